@@ -1,0 +1,5 @@
+//! What users write and read: the two custom resources, and every name that we put on an object.
+
+pub mod names;
+pub mod nodeop;
+pub mod upgrade;

@@ -1,0 +1,67 @@
+//! Every label, annotation, finalizer, condition and fixed object name, once.
+//!
+//! Those that the Go operator used keep their spelling: users select and script on them.
+
+/// API group of both kinds.
+pub const GROUP: &str = "operator.kairos.io";
+/// Version of both kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label on Jobs and pods: the NodeOp's name (cut to 63 characters with a hash).
+pub const NODEOP: &str = "kairos.io/nodeop";
+/// Label on Jobs and pods: the node's name (cut to 63 characters with a hash).
+pub const NODE: &str = "kairos.io/node";
+/// Label `"true"` on reboot waiters.
+pub const REBOOT: &str = "kairos.io/reboot";
+/// Label `"true"` on preflight pods.
+pub const PREFLIGHT: &str = "kairos.io/preflight";
+/// Label on the NodeOp that a NodeOpUpgrade made: the NodeOpUpgrade's name.
+pub const UPGRADE_NAME: &str = "nodeopupgrade.kairos.io/name";
+/// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
+pub const MANAGED: &str = "kairos.io/managed";
+
+/// Node annotation: which NodeOp made the node unschedulable, as `<namespace>/<name>@<uid>`.
+pub const CORDONED_BY: &str = "operator.kairos.io/cordoned-by";
+/// Node annotation: which NodeOp has the node in hand, as `<namespace>/<name>@<uid>`.
+pub const CLAIMED_BY: &str = "operator.kairos.io/claimed-by";
+/// Node annotation: what our facts were read from, as `<boot id>/<schema version>`.
+pub const FACTS_OF: &str = "operator.kairos.io/facts-of";
+/// Annotation on Jobs and pods: the full node name (the label may be cut).
+pub const NODE_NAME: &str = "operator.kairos.io/node-name";
+/// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
+pub const REBOOT_STATE: &str = "kairos.io/reboot-state";
+
+/// Finalizer on a NodeOp that has something to release.
+pub const FINALIZER: &str = "operator.kairos.io/release";
+/// Finalizer that the Go operator left; removed on sight.
+pub const LEGACY_FINALIZER: &str = "nodeop-reboot.kairos.io/clusterrolebinding";
+
+/// Name of the leader election Lease (the Go operator's, so that the two never lead together).
+pub const LEASE: &str = "ce9721c3.kairos.io";
+/// Field manager of our writes and reporting controller of our Events.
+pub const MANAGER: &str = "kairos-operator";
+
+/// Node labels that mark a control-plane node.
+pub const CONTROL_PLANE_LABELS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+/// Node label with the operating system, set by every kubelet.
+pub const OS_LABEL: &str = "kubernetes.io/os";
+/// Label that Kubernetes puts on the pods of a Job (1.27 and later).
+pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+
+/// Container names in our Jobs and pods; the first two are the Go operator's.
+pub mod container {
+    pub const NODEOP: &str = "nodeop";
+    pub const SENTINEL: &str = "sentinel-creator";
+    pub const REBOOT: &str = "reboot";
+    pub const PREFLIGHT: &str = "preflight";
+    pub const INSTALL: &str = "install";
+    pub const FACTS: &str = "node-labeler";
+}
+
+/// Condition types in the status of both kinds.
+pub mod condition {
+    pub const PROGRESSING: &str = "Progressing";
+    pub const COMPLETE: &str = "Complete";
+    pub const FAILED: &str = "Failed";
+    pub const VERIFIED: &str = "Verified";
+}

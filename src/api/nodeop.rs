@@ -1,0 +1,305 @@
+//! `NodeOp`: one operation on chosen nodes, run once.
+//!
+//! Field names, types and defaults of the Go operator stand; what is ours is optional.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::LocalObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time},
+};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One operation, run once on each chosen node: cordoned and drained if asked, a command in a privileged container
+/// with the host's root mounted, a reboot if asked. Whoever may create a NodeOp is root on the nodes.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "operator.kairos.io", version = "v1alpha1", kind = "NodeOp", namespaced, status = "NodeOpStatus", shortname = "nop", category = "kairos", derive = "Default", derive = "PartialEq")]
+#[serde(rename_all = "camelCase")]
+pub struct NodeOpSpec {
+    /// Which nodes. Unset or empty: all Linux nodes. Chosen once; nodes that join later are not included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+    /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Upgrade Kairos instead of running a command. Set by a NodeOpUpgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeOptions>,
+    /// Where the host's root is mounted, writable, in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mount_path: Option<String>,
+    /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Secrets of this namespace with which nodes pull the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Make the node unschedulable first, and schedulable again after success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<bool>,
+    /// Uncordon a node that failed. A node that failed before its operation started is always uncordoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncordon_on_failure: Option<bool>,
+    /// Eviction of the node's pods before the operation; needs `cordon: true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_options: Option<DrainOptions>,
+    /// Reboot the node after the operation succeeded, and wait until it is back in a new boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_on_success: Option<bool>,
+    /// How often the operation is tried again on a node before the node is failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit: Option<i32>,
+    /// How many nodes may be in hand at once; 0 means all. May be changed while the operation runs.
+    #[serde(default)]
+    pub concurrency: i32,
+    /// Start no further node once one has failed. May be changed while the operation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_on_failure: Option<bool>,
+    /// A command that decides, before the node is touched, whether it needs the operation at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Preflight>,
+    /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline_seconds: Option<i64>,
+    /// Seconds that a node may take to pull the image (default 1800).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_timeout_seconds: Option<i32>,
+    /// Seconds from the operation's success until the node must be back in a new boot (default 1800).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_timeout_seconds: Option<i32>,
+    /// Seconds from the new boot until the node must have proved what it runs (default 300).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_timeout_seconds: Option<i32>,
+    /// Seconds that a rebooted node must have been Ready before the next one is taken (default 0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ready_seconds: Option<i32>,
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready_timeout_seconds: Option<i32>,
+}
+
+/// What `upgrade` does on a node; see `NodeOpUpgrade` for the fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeOptions {
+    /// Upgrade the active image, and reboot.
+    #[serde(default)]
+    pub active: bool,
+    /// Upgrade the recovery image.
+    #[serde(default)]
+    pub recovery: bool,
+    /// Upgrade even if the node already runs the image's release.
+    #[serde(default)]
+    pub force: bool,
+    /// Pass `--debug` to kairos-agent.
+    #[serde(default)]
+    pub debug: bool,
+    /// Paths that are left out of the new image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_paths: Vec<String>,
+}
+
+/// Which pods are evicted before an operation, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainOptions {
+    /// Drain the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Also evict pods that no controller would make again. If false they are left where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
+    /// Seconds that a pod gets to end; unset or negative: the pod's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period_seconds: Option<i32>,
+    /// Leave the pods of DaemonSets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_daemon_sets: Option<bool>,
+    /// Also evict pods with emptyDir volumes, whose data is lost. If false they are left where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_empty_dir_data: Option<bool>,
+    /// Seconds after which the drain is given up and the node failed; 0 or unset: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i32>,
+    /// Refuse, as `kubectl drain` does, instead of leaving pods: not one eviction, and the node fails with the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+    /// Evict only pods that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<LabelSelector>,
+    /// Leave pods that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<LabelSelector>,
+    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or unset: always waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_wait_for_delete_timeout_seconds: Option<i32>,
+}
+
+/// A short unprivileged check that runs on a node ahead of the operation, with the host's root mounted read-only.
+///
+/// Exit 0 with nothing in `/dev/termination-log`: go on. Exit 0 with a message there: the node needs nothing and is
+/// `Completed`. Anything else: the node is `Failed`, untouched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Preflight {
+    /// The command.
+    pub command: Vec<String>,
+    /// The image; unset: the operation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Seconds that the check may take, from its container's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline_seconds: Option<i32>,
+}
+
+/// What came of a NodeOp.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeOpStatus {
+    /// `Pending`, `Running`, `Completed` or `Failed`; the last two are final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One sentence on where the operation stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Every target, by node name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub node_statuses: BTreeMap<String, NodeStatus>,
+    /// The generation of the spec that this status follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Progressing`, `Complete`, `Failed` and, for upgrades, `Verified`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Counts of targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// Last change of this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+}
+
+/// How many targets are where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// All targets.
+    pub total: i32,
+    /// Neither started nor finished.
+    pub pending: i32,
+    /// In hand.
+    pub running: i32,
+    /// Finished well, skipped ones included.
+    pub completed: i32,
+    /// Finished badly.
+    pub failed: i32,
+    /// Finished of all, as `2/7`.
+    pub done: String,
+    /// Names of the nodes in hand, at most three.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub current: String,
+}
+
+/// Where an operation, or a node within it, stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Not started.
+    #[default]
+    Pending,
+    /// A node's preflight runs; the node is untouched.
+    Preflight,
+    /// Under way; a node is in hand.
+    Running,
+    /// Finished well. Final.
+    Completed,
+    /// Finished badly. Final.
+    Failed,
+}
+
+impl Phase {
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+/// Where a node in hand is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Step {
+    /// Its preflight runs (not in hand yet).
+    Preflight,
+    /// Being claimed and cordoned.
+    Claim,
+    /// Being drained, while its reboot waiter starts.
+    Drain,
+    /// The operation itself.
+    Job,
+    /// Waiting for the new boot.
+    Reboot,
+    /// Proving what it runs.
+    Verify,
+}
+
+/// What became of a node's reboot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RebootStatus {
+    /// None was asked for, or none was needed.
+    NotRequested,
+    /// Asked for, not proved yet.
+    Pending,
+    /// Proved by a new boot id.
+    Completed,
+    /// Asked for, and called off because the operation did not succeed.
+    Cancelled,
+}
+
+/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in hand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Where the node stands.
+    pub phase: Phase,
+    /// The step within `Preflight` or `Running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Name of the node's Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+    /// What happens, what is waited for, or what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What became of the reboot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_status: Option<RebootStatus>,
+    /// Last change of phase or step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+    /// UID of the node in hand: a node made again under the same name is another machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_uid: Option<String>,
+    /// UID of the Job, recorded before the Job is allowed to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_uid: Option<String>,
+    /// How many pods of the present kind (preflight, waiter) were lost and made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
+    /// When the drain started; pods made later are left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_started_at: Option<Time>,
+    /// When the present step is given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// The boot in which the preflight said to go on; then the boot in which the operation succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+    /// The boot that proves the reboot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_boot: Option<String>,
+    /// Since when we have seen the node Ready in that boot, or not Ready before it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}

@@ -1,0 +1,111 @@
+//! What the controller and the applets on a node agree on: applet names, paths, environment, exit codes, and the
+//! shapes of what an applet leaves behind.
+//!
+//! Both ends are this one crate. The controller builds an applet's arguments here and `cli` parses them; the test
+//! `contract` closes the loop for every applet. Nothing here does anything: it is names and small records.
+
+use serde::{Deserialize, Serialize};
+
+/// The binary's path in our own image (and its name after `install` copied it).
+pub const BINARY: &str = "/kairos-operator";
+
+/// The names under which the binary answers, as `argv[0]` or as its first argument.
+pub mod applet {
+    pub const CONTROLLER: &str = "controller";
+    pub const SENTINEL: &str = "sentinel";
+    pub const REBOOT_WAITER: &str = "reboot-waiter";
+    pub const MANIFESTS: &str = "manifests";
+    pub const UPGRADE: &str = "upgrade";
+    pub const INSTALL: &str = "install";
+    pub const NODE_LABELER: &str = "node-labeler";
+}
+
+/// Environment variables that the controller sets for applets.
+pub mod env {
+    /// The pod's own name, namespace and UID (downward API).
+    pub const POD_NAME: &str = "POD_NAME";
+    pub const POD_NAMESPACE: &str = "POD_NAMESPACE";
+    pub const POD_UID: &str = "POD_UID";
+    /// UID of the Job that a pod belongs to, from its label [`super::JOB_UID_LABEL`].
+    pub const JOB_UID: &str = "JOB_UID";
+    /// Where the host's root is mounted; scripts of users and `kairos-agent` read it.
+    pub const HOST_DIR: &str = "HOST_DIR";
+    /// A directory that stands for `/` in every path that an applet opens. Tests and kairos-sim set it; unset means `/`.
+    pub const ROOT: &str = "KAIROS_ROOT";
+    /// The process that stands for the node's PID 1 when [`ROOT`] is set. With a root and without this, no reboot is asked.
+    pub const INIT_PID: &str = "KAIROS_INIT_PID";
+}
+
+/// The label by which Kubernetes (1.27 and later) names the Job's UID on its pods.
+pub const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+
+/// Default of the controller's `--state-dir`: a directory on the host that survives a reboot and an upgrade.
+pub const STATE_DIR: &str = "/usr/local/.kairos";
+/// Where the sentinel container sees the state directory.
+pub const SENTINEL_MOUNT: &str = "/sentinel";
+/// Where the waiter sees the *parent* of the state directory: a mount of the directory itself would go on showing a
+/// removed directory after it has been made again.
+pub const WAITER_MOUNT: &str = "/state";
+/// Where the host's root is mounted if a NodeOp does not say.
+pub const HOST_MOUNT: &str = "/host";
+
+/// File name of a Job's sentinel in the state directory.
+pub fn sentinel_file(job: &str) -> String {
+    format!("{job}.json")
+}
+
+/// File name of an upgrade's result in the state directory.
+pub fn result_file(job: &str) -> String {
+    format!("{job}.upgrade.json")
+}
+
+/// Says that a Job's operation succeeded, and in which boot. Written by `sentinel` into the state directory, and as its
+/// termination message; read by `reboot-waiter` and by the controller.
+///
+/// A reboot is due if and only if the sentinel of the waiter's own Job names the boot that the node is still in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sentinel {
+    /// Name of the Job.
+    pub job: String,
+    /// UID of the Job: a Job that was deleted and made again under the same name is another one.
+    pub job_uid: String,
+    /// `/proc/sys/kernel/random/boot_id` of the boot in which the operation *succeeded*. Empty: nothing was changed, do not reboot.
+    pub boot: String,
+    /// When, in RFC 3339, by the node's clock. For people only; nothing is decided by it.
+    pub time: String,
+}
+
+/// Values of the waiter's annotation [`crate::api::names::REBOOT_STATE`].
+pub mod reboot_state {
+    /// The watch stands, the directory can be written, init can be asked: the Job may start.
+    pub const WAITING: &str = "waiting";
+    /// The Job was seen `Complete` by a live GET and the node is about to be asked to reboot.
+    pub const REBOOTING: &str = "rebooting";
+    /// The node is in another boot than the one that the sentinel names.
+    pub const COMPLETED: &str = "completed";
+}
+
+/// Exit code of an applet after an error that no retry can mend; Jobs fail at once on it (`podFailurePolicy`).
+pub const EXIT_PERMANENT: u8 = 42;
+
+/// Arguments of `sentinel`, after the applet's name.
+pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
+    let mut args = vec![format!("--state-dir={SENTINEL_MOUNT}"), format!("--job={job}")];
+    if upgrade {
+        args.push("--upgrade".into());
+    }
+    args
+}
+
+/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits in all,
+/// and how long init gets before the kernel is asked.
+pub fn reboot_waiter_args(job: &str, owner_uid: &str, state_dir_name: &str, timeout: u32, grace: u32) -> Vec<String> {
+    vec![
+        format!("--state-dir={WAITER_MOUNT}/{state_dir_name}"),
+        format!("--job={job}"),
+        format!("--owner-uid={owner_uid}"),
+        format!("--timeout-seconds={timeout}"),
+        format!("--grace-seconds={grace}"),
+    ]
+}

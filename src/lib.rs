@@ -1,0 +1,6 @@
+//! Node operations for Kubernetes: observe the cluster, plan without touching it, render what the plan needs, act;
+//! small applets on the node do the rest.
+
+pub mod api;
+pub mod contract;
+pub mod telemetry;
