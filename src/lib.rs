@@ -3,4 +3,5 @@
 
 pub mod api;
 pub mod contract;
+pub mod manifests;
 pub mod telemetry;
