@@ -28,7 +28,7 @@ const LAYERS: &[Layer] = &[
     layer("plan", &["api", "contract"], &["k8s_openapi", "serde", "serde_json"]),
     layer(
         "observe",
-        &["api", "plan::snapshot"],
+        &["api", "plan::question", "plan::snapshot"],
         &[
             "anyhow",
             "futures",
@@ -42,7 +42,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "render",
-        &["api", "contract", "plan::action", "plan::names"],
+        &["api", "contract", "plan::action", "plan::intent", "plan::names"],
         &["k8s_openapi", "kube", "serde", "serde_json"],
     ),
     layer(
@@ -230,10 +230,8 @@ fn every_module_stays_behind_its_wall() {
     for path in files(&root().join("src"), ".rs") {
         let file = below(&path, "src");
         let Some(layer) = layer_of(file) else {
-            assert!(
-                ["cli.rs", "lib.rs", "main.rs"].contains(&file),
-                "{file} is in no layer: say in tests/it/tidy.rs what it may use"
-            );
+            let known = file.starts_with("cli/") || ["cli.rs", "lib.rs", "main.rs"].contains(&file);
+            assert!(known, "{file} is in no layer: say in tests/it/tidy.rs what it may use");
             continue;
         };
         let text = code(&path);
