@@ -3,4 +3,5 @@
 
 pub mod api;
 pub mod contract;
+pub mod plan;
 pub mod telemetry;

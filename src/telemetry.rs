@@ -18,7 +18,11 @@ pub const MAX_LAST_WORDS: usize = 4096;
 pub fn init(default: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
+    let _ = if json {
+        builder.json().try_init()
+    } else {
+        builder.with_target(false).try_init()
+    };
 }
 
 /// Leaves `words` as the container's termination message under `root`, cut at a character to what the kubelet keeps.
@@ -30,6 +34,6 @@ pub fn last_words(root: &Path, words: &str) {
         end -= 1;
     }
     if let Ok(mut file) = std::fs::OpenOptions::new().write(true).truncate(true).open(path) {
-        let _ = file.write_all(words[..end].as_bytes());
+        let _ = file.write_all(&words.as_bytes()[..end]);
     }
 }
