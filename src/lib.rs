@@ -2,5 +2,7 @@
 //! small applets on the node do the rest.
 
 pub mod api;
+pub mod cli;
 pub mod contract;
+pub mod node;
 pub mod telemetry;
