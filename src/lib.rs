@@ -3,7 +3,9 @@
 
 pub mod act;
 pub mod api;
+pub mod cli;
 pub mod contract;
+pub mod node;
 pub mod observe;
 pub mod plan;
 pub mod render;
