@@ -17,6 +17,9 @@ pub const REBOOT: &str = "kairos.io/reboot";
 pub const PREFLIGHT: &str = "kairos.io/preflight";
 /// Label on the NodeOp that a NodeOpUpgrade made: the NodeOpUpgrade's name.
 pub const UPGRADE_NAME: &str = "nodeopupgrade.kairos.io/name";
+/// Label that says which controller keeps an object, and its value on the NodeOp that a NodeOpUpgrade made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
 /// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
 pub const MANAGED: &str = "kairos.io/managed";
 
@@ -64,4 +67,19 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     pub const FAILED: &str = "Failed";
     pub const VERIFIED: &str = "Verified";
+}
+
+/// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole name.
+pub fn label_value(name: &str) -> String {
+    const MAX: usize = 63;
+    const DIGITS: usize = 10;
+    if name.len() <= MAX {
+        return name.to_owned();
+    }
+    // FNV-1a, 64 bits: stable over releases of Rust and of this project, which labels must be.
+    let hash = name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let head = name[..MAX - DIGITS - 1].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    format!("{head}-{}", &format!("{hash:016x}")[..DIGITS])
 }
