@@ -5,6 +5,7 @@ pub mod act;
 pub mod api;
 pub mod cli;
 pub mod contract;
+pub mod controllers;
 pub mod node;
 pub mod observe;
 pub mod plan;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kairos_operator::{
     cli::{self, Applet},
-    node, telemetry,
+    controllers, node, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -21,11 +21,15 @@ fn main() -> ExitCode {
 fn run(applet: Applet) -> ExitCode {
     telemetry::init("info", false);
     match applet {
-        Applet::Controller(_) => failed(&anyhow::anyhow!("not in this build yet")),
+        Applet::Controller(args) => ended(controllers::run(&args)),
         Applet::Manifests => failed(&anyhow::anyhow!("not in this build yet")),
         Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
         Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
     }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

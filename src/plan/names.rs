@@ -3,7 +3,7 @@
 //! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name shares
 //! nothing with the old one), the node, what the object is for, and the attempt.
 
-/// Longest DNS label, and longest label value.
+/// Longest DNS label.
 const MAX: usize = 63;
 /// Hash digits at the end of a name: 40 bits, over the objects of one NodeOp and node.
 const DIGITS: usize = 10;
@@ -45,16 +45,6 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     let joined = parts.join("-");
     // A label that starts with a digit is fine since RFC 1123.
     joined.trim_matches('-').to_owned()
-}
-
-/// A label value for a name that may be longer than 63 characters.
-pub fn label_value(name: &str) -> String {
-    if name.len() <= MAX {
-        return name.to_owned();
-    }
-    let keep = MAX - DIGITS - 1;
-    let head = name[..keep].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-    format!("{head}-{}", hash(&[name]))
 }
 
 /// Name of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters.
@@ -107,15 +97,6 @@ mod tests {
         assert!(others.iter().all(|other| *other != base), "{base} {others:?}");
         let (a, b) = ("a".repeat(250) + "x", "a".repeat(250) + "y");
         assert_ne!(object(("op", "uid"), &a, "", 0), object(("op", "uid"), &b, "", 0));
-    }
-
-    #[test]
-    fn a_short_label_value_is_the_name_itself() {
-        assert_eq!(label_value("edge-01.rack.example.com"), "edge-01.rack.example.com");
-        let long = format!("{}.{}", "a".repeat(51), "b".repeat(40));
-        let cut = label_value(&long);
-        assert!(cut.len() <= MAX && !cut.contains(".-"), "{cut}");
-        assert_ne!(cut, label_value(&format!("{long}c")));
     }
 
     #[test]

@@ -10,10 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parts;
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::{
-        action::Grant,
-        names::{account as account_name, label_value},
-    },
+    plan::{action::Grant, names::account as account_name},
 };
 
 /// The name of the account, its Role and its RoleBinding.
@@ -29,7 +26,7 @@ fn meta(op: &NodeOp) -> ObjectMeta {
     ObjectMeta {
         name: Some(account(op)),
         namespace: op.metadata.namespace.clone(),
-        labels: Some([(names::NODEOP.to_owned(), label_value(name))].into()),
+        labels: Some([(names::NODEOP.to_owned(), names::label_value(name))].into()),
         owner_references: Some(vec![parts::owner(op)]),
         ..ObjectMeta::default()
     }

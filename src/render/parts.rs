@@ -18,7 +18,7 @@ use crate::{
         nodeop::{NodeOp, NodeOpSpec},
     },
     contract,
-    plan::{intent, names::label_value},
+    plan::intent,
 };
 
 /// The volume with the host's root.
@@ -29,7 +29,10 @@ pub const STATE: &str = "sentinel-volume";
 /// The labels of everything that we make for one NodeOp on one node.
 pub fn labels(op: &NodeOp, node: &str) -> BTreeMap<String, String> {
     let name = op.metadata.name.as_deref().unwrap_or_default();
-    BTreeMap::from([(names::NODEOP.into(), label_value(name)), (names::NODE.into(), label_value(node))])
+    BTreeMap::from([
+        (names::NODEOP.into(), names::label_value(name)),
+        (names::NODE.into(), names::label_value(node)),
+    ])
 }
 
 /// Metadata of an object that we make for one NodeOp on one node; it goes when the NodeOp goes.
