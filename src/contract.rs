@@ -76,6 +76,39 @@ pub struct Sentinel {
     pub time: String,
 }
 
+/// What the upgrade wrapper leaves in the state directory, and what a retry of its Job goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeResult {
+    /// UID of the Job; a result of another one is no result.
+    pub job_uid: String,
+    /// How far it got.
+    pub state: UpgradeState,
+    /// The boot in which the agent was started or, in [`UpgradeState::Upgraded`], succeeded.
+    pub boot: String,
+    /// Whether the active partition was to be upgraded. Only then is a reboot due.
+    pub active: bool,
+    /// The release that the host ran before; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The boot state (see [`Facts`]) that the host was in before.
+    #[serde(default)]
+    pub before_state: String,
+    /// The release of the image; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpgradeState {
+    UpToDate,
+    Started,
+    Upgraded,
+    Failed,
+}
+
 /// Values of the waiter's annotation [`crate::api::names::REBOOT_STATE`].
 pub mod reboot_state {
     /// The watch stands, the directory can be written, init can be asked: the Job may start.

@@ -2,6 +2,37 @@
 
 use std::process::ExitCode;
 
+use kairos_operator::{
+    cli::{self, Applet},
+    controllers, node, telemetry,
+};
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match cli::parse(std::env::args_os()) {
+        Ok(applet) => run(applet),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+/// Every applet ends here; those that need a runtime build it themselves.
+fn run(applet: Applet) -> ExitCode {
+    telemetry::init("info", false);
+    match applet {
+        Applet::Controller(args) => ended(controllers::run(&args)),
+        Applet::Manifests => failed(&anyhow::anyhow!("not in this build yet")),
+        Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
+        Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
+    }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
 }

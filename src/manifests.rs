@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args as ClapArgs, ValueEnum};
 use kube::CustomResourceExt;
-pub use rbac::{Grant, LEADER, OPERATOR, WAITER, covers};
+pub use rbac::{Grant, LEADER, OPERATOR, operator_holds};
 
 use crate::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
 

@@ -42,7 +42,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const COORDINATION: &str = "coordination.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 
-/// What the operator does, in any namespace: a NodeOp may stand in each.
+/// What the operator does, in any namespace (a NodeOp may stand in each), and what it grants: see [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
         "Targets, their readiness and boot ids; patch: cordon, claim, labels with what a node runs.",
@@ -63,7 +63,7 @@ pub const OPERATOR: &[Grant] = &[
         &["create"],
     ),
     grant(
-        "The operation on each node; get, list and watch are also granted to waiters.",
+        "The operation on each node; get, list and watch are granted to waiters too.",
         BATCH,
         &["jobs"],
         &["get", "list", "watch", "create", "patch", "delete"],
@@ -131,25 +131,6 @@ pub const LEADER: &[Grant] = &[
     ),
 ];
 
-/// What the controller grants to the waiters of a NodeOp, in that NodeOp's namespace. It puts the names of the pods and
-/// Jobs in hand on the first two.
-pub const WAITER: &[Grant] = &[
-    grant(
-        "Its own pod: is it still the one that the operator made? It says on it how far the reboot is.",
-        CORE,
-        &["pods"],
-        &["get", "patch"],
-    ),
-    grant(
-        "Its Job: a reboot is asked only while the Job is there and Complete.",
-        BATCH,
-        &["jobs"],
-        &["get", "list", "watch"],
-    ),
-    grant("A reboot that had to be forced.", CORE, &["events"], &["create"]),
-    grant("The same in the newer group.", EVENTS, &["events"], &["create"]),
-];
-
 const KINDS: &[&str] = &["nodeops", "nodeopupgrades"];
 const STATUS: &[&str] = &["nodeops/status", "nodeopupgrades/status"];
 const READ: &[&str] = &["get", "list", "watch"];
@@ -171,18 +152,17 @@ const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
     ),
 ];
 
-/// Whether `held` includes everything in `granted`, as a server checks before it lets a Role be created.
-pub fn covers(held: &[Grant], granted: &[Grant]) -> bool {
+/// Whether the operator holds all of `granted` in every namespace: a server lets nobody create a Role with more than they hold.
+pub fn operator_holds(granted: &[PolicyRule]) -> bool {
     let holds = |group: &str, resource: &str, verb: &str| {
-        held.iter().any(|grant| {
-            grant.group == group && grant.names.is_empty() && grant.resources.contains(&resource) && grant.verbs.contains(&verb)
-        })
-    };
-    granted.iter().all(|grant| {
-        grant
-            .resources
+        OPERATOR
             .iter()
-            .all(|resource| grant.verbs.iter().all(|verb| holds(grant.group, resource, verb)))
+            .any(|grant| grant.group == group && grant.resources.contains(&resource) && grant.verbs.contains(&verb))
+    };
+    granted.iter().all(|rule| {
+        let groups = rule.api_groups.iter().flatten();
+        let mut wanted = groups.flat_map(|group| rule.resources.iter().flatten().map(move |resource| (group, resource)));
+        wanted.all(|(group, resource)| rule.verbs.iter().all(|verb| holds(group, resource, verb)))
     })
 }
 
@@ -318,14 +298,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operator_holds_what_it_grants() {
-        assert!(covers(OPERATOR, WAITER));
-        assert!(!covers(WAITER, OPERATOR));
-    }
-
-    #[test]
     fn no_wildcard_no_secret_no_escalation() {
-        for grant in OPERATOR.iter().chain(LEADER).chain(WAITER) {
+        for grant in OPERATOR.iter().chain(LEADER) {
             let words = grant.resources.iter().chain(grant.verbs).chain([&grant.group]);
             for word in words {
                 assert!(!["*", "secrets", "escalate", "bind", "impersonate"].contains(word), "{grant:?}");

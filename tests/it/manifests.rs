@@ -5,7 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kairos_operator::manifests::{Part, generate};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kairos_operator::{
+    manifests::{Part, generate, operator_holds},
+    plan::action::Grant,
+    render::access,
+};
 use serde_json::Value;
 
 fn manifests() -> PathBuf {
@@ -120,4 +125,20 @@ fn samples_are_accepted() {
             assert!(refused.is_empty(), "{}: {refused:?}", path.display());
         }
     }
+}
+
+/// Otherwise the first NodeOp with a reboot would fail with "attempting to grant RBAC permissions not currently held".
+#[test]
+fn the_operator_holds_what_it_grants_to_waiters() {
+    let grant = Grant {
+        waiters: vec!["waiter".into()],
+        jobs: vec!["job".into()],
+    };
+    let rules = access::role(&Default::default(), &grant).rules.unwrap();
+    assert!(rules.len() > 1 && operator_holds(&rules));
+    let more = PolicyRule {
+        verbs: vec!["escalate".into()],
+        ..rules[0].clone()
+    };
+    assert!(!operator_holds(&[more]));
 }

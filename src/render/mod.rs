@@ -1,0 +1,33 @@
+//! Pure: from what a plan asks for to the Kubernetes objects that do it.
+//!
+//! Everything that runs on a node in our name is described here, and nowhere else: what it may do is read off these
+//! files.
+
+pub mod access;
+pub mod job;
+pub mod parts;
+pub mod preflight;
+pub mod waiter;
+
+/// What the administrator set, as far as objects hang on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Our own image, for sentinel and waiter.
+    pub operator: String,
+    /// For a NodeOp that names no image.
+    pub default: String,
+    /// The directory on the host that keeps sentinels and results over a reboot.
+    pub state_dir: String,
+}
+
+impl Images {
+    /// The state directory's parent and its own name: waiters mount the parent, see [`crate::contract::WAITER_MOUNT`].
+    pub fn state_dir_parts(&self) -> (&str, &str) {
+        let (parent, name) = self
+            .state_dir
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .unwrap_or(("", &self.state_dir));
+        (if parent.is_empty() { "/" } else { parent }, name)
+    }
+}
