@@ -6,6 +6,7 @@ pub mod api;
 pub mod cli;
 pub mod contract;
 pub mod controllers;
+pub mod manifests;
 pub mod node;
 pub mod observe;
 pub mod plan;

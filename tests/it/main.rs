@@ -7,4 +7,6 @@
 )]
 
 mod api;
+mod manifests;
+mod tidy;
 mod validation;

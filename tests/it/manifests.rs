@@ -1,0 +1,123 @@
+//! `manifests/` is what the binary prints and what Cargo.toml says: nobody installs another release than they checked out.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kairos_operator::manifests::{Part, generate};
+use serde_json::Value;
+
+fn manifests() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(manifests().join(path)).unwrap_or_else(|error| panic!("manifests/{path}: {error}"))
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+fn yaml_files(directory: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries
+        .into_iter()
+        .flat_map(|path| if path.is_dir() { yaml_files(&path) } else { vec![path] })
+        .collect()
+}
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let generated = [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap());
+    let stale: Vec<String> = generated
+        .filter(|file| fs::read_to_string(manifests().join(&file.path)).unwrap_or_default() != file.text)
+        .map(|file| file.path)
+        .collect();
+    assert!(stale.is_empty(), "run scripts/generate: {stale:?} are not what the code says");
+}
+
+/// Reading back what was written, and applying it: `kubectl apply` keeps the whole object in an annotation, which may hold 256 KiB.
+#[test]
+fn generated_files_can_be_read_and_applied() {
+    for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
+        for document in documents(&file.text) {
+            assert!(
+                document["kind"].is_string() && document["metadata"]["name"].is_string(),
+                "{}",
+                file.path
+            );
+            assert!(document.to_string().len() < 256 * 1024, "{}", file.path);
+        }
+    }
+}
+
+#[test]
+fn the_image_is_the_release_in_cargo_toml() {
+    let kustomization = &documents(&text("operator/kustomization.yaml"))[0];
+    assert_eq!(kustomization["images"][0]["newName"], "quay.io/kairos/operator");
+    assert_eq!(
+        kustomization["images"][0]["newTag"],
+        concat!("v", env!("CARGO_PKG_VERSION")),
+        "run scripts/generate"
+    );
+    for path in yaml_files(&manifests()) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            !text.contains("quay.io/kairos/operator:"),
+            "{}: a second place for the tag",
+            path.display()
+        );
+    }
+}
+
+/// `kubectl apply -k` replaces the Go operator in place only under its names, and a Deployment's selector never changes.
+#[test]
+fn names_and_selector_are_those_of_the_go_operator() {
+    let default = &documents(&text("default/kustomization.yaml"))[0];
+    assert_eq!(
+        (&default["namespace"], &default["namePrefix"]),
+        (&"operator-system".into(), &"operator-".into())
+    );
+    let deployment = &documents(&text("operator/deployment.yaml"))[0];
+    let labels = serde_json::json!({ "app.kubernetes.io/name": "kairos-operator", "app.kubernetes.io/component": "operator" });
+    assert_eq!(deployment["metadata"]["name"], "kairos-operator");
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], labels);
+    assert_eq!(deployment["spec"]["template"]["metadata"]["labels"], labels);
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["name"], "manager");
+    let names: Vec<String> = documents(&text("rbac/operator.yaml"))
+        .iter()
+        .chain(&documents(&text("rbac/users.yaml")))
+        .map(|object| {
+            format!(
+                "{} {}",
+                object["kind"].as_str().unwrap(),
+                object["metadata"]["name"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "ServiceAccount kairos-operator",
+            "ClusterRole manager-role",
+            "ClusterRoleBinding kairos-operator-rolebinding",
+            "Role leader-election-role",
+            "RoleBinding leader-election-rolebinding",
+            "ClusterRole nodeop-admin-role",
+            "ClusterRole nodeop-editor-role",
+            "ClusterRole nodeop-viewer-role",
+        ]
+    );
+}
+
+#[test]
+fn samples_are_accepted() {
+    for path in yaml_files(&manifests().join("samples")) {
+        for object in documents(&fs::read_to_string(&path).unwrap()) {
+            let refused = super::validation::refusals(object["kind"].as_str().unwrap(), &object["spec"], None);
+            assert!(refused.is_empty(), "{}: {refused:?}", path.display());
+        }
+    }
+}
