@@ -13,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind}
 pub use self::controller::ControllerArgs;
 use crate::{
     contract::applet,
+    manifests,
     node::{reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs},
 };
 
@@ -44,7 +45,7 @@ pub enum Applet {
     RebootWaiter(RebootWaiterArgs),
     /// Prints the CRDs and the RBAC that the controller needs.
     #[command(name = applet::MANIFESTS)]
-    Manifests,
+    Manifests(manifests::Args),
 }
 
 /// Parses `argv`, its first element being the file name of the binary. The error is also what `--help` and `--version`
@@ -110,7 +111,7 @@ mod tests {
         for file in ["sentinel", "./sentinel", "/usr/bin/sentinel"] {
             assert!(matches!(of(&[file, SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(args)) if args.job == "j"));
         }
-        assert!(matches!(of(&["manifests"]), Ok(Applet::Manifests)));
+        assert!(matches!(of(&["manifests"]), Ok(Applet::Manifests(_))));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use kairos_operator::{
     cli::{self, Applet},
-    controllers, node, telemetry,
+    controllers, manifests, node, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -22,7 +22,7 @@ fn run(applet: Applet) -> ExitCode {
     telemetry::init("info", false);
     match applet {
         Applet::Controller(args) => ended(controllers::run(&args)),
-        Applet::Manifests => failed(&anyhow::anyhow!("not in this build yet")),
+        Applet::Manifests(args) => ended(manifests::run(&args)),
         Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
         Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
     }
