@@ -2,10 +2,7 @@
 //!
 //! Field names, types and defaults of the Go operator stand; what is ours is optional.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "clippy takes the keys of two printer columns for one attribute given twice"
-)]
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
 
 use std::collections::BTreeMap;
 
@@ -40,12 +37,7 @@ use super::schema;
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(
-        name = "Current",
-        type_ = "string",
-        json_path = ".status.counts.current",
-        description = "Nodes in hand."
-    ),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -363,6 +355,15 @@ pub struct NodeStatus {
     /// The boot in which the preflight said to go on; then the boot in which the operation succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// The release that the upgrade brings, as its image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The release that the node ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
     /// The boot that proves the reboot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,

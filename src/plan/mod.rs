@@ -9,6 +9,7 @@
 //! - [`rollout`], [`admit`], [`guard`], [`preflight`]: who is next, and who has to wait;
 //! - [`step`], [`cordon`], [`drain`], [`waiter`], [`job`], [`reboot`]: one node in hand, step by step;
 //! - [`release`], [`status`]: giving nodes back, telling people;
+//! - [`upgrades`], [`facts`], [`labels`], [`verify`]: upgrades of Kairos, what nodes say of themselves, and what that proves;
 //! - [`check`]: what must never be, as a function that tests call after every plan.
 
 pub mod action;
@@ -16,9 +17,11 @@ mod admit;
 pub mod check;
 pub mod cordon;
 pub mod drain;
+mod facts;
 mod guard;
 pub mod intent;
 mod job;
+pub mod labels;
 pub mod names;
 mod preflight;
 pub mod question;
@@ -30,6 +33,8 @@ pub mod snapshot;
 pub mod status;
 mod step;
 mod targets;
+mod upgrades;
+pub mod verify;
 mod waiter;
 
 use action::Plan;
@@ -38,18 +43,14 @@ use snapshot::Snapshot;
 /// Plans everything.
 pub fn plan(s: &Snapshot) -> Plan {
     let mut plan = Plan::default();
+    upgrades::plan(s, &mut plan);
     let mut shared = rollout::Shared::default();
     let mut ops: Vec<_> = s.ops.values().collect();
-    ops.sort_by_key(|op| {
-        (
-            op.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            &op.metadata.namespace,
-            &op.metadata.name,
-        )
-    });
+    ops.sort_by_key(|op| (op.metadata.creation_timestamp.as_ref().map(|time| time.0), &op.metadata.namespace, &op.metadata.name));
     for op in ops {
         rollout::plan(s, op, &mut shared, &mut plan);
     }
     release::sweep(s, &mut plan);
+    facts::sweep(s, &mut plan);
     plan
 }
