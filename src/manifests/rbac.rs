@@ -106,12 +106,11 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "delete"],
     ),
     grant(
-        "What happens, for kubectl describe; create is also granted to waiters.",
-        CORE,
+        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters.",
+        EVENTS,
         &["events"],
         &["create", "patch"],
     ),
-    grant("The same in the newer group.", EVENTS, &["events"], &["create", "patch"]),
 ];
 
 /// What the operator does in its own namespace.
@@ -121,7 +120,7 @@ pub const LEADER: &[Grant] = &[
         group: COORDINATION,
         resources: &["leases"],
         names: &[names::LEASE],
-        verbs: &["get", "list", "watch", "update", "patch"],
+        verbs: &["get", "list", "watch", "update"],
     },
     grant(
         "The Lease is made at first start. A create cannot be limited to a name.",
