@@ -23,10 +23,7 @@ use crate::{
 pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
-            let gone = old
-                .keys()
-                .filter(|key| !new.contains_key(*key))
-                .map(|key| (key.clone(), Value::Null));
+            let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
             let mut patch: Map<String, Value> = gone.collect();
             for (key, value) in new {
                 let change = old.get(key).map_or_else(|| Some(value.clone()), |old| merge_diff(old, value));
@@ -40,12 +37,7 @@ pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
-        let old = op
-            .status
-            .as_ref()
-            .map(serde_json::to_value)
-            .transpose()?
-            .unwrap_or_else(|| json!({}));
+        let old = op.status.as_ref().map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
         let Some(diff) = merge_diff(&old, &serde_json::to_value(status)?) else {
             return Ok(vec![]);
         };
@@ -64,10 +56,7 @@ impl Actor {
 
     fn api_of(&self, op: &NodeOp) -> (Api<NodeOp>, String) {
         let namespace = op.metadata.namespace.as_deref().unwrap_or_default();
-        (
-            Api::namespaced(self.client.clone(), namespace),
-            op.metadata.name.clone().unwrap_or_default(),
-        )
+        (Api::namespaced(self.client.clone(), namespace), op.metadata.name.clone().unwrap_or_default())
     }
 
     pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {
@@ -81,11 +70,7 @@ impl Actor {
         let about = op.object_ref(&());
         self.publish(&event(notice.message.clone()), &about).await?;
         if let Some(node) = &notice.node {
-            let path = format!(
-                "{}/{}",
-                about.namespace.as_deref().unwrap_or_default(),
-                about.name.as_deref().unwrap_or_default()
-            );
+            let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
             let note = format!("NodeOp {path}: {}", notice.message);
             // The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
             let about = ObjectReference {
@@ -106,10 +91,7 @@ impl Actor {
 }
 
 fn params() -> PatchParams {
-    PatchParams {
-        field_manager: Some(names::MANAGER.into()),
-        ..PatchParams::default()
-    }
+    PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
 }
 
 #[cfg(test)]
@@ -124,10 +106,6 @@ mod tests {
         assert_eq!(merge_diff(&old, &new), Some(diff));
         assert_eq!(merge_diff(&new, &new), None);
         assert_eq!(merge_diff(&json!({}), &new), Some(new));
-        assert_eq!(
-            merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})),
-            Some(json!({"l": [2]})),
-            "a list is one value"
-        );
+        assert_eq!(merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})), Some(json!({"l": [2]})), "a list is one value");
     }
 }

@@ -33,57 +33,18 @@ const LAYERS: &[Layer] = &[
     layer(
         "observe",
         &["api", "plan::question", "plan::snapshot"],
-        &[
-            "anyhow",
-            "futures",
-            "k8s_openapi",
-            "kube",
-            "serde",
-            "serde_json",
-            "tokio",
-            "tracing",
-        ],
+        &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
     ),
-    layer(
-        "render",
-        &["api", "contract", "plan::action", "plan::intent", "plan::names"],
-        &["k8s_openapi", "kube", "serde", "serde_json"],
-    ),
+    layer("render", &["api", "contract", "plan::action", "plan::intent", "plan::names"], &["k8s_openapi", "kube", "serde", "serde_json"]),
     // `Seen` is what a live request returned, handed on to the next plan: data, no cache.
     layer(
         "act",
-        &[
-            "api",
-            "contract",
-            "observe::Seen",
-            "plan::action",
-            "plan::names",
-            "plan::snapshot",
-            "render",
-        ],
-        &[
-            "anyhow",
-            "futures",
-            "k8s_openapi",
-            "kube",
-            "serde",
-            "serde_json",
-            "tokio",
-            "tracing",
-        ],
+        &["api", "contract", "observe::Seen", "plan::action", "plan::names", "plan::snapshot", "render"],
+        &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
     ),
     layer(
         "controllers",
-        &[
-            "act",
-            "api",
-            "cli::ControllerArgs",
-            "contract",
-            "observe",
-            "plan",
-            "render",
-            "telemetry",
-        ],
+        &["act", "api", "cli::ControllerArgs", "contract", "observe", "plan", "render", "telemetry"],
         &[
             "anyhow",
             "clap",
@@ -100,16 +61,8 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
-    layer(
-        "node",
-        &["api::names", "contract", "telemetry"],
-        &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
-    ),
-    layer(
-        "manifests",
-        &["api"],
-        &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
-    ),
+    layer("node", &["api::names", "contract", "telemetry"], &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"]),
+    layer("manifests", &["api"], &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"]),
 ];
 
 /// Files with rights of their own beyond their layer's: (start of the path below src, crates).
@@ -163,10 +116,7 @@ fn every_module_stays_behind_its_wall() {
                 broken.push(format!("{file}: crate::{used}"));
             }
         }
-        let extra = EXCEPTIONS
-            .iter()
-            .filter(|(start, _)| file.starts_with(start))
-            .flat_map(|(_, crates)| *crates);
+        let extra = EXCEPTIONS.iter().filter(|(start, _)| file.starts_with(start)).flat_map(|(_, crates)| *crates);
         let crates: BTreeSet<&str> = layer.crates.iter().chain(extra).copied().collect();
         for name in dependencies() {
             if !crates.contains(name.as_str()) && !paths(&text, &name).is_empty() {
@@ -188,12 +138,7 @@ fn what_is_planned_and_rendered_is_a_function_of_its_arguments() {
         let file = below(&path, "src");
         if layer_of(file).is_some_and(|layer| PURE.contains(&layer.name)) {
             let text = code(&path);
-            broken.extend(
-                IMPURE
-                    .iter()
-                    .filter(|word| text.contains(*word))
-                    .map(|word| format!("{file}: {word}")),
-            );
+            broken.extend(IMPURE.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
@@ -227,11 +172,7 @@ fn no_file_is_an_orphan() {
         let owns_directory = ["main", "lib", "mod"].contains(&stem);
         let directory = if owns_directory { parent.to_owned() } else { parent.join(stem) };
         for line in read(path).lines() {
-            let declared = line
-                .trim_start()
-                .trim_start_matches("pub(crate) ")
-                .trim_start_matches("pub(super) ")
-                .trim_start_matches("pub ");
+            let declared = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").trim_start_matches("pub ");
             if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
                 visit(&directory.join(format!("{name}.rs")), seen);
                 visit(&directory.join(name).join("mod.rs"), seen);
@@ -241,16 +182,11 @@ fn no_file_is_an_orphan() {
     let is_root = |path: &Path| {
         let file = below(path, "");
         let directory = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        matches!(
-            file,
-            "src/main.rs" | "src/lib.rs" | "tests/it/main.rs" | "tests/sim/src/lib.rs" | "tests/sim/src/main.rs"
-        ) || matches!(directory, "bin" | "tests" | "benches" | "examples" | "fuzz_targets")
+        matches!(file, "src/main.rs" | "src/lib.rs" | "tests/it/main.rs" | "tests/sim/src/lib.rs" | "tests/sim/src/main.rs")
+            || matches!(directory, "bin" | "tests" | "benches" | "examples" | "fuzz_targets")
     };
     let mut seen = BTreeSet::new();
-    sources()
-        .iter()
-        .filter(|path| is_root(path))
-        .for_each(|path| visit(path, &mut seen));
+    sources().iter().filter(|path| is_root(path)).for_each(|path| visit(path, &mut seen));
     let orphans: Vec<PathBuf> = sources().into_iter().filter(|path| !seen.contains(path)).collect();
     assert!(orphans.is_empty(), "{orphans:#?}");
 }
@@ -258,42 +194,25 @@ fn no_file_is_an_orphan() {
 #[test]
 fn only_tests_of_a_cluster_are_ignored() {
     let word = concat!("#[", "ignore");
-    let ignored = sources()
-        .into_iter()
-        .filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
+    let ignored = sources().into_iter().filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
     let ignored: Vec<PathBuf> = ignored.collect();
     assert!(ignored.is_empty(), "{ignored:#?}");
 }
 
 #[test]
 fn nothing_names_the_machine_that_it_was_written_on() {
-    let words = [
-        concat!("/", "work/"),
-        concat!("/", "root/"),
-        concat!("/", "home/"),
-        concat!("/", "Users/"),
-    ];
+    let words = [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/")];
     let mut broken = Vec::new();
     for directory in ["src", "tests", "scripts", "manifests", "images", ".ci"] {
         for path in files(&root().join(directory), "") {
             // Fixtures may be bytes of anything.
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            broken.extend(
-                words
-                    .iter()
-                    .filter(|word| text.contains(*word))
-                    .map(|word| format!("{}: {word}", path.display())),
-            );
+            broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{}: {word}", path.display())));
         }
     }
     for file in ["Cargo.toml", "README.md"] {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        broken.extend(
-            words
-                .iter()
-                .filter(|word| text.contains(*word))
-                .map(|word| format!("{file}: {word}")),
-        );
+        broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }

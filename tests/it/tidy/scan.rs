@@ -30,10 +30,7 @@ pub(super) fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 pub(super) fn sources() -> Vec<PathBuf> {
-    ["src", "tests"]
-        .iter()
-        .flat_map(|directory| files(&root().join(directory), ".rs"))
-        .collect()
+    ["src", "tests"].iter().flat_map(|directory| files(&root().join(directory), ".rs")).collect()
 }
 
 pub(super) fn read(path: &Path) -> String {
@@ -48,13 +45,7 @@ pub(super) fn below<'a>(path: &'a Path, directory: &str) -> &'a str {
 pub(super) fn code(path: &Path) -> String {
     let text = read(path);
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
-    let lines = text.lines().map(|line| {
-        if line.trim_start().starts_with("//") {
-            ""
-        } else {
-            line.split(" // ").next().unwrap()
-        }
-    });
+    let lines = text.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap() });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -109,10 +100,7 @@ pub(super) fn dependencies() -> BTreeSet<String> {
 #[test]
 fn groups_are_written_out() {
     let text = "use crate::{api::{names, nodeop::NodeOp}, contract};\nlet x = crate::plan::snapshot::Snapshot {};\nuse crate::act;\nmycrate::no::no";
-    assert_eq!(
-        paths(text, "crate"),
-        ["api::names", "api::nodeop::NodeOp", "contract", "plan::snapshot::Snapshot", "act"]
-    );
+    assert_eq!(paths(text, "crate"), ["api::names", "api::nodeop::NodeOp", "contract", "plan::snapshot::Snapshot", "act"]);
     assert_eq!(paths("kube::Client; x_kube::a; other::kube::b", "kube"), ["Client"]);
     assert!(dependencies().contains("k8s_openapi") && dependencies().contains("serde_saphyr"));
 }
