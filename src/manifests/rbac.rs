@@ -95,7 +95,7 @@ pub const LEADER: &[Grant] = &[
         group: COORDINATION,
         resources: &["leases"],
         names: &[names::LEASE],
-        verbs: &["get", "list", "watch", "update", "patch"],
+        verbs: &["get", "list", "watch", "update"],
     },
     grant("The Lease is made at first start. A create cannot be limited to a name.", COORDINATION, &["leases"], &["create"]),
 ];

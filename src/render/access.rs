@@ -48,7 +48,7 @@ pub fn role(op: &NodeOp, grant: &Grant) -> Role {
         rules: Some(vec![
             rule("", "pods", &["get", "patch"], Some(&grant.waiters)),
             rule("batch", "jobs", &["get", "list", "watch"], Some(&grant.jobs)),
-            rule("", "events", &["create"], None),
+            rule("events.k8s.io", "events", &["create"], None),
         ]),
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
@@ -38,6 +39,24 @@ fn generated_files_are_up_to_date() {
         .map(|file| file.path)
         .collect();
     assert!(stale.is_empty(), "run scripts/generate: {stale:?} are not what the code says");
+}
+
+/// What scripts/generate runs is what the tests here call.
+#[test]
+fn the_binary_prints_the_same() {
+    for (part, name) in [(Part::Crd, "crd"), (Part::Rbac, "rbac")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", name]).output().unwrap();
+        let texts: Vec<String> = generate(part).unwrap().into_iter().map(|file| file.text).collect();
+        assert!(output.status.success());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), texts.join("---\n"));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", "--write-to"]).arg(directory.path()).status().unwrap();
+    assert!(status.success());
+    for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
+        assert_eq!(fs::read_to_string(directory.path().join(&file.path)).unwrap(), file.text, "{}", file.path);
+    }
 }
 
 /// Reading back what was written, and applying it: `kubectl apply` keeps the whole object in an annotation, which may hold 256 KiB.
