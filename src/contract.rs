@@ -70,7 +70,7 @@ pub fn result_file(job: &str) -> String {
 /// termination message; read by `reboot-waiter` and by the controller.
 ///
 /// A reboot is due if and only if the sentinel of the waiter's own Job names the boot that the node is still in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sentinel {
     /// Name of the Job.

@@ -155,7 +155,7 @@ impl Planner {
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
-                let failure = self.failures.entry(name.clone()).or_insert(Failure { times: 0, until: Instant::now() });
+                let failure = self.failures.entry(name.clone()).or_insert_with(|| Failure { times: 0, until: Instant::now() });
                 let pause = (BACKOFF.0 * 2u32.saturating_pow(failure.times.min(16))).min(BACKOFF.1);
                 failure.times += 1;
                 failure.until = Instant::now() + pause;

@@ -84,8 +84,12 @@ pub const OPERATOR: &[Grant] = &[
         &["clusterrolebindings"],
         &["get", "delete"],
     ),
-    grant("What happens, for kubectl describe; create is also granted to waiters.", CORE, &["events"], &["create", "patch"]),
-    grant("The same in the newer group.", EVENTS, &["events"], &["create", "patch"]),
+    grant(
+        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters.",
+        EVENTS,
+        &["events"],
+        &["create", "patch"],
+    ),
 ];
 
 /// What the operator does in its own namespace.

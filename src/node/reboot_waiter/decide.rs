@@ -168,7 +168,7 @@ mod tests {
     const OURS: Pod = Pod::Ours { completed: false };
 
     fn sentinel(boot: &str) -> Sentinel {
-        Sentinel { job: "j".into(), job_uid: "u".into(), boot: boot.into(), time: String::new() }
+        Sentinel { job: "j".into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
     }
 
     fn facts<'a>(sentinel: Option<&'a Sentinel>, live: Option<&'a Live>) -> Facts<'a> {

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn sentinel(job: &str, boot: &str) -> Sentinel {
-        Sentinel { job: job.into(), job_uid: "u".into(), boot: boot.into(), time: String::new() }
+        Sentinel { job: job.into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
     }
 
     fn directory() -> (tempfile::TempDir, StateDir) {

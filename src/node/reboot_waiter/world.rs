@@ -76,12 +76,7 @@ pub fn universe() -> Shared {
 impl Universe {
     /// The operation succeeds and its sentinel is written.
     pub fn succeed(&mut self) {
-        let sentinel = Sentinel {
-            job: "j".into(),
-            job_uid: self.job_uid.to_string(),
-            boot: self.boot.to_string(),
-            time: self.now.as_millis().to_string(),
-        };
+        let sentinel = Sentinel { job: "j".into(), job_uid: self.job_uid.to_string(), boot: self.boot.to_string(), ..Sentinel::default() };
         self.sentinel = Some(sentinel);
         self.event = true;
     }
