@@ -7,6 +7,10 @@ use kairos_operator::{
     node, telemetry,
 };
 
+/// What is logged unless `RUST_LOG` says otherwise. kube and notify complain on their own account about what we handle: an API
+/// that is away, a watch on a directory that is gone.
+const LOG: &str = "info,kube_client=off,notify=off";
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(applet) => run(applet),
@@ -19,7 +23,7 @@ fn main() -> ExitCode {
 
 /// Every applet ends here; those that need a runtime build it themselves.
 fn run(applet: Applet) -> ExitCode {
-    telemetry::init("info", false);
+    telemetry::init(LOG, false);
     match applet {
         Applet::Controller(_) => failed(&anyhow::anyhow!("not in this build yet")),
         Applet::Manifests => failed(&anyhow::anyhow!("not in this build yet")),
