@@ -29,6 +29,9 @@ fn run(applet: Applet) -> ExitCode {
         Applet::Manifests => failed(&anyhow::anyhow!("not in this build yet")),
         Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
         Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
+        Applet::Upgrade(args) => node::run(|host| node::upgrade::run(&args, host)),
+        Applet::Install(args) => node::run(|host| node::install::run(&args, host)),
+        Applet::NodeLabeler(args) => node::run(|host| node::facts::run(&args, host)),
     }
 }
 

@@ -5,9 +5,13 @@
 //! never comes without them.
 
 mod clock;
+pub mod facts;
 pub mod host;
+pub mod install;
 pub mod reboot_waiter;
+pub mod release;
 pub mod sentinel;
+pub mod upgrade;
 
 use std::{fmt, process::ExitCode};
 
@@ -64,10 +68,10 @@ pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<Ended>) -> ExitCode {
         code: code_of(&error),
         words: format!("{error:#}"),
     });
-    if ended.code == 0 {
-        info!("{}", ended.words);
-    } else {
-        error!(code = ended.code, "{}", ended.words);
+    match ended.code {
+        0 if ended.words.is_empty() => {}
+        0 => info!("{}", ended.words),
+        code => error!(code, "{}", ended.words),
     }
     last_words.say(&ended.words);
     ExitCode::from(ended.code)

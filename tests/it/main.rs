@@ -3,3 +3,4 @@
 #![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
 
 mod applets;
+mod contract;

@@ -2,5 +2,8 @@
 
 mod api;
 mod kernel;
+mod machine;
 mod node;
+mod preflight;
+mod upgrade;
 mod waiter;
