@@ -10,6 +10,7 @@ pub mod host;
 pub mod install;
 pub mod reboot_waiter;
 pub mod release;
+mod result;
 pub mod sentinel;
 pub mod upgrade;
 

@@ -17,7 +17,7 @@ use crate::{
     contract,
     node::{
         Permanent,
-        host::{Host, files, init, mounts},
+        host::{Host, init, mounts},
     },
 };
 
@@ -212,16 +212,6 @@ fn machine(path: &Path) -> Option<u16> {
         u16::from_le_bytes(machine)
     };
     header.starts_with(b"\x7fELF").then_some(number)
-}
-
-/// Reads the result that an earlier pod left. One that cannot be read is no "none": the agent may have succeeded.
-pub fn read_result(path: &Path) -> Result<Option<contract::UpgradeResult>> {
-    const MAX_RESULT: u64 = 64 * 1024;
-    let Some(bytes) = files::read(path, MAX_RESULT)? else {
-        return Ok(None);
-    };
-    let result = serde_json::from_slice(&bytes).map_err(|error| Permanent(format!("{} cannot be read: {error}", path.display())));
-    Ok(Some(result?))
 }
 
 #[cfg(test)]

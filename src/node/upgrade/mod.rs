@@ -20,7 +20,8 @@
 //! Failing for good ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what follows from what was left) and
 //! with a real process and an agent that is a script in `tests/it/applets/upgrade.rs`.
 //!
-//! The lock is on the node and for all Jobs: two agents at once would write the same partition.
+//! The lock is on the node and for all Jobs: two agents at once would write the same partition. The agent does not hold
+//! it itself: the wrapper is its container's PID 1, and the kernel ends the agent with it.
 
 mod agent;
 mod check;
@@ -37,14 +38,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::{
-    agent::{Run, read_result},
+    agent::Run,
     plan::{Found, Verdict},
     signals::Signals,
 };
 use super::{
     Ended, Permanent, facts,
     host::{Host, files},
-    job_name, release,
+    job_name, release, result,
 };
 use crate::contract::{self, UpgradeOrder, UpgradeResult, UpgradeState};
 
@@ -124,10 +125,10 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
     let _lock = files::lock(&directory.join(LOCK), LOCK_PATIENCE).context("waiting for another upgrade of this node")?;
     let path = directory.join(contract::result_file(job));
     let found = find(args, host)?;
-    match plan::verdict(&order, &found, read_result(&path)?.as_ref()) {
+    match plan::verdict(&order, &found, result::read(&path)?.as_ref()) {
         Verdict::Refuse(why) => bail!(Permanent(why.into())),
         Verdict::Settled(result) => {
-            record(&path, &result)?;
+            result::write(&path, &result)?;
             Ok(Ended::well(settled(&result)))
         }
         Verdict::Run => upgrade(args, &order, host, &found, &path, &signals),
@@ -159,12 +160,12 @@ fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found,
         return Ok(Ended::badly("told to stop before kairos-agent was started"));
     }
     let state = |state| plan::result(order, found, state);
-    record(path, &state(UpgradeState::Started))?;
+    result::write(path, &state(UpgradeState::Started))?;
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
             Ok(Run::Failed(words)) => {
-                record(path, &state(UpgradeState::Failed))?;
+                result::write(path, &state(UpgradeState::Failed))?;
                 return Ok(Ended::badly(words));
             }
             // `started` stays: it may have been ended after it made the new image the active one.
@@ -173,12 +174,8 @@ fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found,
         }
     }
     let done = state(UpgradeState::Upgraded);
-    record(path, &done)?;
+    result::write(path, &done)?;
     Ok(Ended::well(settled(&done)))
-}
-
-fn record(path: &Path, result: &UpgradeResult) -> Result<()> {
-    files::write_atomic(path, &serde_json::to_vec(result)?, 0o644)
 }
 
 fn settled(result: &UpgradeResult) -> String {

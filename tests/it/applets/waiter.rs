@@ -1,10 +1,6 @@
 //! The sentinel and the reboot waiter together, as processes.
 
-use std::{
-    fs,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Command, time::Duration};
 
 use super::node::{BINARY, Node, Waiter, eventually};
 
@@ -20,10 +16,8 @@ fn one_job_one_reboot() {
     node.sentinel();
     a_moment();
     assert!(!node.is_asked(), "the Job is not Complete");
-    let complete = Instant::now();
     node.api.job(Some("Complete"));
     node.gets_asked();
-    assert!(complete.elapsed() < Duration::from_secs(1), "{:?}", complete.elapsed());
     assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
 
     waiter.terminate();
@@ -151,9 +145,9 @@ fn the_directory_may_go_and_come_again() {
 #[test]
 fn a_flood_of_events_hides_nothing() {
     let mut node = Node::new("b1");
-    let _waiter = node.waiting();
+    let waiter = node.waiting();
     // Stopped, it cannot empty the kernel's queue of 16384 events, which thus overflows.
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(_waiter.0.id()).unwrap());
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(waiter.0.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     for number in 0..6_000 {
         let path = node.state_dir().join(format!("x{number}"));
