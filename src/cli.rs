@@ -78,10 +78,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Applet, clap::E
 
 /// Turns a call by an applet's own name into a call with the applet as the first argument.
 fn by_file_name(mut argv: Vec<OsString>) -> Vec<OsString> {
-    let called = argv
-        .first()
-        .and_then(|path| Path::new(path).file_name())
-        .and_then(|name| name.to_str());
+    let called = argv.first().and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
     let known = APPLETS.into_iter().find(|name| Some(*name) == called);
     if argv.is_empty() {
         argv.push(BINARY_NAME.into());
@@ -114,10 +111,7 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-        let names: Vec<_> = Cli::command()
-            .get_subcommands()
-            .map(|applet| applet.get_name().to_owned())
-            .collect();
+        let names: Vec<_> = Cli::command().get_subcommands().map(|applet| applet.get_name().to_owned()).collect();
         assert_eq!(names, APPLETS, "the list by which argv[0] is judged is the list of subcommands");
     }
 
@@ -131,19 +125,8 @@ mod tests {
 
     #[test]
     fn a_file_of_any_other_name_takes_its_first_argument() {
-        for file in [
-            "kairos-operator",
-            "/kairos-operator",
-            "/mnt/x",
-            "my-sentinel",
-            "sentinel.bak",
-            "/",
-            "",
-        ] {
-            assert!(
-                matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))),
-                "{file}"
-            );
+        for file in ["kairos-operator", "/kairos-operator", "/mnt/x", "my-sentinel", "sentinel.bak", "/", ""] {
+            assert!(matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))), "{file}");
         }
     }
 

@@ -208,19 +208,8 @@ pub fn check_args(order: &UpgradeOrder, skip_foreign: bool) -> Vec<String> {
 }
 
 fn order_args(order: &UpgradeOrder) -> Vec<String> {
-    let UpgradeOrder {
-        active,
-        recovery,
-        force,
-        debug,
-        exclude_paths,
-    } = order;
-    let flags = [
-        ("--active", active),
-        ("--recovery", recovery),
-        ("--force", force),
-        ("--debug", debug),
-    ];
+    let UpgradeOrder { active, recovery, force, debug, exclude_paths } = order;
+    let flags = [("--active", active), ("--recovery", recovery), ("--force", force), ("--debug", debug)];
     let mut args = vec![format!("--host-dir={HOST_MOUNT}")];
     args.extend(flags.into_iter().filter(|(_, on)| **on).map(|(flag, _)| flag.to_owned()));
     args.extend(exclude_paths.iter().map(|path| format!("--exclude-path={path}")));

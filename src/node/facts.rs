@@ -88,11 +88,7 @@ fn fit(mut facts: Facts) -> Result<String> {
     facts.boot = cut(&facts.boot);
     loop {
         let json = serde_json::to_string(&facts)?;
-        let longest = facts
-            .release
-            .iter()
-            .filter(|(key, _)| *key != VERSION)
-            .max_by_key(|(_, value)| value.len());
+        let longest = facts.release.iter().filter(|(key, _)| *key != VERSION).max_by_key(|(_, value)| value.len());
         match longest.map(|(key, _)| key.clone()) {
             Some(key) if json.len() > MAX_LAST_WORDS => facts.release.remove(&key),
             _ => return Ok(json),
@@ -124,10 +120,7 @@ mod tests {
     fn keys_without_their_prefix_and_no_others() {
         let release = "KAIROS_VERSION=v3.5.0\nKAIROS_FLAVOR=ubuntu\nKAIROS_TARGETARCH=amd64\nKAIROS_MODEL=\nOTHER=x\n";
         let (_, facts) = facts(release, "root=LABEL=COS_ACTIVE quiet");
-        assert_eq!(
-            (facts.boot.as_str(), facts.boot_state.as_str(), facts.kairos),
-            ("b1", "active", true)
-        );
+        assert_eq!((facts.boot.as_str(), facts.boot_state.as_str(), facts.kairos), ("b1", "active", true));
         assert_eq!(facts.version.as_deref(), Some("v3.5.0"));
         let keys: Vec<_> = facts.release.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(keys, [("FLAVOR", "ubuntu"), ("VERSION", "v3.5.0")]);
@@ -136,14 +129,7 @@ mod tests {
     #[test]
     fn a_node_without_kairos_says_so() {
         let (_, facts) = facts("", "quiet");
-        assert_eq!(
-            facts,
-            Facts {
-                boot: "b1".into(),
-                boot_state: "unknown".into(),
-                ..Facts::default()
-            }
-        );
+        assert_eq!(facts, Facts { boot: "b1".into(), boot_state: "unknown".into(), ..Facts::default() });
     }
 
     #[test]

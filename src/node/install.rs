@@ -39,9 +39,7 @@ mod tests {
     fn the_copy_is_whole_and_may_be_run() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at(root.path(), None);
-        let args = InstallArgs {
-            to: "/mnt/kairos-operator/kairos-operator".into(),
-        };
+        let args = InstallArgs { to: "/mnt/kairos-operator/kairos-operator".into() };
         for _ in 0..2 {
             run(&args, &host).unwrap();
         }

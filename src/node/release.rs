@@ -45,16 +45,8 @@ pub fn of(root: &Path) -> Release {
     // Upstream's first test is that the file is not empty; an empty one marks nothing.
     let is_kairos = by_id || os.contains_key("KAIROS_VERSION") || kairos.as_ref().is_some_and(|keys| !keys.is_empty());
     let kairos = kairos.unwrap_or_default();
-    let keys = if version(&kairos).is_some() || version(&os).is_none() && !kairos.is_empty() {
-        kairos
-    } else {
-        os
-    };
-    Release {
-        kairos: is_kairos,
-        version: version(&keys),
-        keys,
-    }
+    let keys = if version(&kairos).is_some() || version(&os).is_none() && !kairos.is_empty() { kairos } else { os };
+    Release { kairos: is_kairos, version: version(&keys), keys }
 }
 
 fn read(root: &Path, path: &str) -> Result<Option<Keys>> {
@@ -62,19 +54,13 @@ fn read(root: &Path, path: &str) -> Result<Option<Keys>> {
         return Ok(None);
     };
     let text = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0'));
-    text.map(parse)
-        .map(Some)
-        .with_context(|| format!("{path} below {} is not text", root.display()))
+    text.map(parse).map(Some).with_context(|| format!("{path} below {} is not text", root.display()))
 }
 
 /// `KAIROS_VERSION`, and what it carries (`k3sv1.33.5+k3s1`), if it says.
 fn version(keys: &Keys) -> Option<String> {
     let get = |key: &str| keys.get(key).map(String::as_str).unwrap_or_default();
-    let (version, prefix, software) = (
-        get("KAIROS_VERSION"),
-        get("KAIROS_SOFTWARE_VERSION_PREFIX"),
-        get("KAIROS_SOFTWARE_VERSION"),
-    );
+    let (version, prefix, software) = (get("KAIROS_VERSION"), get("KAIROS_SOFTWARE_VERSION_PREFIX"), get("KAIROS_SOFTWARE_VERSION"));
     match (version, prefix, software) {
         ("", _, _) => None,
         (version, "", "") => Some(version.into()),
@@ -186,19 +172,10 @@ mod tests {
     #[test]
     fn the_release_is_version_and_what_it_carries() {
         assert_eq!(version_of(&[("kairos-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
-        assert_eq!(
-            version_of(&[("kairos-release", b"KAIROS_VERSION=v3.4.2")]).as_deref(),
-            Some("v3.4.2")
-        );
+        assert_eq!(version_of(&[("kairos-release", b"KAIROS_VERSION=v3.4.2")]).as_deref(), Some("v3.4.2"));
         assert_eq!(version_of(&[("os-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
-        assert_eq!(
-            version_of(&[("kairos-release", b"KAIROS_VERSION=a"), ("os-release", V350)]).as_deref(),
-            Some("a")
-        );
-        assert_eq!(
-            version_of(&[("kairos-release", b"KAIROS_ID=x"), ("os-release", V350)]).as_deref(),
-            Some("v3.5.0-k3sv1.33.5+k3s1")
-        );
+        assert_eq!(version_of(&[("kairos-release", b"KAIROS_VERSION=a"), ("os-release", V350)]).as_deref(), Some("a"));
+        assert_eq!(version_of(&[("kairos-release", b"KAIROS_ID=x"), ("os-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
     }
 
     #[test]

@@ -19,9 +19,7 @@ fn parsed(name: &str, args: Vec<String>) -> Applet {
 #[test]
 fn sentinel() {
     for upgrade in [false, true] {
-        let Applet::Sentinel(args) = parsed(applet::SENTINEL, contract::sentinel_args("job-1", upgrade)) else {
-            panic!()
-        };
+        let Applet::Sentinel(args) = parsed(applet::SENTINEL, contract::sentinel_args("job-1", upgrade)) else { panic!() };
         assert_eq!(args.state_dir, Path::new(contract::SENTINEL_MOUNT));
         assert_eq!((args.job.as_str(), args.upgrade), ("job-1", upgrade));
     }
@@ -30,9 +28,7 @@ fn sentinel() {
 #[test]
 fn reboot_waiter() {
     let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", 1800, 600);
-    let Applet::RebootWaiter(args) = parsed(applet::REBOOT_WAITER, args) else {
-        panic!()
-    };
+    let Applet::RebootWaiter(args) = parsed(applet::REBOOT_WAITER, args) else { panic!() };
     assert_eq!(args.state_dir, Path::new("/state/.kairos"));
     assert_eq!((args.job.as_str(), args.owner_uid.as_str()), ("job-1", "uid-1"));
     assert_eq!((args.timeout_seconds, args.grace_seconds), (1800, 600));
@@ -54,9 +50,7 @@ fn orders() -> impl Iterator<Item = UpgradeOrder> {
 fn upgrade() {
     for order in orders() {
         let args = contract::upgrade_args("job-1", contract::STATE_DIR, &order);
-        let Applet::Upgrade(args) = parsed(applet::UPGRADE, args) else {
-            panic!()
-        };
+        let Applet::Upgrade(args) = parsed(applet::UPGRADE, args) else { panic!() };
         assert_eq!(args.order(), order);
         assert_eq!((args.check, args.job.as_deref()), (false, Some("job-1")));
         assert_eq!(args.state_dir.as_deref(), Some(Path::new("/host/usr/local/.kairos")));
@@ -68,9 +62,7 @@ fn upgrade() {
 fn check() {
     for order in orders() {
         for skip_foreign in [false, true] {
-            let Applet::Upgrade(args) = parsed(applet::UPGRADE, contract::check_args(&order, skip_foreign)) else {
-                panic!()
-            };
+            let Applet::Upgrade(args) = parsed(applet::UPGRADE, contract::check_args(&order, skip_foreign)) else { panic!() };
             assert_eq!((args.order(), args.check, args.skip_foreign), (order.clone(), true, skip_foreign));
         }
     }
@@ -78,13 +70,9 @@ fn check() {
 
 #[test]
 fn install_and_facts() {
-    let Applet::Install(args) = parsed(applet::INSTALL, contract::install_args()) else {
-        panic!()
-    };
+    let Applet::Install(args) = parsed(applet::INSTALL, contract::install_args()) else { panic!() };
     assert_eq!(args.to, Path::new(contract::INSTALLED));
     assert!(contract::INSTALLED.starts_with(contract::INSTALL_MOUNT) && contract::INSTALL_MOUNT.starts_with("/mnt/"));
-    let Applet::NodeLabeler(args) = parsed(applet::NODE_LABELER, contract::facts_args()) else {
-        panic!()
-    };
+    let Applet::NodeLabeler(args) = parsed(applet::NODE_LABELER, contract::facts_args()) else { panic!() };
     assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
 }

@@ -33,10 +33,7 @@ pub fn read_in_root(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8
 /// The mount points in a `/proc/<pid>/mountinfo`, in order; a path mounted over twice is named twice.
 pub fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
-    lines
-        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
-        .map(unescape)
-        .collect()
+    lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape).collect()
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.

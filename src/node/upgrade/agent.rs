@@ -59,16 +59,12 @@ impl Agent {
         let candidates = directories.split(':').filter(|directory| directory.starts_with('/'));
         let mut paths = candidates.map(|directory| host.path(directory).join(AGENT));
         let Some(path) = paths.find(|path| mounts::is_executable(path)) else {
-            bail!(Permanent(format!(
-                "the image has no {AGENT} that can be run; is it a Kairos image?"
-            )));
+            bail!(Permanent(format!("the image has no {AGENT} that can be run; is it a Kairos image?")));
         };
         if let (Some(agent), Some(own)) = (machine(&path), machine(Path::new("/proc/self/exe")))
             && agent != own
         {
-            bail!(Permanent(format!(
-                "the image's {AGENT} is for another architecture (ELF machine {agent}, this node has {own})"
-            )));
+            bail!(Permanent(format!("the image's {AGENT} is for another architecture (ELF machine {agent}, this node has {own})")));
         }
         Ok(Self { path })
     }
@@ -76,11 +72,7 @@ impl Agent {
     /// Whether `upgrade --help` lists `--exclude-path`. Agents before Kairos 3.6 end with "unknown flag" instead.
     pub fn knows_exclude_path(&self) -> Result<bool> {
         let mut command = Command::new(&self.path);
-        command
-            .args(["upgrade", "--help"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(["upgrade", "--help"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("running {AGENT} upgrade --help"))?;
         let pid = child.id();
         let (done, output) = mpsc::channel();
@@ -104,18 +96,10 @@ impl Agent {
     pub fn run(&self, args: &[String], host_dir: &Path, signals: &Signals) -> Result<Run> {
         info!(?args, "running {AGENT}");
         let mut command = Command::new(&self.path);
-        command
-            .args(args)
-            .env(contract::env::HOST_DIR, host_dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(args).env(contract::env::HOST_DIR, host_dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("running {}", self.path.display()))?;
         let tail = Tail::default();
-        let output = [
-            stream(child.stdout.take(), std::io::stdout(), &tail),
-            stream(child.stderr.take(), std::io::stderr(), &tail),
-        ];
+        let output = [stream(child.stdout.take(), std::io::stdout(), &tail), stream(child.stderr.take(), std::io::stderr(), &tail)];
         let status = wait(child, signals)?;
         for done in output {
             let _ = done.recv_timeout(OUTPUT_PATIENCE);
@@ -206,11 +190,7 @@ fn machine(path: &Path) -> Option<u16> {
     std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
     let big_endian = header[5] == 2;
     let machine = [header[18], header[19]];
-    let number = if big_endian {
-        u16::from_be_bytes(machine)
-    } else {
-        u16::from_le_bytes(machine)
-    };
+    let number = if big_endian { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
     header.starts_with(b"\x7fELF").then_some(number)
 }
 

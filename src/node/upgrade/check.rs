@@ -35,16 +35,12 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Ende
 /// The agent, if it can do what is asked: as root, on this machine, with all flags. What fails here fails for good.
 pub fn usable_agent(order: &UpgradeOrder, host: &Host) -> Result<(Agent, bool)> {
     if host.is_real() && !mounts::is_root() {
-        bail!(Permanent(
-            "kairos-agent must be root, and this container runs as another user".into()
-        ));
+        bail!(Permanent("kairos-agent must be root, and this container runs as another user".into()));
     }
     let agent = Agent::find(host)?;
     let knows_exclude_path = agent.knows_exclude_path()?;
     if !order.exclude_paths.is_empty() && !knows_exclude_path {
-        bail!(Permanent(
-            "excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)".into()
-        ));
+        bail!(Permanent("excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)".into()));
     }
     Ok((agent, knows_exclude_path))
 }

@@ -41,10 +41,7 @@ fn injected(host: &Host) -> Result<Vec<PathBuf>> {
 }
 
 fn only_injected(points: Vec<PathBuf>) -> Vec<PathBuf> {
-    points
-        .into_iter()
-        .filter(|point| INJECTED.iter().any(|path| point == Path::new(path)))
-        .collect()
+    points.into_iter().filter(|point| INJECTED.iter().any(|path| point == Path::new(path))).collect()
 }
 
 /// Shows the host's devices. A directory that stands for a node has none to show.
@@ -52,9 +49,7 @@ pub fn show_host(host: &Host, host_dir: &Path) -> Result<()> {
     if !host.is_real() {
         return Ok(());
     }
-    FROM_HOST
-        .iter()
-        .try_for_each(|path| mounts::bind(&host_dir.join(&path[1..]), Path::new(path)))
+    FROM_HOST.iter().try_for_each(|path| mounts::bind(&host_dir.join(&path[1..]), Path::new(path)))
 }
 
 #[cfg(test)]

@@ -117,9 +117,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
         return check::run(args, &order, host);
     }
     let signals = Signals::listen()?;
-    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else {
-        bail!("--job and --state-dir are missing")
-    };
+    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else { bail!("--job and --state-dir are missing") };
     let directory = host.path(state_dir);
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let _lock = files::lock(&directory.join(LOCK), LOCK_PATIENCE).context("waiting for another upgrade of this node")?;

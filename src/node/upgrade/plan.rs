@@ -31,22 +31,9 @@ pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeRes
     let previous = previous.filter(|result| result.job_uid == found.job_uid);
     match previous {
         None => fresh(order, found),
-        Some(UpgradeResult {
-            state: UpgradeState::UpToDate | UpgradeState::Failed,
-            ..
-        }) => fresh(order, found),
-        Some(
-            done @ UpgradeResult {
-                state: UpgradeState::Upgraded,
-                ..
-            },
-        ) => Verdict::Settled(done.clone()),
-        Some(
-            started @ UpgradeResult {
-                state: UpgradeState::Started,
-                ..
-            },
-        ) => interrupted(found, started),
+        Some(UpgradeResult { state: UpgradeState::UpToDate | UpgradeState::Failed, .. }) => fresh(order, found),
+        Some(done @ UpgradeResult { state: UpgradeState::Upgraded, .. }) => Verdict::Settled(done.clone()),
+        Some(started @ UpgradeResult { state: UpgradeState::Started, .. }) => interrupted(found, started),
     }
 }
 
@@ -73,10 +60,7 @@ fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     let runs_target = found.host.is_some() && found.host == started.target && found.boot_state == boot_state::ACTIVE;
     let ran_before = started.before == started.target && started.before_state == boot_state::ACTIVE;
     if started.active && runs_target && !ran_before {
-        return Verdict::Settled(UpgradeResult {
-            state: UpgradeState::Upgraded,
-            ..started.clone()
-        });
+        return Verdict::Settled(UpgradeResult { state: UpgradeState::Upgraded, ..started.clone() });
     }
     Verdict::Refuse("the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again")
 }
@@ -107,10 +91,7 @@ pub fn commands(order: &UpgradeOrder, exclude: &[String]) -> Vec<Vec<String>> {
         args
     };
     let runs = [(order.recovery, true), (order.active, false)];
-    runs.into_iter()
-        .filter(|(asked, _)| *asked)
-        .map(|(_, recovery)| run(recovery))
-        .collect()
+    runs.into_iter().filter(|(asked, _)| *asked).map(|(_, recovery)| run(recovery)).collect()
 }
 
 #[cfg(test)]
@@ -118,22 +99,12 @@ mod tests {
     use super::*;
 
     fn order(active: bool, recovery: bool) -> UpgradeOrder {
-        UpgradeOrder {
-            active,
-            recovery,
-            ..UpgradeOrder::default()
-        }
+        UpgradeOrder { active, recovery, ..UpgradeOrder::default() }
     }
 
     fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Found {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Found {
-            job_uid: "u".into(),
-            boot: boot.into(),
-            boot_state: state.into(),
-            host: own(host),
-            image: own(image),
-        }
+        Found { job_uid: "u".into(), boot: boot.into(), boot_state: state.into(), host: own(host), image: own(image) }
     }
 
     fn lines(order: &UpgradeOrder, exclude: &[&str]) -> Vec<String> {
@@ -145,35 +116,22 @@ mod tests {
     fn the_partitions_asked_for_recovery_first() {
         assert_eq!(lines(&order(true, false), &[]), ["upgrade --source dir:/"]);
         assert_eq!(lines(&order(false, true), &[]), ["upgrade --recovery --source dir:/"]);
-        assert_eq!(
-            lines(&order(true, true), &[]),
-            ["upgrade --recovery --source dir:/", "upgrade --source dir:/"]
-        );
+        assert_eq!(lines(&order(true, true), &[]), ["upgrade --recovery --source dir:/", "upgrade --source dir:/"]);
         assert_eq!(lines(&order(false, false), &[]), [""; 0]);
     }
 
     #[test]
     fn debug_comes_first_and_excluded_paths_are_arguments_of_every_run() {
-        let debug = UpgradeOrder {
-            debug: true,
-            force: true,
-            ..order(true, true)
-        };
+        let debug = UpgradeOrder { debug: true, force: true, ..order(true, true) };
         let tail = "--source dir:/ --exclude-path /etc/hosts --exclude-path /a 'b'";
         let expected = [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")];
         assert_eq!(lines(&debug, &["/etc/hosts", "/a 'b'"]), expected);
-        assert_eq!(
-            commands(&order(true, false), &["-x $(y)".into()])[0][3..],
-            ["--exclude-path", "-x $(y)"]
-        );
+        assert_eq!(commands(&order(true, false), &["-x $(y)".into()])[0][3..], ["--exclude-path", "-x $(y)"]);
     }
 
     #[test]
     fn only_two_known_and_equal_releases_are_up_to_date() {
-        let force = UpgradeOrder {
-            force: true,
-            ..order(true, false)
-        };
+        let force = UpgradeOrder { force: true, ..order(true, false) };
         for (order, host, image, expected) in [
             (order(true, false), Some("a"), Some("a"), true),
             (order(true, true), Some("a"), Some("a"), true),
@@ -205,53 +163,25 @@ mod tests {
             Verdict::Settled(left(UpgradeState::Upgraded)),
             "keeps its boot"
         );
-        assert_eq!(
-            next(&now("b1", "active", "old"), UpgradeState::Upgraded),
-            Verdict::Settled(left(UpgradeState::Upgraded))
-        );
+        assert_eq!(next(&now("b1", "active", "old"), UpgradeState::Upgraded), Verdict::Settled(left(UpgradeState::Upgraded)));
         assert!(refused(next(&before, UpgradeState::Started)), "in the same boot");
         let done = Verdict::Settled(left(UpgradeState::Upgraded));
-        assert_eq!(
-            next(&now("b2", "active", "new"), UpgradeState::Started),
-            done,
-            "the agent rebooted the node itself"
-        );
-        assert!(
-            refused(next(&now("b2", "active", "old"), UpgradeState::Started)),
-            "nothing shows that it was done"
-        );
-        assert!(
-            refused(next(&now("b2", "passive", "new"), UpgradeState::Started)),
-            "runs it, but from the fallback"
-        );
-        assert!(
-            refused(next(&found("b2", "active", None, Some("new")), UpgradeState::Started)),
-            "unknown"
-        );
+        assert_eq!(next(&now("b2", "active", "new"), UpgradeState::Started), done, "the agent rebooted the node itself");
+        assert!(refused(next(&now("b2", "active", "old"), UpgradeState::Started)), "nothing shows that it was done");
+        assert!(refused(next(&now("b2", "passive", "new"), UpgradeState::Started)), "runs it, but from the fallback");
+        assert!(refused(next(&found("b2", "active", None, Some("new")), UpgradeState::Started)), "unknown");
     }
 
     #[test]
     fn what_ran_before_proves_nothing_and_neither_does_recovery() {
         let same = found("b1", "active", Some("new"), Some("new"));
-        let force = UpgradeOrder {
-            force: true,
-            ..order(true, false)
-        };
-        let later = Found {
-            boot: "b2".into(),
-            ..same.clone()
-        };
+        let force = UpgradeOrder { force: true, ..order(true, false) };
+        let later = Found { boot: "b2".into(), ..same.clone() };
         let left = result(&force, &same, UpgradeState::Started);
         assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Refuse(_)));
-        let passive = Found {
-            boot_state: "passive".into(),
-            ..same.clone()
-        };
+        let passive = Found { boot_state: "passive".into(), ..same.clone() };
         let left = result(&force, &passive, UpgradeState::Started);
-        assert!(
-            matches!(verdict(&force, &later, Some(&left)), Verdict::Settled(_)),
-            "it was the fallback that ran it before"
-        );
+        assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Settled(_)), "it was the fallback that ran it before");
         let left = result(&order(false, true), &same, UpgradeState::Started);
         assert!(matches!(verdict(&order(false, true), &later, Some(&left)), Verdict::Refuse(_)));
     }
@@ -260,10 +190,7 @@ mod tests {
     fn a_result_of_another_job_is_none() {
         let found = found("b1", "active", Some("old"), Some("new"));
         for state in [UpgradeState::Started, UpgradeState::Upgraded] {
-            let left = UpgradeResult {
-                job_uid: "other".into(),
-                ..result(&order(true, false), &found, state)
-            };
+            let left = UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
             assert_eq!(verdict(&order(true, false), &found, Some(&left)), Verdict::Run);
         }
     }

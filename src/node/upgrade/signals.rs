@@ -42,10 +42,7 @@ impl Signals {
                 while terminate.recv().await.is_some() && forward.send(Event::Terminate).is_ok() {}
             });
         });
-        ready
-            .recv()
-            .context("starting to listen for SIGTERM")?
-            .context("listening for SIGTERM")?;
+        ready.recv().context("starting to listen for SIGTERM")?.context("listening for SIGTERM")?;
         Ok(Self { sender, events })
     }
 

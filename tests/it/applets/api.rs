@@ -38,14 +38,8 @@ impl Api {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = State {
-            pod_uid: "pod-1".into(),
-            ..State::default()
-        };
-        let api = Self {
-            state: Arc::new((Mutex::new(state), Condvar::new())),
-            url,
-        };
+        let state = State { pod_uid: "pod-1".into(), ..State::default() };
+        let api = Self { state: Arc::new((Mutex::new(state), Condvar::new())), url };
         let server = api.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -107,10 +101,7 @@ impl Api {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let mut words = line.split_whitespace();
-        let (method, path) = (
-            words.next().unwrap_or_default().to_owned(),
-            words.next().unwrap_or_default().to_owned(),
-        );
+        let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
         let mut length = 0;
         loop {
             let mut header = String::new();
@@ -142,19 +133,13 @@ impl Api {
 
     /// Sends the Job whenever anything changes; too often is allowed of a watch, too seldom is not.
     fn watch(&self, stream: &mut TcpStream) -> std::io::Result<()> {
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
-        )?;
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n")?;
         let mut last: Option<Value> = None;
         loop {
             let job = {
                 let state = self.state.0.lock().unwrap();
                 let seen = last.clone();
-                let wait = self
-                    .state
-                    .1
-                    .wait_timeout_while(state, Duration::from_secs(60), |state| state.job == seen && !state.down);
+                let wait = self.state.1.wait_timeout_while(state, Duration::from_secs(60), |state| state.job == seen && !state.down);
                 let state = wait.unwrap().0;
                 if state.down {
                     return Ok(());
@@ -188,10 +173,7 @@ impl State {
             if method == "PATCH" {
                 let uid = &body["metadata"]["uid"];
                 if !uid.is_null() && *uid != self.pod_uid {
-                    return (
-                        409,
-                        json!({ "kind": "Status", "status": "Failure", "reason": "Conflict", "message": "uid", "code": 409 }),
-                    );
+                    return (409, json!({ "kind": "Status", "status": "Failure", "reason": "Conflict", "message": "uid", "code": 409 }));
                 }
                 for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {
                     self.annotations.insert(key.clone(), value.as_str().unwrap_or_default().into());
@@ -203,10 +185,7 @@ impl State {
             self.job.clone().map_or_else(gone, |job| (200, job))
         } else if path == jobs {
             let items: Vec<_> = self.job.iter().collect();
-            (
-                200,
-                json!({ "apiVersion": "batch/v1", "kind": "JobList", "metadata": { "resourceVersion": "7" }, "items": items }),
-            )
+            (200, json!({ "apiVersion": "batch/v1", "kind": "JobList", "metadata": { "resourceVersion": "7" }, "items": items }))
         } else if path.ends_with("/events") && method == "POST" {
             self.events.push(body.clone());
             (201, body.clone())

@@ -18,13 +18,7 @@ fn the_kernel_reboots_when_asked() {
         unshare(CloneFlags::CLONE_NEWPID)?;
         let me = std::env::current_exe().unwrap();
         let name = "applets::kernel::the_kernel_reboots_when_asked";
-        Ok::<_, nix::Error>(
-            Command::new(me)
-                .args(["--exact", name, "--nocapture", "--test-threads=1"])
-                .env(CHILD, "1")
-                .status()
-                .unwrap(),
-        )
+        Ok::<_, nix::Error>(Command::new(me).args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1").status().unwrap())
     });
     match result.join().unwrap() {
         Ok(status) => assert_eq!(status.signal(), Some(1), "a reboot ends the namespace's init by SIGHUP: {status:?}"),
@@ -37,11 +31,7 @@ fn the_kernel_reboots_when_asked() {
 fn in_the_namespace() {
     let outside = std::fs::read_link("/proc/self").ok();
     assert_eq!(std::process::id(), 1);
-    assert_ne!(
-        outside.as_deref(),
-        Some(std::path::Path::new("1")),
-        "this is not a namespace of our own"
-    );
+    assert_ne!(outside.as_deref(), Some(std::path::Path::new("1")), "this is not a namespace of our own");
     let error = Host::at("/", None).ask_kernel().unwrap_err();
     panic!("still here: {error:#}");
 }

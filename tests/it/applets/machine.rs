@@ -21,22 +21,11 @@ pub struct Machine(TempDir);
 impl Machine {
     pub fn new() -> Self {
         let machine = Self(tempfile::tempdir().unwrap());
-        for path in [
-            "etc",
-            "usr/bin",
-            "dev",
-            "proc/sys/kernel/random",
-            "host/etc",
-            "host/usr/local/.kairos",
-        ] {
+        for path in ["etc", "usr/bin", "dev", "proc/sys/kernel/random", "host/etc", "host/usr/local/.kairos"] {
             fs::create_dir_all(machine.path(path)).unwrap();
         }
         symlink("host/usr/local/.kairos", machine.path("sentinel")).unwrap();
-        symlink(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kairos-agent"),
-            machine.path("usr/bin/kairos-agent"),
-        )
-        .unwrap();
+        symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kairos-agent"), machine.path("usr/bin/kairos-agent")).unwrap();
         machine.write("etc/kairos-release", "KAIROS_VERSION=\"v2\"\n");
         machine.write("help", "   --source value\n   --exclude-path value\n");
         machine.agent("echo writing");
@@ -66,9 +55,7 @@ impl Machine {
         self.write("dev/termination-log", "");
         let mut command = Command::new(BINARY);
         command.arg(name).args(args).env_clear().env("PATH", std::env::var("PATH").unwrap());
-        command
-            .env(contract::env::ROOT, self.0.path())
-            .env(contract::env::JOB_UID, "job-uid");
+        command.env(contract::env::ROOT, self.0.path()).env(contract::env::JOB_UID, "job-uid");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -83,19 +70,11 @@ impl Machine {
     }
 
     pub fn check(&self, order: &UpgradeOrder, skip_foreign: bool) -> (i32, String) {
-        self.ended(
-            &self
-                .command(applet::UPGRADE, contract::check_args(order, skip_foreign))
-                .output()
-                .unwrap(),
-        )
+        self.ended(&self.command(applet::UPGRADE, contract::check_args(order, skip_foreign)).output().unwrap())
     }
 
     pub fn ended(&self, output: &Output) -> (i32, String) {
-        (
-            output.status.code().unwrap(),
-            fs::read_to_string(self.path("dev/termination-log")).unwrap(),
-        )
+        (output.status.code().unwrap(), fs::read_to_string(self.path("dev/termination-log")).unwrap())
     }
 
     pub fn start(&self) -> Child {
@@ -103,11 +82,7 @@ impl Machine {
     }
 
     pub fn runs(&self) -> Vec<String> {
-        fs::read_to_string(self.path("runs"))
-            .unwrap_or_default()
-            .lines()
-            .map(String::from)
-            .collect()
+        fs::read_to_string(self.path("runs")).unwrap_or_default().lines().map(String::from).collect()
     }
 
     pub fn result(&self) -> Option<UpgradeResult> {
@@ -129,10 +104,7 @@ impl Machine {
 }
 
 pub fn active() -> UpgradeOrder {
-    UpgradeOrder {
-        active: true,
-        ..UpgradeOrder::default()
-    }
+    UpgradeOrder { active: true, ..UpgradeOrder::default() }
 }
 
 pub fn permanent() -> i32 {

@@ -84,16 +84,9 @@ impl Node {
         fs::write(self.root.path().join("dev/termination-log"), "").unwrap();
         let mut command = Command::new(BINARY);
         command.arg(name).env_clear().stdout(Stdio::null());
-        command
-            .env(contract::env::ROOT, self.root.path())
-            .env(contract::env::INIT_PID, self.init.id().to_string());
-        command
-            .env(contract::env::JOB_UID, "job-uid")
-            .env("KUBECONFIG", self.root.path().join("kubeconfig"));
-        command
-            .env(contract::env::POD_NAME, POD)
-            .env(contract::env::POD_NAMESPACE, NAMESPACE)
-            .env(contract::env::POD_UID, "pod-1");
+        command.env(contract::env::ROOT, self.root.path()).env(contract::env::INIT_PID, self.init.id().to_string());
+        command.env(contract::env::JOB_UID, "job-uid").env("KUBECONFIG", self.root.path().join("kubeconfig"));
+        command.env(contract::env::POD_NAME, POD).env(contract::env::POD_NAMESPACE, NAMESPACE).env(contract::env::POD_UID, "pod-1");
         command
     }
 

@@ -11,15 +11,10 @@ use super::{
 
 #[test]
 fn an_image_that_cannot_do_it_fails_for_good_and_before_anything() {
-    let exclude = UpgradeOrder {
-        exclude_paths: vec!["/x".into()],
-        ..active()
-    };
+    let exclude = UpgradeOrder { exclude_paths: vec!["/x".into()], ..active() };
     type Spoil = fn(&Machine);
     let spoil: [(&UpgradeOrder, &str, Spoil); 4] = [
-        (&active(), "no kairos-agent", |node| {
-            fs::remove_file(node.path("usr/bin/kairos-agent")).unwrap()
-        }),
+        (&active(), "no kairos-agent", |node| fs::remove_file(node.path("usr/bin/kairos-agent")).unwrap()),
         (&active(), "another architecture", |node| {
             let mut elf = [0_u8; 64];
             elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -57,10 +52,7 @@ fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
     node.boots("b1", "active", "v2");
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
     assert_eq!(node.check(&UpgradeOrder { force: true, ..active() }, false), (0, String::new()));
-    let recovery = UpgradeOrder {
-        recovery: true,
-        ..UpgradeOrder::default()
-    };
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
     assert_eq!(node.check(&recovery, false), (0, String::new()));
     node.write("host/etc/kairos-release", "");
     assert_eq!(node.check(&active(), true), (0, "the node does not run Kairos".into()));
@@ -80,11 +72,7 @@ fn facts_are_the_termination_message() {
 #[test]
 fn install_puts_a_binary_that_runs() {
     let node = Machine::new();
-    assert_eq!(
-        node.ended(&node.command(applet::INSTALL, contract::install_args()).output().unwrap())
-            .0,
-        0
-    );
+    assert_eq!(node.ended(&node.command(applet::INSTALL, contract::install_args()).output().unwrap()).0, 0);
     let copy = node.path(contract::INSTALLED.trim_start_matches('/'));
     let output = Command::new(copy).arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
@@ -112,23 +100,12 @@ fn the_agent_sees_the_image_and_the_hosts_devices() {
     let script = "mount --bind \"$KAIROS_TEST/injected\" /etc/hosts && exec \"$0\" \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, BINARY, "upgrade", "--job=j", "--active", "--force"]);
-    command
-        .arg(format!("--host-dir={}", host.display()))
-        .arg(format!("--state-dir={}", node.path("sentinel").display()));
-    command.env(
-        "PATH",
-        format!("{}:{}", node.path("usr/bin").display(), std::env::var("PATH").unwrap()),
-    );
-    command
-        .env("KAIROS_TEST", node.path(""))
-        .env("KAIROS_ROOT", "")
-        .env(contract::env::JOB_UID, "u");
+    command.arg(format!("--host-dir={}", host.display())).arg(format!("--state-dir={}", node.path("sentinel").display()));
+    command.env("PATH", format!("{}:{}", node.path("usr/bin").display(), std::env::var("PATH").unwrap()));
+    command.env("KAIROS_TEST", node.path("")).env("KAIROS_ROOT", "").env(contract::env::JOB_UID, "u");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!fs::read_to_string(node.path("hosts")).unwrap().contains("of the pod"));
-    assert_eq!(
-        fs::read_to_string(node.path("seen")).unwrap(),
-        "/dev:\nnull\n\n/run:\nof-the-host\n"
-    );
+    assert_eq!(fs::read_to_string(node.path("seen")).unwrap(), "/dev:\nnull\n\n/run:\nof-the-host\n");
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
 }

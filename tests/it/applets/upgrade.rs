@@ -14,19 +14,12 @@ fn it_runs_the_agent_once_whatever_is_retried() {
     let node = Machine::new();
     assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
     assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())));
-    assert_eq!(
-        fs::read_to_string(node.path("host_dir")).unwrap().trim(),
-        node.path("host").to_str().unwrap()
-    );
+    assert_eq!(fs::read_to_string(node.path("host_dir")).unwrap().trim(), node.path("host").to_str().unwrap());
     assert_eq!(node.sentinel_boot(), "b1");
     for boot in ["b1", "b2"] {
         node.boots(boot, "active", "v1");
         assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
-        assert_eq!(
-            node.state(),
-            Some((UpgradeState::Upgraded, "b1".into())),
-            "the boot in which it succeeded"
-        );
+        assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())), "the boot in which it succeeded");
         assert_eq!(node.sentinel_boot(), "b1");
     }
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
@@ -125,43 +118,26 @@ fn a_node_that_is_there_already_is_left_alone() {
 fn partitions_flags_and_paths_reach_the_agent() {
     let node = Machine::new();
     let paths = vec!["/etc/a b".into(), "*.log".into()];
-    let order = UpgradeOrder {
-        recovery: true,
-        debug: true,
-        exclude_paths: paths,
-        ..active()
-    };
+    let order = UpgradeOrder { recovery: true, debug: true, exclude_paths: paths, ..active() };
     assert_eq!(node.try_once(&order).0, 0);
     let tail = "--source dir:/ --exclude-path /etc/a b --exclude-path *.log";
-    assert_eq!(
-        node.runs(),
-        [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")]
-    );
+    assert_eq!(node.runs(), [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")]);
 }
 
 #[test]
 fn recovery_alone_compares_nothing_and_asks_for_no_reboot() {
     let node = Machine::new();
     node.boots("b1", "active", "v2");
-    let order = UpgradeOrder {
-        recovery: true,
-        ..UpgradeOrder::default()
-    };
+    let order = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
     assert_eq!(node.try_once(&order), (0, "recovery upgraded to v2".into()));
-    assert_eq!(
-        (node.runs(), node.sentinel_boot()),
-        (vec!["upgrade --recovery --source dir:/".into()], String::new())
-    );
+    assert_eq!((node.runs(), node.sentinel_boot()), (vec!["upgrade --recovery --source dir:/".into()], String::new()));
 }
 
 #[test]
 fn a_recovery_that_fails_leaves_the_active_partition_alone() {
     let node = Machine::new();
     node.agent("exit 3");
-    let order = UpgradeOrder {
-        recovery: true,
-        ..active()
-    };
+    let order = UpgradeOrder { recovery: true, ..active() };
     assert_eq!(node.try_once(&order).0, 1);
     assert_eq!(node.runs(), ["upgrade --recovery --source dir:/"]);
 }
@@ -189,11 +165,7 @@ fn the_first_sigterm_waits_for_the_agent_and_the_second_does_not() {
         std::thread::sleep(Duration::from_millis(300));
     }
     assert_eq!(child.wait().unwrap().code(), Some(permanent()));
-    assert_eq!(
-        node.state(),
-        Some((UpgradeState::Started, "b1".into())),
-        "it may have been anywhere"
-    );
+    assert_eq!(node.state(), Some((UpgradeState::Started, "b1".into())), "it may have been anywhere");
 }
 
 #[test]

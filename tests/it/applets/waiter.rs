@@ -82,13 +82,7 @@ fn a_watch_that_breaks_is_taken_up_again() {
     let _waiter = node.waiting();
     node.sentinel();
     eventually("a watch", || node.api.log().iter().any(|line| line.contains("watch=true")));
-    assert!(
-        node.api
-            .log()
-            .iter()
-            .any(|line| line.contains("fieldSelector=metadata.name%3Djob-1")),
-        "by name, as the Role has it"
-    );
+    assert!(node.api.log().iter().any(|line| line.contains("fieldSelector=metadata.name%3Djob-1")), "by name, as the Role has it");
     node.api.down(true);
     a_moment();
     node.api.job(Some("Complete"));
@@ -176,9 +170,7 @@ fn without_inotify_the_jobs_events_will_do() {
     command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let _waiter = Waiter(command.spawn().unwrap());
     node.is_announced("waiting");
-    eventually("a watch of the Job instead", || {
-        node.api.log().iter().any(|line| line.contains("watch=true"))
-    });
+    eventually("a watch of the Job instead", || node.api.log().iter().any(|line| line.contains("watch=true")));
     node.api.job(None);
     node.sentinel();
     a_moment();
