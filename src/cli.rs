@@ -14,14 +14,22 @@ pub use self::controller::ControllerArgs;
 use crate::{
     contract::applet,
     manifests,
-    node::{reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs},
+    node::{facts::FactsArgs, install::InstallArgs, reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs, upgrade::UpgradeArgs},
 };
 
 /// The name in help texts, whatever the file is called.
 const BINARY_NAME: &str = "kairos-operator";
 
 /// Every applet, in the order of the help text.
-pub const APPLETS: [&str; 4] = [applet::CONTROLLER, applet::SENTINEL, applet::REBOOT_WAITER, applet::MANIFESTS];
+pub const APPLETS: [&str; 7] = [
+    applet::CONTROLLER,
+    applet::SENTINEL,
+    applet::REBOOT_WAITER,
+    applet::UPGRADE,
+    applet::INSTALL,
+    applet::NODE_LABELER,
+    applet::MANIFESTS,
+];
 
 /// Node operations for Kubernetes: the controller, and the applets that it runs on nodes.
 #[derive(Debug, Parser)]
@@ -43,6 +51,15 @@ pub enum Applet {
     /// Reboots the node once, after its Job has succeeded.
     #[command(name = applet::REBOOT_WAITER)]
     RebootWaiter(RebootWaiterArgs),
+    /// Upgrades Kairos on the node to the image that it runs in.
+    #[command(name = applet::UPGRADE)]
+    Upgrade(UpgradeArgs),
+    /// Copies this binary to where another image's container can run it.
+    #[command(name = applet::INSTALL)]
+    Install(InstallArgs),
+    /// Prints boot, release and boot state of the node.
+    #[command(name = applet::NODE_LABELER)]
+    NodeLabeler(FactsArgs),
     /// Prints the CRDs and the RBAC that the controller needs.
     #[command(name = applet::MANIFESTS)]
     Manifests(manifests::Args),
@@ -81,7 +98,6 @@ fn unknown_applet(name: &OsString) -> clap::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract;
 
     fn of(argv: &[&str]) -> Result<Applet, clap::Error> {
         parse(argv.iter().map(OsString::from))
@@ -157,27 +173,6 @@ mod tests {
         for job in ["", ".", "..", ".hidden", "a/b", "../a"] {
             let job = format!("--job={job}");
             assert_eq!(error(&["sentinel", "--state-dir=/s", &job]).exit_code(), 2, "{job}");
-        }
-    }
-
-    #[test]
-    fn the_waiter_gets_what_the_contract_says() {
-        let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", 1800, 600);
-        let argv = ["/kairos-operator".to_owned(), applet::REBOOT_WAITER.to_owned()].into_iter().chain(args);
-        let Ok(Applet::RebootWaiter(args)) = parse(argv.map(OsString::from)) else { panic!("not parsed") };
-        assert_eq!(args.state_dir, Path::new("/state/.kairos"));
-        assert_eq!((args.job.as_str(), args.owner_uid.as_str()), ("job-1", "uid-1"));
-        assert_eq!((args.timeout_seconds, args.grace_seconds), (1800, 600));
-    }
-
-    #[test]
-    fn the_sentinel_gets_what_the_contract_says() {
-        for upgrade in [false, true] {
-            let args = contract::sentinel_args("job-1", upgrade);
-            let argv = ["/kairos-operator".to_owned(), applet::SENTINEL.to_owned()].into_iter().chain(args);
-            let Ok(Applet::Sentinel(args)) = parse(argv.map(OsString::from)) else { panic!("not parsed") };
-            assert_eq!(args.state_dir, Path::new(contract::SENTINEL_MOUNT));
-            assert_eq!((args.job.as_str(), args.upgrade), ("job-1", upgrade));
         }
     }
 }

@@ -174,8 +174,10 @@ pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
     args
 }
 
-/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits in all,
-/// and how long init gets before the kernel is asked.
+/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits for the
+/// sentinel and then again, anew, for what must come between the sentinel and the reboot; and how long init gets before the
+/// kernel is asked. Over its timeout the waiter ends with 1 and loses nothing by a restart, but to wait out a Job and its
+/// drain in one go `timeout` must cover them.
 pub fn reboot_waiter_args(job: &str, owner_uid: &str, state_dir_name: &str, timeout: u32, grace: u32) -> Vec<String> {
     vec![
         format!("--state-dir={WAITER_MOUNT}/{state_dir_name}"),

@@ -5,6 +5,7 @@
 
 pub mod files;
 pub mod init;
+pub mod mounts;
 
 use std::path::{Path, PathBuf};
 

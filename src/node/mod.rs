@@ -5,9 +5,14 @@
 //! never comes without them.
 
 mod clock;
+pub mod facts;
 pub mod host;
+pub mod install;
 pub mod reboot_waiter;
+pub mod release;
+mod result;
 pub mod sentinel;
+pub mod upgrade;
 
 use std::{fmt, process::ExitCode};
 
@@ -55,10 +60,10 @@ pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<Ended>) -> ExitCode {
     let host = Host::from_env();
     let mut last_words = LastWords::open(host.root());
     let ended = applet(&host).unwrap_or_else(|error| Ended { code: code_of(&error), words: format!("{error:#}") });
-    if ended.code == 0 {
-        info!("{}", ended.words);
-    } else {
-        error!(code = ended.code, "{}", ended.words);
+    match ended.code {
+        0 if ended.words.is_empty() => {}
+        0 => info!("{}", ended.words),
+        code => error!(code, "{}", ended.words),
     }
     last_words.say(&ended.words);
     ExitCode::from(ended.code)

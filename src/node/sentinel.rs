@@ -16,12 +16,9 @@ use clap::Args;
 use super::{
     Ended, clock,
     host::{Host, files},
-    job_name,
+    job_name, result,
 };
 use crate::contract::{self, Sentinel, UpgradeResult, UpgradeState};
-
-/// How large a result file may be. Ours are a few hundred bytes.
-const MAX_RESULT: u64 = 64 * 1024;
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -47,8 +44,7 @@ pub fn run(args: &SentinelArgs, host: &Host) -> Result<Ended> {
     let mut sentinel = Sentinel { job: args.job.clone(), job_uid, boot: String::new(), time: clock::now(), before: None, target: None };
     if args.upgrade {
         let path = directory.join(contract::result_file(&args.job));
-        let bytes = files::read(&path, MAX_RESULT)?.with_context(|| format!("{} is missing", path.display()))?;
-        let result: UpgradeResult = serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+        let result = result::read(&path)?.with_context(|| format!("{} is missing", path.display()))?;
         sentinel.boot = boot_of(&result, &sentinel.job_uid)?;
         (sentinel.before, sentinel.target) = (result.before, result.target);
     } else {

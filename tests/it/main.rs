@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are no tests to clippy; a test that cannot go on panics")]
 
 mod api;
+mod applets;
+mod contract;
 mod manifests;
 mod tidy;
 mod validation;

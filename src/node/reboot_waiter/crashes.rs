@@ -226,6 +226,21 @@ fn a_pod_deleted_at_the_last_moment_cancels() {
     assert!(asked(&all).is_empty());
 }
 
+/// Before there was a sentinel any Job of our owner would do; the sentinel of another one must not profit by that answer.
+#[test]
+fn what_was_said_before_the_sentinel_does_not_count_for_it() {
+    let all = universe();
+    all.borrow_mut().succeed();
+    let foreign = all.borrow_mut().sentinel.take();
+    all.borrow_mut().job_uid = 2;
+    all.borrow_mut().job(Phase::Complete);
+    let mut waiter = start(&all);
+    while step(&mut waiter).is_some() && waiter.looked().is_none() {}
+    all.borrow_mut().sentinel = foreign;
+    let ended = settle(&mut waiter).expect("the Job was replaced");
+    assert!(ended.code == 0 && asked(&all).is_empty(), "{ended:?}");
+}
+
 #[test]
 fn an_api_that_is_away_is_waited_for_until_the_deadline() {
     let (all, mut waiter) = due();

@@ -140,6 +140,9 @@ fn with_sentinel(facts: &Facts<'_>, sentinel: &Sentinel) -> Step {
     let Some(live) = facts.live else { return Step::Look };
     match (&live.pod, &live.job) {
         (Pod::Unknown | Pod::Lost(_), _) | (_, Job::Unknown | Job::Absent) => Step::Wait(Until::Api),
+        (Pod::Ours { .. }, Job::Over(how)) if sentinel.boot != facts.boot => {
+            Step::Remove(Ended::well(format!("no reboot by us: the node left boot {}, and the Job {how}", sentinel.boot)))
+        }
         (Pod::Ours { .. }, Job::Over(how)) => Step::Remove(Ended::well(format!("no reboot: the Job {how}"))),
         (Pod::Ours { .. }, Job::Running) => Step::Wait(Until::Job),
         (Pod::Ours { completed }, Job::Complete) if sentinel.boot != facts.boot => {
