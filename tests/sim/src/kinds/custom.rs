@@ -1,6 +1,6 @@
 //! Custom resources: a CustomResourceDefinition becomes a resource that is served, checked and printed.
 
-use kube_cel::{CompiledSchema, ErrorKind, Validator, compile_schema};
+use kube_cel::{CompiledSchema, Validator, compile_schema};
 use serde_json::{Value, json};
 
 use super::{Column, Form, Kind, schema};
@@ -14,6 +14,12 @@ pub struct CustomSchema {
     /// `openAPIV3Schema`, as it was sent.
     pub raw: Value,
     rules: CompiledSchema,
+}
+
+impl std::fmt::Debug for CustomSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CustomSchema").finish_non_exhaustive()
+    }
 }
 
 impl CustomSchema {
@@ -119,9 +125,4 @@ pub fn establish(definition: &mut Value, now: &str) {
     }
     set(definition, "/status/acceptedNames", names);
     set(definition, "/status/storedVersions", stored);
-}
-
-/// Whether a kind of CEL fault means that the simulator, not the object, is at fault.
-pub fn is_gap(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnsupportedReference)
 }
