@@ -15,7 +15,17 @@ use serde::{Deserialize, Serialize};
 /// One operation, run once on each chosen node: cordoned and drained if asked, a command in a privileged container
 /// with the host's root mounted, a reboot if asked. Whoever may create a NodeOp is root on the nodes.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "operator.kairos.io", version = "v1alpha1", kind = "NodeOp", namespaced, status = "NodeOpStatus", shortname = "nop", category = "kairos", derive = "Default", derive = "PartialEq")]
+#[kube(
+    group = "operator.kairos.io",
+    version = "v1alpha1",
+    kind = "NodeOp",
+    namespaced,
+    status = "NodeOpStatus",
+    shortname = "nop",
+    category = "kairos",
+    derive = "Default",
+    derive = "PartialEq"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeOpSpec {
     /// Which nodes. Unset or empty: all Linux nodes. Chosen once; nodes that join later are not included.
