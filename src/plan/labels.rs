@@ -35,7 +35,7 @@ pub fn change(node: &NodeView, facts: &Facts) -> NodeChange {
         retire(&node.annotations, fact_annotations, &mut annotations);
     }
     annotations.insert(names::RELEASE.into(), facts.version.clone());
-    annotations.insert(names::BOOT_STATE_OF.into(), Some(facts.boot_state.clone()).filter(|state| !state.is_empty()));
+    annotations.insert(names::BOOT_STATE_OF.into(), Some(facts.boot_state.clone()).filter(|_| facts.kairos));
     annotations.insert(names::FACTS_OF.into(), Some(facts_of(&facts.boot)));
     labels.retain(|key, value| node.labels.get(key) != value.as_ref());
     annotations.retain(|key, value| node.annotations.get(key) != value.as_ref());
