@@ -349,6 +349,12 @@ pub struct NodeStatus {
     /// When the drain started; pods made later are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_started_at: Option<Time>,
+    /// Since when the drain is blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_since: Option<Time>,
+    /// Since when the drain waits for volumes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detaching_since: Option<Time>,
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,

@@ -237,7 +237,7 @@ impl Pass<'_> {
                 self.whole.refused = Some(why.clone());
                 Some(why)
             }
-            Some(Answer::Gone | Answer::Seen) => None,
+            Some(Answer::Gone | Answer::Seen | Answer::Attached(_)) => None,
         }
     }
 }

@@ -17,6 +17,10 @@ pub enum Question {
     /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
     /// have both written their intent by then, so at least one of them sees the other's.
     Rivals,
+    /// Is another replica of ours Ready on another node than this one?
+    Successor(String),
+    /// Which volumes are attached to the node that none of its remaining pods uses?
+    Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
 }
@@ -28,6 +32,8 @@ pub enum Answer {
     Gone,
     /// It is there, and the snapshot shows it as it is now.
     Seen,
+    /// These volumes, by name.
+    Attached(Vec<String>),
     /// The pods would be refused, in the server's words.
     Refused(String),
 }

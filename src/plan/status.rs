@@ -183,7 +183,9 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
         return;
     }
     status.last_updated = Some(Time(now));
-    let notices = notices(old, &status);
+    let mut notices = notices(old, &status);
+    let key = (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
+    notices.extend(plan.said.remove(&key).unwrap_or_default());
     plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
 }
 

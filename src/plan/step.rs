@@ -17,7 +17,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    action::{Action, Plan},
+    action::{Action, Notice, Plan},
     cordon::{self, Take},
     drain,
     intent::Intent,
@@ -78,6 +78,11 @@ impl Turn<'_> {
 
     pub fn ask(&mut self, question: Question) {
         self.plan.questions.insert(question);
+    }
+
+    /// Says something, together with the status write that records it.
+    pub fn say(&mut self, notice: Notice) {
+        self.plan.said.entry(self.op.me.key()).or_default().push(notice);
     }
 
     /// A copy of the status, moved to `step`.
@@ -244,13 +249,14 @@ fn drained(turn: &mut Turn<'_>) -> Next {
         Waiter::Ready | Waiter::NotAsked => {}
     }
     let progress = match &turn.op.intent.drain {
-        Some(options) => drain::advance(turn.s, options, turn.node, started, turn.plan),
+        Some(options) => drain::advance(turn, &options.clone(), started),
         None => drain::Progress::Done,
     };
     match (progress, waiter) {
         (drain::Progress::Done, Waiter::Ready | Waiter::NotAsked) => start_job(turn),
         (drain::Progress::Done, Waiter::Starting(why)) => Next::Wait(format!("waiting for the reboot waiter: {why}")),
         (drain::Progress::Refused(why), _) => turn.fail(why),
+        (drain::Progress::Record(next), _) => next,
         (drain::Progress::Going(why), _) => give_up_or_wait(turn, &why),
         (drain::Progress::Done, Waiter::Foreign(_) | Waiter::Lost(_)) => Next::Wait("the reboot waiter was lost".into()),
     }
