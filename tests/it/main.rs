@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The one integration-test binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what it expects by failing")]
+
+mod simulation;
