@@ -95,11 +95,7 @@ fn at_rest(world: &mut World, operators: &mut [Operator]) -> bool {
     world.rest.1 = world.tick;
     let wake = operators.iter().filter_map(|operator| operator.wake).min();
     // A Job's deadline is nothing that an operator waits for.
-    let running = world
-        .jobs
-        .live()
-        .values()
-        .any(|job| !job.suspended && job.state == JobState::Active);
+    let running = world.jobs.live().values().any(|job| !job.suspended && job.state == JobState::Active);
     world.now = world.now.max(wake.unwrap_or(0)) + if running { 60 } else { 0 };
     wake.is_none() && !running
 }
