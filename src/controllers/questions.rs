@@ -47,6 +47,9 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
         Question::Job((namespace, name)) => {
             Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|job| Seen::Job(Box::new(job)))
         }
+        Question::Pod((namespace, name)) => {
+            Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|pod| Seen::Pod(Box::new(pod)))
+        }
         Question::Op(of) => {
             let found = Api::<NodeOp>::namespaced(client.clone(), &of.namespace).get_opt(&of.name).await?;
             if let Some(other) = found.clone().filter(|op| op.metadata.uid.as_deref() != Some(&of.uid)) {

@@ -3,11 +3,13 @@
 //!
 //! A claim goes once the Job's pods and the waiter are gone or cannot act any more; before that the slot stays taken.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
     action::{Action, Plan, Target},
-    cordon, job,
+    call_off, cordon, names,
     question::Question,
     snapshot::{JobState, NodeView, OpRef, PodView, Role, Snapshot},
     step::later,
@@ -28,17 +30,49 @@ pub fn cannot_act(pod: &PodView, node_ready: bool) -> bool {
     pod.phase.is_final() || (pod.deleting && !node_ready)
 }
 
-/// Releases every node that a NodeOp no longer needs.
+/// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
+    leftovers(s, plan);
     for node in s.nodes.values() {
         let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
         owners.dedup();
         for owner in owners {
+            // What a finished NodeOp left cordoned belongs, while it has the node in hand, to the one that claimed it.
+            if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
+                continue;
+            }
             match s.op(owner) {
                 Some(op) => release(s, node, owner, op, plan),
                 None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
                 None => drop(plan.questions.insert(Question::Op(owner.clone()))),
             }
+        }
+    }
+}
+
+/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or adopted
+/// from the Go operator. A Job of another name is that operator's, and is left to end: it may be an upgrade under way.
+fn leftovers(s: &Snapshot, plan: &mut Plan) {
+    let owners: BTreeMap<&str, &Arc<NodeOp>> = s.ops.values().filter_map(|op| Some((op.metadata.uid.as_deref()?, op))).collect();
+    let over = |uid: &str, node: &str| {
+        let op = owners.get(uid)?;
+        let entry = op.status.as_ref()?.node_statuses.get(node)?;
+        let me = OpRef::of(op);
+        let claimed = s.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
+        (entry.phase.is_final() && !claimed).then_some((me, entry))
+    };
+    for job in s.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
+        if let Some((me, _)) = over(&job.owner_uid, &job.node)
+            && job.name == names::object((&me.name, &me.uid), &job.node, "", 0)
+        {
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(job), why: "its node is finished" });
+        }
+    }
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
+        if let Some((_, entry)) = over(&pod.owner_uid, &pod.node)
+            && lingers_until(Some(entry)).is_none_or(|until| s.now >= until)
+        {
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is finished" });
         }
     }
 }
@@ -53,8 +87,7 @@ fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
 fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
     let Some(status) = &op.status else { return };
     let entry = status.node_statuses.get(&node.name);
-    let in_hand = entry.is_some_and(|entry| !entry.phase.is_final() && entry.phase != Phase::Pending);
-    if in_hand {
+    if entry.is_some_and(|entry| entry.phase == Phase::Running) {
         return;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
@@ -89,11 +122,13 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(Action::DeleteJob { job: job::target(found), why: "its node is being released" });
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(found), why: "its node is being released" });
         }
         quiet &= over || (found.deleting && !node.ready);
-        quiet &= s.pods_of(&found.uid, &node.name, Role::Job).all(|pod| cannot_act(pod, node.ready));
     }
+    // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
+    let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
+    quiet &= pods.all(|pod| cannot_act(pod, node.ready));
     let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
         let done = cannot_act(pod, node.ready);

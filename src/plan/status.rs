@@ -65,11 +65,11 @@ fn to_i32(count: usize) -> i32 {
 
 /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is in hand and nothing will be.
 fn phase(counts: &Counts, whole: &Whole) -> Phase {
-    if whole.refused.is_some() {
+    let open = counts.running > 0 || whole.unreleased > 0;
+    let more = counts.pending > 0 && !whole.stopped && !whole.deleting && whole.refused.is_none();
+    if !open && whole.refused.is_some() {
         return Phase::Failed;
     }
-    let open = counts.running > 0 || whole.unreleased > 0;
-    let more = counts.pending > 0 && !whole.stopped && !whole.deleting;
     match (open || more, counts.failed > 0 || counts.pending > 0) {
         (true, _) => Phase::Running,
         (false, true) => Phase::Failed,

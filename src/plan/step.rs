@@ -18,6 +18,7 @@ use k8s_openapi::{
 
 use super::{
     action::{Action, Notice, Plan},
+    call_off,
     cordon::{self, Take},
     drain,
     intent::Intent,
@@ -112,6 +113,8 @@ pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<
         message: Some(message.into()),
         reboot_status: reboot,
         last_updated: Some(Time(now)),
+        // The slot is taken until the node is given back, see `rollout`.
+        node_uid: status.node_uid.clone(),
         ..NodeStatus::default()
     }))
 }
@@ -120,11 +123,15 @@ pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<
 pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
     let node = match s.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
-        Some(_) => {
-            return lost(s, op, status, "another machine has joined under the node's name while it was in hand");
+        Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
+            let why = "another machine has joined under the node's name while it was in hand";
+            return lost(s, op, (name, node.ready), status, why, plan);
         }
-        None if s.is_gone(&Question::Node(name.into())) => return lost(s, op, status, "the node was deleted while it was in hand"),
-        None => {
+        None if s.is_gone(&Question::Node(name.into())) => {
+            return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
+        }
+        // A cache that is older than the status may show an earlier machine of that name.
+        Some(_) | None => {
             plan.questions.insert(Question::Node(name.into()));
             return Next::Wait("checking whether the node still exists".into());
         }
@@ -140,9 +147,20 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     }
 }
 
-fn lost(s: &Snapshot, op: &Op, status: &NodeStatus, message: &str) -> Next {
+/// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
+fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message: &str, plan: &mut Plan) -> Next {
+    let waiting = status.job_name.as_ref().and_then(|job| call_off::job(s, op, job, plan));
+    let waiting = waiting.or_else(|| {
+        let may_reboot = op.intent.reboot && status.job_uid.is_some();
+        may_reboot.then(|| call_off::waiter(s, op, node, status.attempt.unwrap_or(0), plan))?
+    });
+    if let Some(waiting) = waiting {
+        return Next::Wait(format!("{message}; {waiting}"));
+    }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
-    finish(s.now, status, Phase::Failed, Some(reboot), message)
+    // Its claim and cordon went with it: nothing is to be given back.
+    let status = NodeStatus { node_uid: None, ..status.clone() };
+    finish(s.now, &status, Phase::Failed, Some(reboot), message)
 }
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
@@ -168,16 +186,23 @@ fn claim(turn: &mut Turn<'_>) -> Next {
     }
 }
 
-/// Before a control-plane node is claimed, every NodeOp is read live: of two planners that both wrote an intent, at
-/// least one sees the other's, and whoever sees one yields.
+/// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two planners that
+/// both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes themselves tell of claims
+/// whose NodeOp is finished or gone, and which of them are away.
 fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
     let claimed = turn.node.claimed_by.as_ref() == Some(&turn.op.me);
     if claimed || !turn.node.control_plane() || !turn.op.intent.disturbs() {
         return None;
     }
-    if turn.s.answer(&Question::Rivals).is_none() {
-        turn.ask(Question::Rivals);
+    let nodes = turn.s.nodes.values().filter(|node| node.control_plane());
+    let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::Rivals]);
+    let open: Vec<_> = questions.filter(|question| turn.s.answer(question).is_none()).collect();
+    if !open.is_empty() {
+        turn.plan.questions.extend(open);
         return Some(Next::Wait("checking that no other control-plane node is in hand".into()));
+    }
+    if let Some(other) = super::guard::others_not_ready(turn.s, &turn.node.name).next() {
+        return Some(back_to_pending(turn, format!("control-plane node {other} is not Ready")));
     }
     let mine = (turn.op.me.key(), turn.node.name.clone());
     let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
@@ -193,6 +218,7 @@ fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
         phase: Phase::Pending,
         message: Some(why),
         boot: turn.status.boot.clone(),
+        node_uid: turn.status.node_uid.clone(),
         last_updated: Some(Time(turn.s.now)),
         ..NodeStatus::default()
     }))
@@ -240,11 +266,9 @@ fn drained(turn: &mut Turn<'_>) -> Next {
         }
         Waiter::Lost(next) => return next.clone(),
         Waiter::Starting(why) => {
-            let deadline = later(started, turn.op.intent.pull_timeout);
-            if turn.s.now >= deadline {
-                return turn.fail(format!("the reboot waiter did not get ready in {} s: {why}", turn.op.intent.pull_timeout.as_secs()));
+            if let Some(next) = waiter::overdue(turn, started, why) {
+                return next;
             }
-            turn.plan.wake(deadline);
         }
         Waiter::Ready | Waiter::NotAsked => {}
     }
