@@ -19,6 +19,8 @@ use super::{
 
 /// Between two tries on a blocked pod, plus up to a fifth of it by the pod's UID: many blocked drains must not ask in step.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// Before the first list of the node's pods.
+pub const LISTING: &str = "draining: listing the node's pods";
 /// At most so many blocked pods are named in a message.
 const NAMED: usize = 10;
 
@@ -98,7 +100,7 @@ pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, started: Tim
 pub fn advance(s: &Snapshot, options: &Drain, node: &NodeView, started: Timestamp, plan: &mut Plan) -> Progress {
     plan.drains.insert(node.name.clone());
     let Some(pods) = s.residents.get(&node.name) else {
-        return Progress::Going("draining: listing the node's pods".into());
+        return Progress::Going(LISTING.into());
     };
     let ours: BTreeSet<&str> = s
         .ops

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     action::{Action, Target},
     question::Question,
+    reboot,
     snapshot::{ContainerState, JobState, JobView, PodView, Role},
     step::{Next, Turn, finish, hold, later},
     waiter::{self, Waiter},
@@ -18,6 +19,9 @@ use crate::{
     },
     contract::{Sentinel, reboot_state},
 };
+
+/// The Job goes on, and nothing complains.
+const RUNNING: &str = "Job is running";
 
 /// Advances a node in step `Job`.
 pub fn advance(turn: &mut Turn<'_>) -> Next {
@@ -97,7 +101,7 @@ fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return turn.fail("the NodeOp was deleted before the operation started");
     }
     let uid = job.uid.clone();
-    turn.record(|status| status.job_uid = Some(uid))
+    turn.record(|status| (status.job_uid, status.message) = (Some(uid), Some(RUNNING.into())))
 }
 
 /// The Job that is recorded, as it stands.
@@ -119,7 +123,7 @@ fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     turn.act(Action::ResumeJob { job: target(job) });
-    Next::Wait("starting the Job".into())
+    Next::Wait(RUNNING.into())
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than waiting.
@@ -140,7 +144,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     let Some(complaint) = pods(turn, &job.uid).find_map(|pod| pod.complaint()) else {
-        return Next::Wait("Job is running".into());
+        return Next::Wait(RUNNING.into());
     };
     let begun = pods(turn, &job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
     let deadline = later(job.started_at.unwrap_or(turn.s.now), turn.op.intent.pull_timeout);
@@ -201,6 +205,7 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 fn to_reboot(turn: &Turn<'_>, boot: Option<String>) -> Next {
     let mut next = turn.to(Step::Reboot);
+    next.message = Some(reboot::REBOOTS.into());
     next.boot = boot;
     next.reboot_status = Some(RebootStatus::Pending);
     next.deadline = Some(Time(later(turn.s.now, turn.op.intent.reboot_timeout)));
