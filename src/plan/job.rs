@@ -8,7 +8,7 @@ use super::{
     action::Action,
     call_off::{self, job_target},
     question::Question,
-    release,
+    reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodView, Role},
     step::{Next, Turn, finish, hold, later},
     waiter::{self, Waiter},
@@ -23,6 +23,8 @@ use crate::{
 
 /// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(30);
+/// The Job goes on, and nothing complains.
+const RUNNING: &str = "Job is running";
 
 /// Advances a node in step `Job`.
 pub fn advance(turn: &mut Turn<'_>) -> Next {
@@ -103,7 +105,7 @@ fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return turn.fail("the NodeOp was deleted before the operation started");
     }
     let uid = job.uid.clone();
-    turn.record(|status| status.job_uid = Some(uid))
+    turn.record(|status| (status.job_uid, status.message) = (Some(uid), Some(RUNNING.into())))
 }
 
 /// The Job that is recorded, as it stands.
@@ -126,7 +128,7 @@ fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     turn.act(Action::ResumeJob { job: job_target(job) });
-    Next::Wait("starting the Job".into())
+    Next::Wait(RUNNING.into())
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than waiting.
@@ -147,7 +149,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     let Some(complaint) = pods(turn, &job.uid).find_map(|pod| pod.complaint()) else {
-        return Next::Wait("Job is running".into());
+        return Next::Wait(RUNNING.into());
     };
     let begun = pods(turn, &job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
     let deadline = later(job.started_at.unwrap_or(turn.s.now), turn.op.intent.pull_timeout);
@@ -223,6 +225,7 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Next {
     let mut next = turn.to(Step::Reboot);
+    next.message = Some(reboot::REBOOTS.into());
     (next.boot, next.before, next.target) = found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);
     next.deadline = Some(Time(later(turn.s.now, turn.op.intent.reboot_timeout)));

@@ -13,6 +13,9 @@ use crate::{
     contract::reboot_state,
 };
 
+/// All is well, and the node is on its way.
+pub const REBOOTS: &str = "Job completed, the node reboots";
+
 /// Advances a node in step `Reboot`.
 pub fn advance(turn: &mut Turn<'_>) -> Next {
     if turn.status.boot.is_none()
@@ -48,7 +51,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         Waiter::Lost(next) => next,
         Waiter::Foreign(name) => turn.fail(format!("a pod {name} exists that is not ours; reboot the node by hand")),
         Waiter::Starting(why) if turn.node.ready => Next::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}")),
-        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => Next::Wait("Job completed, the node reboots".into()),
+        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => Next::Wait(REBOOTS.into()),
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     action::{Action, Plan},
     admit, preflight,
     question::Question,
+    release,
     snapshot::Snapshot,
     status::{self, Whole},
     step::{self, Next, Op, later},
@@ -74,6 +75,7 @@ fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
 
 /// One pass over a NodeOp under way.
 fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
+    release::linger(s, op, plan);
     let mut nodes = old.node_statuses.clone();
     let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
     for (name, node) in &mut nodes {
@@ -140,7 +142,9 @@ fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
         s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
-    if held || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+    // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
+    let lingers = !op.deleting && !release::linger(s, op, plan);
+    if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
         return;
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();

@@ -234,6 +234,11 @@ fn after_claim(turn: &mut Turn<'_>) -> Next {
     next.drain_started_at = Some(Time(turn.s.now));
     next.deadline = timeout.map(|timeout| Time(later(turn.s.now, timeout)));
     next.attempt = None;
+    // What is about to be so is said with the step, and needs no write of its own a second later.
+    next.message = Some(match turn.op.intent.reboot {
+        true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
+        false => drain::LISTING.into(),
+    });
     Next::Become(Box::new(next))
 }
 
@@ -241,6 +246,7 @@ fn start_job(turn: &Turn<'_>) -> Next {
     let mut next = turn.to(Step::Job);
     next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
     next.deadline = None;
+    next.message = Some("making the Job".into());
     next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
     Next::Become(Box::new(next))
 }

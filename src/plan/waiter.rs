@@ -18,6 +18,9 @@ const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
 /// Before the operation has started, a node that ends so many waiters is failed: nothing grows without bound.
 const MAX_ATTEMPTS: i32 = 20;
 
+/// What a waiter does that has not said anything yet.
+pub const STARTS: &str = "it starts";
+
 /// Where the waiter stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Waiter {
@@ -52,7 +55,7 @@ pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
     }
     match pod.reboot_state.as_deref() {
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => Waiter::Ready,
-        _ => Waiter::Starting(pod.complaint().unwrap_or_else(|| "it starts".into())),
+        _ => Waiter::Starting(pod.complaint().unwrap_or_else(|| STARTS.into())),
     }
 }
 
@@ -68,7 +71,7 @@ fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
     let grant = grant(turn, &name, job);
     let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
     turn.act(Action::MakeWaiter { op, node, name, job: job.to_owned(), grant });
-    Waiter::Starting("it is being made".into())
+    Waiter::Starting(STARTS.into())
 }
 
 fn lost(turn: &Turn<'_>, phase: PodPhase, deleting: bool, attempt: i32) -> Waiter {
@@ -98,7 +101,8 @@ pub fn overdue(turn: &mut Turn<'_>, begun: Timestamp, why: &str) -> Option<Next>
     None
 }
 
-/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand.
+/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand, and of those
+/// that are not any more while a waiter has still to end there.
 fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
     let mut grant = Grant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };
     let entries = turn.op.object.status.iter().flat_map(|status| &status.node_statuses);
@@ -109,8 +113,15 @@ fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
             grant.jobs.push(turn.op.object_name(node, "", 0));
         }
     }
-    grant.waiters.sort();
-    grant.jobs.sort();
+    let ours = turn.s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == turn.op.me.uid);
+    for pod in ours.filter(|pod| !pod.phase.is_final()) {
+        grant.waiters.push(pod.name.clone());
+        grant.jobs.push(turn.op.object_name(&pod.node, "", 0));
+    }
+    for names in [&mut grant.waiters, &mut grant.jobs] {
+        names.sort();
+        names.dedup();
+    }
     grant
 }
 

@@ -28,6 +28,8 @@ use super::{
 
 /// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must not ask in step.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// Before the first list of the node's pods.
+pub const LISTING: &str = "draining: listing the node's pods";
 /// At most so many blocked pods are named in a message.
 const NAMED: usize = 10;
 
@@ -46,7 +48,7 @@ pub enum Progress {
 pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Progress {
     turn.plan.drains.insert(turn.node.name.clone());
     let Some(pods) = turn.s.residents.get(&turn.node.name) else {
-        return Progress::Going("draining: listing the node's pods".into());
+        return Progress::Going(LISTING.into());
     };
     let ours = ours(turn.s);
     let decide = |pod: &Resident| {

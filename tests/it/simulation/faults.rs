@@ -111,6 +111,7 @@ impl World {
         } else if self.rng.chance(50) {
             self.remove_pod(&pod);
         } else {
+            self.procs.remove(&pod.uid);
             self.set_pod(&pod, |pod| super::world::end(pod, kairos_operator::plan::snapshot::PodPhase::Failed, "Evicted", 143));
         }
     }
