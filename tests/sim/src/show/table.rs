@@ -74,7 +74,12 @@ fn columns(kind: &Kind) -> Vec<Column> {
     }
     columns.extend(match kind.table().as_str() {
         "pods" => pod_columns(),
-        "nodes" => vec![Column::made("Status", node_status), Column::made("Roles", node_roles)],
+        "nodes" => vec![
+            Column::made("Status", node_status),
+            Column::made("Roles", node_roles),
+            Column::path("Version", ".status.nodeInfo.kubeletVersion"),
+            Column { priority: 1, ..Column::path("Boot", ".status.nodeInfo.bootID") },
+        ],
         "jobs.batch" => vec![Column::made("Status", job_status), Column::made("Completions", job_completions)],
         "namespaces" => vec![Column::path("Status", ".status.phase")],
         "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => vec![Column::made("Ready", ready_replicas)],
@@ -93,8 +98,7 @@ fn columns(kind: &Kind) -> Vec<Column> {
 }
 
 fn pod_columns() -> Vec<Column> {
-    let mut node = Column::path("Node", ".spec.nodeName");
-    node.priority = 1;
+    let node = Column { priority: 1, ..Column::path("Node", ".spec.nodeName") };
     vec![Column::made("Ready", pod_ready), Column::made("Status", pod_status), Column::made("Restarts", restarts), node]
 }
 
