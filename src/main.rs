@@ -2,6 +2,47 @@
 
 use std::process::ExitCode;
 
+use kairos_operator::{
+    cli::{self, Applet},
+    controllers, manifests, node, telemetry,
+};
+
+/// What is logged unless `RUST_LOG` says otherwise. kube and notify complain on their own account about what we handle: an API
+/// that is away, a watch on a directory that is gone.
+const LOG: &str = "info,kube_client=off,notify=off";
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match cli::parse(std::env::args_os()) {
+        Ok(applet) => run(applet),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+/// Every applet ends here; those that need a runtime build it themselves.
+fn run(applet: Applet) -> ExitCode {
+    match &applet {
+        Applet::Controller(args) => telemetry::init(&args.log_filter(), args.log_json()),
+        _ => telemetry::init(LOG, false),
+    }
+    match applet {
+        Applet::Controller(args) => ended(controllers::run(&args)),
+        Applet::Manifests(args) => ended(manifests::run(&args)),
+        Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
+        Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
+        Applet::Upgrade(args) => node::run(|host| node::upgrade::run(&args, host)),
+        Applet::Install(args) => node::run(|host| node::install::run(&args, host)),
+        Applet::NodeLabeler(args) => node::run(|host| node::facts::run(&args, host)),
+    }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
 }

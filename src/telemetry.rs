@@ -3,7 +3,11 @@
 //! Logs go to standard error. What an applet wants the controller to know goes to the container's termination message
 //! instead: the kubelet shows it in the pod's status, where it outlives the log.
 
-use std::{io::Write, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::{IsTerminal, Seek, Write},
+    path::Path,
+};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -17,19 +21,55 @@ pub const MAX_LAST_WORDS: usize = 4096;
 /// A second call changes nothing.
 pub fn init(default: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }
 
-/// Leaves `words` as the container's termination message under `root`, cut at a character to what the kubelet keeps.
+/// The container's termination message, opened early: a later mount over `/dev` hides the path, not the open file.
 /// Outside a container there is no such file, and nothing is written: these are a courtesy, never the result.
-pub fn last_words(root: &Path, words: &str) {
-    let path = root.join(TERMINATION_LOG.trim_start_matches('/'));
-    let mut end = words.len().min(MAX_LAST_WORDS);
-    while !words.is_char_boundary(end) {
-        end -= 1;
+#[derive(Debug)]
+pub struct LastWords(Option<File>);
+
+impl LastWords {
+    /// Opens the termination message under `root`, if there is one.
+    pub fn open(root: &Path) -> Self {
+        let path = root.join(TERMINATION_LOG.trim_start_matches('/'));
+        Self(OpenOptions::new().write(true).open(path).ok())
     }
-    if let Ok(mut file) = std::fs::OpenOptions::new().write(true).truncate(true).open(path) {
-        let _ = file.write_all(words[..end].as_bytes());
+
+    /// Leaves `words`, cut at a character to what the kubelet keeps, instead of what was said before.
+    pub fn say(&mut self, words: &str) {
+        let mut end = words.len().min(MAX_LAST_WORDS);
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
+        if let Some(file) = &mut self.0 {
+            let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&words.as_bytes()[..end]));
+        }
+    }
+}
+
+/// Leaves `words` as the container's termination message under `root`; see [`LastWords`].
+pub fn last_words(root: &Path, words: &str) {
+    LastWords::open(root).say(words);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_win_and_are_cut_at_a_character() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("dev/termination-log");
+        last_words(root.path(), "there is no file, and none is made");
+        assert!(!path.exists());
+        std::fs::create_dir(root.path().join("dev")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        let mut words = LastWords::open(root.path());
+        words.say(&"\u{e9}".repeat(4000));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\u{e9}".repeat(2048));
+        words.say("done");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "done");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Field names, types and defaults of the Go operator stand; what is ours is optional.
 
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -12,14 +14,38 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One operation, run once on each chosen node: cordoned and drained if asked, a command in a privileged container
-/// with the host's root mounted, a reboot if asked. Whoever may create a NodeOp is root on the nodes.
+use super::schema;
+
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency` and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(group = "operator.kairos.io", version = "v1alpha1", kind = "NodeOp", namespaced, status = "NodeOpStatus", shortname = "nop", category = "kairos", derive = "Default", derive = "PartialEq")]
+#[kube(
+    group = "operator.kairos.io",
+    version = "v1alpha1",
+    kind = "NodeOp",
+    namespaced,
+    status = "NodeOpStatus",
+    shortname = "nop",
+    category = "kairos",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "One operation, run once on each chosen node: cordoned and drained if asked, a command in a privileged container with the host's root mounted writable, a reboot if asked. Whoever may create a NodeOp is root on the nodes.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Done",
+        type_ = "string",
+        json_path = ".status.counts.done",
+        description = "Nodes finished of all, failed ones included."
+    ),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::nodeop)]
 pub struct NodeOpSpec {
     /// Which nodes. Unset or empty: all Linux nodes. Chosen once; nodes that join later are not included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
     /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,60 +55,75 @@ pub struct NodeOpSpec {
     pub upgrade: Option<UpgradeOptions>,
     /// Where the host's root is mounted, writable, in the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::mount_path, extend("default" = "/host"))]
     pub host_mount_path: Option<String>,
     /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Secrets of this namespace with which nodes pull the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::pull_secrets")]
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// Make the node unschedulable first, and schedulable again after success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub cordon: Option<bool>,
     /// Uncordon a node that failed. A node that failed before its operation started is always uncordoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub uncordon_on_failure: Option<bool>,
     /// Eviction of the node's pods before the operation; needs `cordon: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_options: Option<DrainOptions>,
     /// Reboot the node after the operation succeeded, and wait until it is back in a new boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub reboot_on_success: Option<bool>,
     /// How often the operation is tried again on a node before the node is failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
     /// How many nodes may be in hand at once; 0 means all. May be changed while the operation runs.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub concurrency: i32,
     /// Start no further node once one has failed. May be changed while the operation runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub stop_on_failure: Option<bool>,
     /// A command that decides, before the node is touched, whether it needs the operation at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
     /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub active_deadline_seconds: Option<i64>,
     /// Seconds that a node may take to pull the image (default 1800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub pull_timeout_seconds: Option<i32>,
     /// Seconds from the operation's success until the node must be back in a new boot (default 1800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub reboot_timeout_seconds: Option<i32>,
     /// Seconds from the new boot until the node must have proved what it runs (default 300).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub verify_timeout_seconds: Option<i32>,
     /// Seconds that a rebooted node must have been Ready before the next one is taken (default 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
     /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
 }
 
 /// What `upgrade` does on a node; see `NodeOpUpgrade` for the fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::upgrade)]
 pub struct UpgradeOptions {
     /// Upgrade the active image, and reboot.
     #[serde(default)]
@@ -99,6 +140,10 @@ pub struct UpgradeOptions {
     /// Paths that are left out of the new image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_paths: Vec<String>,
+    /// Seconds that the check for the release may take on one node, from its container's start (default 120).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub preflight_timeout_seconds: Option<i32>,
 }
 
 /// Which pods are evicted before an operation, and how.
@@ -107,33 +152,43 @@ pub struct UpgradeOptions {
 pub struct DrainOptions {
     /// Drain the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub enabled: Option<bool>,
     /// Also evict pods that no controller would make again. If false they are left where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub force: Option<bool>,
-    /// Seconds that a pod gets to end; unset or negative: the pod's own.
+    /// Seconds that a pod gets to end; unset or -1: the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -1))]
     pub grace_period_seconds: Option<i32>,
     /// Leave the pods of DaemonSets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = true))]
     pub ignore_daemon_sets: Option<bool>,
     /// Also evict pods with emptyDir volumes, whose data is lost. If false they are left where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub delete_empty_dir_data: Option<bool>,
     /// Seconds after which the drain is given up and the node failed; 0 or unset: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub timeout_seconds: Option<i32>,
     /// Refuse, as `kubectl drain` does, instead of leaving pods: not one eviction, and the node fails with the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub strict: Option<bool>,
     /// Evict only pods that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
     pub pod_selector: Option<LabelSelector>,
     /// Leave pods that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
     pub skip: Option<LabelSelector>,
     /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or unset: always waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub skip_wait_for_delete_timeout_seconds: Option<i32>,
 }
 
@@ -145,18 +200,21 @@ pub struct DrainOptions {
 #[serde(rename_all = "camelCase")]
 pub struct Preflight {
     /// The command.
+    #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// The image; unset: the operation's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Seconds that the check may take, from its container's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("default" = 120))]
     pub active_deadline_seconds: Option<i32>,
 }
 
 /// What came of a NodeOp.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::not_null)]
 pub struct NodeOpStatus {
     /// `Pending`, `Running`, `Completed` or `Failed`; the last two are final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,6 +231,7 @@ pub struct NodeOpStatus {
     pub observed_generation: Option<i64>,
     /// `Progressing`, `Complete`, `Failed` and, for upgrades, `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
     /// Counts of targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -296,6 +355,15 @@ pub struct NodeStatus {
     /// The boot in which the preflight said to go on; then the boot in which the operation succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// The release that the upgrade brings, as its image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The release that the node ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
     /// The boot that proves the reboot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,

@@ -1,1 +1,193 @@
 //! `NodeOpUpgrade`: upgrade Kairos on chosen nodes. It makes a NodeOp of its own name and shows that one's status.
+//!
+//! Only what an upgrade needs to be told: image and nodes are enough for a safe one. [`super::child`] says what the NodeOp
+//! looks like.
+
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::LocalObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time},
+};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    nodeop::{Counts, DrainOptions, NodeStatus, Phase},
+    schema,
+};
+
+/// What to upgrade to, on which nodes, and how. It cannot be changed once created, except `concurrency` and `stopOnFailure`.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "operator.kairos.io",
+    version = "v1alpha1",
+    kind = "NodeOpUpgrade",
+    namespaced,
+    status = "NodeOpUpgradeStatus",
+    shortname = "nou",
+    category = "kairos",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "One upgrade of Kairos on chosen nodes: it makes a NodeOp of its own name, which upgrades, reboots and checks them, control-plane nodes first, and shows that one's status. Whoever may create a NodeOpUpgrade is root on the nodes.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Done",
+        type_ = "string",
+        json_path = ".status.counts.done",
+        description = "Nodes finished of all, failed ones included."
+    ),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::nodeopupgrade)]
+pub struct NodeOpUpgradeSpec {
+    /// The Kairos image to upgrade to. The kairos-agent in it does the upgrade.
+    #[schemars(length(min = 1))]
+    pub image: String,
+    /// Secrets of this namespace with which nodes pull the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::pull_secrets")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Which nodes. Unset or empty: all Linux nodes, of which those that are not Kairos are skipped.
+    /// Chosen once; nodes that join later are not included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
+    pub node_selector: Option<LabelSelector>,
+    /// How many nodes may be in hand at once; 0 means all. May be changed while the upgrade runs.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub concurrency: i32,
+    /// Start no further node once one has failed. May be changed while the upgrade runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_on_failure: Option<bool>,
+    /// Upgrade the active image, and reboot into it (default true).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_active: Option<bool>,
+    /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_recovery: Option<bool>,
+    /// Upgrade even a node that already runs the image's release (default false).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
+    /// Pass `--debug` to kairos-agent (default false).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<bool>,
+    /// Uncordon a node that failed (default false). A node that failed before its upgrade started is always uncordoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncordon_on_failure: Option<bool>,
+    /// Paths that are left out of the new image. Needs a kairos-agent that knows `--exclude-path` (Kairos 3.6 and later).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_paths: Vec<String>,
+    /// How nodes are drained. Unset fields have the defaults of an upgrade, which differ from a NodeOp's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::upgrade_drain")]
+    pub drain_options: Option<DrainOptions>,
+    /// How often the upgrade is tried again on a node before the node is failed. Never after a success of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub backoff_limit: Option<i32>,
+    /// Seconds that the check for the release may take on one node, from its container's start (default 120).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub preflight_timeout_seconds: Option<i32>,
+    /// Seconds that a node may take to pull the image (default 1800).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub pull_timeout_seconds: Option<i32>,
+    /// Seconds that the upgrade may take on one node, retries included (default 3600).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub active_deadline_seconds: Option<i64>,
+    /// Seconds from the upgrade's success until the node must be back in a new boot (default 1800).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub reboot_timeout_seconds: Option<i32>,
+    /// Seconds from the new boot until the node must have proved that it runs the new release (default 300).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub verify_timeout_seconds: Option<i32>,
+    /// Seconds that a rebooted node must have been Ready before the next one is taken (default 0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub min_ready_seconds: Option<i32>,
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub not_ready_timeout_seconds: Option<i32>,
+}
+
+/// What came of a NodeOpUpgrade: the status of its NodeOp.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::not_null)]
+pub struct NodeOpUpgradeStatus {
+    /// `Initializing`, `Pending`, `Running`, `Completed` or `Failed`; the last two are final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<UpgradePhase>,
+    /// Name of the NodeOp that does the upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_op_name: Option<String>,
+    /// UID of that NodeOp, recorded before it may start: an upgrade never runs twice because somebody deleted its NodeOp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_op_uid: Option<String>,
+    /// One sentence on where the upgrade stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The targets by node name; above a thousand nodes unfinished and failed ones only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub node_statuses: BTreeMap<String, NodeStatus>,
+    /// The generation of the spec that this status follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Progressing`, `Complete`, `Failed` and `Verified`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::conditions)]
+    pub conditions: Vec<Condition>,
+    /// Counts of targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// Last change of this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+}
+
+/// Where an upgrade stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpgradePhase {
+    /// Its NodeOp is being made.
+    Initializing,
+    /// No node has been taken yet.
+    Pending,
+    /// Under way.
+    Running,
+    /// Finished well. Final.
+    Completed,
+    /// Finished badly. Final.
+    Failed,
+}
+
+impl UpgradePhase {
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl From<Phase> for UpgradePhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Pending => Self::Pending,
+            Phase::Preflight | Phase::Running => Self::Running,
+            Phase::Completed => Self::Completed,
+            Phase::Failed => Self::Failed,
+        }
+    }
+}

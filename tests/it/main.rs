@@ -1,2 +1,10 @@
-//! x
-fn main(){}
+//! One binary for all integration tests: one link instead of many.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are no tests to clippy; a test that cannot go on panics")]
+
+mod api;
+mod applets;
+mod contract;
+mod manifests;
+mod tidy;
+mod validation;

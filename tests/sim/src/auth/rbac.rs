@@ -69,8 +69,15 @@ impl State {
         }
         let table = table_name(&resource.group, &resource.plural);
         let what = if name.is_empty() { table.clone() } else { format!("{table} \"{name}\"") };
-        let place = if resource.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", resource.namespace) };
-        let message = format!("{what} is forbidden: User \"{}\" cannot {verb} resource \"{full}\" in API group \"{}\" {place}", user.name, resource.group);
+        let place = if resource.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace \"{}\"", resource.namespace)
+        };
+        let message = format!(
+            "{what} is forbidden: User \"{}\" cannot {verb} resource \"{full}\" in API group \"{}\" {place}",
+            user.name, resource.group
+        );
         Err(ApiError::forbidden(message).about(&table, name))
     }
 
@@ -88,7 +95,10 @@ impl State {
         let cluster = self.store.list("clusterrolebindings.rbac.authorization.k8s.io", None);
         let local = self.store.list("rolebindings.rbac.authorization.k8s.io", Some(namespace));
         let bindings = cluster.chain(local.filter(|_| !namespace.is_empty()));
-        bindings.filter(|binding| list(binding, "/subjects").iter().any(|s| is_subject(user, s))).flat_map(|binding| self.rules_of(binding)).collect()
+        bindings
+            .filter(|binding| list(binding, "/subjects").iter().any(|s| is_subject(user, s)))
+            .flat_map(|binding| self.rules_of(binding))
+            .collect()
     }
 
     /// The rules of the role that a binding names.
@@ -115,7 +125,11 @@ impl State {
         let held = self.rules(user, namespace);
         let (granted, way_around, on) = match kind.plural.as_str() {
             "roles" | "clusterroles" => (list(object, "/rules").to_vec(), "escalate", (kind.plural.clone(), name)),
-            _ => (self.rules_of(object), "bind", (format!("{}s", text(object, "/roleRef/kind").to_lowercase()), text(object, "/roleRef/name"))),
+            _ => (
+                self.rules_of(object),
+                "bind",
+                (format!("{}s", text(object, "/roleRef/kind").to_lowercase()), text(object, "/roleRef/name")),
+            ),
         };
         let excuse = Deed { verb: way_around, group: RBAC, resource: &on.0, name: on.1 };
         if held.iter().any(|rule| excuse.allowed_by(rule)) {
@@ -126,7 +140,12 @@ impl State {
             return Ok(());
         }
         let table = kind.table();
-        let message = format!("{table} \"{name}\" is forbidden: user \"{}\" (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}", user.name, user.groups, missing.join("\n"));
+        let message = format!(
+            "{table} \"{name}\" is forbidden: user \"{}\" (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
+            user.name,
+            user.groups,
+            missing.join("\n")
+        );
         Err(ApiError::forbidden(message).about(&table, name))
     }
 
@@ -138,11 +157,20 @@ impl State {
         let mut answer = call.body.clone();
         let user = match call.resource.plural.as_str() {
             "selfsubjectaccessreviews" => call.user.clone(),
-            "subjectaccessreviews" => User { name: text(&answer, "/spec/user").into(), groups: texts(&answer, "/spec/groups").map(str::to_owned).collect() },
+            "subjectaccessreviews" => {
+                User { name: text(&answer, "/spec/user").into(), groups: texts(&answer, "/spec/groups").map(str::to_owned).collect() }
+            }
             _ => return None,
         };
         let at = |field: &str| text(&answer, &format!("/spec/resourceAttributes/{field}")).to_owned();
-        let resource = Resource { group: at("group"), version: at("version"), plural: at("resource"), namespace: at("namespace"), name: at("name"), sub: at("subresource") };
+        let resource = Resource {
+            group: at("group"),
+            version: at("version"),
+            plural: at("resource"),
+            namespace: at("namespace"),
+            name: at("name"),
+            sub: at("subresource"),
+        };
         let allowed = self.authorize(&user, &at("verb"), &resource, &resource.name).is_ok();
         crate::json::set(&mut answer, "/status", json!({"allowed": allowed}));
         Some(answer)

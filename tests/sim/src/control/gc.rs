@@ -58,7 +58,8 @@ fn propagate(state: &mut State, key: &Key) {
 fn collect(state: &mut State, uid: &str, propagation: &str) {
     for key in state.store.owned_by(uid) {
         let Some(dependent) = state.store.get(&key) else { continue };
-        let other_lives = list(&dependent, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") != uid && owner_lives(state, &key.namespace, r));
+        let other_lives =
+            list(&dependent, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") != uid && owner_lives(state, &key.namespace, r));
         if !other_lives && dependent.pointer("/metadata/deletionTimestamp").is_none() {
             delete_as(state, &key, propagation);
         }
@@ -105,7 +106,8 @@ fn finish(state: &mut State, key: &Key) {
     let uid = text(&owner, "/metadata/uid");
     let blocks = |key: &Key| {
         let dependent = state.store.get(key);
-        dependent.is_some_and(|d| list(&d, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") == uid && flag(r, "/blockOwnerDeletion")))
+        dependent
+            .is_some_and(|d| list(&d, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") == uid && flag(r, "/blockOwnerDeletion")))
     };
     if !state.store.owned_by(uid).iter().any(blocks) {
         drop_finalizer(state, key, "foregroundDeletion");

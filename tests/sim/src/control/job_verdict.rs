@@ -25,7 +25,9 @@ fn put(job: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
     let mut conditions = list(job, "/status/conditions").to_vec();
     conditions.retain(|c| text(c, "/type") != kind);
     let now = now();
-    conditions.push(json!({"type": kind, "status": status, "reason": reason, "message": message, "lastProbeTime": now, "lastTransitionTime": now}));
+    conditions.push(
+        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastProbeTime": now, "lastTransitionTime": now}),
+    );
     set(job, "/status/conditions", conditions);
 }
 
@@ -41,7 +43,9 @@ pub fn set_suspended(job: &mut Value, suspended: bool) {
 
 /// Whether, how and why a Job ends: the condition's type, reason and message.
 pub fn reached(_: &State, job: &Value, pods: &Pods) -> Option<(&'static str, String, String)> {
-    if let Some(target) = list(job, "/status/conditions").iter().find(|c| text(c, "/type") == "FailureTarget" && text(c, "/status") == "True") {
+    if let Some(target) =
+        list(job, "/status/conditions").iter().find(|c| text(c, "/type") == "FailureTarget" && text(c, "/status") == "True")
+    {
         return Some(("Failed", text(target, "/reason").into(), text(target, "/message").into()));
     }
     let status = |field: &str| int(job, &format!("/status/{field}")).unwrap_or_default();

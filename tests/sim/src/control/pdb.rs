@@ -15,7 +15,10 @@ pub fn react(state: &mut State, change: &Change) {
         "pods" => {
             let mut budgets = state.budgets_of(&change.object);
             budgets.extend(change.before.iter().flat_map(|before| state.budgets_of(before)));
-            budgets.iter().map(|b| Key::new("poddisruptionbudgets.policy", text(b, "/metadata/namespace"), text(b, "/metadata/name"))).collect()
+            budgets
+                .iter()
+                .map(|b| Key::new("poddisruptionbudgets.policy", text(b, "/metadata/namespace"), text(b, "/metadata/name")))
+                .collect()
         }
         _ => return,
     };
@@ -27,12 +30,28 @@ pub fn react(state: &mut State, change: &Change) {
 fn compute(state: &mut State, key: &Key) {
     let Some(budget) = state.store.get(key) else { return };
     let Some(selector) = Selector::of_object(budget.pointer("/spec/selector")) else { return };
-    let pods: Vec<Object> = state.store.list("pods", Some(&key.namespace)).filter(|p| selector.matches_labels(p.pointer("/metadata/labels"))).cloned().collect();
+    let pods: Vec<Object> = state
+        .store
+        .list("pods", Some(&key.namespace))
+        .filter(|p| selector.matches_labels(p.pointer("/metadata/labels")))
+        .cloned()
+        .collect();
     let counted: Vec<&Object> = pods.iter().filter(|p| !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")).collect();
-    let leaving = |name: &str| pods.iter().all(|p| text(p, "/metadata/name") != name) || pods.iter().any(|p| text(p, "/metadata/name") == name && p.pointer("/metadata/deletionTimestamp").is_some());
+    let leaving = |name: &str| {
+        pods.iter().all(|p| text(p, "/metadata/name") != name)
+            || pods.iter().any(|p| text(p, "/metadata/name") == name && p.pointer("/metadata/deletionTimestamp").is_some())
+    };
     // An eviction that was granted counts until the pod shows that it is on its way.
-    let disrupted: Value = map(&budget, "/status/disruptedPods").into_iter().flatten().filter(|(name, _)| !leaving(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
-    let healthy = counted.iter().filter(|p| is_ready(p) && p.pointer("/metadata/deletionTimestamp").is_none() && disrupted.get(text(p, "/metadata/name")).is_none()).count();
+    let disrupted: Value = map(&budget, "/status/disruptedPods")
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !leaving(name))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    let healthy = counted
+        .iter()
+        .filter(|p| is_ready(p) && p.pointer("/metadata/deletionTimestamp").is_none() && disrupted.get(text(p, "/metadata/name")).is_none())
+        .count();
     let (healthy, expected) = (i64::try_from(healthy).unwrap_or(i64::MAX), expected(state, &counted));
     let desired = desired(&budget, expected);
     let allowed = (healthy - desired).max(0);
@@ -55,7 +74,8 @@ fn expected(state: &State, pods: &[&Object]) -> i64 {
     let mut alone = 0;
     for pod in pods {
         let owner = list(pod, "/metadata/ownerReferences").iter().find(|r| matches!(text(r, "/kind"), "ReplicaSet" | "StatefulSet"));
-        let key = owner.map(|r| Key::new(&format!("{}s.apps", text(r, "/kind").to_lowercase()), text(pod, "/metadata/namespace"), text(r, "/name")));
+        let key = owner
+            .map(|r| Key::new(&format!("{}s.apps", text(r, "/kind").to_lowercase()), text(pod, "/metadata/namespace"), text(r, "/name")));
         match key.and_then(|key| state.store.get(&key).map(|o| (key, int(&o, "/spec/replicas").unwrap_or(1)))) {
             Some(found) if owners.contains(&found) => {}
             Some(found) => owners.push(found),

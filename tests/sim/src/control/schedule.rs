@@ -27,12 +27,19 @@ pub fn react(state: &mut State, change: &Change, timers: &Timers) {
 /// Whether a change of a node may let a pod in that had to wait.
 fn frees(change: &Change) -> bool {
     let Some(before) = &change.before else { return true };
-    before.get("spec") != change.object.get("spec") || is_ready(before) != is_ready(&change.object) || before.pointer("/metadata/labels") != change.object.pointer("/metadata/labels")
+    before.get("spec") != change.object.get("spec")
+        || is_ready(before) != is_ready(&change.object)
+        || before.pointer("/metadata/labels") != change.object.pointer("/metadata/labels")
 }
 
 fn place_waiting(state: &mut State) {
     let waits = |pod: &&Object| text(pod, "/spec/nodeName").is_empty();
-    let keys: Vec<Key> = state.store.list("pods", None).filter(waits).map(|p| Key::new("pods", text(p, "/metadata/namespace"), text(p, "/metadata/name"))).collect();
+    let keys: Vec<Key> = state
+        .store
+        .list("pods", None)
+        .filter(waits)
+        .map(|p| Key::new("pods", text(p, "/metadata/namespace"), text(p, "/metadata/name")))
+        .collect();
     for key in keys {
         place(state, &key);
     }
@@ -60,7 +67,8 @@ fn place(state: &mut State, key: &Key) {
 fn fits(pod: &Value, node: &Value) -> bool {
     let labels = node.pointer("/metadata/labels");
     let selected = map(pod, "/spec/nodeSelector").into_iter().flatten().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v));
-    let tolerated = |taint: &Value| text(taint, "/effect") == "PreferNoSchedule" || list(pod, "/spec/tolerations").iter().any(|t| tolerates(t, taint));
+    let tolerated =
+        |taint: &Value| text(taint, "/effect") == "PreferNoSchedule" || list(pod, "/spec/tolerations").iter().any(|t| tolerates(t, taint));
     !flag(node, "/spec/unschedulable") && is_ready(node) && selected && list(node, "/spec/taints").iter().all(tolerated)
 }
 
@@ -81,7 +89,12 @@ pub fn sweep(state: &mut State, node: &Key) {
     }
     let Some(kind) = state.registry.of_table("pods") else { return };
     let lost = |pod: &&Object| text(pod, "/spec/nodeName") == node.name;
-    let keys: Vec<Key> = state.store.list("pods", None).filter(lost).map(|p| Key::new("pods", text(p, "/metadata/namespace"), text(p, "/metadata/name"))).collect();
+    let keys: Vec<Key> = state
+        .store
+        .list("pods", None)
+        .filter(lost)
+        .map(|p| Key::new("pods", text(p, "/metadata/namespace"), text(p, "/metadata/name")))
+        .collect();
     for key in keys {
         state.modify(&key, |pod| {
             if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {

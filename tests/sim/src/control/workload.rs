@@ -26,7 +26,11 @@ pub fn react(state: &mut State, change: &Change) {
 
 /// DaemonSets follow the nodes.
 pub fn nodes_changed(state: &mut State) {
-    let keys: Vec<Key> = state.store.list("daemonsets.apps", None).map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name"))).collect();
+    let keys: Vec<Key> = state
+        .store
+        .list("daemonsets.apps", None)
+        .map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name")))
+        .collect();
     for key in keys {
         look(state, &key);
     }
@@ -89,7 +93,8 @@ fn owner(object: &Value) -> Value {
 fn living(state: &State, owner: &Value) -> Vec<Object> {
     let keys = state.store.owned_by(text(owner, "/metadata/uid"));
     let pods = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k));
-    pods.filter(|p| p.pointer("/metadata/deletionTimestamp").is_none() && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")).collect()
+    pods.filter(|p| p.pointer("/metadata/deletionTimestamp").is_none() && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed"))
+        .collect()
 }
 
 fn pod_of(owner_object: &Value, name: Option<String>) -> Value {

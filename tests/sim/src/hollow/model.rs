@@ -71,7 +71,8 @@ impl PodModel {
         };
         let spec = pod.spec.clone().unwrap_or_default();
         let init: Vec<_> = spec.init_containers.iter().flatten().map(|c| model(c, "PodInitializing")).collect();
-        let main = spec.containers.iter().map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" })).collect();
+        let main =
+            spec.containers.iter().map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" })).collect();
         Self { version: 1, phase: "Pending", reason: None, started: Timestamp::now(), init, main }
     }
 

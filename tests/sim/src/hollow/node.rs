@@ -94,7 +94,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     /// A node that has booted, but is not registered yet.
-    pub(crate) fn new(name: &str, index: usize, control_plane: bool, config: Config, client: Client, dir: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        name: &str,
+        index: usize,
+        control_plane: bool,
+        config: Config,
+        client: Client,
+        dir: PathBuf,
+    ) -> std::io::Result<Self> {
         register::make_disk(&dir.join("disk"))?;
         let id = boot_id(name, 1);
         let boot = watch::channel(Boot { id: id.clone(), number: 1, up: true }).0;

@@ -139,7 +139,8 @@ async fn kubeconfig(node: &Node, pod: &Pod) -> anyhow::Result<std::path::PathBuf
     let namespace = pod.namespace().unwrap_or_default();
     let account = pod.spec.as_ref().and_then(|s| s.service_account_name.clone()).unwrap_or_else(|| "default".into());
     let accounts: Api<ServiceAccount> = Api::namespaced(node.client(), &namespace);
-    let bound = BoundObjectReference { api_version: Some("v1".into()), kind: Some("Pod".into()), name: pod.metadata.name.clone(), uid: pod.uid() };
+    let bound =
+        BoundObjectReference { api_version: Some("v1".into()), kind: Some("Pod".into()), name: pod.metadata.name.clone(), uid: pod.uid() };
     let spec = TokenRequestSpec { audiences: Vec::new(), bound_object_ref: Some(bound), expiration_seconds: Some(3600) };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let mut tries = 0;

@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_line_of_shell_is_read_as_far_as_tests_use_it() {
-        let Outcome::Exit(time, code, message) = shell_line("echo 'up to date' > /dev/termination-log; sleep 2 && exit 7", Duration::ZERO) else {
+        let Outcome::Exit(time, code, message) = shell_line("echo 'up to date' > /dev/termination-log; sleep 2 && exit 7", Duration::ZERO)
+        else {
             panic!("ends");
         };
         assert_eq!((time, code, message.as_str()), (Duration::from_secs(2), 7, "up to date"));

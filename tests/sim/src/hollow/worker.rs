@@ -192,7 +192,8 @@ impl Life {
                 stopped(stop).await;
                 return false;
             };
-            let again = !*stop.borrow() && if init { code != 0 && policy != "Never" } else { policy == "Always" || (policy == "OnFailure" && code != 0) };
+            let again = !*stop.borrow()
+                && if init { code != 0 && policy != "Never" } else { policy == "Always" || (policy == "OnFailure" && code != 0) };
             if !again {
                 return code == 0;
             }
@@ -215,7 +216,8 @@ impl Life {
     /// Runs a container once; `None` if its image cannot be pulled.
     async fn run_once(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> Option<Exit> {
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let container = if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
+        let container =
+            if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
         let restarts = self.model.borrow().clone().containers(init)[index].restarts;
         let prepared = root::prepare(&self.node.places(&self.pod), &self.pod, &container, &boot.id);
         let (root, error) = prepared.map_or_else(|e| (std::path::PathBuf::new(), Some(e)), |root| (root, None));

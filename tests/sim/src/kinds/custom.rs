@@ -100,13 +100,18 @@ fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
 
 fn compile(definition: &Value, raw: &Value) -> ApiResult<CompiledSchema> {
     let rules = compile_schema(raw);
-    let mut causes: Vec<Cause> = rules.compilation_errors().iter().map(|e| Cause::invalid("spec.validation.openAPIV3Schema", &Value::Null, e.to_string())).collect();
+    let mut causes: Vec<Cause> =
+        rules.compilation_errors().iter().map(|e| Cause::invalid("spec.validation.openAPIV3Schema", &Value::Null, e.to_string())).collect();
     if text(raw, "/type") != "object" {
         causes.push(Cause::required("spec.validation.openAPIV3Schema.type", "must be object at the root"));
     }
     let wanted = format!("{}.{}", text(definition, "/spec/names/plural"), text(definition, "/spec/group"));
     if text(definition, "/metadata/name") != wanted {
-        causes.push(Cause::invalid("metadata.name", &text(definition, "/metadata/name").into(), format!("must be spec.names.plural+\".\"+spec.group: {wanted}")));
+        causes.push(Cause::invalid(
+            "metadata.name",
+            &text(definition, "/metadata/name").into(),
+            format!("must be spec.names.plural+\".\"+spec.group: {wanted}"),
+        ));
     }
     if causes.is_empty() {
         return Ok(rules);
@@ -120,7 +125,10 @@ pub fn establish(definition: &mut Value, now: &str) {
     let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now});
     let names = definition.pointer("/spec/names").cloned().unwrap_or_default();
     if list(definition, "/status/conditions").is_empty() {
-        let conditions = [condition("NamesAccepted", "NoConflicts", "no conflicts found"), condition("Established", "InitialNamesAccepted", "the initial names have been accepted")];
+        let conditions = [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ];
         set(definition, "/status/conditions", conditions.to_vec());
     }
     set(definition, "/status/acceptedNames", names);

@@ -132,7 +132,11 @@ fn check_pod_spec(object: &Value, at: &str, causes: &mut Vec<Cause>) {
             let path = format!("{field}.{part}[{i}]");
             let name = text(container, "/name");
             if name.is_empty() || name.len() > 63 || !super::names::is_subdomain(name) || name.contains('.') {
-                causes.push(Cause::invalid(format!("{path}.name"), &name.into(), "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'"));
+                causes.push(Cause::invalid(
+                    format!("{path}.name"),
+                    &name.into(),
+                    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'",
+                ));
             }
             if text(container, "/image").is_empty() {
                 causes.push(Cause::required(format!("{path}.image"), ""));
@@ -176,7 +180,11 @@ fn check_job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.push(Cause::unsupported("spec.template.spec.restartPolicy", &restart.into(), &["OnFailure".into(), "Never".into()]));
     }
     if object.pointer("/spec/podFailurePolicy").is_some() && restart != "Never" {
-        causes.push(Cause::invalid("spec.template.spec.restartPolicy", &restart.into(), "only \"Never\" is supported when podFailurePolicy is specified"));
+        causes.push(Cause::invalid(
+            "spec.template.spec.restartPolicy",
+            &restart.into(),
+            "only \"Never\" is supported when podFailurePolicy is specified",
+        ));
     }
     for field in ["backoffLimit", "parallelism", "completions", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
         if let Some(value) = int(object, &format!("/spec/{field}")).filter(|n| *n < 0) {
@@ -197,7 +205,11 @@ fn check_selector(object: &Value, causes: &mut Vec<Cause>) {
     let labels = object.pointer("/spec/template/metadata/labels");
     for (key, value) in map(object, "/spec/selector/matchLabels").into_iter().flatten() {
         if labels.and_then(|l| l.get(key)) != Some(value) {
-            causes.push(Cause::invalid("spec.template.metadata.labels", &labels.cloned().unwrap_or_default(), "`selector` does not match template `labels`"));
+            causes.push(Cause::invalid(
+                "spec.template.metadata.labels",
+                &labels.cloned().unwrap_or_default(),
+                "`selector` does not match template `labels`",
+            ));
         }
     }
 }

@@ -17,7 +17,11 @@ pub fn check(kind: &Kind, object: &Value) -> Vec<Cause> {
     check_labels(object, "/metadata/labels", "metadata.labels", &mut causes);
     for key in json::map(object, "/metadata/annotations").into_iter().flatten().map(|(k, _)| k) {
         if !is_qualified(key) {
-            causes.push(Cause::invalid("metadata.annotations", &key.as_str().into(), "name part must consist of alphanumeric characters, '-', '_' or '.'"));
+            causes.push(Cause::invalid(
+                "metadata.annotations",
+                &key.as_str().into(),
+                "name part must consist of alphanumeric characters, '-', '_' or '.'",
+            ));
         }
     }
     check_labels(object, "/spec/template/metadata/labels", "spec.template.labels", &mut causes);
@@ -27,7 +31,11 @@ pub fn check(kind: &Kind, object: &Value) -> Vec<Cause> {
 fn check_labels(object: &Value, pointer: &str, field: &str, causes: &mut Vec<Cause>) {
     for (key, value) in json::map(object, pointer).into_iter().flatten() {
         if !is_qualified(key) {
-            causes.push(Cause::invalid(field, &key.as_str().into(), "name part must consist of alphanumeric characters, '-', '_' or '.', and no more than 63 characters"));
+            causes.push(Cause::invalid(
+                field,
+                &key.as_str().into(),
+                "name part must consist of alphanumeric characters, '-', '_' or '.', and no more than 63 characters",
+            ));
         }
         if !value.as_str().is_some_and(is_label_value) {
             causes.push(Cause::invalid(field, value, "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must be no more than 63 characters"));

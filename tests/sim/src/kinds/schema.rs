@@ -115,7 +115,11 @@ fn check_list(schema: &Value, items: &[Value], value: &Value, path: &str, causes
     for (i, item) in items.iter().enumerate() {
         let same = |other: &Value| !keys.is_empty() && keys.iter().all(|k| other.get(k) == item.get(k));
         if items[..i].iter().any(same) {
-            causes.push(Cause { reason: "FieldValueDuplicate", field: format!("{path}[{i}]"), message: format!("Duplicate value: {item}") });
+            causes.push(Cause {
+                reason: "FieldValueDuplicate",
+                field: format!("{path}[{i}]"),
+                message: format!("Duplicate value: {item}"),
+            });
         }
     }
 }

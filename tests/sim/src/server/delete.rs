@@ -109,7 +109,8 @@ impl State {
     fn unserve(&mut self, definition: &Value) {
         let (group, plural) = (text(definition, "/spec/group"), text(definition, "/spec/names/plural"));
         let table = crate::kinds::table_name(group, plural);
-        let objects: Vec<Key> = self.store.list(&table, None).map(|o| Key::new(&table, text(o, "/metadata/namespace"), text(o, "/metadata/name"))).collect();
+        let objects: Vec<Key> =
+            self.store.list(&table, None).map(|o| Key::new(&table, text(o, "/metadata/namespace"), text(o, "/metadata/name"))).collect();
         for key in objects {
             self.store.remove(&key);
         }
@@ -120,12 +121,18 @@ impl State {
 fn check(key: &Key, old: &Value, options: &Options) -> ApiResult<()> {
     let found = text(old, "/metadata/uid");
     if !options.uid.is_empty() && options.uid != found {
-        let why = format!("the UID in the precondition ({}) does not match the UID in record ({found}). The object might have been deleted and then recreated", options.uid);
+        let why = format!(
+            "the UID in the precondition ({}) does not match the UID in record ({found}). The object might have been deleted and then recreated",
+            options.uid
+        );
         return Err(ApiError::conflict(&key.table, &key.name, &why));
     }
     let found = text(old, "/metadata/resourceVersion");
     if !options.version.is_empty() && options.version != found {
-        let why = format!("the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record ({found}). The object might have been modified", options.version);
+        let why = format!(
+            "the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record ({found}). The object might have been modified",
+            options.version
+        );
         return Err(ApiError::conflict(&key.table, &key.name, &why));
     }
     Ok(())

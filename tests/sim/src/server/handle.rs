@@ -67,7 +67,9 @@ impl State {
             ("" | "status", "patch") => self.patch(&kind, call),
             ("", "delete") => self.remove(&kind, &call),
             ("", "deletecollection") => self.remove_all(&kind, &call),
-            ("eviction", "create") if kind.table() == "pods" => self.evict(&kind, resource, &call.body, call.query).map(|a| Answer::Raw(201, a)),
+            ("eviction", "create") if kind.table() == "pods" => {
+                self.evict(&kind, resource, &call.body, call.query).map(|a| Answer::Raw(201, a))
+            }
             ("binding", "create") if kind.table() == "pods" => self.bind(resource, &call.body),
             ("token", "create") if kind.table() == "serviceaccounts" => self.issue(resource, call.body).map(|a| Answer::Raw(201, a)),
             ("finalize", "update") if kind.table() == "namespaces" => self.update(&kind, call),
@@ -80,7 +82,9 @@ impl State {
         let mut object = call.body;
         let (sent, wanted) = (text(&object, "/metadata/namespace"), &call.resource.namespace);
         if kind.namespaced && !sent.is_empty() && sent != wanted {
-            return Err(ApiError::bad_request(format!("the namespace of the provided object does not match the namespace sent on the request: {sent} is not {wanted}")));
+            return Err(ApiError::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the request: {sent} is not {wanted}"
+            )));
         }
         check_type(kind, &object)?;
         if kind.namespaced {
@@ -95,7 +99,10 @@ impl State {
         check_type(kind, &call.body)?;
         let name = text(&call.body, "/metadata/name");
         if name != call.resource.name {
-            return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", call.resource.name)));
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.resource.name
+            )));
         }
         let part = part(kind, &call.resource.sub)?;
         if kind.is_custom() && text(&call.body, "/metadata/resourceVersion").is_empty() {
@@ -155,7 +162,11 @@ impl State {
         let key = Key::new("pods", &resource.namespace, &resource.name);
         let pod = self.store.get(&key).ok_or_else(|| ApiError::not_found("pods", &resource.name))?;
         if !text(&pod, "/spec/nodeName").is_empty() {
-            return Err(ApiError::conflict("pods/binding", &resource.name, &format!("pod {} is already assigned to node \"{}\"", resource.name, text(&pod, "/spec/nodeName"))));
+            return Err(ApiError::conflict(
+                "pods/binding",
+                &resource.name,
+                &format!("pod {} is already assigned to node \"{}\"", resource.name, text(&pod, "/spec/nodeName")),
+            ));
         }
         self.assign(&key, text(body, "/target/name"));
         Ok(Answer::Raw(201, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))

@@ -190,7 +190,11 @@ fn parse(content_type: &str, bytes: &[u8]) -> ApiResult<Value> {
         return Ok(Value::Null);
     }
     if content_type.contains("protobuf") || content_type.contains("cbor") {
-        return Err(ApiError::new(415, "UnsupportedMediaType", format!("the body of the request was in an unknown format: {content_type}")));
+        return Err(ApiError::new(
+            415,
+            "UnsupportedMediaType",
+            format!("the body of the request was in an unknown format: {content_type}"),
+        ));
     }
     let undecodable = |error: String| ApiError::bad_request(format!("error decoding the request: {error}"));
     if content_type.contains("yaml") {

@@ -56,7 +56,8 @@ impl State {
             let object = json!({"metadata": {"name": namespace, "labels": {"kubernetes.io/metadata.name": namespace}}});
             state.seed("", "v1", "namespaces", object);
         }
-        let service = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {"ports": [{"name": "https", "port": 443}]}});
+        let service =
+            json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {"ports": [{"name": "https", "port": 443}]}});
         state.seed("", "v1", "services", service);
         crate::auth::rbac::seed(&mut state);
         state

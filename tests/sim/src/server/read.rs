@@ -33,7 +33,10 @@ pub fn selector(kind: &Kind, resource: &Resource, query: &Query) -> ApiResult<Se
     let known = |field: &str| matches!(field, "metadata.name" | "metadata.namespace") || kind.fields.iter().any(|f| f == field);
     let unknown = selector.fields().find(|field| !known(field)).map(str::to_owned);
     match unknown {
-        Some(field) => Err(ApiError::bad_request(format!("Unable to find \"{}\" that match label selector \"\", field selector \"{fields}\": field label not supported: {field}", kind.plural))),
+        Some(field) => Err(ApiError::bad_request(format!(
+            "Unable to find \"{}\" that match label selector \"\", field selector \"{fields}\": field label not supported: {field}",
+            kind.plural
+        ))),
         None => Ok(selector),
     }
 }
@@ -70,12 +73,18 @@ impl State {
         let token = query.get("continue");
         if token.is_empty() {
             let asked = query.number("resourceVersion")?.unwrap_or_default();
-            return if asked > self.store.version() { Err(too_new(asked, self.store.version())) } else { Ok((self.store.version(), String::new())) };
+            return if asked > self.store.version() {
+                Err(too_new(asked, self.store.version()))
+            } else {
+                Ok((self.store.version(), String::new()))
+            };
         }
         let (version, place) = token.split_once(':').ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
         let version = version.parse().map_err(|_| ApiError::bad_request("continue key is not valid"))?;
         if version < self.store.compacted() {
-            return Err(ApiError::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter."));
+            return Err(ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
+            ));
         }
         Ok((version, place.to_owned()))
     }
@@ -84,7 +93,8 @@ impl State {
 /// The refusal of a version that does not exist yet.
 pub fn too_new(asked: u64, present: u64) -> ApiError {
     let mut error = ApiError::new(504, "Timeout", format!("Too large resource version: {asked}, current: {present}"));
-    error.details = json!({"retryAfterSeconds": 1, "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
+    error.details =
+        json!({"retryAfterSeconds": 1, "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
     error
 }
 

@@ -40,14 +40,8 @@ impl Resource {
             rest.drain(..2);
         }
         let at = |i: usize| rest.get(i).map(|s| (*s).to_owned()).unwrap_or_default();
-        let resource = Self {
-            group: group.into(),
-            version: version.into(),
-            plural: at(0),
-            namespace: namespace.into(),
-            name: at(1),
-            sub: at(2),
-        };
+        let resource =
+            Self { group: group.into(), version: version.into(), plural: at(0), namespace: namespace.into(), name: at(1), sub: at(2) };
         (!resource.plural.is_empty()).then_some(resource)
     }
 
@@ -133,7 +127,11 @@ mod tests {
             ("/apis/rbac.authorization.k8s.io/v1/clusterroles/a%3Ab+c", "clusterroles.rbac.authorization.k8s.io", "", "a:b+c"),
         ] {
             let resource = Resource::parse(path).unwrap();
-            assert_eq!((resource.label().as_str(), resource.namespace.as_str(), resource.name.as_str()), (label, namespace, name), "{path}");
+            assert_eq!(
+                (resource.label().as_str(), resource.namespace.as_str(), resource.name.as_str()),
+                (label, namespace, name),
+                "{path}"
+            );
         }
         assert_eq!(Resource::parse("/apis/batch/v1"), None);
         assert_eq!(Resource::parse("/version"), None);

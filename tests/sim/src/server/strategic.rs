@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn lists_are_merged_by_key_and_directives_obeyed() {
-        let mut pod = json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}, "metadata": {"finalizers": ["f"]}});
+        let mut pod =
+            json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}, "metadata": {"finalizers": ["f"]}});
         merge(
             &mut pod,
             &json!({"spec": {"containers": [{"name": "b", "image": "z"}, {"name": "a", "$patch": "delete"}], "$setElementOrder/containers": [{"name": "b"}]},

@@ -232,7 +232,8 @@ impl State {
     /// A namespace has its default account from the start.
     fn furnish(&mut self, namespace: &str) -> ApiResult<()> {
         let key = Key::new("serviceaccounts", namespace, "default");
-        let leaving = self.store.get(&Key::new("namespaces", "", namespace)).is_none_or(|n| n.pointer("/metadata/deletionTimestamp").is_some());
+        let leaving =
+            self.store.get(&Key::new("namespaces", "", namespace)).is_none_or(|n| n.pointer("/metadata/deletionTimestamp").is_some());
         if self.store.get(&key).is_none() && !leaving {
             self.seed("", "v1", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": namespace}}));
         }
@@ -248,7 +249,10 @@ fn tolerates(toleration: &Value, key: &str) -> bool {
 
 fn has_generation(kind: &Kind) -> bool {
     kind.is_custom()
-        || matches!(kind.group.as_str(), "apps" | "batch" | "policy" | "apiextensions.k8s.io" | "admissionregistration.k8s.io" | "networking.k8s.io")
+        || matches!(
+            kind.group.as_str(),
+            "apps" | "batch" | "policy" | "apiextensions.k8s.io" | "admissionregistration.k8s.io" | "networking.k8s.io"
+        )
         || kind.plural == "pods"
 }
 

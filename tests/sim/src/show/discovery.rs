@@ -10,7 +10,9 @@ use crate::kinds::{Kind, Registry};
 pub fn answer(registry: &Registry, path: &str) -> Option<Value> {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     match parts.as_slice() {
-        ["version"] => Some(json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0+kairos-sim", "platform": "linux/amd64", "goVersion": "none", "compiler": "rustc", "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z"})),
+        ["version"] => Some(
+            json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0+kairos-sim", "platform": "linux/amd64", "goVersion": "none", "compiler": "rustc", "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z"}),
+        ),
         ["healthz" | "livez" | "readyz"] => Some("ok".into()),
         ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
         ["apis"] => Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups(registry)})),

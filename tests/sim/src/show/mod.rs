@@ -52,7 +52,9 @@ impl Form {
         let (name, version, items): (_, _, Vec<Value>) = match self {
             Self::Table => return table::of(kind, &listed.items, &listed.metadata),
             Self::Plain => (format!("{}List", kind.kind), kind.api_version(), listed.items.iter().map(|o| (**o).clone()).collect()),
-            Self::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into(), listed.items.iter().map(|o| metadata(o)).collect()),
+            Self::Metadata => {
+                ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into(), listed.items.iter().map(|o| metadata(o)).collect())
+            }
         };
         json!({"kind": name, "apiVersion": version, "metadata": listed.metadata, "items": items})
     }

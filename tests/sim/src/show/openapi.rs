@@ -24,7 +24,8 @@ fn base(kind: &Kind) -> String {
 }
 
 fn index(registry: &Registry) -> Value {
-    let paths: Map<String, Value> = registry.all().map(|k| (base(k), json!({"serverRelativeURL": format!("/openapi/v3/{}", base(k))}))).collect();
+    let paths: Map<String, Value> =
+        registry.all().map(|k| (base(k), json!({"serverRelativeURL": format!("/openapi/v3/{}", base(k))}))).collect();
     json!({"paths": paths})
 }
 
@@ -50,7 +51,10 @@ fn add_paths(paths: &mut Map<String, Value>, kind: &Kind, schema: &str, gvk: &Va
         json!({"x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk, "responses": {"200": {"description": "OK", "content": content}},
                "parameters": [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}, {"name": "dryRun", "in": "query", "schema": {"type": "string"}}]})
     };
-    paths.insert(format!("{collection}/{{name}}"), json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch"), "delete": operation("delete")}));
+    paths.insert(
+        format!("{collection}/{{name}}"),
+        json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch"), "delete": operation("delete")}),
+    );
     paths.insert(collection, json!({"get": operation("list"), "post": operation("post")}));
 }
 
@@ -68,7 +72,9 @@ fn schema_of(kind: &Kind, schemas: &mut Map<String, Value>) -> Value {
         }
         Form::Typed { schema, .. } => {
             let mut schema = schema();
-            if let Some(Value::Object(parts)) = crate::json::take(&mut schema, "/components").and_then(|mut c| crate::json::take(&mut c, "/schemas")) {
+            if let Some(Value::Object(parts)) =
+                crate::json::take(&mut schema, "/components").and_then(|mut c| crate::json::take(&mut c, "/schemas"))
+            {
                 schemas.extend(parts);
             }
             crate::json::take(&mut schema, "/$schema");

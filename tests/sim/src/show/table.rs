@@ -13,8 +13,12 @@ use crate::{
 /// A table of objects.
 pub fn of(kind: &Kind, objects: &[Object], list_metadata: &Value) -> Value {
     let columns = columns(kind);
-    let definitions: Vec<Value> = columns.iter().map(|c| json!({"name": c.name, "type": c.kind, "format": c.format(), "description": "", "priority": c.priority})).collect();
-    let rows: Vec<Value> = objects.iter().map(|o| json!({"cells": columns.iter().map(|c| c.cell(o)).collect::<Vec<_>>(), "object": metadata(o)})).collect();
+    let definitions: Vec<Value> = columns
+        .iter()
+        .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format(), "description": "", "priority": c.priority}))
+        .collect();
+    let rows: Vec<Value> =
+        objects.iter().map(|o| json!({"cells": columns.iter().map(|c| c.cell(o)).collect::<Vec<_>>(), "object": metadata(o)})).collect();
     let mut table_metadata = json!({});
     for field in ["resourceVersion", "continue"] {
         if let Some(value) = list_metadata.get(field) {
@@ -69,7 +73,12 @@ fn columns(kind: &Kind) -> Vec<Column> {
     columns[0].kind = "string".into();
     if !kind.columns.is_empty() {
         let custom = kind.columns.iter();
-        columns.extend(custom.map(|c| Column { name: c.name.clone(), kind: c.kind.clone(), priority: c.priority, value: Source::Path(c.path.clone()) }));
+        columns.extend(custom.map(|c| Column {
+            name: c.name.clone(),
+            kind: c.kind.clone(),
+            priority: c.priority,
+            value: Source::Path(c.path.clone()),
+        }));
         return columns;
     }
     columns.extend(match kind.table().as_str() {
@@ -93,7 +102,12 @@ fn columns(kind: &Kind) -> Vec<Column> {
         "events" => return event_columns(),
         _ => Vec::new(),
     });
-    columns.push(Column { name: "Age".into(), kind: "date".into(), priority: 0, value: Source::Path(".metadata.creationTimestamp".into()) });
+    columns.push(Column {
+        name: "Age".into(),
+        kind: "date".into(),
+        priority: 0,
+        value: Source::Path(".metadata.creationTimestamp".into()),
+    });
     columns
 }
 
@@ -104,10 +118,18 @@ fn pod_columns() -> Vec<Column> {
 
 fn event_columns() -> Vec<Column> {
     vec![
-        Column::made("Last Seen", |e| age([text(e, "/lastTimestamp"), text(e, "/eventTime"), text(e, "/metadata/creationTimestamp")].into_iter().find(|t| !t.is_empty()).unwrap_or_default()).into()),
+        Column::made("Last Seen", |e| {
+            age([text(e, "/lastTimestamp"), text(e, "/eventTime"), text(e, "/metadata/creationTimestamp")]
+                .into_iter()
+                .find(|t| !t.is_empty())
+                .unwrap_or_default())
+            .into()
+        }),
         Column::path("Type", ".type"),
         Column::path("Reason", ".reason"),
-        Column::made("Object", |e| format!("{}/{}", text(e, "/involvedObject/kind").to_lowercase(), text(e, "/involvedObject/name")).into()),
+        Column::made("Object", |e| {
+            format!("{}/{}", text(e, "/involvedObject/kind").to_lowercase(), text(e, "/involvedObject/name")).into()
+        }),
         Column::path("Message", ".message"),
     ]
 }

@@ -203,15 +203,8 @@ impl Store {
     }
 
     fn record(&mut self, key: &Key, kind: ChangeKind, object: Object, before: Option<Object>) {
-        let change = Change {
-            version: self.version,
-            kind,
-            key: key.clone(),
-            object,
-            before,
-            at: self.started.elapsed(),
-            encoded: OnceLock::new(),
-        };
+        let change =
+            Change { version: self.version, kind, key: key.clone(), object, before, at: self.started.elapsed(), encoded: OnceLock::new() };
         let change = Arc::new(change);
         self.log.push_back(change.clone());
         self.trim();

@@ -55,7 +55,12 @@ async fn a_deadline_ends_the_pods_before_the_job_is_failed() {
     let cluster = small().start().await.unwrap();
     cluster.apply(&job("a", &["sleep", "infinity"], json!({"activeDeadlineSeconds": 1}))).await.unwrap();
     cluster.until("jobs.batch", LONG, |j| has(j, "Failed")).await.unwrap();
-    let over = cluster.history().into_iter().filter(|c| c.key.table.as_ref() == "pods" && c.object["status"]["phase"] == "Failed").map(|c| c.version).min();
+    let over = cluster
+        .history()
+        .into_iter()
+        .filter(|c| c.key.table.as_ref() == "pods" && c.object["status"]["phase"] == "Failed")
+        .map(|c| c.version)
+        .min();
     let failed = cluster.history().into_iter().find(|c| c.key.table.as_ref() == "jobs.batch" && has(&c.object, "Failed")).unwrap();
     assert!(over.unwrap() < failed.version);
 }

@@ -49,7 +49,8 @@ async fn an_applet_runs_as_a_process_on_the_nodes_disk() {
 #[tokio::test]
 async fn asking_init_reboots_the_node_and_restarts_what_may_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let body = r#"[ -e "$KAIROS_ROOT/state/asked" ] && exit 0; touch "$KAIROS_ROOT/state/asked"; kill -39 "$KAIROS_INIT_PID"; exec sleep 60"#;
+    let body =
+        r#"[ -e "$KAIROS_ROOT/state/asked" ] && exit 0; touch "$KAIROS_ROOT/state/asked"; kill -39 "$KAIROS_INIT_PID"; exec sleep 60"#;
     let cluster = small().operator(stand_in(dir.path(), body)).start().await.unwrap();
     cluster.apply(&pod("once", "n1", json!({}), &["sleep", "infinity"], "Never")).await.unwrap();
     cluster.apply(&pod("workload", "n1", json!({}), &["serve"], "Always")).await.unwrap();
@@ -60,7 +61,10 @@ async fn asking_init_reboots_the_node_and_restarts_what_may_restart() {
     cluster.apply(&applet("waiter", "OnFailure")).await.unwrap();
     cluster.until("pods", LONG, |p| is(p, "waiter", "Succeeded")).await.unwrap();
     cluster.until("pods", LONG, |p| is(p, "once", "Failed")).await.unwrap();
-    cluster.until("pods", LONG, |p| is(p, "workload", "Running") && p["status"]["containerStatuses"][0]["restartCount"] == 1).await.unwrap();
+    cluster
+        .until("pods", LONG, |p| is(p, "workload", "Running") && p["status"]["containerStatuses"][0]["restartCount"] == 1)
+        .await
+        .unwrap();
     let node = cluster.get("nodes", "", "n1").unwrap();
     assert_ne!(node["status"]["nodeInfo"]["bootID"], before.as_str());
     assert_eq!(cluster.node("n1").boots().len(), 2);
@@ -69,7 +73,9 @@ async fn asking_init_reboots_the_node_and_restarts_what_may_restart() {
 #[tokio::test]
 async fn a_node_that_is_away_long_shows_as_not_ready() {
     let cluster = small().not_ready_after(Duration::from_millis(100)).start().await.unwrap();
-    let ready = |n: &serde_json::Value, status: &str| n["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Ready" && c["status"] == status);
+    let ready = |n: &serde_json::Value, status: &str| {
+        n["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Ready" && c["status"] == status)
+    };
     cluster.node("n2").set_fate(Fate::Gone);
     cluster.node("n2").reboot();
     cluster.until("nodes", LONG, |n| n["metadata"]["name"] == "n2" && ready(n, "Unknown")).await.unwrap();
@@ -80,7 +86,11 @@ async fn a_node_that_is_away_long_shows_as_not_ready() {
 
 #[tokio::test]
 async fn deletion_waits_for_the_containers_and_no_longer_than_the_grace() {
-    let cluster = small().script(|run| (run.container.name == "c" && run.pod.metadata.name.as_deref() == Some("stubborn")).then_some(Outcome::Stubborn)).start().await.unwrap();
+    let cluster = small()
+        .script(|run| (run.container.name == "c" && run.pod.metadata.name.as_deref() == Some("stubborn")).then_some(Outcome::Stubborn))
+        .start()
+        .await
+        .unwrap();
     cluster.apply(&pod("meek", "n1", json!({}), &["serve"], "Always")).await.unwrap();
     cluster.apply(&pod("stubborn", "n1", json!({}), &["serve"], "Always")).await.unwrap();
     for name in ["meek", "stubborn"] {

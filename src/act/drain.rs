@@ -1,0 +1,89 @@
+//! Evicting one pod, and no other.
+//!
+//! Through the Eviction API, so that PodDisruptionBudgets hold. The pod is read first and compared by UID and node: an
+//! eviction with a wrong UID is refused, but spends the budget all the same (measured), and a pod that was made again
+//! under its name elsewhere must not be touched. The UID precondition is the second line. `kube::Api::evict` cannot be
+//! used: it drops its options (kube 5.0).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context;
+use k8s_openapi::{
+    api::{core::v1::Pod, policy::v1::Eviction},
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
+};
+use kube::{Api, api::PostParams, core::Status};
+
+use super::Actor;
+use crate::plan::action::Target;
+
+/// The server itself may hold an eviction for ten seconds.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What came of one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is being deleted, is gone, or is another pod by now.
+    Done,
+    /// Refused; `permanent` if time does not mend it.
+    Refused { words: String, retry_after: Option<i64>, permanent: bool },
+}
+
+impl Actor {
+    /// Tries once to evict the pod of this UID from `node`.
+    pub async fn evict(&self, node: &str, pod: &Target, grace_period_seconds: Option<i64>) -> anyhow::Result<Outcome> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace);
+        let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
+            return Ok(Outcome::Done);
+        };
+        let same = found.metadata.uid.as_deref() == Some(&pod.uid);
+        let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        if !same || !there || found.metadata.deletion_timestamp.is_some() {
+            return Ok(Outcome::Done);
+        }
+        let body = eviction(pod, grace_period_seconds);
+        self.fence.check()?;
+        let params = PostParams::default();
+        let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
+        match tokio::time::timeout(TIMEOUT, request).await.context("the API server did not answer the eviction within 15 s")? {
+            Ok(_) => Ok(Outcome::Done),
+            Err(kube::Error::Api(status)) => judge(*status),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
+    Eviction {
+        metadata: ObjectMeta { name: Some(pod.name.clone()), namespace: Some(pod.namespace.clone()), ..ObjectMeta::default() },
+        delete_options: Some(DeleteOptions {
+            grace_period_seconds,
+            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
+            ..DeleteOptions::default()
+        }),
+    }
+}
+
+/// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room; a 500
+/// that speaks of several budgets stays until somebody mends them.
+fn judge(status: Status) -> anyhow::Result<Outcome> {
+    let details = status.details.as_ref();
+    let causes: Vec<&str> = details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
+    let words = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
+    let seconds = details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
+    match status.code {
+        404 | 409 => Ok(Outcome::Done),
+        429 => Ok(Outcome::Refused { words, retry_after: seconds, permanent: false }),
+        500 if status.message.contains("more than one PodDisruptionBudget") => {
+            Ok(Outcome::Refused { words: status.message, retry_after: None, permanent: true })
+        }
+        403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => Ok(Outcome::Done),
+        403 => Ok(Outcome::Refused { words, retry_after: None, permanent: true }),
+        _ => Err(kube::Error::Api(Box::new(status)).into()),
+    }
+}
+
+fn causes_of(status: &Status) -> BTreeMap<String, String> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.map(|cause| (cause.field.clone(), cause.reason.clone())).collect()
+}

@@ -1,0 +1,139 @@
+//! The only writer: carries out what a plan asks for, with a few requests each, and decides nothing.
+//!
+//! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each request a time
+//! after which it counts as failed. What the API server returns is handed back, so that the next plan is made from it.
+
+mod drain;
+mod error;
+mod node;
+mod status;
+mod upgrade;
+mod workload;
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use kube::{Client, runtime::events::Recorder};
+
+pub use self::drain::Outcome as Eviction;
+pub use self::error::{is_conflict, is_gone, words};
+use crate::{
+    api::upgrade::NodeOpUpgrade,
+    observe::Seen,
+    plan::action::{Action, Notice, Target},
+    render::Site,
+};
+
+/// After so long a request counts as failed. Together with the fence it ends before another replica may lead.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Says whether we may still write.
+pub trait Fence: Send + Sync {
+    /// `Err`: leadership is lost or in doubt.
+    fn check(&self) -> anyhow::Result<()>;
+}
+
+/// Carries out actions.
+#[derive(Clone)]
+pub struct Actor {
+    pub client: Client,
+    pub site: Site,
+    fence: Arc<dyn Fence>,
+    recorder: Recorder,
+}
+
+impl fmt::Debug for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Actor").field("site", &self.site).finish_non_exhaustive()
+    }
+}
+
+impl Actor {
+    pub fn new(client: Client, site: Site, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
+        Self { client, site, fence, recorder }
+    }
+
+    /// One write: fenced, and with an end.
+    async fn write<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+        self.fence.check()?;
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
+        Ok(answer.with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()))??)
+    }
+
+    /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].
+    pub async fn carry_out(&self, action: &Action) -> anyhow::Result<Vec<Seen>> {
+        match action {
+            Action::Status { op, status, notices } => {
+                let seen = self.status(op, status).await?;
+                self.say(op, notices).await;
+                Ok(seen)
+            }
+            Action::Finalizers { op, finalizers } => self.finalizers(op, finalizers).await,
+            Action::Conclude { op, finalizers } => {
+                self.revoke(op).await?;
+                self.finalizers(op, finalizers).await
+            }
+            Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
+            Action::MakeChild { upgrade } => self.make_child(upgrade).await,
+            Action::PassOn { child, concurrency, stop_on_failure } => self.pass_on(child, *concurrency, *stop_on_failure).await,
+            Action::UpgradeStatus { upgrade, status } => self.upgrade_status(upgrade, status).await,
+            Action::MakeFacts { node, node_uid, name, attempt, complaint } => {
+                self.complain(node, *attempt, complaint.as_deref()).await;
+                self.make_facts(node, node_uid, name, *attempt).await
+            }
+            Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
+            Action::MakeWaiter { op, node, name, job, grant } => {
+                self.grant(op, grant).await?;
+                self.make_waiter(op, node, name, job).await
+            }
+            Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
+            Action::ResumeJob { job } => self.resume(job).await,
+            Action::DeleteJob { job, why: _ } => self.delete_job(job).await,
+            Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
+            Action::Evict { node, pod, grace_period_seconds } => {
+                self.evict(node, pod, *grace_period_seconds).await?;
+                Ok(vec![])
+            }
+        }
+    }
+}
+
+/// What an action is about, for logs and errors.
+pub fn describe(action: &Action) -> String {
+    let at = |target: &Target| format!("{}/{}", target.namespace, target.name);
+    let of = |op: &crate::api::nodeop::NodeOp| {
+        format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
+    };
+    let from = |upgrade: &NodeOpUpgrade| {
+        let meta = &upgrade.metadata;
+        format!("NodeOpUpgrade {}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    };
+    match action {
+        Action::Status { op, status: _, notices: _ } => format!("writing the status of {}", of(op)),
+        Action::Finalizers { op, finalizers: _ } => format!("setting the finalizers of {}", of(op)),
+        Action::Conclude { op, finalizers: _ } => format!("concluding {}", of(op)),
+        Action::Node { name, resource_version: _, change: _ } => format!("patching node {name}"),
+        Action::MakeChild { upgrade } => format!("making the NodeOp of {}", from(upgrade)),
+        Action::PassOn { child, concurrency: _, stop_on_failure: _ } => format!("passing the changed spec on to {}", of(child)),
+        Action::UpgradeStatus { upgrade, status: _ } => format!("writing the status of {}", from(upgrade)),
+        Action::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => format!("making facts pod {name} on node {node}"),
+        Action::MakePreflight { op, node, name } => format!("making preflight pod {name} of {} on node {node}", of(op)),
+        Action::MakeWaiter { op, node, name, job: _, grant: _ } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
+        Action::MakeJob { op, node, name } => format!("making Job {name} of {} on node {node}", of(op)),
+        Action::ResumeJob { job } => format!("starting Job {}", at(job)),
+        Action::DeleteJob { job, why } => format!("deleting Job {}, because {why}", at(job)),
+        Action::DeletePod { pod, why } => format!("deleting pod {}, because {why}", at(pod)),
+        Action::Evict { node, pod, grace_period_seconds: _ } => format!("evicting pod {} from node {node}", at(pod)),
+    }
+}
+
+impl Actor {
+    /// Says Events about a NodeOp, and about the node that each names. They are a courtesy: a lost one is logged.
+    async fn say(&self, op: &crate::api::nodeop::NodeOp, notices: &[Notice]) {
+        for notice in notices {
+            if let Err(error) = self.say_one(op, notice).await {
+                tracing::warn!(error = format!("{error:#}"), reason = notice.reason, "an Event was lost");
+            }
+        }
+    }
+}

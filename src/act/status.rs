@@ -1,0 +1,129 @@
+//! Writes to a NodeOp: its status, its finalizers, and Events about it.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType},
+};
+use serde_json::{Map, Value, json};
+
+use super::Actor;
+use crate::{
+    api::{
+        names,
+        nodeop::{NodeOp, NodeOpStatus},
+    },
+    observe::Seen,
+    plan::action::Notice,
+};
+
+/// The merge patch that turns `old` into `new`: only what differs, so that a status of thousands of nodes is not sent
+/// whole for one of them. Keys that are gone become `null`.
+pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            let mut patch: Map<String, Value> = gone.collect();
+            for (key, value) in new {
+                let change = old.get(key).map_or_else(|| Some(value.clone()), |old| merge_diff(old, value));
+                patch.extend(change.map(|change| (key.clone(), change)));
+            }
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        _ => (old != new).then(|| new.clone()),
+    }
+}
+
+impl Actor {
+    pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
+        let old = op.status.as_ref().map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
+        let Some(diff) = merge_diff(&old, &serde_json::to_value(status)?) else {
+            return Ok(vec![]);
+        };
+        let patch = json!({"metadata": {"resourceVersion": op.metadata.resource_version}, "status": diff});
+        let (api, name) = self.api_of(op);
+        let written = self.write(api.patch_status(&name, &params(), &Patch::Merge(patch))).await?;
+        Ok(vec![Seen::Op(Box::new(written))])
+    }
+
+    pub(super) async fn finalizers(&self, op: &NodeOp, finalizers: &[String]) -> anyhow::Result<Vec<Seen>> {
+        let (api, name) = self.api_of(op);
+        let patch = json!({"metadata": {"resourceVersion": op.metadata.resource_version, "finalizers": finalizers}});
+        let written = self.write(api.patch(&name, &params(), &Patch::Merge(patch))).await?;
+        Ok(vec![Seen::Op(Box::new(written))])
+    }
+
+    fn api_of(&self, op: &NodeOp) -> (Api<NodeOp>, String) {
+        let namespace = op.metadata.namespace.as_deref().unwrap_or_default();
+        (Api::namespaced(self.client.clone(), namespace), op.metadata.name.clone().unwrap_or_default())
+    }
+
+    pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {
+        let event = |note: String| Event {
+            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+            reason: notice.reason.into(),
+            note: Some(note),
+            action: notice.reason.into(),
+            secondary: None,
+        };
+        let about = op.object_ref(&());
+        self.publish(&event(notice.message.clone()), &about).await?;
+        if let Some(node) = &notice.node {
+            let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
+            let note = format!("NodeOp {path}: {}", notice.message);
+            self.publish(&event(note), &about_node(node)).await?;
+        }
+        Ok(())
+    }
+
+    /// Says once, after the first failure, that a node's facts cannot be read.
+    pub(super) async fn complain(&self, node: &str, attempt: i32, complaint: Option<&str>) {
+        let Some(complaint) = complaint.filter(|_| attempt == 1) else { return };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "FactsUnreadable".into(),
+            note: Some(format!("what the node runs could not be read, it is tried again with pauses: {complaint}")),
+            action: "ReadFacts".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.publish(&event, &about_node(node)).await {
+            tracing::warn!(error = format!("{error:#}"), node, "an Event was lost");
+        }
+    }
+
+    async fn publish(&self, event: &Event, about: &ObjectReference) -> anyhow::Result<()> {
+        self.write(self.recorder.publish(event, about)).await
+    }
+}
+
+/// The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
+fn about_node(node: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".into()),
+        api_version: Some("v1".into()),
+        name: Some(node.into()),
+        uid: Some(node.into()),
+        ..ObjectReference::default()
+    }
+}
+
+pub(super) fn params() -> PatchParams {
+    PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_diff_names_only_what_differs() {
+        let old = json!({"phase": "Running", "nodeStatuses": {"a": {"phase": "Running", "step": "Job"}, "b": {"phase": "Pending"}}});
+        let new = json!({"phase": "Running", "nodeStatuses": {"a": {"phase": "Completed"}, "b": {"phase": "Pending"}}});
+        let diff = json!({"nodeStatuses": {"a": {"phase": "Completed", "step": null}}});
+        assert_eq!(merge_diff(&old, &new), Some(diff));
+        assert_eq!(merge_diff(&new, &new), None);
+        assert_eq!(merge_diff(&json!({}), &new), Some(new));
+        assert_eq!(merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})), Some(json!({"l": [2]})), "a list is one value");
+    }
+}

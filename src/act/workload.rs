@@ -1,0 +1,184 @@
+//! Making and deleting the Jobs, pods and accounts of a NodeOp.
+//!
+//! Names are deterministic. If an object of the name is there already, it is read and handed back: whether it is ours,
+//! and what to do with it, the next plan decides.
+
+use std::fmt::Debug;
+
+use anyhow::Context;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        batch::v1::Job,
+        core::v1::{Pod, ServiceAccount},
+        rbac::v1::{Role, RoleBinding},
+    },
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::{Actor, is_conflict, is_gone};
+use crate::{
+    api::{names, nodeop::NodeOp},
+    observe::Seen,
+    plan::action::{Grant, Target},
+    render::{access, facts, job, preflight, waiter},
+};
+
+fn namespace(op: &NodeOp) -> &str {
+    op.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+impl Actor {
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Creates an object, or returns the one that has its name.
+    pub(super) async fn create<K>(&self, object: &K) -> anyhow::Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>(&object.namespace().unwrap_or_default());
+        let params = PostParams { field_manager: Some(names::MANAGER.into()), dry_run: false };
+        match self.write(api.create(&params, object)).await {
+            Err(error) if is_conflict(&error) => self.write(api.get(&object.name_any())).await.context("reading the one that exists"),
+            answer => answer,
+        }
+    }
+
+    pub(super) async fn make_job(&self, op: &NodeOp, node: &str, name: &str) -> anyhow::Result<Vec<Seen>> {
+        let made = self.create(&job::job(op, node, name, &self.site)).await?;
+        Ok(vec![Seen::Job(Box::new(made))])
+    }
+
+    pub(super) async fn make_waiter(&self, op: &NodeOp, node: &str, name: &str, job: &str) -> anyhow::Result<Vec<Seen>> {
+        let made = self.create(&waiter::pod(op, node, name, job, &self.site)).await?;
+        Ok(vec![Seen::Pod(Box::new(made))])
+    }
+
+    pub(super) async fn make_preflight(&self, op: &NodeOp, node: &str, name: &str) -> anyhow::Result<Vec<Seen>> {
+        let pod = preflight::pod(op, node, name, &self.site).context("the NodeOp asks for no preflight")?;
+        let made = self.create(&pod).await?;
+        Ok(vec![Seen::Pod(Box::new(made))])
+    }
+
+    pub(super) async fn make_facts(&self, node: &str, node_uid: &str, name: &str, attempt: i32) -> anyhow::Result<Vec<Seen>> {
+        let made = self.create(&facts::pod(node, node_uid, name, attempt, &self.site)).await?;
+        Ok(vec![Seen::Pod(Box::new(made))])
+    }
+
+    /// Lets the Job of this UID run.
+    pub(super) async fn resume(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
+        // A UID in a merge patch is a precondition: an object's UID cannot be changed.
+        let patch = json!({"metadata": {"uid": job.uid}, "spec": {"suspend": false}});
+        let api = self.api::<Job>(&job.namespace);
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
+        Ok(vec![Seen::Job(Box::new(written))])
+    }
+
+    pub(super) async fn delete_job(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
+        self.delete::<Job>(job).await
+    }
+
+    pub(super) async fn delete_pod(&self, pod: &Target) -> anyhow::Result<Vec<Seen>> {
+        self.delete::<Pod>(pod).await
+    }
+
+    /// Deletes the object of this UID, and in the background what it owns. That it is gone, or another one, is success.
+    async fn delete<K>(&self, target: &Target) -> anyhow::Result<Vec<Seen>>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let mut params = DeleteParams::background();
+        params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
+        match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
+            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(vec![]),
+            answer => answer.map(|_| vec![]),
+        }
+    }
+
+    /// Sets what the NodeOp's waiters may do.
+    pub(super) async fn grant(&self, op: &NodeOp, grant: &Grant) -> anyhow::Result<()> {
+        self.apply(op, &access::service_account(op)).await.context("applying the waiters' ServiceAccount")?;
+        self.apply(op, &access::role(op, grant)).await.context("applying the waiters' Role")?;
+        self.apply(op, &access::role_binding(op)).await.context("applying the waiters' RoleBinding")
+    }
+
+    async fn apply<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>(namespace(op));
+        let params = PatchParams::apply(names::MANAGER).force();
+        self.write(api.patch(&object.name_any(), &params, &Patch::Apply(object))).await.map(drop)
+    }
+
+    /// Takes back what the NodeOp's waiters might do.
+    pub(super) async fn revoke(&self, op: &NodeOp) -> anyhow::Result<()> {
+        self.remove_own::<RoleBinding>(op).await?;
+        self.remove_own::<Role>(op).await?;
+        self.remove_own::<ServiceAccount>(op).await
+    }
+
+    /// Deletes the account object of this NodeOp, but none of the same name that is somebody else's.
+    async fn remove_own<K>(&self, op: &NodeOp) -> anyhow::Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let (api, name) = (self.api::<K>(namespace(op)), access::account(op));
+        let found = match self.write(api.get_opt(&name)).await? {
+            Some(found) if found.owner_references().iter().any(|owner| Some(&owner.uid) == op.metadata.uid.as_ref()) => found,
+            Some(_) | None => return Ok(()),
+        };
+        let target = Target { namespace: namespace(op).into(), name, uid: found.uid().unwrap_or_default() };
+        self.delete::<K>(&target).await.map(drop)
+    }
+
+    /// Whether the API server would admit the pods of `op` on `node`: created with a dry run, since a Job's template is
+    /// not admitted with the Job. `Err` holds its words; what is not its word (no answer) is `Ok(None)`.
+    pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Result<(), String>> {
+        let name = "kairos-operator-dry-run";
+        let meta = crate::render::parts::meta(op, node, name);
+        let job_pod = Pod { metadata: meta, spec: Some(job::pod(op, node, name, &self.site)), status: None };
+        let mut pods = vec![job_pod];
+        pods.extend(preflight::pod(op, node, name, &self.site));
+        if op.spec.reboot_on_success.unwrap_or(false) {
+            let mut waiter = waiter::pod(op, node, name, name, &self.site);
+            // Its account is made with the first waiter, and a pod without its account is refused.
+            if let Some(spec) = &mut waiter.spec {
+                spec.service_account_name = None;
+                spec.automount_service_account_token = Some(false);
+            }
+            pods.push(waiter);
+        }
+        let api = self.api::<Pod>(namespace(op));
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        for pod in &pods {
+            match self.write(api.create(&params, pod)).await {
+                Ok(_) => {}
+                Err(error) if is_refusal(&error) => return Ok(Err(super::words(&error))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Whether the server means it: forbidden (Pod Security, quota, a webhook) or invalid; anything else may pass.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422))
+}

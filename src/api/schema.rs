@@ -1,0 +1,241 @@
+//! What the derive cannot say about the CRDs: mended schemas of Kubernetes' own types, and the rules in CEL.
+//!
+//! A refusal is read by somebody who wrote a manifest, so each rule's message says what to write instead. A server
+//! estimates the cost of a rule from the bounds of what it reads, and refuses the whole CRD above a limit: rules look at
+//! sizes and at single fields, and what they read in a list stands in a list with `maxItems`.
+
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::nodeop::DrainOptions;
+
+/// A CEL rule, and the sentence with which the server refuses an object that breaks it.
+type Rule = (&'static str, &'static str);
+
+/// Fields of both specs that may be changed while an operation runs. They steer what starts next, never what has started.
+const MUTABLE: [&str; 2] = ["concurrency", "stopOnFailure"];
+
+/// The most requirements of a selector. One rule runs for each of them, so the server wants a bound; nobody writes this many.
+const MAX_EXPRESSIONS: u32 = 100;
+
+const NODEOP_RULES: [Rule; 6] = [
+    (
+        "has(self.command) || has(self.upgrade)",
+        "say what to run: set command (an empty list, command: [], runs the image's own entrypoint); to upgrade Kairos create a NodeOpUpgrade instead",
+    ),
+    (
+        "!has(self.command) || !has(self.upgrade)",
+        "command and upgrade exclude each other: remove upgrade to run the command, or remove command to upgrade Kairos",
+    ),
+    ("!has(self.upgrade) || (has(self.image) && size(self.image) > 0)", "an upgrade needs image: set it to the Kairos image to upgrade to"),
+    (
+        "!has(self.upgrade) || !has(self.hostMountPath) || self.hostMountPath == '/host'",
+        "an upgrade needs hostMountPath: /host, the only mount that kairos-agent leaves out of the image it writes; remove hostMountPath",
+    ),
+    (
+        "!has(self.upgrade) || !has(self.preflight)",
+        "an upgrade brings a preflight of its own: remove preflight, and set upgrade.preflightTimeoutSeconds to change its deadline",
+    ),
+    (
+        "!has(self.drainOptions) || !has(self.drainOptions.enabled) || !self.drainOptions.enabled || (has(self.cordon) && self.cordon)",
+        "a drained node must be cordoned, or its pods come straight back: set cordon: true, or drainOptions.enabled: false",
+    ),
+];
+
+const NODEOPUPGRADE_RULES: [Rule; 1] = [(
+    "!has(self.upgradeActive) || self.upgradeActive || (has(self.upgradeRecovery) && self.upgradeRecovery)",
+    "nothing to upgrade: remove upgradeActive: false, or set upgradeRecovery: true to upgrade the recovery image alone",
+)];
+
+const UPGRADE_RULES: [Rule; 1] = [(
+    "(has(self.active) && self.active) || (has(self.recovery) && self.recovery)",
+    "nothing to upgrade: set active: true, recovery: true, or both",
+)];
+
+const MOUNT_PATH_RULES: [Rule; 2] = [
+    (
+        "self.matches('^(/[^/:]+)+/?$')",
+        "write an absolute path below the root of the container, without a colon or an empty part, for example /host",
+    ),
+    ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /host"),
+];
+
+const SELECTOR_RULES: [Rule; 2] = [
+    (
+        "!(self.operator in ['In', 'NotIn']) || (has(self.values) && size(self.values) > 0)",
+        "operators In and NotIn need at least one entry in values; to ask only whether the label is there, use Exists or DoesNotExist",
+    ),
+    (
+        "!(self.operator in ['Exists', 'DoesNotExist']) || !has(self.values) || size(self.values) == 0",
+        "operators Exists and DoesNotExist take no values: remove values, or use In or NotIn",
+    ),
+];
+
+/// `NodeOp.spec`: its rules, and one run only.
+pub(super) fn nodeop(schema: &mut Schema) {
+    not_null(schema);
+    add_rules(schema, &NODEOP_RULES);
+    immutable(schema, "a NodeOp is one run");
+}
+
+/// `NodeOpUpgrade.spec`: its rules, and one run only.
+pub(super) fn nodeopupgrade(schema: &mut Schema) {
+    not_null(schema);
+    add_rules(schema, &NODEOPUPGRADE_RULES);
+    immutable(schema, "a NodeOpUpgrade is one run");
+}
+
+/// `NodeOp.spec.upgrade`: at least one of the two images.
+pub(super) fn upgrade(schema: &mut Schema) {
+    add_rules(schema, &UPGRADE_RULES);
+}
+
+/// A path in a container at which the host's root can be mounted.
+pub(super) fn mount_path(schema: &mut Schema) {
+    schema.insert("maxLength".into(), json!(1024));
+    add_rules(schema, &MOUNT_PATH_RULES);
+}
+
+/// A label selector as Kubernetes' own kinds check it: atomic (two appliers never mix theirs), with the four operators.
+pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
+    let mut requirement = schemars::json_schema!({
+        "type": "object",
+        "description": "One condition on a node's or a pod's labels.",
+        "required": ["key", "operator"],
+        "properties": {
+            "key": { "type": "string", "minLength": 1, "maxLength": 317, "description": "The label's key." },
+            "operator": {
+                "type": "string",
+                "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                "description": "How the label is compared: In or NotIn the values, Exists or DoesNotExist.",
+            },
+            "values": {
+                "type": "array",
+                "items": { "type": "string", "maxLength": 63 },
+                "x-kubernetes-list-type": "atomic",
+                "description": "The values for In and NotIn; none for Exists and DoesNotExist.",
+            },
+        },
+    });
+    add_rules(&mut requirement, &SELECTOR_RULES);
+    schemars::json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+                "description": "Labels that must all be there with these values.",
+            },
+            "matchExpressions": {
+                "type": "array",
+                "maxItems": MAX_EXPRESSIONS,
+                "items": requirement,
+                "x-kubernetes-list-type": "atomic",
+                "description": "Conditions that must all hold.",
+            },
+        },
+    })
+}
+
+/// References to pull secrets; like Kubernetes' own, an entry may leave its name out.
+pub(super) fn pull_secrets(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "items": {
+            "type": "object",
+            "x-kubernetes-map-type": "atomic",
+            "properties": { "name": { "type": "string", "default": "", "description": "Name of a Secret in this namespace." } },
+        },
+    })
+}
+
+/// `NodeOpUpgrade.spec.drainOptions`: the fields of a NodeOp's without its defaults. A server would fill those in, and a
+/// field that the user left out could then not be told from one set to the NodeOp's default, which differs from an upgrade's.
+pub(super) fn upgrade_drain(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = generator.subschema_for::<DrainOptions>();
+    let defaults = [
+        ("enabled", "true if the active image is upgraded"),
+        ("deleteEmptyDirData", "true"),
+        ("ignoreDaemonSets", "true"),
+        ("timeoutSeconds", "300"),
+        ("force", "false"),
+        ("strict", "false"),
+    ];
+    for (name, property) in properties(&mut schema) {
+        let Some(property) = property.as_object_mut() else { continue };
+        property.remove("default");
+        if let Some((_, default)) = defaults.iter().find(|(field, _)| field == name) {
+            let text = property.get("description").and_then(Value::as_str).unwrap_or_default();
+            let text = format!("{text} Default for an upgrade: {default}.");
+            property.insert("description".into(), text.into());
+        }
+    }
+    schema
+}
+
+/// Conditions merge by type, as in Kubernetes' own kinds.
+pub(super) fn conditions(schema: &mut Schema) {
+    schema.insert("x-kubernetes-list-type".into(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".into(), json!(["type"]));
+}
+
+/// Adds `rules` to what the schema already has.
+fn add_rules(schema: &mut Schema, rules: &[Rule]) {
+    let entry = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+    if let Some(list) = entry.as_array_mut() {
+        list.extend(rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })));
+    }
+}
+
+/// One rule for each property but the mutable ones, so that the server names the field that somebody tried to change.
+fn immutable(schema: &mut Schema, one_run: &str) {
+    let names: Vec<String> = properties(schema).map(|(name, _)| name.clone()).filter(|name| !MUTABLE.contains(&name.as_str())).collect();
+    let rules = names.iter().map(|name| {
+        let message = format!(
+            "{one_run} and cannot be changed once created, except concurrency and stopOnFailure: \
+             create another one (metadata.generateName and kubectl create give each run a name)"
+        );
+        json!({
+            "rule": format!("has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"),
+            "message": message,
+            "fieldPath": format!(".{name}"),
+        })
+    });
+    let rules: Vec<Value> = rules.collect();
+    let entry = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+    if let Some(list) = entry.as_array_mut() {
+        list.extend(rules);
+    }
+}
+
+/// Makes every optional field simply optional. The derive says `nullable`, which would keep an explicit null where the Go
+/// operator's CRDs dropped it and put the default.
+pub(super) fn not_null(schema: &mut Schema) {
+    schemars::transform::transform_subschemas(&mut not_null, schema);
+    let Some(object) = schema.as_object_mut() else { return };
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+    if let Some(Value::Array(values)) = object.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
+    if let Some(Value::Array(choices)) = object.get("anyOf")
+        && let Some(Value::Object(choice)) = choices.iter().find(|choice| choice["type"] != "null")
+        && choices.len() == 2
+    {
+        let choice = choice.clone();
+        object.remove("anyOf");
+        for (key, value) in choice {
+            object.entry(key).or_insert(value);
+        }
+    }
+}
+
+fn properties(schema: &mut Schema) -> impl Iterator<Item = (&String, &mut Value)> {
+    schema.ensure_object().get_mut("properties").and_then(Value::as_object_mut).map(Map::iter_mut).into_iter().flatten()
+}

@@ -1,0 +1,94 @@
+//! Evictions beside the planner, bounded, and the memory of what came of them.
+//!
+//! The memory is this process's only. A new leader has none, and the planner then starts one interval late.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use crate::{
+    act::{self, Actor},
+    observe::Observer,
+    plan::{
+        action::Target,
+        snapshot::{Eviction, Refusal, Snapshot},
+    },
+};
+
+/// Evictions under way at once: the server may hold each for ten seconds.
+const AT_ONCE: usize = 16;
+
+/// Starts evictions and remembers them.
+#[derive(Clone, Debug)]
+pub struct Evictions {
+    actor: Actor,
+    observer: Observer,
+    slots: Arc<Semaphore>,
+    known: Arc<Mutex<BTreeMap<String, Eviction>>>,
+}
+
+impl Evictions {
+    pub fn new(actor: Actor, observer: Observer) -> Self {
+        Self { actor, observer, slots: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Eviction>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last try on each pod, by UID.
+    pub fn known(&self) -> BTreeMap<String, Eviction> {
+        self.lock().clone()
+    }
+
+    /// Forgets pods that no drain sees any more.
+    pub fn forget_all_but(&self, s: &Snapshot) {
+        let there: BTreeSet<&str> = s.residents.values().flatten().map(|pod| pod.uid.as_str()).collect();
+        self.lock().retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
+    }
+
+    /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later plan.
+    pub fn start(&self, node: String, pod: Target, grace_period_seconds: Option<i64>) {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
+        let refusal = {
+            let mut known = self.lock();
+            let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
+            known.insert(pod.uid.clone(), Eviction { at: Timestamp::now(), under_way: true, refusal: before.clone() });
+            before
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let outcome = this.actor.evict(&node, &pod, grace_period_seconds).await;
+            let refusal = this.judge(&pod, &node, refusal, outcome);
+            this.lock().insert(pod.uid, Eviction { at: Timestamp::now(), under_way: false, refusal });
+            drop(slot);
+            this.observer.nudge();
+        });
+    }
+
+    fn judge(&self, pod: &Target, node: &str, before: Option<Refusal>, outcome: anyhow::Result<act::Eviction>) -> Option<Refusal> {
+        let path = format!("{}/{}", pod.namespace, pod.name);
+        let since = before.as_ref().map_or_else(Timestamp::now, |before| before.since);
+        match outcome {
+            Ok(act::Eviction::Done) => {
+                info!(pod = path, node, "evicted");
+                None
+            }
+            Ok(act::Eviction::Refused { words, retry_after, permanent }) => {
+                if before.is_none() {
+                    info!(pod = path, node, words, "the eviction is refused");
+                }
+                Some(Refusal { since, words, retry_after, permanent })
+            }
+            Err(error) => {
+                warn!(pod = path, node, error = format!("{error:#}"), "the eviction failed");
+                Some(Refusal { since, words: format!("{error:#}"), retry_after: None, permanent: false })
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the probes, and
+//! hands over when it is told to end.
+
+mod evictions;
+mod health;
+mod lease;
+mod planner;
+mod questions;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::events::{Recorder, Reporter},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use self::{
+    health::Health,
+    lease::{Election, Leadership},
+    planner::Planner,
+};
+use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan::snapshot::Settings, render::Site};
+
+/// The namespace where a pod finds its own.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// Where we are if nothing says otherwise.
+const DEFAULT_NAMESPACE: &str = "operator-system";
+/// How long a hand-over may take before we end without it.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// Runs the controller until it is told to end.
+pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("starting the runtime")?.block_on(control(args))
+}
+
+async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
+    let ignored = args.ignored.given();
+    if !ignored.is_empty() {
+        warn!("these flags of the Go operator mean nothing here: {}", ignored.join(", "));
+    }
+    let client = Client::try_from(config(args).await?).context("making a client")?;
+    let namespace = own_namespace(args);
+    let observer = Observer::default();
+    let health = Health::new(observer.clone());
+    for (text, what) in [(&args.health_probe_bind_address, "probes"), (&args.metrics_bind_address, "metrics")] {
+        if let Some(address) = health::address(text)? {
+            health::serve(health.clone(), address, what).await?;
+        }
+    }
+    let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(Timestamp::now()) };
+    observer.start(&client, &namespace);
+    let election = Election::new(client.clone(), &namespace, identity(args), leadership.clone());
+    let candidate = election.clone();
+    let elect = args.leader_elect;
+    let campaign = tokio::spawn(async move {
+        if elect {
+            candidate.run().await;
+        }
+        std::future::pending::<()>().await;
+    });
+    let planner = planner(args, &client, &namespace, observer, leadership, health);
+    let planning = tokio::spawn(planner.run());
+    ended(campaign, planning, &election, elect).await
+}
+
+fn planner(
+    args: &ControllerArgs,
+    client: &Client,
+    namespace: &str,
+    observer: Observer,
+    leadership: Arc<Leadership>,
+    health: Arc<Health>,
+) -> Planner {
+    let site = Site {
+        operator: args.operator_image.clone(),
+        labeler: args.node_labeler_image.clone().unwrap_or_else(|| args.operator_image.clone()),
+        namespace: namespace.to_owned(),
+        default: args.nodeop_default_image.clone(),
+        state_dir: args.state_dir.to_string_lossy().into_owned(),
+    };
+    let settings = Settings {
+        control_plane_concurrency: args.control_plane_concurrency as usize,
+        own_pod: args.pod_name.clone().map(|name| (namespace.to_owned(), name)),
+    };
+    let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name.clone() };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let leading = leadership.subscribe();
+    let actor = Actor::new(client.clone(), site, leadership, recorder);
+    Planner::new(actor, observer, settings, leading, health)
+}
+
+/// Waits for the end: a signal, after which the Lease is handed over; or a task that should never end did.
+async fn ended(
+    campaign: tokio::task::JoinHandle<()>,
+    mut planning: tokio::task::JoinHandle<()>,
+    election: &Election,
+    elect: bool,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => info!("told to end"),
+        _ = interrupt.recv() => info!("interrupted"),
+        result = &mut planning => anyhow::bail!("the planner ended: {result:?}"),
+    }
+    campaign.abort();
+    planning.abort();
+    let _ = planning.await;
+    if elect {
+        let released = tokio::time::timeout(HAND_OVER, election.release()).await;
+        if let Err(error) = released.context("no answer in time").and_then(|released| released) {
+            warn!(error = format!("{error:#}"), "the Lease could not be handed over; it runs out by itself");
+        }
+    }
+    Ok(())
+}
+
+/// The kubeconfig that was named, else `KUBECONFIG` or `~/.kube/config`, else the pod's own account.
+async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
+    let mut config = match &args.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.context("reading the kubeconfig")?
+        }
+        None => Config::infer().await.context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
+    };
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Ok(config)
+}
+
+fn own_namespace(args: &ControllerArgs) -> String {
+    let file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok().map(|text| text.trim().to_owned());
+    let named = args.controller_pod_namespace.clone().or_else(|| args.pod_namespace.clone());
+    named.or_else(file).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+}
+
+/// Unique for this process: a container that was restarted in its pod is another candidate.
+fn identity(args: &ControllerArgs) -> String {
+    let name = args.pod_name.clone().unwrap_or_else(|| "outside".into());
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_else(|_| format!("{}", std::process::id()));
+    format!("{name}_{}", id.trim())
+}

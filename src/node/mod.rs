@@ -1,0 +1,98 @@
+//! On the node: the applets that a NodeOp's pods run. Synchronous and small, with the root directory as a parameter
+//! ([`host::Host`]), so that a temporary directory can be a node.
+//!
+//! An applet's result is an exit code and its last words, which the kubelet keeps in the pod's status. A non-zero code
+//! never comes without them.
+
+mod clock;
+pub mod facts;
+pub mod host;
+pub mod install;
+pub mod reboot_waiter;
+pub mod release;
+mod result;
+pub mod sentinel;
+pub mod upgrade;
+
+use std::{fmt, process::ExitCode};
+
+use tracing::{error, info};
+
+use self::host::Host;
+use crate::{contract, telemetry::LastWords};
+
+/// How an applet ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The exit code; 0 is success.
+    pub code: u8,
+    /// The termination message.
+    pub words: String,
+}
+
+impl Ended {
+    pub fn well(words: impl Into<String>) -> Self {
+        Self { code: 0, words: words.into() }
+    }
+
+    /// Gave up; another try may succeed.
+    pub fn badly(words: impl Into<String>) -> Self {
+        Self { code: 1, words: words.into() }
+    }
+}
+
+/// An error that no retry can mend; it ends the process with [`contract::EXIT_PERMANENT`], at which Jobs fail at once.
+#[derive(Debug)]
+pub struct Permanent(pub String);
+
+impl fmt::Display for Permanent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Permanent {}
+
+/// Runs an applet: gives it the host, and its last words to the kubelet.
+///
+/// The termination message is opened first, because an applet may cover `/dev` with another mount.
+pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<Ended>) -> ExitCode {
+    let host = Host::from_env();
+    let mut last_words = LastWords::open(host.root());
+    let ended = applet(&host).unwrap_or_else(|error| Ended { code: code_of(&error), words: format!("{error:#}") });
+    match ended.code {
+        0 if ended.words.is_empty() => {}
+        0 => info!("{}", ended.words),
+        code => error!(code, "{}", ended.words),
+    }
+    last_words.say(&ended.words);
+    ExitCode::from(ended.code)
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    let permanent = error.chain().any(|cause| cause.is::<Permanent>());
+    if permanent { contract::EXIT_PERMANENT } else { 1 }
+}
+
+/// A Job's name as the name of a file: it ends up in a path, so it may not lead out of its directory.
+pub(crate) fn job_name(value: &str) -> Result<String, String> {
+    if value.is_empty() || value.starts_with('.') || value.contains(['/', '\0']) {
+        return Err("a Job's name is a DNS label".into());
+    }
+    Ok(value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_permanent_error_is_seen_under_its_context() {
+        let error = anyhow!(Permanent("no such agent".into()));
+        assert_eq!(code_of(&error), contract::EXIT_PERMANENT);
+        assert_eq!(code_of(&Err::<(), _>(error).context("upgrading").unwrap_err()), contract::EXIT_PERMANENT);
+        assert_eq!(code_of(&anyhow!("disk full")), 1);
+    }
+}

@@ -1,0 +1,256 @@
+//! What the waiter asks of the Kubernetes API: two GETs, one annotation on itself, a watch on one Job, and an Event.
+//!
+//! A token of the pod can do no more. Every request has its own time limit, as kube has none.
+
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
+
+use anyhow::{Context, Result};
+use futures::{FutureExt, Stream, StreamExt, future::ready};
+use k8s_openapi::api::{batch::v1::Job as KubeJob, core::v1::Pod as KubePod};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams},
+    runtime::{
+        WatchStreamExt,
+        events::{Event, EventType, Recorder, Reporter},
+        watcher::{Config, Event as Change, watcher},
+    },
+};
+use serde_json::json;
+use tracing::{debug, warn};
+
+use super::{
+    decide::{Job, Live, Pod},
+    waiter::Announced,
+};
+use crate::{
+    api::names,
+    contract::{env, reboot_state},
+};
+
+/// How long one request may take. A reboot waits for it, so it is short.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the Event before a reboot by the kernel may take: nobody waits for it.
+const EVENT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Which pod this is; from the downward API.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl Identity {
+    pub fn from_env() -> Result<Self> {
+        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| format!("{name} is not set"));
+        Ok(Self { namespace: get(env::POD_NAMESPACE)?, name: get(env::POD_NAME)?, uid: get(env::POD_UID)? })
+    }
+}
+
+/// The API as the waiter needs it.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    client: Client,
+    pods: Api<KubePod>,
+    jobs: Api<KubeJob>,
+    me: Identity,
+    job: String,
+    owner_uid: String,
+}
+
+/// Each item: the Job may have changed. It never ends.
+pub(super) type JobEvents = Pin<Box<dyn Stream<Item = ()> + Send>>;
+
+impl Cluster {
+    pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str) -> Self {
+        let pods = Api::namespaced(client.clone(), &me.namespace);
+        let jobs = Api::namespaced(client.clone(), &me.namespace);
+        Self { client, pods, jobs, me, job: job.into(), owner_uid: owner_uid.into() }
+    }
+
+    /// The Job first: by the time its verdict is used, the pod's is the younger one.
+    pub async fn look(&self, job_uid: Option<&str>) -> Live {
+        let job = match within(self.jobs.get_opt(&self.job)).await {
+            Ok(job) => judge_job(job.as_ref(), job_uid, &self.owner_uid),
+            Err(error) => unanswered("the Job", &error, Job::Unknown),
+        };
+        let pod = match within(self.pods.get_opt(&self.me.name)).await {
+            Ok(pod) => judge_pod(pod.as_ref(), &self.me.uid),
+            Err(error) => unanswered("the pod", &error, Pod::Unknown),
+        };
+        Live { pod, job }
+    }
+
+    /// Sets the annotation. The UID in the patch is a precondition: a pod that took our name is not annotated.
+    pub async fn announce(&self, state: &str) -> Announced {
+        let patch = json!({ "metadata": { "uid": self.me.uid, "annotations": { (names::REBOOT_STATE): state } } });
+        match within(self.pods.patch(&self.me.name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+            Ok(pod) => Announced::Done(judge_pod(Some(&pod), &self.me.uid)),
+            Err(Failure::Answer(error)) if is_code(&error, 404) => Announced::Done(judge_pod(None, &self.me.uid)),
+            Err(Failure::Answer(error)) if is_code(&error, 409) => Announced::Done(Pod::Lost("was replaced".into())),
+            Err(error) => unanswered("the annotation", &error, Announced::Unknown),
+        }
+    }
+
+    /// Watches our Job by its name, which is all that our Role allows. Reconnects by itself, with pauses; what was
+    /// missed meanwhile shows in the list that comes first.
+    pub fn watch_job(&self) -> JobEvents {
+        let config = Config::default().fields(&format!("metadata.name={}", self.job));
+        let events = watcher(self.jobs.clone(), config).default_backoff();
+        let told = events.filter_map(|event| {
+            ready(match event {
+                Ok(Change::Apply(_) | Change::Delete(_) | Change::InitDone) => Some(()),
+                Ok(Change::Init | Change::InitApply(_)) => None,
+                Err(error) => {
+                    debug!("watching the Job: {error}");
+                    None
+                }
+            })
+        });
+        told.chain(futures::stream::pending()).boxed()
+    }
+
+    /// Tells about a reboot without init's help. Tried once: the node goes down in any case.
+    pub async fn tell_of_kernel_reboot(&self, why: &str) {
+        let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(self.me.name.clone()) };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "RebootForced".into(),
+            note: Some(format!("rebooting the node by the kernel: {why}")),
+            action: "Reboot".into(),
+            secondary: None,
+        };
+        let mut pod = KubePod::default();
+        pod.metadata.name = Some(self.me.name.clone());
+        pod.metadata.namespace = Some(self.me.namespace.clone());
+        pod.metadata.uid = Some(self.me.uid.clone());
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        if tokio::time::timeout(EVENT_PATIENCE, recorder.publish(&event, &pod.object_ref(&()))).await.is_err() {
+            warn!("the Event about the reboot was not taken in time");
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Failure {
+    Answer(Box<kube::Error>),
+    Timeout,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Answer(error) => error.fmt(f),
+            Self::Timeout => write!(f, "no answer within {} s", PATIENCE.as_secs()),
+        }
+    }
+}
+
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    let answer = tokio::time::timeout(PATIENCE, request).map(|answer| answer.map_err(|_| Failure::Timeout));
+    answer.await?.map_err(|error| Failure::Answer(Box::new(error)))
+}
+
+fn unanswered<T>(what: &str, error: &Failure, unknown: T) -> T {
+    warn!("asking about {what}: {error}");
+    unknown
+}
+
+fn is_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+/// What a live pod means, `None` being a 404.
+fn judge_pod(pod: Option<&KubePod>, uid: &str) -> Pod {
+    let Some(pod) = pod else { return Pod::Lost("is gone".into()) };
+    if pod.metadata.uid.as_deref() != Some(uid) {
+        return Pod::Lost("was replaced".into());
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Pod::Lost("is being deleted".into());
+    }
+    let annotations: Option<&BTreeMap<String, String>> = pod.metadata.annotations.as_ref();
+    let state = annotations.and_then(|annotations| annotations.get(names::REBOOT_STATE));
+    Pod::Ours { completed: state.is_some_and(|state| state == reboot_state::COMPLETED) }
+}
+
+/// What a live Job means, `None` being a 404. Only the conditions `Complete` and `Failed` are final; the earlier
+/// `SuccessCriteriaMet` and `FailureTarget` leave pods that are still ending. Without a sentinel any Job of our owner will
+/// do, and none at all is none *yet*.
+fn judge_job(job: Option<&KubeJob>, job_uid: Option<&str>, owner_uid: &str) -> Job {
+    let over = |how: &str| Job::Over(how.into());
+    let Some(job) = job else {
+        return if job_uid.is_some() { over("is gone") } else { Job::Absent };
+    };
+    if job_uid.is_some_and(|uid| job.metadata.uid.as_deref() != Some(uid)) {
+        return over("was replaced");
+    }
+    let owner = job.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    if owner.is_none_or(|owner| owner.uid != owner_uid) {
+        return over("belongs to somebody else");
+    }
+    if job.metadata.deletion_timestamp.is_some() {
+        return over("is being deleted");
+    }
+    let conditions = || job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let is = |type_: &str| conditions().any(|condition| condition.type_ == type_ && condition.status == "True");
+    match (is("Complete"), is("Failed")) {
+        (_, true) => over("failed"),
+        (true, false) => Job::Complete,
+        (false, false) => Job::Running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(conditions: &[(&str, &str)]) -> KubeJob {
+        let conditions: Vec<_> = conditions.iter().map(|(type_, status)| json!({"type": type_, "status": status})).collect();
+        let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": "o", "controller": true});
+        let job = json!({"metadata": {"name": "j", "uid": "u", "ownerReferences": [owner]}, "status": {"conditions": conditions}});
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn only_final_conditions_count() {
+        for (conditions, expected) in [
+            (&[][..], Job::Running),
+            (&[("SuccessCriteriaMet", "True")], Job::Running),
+            (&[("FailureTarget", "True")], Job::Running),
+            (&[("Complete", "False")], Job::Running),
+            (&[("SuccessCriteriaMet", "True"), ("Complete", "True")], Job::Complete),
+            (&[("Failed", "True")], Job::Over("failed".into())),
+        ] {
+            assert_eq!(judge_job(Some(&job(conditions)), Some("u"), "o"), expected, "{conditions:?}");
+        }
+    }
+
+    #[test]
+    fn another_job_is_not_ours() {
+        let complete = job(&[("Complete", "True")]);
+        assert_eq!(judge_job(None, Some("u"), "o"), Job::Over("is gone".into()));
+        assert_eq!(judge_job(None, None, "o"), Job::Absent);
+        assert_eq!(judge_job(Some(&complete), Some("u2"), "o"), Job::Over("was replaced".into()));
+        assert_eq!(judge_job(Some(&complete), Some("u"), "o2"), Job::Over("belongs to somebody else".into()));
+        let mut deleted = complete;
+        deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert_eq!(judge_job(Some(&deleted), Some("u"), "o"), Job::Over("is being deleted".into()));
+        deleted.metadata.owner_references = None;
+        assert!(matches!(judge_job(Some(&deleted), Some("u"), "o"), Job::Over(_)));
+    }
+
+    #[test]
+    fn only_our_own_living_pod_is_ours() {
+        let pod = |meta: serde_json::Value| -> KubePod { serde_json::from_value(json!({ "metadata": meta })).unwrap() };
+        let judge = |meta| judge_pod(Some(&pod(meta)), "u");
+        assert_eq!(judge(json!({"uid": "u"})), Pod::Ours { completed: false });
+        assert_eq!(judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "completed"}})), Pod::Ours { completed: true });
+        assert_eq!(judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "rebooting"}})), Pod::Ours { completed: false });
+        assert!(matches!(judge(json!({"uid": "v"})), Pod::Lost(_)));
+        assert!(matches!(judge(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), Pod::Lost(_)));
+        assert!(matches!(judge_pod(None, "u"), Pod::Lost(_)));
+    }
+}

@@ -1,0 +1,260 @@
+//! What the waiter does next: a total function of what it knows. No clock, file or client in it.
+
+use std::time::Duration;
+
+use crate::{contract::Sentinel, contract::reboot_state, node::Ended};
+
+/// What the API said about the waiter's own pod, or did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pod {
+    /// No answer, or one that says nothing about the pod (403, 500).
+    Unknown,
+    /// It is there, with our UID, and is not being deleted. `completed`: it bears that annotation.
+    Ours { completed: bool },
+    /// It is gone, replaced, or being deleted; how, for the last words.
+    Lost(String),
+}
+
+/// What the API said about the waiter's Job, or did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    Unknown,
+    /// Not made yet, when there is no sentinel of it either.
+    Absent,
+    /// Neither `Complete` nor `Failed` yet.
+    Running,
+    /// `Complete`: the Job that wrote the sentinel, and ours.
+    Complete,
+    /// Failed, gone, replaced, somebody else's: never again `Complete`; how, for the last words.
+    Over(String),
+}
+
+/// Answers of live GETs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub pod: Pod,
+    pub job: Job,
+}
+
+/// Whether this process has asked for the reboot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    No,
+    /// Init took the signal so long ago.
+    Init(Duration),
+    /// Init cannot be asked.
+    Refused,
+}
+
+/// All that is decided by.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The boot that the node is in.
+    pub boot: &'a str,
+    /// The sentinel of our own Job.
+    pub sentinel: Option<&'a Sentinel>,
+    /// What was asked of the API since the last wait, about this very sentinel.
+    pub live: Option<&'a Live>,
+    /// The state that this process announced last, or tried to where success does not matter.
+    pub announced: Option<&'static str>,
+    pub asked: Asked,
+    /// How long init gets.
+    pub grace: Duration,
+    /// SIGTERM came.
+    pub stop: bool,
+    /// The waiter's own deadline is over.
+    pub overdue: bool,
+}
+
+/// What to wait for. Events of the state directory and SIGTERM end every wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    Sentinel,
+    /// An event of the Job.
+    Job,
+    /// The time to ask the API again.
+    Api,
+    /// Init's grace to be over.
+    Init,
+}
+
+/// One step. Each has one effect, so that a crash falls between two of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// GET the pod and the Job.
+    Look,
+    Announce(&'static str),
+    Wait(Until),
+    AskInit,
+    AskKernel,
+    /// Remove the sentinel, then end.
+    Remove(Ended),
+    End(Ended),
+}
+
+/// The next step.
+pub fn decide(facts: &Facts<'_>) -> Step {
+    match facts.asked {
+        Asked::Refused => return Step::AskKernel,
+        Asked::Init(since) if since >= facts.grace => return Step::AskKernel,
+        // Whatever comes now, SIGTERM above all, comes because the node is going down. It must not end us before the
+        // grace is over: who would ask the kernel then?
+        Asked::Init(_) => return Step::Wait(Until::Init),
+        Asked::No => {}
+    }
+    if facts.stop {
+        return Step::End(Ended::badly("told to stop before a reboot was asked"));
+    }
+    if let Some(Live { pod: Pod::Lost(how), .. }) = facts.live {
+        return Step::End(Ended::badly(format!("gave up: this pod {how}")));
+    }
+    let step = match facts.sentinel {
+        None => without_sentinel(facts),
+        Some(sentinel) => with_sentinel(facts, sentinel),
+    };
+    match step {
+        Step::Wait(_) | Step::Look if facts.overdue => Step::End(Ended::badly(overdue(facts))),
+        step => step,
+    }
+}
+
+/// Nothing is due. Our own `completed` from before a crash is the only thing to end on: it was written before the
+/// sentinel was removed.
+fn without_sentinel(facts: &Facts<'_>) -> Step {
+    if facts.announced == Some(reboot_state::WAITING) {
+        return Step::Wait(Until::Sentinel);
+    }
+    let Some(live) = facts.live else { return Step::Look };
+    match (&live.pod, &live.job) {
+        (Pod::Ours { completed: true }, _) => Step::End(Ended::well("the reboot was completed before")),
+        (Pod::Ours { .. }, Job::Over(how)) => Step::End(Ended::well(format!("no reboot: the Job {how}"))),
+        // A Job that is Complete without a sentinel may be about to show one: the file was read before the Job was.
+        (Pod::Ours { .. }, Job::Unknown | Job::Absent | Job::Running | Job::Complete) => Step::Announce(reboot_state::WAITING),
+        (Pod::Unknown | Pod::Lost(_), _) => Step::Wait(Until::Api),
+    }
+}
+
+/// Due if the sentinel names the boot that the node is in; otherwise done. Either counts only once the Job is `Complete`:
+/// the operation of a Job that goes on may succeed again, in a later boot, and then *that* boot is to be left.
+fn with_sentinel(facts: &Facts<'_>, sentinel: &Sentinel) -> Step {
+    let Some(live) = facts.live else { return Step::Look };
+    match (&live.pod, &live.job) {
+        (Pod::Unknown | Pod::Lost(_), _) | (_, Job::Unknown | Job::Absent) => Step::Wait(Until::Api),
+        (Pod::Ours { .. }, Job::Over(how)) if sentinel.boot != facts.boot => {
+            Step::Remove(Ended::well(format!("no reboot by us: the node left boot {}, and the Job {how}", sentinel.boot)))
+        }
+        (Pod::Ours { .. }, Job::Over(how)) => Step::Remove(Ended::well(format!("no reboot: the Job {how}"))),
+        (Pod::Ours { .. }, Job::Running) => Step::Wait(Until::Job),
+        (Pod::Ours { completed }, Job::Complete) if sentinel.boot != facts.boot => {
+            let said = *completed || facts.announced == Some(reboot_state::COMPLETED);
+            let done = || Step::Remove(Ended::well(format!("completed: the node left boot {}", sentinel.boot)));
+            if said { done() } else { Step::Announce(reboot_state::COMPLETED) }
+        }
+        (Pod::Ours { .. }, Job::Complete) if facts.announced != Some(reboot_state::REBOOTING) => Step::Announce(reboot_state::REBOOTING),
+        (Pod::Ours { .. }, Job::Complete) => Step::AskInit,
+    }
+}
+
+fn overdue(facts: &Facts<'_>) -> String {
+    let why = match (facts.sentinel, facts.live) {
+        (None, _) => "no sentinel was written",
+        (Some(_), None | Some(Live { pod: Pod::Unknown, .. } | Live { job: Job::Unknown, .. })) => "the API did not answer",
+        (Some(_), Some(_)) => "the Job did not become Complete",
+    };
+    format!("gave up without a reboot: {why} in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Pod = Pod::Ours { completed: false };
+
+    fn sentinel(boot: &str) -> Sentinel {
+        Sentinel { job: "j".into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
+    }
+
+    fn facts<'a>(sentinel: Option<&'a Sentinel>, live: Option<&'a Live>) -> Facts<'a> {
+        Facts {
+            boot: "now",
+            sentinel,
+            live,
+            announced: None,
+            asked: Asked::No,
+            grace: Duration::from_secs(600),
+            stop: false,
+            overdue: false,
+        }
+    }
+
+    #[test]
+    fn a_reboot_is_asked_only_for_a_sentinel_of_this_boot_and_a_complete_job() {
+        let over = || Job::Over("failed".into());
+        let lost = || Pod::Lost("is gone".into());
+        for boot in ["now", "old"] {
+            for pod in [Pod::Unknown, OURS, Pod::Ours { completed: true }, lost()] {
+                for job in [Job::Unknown, Job::Absent, Job::Running, Job::Complete, over()] {
+                    for announced in [None, Some(reboot_state::WAITING), Some(reboot_state::REBOOTING)] {
+                        for (stop, overdue) in [(false, false), (true, false), (false, true)] {
+                            let (sentinel, live) = (sentinel(boot), Live { pod: pod.clone(), job: job.clone() });
+                            let ours = matches!(pod, Pod::Ours { .. });
+                            let due = boot == "now" && ours && job == Job::Complete && announced == Some("rebooting") && !stop;
+                            let facts = Facts { announced, stop, overdue, ..facts(Some(&sentinel), Some(&live)) };
+                            assert_eq!(decide(&facts) == Step::AskInit, due, "{facts:?}");
+                            assert_ne!(decide(&facts), Step::AskKernel, "{facts:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_sentinel_it_announces_itself_and_waits() {
+        assert_eq!(decide(&facts(None, None)), Step::Look);
+        let live = Live { pod: OURS, job: Job::Absent };
+        assert_eq!(decide(&facts(None, Some(&live))), Step::Announce(reboot_state::WAITING));
+        let waiting = Facts { announced: Some(reboot_state::WAITING), ..facts(None, None) };
+        assert_eq!(decide(&waiting), Step::Wait(Until::Sentinel));
+        let live = Live { pod: Pod::Unknown, job: Job::Unknown };
+        assert_eq!(decide(&facts(None, Some(&live))), Step::Wait(Until::Api));
+    }
+
+    #[test]
+    fn a_running_job_is_waited_for_in_any_boot() {
+        for boot in ["now", "old"] {
+            let (sentinel, live) = (sentinel(boot), Live { pod: OURS, job: Job::Running });
+            assert_eq!(decide(&facts(Some(&sentinel), Some(&live))), Step::Wait(Until::Job));
+        }
+    }
+
+    #[test]
+    fn after_asking_only_time_counts() {
+        let asked = |since| Asked::Init(Duration::from_secs(since));
+        let gone = Live { pod: Pod::Lost("is gone".into()), job: Job::Over("is gone".into()) };
+        for (asked, step) in [
+            (asked(0), Step::Wait(Until::Init)),
+            (asked(599), Step::Wait(Until::Init)),
+            (asked(600), Step::AskKernel),
+            (Asked::Refused, Step::AskKernel),
+        ] {
+            let facts = Facts { asked, stop: true, overdue: true, ..facts(None, Some(&gone)) };
+            assert_eq!(decide(&facts), step);
+        }
+    }
+
+    #[test]
+    fn the_deadline_ends_waits_and_says_what_was_missing() {
+        let sentinel = sentinel("now");
+        let unknown = Live { pod: OURS, job: Job::Unknown };
+        let running = Live { pod: OURS, job: Job::Running };
+        let cases =
+            [(None, None, "no sentinel"), (Some(&sentinel), Some(&unknown), "the API"), (Some(&sentinel), Some(&running), "the Job")];
+        for (sentinel, live, words) in cases {
+            match decide(&Facts { overdue: true, ..facts(sentinel, live) }) {
+                Step::End(ended) => assert!(ended.code == 1 && ended.words.contains(words), "{ended:?}"),
+                step => panic!("{step:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Applet `reboot-waiter`: reboots the node once, after its Job has succeeded. Never twice, never unasked, never not.
+//!
+//! A reboot is due if and only if the sentinel of its own Job names the boot that the node is still in, and a live GET
+//! shows that very Job `Complete`. Nothing else is remembered, in the process or on the pod, so a
+//! waiter that is killed, replaced or started again finds by itself where things stand:
+//!
+//! | after this line, the power fails or the waiter is killed | what the next start does |
+//! |---|---|
+//! | the directory is made and written to for trial | the same again |
+//! | the watch stands | sets it anew, *then* lists: a sentinel from before is found |
+//! | `waiting` announced, or lost on the way | announces it again |
+//! | the sentinel is found | finds it again: due |
+//! | the Job is seen `Complete` | asks again; an old answer is never acted on |
+//! | `rebooting` announced, or lost on the way | still due: looks, announces, asks init |
+//! | init is asked, and the node stays up | still due: asks init again, to whom that is one request; then the grace, then the kernel |
+//! | init or the kernel is asked, and the node goes down | another boot than the sentinel's: `completed` |
+//! | the node reboots by itself, at any line above | the same, if the Job is `Complete`; if it goes on, waits for its end, as the operation may succeed again in this boot |
+//! | `completed` announced, or lost on the way | announces it again, removes the sentinel |
+//! | the sentinel is removed, before exit 0 | the pod's own annotation says `completed`: exit 0 |
+//! | the sentinel is removed as the Job failed, before exit 0 | the Job is seen failed: exit 0; if it is gone: waits, until the controller deletes the pod |
+//!
+//! Each row is a test in `crashes`, and `storms` plays random ones in random order.
+//!
+//! Its deadline (`--timeout-seconds`) counts from its start until the sentinel shows, and then anew; over, it ends with
+//! 1 and leaves the sentinel: a restart goes on where it stood, and the judge of the whole is the controller, whose own
+//! deadline ends with this pod's deletion. After init was asked there is only the grace.
+//!
+//! Where it cannot be said whether a pod or Job exists (no answer, 403, 500), it waits. It gives up without a reboot,
+//! and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes the pod cancels the reboot, and
+//! a replacement has its own waiter.
+
+mod api;
+#[cfg(test)]
+mod crashes;
+mod decide;
+mod node;
+mod state_dir;
+#[cfg(test)]
+mod storms;
+mod waiter;
+mod watch;
+#[cfg(test)]
+mod world;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use kube::{Client, Config};
+use tracing::{info, warn};
+
+use self::{
+    api::{Cluster, Identity},
+    node::Node,
+    state_dir::StateDir,
+    waiter::{Limits, Waiter},
+};
+use super::{
+    Ended,
+    host::{Host, init::Reach},
+    job_name,
+};
+
+/// Arguments of the applet.
+#[derive(Clone, Debug, Args)]
+pub struct RebootWaiterArgs {
+    /// The state directory, below a mount of its parent.
+    #[arg(long)]
+    pub state_dir: PathBuf,
+    /// Name of the Job whose success is followed by a reboot.
+    #[arg(long, value_parser = job_name)]
+    pub job: String,
+    /// UID of the NodeOp that controls the Job.
+    #[arg(long)]
+    pub owner_uid: String,
+    /// How long to wait for the sentinel, and again from there to the reboot.
+    #[arg(long)]
+    pub timeout_seconds: u32,
+    /// How long init gets before the kernel is asked.
+    #[arg(long)]
+    pub grace_seconds: u32,
+}
+
+/// Checks that it could do its work, then waits for it.
+pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<Ended> {
+    let me = Identity::from_env()?;
+    let boot = host.boot_id()?;
+    let directory = StateDir::new(host.path(&args.state_dir), &args.job);
+    directory.prepare().context("checking the state directory")?;
+    match host.reach()? {
+        Reach::Init => info!(boot, "init can be asked"),
+        Reach::KernelOnly(why) => warn!(boot, "only the kernel can be asked: {why}"),
+    }
+    let limits = Limits {
+        timeout: Duration::from_secs(args.timeout_seconds.into()),
+        grace: Duration::from_secs(args.grace_seconds.into()),
+        jitter: node::jitter(&me.uid),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    let ended = runtime.block_on(async {
+        let config = Config::infer().await.context("finding the cluster")?;
+        let client = Client::try_from(config).context("making a client")?;
+        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid);
+        let node = Node::new(host.clone(), cluster, directory, boot.clone())?;
+        Ok(Waiter::new(node, boot, limits).run().await)
+    });
+    runtime.shutdown_background();
+    ended
+}

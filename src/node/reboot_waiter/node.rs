@@ -1,0 +1,121 @@
+//! The [`World`] of a real pod on a real node.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Error, Result};
+use futures::{FutureExt, StreamExt};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
+
+use super::{
+    api::{Cluster, JobEvents},
+    decide::Live,
+    state_dir::StateDir,
+    waiter::{Announced, World},
+    watch::Watch,
+};
+use crate::{contract::Sentinel, node::host::Host};
+
+/// A node, its API server, and the signals of the kubelet.
+pub(super) struct Node {
+    host: Host,
+    cluster: Cluster,
+    directory: StateDir,
+    boot: String,
+    watch: Watch,
+    job_events: Option<JobEvents>,
+    terminate: Signal,
+    stopped: bool,
+    started: Instant,
+    init_refusal: Option<String>,
+}
+
+impl Node {
+    pub fn new(host: Host, cluster: Cluster, directory: StateDir, boot: String) -> Result<Self> {
+        Ok(Self {
+            watch: Watch::new(directory.path.clone()),
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+            host,
+            cluster,
+            directory,
+            boot,
+            job_events: None,
+            stopped: false,
+            started: Instant::now(),
+            init_refusal: None,
+        })
+    }
+}
+
+impl World for Node {
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn stopped(&mut self) -> bool {
+        self.stopped |= self.terminate.recv().now_or_never().is_some();
+        self.stopped
+    }
+
+    fn read(&mut self) -> Option<Sentinel> {
+        self.watch.arm();
+        self.directory.sentinel()
+    }
+
+    async fn look(&mut self, job_uid: Option<&str>) -> Live {
+        self.cluster.look(job_uid).await
+    }
+
+    async fn announce(&mut self, state: &'static str) -> Announced {
+        self.cluster.announce(state).await
+    }
+
+    async fn wait(&mut self, job: bool, at_most: Duration) {
+        let by_job = job || !self.watch.stands();
+        match by_job {
+            true if self.job_events.is_none() => self.job_events = Some(self.cluster.watch_job()),
+            true => {}
+            false => self.job_events = None,
+        }
+        let job_event = async {
+            match &mut self.job_events {
+                Some(events) => drop(events.next().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.watch.changed() => {}
+            () = job_event => {}
+            _ = self.terminate.recv() => self.stopped = true,
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    fn ask_init(&mut self) -> Result<()> {
+        self.host.ask_init().inspect_err(|error| self.init_refusal = Some(format!("{error:#}")))
+    }
+
+    async fn ask_kernel(&mut self) -> Error {
+        let why = self.init_refusal.take().unwrap_or_else(|| "init was asked and the node is still up".into());
+        warn!("{why}");
+        self.cluster.tell_of_kernel_reboot(&why).await;
+        match self.host.ask_kernel() {
+            Err(error) => error,
+        }
+    }
+
+    fn remove(&mut self, sentinel: &Sentinel) -> Result<()> {
+        self.directory.remove(sentinel, &self.boot)
+    }
+}
+
+/// A number that differs between pods.
+pub(super) fn jitter(uid: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    u32::try_from(hasher.finish() >> 32).unwrap_or(0)
+}

@@ -1,0 +1,188 @@
+//! The waiter's side of the state directory: its Job's sentinel, and what may be swept.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use tracing::{debug, warn};
+
+use crate::{
+    contract::{self, Sentinel},
+    node::host::files,
+};
+
+/// How large a sentinel may be. Ours are a few hundred bytes.
+const MAX_SENTINEL: u64 = 64 * 1024;
+
+/// How old another Job's file must be before it is swept, besides naming an old boot.
+///
+/// A *sentinel* that names an old boot never makes a reboot due again, so removing it could at most keep its own waiter
+/// from saying `completed`. A *result* is another matter: as long as its Job may be tried again it is what keeps the agent
+/// from running twice, in later boots too. No Job of ours lives for a week (they have deadlines of hours), and
+/// files of a week are no burden. By the age of a file as its own disk tells it; a clock that jumps back keeps files.
+const SWEEP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The state directory of a node and the Job that a waiter cares for.
+#[derive(Clone, Debug)]
+pub(super) struct StateDir {
+    pub path: PathBuf,
+    job: String,
+}
+
+/// All that sentinels and results have in common.
+#[derive(Deserialize)]
+struct Record {
+    boot: String,
+}
+
+impl StateDir {
+    pub fn new(path: PathBuf, job: &str) -> Self {
+        Self { path, job: job.into() }
+    }
+
+    /// Makes the directory if it is missing, and proves that it can be written.
+    pub fn prepare(&self) -> Result<()> {
+        fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
+        let trial = self.path.join(format!(".{}.trial", self.job));
+        files::write_atomic(&trial, b"", 0o600)?;
+        files::remove(&trial)
+    }
+
+    /// The sentinel of our Job. One that cannot be read is as good as none until it changes: acting on half of one
+    /// would be worse, and `sentinel` replaces files whole.
+    pub fn sentinel(&self) -> Option<Sentinel> {
+        let path = self.path.join(contract::sentinel_file(&self.job));
+        let read = || -> Result<Option<Sentinel>> {
+            let Some(bytes) = files::read(&path, MAX_SENTINEL)? else {
+                return Ok(None);
+            };
+            let sentinel = serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+            Ok(Some(sentinel))
+        };
+        let found = read().inspect_err(|error| warn!("no use: {error:#}")).ok().flatten();
+        found.filter(|sentinel| sentinel.job == self.job && !sentinel.boot.is_empty())
+    }
+
+    /// Removes our Job's sentinel if it is still the one that was judged, and sweeps.
+    pub fn remove(&self, sentinel: &Sentinel, boot: &str) -> Result<()> {
+        if self.sentinel().as_ref() == Some(sentinel) {
+            files::remove(&self.path.join(contract::sentinel_file(&self.job)))?;
+        }
+        self.sweep(boot, SystemTime::now());
+        Ok(())
+    }
+
+    /// Removes files of other Jobs that are of no use to anybody. A courtesy: errors are left to the next waiter.
+    fn sweep(&self, boot: &str, now: SystemTime) {
+        let own = [contract::sentinel_file(&self.job), contract::result_file(&self.job)];
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let of_another_job = !own.contains(&name) && (name.ends_with(".json") || name.ends_with(".json.tmp"));
+            let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| now.duration_since(time).ok());
+            if of_another_job && age.is_some_and(|age| age > SWEEP_AFTER) && names_an_old_boot(&entry.path(), boot) {
+                debug!(file = name, "sweeping");
+                let _ = files::remove(&entry.path());
+            }
+        }
+    }
+}
+
+/// A record that cannot be read names nothing and stays, unless it is what a crash left of a write.
+fn names_an_old_boot(path: &Path, boot: &str) -> bool {
+    if path.extension().is_some_and(|extension| extension == "tmp") {
+        return true;
+    }
+    let record = files::read(path, MAX_SENTINEL).ok().flatten().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    record.is_some_and(|record| record.boot != boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentinel(job: &str, boot: &str) -> Sentinel {
+        Sentinel { job: job.into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
+    }
+
+    fn directory() -> (tempfile::TempDir, StateDir) {
+        let root = tempfile::tempdir().unwrap();
+        let state = StateDir::new(root.path().join("usr/local/.kairos"), "mine");
+        state.prepare().unwrap();
+        (root, state)
+    }
+
+    fn write(state: &StateDir, name: &str, text: &str, days: u64) {
+        let path = state.path.join(name);
+        fs::write(&path, text).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn it_is_made_and_proved_writable_without_a_trace() {
+        let (root, state) = directory();
+        assert_eq!(fs::read_dir(&state.path).unwrap().count(), 0);
+        fs::remove_dir(&state.path).unwrap();
+        fs::write(&state.path, "in its place").unwrap();
+        assert!(state.prepare().is_err());
+        drop(root);
+    }
+
+    #[test]
+    fn only_a_whole_sentinel_of_our_job_counts() {
+        let (_root, state) = directory();
+        let good = serde_json::to_string(&sentinel("mine", "b")).unwrap();
+        let foreign = serde_json::to_string(&sentinel("other", "b")).unwrap();
+        let nameless = serde_json::to_string(&sentinel("mine", "")).unwrap();
+        for text in ["", &good[..good.len() - 1], "[]", &foreign, &nameless, &" ".repeat(70_000)] {
+            write(&state, "mine.json", text, 0);
+            assert_eq!(state.sentinel(), None, "{text:.60}");
+        }
+        write(&state, "mine.json", &good, 0);
+        assert_eq!(state.sentinel(), Some(sentinel("mine", "b")));
+    }
+
+    #[test]
+    fn a_sentinel_that_changed_is_not_removed() {
+        let (_root, state) = directory();
+        write(&state, "mine.json", &serde_json::to_string(&sentinel("mine", "new")).unwrap(), 0);
+        state.remove(&sentinel("mine", "old"), "new").unwrap();
+        assert!(state.sentinel().is_some());
+        state.remove(&sentinel("mine", "new"), "new").unwrap();
+        assert!(state.sentinel().is_none());
+    }
+
+    #[test]
+    fn only_old_files_of_other_jobs_in_old_boots_are_swept() {
+        let (_root, state) = directory();
+        let of = |boot: &str| format!(r#"{{"boot":"{boot}","jobUid":"u"}}"#);
+        let kept =
+            ["mine.json", "mine.upgrade.json", "live.json", "live.upgrade.json", "young.json", "young.upgrade.json", "odd.json", "lock"];
+        let swept = ["old.json", "old.upgrade.json", ".old.json.tmp"];
+        for (name, boot, days) in [
+            ("mine.json", "old", 30),
+            ("mine.upgrade.json", "old", 30),
+            ("live.json", "now", 30),
+            ("live.upgrade.json", "now", 30),
+            ("young.json", "old", 6),
+            ("young.upgrade.json", "old", 6),
+            ("lock", "old", 30),
+            ("old.json", "old", 8),
+            ("old.upgrade.json", "old", 8),
+        ] {
+            write(&state, name, &of(boot), days);
+        }
+        write(&state, "odd.json", "not ours", 30);
+        write(&state, ".old.json.tmp", "", 30);
+        state.sweep("now", SystemTime::now());
+        let mut left: Vec<_> = fs::read_dir(&state.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        let mut expected = kept.map(String::from).to_vec();
+        expected.sort();
+        assert_eq!(left, expected, "swept should be {swept:?}");
+    }
+}

@@ -1,0 +1,239 @@
+//! The loop: gather what is known, decide, do one thing. What is done is behind [`World`], so that a test can be the
+//! node, the API and the power switch.
+
+use std::time::Duration;
+
+use anyhow::{Error, Result};
+use tracing::{info, warn};
+
+use super::decide::{Asked, Facts, Job, Live, Pod, Step, Until, decide};
+use crate::{
+    contract::{Sentinel, reboot_state},
+    node::Ended,
+};
+
+/// What came of an annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// The server took it, and this is the pod now.
+    Done(Pod),
+    /// No answer, or none that tells: the annotation may be there or not.
+    Unknown,
+}
+
+/// Everything that the waiter touches.
+pub(super) trait World {
+    /// Monotonic time since the start of this process.
+    fn elapsed(&self) -> Duration;
+    /// Whether SIGTERM came.
+    fn stopped(&mut self) -> bool;
+    /// Makes sure that the watch stands, then reads the sentinel of our Job.
+    fn read(&mut self) -> Option<Sentinel>;
+    /// Asks the API for the pod and the Job. `job_uid` is the one that the Job must have.
+    async fn look(&mut self, job_uid: Option<&str>) -> Live;
+    /// Annotates the pod.
+    async fn announce(&mut self, state: &'static str) -> Announced;
+    /// Waits for an event, at most so long; an event of the Job counts if `job` says so.
+    async fn wait(&mut self, job: bool, at_most: Duration);
+    fn ask_init(&mut self) -> Result<()>;
+    /// Has the kernel reboot the node. Returns only if it did not.
+    async fn ask_kernel(&mut self) -> Error;
+    /// Removes the sentinel if it is still this one, and old files of other Jobs.
+    fn remove(&mut self, sentinel: &Sentinel) -> Result<()>;
+}
+
+/// Limits of one waiter.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// How long it waits for the sentinel, and then again for what must come between the sentinel and the reboot.
+    pub timeout: Duration,
+    /// How long init gets before the kernel is asked.
+    pub grace: Duration,
+    /// Spreads the retries of many waiters whose API went away at once.
+    pub jitter: u32,
+}
+
+/// A waiter in the course of its life. Nothing in it is worth keeping: a new one finds its way from the node and the API.
+#[derive(Debug)]
+pub(super) struct Waiter<W> {
+    pub world: W,
+    limits: Limits,
+    boot: String,
+    sentinel: Option<Sentinel>,
+    live: Option<Live>,
+    announced: Option<&'static str>,
+    asked_at: Option<Duration>,
+    refused: bool,
+    /// When the deadline began to count.
+    since: Duration,
+    /// How often the API gave no answer, in a row.
+    failures: u32,
+    ending: Option<Ended>,
+}
+
+impl<W: World> Waiter<W> {
+    pub fn new(world: W, boot: String, limits: Limits) -> Self {
+        let since = world.elapsed();
+        Self {
+            world,
+            limits,
+            boot,
+            sentinel: None,
+            live: None,
+            announced: None,
+            asked_at: None,
+            refused: false,
+            since,
+            failures: 0,
+            ending: None,
+        }
+    }
+
+    /// Runs until its end.
+    pub async fn run(mut self) -> Ended {
+        loop {
+            if let Some(ended) = self.step().await {
+                return ended;
+            }
+        }
+    }
+
+    /// One step, with one effect.
+    pub async fn step(&mut self) -> Option<Ended> {
+        if let Some(ended) = self.ending.take() {
+            return Some(ended);
+        }
+        self.read();
+        let now = self.world.elapsed();
+        let step = decide(&Facts {
+            boot: &self.boot,
+            sentinel: self.sentinel.as_ref(),
+            live: self.live.as_ref(),
+            announced: self.announced,
+            asked: match (self.refused, self.asked_at) {
+                (true, _) => Asked::Refused,
+                (false, Some(at)) => Asked::Init(now.saturating_sub(at)),
+                (false, None) => Asked::No,
+            },
+            grace: self.limits.grace,
+            stop: self.world.stopped(),
+            overdue: now >= self.since + self.limits.timeout,
+        });
+        self.perform(step).await
+    }
+
+    /// The sentinel as it is now. A new one restarts the deadline, for an operation may have taken most of it, and makes
+    /// what was asked about another one worthless.
+    fn read(&mut self) {
+        let found = self.world.read();
+        if found == self.sentinel {
+            return;
+        }
+        if let Some(sentinel) = &found {
+            info!(boot = sentinel.boot, job = sentinel.job, "sentinel found");
+            self.since = self.world.elapsed();
+        }
+        self.sentinel = found;
+        self.live = None;
+    }
+
+    async fn perform(&mut self, step: Step) -> Option<Ended> {
+        match step {
+            Step::Look => {
+                let uid = self.sentinel.as_ref().map(|sentinel| sentinel.job_uid.as_str());
+                let live = self.world.look(uid).await;
+                self.failures = if live.pod == Pod::Unknown || live.job == Job::Unknown { self.failures + 1 } else { 0 };
+                self.live = Some(live);
+            }
+            Step::Announce(state) => self.announce(state).await,
+            Step::Wait(until) => self.wait(until).await,
+            Step::AskInit => {
+                info!("asking init to reboot the node");
+                self.asked_at = Some(self.world.elapsed());
+                if let Err(error) = self.world.ask_init() {
+                    warn!("init cannot be asked: {error:#}");
+                    self.refused = true;
+                }
+            }
+            Step::AskKernel => {
+                let error = self.world.ask_kernel().await;
+                return Some(Ended::badly(format!("the node cannot be rebooted: {error:#}")));
+            }
+            Step::Remove(ended) => {
+                if let Some(error) = self.sentinel.take().and_then(|sentinel| self.world.remove(&sentinel).err()) {
+                    return Some(Ended::badly(format!("{}, but: {error:#}", ended.words)));
+                }
+                self.ending = Some(ended);
+            }
+            Step::End(ended) => return Some(ended),
+        }
+        None
+    }
+
+    /// `waiting` and `completed` are said until they are heard. `rebooting` is said once: whether a reboot is due must
+    /// not hang on an annotation that may be lost on either way (upstream's does, and waits for ever). It is no more
+    /// than news for people, and its answer one more chance to learn that this pod is being deleted.
+    async fn announce(&mut self, state: &'static str) {
+        let announced = self.world.announce(state).await;
+        let job = self.live.take().map_or(Job::Unknown, |live| live.job);
+        match announced {
+            Announced::Done(pod) => {
+                self.announced = Some(state);
+                self.failures = 0;
+                self.live = Some(Live { pod, job });
+            }
+            Announced::Unknown if state == reboot_state::REBOOTING => {
+                self.announced = Some(state);
+                self.live = Some(Live { pod: Pod::Ours { completed: false }, job });
+            }
+            Announced::Unknown => {
+                self.failures += 1;
+                self.live = Some(Live { pod: Pod::Unknown, job });
+            }
+        }
+    }
+
+    /// Waits, at most until the deadline that applies. What the API said before a wait is not believed after it.
+    async fn wait(&mut self, until: Until) {
+        let now = self.world.elapsed();
+        let deadline = (self.since + self.limits.timeout).saturating_sub(now);
+        let at_most = match until {
+            Until::Sentinel | Until::Job => deadline,
+            Until::Api => deadline.min(backoff(self.failures, self.limits.jitter)),
+            Until::Init => (self.asked_at.unwrap_or(now) + self.limits.grace).saturating_sub(now),
+        };
+        self.live = None;
+        self.world.wait(until == Until::Job, at_most).await;
+    }
+}
+
+#[cfg(test)]
+impl<W> Waiter<W> {
+    /// What it believes of the API at the moment.
+    pub fn looked(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+}
+
+/// The longest pause between two questions to an API that does not answer.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Half a second, doubled with every failure, and up to half as much again by `jitter`.
+fn backoff(failures: u32, jitter: u32) -> Duration {
+    let pause = Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
+    pause + pause.mul_f64(f64::from(jitter % 1000) / 2000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        assert_eq!(backoff(1, 0), Duration::from_millis(500));
+        assert_eq!(backoff(2, 0), Duration::from_secs(1));
+        assert_eq!(backoff(u32::MAX, 0), MAX_BACKOFF);
+        assert!(backoff(9, 999) < MAX_BACKOFF.mul_f64(1.5));
+        assert!(backoff(0, 7) >= Duration::from_millis(500));
+    }
+}

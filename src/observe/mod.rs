@@ -1,0 +1,265 @@
+//! The cluster, as far as it concerns us, turned into a [`Snapshot`].
+//!
+//! Watched are all nodes and NodeOps, the Jobs and pods that carry our label, and, only while a node is drained, the
+//! pods of that node: never all pods. Objects are parsed into views as they come in and dropped, so that a node's list
+//! of images is not kept.
+
+pub mod cache;
+pub mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Node, Pod},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::Notify, task::JoinHandle};
+use tracing::warn;
+
+use self::cache::{Cache, Version};
+use crate::{
+    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    plan::{
+        question::{Answer, Question},
+        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Snapshot},
+    },
+};
+
+/// An object that a live request returned, to be seen by the next plan.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Op(Box<NodeOp>),
+    Upgrade(Box<NodeOpUpgrade>),
+    Node(Box<Node>),
+    Job(Box<Job>),
+    Pod(Box<Pod>),
+}
+
+/// All caches.
+#[derive(Debug, Default)]
+struct Caches {
+    nodes: Cache<NodeView>,
+    ops: Cache<NodeOp>,
+    jobs: Cache<JobView>,
+    pods: Cache<PodView>,
+    facts: Cache<PodView>,
+    upgrades: Cache<NodeOpUpgrade>,
+    residents: BTreeMap<String, Cache<Resident>>,
+}
+
+/// Watches the cluster and makes snapshots of it.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    caches: Arc<Mutex<Caches>>,
+    /// Told whenever a cache changed.
+    changed: Arc<Notify>,
+    /// The watches of the nodes that are being drained.
+    drains: Arc<Mutex<BTreeMap<String, JoinHandle<()>>>>,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self { caches: Arc::default(), changed: Arc::new(Notify::new()), drains: Arc::default() }
+    }
+}
+
+impl Observer {
+    /// Starts the watches; they run until the runtime ends. `namespace` is our own, where facts pods are.
+    pub fn start(&self, client: &Client, namespace: &str) {
+        let all = watcher::Config::default();
+        let ours = watcher::Config::default().labels(names::NODEOP);
+        let labeler = watcher::Config::default().labels(&format!("{}={}", names::APP, names::LABELER));
+        let own = Api::<Pod>::namespaced(client.clone(), namespace);
+        self.spawn(Api::<Node>::all(client.clone()), all.clone(), |caches| &mut caches.nodes, |node| view::node(&node));
+        self.spawn(Api::<NodeOp>::all(client.clone()), all.clone(), |caches| &mut caches.ops, trimmed);
+        self.spawn(Api::<NodeOpUpgrade>::all(client.clone()), all, |caches| &mut caches.upgrades, trimmed);
+        self.spawn(Api::<Job>::all(client.clone()), ours.clone(), |caches| &mut caches.jobs, |job| view::job(&job));
+        self.spawn(Api::<Pod>::all(client.clone()), ours, |caches| &mut caches.pods, |pod| view::pod(&pod));
+        self.spawn(own, labeler, |caches| &mut caches.facts, |pod| view::pod(&pod));
+    }
+
+    fn spawn<K, V>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+        cache: impl Fn(&mut Caches) -> &mut Cache<V> + Send + 'static,
+        parse: impl Fn(K) -> V + Send + 'static,
+    ) -> JoinHandle<()>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        K::DynamicType: Default,
+        V: Send + 'static,
+    {
+        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        let stream = watcher(api, config).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move { this.feed(&kind, stream, cache, parse).await })
+    }
+
+    async fn feed<K: Resource, V>(
+        &self,
+        kind: &str,
+        stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+        cache: impl Fn(&mut Caches) -> &mut Cache<V>,
+        parse: impl Fn(K) -> V,
+    ) {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    warn!(kind, error = %anyhow::Error::new(error).root_cause(), "watch broke, it is taken up again");
+                    continue;
+                }
+            };
+            let mut caches = self.lock();
+            let cache = cache(&mut caches);
+            match event {
+                Event::Init => cache.list_begins(),
+                Event::InitApply(object) => cache.listed(version(object.meta()), parse(object)),
+                Event::InitDone => cache.list_ends(),
+                Event::Apply(object) => drop(cache.apply(version(object.meta()), parse(object))),
+                Event::Delete(object) => {
+                    let version = version(object.meta());
+                    cache.remove(&version.key, Some(&version.uid));
+                }
+            }
+            self.changed.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Caches> {
+        // A panic while a cache was locked aborts the process in release builds; in tests the data is still whole.
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something changed since the last call.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Makes the next [`Self::changed`] return at once.
+    pub fn nudge(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Whether every first list has come in; before that nothing may be planned.
+    pub fn ready(&self) -> bool {
+        let caches = self.lock();
+        let ours = caches.ops.ready() && caches.upgrades.ready() && caches.jobs.ready() && caches.pods.ready() && caches.facts.ready();
+        ours && caches.nodes.ready()
+    }
+
+    /// Takes what a live request returned.
+    pub fn saw(&self, seen: Seen) {
+        let mut caches = self.lock();
+        let changed = match seen {
+            Seen::Op(op) => caches.ops.apply(version(&op.metadata), trimmed(*op)),
+            Seen::Upgrade(upgrade) => caches.upgrades.apply(version(&upgrade.metadata), trimmed(*upgrade)),
+            Seen::Node(node) => caches.nodes.apply(version(&node.metadata), view::node(&node)),
+            Seen::Job(job) => caches.jobs.apply(version(&job.metadata), view::job(&job)),
+            Seen::Pod(pod) => {
+                let view = view::pod(&pod);
+                let cache = if view.role == Role::Facts { &mut caches.facts } else { &mut caches.pods };
+                cache.apply(version(&pod.metadata), view)
+            }
+        };
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes a live read's word that an object is not there.
+    pub fn gone(&self, question: &Question) {
+        let mut caches = self.lock();
+        match question {
+            Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None),
+            Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid)),
+            Question::Job(key) => caches.jobs.remove(key, None),
+            Question::Rivals | Question::Admission(..) => {}
+        }
+    }
+
+    /// Watches the pods of exactly these nodes.
+    pub fn watch_pods_of(&self, client: &Client, nodes: &BTreeSet<String>) {
+        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
+        drains.retain(|node, task| {
+            let keep = nodes.contains(node);
+            if !keep {
+                task.abort();
+                self.lock().residents.remove(node);
+            }
+            keep
+        });
+        for node in nodes {
+            if drains.contains_key(node) {
+                continue;
+            }
+            let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+            let name = node.clone();
+            let api = Api::<Pod>::all(client.clone());
+            // A watch that was stopped in the middle of an event may have left something.
+            self.lock().residents.remove(node);
+            let task = self.spawn(api, config, move |caches| caches.residents.entry(name.clone()).or_default(), |pod| view::resident(&pod));
+            drains.insert(node.clone(), task);
+        }
+    }
+
+    /// One moment of the cluster.
+    pub fn snapshot(
+        &self,
+        settings: &Settings,
+        now: Timestamp,
+        leading_since: Timestamp,
+        evictions: BTreeMap<String, Eviction>,
+        answers: BTreeMap<Question, Answer>,
+    ) -> Snapshot {
+        let caches = self.lock();
+        let residents = caches.residents.iter().filter(|(_, cache)| cache.ready());
+        Snapshot {
+            now,
+            leading_since,
+            settings: settings.clone(),
+            nodes: caches.nodes.views().into_iter().map(|((_, name), node)| (name, node)).collect(),
+            ops: caches.ops.views(),
+            upgrades: caches.upgrades.views(),
+            facts: caches.facts.views(),
+            jobs: caches.jobs.views(),
+            pods: caches.pods.views(),
+            residents: residents.map(|(node, cache)| (node.clone(), cache.views().into_values().collect())).collect(),
+            evictions,
+            answers,
+        }
+    }
+}
+
+fn version(meta: &ObjectMeta) -> Version {
+    view::version(meta)
+}
+
+/// `managedFields` and kubectl's copy of the object are half of it, and decide nothing.
+fn trimmed<K: Resource>(mut object: K) -> K {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    object
+}

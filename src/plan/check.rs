@@ -1,0 +1,61 @@
+//! What must never be, checked on a snapshot and on the plan made from it. Property tests call it after every plan.
+
+use std::collections::BTreeMap;
+
+use super::{
+    action::{Action, Plan},
+    intent::Intent,
+    snapshot::Snapshot,
+};
+use crate::api::nodeop::Phase;
+
+/// The broken invariants of a plan, in words; empty if all hold.
+pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
+    let mut found = Vec::new();
+    for action in &plan.actions {
+        if let Action::Status { op, status, .. } = action {
+            let before = op.status.as_ref();
+            if before.and_then(|b| b.phase).is_some_and(Phase::is_final) {
+                found.push(format!("a finished NodeOp is written: {:?}", op.metadata.name));
+            }
+            let running = status.node_statuses.values().filter(|node| node.phase == Phase::Running).count();
+            let before_running = before.map_or(0, |b| b.node_statuses.values().filter(|node| node.phase == Phase::Running).count());
+            if Intent::of(op).concurrency.is_some_and(|limit| running > limit.max(before_running)) {
+                found.push(format!("{running} nodes in hand of {:?}", op.metadata.name));
+            }
+            for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
+                if entry.phase.is_final() && status.node_statuses.get(name) != Some(entry) {
+                    found.push(format!("the final entry of {name} changes"));
+                }
+            }
+        }
+    }
+    found.extend(unexplained(s, plan));
+    found
+}
+
+/// Nodes that are neither finished, nor moved by this plan, nor said to wait for anything.
+fn unexplained(s: &Snapshot, plan: &Plan) -> Vec<String> {
+    let written: BTreeMap<_, _> = plan
+        .actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Status { op, status, .. } => Some(((op.metadata.namespace.clone(), op.metadata.name.clone()), status)),
+            _ => None,
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (key, op) in &s.ops {
+        let Some(status) = op.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final)) else {
+            continue;
+        };
+        for (name, entry) in status.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final()) {
+            let moved = written.get(&(op.metadata.namespace.clone(), op.metadata.name.clone())).and_then(|w| w.node_statuses.get(name));
+            let explained = plan.waiting.contains_key(&(key.clone(), name.clone())) || moved.is_some_and(|moved| moved != entry);
+            if !explained {
+                found.push(format!("{}/{} on {name} stands still without a reason: {entry:?}", key.0, key.1));
+            }
+        }
+    }
+    found
+}

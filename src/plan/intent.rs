@@ -1,0 +1,134 @@
+//! A NodeOp's spec, parsed once: what was typed and what it means are two structs.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::{
+    api::nodeop::{DrainOptions, NodeOp, Preflight},
+    contract,
+};
+
+/// Seconds for a drain's waiter, or a preflight's image, to get going, if the spec does not say (`pullTimeoutSeconds`).
+pub const PULL_TIMEOUT: i32 = 1800;
+/// Seconds from the operation's success to a proved reboot, if the spec does not say.
+pub const REBOOT_TIMEOUT: i32 = 1800;
+/// Seconds from the new boot to the proof of what it runs, if the spec does not say.
+pub const VERIFY_TIMEOUT: i32 = 300;
+/// Seconds that an operation may take on one node, if the spec does not say: nothing waits for ever.
+pub const JOB_DEADLINE: i64 = 86_400;
+/// Retries of a Job, if the spec does not say (Kubernetes' own default, and the Go operator's).
+pub const BACKOFF_LIMIT: i32 = 6;
+/// Seconds that a preflight may run, if the spec does not say.
+pub const PREFLIGHT_DEADLINE: i32 = 120;
+
+/// What a NodeOp asks for, with every default in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// `None`: all at once.
+    pub concurrency: Option<usize>,
+    pub stop_on_failure: bool,
+    pub cordon: bool,
+    pub uncordon_on_failure: bool,
+    pub drain: Option<Drain>,
+    pub reboot: bool,
+    pub upgrade: bool,
+    pub preflight: Option<PreflightIntent>,
+    pub pull_timeout: SignedDuration,
+    pub reboot_timeout: SignedDuration,
+    pub verify_timeout: SignedDuration,
+    pub min_ready: SignedDuration,
+    pub not_ready_timeout: Option<SignedDuration>,
+}
+
+/// A drain, with every default in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drain {
+    pub force: bool,
+    pub delete_empty_dir_data: bool,
+    pub ignore_daemon_sets: bool,
+    pub strict: bool,
+    /// `None`: each pod's own.
+    pub grace_period_seconds: Option<i64>,
+    /// `None`: never given up.
+    pub timeout: Option<SignedDuration>,
+    pub skip_wait_for_delete: Option<SignedDuration>,
+    pub options: DrainOptions,
+}
+
+/// A preflight, with every default in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PreflightIntent {
+    /// From its container's start.
+    pub deadline: SignedDuration,
+}
+
+fn seconds(value: i32) -> SignedDuration {
+    SignedDuration::from_secs(i64::from(value.max(0)))
+}
+
+/// `None` and 0 both mean "no limit".
+fn limit(value: Option<i32>) -> Option<SignedDuration> {
+    value.filter(|seconds| *seconds > 0).map(seconds)
+}
+
+impl Intent {
+    /// Reads a spec that the API server admitted. What it admitted before our rules stood (the Go operator's objects) is
+    /// read as that operator did: a drain without a cordon is no drain.
+    pub fn of(op: &NodeOp) -> Self {
+        let spec = &op.spec;
+        let cordon = spec.cordon.unwrap_or(false);
+        let drain = spec.drain_options.as_ref().filter(|drain| cordon && drain.enabled.unwrap_or(false)).map(Drain::of);
+        // An upgrade always looks first, even a forced one: that also pulls the image before anything is disturbed.
+        let check = spec.upgrade.as_ref().map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
+        let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
+        Self {
+            concurrency: usize::try_from(spec.concurrency).ok().filter(|limit| *limit > 0),
+            stop_on_failure: spec.stop_on_failure.unwrap_or(false),
+            cordon,
+            uncordon_on_failure: spec.uncordon_on_failure.unwrap_or(false),
+            drain,
+            reboot: spec.reboot_on_success.unwrap_or(false),
+            upgrade: spec.upgrade.is_some(),
+            preflight: preflight.or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
+            pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
+            reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
+            verify_timeout: seconds(spec.verify_timeout_seconds.unwrap_or(VERIFY_TIMEOUT)),
+            min_ready: seconds(spec.min_ready_seconds.unwrap_or(0)),
+            not_ready_timeout: limit(spec.not_ready_timeout_seconds),
+        }
+    }
+
+    /// Whether the operation takes a node out of service: then control-plane nodes go one at a time.
+    pub fn disturbs(&self) -> bool {
+        self.cordon || self.reboot
+    }
+}
+
+impl Drain {
+    fn of(options: &DrainOptions) -> Self {
+        Self {
+            force: options.force.unwrap_or(false),
+            delete_empty_dir_data: options.delete_empty_dir_data.unwrap_or(false),
+            ignore_daemon_sets: options.ignore_daemon_sets.unwrap_or(true),
+            strict: options.strict.unwrap_or(false),
+            grace_period_seconds: options.grace_period_seconds.filter(|grace| *grace >= 0).map(i64::from),
+            timeout: limit(options.timeout_seconds),
+            skip_wait_for_delete: limit(options.skip_wait_for_delete_timeout_seconds),
+            options: options.clone(),
+        }
+    }
+}
+
+impl PreflightIntent {
+    fn of(preflight: &Preflight) -> Self {
+        Self { deadline: seconds(preflight.active_deadline_seconds.unwrap_or(PREFLIGHT_DEADLINE)) }
+    }
+}
+
+/// Where the host's root is mounted in the operation's container. `kairos-agent` leaves only `/host` out of the image
+/// that it writes, so an upgrade always gets that.
+pub fn host_mount(op: &NodeOp) -> &str {
+    match op.spec.host_mount_path.as_deref() {
+        Some(path) if !path.is_empty() && op.spec.upgrade.is_none() => path,
+        _ => contract::HOST_MOUNT,
+    }
+}

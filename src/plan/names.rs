@@ -1,0 +1,96 @@
+//! Names of what we make: readable, deterministic, and a valid DNS label of at most 63 characters for any input.
+//!
+//! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name shares
+//! nothing with the old one), the node, what the object is for, and the attempt.
+
+/// Longest DNS label.
+const MAX: usize = 63;
+/// Hash digits at the end of a name: 40 bits, over the objects of one NodeOp and node.
+const DIGITS: usize = 10;
+
+/// FNV-1a, 64 bits: stable over releases of Rust and of this project, which names must be.
+fn hash(parts: &[&str]) -> String {
+    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        for byte in part.bytes().chain([0]) {
+            state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    format!("{state:016x}")[..DIGITS].to_owned()
+}
+
+/// Lower-case letters, digits and dashes of `text`, not at its ends, at most `max` of them.
+fn readable(text: &str, max: usize) -> String {
+    let mapped: String = text.to_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let trimmed = mapped.trim_matches('-');
+    trimmed[..trimmed.len().min(max)].trim_matches('-').to_owned()
+}
+
+/// Name of an object made for one NodeOp on one node. `kind` is `""` for the Job, else a word like `reboot`.
+pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String {
+    let (name, uid) = op;
+    let hash = hash(&[uid, node, kind, &attempt.to_string()]);
+    let tail = if kind.is_empty() { hash } else { format!("{kind}-{hash}") };
+    let room = MAX - tail.len() - 2;
+    let node = readable(node, room / 2);
+    let name = readable(name, room - node.len());
+    let parts: Vec<&str> = [name.as_str(), node.as_str(), tail.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
+    let joined = parts.join("-");
+    // A label that starts with a digit is fine since RFC 1123.
+    joined.trim_matches('-').to_owned()
+}
+
+/// Name of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters.
+pub fn account(op: (&str, &str)) -> String {
+    let (name, uid) = op;
+    let plain = format!("{name}-reboot");
+    // A ServiceAccount's name may have 253 characters; a longer one is cut like every other name.
+    if plain.len() <= 253 { plain } else { object((name, uid), "", "reboot", 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid(name: &str) -> bool {
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        name.len() <= MAX
+            && ends(name.chars().next())
+            && ends(name.chars().last())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    }
+
+    #[test]
+    fn any_input_gives_a_dns_label() {
+        let long = "a.b".repeat(84);
+        for op in ["upgrade", "upgrade-to-v3-5-0-fleet-europe-west", "a.b", long.as_str(), "x"] {
+            for node in ["n1", "edge-01.rack.example.com", long.as_str(), "1.2.3.4", ""] {
+                for kind in ["", "reboot", "preflight", "facts"] {
+                    let name = object((op, "uid"), node, kind, 0);
+                    assert!(valid(&name), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_differs_gives_another_name() {
+        let base = object(("op", "uid"), "n1", "", 0);
+        assert_eq!(base, object(("op", "uid"), "n1", "", 0));
+        let others = [
+            object(("op", "uid2"), "n1", "", 0),
+            object(("op", "uid"), "n2", "", 0),
+            object(("op", "uid"), "n1", "reboot", 0),
+            object(("op", "uid"), "n1", "", 1),
+        ];
+        assert!(others.iter().all(|other| *other != base), "{base} {others:?}");
+        let (a, b) = ("a".repeat(250) + "x", "a".repeat(250) + "y");
+        assert_ne!(object(("op", "uid"), &a, "", 0), object(("op", "uid"), &b, "", 0));
+    }
+
+    #[test]
+    fn the_account_keeps_the_name_that_scripts_know() {
+        assert_eq!(account(("kairos-upgrade", "uid")), "kairos-upgrade-reboot");
+        assert!(account((&"a".repeat(253), "uid")).len() <= 253);
+    }
+}

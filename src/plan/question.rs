@@ -1,0 +1,33 @@
+//! What the planner wants to know before something irreversible, and cannot take from a cache.
+//!
+//! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer lives for one
+//! snapshot only, so that nothing is ever decided on an old answer.
+
+use super::snapshot::{Key, OpRef};
+
+/// Something to be asked of the API server itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// Is the node of this name there?
+    Node(String),
+    /// Is the NodeOp there, with this UID?
+    Op(OpRef),
+    /// Is the Job there?
+    Job(Key),
+    /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
+    /// have both written their intent by then, so at least one of them sees the other's.
+    Rivals,
+    /// Would the API server admit the pods that the NodeOp is going to make on this node?
+    Admission(OpRef, String),
+}
+
+/// What the API server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is not there.
+    Gone,
+    /// It is there, and the snapshot shows it as it is now.
+    Seen,
+    /// The pods would be refused, in the server's words.
+    Refused(String),
+}

@@ -1,0 +1,116 @@
+//! Giving nodes back: level-triggered from the nodes themselves, so that nothing hangs on who finished, crashed or was
+//! deleted in which order.
+//!
+//! A claim goes once the Job's pods and the waiter are gone or cannot act any more; before that the slot stays taken.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::{
+    action::{Action, Plan, Target},
+    cordon, job,
+    question::Question,
+    snapshot::{JobState, NodeView, OpRef, PodView, Role, Snapshot},
+    step::later,
+};
+use crate::api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus};
+
+/// How long after a proved reboot the waiter may take to see it too and to clean up after itself, before it is deleted.
+const WAITER_LINGER: SignedDuration = SignedDuration::from_secs(30);
+
+/// What deletes exactly this pod.
+pub fn pod_target(pod: &PodView) -> Target {
+    Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
+}
+
+/// Whether a pod of ours cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
+/// deleted waiter reads its own pod live before it acts, and gives up.
+pub fn cannot_act(pod: &PodView, node_ready: bool) -> bool {
+    pod.phase.is_final() || (pod.deleting && !node_ready)
+}
+
+/// Releases every node that a NodeOp no longer needs.
+pub fn sweep(s: &Snapshot, plan: &mut Plan) {
+    for node in s.nodes.values() {
+        let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
+        owners.dedup();
+        for owner in owners {
+            match s.op(owner) {
+                Some(op) => release(s, node, owner, op, plan),
+                None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
+                None => drop(plan.questions.insert(Question::Op(owner.clone()))),
+            }
+        }
+    }
+}
+
+/// Whether the node must stay unschedulable for a human to look at it.
+fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
+    let deleting = op.metadata.deletion_timestamp.is_some();
+    let started = entry.job_name.is_some();
+    entry.phase == Phase::Failed && started && !deleting && !op.spec.uncordon_on_failure.unwrap_or(false)
+}
+
+fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
+    let Some(status) = &op.status else { return };
+    let entry = status.node_statuses.get(&node.name);
+    let in_hand = entry.is_some_and(|entry| !entry.phase.is_final() && entry.phase != Phase::Pending);
+    if in_hand {
+        return;
+    }
+    let is_final = entry.is_some_and(|entry| entry.phase.is_final());
+    let live = Question::Op(owner.clone());
+    if !is_final && s.answer(&live).is_none() {
+        // What is final stays so, but a node that is not started in an old view may be in hand by now.
+        plan.questions.insert(live);
+        return;
+    }
+    let uncordon = entry.is_none_or(|entry| !keeps_cordon(op, entry));
+    let Some(change) = cordon::give_back(node, owner, uncordon) else {
+        return;
+    };
+    if node.claimed_by.as_ref() == Some(owner) && !quiet(s, node, owner, entry, plan) {
+        return;
+    }
+    plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
+}
+
+/// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it did.
+fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, plan: &mut Plan) {
+    if quiet(s, node, owner, None, plan)
+        && let Some(change) = cordon::give_back(node, owner, true)
+    {
+        plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
+    }
+}
+
+/// Whether nothing of the NodeOp can act on the node any more; ends what still could.
+fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus>, plan: &mut Plan) -> bool {
+    let mut quiet = true;
+    for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
+        let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
+        if !over && !found.deleting {
+            plan.actions.push(Action::DeleteJob { job: job::target(found), why: "its node is being released" });
+        }
+        quiet &= over || (found.deleting && !node.ready);
+        quiet &= s.pods_of(&found.uid, &node.name, Role::Job).all(|pod| cannot_act(pod, node.ready));
+    }
+    let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
+    for pod in own {
+        let done = cannot_act(pod, node.ready);
+        quiet &= done;
+        if done || pod.deleting {
+            continue;
+        }
+        match lingers_until(entry) {
+            Some(until) if s.now < until => plan.wake(until),
+            _ => plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" }),
+        }
+    }
+    quiet
+}
+
+/// After a proved reboot the waiter may end by itself.
+fn lingers_until(entry: Option<&NodeStatus>) -> Option<k8s_openapi::jiff::Timestamp> {
+    let entry = entry.filter(|entry| entry.reboot_status == Some(RebootStatus::Completed))?;
+    entry.last_updated.as_ref().map(|time| later(time.0, WAITER_LINGER))
+}

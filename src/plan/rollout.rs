@@ -1,0 +1,124 @@
+//! Who is next: one NodeOp's nodes in hand are advanced, and free slots are given to the next nodes in order.
+//!
+//! All NodeOps are planned one after the other on one snapshot, the oldest first, and each sees what the ones before it
+//! took in the same plan ([`Shared`]): a limit across nodes cannot be kept by decisions that see one object each.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::{
+    action::{Action, Plan},
+    admit, preflight,
+    snapshot::Snapshot,
+    status::{self, Whole},
+    step::{self, Next, Op, later},
+    targets, upgrades,
+};
+use crate::api::{
+    names,
+    nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
+};
+
+pub use super::admit::Shared;
+
+/// After so long the Go operator's NodeOp that never got a node is given up.
+const LEGACY_EMPTY: SignedDuration = SignedDuration::from_secs(600);
+
+/// Plans one NodeOp.
+pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut Plan) {
+    let op = Op::of(object);
+    preflight::sweep(s, &op, plan);
+    match &object.status {
+        Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
+        Some(status) if is_legacy(status) => take_over(s, &op, status, plan),
+        Some(status) if status.phase.is_some() => roll(s, &op, status, shared, plan),
+        _ if op.deleting => conclude(s, &op, plan),
+        _ if upgrades::may_start(s, object) => start(s, &op, plan),
+        _ => {}
+    }
+}
+
+/// Records the targets.
+fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
+    let nodes = targets::choose(s, &op.object);
+    let status = status::summarize(&op.object, nodes, &Whole::default(), s.now);
+    status::write(&op.object, status, s.now, plan);
+}
+
+/// A status that the Go operator wrote, and we have not touched.
+fn is_legacy(status: &NodeOpStatus) -> bool {
+    status.observed_generation.is_none()
+}
+
+/// What the Go operator left half-done is not continued blindly: a second run on a node, or a second reboot, is worse
+/// than asking its owner to create it again.
+fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
+    let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
+    let until = later(created, LEGACY_EMPTY);
+    if old.node_statuses.is_empty() && s.now < until {
+        return plan.wake(until);
+    }
+    let mut nodes = old.node_statuses.clone();
+    for node in nodes.values_mut().filter(|node| !node.phase.is_final()) {
+        node.phase = Phase::Failed;
+        node.message =
+            Some("was started by an older operator, which did not finish it. Look at the node, then create the NodeOp again".into());
+    }
+    let refused = "was left unfinished by an older operator; create it again (see metadata.generateName)".to_owned();
+    let whole = Whole { refused: Some(refused), ..Whole::default() };
+    status::write(&op.object, status::summarize(&op.object, nodes, &whole, s.now), s.now, plan);
+}
+
+/// One pass over a NodeOp under way.
+fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
+    let mut nodes = old.node_statuses.clone();
+    let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
+    for (name, node) in &mut nodes {
+        let next = match node.phase {
+            Phase::Running => step::advance(s, op, name, node, plan),
+            Phase::Preflight => match s.nodes.get(name) {
+                Some(view) => preflight::advance(s, op, view, node, stopped, plan),
+                None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
+            },
+            Phase::Pending | Phase::Completed | Phase::Failed => continue,
+        };
+        apply(op, name, node, next, plan);
+    }
+    let stopped = stopped || (op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed));
+    let mut whole = Whole { unreleased: unreleased(s, op, &nodes), stopped, deleting: op.deleting, refused: None };
+    admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
+    let status = status::summarize(&op.object, nodes, &whole, s.now);
+    status::write(&op.object, status, s.now, plan);
+}
+
+/// Puts a step's result into the status, and the reason to wait where readers and tests look for it.
+fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, plan: &mut Plan) {
+    match next {
+        Next::Become(next) => *node = *next,
+        Next::Wait(why) => {
+            plan.waiting.insert((op.me.key(), name.to_owned()), why.clone());
+            node.message = Some(why);
+        }
+    }
+}
+
+/// Nodes that are finished and still claimed.
+fn unreleased(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> usize {
+    let claimed = s.nodes.values().filter(|node| node.claimed_by.as_ref() == Some(&op.me));
+    claimed.filter(|node| nodes.get(&node.name).is_none_or(|entry| entry.phase != Phase::Running)).count()
+}
+
+/// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and the
+/// finalizer goes. The Go operator's finalizer goes too.
+fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
+    let held =
+        s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
+    let old = op.object.metadata.finalizers.clone().unwrap_or_default();
+    let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
+    if held || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+        return;
+    }
+    let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
+    plan.actions.push(Action::Conclude { op: op.object.clone(), finalizers });
+}

@@ -1,0 +1,224 @@
+//! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth a write.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::{SignedDuration, Timestamp},
+};
+
+use super::{
+    action::{Action, Notice, Plan},
+    step::later,
+};
+use crate::api::{
+    names::condition,
+    nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
+};
+
+/// Between two writes that change nothing but messages.
+const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// At most so many nodes are named in a condition.
+const NAMED: usize = 10;
+/// At most so many names in `counts.current`.
+const CURRENT: usize = 3;
+
+/// How the operation as a whole stands, beyond what the nodes say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Whole {
+    /// Nodes that are finished but not released yet: their slot is taken, and the operation is not over.
+    pub unreleased: usize,
+    /// Nothing more is started: a node failed under `stopOnFailure`.
+    pub stopped: bool,
+    /// The NodeOp is being deleted.
+    pub deleting: bool,
+    /// It cannot go on at all, and why.
+    pub refused: Option<String>,
+}
+
+/// Counts the nodes.
+pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
+    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
+    let mut current = Vec::new();
+    for (name, node) in nodes {
+        match node.phase {
+            Phase::Pending | Phase::Preflight => counts.pending += 1,
+            Phase::Running => {
+                counts.running += 1;
+                current.push(name.as_str());
+            }
+            Phase::Completed => counts.completed += 1,
+            Phase::Failed => counts.failed += 1,
+        }
+    }
+    counts.done = format!("{}/{}", counts.completed + counts.failed, counts.total);
+    counts.current = current.iter().take(CURRENT).copied().collect::<Vec<_>>().join(",");
+    if current.len() > CURRENT {
+        counts.current.push_str(",…");
+    }
+    counts
+}
+
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The phase that follows from the counts. `Completed` and `Failed` only when nothing is in hand and nothing will be.
+fn phase(counts: &Counts, whole: &Whole) -> Phase {
+    if whole.refused.is_some() {
+        return Phase::Failed;
+    }
+    let open = counts.running > 0 || whole.unreleased > 0;
+    let more = counts.pending > 0 && !whole.stopped && !whole.deleting;
+    match (open || more, counts.failed > 0 || counts.pending > 0) {
+        (true, _) => Phase::Running,
+        (false, true) => Phase::Failed,
+        (false, false) => Phase::Completed,
+    }
+}
+
+fn sentence(phase: Phase, counts: &Counts, whole: &Whole) -> String {
+    let Counts { total, pending, running, completed, failed, .. } = counts;
+    if let Some(why) = &whole.refused {
+        return why.clone();
+    }
+    match phase {
+        Phase::Completed if *total == 0 => "no node matches the selector: nothing was done".into(),
+        Phase::Completed => format!("all {total} nodes completed"),
+        Phase::Failed if *pending > 0 => format!("{failed} of {total} nodes failed, {completed} completed, {pending} were not started"),
+        Phase::Failed => format!("{failed} of {total} nodes failed, {completed} completed"),
+        Phase::Pending | Phase::Preflight | Phase::Running => {
+            let mut text = format!("{completed} of {total} nodes completed, {running} in hand");
+            if *failed > 0 {
+                text.push_str(&format!(", {failed} failed"));
+            }
+            if whole.stopped {
+                text.push_str("; nothing more is started (stopOnFailure)");
+            }
+            if whole.deleting {
+                text.push_str("; being deleted, nodes in hand are released");
+            }
+            text
+        }
+    }
+}
+
+fn conditions(old: &[Condition], phase: Phase, message: &str, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let wanted = match phase {
+        Phase::Completed => [("False", "Finished"), ("True", "Completed"), ("False", "Completed")],
+        Phase::Failed => [("False", "Finished"), ("False", "Failed"), ("True", "Failed")],
+        Phase::Pending | Phase::Preflight | Phase::Running => [("True", "RollingOut"), ("False", "RollingOut"), ("False", "RollingOut")],
+    };
+    let types = [condition::PROGRESSING, condition::COMPLETE, condition::FAILED];
+    let mut set: Vec<Condition> = old.iter().filter(|c| !types.contains(&c.type_.as_str())).cloned().collect();
+    for (type_, (status, reason)) in types.into_iter().zip(wanted) {
+        let since = old.iter().find(|c| c.type_ == type_ && c.status == status).map(|c| c.last_transition_time.clone());
+        set.push(Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: message.into(),
+            observed_generation: generation,
+            last_transition_time: since.unwrap_or(Time(now)),
+        });
+    }
+    set.sort_by(|a, b| a.type_.cmp(&b.type_));
+    set
+}
+
+/// The status of a NodeOp whose nodes stand like this.
+pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
+    let counts = count(&nodes);
+    let phase = phase(&counts, whole);
+    let message = sentence(phase, &counts, whole);
+    let old = op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut conditions = conditions(old, phase, &message, op.metadata.generation, now);
+    if op.spec.upgrade.is_some() && phase.is_final() {
+        conditions.retain(|condition| condition.type_ != condition::VERIFIED);
+        conditions.push(verified(&nodes, op.metadata.generation, now));
+    }
+    NodeOpStatus {
+        phase: Some(phase),
+        conditions,
+        message: Some(message),
+        node_statuses: nodes,
+        observed_generation: op.metadata.generation,
+        counts: Some(counts),
+        last_updated: op.status.as_ref().and_then(|status| status.last_updated.clone()),
+    }
+}
+
+/// Whether it was proved that the upgraded nodes run what they were upgraded to.
+fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: Timestamp) -> Condition {
+    let named = |wanted: fn(&NodeStatus) -> bool| {
+        let names: Vec<&str> = nodes.iter().filter(|(_, node)| wanted(node)).map(|(name, _)| name.as_str()).take(NAMED).collect();
+        names.join(", ")
+    };
+    let (unknown, failed) = (named(|node| node.verified == Some(false)), named(|node| node.phase == Phase::Failed));
+    let (status, reason, message) = match (failed.is_empty(), unknown.is_empty()) {
+        (false, _) => ("False", "NodesFailed", format!("failed: {failed}")),
+        (true, false) => ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}")),
+        (true, true) => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
+    };
+    Condition {
+        type_: condition::VERIFIED.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: Time(now),
+    }
+}
+
+/// Writes the status if it differs. A change of messages alone waits until a second after the last write.
+pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &mut Plan) {
+    let old = op.status.as_ref();
+    if old == Some(&status) {
+        return;
+    }
+    let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
+    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
+    if let Some(at) = last.filter(|at| !urgent && now < *at) {
+        plan.wake(at);
+        return;
+    }
+    status.last_updated = Some(Time(now));
+    let notices = notices(old, &status);
+    plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
+}
+
+fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {
+    let mut bare = NodeOpStatus { message: None, ..status.clone() };
+    bare.node_statuses.values_mut().for_each(|node| node.message = None);
+    bare.conditions.iter_mut().for_each(|condition| condition.message.clear());
+    bare
+}
+
+/// One Event per transition of the NodeOp and of each node.
+fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
+    let mut said = Vec::new();
+    for (name, node) in &new.node_statuses {
+        let before = old.and_then(|old| old.node_statuses.get(name));
+        if before.is_some_and(|before| before.phase == node.phase) || node.phase == Phase::Pending {
+            continue;
+        }
+        let message = node.message.clone().unwrap_or_default();
+        let (warning, reason, text) = match node.phase {
+            Phase::Preflight | Phase::Pending => continue,
+            Phase::Running => (false, "NodeStarted", format!("node {name} is taken in hand")),
+            Phase::Completed => (false, "NodeCompleted", format!("node {name}: {message}")),
+            Phase::Failed => (true, "NodeFailed", format!("node {name}: {message}")),
+        };
+        said.push(Notice { warning, reason, message: text, node: Some(name.clone()) });
+    }
+    if old.and_then(|old| old.phase) != new.phase {
+        let message = new.message.clone().unwrap_or_default();
+        match new.phase {
+            Some(Phase::Completed) => said.push(Notice { warning: false, reason: "Completed", message, node: None }),
+            Some(Phase::Failed) => said.push(Notice { warning: true, reason: "Failed", message, node: None }),
+            Some(Phase::Running) => said.push(Notice { warning: false, reason: "Started", message, node: None }),
+            Some(Phase::Pending | Phase::Preflight) | None => {}
+        }
+    }
+    said
+}

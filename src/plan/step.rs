@@ -1,0 +1,288 @@
+//! One node in hand: from its status and what the cluster shows to its next status, and what to do for it.
+//!
+//! ```text
+//!   Pending ─▶ Claim ─▶ Drain ─▶ Job ─▶ Reboot ─▶ Verify ─▶ Completed
+//!                 └───────┴───────┴───────┴─────────┴──────▶ Failed
+//! ```
+//!
+//! Two rules make a crash harmless. A fact that an action relies on is in status before the action: the Job is made
+//! *suspended* and may run only once its UID stands in status, so a Job that is missing then has run or been deleted,
+//! and one that is missing before has never run. And every action is one that may be repeated.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+
+use super::{
+    action::{Action, Plan},
+    cordon::{self, Take},
+    drain,
+    intent::Intent,
+    job, names,
+    question::Question,
+    reboot,
+    snapshot::{NodeView, OpRef, Snapshot},
+    verify,
+    waiter::{self, Waiter},
+};
+use crate::api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step};
+
+/// A NodeOp that is being planned, parsed.
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub object: Arc<NodeOp>,
+    pub me: OpRef,
+    pub intent: Intent,
+    /// Somebody deleted it: cancel, release, conclude.
+    pub deleting: bool,
+}
+
+impl Op {
+    pub fn of(object: &Arc<NodeOp>) -> Self {
+        let deleting = object.metadata.deletion_timestamp.is_some();
+        Self { object: object.clone(), me: OpRef::of(object), intent: Intent::of(object), deleting }
+    }
+
+    /// The deterministic name of what we make for a node.
+    pub fn object_name(&self, node: &str, kind: &str, attempt: i32) -> String {
+        names::object((&self.me.name, &self.me.uid), node, kind, attempt)
+    }
+}
+
+/// What a step comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Nothing can be recorded yet; this is why.
+    Wait(String),
+    /// Record this.
+    Become(Box<NodeStatus>),
+}
+
+/// Everything a step looks at and writes to.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pub s: &'a Snapshot,
+    pub op: &'a Op,
+    pub node: &'a NodeView,
+    pub status: &'a NodeStatus,
+    pub plan: &'a mut Plan,
+}
+
+impl Turn<'_> {
+    pub fn act(&mut self, action: Action) {
+        self.plan.actions.push(action);
+    }
+
+    pub fn ask(&mut self, question: Question) {
+        self.plan.questions.insert(question);
+    }
+
+    /// A copy of the status, moved to `step`.
+    pub fn to(&self, step: Step) -> NodeStatus {
+        NodeStatus { phase: Phase::Running, step: Some(step), message: None, last_updated: Some(Time(self.s.now)), ..self.status.clone() }
+    }
+
+    /// Records a fact without moving on.
+    pub fn record(&self, change: impl FnOnce(&mut NodeStatus)) -> Next {
+        let mut status = self.status.clone();
+        change(&mut status);
+        Next::Become(Box::new(status))
+    }
+
+    pub fn fail(&self, message: impl Into<String>) -> Next {
+        let reboot = self.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| self.op.intent.reboot);
+        finish(self.s.now, self.status, Phase::Failed, reboot.or(Some(RebootStatus::NotRequested)), message)
+    }
+}
+
+/// The final status of a node: what it was in hand for is forgotten, what a reader wants to know stays.
+pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> Next {
+    Next::Become(Box::new(NodeStatus {
+        phase,
+        // A Job whose UID was never recorded never ran: the node was not touched by the operation.
+        job_name: status.job_name.clone().filter(|_| status.job_uid.is_some()),
+        message: Some(message.into()),
+        reboot_status: reboot,
+        last_updated: Some(Time(now)),
+        ..NodeStatus::default()
+    }))
+}
+
+/// Advances a node in hand.
+pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
+    let node = match s.nodes.get(name) {
+        Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
+        Some(_) => {
+            return lost(s, op, status, "another machine has joined under the node's name while it was in hand");
+        }
+        None if s.is_gone(&Question::Node(name.into())) => return lost(s, op, status, "the node was deleted while it was in hand"),
+        None => {
+            plan.questions.insert(Question::Node(name.into()));
+            return Next::Wait("checking whether the node still exists".into());
+        }
+    };
+    let mut turn = Turn { s, op, node: &node, status, plan };
+    match status.step {
+        Some(Step::Claim) | None => claim(&mut turn),
+        Some(Step::Drain) => drained(&mut turn),
+        Some(Step::Job) => job::advance(&mut turn),
+        Some(Step::Reboot) => reboot::advance(&mut turn),
+        Some(Step::Verify) => verify::advance(&mut turn),
+        Some(Step::Preflight) => Next::Wait("its preflight runs".into()),
+    }
+}
+
+fn lost(s: &Snapshot, op: &Op, status: &NodeStatus, message: &str) -> Next {
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
+    finish(s.now, status, Phase::Failed, Some(reboot), message)
+}
+
+/// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
+fn claim(turn: &mut Turn<'_>) -> Next {
+    if turn.op.deleting {
+        return turn.fail("the NodeOp was deleted before the operation started");
+    }
+    if let Some(next) = yield_to_rival(turn) {
+        return next;
+    }
+    match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
+        Take::Held => after_claim(turn),
+        Take::Patch(change) => {
+            let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
+            turn.act(Action::Node { name, resource_version, change });
+            Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
+        }
+        Take::Ask(question) => {
+            turn.ask(question);
+            Next::Wait("checking who cordoned the node".into())
+        }
+        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
+    }
+}
+
+/// Before a control-plane node is claimed, every NodeOp is read live: of two planners that both wrote an intent, at
+/// least one sees the other's, and whoever sees one yields.
+fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
+    let claimed = turn.node.claimed_by.as_ref() == Some(&turn.op.me);
+    if claimed || !turn.node.control_plane() || !turn.op.intent.disturbs() {
+        return None;
+    }
+    if turn.s.answer(&Question::Rivals).is_none() {
+        turn.ask(Question::Rivals);
+        return Some(Next::Wait("checking that no other control-plane node is in hand".into()));
+    }
+    let mine = (turn.op.me.key(), turn.node.name.clone());
+    let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
+    if rivals.len() < turn.s.settings.control_plane_concurrency {
+        return None;
+    }
+    let ((namespace, name), node) = &rivals[0];
+    Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
+}
+
+fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
+    Next::Become(Box::new(NodeStatus {
+        phase: Phase::Pending,
+        message: Some(why),
+        boot: turn.status.boot.clone(),
+        last_updated: Some(Time(turn.s.now)),
+        ..NodeStatus::default()
+    }))
+}
+
+fn after_claim(turn: &mut Turn<'_>) -> Next {
+    let intent = &turn.op.intent;
+    if intent.drain.is_none() && !intent.reboot {
+        return start_job(turn);
+    }
+    let timeout = intent.drain.as_ref().and_then(|drain| drain.timeout);
+    let mut next = turn.to(Step::Drain);
+    next.drain_started_at = Some(Time(turn.s.now));
+    next.deadline = timeout.map(|timeout| Time(later(turn.s.now, timeout)));
+    next.attempt = None;
+    Next::Become(Box::new(next))
+}
+
+fn start_job(turn: &Turn<'_>) -> Next {
+    let mut next = turn.to(Step::Job);
+    next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
+    next.deadline = None;
+    next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
+    Next::Become(Box::new(next))
+}
+
+/// `now + span`, or the end of time: a spec may say 2 147 483 647 seconds.
+pub fn later(now: Timestamp, span: SignedDuration) -> Timestamp {
+    now.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// Drains the node while its waiter starts; nothing of the operation has begun.
+fn drained(turn: &mut Turn<'_>) -> Next {
+    if turn.op.deleting {
+        return turn.fail("the NodeOp was deleted before the operation started");
+    }
+    if let Some(next) = hold(turn) {
+        return next;
+    }
+    let waiter = waiter::ensure(turn, &turn.op.object_name(&turn.node.name, "", 0));
+    let started = turn.status.drain_started_at.as_ref().map_or(turn.s.now, |time| time.0);
+    match &waiter {
+        Waiter::Foreign(name) => {
+            return turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"));
+        }
+        Waiter::Lost(next) => return next.clone(),
+        Waiter::Starting(why) => {
+            let deadline = later(started, turn.op.intent.pull_timeout);
+            if turn.s.now >= deadline {
+                return turn.fail(format!("the reboot waiter did not get ready in {} s: {why}", turn.op.intent.pull_timeout.as_secs()));
+            }
+            turn.plan.wake(deadline);
+        }
+        Waiter::Ready | Waiter::NotAsked => {}
+    }
+    let progress = match &turn.op.intent.drain {
+        Some(options) => drain::advance(turn.s, options, turn.node, started, turn.plan),
+        None => drain::Progress::Done,
+    };
+    match (progress, waiter) {
+        (drain::Progress::Done, Waiter::Ready | Waiter::NotAsked) => start_job(turn),
+        (drain::Progress::Done, Waiter::Starting(why)) => Next::Wait(format!("waiting for the reboot waiter: {why}")),
+        (drain::Progress::Refused(why), _) => turn.fail(why),
+        (drain::Progress::Going(why), _) => give_up_or_wait(turn, &why),
+        (drain::Progress::Done, Waiter::Foreign(_) | Waiter::Lost(_)) => Next::Wait("the reboot waiter was lost".into()),
+    }
+}
+
+fn give_up_or_wait(turn: &mut Turn<'_>, why: &str) -> Next {
+    let Some(deadline) = turn.status.deadline.as_ref().map(|time| time.0) else {
+        return Next::Wait(why.into());
+    };
+    if turn.s.now >= deadline {
+        return turn.fail(format!("drain timed out, the operation was not started: {why}"));
+    }
+    turn.plan.wake(deadline);
+    Next::Wait(why.into())
+}
+
+/// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set again.
+pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
+    match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
+        Take::Held => None,
+        Take::Patch(change) => {
+            let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
+            turn.act(Action::Node { name, resource_version, change });
+            Some(Next::Wait("cordoning the node again, which somebody uncordoned".into()))
+        }
+        Take::Ask(question) => {
+            turn.ask(question);
+            None
+        }
+        Take::Taken(other) => {
+            let message = format!("the node was taken over by NodeOp {}/{}: its claim annotation was changed", other.namespace, other.name);
+            turn.status.job_uid.is_none().then(|| turn.fail(message))
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The reboot waiter of a node in hand: there before the Job may start, there again if it was lost.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::{
+    action::{Action, Grant},
+    snapshot::{PodPhase, Role},
+    step::{Next, Turn, later},
+};
+use crate::{
+    api::nodeop::{Phase, Step},
+    contract::reboot_state,
+};
+
+/// Seconds to wait before each further waiter, times the number of those lost: a node that ends its pods at once must
+/// not be fed with them.
+const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
+
+/// Where the waiter stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Waiter {
+    /// No reboot is asked for.
+    NotAsked,
+    /// It stands, and watches.
+    Ready,
+    /// Not yet, and why.
+    Starting(String),
+    /// It ended without a reboot: record the next attempt.
+    Lost(Next),
+    /// A pod of that name is somebody else's.
+    Foreign(String),
+}
+
+/// Sees to it that the node's waiter exists.
+pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
+    if !turn.op.intent.reboot {
+        return Waiter::NotAsked;
+    }
+    let attempt = turn.status.attempt.unwrap_or(0);
+    let name = turn.op.object_name(&turn.node.name, "reboot", attempt);
+    let key = (turn.op.me.namespace.clone(), name.clone());
+    let Some(pod) = turn.s.pods.get(&key).cloned() else {
+        return make(turn, name, job, attempt);
+    };
+    if pod.owner_uid != turn.op.me.uid {
+        return Waiter::Foreign(format!("{}/{}", pod.namespace, pod.name));
+    }
+    if pod.phase.is_final() || pod.deleting {
+        return lost(turn, pod.phase, pod.deleting, attempt);
+    }
+    match pod.reboot_state.as_deref() {
+        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => Waiter::Ready,
+        _ => Waiter::Starting(pod.complaint().unwrap_or_else(|| "it starts".into())),
+    }
+}
+
+fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
+    if attempt > 0 {
+        let since = turn.status.since.as_ref().map_or(turn.s.now, |time| time.0);
+        let at = later(since, BACKOFF * attempt);
+        if turn.s.now < at {
+            turn.plan.wake(at);
+            return Waiter::Starting(format!("{attempt} were lost, the next one is made at {at:.0}"));
+        }
+    }
+    let grant = grant(turn, &name, job);
+    let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
+    turn.act(Action::MakeWaiter { op, node, name, job: job.to_owned(), grant });
+    Waiter::Starting("it is being made".into())
+}
+
+fn lost(turn: &Turn<'_>, phase: PodPhase, deleting: bool, attempt: i32) -> Waiter {
+    if deleting && !phase.is_final() {
+        return Waiter::Starting("the old one is being deleted".into());
+    }
+    let next = turn.record(|status| {
+        status.attempt = Some(attempt + 1);
+        status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(turn.s.now));
+    });
+    Waiter::Lost(next)
+}
+
+/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand.
+fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
+    let mut grant = Grant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };
+    let entries = turn.op.object.status.iter().flat_map(|status| &status.node_statuses);
+    for (node, entry) in entries {
+        let needs = entry.phase == Phase::Running && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
+        if needs && *node != turn.node.name {
+            grant.waiters.push(turn.op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
+            grant.jobs.push(turn.op.object_name(node, "", 0));
+        }
+    }
+    grant.waiters.sort();
+    grant.jobs.sort();
+    grant
+}
+
+/// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by then.
+pub fn went_on(turn: &Turn<'_>) -> Option<&'static str> {
+    let states: Vec<&str> =
+        turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter).filter_map(|pod| pod.reboot_state.as_deref()).collect();
+    [reboot_state::COMPLETED, reboot_state::REBOOTING].into_iter().find(|state| states.contains(state))
+}

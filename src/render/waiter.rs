@@ -1,0 +1,76 @@
+//! The pod that reboots its node once its Job is `Complete`.
+//!
+//! It sees the host's processes, to ask init; it has two capabilities, to signal init and to call `reboot(2)`; and it
+//! sees one directory of the host. It is never privileged.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext};
+
+use super::{Site, access, parts};
+use crate::{
+    api::{
+        names::{self, container},
+        nodeop::NodeOp,
+    },
+    contract,
+    plan::intent,
+};
+
+/// Seconds that init gets to reboot before the kernel is asked: systemd itself gives units 90 s to stop, and kills twice.
+const GRACE_SECONDS: u32 = 600;
+
+/// The waiter of `op` on `node` for the Job `job`.
+pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
+    let mut meta = parts::meta(op, node, name);
+    meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
+    let (parent, _) = site.state_dir_parts();
+    Pod {
+        metadata: meta,
+        spec: Some(PodSpec {
+            node_name: Some(node.into()),
+            restart_policy: Some("OnFailure".into()),
+            host_pid: Some(true),
+            service_account_name: Some(access::account(op)),
+            enable_service_links: Some(false),
+            image_pull_secrets: parts::pull_secrets(&op.spec),
+            tolerations: Some(parts::tolerate_everything()),
+            priority_class_name: Some("system-node-critical".into()),
+            termination_grace_period_seconds: Some(10),
+            containers: vec![reboot(op, job, site)],
+            volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
+    let (_, dir) = site.state_dir_parts();
+    let owner = op.metadata.uid.as_deref().unwrap_or_default();
+    let timeout = op.spec.reboot_timeout_seconds.unwrap_or(intent::REBOOT_TIMEOUT).max(0).unsigned_abs();
+    Container {
+        name: container::REBOOT.into(),
+        image: Some(site.operator.clone()),
+        image_pull_policy: parts::pull_policy(),
+        command: parts::applet(contract::applet::REBOOT_WAITER),
+        args: Some(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
+        env: Some(vec![
+            parts::env_from(contract::env::POD_NAME, "metadata.name"),
+            parts::env_from(contract::env::POD_NAMESPACE, "metadata.namespace"),
+            parts::env_from(contract::env::POD_UID, "metadata.uid"),
+        ]),
+        security_context: Some(SecurityContext {
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: Some(vec!["SYS_BOOT".into(), "KILL".into()]) }),
+            // The default AppArmor profile and SELinux domain may forbid a container to signal init.
+            app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None }),
+            se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".into()), ..SELinuxOptions::default() }),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..parts::plain_root()
+        }),
+        volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),
+        // Its last words are for the log reader; the annotation is what the controller reads.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..Container::default()
+    }
+}

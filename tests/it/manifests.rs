@@ -1,0 +1,133 @@
+//! `manifests/` is what the binary prints and what Cargo.toml says: nobody installs another release than they checked out.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kairos_operator::{
+    manifests::{Part, generate, operator_holds},
+    plan::action::Grant,
+    render::access,
+};
+use serde_json::Value;
+
+fn manifests() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(manifests().join(path)).unwrap_or_else(|error| panic!("manifests/{path}: {error}"))
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+fn yaml_files(directory: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.into_iter().flat_map(|path| if path.is_dir() { yaml_files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn generated_files_are_up_to_date() {
+    let generated = [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap());
+    let stale: Vec<String> = generated
+        .filter(|file| fs::read_to_string(manifests().join(&file.path)).unwrap_or_default() != file.text)
+        .map(|file| file.path)
+        .collect();
+    assert!(stale.is_empty(), "run scripts/generate: {stale:?} are not what the code says");
+}
+
+/// What scripts/generate runs is what the tests here call.
+#[test]
+fn the_binary_prints_the_same() {
+    for (part, name) in [(Part::Crd, "crd"), (Part::Rbac, "rbac")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", name]).output().unwrap();
+        let texts: Vec<String> = generate(part).unwrap().into_iter().map(|file| file.text).collect();
+        assert!(output.status.success());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), texts.join("---\n"));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", "--write-to"]).arg(directory.path()).status().unwrap();
+    assert!(status.success());
+    for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
+        assert_eq!(fs::read_to_string(directory.path().join(&file.path)).unwrap(), file.text, "{}", file.path);
+    }
+}
+
+/// Reading back what was written, and applying it: `kubectl apply` keeps the whole object in an annotation, which may hold 256 KiB.
+#[test]
+fn generated_files_can_be_read_and_applied() {
+    for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
+        for document in documents(&file.text) {
+            assert!(document["kind"].is_string() && document["metadata"]["name"].is_string(), "{}", file.path);
+            assert!(document.to_string().len() < 256 * 1024, "{}", file.path);
+        }
+    }
+}
+
+#[test]
+fn the_image_is_the_release_in_cargo_toml() {
+    let kustomization = &documents(&text("operator/kustomization.yaml"))[0];
+    assert_eq!(kustomization["images"][0]["newName"], "quay.io/kairos/operator");
+    assert_eq!(kustomization["images"][0]["newTag"], concat!("v", env!("CARGO_PKG_VERSION")), "run scripts/generate");
+    for path in yaml_files(&manifests()) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("quay.io/kairos/operator:"), "{}: a second place for the tag", path.display());
+    }
+}
+
+/// `kubectl apply -k` replaces the Go operator in place only under its names, and a Deployment's selector never changes.
+#[test]
+fn names_and_selector_are_those_of_the_go_operator() {
+    let default = &documents(&text("default/kustomization.yaml"))[0];
+    assert_eq!((&default["namespace"], &default["namePrefix"]), (&"operator-system".into(), &"operator-".into()));
+    let deployment = &documents(&text("operator/deployment.yaml"))[0];
+    let labels = serde_json::json!({ "app.kubernetes.io/name": "kairos-operator", "app.kubernetes.io/component": "operator" });
+    assert_eq!(deployment["metadata"]["name"], "kairos-operator");
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], labels);
+    assert_eq!(deployment["spec"]["template"]["metadata"]["labels"], labels);
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["name"], "manager");
+    let names: Vec<String> = documents(&text("rbac/operator.yaml"))
+        .iter()
+        .chain(&documents(&text("rbac/users.yaml")))
+        .map(|object| format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "ServiceAccount kairos-operator",
+            "ClusterRole manager-role",
+            "ClusterRoleBinding kairos-operator-rolebinding",
+            "Role leader-election-role",
+            "RoleBinding leader-election-rolebinding",
+            "ClusterRole nodeop-admin-role",
+            "ClusterRole nodeop-editor-role",
+            "ClusterRole nodeop-viewer-role",
+        ]
+    );
+}
+
+#[test]
+fn samples_are_accepted() {
+    for path in yaml_files(&manifests().join("samples")) {
+        for object in documents(&fs::read_to_string(&path).unwrap()) {
+            let refused = super::validation::refusals(object["kind"].as_str().unwrap(), &object["spec"], None);
+            assert!(refused.is_empty(), "{}: {refused:?}", path.display());
+        }
+    }
+}
+
+/// Otherwise the first NodeOp with a reboot would fail with "attempting to grant RBAC permissions not currently held".
+#[test]
+fn the_operator_holds_what_it_grants_to_waiters() {
+    let grant = Grant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
+    let rules = access::role(&Default::default(), &grant).rules.unwrap();
+    assert!(rules.len() > 1 && operator_holds(&rules));
+    let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
+    assert!(!operator_holds(&[more]));
+}
