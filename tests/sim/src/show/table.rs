@@ -171,8 +171,8 @@ fn node_roles(node: &Value) -> Value {
 }
 
 fn job_status(job: &Value) -> Value {
-    let conditions = list(job, "/status/conditions").iter().filter(|c| text(c, "/status") == "True");
-    conditions.last().map_or("Running", |c| text(c, "/type")).into()
+    let mut conditions = list(job, "/status/conditions").iter().filter(|c| text(c, "/status") == "True");
+    conditions.next_back().map_or("Running", |c| text(c, "/type")).into()
 }
 
 fn job_completions(job: &Value) -> Value {

@@ -94,9 +94,11 @@ async fn deletion_minds_preconditions_finalizers_and_owners() {
     owner.metadata.finalizers = Some(vec!["example.io/hold".into()]);
     let owner = maps.create(&PostParams::default(), &owner).await.unwrap();
     let mut child = map("child");
-    child.metadata.owner_references = Some(vec![serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()})).unwrap()]);
+    child.metadata.owner_references =
+        Some(vec![serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()})).unwrap()]);
     maps.create(&PostParams::default(), &child).await.unwrap();
-    let wrong = DeleteParams { preconditions: Some(Preconditions { uid: Some("x".into()), resource_version: None }), ..DeleteParams::default() };
+    let wrong =
+        DeleteParams { preconditions: Some(Preconditions { uid: Some("x".into()), resource_version: None }), ..DeleteParams::default() };
     assert!(matches!(maps.delete("owner", &wrong).await, Err(kube::Error::Api(s)) if s.code == 409));
     maps.delete("owner", &DeleteParams::default()).await.unwrap();
     assert!(maps.get("owner").await.unwrap().metadata.deletion_timestamp.is_some());
@@ -113,7 +115,9 @@ async fn a_namespace_takes_its_contents_along_and_dry_runs_leave_no_trace() {
     maps.create(&PostParams { dry_run: true, ..PostParams::default() }, &map("a")).await.unwrap();
     assert!(cluster.get("configmaps", "x", "a").is_none());
     maps.create(&PostParams::default(), &map("a")).await.unwrap();
-    assert!(matches!(maps.create(&PostParams::default(), &map("a")).await, Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists"));
+    assert!(
+        matches!(maps.create(&PostParams::default(), &map("a")).await, Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists")
+    );
     let bad = map(&"A".repeat(3));
     assert!(matches!(maps.create(&PostParams::default(), &bad).await, Err(kube::Error::Api(s)) if s.code == 422));
     spaces.delete("x", &DeleteParams::default()).await.unwrap();

@@ -94,8 +94,12 @@ async fn defaults_are_written_unknown_fields_dropped_and_status_kept_apart() {
     let patch = |value: Value| Patch::Merge(value);
     let both = json!({"status": {"phase": "Up"}, "spec": {"count": 5}, "metadata": {"labels": {"a": "b"}}});
     let stated = ops.patch_status("a", &PatchParams::default(), &patch(both.clone())).await.unwrap();
-    assert_eq!((stated.data["status"]["phase"].as_str(), stated.data["spec"]["count"].as_i64(), stated.metadata.generation), (Some("Up"), Some(1), Some(1)));
-    let specified = ops.patch("a", &PatchParams::default(), &patch(json!({"status": {"phase": "No"}, "spec": {"count": 5}}))).await.unwrap();
+    assert_eq!(
+        (stated.data["status"]["phase"].as_str(), stated.data["spec"]["count"].as_i64(), stated.metadata.generation),
+        (Some("Up"), Some(1), Some(1))
+    );
+    let specified =
+        ops.patch("a", &PatchParams::default(), &patch(json!({"status": {"phase": "No"}, "spec": {"count": 5}}))).await.unwrap();
     assert_eq!((specified.data["status"]["phase"].as_str(), specified.metadata.generation), (Some("Up"), Some(2)));
 
     let version = specified.metadata.resource_version.clone();
@@ -103,7 +107,10 @@ async fn defaults_are_written_unknown_fields_dropped_and_status_kept_apart() {
     assert_eq!(again.metadata.resource_version, version, "a patch that changes nothing makes no version");
     let (_, message) = refusal(ops.patch("a", &PatchParams::default(), &patch(json!({"spec": {"command": ["y"]}}))).await);
     assert!(message.contains("command is immutable"), "{message}");
-    let (code, _) = refusal(ops.patch_status("a", &PatchParams::default(), &patch(json!({"metadata": {"resourceVersion": "1"}, "status": {"phase": "Late"}}))).await);
+    let (code, _) = refusal(
+        ops.patch_status("a", &PatchParams::default(), &patch(json!({"metadata": {"resourceVersion": "1"}, "status": {"phase": "Late"}})))
+            .await,
+    );
     assert_eq!(code, 409);
     assert_eq!(cluster.list("ops.example.io").len(), 1);
 }

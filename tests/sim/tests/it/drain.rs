@@ -33,7 +33,10 @@ async fn a_budget_without_room_refuses_in_the_servers_words() {
     assert_eq!(code, 429);
     assert_eq!(answer["message"], "Cannot evict pod as it would violate the pod's disruption budget.");
     let cause = &answer["details"]["causes"][0];
-    assert_eq!((cause["reason"].as_str(), cause["message"].as_str()), (Some("DisruptionBudget"), Some("The disruption budget d needs 1 healthy pods and has 1 currently")));
+    assert_eq!(
+        (cause["reason"].as_str(), cause["message"].as_str()),
+        (Some("DisruptionBudget"), Some("The disruption budget d needs 1 healthy pods and has 1 currently"))
+    );
     cluster.apply(&budget("e", 0)).await.unwrap();
     assert_eq!(evict(&pods, "a", json!({})).await.unwrap_err().0, 500, "two budgets on one pod");
 }

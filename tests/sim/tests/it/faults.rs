@@ -39,7 +39,8 @@ async fn requests_fail_as_armed_and_the_tests_own_pass() {
         assert_eq!(code(&nodes.patch("n1", &PatchParams::default(), &patch).await.unwrap_err()), 409);
     }
     nodes.patch("n1", &PatchParams::default(), &patch).await.unwrap();
-    let codes: Vec<u16> = cluster.requests().iter().filter(|r| r.verb == "patch" && r.name == "n1" && r.user.ends_with(":op")).map(|r| r.code).collect();
+    let codes: Vec<u16> =
+        cluster.requests().iter().filter(|r| r.verb == "patch" && r.name == "n1" && r.user.ends_with(":op")).map(|r| r.code).collect();
     assert_eq!(codes, [409, 409, 200]);
 }
 

@@ -44,7 +44,10 @@ async fn an_account_may_do_what_its_roles_say_and_no_more() {
     let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
     maps.get("mine").await.unwrap();
     assert_eq!(maps.list(&ListParams::default().fields("metadata.name=mine")).await.unwrap().items.len(), 1);
-    assert!(message(maps.list(&ListParams::default()).await).contains("configmaps is forbidden: User \"system:serviceaccount:default:limited\" cannot list"));
+    assert!(
+        message(maps.list(&ListParams::default()).await)
+            .contains("configmaps is forbidden: User \"system:serviceaccount:default:limited\" cannot list")
+    );
     message(maps.get("other").await);
     message(Api::<Pod>::default_namespaced(client.clone()).get("x").await);
 
@@ -53,7 +56,10 @@ async fn an_account_may_do_what_its_roles_say_and_no_more() {
     let held = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]});
     roles.create(&PostParams::default(), &role("fine", held)).await.unwrap();
     let more = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]});
-    assert!(message(roles.create(&PostParams::default(), &role("more", more)).await).contains("attempting to grant RBAC permissions not currently held"));
+    assert!(
+        message(roles.create(&PostParams::default(), &role("more", more)).await)
+            .contains("attempting to grant RBAC permissions not currently held")
+    );
 }
 
 #[tokio::test]
