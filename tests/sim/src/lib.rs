@@ -19,12 +19,14 @@
 //!
 //! Where this and a real API server differ, this is wrong. On purpose it has no:
 //!
-//! - TLS, HTTP/2, protobuf, aggregated discovery, OpenAPI v2, `pods/log`, `pods/exec`, scale; a request without a token is
+//! - TLS, HTTP/2, protobuf (which new versions of kubectl send for `create namespace` and its like, but not for `apply` or
+//!   `create -f`), aggregated discovery, OpenAPI v2, `pods/log`, `pods/exec`, scale; a request without a token is
 //!   the administrator's;
 //! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops naming;
 //! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security, priorities; no API priority
 //!   and fairness; no CEL cost limits; no multi-version conversion of custom resources;
 //! - node authorizer: hollow nodes may do everything;
+//! - watches of `events.k8s.io/v1` (they see nothing; those of `v1` see all Events);
 //! - snapshots of the past: a later page of a list shows the present;
 //! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that is away shows
 //!   as NotReady after a time that the test sets;
