@@ -43,12 +43,7 @@ pub struct Op {
 impl Op {
     pub fn of(object: &Arc<NodeOp>) -> Self {
         let deleting = object.metadata.deletion_timestamp.is_some();
-        Self {
-            object: object.clone(),
-            me: OpRef::of(object),
-            intent: Intent::of(object),
-            deleting,
-        }
+        Self { object: object.clone(), me: OpRef::of(object), intent: Intent::of(object), deleting }
     }
 
     /// The deterministic name of what we make for a node.
@@ -87,13 +82,7 @@ impl Turn<'_> {
 
     /// A copy of the status, moved to `step`.
     pub fn to(&self, step: Step) -> NodeStatus {
-        NodeStatus {
-            phase: Phase::Running,
-            step: Some(step),
-            message: None,
-            last_updated: Some(Time(self.s.now)),
-            ..self.status.clone()
-        }
+        NodeStatus { phase: Phase::Running, step: Some(step), message: None, last_updated: Some(Time(self.s.now)), ..self.status.clone() }
     }
 
     /// Records a fact without moving on.
@@ -104,18 +93,8 @@ impl Turn<'_> {
     }
 
     pub fn fail(&self, message: impl Into<String>) -> Next {
-        let reboot = self
-            .status
-            .reboot_status
-            .map(|_| RebootStatus::Cancelled)
-            .filter(|_| self.op.intent.reboot);
-        finish(
-            self.s.now,
-            self.status,
-            Phase::Failed,
-            reboot.or(Some(RebootStatus::NotRequested)),
-            message,
-        )
+        let reboot = self.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| self.op.intent.reboot);
+        finish(self.s.now, self.status, Phase::Failed, reboot.or(Some(RebootStatus::NotRequested)), message)
     }
 }
 
@@ -151,13 +130,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
             return Next::Wait("checking whether the node still exists".into());
         }
     };
-    let mut turn = Turn {
-        s,
-        op,
-        node: &node,
-        status,
-        plan,
-    };
+    let mut turn = Turn { s, op, node: &node, status, plan };
     match status.step {
         Some(Step::Claim) | None => claim(&mut turn),
         Some(Step::Drain) => before_job(&mut turn),
@@ -178,16 +151,9 @@ fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message:
     if let Some(waiting) = waiting {
         return Next::Wait(format!("{message}; {waiting}"));
     }
-    let reboot = if op.intent.reboot {
-        RebootStatus::Cancelled
-    } else {
-        RebootStatus::NotRequested
-    };
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     // Its claim and cordon went with it: nothing is to be given back.
-    let status = NodeStatus {
-        node_uid: None,
-        ..status.clone()
-    };
+    let status = NodeStatus { node_uid: None, ..status.clone() };
     finish(s.now, &status, Phase::Failed, Some(reboot), message)
 }
 
@@ -203,25 +169,14 @@ fn claim(turn: &mut Turn<'_>) -> Next {
         Take::Held => after_claim(turn),
         Take::Patch(change) => {
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node {
-                name,
-                resource_version,
-                change,
-            });
-            Next::Wait(if turn.op.intent.cordon {
-                "cordoning the node".into()
-            } else {
-                "claiming the node".into()
-            })
+            turn.act(Action::Node { name, resource_version, change });
+            Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
         }
         Take::Ask(question) => {
             turn.ask(question);
             Next::Wait("checking who cordoned the node".into())
         }
-        Take::Taken(other) => back_to_pending(
-            turn,
-            format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name),
-        ),
+        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
     }
 }
 
@@ -244,18 +199,12 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
         return Some(back_to_pending(turn, format!("control-plane node {other} is not Ready")));
     }
     let mine = (turn.op.me.key(), turn.node.name.clone());
-    let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s)
-        .into_iter()
-        .filter(|held| *held != mine)
-        .collect();
+    let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
     if rivals.len() < turn.s.settings.control_plane_concurrency {
         return None;
     }
     let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(
-        turn,
-        format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}"),
-    ))
+    Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
 }
 
 fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
@@ -286,11 +235,7 @@ fn start_job(turn: &Turn<'_>) -> Next {
     let mut next = turn.to(Step::Job);
     next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
     next.deadline = None;
-    next.reboot_status = Some(if turn.op.intent.reboot {
-        RebootStatus::Pending
-    } else {
-        RebootStatus::NotRequested
-    });
+    next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
     Next::Become(Box::new(next))
 }
 
@@ -329,9 +274,7 @@ fn drained(turn: &mut Turn<'_>) -> Next {
     let started = turn.status.drain_started_at.as_ref().map_or(turn.s.now, |time| time.0);
     match &waiter {
         Waiter::Foreign(name) => {
-            return turn.fail(format!(
-                "a pod {name} exists that is not ours; delete it and create the NodeOp again"
-            ));
+            return turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"));
         }
         Waiter::Lost(next) => return next.clone(),
         Waiter::Starting(why) => {
@@ -371,11 +314,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
         Take::Held => None,
         Take::Patch(change) => {
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node {
-                name,
-                resource_version,
-                change,
-            });
+            turn.act(Action::Node { name, resource_version, change });
             Some(Next::Wait("cordoning the node again, which somebody uncordoned".into()))
         }
         Take::Ask(question) => {
@@ -383,10 +322,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
             None
         }
         Take::Taken(other) => {
-            let message = format!(
-                "the node was taken over by NodeOp {}/{}: its claim annotation was changed",
-                other.namespace, other.name
-            );
+            let message = format!("the node was taken over by NodeOp {}/{}: its claim annotation was changed", other.namespace, other.name);
             turn.status.job_uid.is_none().then(|| turn.fail(message))
         }
     }
