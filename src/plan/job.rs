@@ -31,6 +31,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     let Some(name) = turn.status.job_name.clone() else {
         return turn.fail("the status names no Job for this node; it was changed by somebody else. Create the NodeOp again");
     };
+    let before = turn.plan.actions.len();
     let next = match (step(turn, &name), &turn.status.message) {
         // Why the Job was given up is what the node will have failed of; nothing else says it again.
         (Next::Wait(_), Some(why)) if turn.status.deadline.is_some() => Next::Wait(why.clone()),
@@ -39,7 +40,8 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     if !matches!(&next, Next::Become(next) if next.phase.is_final()) {
         return next;
     }
-    // Whatever ended it, a Job that is left could still start.
+    // Whatever ended it, a Job that is left could still start. What was planned to go on is not done any more.
+    turn.plan.actions.truncate(before);
     match call_off::job(turn.s, turn.op, &name, turn.plan) {
         Some(waiting) => Next::Wait(format!("not going on with this node: {waiting}")),
         None => next,
@@ -125,14 +127,28 @@ fn recorded(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if let Some(next) = hold(turn).or_else(|| waiter_gone(turn, &job.name)) {
-        return next;
+        let ends = matches!(&next, Next::Become(next) if next.phase.is_final());
+        return ends.then(|| unseen_start(turn, job)).flatten().unwrap_or(next);
     }
     turn.act(Action::ResumeJob { job: job_target(job) });
     Next::Wait(RUNNING.into())
 }
 
+/// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it yet.
+fn unseen_start(turn: &mut Turn<'_>, job: &JobView) -> Option<Next> {
+    let question = Question::Job((job.namespace.clone(), job.name.clone()));
+    if !job.suspended || turn.s.answer(&question).is_some() {
+        return None;
+    }
+    turn.ask(question);
+    Some(Next::Wait(format!("checking whether Job {} has started", job.name)))
+}
+
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than waiting.
 fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
+    if let Some(wait) = unseen_start(turn, job) {
+        return wait;
+    }
     let started = pods(turn, &job.uid).any(|pod| !pod.phase.is_final());
     let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, UNSEEN));
     let unseen = until.filter(|until| turn.s.now < *until);

@@ -139,7 +139,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     let mut turn = Turn { s, op, node: &node, status, plan };
     match status.step {
         Some(Step::Claim) | None => claim(&mut turn),
-        Some(Step::Drain) => drained(&mut turn),
+        Some(Step::Drain) => before_job(&mut turn),
         Some(Step::Job) => job::advance(&mut turn),
         Some(Step::Reboot) => reboot::advance(&mut turn),
         Some(Step::Verify) => verify::advance(&mut turn),
@@ -254,6 +254,24 @@ fn start_job(turn: &Turn<'_>) -> Next {
 /// `now + span`, or the end of time: a spec may say 2 147 483 647 seconds.
 pub fn later(now: Timestamp, span: SignedDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// Before the Job nothing has begun; whatever the node fails of, its waiter is seen to end before that is said. One that
+/// was just made and that no cache shows yet would be left on a node which is no longer ours.
+fn before_job(turn: &mut Turn<'_>) -> Next {
+    let before = turn.plan.actions.len();
+    let next = drained(turn);
+    let ends = matches!(&next, Next::Become(next) if next.phase.is_final());
+    if !ends || !turn.op.intent.reboot {
+        return next;
+    }
+    // What was planned to go on is not done any more, or a waiter would be made and ended in turns.
+    turn.plan.actions.truncate(before);
+    let node = (turn.node.name.as_str(), turn.node.ready);
+    match call_off::waiter(turn.s, turn.op, node, turn.status.attempt.unwrap_or(0), turn.plan) {
+        Some(why) => Next::Wait(format!("not going on with this node: {why}")),
+        None => next,
+    }
 }
 
 /// Drains the node while its waiter starts; nothing of the operation has begun.

@@ -74,7 +74,10 @@ impl Operator {
             }
             Action::MakeJob { op, node, name } => world.make_job(&op, &node, &name),
             Action::ResumeJob { job } => world.resume(&job),
-            Action::DeleteJob { job, why: _ } => world.delete_job(&job),
+            Action::DeleteJob { job, why: _ } => {
+                world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
+                world.delete_job(&job);
+            }
             Action::DeletePod { pod, why: _ } => world.delete_pod(&pod),
             Action::Evict { node, pod, grace_period_seconds: _ } => self.evict(world, &node, &pod),
         }

@@ -1,7 +1,7 @@
 //! What goes wrong, and what people do meanwhile.
 
 use kairos_operator::{
-    api::nodeop::NodeOp,
+    api::nodeop::{NodeOp, Step},
     plan::{
         action::Target,
         snapshot::{JobView, PodView, Role},
@@ -44,6 +44,7 @@ impl World {
                 self.note(format!("fault: operator {which} crashes"));
                 operators[which] = Operator::new(which, self);
             }
+            19..=20 => self.delete_op_of_new_waiter(),
             18 => {
                 let (group, until) = (format!("g{}", self.rng.below(3)), self.tick + self.rng.span(20, 80));
                 self.blocked.insert(group, until);
@@ -121,6 +122,15 @@ impl World {
         if let Some(op) = self.rng.pick(&ops).cloned() {
             self.delete_op(&op);
         }
+    }
+
+    /// The NodeOp goes just when the reboot's waiter was lost and made again.
+    fn delete_op_of_new_waiter(&mut self) {
+        let fresh = |pod: &PodView| pod.role == Role::Waiter && !self.procs.contains_key(&pod.uid) && !pod.phase.is_final();
+        let pods = self.pods.live().values().filter(|pod| fresh(pod));
+        let due = |pod: &PodView| self.entry(&pod.owner_uid, &pod.node).is_some_and(|entry| entry.step == Some(Step::Reboot));
+        let op = pods.filter(|pod| due(pod)).find_map(|pod| self.op_of(&pod.owner_uid));
+        op.iter().for_each(|op| self.delete_op(op));
     }
 
     pub fn delete_op(&mut self, op: &NodeOp) {

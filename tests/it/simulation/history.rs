@@ -7,7 +7,7 @@ use kairos_operator::{
     plan::{
         action::NodeChange,
         intent::Intent,
-        snapshot::{JobState, JobView, NodeView, OpRef, PodView},
+        snapshot::{JobState, JobView, NodeView, OpRef, PodView, Role},
     },
 };
 
@@ -154,11 +154,52 @@ impl World {
         {
             self.broken(format!("{} is taken from {old} by {new}", node.name));
         }
+        if change.claimed_by == Some(None) {
+            self.check_release(node);
+        }
         if let Some(Some(new)) = &change.claimed_by
             && node.control_plane()
             && self.history.ops.get(&new.uid).is_some_and(|op| Intent::of(op).disturbs())
         {
             self.check_quorum(node);
+        }
+    }
+
+    /// A node is given back: it is not in hand any more, and nothing of ours runs on it.
+    fn check_release(&mut self, node: &NodeView) {
+        let Some(of) = node.claimed_by.clone() else { return };
+        let entry = self.entry(&of.uid, &node.name);
+        // After a proved reboot its sentinel is old: a waiter can do nothing but say so and end.
+        let proved = entry.as_ref().is_some_and(|entry| entry.reboot_status == Some(RebootStatus::Completed));
+        if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_ref() == Some(&node.uid)) {
+            self.broken(format!("{} is given back while {of} has it in hand", node.name));
+        }
+        let up = self.machines.get(&node.name).filter(|machine| machine.down.is_none()).map(|machine| machine.boot);
+        let runs = |pod: &PodView| {
+            let same = self.procs.get(&pod.uid).is_some_and(|proc| Some(proc.boot) == up);
+            let harmless = pod.role == Role::Preflight || (pod.role == Role::Waiter && proved);
+            same && !pod.phase.is_final() && !harmless && self.nodeop_of(pod).as_ref() == Some(&of.uid)
+        };
+        let left: Vec<String> =
+            self.pods.live().values().filter(|pod| pod.node == node.name && runs(pod)).map(|pod| pod.name.clone()).collect();
+        if !left.is_empty() && !self.rivals {
+            self.broken(format!("{} is given back while {left:?} runs on it", node.name));
+        }
+    }
+
+    /// A Job is deleted by an operator: never one that runs as it should.
+    pub fn check_delete(&mut self, job: &JobView) {
+        let Some(op) = self.op_of(&job.owner_uid).filter(|op| op.metadata.deletion_timestamp.is_none()) else {
+            return;
+        };
+        let entry = self.entry(&job.owner_uid, &job.node).unwrap_or_default();
+        let node = self.nodes.get(&node_key(&job.node)).map(|node| node.uid.clone());
+        let expected = entry.phase == Phase::Running && entry.job_uid.as_ref() == Some(&job.uid) && entry.node_uid == node;
+        let unpullable = self.scripts[&job.owner_uid].unpullable.contains(&job.node);
+        // Of two planners one may let it go while the other, which saw no waiter, gives it up.
+        let race = self.rivals && job.started_at.is_some_and(|at| at.as_second() + 2 >= self.now);
+        if expected && !unpullable && !race && !job.suspended && job.state == JobState::Active {
+            self.broken(format!("the running Job of {:?} on {} is deleted", op.metadata.name, job.node));
         }
     }
 

@@ -36,9 +36,10 @@ fn run(seed: u64) -> World {
     let ops = 1 + world.rng.below(3);
     world.rivals = seed % 4 == 3;
     world.faults = !seed.is_multiple_of(4);
-    let planners = if world.rivals { 2 } else { 1 };
+    let rivals = world.rivals;
+    let planners = if rivals { 2 } else { 1 };
     let mut operators: Vec<Operator> = (0..planners).map(|name| Operator::new(name, &world)).collect();
-    let arrivals: Vec<i64> = (0..ops).map(|number| if number == 0 { 0 } else { world.rng.span(0, 60) }).collect();
+    let arrivals: Vec<i64> = (0..ops).map(|number| if number == 0 { 0 } else { world.rng.span(0, if rivals { 6 } else { 60 }) }).collect();
     for tick in 0..TROUBLE + PATIENCE {
         for number in (0..ops).filter(|number| arrivals[*number] == tick) {
             scenario::nodeop(&mut world, number);

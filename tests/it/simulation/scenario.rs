@@ -36,14 +36,17 @@ pub fn cluster(world: &mut World) {
 /// One NodeOp on some of the nodes.
 pub fn nodeop(world: &mut World, number: usize) {
     let names: Vec<String> = world.machines.keys().cloned().collect();
+    let rivals = world.rivals;
     let rng = &mut world.rng;
     let cordon = rng.chance(65);
     let drain = cordon && rng.chance(60);
     let spec = NodeOpSpec {
-        node_selector: rng.chance(50).then(|| {
-            let chosen = names.iter().filter(|_| rng.chance(60)).cloned().collect();
-            hosts(chosen)
-        }),
+        node_selector: match rng.below(if rivals { 4 } else { 2 }) {
+            0 => None,
+            1 => Some(hosts(names.iter().filter(|_| rng.chance(60)).cloned().collect())),
+            // Each its own control-plane node: nothing but the limit across NodeOps keeps them apart.
+            _ => Some(hosts(vec![format!("c{}", number + 1)])),
+        },
         command: Some(vec!["true".into()]),
         cordon: Some(cordon),
         uncordon_on_failure: Some(rng.chance(40)),
