@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     action::{Action, Target},
     question::Question,
-    reboot,
+    reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodView, Role},
     step::{Next, Turn, finish, hold, later},
     waiter::{self, Waiter},
@@ -216,6 +216,11 @@ fn to_reboot(turn: &Turn<'_>, boot: Option<String>) -> Next {
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
 fn vanished(turn: &mut Turn<'_>) -> Next {
+    // Its pods end later than the Job: until then the command may still be at work on the node.
+    let uid = turn.status.job_uid.clone().unwrap_or_default();
+    if pods(turn, &uid).any(|pod| !release::cannot_act(pod, turn.node.ready)) {
+        return Next::Wait("the Job was deleted, its pods are ending".into());
+    }
     if turn.op.intent.reboot && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED)) {
         return to_reboot(turn, None);
     }
