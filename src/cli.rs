@@ -62,10 +62,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Applet, clap::E
 
 /// Turns a call by an applet's own name into a call with the applet as the first argument.
 fn by_file_name(mut argv: Vec<OsString>) -> Vec<OsString> {
-    let called = argv
-        .first()
-        .and_then(|path| Path::new(path).file_name())
-        .and_then(|name| name.to_str());
+    let called = argv.first().and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
     let known = APPLETS.into_iter().find(|name| Some(*name) == called);
     if argv.is_empty() {
         argv.push(BINARY_NAME.into());
@@ -99,10 +96,7 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-        let names: Vec<_> = Cli::command()
-            .get_subcommands()
-            .map(|applet| applet.get_name().to_owned())
-            .collect();
+        let names: Vec<_> = Cli::command().get_subcommands().map(|applet| applet.get_name().to_owned()).collect();
         assert_eq!(names, APPLETS, "the list by which argv[0] is judged is the list of subcommands");
     }
 
@@ -116,19 +110,8 @@ mod tests {
 
     #[test]
     fn a_file_of_any_other_name_takes_its_first_argument() {
-        for file in [
-            "kairos-operator",
-            "/kairos-operator",
-            "/mnt/x",
-            "my-sentinel",
-            "sentinel.bak",
-            "/",
-            "",
-        ] {
-            assert!(
-                matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))),
-                "{file}"
-            );
+        for file in ["kairos-operator", "/kairos-operator", "/mnt/x", "my-sentinel", "sentinel.bak", "/", ""] {
+            assert!(matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))), "{file}");
         }
     }
 
@@ -180,12 +163,8 @@ mod tests {
     #[test]
     fn the_waiter_gets_what_the_contract_says() {
         let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", 1800, 600);
-        let argv = ["/kairos-operator".to_owned(), applet::REBOOT_WAITER.to_owned()]
-            .into_iter()
-            .chain(args);
-        let Ok(Applet::RebootWaiter(args)) = parse(argv.map(OsString::from)) else {
-            panic!("not parsed")
-        };
+        let argv = ["/kairos-operator".to_owned(), applet::REBOOT_WAITER.to_owned()].into_iter().chain(args);
+        let Ok(Applet::RebootWaiter(args)) = parse(argv.map(OsString::from)) else { panic!("not parsed") };
         assert_eq!(args.state_dir, Path::new("/state/.kairos"));
         assert_eq!((args.job.as_str(), args.owner_uid.as_str()), ("job-1", "uid-1"));
         assert_eq!((args.timeout_seconds, args.grace_seconds), (1800, 600));
@@ -196,9 +175,7 @@ mod tests {
         for upgrade in [false, true] {
             let args = contract::sentinel_args("job-1", upgrade);
             let argv = ["/kairos-operator".to_owned(), applet::SENTINEL.to_owned()].into_iter().chain(args);
-            let Ok(Applet::Sentinel(args)) = parse(argv.map(OsString::from)) else {
-                panic!("not parsed")
-            };
+            let Ok(Applet::Sentinel(args)) = parse(argv.map(OsString::from)) else { panic!("not parsed") };
             assert_eq!(args.state_dir, Path::new(contract::SENTINEL_MOUNT));
             assert_eq!((args.job.as_str(), args.upgrade), ("job-1", upgrade));
         }

@@ -74,10 +74,7 @@ pub fn generate(part: Part) -> anyhow::Result<Vec<File>> {
             .collect::<anyhow::Result<Vec<_>>>()?,
         Part::Rbac => rbac::files()?,
     };
-    let file = |(name, text)| File {
-        path: format!("{}/{name}", part.directory()),
-        text: format!("{HEADER}{text}"),
-    };
+    let file = |(name, text)| File { path: format!("{}/{name}", part.directory()), text: format!("{HEADER}{text}") };
     Ok(texts.into_iter().map(file).collect())
 }
 

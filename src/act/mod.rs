@@ -48,12 +48,7 @@ impl fmt::Debug for Actor {
 
 impl Actor {
     pub fn new(client: Client, images: Images, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
-        Self {
-            client,
-            images,
-            fence,
-            recorder,
-        }
+        Self { client, images, fence, recorder }
     }
 
     /// One write: fenced, and with an end.
@@ -76,19 +71,9 @@ impl Actor {
                 self.revoke(op).await?;
                 self.finalizers(op, finalizers).await
             }
-            Action::Node {
-                name,
-                resource_version,
-                change,
-            } => self.node(name, resource_version, change).await,
+            Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
             Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
-            Action::MakeWaiter {
-                op,
-                node,
-                name,
-                job,
-                grant,
-            } => {
+            Action::MakeWaiter { op, node, name, job, grant } => {
                 self.grant(op, grant).await?;
                 self.make_waiter(op, node, name, job).await
             }
@@ -96,11 +81,7 @@ impl Actor {
             Action::ResumeJob { job } => self.resume(job).await,
             Action::DeleteJob { job, why: _ } => self.delete_job(job).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
-            Action::Evict {
-                node,
-                pod,
-                grace_period_seconds,
-            } => {
+            Action::Evict { node, pod, grace_period_seconds } => {
                 self.evict(node, pod, *grace_period_seconds).await?;
                 Ok(vec![])
             }
@@ -112,38 +93,20 @@ impl Actor {
 pub fn describe(action: &Action) -> String {
     let at = |target: &Target| format!("{}/{}", target.namespace, target.name);
     let of = |op: &crate::api::nodeop::NodeOp| {
-        format!(
-            "NodeOp {}/{}",
-            op.metadata.namespace.as_deref().unwrap_or_default(),
-            op.metadata.name.as_deref().unwrap_or_default()
-        )
+        format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
     };
     match action {
         Action::Status { op, status: _, notices: _ } => format!("writing the status of {}", of(op)),
         Action::Finalizers { op, finalizers: _ } => format!("setting the finalizers of {}", of(op)),
         Action::Conclude { op, finalizers: _ } => format!("concluding {}", of(op)),
-        Action::Node {
-            name,
-            resource_version: _,
-            change: _,
-        } => format!("patching node {name}"),
+        Action::Node { name, resource_version: _, change: _ } => format!("patching node {name}"),
         Action::MakePreflight { op, node, name } => format!("making preflight pod {name} of {} on node {node}", of(op)),
-        Action::MakeWaiter {
-            op,
-            node,
-            name,
-            job: _,
-            grant: _,
-        } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
+        Action::MakeWaiter { op, node, name, job: _, grant: _ } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
         Action::MakeJob { op, node, name } => format!("making Job {name} of {} on node {node}", of(op)),
         Action::ResumeJob { job } => format!("starting Job {}", at(job)),
         Action::DeleteJob { job, why } => format!("deleting Job {}, because {why}", at(job)),
         Action::DeletePod { pod, why } => format!("deleting pod {}, because {why}", at(pod)),
-        Action::Evict {
-            node,
-            pod,
-            grace_period_seconds: _,
-        } => format!("evicting pod {} from node {node}", at(pod)),
+        Action::Evict { node, pod, grace_period_seconds: _ } => format!("evicting pod {} from node {node}", at(pod)),
     }
 }
 

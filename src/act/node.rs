@@ -16,11 +16,7 @@ use crate::{
 
 /// The merge patch of a change: `null` removes an annotation.
 fn patch(resource_version: &str, change: &NodeChange) -> Value {
-    let NodeChange {
-        unschedulable,
-        cordoned_by,
-        claimed_by,
-    } = change;
+    let NodeChange { unschedulable, cordoned_by, claimed_by } = change;
     let mut annotations = Map::new();
     let mut set = |name: &str, value: &Option<Option<OpRef>>| {
         if let Some(value) = value {
@@ -41,10 +37,7 @@ impl Actor {
     pub(super) async fn node(&self, name: &str, resource_version: &str, change: &NodeChange) -> anyhow::Result<Vec<Seen>> {
         let api = Api::<Node>::all(self.client.clone());
         let patch = Patch::Merge(patch(resource_version, change));
-        let params = PatchParams {
-            field_manager: Some(names::MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let node = self.write(api.patch(name, &params, &patch)).await?;
         Ok(vec![Seen::Node(Box::new(node))])
     }
@@ -56,30 +49,15 @@ mod tests {
 
     #[test]
     fn one_patch_sets_or_clears_cordon_and_annotations() {
-        let me = OpRef {
-            namespace: "ns".into(),
-            name: "op".into(),
-            uid: "u".into(),
-        };
-        let take = NodeChange {
-            unschedulable: Some(true),
-            cordoned_by: Some(Some(me.clone())),
-            claimed_by: Some(Some(me)),
-        };
+        let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        let take = NodeChange { unschedulable: Some(true), cordoned_by: Some(Some(me.clone())), claimed_by: Some(Some(me)) };
         let text = "ns/op@u";
         assert_eq!(
             patch("7", &take),
             json!({"metadata": {"resourceVersion": "7", "annotations": {names::CORDONED_BY: text, names::CLAIMED_BY: text}},
                    "spec": {"unschedulable": true}})
         );
-        let give = NodeChange {
-            unschedulable: None,
-            cordoned_by: None,
-            claimed_by: Some(None),
-        };
-        assert_eq!(
-            patch("8", &give),
-            json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}})
-        );
+        let give = NodeChange { unschedulable: None, cordoned_by: None, claimed_by: Some(None) };
+        assert_eq!(patch("8", &give), json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}}));
     }
 }

@@ -77,9 +77,8 @@ pub fn label_value(name: &str) -> String {
         return name.to_owned();
     }
     // FNV-1a, 64 bits: stable over releases of Rust and of this project, which labels must be.
-    let hash = name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
-        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash =
+        name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let head = name[..MAX - DIGITS - 1].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     format!("{head}-{}", &format!("{hash:016x}")[..DIGITS])
 }

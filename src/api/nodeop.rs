@@ -2,10 +2,7 @@
 //!
 //! Field names, types and defaults of the Go operator stand; what is ours is optional.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "clippy takes the keys of two printer columns for one attribute given twice"
-)]
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
 
 use std::collections::BTreeMap;
 
@@ -40,12 +37,7 @@ use super::schema;
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(
-        name = "Current",
-        type_ = "string",
-        json_path = ".status.counts.current",
-        description = "Nodes in hand."
-    ),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -3,10 +3,7 @@
 //! Only what an upgrade needs to be told: image and nodes are enough for a safe one. [`super::child`] says what the NodeOp
 //! looks like.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "clippy takes the keys of two printer columns for one attribute given twice"
-)]
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
 
 use std::collections::BTreeMap;
 
@@ -44,12 +41,7 @@ use super::{
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(
-        name = "Current",
-        type_ = "string",
-        json_path = ".status.counts.current",
-        description = "Nodes in hand."
-    ),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

@@ -155,13 +155,7 @@ mod tests {
     #[test]
     fn booleans_as_go_spells_them() {
         assert!(!controller(&[]).leader_elect);
-        for flag in [
-            "--leader-elect",
-            "-leader-elect",
-            "--leader-elect=true",
-            "--leader-elect=T",
-            "--leader-elect=1",
-        ] {
+        for flag in ["--leader-elect", "-leader-elect", "--leader-elect=true", "--leader-elect=T", "--leader-elect=1"] {
             assert!(controller(&[flag]).leader_elect, "{flag}");
         }
         for flag in ["--leader-elect=false", "-leader-elect=0", "--leader-elect=F"] {
@@ -171,27 +165,14 @@ mod tests {
 
     #[test]
     fn the_deployment_of_the_go_operator_starts() {
-        let args = controller(&[
-            "--metrics-bind-address=:8443",
-            "--leader-elect",
-            "--health-probe-bind-address=:8081",
-        ]);
+        let args = controller(&["--metrics-bind-address=:8443", "--leader-elect", "--health-probe-bind-address=:8081"]);
         assert_eq!((args.metrics_bind_address.as_str(), args.ignored.given().len()), (":8443", 0));
     }
 
     #[test]
     fn flags_without_a_meaning_are_named() {
-        let args = controller(&[
-            "--metrics-secure=false",
-            "--zap-devel",
-            "--webhook-cert-path",
-            "/x",
-            "-enable-http2",
-        ]);
-        assert_eq!(
-            args.ignored.given(),
-            ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]
-        );
+        let args = controller(&["--metrics-secure=false", "--zap-devel", "--webhook-cert-path", "/x", "-enable-http2"]);
+        assert_eq!(args.ignored.given(), ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]);
     }
 
     #[test]

@@ -53,11 +53,7 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
             health::serve(health.clone(), address, what).await?;
         }
     }
-    let leadership = if args.leader_elect {
-        Leadership::contended()
-    } else {
-        Leadership::uncontended(Timestamp::now())
-    };
+    let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(Timestamp::now()) };
     observer.start(&client);
     let election = Election::new(client.clone(), &namespace, identity(args), leadership.clone());
     let candidate = election.clone();
@@ -90,10 +86,7 @@ fn planner(
         control_plane_concurrency: args.control_plane_concurrency as usize,
         own_pod: args.pod_name.clone().map(|name| (namespace.to_owned(), name)),
     };
-    let reporter = Reporter {
-        controller: names::MANAGER.into(),
-        instance: args.pod_name.clone(),
-    };
+    let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name.clone() };
     let recorder = Recorder::new(client.clone(), reporter);
     let leading = leadership.subscribe();
     let actor = Actor::new(client.clone(), images, leadership, recorder);
@@ -120,10 +113,7 @@ async fn ended(
     if elect {
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
-            warn!(
-                error = format!("{error:#}"),
-                "the Lease could not be handed over; it runs out by itself"
-            );
+            warn!(error = format!("{error:#}"), "the Lease could not be handed over; it runs out by itself");
         }
     }
     Ok(())
@@ -134,13 +124,9 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
     let mut config = match &args.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .context("reading the kubeconfig")?
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.context("reading the kubeconfig")?
         }
-        None => Config::infer()
-            .await
-            .context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
+        None => Config::infer().await.context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     // kube repeats a 429 by itself for minutes: the answer of a PodDisruptionBudget without room would never get here, and
@@ -150,16 +136,9 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
 }
 
 fn own_namespace(args: &ControllerArgs) -> String {
-    let file = || {
-        std::fs::read_to_string(Path::new(NAMESPACE_FILE))
-            .ok()
-            .map(|text| text.trim().to_owned())
-    };
+    let file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok().map(|text| text.trim().to_owned());
     let named = args.controller_pod_namespace.clone().or_else(|| args.pod_namespace.clone());
-    named
-        .or_else(file)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+    named.or_else(file).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
 /// Unique for this process: a container that was restarted in its pod is another candidate.

@@ -27,13 +27,7 @@ pub struct Grant {
 }
 
 const fn grant(reason: &'static str, group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str]) -> Grant {
-    Grant {
-        reason,
-        group,
-        resources,
-        names: &[],
-        verbs,
-    }
+    Grant { reason, group, resources, names: &[], verbs }
 }
 
 const CORE: &str = "";
@@ -56,12 +50,7 @@ pub const OPERATOR: &[Grant] = &[
         &["pods"],
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
-    grant(
-        "Drains: evictions obey PodDisruptionBudgets, a plain delete would not.",
-        CORE,
-        &["pods/eviction"],
-        &["create"],
-    ),
+    grant("Drains: evictions obey PodDisruptionBudgets, a plain delete would not.", CORE, &["pods/eviction"], &["create"]),
     grant(
         "The operation on each node; get, list and watch are also granted to waiters.",
         BATCH,
@@ -75,24 +64,14 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch"],
     ),
     grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["get", "list", "watch"]),
-    grant(
-        "What came of it.",
-        names::GROUP,
-        &["nodeops/status", "nodeopupgrades/status"],
-        &["patch"],
-    ),
+    grant("What came of it.", names::GROUP, &["nodeops/status", "nodeopupgrades/status"], &["patch"]),
     grant(
         "Owner references that hold up the owner's deletion; asked for where OwnerReferencesPermissionEnforcement is on.",
         names::GROUP,
         &["nodeops/finalizers", "nodeopupgrades/finalizers"],
         &["update"],
     ),
-    grant(
-        "One account for the waiters of a NodeOp.",
-        CORE,
-        &["serviceaccounts"],
-        &["get", "create", "patch", "delete"],
-    ),
+    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "patch", "delete"]),
     grant(
         "What those waiters may do, and only with the waiters and Jobs in hand, by name.",
         RBAC,
@@ -105,12 +84,7 @@ pub const OPERATOR: &[Grant] = &[
         &["clusterrolebindings"],
         &["get", "delete"],
     ),
-    grant(
-        "What happens, for kubectl describe; create is also granted to waiters.",
-        CORE,
-        &["events"],
-        &["create", "patch"],
-    ),
+    grant("What happens, for kubectl describe; create is also granted to waiters.", CORE, &["events"], &["create", "patch"]),
     grant("The same in the newer group.", EVENTS, &["events"], &["create", "patch"]),
 ];
 
@@ -123,12 +97,7 @@ pub const LEADER: &[Grant] = &[
         names: &[names::LEASE],
         verbs: &["get", "list", "watch", "update", "patch"],
     },
-    grant(
-        "The Lease is made at first start. A create cannot be limited to a name.",
-        COORDINATION,
-        &["leases"],
-        &["create"],
-    ),
+    grant("The Lease is made at first start. A create cannot be limited to a name.", COORDINATION, &["leases"], &["create"]),
 ];
 
 /// What the controller grants to the waiters of a NodeOp, in that NodeOp's namespace. It puts the names of the pods and
@@ -140,12 +109,7 @@ pub const WAITER: &[Grant] = &[
         &["pods"],
         &["get", "patch"],
     ),
-    grant(
-        "Its Job: a reboot is asked only while the Job is there and Complete.",
-        BATCH,
-        &["jobs"],
-        &["get", "list", "watch"],
-    ),
+    grant("Its Job: a reboot is asked only while the Job is there and Complete.", BATCH, &["jobs"], &["get", "list", "watch"]),
     grant("A reboot that had to be forced.", CORE, &["events"], &["create"]),
     grant("The same in the newer group.", EVENTS, &["events"], &["create"]),
 ];
@@ -178,12 +142,7 @@ pub fn covers(held: &[Grant], granted: &[Grant]) -> bool {
             grant.group == group && grant.names.is_empty() && grant.resources.contains(&resource) && grant.verbs.contains(&verb)
         })
     };
-    granted.iter().all(|grant| {
-        grant
-            .resources
-            .iter()
-            .all(|resource| grant.verbs.iter().all(|verb| holds(grant.group, resource, verb)))
-    })
+    granted.iter().all(|grant| grant.resources.iter().all(|resource| grant.verbs.iter().all(|verb| holds(grant.group, resource, verb))))
 }
 
 impl Grant {
@@ -203,29 +162,14 @@ impl Grant {
 /// File names and texts of `manifests/rbac`.
 pub(super) fn files() -> anyhow::Result<Vec<(String, String)>> {
     let operator = [
-        yaml::document(&ServiceAccount {
-            metadata: in_namespace(ACCOUNT),
-            ..ServiceAccount::default()
-        })?,
-        role(
-            &ClusterRole {
-                metadata: named("manager-role"),
-                ..ClusterRole::default()
-            },
-            OPERATOR,
-        )?,
+        yaml::document(&ServiceAccount { metadata: in_namespace(ACCOUNT), ..ServiceAccount::default() })?,
+        role(&ClusterRole { metadata: named("manager-role"), ..ClusterRole::default() }, OPERATOR)?,
         yaml::document(&ClusterRoleBinding {
             metadata: named("kairos-operator-rolebinding"),
             role_ref: reference("ClusterRole", "manager-role"),
             subjects: Some(vec![account()]),
         })?,
-        role(
-            &Role {
-                metadata: in_namespace("leader-election-role"),
-                ..Role::default()
-            },
-            LEADER,
-        )?,
+        role(&Role { metadata: in_namespace("leader-election-role"), ..Role::default() }, LEADER)?,
         yaml::document(&RoleBinding {
             metadata: in_namespace("leader-election-rolebinding"),
             role_ref: reference("Role", "leader-election-role"),
@@ -238,26 +182,10 @@ pub(super) fn files() -> anyhow::Result<Vec<(String, String)>> {
         if let (Some(labels), Some(label)) = (&mut metadata.labels, aggregate) {
             labels.insert(label.to_owned(), "true".to_owned());
         }
-        let grants = [
-            grant("The operations.", names::GROUP, KINDS, verbs),
-            grant("Their outcome.", names::GROUP, STATUS, &["get"]),
-        ];
-        users.push(format!(
-            "{}{}",
-            comment(why, ""),
-            role(
-                &ClusterRole {
-                    metadata,
-                    ..ClusterRole::default()
-                },
-                &grants
-            )?
-        ));
+        let grants = [grant("The operations.", names::GROUP, KINDS, verbs), grant("Their outcome.", names::GROUP, STATUS, &["get"])];
+        users.push(format!("{}{}", comment(why, ""), role(&ClusterRole { metadata, ..ClusterRole::default() }, &grants)?));
     }
-    Ok(vec![
-        ("operator.yaml".to_owned(), operator.join("---\n")),
-        ("users.yaml".to_owned(), users.join("---\n")),
-    ])
+    Ok(vec![("operator.yaml".to_owned(), operator.join("---\n")), ("users.yaml".to_owned(), users.join("---\n"))])
 }
 
 const ACCOUNT: &str = "kairos-operator";
@@ -282,35 +210,19 @@ fn comment(text: &str, indent: &str) -> String {
 fn named(name: &str) -> ObjectMeta {
     let labels = [("app.kubernetes.io/name", ACCOUNT), (names::MANAGED_BY, "kustomize")];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        labels: Some(labels.into()),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() }
 }
 
 fn in_namespace(name: &str) -> ObjectMeta {
-    ObjectMeta {
-        namespace: Some(NAMESPACE.to_owned()),
-        ..named(name)
-    }
+    ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..named(name) }
 }
 
 fn reference(kind: &str, name: &str) -> RoleRef {
-    RoleRef {
-        api_group: RBAC.to_owned(),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-    }
+    RoleRef { api_group: RBAC.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
 }
 
 fn account() -> Subject {
-    Subject {
-        kind: "ServiceAccount".to_owned(),
-        name: ACCOUNT.to_owned(),
-        namespace: Some(NAMESPACE.to_owned()),
-        ..Subject::default()
-    }
+    Subject { kind: "ServiceAccount".to_owned(), name: ACCOUNT.to_owned(), namespace: Some(NAMESPACE.to_owned()), ..Subject::default() }
 }
 
 #[cfg(test)]

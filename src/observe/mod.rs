@@ -73,11 +73,7 @@ pub struct Observer {
 
 impl Default for Observer {
     fn default() -> Self {
-        Self {
-            caches: Arc::default(),
-            changed: Arc::new(Notify::new()),
-            drains: Arc::default(),
-        }
+        Self { caches: Arc::default(), changed: Arc::new(Notify::new()), drains: Arc::default() }
     }
 }
 
@@ -86,25 +82,10 @@ impl Observer {
     pub fn start(&self, client: &Client) {
         let all = watcher::Config::default();
         let ours = watcher::Config::default().labels(names::NODEOP);
-        self.spawn(
-            Api::<Node>::all(client.clone()),
-            all.clone(),
-            |caches| &mut caches.nodes,
-            |node| view::node(&node),
-        );
+        self.spawn(Api::<Node>::all(client.clone()), all.clone(), |caches| &mut caches.nodes, |node| view::node(&node));
         self.spawn(Api::<NodeOp>::all(client.clone()), all, |caches| &mut caches.ops, trim);
-        self.spawn(
-            Api::<Job>::all(client.clone()),
-            ours.clone(),
-            |caches| &mut caches.jobs,
-            |job| view::job(&job),
-        );
-        self.spawn(
-            Api::<Pod>::all(client.clone()),
-            ours,
-            |caches| &mut caches.pods,
-            |pod| view::pod(&pod),
-        );
+        self.spawn(Api::<Job>::all(client.clone()), ours.clone(), |caches| &mut caches.jobs, |job| view::job(&job));
+        self.spawn(Api::<Pod>::all(client.clone()), ours, |caches| &mut caches.pods, |pod| view::pod(&pod));
     }
 
     fn spawn<K, V>(
@@ -223,12 +204,7 @@ impl Observer {
             let api = Api::<Pod>::all(client.clone());
             // A watch that was stopped in the middle of an event may have left something.
             self.lock().residents.remove(node);
-            let task = self.spawn(
-                api,
-                config,
-                move |caches| caches.residents.entry(name.clone()).or_default(),
-                |pod| view::resident(&pod),
-            );
+            let task = self.spawn(api, config, move |caches| caches.residents.entry(name.clone()).or_default(), |pod| view::resident(&pod));
             drains.insert(node.clone(), task);
         }
     }
@@ -252,9 +228,7 @@ impl Observer {
             ops: caches.ops.views(),
             jobs: caches.jobs.views(),
             pods: caches.pods.views(),
-            residents: residents
-                .map(|(node, cache)| (node.clone(), cache.views().into_values().collect()))
-                .collect(),
+            residents: residents.map(|(node, cache)| (node.clone(), cache.views().into_values().collect())).collect(),
             evictions,
             answers,
         }

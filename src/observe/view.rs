@@ -17,11 +17,7 @@ use crate::{
 
 /// Which version of which object this is.
 pub fn version(meta: &ObjectMeta) -> Version {
-    Version {
-        key: (text(&meta.namespace), text(&meta.name)),
-        uid: text(&meta.uid),
-        resource_version: text(&meta.resource_version),
-    }
+    Version { key: (text(&meta.namespace), text(&meta.name)), uid: text(&meta.uid), resource_version: text(&meta.resource_version) }
 }
 
 fn text(value: &Option<String>) -> String {
@@ -60,14 +56,8 @@ pub fn node(node: &Node) -> NodeView {
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),
         claimed_by: owner(names::CLAIMED_BY),
-        ready: conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        boot_id: status
-            .and_then(|status| status.node_info.as_ref())
-            .map(|info| info.boot_id.clone())
-            .unwrap_or_default(),
+        ready: conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        boot_id: status.and_then(|status| status.node_info.as_ref()).map(|info| info.boot_id.clone()).unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
     }
 }
@@ -116,11 +106,7 @@ pub fn pod(pod: &Pod) -> PodView {
         uid: text(&meta.uid),
         owner_uid: controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
         role: role(meta),
-        node: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .unwrap_or_else(|| node_of(meta)),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta)),
         phase: phase(pod),
         reason: reason.unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
@@ -150,37 +136,20 @@ fn phase(pod: &Pod) -> PodPhase {
 }
 
 fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
-    let all = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .chain(status.container_statuses.iter().flatten());
-    all.map(|status| ContainerView {
-        name: status.name.clone(),
-        state: state(status),
-    })
-    .collect()
+    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    all.map(|status| ContainerView { name: status.name.clone(), state: state(status) }).collect()
 }
 
 fn state(status: &ContainerStatus) -> ContainerState {
     let state = status.state.clone().unwrap_or_default();
     if let Some(ended) = state.terminated {
-        return ContainerState::Ended {
-            code: ended.exit_code,
-            reason: text(&ended.reason),
-            message: text(&ended.message),
-        };
+        return ContainerState::Ended { code: ended.exit_code, reason: text(&ended.reason), message: text(&ended.message) };
     }
     if let Some(running) = state.running {
-        return ContainerState::Running {
-            since: running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        };
+        return ContainerState::Running { since: running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0) };
     }
     let waiting = state.waiting.unwrap_or_default();
-    ContainerState::Waiting {
-        reason: text(&waiting.reason),
-        message: text(&waiting.message),
-    }
+    ContainerState::Waiting { reason: text(&waiting.reason), message: text(&waiting.message) }
 }
 
 /// Any pod, as a drain sees it.

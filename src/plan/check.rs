@@ -50,9 +50,7 @@ fn unexplained(s: &Snapshot, plan: &Plan) -> Vec<String> {
             continue;
         };
         for (name, entry) in status.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final()) {
-            let moved = written
-                .get(&(op.metadata.namespace.clone(), op.metadata.name.clone()))
-                .and_then(|w| w.node_statuses.get(name));
+            let moved = written.get(&(op.metadata.namespace.clone(), op.metadata.name.clone())).and_then(|w| w.node_statuses.get(name));
             let explained = plan.waiting.contains_key(&(key.clone(), name.clone())) || moved.is_some_and(|moved| moved != entry);
             if !explained {
                 found.push(format!("{}/{} on {name} stands still without a reason: {entry:?}", key.0, key.1));

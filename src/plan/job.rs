@@ -34,10 +34,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         (None, Some(job)) => made(turn, &job),
         (Some(uid), Some(job)) if job.uid == uid => recorded(turn, &job),
         (Some(_), Some(job)) => {
-            turn.act(Action::DeleteJob {
-                job: target(&job),
-                why: "it is not the Job that ran",
-            });
+            turn.act(Action::DeleteJob { job: target(&job), why: "it is not the Job that ran" });
             vanished(turn)
         }
         (Some(_), None) if turn.s.is_gone(&Question::Job(key.clone())) => vanished(turn),
@@ -50,11 +47,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
 
 /// What deletes exactly this Job.
 pub fn target(job: &JobView) -> Target {
-    Target {
-        namespace: job.namespace.clone(),
-        name: job.name.clone(),
-        uid: job.uid.clone(),
-    }
+    Target { namespace: job.namespace.clone(), name: job.name.clone(), uid: job.uid.clone() }
 }
 
 /// The pods that this Job made.
@@ -80,19 +73,14 @@ fn waiter_gone(turn: &mut Turn<'_>, job: &str) -> Option<Next> {
         Waiter::NotAsked | Waiter::Ready => None,
         Waiter::Starting(why) => Some(Next::Wait(format!("waiting for the reboot waiter: {why}"))),
         Waiter::Lost(next) => Some(next),
-        Waiter::Foreign(name) => Some(turn.fail(format!(
-            "a pod {name} exists that is not ours; delete it and create the NodeOp again"
-        ))),
+        Waiter::Foreign(name) => Some(turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"))),
     }
 }
 
 /// The Job is there and its UID is not in status yet: it has not run.
 fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if job.owner_uid != turn.op.me.uid {
-        return turn.fail(format!(
-            "a Job {}/{} exists that is not ours; delete it and create the NodeOp again",
-            job.namespace, job.name
-        ));
+        return turn.fail(format!("a Job {}/{} exists that is not ours; delete it and create the NodeOp again", job.namespace, job.name));
     }
     if job.deleting {
         return Next::Wait("an older Job of the same name is being deleted".into());
@@ -132,10 +120,7 @@ fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if turn.op.intent.upgrade && started {
         return Next::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
     }
-    turn.act(Action::DeleteJob {
-        job: target(job),
-        why: "its NodeOp was deleted",
-    });
+    turn.act(Action::DeleteJob { job: target(job), why: "its NodeOp was deleted" });
     Next::Wait("the NodeOp was deleted; its Job is being deleted".into())
 }
 
@@ -152,14 +137,8 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return Next::Wait(format!("Job is running: {complaint}"));
     }
     if turn.s.now >= deadline {
-        turn.act(Action::DeleteJob {
-            job: target(job),
-            why: "its image could not be pulled",
-        });
-        return turn.fail(format!(
-            "the Job's pod could not start in {} s: {complaint}",
-            turn.op.intent.pull_timeout.as_secs()
-        ));
+        turn.act(Action::DeleteJob { job: target(job), why: "its image could not be pulled" });
+        return turn.fail(format!("the Job's pod could not start in {} s: {complaint}", turn.op.intent.pull_timeout.as_secs()));
     }
     turn.plan.wake(deadline);
     Next::Wait(format!("the Job's pod cannot start yet: {complaint}"))
@@ -184,10 +163,8 @@ fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static 
 
 fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if !turn.op.intent.reboot {
-        let message = last_words(turn, job).map_or_else(
-            || "Job completed successfully".into(),
-            |words| format!("Job completed successfully: {words}"),
-        );
+        let message = last_words(turn, job)
+            .map_or_else(|| "Job completed successfully".into(), |words| format!("Job completed successfully: {words}"));
         return finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message);
     }
     let boot = match sentinel(turn, &job.uid) {
@@ -241,10 +218,7 @@ fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
 /// What the operation's container said last, on one line, in at most 300 characters.
 fn last_words(turn: &Turn<'_>, job: &JobView) -> Option<String> {
     let newest = pods(turn, &job.uid).max_by_key(|pod| (pod.created, &pod.name))?;
-    let ended = newest
-        .containers
-        .iter()
-        .find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
+    let ended = newest.containers.iter().find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
     let ContainerState::Ended { code, reason, message } = &ended.state else {
         return None;
     };

@@ -41,18 +41,12 @@ pub fn advance(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, stop
     let attempt = status.attempt.unwrap_or(0);
     let name = op.object_name(&node.name, "preflight", attempt);
     let Some(pod) = s.pods.get(&(op.me.namespace.clone(), name.clone())) else {
-        plan.actions.push(Action::MakePreflight {
-            op: op.object.clone(),
-            node: node.name.clone(),
-            name,
-        });
+        plan.actions.push(Action::MakePreflight { op: op.object.clone(), node: node.name.clone(), name });
         return Next::Wait("Preflight in progress".into());
     };
     if pod.owner_uid != op.me.uid {
-        let message = format!(
-            "Preflight failed: a pod {}/{name} exists that is not ours; delete it and create the NodeOp again",
-            op.me.namespace
-        );
+        let message =
+            format!("Preflight failed: a pod {}/{name} exists that is not ours; delete it and create the NodeOp again", op.me.namespace);
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
     verdict(s, op, intent, node, status, pod, plan)
@@ -68,11 +62,7 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
         // The kubelet ends a container with 137 or 143 when it ends the pod; then the pod says why, and the command said nothing.
         Some(ContainerState::Ended { .. }) if !pod.reason.is_empty() || pod.deleting => again(s, status, pod),
         Some(ContainerState::Ended { code, reason, message }) => {
-            let words = if message.trim().is_empty() {
-                reason.clone()
-            } else {
-                message.trim().to_owned()
-            };
+            let words = if message.trim().is_empty() { reason.clone() } else { message.trim().to_owned() };
             end(Phase::Failed, format!("Preflight failed: {words} (exit code {code})"))
         }
         Some(ContainerState::Running { since }) => {
@@ -80,10 +70,7 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
             if s.now >= deadline {
                 return end(
                     Phase::Failed,
-                    format!(
-                        "Preflight failed: DeadlineExceeded, it ran for more than {} s",
-                        intent.deadline.as_secs()
-                    ),
+                    format!("Preflight failed: DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs()),
                 );
             }
             plan.wake(deadline);
@@ -103,10 +90,7 @@ fn not_started(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod:
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
     plan.wake(deadline);
-    Next::Wait(complaint.map_or_else(
-        || "Preflight in progress".into(),
-        |why| format!("Preflight cannot start yet: {why}"),
-    ))
+    Next::Wait(complaint.map_or_else(|| "Preflight in progress".into(), |why| format!("Preflight cannot start yet: {why}")))
 }
 
 /// The pod was lost without a verdict: the next attempt, up to a limit.
@@ -116,10 +100,7 @@ fn again(s: &Snapshot, status: &NodeStatus, pod: &PodView) -> Next {
     }
     let attempt = status.attempt.unwrap_or(0) + 1;
     if attempt >= MAX_ATTEMPTS {
-        let message = format!(
-            "Preflight failed: its pod was lost {attempt} times, the last time because of {}",
-            pod.reason
-        );
+        let message = format!("Preflight failed: its pod was lost {attempt} times, the last time because of {}", pod.reason);
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
     let mut next = status.clone();
@@ -142,20 +123,13 @@ fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message
 /// Preflight pods whose verdict is recorded, or no longer wanted.
 pub fn sweep(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let Some(status) = &op.object.status else { return };
-    for pod in s
-        .pods
-        .values()
-        .filter(|pod| pod.role == Role::Preflight && pod.owner_uid == op.me.uid && !pod.deleting)
-    {
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Preflight && pod.owner_uid == op.me.uid && !pod.deleting) {
         let entry = status.node_statuses.get(&pod.node);
         let attempt = entry.and_then(|entry| entry.attempt).unwrap_or(0);
         let wanted =
             entry.is_some_and(|entry| entry.phase == Phase::Preflight) && pod.name == op.object_name(&pod.node, "preflight", attempt);
         if !wanted {
-            plan.actions.push(Action::DeletePod {
-                pod: release::pod_target(pod),
-                why: "its verdict is recorded",
-            });
+            plan.actions.push(Action::DeletePod { pod: release::pod_target(pod), why: "its verdict is recorded" });
         }
     }
 }

@@ -28,11 +28,8 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         return cancel(turn);
     }
     if turn.s.now >= deadline {
-        let state = if turn.node.ready {
-            "is still in the boot in which the operation succeeded"
-        } else {
-            "went away and has not come back"
-        };
+        let state =
+            if turn.node.ready { "is still in the boot in which the operation succeeded" } else { "went away and has not come back" };
         return turn.fail(format!(
             "RebootTimeout: the operation succeeded, but {} s later the node {state}. Look at its console, then create the NodeOp again",
             turn.op.intent.reboot_timeout.as_secs()
@@ -65,9 +62,7 @@ fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Next {
     if !turn.node.ready {
         if turn.s.now >= deadline {
             let after = turn.op.intent.reboot_timeout.as_secs();
-            return turn.fail(format!(
-                "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded"
-            ));
+            return turn.fail(format!("RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded"));
         }
         if seen && since.is_none() {
             return Next::Wait("the node rebooted, and is not Ready yet".into());
@@ -98,13 +93,7 @@ fn proved(turn: &Turn<'_>) -> Next {
         next.deadline = Some(Time(later(turn.s.now, turn.op.intent.verify_timeout)));
         return Next::Become(Box::new(next));
     }
-    finish(
-        turn.s.now,
-        turn.status,
-        Phase::Completed,
-        Some(RebootStatus::Completed),
-        "Job and reboot completed successfully",
-    )
+    finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::Completed), "Job and reboot completed successfully")
 }
 
 /// The NodeOp was deleted while its reboot was due: the waiter goes, and once it cannot act any more, so does the claim.
@@ -113,10 +102,7 @@ fn cancel(turn: &mut Turn<'_>) -> Next {
     let mut ended = true;
     for pod in waiters {
         if !pod.deleting && !pod.phase.is_final() {
-            turn.act(Action::DeletePod {
-                pod: release::pod_target(&pod),
-                why: "its NodeOp was deleted",
-            });
+            turn.act(Action::DeletePod { pod: release::pod_target(&pod), why: "its NodeOp was deleted" });
         }
         ended &= release::cannot_act(&pod, turn.node.ready);
     }

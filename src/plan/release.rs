@@ -21,11 +21,7 @@ const WAITER_LINGER: SignedDuration = SignedDuration::from_secs(30);
 
 /// What deletes exactly this pod.
 pub fn pod_target(pod: &PodView) -> Target {
-    Target {
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }
+    Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }
 
 /// Whether a pod of ours cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
@@ -77,11 +73,7 @@ fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut
     if node.claimed_by.as_ref() == Some(owner) && !quiet(s, node, owner, entry, plan) {
         return;
     }
-    plan.actions.push(Action::Node {
-        name: node.name.clone(),
-        resource_version: node.resource_version.clone(),
-        change,
-    });
+    plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
 }
 
 /// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it did.
@@ -89,11 +81,7 @@ fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, plan: &mut Plan) {
     if quiet(s, node, owner, None, plan)
         && let Some(change) = cordon::give_back(node, owner, true)
     {
-        plan.actions.push(Action::Node {
-            name: node.name.clone(),
-            resource_version: node.resource_version.clone(),
-            change,
-        });
+        plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
     }
 }
 
@@ -103,26 +91,17 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(Action::DeleteJob {
-                job: job::target(found),
-                why: "its node is being released",
-            });
+            plan.actions.push(Action::DeleteJob { job: job::target(found), why: "its node is being released" });
         }
         quiet &= over || (found.deleting && !node.ready);
         quiet &= s.pods_of(&found.uid, &node.name, Role::Job).all(|pod| cannot_act(pod, node.ready));
     }
-    let own = s
-        .pods
-        .values()
-        .filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
+    let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
         let done = cannot_act(pod, node.ready) || is_proved(entry);
         quiet &= done;
         if !done && !pod.deleting {
-            plan.actions.push(Action::DeletePod {
-                pod: pod_target(pod),
-                why: "its node is being released",
-            });
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" });
         }
     }
     quiet
@@ -138,9 +117,7 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
     let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
     let mut none = true;
     for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
-        let entry = entries
-            .and_then(|entries| entries.get(&pod.node))
-            .filter(|entry| is_proved(Some(entry)));
+        let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
         let ready = s.nodes.get(&pod.node).is_some_and(|node| node.ready);
         let (Some(entry), false) = (entry, cannot_act(pod, ready)) else {
             continue;
@@ -150,10 +127,7 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
         if s.now < until {
             plan.wake(until);
         } else if !pod.deleting {
-            plan.actions.push(Action::DeletePod {
-                pod: pod_target(pod),
-                why: "the reboot that it waited for is over",
-            });
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "the reboot that it waited for is over" });
         }
     }
     none
@@ -228,9 +202,7 @@ mod tests {
     }
 
     fn releases(plan: &Plan) -> bool {
-        plan.actions
-            .iter()
-            .any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+        plan.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
     }
 
     fn deletes(plan: &Plan) -> bool {
@@ -258,11 +230,7 @@ mod tests {
         let mut op = (**world.ops.get(&key).unwrap()).clone();
         op.status.as_mut().unwrap().phase = Some(Phase::Completed);
         world.ops.insert(key.clone(), Arc::new(op.clone()));
-        let node = Arc::new(NodeView {
-            claimed_by: None,
-            cordoned_by: None,
-            ..(*world.nodes["n1"]).clone()
-        });
+        let node = Arc::new(NodeView { claimed_by: None, cordoned_by: None, ..(*world.nodes["n1"]).clone() });
         world.nodes.insert("n1".into(), node);
         let concludes = |world: &Snapshot| plan(world).actions.iter().any(|action| matches!(action, Action::Conclude { .. }));
         assert!(!concludes(&world));

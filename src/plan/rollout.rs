@@ -65,10 +65,7 @@ fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
             Some("was started by an older operator, which did not finish it. Look at the node, then create the NodeOp again".into());
     }
     let refused = "was left unfinished by an older operator; create it again (see metadata.generateName)".to_owned();
-    let whole = Whole {
-        refused: Some(refused),
-        ..Whole::default()
-    };
+    let whole = Whole { refused: Some(refused), ..Whole::default() };
     status::write(&op.object, status::summarize(&op.object, nodes, &whole, s.now), s.now, plan);
 }
 
@@ -82,22 +79,14 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
             Phase::Running => step::advance(s, op, name, node, plan),
             Phase::Preflight => match s.nodes.get(name) {
                 Some(view) => preflight::advance(s, op, view, node, stopped, plan),
-                None => Next::Become(Box::new(NodeStatus {
-                    phase: Phase::Pending,
-                    ..NodeStatus::default()
-                })),
+                None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
             },
             Phase::Pending | Phase::Completed | Phase::Failed => continue,
         };
         apply(op, name, node, next, plan);
     }
     let stopped = stopped || (op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed));
-    let mut whole = Whole {
-        unreleased: unreleased(s, op, &nodes),
-        stopped,
-        deleting: op.deleting,
-        refused: None,
-    };
+    let mut whole = Whole { unreleased: unreleased(s, op, &nodes), stopped, deleting: op.deleting, refused: None };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     let status = status::summarize(&op.object, nodes, &whole, s.now);
     status::write(&op.object, status, s.now, plan);
@@ -117,18 +106,14 @@ fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, plan: &mut Plan
 /// Nodes that are finished and still claimed.
 fn unreleased(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> usize {
     let claimed = s.nodes.values().filter(|node| node.claimed_by.as_ref() == Some(&op.me));
-    claimed
-        .filter(|node| nodes.get(&node.name).is_none_or(|entry| entry.phase != Phase::Running))
-        .count()
+    claimed.filter(|node| nodes.get(&node.name).is_none_or(|entry| entry.phase != Phase::Running)).count()
 }
 
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and the
 /// finalizer goes. The Go operator's finalizer goes too.
 fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
-    let held = s
-        .nodes
-        .values()
-        .any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
+    let held =
+        s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
@@ -137,8 +122,5 @@ fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
         return;
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
-    plan.actions.push(Action::Conclude {
-        op: op.object.clone(),
-        finalizers,
-    });
+    plan.actions.push(Action::Conclude { op: op.object.clone(), finalizers });
 }

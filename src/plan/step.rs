@@ -42,12 +42,7 @@ pub struct Op {
 impl Op {
     pub fn of(object: &Arc<NodeOp>) -> Self {
         let deleting = object.metadata.deletion_timestamp.is_some();
-        Self {
-            object: object.clone(),
-            me: OpRef::of(object),
-            intent: Intent::of(object),
-            deleting,
-        }
+        Self { object: object.clone(), me: OpRef::of(object), intent: Intent::of(object), deleting }
     }
 
     /// The deterministic name of what we make for a node.
@@ -86,13 +81,7 @@ impl Turn<'_> {
 
     /// A copy of the status, moved to `step`.
     pub fn to(&self, step: Step) -> NodeStatus {
-        NodeStatus {
-            phase: Phase::Running,
-            step: Some(step),
-            message: None,
-            last_updated: Some(Time(self.s.now)),
-            ..self.status.clone()
-        }
+        NodeStatus { phase: Phase::Running, step: Some(step), message: None, last_updated: Some(Time(self.s.now)), ..self.status.clone() }
     }
 
     /// Records a fact without moving on.
@@ -103,18 +92,8 @@ impl Turn<'_> {
     }
 
     pub fn fail(&self, message: impl Into<String>) -> Next {
-        let reboot = self
-            .status
-            .reboot_status
-            .map(|_| RebootStatus::Cancelled)
-            .filter(|_| self.op.intent.reboot);
-        finish(
-            self.s.now,
-            self.status,
-            Phase::Failed,
-            reboot.or(Some(RebootStatus::NotRequested)),
-            message,
-        )
+        let reboot = self.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| self.op.intent.reboot);
+        finish(self.s.now, self.status, Phase::Failed, reboot.or(Some(RebootStatus::NotRequested)), message)
     }
 }
 
@@ -136,12 +115,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     let node = match s.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
         Some(_) => {
-            return lost(
-                s,
-                op,
-                status,
-                "another machine has joined under the node's name while it was in hand",
-            );
+            return lost(s, op, status, "another machine has joined under the node's name while it was in hand");
         }
         None if s.is_gone(&Question::Node(name.into())) => return lost(s, op, status, "the node was deleted while it was in hand"),
         None => {
@@ -149,13 +123,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
             return Next::Wait("checking whether the node still exists".into());
         }
     };
-    let mut turn = Turn {
-        s,
-        op,
-        node: &node,
-        status,
-        plan,
-    };
+    let mut turn = Turn { s, op, node: &node, status, plan };
     match status.step {
         Some(Step::Claim) | None => claim(&mut turn),
         Some(Step::Drain) => drained(&mut turn),
@@ -167,11 +135,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
 }
 
 fn lost(s: &Snapshot, op: &Op, status: &NodeStatus, message: &str) -> Next {
-    let reboot = if op.intent.reboot {
-        RebootStatus::Cancelled
-    } else {
-        RebootStatus::NotRequested
-    };
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     finish(s.now, status, Phase::Failed, Some(reboot), message)
 }
 
@@ -187,25 +151,14 @@ fn claim(turn: &mut Turn<'_>) -> Next {
         Take::Held => after_claim(turn),
         Take::Patch(change) => {
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node {
-                name,
-                resource_version,
-                change,
-            });
-            Next::Wait(if turn.op.intent.cordon {
-                "cordoning the node".into()
-            } else {
-                "claiming the node".into()
-            })
+            turn.act(Action::Node { name, resource_version, change });
+            Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
         }
         Take::Ask(question) => {
             turn.ask(question);
             Next::Wait("checking who cordoned the node".into())
         }
-        Take::Taken(other) => back_to_pending(
-            turn,
-            format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name),
-        ),
+        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
     }
 }
 
@@ -221,18 +174,12 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
         return Some(Next::Wait("checking that no other control-plane node is in hand".into()));
     }
     let mine = (turn.op.me.key(), turn.node.name.clone());
-    let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s)
-        .into_iter()
-        .filter(|held| *held != mine)
-        .collect();
+    let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
     if rivals.len() < turn.s.settings.control_plane_concurrency {
         return None;
     }
     let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(
-        turn,
-        format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}"),
-    ))
+    Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
 }
 
 fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
@@ -268,11 +215,7 @@ fn start_job(turn: &Turn<'_>) -> Next {
     next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
     next.deadline = None;
     next.message = Some("making the Job".into());
-    next.reboot_status = Some(if turn.op.intent.reboot {
-        RebootStatus::Pending
-    } else {
-        RebootStatus::NotRequested
-    });
+    next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
     Next::Become(Box::new(next))
 }
 
@@ -293,18 +236,13 @@ fn drained(turn: &mut Turn<'_>) -> Next {
     let started = turn.status.drain_started_at.as_ref().map_or(turn.s.now, |time| time.0);
     match &waiter {
         Waiter::Foreign(name) => {
-            return turn.fail(format!(
-                "a pod {name} exists that is not ours; delete it and create the NodeOp again"
-            ));
+            return turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"));
         }
         Waiter::Lost(next) => return next.clone(),
         Waiter::Starting(why) => {
             let deadline = later(started, turn.op.intent.pull_timeout);
             if turn.s.now >= deadline {
-                return turn.fail(format!(
-                    "the reboot waiter did not get ready in {} s: {why}",
-                    turn.op.intent.pull_timeout.as_secs()
-                ));
+                return turn.fail(format!("the reboot waiter did not get ready in {} s: {why}", turn.op.intent.pull_timeout.as_secs()));
             }
             turn.plan.wake(deadline);
         }
@@ -340,11 +278,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
         Take::Held => None,
         Take::Patch(change) => {
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node {
-                name,
-                resource_version,
-                change,
-            });
+            turn.act(Action::Node { name, resource_version, change });
             Some(Next::Wait("cordoning the node again, which somebody uncordoned".into()))
         }
         Take::Ask(question) => {
@@ -352,10 +286,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
             None
         }
         Take::Taken(other) => {
-            let message = format!(
-                "the node was taken over by NodeOp {}/{}: its claim annotation was changed",
-                other.namespace, other.name
-            );
+            let message = format!("the node was taken over by NodeOp {}/{}: its claim annotation was changed", other.namespace, other.name);
             turn.status.job_uid.is_none().then(|| turn.fail(message))
         }
     }

@@ -22,11 +22,7 @@ use crate::{
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
 pub fn job(op: &NodeOp, node: &str, name: &str, images: &Images) -> Job {
     let meta = parts::meta(op, node, name);
-    let template = ObjectMeta {
-        labels: meta.labels.clone(),
-        annotations: meta.annotations.clone(),
-        ..ObjectMeta::default()
-    };
+    let template = ObjectMeta { labels: meta.labels.clone(), annotations: meta.annotations.clone(), ..ObjectMeta::default() };
     Job {
         metadata: meta,
         spec: Some(JobSpec {
@@ -37,10 +33,7 @@ pub fn job(op: &NodeOp, node: &str, name: &str, images: &Images) -> Job {
             active_deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
             // A pod that is still ending must not run beside its successor: both would work on the same disk.
             pod_replacement_policy: Some("Failed".into()),
-            template: PodTemplateSpec {
-                metadata: Some(template),
-                spec: Some(pod(op, node, name, images)),
-            },
+            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(op, node, name, images)) },
             ..JobSpec::default()
         }),
         status: None,
@@ -81,10 +74,7 @@ fn operation(op: &NodeOp, images: &Images) -> Container {
         image_pull_policy: parts::pull_policy(),
         command: op.spec.command.clone().filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),
-        security_context: Some(SecurityContext {
-            privileged: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), false)]),
         // What a failed command said last ends up in the node's message.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -100,10 +90,7 @@ fn sentinel(job: &str, images: &Images) -> Container {
         image_pull_policy: parts::pull_policy(),
         command: parts::applet(contract::applet::SENTINEL),
         args: Some(contract::sentinel_args(job, false)),
-        env: Some(vec![parts::env_from(
-            contract::env::JOB_UID,
-            &format!("metadata.labels['{}']", contract::JOB_UID_LABEL),
-        )]),
+        env: Some(vec![parts::env_from(contract::env::JOB_UID, &format!("metadata.labels['{}']", contract::JOB_UID_LABEL))]),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),
         ..Container::default()

@@ -23,11 +23,7 @@ pub struct Images {
 impl Images {
     /// The state directory's parent and its own name: waiters mount the parent, see [`crate::contract::WAITER_MOUNT`].
     pub fn state_dir_parts(&self) -> (&str, &str) {
-        let (parent, name) = self
-            .state_dir
-            .trim_end_matches('/')
-            .rsplit_once('/')
-            .unwrap_or(("", &self.state_dir));
+        let (parent, name) = self.state_dir.trim_end_matches('/').rsplit_once('/').unwrap_or(("", &self.state_dir));
         (if parent.is_empty() { "/" } else { parent }, name)
     }
 }

@@ -21,16 +21,10 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, images: &Images) -> Option<Pod> 
     let spec = &op.spec;
     let preflight = spec.preflight.as_ref()?;
     let mut meta = parts::meta(op, node, name);
-    meta.labels
-        .get_or_insert_with(BTreeMap::new)
-        .insert(names::PREFLIGHT.into(), "true".into());
+    meta.labels.get_or_insert_with(BTreeMap::new).insert(names::PREFLIGHT.into(), "true".into());
     let pull = i64::from(spec.pull_timeout_seconds.unwrap_or(intent::PULL_TIMEOUT));
     let run = i64::from(preflight.active_deadline_seconds.unwrap_or(intent::PREFLIGHT_DEADLINE));
-    let image = preflight
-        .image
-        .clone()
-        .filter(|image| !image.is_empty())
-        .unwrap_or_else(|| parts::image(spec, images));
+    let image = preflight.image.clone().filter(|image| !image.is_empty()).unwrap_or_else(|| parts::image(spec, images));
     Some(Pod {
         metadata: meta,
         spec: Some(PodSpec {
@@ -50,10 +44,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, images: &Images) -> Option<Pod> 
                 env: Some(vec![parts::host_dir(op)]),
                 security_context: Some(SecurityContext {
                     allow_privilege_escalation: Some(false),
-                    capabilities: Some(Capabilities {
-                        drop: Some(vec!["ALL".into()]),
-                        add: None,
-                    }),
+                    capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
                     ..SecurityContext::default()
                 }),
                 volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), true)]),

@@ -23,9 +23,7 @@ const GRACE_SECONDS: u32 = 600;
 /// The waiter of `op` on `node` for the Job `job`.
 pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, images: &Images) -> Pod {
     let mut meta = parts::meta(op, node, name);
-    meta.labels
-        .get_or_insert_with(BTreeMap::new)
-        .insert(names::REBOOT.into(), "true".into());
+    meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     let (parent, _) = images.state_dir_parts();
     Pod {
         metadata: meta,
@@ -50,12 +48,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, images: &Images) -> P
 fn reboot(op: &NodeOp, job: &str, images: &Images) -> Container {
     let (_, dir) = images.state_dir_parts();
     let owner = op.metadata.uid.as_deref().unwrap_or_default();
-    let timeout = op
-        .spec
-        .reboot_timeout_seconds
-        .unwrap_or(intent::REBOOT_TIMEOUT)
-        .max(0)
-        .unsigned_abs();
+    let timeout = op.spec.reboot_timeout_seconds.unwrap_or(intent::REBOOT_TIMEOUT).max(0).unsigned_abs();
     Container {
         name: container::REBOOT.into(),
         image: Some(images.operator.clone()),
@@ -68,23 +61,11 @@ fn reboot(op: &NodeOp, job: &str, images: &Images) -> Container {
             parts::env_from(contract::env::POD_UID, "metadata.uid"),
         ]),
         security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: Some(vec!["SYS_BOOT".into(), "KILL".into()]),
-            }),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: Some(vec!["SYS_BOOT".into(), "KILL".into()]) }),
             // The default AppArmor profile and SELinux domain may forbid a container to signal init.
-            app_armor_profile: Some(AppArmorProfile {
-                type_: "Unconfined".into(),
-                localhost_profile: None,
-            }),
-            se_linux_options: Some(SELinuxOptions {
-                type_: Some("spc_t".into()),
-                ..SELinuxOptions::default()
-            }),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                localhost_profile: None,
-            }),
+            app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None }),
+            se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".into()), ..SELinuxOptions::default() }),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
             ..parts::plain_root()
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),

@@ -22,10 +22,7 @@ fn documents(text: &str) -> Vec<Value> {
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let entries: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries
-        .into_iter()
-        .flat_map(|path| if path.is_dir() { yaml_files(&path) } else { vec![path] })
-        .collect()
+    entries.into_iter().flat_map(|path| if path.is_dir() { yaml_files(&path) } else { vec![path] }).collect()
 }
 
 #[test]
@@ -43,11 +40,7 @@ fn generated_files_are_up_to_date() {
 fn generated_files_can_be_read_and_applied() {
     for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
         for document in documents(&file.text) {
-            assert!(
-                document["kind"].is_string() && document["metadata"]["name"].is_string(),
-                "{}",
-                file.path
-            );
+            assert!(document["kind"].is_string() && document["metadata"]["name"].is_string(), "{}", file.path);
             assert!(document.to_string().len() < 256 * 1024, "{}", file.path);
         }
     }
@@ -57,18 +50,10 @@ fn generated_files_can_be_read_and_applied() {
 fn the_image_is_the_release_in_cargo_toml() {
     let kustomization = &documents(&text("operator/kustomization.yaml"))[0];
     assert_eq!(kustomization["images"][0]["newName"], "quay.io/kairos/operator");
-    assert_eq!(
-        kustomization["images"][0]["newTag"],
-        concat!("v", env!("CARGO_PKG_VERSION")),
-        "run scripts/generate"
-    );
+    assert_eq!(kustomization["images"][0]["newTag"], concat!("v", env!("CARGO_PKG_VERSION")), "run scripts/generate");
     for path in yaml_files(&manifests()) {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(
-            !text.contains("quay.io/kairos/operator:"),
-            "{}: a second place for the tag",
-            path.display()
-        );
+        assert!(!text.contains("quay.io/kairos/operator:"), "{}: a second place for the tag", path.display());
     }
 }
 
@@ -76,10 +61,7 @@ fn the_image_is_the_release_in_cargo_toml() {
 #[test]
 fn names_and_selector_are_those_of_the_go_operator() {
     let default = &documents(&text("default/kustomization.yaml"))[0];
-    assert_eq!(
-        (&default["namespace"], &default["namePrefix"]),
-        (&"operator-system".into(), &"operator-".into())
-    );
+    assert_eq!((&default["namespace"], &default["namePrefix"]), (&"operator-system".into(), &"operator-".into()));
     let deployment = &documents(&text("operator/deployment.yaml"))[0];
     let labels = serde_json::json!({ "app.kubernetes.io/name": "kairos-operator", "app.kubernetes.io/component": "operator" });
     assert_eq!(deployment["metadata"]["name"], "kairos-operator");
@@ -89,13 +71,7 @@ fn names_and_selector_are_those_of_the_go_operator() {
     let names: Vec<String> = documents(&text("rbac/operator.yaml"))
         .iter()
         .chain(&documents(&text("rbac/users.yaml")))
-        .map(|object| {
-            format!(
-                "{} {}",
-                object["kind"].as_str().unwrap(),
-                object["metadata"]["name"].as_str().unwrap()
-            )
-        })
+        .map(|object| format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap()))
         .collect();
     assert_eq!(
         names,

@@ -26,38 +26,12 @@ const LAYERS: &[Layer] = &[
     layer("telemetry", &[], &["tracing", "tracing_subscriber"]),
     layer("api", &[], &["kube", "k8s_openapi", "schemars", "serde", "serde_json"]),
     layer("plan", &["api", "contract"], &["k8s_openapi", "serde", "serde_json"]),
-    layer(
-        "observe",
-        &["api", "plan::snapshot"],
-        &[
-            "anyhow",
-            "futures",
-            "k8s_openapi",
-            "kube",
-            "serde",
-            "serde_json",
-            "tokio",
-            "tracing",
-        ],
-    ),
-    layer(
-        "render",
-        &["api", "contract", "plan::action", "plan::names"],
-        &["k8s_openapi", "kube", "serde", "serde_json"],
-    ),
+    layer("observe", &["api", "plan::snapshot"], &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"]),
+    layer("render", &["api", "contract", "plan::action", "plan::names"], &["k8s_openapi", "kube", "serde", "serde_json"]),
     layer(
         "act",
         &["api", "contract", "plan::action", "plan::names", "plan::snapshot", "render"],
-        &[
-            "anyhow",
-            "futures",
-            "k8s_openapi",
-            "kube",
-            "serde",
-            "serde_json",
-            "tokio",
-            "tracing",
-        ],
+        &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
     ),
     layer(
         "controllers",
@@ -78,16 +52,8 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
-    layer(
-        "node",
-        &["api::names", "contract", "telemetry"],
-        &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
-    ),
-    layer(
-        "manifests",
-        &["api"],
-        &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
-    ),
+    layer("node", &["api::names", "contract", "telemetry"], &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"]),
+    layer("manifests", &["api"], &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"]),
 ];
 
 /// Files with rights of their own beyond their layer's: (start of the path below src, crates).
@@ -143,10 +109,7 @@ fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<PathBuf> {
-    ["src", "tests"]
-        .iter()
-        .flat_map(|directory| files(&root().join(directory), ".rs"))
-        .collect()
+    ["src", "tests"].iter().flat_map(|directory| files(&root().join(directory), ".rs")).collect()
 }
 
 fn read(path: &Path) -> String {
@@ -161,13 +124,7 @@ fn below<'a>(path: &'a Path, directory: &str) -> &'a str {
 fn code(path: &Path) -> String {
     let text = read(path);
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
-    let lines = text.lines().map(|line| {
-        if line.trim_start().starts_with("//") {
-            ""
-        } else {
-            line.split(" // ").next().unwrap()
-        }
-    });
+    let lines = text.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap() });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -230,10 +187,7 @@ fn every_module_stays_behind_its_wall() {
     for path in files(&root().join("src"), ".rs") {
         let file = below(&path, "src");
         let Some(layer) = layer_of(file) else {
-            assert!(
-                ["cli.rs", "lib.rs", "main.rs"].contains(&file),
-                "{file} is in no layer: say in tests/it/tidy.rs what it may use"
-            );
+            assert!(["cli.rs", "lib.rs", "main.rs"].contains(&file), "{file} is in no layer: say in tests/it/tidy.rs what it may use");
             continue;
         };
         let text = code(&path);
@@ -243,10 +197,7 @@ fn every_module_stays_behind_its_wall() {
                 broken.push(format!("{file}: crate::{used}"));
             }
         }
-        let extra = EXCEPTIONS
-            .iter()
-            .filter(|(start, _)| file.starts_with(start))
-            .flat_map(|(_, crates)| *crates);
+        let extra = EXCEPTIONS.iter().filter(|(start, _)| file.starts_with(start)).flat_map(|(_, crates)| *crates);
         let crates: BTreeSet<&str> = layer.crates.iter().chain(extra).copied().collect();
         for name in dependencies() {
             if !crates.contains(name.as_str()) && !paths(&text, &name).is_empty() {
@@ -268,12 +219,7 @@ fn what_is_planned_and_rendered_is_a_function_of_its_arguments() {
         let file = below(&path, "src");
         if layer_of(file).is_some_and(|layer| PURE.contains(&layer.name)) {
             let text = code(&path);
-            broken.extend(
-                IMPURE
-                    .iter()
-                    .filter(|word| text.contains(*word))
-                    .map(|word| format!("{file}: {word}")),
-            );
+            broken.extend(IMPURE.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
@@ -307,11 +253,7 @@ fn no_file_is_an_orphan() {
         let owns_directory = ["main", "lib", "mod"].contains(&stem);
         let directory = if owns_directory { parent.to_owned() } else { parent.join(stem) };
         for line in read(path).lines() {
-            let declared = line
-                .trim_start()
-                .trim_start_matches("pub(crate) ")
-                .trim_start_matches("pub(super) ")
-                .trim_start_matches("pub ");
+            let declared = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").trim_start_matches("pub ");
             if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
                 visit(&directory.join(format!("{name}.rs")), seen);
                 visit(&directory.join(name).join("mod.rs"), seen);
@@ -321,16 +263,11 @@ fn no_file_is_an_orphan() {
     let is_root = |path: &Path| {
         let file = below(path, "");
         let directory = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
-        matches!(
-            file,
-            "src/main.rs" | "src/lib.rs" | "tests/it/main.rs" | "tests/sim/src/lib.rs" | "tests/sim/src/main.rs"
-        ) || matches!(directory, "bin" | "tests" | "benches" | "examples" | "fuzz_targets")
+        matches!(file, "src/main.rs" | "src/lib.rs" | "tests/it/main.rs" | "tests/sim/src/lib.rs" | "tests/sim/src/main.rs")
+            || matches!(directory, "bin" | "tests" | "benches" | "examples" | "fuzz_targets")
     };
     let mut seen = BTreeSet::new();
-    sources()
-        .iter()
-        .filter(|path| is_root(path))
-        .for_each(|path| visit(path, &mut seen));
+    sources().iter().filter(|path| is_root(path)).for_each(|path| visit(path, &mut seen));
     let orphans: Vec<PathBuf> = sources().into_iter().filter(|path| !seen.contains(path)).collect();
     assert!(orphans.is_empty(), "{orphans:#?}");
 }
@@ -338,42 +275,25 @@ fn no_file_is_an_orphan() {
 #[test]
 fn only_tests_of_a_cluster_are_ignored() {
     let word = concat!("#[", "ignore");
-    let ignored = sources()
-        .into_iter()
-        .filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
+    let ignored = sources().into_iter().filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
     let ignored: Vec<PathBuf> = ignored.collect();
     assert!(ignored.is_empty(), "{ignored:#?}");
 }
 
 #[test]
 fn nothing_names_the_machine_that_it_was_written_on() {
-    let words = [
-        concat!("/", "work/"),
-        concat!("/", "root/"),
-        concat!("/", "home/"),
-        concat!("/", "Users/"),
-    ];
+    let words = [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/")];
     let mut broken = Vec::new();
     for directory in ["src", "tests", "scripts", "manifests", "images", ".ci"] {
         for path in files(&root().join(directory), "") {
             // Fixtures may be bytes of anything.
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            broken.extend(
-                words
-                    .iter()
-                    .filter(|word| text.contains(*word))
-                    .map(|word| format!("{}: {word}", path.display())),
-            );
+            broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{}: {word}", path.display())));
         }
     }
     for file in ["Cargo.toml", "README.md"] {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        broken.extend(
-            words
-                .iter()
-                .filter(|word| text.contains(*word))
-                .map(|word| format!("{file}: {word}")),
-        );
+        broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
@@ -381,10 +301,7 @@ fn nothing_names_the_machine_that_it_was_written_on() {
 #[test]
 fn groups_are_written_out() {
     let text = "use crate::{api::{names, nodeop::NodeOp}, contract};\nlet x = crate::plan::snapshot::Snapshot {};\nuse crate::act;\nmycrate::no::no";
-    assert_eq!(
-        paths(text, "crate"),
-        ["api::names", "api::nodeop::NodeOp", "contract", "plan::snapshot::Snapshot", "act"]
-    );
+    assert_eq!(paths(text, "crate"), ["api::names", "api::nodeop::NodeOp", "contract", "plan::snapshot::Snapshot", "act"]);
     assert_eq!(paths("kube::Client; x_kube::a; other::kube::b", "kube"), ["Client"]);
     assert!(dependencies().contains("k8s_openapi") && dependencies().contains("serde_saphyr"));
 }

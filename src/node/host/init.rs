@@ -76,10 +76,7 @@ impl Host {
     /// Syncs, and has the kernel reboot at once. Returns only if it does not.
     pub fn ask_kernel(&self) -> Result<Infallible> {
         if !self.is_real() {
-            bail!(
-                "the root {} stands for a node, and the kernel is the machine's",
-                self.root().display()
-            );
+            bail!("the root {} stands for a node, and the kernel is the machine's", self.root().display());
         }
         let (done, synced) = mpsc::channel();
         std::thread::spawn(move || {

@@ -50,15 +50,8 @@ fn killed_between_any_two_steps_it_asks_in_the_first_boot_and_completes_in_the_s
             let _ = step(&mut waiter);
         }
         drop(waiter);
-        assert_eq!(
-            settle(&mut start(&all)),
-            None,
-            "killed after {steps} steps, the next one waits for init"
-        );
-        assert!(
-            asked(&all).iter().all(|boot| *boot == 1) && !asked(&all).is_empty(),
-            "after {steps} steps"
-        );
+        assert_eq!(settle(&mut start(&all)), None, "killed after {steps} steps, the next one waits for init");
+        assert!(asked(&all).iter().all(|boot| *boot == 1) && !asked(&all).is_empty(), "after {steps} steps");
         boots_and_completes(&all);
     }
 }
@@ -75,10 +68,7 @@ fn killed_between_any_two_steps_of_the_new_boot_it_still_completes() {
         }
         let ended = settle(&mut start(&all)).expect("it ends");
         assert_eq!((ended.code, asked(&all).len()), (0, 1), "killed after {steps} steps: {ended:?}");
-        assert_eq!(
-            (all.borrow().annotation, all.borrow().sentinel.as_ref()),
-            (Some(reboot_state::COMPLETED), None)
-        );
+        assert_eq!((all.borrow().annotation, all.borrow().sentinel.as_ref()), (Some(reboot_state::COMPLETED), None));
     }
 }
 

@@ -39,16 +39,7 @@ impl Storm {
     fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let all = universe();
-        Self {
-            all,
-            dice,
-            waiter: None,
-            ended_well: false,
-            succeeded: None,
-            complete: None,
-            asked: 0,
-            reboots_by_us: 0,
-        }
+        Self { all, dice, waiter: None, ended_well: false, succeeded: None, complete: None, asked: 0, reboots_by_us: 0 }
     }
 
     fn mishap(&mut self) {
@@ -196,8 +187,5 @@ fn once_never_twice_never_zero() {
         rebooted += by_us;
         complete += is_complete;
     }
-    assert!(
-        rebooted > 3_000 && complete > 6_000,
-        "the storms are too mild to prove a thing: {rebooted} {complete}"
-    );
+    assert!(rebooted > 3_000 && complete > 6_000, "the storms are too mild to prove a thing: {rebooted} {complete}");
 }

@@ -113,24 +113,9 @@ pub const GRACE: Duration = Duration::from_secs(600);
 pub fn start(all: &Shared) -> Waiter<Process> {
     let (process, boot) = {
         let now = all.borrow();
-        (
-            Process {
-                all: all.clone(),
-                pod_uid: now.pod_uid,
-                started: now.now,
-            },
-            now.boot.to_string(),
-        )
+        (Process { all: all.clone(), pod_uid: now.pod_uid, started: now.now }, now.boot.to_string())
     };
-    Waiter::new(
-        process,
-        boot,
-        Limits {
-            timeout: TIMEOUT,
-            grace: GRACE,
-            jitter: 0,
-        },
-    )
+    Waiter::new(process, boot, Limits { timeout: TIMEOUT, grace: GRACE, jitter: 0 })
 }
 
 /// One step, or `None` if the waiter waits for something that does not happen.
@@ -166,10 +151,7 @@ impl World for Process {
     async fn look(&mut self, job_uid: Option<&str>) -> Live {
         let mut all = self.all.borrow_mut();
         if !all.api {
-            return Live {
-                pod: Pod::Unknown,
-                job: Job::Unknown,
-            };
+            return Live { pod: Pod::Unknown, job: Job::Unknown };
         }
         all.seen = Some(all.phase);
         let of_sentinel = job_uid.is_none_or(|uid| uid == all.job_uid.to_string());
@@ -245,9 +227,7 @@ impl Process {
         match () {
             () if self.pod_uid != all.pod_uid => Pod::Lost("was replaced".into()),
             () if all.pod_lost => Pod::Lost("is being deleted".into()),
-            () => Pod::Ours {
-                completed: all.annotation == Some(reboot_state::COMPLETED),
-            },
+            () => Pod::Ours { completed: all.annotation == Some(reboot_state::COMPLETED) },
         }
     }
 }
