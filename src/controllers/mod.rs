@@ -131,6 +131,9 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
         None => Config::infer().await.context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
+    // kube repeats a 429 by itself for minutes: the answer of a PodDisruptionBudget without room would never get here, and
+    // a write would go out long after the fence was asked.
+    config.default_retry = false;
     Ok(config)
 }
 
@@ -145,4 +148,25 @@ fn identity(args: &ControllerArgs) -> String {
     let name = args.pod_name.clone().unwrap_or_else(|| "outside".into());
     let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_else(|_| format!("{}", std::process::id()));
     format!("{name}_{}", id.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::cli::{Applet, parse};
+
+    #[tokio::test]
+    async fn a_refusal_reaches_us_at_the_first_time() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}], \
+                    clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: u, user: {}}]}";
+        std::fs::write(file.path(), text).unwrap();
+        let argv = ["kairos-operator", "controller", "--kubeconfig"].map(OsString::from);
+        let Ok(Applet::Controller(args)) = parse(argv.into_iter().chain([file.path().into()])) else {
+            panic!("the arguments were not understood")
+        };
+        assert!(!config(&args).await.unwrap().default_retry, "a 429 would be repeated by the client");
+    }
 }

@@ -270,4 +270,29 @@ mod tests {
         world.pods.clear();
         assert!(concludes(&world));
     }
+
+    #[test]
+    fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
+        let mut world = world("pending", "Running", 1);
+        let key = ("ns".to_owned(), "op".to_owned());
+        let mut op = (**world.ops.get(&key).unwrap()).clone();
+        op.metadata.deletion_timestamp = Some(Time(at(0)));
+        let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
+        (entry.step, entry.job_uid) = (Some(crate::api::nodeop::Step::Job), Some("ju".into()));
+        world.ops.insert(key, Arc::new(op));
+        let gone = Question::Job(("ns".into(), "j".into()));
+        world.answers.insert(gone, crate::plan::question::Answer::Gone);
+        let mut pod = (**world.pods.values().next().unwrap()).clone();
+        (pod.role, pod.owner_uid, pod.deleting) = (Role::Job, "ju".into(), true);
+        world.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into();
+        let fails = |world: &Snapshot| {
+            plan(world)
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::Status { status, .. } if status.node_statuses["n1"].phase == Phase::Failed))
+        };
+        assert!(!fails(&world), "its command may still be at work");
+        world.pods.clear();
+        assert!(fails(&world));
+    }
 }
