@@ -23,7 +23,10 @@ fn main() -> ExitCode {
 
 /// Every applet ends here; those that need a runtime build it themselves.
 fn run(applet: Applet) -> ExitCode {
-    telemetry::init(LOG, false);
+    match &applet {
+        Applet::Controller(args) => telemetry::init(&args.log_filter(), args.log_json()),
+        _ => telemetry::init(LOG, false),
+    }
     match applet {
         Applet::Controller(args) => ended(controllers::run(&args)),
         Applet::Manifests(args) => ended(manifests::run(&args)),

@@ -94,6 +94,24 @@ pub struct IgnoredArgs {
     buildah_image: Option<String>,
 }
 
+impl ControllerArgs {
+    /// The filter of what is logged, in `RUST_LOG`'s terms. Upstream's numbers above 0 mean ever more detail.
+    pub fn log_filter(&self) -> String {
+        let level = match self.zap_log_level.as_str() {
+            "debug" | "info" | "warn" | "error" => self.zap_log_level.as_str(),
+            "panic" => "error",
+            number if number.parse::<u8>().is_ok_and(|number| number > 0) => "debug",
+            _ => "info",
+        };
+        format!("warn,kube_client=off,kairos_operator={level}")
+    }
+
+    /// Whether to log JSON.
+    pub fn log_json(&self) -> bool {
+        self.zap_encoder == "json"
+    }
+}
+
 impl IgnoredArgs {
     /// The flags that were given and change nothing, for one warning.
     pub fn given(&self) -> Vec<&'static str> {
@@ -173,6 +191,15 @@ mod tests {
     fn flags_without_a_meaning_are_named() {
         let args = controller(&["--metrics-secure=false", "--zap-devel", "--webhook-cert-path", "/x", "-enable-http2"]);
         assert_eq!(args.ignored.given(), ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]);
+    }
+
+    #[test]
+    fn the_log_level_is_a_filter() {
+        assert!(controller(&[]).log_filter().ends_with("kairos_operator=info"));
+        for flag in ["--zap-log-level=debug", "-zap-log-level=5"] {
+            assert!(controller(&[flag]).log_filter().ends_with("kairos_operator=debug"), "{flag}");
+        }
+        assert!(controller(&["--zap-encoder=json"]).log_json());
     }
 
     #[test]

@@ -234,7 +234,9 @@ fn spawn(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'st
 
 async fn client_of(server: &str, user: &str, token: &str) -> anyhow::Result<Client> {
     let text = kubeconfig::text(server, user, token, "default");
-    let config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text)?, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text)?, &KubeConfigOptions::default()).await?;
+    // By default the client itself tries a 429 again for minutes, and nobody sees a refused eviction or a fault.
+    config.default_retry = false;
     Ok(Client::try_from(config)?)
 }
 

@@ -50,7 +50,7 @@ pub fn reached(_: &State, job: &Value, pods: &Pods) -> Option<(&'static str, Str
     }
     let status = |field: &str| int(job, &format!("/status/{field}")).unwrap_or_default();
     let completions = int(job, "/spec/completions");
-    let done = completions.map_or(status("succeeded") > 0 && pods.active.is_empty(), |wanted| status("succeeded") >= wanted);
+    let done = completions.map_or_else(|| status("succeeded") > 0 && pods.active.is_empty(), |wanted| status("succeeded") >= wanted);
     if has(job, "SuccessCriteriaMet") || done {
         return Some(("Complete", "CompletionsReached".into(), "Reached expected number of succeeded pods".into()));
     }

@@ -42,7 +42,13 @@ pub fn look(state: &mut State, key: &Key) {
     match key.table.as_ref() {
         "deployments.apps" => deployment(state, key, &object),
         "daemonsets.apps" => daemon_set(state, key, &object),
-        _ => replicas(state, key, &object),
+        _ => {
+            replicas(state, key, &object);
+            let deployment = list(&object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Deployment");
+            if let Some(deployment) = deployment {
+                look(state, &Key::new("deployments.apps", &key.namespace, text(deployment, "/name")));
+            }
+        }
     }
 }
 

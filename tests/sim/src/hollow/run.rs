@@ -92,7 +92,7 @@ async fn process(node: &Node, run: &Run, mut stop: watch::Receiver<bool>) -> any
         }
     };
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    let code = status.code().or(signal.map(|s| 128 + s)).unwrap_or(255);
+    let code = status.code().or_else(|| Some(128 + signal?)).unwrap_or(255);
     let wants_log = run.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError") && code != 0;
     let message = if wants_log { tail(&node.log_file(&run.pod, &run.container.name)) } else { String::new() };
     Ok((code, message))

@@ -150,7 +150,8 @@ fn find_dropped(sent: &Value, kept: &Value, path: &str, unknown: &mut Vec<String
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 match kept.get(key) {
                     Some(kept) => find_dropped(value, kept, &path, unknown),
-                    None if is_empty(value) => {}
+                    // A null is how clients write that there is nothing.
+                    None if value.is_null() => {}
                     None => unknown.push(path),
                 }
             }
@@ -161,15 +162,6 @@ fn find_dropped(sent: &Value, kept: &Value, path: &str, unknown: &mut Vec<String
             }
         }
         _ => {}
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

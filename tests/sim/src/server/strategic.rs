@@ -39,9 +39,7 @@ pub fn merge(value: &mut Value, patch: &Value) {
             remove_members(fields, list, change);
         } else if key.starts_with('$') {
             // Order and retained keys: what is there keeps its place.
-        } else if change.is_null() {
-            fields.remove(key);
-        } else if directive(change) == Some("delete") {
+        } else if change.is_null() || directive(change) == Some("delete") {
             fields.remove(key);
         } else {
             merge_field(fields, key, change);

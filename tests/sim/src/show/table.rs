@@ -83,7 +83,12 @@ fn columns(kind: &Kind) -> Vec<Column> {
     }
     columns.extend(match kind.table().as_str() {
         "pods" => pod_columns(),
-        "nodes" => vec![Column::made("Status", node_status), Column::made("Roles", node_roles)],
+        "nodes" => vec![
+            Column::made("Status", node_status),
+            Column::made("Roles", node_roles),
+            Column::path("Version", ".status.nodeInfo.kubeletVersion"),
+            Column { priority: 1, ..Column::path("Boot", ".status.nodeInfo.bootID") },
+        ],
         "jobs.batch" => vec![Column::made("Status", job_status), Column::made("Completions", job_completions)],
         "namespaces" => vec![Column::path("Status", ".status.phase")],
         "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => vec![Column::made("Ready", ready_replicas)],
@@ -107,8 +112,7 @@ fn columns(kind: &Kind) -> Vec<Column> {
 }
 
 fn pod_columns() -> Vec<Column> {
-    let mut node = Column::path("Node", ".spec.nodeName");
-    node.priority = 1;
+    let node = Column { priority: 1, ..Column::path("Node", ".spec.nodeName") };
     vec![Column::made("Ready", pod_ready), Column::made("Status", pod_status), Column::made("Restarts", restarts), node]
 }
 
@@ -167,8 +171,8 @@ fn node_roles(node: &Value) -> Value {
 }
 
 fn job_status(job: &Value) -> Value {
-    let conditions = list(job, "/status/conditions").iter().filter(|c| text(c, "/status") == "True");
-    conditions.last().map_or("Running", |c| text(c, "/type")).into()
+    let mut conditions = list(job, "/status/conditions").iter().filter(|c| text(c, "/status") == "True");
+    conditions.next_back().map_or("Running", |c| text(c, "/type")).into()
 }
 
 fn job_completions(job: &Value) -> Value {

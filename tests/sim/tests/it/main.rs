@@ -1,5 +1,7 @@
 //! Tests of the simulator itself: that it behaves as a cluster does where an operator looks.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
 mod api;
 mod custom;
 mod drain;
