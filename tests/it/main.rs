@@ -6,5 +6,6 @@ mod api;
 mod applets;
 mod contract;
 mod manifests;
+mod reconcile;
 mod tidy;
 mod validation;
