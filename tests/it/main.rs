@@ -6,6 +6,7 @@ mod api;
 mod applets;
 mod contract;
 mod manifests;
+mod reconcile;
 mod simulation;
 mod tidy;
 mod validation;

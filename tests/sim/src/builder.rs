@@ -1,6 +1,7 @@
 //! What a cluster is to be like.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,6 +24,7 @@ pub struct Builder {
     pub(crate) not_ready_after: Duration,
     pub(crate) script_time: Duration,
     pub(crate) scripts: Vec<Script>,
+    pub(crate) images: BTreeMap<String, PathBuf>,
     pub(crate) seed: u64,
     pub(crate) rbac: bool,
     pub(crate) history: usize,
@@ -45,6 +47,7 @@ impl Default for Builder {
             not_ready_after: Duration::from_secs(5),
             script_time: Duration::from_millis(50),
             scripts: Vec::new(),
+            images: BTreeMap::new(),
             seed: 1,
             rbac: true,
             history: usize::MAX,
@@ -106,6 +109,13 @@ impl Builder {
     #[must_use]
     pub fn script(mut self, script: impl Fn(&Run) -> Option<Outcome> + Send + Sync + 'static) -> Self {
         self.scripts.push(Arc::new(script));
+        self
+    }
+
+    /// What an image holds: a directory whose files appear in containers of that image.
+    #[must_use]
+    pub fn image(mut self, name: &str, dir: impl AsRef<Path>) -> Self {
+        self.images.insert(name.into(), dir.as_ref().to_owned());
         self
     }
 

@@ -71,6 +71,7 @@ impl Cluster {
             not_ready_after: plan.not_ready_after,
             script_time: plan.script_time,
             scripts: scripts.clone(),
+            images: Arc::new(plan.images.clone()),
             tasks: tasks.clone(),
         };
         let token = shared.lock().token(User::new("system:node:sim", &["system:nodes"]));

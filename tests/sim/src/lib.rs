@@ -31,7 +31,7 @@
 //! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that is away shows
 //!   as NotReady after a time that the test sets;
 //! - rolling updates of Deployments, Indexed Jobs, TTL of finished Jobs, CronJobs, Services' endpoints, storage;
-//! - sidecar containers, probes, resources, images, cgroups, users: containers that are not the operator's are scripts;
+//! - sidecar containers, probes, resources, cgroups, users: containers that are not the operator's are scripts;
 //! - long back-offs: what takes seconds to minutes on a real cluster (restarts, Job retries) takes a fraction of one;
 //! - the ten seconds for which a real server retries the eviction of a Pending pod under a wrong UID.
 
@@ -43,6 +43,7 @@ mod cluster;
 mod control;
 pub mod faults;
 pub mod hollow;
+pub mod install;
 pub mod json;
 pub mod kinds;
 mod kubeconfig;
@@ -55,6 +56,7 @@ pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};
 pub use hollow::{
+    kairos,
     node::{Boot, Fate, Node},
     script::{Outcome, Run, Script},
 };

@@ -3,6 +3,7 @@
 //! They use nothing of the server but its API, so they would work against a real one.
 
 pub mod fleet;
+pub mod kairos;
 mod model;
 pub mod node;
 mod register;

@@ -1,7 +1,7 @@
 //! One hollow node: its disk, its boots, and the process that stands for its PID 1.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     path::{Path, PathBuf},
     process::Stdio,
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 use tokio::{process::Command, sync::watch, task::JoinSet};
 
-use super::{register, root::Places, script::Script, worker::Worker};
+use super::{kairos, register, root::Places, script::Script, worker::Worker};
 
 /// What all nodes have in common.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub script_time: Duration,
     /// Scripts; the latest one that is about a run decides.
     pub scripts: Arc<Mutex<Vec<Script>>>,
+    /// What images hold, by their names.
+    pub images: Arc<BTreeMap<String, PathBuf>>,
     /// Everything that runs; ends with the cluster.
     pub tasks: Arc<Mutex<JoinSet<()>>>,
 }
@@ -314,6 +316,9 @@ impl Node {
         // What a boot clears.
         let _ = std::fs::remove_dir_all(self.disk().join("run"));
         let _ = std::fs::create_dir_all(self.disk().join("run"));
+        if let Err(error) = kairos::boot(&self.disk()) {
+            tracing::warn!(node = self.name(), %error, "cannot boot its image");
+        }
         let id = boot_id(&self.0.name, number + 1);
         locked(&self.0.boots).push(id.clone());
         self.0.boot.send_modify(|boot| *boot = Boot { id, number: number + 1, up: false });

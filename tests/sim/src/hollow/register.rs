@@ -9,18 +9,16 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::node::Node;
+use super::{kairos, node::Node};
 use crate::server::now;
-
-const RELEASE: &str = "KAIROS_NAME=\"kairos-sim\"\nKAIROS_VERSION=\"v3.5.0\"\nKAIROS_FLAVOR=\"ubuntu\"\nKAIROS_FLAVOR_RELEASE=\"24.04\"\nKAIROS_FAMILY=\"ubuntu\"\nKAIROS_ARCH=\"amd64\"\nKAIROS_MODEL=\"generic\"\nKAIROS_TARGETARCH=\"amd64\"\nKAIROS_VARIANT=\"standard\"\nKAIROS_SOFTWARE_VERSION=\"v1.33.0\"\nKAIROS_SOFTWARE_VERSION_PREFIX=\"k3s\"\n";
 
 /// Lays out a node's disk.
 pub fn make_disk(disk: &Path) -> io::Result<()> {
     for dir in ["etc", "usr/local", "usr/lib", "run/cos", "run/initramfs", "var/log", "dev", "proc", "sys", "tmp"] {
         fs::create_dir_all(disk.join(dir))?;
     }
-    fs::write(disk.join("etc/kairos-release"), RELEASE)?;
-    fs::write(disk.join("etc/os-release"), "NAME=\"Kairos\"\nID=\"kairos\"\nVERSION_ID=\"v3.5.0\"\n")
+    fs::write(disk.join("etc/os-release"), "NAME=\"openSUSE Leap\"\nID=\"opensuse-leap\"\n")?;
+    kairos::install(disk, "v3.4.2")
 }
 
 /// Creates the Node, or takes over one that is there already.

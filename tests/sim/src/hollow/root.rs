@@ -1,6 +1,7 @@
 //! The directory that stands for a container's `/`, and the environment of the process in it.
 //!
-//! Volumes are links: a `hostPath` into the node's disk, an `emptyDir` into the pod's directory.
+//! Volumes are links: a `hostPath` into the node's disk, an `emptyDir` into the pod's directory. A read-only `hostPath` is
+//! a copy: an applet that resolves links below a mount as if that were `/` must not be led out by ours.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +22,21 @@ pub struct Places {
     pub pod: PathBuf,
 }
 
-/// Makes a container's root anew.
-pub fn prepare(places: &Places, pod: &Pod, container: &Container, boot: &str) -> io::Result<PathBuf> {
+/// Makes a container's root anew, with the files of its image.
+pub fn prepare(places: &Places, image: Option<&Path>, pod: &Pod, container: &Container, boot: &str) -> io::Result<PathBuf> {
     let root = places.pod.join("roots").join(&container.name);
     if root.exists() {
         fs::remove_dir_all(&root)?;
+    }
+    if let Some(image) = image {
+        copy_tree(image, &root)?;
     }
     for dir in ["dev", "tmp", "proc/1", "proc/sys/kernel/random", "etc"] {
         fs::create_dir_all(root.join(dir))?;
     }
     fs::write(root.join("proc/sys/kernel/random/boot_id"), format!("{boot}\n"))?;
+    // The kernel's command line is the same in every container.
+    fs::write(root.join("proc/cmdline"), fs::read(places.disk.join("proc/cmdline")).unwrap_or_default())?;
     let host_pid = pod.spec.as_ref().and_then(|s| s.host_pid).unwrap_or_default();
     fs::write(root.join("proc/1/comm"), if host_pid { "systemd\n" } else { "kairos-operator\n" })?;
     let message = message_path(container);
@@ -55,7 +61,8 @@ fn mount_all(places: &Places, pod: &Pod, container: &Container, root: &Path) -> 
     // Outer mounts first, so that inner ones land in them.
     mounts.sort_by_key(|m| m.mount_path.len());
     for mount in mounts {
-        let Some(mut source) = volumes.get(mount.name.as_str()).and_then(|v| source(places, v)) else { continue };
+        let Some(volume) = volumes.get(mount.name.as_str()) else { continue };
+        let mut source = source(places, volume);
         if let Some(sub) = &mount.sub_path {
             source.push(sub.trim_start_matches('/'));
         }
@@ -67,18 +74,38 @@ fn mount_all(places: &Places, pod: &Pod, container: &Container, root: &Path) -> 
         if target.is_dir() && !target.is_symlink() {
             fs::remove_dir_all(&target)?;
         }
-        if !target.exists() {
+        let whole = volume.host_path.as_ref().is_none_or(|host| host.path == "/");
+        if !whole && mount.read_only == Some(true) {
+            copy_tree(&source, &target)?;
+        } else if !target.exists() {
             symlink(&source, &target)?;
         }
     }
     Ok(())
 }
 
-fn source(places: &Places, volume: &Volume) -> Option<PathBuf> {
-    if let Some(host) = &volume.host_path {
-        return Some(places.disk.join(host.path.trim_start_matches('/')));
+fn source(places: &Places, volume: &Volume) -> PathBuf {
+    match &volume.host_path {
+        Some(host) => places.disk.join(host.path.trim_start_matches('/')),
+        None => places.pod.join("volumes").join(&volume.name),
     }
-    Some(places.pod.join("volumes").join(&volume.name))
+}
+
+/// Copies what is below `from`; links stay links.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        let target = to.join(entry.file_name().unwrap_or_default());
+        if kind.is_dir() {
+            copy_tree(&entry, &target)?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(&entry)?, &target)?;
+        } else {
+            fs::copy(&entry, &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Variables of a container, with the downward API resolved.
@@ -135,7 +162,7 @@ mod tests {
         }));
         let pod: k8s_openapi::api::core::v1::Pod = pod.unwrap();
         let container = &pod.spec.as_ref().unwrap().containers[0];
-        let root = prepare(&places, &pod, container, "boot-1").unwrap();
+        let root = prepare(&places, None, &pod, container, "boot-1").unwrap();
         fs::write(root.join("state/x"), "y").unwrap();
         assert_eq!(fs::read_to_string(places.disk.join("usr/local/x")).unwrap(), "y");
         assert_eq!(fs::read_to_string(root.join("proc/1/comm")).unwrap(), "systemd\n");

@@ -219,7 +219,8 @@ impl Life {
         let container =
             if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
         let restarts = self.model.borrow().clone().containers(init)[index].restarts;
-        let prepared = root::prepare(&self.node.places(&self.pod), &self.pod, &container, &boot.id);
+        let image = container.image.as_ref().and_then(|image| self.node.config().images.get(image));
+        let prepared = root::prepare(&self.node.places(&self.pod), image.map(AsRef::as_ref), &self.pod, &container, &boot.id);
         let (root, error) = prepared.map_or_else(|e| (std::path::PathBuf::new(), Some(e)), |root| (root, None));
         let this = Run { node: self.node.name().into(), boot: boot.id.clone(), pod: self.pod.clone(), container, root, restarts };
         let outcome = match error {

@@ -1,0 +1,51 @@
+//! Drains that are blocked say by what, and go on when it is out of the way.
+
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::{Api, api::DeleteParams};
+use serde_json::{Value, json};
+
+use super::rig::{LONG, Rig, and, reboot};
+
+/// What a blocked drain says.
+pub const BLOCKED: &str = "default/db";
+
+/// A pod on a node that no budget allows to go.
+pub fn blocker(node: &str) -> String {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db", "namespace": "default", "labels": {"app": "db"}},
+        "spec": {"nodeName": node, "containers": [{"name": "db", "image": "postgres"}]}});
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "db-budget", "namespace": "default"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "db"}}}});
+    format!("{budget}\n---\n{pod}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_that_blocks_is_named_and_when_it_gives_way_the_drain_goes_on() {
+    let rig = Rig::new(1).await;
+    rig.cluster.apply(&blocker("n1")).await.unwrap();
+    rig.cluster.until("pods", LONG, |p| p["metadata"]["name"] == "db" && p["status"]["phase"] == "Running").await.unwrap();
+    rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true, "force": true}}))).await;
+    rig.says("op", "n1", BLOCKED).await;
+    let message = rig.status("op")["nodeStatuses"]["n1"]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.contains("db-budget"), "{message}");
+    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(rig.cluster.client());
+    budgets.delete("db-budget", &DeleteParams::default()).await.unwrap();
+    let status = rig.over("op").await;
+    assert_eq!((&status["phase"], rig.commands("n1"), rig.reboots("n1")), (&json!("Completed"), 1, 1), "{status:#}");
+    assert!(rig.cluster.get("pods", "default", "db").is_none(), "it was evicted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_takes_too_long_fails_the_node_untouched_and_uncordoned() {
+    let rig = Rig::new(2).await;
+    rig.cluster.apply(&blocker("n1")).await.unwrap();
+    let drain = json!({"drainOptions": {"enabled": true, "force": true, "timeoutSeconds": 1}, "stopOnFailure": true});
+    rig.op("op", and(reboot(), drain)).await;
+    let status = rig.over("op").await;
+    let n1 = &status["nodeStatuses"]["n1"];
+    assert_eq!((&status["phase"], &n1["phase"]), (&json!("Failed"), &json!("Failed")));
+    assert!(n1["message"].as_str().unwrap().contains("drain timed out"), "{n1}");
+    assert_eq!((rig.commands("n1"), rig.commands("n2")), (0, 0));
+    assert_eq!(rig.left(), [""; 0]);
+    let pods: Vec<Value> = rig.cluster.list("pods").iter().map(|pod| pod["metadata"]["name"].clone()).collect();
+    assert!(pods.contains(&json!("db")), "{pods:?}");
+}

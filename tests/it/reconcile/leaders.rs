@@ -1,0 +1,76 @@
+//! Operators that end, in any way and at any moment: another one goes on, and nothing is done twice.
+
+use std::time::{Duration, Instant};
+
+use kairos_sim::Cluster;
+use serde_json::{Value, json};
+
+use super::rig::{LONG, Rig, and, reboot};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_it_still_boots_each_node_once() {
+    for seed in 1..=2 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut rig = Rig::idle(Cluster::builder().nodes(3).control_planes(1).seed(seed)).await;
+        rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true}}))).await;
+        let began = Instant::now();
+        while !matches!(rig.status("op")["phase"].as_str(), Some("Completed" | "Failed")) {
+            assert!(began.elapsed() < LONG, "no progress: {:#}", rig.status("op"));
+            rig.operators.clear();
+            rig.start(&[]);
+            tokio::time::sleep(Duration::from_millis(random.u64(300..700))).await;
+            rig.operators[0].kill();
+        }
+        rig.operators.clear();
+        rig.start(&[]);
+        let status = rig.over("op").await;
+        assert_eq!(status["phase"], "Completed", "{status:#}");
+        assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 3], "seed {seed}");
+        assert_eq!((rig.claims().1, rig.left()), (1, Vec::new()));
+    }
+}
+
+fn holder(rig: &Rig) -> String {
+    let lease = rig.cluster.get("leases.coordination.k8s.io", "operator-system", "ce9721c3.kairos.io");
+    lease.and_then(|lease| lease["spec"]["holderIdentity"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+async fn held_by(rig: &Rig, name: &str) {
+    let held = |lease: &Value| lease["spec"]["holderIdentity"].as_str().is_some_and(|holder| holder.starts_with(name));
+    rig.cluster.until("leases.coordination.k8s.io", LONG, held).await.unwrap();
+}
+
+/// Two candidates; the first of them leads.
+async fn two(nodes: usize) -> Rig {
+    let mut rig = Rig::idle(Cluster::builder().nodes(nodes).control_planes(1)).await;
+    rig.start(&["--leader-elect", "--pod-name=first"]);
+    held_by(&rig, "first").await;
+    rig.start(&["--leader-elect", "--pod-name=second"]);
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_told_to_end_hands_over_at_once() {
+    let mut rig = two(2).await;
+    rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "sleep 1"]}))).await;
+    rig.says("op", "n1", "Job is running").await;
+    let began = Instant::now();
+    rig.operators[0].terminate();
+    held_by(&rig, "second").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let status = rig.over("op").await;
+    assert_eq!(status["phase"], "Completed");
+    assert_eq!(["n1", "n2"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
+    let mut rig = two(2).await;
+    rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "sleep 1"]}))).await;
+    rig.says("op", "n1", "Job is running").await;
+    rig.operators[0].kill();
+    assert!(holder(&rig).starts_with("first"));
+    assert_eq!(rig.over("op").await["phase"], "Completed");
+    assert!(holder(&rig).starts_with("second"));
+    assert_eq!(["n1", "n2"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 2]);
+}

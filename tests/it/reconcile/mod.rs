@@ -1,0 +1,15 @@
+//! The operator's own process against an embedded cluster: NodeOps to their end, with everything that may go wrong between.
+//!
+//! What is checked is what the cluster shows: requests, versions of objects, boots of nodes, and what is left at the end.
+
+mod deletion;
+mod drains;
+mod facts;
+mod failures;
+mod faults;
+mod leaders;
+mod preflight;
+mod reboots;
+mod rig;
+mod rollout;
+mod upgrades;

@@ -1,0 +1,32 @@
+//! Preflights: a node that needs nothing is skipped, one whose check fails is failed, and neither is touched.
+
+use kairos_sim::Outcome;
+use serde_json::json;
+
+use super::rig::{Rig, and, reboot};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn skip_fail_and_proceed() {
+    let rig = Rig::new(3).await;
+    rig.cluster.script(|run| {
+        let (code, words) = match run.node.as_str() {
+            "n1" => (0, "nothing to do"),
+            "n2" => (7, "disk is broken"),
+            _ => (0, ""),
+        };
+        (run.container.name == "preflight").then(|| Outcome::Exit(std::time::Duration::from_millis(50), code, words.into()))
+    });
+    rig.op("op", and(reboot(), json!({"preflight": {"command": ["check"]}}))).await;
+    let status = rig.over("op").await;
+    let says = |node: &str| {
+        let node = &status["nodeStatuses"][node];
+        (node["phase"].as_str().unwrap_or_default().to_owned(), node["message"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(says("n1"), ("Completed".into(), "Skipped by preflight: nothing to do".into()));
+    assert_eq!(says("n2"), ("Failed".into(), "Preflight failed: disk is broken (exit code 7)".into()));
+    assert_eq!(says("n3").0, "Completed");
+    assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(0, 0), (0, 0), (1, 1)]);
+    assert_eq!(rig.claims().0, ["n3"], "the others were never in hand");
+    let preflights = rig.cluster.list("pods").iter().filter(|pod| pod["metadata"]["labels"]["kairos.io/preflight"] == "true").count();
+    assert_eq!((preflights, rig.left().len()), (0, 0));
+}

@@ -1,0 +1,101 @@
+//! Upgrades with the stand-in agent: a canary, the same again, an agent that lies or fails, a node that falls back.
+
+use kairos_sim::kairos;
+use serde_json::{Value, json};
+
+use super::rig::{LONG, Rig, UPGRADES};
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+async fn upgraded(rig: &Rig, name: &str) -> Value {
+    let over = |op: &Value| op["metadata"]["name"] == name && matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"));
+    if let Err(error) = rig.cluster.until(UPGRADES, LONG, over).await {
+        panic!("{error:#}: {:#}", rig.status(name));
+    }
+    // Its NodeOp releases the last node after that.
+    rig.over(name).await;
+    rig.cluster.get(UPGRADES, "default", name).unwrap()["status"].clone()
+}
+
+fn switch(rig: &Rig, node: &str, name: &str) {
+    std::fs::write(kairos::state(&rig.cluster.node(node).disk()).join(name), "").unwrap();
+}
+
+fn calls(rig: &Rig, node: &str) -> usize {
+    kairos::agent_calls(&rig.cluster.node(node).disk()).len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_completes_with_one_agent_and_one_boot_a_node_and_again_it_skips_all() {
+    let rig = Rig::new(3).await;
+    rig.labelled().await;
+    for version in ["v3.5.0", "v3.6.0"] {
+        rig.upgrade("up", version).await;
+        let status = upgraded(&rig, "up").await;
+        assert_eq!(status["phase"], "Completed", "{status:#}");
+        for node in NODES {
+            let entry = &status["nodeStatuses"][node];
+            assert_eq!(
+                (&entry["phase"], &entry["rebootStatus"], &entry["verified"]),
+                (&json!("Completed"), &json!("completed"), &json!(true)),
+                "{entry:#}"
+            );
+            assert!(entry["message"].as_str().unwrap().contains(version), "{entry}");
+        }
+        rig.delete_upgrade("up").await;
+    }
+    assert_eq!(NODES.map(|node| (calls(&rig, node), rig.reboots(node))), [(2, 2); 3]);
+    assert_eq!(rig.left(), [""; 0]);
+    assert_eq!(rig.claims().0, NODES);
+
+    rig.upgrade("again", "v3.6.0").await;
+    let status = upgraded(&rig, "again").await;
+    assert_eq!(status["phase"], "Completed", "{status:#}");
+    for node in NODES {
+        let message = status["nodeStatuses"][node]["message"].as_str().unwrap();
+        assert!(message.starts_with("Skipped by preflight: node is already at v3.6.0"), "{message}");
+    }
+    assert_eq!(NODES.map(|node| (calls(&rig, node), rig.reboots(node))), [(2, 2); 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_lies_is_found_out_and_the_canary_stops() {
+    let rig = Rig::new(3).await;
+    rig.labelled().await;
+    switch(&rig, "n2", "noop");
+    rig.upgrade("up", "v3.5.0").await;
+    let status = upgraded(&rig, "up").await;
+    let n2 = &status["nodeStatuses"]["n2"];
+    assert_eq!((&status["phase"], &n2["phase"]), (&json!("Failed"), &json!("Failed")), "{status:#}");
+    let message = n2["message"].as_str().unwrap();
+    assert!(message.contains("v3.4.2") && message.contains("v3.5.0"), "{message}");
+    assert_eq!(NODES.map(|node| (calls(&rig, node), rig.reboots(node))), [(1, 1), (1, 1), (0, 0)]);
+    assert_eq!(NODES.map(|node| rig.is_cordoned(node)), [false, true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_fails_fails_the_node_with_its_words_and_without_a_reboot() {
+    let rig = Rig::new(3).await;
+    rig.labelled().await;
+    switch(&rig, "n1", "fail");
+    rig.upgrade("up", "v3.5.0").await;
+    let status = upgraded(&rig, "up").await;
+    let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
+    assert!(message.contains("no space left on the state partition"), "{message}");
+    assert_eq!(NODES.map(|node| rig.reboots(node)), [0; 3]);
+    assert_eq!((calls(&rig, "n2"), calls(&rig, "n3")), (0, 0));
+    let state = std::fs::read_to_string(rig.cluster.node("n1").disk().join("etc/kairos-release")).unwrap();
+    assert!(state.contains("v3.4.2"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_falls_back_is_failed_and_stays_cordoned() {
+    let rig = Rig::new(2).await;
+    rig.labelled().await;
+    switch(&rig, "n1", "will-not-boot");
+    rig.upgrade("up", "v3.5.0").await;
+    let status = upgraded(&rig, "up").await;
+    let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
+    assert!(["passive", "v3.4.2", "v3.5.0"].iter().all(|word| message.contains(word)), "{message}");
+    assert_eq!((rig.reboots("n1"), calls(&rig, "n2"), rig.is_cordoned("n1")), (1, 0, true));
+}
