@@ -109,3 +109,121 @@ fn make(node: &NodeView, attempt: i32, complaint: Option<String>, free: &mut usi
     let name = name(node, attempt);
     plan.actions.push(Action::MakeFacts { node: node.name.clone(), node_uid: node.uid.clone(), name, attempt, complaint });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::plan::snapshot::{ContainerView, Role};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn node(name: &str) -> NodeView {
+        NodeView { name: name.into(), uid: format!("u-{name}"), boot_id: "b1".into(), ready: true, ..NodeView::default() }
+    }
+
+    fn pod(of: &NodeView, attempt: i32, phase: PodPhase, state: ContainerState) -> PodView {
+        PodView {
+            namespace: "own".into(),
+            name: name(of, attempt),
+            uid: format!("p{attempt}"),
+            owner_uid: of.uid.clone(),
+            role: Role::Facts,
+            node: of.name.clone(),
+            phase,
+            reason: String::new(),
+            deleting: false,
+            created: at(0),
+            attempt,
+            reboot_state: None,
+            containers: vec![ContainerView { name: container::FACTS.into(), state }],
+        }
+    }
+
+    fn says(boot: &str) -> ContainerState {
+        let facts = Facts { boot: boot.into(), kairos: true, ..Facts::default() };
+        ContainerState::Ended { code: 0, reason: "Completed".into(), message: serde_json::to_string(&facts).unwrap() }
+    }
+
+    fn planned(nodes: &[NodeView], pods: Vec<PodView>, now: i64, first: &[&str]) -> Plan {
+        let s = Snapshot {
+            now: at(now),
+            nodes: nodes.iter().map(|node| (node.name.clone(), Arc::new(node.clone()))).collect(),
+            facts: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            ..Snapshot::default()
+        };
+        let mut plan = Plan { facts_first: first.iter().map(|name| (*name).to_owned()).collect(), ..Plan::default() };
+        sweep(&s, &mut plan);
+        plan
+    }
+
+    fn made(plan: &Plan) -> Vec<(&str, i32)> {
+        let make = |action| match action {
+            &Action::MakeFacts { ref node, attempt, .. } => Some((node.as_str(), attempt)),
+            _ => None,
+        };
+        plan.actions.iter().filter_map(make).collect()
+    }
+
+    #[test]
+    fn at_most_ten_pods_at_a_time_and_who_is_waited_for_goes_first() {
+        let nodes: Vec<NodeView> = (10..40).map(|i| node(&format!("n{i}"))).collect();
+        let plan = planned(&nodes, vec![], 0, &["n39"]);
+        assert_eq!(made(&plan).len(), AT_ONCE);
+        assert_eq!(made(&plan)[0], ("n39", 0));
+        let busy = nodes[..4].iter().map(|node| pod(node, 0, PodPhase::Running, ContainerState::Running { since: at(0) })).collect();
+        assert_eq!(made(&planned(&nodes, busy, 0, &[])).len(), AT_ONCE - 4);
+    }
+
+    #[test]
+    fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
+        let mut known = node("n1");
+        known.annotations.insert(crate::api::names::FACTS_OF.into(), labels::facts_of("b1"));
+        assert!(planned(&[known.clone()], vec![], 0, &[]).actions.is_empty(), "a restarted operator makes no pod");
+        let plan = planned(&[known.clone()], vec![pod(&known, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+        assert!(matches!(plan.actions[..], [Action::DeletePod { .. }]), "{:?}", plan.actions);
+        known.boot_id = "b2".into();
+        assert_eq!(made(&planned(&[known], vec![], 0, &[])), [("n1", 0)], "another boot");
+    }
+
+    #[test]
+    fn facts_are_recorded_if_they_are_of_the_boot_that_the_node_reports() {
+        let node = node("n1");
+        let plan = planned(&[node.clone()], vec![pod(&node, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+        assert!(matches!(&plan.actions[..], [Action::Node { name, .. }] if name == "n1"), "{:?}", plan.actions);
+        let plan = planned(&[node.clone()], vec![pod(&node, 0, PodPhase::Succeeded, says("b0"))], 1, &[]);
+        assert!(plan.actions.is_empty() && plan.wake_at.is_some(), "{:?}", plan.actions);
+    }
+
+    #[test]
+    fn a_pod_that_failed_is_followed_by_another_after_a_pause_that_doubles() {
+        let node = node("n1");
+        let ended = || ContainerState::Ended { code: 1, reason: "Error".into(), message: "no /etc".into() };
+        for (attempt, pause) in [(0, 30), (1, 60), (3, 240), (50, 30 * 128)] {
+            let failed = || vec![pod(&node, attempt, PodPhase::Failed, ended())];
+            let early = planned(&[node.clone()], failed(), pause - 1, &[]);
+            assert_eq!((made(&early).len(), early.wake_at), (0, Some(at(pause))), "{attempt}");
+            let plan = planned(&[node.clone()], failed(), pause, &[]);
+            assert_eq!(made(&plan), [("n1", attempt + 1)]);
+        }
+        let both =
+            vec![pod(&node, 0, PodPhase::Failed, ended()), pod(&node, 1, PodPhase::Running, ContainerState::Running { since: at(31) })];
+        let plan = planned(&[node], both, 32, &[]);
+        assert!(matches!(&plan.actions[..], [Action::DeletePod { pod, .. }] if pod.uid == "p0"), "{:?}", plan.actions);
+    }
+
+    #[test]
+    fn hands_off_means_no_pod_unless_an_upgrade_waits_for_the_proof() {
+        let mut off = node("n1");
+        off.labels.insert(crate::api::names::MANAGED.into(), "false".into());
+        assert!(planned(&[off.clone()], vec![], 0, &[]).actions.is_empty());
+        assert_eq!(made(&planned(&[off], vec![], 0, &["n1"])), [("n1", 0)]);
+        let away = NodeView { ready: false, ..node("n2") };
+        assert!(planned(&[away], vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
+    }
+}

@@ -293,6 +293,9 @@ mod tests {
         };
         assert!(!fails(&world), "its command may still be at work");
         world.pods.clear();
+        // That its waiter is gone is asked, too.
+        let asked = plan(&world).questions;
+        world.answers.extend(asked.into_iter().map(|question| (question, crate::plan::question::Answer::Gone)));
         assert!(fails(&world));
     }
 }

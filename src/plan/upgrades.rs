@@ -200,3 +200,127 @@ fn progressing(status: &NodeOpUpgradeStatus, s: &Snapshot) -> Condition {
         last_transition_time: Time(s.now),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{api::child, plan::question::Answer};
+
+    fn upgrade(status: Value) -> NodeOpUpgrade {
+        serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+            "metadata": {"name": "up", "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": "5"},
+            "spec": {"image": "kairos:v2", "concurrency": 1}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn op(of: &NodeOpUpgrade, uid: &str) -> NodeOp {
+        let mut op = child::node_op(of);
+        op.metadata.uid = Some(uid.into());
+        op
+    }
+
+    fn snapshot(upgrade: NodeOpUpgrade, child: Option<NodeOp>) -> Snapshot {
+        let key: Key = ("ns".into(), "up".into());
+        Snapshot {
+            now: Timestamp::from_second(1_000_000).unwrap(),
+            upgrades: [(key.clone(), Arc::new(upgrade))].into(),
+            ops: child.map(|child| (key, Arc::new(child))).into_iter().collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    fn planned(s: &Snapshot) -> (Plan, Option<NodeOpUpgradeStatus>) {
+        let mut out = Plan::default();
+        plan(s, &mut out);
+        let status = out.actions.iter().find_map(|action| match action {
+            Action::UpgradeStatus { status, .. } => Some(status.as_ref().clone()),
+            _ => None,
+        });
+        (out, status)
+    }
+
+    #[test]
+    fn the_child_is_announced_then_made_and_starts_only_when_its_uid_is_recorded() {
+        let (out, status) = planned(&snapshot(upgrade(json!(null)), None));
+        assert_eq!(status.as_ref().unwrap().phase, Some(UpgradePhase::Initializing));
+        assert_eq!(out.actions.len(), 1, "nothing is made before that is written");
+
+        let announced = upgrade(serde_json::to_value(status.unwrap()).unwrap());
+        let (out, _) = planned(&snapshot(announced.clone(), None));
+        assert!(matches!(out.actions[..], [Action::MakeChild { .. }]), "{:?}", out.actions);
+
+        let s = snapshot(announced.clone(), Some(op(&announced, "child")));
+        assert!(!may_start(&s, &s.ops[&("ns".into(), "up".into())]));
+        let (_, status) = planned(&s);
+        let recorded = upgrade(serde_json::to_value(status.unwrap()).unwrap());
+        let s = snapshot(recorded.clone(), Some(op(&recorded, "child")));
+        assert!(may_start(&s, &s.ops[&("ns".into(), "up".into())]));
+        assert!(planned(&s).0.actions.is_empty(), "and nothing is written twice");
+    }
+
+    #[test]
+    fn a_child_that_was_deleted_is_never_made_again() {
+        let mut s = snapshot(upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"})), None);
+        let (out, status) = planned(&s);
+        assert!(out.actions.is_empty() && status.is_none(), "an absence in a cache proves nothing");
+        let question = out.questions.first().unwrap().clone();
+        s.answers.insert(question, Answer::Gone);
+        let (out, status) = planned(&s);
+        let status = status.unwrap();
+        assert_eq!((status.phase, out.actions.len()), (Some(UpgradePhase::Failed), 1));
+        assert!(status.message.unwrap().contains("was deleted"));
+    }
+
+    #[test]
+    fn a_nodeop_of_somebody_else_is_not_adopted() {
+        let ours = upgrade(json!({"phase": "Initializing"}));
+        let mut foreign = op(&ours, "foreign");
+        foreign.metadata.owner_references = None;
+        let (out, status) = planned(&snapshot(ours, Some(foreign)));
+        let status = status.unwrap();
+        assert_eq!(out.actions.len(), 1);
+        assert_eq!((status.phase, status.node_op_uid), (Some(UpgradePhase::Initializing), None));
+        assert!(status.message.unwrap().contains("did not create"));
+    }
+
+    #[test]
+    fn what_the_go_operator_left_without_a_nodeop_is_not_run_again() {
+        for phase in ["Running", "Pending"] {
+            let (out, status) = planned(&snapshot(upgrade(json!({"phase": phase, "nodeOpName": "up"})), None));
+            assert_eq!((status.unwrap().phase, out.actions.len()), (Some(UpgradePhase::Failed), 1), "{phase}");
+        }
+        for phase in ["Completed", "Failed"] {
+            let (out, _) = planned(&snapshot(upgrade(json!({"phase": phase})), None));
+            assert!(out.actions.is_empty(), "{phase} is final");
+        }
+    }
+
+    #[test]
+    fn what_may_be_changed_is_passed_on() {
+        let mut changed = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
+        let child = op(&changed, "child");
+        changed.spec.stop_on_failure = Some(true);
+        changed.spec.concurrency = 3;
+        let (out, _) = planned(&snapshot(changed, Some(child)));
+        let passed = out.actions.iter().any(
+            |action| matches!(action, Action::PassOn { concurrency: 3, stop_on_failure: Some(true), child } if child.metadata.uid.as_deref() == Some("child")),
+        );
+        assert!(passed, "{:?}", out.actions);
+    }
+
+    #[test]
+    fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
+        let node = |phase| NodeStatus { phase, boot: Some("b".into()), ..NodeStatus::default() };
+        let many =
+            |count: usize| (0..count).map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed }))).collect();
+        let few: BTreeMap<String, NodeStatus> = many(1000);
+        assert_eq!(copied(&few).len(), 1000);
+        assert!(copied(&few).values().all(|node| node.boot.is_none()), "what the NodeOp keeps for itself is not copied");
+        assert_eq!(copied(&many(1001)).into_keys().collect::<Vec<_>>(), ["n0"]);
+    }
+}
