@@ -37,9 +37,8 @@ impl Actor {
     /// Tries once to evict the pod of this UID from `node`.
     pub async fn evict(&self, node: &str, pod: &Target, grace_period_seconds: Option<i64>) -> anyhow::Result<Outcome> {
         let api = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace);
-        let found = match self.write(api.get_opt(&pod.name)).await? {
-            Some(found) => found,
-            None => return Ok(Outcome::Done),
+        let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
+            return Ok(Outcome::Done);
         };
         let same = found.metadata.uid.as_deref() == Some(&pod.uid);
         let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);

@@ -179,7 +179,7 @@ impl Planner {
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
-                let failure = self.failures.entry(name.clone()).or_insert(Failure {
+                let failure = self.failures.entry(name.clone()).or_insert_with(|| Failure {
                     times: 0,
                     until: Instant::now(),
                 });
