@@ -14,14 +14,22 @@ pub use self::controller::ControllerArgs;
 use crate::{
     contract::applet,
     manifests,
-    node::{reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs},
+    node::{facts::FactsArgs, install::InstallArgs, reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs, upgrade::UpgradeArgs},
 };
 
 /// The name in help texts, whatever the file is called.
 const BINARY_NAME: &str = "kairos-operator";
 
 /// Every applet, in the order of the help text.
-pub const APPLETS: [&str; 4] = [applet::CONTROLLER, applet::SENTINEL, applet::REBOOT_WAITER, applet::MANIFESTS];
+pub const APPLETS: [&str; 7] = [
+    applet::CONTROLLER,
+    applet::SENTINEL,
+    applet::REBOOT_WAITER,
+    applet::UPGRADE,
+    applet::INSTALL,
+    applet::NODE_LABELER,
+    applet::MANIFESTS,
+];
 
 /// Node operations for Kubernetes: the controller, and the applets that it runs on nodes.
 #[derive(Debug, Parser)]
@@ -43,6 +51,15 @@ pub enum Applet {
     /// Reboots the node once, after its Job has succeeded.
     #[command(name = applet::REBOOT_WAITER)]
     RebootWaiter(RebootWaiterArgs),
+    /// Upgrades Kairos on the node to the image that it runs in.
+    #[command(name = applet::UPGRADE)]
+    Upgrade(UpgradeArgs),
+    /// Copies this binary to where another image's container can run it.
+    #[command(name = applet::INSTALL)]
+    Install(InstallArgs),
+    /// Prints boot, release and boot state of the node.
+    #[command(name = applet::NODE_LABELER)]
+    NodeLabeler(FactsArgs),
     /// Prints the CRDs and the RBAC that the controller needs.
     #[command(name = applet::MANIFESTS)]
     Manifests(manifests::Args),
@@ -62,10 +79,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Applet, clap::E
 
 /// Turns a call by an applet's own name into a call with the applet as the first argument.
 fn by_file_name(mut argv: Vec<OsString>) -> Vec<OsString> {
-    let called = argv
-        .first()
-        .and_then(|path| Path::new(path).file_name())
-        .and_then(|name| name.to_str());
+    let called = argv.first().and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str());
     let known = APPLETS.into_iter().find(|name| Some(*name) == called);
     if argv.is_empty() {
         argv.push(BINARY_NAME.into());
@@ -84,7 +98,6 @@ fn unknown_applet(name: &OsString) -> clap::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract;
 
     fn of(argv: &[&str]) -> Result<Applet, clap::Error> {
         parse(argv.iter().map(OsString::from))
@@ -99,10 +112,7 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-        let names: Vec<_> = Cli::command()
-            .get_subcommands()
-            .map(|applet| applet.get_name().to_owned())
-            .collect();
+        let names: Vec<_> = Cli::command().get_subcommands().map(|applet| applet.get_name().to_owned()).collect();
         assert_eq!(names, APPLETS, "the list by which argv[0] is judged is the list of subcommands");
     }
 
@@ -116,19 +126,8 @@ mod tests {
 
     #[test]
     fn a_file_of_any_other_name_takes_its_first_argument() {
-        for file in [
-            "kairos-operator",
-            "/kairos-operator",
-            "/mnt/x",
-            "my-sentinel",
-            "sentinel.bak",
-            "/",
-            "",
-        ] {
-            assert!(
-                matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))),
-                "{file}"
-            );
+        for file in ["kairos-operator", "/kairos-operator", "/mnt/x", "my-sentinel", "sentinel.bak", "/", ""] {
+            assert!(matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))), "{file}");
         }
     }
 
@@ -174,33 +173,6 @@ mod tests {
         for job in ["", ".", "..", ".hidden", "a/b", "../a"] {
             let job = format!("--job={job}");
             assert_eq!(error(&["sentinel", "--state-dir=/s", &job]).exit_code(), 2, "{job}");
-        }
-    }
-
-    #[test]
-    fn the_waiter_gets_what_the_contract_says() {
-        let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", 1800, 600);
-        let argv = ["/kairos-operator".to_owned(), applet::REBOOT_WAITER.to_owned()]
-            .into_iter()
-            .chain(args);
-        let Ok(Applet::RebootWaiter(args)) = parse(argv.map(OsString::from)) else {
-            panic!("not parsed")
-        };
-        assert_eq!(args.state_dir, Path::new("/state/.kairos"));
-        assert_eq!((args.job.as_str(), args.owner_uid.as_str()), ("job-1", "uid-1"));
-        assert_eq!((args.timeout_seconds, args.grace_seconds), (1800, 600));
-    }
-
-    #[test]
-    fn the_sentinel_gets_what_the_contract_says() {
-        for upgrade in [false, true] {
-            let args = contract::sentinel_args("job-1", upgrade);
-            let argv = ["/kairos-operator".to_owned(), applet::SENTINEL.to_owned()].into_iter().chain(args);
-            let Ok(Applet::Sentinel(args)) = parse(argv.map(OsString::from)) else {
-                panic!("not parsed")
-            };
-            assert_eq!(args.state_dir, Path::new(contract::SENTINEL_MOUNT));
-            assert_eq!((args.job.as_str(), args.upgrade), ("job-1", upgrade));
         }
     }
 }

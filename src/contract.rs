@@ -4,6 +4,8 @@
 //! Both ends are this one crate. The controller builds an applet's arguments here and `cli` parses them; the test
 //! `contract` closes the loop for every applet. Nothing here does anything: it is names and small records.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The binary's path in our own image (and its name after `install` copied it).
@@ -49,6 +51,11 @@ pub const WAITER_MOUNT: &str = "/state";
 /// Where the host's root is mounted if a NodeOp does not say.
 pub const HOST_MOUNT: &str = "/host";
 
+/// Where the volume with the copied binary is mounted: below `/mnt`, which `kairos-agent` leaves out of the image it writes.
+pub const INSTALL_MOUNT: &str = "/mnt/kairos-operator";
+/// The copied binary, for the `command` of containers that run in the user's image.
+pub const INSTALLED: &str = "/mnt/kairos-operator/kairos-operator";
+
 /// File name of a Job's sentinel in the state directory.
 pub fn sentinel_file(job: &str) -> String {
     format!("{job}.json")
@@ -63,7 +70,7 @@ pub fn result_file(job: &str) -> String {
 /// termination message; read by `reboot-waiter` and by the controller.
 ///
 /// A reboot is due if and only if the sentinel of the waiter's own Job names the boot that the node is still in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sentinel {
     /// Name of the Job.
@@ -74,6 +81,12 @@ pub struct Sentinel {
     pub boot: String,
     /// When, in RFC 3339, by the node's clock. For people only; nothing is decided by it.
     pub time: String,
+    /// An upgrade's: the release that the host ran before; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// An upgrade's: the release that its image carries; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// What the upgrade wrapper leaves in the state directory, and what a retry of its Job goes by.
@@ -109,6 +122,36 @@ pub enum UpgradeState {
     Failed,
 }
 
+/// What `node-labeler` prints about a node, as its termination message of at most 4096 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The boot that the facts were read in.
+    pub boot: String,
+    /// From the kernel's command line: `active`, `passive`, `recovery`, `livecd` or `unknown`.
+    pub boot_state: String,
+    /// Whether the node runs Kairos at all.
+    pub kairos: bool,
+    /// The release that upgrades compare; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The `KAIROS_…` keys that labels and annotations are made from, without the prefix.
+    #[serde(default)]
+    pub release: BTreeMap<String, String>,
+}
+
+/// Which facts are read and what is made of them. Another number in a node's annotation means that they are read again.
+pub const FACTS_SCHEMA: &str = "1";
+
+/// Values of [`Facts::boot_state`].
+pub mod boot_state {
+    pub const ACTIVE: &str = "active";
+    pub const PASSIVE: &str = "passive";
+    pub const RECOVERY: &str = "recovery";
+    pub const LIVECD: &str = "livecd";
+    pub const UNKNOWN: &str = "unknown";
+}
+
 /// Values of the waiter's annotation [`crate::api::names::REBOOT_STATE`].
 pub mod reboot_state {
     /// The watch stands, the directory can be written, init can be asked: the Job may start.
@@ -131,8 +174,10 @@ pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
     args
 }
 
-/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits in all,
-/// and how long init gets before the kernel is asked.
+/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits for the
+/// sentinel and then again, anew, for what must come between the sentinel and the reboot; and how long init gets before the
+/// kernel is asked. Over its timeout the waiter ends with 1 and loses nothing by a restart, but to wait out a Job and its
+/// drain in one go `timeout` must cover them.
 pub fn reboot_waiter_args(job: &str, owner_uid: &str, state_dir_name: &str, timeout: u32, grace: u32) -> Vec<String> {
     vec![
         format!("--state-dir={WAITER_MOUNT}/{state_dir_name}"),
@@ -141,4 +186,51 @@ pub fn reboot_waiter_args(job: &str, owner_uid: &str, state_dir_name: &str, time
         format!("--timeout-seconds={timeout}"),
         format!("--grace-seconds={grace}"),
     ]
+}
+
+/// What an upgrade is to do, as `upgrade` and `upgrade --check` are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpgradeOrder {
+    pub active: bool,
+    pub recovery: bool,
+    pub force: bool,
+    pub debug: bool,
+    /// Absolute paths or rsync patterns, as the user wrote them.
+    pub exclude_paths: Vec<String>,
+}
+
+/// Arguments of `upgrade`, after the applet's name. `state_dir` is the directory on the host.
+pub fn upgrade_args(job: &str, state_dir: &str, order: &UpgradeOrder) -> Vec<String> {
+    let mut args = vec![format!("--job={job}"), format!("--state-dir={HOST_MOUNT}{state_dir}")];
+    args.extend(order_args(order));
+    args
+}
+
+/// Arguments of `upgrade` as a preflight. A node that does not run Kairos is skipped or refused, as `skip_foreign` says.
+pub fn check_args(order: &UpgradeOrder, skip_foreign: bool) -> Vec<String> {
+    let mut args = vec!["--check".to_owned()];
+    if skip_foreign {
+        args.push("--skip-foreign".into());
+    }
+    args.extend(order_args(order));
+    args
+}
+
+fn order_args(order: &UpgradeOrder) -> Vec<String> {
+    let UpgradeOrder { active, recovery, force, debug, exclude_paths } = order;
+    let flags = [("--active", active), ("--recovery", recovery), ("--force", force), ("--debug", debug)];
+    let mut args = vec![format!("--host-dir={HOST_MOUNT}")];
+    args.extend(flags.into_iter().filter(|(_, on)| **on).map(|(flag, _)| flag.to_owned()));
+    args.extend(exclude_paths.iter().map(|path| format!("--exclude-path={path}")));
+    args
+}
+
+/// Arguments of `install`, after the applet's name.
+pub fn install_args() -> Vec<String> {
+    vec![format!("--to={INSTALLED}")]
+}
+
+/// Arguments of `node-labeler`, after the applet's name.
+pub fn facts_args() -> Vec<String> {
+    vec![format!("--host-dir={HOST_MOUNT}")]
 }

@@ -7,6 +7,10 @@ use kairos_operator::{
     controllers, manifests, node, telemetry,
 };
 
+/// What is logged unless `RUST_LOG` says otherwise. kube and notify complain on their own account about what we handle: an API
+/// that is away, a watch on a directory that is gone.
+const LOG: &str = "info,kube_client=off,notify=off";
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(applet) => run(applet),
@@ -19,12 +23,18 @@ fn main() -> ExitCode {
 
 /// Every applet ends here; those that need a runtime build it themselves.
 fn run(applet: Applet) -> ExitCode {
-    telemetry::init("info", false);
+    match &applet {
+        Applet::Controller(args) => telemetry::init(&args.log_filter(), args.log_json()),
+        _ => telemetry::init(LOG, false),
+    }
     match applet {
         Applet::Controller(args) => ended(controllers::run(&args)),
         Applet::Manifests(args) => ended(manifests::run(&args)),
         Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
         Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),
+        Applet::Upgrade(args) => node::run(|host| node::upgrade::run(&args, host)),
+        Applet::Install(args) => node::run(|host| node::install::run(&args, host)),
+        Applet::NodeLabeler(args) => node::run(|host| node::facts::run(&args, host)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args as ClapArgs, ValueEnum};
 use kube::CustomResourceExt;
-pub use rbac::{Grant, LEADER, OPERATOR, WAITER, covers};
+pub use rbac::{Grant, LEADER, OPERATOR, operator_holds};
 
 use crate::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
@@ -74,10 +74,7 @@ pub fn generate(part: Part) -> anyhow::Result<Vec<File>> {
             .collect::<anyhow::Result<Vec<_>>>()?,
         Part::Rbac => rbac::files()?,
     };
-    let file = |(name, text)| File {
-        path: format!("{}/{name}", part.directory()),
-        text: format!("{HEADER}{text}"),
-    };
+    let file = |(name, text)| File { path: format!("{}/{name}", part.directory()), text: format!("{HEADER}{text}") };
     Ok(texts.into_iter().map(file).collect())
 }
 

@@ -21,15 +21,8 @@ pub const MAX_LAST_WORDS: usize = 4096;
 /// A second call changes nothing.
 pub fn init(default: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let _ = if json {
-        builder.json().try_init()
-    } else {
-        builder.with_target(false).try_init()
-    };
+    let builder = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }
 
 /// The container's termination message, opened early: a later mount over `/dev` hides the path, not the open file.
@@ -51,10 +44,7 @@ impl LastWords {
             end -= 1;
         }
         if let Some(file) = &mut self.0 {
-            let _ = file
-                .set_len(0)
-                .and_then(|()| file.rewind())
-                .and_then(|()| file.write_all(&words.as_bytes()[..end]));
+            let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&words.as_bytes()[..end]));
         }
     }
 }

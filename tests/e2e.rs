@@ -50,20 +50,14 @@ fn in_a_namespace<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Cli
     let namespace = runtime.block_on(async {
         let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned())];
         let wanted = Namespace {
-            metadata: ObjectMeta {
-                generate_name: Some("kairos-e2e-".into()),
-                labels: Some(labels.into()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { generate_name: Some("kairos-e2e-".into()), labels: Some(labels.into()), ..ObjectMeta::default() },
             ..Namespace::default()
         };
         let made = namespaces.create(&PostParams::default(), &wanted).await.unwrap();
         made.metadata.name.unwrap()
     });
     let ended = runtime.block_on(runtime.spawn(test(client, namespace.clone())));
-    runtime
-        .block_on(namespaces.delete(&namespace, &DeleteParams::default()))
-        .expect("the namespace is deleted");
+    runtime.block_on(namespaces.delete(&namespace, &DeleteParams::default())).expect("the namespace is deleted");
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic.into_panic());
     }
@@ -115,10 +109,7 @@ impl Place {
         left.extend(jobs.items.into_iter().filter_map(|job| job.metadata.name));
         let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&of).await.unwrap();
         left.extend(pods.items.into_iter().filter_map(|pod| pod.metadata.name));
-        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace)
-            .list(&of)
-            .await
-            .unwrap();
+        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace).list(&of).await.unwrap();
         left.extend(accounts.items.into_iter().filter_map(|account| account.metadata.name));
         left
     }
@@ -142,16 +133,11 @@ impl Place {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
         let linux = nodes.items.into_iter().filter(|node| {
             let labels = node.metadata.labels.iter().flatten();
-            labels
-                .clone()
-                .all(|(name, value)| name.as_str() != names::OS_LABEL || value == "linux")
+            labels.clone().all(|(name, value)| name.as_str() != names::OS_LABEL || value == "linux")
         });
         let held = |node: &Node| {
             let annotations = node.metadata.annotations.iter().flatten();
-            annotations
-                .filter(|(_, value)| value.ends_with(&uid))
-                .map(|(name, _)| name.clone())
-                .collect()
+            annotations.filter(|(_, value)| value.ends_with(&uid)).map(|(name, _)| name.clone()).collect()
         };
         linux.map(|node| (node.metadata.name.clone().unwrap(), held(&node))).collect()
     }
@@ -167,28 +153,15 @@ fn condition(status: &NodeOpStatus, type_: &str) -> String {
 fn a_command_runs_on_every_node_and_holds_none_at_the_end() {
     in_a_namespace(|client, namespace| async move {
         let place = Place { client, namespace };
-        let op = place
-            .create("fine", &["true"], json!({"concurrency": 2, "stopOnFailure": true}))
-            .await;
+        let op = place.create("fine", &["true"], json!({"concurrency": 2, "stopOnFailure": true})).await;
         let status = place.end("fine").await;
         assert_eq!(status.phase, Some(Phase::Completed), "{status:#?}");
-        assert_eq!(
-            (condition(&status, "Complete"), condition(&status, "Failed")),
-            ("True".into(), "False".into())
-        );
+        assert_eq!((condition(&status, "Complete"), condition(&status, "Failed")), ("True".into(), "False".into()));
         assert_eq!(status.observed_generation, op.metadata.generation);
         let nodes = place.nodes(&op).await;
-        assert_eq!(
-            status.node_statuses.keys().collect::<Vec<_>>(),
-            nodes.keys().collect::<Vec<_>>(),
-            "every Linux node is a target"
-        );
+        assert_eq!(status.node_statuses.keys().collect::<Vec<_>>(), nodes.keys().collect::<Vec<_>>(), "every Linux node is a target");
         for (name, entry) in &status.node_statuses {
-            assert_eq!(
-                (entry.phase, entry.reboot_status),
-                (Phase::Completed, Some(RebootStatus::NotRequested)),
-                "{name}"
-            );
+            assert_eq!((entry.phase, entry.reboot_status), (Phase::Completed, Some(RebootStatus::NotRequested)), "{name}");
             assert!(entry.job_name.is_some(), "{name}: its Job is named for those who want its log");
         }
         let counts = status.counts.unwrap();
@@ -205,19 +178,13 @@ fn a_failure_stops_the_rollout_and_says_what_the_command_said_last() {
     in_a_namespace(|client, namespace| async move {
         let place = Place { client, namespace };
         let command = ["sh", "-c", "echo the disk is full; exit 3"];
-        let op = place
-            .create("bad", &command, json!({"concurrency": 1, "stopOnFailure": true, "backoffLimit": 0}))
-            .await;
+        let op = place.create("bad", &command, json!({"concurrency": 1, "stopOnFailure": true, "backoffLimit": 0})).await;
         let status = place.end("bad").await;
         assert_eq!(status.phase, Some(Phase::Failed), "{status:#?}");
         assert_eq!(condition(&status, "Failed"), "True");
         let of = |phase| status.node_statuses.values().filter(move |entry| entry.phase == phase);
         assert_eq!(of(Phase::Failed).count(), 1);
-        assert_eq!(
-            of(Phase::Pending).count(),
-            status.node_statuses.len() - 1,
-            "the others are not touched"
-        );
+        assert_eq!(of(Phase::Pending).count(), status.node_statuses.len() - 1, "the others are not touched");
         let message = of(Phase::Failed).next().and_then(|entry| entry.message.clone()).unwrap_or_default();
         assert!(message.contains("exit code 3: the disk is full"), "{message}");
         let nodes = place.nodes(&op).await;

@@ -26,11 +26,7 @@ pub enum Outcome {
     /// It is being deleted, is gone, or is another pod by now.
     Done,
     /// Refused; `permanent` if time does not mend it.
-    Refused {
-        words: String,
-        retry_after: Option<i64>,
-        permanent: bool,
-    },
+    Refused { words: String, retry_after: Option<i64>, permanent: bool },
 }
 
 impl Actor {
@@ -49,10 +45,7 @@ impl Actor {
         self.fence.check()?;
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
-        match tokio::time::timeout(TIMEOUT, request)
-            .await
-            .context("the API server did not answer the eviction within 15 s")?
-        {
+        match tokio::time::timeout(TIMEOUT, request).await.context("the API server did not answer the eviction within 15 s")? {
             Ok(_) => Ok(Outcome::Done),
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),
@@ -62,17 +55,10 @@ impl Actor {
 
 fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
     Eviction {
-        metadata: ObjectMeta {
-            name: Some(pod.name.clone()),
-            namespace: Some(pod.namespace.clone()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(pod.name.clone()), namespace: Some(pod.namespace.clone()), ..ObjectMeta::default() },
         delete_options: Some(DeleteOptions {
             grace_period_seconds,
-            preconditions: Some(Preconditions {
-                uid: Some(pod.uid.clone()),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
             ..DeleteOptions::default()
         }),
     }
@@ -82,37 +68,17 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
 /// that speaks of several budgets stays until somebody mends them.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let details = status.details.as_ref();
-    let causes: Vec<&str> = details
-        .iter()
-        .flat_map(|details| &details.causes)
-        .map(|cause| cause.message.as_str())
-        .collect();
-    let words = if causes.is_empty() {
-        status.message.clone()
-    } else {
-        causes.join("; ")
-    };
-    let seconds = details
-        .map(|details| i64::from(details.retry_after_seconds))
-        .filter(|seconds| *seconds > 0);
+    let causes: Vec<&str> = details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
+    let words = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
+    let seconds = details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
     match status.code {
         404 | 409 => Ok(Outcome::Done),
-        429 => Ok(Outcome::Refused {
-            words,
-            retry_after: seconds,
-            permanent: false,
-        }),
-        500 if status.message.contains("more than one PodDisruptionBudget") => Ok(Outcome::Refused {
-            words: status.message,
-            retry_after: None,
-            permanent: true,
-        }),
+        429 => Ok(Outcome::Refused { words, retry_after: seconds, permanent: false }),
+        500 if status.message.contains("more than one PodDisruptionBudget") => {
+            Ok(Outcome::Refused { words: status.message, retry_after: None, permanent: true })
+        }
         403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => Ok(Outcome::Done),
-        403 => Ok(Outcome::Refused {
-            words,
-            retry_after: None,
-            permanent: true,
-        }),
+        403 => Ok(Outcome::Refused { words, retry_after: None, permanent: true }),
         _ => Err(kube::Error::Api(Box::new(status)).into()),
     }
 }

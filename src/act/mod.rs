@@ -7,6 +7,7 @@ mod drain;
 mod error;
 mod node;
 mod status;
+mod upgrade;
 mod workload;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
@@ -17,9 +18,10 @@ use kube::{Client, runtime::events::Recorder};
 pub use self::drain::Outcome as Eviction;
 pub use self::error::{is_conflict, is_gone, words};
 use crate::{
+    api::upgrade::NodeOpUpgrade,
     observe::Seen,
     plan::action::{Action, Notice, Target},
-    render::Images,
+    render::Site,
 };
 
 /// After so long a request counts as failed. Together with the fence it ends before another replica may lead.
@@ -35,25 +37,20 @@ pub trait Fence: Send + Sync {
 #[derive(Clone)]
 pub struct Actor {
     pub client: Client,
-    pub images: Images,
+    pub site: Site,
     fence: Arc<dyn Fence>,
     recorder: Recorder,
 }
 
 impl fmt::Debug for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Actor").field("images", &self.images).finish_non_exhaustive()
+        f.debug_struct("Actor").field("site", &self.site).finish_non_exhaustive()
     }
 }
 
 impl Actor {
-    pub fn new(client: Client, images: Images, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
-        Self {
-            client,
-            images,
-            fence,
-            recorder,
-        }
+    pub fn new(client: Client, site: Site, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
+        Self { client, site, fence, recorder }
     }
 
     /// One write: fenced, and with an end.
@@ -76,19 +73,16 @@ impl Actor {
                 self.revoke(op).await?;
                 self.finalizers(op, finalizers).await
             }
-            Action::Node {
-                name,
-                resource_version,
-                change,
-            } => self.node(name, resource_version, change).await,
+            Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
+            Action::MakeChild { upgrade } => self.make_child(upgrade).await,
+            Action::PassOn { child, concurrency, stop_on_failure } => self.pass_on(child, *concurrency, *stop_on_failure).await,
+            Action::UpgradeStatus { upgrade, status } => self.upgrade_status(upgrade, status).await,
+            Action::MakeFacts { node, node_uid, name, attempt, complaint } => {
+                self.complain(node, *attempt, complaint.as_deref()).await;
+                self.make_facts(node, node_uid, name, *attempt).await
+            }
             Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
-            Action::MakeWaiter {
-                op,
-                node,
-                name,
-                job,
-                grant,
-            } => {
+            Action::MakeWaiter { op, node, name, job, grant } => {
                 self.grant(op, grant).await?;
                 self.make_waiter(op, node, name, job).await
             }
@@ -96,11 +90,7 @@ impl Actor {
             Action::ResumeJob { job } => self.resume(job).await,
             Action::DeleteJob { job, why: _ } => self.delete_job(job).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
-            Action::Evict {
-                node,
-                pod,
-                grace_period_seconds,
-            } => {
+            Action::Evict { node, pod, grace_period_seconds } => {
                 self.evict(node, pod, *grace_period_seconds).await?;
                 Ok(vec![])
             }
@@ -112,38 +102,28 @@ impl Actor {
 pub fn describe(action: &Action) -> String {
     let at = |target: &Target| format!("{}/{}", target.namespace, target.name);
     let of = |op: &crate::api::nodeop::NodeOp| {
-        format!(
-            "NodeOp {}/{}",
-            op.metadata.namespace.as_deref().unwrap_or_default(),
-            op.metadata.name.as_deref().unwrap_or_default()
-        )
+        format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
+    };
+    let from = |upgrade: &NodeOpUpgrade| {
+        let meta = &upgrade.metadata;
+        format!("NodeOpUpgrade {}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
     };
     match action {
         Action::Status { op, status: _, notices: _ } => format!("writing the status of {}", of(op)),
         Action::Finalizers { op, finalizers: _ } => format!("setting the finalizers of {}", of(op)),
         Action::Conclude { op, finalizers: _ } => format!("concluding {}", of(op)),
-        Action::Node {
-            name,
-            resource_version: _,
-            change: _,
-        } => format!("patching node {name}"),
+        Action::Node { name, resource_version: _, change: _ } => format!("patching node {name}"),
+        Action::MakeChild { upgrade } => format!("making the NodeOp of {}", from(upgrade)),
+        Action::PassOn { child, concurrency: _, stop_on_failure: _ } => format!("passing the changed spec on to {}", of(child)),
+        Action::UpgradeStatus { upgrade, status: _ } => format!("writing the status of {}", from(upgrade)),
+        Action::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => format!("making facts pod {name} on node {node}"),
         Action::MakePreflight { op, node, name } => format!("making preflight pod {name} of {} on node {node}", of(op)),
-        Action::MakeWaiter {
-            op,
-            node,
-            name,
-            job: _,
-            grant: _,
-        } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
+        Action::MakeWaiter { op, node, name, job: _, grant: _ } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
         Action::MakeJob { op, node, name } => format!("making Job {name} of {} on node {node}", of(op)),
         Action::ResumeJob { job } => format!("starting Job {}", at(job)),
         Action::DeleteJob { job, why } => format!("deleting Job {}, because {why}", at(job)),
         Action::DeletePod { pod, why } => format!("deleting pod {}, because {why}", at(pod)),
-        Action::Evict {
-            node,
-            pod,
-            grace_period_seconds: _,
-        } => format!("evicting pod {} from node {node}", at(pod)),
+        Action::Evict { node, pod, grace_period_seconds: _ } => format!("evicting pod {} from node {node}", at(pod)),
     }
 }
 

@@ -16,11 +16,7 @@ use crate::{
 
 /// The merge patch of a change: `null` removes an annotation.
 fn patch(resource_version: &str, change: &NodeChange) -> Value {
-    let NodeChange {
-        unschedulable,
-        cordoned_by,
-        claimed_by,
-    } = change;
+    let NodeChange { unschedulable, cordoned_by, claimed_by, labels, annotations: said } = change;
     let mut annotations = Map::new();
     let mut set = |name: &str, value: &Option<Option<OpRef>>| {
         if let Some(value) = value {
@@ -29,7 +25,12 @@ fn patch(resource_version: &str, change: &NodeChange) -> Value {
     };
     set(names::CORDONED_BY, cordoned_by);
     set(names::CLAIMED_BY, claimed_by);
+    let value = |(key, value): (&String, &Option<String>)| (key.clone(), value.clone().map_or(Value::Null, Value::String));
+    annotations.extend(said.iter().map(value));
     let mut patch = json!({"metadata": {"resourceVersion": resource_version, "annotations": annotations}});
+    if !labels.is_empty() {
+        patch["metadata"]["labels"] = labels.iter().map(value).collect::<Map<String, Value>>().into();
+    }
     if let Some(unschedulable) = unschedulable {
         // `false` is the field's absence, as kubectl uncordon leaves it.
         patch["spec"] = json!({"unschedulable": if *unschedulable { Value::Bool(true) } else { Value::Null }});
@@ -41,10 +42,7 @@ impl Actor {
     pub(super) async fn node(&self, name: &str, resource_version: &str, change: &NodeChange) -> anyhow::Result<Vec<Seen>> {
         let api = Api::<Node>::all(self.client.clone());
         let patch = Patch::Merge(patch(resource_version, change));
-        let params = PatchParams {
-            field_manager: Some(names::MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let node = self.write(api.patch(name, &params, &patch)).await?;
         Ok(vec![Seen::Node(Box::new(node))])
     }
@@ -56,15 +54,12 @@ mod tests {
 
     #[test]
     fn one_patch_sets_or_clears_cordon_and_annotations() {
-        let me = OpRef {
-            namespace: "ns".into(),
-            name: "op".into(),
-            uid: "u".into(),
-        };
+        let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
         let take = NodeChange {
             unschedulable: Some(true),
             cordoned_by: Some(Some(me.clone())),
             claimed_by: Some(Some(me)),
+            ..NodeChange::default()
         };
         let text = "ns/op@u";
         assert_eq!(
@@ -72,14 +67,7 @@ mod tests {
             json!({"metadata": {"resourceVersion": "7", "annotations": {names::CORDONED_BY: text, names::CLAIMED_BY: text}},
                    "spec": {"unschedulable": true}})
         );
-        let give = NodeChange {
-            unschedulable: None,
-            cordoned_by: None,
-            claimed_by: Some(None),
-        };
-        assert_eq!(
-            patch("8", &give),
-            json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}})
-        );
+        let give = NodeChange { unschedulable: None, cordoned_by: None, claimed_by: Some(None), ..NodeChange::default() };
+        assert_eq!(patch("8", &give), json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}}));
     }
 }

@@ -23,10 +23,7 @@ use crate::{
 pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
-            let gone = old
-                .keys()
-                .filter(|key| !new.contains_key(*key))
-                .map(|key| (key.clone(), Value::Null));
+            let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
             let mut patch: Map<String, Value> = gone.collect();
             for (key, value) in new {
                 let change = old.get(key).map_or_else(|| Some(value.clone()), |old| merge_diff(old, value));
@@ -40,12 +37,7 @@ pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
-        let old = op
-            .status
-            .as_ref()
-            .map(serde_json::to_value)
-            .transpose()?
-            .unwrap_or_else(|| json!({}));
+        let old = op.status.as_ref().map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
         let Some(diff) = merge_diff(&old, &serde_json::to_value(status)?) else {
             return Ok(vec![]);
         };
@@ -64,10 +56,7 @@ impl Actor {
 
     fn api_of(&self, op: &NodeOp) -> (Api<NodeOp>, String) {
         let namespace = op.metadata.namespace.as_deref().unwrap_or_default();
-        (
-            Api::namespaced(self.client.clone(), namespace),
-            op.metadata.name.clone().unwrap_or_default(),
-        )
+        (Api::namespaced(self.client.clone(), namespace), op.metadata.name.clone().unwrap_or_default())
     }
 
     pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {
@@ -77,8 +66,34 @@ impl Actor {
         Ok(())
     }
 
+    /// Says once, after the first failure, that a node's facts cannot be read.
+    pub(super) async fn complain(&self, node: &str, attempt: i32, complaint: Option<&str>) {
+        let Some(complaint) = complaint.filter(|_| attempt == 1) else { return };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "FactsUnreadable".into(),
+            note: Some(format!("what the node runs could not be read, it is tried again with pauses: {complaint}")),
+            action: "ReadFacts".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.publish(&event, &about_node(node)).await {
+            tracing::warn!(error = format!("{error:#}"), node, "an Event was lost");
+        }
+    }
+
     async fn publish(&self, event: &Event, about: &ObjectReference) -> anyhow::Result<()> {
         self.write(self.recorder.publish(event, about)).await
+    }
+}
+
+/// The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
+fn about_node(node: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".into()),
+        api_version: Some("v1".into()),
+        name: Some(node.into()),
+        uid: Some(node.into()),
+        ..ObjectReference::default()
     }
 }
 
@@ -96,30 +111,16 @@ fn events(op: &NodeOp, notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let Some(node) = &notice.node else {
         return vec![(event(notice.message.clone(), None), about)];
     };
-    let path = format!(
-        "{}/{}",
-        about.namespace.as_deref().unwrap_or_default(),
-        about.name.as_deref().unwrap_or_default()
-    );
-    // The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
-    let on = ObjectReference {
-        kind: Some("Node".into()),
-        api_version: Some("v1".into()),
-        name: Some(node.clone()),
-        uid: Some(node.clone()),
-        ..ObjectReference::default()
-    };
+    let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
+    let on = about_node(node);
     vec![
         (event(notice.message.clone(), Some(on.clone())), about.clone()),
         (event(format!("NodeOp {path}: {}", notice.message), Some(about)), on),
     ]
 }
 
-fn params() -> PatchParams {
-    PatchParams {
-        field_manager: Some(names::MANAGER.into()),
-        ..PatchParams::default()
-    }
+pub(super) fn params() -> PatchParams {
+    PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
 }
 
 #[cfg(test)]
@@ -134,22 +135,14 @@ mod tests {
         assert_eq!(merge_diff(&old, &new), Some(diff));
         assert_eq!(merge_diff(&new, &new), None);
         assert_eq!(merge_diff(&json!({}), &new), Some(new));
-        assert_eq!(
-            merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})),
-            Some(json!({"l": [2]})),
-            "a list is one value"
-        );
+        assert_eq!(merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})), Some(json!({"l": [2]})), "a list is one value");
     }
 
     #[test]
     fn the_events_of_two_nodes_are_not_taken_for_one_said_again() {
         let op = NodeOp::new("op", Default::default());
-        let notice = |node: &str| Notice {
-            warning: true,
-            reason: "NodeFailed",
-            message: format!("node {node}: broken"),
-            node: Some(node.into()),
-        };
+        let notice =
+            |node: &str| Notice { warning: true, reason: "NodeFailed", message: format!("node {node}: broken"), node: Some(node.into()) };
         // What kube's recorder tells Events apart by, besides the reporter.
         let keys = |node| {
             let events = events(&op, &notice(node));

@@ -26,7 +26,7 @@ use crate::{
     api::{names, nodeop::NodeOp},
     observe::Seen,
     plan::action::{Grant, Target},
-    render::{access, job, preflight, waiter},
+    render::{access, facts, job, preflight, waiter},
 };
 
 fn namespace(op: &NodeOp) -> &str {
@@ -43,16 +43,13 @@ impl Actor {
     }
 
     /// Creates an object, or returns the one that has its name.
-    async fn create<K>(&self, object: &K) -> anyhow::Result<K>
+    pub(super) async fn create<K>(&self, object: &K) -> anyhow::Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
         K::DynamicType: Default,
     {
         let api = self.api::<K>(&object.namespace().unwrap_or_default());
-        let params = PostParams {
-            field_manager: Some(names::MANAGER.into()),
-            dry_run: false,
-        };
+        let params = PostParams { field_manager: Some(names::MANAGER.into()), dry_run: false };
         match self.write(api.create(&params, object)).await {
             Err(error) if is_conflict(&error) => self.write(api.get(&object.name_any())).await.context("reading the one that exists"),
             answer => answer,
@@ -60,18 +57,23 @@ impl Actor {
     }
 
     pub(super) async fn make_job(&self, op: &NodeOp, node: &str, name: &str) -> anyhow::Result<Vec<Seen>> {
-        let made = self.create(&job::job(op, node, name, &self.images)).await?;
+        let made = self.create(&job::job(op, node, name, &self.site)).await?;
         Ok(vec![Seen::Job(Box::new(made))])
     }
 
     pub(super) async fn make_waiter(&self, op: &NodeOp, node: &str, name: &str, job: &str) -> anyhow::Result<Vec<Seen>> {
-        let made = self.create(&waiter::pod(op, node, name, job, &self.images)).await?;
+        let made = self.create(&waiter::pod(op, node, name, job, &self.site)).await?;
         Ok(vec![Seen::Pod(Box::new(made))])
     }
 
     pub(super) async fn make_preflight(&self, op: &NodeOp, node: &str, name: &str) -> anyhow::Result<Vec<Seen>> {
-        let pod = preflight::pod(op, node, name, &self.images).context("the NodeOp asks for no preflight")?;
+        let pod = preflight::pod(op, node, name, &self.site).context("the NodeOp asks for no preflight")?;
         let made = self.create(&pod).await?;
+        Ok(vec![Seen::Pod(Box::new(made))])
+    }
+
+    pub(super) async fn make_facts(&self, node: &str, node_uid: &str, name: &str, attempt: i32) -> anyhow::Result<Vec<Seen>> {
+        let made = self.create(&facts::pod(node, node_uid, name, attempt, &self.site)).await?;
         Ok(vec![Seen::Pod(Box::new(made))])
     }
 
@@ -80,10 +82,7 @@ impl Actor {
         // A UID in a merge patch is a precondition: an object's UID cannot be changed.
         let patch = json!({"metadata": {"uid": job.uid}, "spec": {"suspend": false}});
         let api = self.api::<Job>(&job.namespace);
-        let params = PatchParams {
-            field_manager: Some(names::MANAGER.into()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
         Ok(vec![Seen::Job(Box::new(written))])
     }
@@ -103,10 +102,7 @@ impl Actor {
         K::DynamicType: Default,
     {
         let mut params = DeleteParams::background();
-        params.preconditions = Some(Preconditions {
-            uid: Some(target.uid.clone()),
-            resource_version: None,
-        });
+        params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
         match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
             Err(error) if is_gone(&error) || is_conflict(&error) => Ok(vec![]),
             answer => answer.map(|_| vec![]),
@@ -115,15 +111,9 @@ impl Actor {
 
     /// Sets what the NodeOp's waiters may do.
     pub(super) async fn grant(&self, op: &NodeOp, grant: &Grant) -> anyhow::Result<()> {
-        self.stands(op, &access::service_account(op))
-            .await
-            .context("making the waiters' ServiceAccount")?;
-        self.apply(op, &access::role(op, grant))
-            .await
-            .context("applying the waiters' Role")?;
-        self.stands(op, &access::role_binding(op))
-            .await
-            .context("making the waiters' RoleBinding")
+        self.stands(op, &access::service_account(op)).await.context("making the waiters' ServiceAccount")?;
+        self.apply(op, &access::role(op, grant)).await.context("applying the waiters' Role")?;
+        self.stands(op, &access::role_binding(op)).await.context("making the waiters' RoleBinding")
     }
 
     /// Makes an account object that never changes, unless it is there: it is looked at for every node, and written once.
@@ -146,9 +136,7 @@ impl Actor {
     {
         let api = self.api::<K>(namespace(op));
         let params = PatchParams::apply(names::MANAGER).force();
-        self.write(api.patch(&object.name_any(), &params, &Patch::Apply(object)))
-            .await
-            .map(drop)
+        self.write(api.patch(&object.name_any(), &params, &Patch::Apply(object))).await.map(drop)
     }
 
     /// Takes back what the NodeOp's waiters might do.
@@ -169,11 +157,7 @@ impl Actor {
             Some(found) if is_own(op, &found) => found,
             Some(_) | None => return Ok(()),
         };
-        let target = Target {
-            namespace: namespace(op).into(),
-            name,
-            uid: found.uid().unwrap_or_default(),
-        };
+        let target = Target { namespace: namespace(op).into(), name, uid: found.uid().unwrap_or_default() };
         self.delete::<K>(&target).await.map(drop)
     }
 
@@ -182,15 +166,11 @@ impl Actor {
     pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Result<(), String>> {
         let name = "kairos-operator-dry-run";
         let meta = crate::render::parts::meta(op, node, name);
-        let job_pod = Pod {
-            metadata: meta,
-            spec: Some(job::pod(op, node, name, &self.images)),
-            status: None,
-        };
+        let job_pod = Pod { metadata: meta, spec: Some(job::pod(op, node, name, &self.site)), status: None };
         let mut pods = vec![job_pod];
-        pods.extend(preflight::pod(op, node, name, &self.images));
+        pods.extend(preflight::pod(op, node, name, &self.site));
         if op.spec.reboot_on_success.unwrap_or(false) {
-            let mut waiter = waiter::pod(op, node, name, name, &self.images);
+            let mut waiter = waiter::pod(op, node, name, name, &self.site);
             // Its account is made with the first waiter, and a pod without its account is refused.
             if let Some(spec) = &mut waiter.spec {
                 spec.service_account_name = None;
@@ -199,10 +179,7 @@ impl Actor {
             pods.push(waiter);
         }
         let api = self.api::<Pod>(namespace(op));
-        let params = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
+        let params = PostParams { dry_run: true, ..PostParams::default() };
         for pod in &pods {
             match self.write(api.create(&params, pod)).await {
                 Ok(_) => {}

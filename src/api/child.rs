@@ -117,10 +117,7 @@ mod tests {
                 }],
             })
         );
-        assert_eq!(
-            (&child["apiVersion"], &child["kind"]),
-            (&json!("operator.kairos.io/v1alpha1"), &json!("NodeOp"))
-        );
+        assert_eq!((&child["apiVersion"], &child["kind"]), (&json!("operator.kairos.io/v1alpha1"), &json!("NodeOp")));
     }
 
     #[test]
@@ -145,14 +142,8 @@ mod tests {
         };
         for quiet in [Value::Null, json!({ "timeoutSeconds": 60 })] {
             let spec = alone(quiet);
-            assert_eq!(
-                (&spec["cordon"], &spec["rebootOnSuccess"], &spec["drainOptions"]),
-                (&json!(false), &json!(false), &Value::Null)
-            );
-            assert_eq!(
-                spec["upgrade"],
-                json!({ "active": false, "recovery": true, "force": false, "debug": false })
-            );
+            assert_eq!((&spec["cordon"], &spec["rebootOnSuccess"], &spec["drainOptions"]), (&json!(false), &json!(false), &Value::Null));
+            assert_eq!(spec["upgrade"], json!({ "active": false, "recovery": true, "force": false, "debug": false }));
         }
         let drained = alone(json!({ "enabled": true }));
         assert_eq!(
@@ -190,12 +181,9 @@ mod tests {
             "activeDeadlineSeconds": 2, "rebootTimeoutSeconds": 3, "verifyTimeoutSeconds": 4, "minReadySeconds": 5, "notReadyTimeoutSeconds": 6,
         });
         let mut spec = same.clone();
-        for (field, value) in [
-            ("force", json!(true)),
-            ("debug", json!(true)),
-            ("excludePaths", json!(["/a b"])),
-            ("preflightTimeoutSeconds", json!(9)),
-        ] {
+        for (field, value) in
+            [("force", json!(true)), ("debug", json!(true)), ("excludePaths", json!(["/a b"])), ("preflightTimeoutSeconds", json!(9))]
+        {
             spec[field] = value;
         }
         let child = child(spec)["spec"].clone();

@@ -29,6 +29,45 @@ pub const CORDONED_BY: &str = "operator.kairos.io/cordoned-by";
 pub const CLAIMED_BY: &str = "operator.kairos.io/claimed-by";
 /// Node annotation: what our facts were read from, as `<boot id>/<schema version>`.
 pub const FACTS_OF: &str = "operator.kairos.io/facts-of";
+/// Node annotation: the release that the node runs, as upgrades compare it.
+pub const RELEASE: &str = "operator.kairos.io/release";
+/// Node annotation: the boot state of the facts' boot, also on a node whose labels we keep off.
+pub const BOOT_STATE_OF: &str = "operator.kairos.io/boot-state";
+/// Annotation on facts pods: how many before it failed.
+pub const ATTEMPT: &str = "operator.kairos.io/attempt";
+/// Label on facts pods: the Go operator's.
+pub const APP: &str = "app";
+/// Value of [`APP`] on facts pods.
+pub const LABELER: &str = "kairos-node-labeler";
+/// Node label: the boot state, see [`FACT_LABELS`].
+pub const BOOT_STATE: &str = "kairos.io/boot-state";
+
+/// Node labels that say what `/etc/kairos-release` says, with the key (less `KAIROS_`) that each comes from. Beside these,
+/// [`MANAGED`] and [`BOOT_STATE`]. No other label is ever removed.
+pub const FACT_LABELS: [(&str, &str); 12] = [
+    ("kairos.io/id", "ID"),
+    ("kairos.io/family", "FAMILY"),
+    ("kairos.io/flavor", "FLAVOR"),
+    ("kairos.io/flavor-release", "FLAVOR_RELEASE"),
+    ("kairos.io/variant", "VARIANT"),
+    ("kairos.io/release", "RELEASE"),
+    ("kairos.io/model", "MODEL"),
+    ("kairos.io/arch", "ARCH"),
+    ("kairos.io/trusted-boot", "TRUSTED_BOOT"),
+    ("kairos.io/fips", "FIPS"),
+    ("kairos.io/software-version-prefix", "SOFTWARE_VERSION_PREFIX"),
+    ("kairos.io/software-version", "SOFTWARE_VERSION"),
+];
+/// Node annotations that say the rest of it, which is no label value.
+pub const FACT_ANNOTATIONS: [(&str, &str); 6] = [
+    ("kairos.io/name", "NAME"),
+    ("kairos.io/id-like", "ID_LIKE"),
+    ("kairos.io/init-version", "INIT_VERSION"),
+    ("kairos.io/version", "VERSION"),
+    ("kairos.io/bug-report-url", "BUG_REPORT_URL"),
+    ("kairos.io/home-url", "HOME_URL"),
+];
+
 /// Annotation on Jobs and pods: the full node name (the label may be cut).
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
@@ -77,9 +116,8 @@ pub fn label_value(name: &str) -> String {
         return name.to_owned();
     }
     // FNV-1a, 64 bits: stable over releases of Rust and of this project, which labels must be.
-    let hash = name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
-        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash =
+        name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let head = name[..MAX - DIGITS - 1].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     format!("{head}-{}", &format!("{hash:016x}")[..DIGITS])
 }

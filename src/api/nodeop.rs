@@ -2,10 +2,7 @@
 //!
 //! Field names, types and defaults of the Go operator stand; what is ours is optional.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "clippy takes the keys of two printer columns for one attribute given twice"
-)]
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
 
 use std::collections::BTreeMap;
 
@@ -40,12 +37,7 @@ use super::schema;
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(
-        name = "Current",
-        type_ = "string",
-        json_path = ".status.counts.current",
-        description = "Nodes in hand."
-    ),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -345,7 +337,8 @@ pub struct NodeStatus {
     /// Last change of phase or step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-    /// UID of the node in hand: a node made again under the same name is another machine.
+    /// UID of the node in hand: a node made again under the same name is another machine. It goes when a live read has
+    /// proved that the node was given back; until then the node holds its slot, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
     /// UID of the Job, recorded before the Job is allowed to run.
@@ -357,13 +350,28 @@ pub struct NodeStatus {
     /// When the drain started; pods made later are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_started_at: Option<Time>,
+    /// Since when the drain is blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_since: Option<Time>,
+    /// Since when the drain waits for volumes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detaching_since: Option<Time>,
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
     /// The boot in which the preflight said to go on; then the boot in which the operation succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
-    /// The boot that proves the reboot.
+    /// The release that the upgrade brings, as its image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The release that the node ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// The boot that proves the reboot; during the preflight, the boot in which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,
     /// Since when we have seen the node Ready in that boot, or not Ready before it was started.

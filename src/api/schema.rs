@@ -27,10 +27,7 @@ const NODEOP_RULES: [Rule; 6] = [
         "!has(self.command) || !has(self.upgrade)",
         "command and upgrade exclude each other: remove upgrade to run the command, or remove command to upgrade Kairos",
     ),
-    (
-        "!has(self.upgrade) || (has(self.image) && size(self.image) > 0)",
-        "an upgrade needs image: set it to the Kairos image to upgrade to",
-    ),
+    ("!has(self.upgrade) || (has(self.image) && size(self.image) > 0)", "an upgrade needs image: set it to the Kairos image to upgrade to"),
     (
         "!has(self.upgrade) || !has(self.hostMountPath) || self.hostMountPath == '/host'",
         "an upgrade needs hostMountPath: /host, the only mount that kairos-agent leaves out of the image it writes; remove hostMountPath",
@@ -60,10 +57,7 @@ const MOUNT_PATH_RULES: [Rule; 2] = [
         "self.matches('^(/[^/:]+)+/?$')",
         "write an absolute path below the root of the container, without a colon or an empty part, for example /host",
     ),
-    (
-        "!self.matches('/[.][.]?(/|$)')",
-        "write the path without . and .. in it, for example /host",
-    ),
+    ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /host"),
 ];
 
 const SELECTOR_RULES: [Rule; 2] = [
@@ -188,10 +182,7 @@ pub(super) fn conditions(schema: &mut Schema) {
 
 /// Adds `rules` to what the schema already has.
 fn add_rules(schema: &mut Schema, rules: &[Rule]) {
-    let entry = schema
-        .ensure_object()
-        .entry("x-kubernetes-validations")
-        .or_insert_with(|| json!([]));
+    let entry = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Some(list) = entry.as_array_mut() {
         list.extend(rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })));
     }
@@ -199,10 +190,7 @@ fn add_rules(schema: &mut Schema, rules: &[Rule]) {
 
 /// One rule for each property but the mutable ones, so that the server names the field that somebody tried to change.
 fn immutable(schema: &mut Schema, one_run: &str) {
-    let names: Vec<String> = properties(schema)
-        .map(|(name, _)| name.clone())
-        .filter(|name| !MUTABLE.contains(&name.as_str()))
-        .collect();
+    let names: Vec<String> = properties(schema).map(|(name, _)| name.clone()).filter(|name| !MUTABLE.contains(&name.as_str())).collect();
     let rules = names.iter().map(|name| {
         let message = format!(
             "{one_run} and cannot be changed once created, except concurrency and stopOnFailure: \
@@ -215,10 +203,7 @@ fn immutable(schema: &mut Schema, one_run: &str) {
         })
     });
     let rules: Vec<Value> = rules.collect();
-    let entry = schema
-        .ensure_object()
-        .entry("x-kubernetes-validations")
-        .or_insert_with(|| json!([]));
+    let entry = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Some(list) = entry.as_array_mut() {
         list.extend(rules);
     }
@@ -252,11 +237,5 @@ pub(super) fn not_null(schema: &mut Schema) {
 }
 
 fn properties(schema: &mut Schema) -> impl Iterator<Item = (&String, &mut Value)> {
-    schema
-        .ensure_object()
-        .get_mut("properties")
-        .and_then(Value::as_object_mut)
-        .map(Map::iter_mut)
-        .into_iter()
-        .flatten()
+    schema.ensure_object().get_mut("properties").and_then(Value::as_object_mut).map(Map::iter_mut).into_iter().flatten()
 }

@@ -3,10 +3,7 @@
 //! Only what an upgrade needs to be told: image and nodes are enough for a safe one. [`super::child`] says what the NodeOp
 //! looks like.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "clippy takes the keys of two printer columns for one attribute given twice"
-)]
+#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
 
 use std::collections::BTreeMap;
 
@@ -19,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    nodeop::{Counts, DrainOptions, NodeStatus},
+    nodeop::{Counts, DrainOptions, NodeStatus, Phase},
     schema,
 };
 
@@ -44,12 +41,7 @@ use super::{
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(
-        name = "Current",
-        type_ = "string",
-        json_path = ".status.counts.current",
-        description = "Nodes in hand."
-    ),
+    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -142,6 +134,9 @@ pub struct NodeOpUpgradeStatus {
     /// Name of the NodeOp that does the upgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_op_name: Option<String>,
+    /// UID of that NodeOp, recorded before it may start: an upgrade never runs twice because somebody deleted its NodeOp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_op_uid: Option<String>,
     /// One sentence on where the upgrade stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -177,4 +172,22 @@ pub enum UpgradePhase {
     Completed,
     /// Finished badly. Final.
     Failed,
+}
+
+impl UpgradePhase {
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl From<Phase> for UpgradePhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Pending => Self::Pending,
+            Phase::Preflight | Phase::Running => Self::Running,
+            Phase::Completed => Self::Completed,
+            Phase::Failed => Self::Failed,
+        }
+    }
 }

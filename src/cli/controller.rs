@@ -94,6 +94,24 @@ pub struct IgnoredArgs {
     buildah_image: Option<String>,
 }
 
+impl ControllerArgs {
+    /// The filter of what is logged, in `RUST_LOG`'s terms. Upstream's numbers above 0 mean ever more detail.
+    pub fn log_filter(&self) -> String {
+        let level = match self.zap_log_level.as_str() {
+            "debug" | "info" | "warn" | "error" => self.zap_log_level.as_str(),
+            "panic" => "error",
+            number if number.parse::<u8>().is_ok_and(|number| number > 0) => "debug",
+            _ => "info",
+        };
+        format!("warn,kube_client=off,kairos_operator={level}")
+    }
+
+    /// Whether to log JSON.
+    pub fn log_json(&self) -> bool {
+        self.zap_encoder == "json"
+    }
+}
+
 impl IgnoredArgs {
     /// The flags that were given and change nothing, for one warning.
     pub fn given(&self) -> Vec<&'static str> {
@@ -155,13 +173,7 @@ mod tests {
     #[test]
     fn booleans_as_go_spells_them() {
         assert!(!controller(&[]).leader_elect);
-        for flag in [
-            "--leader-elect",
-            "-leader-elect",
-            "--leader-elect=true",
-            "--leader-elect=T",
-            "--leader-elect=1",
-        ] {
+        for flag in ["--leader-elect", "-leader-elect", "--leader-elect=true", "--leader-elect=T", "--leader-elect=1"] {
             assert!(controller(&[flag]).leader_elect, "{flag}");
         }
         for flag in ["--leader-elect=false", "-leader-elect=0", "--leader-elect=F"] {
@@ -171,27 +183,23 @@ mod tests {
 
     #[test]
     fn the_deployment_of_the_go_operator_starts() {
-        let args = controller(&[
-            "--metrics-bind-address=:8443",
-            "--leader-elect",
-            "--health-probe-bind-address=:8081",
-        ]);
+        let args = controller(&["--metrics-bind-address=:8443", "--leader-elect", "--health-probe-bind-address=:8081"]);
         assert_eq!((args.metrics_bind_address.as_str(), args.ignored.given().len()), (":8443", 0));
     }
 
     #[test]
     fn flags_without_a_meaning_are_named() {
-        let args = controller(&[
-            "--metrics-secure=false",
-            "--zap-devel",
-            "--webhook-cert-path",
-            "/x",
-            "-enable-http2",
-        ]);
-        assert_eq!(
-            args.ignored.given(),
-            ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]
-        );
+        let args = controller(&["--metrics-secure=false", "--zap-devel", "--webhook-cert-path", "/x", "-enable-http2"]);
+        assert_eq!(args.ignored.given(), ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]);
+    }
+
+    #[test]
+    fn the_log_level_is_a_filter() {
+        assert!(controller(&[]).log_filter().ends_with("kairos_operator=info"));
+        for flag in ["--zap-log-level=debug", "-zap-log-level=5"] {
+            assert!(controller(&[flag]).log_filter().ends_with("kairos_operator=debug"), "{flag}");
+        }
+        assert!(controller(&["--zap-encoder=json"]).log_json());
     }
 
     #[test]

@@ -34,12 +34,7 @@ pub struct Evictions {
 
 impl Evictions {
     pub fn new(actor: Actor, observer: Observer) -> Self {
-        Self {
-            actor,
-            observer,
-            slots: Arc::new(Semaphore::new(AT_ONCE)),
-            known: Arc::default(),
-        }
+        Self { actor, observer, slots: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Eviction>> {
@@ -54,8 +49,7 @@ impl Evictions {
     /// Forgets pods that no drain sees any more.
     pub fn forget_all_but(&self, s: &Snapshot) {
         let there: BTreeSet<&str> = s.residents.values().flatten().map(|pod| pod.uid.as_str()).collect();
-        self.lock()
-            .retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
+        self.lock().retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
     }
 
     /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later plan.
@@ -64,28 +58,14 @@ impl Evictions {
         let refusal = {
             let mut known = self.lock();
             let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
-            known.insert(
-                pod.uid.clone(),
-                Eviction {
-                    at: Timestamp::now(),
-                    under_way: true,
-                    refusal: before.clone(),
-                },
-            );
+            known.insert(pod.uid.clone(), Eviction { at: Timestamp::now(), under_way: true, refusal: before.clone() });
             before
         };
         let this = self.clone();
         tokio::spawn(async move {
             let outcome = this.actor.evict(&node, &pod, grace_period_seconds).await;
             let refusal = this.judge(&pod, &node, refusal, outcome);
-            this.lock().insert(
-                pod.uid,
-                Eviction {
-                    at: Timestamp::now(),
-                    under_way: false,
-                    refusal,
-                },
-            );
+            this.lock().insert(pod.uid, Eviction { at: Timestamp::now(), under_way: false, refusal });
             drop(slot);
             this.observer.nudge();
         });
@@ -99,29 +79,15 @@ impl Evictions {
                 info!(pod = path, node, "evicted");
                 None
             }
-            Ok(act::Eviction::Refused {
-                words,
-                retry_after,
-                permanent,
-            }) => {
+            Ok(act::Eviction::Refused { words, retry_after, permanent }) => {
                 if before.is_none() {
                     info!(pod = path, node, words, "the eviction is refused");
                 }
-                Some(Refusal {
-                    since,
-                    words,
-                    retry_after,
-                    permanent,
-                })
+                Some(Refusal { since, words, retry_after, permanent })
             }
             Err(error) => {
                 warn!(pod = path, node, error = format!("{error:#}"), "the eviction failed");
-                Some(Refusal {
-                    since,
-                    words: format!("{error:#}"),
-                    retry_after: None,
-                    permanent: false,
-                })
+                Some(Refusal { since, words: format!("{error:#}"), retry_after: None, permanent: false })
             }
         }
     }

@@ -34,11 +34,7 @@ pub struct Health {
 
 impl Health {
     pub fn new(observer: Observer) -> Arc<Self> {
-        Arc::new(Self {
-            last: Mutex::new(Instant::now()),
-            passes: AtomicU64::new(0),
-            observer,
-        })
+        Arc::new(Self { last: Mutex::new(Instant::now()), passes: AtomicU64::new(0), observer })
     }
 
     /// The planner came round.
@@ -53,11 +49,7 @@ impl Health {
 
     fn answer(&self, path: &str) -> (StatusCode, String) {
         let check = |fine: bool, what: &str| {
-            if fine {
-                (StatusCode::OK, "ok\n".to_owned())
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n"))
-            }
+            if fine { (StatusCode::OK, "ok\n".to_owned()) } else { (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")) }
         };
         match path {
             "/healthz" => check(self.alive(), "the planner stands still"),
@@ -81,14 +73,9 @@ pub fn address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
     if text == "0" || text.is_empty() {
         return Ok(None);
     }
-    let full = if text.starts_with(':') {
-        format!("[::]{text}")
-    } else {
-        text.to_owned()
-    };
-    let parsed = full
-        .parse()
-        .with_context(|| format!("{text:?} is not an address to bind to; write :8081, 127.0.0.1:8081, or 0 for none"))?;
+    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
+    let parsed =
+        full.parse().with_context(|| format!("{text:?} is not an address to bind to; write :8081, 127.0.0.1:8081, or 0 for none"))?;
     Ok(Some(parsed))
 }
 

@@ -54,20 +54,12 @@ pub struct Leadership {
 impl Leadership {
     /// A process that has to win an election.
     pub fn contended() -> Arc<Self> {
-        Arc::new(Self {
-            renewed: Mutex::new(None),
-            leading: watch::Sender::new(None),
-            elected: true,
-        })
+        Arc::new(Self { renewed: Mutex::new(None), leading: watch::Sender::new(None), elected: true })
     }
 
     /// A process that is alone, or told so.
     pub fn uncontended(now: Timestamp) -> Arc<Self> {
-        Arc::new(Self {
-            renewed: Mutex::new(None),
-            leading: watch::Sender::new(Some(now)),
-            elected: false,
-        })
+        Arc::new(Self { renewed: Mutex::new(None), leading: watch::Sender::new(Some(now)), elected: false })
     }
 
     /// Follows whether we lead.
@@ -114,13 +106,7 @@ struct Seen {
 
 impl Election {
     pub fn new(client: Client, namespace: &str, identity: String, state: Arc<Leadership>) -> Self {
-        Self {
-            api: Api::namespaced(client.clone(), namespace),
-            client,
-            namespace: namespace.into(),
-            identity,
-            state,
-        }
+        Self { api: Api::namespaced(client.clone(), namespace), client, namespace: namespace.into(), identity, state }
     }
 
     /// Runs for election, leads, and runs again, until the task is ended. Call [`Self::release`] after that.
@@ -151,9 +137,7 @@ impl Election {
                     tokio::time::sleep(RENEW_EVERY / 2).await;
                 }
             }
-            let expires = seen
-                .as_ref()
-                .map_or(RENEW_EVERY, |seen| duration_of(&seen.lease).saturating_sub(seen.at.elapsed()));
+            let expires = seen.as_ref().map_or(RENEW_EVERY, |seen| duration_of(&seen.lease).saturating_sub(seen.at.elapsed()));
             // Whatever the watch says, the Lease is read again; a watch that stands still costs one wait.
             let _ = timeout(expires + Duration::from_millis(50), changes.next()).await;
         }
@@ -162,25 +146,16 @@ impl Election {
     /// Takes the Lease if it is free or has not changed for as long as it lasts.
     async fn attempt(&self, seen: &mut Option<Seen>) -> anyhow::Result<Option<Lease>> {
         let begun = Instant::now();
-        let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(names::LEASE))
-            .await
-            .context("reading the Lease")??;
+        let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(names::LEASE)).await.context("reading the Lease")??;
         let Some(mut lease) = found else {
             let (params, fresh) = (PostParams::default(), self.fresh());
-            let made = timeout(REQUEST_TIMEOUT, self.api.create(&params, &fresh))
-                .await
-                .context("creating the Lease")??;
+            let made = timeout(REQUEST_TIMEOUT, self.api.create(&params, &fresh)).await.context("creating the Lease")??;
             self.state.renewed(Some(begun));
             return Ok(Some(made));
         };
-        let changed = seen
-            .as_ref()
-            .is_none_or(|seen| seen.lease.metadata.resource_version != lease.metadata.resource_version);
+        let changed = seen.as_ref().is_none_or(|seen| seen.lease.metadata.resource_version != lease.metadata.resource_version);
         if changed {
-            *seen = Some(Seen {
-                lease: lease.clone(),
-                at: Instant::now(),
-            });
+            *seen = Some(Seen { lease: lease.clone(), at: Instant::now() });
         }
         let spec = lease.spec.get_or_insert_default();
         let free = spec.holder_identity.as_deref().is_none_or(str::is_empty);
@@ -225,9 +200,7 @@ impl Election {
     }
 
     async fn reread(&self) -> anyhow::Result<Lease> {
-        Ok(timeout(REQUEST_TIMEOUT, self.api.get(names::LEASE))
-            .await
-            .context("reading the Lease")??)
+        Ok(timeout(REQUEST_TIMEOUT, self.api.get(names::LEASE)).await.context("reading the Lease")??)
     }
 
     async fn put(&self, mut lease: Lease, holder: &str) -> anyhow::Result<Lease> {
@@ -243,11 +216,7 @@ impl Election {
     fn fresh(&self) -> Lease {
         let now = MicroTime(Timestamp::now());
         Lease {
-            metadata: ObjectMeta {
-                name: Some(names::LEASE.into()),
-                namespace: Some(self.namespace.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(names::LEASE.into()), namespace: Some(self.namespace.clone()), ..ObjectMeta::default() },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
@@ -286,7 +255,5 @@ fn holder(lease: &Lease) -> Option<&String> {
 /// How long the holder of this Lease said that it lasts.
 fn duration_of(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
-    seconds
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(DURATION, Duration::from_secs)
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
 }

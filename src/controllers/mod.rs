@@ -24,7 +24,7 @@ use self::{
     lease::{Election, Leadership},
     planner::Planner,
 };
-use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan::snapshot::Settings, render::Images};
+use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan::snapshot::Settings, render::Site};
 
 /// The namespace where a pod finds its own.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -53,12 +53,8 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
             health::serve(health.clone(), address, what).await?;
         }
     }
-    let leadership = if args.leader_elect {
-        Leadership::contended()
-    } else {
-        Leadership::uncontended(Timestamp::now())
-    };
-    observer.start(&client);
+    let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(Timestamp::now()) };
+    observer.start(&client, &namespace);
     let election = Election::new(client.clone(), &namespace, identity(args), leadership.clone());
     let candidate = election.clone();
     let elect = args.leader_elect;
@@ -81,8 +77,10 @@ fn planner(
     leadership: Arc<Leadership>,
     health: Arc<Health>,
 ) -> Planner {
-    let images = Images {
+    let site = Site {
         operator: args.operator_image.clone(),
+        labeler: args.node_labeler_image.clone().unwrap_or_else(|| args.operator_image.clone()),
+        namespace: namespace.to_owned(),
         default: args.nodeop_default_image.clone(),
         state_dir: args.state_dir.to_string_lossy().into_owned(),
     };
@@ -90,13 +88,10 @@ fn planner(
         control_plane_concurrency: args.control_plane_concurrency as usize,
         own_pod: args.pod_name.clone().map(|name| (namespace.to_owned(), name)),
     };
-    let reporter = Reporter {
-        controller: names::MANAGER.into(),
-        instance: args.pod_name.clone(),
-    };
+    let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name.clone() };
     let recorder = Recorder::new(client.clone(), reporter);
     let leading = leadership.subscribe();
-    let actor = Actor::new(client.clone(), images, leadership, recorder);
+    let actor = Actor::new(client.clone(), site, leadership, recorder);
     Planner::new(actor, observer, settings, leading, health)
 }
 
@@ -120,10 +115,7 @@ async fn ended(
     if elect {
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
-            warn!(
-                error = format!("{error:#}"),
-                "the Lease could not be handed over; it runs out by itself"
-            );
+            warn!(error = format!("{error:#}"), "the Lease could not be handed over; it runs out by itself");
         }
     }
     Ok(())
@@ -134,13 +126,9 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
     let mut config = match &args.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .context("reading the kubeconfig")?
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.context("reading the kubeconfig")?
         }
-        None => Config::infer()
-            .await
-            .context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
+        None => Config::infer().await.context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     // kube repeats a 429 by itself for minutes: the answer of a PodDisruptionBudget without room would never get here, and
@@ -150,16 +138,9 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
 }
 
 fn own_namespace(args: &ControllerArgs) -> String {
-    let file = || {
-        std::fs::read_to_string(Path::new(NAMESPACE_FILE))
-            .ok()
-            .map(|text| text.trim().to_owned())
-    };
+    let file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok().map(|text| text.trim().to_owned());
     let named = args.controller_pod_namespace.clone().or_else(|| args.pod_namespace.clone());
-    named
-        .or_else(file)
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+    named.or_else(file).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
 /// Unique for this process: a container that was restarted in its pod is another candidate.

@@ -59,15 +59,7 @@ struct Failure {
 impl Planner {
     pub fn new(actor: Actor, observer: Observer, settings: Settings, leading: watch::Receiver<Leading>, health: Arc<Health>) -> Self {
         let evictions = Evictions::new(actor.clone(), observer.clone());
-        Self {
-            actor,
-            observer,
-            settings,
-            leading,
-            evictions,
-            health,
-            failures: BTreeMap::new(),
-        }
+        Self { actor, observer, settings, leading, evictions, health, failures: BTreeMap::new() }
     }
 
     /// Plans until the task is ended.
@@ -106,16 +98,9 @@ impl Planner {
         let mut answers: BTreeMap<Question, Answer> = BTreeMap::new();
         let mut round = 0;
         loop {
-            let snapshot = self
-                .observer
-                .snapshot(&self.settings, Timestamp::now(), since, self.evictions.known(), answers.clone());
+            let snapshot = self.observer.snapshot(&self.settings, Timestamp::now(), since, self.evictions.known(), answers.clone());
             let plan = plan::plan(&snapshot);
-            let asked: BTreeSet<Question> = plan
-                .questions
-                .iter()
-                .filter(|question| !answers.contains_key(question))
-                .cloned()
-                .collect();
+            let asked: BTreeSet<Question> = plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
             round += 1;
             if asked.is_empty() || round > ROUNDS {
                 return (plan, snapshot);
@@ -137,11 +122,7 @@ impl Planner {
         let mut under_way = Vec::new();
         for action in due {
             match action {
-                Action::Evict {
-                    node,
-                    pod,
-                    grace_period_seconds,
-                } => self.evictions.start(node, pod, grace_period_seconds),
+                Action::Evict { node, pod, grace_period_seconds } => self.evictions.start(node, pod, grace_period_seconds),
                 other => under_way.push(other),
             }
         }
@@ -162,12 +143,7 @@ impl Planner {
         for (name, result) in results {
             self.settle(name, result);
         }
-        let next = self
-            .failures
-            .values()
-            .map(|failure| failure.until)
-            .filter(|until| *until > now)
-            .min();
+        let next = self.failures.values().map(|failure| failure.until).filter(|until| *until > now).min();
         next.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
@@ -179,10 +155,7 @@ impl Planner {
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
-                let failure = self.failures.entry(name.clone()).or_insert_with(|| Failure {
-                    times: 0,
-                    until: Instant::now(),
-                });
+                let failure = self.failures.entry(name.clone()).or_insert_with(|| Failure { times: 0, until: Instant::now() });
                 let pause = (BACKOFF.0 * 2u32.saturating_pow(failure.times.min(16))).min(BACKOFF.1);
                 failure.times += 1;
                 failure.until = Instant::now() + pause;
@@ -197,7 +170,5 @@ impl Planner {
 }
 
 fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now))
-        .unwrap_or(Duration::ZERO)
-        .max(Duration::from_millis(1))
+    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).max(Duration::from_millis(1))
 }

@@ -27,22 +27,17 @@ pub struct Grant {
 }
 
 const fn grant(reason: &'static str, group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str]) -> Grant {
-    Grant {
-        reason,
-        group,
-        resources,
-        names: &[],
-        verbs,
-    }
+    Grant { reason, group, resources, names: &[], verbs }
 }
 
 const CORE: &str = "";
 const BATCH: &str = "batch";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const COORDINATION: &str = "coordination.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 
-/// What the operator does, in any namespace: a NodeOp may stand in each.
+/// What the operator does, in any namespace (a NodeOp may stand in each), and what it grants: see [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
         "Targets, their readiness and boot ids; patch: cordon, claim, labels with what a node runs.",
@@ -57,13 +52,15 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
     grant(
-        "Drains: evictions obey PodDisruptionBudgets, a plain delete would not.",
-        CORE,
-        &["pods/eviction"],
-        &["create"],
+        "Drains wait until the volumes of evicted pods are detached. A list, since attachments cannot be selected by node.",
+        STORAGE,
+        &["volumeattachments"],
+        &["list"],
     ),
+    grant("The volumes of the pods that stay on a drained node are not waited for.", CORE, &["persistentvolumeclaims"], &["get"]),
+    grant("Drains: evictions obey PodDisruptionBudgets, a plain delete would not.", CORE, &["pods/eviction"], &["create"]),
     grant(
-        "The operation on each node; get, list and watch are also granted to waiters.",
+        "The operation on each node; get, list and watch are granted to waiters too.",
         BATCH,
         &["jobs"],
         &["get", "list", "watch", "create", "patch", "delete"],
@@ -75,24 +72,14 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch"],
     ),
     grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["get", "list", "watch"]),
-    grant(
-        "What came of it.",
-        names::GROUP,
-        &["nodeops/status", "nodeopupgrades/status"],
-        &["patch"],
-    ),
+    grant("What came of it.", names::GROUP, &["nodeops/status", "nodeopupgrades/status"], &["patch"]),
     grant(
         "Owner references that hold up the owner's deletion; asked for where OwnerReferencesPermissionEnforcement is on.",
         names::GROUP,
         &["nodeops/finalizers", "nodeopupgrades/finalizers"],
         &["update"],
     ),
-    grant(
-        "One account for the waiters of a NodeOp.",
-        CORE,
-        &["serviceaccounts"],
-        &["get", "create", "patch", "delete"],
-    ),
+    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "patch", "delete"]),
     grant(
         "What those waiters may do, and only with the waiters and Jobs in hand, by name.",
         RBAC,
@@ -106,12 +93,11 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "delete"],
     ),
     grant(
-        "What happens, for kubectl describe; create is also granted to waiters.",
-        CORE,
+        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters.",
+        EVENTS,
         &["events"],
         &["create", "patch"],
     ),
-    grant("The same in the newer group.", EVENTS, &["events"], &["create", "patch"]),
 ];
 
 /// What the operator does in its own namespace.
@@ -121,33 +107,9 @@ pub const LEADER: &[Grant] = &[
         group: COORDINATION,
         resources: &["leases"],
         names: &[names::LEASE],
-        verbs: &["get", "list", "watch", "update", "patch"],
+        verbs: &["get", "list", "watch", "update"],
     },
-    grant(
-        "The Lease is made at first start. A create cannot be limited to a name.",
-        COORDINATION,
-        &["leases"],
-        &["create"],
-    ),
-];
-
-/// What the controller grants to the waiters of a NodeOp, in that NodeOp's namespace. It puts the names of the pods and
-/// Jobs in hand on the first two.
-pub const WAITER: &[Grant] = &[
-    grant(
-        "Its own pod: is it still the one that the operator made? It says on it how far the reboot is.",
-        CORE,
-        &["pods"],
-        &["get", "patch"],
-    ),
-    grant(
-        "Its Job: a reboot is asked only while the Job is there and Complete.",
-        BATCH,
-        &["jobs"],
-        &["get", "list", "watch"],
-    ),
-    grant("A reboot that had to be forced.", CORE, &["events"], &["create"]),
-    grant("The same in the newer group.", EVENTS, &["events"], &["create"]),
+    grant("The Lease is made at first start. A create cannot be limited to a name.", COORDINATION, &["leases"], &["create"]),
 ];
 
 const KINDS: &[&str] = &["nodeops", "nodeopupgrades"];
@@ -171,18 +133,15 @@ const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
     ),
 ];
 
-/// Whether `held` includes everything in `granted`, as a server checks before it lets a Role be created.
-pub fn covers(held: &[Grant], granted: &[Grant]) -> bool {
+/// Whether the operator holds all of `granted` in every namespace: a server lets nobody create a Role with more than they hold.
+pub fn operator_holds(granted: &[PolicyRule]) -> bool {
     let holds = |group: &str, resource: &str, verb: &str| {
-        held.iter().any(|grant| {
-            grant.group == group && grant.names.is_empty() && grant.resources.contains(&resource) && grant.verbs.contains(&verb)
-        })
+        OPERATOR.iter().any(|grant| grant.group == group && grant.resources.contains(&resource) && grant.verbs.contains(&verb))
     };
-    granted.iter().all(|grant| {
-        grant
-            .resources
-            .iter()
-            .all(|resource| grant.verbs.iter().all(|verb| holds(grant.group, resource, verb)))
+    granted.iter().all(|rule| {
+        let groups = rule.api_groups.iter().flatten();
+        let mut wanted = groups.flat_map(|group| rule.resources.iter().flatten().map(move |resource| (group, resource)));
+        wanted.all(|(group, resource)| rule.verbs.iter().all(|verb| holds(group, resource, verb)))
     })
 }
 
@@ -203,29 +162,14 @@ impl Grant {
 /// File names and texts of `manifests/rbac`.
 pub(super) fn files() -> anyhow::Result<Vec<(String, String)>> {
     let operator = [
-        yaml::document(&ServiceAccount {
-            metadata: in_namespace(ACCOUNT),
-            ..ServiceAccount::default()
-        })?,
-        role(
-            &ClusterRole {
-                metadata: named("manager-role"),
-                ..ClusterRole::default()
-            },
-            OPERATOR,
-        )?,
+        yaml::document(&ServiceAccount { metadata: in_namespace(ACCOUNT), ..ServiceAccount::default() })?,
+        role(&ClusterRole { metadata: named("manager-role"), ..ClusterRole::default() }, OPERATOR)?,
         yaml::document(&ClusterRoleBinding {
             metadata: named("kairos-operator-rolebinding"),
             role_ref: reference("ClusterRole", "manager-role"),
             subjects: Some(vec![account()]),
         })?,
-        role(
-            &Role {
-                metadata: in_namespace("leader-election-role"),
-                ..Role::default()
-            },
-            LEADER,
-        )?,
+        role(&Role { metadata: in_namespace("leader-election-role"), ..Role::default() }, LEADER)?,
         yaml::document(&RoleBinding {
             metadata: in_namespace("leader-election-rolebinding"),
             role_ref: reference("Role", "leader-election-role"),
@@ -238,26 +182,10 @@ pub(super) fn files() -> anyhow::Result<Vec<(String, String)>> {
         if let (Some(labels), Some(label)) = (&mut metadata.labels, aggregate) {
             labels.insert(label.to_owned(), "true".to_owned());
         }
-        let grants = [
-            grant("The operations.", names::GROUP, KINDS, verbs),
-            grant("Their outcome.", names::GROUP, STATUS, &["get"]),
-        ];
-        users.push(format!(
-            "{}{}",
-            comment(why, ""),
-            role(
-                &ClusterRole {
-                    metadata,
-                    ..ClusterRole::default()
-                },
-                &grants
-            )?
-        ));
+        let grants = [grant("The operations.", names::GROUP, KINDS, verbs), grant("Their outcome.", names::GROUP, STATUS, &["get"])];
+        users.push(format!("{}{}", comment(why, ""), role(&ClusterRole { metadata, ..ClusterRole::default() }, &grants)?));
     }
-    Ok(vec![
-        ("operator.yaml".to_owned(), operator.join("---\n")),
-        ("users.yaml".to_owned(), users.join("---\n")),
-    ])
+    Ok(vec![("operator.yaml".to_owned(), operator.join("---\n")), ("users.yaml".to_owned(), users.join("---\n"))])
 }
 
 const ACCOUNT: &str = "kairos-operator";
@@ -282,35 +210,19 @@ fn comment(text: &str, indent: &str) -> String {
 fn named(name: &str) -> ObjectMeta {
     let labels = [("app.kubernetes.io/name", ACCOUNT), (names::MANAGED_BY, "kustomize")];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        labels: Some(labels.into()),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() }
 }
 
 fn in_namespace(name: &str) -> ObjectMeta {
-    ObjectMeta {
-        namespace: Some(NAMESPACE.to_owned()),
-        ..named(name)
-    }
+    ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..named(name) }
 }
 
 fn reference(kind: &str, name: &str) -> RoleRef {
-    RoleRef {
-        api_group: RBAC.to_owned(),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-    }
+    RoleRef { api_group: RBAC.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
 }
 
 fn account() -> Subject {
-    Subject {
-        kind: "ServiceAccount".to_owned(),
-        name: ACCOUNT.to_owned(),
-        namespace: Some(NAMESPACE.to_owned()),
-        ..Subject::default()
-    }
+    Subject { kind: "ServiceAccount".to_owned(), name: ACCOUNT.to_owned(), namespace: Some(NAMESPACE.to_owned()), ..Subject::default() }
 }
 
 #[cfg(test)]
@@ -318,14 +230,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operator_holds_what_it_grants() {
-        assert!(covers(OPERATOR, WAITER));
-        assert!(!covers(WAITER, OPERATOR));
-    }
-
-    #[test]
     fn no_wildcard_no_secret_no_escalation() {
-        for grant in OPERATOR.iter().chain(LEADER).chain(WAITER) {
+        for grant in OPERATOR.iter().chain(LEADER) {
             let words = grant.resources.iter().chain(grant.verbs).chain([&grant.group]);
             for word in words {
                 assert!(!["*", "secrets", "escalate", "bind", "impersonate"].contains(word), "{grant:?}");

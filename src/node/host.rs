@@ -5,6 +5,7 @@
 
 pub mod files;
 pub mod init;
+pub mod mounts;
 
 use std::path::{Path, PathBuf};
 
@@ -23,19 +24,14 @@ pub struct Host {
 impl Host {
     /// The host of this process: `/`, or what the environment says.
     pub fn from_env() -> Self {
-        let root = std::env::var_os(contract::env::ROOT)
-            .filter(|root| !root.is_empty())
-            .unwrap_or_else(|| "/".into());
+        let root = std::env::var_os(contract::env::ROOT).filter(|root| !root.is_empty()).unwrap_or_else(|| "/".into());
         let init_pid = std::env::var(contract::env::INIT_PID).ok().and_then(|pid| pid.parse().ok());
         Self::at(root, init_pid)
     }
 
     /// A host under `root`; `init_pid` stands for PID 1 there.
     pub fn at(root: impl Into<PathBuf>, init_pid: Option<i32>) -> Self {
-        Self {
-            root: root.into(),
-            init_pid,
-        }
+        Self { root: root.into(), init_pid }
     }
 
     pub fn root(&self) -> &Path {

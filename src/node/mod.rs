@@ -5,9 +5,14 @@
 //! never comes without them.
 
 mod clock;
+pub mod facts;
 pub mod host;
+pub mod install;
 pub mod reboot_waiter;
+pub mod release;
+mod result;
 pub mod sentinel;
+pub mod upgrade;
 
 use std::{fmt, process::ExitCode};
 
@@ -27,18 +32,12 @@ pub struct Ended {
 
 impl Ended {
     pub fn well(words: impl Into<String>) -> Self {
-        Self {
-            code: 0,
-            words: words.into(),
-        }
+        Self { code: 0, words: words.into() }
     }
 
     /// Gave up; another try may succeed.
     pub fn badly(words: impl Into<String>) -> Self {
-        Self {
-            code: 1,
-            words: words.into(),
-        }
+        Self { code: 1, words: words.into() }
     }
 }
 
@@ -60,14 +59,11 @@ impl std::error::Error for Permanent {}
 pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<Ended>) -> ExitCode {
     let host = Host::from_env();
     let mut last_words = LastWords::open(host.root());
-    let ended = applet(&host).unwrap_or_else(|error| Ended {
-        code: code_of(&error),
-        words: format!("{error:#}"),
-    });
-    if ended.code == 0 {
-        info!("{}", ended.words);
-    } else {
-        error!(code = ended.code, "{}", ended.words);
+    let ended = applet(&host).unwrap_or_else(|error| Ended { code: code_of(&error), words: format!("{error:#}") });
+    match ended.code {
+        0 if ended.words.is_empty() => {}
+        0 => info!("{}", ended.words),
+        code => error!(code, "{}", ended.words),
     }
     last_words.say(&ended.words);
     ExitCode::from(ended.code)
@@ -96,10 +92,7 @@ mod tests {
     fn a_permanent_error_is_seen_under_its_context() {
         let error = anyhow!(Permanent("no such agent".into()));
         assert_eq!(code_of(&error), contract::EXIT_PERMANENT);
-        assert_eq!(
-            code_of(&Err::<(), _>(error).context("upgrading").unwrap_err()),
-            contract::EXIT_PERMANENT
-        );
+        assert_eq!(code_of(&Err::<(), _>(error).context("upgrading").unwrap_err()), contract::EXIT_PERMANENT);
         assert_eq!(code_of(&anyhow!("disk full")), 1);
     }
 }

@@ -16,12 +16,9 @@ use clap::Args;
 use super::{
     Ended, clock,
     host::{Host, files},
-    job_name,
+    job_name, result,
 };
 use crate::contract::{self, Sentinel, UpgradeResult, UpgradeState};
-
-/// How large a result file may be. Ours are a few hundred bytes.
-const MAX_RESULT: u64 = 64 * 1024;
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -43,25 +40,16 @@ pub struct SentinelArgs {
 /// Writes the sentinel, and ends with the same record as its last words.
 pub fn run(args: &SentinelArgs, host: &Host) -> Result<Ended> {
     let directory = host.path(&args.state_dir);
-    let job_uid = args
-        .job_uid
-        .clone()
-        .filter(|uid| !uid.is_empty())
-        .with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
-    let boot = if args.upgrade {
+    let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty()).with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
+    let mut sentinel = Sentinel { job: args.job.clone(), job_uid, boot: String::new(), time: clock::now(), before: None, target: None };
+    if args.upgrade {
         let path = directory.join(contract::result_file(&args.job));
-        let bytes = files::read(&path, MAX_RESULT)?.with_context(|| format!("{} is missing", path.display()))?;
-        let result = serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
-        boot_of(&result, &job_uid)?
+        let result = result::read(&path)?.with_context(|| format!("{} is missing", path.display()))?;
+        sentinel.boot = boot_of(&result, &sentinel.job_uid)?;
+        (sentinel.before, sentinel.target) = (result.before, result.target);
     } else {
-        host.boot_id()?
-    };
-    let sentinel = Sentinel {
-        job: args.job.clone(),
-        job_uid,
-        boot,
-        time: clock::now(),
-    };
+        sentinel.boot = host.boot_id()?;
+    }
     let json = serde_json::to_string(&sentinel)?;
     if !sentinel.boot.is_empty() {
         files::write_atomic(&directory.join(contract::sentinel_file(&args.job)), json.as_bytes(), 0o644)?;
@@ -100,12 +88,7 @@ mod tests {
     }
 
     fn args(upgrade: bool) -> SentinelArgs {
-        SentinelArgs {
-            state_dir: contract::SENTINEL_MOUNT.into(),
-            job: "j".into(),
-            upgrade,
-            job_uid: Some("u".into()),
-        }
+        SentinelArgs { state_dir: contract::SENTINEL_MOUNT.into(), job: "j".into(), upgrade, job_uid: Some("u".into()) }
     }
 
     fn result(state: UpgradeState) -> UpgradeResult {
@@ -131,10 +114,7 @@ mod tests {
         for _ in 0..2 {
             let ended = run(&args(false), &host).unwrap();
             let sentinel = written(&host).unwrap();
-            assert_eq!(
-                (sentinel.job.as_str(), sentinel.job_uid.as_str(), sentinel.boot.as_str()),
-                ("j", "u", "b1")
-            );
+            assert_eq!((sentinel.job.as_str(), sentinel.job_uid.as_str(), sentinel.boot.as_str()), ("j", "u", "b1"));
             assert_eq!(ended, Ended::well(serde_json::to_string(&sentinel).unwrap()));
         }
         assert_eq!(fs::read_dir(host.path("/sentinel")).unwrap().count(), 1);
@@ -162,10 +142,7 @@ mod tests {
 
     #[test]
     fn what_changed_nothing_leaves_no_sentinel() {
-        let recovery = UpgradeResult {
-            active: false,
-            ..result(UpgradeState::Upgraded)
-        };
+        let recovery = UpgradeResult { active: false, ..result(UpgradeState::Upgraded) };
         for result in [result(UpgradeState::UpToDate), recovery] {
             let (_root, host) = node("new");
             fs::write(host.path("/sentinel/j.upgrade.json"), serde_json::to_string(&result).unwrap()).unwrap();
@@ -181,10 +158,7 @@ mod tests {
             assert!(boot_of(&result(state), "u").is_err(), "{state:?}");
         }
         assert!(boot_of(&result(UpgradeState::Upgraded), "another").is_err());
-        let nameless = UpgradeResult {
-            boot: String::new(),
-            ..result(UpgradeState::Upgraded)
-        };
+        let nameless = UpgradeResult { boot: String::new(), ..result(UpgradeState::Upgraded) };
         assert!(boot_of(&nameless, "u").is_err());
     }
 }

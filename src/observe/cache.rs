@@ -35,11 +35,7 @@ pub struct Cache<V> {
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            listing: None,
-            ready: false,
-        }
+        Self { entries: BTreeMap::new(), listing: None, ready: false }
     }
 }
 
@@ -81,14 +77,7 @@ impl<V> Cache<V> {
         {
             return false;
         }
-        self.entries.insert(
-            version.key,
-            Entry {
-                view: Arc::new(view),
-                uid: version.uid,
-                version: number,
-            },
-        );
+        self.entries.insert(version.key, Entry { view: Arc::new(view), uid: version.uid, version: number });
         true
     }
 
@@ -110,11 +99,7 @@ mod tests {
     use super::*;
 
     fn version(uid: &str, resource_version: &str) -> Version {
-        Version {
-            key: ("ns".into(), "a".into()),
-            uid: uid.into(),
-            resource_version: resource_version.into(),
-        }
+        Version { key: ("ns".into(), "a".into()), uid: uid.into(), resource_version: resource_version.into() }
     }
 
     fn value(cache: &Cache<i32>) -> Option<i32> {
@@ -144,14 +129,7 @@ mod tests {
     fn a_relist_drops_what_it_does_not_name_and_keeps_what_is_newer() {
         let mut cache = Cache::default();
         cache.apply(version("u", "10"), 10);
-        cache.apply(
-            Version {
-                key: ("ns".into(), "b".into()),
-                uid: "v".into(),
-                resource_version: "11".into(),
-            },
-            11,
-        );
+        cache.apply(Version { key: ("ns".into(), "b".into()), uid: "v".into(), resource_version: "11".into() }, 11);
         cache.list_begins();
         cache.listed(version("u", "5"), 5);
         assert!(!cache.ready());

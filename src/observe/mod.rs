@@ -35,10 +35,10 @@ use tracing::warn;
 
 use self::cache::{Cache, Version};
 use crate::{
-    api::{names, nodeop::NodeOp},
+    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::{
         question::{Answer, Question},
-        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Settings, Snapshot},
+        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Snapshot},
     },
 };
 
@@ -46,6 +46,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Seen {
     Op(Box<NodeOp>),
+    Upgrade(Box<NodeOpUpgrade>),
     Node(Box<Node>),
     Job(Box<Job>),
     Pod(Box<Pod>),
@@ -58,6 +59,8 @@ struct Caches {
     ops: Cache<NodeOp>,
     jobs: Cache<JobView>,
     pods: Cache<PodView>,
+    facts: Cache<PodView>,
+    upgrades: Cache<NodeOpUpgrade>,
     residents: BTreeMap<String, Cache<Resident>>,
 }
 
@@ -73,38 +76,23 @@ pub struct Observer {
 
 impl Default for Observer {
     fn default() -> Self {
-        Self {
-            caches: Arc::default(),
-            changed: Arc::new(Notify::new()),
-            drains: Arc::default(),
-        }
+        Self { caches: Arc::default(), changed: Arc::new(Notify::new()), drains: Arc::default() }
     }
 }
 
 impl Observer {
-    /// Starts the watches; they run until the runtime ends.
-    pub fn start(&self, client: &Client) {
+    /// Starts the watches; they run until the runtime ends. `namespace` is our own, where facts pods are.
+    pub fn start(&self, client: &Client, namespace: &str) {
         let all = watcher::Config::default();
         let ours = watcher::Config::default().labels(names::NODEOP);
-        self.spawn(
-            Api::<Node>::all(client.clone()),
-            all.clone(),
-            |caches| &mut caches.nodes,
-            |node| view::node(&node),
-        );
-        self.spawn(Api::<NodeOp>::all(client.clone()), all, |caches| &mut caches.ops, trim);
-        self.spawn(
-            Api::<Job>::all(client.clone()),
-            ours.clone(),
-            |caches| &mut caches.jobs,
-            |job| view::job(&job),
-        );
-        self.spawn(
-            Api::<Pod>::all(client.clone()),
-            ours,
-            |caches| &mut caches.pods,
-            |pod| view::pod(&pod),
-        );
+        let labeler = watcher::Config::default().labels(&format!("{}={}", names::APP, names::LABELER));
+        let own = Api::<Pod>::namespaced(client.clone(), namespace);
+        self.spawn(Api::<Node>::all(client.clone()), all.clone(), |caches| &mut caches.nodes, |node| view::node(&node));
+        self.spawn(Api::<NodeOp>::all(client.clone()), all.clone(), |caches| &mut caches.ops, trimmed);
+        self.spawn(Api::<NodeOpUpgrade>::all(client.clone()), all, |caches| &mut caches.upgrades, trimmed);
+        self.spawn(Api::<Job>::all(client.clone()), ours.clone(), |caches| &mut caches.jobs, |job| view::job(&job));
+        self.spawn(Api::<Pod>::all(client.clone()), ours, |caches| &mut caches.pods, |pod| view::pod(&pod));
+        self.spawn(own, labeler, |caches| &mut caches.facts, |pod| view::pod(&pod));
     }
 
     fn spawn<K, V>(
@@ -175,17 +163,23 @@ impl Observer {
     /// Whether every first list has come in; before that nothing may be planned.
     pub fn ready(&self) -> bool {
         let caches = self.lock();
-        caches.nodes.ready() && caches.ops.ready() && caches.jobs.ready() && caches.pods.ready()
+        let ours = caches.ops.ready() && caches.upgrades.ready() && caches.jobs.ready() && caches.pods.ready() && caches.facts.ready();
+        ours && caches.nodes.ready()
     }
 
     /// Takes what a live request returned.
     pub fn saw(&self, seen: Seen) {
         let mut caches = self.lock();
         let changed = match seen {
-            Seen::Op(op) => caches.ops.apply(version(&op.metadata), trim(*op)),
+            Seen::Op(op) => caches.ops.apply(version(&op.metadata), trimmed(*op)),
+            Seen::Upgrade(upgrade) => caches.upgrades.apply(version(&upgrade.metadata), trimmed(*upgrade)),
             Seen::Node(node) => caches.nodes.apply(version(&node.metadata), view::node(&node)),
             Seen::Job(job) => caches.jobs.apply(version(&job.metadata), view::job(&job)),
-            Seen::Pod(pod) => caches.pods.apply(version(&pod.metadata), view::pod(&pod)),
+            Seen::Pod(pod) => {
+                let view = view::pod(&pod);
+                let cache = if view.role == Role::Facts { &mut caches.facts } else { &mut caches.pods };
+                cache.apply(version(&pod.metadata), view)
+            }
         };
         if changed {
             self.changed.notify_one();
@@ -199,7 +193,8 @@ impl Observer {
             Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None),
             Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid)),
             Question::Job(key) => caches.jobs.remove(key, None),
-            Question::Rivals | Question::Admission(..) => {}
+            Question::Pod(key) => caches.pods.remove(key, None),
+            Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => {}
         }
     }
 
@@ -223,12 +218,7 @@ impl Observer {
             let api = Api::<Pod>::all(client.clone());
             // A watch that was stopped in the middle of an event may have left something.
             self.lock().residents.remove(node);
-            let task = self.spawn(
-                api,
-                config,
-                move |caches| caches.residents.entry(name.clone()).or_default(),
-                |pod| view::resident(&pod),
-            );
+            let task = self.spawn(api, config, move |caches| caches.residents.entry(name.clone()).or_default(), |pod| view::resident(&pod));
             drains.insert(node.clone(), task);
         }
     }
@@ -250,11 +240,11 @@ impl Observer {
             settings: settings.clone(),
             nodes: caches.nodes.views().into_iter().map(|((_, name), node)| (name, node)).collect(),
             ops: caches.ops.views(),
+            upgrades: caches.upgrades.views(),
+            facts: caches.facts.views(),
             jobs: caches.jobs.views(),
             pods: caches.pods.views(),
-            residents: residents
-                .map(|(node, cache)| (node.clone(), cache.views().into_values().collect()))
-                .collect(),
+            residents: residents.map(|(node, cache)| (node.clone(), cache.views().into_values().collect())).collect(),
             evictions,
             answers,
         }
@@ -266,10 +256,11 @@ fn version(meta: &ObjectMeta) -> Version {
 }
 
 /// `managedFields` and kubectl's copy of the object are half of it, and decide nothing.
-fn trim(mut op: NodeOp) -> NodeOp {
-    op.metadata.managed_fields = None;
-    if let Some(annotations) = &mut op.metadata.annotations {
+fn trimmed<K: Resource>(mut object: K) -> K {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
-    op
+    object
 }

@@ -1,9 +1,11 @@
 //! From what the API server returns to what the planner sees: parsed once, at the edge.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{ContainerStatus, Node, Pod},
+        core::v1::{ContainerStatus, Node, Pod, Volume},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
     jiff::Timestamp,
@@ -17,11 +19,7 @@ use crate::{
 
 /// Which version of which object this is.
 pub fn version(meta: &ObjectMeta) -> Version {
-    Version {
-        key: (text(&meta.namespace), text(&meta.name)),
-        uid: text(&meta.uid),
-        resource_version: text(&meta.resource_version),
-    }
+    Version { key: (text(&meta.namespace), text(&meta.name)), uid: text(&meta.uid), resource_version: text(&meta.resource_version) }
 }
 
 fn text(value: &Option<String>) -> String {
@@ -46,6 +44,12 @@ fn node_of(meta: &ObjectMeta) -> String {
     annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
 }
 
+/// Those annotations of a node that say facts.
+fn facts(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([names::FACTS_OF, names::RELEASE, names::BOOT_STATE_OF]);
+    ours.filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
+}
+
 /// A node as the planner sees it.
 pub fn node(node: &Node) -> NodeView {
     let meta = &node.metadata;
@@ -57,17 +61,13 @@ pub fn node(node: &Node) -> NodeView {
         uid: text(&meta.uid),
         resource_version: text(&meta.resource_version),
         labels: meta.labels.clone().unwrap_or_default(),
+        annotations: facts(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),
         claimed_by: owner(names::CLAIMED_BY),
-        ready: conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        boot_id: status
-            .and_then(|status| status.node_info.as_ref())
-            .map(|info| info.boot_id.clone())
-            .unwrap_or_default(),
+        ready: conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        boot_id: status.and_then(|status| status.node_info.as_ref()).map(|info| info.boot_id.clone()).unwrap_or_default(),
+        volumes_attached: status.and_then(|status| status.volumes_attached.as_ref()).is_some_and(|volumes| !volumes.is_empty()),
         deleting: meta.deletion_timestamp.is_some(),
     }
 }
@@ -116,15 +116,12 @@ pub fn pod(pod: &Pod) -> PodView {
         uid: text(&meta.uid),
         owner_uid: controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
         role: role(meta),
-        node: pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_name.clone())
-            .unwrap_or_else(|| node_of(meta)),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta)),
         phase: phase(pod),
         reason: reason.unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
         created: created(meta),
+        attempt: annotation(meta, names::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
         reboot_state: annotation(meta, names::REBOOT_STATE),
         containers: status.map(containers).unwrap_or_default(),
     }
@@ -133,10 +130,11 @@ pub fn pod(pod: &Pod) -> PodView {
 fn role(meta: &ObjectMeta) -> Role {
     let labels = meta.labels.as_ref();
     let has = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
-    match (has(names::REBOOT), has(names::PREFLIGHT)) {
-        (true, _) => Role::Waiter,
-        (false, true) => Role::Preflight,
-        (false, false) => Role::Job,
+    match (has(names::REBOOT), has(names::PREFLIGHT), has(names::APP)) {
+        (true, _, _) => Role::Waiter,
+        (false, true, _) => Role::Preflight,
+        (false, false, true) => Role::Facts,
+        (false, false, false) => Role::Job,
     }
 }
 
@@ -150,37 +148,27 @@ fn phase(pod: &Pod) -> PodPhase {
 }
 
 fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
-    let all = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .chain(status.container_statuses.iter().flatten());
-    all.map(|status| ContainerView {
-        name: status.name.clone(),
-        state: state(status),
-    })
-    .collect()
+    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    all.map(|status| ContainerView { name: status.name.clone(), state: state(status) }).collect()
 }
 
 fn state(status: &ContainerStatus) -> ContainerState {
     let state = status.state.clone().unwrap_or_default();
     if let Some(ended) = state.terminated {
-        return ContainerState::Ended {
-            code: ended.exit_code,
-            reason: text(&ended.reason),
-            message: text(&ended.message),
-        };
+        return ContainerState::Ended { code: ended.exit_code, reason: text(&ended.reason), message: text(&ended.message) };
     }
     if let Some(running) = state.running {
-        return ContainerState::Running {
-            since: running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        };
+        return ContainerState::Running { since: running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0) };
     }
     let waiting = state.waiting.unwrap_or_default();
-    ContainerState::Waiting {
-        reason: text(&waiting.reason),
-        message: text(&waiting.message),
-    }
+    ContainerState::Waiting { reason: text(&waiting.reason), message: text(&waiting.message) }
+}
+
+/// The PersistentVolumeClaim behind a volume; an ephemeral volume's claim is named after pod and volume.
+fn claim(pod: &Pod, volume: &Volume) -> Option<String> {
+    let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
+    let ephemeral = || volume.ephemeral.as_ref().map(|_| format!("{}-{}", text(&pod.metadata.name), volume.name));
+    named.or_else(ephemeral)
 }
 
 /// Any pod, as a drain sees it.
@@ -198,6 +186,7 @@ pub fn resident(pod: &Pod) -> Resident {
         controller: controller(meta).map(|owner| (owner.kind.clone(), owner.uid.clone())),
         mirror: annotation(meta, "kubernetes.io/config.mirror").is_some(),
         local_storage: volumes.into_iter().flatten().any(|volume| volume.empty_dir.is_some()),
+        claims: volumes.into_iter().flatten().filter_map(|volume| claim(pod, volume)).collect(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
     }
 }

@@ -13,7 +13,10 @@ use super::{
     question::Question,
     snapshot::{Key, OpRef},
 };
-use crate::api::nodeop::{NodeOp, NodeOpStatus};
+use crate::api::{
+    nodeop::{NodeOp, NodeOpStatus},
+    upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus},
+};
 
 /// The result of planning: what to do, what to ask, and why everything else stands still.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +26,10 @@ pub struct Plan {
     pub questions: BTreeSet<Question>,
     /// Why a node that is not finished is not moving, by NodeOp and node.
     pub waiting: BTreeMap<(Key, String), String>,
+    /// What is to be said with the next status of a NodeOp, because something was recorded in it.
+    pub said: BTreeMap<Key, Vec<Notice>>,
+    /// Nodes whose facts a NodeOp waits for.
+    pub facts_first: BTreeSet<String>,
     /// Nodes whose pods must be watched.
     pub drains: BTreeSet<String>,
     /// When to plan again though nothing happened.
@@ -40,31 +47,25 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Write the status that follows from `op`, at its resourceVersion; then say the `notices`.
-    Status {
-        op: Arc<NodeOp>,
-        status: Box<NodeOpStatus>,
-        notices: Vec<Notice>,
-    },
+    Status { op: Arc<NodeOp>, status: Box<NodeOpStatus>, notices: Vec<Notice> },
     /// Set the NodeOp's finalizers, at its resourceVersion.
     Finalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Take back what was granted to the NodeOp's waiters, then set its finalizers.
     Conclude { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Change a node, at its resourceVersion, in one patch.
-    Node {
-        name: String,
-        resource_version: String,
-        change: NodeChange,
-    },
+    Node { name: String, resource_version: String, change: NodeChange },
+    /// Make the NodeOp of a NodeOpUpgrade.
+    MakeChild { upgrade: Arc<NodeOpUpgrade> },
+    /// Pass on what may be changed in a NodeOpUpgrade's spec.
+    PassOn { child: Arc<NodeOp>, concurrency: i32, stop_on_failure: Option<bool> },
+    /// Write the status that follows from `upgrade`, at its resourceVersion.
+    UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus> },
+    /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
+    MakeFacts { node: String, node_uid: String, name: String, attempt: i32, complaint: Option<String> },
     /// Make the preflight pod of a node.
     MakePreflight { op: Arc<NodeOp>, node: String, name: String },
     /// Grant the waiters in hand what they need, then make this one.
-    MakeWaiter {
-        op: Arc<NodeOp>,
-        node: String,
-        name: String,
-        job: String,
-        grant: Grant,
-    },
+    MakeWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: Grant },
     /// Make the node's Job, suspended.
     MakeJob { op: Arc<NodeOp>, node: String, name: String },
     /// Let the Job run whose UID is recorded.
@@ -74,11 +75,7 @@ pub enum Action {
     /// Delete a pod of ours.
     DeletePod { pod: Target, why: &'static str },
     /// Evict a pod from `node`, unless it is another pod or elsewhere by now.
-    Evict {
-        node: String,
-        pod: Target,
-        grace_period_seconds: Option<i64>,
-    },
+    Evict { node: String, pod: Target, grace_period_seconds: Option<i64> },
 }
 
 /// An object that an action is about; one of another UID is not meant.
@@ -102,6 +99,10 @@ pub struct NodeChange {
     pub unschedulable: Option<bool>,
     pub cordoned_by: Option<Option<OpRef>>,
     pub claimed_by: Option<Option<OpRef>>,
+    /// Labels that say facts; `None` removes one.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Annotations that say facts; `None` removes one.
+    pub annotations: BTreeMap<String, Option<String>>,
 }
 
 impl NodeChange {

@@ -8,17 +8,21 @@
 //! - [`intent`], [`targets`], [`names`], [`selector`]: a spec read once, the nodes that it means, what we call things;
 //! - [`rollout`], [`admit`], [`guard`], [`preflight`]: who is next, and who has to wait;
 //! - [`step`], [`cordon`], [`drain`], [`waiter`], [`job`], [`reboot`]: one node in hand, step by step;
-//! - [`release`], [`status`]: giving nodes back, telling people;
+//! - [`call_off`], [`release`], [`status`]: ending what could still act, giving nodes back, telling people;
+//! - [`upgrades`], [`facts`], [`labels`], [`verify`]: upgrades of Kairos, what nodes say of themselves, and what that proves;
 //! - [`check`]: what must never be, as a function that tests call after every plan.
 
 pub mod action;
 mod admit;
+mod call_off;
 pub mod check;
 pub mod cordon;
 pub mod drain;
+mod facts;
 mod guard;
 pub mod intent;
 mod job;
+pub mod labels;
 pub mod names;
 mod preflight;
 pub mod question;
@@ -30,6 +34,8 @@ pub mod snapshot;
 pub mod status;
 mod step;
 mod targets;
+mod upgrades;
+pub mod verify;
 mod waiter;
 
 use action::Plan;
@@ -38,18 +44,23 @@ use snapshot::Snapshot;
 /// Plans everything.
 pub fn plan(s: &Snapshot) -> Plan {
     let mut plan = Plan::default();
+    upgrades::plan(s, &mut plan);
     let mut shared = rollout::Shared::default();
     let mut ops: Vec<_> = s.ops.values().collect();
-    ops.sort_by_key(|op| {
-        (
-            op.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            &op.metadata.namespace,
-            &op.metadata.name,
-        )
-    });
+    ops.sort_by_key(|op| (op.metadata.creation_timestamp.as_ref().map(|time| time.0), &op.metadata.namespace, &op.metadata.name));
     for op in ops {
         rollout::plan(s, op, &mut shared, &mut plan);
     }
     release::sweep(s, &mut plan);
+    facts::sweep(s, &mut plan);
+    carry_over(s, &mut plan);
     plan
+}
+
+/// A decision that hangs on two answers may ask for the second only once it has the first, which would be forgotten by
+/// then. So whenever something new is asked, what was answered is asked again with it, and both come in one snapshot.
+fn carry_over(s: &Snapshot, plan: &mut Plan) {
+    if plan.questions.iter().any(|question| s.answer(question).is_none()) {
+        plan.questions.extend(s.answers.keys().cloned());
+    }
 }

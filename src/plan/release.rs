@@ -5,11 +5,13 @@
 //! a proved reboot the waiter is due nothing, whatever it does: its sentinel names a boot that is over. So nobody waits
 //! for it; it gets some time to see that itself and to clean up.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
     action::{Action, Plan, Target},
-    cordon, job,
+    call_off, cordon, names,
     question::Question,
     snapshot::{JobState, NodeView, OpRef, PodView, Role, Snapshot},
     step::{Op, later},
@@ -21,11 +23,7 @@ const WAITER_LINGER: SignedDuration = SignedDuration::from_secs(30);
 
 /// What deletes exactly this pod.
 pub fn pod_target(pod: &PodView) -> Target {
-    Target {
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }
+    Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }
 
 /// Whether a pod of ours cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
@@ -34,17 +32,49 @@ pub fn cannot_act(pod: &PodView, node_ready: bool) -> bool {
     pod.phase.is_final() || (pod.deleting && !node_ready)
 }
 
-/// Releases every node that a NodeOp no longer needs.
+/// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
+    leftovers(s, plan);
     for node in s.nodes.values() {
         let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
         owners.dedup();
         for owner in owners {
+            // What a finished NodeOp left cordoned belongs, while it has the node in hand, to the one that claimed it.
+            if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
+                continue;
+            }
             match s.op(owner) {
                 Some(op) => release(s, node, owner, op, plan),
                 None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
                 None => drop(plan.questions.insert(Question::Op(owner.clone()))),
             }
+        }
+    }
+}
+
+/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or adopted
+/// from the Go operator. A Job of another name is that operator's, and is left to end: it may be an upgrade under way.
+fn leftovers(s: &Snapshot, plan: &mut Plan) {
+    let owners: BTreeMap<&str, &Arc<NodeOp>> = s.ops.values().filter_map(|op| Some((op.metadata.uid.as_deref()?, op))).collect();
+    let over = |uid: &str, node: &str| {
+        let op = owners.get(uid)?;
+        let entry = op.status.as_ref()?.node_statuses.get(node)?;
+        let me = OpRef::of(op);
+        let claimed = s.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
+        (entry.phase.is_final() && !claimed).then_some((me, entry))
+    };
+    for job in s.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
+        if let Some((me, _)) = over(&job.owner_uid, &job.node)
+            && job.name == names::object((&me.name, &me.uid), &job.node, "", 0)
+        {
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(job), why: "its node is finished" });
+        }
+    }
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
+        if let Some((_, entry)) = over(&pod.owner_uid, &pod.node)
+            && !is_proved(Some(entry))
+        {
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is finished" });
         }
     }
 }
@@ -59,8 +89,7 @@ fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
 fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
     let Some(status) = &op.status else { return };
     let entry = status.node_statuses.get(&node.name);
-    let in_hand = entry.is_some_and(|entry| !entry.phase.is_final() && entry.phase != Phase::Pending);
-    if in_hand {
+    if entry.is_some_and(|entry| entry.phase == Phase::Running) {
         return;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
@@ -77,11 +106,7 @@ fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut
     if node.claimed_by.as_ref() == Some(owner) && !quiet(s, node, owner, entry, plan) {
         return;
     }
-    plan.actions.push(Action::Node {
-        name: node.name.clone(),
-        resource_version: node.resource_version.clone(),
-        change,
-    });
+    plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
 }
 
 /// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it did.
@@ -89,11 +114,7 @@ fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, plan: &mut Plan) {
     if quiet(s, node, owner, None, plan)
         && let Some(change) = cordon::give_back(node, owner, true)
     {
-        plan.actions.push(Action::Node {
-            name: node.name.clone(),
-            resource_version: node.resource_version.clone(),
-            change,
-        });
+        plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
     }
 }
 
@@ -103,26 +124,19 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(Action::DeleteJob {
-                job: job::target(found),
-                why: "its node is being released",
-            });
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(found), why: "its node is being released" });
         }
         quiet &= over || (found.deleting && !node.ready);
-        quiet &= s.pods_of(&found.uid, &node.name, Role::Job).all(|pod| cannot_act(pod, node.ready));
     }
-    let own = s
-        .pods
-        .values()
-        .filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
+    // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
+    let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
+    quiet &= pods.all(|pod| cannot_act(pod, node.ready));
+    let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
         let done = cannot_act(pod, node.ready) || is_proved(entry);
         quiet &= done;
         if !done && !pod.deleting {
-            plan.actions.push(Action::DeletePod {
-                pod: pod_target(pod),
-                why: "its node is being released",
-            });
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" });
         }
     }
     quiet
@@ -138,9 +152,7 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
     let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
     let mut none = true;
     for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
-        let entry = entries
-            .and_then(|entries| entries.get(&pod.node))
-            .filter(|entry| is_proved(Some(entry)));
+        let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
         let ready = s.nodes.get(&pod.node).is_some_and(|node| node.ready);
         let (Some(entry), false) = (entry, cannot_act(pod, ready)) else {
             continue;
@@ -150,10 +162,7 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
         if s.now < until {
             plan.wake(until);
         } else if !pod.deleting {
-            plan.actions.push(Action::DeletePod {
-                pod: pod_target(pod),
-                why: "the reboot that it waited for is over",
-            });
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "the reboot that it waited for is over" });
         }
     }
     none
@@ -161,16 +170,13 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{
-        plan,
-        snapshot::{PodPhase, Settings},
-    };
+    use crate::plan::{plan, snapshot::PodPhase};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -209,6 +215,7 @@ mod tests {
             reason: String::new(),
             deleting: false,
             created: at(-60),
+            attempt: 0,
             reboot_state: Some("rebooting".into()),
             containers: vec![],
         };
@@ -216,21 +223,15 @@ mod tests {
         Snapshot {
             now: at(now),
             leading_since: at(-100),
-            settings: Settings::default(),
             nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             ops: [(me.key(), Arc::new(op))].into(),
-            jobs: BTreeMap::new(),
             pods: [(("ns".into(), "w".into()), Arc::new(waiter))].into(),
-            residents: BTreeMap::new(),
-            evictions: BTreeMap::new(),
-            answers: BTreeMap::new(),
+            ..Snapshot::default()
         }
     }
 
     fn releases(plan: &Plan) -> bool {
-        plan.actions
-            .iter()
-            .any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+        plan.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
     }
 
     fn deletes(plan: &Plan) -> bool {
@@ -258,11 +259,7 @@ mod tests {
         let mut op = (**world.ops.get(&key).unwrap()).clone();
         op.status.as_mut().unwrap().phase = Some(Phase::Completed);
         world.ops.insert(key.clone(), Arc::new(op.clone()));
-        let node = Arc::new(NodeView {
-            claimed_by: None,
-            cordoned_by: None,
-            ..(*world.nodes["n1"]).clone()
-        });
+        let node = Arc::new(NodeView { claimed_by: None, cordoned_by: None, ..(*world.nodes["n1"]).clone() });
         world.nodes.insert("n1".into(), node);
         let concludes = |world: &Snapshot| plan(world).actions.iter().any(|action| matches!(action, Action::Conclude { .. }));
         assert!(!concludes(&world));

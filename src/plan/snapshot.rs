@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 
 use super::question::{Answer, Question};
-use crate::api::nodeop::NodeOp;
+use crate::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
 /// One moment of the cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The time of planning; the planner has no other clock.
     pub now: Timestamp,
@@ -23,6 +23,10 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, Arc<NodeView>>,
     /// All NodeOps, by namespace and name.
     pub ops: BTreeMap<Key, Arc<NodeOp>>,
+    /// All NodeOpUpgrades, by namespace and name.
+    pub upgrades: BTreeMap<Key, Arc<NodeOpUpgrade>>,
+    /// The pods that read nodes' facts, by namespace and name.
+    pub facts: BTreeMap<Key, Arc<PodView>>,
     /// Jobs that carry our label, by namespace and name.
     pub jobs: BTreeMap<Key, Arc<JobView>>,
     /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
@@ -49,10 +53,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            control_plane_concurrency: 1,
-            own_pod: None,
-        }
+        Self { control_plane_concurrency: 1, own_pod: None }
     }
 }
 
@@ -97,11 +98,7 @@ impl FromStr for OpRef {
         if namespace.is_empty() || name.is_empty() || uid.is_empty() {
             return Err(());
         }
-        Ok(Self {
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: uid.into(),
-        })
+        Ok(Self { namespace: namespace.into(), name: name.into(), uid: uid.into() })
     }
 }
 
@@ -112,6 +109,8 @@ pub struct NodeView {
     pub uid: String,
     pub resource_version: String,
     pub labels: BTreeMap<String, String>,
+    /// Those annotations that say facts.
+    pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable, if that was a NodeOp.
     pub cordoned_by: Option<OpRef>,
@@ -121,15 +120,15 @@ pub struct NodeView {
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
+    /// Volumes are attached to it.
+    pub volumes_attached: bool,
     pub deleting: bool,
 }
 
 impl NodeView {
     /// Whether the node carries a control-plane label, whatever its value.
     pub fn control_plane(&self) -> bool {
-        crate::api::names::CONTROL_PLANE_LABELS
-            .iter()
-            .any(|label| self.labels.contains_key(*label))
+        crate::api::names::CONTROL_PLANE_LABELS.iter().any(|label| self.labels.contains_key(*label))
     }
 }
 
@@ -178,6 +177,8 @@ pub struct PodView {
     pub reason: String,
     pub deleting: bool,
     pub created: Timestamp,
+    /// How many facts pods before it failed.
+    pub attempt: i32,
     /// The waiter's annotation.
     pub reboot_state: Option<String>,
     /// Init containers and containers, in order.
@@ -190,6 +191,7 @@ pub enum Role {
     Waiter,
     Preflight,
     Job,
+    Facts,
 }
 
 /// A pod's phase; `Unknown` counts as running, since it proves nothing.
@@ -269,6 +271,8 @@ pub struct Resident {
     pub mirror: bool,
     /// Has an emptyDir volume.
     pub local_storage: bool,
+    /// The PersistentVolumeClaims that it mounts.
+    pub claims: Vec<String>,
     /// Finalizers that would hold it after its containers ended.
     pub finalizers: Vec<String>,
 }
@@ -321,8 +325,6 @@ impl Snapshot {
 
     /// Our pods of one role that belong to `owner_uid` (a NodeOp) on `node`.
     pub fn pods_of<'a>(&'a self, owner_uid: &'a str, node: &'a str, role: Role) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.pods
-            .values()
-            .filter(move |p| p.role == role && p.owner_uid == owner_uid && p.node == node)
+        self.pods.values().filter(move |p| p.role == role && p.owner_uid == owner_uid && p.node == node)
     }
 }

@@ -18,6 +18,8 @@ use crate::api::{
 
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// At most so many nodes are named in a condition.
+const NAMED: usize = 10;
 /// At most so many names in `counts.current`.
 const CURRENT: usize = 3;
 
@@ -36,10 +38,7 @@ pub struct Whole {
 
 /// Counts the nodes.
 pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
-    let mut counts = Counts {
-        total: to_i32(nodes.len()),
-        ..Counts::default()
-    };
+    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
     let mut current = Vec::new();
     for (name, node) in nodes {
         match node.phase {
@@ -66,11 +65,11 @@ fn to_i32(count: usize) -> i32 {
 
 /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is in hand and nothing will be.
 fn phase(counts: &Counts, whole: &Whole) -> Phase {
-    if whole.refused.is_some() {
+    let open = counts.running > 0 || whole.unreleased > 0;
+    let more = counts.pending > 0 && !whole.stopped && !whole.deleting && whole.refused.is_none();
+    if !open && whole.refused.is_some() {
         return Phase::Failed;
     }
-    let open = counts.running > 0 || whole.unreleased > 0;
-    let more = counts.pending > 0 && !whole.stopped && !whole.deleting;
     match (open || more, counts.failed > 0 || counts.pending > 0) {
         (true, _) => Phase::Running,
         (false, true) => Phase::Failed,
@@ -79,14 +78,7 @@ fn phase(counts: &Counts, whole: &Whole) -> Phase {
 }
 
 fn sentence(phase: Phase, counts: &Counts, whole: &Whole) -> String {
-    let Counts {
-        total,
-        pending,
-        running,
-        completed,
-        failed,
-        ..
-    } = counts;
+    let Counts { total, pending, running, completed, failed, .. } = counts;
     if let Some(why) = &whole.refused {
         return why.clone();
     }
@@ -120,10 +112,7 @@ fn conditions(old: &[Condition], phase: Phase, message: &str, generation: Option
     let types = [condition::PROGRESSING, condition::COMPLETE, condition::FAILED];
     let mut set: Vec<Condition> = old.iter().filter(|c| !types.contains(&c.type_.as_str())).cloned().collect();
     for (type_, (status, reason)) in types.into_iter().zip(wanted) {
-        let since = old
-            .iter()
-            .find(|c| c.type_ == type_ && c.status == status)
-            .map(|c| c.last_transition_time.clone());
+        let since = old.iter().find(|c| c.type_ == type_ && c.status == status).map(|c| c.last_transition_time.clone());
         set.push(Condition {
             type_: type_.into(),
             status: status.into(),
@@ -143,14 +132,41 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
     let phase = phase(&counts, whole);
     let message = sentence(phase, &counts, whole);
     let old = op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut conditions = conditions(old, phase, &message, op.metadata.generation, now);
+    if op.spec.upgrade.is_some() && phase.is_final() {
+        conditions.retain(|condition| condition.type_ != condition::VERIFIED);
+        conditions.push(verified(&nodes, op.metadata.generation, now));
+    }
     NodeOpStatus {
         phase: Some(phase),
-        conditions: conditions(old, phase, &message, op.metadata.generation, now),
+        conditions,
         message: Some(message),
         node_statuses: nodes,
         observed_generation: op.metadata.generation,
         counts: Some(counts),
         last_updated: op.status.as_ref().and_then(|status| status.last_updated.clone()),
+    }
+}
+
+/// Whether it was proved that the upgraded nodes run what they were upgraded to.
+fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: Timestamp) -> Condition {
+    let named = |wanted: fn(&NodeStatus) -> bool| {
+        let names: Vec<&str> = nodes.iter().filter(|(_, node)| wanted(node)).map(|(name, _)| name.as_str()).take(NAMED).collect();
+        names.join(", ")
+    };
+    let (unknown, failed) = (named(|node| node.verified == Some(false)), named(|node| node.phase == Phase::Failed));
+    let (status, reason, message) = match (failed.is_empty(), unknown.is_empty()) {
+        (false, _) => ("False", "NodesFailed", format!("failed: {failed}")),
+        (true, false) => ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}")),
+        (true, true) => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
+    };
+    Condition {
+        type_: condition::VERIFIED.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: Time(now),
     }
 }
 
@@ -161,27 +177,20 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
         return;
     }
     let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
-    let last = old
-        .and_then(|old| old.last_updated.as_ref())
-        .map(|time| later(time.0, MESSAGES_EVERY));
+    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
         plan.wake(at);
         return;
     }
     status.last_updated = Some(Time(now));
-    let notices = notices(old, &status);
-    plan.actions.push(Action::Status {
-        op: op.clone(),
-        status: Box::new(status),
-        notices,
-    });
+    let mut notices = notices(old, &status);
+    let key = (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
+    notices.extend(plan.said.remove(&key).unwrap_or_default());
+    plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
 }
 
 fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {
-    let mut bare = NodeOpStatus {
-        message: None,
-        ..status.clone()
-    };
+    let mut bare = NodeOpStatus { message: None, ..status.clone() };
     bare.node_statuses.values_mut().for_each(|node| node.message = None);
     bare.conditions.iter_mut().for_each(|condition| condition.message.clear());
     bare
@@ -202,34 +211,14 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
             Phase::Completed => (false, "NodeCompleted", format!("node {name}: {message}")),
             Phase::Failed => (true, "NodeFailed", format!("node {name}: {message}")),
         };
-        said.push(Notice {
-            warning,
-            reason,
-            message: text,
-            node: Some(name.clone()),
-        });
+        said.push(Notice { warning, reason, message: text, node: Some(name.clone()) });
     }
     if old.and_then(|old| old.phase) != new.phase {
         let message = new.message.clone().unwrap_or_default();
         match new.phase {
-            Some(Phase::Completed) => said.push(Notice {
-                warning: false,
-                reason: "Completed",
-                message,
-                node: None,
-            }),
-            Some(Phase::Failed) => said.push(Notice {
-                warning: true,
-                reason: "Failed",
-                message,
-                node: None,
-            }),
-            Some(Phase::Running) => said.push(Notice {
-                warning: false,
-                reason: "Started",
-                message,
-                node: None,
-            }),
+            Some(Phase::Completed) => said.push(Notice { warning: false, reason: "Completed", message, node: None }),
+            Some(Phase::Failed) => said.push(Notice { warning: true, reason: "Failed", message, node: None }),
+            Some(Phase::Running) => said.push(Notice { warning: false, reason: "Started", message, node: None }),
             Some(Phase::Pending | Phase::Preflight) | None => {}
         }
     }

@@ -15,10 +15,7 @@ use crate::{
 
 /// The name of the account, its Role and its RoleBinding.
 pub fn account(op: &NodeOp) -> String {
-    account_name((
-        op.metadata.name.as_deref().unwrap_or_default(),
-        op.metadata.uid.as_deref().unwrap_or_default(),
-    ))
+    account_name((op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default()))
 }
 
 fn meta(op: &NodeOp) -> ObjectMeta {
@@ -33,10 +30,7 @@ fn meta(op: &NodeOp) -> ObjectMeta {
 }
 
 pub fn service_account(op: &NodeOp) -> ServiceAccount {
-    ServiceAccount {
-        metadata: meta(op),
-        ..ServiceAccount::default()
-    }
+    ServiceAccount { metadata: meta(op), ..ServiceAccount::default() }
 }
 
 /// The rules of the waiters in hand. What stands here must also stand in the operator's own ClusterRole: nobody can
@@ -54,7 +48,7 @@ pub fn role(op: &NodeOp, grant: &Grant) -> Role {
         rules: Some(vec![
             rule("", "pods", &["get", "patch"], Some(&grant.waiters)),
             rule("batch", "jobs", &["get", "list", "watch"], Some(&grant.jobs)),
-            rule("", "events", &["create"], None),
+            rule("events.k8s.io", "events", &["create"], None),
         ]),
     }
 }
@@ -63,16 +57,7 @@ pub fn role_binding(op: &NodeOp) -> RoleBinding {
     let namespace = op.metadata.namespace.clone();
     RoleBinding {
         metadata: meta(op),
-        role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".into(),
-            kind: "Role".into(),
-            name: account(op),
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".into(),
-            name: account(op),
-            namespace,
-            api_group: None,
-        }]),
+        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: account(op) },
+        subjects: Some(vec![Subject { kind: "ServiceAccount".into(), name: account(op), namespace, api_group: None }]),
     }
 }

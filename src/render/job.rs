@@ -6,13 +6,13 @@
 
 use k8s_openapi::{
     api::{
-        batch::v1::{Job, JobSpec},
+        batch::v1::{Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule},
         core::v1::{Container, PodSecurityContext, PodSpec, PodTemplateSpec, SecurityContext},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Images, parts};
+use super::{Site, parts, upgrade};
 use crate::{
     api::{names::container, nodeop::NodeOp},
     contract,
@@ -20,13 +20,9 @@ use crate::{
 };
 
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
-pub fn job(op: &NodeOp, node: &str, name: &str, images: &Images) -> Job {
+pub fn job(op: &NodeOp, node: &str, name: &str, site: &Site) -> Job {
     let meta = parts::meta(op, node, name);
-    let template = ObjectMeta {
-        labels: meta.labels.clone(),
-        annotations: meta.annotations.clone(),
-        ..ObjectMeta::default()
-    };
+    let template = ObjectMeta { labels: meta.labels.clone(), annotations: meta.annotations.clone(), ..ObjectMeta::default() };
     Job {
         metadata: meta,
         spec: Some(JobSpec {
@@ -37,10 +33,8 @@ pub fn job(op: &NodeOp, node: &str, name: &str, images: &Images) -> Job {
             active_deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
             // A pod that is still ending must not run beside its successor: both would work on the same disk.
             pod_replacement_policy: Some("Failed".into()),
-            template: PodTemplateSpec {
-                metadata: Some(template),
-                spec: Some(pod(op, node, name, images)),
-            },
+            pod_failure_policy: failure_policy(op),
+            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(op, node, name, site)) },
             ..JobSpec::default()
         }),
         status: None,
@@ -48,43 +42,59 @@ pub fn job(op: &NodeOp, node: &str, name: &str, images: &Images) -> Job {
 }
 
 /// The pod of the Job; the dry run before a rollout creates it by itself, since a Job's template is not admitted with it.
-pub fn pod(op: &NodeOp, node: &str, job: &str, images: &Images) -> PodSpec {
+pub fn pod(op: &NodeOp, node: &str, job: &str, site: &Site) -> PodSpec {
     let spec = &op.spec;
-    let reboot = spec.reboot_on_success.unwrap_or(false);
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
-    let operation = operation(op, images);
-    let (init_containers, containers) = if reboot {
-        volumes.push(parts::host_path(parts::STATE, &images.state_dir, "DirectoryOrCreate"));
-        (Some(vec![operation]), vec![sentinel(job, images)])
-    } else {
-        (None, vec![operation])
+    let mut containers = match &spec.upgrade {
+        Some(options) => {
+            volumes.push(upgrade::volume());
+            vec![upgrade::install(site), upgrade::operation(op, options, job, site)]
+        }
+        None => vec![operation(op, site)],
     };
+    if spec.reboot_on_success.unwrap_or(false) {
+        volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
+        containers.push(sentinel(op, job, site));
+    }
+    // All but the last run one after the other, each only if the one before succeeded.
+    let last = containers.split_off(containers.len() - 1);
     PodSpec {
         node_name: Some(node.into()),
         restart_policy: Some("Never".into()),
+        termination_grace_period_seconds: spec.upgrade.as_ref().map(|_| upgrade::GRACE_SECONDS),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         image_pull_secrets: parts::pull_secrets(spec),
         tolerations: Some(parts::tolerate_everything()),
         security_context: Some(PodSecurityContext::default()),
-        init_containers,
-        containers,
+        init_containers: Some(containers).filter(|containers| !containers.is_empty()),
+        containers: last,
         volumes: Some(volumes),
         ..PodSpec::default()
     }
 }
 
-fn operation(op: &NodeOp, images: &Images) -> Container {
+/// An upgrade that says that no retry can mend it is not tried again. A user's command may end with any code.
+fn failure_policy(op: &NodeOp) -> Option<PodFailurePolicy> {
+    op.spec.upgrade.as_ref()?;
+    let permanent = PodFailurePolicyOnExitCodesRequirement {
+        container_name: Some(container::NODEOP.into()),
+        operator: "In".into(),
+        values: vec![i32::from(contract::EXIT_PERMANENT)],
+    };
+    Some(PodFailurePolicy {
+        rules: vec![PodFailurePolicyRule { action: "FailJob".into(), on_exit_codes: Some(permanent), on_pod_conditions: None }],
+    })
+}
+
+fn operation(op: &NodeOp, site: &Site) -> Container {
     Container {
         name: container::NODEOP.into(),
-        image: Some(parts::image(&op.spec, images)),
+        image: Some(parts::image(&op.spec, site)),
         image_pull_policy: parts::pull_policy(),
         command: op.spec.command.clone().filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),
-        security_context: Some(SecurityContext {
-            privileged: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), false)]),
         // What a failed command said last ends up in the node's message.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -93,17 +103,14 @@ fn operation(op: &NodeOp, images: &Images) -> Container {
 }
 
 /// The container that says that the operation succeeded, and in which boot.
-fn sentinel(job: &str, images: &Images) -> Container {
+fn sentinel(op: &NodeOp, job: &str, site: &Site) -> Container {
     Container {
         name: container::SENTINEL.into(),
-        image: Some(images.operator.clone()),
+        image: Some(site.operator.clone()),
         image_pull_policy: parts::pull_policy(),
         command: parts::applet(contract::applet::SENTINEL),
-        args: Some(contract::sentinel_args(job, false)),
-        env: Some(vec![parts::env_from(
-            contract::env::JOB_UID,
-            &format!("metadata.labels['{}']", contract::JOB_UID_LABEL),
-        )]),
+        args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some())),
+        env: Some(vec![parts::job_uid()]),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),
         ..Container::default()

@@ -4,30 +4,32 @@
 //! files.
 
 pub mod access;
+pub mod facts;
 pub mod job;
 pub mod parts;
 pub mod preflight;
+pub mod upgrade;
 pub mod waiter;
 
 /// What the administrator set, as far as objects hang on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// Our own image, for sentinel and waiter.
+pub struct Site {
+    /// Our own image, for everything that we make ourselves.
     pub operator: String,
+    /// The image of facts pods: ours, unless it was named.
+    pub labeler: String,
+    /// Our own namespace, where facts pods are.
+    pub namespace: String,
     /// For a NodeOp that names no image.
     pub default: String,
     /// The directory on the host that keeps sentinels and results over a reboot.
     pub state_dir: String,
 }
 
-impl Images {
+impl Site {
     /// The state directory's parent and its own name: waiters mount the parent, see [`crate::contract::WAITER_MOUNT`].
     pub fn state_dir_parts(&self) -> (&str, &str) {
-        let (parent, name) = self
-            .state_dir
-            .trim_end_matches('/')
-            .rsplit_once('/')
-            .unwrap_or(("", &self.state_dir));
+        let (parent, name) = self.state_dir.trim_end_matches('/').rsplit_once('/').unwrap_or(("", &self.state_dir));
         (if parent.is_empty() { "/" } else { parent }, name)
     }
 }

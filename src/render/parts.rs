@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-use super::Images;
+use super::Site;
 use crate::{
     api::{
         names,
@@ -29,10 +29,7 @@ pub const STATE: &str = "sentinel-volume";
 /// The labels of everything that we make for one NodeOp on one node.
 pub fn labels(op: &NodeOp, node: &str) -> BTreeMap<String, String> {
     let name = op.metadata.name.as_deref().unwrap_or_default();
-    BTreeMap::from([
-        (names::NODEOP.into(), names::label_value(name)),
-        (names::NODE.into(), names::label_value(node)),
-    ])
+    BTreeMap::from([(names::NODEOP.into(), names::label_value(name)), (names::NODE.into(), names::label_value(node))])
 }
 
 /// Metadata of an object that we make for one NodeOp on one node; it goes when the NodeOp goes.
@@ -50,26 +47,17 @@ pub fn meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
 /// A controller reference to the NodeOp. Deleting the NodeOp in the foreground does not wait for its objects: that
 /// would delete a running upgrade's pod under it.
 pub fn owner(op: &NodeOp) -> OwnerReference {
-    OwnerReference {
-        block_owner_deletion: Some(false),
-        ..op.controller_owner_ref(&()).unwrap_or_default()
-    }
+    OwnerReference { block_owner_deletion: Some(false), ..op.controller_owner_ref(&()).unwrap_or_default() }
 }
 
 /// The image of the operation.
-pub fn image(spec: &NodeOpSpec, images: &Images) -> String {
-    spec.image
-        .clone()
-        .filter(|image| !image.is_empty())
-        .unwrap_or_else(|| images.default.clone())
+pub fn image(spec: &NodeOpSpec, site: &Site) -> String {
+    spec.image.clone().filter(|image| !image.is_empty()).unwrap_or_else(|| site.default.clone())
 }
 
 /// Our pods go to the node that they are for, whatever its taints: that node is cordoned by us, and may be not ready.
 pub fn tolerate_everything() -> Vec<Toleration> {
-    vec![Toleration {
-        operator: Some("Exists".into()),
-        ..Toleration::default()
-    }]
+    vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
 }
 
 /// Never `Always`, which Kubernetes takes for `:latest`: a node without a registry could not start what it already has.
@@ -84,45 +72,28 @@ pub fn pull_secrets(spec: &NodeOpSpec) -> Option<Vec<LocalObjectReference>> {
 pub fn host_path(name: &str, path: &str, type_: &str) -> Volume {
     Volume {
         name: name.into(),
-        host_path: Some(HostPathVolumeSource {
-            path: path.into(),
-            type_: Some(type_.into()),
-        }),
+        host_path: Some(HostPathVolumeSource { path: path.into(), type_: Some(type_.into()) }),
         ..Volume::default()
     }
 }
 
 pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
+    VolumeMount { name: name.into(), mount_path: path.into(), read_only: read_only.then_some(true), ..VolumeMount::default() }
 }
 
 pub fn env(name: &str, value: &str) -> EnvVar {
-    EnvVar {
-        name: name.into(),
-        value: Some(value.into()),
-        value_from: None,
-    }
+    EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
 }
 
 pub fn env_from(name: &str, field: &str) -> EnvVar {
-    let field = ObjectFieldSelector {
-        field_path: field.into(),
-        api_version: None,
-    };
-    let source = EnvVarSource {
-        field_ref: Some(field),
-        ..EnvVarSource::default()
-    };
-    EnvVar {
-        name: name.into(),
-        value: None,
-        value_from: Some(source),
-    }
+    let field = ObjectFieldSelector { field_path: field.into(), api_version: None };
+    let source = EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() };
+    EnvVar { name: name.into(), value: None, value_from: Some(source) }
+}
+
+/// The UID of the Job that the pod belongs to.
+pub fn job_uid() -> EnvVar {
+    env_from(contract::env::JOB_UID, &format!("metadata.labels['{}']", contract::JOB_UID_LABEL))
 }
 
 /// `HOST_DIR`, which scripts and kairos-agent read.
@@ -137,10 +108,7 @@ pub fn plain_root() -> SecurityContext {
         run_as_non_root: Some(false),
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
-        capabilities: Some(k8s_openapi::api::core::v1::Capabilities {
-            drop: Some(vec!["ALL".into()]),
-            add: None,
-        }),
+        capabilities: Some(k8s_openapi::api::core::v1::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
         ..SecurityContext::default()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext};
 
-use super::{Images, access, parts};
+use super::{Site, access, parts};
 use crate::{
     api::{
         names::{self, container},
@@ -21,12 +21,10 @@ use crate::{
 const GRACE_SECONDS: u32 = 600;
 
 /// The waiter of `op` on `node` for the Job `job`.
-pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, images: &Images) -> Pod {
+pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
     let mut meta = parts::meta(op, node, name);
-    meta.labels
-        .get_or_insert_with(BTreeMap::new)
-        .insert(names::REBOOT.into(), "true".into());
-    let (parent, _) = images.state_dir_parts();
+    meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
+    let (parent, _) = site.state_dir_parts();
     Pod {
         metadata: meta,
         spec: Some(PodSpec {
@@ -39,7 +37,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, images: &Images) -> P
             tolerations: Some(parts::tolerate_everything()),
             priority_class_name: Some("system-node-critical".into()),
             termination_grace_period_seconds: Some(10),
-            containers: vec![reboot(op, job, images)],
+            containers: vec![reboot(op, job, site)],
             volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
             ..PodSpec::default()
         }),
@@ -47,18 +45,13 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, images: &Images) -> P
     }
 }
 
-fn reboot(op: &NodeOp, job: &str, images: &Images) -> Container {
-    let (_, dir) = images.state_dir_parts();
+fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
+    let (_, dir) = site.state_dir_parts();
     let owner = op.metadata.uid.as_deref().unwrap_or_default();
-    let timeout = op
-        .spec
-        .reboot_timeout_seconds
-        .unwrap_or(intent::REBOOT_TIMEOUT)
-        .max(0)
-        .unsigned_abs();
+    let timeout = op.spec.reboot_timeout_seconds.unwrap_or(intent::REBOOT_TIMEOUT).max(0).unsigned_abs();
     Container {
         name: container::REBOOT.into(),
-        image: Some(images.operator.clone()),
+        image: Some(site.operator.clone()),
         image_pull_policy: parts::pull_policy(),
         command: parts::applet(contract::applet::REBOOT_WAITER),
         args: Some(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
@@ -68,23 +61,11 @@ fn reboot(op: &NodeOp, job: &str, images: &Images) -> Container {
             parts::env_from(contract::env::POD_UID, "metadata.uid"),
         ]),
         security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                add: Some(vec!["SYS_BOOT".into(), "KILL".into()]),
-            }),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: Some(vec!["SYS_BOOT".into(), "KILL".into()]) }),
             // The default AppArmor profile and SELinux domain may forbid a container to signal init.
-            app_armor_profile: Some(AppArmorProfile {
-                type_: "Unconfined".into(),
-                localhost_profile: None,
-            }),
-            se_linux_options: Some(SELinuxOptions {
-                type_: Some("spc_t".into()),
-                ..SELinuxOptions::default()
-            }),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                localhost_profile: None,
-            }),
+            app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None }),
+            se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".into()), ..SELinuxOptions::default() }),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
             ..parts::plain_root()
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),

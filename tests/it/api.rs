@@ -12,11 +12,7 @@ fn crd(kind: &str) -> Value {
 fn field(kind: &str, path: &str) -> Value {
     let mut schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     for name in path.split('.') {
-        schema = if name == "[]" {
-            schema["items"].clone()
-        } else {
-            schema["properties"][name].clone()
-        };
+        schema = if name == "[]" { schema["items"].clone() } else { schema["properties"][name].clone() };
         assert!(!schema.is_null(), "{kind} has no {path}");
     }
     schema
@@ -55,10 +51,7 @@ fn an_upgrade_leaves_its_defaults_to_the_controller() {
         assert!(name == "concurrency" || schema.get("default").is_none(), "{name}");
     }
     for (name, schema) in field("NodeOpUpgrade", "spec.drainOptions")["properties"].as_object().unwrap() {
-        assert!(
-            schema.get("default").is_none(),
-            "drainOptions.{name}: a default could not be told from the user's own word"
-        );
+        assert!(schema.get("default").is_none(), "drainOptions.{name}: a default could not be told from the user's own word");
     }
 }
 
@@ -66,10 +59,7 @@ fn an_upgrade_leaves_its_defaults_to_the_controller() {
 fn types_of_kubernetes_are_mended() {
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         assert_eq!(field(kind, "spec.nodeSelector")["x-kubernetes-map-type"], "atomic");
-        assert_eq!(
-            field(kind, "spec.nodeSelector.matchExpressions.[].operator")["enum"],
-            json!(["In", "NotIn", "Exists", "DoesNotExist"])
-        );
+        assert_eq!(field(kind, "spec.nodeSelector.matchExpressions.[].operator")["enum"], json!(["In", "NotIn", "Exists", "DoesNotExist"]));
         assert!(field(kind, "spec.imagePullSecrets.[]").get("required").is_none());
         assert_eq!(field(kind, "status.nodeStatuses")["x-kubernetes-map-type"], "atomic");
         assert_eq!(field(kind, "status.conditions")["x-kubernetes-list-map-keys"], json!(["type"]));
@@ -79,18 +69,9 @@ fn types_of_kubernetes_are_mended() {
 #[test]
 fn phases_are_those_of_the_contract() {
     let node = field("NodeOp", "status.nodeStatuses")["additionalProperties"]["properties"].clone();
-    assert_eq!(
-        node["phase"]["enum"],
-        json!(["Pending", "Preflight", "Running", "Completed", "Failed"])
-    );
-    assert_eq!(
-        node["rebootStatus"]["enum"],
-        json!(["not-requested", "pending", "completed", "cancelled"])
-    );
-    assert_eq!(
-        field("NodeOpUpgrade", "status.phase")["enum"],
-        json!(["Initializing", "Pending", "Running", "Completed", "Failed"])
-    );
+    assert_eq!(node["phase"]["enum"], json!(["Pending", "Preflight", "Running", "Completed", "Failed"]));
+    assert_eq!(node["rebootStatus"]["enum"], json!(["not-requested", "pending", "completed", "cancelled"]));
+    assert_eq!(field("NodeOpUpgrade", "status.phase")["enum"], json!(["Initializing", "Pending", "Running", "Completed", "Failed"]));
 }
 
 #[test]
@@ -133,19 +114,12 @@ fn kubectl_get_shows_how_far_it_is() {
         assert_eq!(spec["scope"], "Namespaced");
         let version = &spec["versions"][0];
         assert_eq!(version["subresources"], json!({ "status": {} }));
-        let shown: Vec<&str> = version["additionalPrinterColumns"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|c| c["name"].as_str().unwrap())
-            .collect();
+        let shown: Vec<&str> =
+            version["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
         assert_eq!(shown, columns);
         for column in version["additionalPrinterColumns"].as_array().unwrap() {
             let path = column["jsonPath"].as_str().unwrap().trim_start_matches('.');
-            assert!(
-                path.starts_with("metadata.") || field(kind, path)["type"] == column["type"],
-                "{path}"
-            );
+            assert!(path.starts_with("metadata.") || field(kind, path)["type"] == column["type"], "{path}");
         }
     }
 }

@@ -3,9 +3,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use kairos_operator::manifests::{Part, generate};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kairos_operator::{
+    manifests::{Part, generate, operator_holds},
+    plan::action::Grant,
+    render::access,
+};
 use serde_json::Value;
 
 fn manifests() -> PathBuf {
@@ -22,10 +28,7 @@ fn documents(text: &str) -> Vec<Value> {
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let entries: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries
-        .into_iter()
-        .flat_map(|path| if path.is_dir() { yaml_files(&path) } else { vec![path] })
-        .collect()
+    entries.into_iter().flat_map(|path| if path.is_dir() { yaml_files(&path) } else { vec![path] }).collect()
 }
 
 #[test]
@@ -38,16 +41,30 @@ fn generated_files_are_up_to_date() {
     assert!(stale.is_empty(), "run scripts/generate: {stale:?} are not what the code says");
 }
 
+/// What scripts/generate runs is what the tests here call.
+#[test]
+fn the_binary_prints_the_same() {
+    for (part, name) in [(Part::Crd, "crd"), (Part::Rbac, "rbac")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", name]).output().unwrap();
+        let texts: Vec<String> = generate(part).unwrap().into_iter().map(|file| file.text).collect();
+        assert!(output.status.success());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), texts.join("---\n"));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", "--write-to"]).arg(directory.path()).status().unwrap();
+    assert!(status.success());
+    for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
+        assert_eq!(fs::read_to_string(directory.path().join(&file.path)).unwrap(), file.text, "{}", file.path);
+    }
+}
+
 /// Reading back what was written, and applying it: `kubectl apply` keeps the whole object in an annotation, which may hold 256 KiB.
 #[test]
 fn generated_files_can_be_read_and_applied() {
     for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
         for document in documents(&file.text) {
-            assert!(
-                document["kind"].is_string() && document["metadata"]["name"].is_string(),
-                "{}",
-                file.path
-            );
+            assert!(document["kind"].is_string() && document["metadata"]["name"].is_string(), "{}", file.path);
             assert!(document.to_string().len() < 256 * 1024, "{}", file.path);
         }
     }
@@ -57,18 +74,10 @@ fn generated_files_can_be_read_and_applied() {
 fn the_image_is_the_release_in_cargo_toml() {
     let kustomization = &documents(&text("operator/kustomization.yaml"))[0];
     assert_eq!(kustomization["images"][0]["newName"], "quay.io/kairos/operator");
-    assert_eq!(
-        kustomization["images"][0]["newTag"],
-        concat!("v", env!("CARGO_PKG_VERSION")),
-        "run scripts/generate"
-    );
+    assert_eq!(kustomization["images"][0]["newTag"], concat!("v", env!("CARGO_PKG_VERSION")), "run scripts/generate");
     for path in yaml_files(&manifests()) {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(
-            !text.contains("quay.io/kairos/operator:"),
-            "{}: a second place for the tag",
-            path.display()
-        );
+        assert!(!text.contains("quay.io/kairos/operator:"), "{}: a second place for the tag", path.display());
     }
 }
 
@@ -76,10 +85,7 @@ fn the_image_is_the_release_in_cargo_toml() {
 #[test]
 fn names_and_selector_are_those_of_the_go_operator() {
     let default = &documents(&text("default/kustomization.yaml"))[0];
-    assert_eq!(
-        (&default["namespace"], &default["namePrefix"]),
-        (&"operator-system".into(), &"operator-".into())
-    );
+    assert_eq!((&default["namespace"], &default["namePrefix"]), (&"operator-system".into(), &"operator-".into()));
     let deployment = &documents(&text("operator/deployment.yaml"))[0];
     let labels = serde_json::json!({ "app.kubernetes.io/name": "kairos-operator", "app.kubernetes.io/component": "operator" });
     assert_eq!(deployment["metadata"]["name"], "kairos-operator");
@@ -89,13 +95,7 @@ fn names_and_selector_are_those_of_the_go_operator() {
     let names: Vec<String> = documents(&text("rbac/operator.yaml"))
         .iter()
         .chain(&documents(&text("rbac/users.yaml")))
-        .map(|object| {
-            format!(
-                "{} {}",
-                object["kind"].as_str().unwrap(),
-                object["metadata"]["name"].as_str().unwrap()
-            )
-        })
+        .map(|object| format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap()))
         .collect();
     assert_eq!(
         names,
@@ -120,4 +120,14 @@ fn samples_are_accepted() {
             assert!(refused.is_empty(), "{}: {refused:?}", path.display());
         }
     }
+}
+
+/// Otherwise the first NodeOp with a reboot would fail with "attempting to grant RBAC permissions not currently held".
+#[test]
+fn the_operator_holds_what_it_grants_to_waiters() {
+    let grant = Grant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
+    let rules = access::role(&Default::default(), &grant).rules.unwrap();
+    assert!(rules.len() > 1 && operator_holds(&rules));
+    let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
+    assert!(!operator_holds(&[more]));
 }

@@ -50,11 +50,7 @@ fn structural(schema: &Value, value: &Value, errors: &mut Vec<String>) {
                 }
             }
             for (name, field) in fields {
-                let inner = if schema["properties"].is_object() {
-                    &schema["properties"][name]
-                } else {
-                    &schema["additionalProperties"]
-                };
+                let inner = if schema["properties"].is_object() { &schema["properties"][name] } else { &schema["additionalProperties"] };
                 if inner.is_null() {
                     errors.push(format!("unknown field {name}"));
                 }
@@ -143,11 +139,7 @@ fn every_rule_has_a_case_that_breaks_it() {
             _ => {}
         }
     }
-    let said: Vec<String> = cases()
-        .iter()
-        .filter(|case| case.refused.is_some())
-        .flat_map(Case::refusals)
-        .collect();
+    let said: Vec<String> = cases().iter().filter(|case| case.refused.is_some()).flat_map(Case::refusals).collect();
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         let mut found = Vec::new();
         messages(&schema(kind), &mut found);
@@ -166,11 +158,7 @@ fn all_fields_but_two_are_immutable() {
         let rules: Vec<&Value> = spec["x-kubernetes-validations"].as_array().unwrap().iter().collect();
         for name in spec["properties"].as_object().unwrap().keys() {
             let guarded = rules.iter().any(|rule| rule["fieldPath"] == format!(".{name}"));
-            assert_eq!(
-                guarded,
-                !["concurrency", "stopOnFailure"].contains(&name.as_str()),
-                "{kind}.spec.{name}"
-            );
+            assert_eq!(guarded, !["concurrency", "stopOnFailure"].contains(&name.as_str()), "{kind}.spec.{name}");
         }
     }
 }

@@ -47,9 +47,7 @@ pub fn contents(file: File, limit: u64) -> Result<Vec<u8>> {
 /// at most one of it.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let doing = || format!("writing {}", path.display());
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        bail!("{} names no file", path.display())
-    };
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { bail!("{} names no file", path.display()) };
     let temporary = directory.join(format!(".{}.tmp", name.to_string_lossy()));
     let write = || -> std::io::Result<()> {
         remove_if_there(&temporary)?;
@@ -92,13 +90,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(100);
 /// Takes the lock on `path`, which is made if missing, waiting for it at most `patience`.
 pub fn lock(path: &Path, patience: Duration) -> Result<Lock> {
     let doing = || format!("locking {}", path.display());
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(doing)?;
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).with_context(doing)?;
     let until = Instant::now() + patience;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -146,10 +138,7 @@ mod tests {
         assert!(format!("{:#}", read(&path, 2).unwrap_err()).contains("larger than 2 bytes"));
         assert!(format!("{:#}", read(dir.path(), 9).unwrap_err()).contains("not a regular file"));
         nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(
-            read(&dir.path().join("fifo"), 9).is_err(),
-            "a FIFO without a writer must not hold us up"
-        );
+        assert!(read(&dir.path().join("fifo"), 9).is_err(), "a FIFO without a writer must not hold us up");
     }
 
     #[test]

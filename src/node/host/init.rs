@@ -4,7 +4,6 @@ use std::{convert::Infallible, process, sync::mpsc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use nix::{
-    errno::Errno,
     sys::{
         reboot::{RebootMode, reboot},
         signal::{Signal, kill},
@@ -47,6 +46,11 @@ impl Host {
         Ok(id)
     }
 
+    /// The kernel's command line.
+    pub fn cmdline(&self) -> Result<String> {
+        self.words("/proc/cmdline")
+    }
+
     /// Whether the node can be rebooted from here, without doing it.
     pub fn reach(&self) -> Result<Reach> {
         let reason = match self.init().and_then(|(pid, _)| kill(pid, None).context("signalling init")) {
@@ -76,10 +80,7 @@ impl Host {
     /// Syncs, and has the kernel reboot at once. Returns only if it does not.
     pub fn ask_kernel(&self) -> Result<Infallible> {
         if !self.is_real() {
-            bail!(
-                "the root {} stands for a node, and the kernel is the machine's",
-                self.root().display()
-            );
+            bail!("the root {} stands for a node, and the kernel is the machine's", self.root().display());
         }
         let (done, synced) = mpsc::channel();
         std::thread::spawn(move || {
@@ -122,9 +123,21 @@ impl Host {
     }
 }
 
-/// Whether a process of this id exists. For those who wait for one to end.
-pub fn exists(pid: i32) -> bool {
-    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+/// Asks a child to end.
+pub fn terminate(pid: u32) {
+    signal(pid, Signal::SIGTERM);
+}
+
+/// Ends a child.
+pub fn kill_now(pid: u32) {
+    signal(pid, Signal::SIGKILL);
+}
+
+/// Signals a child that may have ended meanwhile.
+fn signal(pid: u32, signal: Signal) {
+    if let Ok(pid @ 2..) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
 }
 
 #[cfg(test)]

@@ -44,17 +44,8 @@ pub(super) struct Identity {
 
 impl Identity {
     pub fn from_env() -> Result<Self> {
-        let get = |name: &str| {
-            std::env::var(name)
-                .ok()
-                .filter(|value| !value.is_empty())
-                .with_context(|| format!("{name} is not set"))
-        };
-        Ok(Self {
-            namespace: get(env::POD_NAMESPACE)?,
-            name: get(env::POD_NAME)?,
-            uid: get(env::POD_UID)?,
-        })
+        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| format!("{name} is not set"));
+        Ok(Self { namespace: get(env::POD_NAMESPACE)?, name: get(env::POD_NAME)?, uid: get(env::POD_UID)? })
     }
 }
 
@@ -76,14 +67,7 @@ impl Cluster {
     pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str) -> Self {
         let pods = Api::namespaced(client.clone(), &me.namespace);
         let jobs = Api::namespaced(client.clone(), &me.namespace);
-        Self {
-            client,
-            pods,
-            jobs,
-            me,
-            job: job.into(),
-            owner_uid: owner_uid.into(),
-        }
+        Self { client, pods, jobs, me, job: job.into(), owner_uid: owner_uid.into() }
     }
 
     /// The Job first: by the time its verdict is used, the pod's is the younger one.
@@ -130,10 +114,7 @@ impl Cluster {
 
     /// Tells about a reboot without init's help. Tried once: the node goes down in any case.
     pub async fn tell_of_kernel_reboot(&self, why: &str) {
-        let reporter = Reporter {
-            controller: names::MANAGER.into(),
-            instance: Some(self.me.name.clone()),
-        };
+        let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(self.me.name.clone()) };
         let event = Event {
             type_: EventType::Warning,
             reason: "RebootForced".into(),
@@ -146,10 +127,7 @@ impl Cluster {
         pod.metadata.namespace = Some(self.me.namespace.clone());
         pod.metadata.uid = Some(self.me.uid.clone());
         let recorder = Recorder::new(self.client.clone(), reporter);
-        if tokio::time::timeout(EVENT_PATIENCE, recorder.publish(&event, &pod.object_ref(&())))
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(EVENT_PATIENCE, recorder.publish(&event, &pod.object_ref(&()))).await.is_err() {
             warn!("the Event about the reboot was not taken in time");
         }
     }
@@ -195,9 +173,7 @@ fn judge_pod(pod: Option<&KubePod>, uid: &str) -> Pod {
     }
     let annotations: Option<&BTreeMap<String, String>> = pod.metadata.annotations.as_ref();
     let state = annotations.and_then(|annotations| annotations.get(names::REBOOT_STATE));
-    Pod::Ours {
-        completed: state.is_some_and(|state| state == reboot_state::COMPLETED),
-    }
+    Pod::Ours { completed: state.is_some_and(|state| state == reboot_state::COMPLETED) }
 }
 
 /// What a live Job means, `None` being a 404. Only the conditions `Complete` and `Failed` are final; the earlier
@@ -211,12 +187,7 @@ fn judge_job(job: Option<&KubeJob>, job_uid: Option<&str>, owner_uid: &str) -> J
     if job_uid.is_some_and(|uid| job.metadata.uid.as_deref() != Some(uid)) {
         return over("was replaced");
     }
-    let owner = job
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true));
+    let owner = job.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     if owner.is_none_or(|owner| owner.uid != owner_uid) {
         return over("belongs to somebody else");
     }
@@ -237,10 +208,7 @@ mod tests {
     use super::*;
 
     fn job(conditions: &[(&str, &str)]) -> KubeJob {
-        let conditions: Vec<_> = conditions
-            .iter()
-            .map(|(type_, status)| json!({"type": type_, "status": status}))
-            .collect();
+        let conditions: Vec<_> = conditions.iter().map(|(type_, status)| json!({"type": type_, "status": status})).collect();
         let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": "o", "controller": true});
         let job = json!({"metadata": {"name": "j", "uid": "u", "ownerReferences": [owner]}, "status": {"conditions": conditions}});
         serde_json::from_value(job).unwrap()
@@ -266,10 +234,7 @@ mod tests {
         assert_eq!(judge_job(None, Some("u"), "o"), Job::Over("is gone".into()));
         assert_eq!(judge_job(None, None, "o"), Job::Absent);
         assert_eq!(judge_job(Some(&complete), Some("u2"), "o"), Job::Over("was replaced".into()));
-        assert_eq!(
-            judge_job(Some(&complete), Some("u"), "o2"),
-            Job::Over("belongs to somebody else".into())
-        );
+        assert_eq!(judge_job(Some(&complete), Some("u"), "o2"), Job::Over("belongs to somebody else".into()));
         let mut deleted = complete;
         deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         assert_eq!(judge_job(Some(&deleted), Some("u"), "o"), Job::Over("is being deleted".into()));
@@ -282,19 +247,10 @@ mod tests {
         let pod = |meta: serde_json::Value| -> KubePod { serde_json::from_value(json!({ "metadata": meta })).unwrap() };
         let judge = |meta| judge_pod(Some(&pod(meta)), "u");
         assert_eq!(judge(json!({"uid": "u"})), Pod::Ours { completed: false });
-        assert_eq!(
-            judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "completed"}})),
-            Pod::Ours { completed: true }
-        );
-        assert_eq!(
-            judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "rebooting"}})),
-            Pod::Ours { completed: false }
-        );
+        assert_eq!(judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "completed"}})), Pod::Ours { completed: true });
+        assert_eq!(judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "rebooting"}})), Pod::Ours { completed: false });
         assert!(matches!(judge(json!({"uid": "v"})), Pod::Lost(_)));
-        assert!(matches!(
-            judge(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})),
-            Pod::Lost(_)
-        ));
+        assert!(matches!(judge(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), Pod::Lost(_)));
         assert!(matches!(judge_pod(None, "u"), Pod::Lost(_)));
     }
 }

@@ -50,15 +50,8 @@ fn killed_between_any_two_steps_it_asks_in_the_first_boot_and_completes_in_the_s
             let _ = step(&mut waiter);
         }
         drop(waiter);
-        assert_eq!(
-            settle(&mut start(&all)),
-            None,
-            "killed after {steps} steps, the next one waits for init"
-        );
-        assert!(
-            asked(&all).iter().all(|boot| *boot == 1) && !asked(&all).is_empty(),
-            "after {steps} steps"
-        );
+        assert_eq!(settle(&mut start(&all)), None, "killed after {steps} steps, the next one waits for init");
+        assert!(asked(&all).iter().all(|boot| *boot == 1) && !asked(&all).is_empty(), "after {steps} steps");
         boots_and_completes(&all);
     }
 }
@@ -75,10 +68,7 @@ fn killed_between_any_two_steps_of_the_new_boot_it_still_completes() {
         }
         let ended = settle(&mut start(&all)).expect("it ends");
         assert_eq!((ended.code, asked(&all).len()), (0, 1), "killed after {steps} steps: {ended:?}");
-        assert_eq!(
-            (all.borrow().annotation, all.borrow().sentinel.as_ref()),
-            (Some(reboot_state::COMPLETED), None)
-        );
+        assert_eq!((all.borrow().annotation, all.borrow().sentinel.as_ref()), (Some(reboot_state::COMPLETED), None));
     }
 }
 
@@ -234,6 +224,21 @@ fn a_pod_deleted_at_the_last_moment_cancels() {
     all.borrow_mut().pod_lost = true;
     assert_eq!(settle(&mut waiter).map(|ended| ended.code), Some(1));
     assert!(asked(&all).is_empty());
+}
+
+/// Before there was a sentinel any Job of our owner would do; the sentinel of another one must not profit by that answer.
+#[test]
+fn what_was_said_before_the_sentinel_does_not_count_for_it() {
+    let all = universe();
+    all.borrow_mut().succeed();
+    let foreign = all.borrow_mut().sentinel.take();
+    all.borrow_mut().job_uid = 2;
+    all.borrow_mut().job(Phase::Complete);
+    let mut waiter = start(&all);
+    while step(&mut waiter).is_some() && waiter.looked().is_none() {}
+    all.borrow_mut().sentinel = foreign;
+    let ended = settle(&mut waiter).expect("the Job was replaced");
+    assert!(ended.code == 0 && asked(&all).is_empty(), "{ended:?}");
 }
 
 #[test]

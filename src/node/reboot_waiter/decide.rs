@@ -140,6 +140,9 @@ fn with_sentinel(facts: &Facts<'_>, sentinel: &Sentinel) -> Step {
     let Some(live) = facts.live else { return Step::Look };
     match (&live.pod, &live.job) {
         (Pod::Unknown | Pod::Lost(_), _) | (_, Job::Unknown | Job::Absent) => Step::Wait(Until::Api),
+        (Pod::Ours { .. }, Job::Over(how)) if sentinel.boot != facts.boot => {
+            Step::Remove(Ended::well(format!("no reboot by us: the node left boot {}, and the Job {how}", sentinel.boot)))
+        }
         (Pod::Ours { .. }, Job::Over(how)) => Step::Remove(Ended::well(format!("no reboot: the Job {how}"))),
         (Pod::Ours { .. }, Job::Running) => Step::Wait(Until::Job),
         (Pod::Ours { completed }, Job::Complete) if sentinel.boot != facts.boot => {
@@ -168,12 +171,7 @@ mod tests {
     const OURS: Pod = Pod::Ours { completed: false };
 
     fn sentinel(boot: &str) -> Sentinel {
-        Sentinel {
-            job: "j".into(),
-            job_uid: "u".into(),
-            boot: boot.into(),
-            time: String::new(),
-        }
+        Sentinel { job: "j".into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
     }
 
     fn facts<'a>(sentinel: Option<&'a Sentinel>, live: Option<&'a Live>) -> Facts<'a> {
@@ -198,21 +196,10 @@ mod tests {
                 for job in [Job::Unknown, Job::Absent, Job::Running, Job::Complete, over()] {
                     for announced in [None, Some(reboot_state::WAITING), Some(reboot_state::REBOOTING)] {
                         for (stop, overdue) in [(false, false), (true, false), (false, true)] {
-                            let (sentinel, live) = (
-                                sentinel(boot),
-                                Live {
-                                    pod: pod.clone(),
-                                    job: job.clone(),
-                                },
-                            );
+                            let (sentinel, live) = (sentinel(boot), Live { pod: pod.clone(), job: job.clone() });
                             let ours = matches!(pod, Pod::Ours { .. });
                             let due = boot == "now" && ours && job == Job::Complete && announced == Some("rebooting") && !stop;
-                            let facts = Facts {
-                                announced,
-                                stop,
-                                overdue,
-                                ..facts(Some(&sentinel), Some(&live))
-                            };
+                            let facts = Facts { announced, stop, overdue, ..facts(Some(&sentinel), Some(&live)) };
                             assert_eq!(decide(&facts) == Step::AskInit, due, "{facts:?}");
                             assert_ne!(decide(&facts), Step::AskKernel, "{facts:?}");
                         }
@@ -225,33 +212,18 @@ mod tests {
     #[test]
     fn without_a_sentinel_it_announces_itself_and_waits() {
         assert_eq!(decide(&facts(None, None)), Step::Look);
-        let live = Live {
-            pod: OURS,
-            job: Job::Absent,
-        };
+        let live = Live { pod: OURS, job: Job::Absent };
         assert_eq!(decide(&facts(None, Some(&live))), Step::Announce(reboot_state::WAITING));
-        let waiting = Facts {
-            announced: Some(reboot_state::WAITING),
-            ..facts(None, None)
-        };
+        let waiting = Facts { announced: Some(reboot_state::WAITING), ..facts(None, None) };
         assert_eq!(decide(&waiting), Step::Wait(Until::Sentinel));
-        let live = Live {
-            pod: Pod::Unknown,
-            job: Job::Unknown,
-        };
+        let live = Live { pod: Pod::Unknown, job: Job::Unknown };
         assert_eq!(decide(&facts(None, Some(&live))), Step::Wait(Until::Api));
     }
 
     #[test]
     fn a_running_job_is_waited_for_in_any_boot() {
         for boot in ["now", "old"] {
-            let (sentinel, live) = (
-                sentinel(boot),
-                Live {
-                    pod: OURS,
-                    job: Job::Running,
-                },
-            );
+            let (sentinel, live) = (sentinel(boot), Live { pod: OURS, job: Job::Running });
             assert_eq!(decide(&facts(Some(&sentinel), Some(&live))), Step::Wait(Until::Job));
         }
     }
@@ -259,22 +231,14 @@ mod tests {
     #[test]
     fn after_asking_only_time_counts() {
         let asked = |since| Asked::Init(Duration::from_secs(since));
-        let gone = Live {
-            pod: Pod::Lost("is gone".into()),
-            job: Job::Over("is gone".into()),
-        };
+        let gone = Live { pod: Pod::Lost("is gone".into()), job: Job::Over("is gone".into()) };
         for (asked, step) in [
             (asked(0), Step::Wait(Until::Init)),
             (asked(599), Step::Wait(Until::Init)),
             (asked(600), Step::AskKernel),
             (Asked::Refused, Step::AskKernel),
         ] {
-            let facts = Facts {
-                asked,
-                stop: true,
-                overdue: true,
-                ..facts(None, Some(&gone))
-            };
+            let facts = Facts { asked, stop: true, overdue: true, ..facts(None, Some(&gone)) };
             assert_eq!(decide(&facts), step);
         }
     }
@@ -282,24 +246,12 @@ mod tests {
     #[test]
     fn the_deadline_ends_waits_and_says_what_was_missing() {
         let sentinel = sentinel("now");
-        let unknown = Live {
-            pod: OURS,
-            job: Job::Unknown,
-        };
-        let running = Live {
-            pod: OURS,
-            job: Job::Running,
-        };
-        let cases = [
-            (None, None, "no sentinel"),
-            (Some(&sentinel), Some(&unknown), "the API"),
-            (Some(&sentinel), Some(&running), "the Job"),
-        ];
+        let unknown = Live { pod: OURS, job: Job::Unknown };
+        let running = Live { pod: OURS, job: Job::Running };
+        let cases =
+            [(None, None, "no sentinel"), (Some(&sentinel), Some(&unknown), "the API"), (Some(&sentinel), Some(&running), "the Job")];
         for (sentinel, live, words) in cases {
-            match decide(&Facts {
-                overdue: true,
-                ..facts(sentinel, live)
-            }) {
+            match decide(&Facts { overdue: true, ..facts(sentinel, live) }) {
                 Step::End(ended) => assert!(ended.code == 1 && ended.words.contains(words), "{ended:?}"),
                 step => panic!("{step:?}"),
             }

@@ -96,10 +96,7 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<Ended> {
         grace: Duration::from_secs(args.grace_seconds.into()),
         jitter: node::jitter(&me.uid),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     let ended = runtime.block_on(async {
         let config = Config::infer().await.context("finding the cluster")?;
         let client = Client::try_from(config).context("making a client")?;

@@ -96,16 +96,11 @@ impl World for Node {
     }
 
     fn ask_init(&mut self) -> Result<()> {
-        self.host
-            .ask_init()
-            .inspect_err(|error| self.init_refusal = Some(format!("{error:#}")))
+        self.host.ask_init().inspect_err(|error| self.init_refusal = Some(format!("{error:#}")))
     }
 
     async fn ask_kernel(&mut self) -> Error {
-        let why = self
-            .init_refusal
-            .take()
-            .unwrap_or_else(|| "init was asked and the node is still up".into());
+        let why = self.init_refusal.take().unwrap_or_else(|| "init was asked and the node is still up".into());
         warn!("{why}");
         self.cluster.tell_of_kernel_reboot(&why).await;
         match self.host.ask_kernel() {

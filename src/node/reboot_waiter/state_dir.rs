@@ -82,11 +82,7 @@ impl StateDir {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let of_another_job = !own.contains(&name) && (name.ends_with(".json") || name.ends_with(".json.tmp"));
-            let age = entry
-                .metadata()
-                .and_then(|meta| meta.modified())
-                .ok()
-                .and_then(|time| now.duration_since(time).ok());
+            let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| now.duration_since(time).ok());
             if of_another_job && age.is_some_and(|age| age > SWEEP_AFTER) && names_an_old_boot(&entry.path(), boot) {
                 debug!(file = name, "sweeping");
                 let _ = files::remove(&entry.path());
@@ -100,10 +96,7 @@ fn names_an_old_boot(path: &Path, boot: &str) -> bool {
     if path.extension().is_some_and(|extension| extension == "tmp") {
         return true;
     }
-    let record = files::read(path, MAX_SENTINEL)
-        .ok()
-        .flatten()
-        .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let record = files::read(path, MAX_SENTINEL).ok().flatten().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     record.is_some_and(|record| record.boot != boot)
 }
 
@@ -112,12 +105,7 @@ mod tests {
     use super::*;
 
     fn sentinel(job: &str, boot: &str) -> Sentinel {
-        Sentinel {
-            job: job.into(),
-            job_uid: "u".into(),
-            boot: boot.into(),
-            time: String::new(),
-        }
+        Sentinel { job: job.into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
     }
 
     fn directory() -> (tempfile::TempDir, StateDir) {
@@ -172,16 +160,8 @@ mod tests {
     fn only_old_files_of_other_jobs_in_old_boots_are_swept() {
         let (_root, state) = directory();
         let of = |boot: &str| format!(r#"{{"boot":"{boot}","jobUid":"u"}}"#);
-        let kept = [
-            "mine.json",
-            "mine.upgrade.json",
-            "live.json",
-            "live.upgrade.json",
-            "young.json",
-            "young.upgrade.json",
-            "odd.json",
-            "lock",
-        ];
+        let kept =
+            ["mine.json", "mine.upgrade.json", "live.json", "live.upgrade.json", "young.json", "young.upgrade.json", "odd.json", "lock"];
         let swept = ["old.json", "old.upgrade.json", ".old.json.tmp"];
         for (name, boot, days) in [
             ("mine.json", "old", 30),
@@ -199,10 +179,7 @@ mod tests {
         write(&state, "odd.json", "not ours", 30);
         write(&state, ".old.json.tmp", "", 30);
         state.sweep("now", SystemTime::now());
-        let mut left: Vec<_> = fs::read_dir(&state.path)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(&state.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         let mut expected = kept.map(String::from).to_vec();
         expected.sort();

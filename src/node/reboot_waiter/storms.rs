@@ -39,16 +39,7 @@ impl Storm {
     fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let all = universe();
-        Self {
-            all,
-            dice,
-            waiter: None,
-            ended_well: false,
-            succeeded: None,
-            complete: None,
-            asked: 0,
-            reboots_by_us: 0,
-        }
+        Self { all, dice, waiter: None, ended_well: false, succeeded: None, complete: None, asked: 0, reboots_by_us: 0 }
     }
 
     fn mishap(&mut self) {
@@ -157,20 +148,21 @@ impl Storm {
     }
 
     /// The weather clears: the API answers, the pod stands, and what was asked happens.
+    ///
+    /// The pod is not replaced here: a waiter that ended well too early must not be forgiven by another one.
     fn clear_up(&mut self) {
-        self.replace_pod();
         self.waiter = None;
         let mut all = self.all.borrow_mut();
         (all.api, all.mute, all.sigterm, all.init_deaf) = (true, false, false, false);
         drop(all);
         for _ in 0..3 {
-            let ended = settle(&mut start(&self.all));
+            if self.ended_well {
+                break;
+            }
+            self.ended_well = settle(&mut start(&self.all)).is_some_and(|ended| ended.code == 0);
             self.check();
             self.asked_reboot();
             self.check();
-            if ended.is_some_and(|ended| ended.code == 0) {
-                break;
-            }
         }
         let all = self.all.borrow();
         if all.phase == Phase::Complete {
@@ -183,7 +175,7 @@ impl Storm {
 #[test]
 fn once_never_twice_never_zero() {
     let (mut rebooted, mut complete) = (0, 0);
-    for seed in 1..=20_000 {
+    for seed in 1..=10_000 {
         let storm = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
             for _ in 0..storm.dice.roll(120) {
@@ -196,8 +188,5 @@ fn once_never_twice_never_zero() {
         rebooted += by_us;
         complete += is_complete;
     }
-    assert!(
-        rebooted > 3_000 && complete > 6_000,
-        "the storms are too mild to prove a thing: {rebooted} {complete}"
-    );
+    assert!(rebooted > 1_500 && complete > 3_000, "the storms are too mild to prove a thing: {rebooted} {complete}");
 }

@@ -142,11 +142,7 @@ impl<W: World> Waiter<W> {
             Step::Look => {
                 let uid = self.sentinel.as_ref().map(|sentinel| sentinel.job_uid.as_str());
                 let live = self.world.look(uid).await;
-                self.failures = if live.pod == Pod::Unknown || live.job == Job::Unknown {
-                    self.failures + 1
-                } else {
-                    0
-                };
+                self.failures = if live.pod == Pod::Unknown || live.job == Job::Unknown { self.failures + 1 } else { 0 };
                 self.live = Some(live);
             }
             Step::Announce(state) => self.announce(state).await,
@@ -188,10 +184,7 @@ impl<W: World> Waiter<W> {
             }
             Announced::Unknown if state == reboot_state::REBOOTING => {
                 self.announced = Some(state);
-                self.live = Some(Live {
-                    pod: Pod::Ours { completed: false },
-                    job,
-                });
+                self.live = Some(Live { pod: Pod::Ours { completed: false }, job });
             }
             Announced::Unknown => {
                 self.failures += 1;
@@ -227,9 +220,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Half a second, doubled with every failure, and up to half as much again by `jitter`.
 fn backoff(failures: u32, jitter: u32) -> Duration {
-    let pause = Duration::from_millis(500)
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(MAX_BACKOFF);
+    let pause = Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
     pause + pause.mul_f64(f64::from(jitter % 1000) / 2000.0)
 }
 

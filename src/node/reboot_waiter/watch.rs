@@ -31,13 +31,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub fn new(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            changed: Arc::default(),
-            watcher: None,
-            refused: false,
-            open,
-        }
+        Self { directory, changed: Arc::default(), watcher: None, refused: false, open }
     }
 
     /// Sets both watches. Whether they stand, [`Self::stands`] tells; if not, the next call tries again.
@@ -115,13 +109,7 @@ impl Watch {
     /// A watch on a node that has no inotify instance left.
     pub fn refused(directory: PathBuf) -> Self {
         let open: Open = |_| Err(notify::Error::io(emfile()));
-        Self {
-            directory,
-            changed: Arc::default(),
-            watcher: None,
-            refused: false,
-            open,
-        }
+        Self { directory, changed: Arc::default(), watcher: None, refused: false, open }
     }
 }
 
@@ -176,12 +164,7 @@ mod tests {
         let (root, directory, mut watch) = armed();
         for remove in [true, false] {
             settle(&watch).await;
-            if remove {
-                fs::remove_dir_all(&directory)
-            } else {
-                fs::rename(&directory, root.path().join("away"))
-            }
-            .unwrap();
+            if remove { fs::remove_dir_all(&directory) } else { fs::rename(&directory, root.path().join("away")) }.unwrap();
             assert!(hears(&watch).await);
             settle(&watch).await;
             fs::create_dir(&directory).unwrap();

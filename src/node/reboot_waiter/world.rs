@@ -76,12 +76,7 @@ pub fn universe() -> Shared {
 impl Universe {
     /// The operation succeeds and its sentinel is written.
     pub fn succeed(&mut self) {
-        let sentinel = Sentinel {
-            job: "j".into(),
-            job_uid: self.job_uid.to_string(),
-            boot: self.boot.to_string(),
-            time: self.now.as_millis().to_string(),
-        };
+        let sentinel = Sentinel { job: "j".into(), job_uid: self.job_uid.to_string(), boot: self.boot.to_string(), ..Sentinel::default() };
         self.sentinel = Some(sentinel);
         self.event = true;
     }
@@ -113,24 +108,9 @@ pub const GRACE: Duration = Duration::from_secs(600);
 pub fn start(all: &Shared) -> Waiter<Process> {
     let (process, boot) = {
         let now = all.borrow();
-        (
-            Process {
-                all: all.clone(),
-                pod_uid: now.pod_uid,
-                started: now.now,
-            },
-            now.boot.to_string(),
-        )
+        (Process { all: all.clone(), pod_uid: now.pod_uid, started: now.now }, now.boot.to_string())
     };
-    Waiter::new(
-        process,
-        boot,
-        Limits {
-            timeout: TIMEOUT,
-            grace: GRACE,
-            jitter: 0,
-        },
-    )
+    Waiter::new(process, boot, Limits { timeout: TIMEOUT, grace: GRACE, jitter: 0 })
 }
 
 /// One step, or `None` if the waiter waits for something that does not happen.
@@ -166,10 +146,7 @@ impl World for Process {
     async fn look(&mut self, job_uid: Option<&str>) -> Live {
         let mut all = self.all.borrow_mut();
         if !all.api {
-            return Live {
-                pod: Pod::Unknown,
-                job: Job::Unknown,
-            };
+            return Live { pod: Pod::Unknown, job: Job::Unknown };
         }
         all.seen = Some(all.phase);
         let of_sentinel = job_uid.is_none_or(|uid| uid == all.job_uid.to_string());
@@ -245,9 +222,7 @@ impl Process {
         match () {
             () if self.pod_uid != all.pod_uid => Pod::Lost("was replaced".into()),
             () if all.pod_lost => Pod::Lost("is being deleted".into()),
-            () => Pod::Ours {
-                completed: all.annotation == Some(reboot_state::COMPLETED),
-            },
+            () => Pod::Ours { completed: all.annotation == Some(reboot_state::COMPLETED) },
         }
     }
 }

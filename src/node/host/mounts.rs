@@ -1,0 +1,159 @@
+//! Mounts of this mount namespace, and files below a directory whose links must not lead out of it.
+
+use std::{
+    fs::File,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2},
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::stat::Mode,
+};
+
+use super::files;
+
+/// Reads a regular file below `root`, with every link resolved as if `root` were `/`: the host's `/etc/os-release` is
+/// a link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if there is none.
+pub fn read_in_root(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    let doing = || format!("reading {path} below {}", root.display());
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).with_context(doing)?;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    match openat2(&directory, path.trim_start_matches('/'), how) {
+        Ok(file) => files::contents(File::from(file), limit).with_context(doing).map(Some),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno).with_context(doing),
+    }
+}
+
+/// The mount points in a `/proc/<pid>/mountinfo`, in order; a path mounted over twice is named twice.
+pub fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape).collect()
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 8).ok());
+        match (byte, tail.get(..3).and_then(octal)) {
+            (b'\\', Some(code)) => {
+                bytes.push(code);
+                rest = &tail[3..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+/// Takes the uppermost mount off a path. Lazily, for somebody may have the file open.
+pub fn unmount(path: &Path) -> Result<()> {
+    umount2(path, MntFlags::MNT_DETACH).with_context(|| format!("unmounting {}", path.display()))
+}
+
+/// Shows `from`, with all that is mounted below it, at `to` too.
+pub fn bind(from: &Path, to: &Path) -> Result<()> {
+    let nothing: Option<&str> = None;
+    let doing = || format!("binding {} to {}", from.display(), to.display());
+    mount(Some(from), to, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing).with_context(doing)
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether a file may be executed by this process.
+pub fn is_executable(path: &Path) -> bool {
+    let access = nix::unistd::AccessFlags::X_OK;
+    path.is_file() && nix::unistd::faccessat(AT_FDCWD, path, access, nix::fcntl::AtFlags::empty()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    #[test]
+    fn links_stay_inside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("root/etc")).unwrap();
+        fs::create_dir_all(dir.path().join("root/usr/lib")).unwrap();
+        fs::write(dir.path().join("secret"), "outside").unwrap();
+        fs::write(dir.path().join("root/usr/lib/os-release"), "inside").unwrap();
+        let root = dir.path().join("root");
+        for target in ["../usr/lib/os-release", "/usr/lib/os-release", "../../../../usr/lib/os-release"] {
+            let link = root.join("etc/os-release");
+            let _ = fs::remove_file(&link);
+            symlink(target, &link).unwrap();
+            let found = read_in_root(&root, "/etc/os-release", 99).unwrap();
+            assert_eq!(found.as_deref(), Some(&b"inside"[..]), "{target}");
+        }
+        symlink(dir.path().join("secret"), root.join("etc/absolute")).unwrap();
+        symlink("../../secret", root.join("etc/relative")).unwrap();
+        for path in ["etc/absolute", "etc/relative", "etc/nothing", "etc/os-release/x"] {
+            assert_eq!(read_in_root(&root, path, 99).unwrap(), None, "{path}");
+        }
+        symlink("loop", root.join("etc/loop")).unwrap();
+        assert!(read_in_root(&root, "etc/loop", 99).is_err());
+        assert!(read_in_root(&root, "etc", 99).is_err(), "a directory");
+        assert!(read_in_root(&root, "usr/lib/os-release", 5).is_err(), "too large");
+    }
+
+    #[test]
+    fn mount_points_are_read_from_mountinfo() {
+        let text = b"36 35 98:0 /mnt1 / rw,noatime master:1 - ext3 /dev/root rw\n\
+            40 36 0:5 /etc-hosts /etc/hosts rw - ext4 /dev/sda rw\n41 36 0:5 / /with\\040space\\134 rw - tmpfs t rw\n\ngarbage\n";
+        let points = mount_points(text);
+        assert_eq!(points, ["/", "/etc/hosts", "/with space\\"].map(PathBuf::from));
+        assert_eq!(unescape(b"a\\9zz\\04"), PathBuf::from("a\\9zz\\04"));
+    }
+
+    /// In a mount namespace of this thread's own.
+    #[test]
+    fn a_file_mounted_over_comes_back_and_binds_are_recursive() {
+        let test = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let nothing: Option<&str> = None;
+            mount(nothing, "/", nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing)?;
+            let dir = tempfile::tempdir().unwrap();
+            let (ours, theirs) = (dir.path().join("hosts"), dir.path().join("injected"));
+            fs::write(&ours, "ours").unwrap();
+            fs::write(&theirs, "theirs").unwrap();
+            bind(&theirs, &ours).unwrap();
+            assert_eq!(fs::read_to_string(&ours).unwrap(), "theirs");
+            let mountinfo = fs::read("/proc/thread-self/mountinfo").unwrap();
+            assert!(mount_points(&mountinfo).contains(&ours));
+            unmount(&ours).unwrap();
+            assert_eq!(fs::read_to_string(&ours).unwrap(), "ours");
+            assert!(unmount(&ours).is_err());
+
+            let (outer, inner, copy) = (dir.path().join("outer"), dir.path().join("outer/inner"), dir.path().join("copy"));
+            fs::create_dir_all(&inner).unwrap();
+            fs::create_dir_all(&copy).unwrap();
+            mount(nothing, &inner, Some("tmpfs"), MsFlags::empty(), nothing)?;
+            fs::write(inner.join("deep"), "").unwrap();
+            bind(&outer, &copy).unwrap();
+            assert!(copy.join("inner/deep").exists());
+            unmount(&copy).unwrap();
+            unmount(&inner).unwrap();
+            Ok::<_, Errno>(())
+        });
+        if let Err(errno) = test.join().unwrap() {
+            eprintln!("skipped: a mount namespace is not permitted here ({errno})");
+        }
+    }
+}

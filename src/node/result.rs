@@ -1,0 +1,25 @@
+//! The file in which an upgrade's result outlives its pod: written by `upgrade`, read by its retries and by `sentinel`.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Permanent, host::files};
+use crate::contract::UpgradeResult;
+
+/// How large a result may be. Ours are a few hundred bytes.
+const MAX_RESULT: u64 = 64 * 1024;
+
+/// Reads what an earlier pod left. A file that cannot be read is not "none", and fails for good: the agent may have succeeded.
+pub fn read(path: &Path) -> Result<Option<UpgradeResult>> {
+    let Some(bytes) = files::read(path, MAX_RESULT)? else {
+        return Ok(None);
+    };
+    let result = serde_json::from_slice(&bytes).map_err(|error| Permanent(format!("{} cannot be read: {error}", path.display())));
+    Ok(Some(result?))
+}
+
+/// Writes a result, durably: what comes next relies on it.
+pub fn write(path: &Path, result: &UpgradeResult) -> Result<()> {
+    files::write_atomic(path, &serde_json::to_vec(result)?, 0o644)
+}

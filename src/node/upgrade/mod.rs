@@ -1,0 +1,186 @@
+//! Applet `upgrade`, in the Kairos image: runs the image's `kairos-agent` on the host, once. No shell is involved.
+//!
+//! The agent is not idempotent: each success makes the active image the fallback. A second run without a boot
+//! between would make the new and untried image its own fallback, so **the agent never runs again after a success**, nor after
+//! a run of which nobody knows the end. What was done is in a result file beside the sentinel, written before and after:
+//!
+//! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
+//! |---|---|---|
+//! | the lock is taken | nothing (the kernel drops the lock) | the same again |
+//! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
+//! | mounts are changed | nothing (they go with the container) | the same again |
+//! | `started` is written | `started`, same boot | fails for good: the agent may have run |
+//! | the agent runs | `started`, same boot | fails for good: "interrupted" |
+//! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails for good |
+//! | the agent failed | `started` | fails for good, as nobody knows it any more |
+//! | `failed` is written | `failed` | runs the agent |
+//! | the agent succeeded | `started` | as for "the agent runs" |
+//! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
+//!
+//! Failing for good ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what follows from what was left) and
+//! with a real process and an agent that is a script in `tests/it/applets/upgrade.rs`.
+//!
+//! The lock is on the node and for all Jobs: two agents at once would write the same partition. The agent does not hold
+//! it itself: the wrapper is its container's PID 1, and the kernel ends the agent with it.
+
+mod agent;
+mod check;
+mod image;
+mod plan;
+mod signals;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::{
+    agent::Run,
+    plan::{Found, Verdict},
+    signals::Signals,
+};
+use super::{
+    Ended, Permanent, facts,
+    host::{Host, files},
+    job_name, release, result,
+};
+use crate::contract::{self, UpgradeOrder, UpgradeResult, UpgradeState};
+
+/// The lock's file in the state directory. Not a sentinel's name, and never removed.
+const LOCK: &str = ".upgrade.lock";
+
+/// How long to wait for an agent of somebody else. It would take minutes; but the pod that a retry replaces may take seconds
+/// to be gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Arguments of the applet.
+#[derive(Clone, Debug, Args)]
+pub struct UpgradeArgs {
+    /// Only look whether the upgrade is needed and could work.
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: a node that does not run Kairos is to be skipped, not refused.
+    #[arg(long, requires = "check")]
+    pub skip_foreign: bool,
+    /// Name of the Job.
+    #[arg(long, value_parser = job_name, required_unless_present = "check")]
+    pub job: Option<String>,
+    /// The state directory, below the host's root as this container sees it.
+    #[arg(long, required_unless_present = "check")]
+    pub state_dir: Option<PathBuf>,
+    /// Where the host's root is mounted.
+    #[arg(long)]
+    pub host_dir: PathBuf,
+    /// Upgrade the active partition.
+    #[arg(long)]
+    pub active: bool,
+    /// Upgrade the recovery partition, and before the active one.
+    #[arg(long)]
+    pub recovery: bool,
+    /// Even if the node runs this release already.
+    #[arg(long)]
+    pub force: bool,
+    /// Have the agent say more.
+    #[arg(long)]
+    pub debug: bool,
+    /// What to leave out of the new image, besides what the agent leaves out. May be repeated.
+    #[arg(long)]
+    pub exclude_path: Vec<String>,
+    /// UID of the Job.
+    #[arg(long, env = contract::env::JOB_UID)]
+    pub job_uid: Option<String>,
+}
+
+impl UpgradeArgs {
+    /// What is asked for, as the controller said it.
+    pub fn order(&self) -> UpgradeOrder {
+        UpgradeOrder {
+            active: self.active,
+            recovery: self.recovery,
+            force: self.force,
+            debug: self.debug,
+            exclude_paths: self.exclude_path.clone(),
+        }
+    }
+}
+
+/// Upgrades the node, or finds that it need not or must not.
+pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
+    let order = args.order();
+    if !order.active && !order.recovery {
+        bail!(Permanent("neither partition is to be upgraded".into()));
+    }
+    if args.check {
+        return check::run(args, &order, host);
+    }
+    let signals = Signals::listen()?;
+    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else { bail!("--job and --state-dir are missing") };
+    let directory = host.path(state_dir);
+    std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let _lock = files::lock(&directory.join(LOCK), LOCK_PATIENCE).context("waiting for another upgrade of this node")?;
+    let path = directory.join(contract::result_file(job));
+    let found = find(args, host)?;
+    match plan::verdict(&order, &found, result::read(&path)?.as_ref()) {
+        Verdict::Refuse(why) => bail!(Permanent(why.into())),
+        Verdict::Settled(result) => {
+            result::write(&path, &result)?;
+            Ok(Ended::well(settled(&result)))
+        }
+        Verdict::Run => upgrade(args, &order, host, &found, &path, &signals),
+    }
+}
+
+fn find(args: &UpgradeArgs, host: &Host) -> Result<Found> {
+    let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty());
+    Ok(Found {
+        job_uid: job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?,
+        boot: host.boot_id()?,
+        boot_state: facts::boot_state_of(host).into(),
+        host: release::of(&host.path(&args.host_dir)).version,
+        image: release::of(host.root()).version,
+    })
+}
+
+/// Everything that may fail for reasons of the image comes before `started`, so that such a failure proves nothing ran.
+fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found, path: &Path, signals: &Signals) -> Result<Ended> {
+    let (agent, knows_exclude_path) = check::usable_agent(order, host)?;
+    let host_dir = host.path(&args.host_dir);
+    let mut exclude = image::uncover(host)?;
+    if !knows_exclude_path {
+        exclude.clear();
+    }
+    exclude.extend(order.exclude_paths.iter().cloned());
+    image::show_host(host, &host_dir)?;
+    if signals.told_to_stop() {
+        return Ok(Ended::badly("told to stop before kairos-agent was started"));
+    }
+    let state = |state| plan::result(order, found, state);
+    result::write(path, &state(UpgradeState::Started))?;
+    for arguments in plan::commands(order, &exclude) {
+        match agent.run(&arguments, &host_dir, signals) {
+            Ok(Run::Succeeded) => {}
+            Ok(Run::Failed(words)) => {
+                result::write(path, &state(UpgradeState::Failed))?;
+                return Ok(Ended::badly(words));
+            }
+            // `started` stays: it may have been ended after it made the new image the active one.
+            Ok(Run::Killed(words)) => bail!(Permanent(words)),
+            Err(error) => bail!(Permanent(format!("{error:#}"))),
+        }
+    }
+    let done = state(UpgradeState::Upgraded);
+    result::write(path, &done)?;
+    Ok(Ended::well(settled(&done)))
+}
+
+fn settled(result: &UpgradeResult) -> String {
+    let target = result.target.as_deref().unwrap_or("a release that the image does not name");
+    match (result.state, result.active) {
+        (UpgradeState::UpToDate, _) => format!("node is already at {target}"),
+        (_, true) => format!("upgraded to {target}"),
+        (_, false) => format!("recovery upgraded to {target}"),
+    }
+}

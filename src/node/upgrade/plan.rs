@@ -1,0 +1,197 @@
+//! What the wrapper does, as functions of what it found: whether to run the agent, and with which arguments.
+
+use crate::contract::{UpgradeOrder, UpgradeResult, UpgradeState, boot_state};
+
+/// What the wrapper finds when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub job_uid: String,
+    /// The boot that the node is in, and its state.
+    pub boot: String,
+    pub boot_state: String,
+    /// The release that the node runs; `None` if unknown.
+    pub host: Option<String>,
+    /// The release of the image; `None` if unknown.
+    pub image: Option<String>,
+}
+
+/// What follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Run the agent.
+    Run,
+    /// Nothing to do: record this and end well.
+    Settled(UpgradeResult),
+    /// Nothing can be done, on this try or any other of this Job.
+    Refuse(&'static str),
+}
+
+/// What to do, given what an earlier pod of the same Job left.
+pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeResult>) -> Verdict {
+    let previous = previous.filter(|result| result.job_uid == found.job_uid);
+    match previous {
+        None => fresh(order, found),
+        Some(UpgradeResult { state: UpgradeState::UpToDate | UpgradeState::Failed, .. }) => fresh(order, found),
+        Some(done @ UpgradeResult { state: UpgradeState::Upgraded, .. }) => Verdict::Settled(done.clone()),
+        Some(started @ UpgradeResult { state: UpgradeState::Started, .. }) => interrupted(found, started),
+    }
+}
+
+fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
+    match already_at(order, found.host.as_deref(), found.image.as_deref()) {
+        Some(_) => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
+        None => Verdict::Run,
+    }
+}
+
+/// The release, if the node runs it already and nobody wants it written all the same. Two unknowns are not equal, and the
+/// release of the active partition says nothing about the recovery partition.
+pub fn already_at<'a>(order: &UpgradeOrder, host: Option<&'a str>, image: Option<&str>) -> Option<&'a str> {
+    host.filter(|host| order.active && !order.force && Some(*host) == image)
+}
+
+/// An agent was started and nobody knows how it ended, unless the node runs its work: a cloud-config may have the agent
+/// itself reboot the node. In the same boot there is no such proof, and the agent may have got as far as making the new
+/// image the active one; another run would then make it the fallback too.
+fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
+    if started.boot == found.boot {
+        return Verdict::Refuse("an earlier try was interrupted while kairos-agent ran; look at the node before trying again");
+    }
+    let runs_target = found.host.is_some() && found.host == started.target && found.boot_state == boot_state::ACTIVE;
+    let ran_before = started.before == started.target && started.before_state == boot_state::ACTIVE;
+    if started.active && runs_target && !ran_before {
+        return Verdict::Settled(UpgradeResult { state: UpgradeState::Upgraded, ..started.clone() });
+    }
+    Verdict::Refuse("the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again")
+}
+
+/// The record of a state.
+pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> UpgradeResult {
+    UpgradeResult {
+        job_uid: found.job_uid.clone(),
+        state,
+        boot: found.boot.clone(),
+        active: order.active,
+        before: found.host.clone(),
+        before_state: found.boot_state.clone(),
+        target: found.image.clone(),
+    }
+}
+
+/// The agent's runs, as arguments: recovery first, so that the partition to fall back on is new before the risk is taken.
+pub fn commands(order: &UpgradeOrder, exclude: &[String]) -> Vec<Vec<String>> {
+    let run = |recovery: bool| {
+        let mut args: Vec<String> = Vec::new();
+        // A global flag, and so before the subcommand.
+        args.extend(order.debug.then(|| "--debug".into()));
+        args.push("upgrade".into());
+        args.extend(recovery.then(|| "--recovery".into()));
+        args.extend(["--source".into(), "dir:/".into()]);
+        args.extend(exclude.iter().flat_map(|path| ["--exclude-path".to_owned(), path.clone()]));
+        args
+    };
+    let runs = [(order.recovery, true), (order.active, false)];
+    runs.into_iter().filter(|(asked, _)| *asked).map(|(_, recovery)| run(recovery)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(active: bool, recovery: bool) -> UpgradeOrder {
+        UpgradeOrder { active, recovery, ..UpgradeOrder::default() }
+    }
+
+    fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Found {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Found { job_uid: "u".into(), boot: boot.into(), boot_state: state.into(), host: own(host), image: own(image) }
+    }
+
+    fn lines(order: &UpgradeOrder, exclude: &[&str]) -> Vec<String> {
+        let exclude: Vec<_> = exclude.iter().map(|path| (*path).to_owned()).collect();
+        commands(order, &exclude).iter().map(|args| args.join(" ")).collect()
+    }
+
+    #[test]
+    fn the_partitions_asked_for_recovery_first() {
+        assert_eq!(lines(&order(true, false), &[]), ["upgrade --source dir:/"]);
+        assert_eq!(lines(&order(false, true), &[]), ["upgrade --recovery --source dir:/"]);
+        assert_eq!(lines(&order(true, true), &[]), ["upgrade --recovery --source dir:/", "upgrade --source dir:/"]);
+        assert_eq!(lines(&order(false, false), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn debug_comes_first_and_excluded_paths_are_arguments_of_every_run() {
+        let debug = UpgradeOrder { debug: true, force: true, ..order(true, true) };
+        let tail = "--source dir:/ --exclude-path /etc/hosts --exclude-path /a 'b'";
+        let expected = [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")];
+        assert_eq!(lines(&debug, &["/etc/hosts", "/a 'b'"]), expected);
+        assert_eq!(commands(&order(true, false), &["-x $(y)".into()])[0][3..], ["--exclude-path", "-x $(y)"]);
+    }
+
+    #[test]
+    fn only_two_known_and_equal_releases_are_up_to_date() {
+        let force = UpgradeOrder { force: true, ..order(true, false) };
+        for (order, host, image, expected) in [
+            (order(true, false), Some("a"), Some("a"), true),
+            (order(true, true), Some("a"), Some("a"), true),
+            (order(true, false), Some("a"), Some("b"), false),
+            (order(true, false), None, None, false),
+            (order(true, false), Some("a"), None, false),
+            (order(true, false), None, Some("a"), false),
+            (order(false, true), Some("a"), Some("a"), false),
+            (force, Some("a"), Some("a"), false),
+        ] {
+            assert_eq!(already_at(&order, host, image).is_some(), expected, "{order:?} {host:?} {image:?}");
+        }
+    }
+
+    /// Rows: what was left, in which boot and state the node is now, what it runs; then what follows.
+    #[test]
+    fn a_retry_goes_by_what_was_left() {
+        let upgrade = order(true, false);
+        let before = found("b1", "active", Some("old"), Some("new"));
+        let left = |state| result(&upgrade, &before, state);
+        let refused = |verdict: Verdict| matches!(verdict, Verdict::Refuse(_));
+        let now = |boot: &str, state: &str, host: &str| found(boot, state, Some(host), Some("new"));
+        let next = |found: &Found, state| verdict(&upgrade, found, Some(&left(state)));
+
+        assert_eq!(verdict(&upgrade, &before, None), Verdict::Run);
+        assert_eq!(next(&before, UpgradeState::Failed), Verdict::Run);
+        assert_eq!(
+            next(&now("b2", "active", "new"), UpgradeState::Upgraded),
+            Verdict::Settled(left(UpgradeState::Upgraded)),
+            "keeps its boot"
+        );
+        assert_eq!(next(&now("b1", "active", "old"), UpgradeState::Upgraded), Verdict::Settled(left(UpgradeState::Upgraded)));
+        assert!(refused(next(&before, UpgradeState::Started)), "in the same boot");
+        let done = Verdict::Settled(left(UpgradeState::Upgraded));
+        assert_eq!(next(&now("b2", "active", "new"), UpgradeState::Started), done, "the agent rebooted the node itself");
+        assert!(refused(next(&now("b2", "active", "old"), UpgradeState::Started)), "nothing shows that it was done");
+        assert!(refused(next(&now("b2", "passive", "new"), UpgradeState::Started)), "runs it, but from the fallback");
+        assert!(refused(next(&found("b2", "active", None, Some("new")), UpgradeState::Started)), "unknown");
+    }
+
+    #[test]
+    fn what_ran_before_proves_nothing_and_neither_does_recovery() {
+        let same = found("b1", "active", Some("new"), Some("new"));
+        let force = UpgradeOrder { force: true, ..order(true, false) };
+        let later = Found { boot: "b2".into(), ..same.clone() };
+        let left = result(&force, &same, UpgradeState::Started);
+        assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Refuse(_)));
+        let passive = Found { boot_state: "passive".into(), ..same.clone() };
+        let left = result(&force, &passive, UpgradeState::Started);
+        assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Settled(_)), "it was the fallback that ran it before");
+        let left = result(&order(false, true), &same, UpgradeState::Started);
+        assert!(matches!(verdict(&order(false, true), &later, Some(&left)), Verdict::Refuse(_)));
+    }
+
+    #[test]
+    fn a_result_of_another_job_is_none() {
+        let found = found("b1", "active", Some("old"), Some("new"));
+        for state in [UpgradeState::Started, UpgradeState::Upgraded] {
+            let left = UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
+            assert_eq!(verdict(&order(true, false), &found, Some(&left)), Verdict::Run);
+        }
+    }
+}

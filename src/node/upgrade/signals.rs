@@ -1,0 +1,61 @@
+//! SIGTERM as an event, beside the agent's end.
+//!
+//! By a handler and not by a blocked mask: a child inherits the mask, and an agent that cannot be terminated would be our
+//! doing. Tokio brings the handler; its runtime lives in a thread of its own, and the applet stays synchronous.
+
+use std::{io, process::ExitStatus, sync::mpsc};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the wrapper waits for.
+#[derive(Debug)]
+pub enum Event {
+    Terminate,
+    Ended(io::Result<ExitStatus>),
+}
+
+/// Where events arrive.
+#[derive(Debug)]
+pub struct Signals {
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub fn listen() -> Result<Self> {
+        let (sender, events) = mpsc::channel();
+        let (listening, ready) = mpsc::channel();
+        let forward = sender.clone();
+        std::thread::spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(listening.send(Err(error))),
+            };
+            runtime.block_on(async {
+                let mut terminate = match signal(SignalKind::terminate()) {
+                    Ok(terminate) => terminate,
+                    Err(error) => return drop(listening.send(Err(error))),
+                };
+                let _ = listening.send(Ok(()));
+                while terminate.recv().await.is_some() && forward.send(Event::Terminate).is_ok() {}
+            });
+        });
+        ready.recv().context("starting to listen for SIGTERM")?.context("listening for SIGTERM")?;
+        Ok(Self { sender, events })
+    }
+
+    /// Whether SIGTERM came meanwhile.
+    pub fn told_to_stop(&self) -> bool {
+        self.events.try_recv().is_ok()
+    }
+
+    pub fn sender(&self) -> mpsc::Sender<Event> {
+        self.sender.clone()
+    }
+
+    pub fn next(&self) -> Result<Event> {
+        self.events.recv().context("no more events")
+    }
+}

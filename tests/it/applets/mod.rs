@@ -1,0 +1,9 @@
+//! The applets as real processes, on a directory that stands for a node and against a scripted API server.
+
+mod api;
+mod kernel;
+mod machine;
+mod node;
+mod preflight;
+mod upgrade;
+mod waiter;

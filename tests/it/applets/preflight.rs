@@ -1,0 +1,111 @@
+//! What runs before and beside an upgrade: the preflight, `install`, `node-labeler`, and the mounts of a real container.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use kairos_operator::contract::{self, Facts, UpgradeOrder, applet};
+
+use super::{
+    machine::{Machine, active, permanent},
+    node::BINARY,
+};
+
+#[test]
+fn an_image_that_cannot_do_it_fails_for_good_and_before_anything() {
+    let exclude = UpgradeOrder { exclude_paths: vec!["/x".into()], ..active() };
+    type Spoil = fn(&Machine);
+    let spoil: [(&UpgradeOrder, &str, Spoil); 4] = [
+        (&active(), "no kairos-agent", |node| fs::remove_file(node.path("usr/bin/kairos-agent")).unwrap()),
+        (&active(), "another architecture", |node| {
+            let mut elf = [0_u8; 64];
+            elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+            elf[18] = 250;
+            fs::remove_file(node.path("usr/bin/kairos-agent")).unwrap();
+            fs::write(node.path("usr/bin/kairos-agent"), elf).unwrap();
+            fs::set_permissions(node.path("usr/bin/kairos-agent"), fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+        (&exclude, "--exclude-path", |node| node.write("help", "--source value\n")),
+        (&UpgradeOrder::default(), "neither partition", |_| {}),
+    ];
+    for (order, reason, spoil) in spoil {
+        let node = Machine::new();
+        spoil(&node);
+        for (code, words) in [node.check(order, true), node.try_once(order)] {
+            assert!(code == permanent() && words.contains(reason), "{reason}: {code} {words}");
+        }
+        assert_eq!((node.runs().len(), node.result()), (0, None));
+    }
+}
+
+#[test]
+fn an_old_agent_is_fine_without_exclude_paths() {
+    let node = Machine::new();
+    node.write("help", "--source value\n");
+    assert_eq!(node.check(&active(), false), (0, String::new()));
+    assert_eq!(node.try_once(&active()).0, 0);
+    assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+}
+
+#[test]
+fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
+    let node = Machine::new();
+    assert_eq!(node.check(&active(), false), (0, String::new()));
+    node.boots("b1", "active", "v2");
+    assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
+    assert_eq!(node.check(&UpgradeOrder { force: true, ..active() }, false), (0, String::new()));
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    assert_eq!(node.check(&recovery, false), (0, String::new()));
+    node.write("host/etc/kairos-release", "");
+    assert_eq!(node.check(&active(), true), (0, "the node does not run Kairos".into()));
+    assert_eq!(node.check(&active(), false).0, permanent());
+    assert_eq!((node.runs().len(), fs::read_dir(node.path("sentinel")).unwrap().count()), (0, 0));
+}
+
+#[test]
+fn facts_are_the_termination_message() {
+    let node = Machine::new();
+    let (code, words) = node.ended(&node.command(applet::NODE_LABELER, contract::facts_args()).output().unwrap());
+    let facts: Facts = serde_json::from_str(&words).unwrap();
+    assert_eq!((code, facts.boot.as_str(), facts.boot_state.as_str()), (0, "b1", "active"));
+    assert_eq!((facts.kairos, facts.version.as_deref()), (true, Some("v1")));
+}
+
+#[test]
+fn install_puts_a_binary_that_runs() {
+    let node = Machine::new();
+    assert_eq!(node.ended(&node.command(applet::INSTALL, contract::install_args()).output().unwrap()).0, 0);
+    let copy = node.path(contract::INSTALLED.trim_start_matches('/'));
+    let output = Command::new(copy).arg("--version").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+/// In a mount namespace of its own and on the machine's own root, as in a container: what was mounted over the image's
+/// files is off, and the host's devices are there, when the agent runs.
+#[test]
+fn the_agent_sees_the_image_and_the_hosts_devices() {
+    let permitted = Command::new("unshare").args(["-m", "true"]).status();
+    if !permitted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: a mount namespace is not permitted here");
+        return;
+    }
+    let node = Machine::new();
+    for path in ["host/dev", "host/run"] {
+        fs::create_dir_all(node.path(path)).unwrap();
+    }
+    for path in ["host/dev/null", "host/run/of-the-host"] {
+        node.write(path, "");
+    }
+    node.write("injected", "of the pod\n");
+    node.agent("cat /etc/hosts >\"$KAIROS_TEST/hosts\"; ls /dev /run >\"$KAIROS_TEST/seen\"");
+    let host = node.path("host");
+    let script = "mount --bind \"$KAIROS_TEST/injected\" /etc/hosts && exec \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, BINARY, "upgrade", "--job=j", "--active", "--force"]);
+    command.arg(format!("--host-dir={}", host.display())).arg(format!("--state-dir={}", node.path("sentinel").display()));
+    command.env("PATH", format!("{}:{}", node.path("usr/bin").display(), std::env::var("PATH").unwrap()));
+    command.env("KAIROS_TEST", node.path("")).env("KAIROS_ROOT", "").env(contract::env::JOB_UID, "u");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!fs::read_to_string(node.path("hosts")).unwrap().contains("of the pod"));
+    assert_eq!(fs::read_to_string(node.path("seen")).unwrap(), "/dev:\nnull\n\n/run:\nof-the-host\n");
+    assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+}

@@ -1,0 +1,188 @@
+//! The upgrade wrapper as a process: what it does with the agent, and what a retry does.
+
+use std::{fs, process::Stdio, time::Duration};
+
+use kairos_operator::contract::{UpgradeOrder, UpgradeState};
+
+use super::{
+    machine::{Machine, active, permanent, signal},
+    node::eventually,
+};
+
+#[test]
+fn it_runs_the_agent_once_whatever_is_retried() {
+    let node = Machine::new();
+    assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+    assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())));
+    assert_eq!(fs::read_to_string(node.path("host_dir")).unwrap().trim(), node.path("host").to_str().unwrap());
+    assert_eq!(node.sentinel_boot(), "b1");
+    for boot in ["b1", "b2"] {
+        node.boots(boot, "active", "v1");
+        assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+        assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())), "the boot in which it succeeded");
+        assert_eq!(node.sentinel_boot(), "b1");
+    }
+    assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+}
+
+#[test]
+fn a_failure_says_the_agents_words_and_may_be_tried_again() {
+    let node = Machine::new();
+    node.agent("echo first; echo no space left on device >&2; exit 1");
+    let (code, words) = node.try_once(&active());
+    assert!(code == 1 && words.contains("no space left on device"), "{code} {words}");
+    assert_eq!(node.state(), Some((UpgradeState::Failed, "b1".into())));
+    node.agent("echo better");
+    assert_eq!(node.try_once(&active()).0, 0);
+    assert_eq!(node.runs().len(), 2);
+}
+
+#[test]
+fn output_streams_while_the_agent_runs() {
+    let node = Machine::new();
+    node.agent("echo to-stdout; echo to-stderr >&2");
+    let output = node.upgrade(&active()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("to-stdout"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("to-stderr"));
+}
+
+#[test]
+fn something_left_behind_does_not_hold_it_up() {
+    let node = Machine::new();
+    node.agent("sleep 30 & echo $! >\"$KAIROS_ROOT/left\"; exit 0");
+    let mut child = node.upgrade(&active()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = std::time::Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(start.elapsed().as_secs() < 20);
+    let left = fs::read_to_string(node.path("left")).unwrap().trim().parse().unwrap();
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(left), nix::sys::signal::Signal::SIGKILL);
+}
+
+/// A wrapper that is killed while its agent runs.
+fn interrupted() -> Machine {
+    let node = Machine::new();
+    node.agent("exec sleep 3");
+    let mut child = node.start();
+    eventually("the agent", || node.runs().len() == 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(node.state(), Some((UpgradeState::Started, "b1".into())));
+    node.agent("echo again");
+    node
+}
+
+#[test]
+fn interrupted_in_this_boot_it_fails_for_good() {
+    let node = interrupted();
+    for _ in 0..2 {
+        let (code, words) = node.try_once(&active());
+        assert!(code == permanent() && words.contains("interrupted"), "{code} {words}");
+    }
+    assert_eq!(node.runs().len(), 1);
+}
+
+#[test]
+fn an_agent_that_rebooted_the_node_itself_is_recognized() {
+    let node = interrupted();
+    node.boots("b2", "active", "v2");
+    assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+    assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())));
+    assert_eq!((node.sentinel_boot(), node.runs().len()), ("b1".into(), 1));
+}
+
+#[test]
+fn a_reboot_that_proves_nothing_fails_for_good() {
+    for (state, release) in [("active", "v1"), ("passive", "v2"), ("recovery", "v2")] {
+        let node = interrupted();
+        node.boots("b2", state, release);
+        assert_eq!(node.try_once(&active()).0, permanent(), "{state} {release}");
+        assert_eq!(node.runs().len(), 1);
+    }
+}
+
+#[test]
+fn a_node_that_is_there_already_is_left_alone() {
+    let node = Machine::new();
+    node.boots("b1", "active", "v2");
+    for _ in 0..2 {
+        assert_eq!(node.try_once(&active()), (0, "node is already at v2".into()));
+        assert_eq!(node.sentinel_boot(), "", "no reboot");
+    }
+    assert!(node.runs().is_empty() && !node.path("sentinel/job-1.json").exists());
+    let force = UpgradeOrder { force: true, ..active() };
+    assert_eq!(node.try_once(&force).0, 0);
+    assert_eq!(node.runs().len(), 1);
+}
+
+#[test]
+fn partitions_flags_and_paths_reach_the_agent() {
+    let node = Machine::new();
+    let paths = vec!["/etc/a b".into(), "*.log".into()];
+    let order = UpgradeOrder { recovery: true, debug: true, exclude_paths: paths, ..active() };
+    assert_eq!(node.try_once(&order).0, 0);
+    let tail = "--source dir:/ --exclude-path /etc/a b --exclude-path *.log";
+    assert_eq!(node.runs(), [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")]);
+}
+
+#[test]
+fn recovery_alone_compares_nothing_and_asks_for_no_reboot() {
+    let node = Machine::new();
+    node.boots("b1", "active", "v2");
+    let order = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    assert_eq!(node.try_once(&order), (0, "recovery upgraded to v2".into()));
+    assert_eq!((node.runs(), node.sentinel_boot()), (vec!["upgrade --recovery --source dir:/".into()], String::new()));
+}
+
+#[test]
+fn a_recovery_that_fails_leaves_the_active_partition_alone() {
+    let node = Machine::new();
+    node.agent("exit 3");
+    let order = UpgradeOrder { recovery: true, ..active() };
+    assert_eq!(node.try_once(&order).0, 1);
+    assert_eq!(node.runs(), ["upgrade --recovery --source dir:/"]);
+}
+
+#[test]
+fn the_first_sigterm_waits_for_the_agent_and_the_second_does_not() {
+    use nix::sys::signal::Signal::SIGTERM;
+    let node = Machine::new();
+    node.agent("while [ ! -e \"$KAIROS_ROOT/go\" ]; do sleep 0.05; done");
+    let mut child = node.start();
+    eventually("the agent", || node.runs().len() == 1);
+    signal(&child, SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none());
+    node.write("go", "");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())));
+
+    let node = Machine::new();
+    node.agent("exec sleep 60");
+    let mut child = node.start();
+    eventually("the agent", || node.runs().len() == 1);
+    for _ in 0..2 {
+        signal(&child, SIGTERM);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(permanent()));
+    assert_eq!(node.state(), Some((UpgradeState::Started, "b1".into())), "it may have been anywhere");
+}
+
+#[test]
+fn two_pods_of_one_job_never_run_two_agents() {
+    let node = Machine::new();
+    node.agent("sleep 0.5");
+    let children: Vec<_> = (0..3).map(|_| node.start()).collect();
+    for child in children {
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    assert_eq!(node.runs().len(), 1);
+}
+
+#[test]
+fn a_result_that_cannot_be_read_is_not_no_result() {
+    let node = Machine::new();
+    node.write("sentinel/job-1.upgrade.json", "{\"state\":");
+    assert_eq!(node.try_once(&active()).0, permanent());
+    assert!(node.runs().is_empty());
+}

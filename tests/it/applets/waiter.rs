@@ -1,0 +1,224 @@
+//! The sentinel and the reboot waiter together, as processes.
+
+use std::{fs, process::Command, time::Duration};
+
+use super::node::{BINARY, Node, Waiter, eventually};
+
+/// Long enough for a waiter to do what it must not do.
+fn a_moment() {
+    std::thread::sleep(Duration::from_millis(700));
+}
+
+#[test]
+fn one_job_one_reboot() {
+    let mut node = Node::new("b1");
+    let mut waiter = node.waiting();
+    node.sentinel();
+    a_moment();
+    assert!(!node.is_asked(), "the Job is not Complete");
+    node.api.job(Some("Complete"));
+    node.gets_asked();
+    assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
+
+    waiter.terminate();
+    a_moment();
+    assert!(waiter.runs(), "once init is asked it stays");
+    waiter.kill();
+    node.reboot("b2");
+    assert_eq!(node.waiter().ends(), 0);
+    assert_eq!(node.api.reboot_state().as_deref(), Some("completed"));
+    assert!(!node.sentinel_file().exists());
+    assert!(node.last_words().starts_with("completed"), "{}", node.last_words());
+    assert_eq!(node.waiter().ends(), 0, "and once more, as the kubelet may have it");
+    assert!(!node.is_asked());
+}
+
+#[test]
+fn a_sentinel_from_before_the_start_is_found() {
+    let mut node = Node::new("b1");
+    node.api.job(Some("Complete"));
+    node.sentinel();
+    let _waiter = node.waiter();
+    node.gets_asked();
+}
+
+#[test]
+fn at_rest_it_asks_for_nothing() {
+    let node = Node::new("b1");
+    let _waiter = node.waiting();
+    a_moment();
+    let before = node.api.log();
+    a_moment();
+    assert_eq!(node.api.log(), before);
+    assert_eq!(before.len(), 3, "the Job, the pod, the annotation: {before:?}");
+}
+
+#[test]
+fn an_api_that_is_away_is_waited_for() {
+    let mut node = Node::new("b1");
+    let _waiter = node.waiting();
+    node.api.down(true);
+    node.sentinel();
+    a_moment();
+    assert!(!node.is_asked());
+    node.api.job(Some("Complete"));
+    node.api.down(false);
+    node.gets_asked();
+}
+
+#[test]
+fn an_api_that_is_away_from_the_start_delays_only_the_announcement() {
+    let node = Node::new("b1");
+    node.api.down(true);
+    let _waiter = node.waiter();
+    a_moment();
+    node.api.down(false);
+    node.is_announced("waiting");
+}
+
+#[test]
+fn a_watch_that_breaks_is_taken_up_again() {
+    let mut node = Node::new("b1");
+    let _waiter = node.waiting();
+    node.sentinel();
+    eventually("a watch", || node.api.log().iter().any(|line| line.contains("watch=true")));
+    assert!(node.api.log().iter().any(|line| line.contains("fieldSelector=metadata.name%3Djob-1")), "by name, as the Role has it");
+    node.api.down(true);
+    a_moment();
+    node.api.job(Some("Complete"));
+    node.api.down(false);
+    node.gets_asked();
+}
+
+#[test]
+fn a_job_that_fails_or_goes_is_not_followed_by_a_reboot() {
+    for fail in [true, false] {
+        let mut node = Node::new("b1");
+        let mut waiter = node.waiting();
+        node.sentinel();
+        if fail {
+            node.api.job(Some("Failed"))
+        } else {
+            node.api.delete_job()
+        }
+        assert_eq!(waiter.ends(), 0);
+        assert!(node.last_words().starts_with("no reboot: "), "{}", node.last_words());
+        assert!(!node.sentinel_file().exists() && !node.is_asked());
+    }
+}
+
+#[test]
+fn a_replaced_pod_gives_up_and_leaves_the_sentinel() {
+    let mut node = Node::new("b1");
+    let mut waiter = node.waiting();
+    node.sentinel();
+    node.api.replace_pod();
+    node.api.job(Some("Complete"));
+    assert_eq!(waiter.ends(), 1);
+    assert!(node.last_words().contains("was replaced"), "{}", node.last_words());
+    assert!(node.sentinel_file().exists() && !node.is_asked());
+}
+
+#[test]
+fn the_directory_may_go_and_come_again() {
+    for rename in [false, true] {
+        let mut node = Node::new("b1");
+        let _waiter = node.waiting();
+        if rename {
+            fs::rename(node.state_dir(), node.root.path().join("state/away")).unwrap();
+        } else {
+            fs::remove_dir_all(node.state_dir()).unwrap();
+        }
+        a_moment();
+        node.sentinel();
+        node.api.job(Some("Complete"));
+        node.gets_asked();
+    }
+}
+
+#[test]
+fn a_flood_of_events_hides_nothing() {
+    let mut node = Node::new("b1");
+    let waiter = node.waiting();
+    // Stopped, it cannot empty the kernel's queue of 16384 events, which thus overflows.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(waiter.0.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    for number in 0..6_000 {
+        let path = node.state_dir().join(format!("x{number}"));
+        fs::write(&path, "x").unwrap();
+        fs::remove_file(path).unwrap();
+    }
+    node.sentinel();
+    node.api.job(Some("Complete"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    node.gets_asked();
+}
+
+/// A user namespace of its own has its own count of inotify instances, which can be none.
+#[test]
+fn without_inotify_the_jobs_events_will_do() {
+    let mut node = Node::new("b1");
+    let refuse = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+    let permitted = Command::new("unshare").args(["-U", "-r", "sh", "-c", refuse, "true"]).output();
+    if !permitted.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: user namespaces are not permitted here");
+        return;
+    }
+    let plain = node.waiter_command(60, 60);
+    let mut command = Command::new("unshare");
+    command.args(["-U", "-r", "sh", "-c", refuse, BINARY]).args(plain.get_args());
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let _waiter = Waiter(command.spawn().unwrap());
+    node.is_announced("waiting");
+    eventually("a watch of the Job instead", || node.api.log().iter().any(|line| line.contains("watch=true")));
+    node.api.job(None);
+    node.sentinel();
+    a_moment();
+    assert!(!node.is_asked());
+    node.api.job(Some("Complete"));
+    node.gets_asked();
+}
+
+#[test]
+fn sigterm_before_asking_ends_it() {
+    let mut node = Node::new("b1");
+    let mut waiter = node.waiting();
+    waiter.terminate();
+    assert_eq!(waiter.ends(), 1);
+    assert!(node.last_words().contains("told to stop"), "{}", node.last_words());
+    assert!(!node.is_asked());
+}
+
+#[test]
+fn a_deadline_ends_it() {
+    let node = Node::new("b1");
+    let mut waiter = Waiter(node.waiter_command(1, 60).spawn().unwrap());
+    assert_eq!(waiter.ends(), 1);
+    assert!(node.last_words().contains("no sentinel was written"), "{}", node.last_words());
+}
+
+#[test]
+fn where_no_reboot_can_be_asked_it_does_not_announce_itself() {
+    let node = Node::new("b1");
+    let mut waiter = Waiter(node.waiter_command(60, 60).env_remove("KAIROS_INIT_PID").spawn().unwrap());
+    assert_eq!(waiter.ends(), 1);
+    assert!(node.last_words().contains("cannot be rebooted from here"), "{}", node.last_words());
+    assert!(node.api.log().is_empty());
+}
+
+/// The kernel is the machine's, so under another root the attempt ends in words; the Event is sent all the same.
+#[test]
+fn init_that_is_unknown_or_idle_is_followed_by_the_kernel() {
+    for comm in ["runit", "systemd"] {
+        let node = Node::new("b1");
+        fs::write(node.root.path().join("proc/1/comm"), comm).unwrap();
+        node.api.job(Some("Complete"));
+        node.sentinel();
+        let mut waiter = Waiter(node.waiter_command(60, 1).spawn().unwrap());
+        assert_eq!(waiter.ends(), 1);
+        assert!(node.last_words().contains("stands for a node"), "{}", node.last_words());
+        let events = node.api.events();
+        assert_eq!((events.len(), events[0]["reason"].as_str()), (1, Some("RebootForced")));
+        assert!(node.sentinel_file().exists());
+    }
+}

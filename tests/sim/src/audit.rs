@@ -1,0 +1,31 @@
+//! What was asked of the server: the list in which tests count requests.
+
+use std::time::Duration;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When it was answered, since the cluster started; a watch when it began.
+    pub at: Duration,
+    /// Who asked.
+    pub user: String,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; the method for other paths.
+    pub verb: String,
+    /// Table, with the subresource after a slash: `pods`, `jobs.batch`, `pods/eviction`.
+    pub resource: String,
+    /// Namespace, or empty.
+    pub namespace: String,
+    /// Name, or empty.
+    pub name: String,
+    /// Query as it was sent.
+    pub query: String,
+    /// HTTP status of the answer; 0 if the connection was dropped instead.
+    pub code: u16,
+}
+
+impl Request {
+    /// Whether this request changes something, or tries to.
+    pub fn is_write(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
+}

@@ -1,0 +1,105 @@
+//! The controllers that every cluster has, driven by the store's log: nothing here polls.
+//!
+//! One task reads each change and lets every controller look at what it concerns. What must happen later (a deadline, a
+//! back-off) is a timer that names the object to look at again.
+
+mod gc;
+mod job;
+mod job_pods;
+mod job_verdict;
+mod namespace;
+mod pdb;
+mod schedule;
+mod workload;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    server::{Shared, State},
+    store::{Change, Key},
+};
+
+/// Where controllers ask to look at an object again.
+#[derive(Clone, Debug)]
+pub struct Timers {
+    due: mpsc::UnboundedSender<Key>,
+    held: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+impl Timers {
+    /// Looks at the object again after a time.
+    pub fn after(&self, delay: Duration, key: Key) {
+        let due = self.due.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // Nobody listens once the cluster is gone.
+            let _ = due.send(key);
+        });
+    }
+
+    /// Holds something back for a time, and looks at the object again after it.
+    pub fn hold(&self, what: &str, delay: Duration, key: Key) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned(), Instant::now() + delay);
+        self.after(delay, key);
+    }
+
+    /// Whether something is held back.
+    pub fn holds(&self, what: &str) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(what).is_some_and(|until| Instant::now() < *until)
+    }
+}
+
+/// Runs all controllers until it is dropped.
+pub async fn run(shared: Shared) {
+    let (due, mut again) = mpsc::unbounded_channel();
+    let timers = Timers { due, held: Arc::default() };
+    let mut head = shared.lock().store.follow_all();
+    let mut cursor = 0;
+    loop {
+        let changes = shared.lock().store.history(cursor);
+        if let Some(last) = changes.last() {
+            cursor = last.version;
+            for change in changes {
+                react(&mut shared.lock(), &change, &timers);
+            }
+            // Clients get their turn between rounds, as they would on a real cluster.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        tokio::select! {
+            changed = head.changed() => if changed.is_err() { return },
+            Some(key) = again.recv() => look(&mut shared.lock(), &key, &timers),
+        }
+    }
+}
+
+fn react(state: &mut State, change: &Arc<Change>, timers: &Timers) {
+    gc::react(state, change);
+    namespace::react(state, change);
+    pdb::react(state, change);
+    schedule::react(state, change, timers);
+    match change.key.table.as_ref() {
+        "jobs.batch" => job::look(state, &change.key, timers),
+        "pods" => {
+            job_pods::react(state, change, timers);
+            workload::react(state, change);
+        }
+        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => workload::look(state, &change.key),
+        "nodes" => workload::nodes_changed(state),
+        _ => {}
+    }
+}
+
+fn look(state: &mut State, key: &Key, timers: &Timers) {
+    match key.table.as_ref() {
+        "jobs.batch" => job::look(state, key, timers),
+        "nodes" => schedule::sweep(state, key),
+        _ => {}
+    }
+}

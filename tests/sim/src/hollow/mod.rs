@@ -1,0 +1,12 @@
+//! Hollow nodes: clients of the API that play a node, its kubelet and its reboots, with a directory for a disk.
+//!
+//! They use nothing of the server but its API, so they would work against a real one.
+
+pub mod fleet;
+mod model;
+pub mod node;
+mod register;
+mod root;
+mod run;
+pub mod script;
+mod worker;

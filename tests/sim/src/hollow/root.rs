@@ -1,0 +1,145 @@
+//! The directory that stands for a container's `/`, and the environment of the process in it.
+//!
+//! Volumes are links: a `hostPath` into the node's disk, an `emptyDir` into the pod's directory.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Volume};
+use serde_json::Value;
+
+/// Where a pod's files are on this machine.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The node's disk.
+    pub disk: PathBuf,
+    /// The pod's own directory.
+    pub pod: PathBuf,
+}
+
+/// Makes a container's root anew.
+pub fn prepare(places: &Places, pod: &Pod, container: &Container, boot: &str) -> io::Result<PathBuf> {
+    let root = places.pod.join("roots").join(&container.name);
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    for dir in ["dev", "tmp", "proc/1", "proc/sys/kernel/random", "etc"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    fs::write(root.join("proc/sys/kernel/random/boot_id"), format!("{boot}\n"))?;
+    let host_pid = pod.spec.as_ref().and_then(|s| s.host_pid).unwrap_or_default();
+    fs::write(root.join("proc/1/comm"), if host_pid { "systemd\n" } else { "kairos-operator\n" })?;
+    let message = message_path(container);
+    if let Some(parent) = root.join(&message).parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(root.join(message), "")?;
+    mount_all(places, pod, container, &root)?;
+    Ok(root)
+}
+
+/// Where the termination message is, below the container's root.
+pub fn message_path(container: &Container) -> String {
+    let path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    path.trim_start_matches('/').to_owned()
+}
+
+fn mount_all(places: &Places, pod: &Pod, container: &Container, root: &Path) -> io::Result<()> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let volumes: BTreeMap<&str, &Volume> = volumes.map(|v| (v.name.as_str(), v)).collect();
+    let mut mounts: Vec<_> = container.volume_mounts.iter().flatten().collect();
+    // Outer mounts first, so that inner ones land in them.
+    mounts.sort_by_key(|m| m.mount_path.len());
+    for mount in mounts {
+        let Some(mut source) = volumes.get(mount.name.as_str()).and_then(|v| source(places, v)) else { continue };
+        if let Some(sub) = &mount.sub_path {
+            source.push(sub.trim_start_matches('/'));
+        }
+        fs::create_dir_all(&source)?;
+        let target = root.join(mount.mount_path.trim_matches('/'));
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if target.is_dir() && !target.is_symlink() {
+            fs::remove_dir_all(&target)?;
+        }
+        if !target.exists() {
+            symlink(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn source(places: &Places, volume: &Volume) -> Option<PathBuf> {
+    if let Some(host) = &volume.host_path {
+        return Some(places.disk.join(host.path.trim_start_matches('/')));
+    }
+    Some(places.pod.join("volumes").join(&volume.name))
+}
+
+/// Variables of a container, with the downward API resolved.
+pub fn environment(pod: &Pod, container: &Container) -> Vec<(String, String)> {
+    let object = serde_json::to_value(pod).unwrap_or_default();
+    let mut resolved: Vec<(String, String)> = Vec::new();
+    for variable in container.env.iter().flatten() {
+        let value = value_of(&object, variable);
+        let value = expand(&value, &resolved);
+        resolved.push((variable.name.clone(), value));
+    }
+    resolved
+}
+
+fn value_of(pod: &Value, variable: &EnvVar) -> String {
+    let field = variable.value_from.as_ref().and_then(|f| f.field_ref.as_ref()).map(|f| f.field_path.as_str());
+    match field {
+        None => variable.value.clone().unwrap_or_default(),
+        Some(path) => match path.split_once("['").and_then(|(map, key)| Some((map, key.strip_suffix("']")?))) {
+            Some((map, key)) => at(pod, map).get(key).and_then(Value::as_str).unwrap_or_default().to_owned(),
+            None => at(pod, path).as_str().unwrap_or_default().to_owned(),
+        },
+    }
+}
+
+fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
+    object.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null)
+}
+
+/// Replaces `$(NAME)` by earlier variables.
+pub fn expand(text: &str, variables: &[(String, String)]) -> String {
+    variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::{Places, environment, prepare};
+
+    #[test]
+    fn a_root_shows_the_disk_and_the_environment_the_pod() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { disk: dir.path().join("disk"), pod: dir.path().join("pod") };
+        let pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {"a/b": "c"}},
+            "spec": {"hostPID": true, "volumes": [{"name": "v", "hostPath": {"path": "/usr/local", "type": "DirectoryOrCreate"}}],
+                     "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/state"}],
+                                     "env": [{"name": "L", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a/b']"}}},
+                                             {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                                             {"name": "X", "value": "$(N)-$(L)"}]}]},
+        }));
+        let pod: k8s_openapi::api::core::v1::Pod = pod.unwrap();
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let root = prepare(&places, &pod, container, "boot-1").unwrap();
+        fs::write(root.join("state/x"), "y").unwrap();
+        assert_eq!(fs::read_to_string(places.disk.join("usr/local/x")).unwrap(), "y");
+        assert_eq!(fs::read_to_string(root.join("proc/1/comm")).unwrap(), "systemd\n");
+        let env = environment(&pod, container);
+        assert_eq!(env.iter().map(|(_, v)| v.as_str()).collect::<Vec<_>>(), ["c", "p", "p-c"]);
+    }
+}

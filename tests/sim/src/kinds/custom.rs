@@ -1,0 +1,136 @@
+//! Custom resources: a CustomResourceDefinition becomes a resource that is served, checked and printed.
+
+use kube_cel::{CompiledSchema, Validator, compile_schema};
+use serde_json::{Value, json};
+
+use super::{Column, Form, Kind, schema};
+use crate::{
+    json::{flag, list, set, text, texts},
+    server::error::{ApiError, ApiResult, Cause},
+};
+
+/// The schema of one version of a custom resource.
+pub struct CustomSchema {
+    /// `openAPIV3Schema`, as it was sent.
+    pub raw: Value,
+    rules: CompiledSchema,
+}
+
+impl std::fmt::Debug for CustomSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CustomSchema").finish_non_exhaustive()
+    }
+}
+
+impl CustomSchema {
+    /// Drops what the schema does not name.
+    pub fn prune(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        schema::prune_root(&self.raw, &mut object);
+        object
+    }
+
+    /// Writes the schema's defaults.
+    pub fn default(&self, object: &Value) -> Value {
+        kube_cel::apply_defaults(&self.raw, object)
+    }
+
+    /// Faults by the schema, then by its CEL rules. A fault in a value that is unchanged passes, as in a server that
+    /// ratchets (1.30 and later).
+    pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = schema::check_root(&self.raw, object);
+        causes.retain(|cause| !is_unchanged(&cause.field, object, old));
+        if !causes.is_empty() {
+            return causes;
+        }
+        let Err(errors) = Validator::new().validate_compiled(&self.rules, object, old) else { return Vec::new() };
+        errors
+            .into_vec()
+            .iter()
+            .filter(|error| error.rule.contains("oldSelf") || !is_unchanged(&error.field_path, object, old))
+            .map(|error| {
+                let value = schema::at_path(object, &error.field_path).unwrap_or(&Value::Null);
+                Cause::invalid(error.field_path.trim_start_matches('.'), value, &error.message)
+            })
+            .collect()
+    }
+}
+
+fn is_unchanged(path: &str, object: &Value, old: Option<&Value>) -> bool {
+    let Some(old) = old else { return false };
+    match (schema::at_path(object, path), schema::at_path(old, path)) {
+        (Some(new), Some(old)) => new == old,
+        // A field that is required and absent in both: its parent decides.
+        (None, None) => path.rsplit_once('.').is_some_and(|(parent, _)| is_unchanged(parent, object, Some(old))),
+        _ => false,
+    }
+}
+
+/// The resources that a CustomResourceDefinition defines, one for each served version.
+pub fn kinds_of(definition: &Value) -> ApiResult<Vec<Kind>> {
+    list(definition, "/spec/versions").iter().filter(|v| flag(v, "/served")).map(|v| kind_of(definition, v)).collect()
+}
+
+fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
+    let raw = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_else(|| json!({"type": "object"}));
+    let rules = compile(definition, &raw)?;
+    let name = |field: &str| text(definition, &format!("/spec/names/{field}")).to_owned();
+    let column = |c: &Value| Column {
+        name: text(c, "/name").into(),
+        kind: text(c, "/type").into(),
+        path: text(c, "/jsonPath").into(),
+        priority: crate::json::int(c, "/priority").unwrap_or_default(),
+    };
+    let singular = if name("singular").is_empty() { name("kind").to_lowercase() } else { name("singular") };
+    Ok(Kind {
+        group: text(definition, "/spec/group").into(),
+        version: text(version, "/name").into(),
+        kind: name("kind"),
+        plural: name("plural"),
+        singular,
+        namespaced: text(definition, "/spec/scope") == "Namespaced",
+        status: version.pointer("/subresources/status").is_some(),
+        short: texts(definition, "/spec/names/shortNames").map(str::to_owned).collect(),
+        categories: texts(definition, "/spec/names/categories").map(str::to_owned).collect(),
+        fields: list(version, "/selectableFields").iter().map(|f| text(f, "/jsonPath").trim_start_matches('.').into()).collect(),
+        columns: list(version, "/additionalPrinterColumns").iter().map(column).collect(),
+        form: Form::Custom(Box::new(CustomSchema { raw, rules })),
+    })
+}
+
+fn compile(definition: &Value, raw: &Value) -> ApiResult<CompiledSchema> {
+    let rules = compile_schema(raw);
+    let mut causes: Vec<Cause> =
+        rules.compilation_errors().iter().map(|e| Cause::invalid("spec.validation.openAPIV3Schema", &Value::Null, e.to_string())).collect();
+    if text(raw, "/type") != "object" {
+        causes.push(Cause::required("spec.validation.openAPIV3Schema.type", "must be object at the root"));
+    }
+    let wanted = format!("{}.{}", text(definition, "/spec/names/plural"), text(definition, "/spec/group"));
+    if text(definition, "/metadata/name") != wanted {
+        causes.push(Cause::invalid(
+            "metadata.name",
+            &text(definition, "/metadata/name").into(),
+            format!("must be spec.names.plural+\".\"+spec.group: {wanted}"),
+        ));
+    }
+    if causes.is_empty() {
+        return Ok(rules);
+    }
+    Err(ApiError::invalid("CustomResourceDefinition.apiextensions.k8s.io", text(definition, "/metadata/name"), &causes))
+}
+
+/// Says in the definition's status that its names are accepted and its resource is served.
+pub fn establish(definition: &mut Value, now: &str) {
+    let stored: Vec<Value> = list(definition, "/spec/versions").iter().filter(|v| flag(v, "/storage")).map(|v| v["name"].clone()).collect();
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now});
+    let names = definition.pointer("/spec/names").cloned().unwrap_or_default();
+    if list(definition, "/status/conditions").is_empty() {
+        let conditions = [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ];
+        set(definition, "/status/conditions", conditions.to_vec());
+    }
+    set(definition, "/status/acceptedNames", names);
+    set(definition, "/status/storedVersions", stored);
+}

@@ -1,0 +1,243 @@
+//! All objects, and every change that was ever made to them, in the order of one integer.
+//!
+//! The resourceVersion counts changes of the whole store, as etcd's revision does. The log is what watches read from,
+//! and what tests check their invariants on.
+
+pub mod selector;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, OnceLock},
+};
+
+use hyper::body::Bytes;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::json;
+
+/// A stored version of an object; versions are never changed, only replaced.
+pub type Object = Arc<Value>;
+
+/// Which object: its table is the plural name with the group, as in `jobs.batch`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Plural and group.
+    pub table: Arc<str>,
+    /// Namespace; empty for objects of the cluster.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key.
+    pub fn new(table: &str, namespace: &str, name: &str) -> Self {
+        Self { table: table.into(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// It has another version.
+    Modified,
+    /// It is gone; the change's object is the last version.
+    Deleted,
+}
+
+/// One change of one object.
+#[derive(Debug)]
+pub struct Change {
+    /// The resourceVersion that this change made.
+    pub version: u64,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// Which object.
+    pub key: Key,
+    /// The object after the change; after a deletion its last version.
+    pub object: Object,
+    /// The object before the change.
+    pub before: Option<Object>,
+    /// When, since the cluster started.
+    pub at: std::time::Duration,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Change {
+    /// The object as JSON text, made once for all watches that send it.
+    pub fn encoded(&self) -> Bytes {
+        self.encoded.get_or_init(|| self.object.to_string().into()).clone()
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    objects: BTreeMap<(String, String), Object>,
+    log: VecDeque<Arc<Change>>,
+    head: watch::Sender<u64>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), log: VecDeque::new(), head: watch::channel(0).0 }
+    }
+}
+
+/// All tables.
+#[derive(Debug)]
+pub struct Store {
+    version: u64,
+    compacted: u64,
+    tables: BTreeMap<Arc<str>, Table>,
+    log: VecDeque<Arc<Change>>,
+    limit: usize,
+    owned: HashMap<String, BTreeSet<Key>>,
+    head: watch::Sender<u64>,
+    started: std::time::Instant,
+}
+
+impl Store {
+    /// An empty store that remembers `limit` changes at least.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            version: 0,
+            compacted: 0,
+            tables: BTreeMap::new(),
+            log: VecDeque::new(),
+            limit,
+            owned: HashMap::new(),
+            head: watch::channel(0).0,
+            started: std::time::Instant::now(),
+        }
+    }
+
+    /// The version of the last change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The version before which nothing can be watched any more.
+    pub fn compacted(&self) -> u64 {
+        self.compacted
+    }
+
+    /// The present version of an object.
+    pub fn get(&self, key: &Key) -> Option<Object> {
+        self.tables.get(&key.table)?.objects.get(&(key.namespace.clone(), key.name.clone())).cloned()
+    }
+
+    /// Objects of a table in the order of namespace and name, of one namespace if it is given.
+    pub fn list<'a>(&'a self, table: &str, namespace: Option<&'a str>) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let from = (namespace.unwrap_or_default().to_owned(), String::new());
+        let objects = self.tables.get(table).map(|t| &t.objects);
+        objects
+            .into_iter()
+            .flat_map(move |o| o.range(from.clone()..))
+            .take_while(move |((ns, _), _)| namespace.is_none_or(|wanted| wanted == ns))
+            .map(|(_, object)| object)
+    }
+
+    /// Keys of the objects that name `uid` as an owner.
+    pub fn owned_by(&self, uid: &str) -> Vec<Key> {
+        self.owned.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Stores a version of an object and returns it with its resourceVersion.
+    pub fn put(&mut self, key: &Key, mut object: Value) -> Object {
+        self.version += 1;
+        json::set(&mut object, "/metadata/resourceVersion", self.version.to_string());
+        let object = Arc::new(object);
+        let table = self.tables.entry(key.table.clone()).or_default();
+        let before = table.objects.insert((key.namespace.clone(), key.name.clone()), object.clone());
+        self.index(key, before.as_deref(), Some(&object));
+        let kind = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
+        self.record(key, kind, object.clone(), before);
+        object
+    }
+
+    /// Removes an object and returns its last version.
+    pub fn remove(&mut self, key: &Key) -> Option<Object> {
+        let table = self.tables.get_mut(&key.table)?;
+        let before = table.objects.remove(&(key.namespace.clone(), key.name.clone()))?;
+        self.version += 1;
+        let mut last = (*before).clone();
+        json::set(&mut last, "/metadata/resourceVersion", self.version.to_string());
+        let last = Arc::new(last);
+        self.index(key, Some(&before), None);
+        self.record(key, ChangeKind::Deleted, last.clone(), Some(before));
+        Some(last)
+    }
+
+    /// Changes of one table after a version; `None` if some of them are forgotten.
+    pub fn since(&self, table: &str, version: u64) -> Option<Vec<Arc<Change>>> {
+        if version < self.compacted {
+            return None;
+        }
+        let Some(table) = self.tables.get(table) else { return Some(Vec::new()) };
+        let from = table.log.partition_point(|change| change.version <= version);
+        Some(table.log.range(from..).cloned().collect())
+    }
+
+    /// Changes of all tables after a version, as far as they are remembered.
+    pub fn history(&self, version: u64) -> Vec<Arc<Change>> {
+        let from = self.log.partition_point(|change| change.version <= version);
+        self.log.range(from..).cloned().collect()
+    }
+
+    /// Tells when a table changes.
+    pub fn follow(&mut self, table: &str) -> watch::Receiver<u64> {
+        self.tables.entry(table.into()).or_default().head.subscribe()
+    }
+
+    /// Tells when any table changes.
+    pub fn follow_all(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    /// Forgets all changes so far, for watches: to resume one from before now gets 410.
+    pub fn compact(&mut self) {
+        self.compacted = self.version;
+    }
+
+    fn record(&mut self, key: &Key, kind: ChangeKind, object: Object, before: Option<Object>) {
+        let change =
+            Change { version: self.version, kind, key: key.clone(), object, before, at: self.started.elapsed(), encoded: OnceLock::new() };
+        let change = Arc::new(change);
+        self.log.push_back(change.clone());
+        self.trim();
+        if let Some(table) = self.tables.get_mut(&key.table) {
+            table.log.push_back(change);
+            table.head.send_replace(self.version);
+        }
+        self.head.send_replace(self.version);
+    }
+
+    fn trim(&mut self) {
+        while self.log.len() > self.limit {
+            let Some(oldest) = self.log.pop_front() else { return };
+            self.compacted = self.compacted.max(oldest.version);
+            if let Some(table) = self.tables.get_mut(&oldest.key.table) {
+                table.log.pop_front();
+            }
+        }
+    }
+
+    fn index(&mut self, key: &Key, before: Option<&Value>, after: Option<&Value>) {
+        let owners = |object: Option<&Value>| -> BTreeSet<String> {
+            let references = object.map_or(&[][..], |o| json::list(o, "/metadata/ownerReferences"));
+            references.iter().map(|r| json::text(r, "/uid").to_owned()).collect()
+        };
+        let (before, after) = (owners(before), owners(after));
+        for uid in before.difference(&after) {
+            if let Some(keys) = self.owned.get_mut(uid) {
+                keys.remove(key);
+            }
+        }
+        for uid in after.difference(&before) {
+            self.owned.entry(uid.clone()).or_default().insert(key.clone());
+        }
+    }
+}
