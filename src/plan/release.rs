@@ -277,6 +277,7 @@ mod tests {
         let key = ("ns".to_owned(), "op".to_owned());
         let mut op = (**world.ops.get(&key).unwrap()).clone();
         op.metadata.deletion_timestamp = Some(Time(at(0)));
+        op.spec.reboot_on_success = None;
         let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
         (entry.step, entry.job_uid) = (Some(crate::api::nodeop::Step::Job), Some("ju".into()));
         world.ops.insert(key, Arc::new(op));
