@@ -60,19 +60,8 @@ impl Actor {
     }
 
     pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {
-        let event = |note: String| Event {
-            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-            reason: notice.reason.into(),
-            note: Some(note),
-            action: notice.reason.into(),
-            secondary: None,
-        };
-        let about = op.object_ref(&());
-        self.publish(&event(notice.message.clone()), &about).await?;
-        if let Some(node) = &notice.node {
-            let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
-            let note = format!("NodeOp {path}: {}", notice.message);
-            self.publish(&event(note), &about_node(node)).await?;
+        for (event, about) in events(op, notice) {
+            self.publish(&event, &about).await?;
         }
         Ok(())
     }
@@ -108,6 +97,28 @@ fn about_node(node: &str) -> ObjectReference {
     }
 }
 
+/// The Events of one notice, and what each is about. The recorder takes Events of one reason about one object for the
+/// same one said again, and drops their words; the other object keeps those of different nodes apart.
+fn events(op: &NodeOp, notice: &Notice) -> Vec<(Event, ObjectReference)> {
+    let event = |note: String, secondary: Option<ObjectReference>| Event {
+        type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+        reason: notice.reason.into(),
+        note: Some(note),
+        action: notice.reason.into(),
+        secondary,
+    };
+    let about = op.object_ref(&());
+    let Some(node) = &notice.node else {
+        return vec![(event(notice.message.clone(), None), about)];
+    };
+    let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
+    let on = about_node(node);
+    vec![
+        (event(notice.message.clone(), Some(on.clone())), about.clone()),
+        (event(format!("NodeOp {path}: {}", notice.message), Some(about)), on),
+    ]
+}
+
 pub(super) fn params() -> PatchParams {
     PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
 }
@@ -125,5 +136,23 @@ mod tests {
         assert_eq!(merge_diff(&new, &new), None);
         assert_eq!(merge_diff(&json!({}), &new), Some(new));
         assert_eq!(merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})), Some(json!({"l": [2]})), "a list is one value");
+    }
+
+    #[test]
+    fn the_events_of_two_nodes_are_not_taken_for_one_said_again() {
+        let op = NodeOp::new("op", Default::default());
+        let notice =
+            |node: &str| Notice { warning: true, reason: "NodeFailed", message: format!("node {node}: broken"), node: Some(node.into()) };
+        // What kube's recorder tells Events apart by, besides the reporter.
+        let keys = |node| {
+            let events = events(&op, &notice(node));
+            events
+                .into_iter()
+                .map(|(event, about)| (event.reason, about.kind, about.name, event.secondary.and_then(|other| other.name)))
+                .collect::<Vec<_>>()
+        };
+        let (one, other) = (keys("n1"), keys("n2"));
+        assert_eq!(one.len(), 2);
+        assert!(one.iter().all(|key| !other.contains(key)), "{one:?} {other:?}");
     }
 }

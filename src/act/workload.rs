@@ -111,9 +111,22 @@ impl Actor {
 
     /// Sets what the NodeOp's waiters may do.
     pub(super) async fn grant(&self, op: &NodeOp, grant: &Grant) -> anyhow::Result<()> {
-        self.apply(op, &access::service_account(op)).await.context("applying the waiters' ServiceAccount")?;
+        self.stands(op, &access::service_account(op)).await.context("making the waiters' ServiceAccount")?;
         self.apply(op, &access::role(op, grant)).await.context("applying the waiters' Role")?;
-        self.apply(op, &access::role_binding(op)).await.context("applying the waiters' RoleBinding")
+        self.stands(op, &access::role_binding(op)).await.context("making the waiters' RoleBinding")
+    }
+
+    /// Makes an account object that never changes, unless it is there: it is looked at for every node, and written once.
+    async fn stands<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let found = self.write(self.api::<K>(namespace(op)).get_opt(&object.name_any())).await?;
+        match found {
+            Some(found) if is_own(op, &found) => Ok(()),
+            Some(_) | None => self.apply(op, object).await,
+        }
     }
 
     async fn apply<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
@@ -141,7 +154,7 @@ impl Actor {
     {
         let (api, name) = (self.api::<K>(namespace(op)), access::account(op));
         let found = match self.write(api.get_opt(&name)).await? {
-            Some(found) if found.owner_references().iter().any(|owner| Some(&owner.uid) == op.metadata.uid.as_ref()) => found,
+            Some(found) if is_own(op, &found) => found,
             Some(_) | None => return Ok(()),
         };
         let target = Target { namespace: namespace(op).into(), name, uid: found.uid().unwrap_or_default() };
@@ -176,6 +189,12 @@ impl Actor {
         }
         Ok(Ok(()))
     }
+}
+
+/// Whether the object belongs to this NodeOp, and is not on its way out.
+fn is_own<K: Resource>(op: &NodeOp, found: &K) -> bool {
+    let owned = |uid: &String| Some(uid) == op.metadata.uid.as_ref();
+    found.meta().deletion_timestamp.is_none() && found.owner_references().iter().any(|owner| owned(&owner.uid))
 }
 
 /// Whether the server means it: forbidden (Pod Security, quota, a webhook) or invalid; anything else may pass.

@@ -337,7 +337,8 @@ pub struct NodeStatus {
     /// Last change of phase or step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-    /// UID of the node in hand: a node made again under the same name is another machine.
+    /// UID of the node in hand: a node made again under the same name is another machine. It goes when a live read has
+    /// proved that the node was given back; until then the node holds its slot, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
     /// UID of the Job, recorded before the Job is allowed to run.
@@ -349,6 +350,12 @@ pub struct NodeStatus {
     /// When the drain started; pods made later are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_started_at: Option<Time>,
+    /// Since when the drain is blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_since: Option<Time>,
+    /// Since when the drain waits for volumes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detaching_since: Option<Time>,
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
@@ -364,7 +371,7 @@ pub struct NodeStatus {
     /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
-    /// The boot that proves the reboot.
+    /// The boot that proves the reboot; during the preflight, the boot in which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,
     /// Since when we have seen the node Ready in that boot, or not Ready before it was started.

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Node};
-use kube::{Api, Client, api::ListParams};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Node, PersistentVolumeClaim, Pod},
+    storage::v1::VolumeAttachment,
+};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -43,6 +47,9 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
         Question::Job((namespace, name)) => {
             Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|job| Seen::Job(Box::new(job)))
         }
+        Question::Pod((namespace, name)) => {
+            Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|pod| Seen::Pod(Box::new(pod)))
+        }
         Question::Op(of) => {
             let found = Api::<NodeOp>::namespaced(client.clone(), &of.namespace).get_opt(&of.name).await?;
             if let Some(other) = found.clone().filter(|op| op.metadata.uid.as_deref() != Some(&of.uid)) {
@@ -50,6 +57,8 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
             }
             found.filter(|op| op.metadata.uid.as_deref() == Some(&of.uid)).map(|op| Seen::Op(Box::new(op)))
         }
+        Question::Successor(node) => return successor(client, snapshot, node).await,
+        Question::Volumes(node) => return volumes(client, snapshot, node).await,
         Question::Rivals => return rivals(client, observer).await,
         Question::Admission(of, node) => return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await,
     };
@@ -79,4 +88,38 @@ async fn admission(actor: &Actor, snapshot: &Snapshot, key: &(String, String), n
         Ok(()) => Answer::Seen,
         Err(words) => Answer::Refused(words),
     })
+}
+
+/// Another replica is one that has our own pod's controller. It is Ready, stays, and is on another node.
+async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
+    let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::Gone) };
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let owner = |pod: &Pod| pod.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone());
+    let own = api.get(name).await.context("reading our own pod")?;
+    let Some(ours) = owner(&own) else { return Ok(Answer::Gone) };
+    let goes_on = |pod: &Pod| {
+        let ready =
+            pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
+        let elsewhere = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|at| at != node);
+        ready && elsewhere && pod.metadata.deletion_timestamp.is_none() && owner(pod).as_ref() == Some(&ours)
+    };
+    let pods = api.list(&ListParams::default()).await.context("listing our own replicas")?;
+    Ok(if pods.items.iter().any(goes_on) { Answer::Seen } else { Answer::Gone })
+}
+
+/// What is attached to the node, less what the pods that stay on it use.
+async fn volumes(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
+    let attachments =
+        Api::<VolumeAttachment>::all(client.clone()).list(&ListParams::default()).await.context("listing VolumeAttachments")?;
+    let here = attachments.items.into_iter().filter(|attachment| attachment.spec.node_name == node);
+    let mut attached: BTreeSet<String> = here.filter_map(|attachment| attachment.spec.source.persistent_volume_name).collect();
+    for pod in snapshot.residents.get(node).into_iter().flatten().filter(|pod| !pod.finished) {
+        for name in &pod.claims {
+            let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &pod.namespace);
+            let claim = claims.get_opt(name).await.with_context(|| format!("reading PersistentVolumeClaim {}/{name}", pod.namespace))?;
+            let used = claim.and_then(|claim| claim.spec).and_then(|spec| spec.volume_name);
+            attached.retain(|volume| Some(volume) != used.as_ref());
+        }
+    }
+    Ok(Answer::Attached(attached.into_iter().collect()))
 }

@@ -34,6 +34,7 @@ const CORE: &str = "";
 const BATCH: &str = "batch";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const COORDINATION: &str = "coordination.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 
 /// What the operator does, in any namespace (a NodeOp may stand in each), and what it grants: see [`crate::render::access`].
@@ -50,6 +51,13 @@ pub const OPERATOR: &[Grant] = &[
         &["pods"],
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
+    grant(
+        "Drains wait until the volumes of evicted pods are detached. A list, since attachments cannot be selected by node.",
+        STORAGE,
+        &["volumeattachments"],
+        &["list"],
+    ),
+    grant("The volumes of the pods that stay on a drained node are not waited for.", CORE, &["persistentvolumeclaims"], &["get"]),
     grant("Drains: evictions obey PodDisruptionBudgets, a plain delete would not.", CORE, &["pods/eviction"], &["create"]),
     grant(
         "The operation on each node; get, list and watch are granted to waiters too.",

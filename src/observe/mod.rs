@@ -193,7 +193,8 @@ impl Observer {
             Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None),
             Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid)),
             Question::Job(key) => caches.jobs.remove(key, None),
-            Question::Rivals | Question::Admission(..) => {}
+            Question::Pod(key) => caches.pods.remove(key, None),
+            Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => {}
         }
     }
 

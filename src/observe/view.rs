@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{ContainerStatus, Node, Pod},
+        core::v1::{ContainerStatus, Node, Pod, Volume},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
     jiff::Timestamp,
@@ -67,6 +67,7 @@ pub fn node(node: &Node) -> NodeView {
         claimed_by: owner(names::CLAIMED_BY),
         ready: conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         boot_id: status.and_then(|status| status.node_info.as_ref()).map(|info| info.boot_id.clone()).unwrap_or_default(),
+        volumes_attached: status.and_then(|status| status.volumes_attached.as_ref()).is_some_and(|volumes| !volumes.is_empty()),
         deleting: meta.deletion_timestamp.is_some(),
     }
 }
@@ -163,6 +164,13 @@ fn state(status: &ContainerStatus) -> ContainerState {
     ContainerState::Waiting { reason: text(&waiting.reason), message: text(&waiting.message) }
 }
 
+/// The PersistentVolumeClaim behind a volume; an ephemeral volume's claim is named after pod and volume.
+fn claim(pod: &Pod, volume: &Volume) -> Option<String> {
+    let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
+    let ephemeral = || volume.ephemeral.as_ref().map(|_| format!("{}-{}", text(&pod.metadata.name), volume.name));
+    named.or_else(ephemeral)
+}
+
 /// Any pod, as a drain sees it.
 pub fn resident(pod: &Pod) -> Resident {
     let meta = &pod.metadata;
@@ -178,6 +186,7 @@ pub fn resident(pod: &Pod) -> Resident {
         controller: controller(meta).map(|owner| (owner.kind.clone(), owner.uid.clone())),
         mirror: annotation(meta, "kubernetes.io/config.mirror").is_some(),
         local_storage: volumes.into_iter().flatten().any(|volume| volume.empty_dir.is_some()),
+        claims: volumes.into_iter().flatten().filter_map(|volume| claim(pod, volume)).collect(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
     }
 }

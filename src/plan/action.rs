@@ -26,6 +26,8 @@ pub struct Plan {
     pub questions: BTreeSet<Question>,
     /// Why a node that is not finished is not moving, by NodeOp and node.
     pub waiting: BTreeMap<(Key, String), String>,
+    /// What is to be said with the next status of a NodeOp, because something was recorded in it.
+    pub said: BTreeMap<Key, Vec<Notice>>,
     /// Nodes whose facts a NodeOp waits for.
     pub facts_first: BTreeSet<String>,
     /// Nodes whose pods must be watched.

@@ -52,10 +52,13 @@ struct Pass<'a> {
     whole: &'a mut Whole,
     /// Slots that are left.
     free: usize,
-    /// Preflights that may still be started.
+    /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those behind, which
+    /// wait for this one, must not keep it from being looked at.
     ahead: usize,
     /// Why no further node is taken in hand; preflights go on.
     queue: Option<String>,
+    /// The API server said in this pass that it admits our pods; one node speaks for all.
+    admitted: bool,
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
@@ -64,18 +67,19 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
     let closed = closed(op, whole, failed);
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
-    let ahead =
-        nodes.values().filter(|node| node.phase == Phase::Preflight || (node.phase == Phase::Pending && node.boot.is_some())).count();
     let free = limit.saturating_sub(running + whole.unreleased);
-    let window = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
-    let mut pass = Pass { s, op, shared, plan, whole, free, ahead: window.saturating_sub(ahead), queue: None };
+    let mut pass =
+        Pass { s, op, shared, plan, whole, free, ahead: limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST), queue: None, admitted: false };
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
         let why = match (entry.phase, &closed) {
             (Phase::Pending, Some(why)) => Some(why.clone()),
             (Phase::Pending, None) => pass.node(&name, entry),
-            (Phase::Preflight, _) => pass.behind(&name),
+            (Phase::Preflight, _) => {
+                pass.ahead = pass.ahead.saturating_sub(1);
+                pass.behind(&name)
+            }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         };
         if let Some(why) = why {
@@ -106,14 +110,23 @@ impl Pass<'_> {
         if entry.phase != Phase::Pending {
             return None;
         }
+        if entry.node_uid.is_some() {
+            self.behind(name);
+            return Some("waiting: the node is being given back".into());
+        }
         // A verdict holds for the boot in which it was given.
         if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
             return self.preflight(view, entry);
         }
         if let Some(why) = &self.queue {
+            self.ahead = self.ahead.saturating_sub(1);
             return Some(why.clone());
         }
-        match self.hold(view) {
+        let held = self.hold(view);
+        if !matches!(held, Some(Hold::Node(_))) {
+            self.ahead = self.ahead.saturating_sub(1);
+        }
+        match held {
             Some(Hold::Node(why)) => return Some(why),
             Some(Hold::AllAfter(why)) => {
                 self.queue = Some(format!("waiting for its turn, after {name}"));
@@ -129,13 +142,11 @@ impl Pass<'_> {
     /// Starts the preflight if it is not too far ahead.
     fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<String> {
         self.behind(&view.name);
-        // An outdated verdict already counts as one ahead.
-        let cost = usize::from(entry.boot.is_none());
-        if self.ahead < cost {
+        if self.ahead == 0 {
             return Some("waiting for its turn".into());
         }
-        self.ahead -= cost;
-        *entry = preflight::begin(self.s.now, entry);
+        self.ahead -= 1;
+        *entry = preflight::begin(self.s.now, view, entry);
         None
     }
 
@@ -223,7 +234,7 @@ impl Pass<'_> {
             return Some("preparing".into());
         }
         let untouched = |node: &NodeStatus| matches!(node.phase, Phase::Pending | Phase::Preflight);
-        if !object.status.iter().flat_map(|status| status.node_statuses.values()).all(untouched) {
+        if self.admitted || !object.status.iter().flat_map(|status| status.node_statuses.values()).all(untouched) {
             return None;
         }
         let question = Question::Admission(self.op.me.clone(), view.name.clone());
@@ -237,7 +248,10 @@ impl Pass<'_> {
                 self.whole.refused = Some(why.clone());
                 Some(why)
             }
-            Some(Answer::Gone | Answer::Seen) => None,
+            Some(Answer::Gone | Answer::Seen | Answer::Attached(_)) => {
+                self.admitted = true;
+                None
+            }
         }
     }
 }
@@ -260,6 +274,8 @@ fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: 
         step: Some(Step::Claim),
         node_uid: Some(view.uid.clone()),
         message: Some("taken in hand".into()),
+        // The preflight's verdict, in case the node has to be given back untouched.
+        boot: entry.boot.clone(),
         last_updated: Some(Time(s.now)),
         ..NodeStatus::default()
     };

@@ -7,7 +7,7 @@ use super::{
     intent::Intent,
     snapshot::Snapshot,
 };
-use crate::api::nodeop::Phase;
+use crate::api::nodeop::{NodeStatus, Phase};
 
 /// The broken invariants of a plan, in words; empty if all hold.
 pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
@@ -24,13 +24,28 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
                 found.push(format!("{running} nodes in hand of {:?}", op.metadata.name));
             }
             for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
-                if entry.phase.is_final() && status.node_statuses.get(name) != Some(entry) {
+                let given_back = NodeStatus { node_uid: None, ..entry.clone() };
+                let after = status.node_statuses.get(name);
+                if entry.phase.is_final() && after != Some(entry) && after != Some(&given_back) {
                     found.push(format!("the final entry of {name} changes"));
                 }
             }
         }
     }
     found.extend(unexplained(s, plan));
+    found.extend(spinning(s, plan));
+    found
+}
+
+/// A plan that would be made again at once, with the same result, for ever.
+fn spinning(s: &Snapshot, plan: &Plan) -> Vec<String> {
+    let mut found = Vec::new();
+    if !plan.questions.is_empty() && plan.questions.iter().all(|question| s.answer(question).is_some()) {
+        found.push(format!("asks again only what was answered: {:?}", plan.questions));
+    }
+    if let Some(at) = plan.wake_at.filter(|at| *at <= s.now) {
+        found.push(format!("wakes at {at}, which is not after {}", s.now));
+    }
     found
 }
 

@@ -3,6 +3,8 @@
 //! Etcd keeps its quorum with one member of three away. A second one, because another NodeOp runs or because a node is
 //! down anyway, would stop the cluster, and with it the operator that could bring it back.
 
+use std::collections::BTreeSet;
+
 use super::{
     intent::Intent,
     snapshot::{Key, Snapshot},
@@ -10,19 +12,24 @@ use super::{
 use crate::api::nodeop::Phase;
 
 /// The control-plane nodes in the hands of NodeOps that cordon or reboot: recorded in a status, or claimed on the node.
+/// A claim whose owner is gone counts too: nobody knows any more what it did, and its waiter may still have to end.
 pub fn control_planes_in_hand(s: &Snapshot) -> Vec<(Key, String)> {
-    let mut held = Vec::new();
+    let mut held = BTreeSet::new();
     for node in s.nodes.values().filter(|node| node.control_plane()) {
+        if let Some(of) = &node.claimed_by
+            && s.op(of).is_none_or(|op| Intent::of(op).disturbs())
+        {
+            held.insert((of.key(), node.name.clone()));
+        }
         for (key, op) in &s.ops {
             let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(&node.name));
-            let recorded = entry.is_some_and(|entry| entry.phase == Phase::Running);
-            let claimed = node.claimed_by.as_ref().is_some_and(|of| of.key() == *key);
-            if (recorded || claimed) && Intent::of(op).disturbs() {
-                held.push((key.clone(), node.name.clone()));
+            let recorded = entry.is_some_and(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
+            if recorded && Intent::of(op).disturbs() {
+                held.insert((key.clone(), node.name.clone()));
             }
         }
     }
-    held
+    held.into_iter().collect()
 }
 
 /// Control-plane nodes other than `node` that are not Ready.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use super::{
-    action::{Action, Target},
+    action::Action,
+    call_off::{self, job_target},
     question::Question,
+    reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodView, Role},
     step::{Next, Turn, finish, hold, later},
     waiter::{self, Waiter},
@@ -19,31 +21,47 @@ use crate::{
     contract::{Sentinel, reboot_state},
 };
 
+/// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(30);
+/// The Job goes on, and nothing complains.
+const RUNNING: &str = "Job is running";
+
 /// Advances a node in step `Job`.
 pub fn advance(turn: &mut Turn<'_>) -> Next {
     let Some(name) = turn.status.job_name.clone() else {
         return turn.fail("the status names no Job for this node; it was changed by somebody else. Create the NodeOp again");
     };
+    let before = turn.plan.actions.len();
+    let next = match (step(turn, &name), &turn.status.message) {
+        // Why the Job was given up is what the node will have failed of; nothing else says it again.
+        (Next::Wait(_), Some(why)) if turn.status.deadline.is_some() => Next::Wait(why.clone()),
+        (next, _) => next,
+    };
+    if !matches!(&next, Next::Become(next) if next.phase.is_final()) {
+        return next;
+    }
+    // Whatever ended it, a Job that is left could still start. What was planned to go on is not done any more.
+    turn.plan.actions.truncate(before);
+    match call_off::job(turn.s, turn.op, &name, turn.plan) {
+        Some(waiting) => Next::Wait(format!("not going on with this node: {waiting}")),
+        None => next,
+    }
+}
+
+fn step(turn: &mut Turn<'_>, name: &str) -> Next {
+    let name = name.to_owned();
     let key = (turn.op.me.namespace.clone(), name.clone());
     match (turn.status.job_uid.clone(), turn.s.jobs.get(&key).cloned()) {
         (None, None) => make(turn, name),
         (None, Some(job)) => made(turn, &job),
         (Some(uid), Some(job)) if job.uid == uid => recorded(turn, &job),
-        (Some(_), Some(job)) => {
-            turn.act(Action::DeleteJob { job: target(&job), why: "it is not the Job that ran" });
-            vanished(turn)
-        }
-        (Some(_), None) if turn.s.is_gone(&Question::Job(key.clone())) => vanished(turn),
-        (Some(_), None) => {
+        // An old view may show a Job that the recorded one replaced; a live read that still shows another one is final.
+        (Some(uid), _) if turn.s.answer(&Question::Job(key.clone())).is_some() => vanished(turn, &uid),
+        (Some(_), _) => {
             turn.ask(Question::Job(key));
             Next::Wait(format!("checking whether Job {name} still exists"))
         }
     }
-}
-
-/// What deletes exactly this Job.
-pub fn target(job: &JobView) -> Target {
-    Target { namespace: job.namespace.clone(), name: job.name.clone(), uid: job.uid.clone() }
 }
 
 /// The pods that this Job made.
@@ -67,7 +85,11 @@ fn make(turn: &mut Turn<'_>, name: String) -> Next {
 fn waiter_gone(turn: &mut Turn<'_>, job: &str) -> Option<Next> {
     match waiter::ensure(turn, job) {
         Waiter::NotAsked | Waiter::Ready => None,
-        Waiter::Starting(why) => Some(Next::Wait(format!("waiting for the reboot waiter: {why}"))),
+        Waiter::Starting(why) => {
+            let begun = turn.status.last_updated.as_ref().map_or(turn.s.now, |time| time.0);
+            let overdue = waiter::overdue(turn, begun, &why);
+            Some(overdue.unwrap_or_else(|| Next::Wait(format!("waiting for the reboot waiter: {why}"))))
+        }
         Waiter::Lost(next) => Some(next),
         Waiter::Foreign(name) => Some(turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"))),
     }
@@ -85,7 +107,7 @@ fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return turn.fail("the NodeOp was deleted before the operation started");
     }
     let uid = job.uid.clone();
-    turn.record(|status| status.job_uid = Some(uid))
+    turn.record(|status| (status.job_uid, status.message) = (Some(uid), Some(RUNNING.into())))
 }
 
 /// The Job that is recorded, as it stands.
@@ -95,6 +117,7 @@ fn recorded(turn: &mut Turn<'_>, job: &JobView) -> Next {
         JobState::Failed(why) => failed(turn, job, why),
         JobState::Failing(why) if !turn.node.ready => failed(turn, job, why),
         JobState::Failing(why) => Next::Wait(format!("the Job has failed, its pods are ending: {why}")),
+        JobState::Active if turn.status.deadline.is_some() => give_up(turn, job),
         JobState::Active if job.deleting => Next::Wait("the Job is being deleted".into()),
         JobState::Active if turn.op.deleting => cancel(turn, job),
         JobState::Active if job.suspended => resume(turn, job),
@@ -104,19 +127,36 @@ fn recorded(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if let Some(next) = hold(turn).or_else(|| waiter_gone(turn, &job.name)) {
-        return next;
+        let ends = matches!(&next, Next::Become(next) if next.phase.is_final());
+        return ends.then(|| unseen_start(turn, job)).flatten().unwrap_or(next);
     }
-    turn.act(Action::ResumeJob { job: target(job) });
-    Next::Wait("starting the Job".into())
+    turn.act(Action::ResumeJob { job: job_target(job) });
+    Next::Wait(RUNNING.into())
+}
+
+/// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it yet.
+fn unseen_start(turn: &mut Turn<'_>, job: &JobView) -> Option<Next> {
+    let question = Question::Job((job.namespace.clone(), job.name.clone()));
+    if !job.suspended || turn.s.answer(&question).is_some() {
+        return None;
+    }
+    turn.ask(question);
+    Some(Next::Wait(format!("checking whether Job {} has started", job.name)))
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than waiting.
 fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
+    if let Some(wait) = unseen_start(turn, job) {
+        return wait;
+    }
     let started = pods(turn, &job.uid).any(|pod| !pod.phase.is_final());
-    if turn.op.intent.upgrade && started {
+    let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, UNSEEN));
+    let unseen = until.filter(|until| turn.s.now < *until);
+    if turn.op.intent.upgrade && (started || unseen.is_some()) {
+        unseen.iter().for_each(|until| turn.plan.wake(*until));
         return Next::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
     }
-    turn.act(Action::DeleteJob { job: target(job), why: "its NodeOp was deleted" });
+    turn.act(Action::DeleteJob { job: job_target(job), why: "its NodeOp was deleted" });
     Next::Wait("the NodeOp was deleted; its Job is being deleted".into())
 }
 
@@ -125,7 +165,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     let Some(complaint) = pods(turn, &job.uid).find_map(|pod| pod.complaint()) else {
-        return Next::Wait("Job is running".into());
+        return Next::Wait(RUNNING.into());
     };
     let begun = pods(turn, &job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
     let deadline = later(job.started_at.unwrap_or(turn.s.now), turn.op.intent.pull_timeout);
@@ -133,11 +173,24 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return Next::Wait(format!("Job is running: {complaint}"));
     }
     if turn.s.now >= deadline {
-        turn.act(Action::DeleteJob { job: target(job), why: "its image could not be pulled" });
-        return turn.fail(format!("the Job's pod could not start in {} s: {complaint}", turn.op.intent.pull_timeout.as_secs()));
+        let after = turn.op.intent.pull_timeout.as_secs();
+        let now = Time(turn.s.now);
+        return turn.record(|status| {
+            status.deadline = Some(now);
+            status.message = Some(format!("the Job's pod could not start in {after} s: {complaint}"));
+        });
     }
     turn.plan.wake(deadline);
     Next::Wait(format!("the Job's pod cannot start yet: {complaint}"))
+}
+
+/// The Job was given up, which stands in status as a deadline that has passed. It is deleted, and only when it is gone is
+/// the node failed: until then its pod might start after all, and then what it did counts.
+fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
+    if !job.deleting {
+        turn.act(Action::DeleteJob { job: job_target(job), why: "its pod could not start" });
+    }
+    Next::Wait("the Job is being deleted".into())
 }
 
 /// The boot in which the operation succeeded, as the sentinel container printed it. `Err`: not (yet) to be had.
@@ -155,6 +208,16 @@ fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static 
         }
     }
     Err(unfinished.then_some("the Job is complete, its pod is about to be seen so"))
+}
+
+/// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
+pub fn late_sentinel(turn: &Turn<'_>) -> Option<Next> {
+    let found = sentinel(turn, turn.status.job_uid.as_deref()?).ok()?;
+    if found.boot.is_empty() {
+        let message = "nothing had to be changed";
+        return Some(finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message));
+    }
+    Some(turn.record(|status| status.boot = Some(found.boot)))
 }
 
 fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
@@ -178,6 +241,7 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Next {
     let mut next = turn.to(Step::Reboot);
+    next.message = Some(reboot::REBOOTS.into());
     (next.boot, next.before, next.target) = found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);
     next.deadline = Some(Time(later(turn.s.now, turn.op.intent.reboot_timeout)));
@@ -187,9 +251,21 @@ fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Next {
 }
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
-fn vanished(turn: &mut Turn<'_>) -> Next {
+fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
     if turn.op.intent.reboot && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED)) {
         return to_reboot(turn, None);
+    }
+    if pods(turn, uid).any(|pod| !release::cannot_act(pod, turn.node.ready)) {
+        return Next::Wait("the Job was deleted, its pods are ending".into());
+    }
+    if turn.op.intent.reboot {
+        let node = (turn.node.name.as_str(), turn.node.ready);
+        if let Some(why) = call_off::waiter(turn.s, turn.op, node, turn.status.attempt.unwrap_or(0), turn.plan) {
+            return Next::Wait(format!("the Job was deleted; {why}"));
+        }
+    }
+    if turn.status.deadline.is_some() {
+        return turn.fail(turn.status.message.clone().unwrap_or_default());
     }
     let message = if turn.op.deleting {
         "the NodeOp was deleted while the operation ran; its Job was stopped"

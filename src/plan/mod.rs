@@ -8,12 +8,13 @@
 //! - [`intent`], [`targets`], [`names`], [`selector`]: a spec read once, the nodes that it means, what we call things;
 //! - [`rollout`], [`admit`], [`guard`], [`preflight`]: who is next, and who has to wait;
 //! - [`step`], [`cordon`], [`drain`], [`waiter`], [`job`], [`reboot`]: one node in hand, step by step;
-//! - [`release`], [`status`]: giving nodes back, telling people;
+//! - [`call_off`], [`release`], [`status`]: ending what could still act, giving nodes back, telling people;
 //! - [`upgrades`], [`facts`], [`labels`], [`verify`]: upgrades of Kairos, what nodes say of themselves, and what that proves;
 //! - [`check`]: what must never be, as a function that tests call after every plan.
 
 pub mod action;
 mod admit;
+mod call_off;
 pub mod check;
 pub mod cordon;
 pub mod drain;
@@ -52,5 +53,14 @@ pub fn plan(s: &Snapshot) -> Plan {
     }
     release::sweep(s, &mut plan);
     facts::sweep(s, &mut plan);
+    carry_over(s, &mut plan);
     plan
+}
+
+/// A decision that hangs on two answers may ask for the second only once it has the first, which would be forgotten by
+/// then. So whenever something new is asked, what was answered is asked again with it, and both come in one snapshot.
+fn carry_over(s: &Snapshot, plan: &mut Plan) {
+    if plan.questions.iter().any(|question| s.answer(question).is_none()) {
+        plan.questions.extend(s.answers.keys().cloned());
+    }
 }

@@ -21,14 +21,18 @@ use crate::api::{
 const MAX_ATTEMPTS: i32 = 10;
 
 /// The status of a node whose preflight is to run.
-pub fn begin(now: Timestamp, status: &NodeStatus) -> NodeStatus {
+///
+/// A verdict that is outdated has a pod, which may still be seen: the next attempt must not read its verdict again.
+pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus {
+    let again = status.boot.is_some() || status.attempt.is_some();
     NodeStatus {
         phase: Phase::Preflight,
         step: Some(Step::Preflight),
         message: Some("Preflight in progress".into()),
         last_updated: Some(Time(now)),
         boot: None,
-        attempt: None,
+        new_boot: Some(node.boot_id.clone()),
+        attempt: again.then(|| status.attempt.unwrap_or(0) + 1),
         ..status.clone()
     }
 }
@@ -38,6 +42,10 @@ pub fn advance(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, stop
     let Some(intent) = op.intent.preflight.as_ref().filter(|_| !stopped && !op.deleting) else {
         return to_pending(s.now, status, None, None);
     };
+    // A node that went away says nothing, and must not keep others from being looked at.
+    if !node.ready {
+        return to_pending(s.now, status, None, Some("Preflight interrupted: the node is not Ready".into()));
+    }
     let attempt = status.attempt.unwrap_or(0);
     let name = op.object_name(&node.name, "preflight", attempt);
     let Some(pod) = s.pods.get(&(op.me.namespace.clone(), name.clone())) else {
@@ -55,6 +63,9 @@ pub fn advance(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, stop
 fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
     let end = |phase, message: String| finish(s.now, status, phase, Some(RebootStatus::NotRequested), message);
     match pod.container(container::PREFLIGHT) {
+        Some(ContainerState::Ended { code: 0, .. }) if status.new_boot.as_ref() != Some(&node.boot_id) => {
+            to_pending(s.now, status, None, Some("Preflight passed in an earlier boot, it is asked again".into()))
+        }
         Some(ContainerState::Ended { code: 0, message, .. }) if message.trim().is_empty() => {
             to_pending(s.now, status, Some(node.boot_id.clone()), Some("Preflight passed".into()))
         }
@@ -89,7 +100,9 @@ fn not_started(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod:
         let message = format!("Preflight failed: no start in {} s: {why}", op.intent.pull_timeout.as_secs());
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
-    plan.wake(deadline);
+    if s.now < deadline {
+        plan.wake(deadline);
+    }
     Next::Wait(complaint.map_or_else(|| "Preflight in progress".into(), |why| format!("Preflight cannot start yet: {why}")))
 }
 
@@ -113,11 +126,21 @@ fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message
         phase: Phase::Pending,
         step: None,
         boot,
+        new_boot: None,
         message,
-        attempt: None,
+        attempt: Some(status.attempt.unwrap_or(0)),
         last_updated: Some(Time(now)),
         ..status.clone()
     }))
+}
+
+/// The rollout starts nothing more: a node whose preflight still runs is as untouched as the others.
+pub fn withdraw(now: Timestamp, entry: &mut NodeStatus) {
+    if entry.phase == Phase::Preflight
+        && let Next::Become(next) = to_pending(now, entry, None, None)
+    {
+        *entry = *next;
+    }
 }
 
 /// Preflight pods whose verdict is recorded, or no longer wanted.

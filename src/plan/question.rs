@@ -1,7 +1,8 @@
 //! What the planner wants to know before something irreversible, and cannot take from a cache.
 //!
 //! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer lives for one
-//! snapshot only, so that nothing is ever decided on an old answer.
+//! snapshot only, so that nothing is ever decided on an old answer; a plan that asks something new asks what it was told
+//! once more.
 
 use super::snapshot::{Key, OpRef};
 
@@ -14,9 +15,15 @@ pub enum Question {
     Op(OpRef),
     /// Is the Job there?
     Job(Key),
+    /// Is the pod there? A waiter that no cache shows yet can reboot its node all the same.
+    Pod(Key),
     /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
     /// have both written their intent by then, so at least one of them sees the other's.
     Rivals,
+    /// Is another replica of ours Ready on another node than this one?
+    Successor(String),
+    /// Which volumes are attached to the node that none of its remaining pods uses?
+    Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
 }
@@ -24,10 +31,12 @@ pub enum Question {
 /// What the API server said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is not there.
+    /// It is not there, and not in the snapshot either.
     Gone,
     /// It is there, and the snapshot shows it as it is now.
     Seen,
+    /// These volumes, by name.
+    Attached(Vec<String>),
     /// The pods would be refused, in the server's words.
     Refused(String),
 }

@@ -3,9 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    action::Action,
-    release,
-    snapshot::Role,
+    call_off, job,
+    question::Question,
     step::{Next, Turn, finish, later},
     waiter::{self, Waiter},
 };
@@ -14,40 +13,81 @@ use crate::{
     contract::reboot_state,
 };
 
+/// All is well, and the node is on its way.
+pub const REBOOTS: &str = "Job completed, the node reboots";
+
 /// Advances a node in step `Reboot`.
 pub fn advance(turn: &mut Turn<'_>) -> Next {
-    let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
-    turn.plan.wake(deadline);
-    if new_boot(turn) {
-        return back(turn, deadline);
+    if turn.status.boot.is_none()
+        && let Some(next) = job::late_sentinel(turn)
+    {
+        return next;
     }
-    if turn.op.deleting {
-        return cancel(turn);
+    let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
+    if turn.s.now < deadline {
+        turn.plan.wake(deadline);
+    }
+    match arrival(turn) {
+        Arrival::Proved => return back(turn, deadline),
+        Arrival::Unconfirmed(question) => {
+            turn.ask(question);
+            return Next::Wait("the node rebooted; reading its boot id once more".into());
+        }
+        Arrival::No => {}
     }
     if turn.s.now >= deadline {
-        let state =
-            if turn.node.ready { "is still in the boot in which the operation succeeded" } else { "went away and has not come back" };
-        return turn.fail(format!(
-            "RebootTimeout: the operation succeeded, but {} s later the node {state}. Look at its console, then create the NodeOp again",
-            turn.op.intent.reboot_timeout.as_secs()
-        ));
+        return time_out(turn);
+    }
+    let went_on = waiter::went_on(turn);
+    if turn.op.deleting && went_on.is_none() {
+        return cancel(turn, "the NodeOp was deleted before the reboot");
+    }
+    // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
+    if went_on == Some(reboot_state::COMPLETED) || (went_on.is_some() && !turn.node.ready && turn.status.boot.is_some()) {
+        return Next::Wait("Job completed, the node reboots".into());
     }
     let job = turn.status.job_name.clone().unwrap_or_default();
     match waiter::ensure(turn, &job) {
         Waiter::Lost(next) => next,
         Waiter::Foreign(name) => turn.fail(format!("a pod {name} exists that is not ours; reboot the node by hand")),
         Waiter::Starting(why) if turn.node.ready => Next::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}")),
-        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => Next::Wait("Job completed, the node reboots".into()),
+        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => Next::Wait(REBOOTS.into()),
     }
 }
 
-/// Whether the node is in another boot than the one in which the operation succeeded. Where the sentinel's word is
-/// lost, the waiter's `completed` says the same: it compared the sentinel file with the boot that it was started in.
-fn new_boot(turn: &Turn<'_>) -> bool {
-    match &turn.status.boot {
-        Some(boot) => !turn.node.boot_id.is_empty() && turn.node.boot_id != *boot,
-        None => waiter::went_on(turn) == Some(reboot_state::COMPLETED),
+/// Whether the node is in a later boot than the one in which the operation succeeded.
+enum Arrival {
+    No,
+    Unconfirmed(Question),
+    Proved,
+}
+
+/// Another boot id is not yet a later one: if the node rebooted by itself while its command ran, an old view still shows
+/// the boot *before* the one in which the command succeeded. A kubelet reports its boot before it runs a pod, so a live
+/// read after the success cannot be that old. Where the sentinel's word is lost, the waiter's `completed` says the same:
+/// it compared the sentinel file with the boot that it was started in.
+fn arrival(turn: &Turn<'_>) -> Arrival {
+    let shown = &turn.node.boot_id;
+    let completed = waiter::went_on(turn) == Some(reboot_state::COMPLETED);
+    let other = turn.status.boot.as_ref().map_or(completed, |boot| shown != boot) && !shown.is_empty();
+    let question = Question::Node(turn.node.name.clone());
+    match turn.s.answer(&question) {
+        _ if other && turn.status.new_boot.as_ref() == Some(shown) => Arrival::Proved,
+        None if other || completed => Arrival::Unconfirmed(question),
+        Some(_) if other => Arrival::Proved,
+        Some(_) | None => Arrival::No,
     }
+}
+
+/// The deadline has passed. The waiter is ended before the node is failed: a reboot that is reported as given up must
+/// not come after all. If it comes before that, it counts.
+fn time_out(turn: &mut Turn<'_>) -> Next {
+    let state = if turn.node.ready { "is still in the boot in which the operation succeeded" } else { "went away and has not come back" };
+    let after = turn.op.intent.reboot_timeout.as_secs();
+    let message = format!(
+        "RebootTimeout: the operation succeeded, but {after} s later the node {state}. Look at its console, then create the NodeOp again"
+    );
+    cancel(turn, &message)
 }
 
 /// The new boot shows; wait until the node has been Ready in it for long enough, by our own clock, since the condition's
@@ -59,7 +99,8 @@ fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Next {
     if !turn.node.ready {
         if turn.s.now >= deadline {
             let after = turn.op.intent.reboot_timeout.as_secs();
-            return turn.fail(format!("RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded"));
+            let message = format!("RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded");
+            return finish(turn.s.now, turn.status, Phase::Failed, Some(RebootStatus::Completed), message);
         }
         if seen && since.is_none() {
             return Next::Wait("the node rebooted, and is not Ready yet".into());
@@ -93,19 +134,11 @@ fn proved(turn: &Turn<'_>) -> Next {
     finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::Completed), "Job and reboot completed successfully")
 }
 
-/// The NodeOp was deleted while its reboot was due: the waiter goes, and once it cannot act any more, so does the claim.
-fn cancel(turn: &mut Turn<'_>) -> Next {
-    let waiters: Vec<_> = turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter).cloned().collect();
-    let mut ended = true;
-    for pod in waiters {
-        if !pod.deleting && !pod.phase.is_final() {
-            turn.act(Action::DeletePod { pod: release::pod_target(&pod), why: "its NodeOp was deleted" });
-        }
-        ended &= release::cannot_act(&pod, turn.node.ready);
-    }
-    if ended {
-        turn.fail("the NodeOp was deleted before the reboot")
-    } else {
-        Next::Wait("the NodeOp was deleted; its reboot is being cancelled".into())
+/// The reboot is called off: the waiter goes, and once it cannot act any more, the node has failed.
+fn cancel(turn: &mut Turn<'_>, message: &str) -> Next {
+    let node = (turn.node.name.as_str(), turn.node.ready);
+    match call_off::waiter(turn.s, turn.op, node, turn.status.attempt.unwrap_or(0), turn.plan) {
+        Some(why) => Next::Wait(format!("{message}; {why}")),
+        None => turn.fail(message),
     }
 }

@@ -1,16 +1,20 @@
 //! Giving nodes back: level-triggered from the nodes themselves, so that nothing hangs on who finished, crashed or was
 //! deleted in which order.
 //!
-//! A claim goes once the Job's pods and the waiter are gone or cannot act any more; before that the slot stays taken.
+//! A claim goes once the Job's pods and the waiter are gone or cannot act any more; before that the slot stays taken. After
+//! a proved reboot the waiter is due nothing, whatever it does: its sentinel names a boot that is over. So nobody waits
+//! for it; it gets some time to see that itself and to clean up.
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
     action::{Action, Plan, Target},
-    cordon, job,
+    call_off, cordon, names,
     question::Question,
     snapshot::{JobState, NodeView, OpRef, PodView, Role, Snapshot},
-    step::later,
+    step::{Op, later},
 };
 use crate::api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus};
 
@@ -28,17 +32,49 @@ pub fn cannot_act(pod: &PodView, node_ready: bool) -> bool {
     pod.phase.is_final() || (pod.deleting && !node_ready)
 }
 
-/// Releases every node that a NodeOp no longer needs.
+/// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
+    leftovers(s, plan);
     for node in s.nodes.values() {
         let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
         owners.dedup();
         for owner in owners {
+            // What a finished NodeOp left cordoned belongs, while it has the node in hand, to the one that claimed it.
+            if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
+                continue;
+            }
             match s.op(owner) {
                 Some(op) => release(s, node, owner, op, plan),
                 None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
                 None => drop(plan.questions.insert(Question::Op(owner.clone()))),
             }
+        }
+    }
+}
+
+/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or adopted
+/// from the Go operator. A Job of another name is that operator's, and is left to end: it may be an upgrade under way.
+fn leftovers(s: &Snapshot, plan: &mut Plan) {
+    let owners: BTreeMap<&str, &Arc<NodeOp>> = s.ops.values().filter_map(|op| Some((op.metadata.uid.as_deref()?, op))).collect();
+    let over = |uid: &str, node: &str| {
+        let op = owners.get(uid)?;
+        let entry = op.status.as_ref()?.node_statuses.get(node)?;
+        let me = OpRef::of(op);
+        let claimed = s.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
+        (entry.phase.is_final() && !claimed).then_some((me, entry))
+    };
+    for job in s.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
+        if let Some((me, _)) = over(&job.owner_uid, &job.node)
+            && job.name == names::object((&me.name, &me.uid), &job.node, "", 0)
+        {
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(job), why: "its node is finished" });
+        }
+    }
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
+        if let Some((_, entry)) = over(&pod.owner_uid, &pod.node)
+            && !is_proved(Some(entry))
+        {
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is finished" });
         }
     }
 }
@@ -53,8 +89,7 @@ fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
 fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
     let Some(status) = &op.status else { return };
     let entry = status.node_statuses.get(&node.name);
-    let in_hand = entry.is_some_and(|entry| !entry.phase.is_final() && entry.phase != Phase::Pending);
-    if in_hand {
+    if entry.is_some_and(|entry| entry.phase == Phase::Running) {
         return;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
@@ -89,28 +124,150 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(Action::DeleteJob { job: job::target(found), why: "its node is being released" });
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(found), why: "its node is being released" });
         }
         quiet &= over || (found.deleting && !node.ready);
-        quiet &= s.pods_of(&found.uid, &node.name, Role::Job).all(|pod| cannot_act(pod, node.ready));
     }
+    // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
+    let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
+    quiet &= pods.all(|pod| cannot_act(pod, node.ready));
     let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
-        let done = cannot_act(pod, node.ready);
+        let done = cannot_act(pod, node.ready) || is_proved(entry);
         quiet &= done;
-        if done || pod.deleting {
-            continue;
-        }
-        match lingers_until(entry) {
-            Some(until) if s.now < until => plan.wake(until),
-            _ => plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" }),
+        if !done && !pod.deleting {
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" });
         }
     }
     quiet
 }
 
-/// After a proved reboot the waiter may end by itself.
-fn lingers_until(entry: Option<&NodeStatus>) -> Option<k8s_openapi::jiff::Timestamp> {
-    let entry = entry.filter(|entry| entry.reboot_status == Some(RebootStatus::Completed))?;
-    entry.last_updated.as_ref().map(|time| later(time.0, WAITER_LINGER))
+/// Whether the node was seen in another boot than the one that its waiter's sentinel names.
+fn is_proved(entry: Option<&NodeStatus>) -> bool {
+    entry.is_some_and(|entry| entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed))
+}
+
+/// Waiters of proved reboots: they end by themselves within seconds, or are ended. Whether none is left.
+pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+    let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
+    let mut none = true;
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
+        let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
+        let ready = s.nodes.get(&pod.node).is_some_and(|node| node.ready);
+        let (Some(entry), false) = (entry, cannot_act(pod, ready)) else {
+            continue;
+        };
+        none = false;
+        let until = entry.last_updated.as_ref().map_or(s.now, |time| later(time.0, WAITER_LINGER));
+        if s.now < until {
+            plan.wake(until);
+        } else if !pod.deleting {
+            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "the reboot that it waited for is over" });
+        }
+    }
+    none
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::{plan, snapshot::PodPhase};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// n1 is finished, at second 0, with this reboot status, and still claimed and cordoned; its waiter runs. n2 waits.
+    fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
+                "n1": {"phase": phase, "rebootStatus": reboot, "jobName": "j", "lastUpdated": Time(at(0))},
+                "n2": {"phase": "Pending"},
+            }},
+        }))
+        .unwrap();
+        let me = OpRef::of(&op);
+        let node = |name: &str, held: Option<OpRef>| NodeView {
+            name: name.into(),
+            unschedulable: held.is_some(),
+            cordoned_by: held.clone(),
+            claimed_by: held,
+            ready: true,
+            boot_id: "new".into(),
+            ..NodeView::default()
+        };
+        let waiter = PodView {
+            namespace: "ns".into(),
+            name: "w".into(),
+            uid: "w".into(),
+            owner_uid: "u".into(),
+            role: Role::Waiter,
+            node: "n1".into(),
+            phase: PodPhase::Running,
+            reason: String::new(),
+            deleting: false,
+            created: at(-60),
+            attempt: 0,
+            reboot_state: Some("rebooting".into()),
+            containers: vec![],
+        };
+        let nodes = [node("n1", Some(me.clone())), node("n2", None)];
+        Snapshot {
+            now: at(now),
+            leading_since: at(-100),
+            nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
+            ops: [(me.key(), Arc::new(op))].into(),
+            pods: [(("ns".into(), "w".into()), Arc::new(waiter))].into(),
+            ..Snapshot::default()
+        }
+    }
+
+    fn releases(plan: &Plan) -> bool {
+        plan.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+    }
+
+    fn deletes(plan: &Plan) -> bool {
+        plan.actions.iter().any(|action| matches!(action, Action::DeletePod { .. }))
+    }
+
+    #[test]
+    fn a_proved_reboot_releases_the_node_though_its_waiter_still_looks_around() {
+        let soon = plan(&world("completed", "Completed", 1));
+        assert!(releases(&soon) && !deletes(&soon), "{soon:?}");
+        assert_eq!(soon.wake_at, Some(at(30)));
+        assert!(deletes(&plan(&world("completed", "Completed", 30))), "it had its time");
+    }
+
+    #[test]
+    fn a_cancelled_reboot_releases_the_node_only_after_its_waiter() {
+        let plan = plan(&world("cancelled", "Failed", 1));
+        assert!(!releases(&plan) && deletes(&plan), "{plan:?}");
+    }
+
+    #[test]
+    fn what_a_waiter_was_granted_is_taken_back_after_it_has_ended() {
+        let mut world = world("completed", "Completed", 1);
+        let key = ("ns".to_owned(), "op".to_owned());
+        let mut op = (**world.ops.get(&key).unwrap()).clone();
+        op.status.as_mut().unwrap().phase = Some(Phase::Completed);
+        world.ops.insert(key.clone(), Arc::new(op.clone()));
+        let node = Arc::new(NodeView { claimed_by: None, cordoned_by: None, ..(*world.nodes["n1"]).clone() });
+        world.nodes.insert("n1".into(), node);
+        let concludes = |world: &Snapshot| plan(world).actions.iter().any(|action| matches!(action, Action::Conclude { .. }));
+        assert!(!concludes(&world));
+        op.metadata.deletion_timestamp = Some(Time(at(1)));
+        let mut deleted = world.clone();
+        deleted.ops.insert(key, Arc::new(op));
+        assert!(concludes(&deleted), "its garbage collector ends the waiter");
+        world.pods.clear();
+        assert!(concludes(&world));
+    }
 }

@@ -10,6 +10,8 @@ use k8s_openapi::jiff::SignedDuration;
 use super::{
     action::{Action, Plan},
     admit, preflight,
+    question::Question,
+    release,
     snapshot::Snapshot,
     status::{self, Whole},
     step::{self, Next, Op, later},
@@ -31,6 +33,7 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
     preflight::sweep(s, &op, plan);
     match &object.status {
         Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
+        Some(status) if is_legacy(status) && op.deleting => conclude(s, &op, plan),
         Some(status) if is_legacy(status) => take_over(s, &op, status, plan),
         Some(status) if status.phase.is_some() => roll(s, &op, status, shared, plan),
         _ if op.deleting => conclude(s, &op, plan),
@@ -72,6 +75,7 @@ fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
 
 /// One pass over a NodeOp under way.
 fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
+    release::linger(s, op, plan);
     let mut nodes = old.node_statuses.clone();
     let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
     for (name, node) in &mut nodes {
@@ -86,8 +90,14 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
         apply(op, name, node, next, plan);
     }
     let stopped = stopped || (op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed));
-    let mut whole = Whole { unreleased: unreleased(s, op, &nodes), stopped, deleting: op.deleting, refused: None };
+    if stopped {
+        nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
+    }
+    let mut whole = Whole { unreleased: unreleased(s, op, &mut nodes, plan), stopped, deleting: op.deleting, refused: None };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
+    if whole.refused.is_some() {
+        nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
+    }
     let status = status::summarize(&op.object, nodes, &whole, s.now);
     status::write(&op.object, status, s.now, plan);
 }
@@ -103,10 +113,26 @@ fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, plan: &mut Plan
     }
 }
 
-/// Nodes that are finished and still claimed.
-fn unreleased(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> usize {
-    let claimed = s.nodes.values().filter(|node| node.claimed_by.as_ref() == Some(&op.me));
-    claimed.filter(|node| nodes.get(&node.name).is_none_or(|entry| entry.phase != Phase::Running)).count()
+/// Nodes that are no longer worked on and not proved to be given back: each holds its slot.
+///
+/// That a node is free again stands in status, like that it was taken: a view of the node that is older than our claim
+/// shows it free as well, and a leader with such a view would take one node too many. So a live read proves it.
+fn unreleased(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, plan: &mut Plan) -> usize {
+    let mut count = 0;
+    for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
+        let Some(uid) = entry.node_uid.clone() else { continue };
+        let question = Question::Node(name.clone());
+        let node = s.nodes.get(name).filter(|node| node.uid == uid);
+        if node.is_some_and(|node| node.claimed_by.as_ref() == Some(&op.me)) {
+            count += 1;
+        } else if s.answer(&question).is_some() {
+            entry.node_uid = None;
+        } else {
+            plan.questions.insert(question);
+            count += 1;
+        }
+    }
+    count
 }
 
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and the
@@ -116,7 +142,9 @@ fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
         s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
-    if held || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+    // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
+    let lingers = !op.deleting && !release::linger(s, op, plan);
+    if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
         return;
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();

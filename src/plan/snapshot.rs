@@ -120,6 +120,8 @@ pub struct NodeView {
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
+    /// Volumes are attached to it.
+    pub volumes_attached: bool,
     pub deleting: bool,
 }
 
@@ -269,6 +271,8 @@ pub struct Resident {
     pub mirror: bool,
     /// Has an emptyDir volume.
     pub local_storage: bool,
+    /// The PersistentVolumeClaims that it mounts.
+    pub claims: Vec<String>,
     /// Finalizers that would hold it after its containers ended.
     pub finalizers: Vec<String>,
 }

@@ -65,11 +65,11 @@ fn to_i32(count: usize) -> i32 {
 
 /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is in hand and nothing will be.
 fn phase(counts: &Counts, whole: &Whole) -> Phase {
-    if whole.refused.is_some() {
+    let open = counts.running > 0 || whole.unreleased > 0;
+    let more = counts.pending > 0 && !whole.stopped && !whole.deleting && whole.refused.is_none();
+    if !open && whole.refused.is_some() {
         return Phase::Failed;
     }
-    let open = counts.running > 0 || whole.unreleased > 0;
-    let more = counts.pending > 0 && !whole.stopped && !whole.deleting;
     match (open || more, counts.failed > 0 || counts.pending > 0) {
         (true, _) => Phase::Running,
         (false, true) => Phase::Failed,
@@ -183,7 +183,9 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
         return;
     }
     status.last_updated = Some(Time(now));
-    let notices = notices(old, &status);
+    let mut notices = notices(old, &status);
+    let key = (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
+    notices.extend(plan.said.remove(&key).unwrap_or_default());
     plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
 }
 

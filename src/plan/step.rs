@@ -17,7 +17,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    action::{Action, Plan},
+    action::{Action, Notice, Plan},
+    call_off,
     cordon::{self, Take},
     drain,
     intent::Intent,
@@ -80,6 +81,11 @@ impl Turn<'_> {
         self.plan.questions.insert(question);
     }
 
+    /// Says something, together with the status write that records it.
+    pub fn say(&mut self, notice: Notice) {
+        self.plan.said.entry(self.op.me.key()).or_default().push(notice);
+    }
+
     /// A copy of the status, moved to `step`.
     pub fn to(&self, step: Step) -> NodeStatus {
         NodeStatus { phase: Phase::Running, step: Some(step), message: None, last_updated: Some(Time(self.s.now)), ..self.status.clone() }
@@ -107,6 +113,8 @@ pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<
         message: Some(message.into()),
         reboot_status: reboot,
         last_updated: Some(Time(now)),
+        // The slot is taken until the node is given back, see `rollout`.
+        node_uid: status.node_uid.clone(),
         ..NodeStatus::default()
     }))
 }
@@ -115,11 +123,15 @@ pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<
 pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
     let node = match s.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
-        Some(_) => {
-            return lost(s, op, status, "another machine has joined under the node's name while it was in hand");
+        Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
+            let why = "another machine has joined under the node's name while it was in hand";
+            return lost(s, op, (name, node.ready), status, why, plan);
         }
-        None if s.is_gone(&Question::Node(name.into())) => return lost(s, op, status, "the node was deleted while it was in hand"),
-        None => {
+        None if s.is_gone(&Question::Node(name.into())) => {
+            return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
+        }
+        // A cache that is older than the status may show an earlier machine of that name.
+        Some(_) | None => {
             plan.questions.insert(Question::Node(name.into()));
             return Next::Wait("checking whether the node still exists".into());
         }
@@ -127,7 +139,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     let mut turn = Turn { s, op, node: &node, status, plan };
     match status.step {
         Some(Step::Claim) | None => claim(&mut turn),
-        Some(Step::Drain) => drained(&mut turn),
+        Some(Step::Drain) => before_job(&mut turn),
         Some(Step::Job) => job::advance(&mut turn),
         Some(Step::Reboot) => reboot::advance(&mut turn),
         Some(Step::Verify) => verify::advance(&mut turn),
@@ -135,9 +147,20 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     }
 }
 
-fn lost(s: &Snapshot, op: &Op, status: &NodeStatus, message: &str) -> Next {
+/// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
+fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message: &str, plan: &mut Plan) -> Next {
+    let waiting = status.job_name.as_ref().and_then(|job| call_off::job(s, op, job, plan));
+    let waiting = waiting.or_else(|| {
+        let may_reboot = op.intent.reboot && status.job_uid.is_some();
+        may_reboot.then(|| call_off::waiter(s, op, node, status.attempt.unwrap_or(0), plan))?
+    });
+    if let Some(waiting) = waiting {
+        return Next::Wait(format!("{message}; {waiting}"));
+    }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
-    finish(s.now, status, Phase::Failed, Some(reboot), message)
+    // Its claim and cordon went with it: nothing is to be given back.
+    let status = NodeStatus { node_uid: None, ..status.clone() };
+    finish(s.now, &status, Phase::Failed, Some(reboot), message)
 }
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
@@ -163,16 +186,23 @@ fn claim(turn: &mut Turn<'_>) -> Next {
     }
 }
 
-/// Before a control-plane node is claimed, every NodeOp is read live: of two planners that both wrote an intent, at
-/// least one sees the other's, and whoever sees one yields.
+/// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two planners that
+/// both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes themselves tell of claims
+/// whose NodeOp is finished or gone, and which of them are away.
 fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
     let claimed = turn.node.claimed_by.as_ref() == Some(&turn.op.me);
     if claimed || !turn.node.control_plane() || !turn.op.intent.disturbs() {
         return None;
     }
-    if turn.s.answer(&Question::Rivals).is_none() {
-        turn.ask(Question::Rivals);
+    let nodes = turn.s.nodes.values().filter(|node| node.control_plane());
+    let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::Rivals]);
+    let open: Vec<_> = questions.filter(|question| turn.s.answer(question).is_none()).collect();
+    if !open.is_empty() {
+        turn.plan.questions.extend(open);
         return Some(Next::Wait("checking that no other control-plane node is in hand".into()));
+    }
+    if let Some(other) = super::guard::others_not_ready(turn.s, &turn.node.name).next() {
+        return Some(back_to_pending(turn, format!("control-plane node {other} is not Ready")));
     }
     let mine = (turn.op.me.key(), turn.node.name.clone());
     let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
@@ -188,6 +218,7 @@ fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
         phase: Phase::Pending,
         message: Some(why),
         boot: turn.status.boot.clone(),
+        node_uid: turn.status.node_uid.clone(),
         last_updated: Some(Time(turn.s.now)),
         ..NodeStatus::default()
     }))
@@ -203,6 +234,11 @@ fn after_claim(turn: &mut Turn<'_>) -> Next {
     next.drain_started_at = Some(Time(turn.s.now));
     next.deadline = timeout.map(|timeout| Time(later(turn.s.now, timeout)));
     next.attempt = None;
+    // What is about to be so is said with the step, and needs no write of its own a second later.
+    next.message = Some(match turn.op.intent.reboot {
+        true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
+        false => drain::LISTING.into(),
+    });
     Next::Become(Box::new(next))
 }
 
@@ -210,6 +246,7 @@ fn start_job(turn: &Turn<'_>) -> Next {
     let mut next = turn.to(Step::Job);
     next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
     next.deadline = None;
+    next.message = Some("making the Job".into());
     next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
     Next::Become(Box::new(next))
 }
@@ -217,6 +254,24 @@ fn start_job(turn: &Turn<'_>) -> Next {
 /// `now + span`, or the end of time: a spec may say 2 147 483 647 seconds.
 pub fn later(now: Timestamp, span: SignedDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// Before the Job nothing has begun; whatever the node fails of, its waiter is seen to end before that is said. One that
+/// was just made and that no cache shows yet would be left on a node which is no longer ours.
+fn before_job(turn: &mut Turn<'_>) -> Next {
+    let before = turn.plan.actions.len();
+    let next = drained(turn);
+    let ends = matches!(&next, Next::Become(next) if next.phase.is_final());
+    if !ends || !turn.op.intent.reboot {
+        return next;
+    }
+    // What was planned to go on is not done any more, or a waiter would be made and ended in turns.
+    turn.plan.actions.truncate(before);
+    let node = (turn.node.name.as_str(), turn.node.ready);
+    match call_off::waiter(turn.s, turn.op, node, turn.status.attempt.unwrap_or(0), turn.plan) {
+        Some(why) => Next::Wait(format!("not going on with this node: {why}")),
+        None => next,
+    }
 }
 
 /// Drains the node while its waiter starts; nothing of the operation has begun.
@@ -235,22 +290,21 @@ fn drained(turn: &mut Turn<'_>) -> Next {
         }
         Waiter::Lost(next) => return next.clone(),
         Waiter::Starting(why) => {
-            let deadline = later(started, turn.op.intent.pull_timeout);
-            if turn.s.now >= deadline {
-                return turn.fail(format!("the reboot waiter did not get ready in {} s: {why}", turn.op.intent.pull_timeout.as_secs()));
+            if let Some(next) = waiter::overdue(turn, started, why) {
+                return next;
             }
-            turn.plan.wake(deadline);
         }
         Waiter::Ready | Waiter::NotAsked => {}
     }
     let progress = match &turn.op.intent.drain {
-        Some(options) => drain::advance(turn.s, options, turn.node, started, turn.plan),
+        Some(options) => drain::advance(turn, &options.clone(), started),
         None => drain::Progress::Done,
     };
     match (progress, waiter) {
         (drain::Progress::Done, Waiter::Ready | Waiter::NotAsked) => start_job(turn),
         (drain::Progress::Done, Waiter::Starting(why)) => Next::Wait(format!("waiting for the reboot waiter: {why}")),
         (drain::Progress::Refused(why), _) => turn.fail(why),
+        (drain::Progress::Record(next), _) => next,
         (drain::Progress::Going(why), _) => give_up_or_wait(turn, &why),
         (drain::Progress::Done, Waiter::Foreign(_) | Waiter::Lost(_)) => Next::Wait("the reboot waiter was lost".into()),
     }

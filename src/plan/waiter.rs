@@ -1,6 +1,6 @@
 //! The reboot waiter of a node in hand: there before the Job may start, there again if it was lost.
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Action, Grant},
@@ -15,6 +15,11 @@ use crate::{
 /// Seconds to wait before each further waiter, times the number of those lost: a node that ends its pods at once must
 /// not be fed with them.
 const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
+/// Before the operation has started, a node that ends so many waiters is failed: nothing grows without bound.
+const MAX_ATTEMPTS: i32 = 20;
+
+/// What a waiter does that has not said anything yet.
+pub const STARTS: &str = "it starts";
 
 /// Where the waiter stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,15 +55,15 @@ pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
     }
     match pod.reboot_state.as_deref() {
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => Waiter::Ready,
-        _ => Waiter::Starting(pod.complaint().unwrap_or_else(|| "it starts".into())),
+        _ => Waiter::Starting(pod.complaint().unwrap_or_else(|| STARTS.into())),
     }
 }
 
 fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
     if attempt > 0 {
-        let since = turn.status.since.as_ref().map_or(turn.s.now, |time| time.0);
-        let at = later(since, BACKOFF * attempt);
-        if turn.s.now < at {
+        // No record of when it was lost: long ago, in an earlier step.
+        let at = turn.status.since.as_ref().map(|lost| later(lost.0, BACKOFF * attempt));
+        if let Some(at) = at.filter(|at| turn.s.now < *at) {
             turn.plan.wake(at);
             return Waiter::Starting(format!("{attempt} were lost, the next one is made at {at:.0}"));
         }
@@ -66,12 +71,16 @@ fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
     let grant = grant(turn, &name, job);
     let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
     turn.act(Action::MakeWaiter { op, node, name, job: job.to_owned(), grant });
-    Waiter::Starting("it is being made".into())
+    Waiter::Starting(STARTS.into())
 }
 
 fn lost(turn: &Turn<'_>, phase: PodPhase, deleting: bool, attempt: i32) -> Waiter {
     if deleting && !phase.is_final() {
         return Waiter::Starting("the old one is being deleted".into());
+    }
+    if attempt >= MAX_ATTEMPTS && turn.status.step != Some(Step::Reboot) {
+        let message = format!("the reboot waiter was lost {MAX_ATTEMPTS} times, the operation was not started");
+        return Waiter::Lost(turn.fail(message));
     }
     let next = turn.record(|status| {
         status.attempt = Some(attempt + 1);
@@ -80,7 +89,20 @@ fn lost(turn: &Turn<'_>, phase: PodPhase, deleting: bool, attempt: i32) -> Waite
     Waiter::Lost(next)
 }
 
-/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand.
+/// Fails the node if its waiter, wanted since `begun` or since the last one was lost, does not get ready in time.
+pub fn overdue(turn: &mut Turn<'_>, begun: Timestamp, why: &str) -> Option<Next> {
+    let from = turn.status.since.as_ref().map_or(begun, |lost| lost.0.max(begun));
+    let deadline = later(from, turn.op.intent.pull_timeout);
+    if turn.s.now >= deadline {
+        let seconds = turn.op.intent.pull_timeout.as_secs();
+        return Some(turn.fail(format!("the reboot waiter did not get ready in {seconds} s: {why}")));
+    }
+    turn.plan.wake(deadline);
+    None
+}
+
+/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand, and of those
+/// that are not any more while a waiter has still to end there.
 fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
     let mut grant = Grant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };
     let entries = turn.op.object.status.iter().flat_map(|status| &status.node_statuses);
@@ -91,8 +113,15 @@ fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
             grant.jobs.push(turn.op.object_name(node, "", 0));
         }
     }
-    grant.waiters.sort();
-    grant.jobs.sort();
+    let ours = turn.s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == turn.op.me.uid);
+    for pod in ours.filter(|pod| !pod.phase.is_final()) {
+        grant.waiters.push(pod.name.clone());
+        grant.jobs.push(turn.op.object_name(&pod.node, "", 0));
+    }
+    for names in [&mut grant.waiters, &mut grant.jobs] {
+        names.sort();
+        names.dedup();
+    }
     grant
 }
 

@@ -26,6 +26,7 @@
 //! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security, priorities; no API priority
 //!   and fairness; no CEL cost limits; no multi-version conversion of custom resources;
 //! - node authorizer: hollow nodes may do everything;
+//! - watches of `events.k8s.io/v1` (they see nothing; those of `v1` see all Events);
 //! - snapshots of the past: a later page of a list shows the present;
 //! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that is away shows
 //!   as NotReady after a time that the test sets;

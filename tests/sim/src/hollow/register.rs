@@ -29,7 +29,8 @@ pub async fn register(node: &Node) -> anyhow::Result<()> {
         "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
     });
     if node.is_control_plane() {
-        labels["node-role.kubernetes.io/control-plane"] = "".into();
+        // k3s, which Kairos carries, writes a value here; kubeadm leaves it empty.
+        labels["node-role.kubernetes.io/control-plane"] = "true".into();
     }
     let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name(), "labels": labels}, "spec": {}, "status": status(node, None)});
     match nodes.create(&PostParams::default(), &serde_json::from_value(object)?).await {

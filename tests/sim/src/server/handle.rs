@@ -8,6 +8,7 @@ use super::{
     State,
     delete::{self, Deleted},
     error::{ApiError, ApiResult},
+    events,
     patch::{self, Style},
     read::Listed,
     request::{Query, Resource},
@@ -51,6 +52,11 @@ pub enum Answer {
 impl State {
     /// Answers everything but watches.
     pub fn answer(&mut self, call: Call<'_>) -> ApiResult<Answer> {
+        if events::is_other_view(call.resource) {
+            let (resource, query) = (events::to_core(call.resource), events::query_of(call.query));
+            let call = Call { resource: &resource, query: &query, body: events::body_to_core(call.body), ..call };
+            return self.answer(call).map(events::answer_from_core);
+        }
         let resource = call.resource;
         if let Some(answer) = self.review(&call) {
             return Ok(Answer::Raw(201, answer));

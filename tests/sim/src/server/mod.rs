@@ -5,6 +5,7 @@
 
 pub mod delete;
 pub mod error;
+pub mod events;
 pub mod evict;
 pub mod handle;
 pub mod http;

@@ -93,6 +93,16 @@ impl Query {
         self.values.get(name).map(String::as_str).unwrap_or_default()
     }
 
+    /// The same parameters, with a word replaced in one of them.
+    #[must_use]
+    pub fn replaced(&self, name: &str, from: &str, to: &str) -> Self {
+        let mut query = self.clone();
+        if let Some(value) = query.values.get_mut(name) {
+            *value = value.replace(from, to);
+        }
+        query
+    }
+
     /// Whether a parameter is true.
     pub fn flag(&self, name: &str) -> bool {
         matches!(self.get(name), "true" | "1")

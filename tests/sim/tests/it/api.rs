@@ -124,3 +124,16 @@ async fn a_namespace_takes_its_contents_along_and_dry_runs_leave_no_trace() {
     cluster.until_none("namespaces", LONG, |n| n["metadata"]["name"] == "x").await.unwrap();
     assert!(cluster.get("configmaps", "x", "a").is_none());
 }
+
+#[tokio::test]
+async fn events_of_either_group_are_the_same() {
+    let cluster = small().nodes(0).start().await.unwrap();
+    let new: Api<k8s_openapi::api::events::v1::Event> = Api::default_namespaced(cluster.client());
+    let event = json!({"metadata": {"name": "e"}, "note": "it happened", "reason": "Why", "type": "Normal", "action": "Do", "reportingController": "x", "reportingInstance": "y",
+                       "eventTime": "2026-01-01T00:00:00.000000Z", "regarding": {"kind": "Node", "name": "n1"}});
+    let made = new.create(&PostParams::default(), &serde_json::from_value(event).unwrap()).await.unwrap();
+    assert_eq!(made.note.as_deref(), Some("it happened"));
+    let old: Api<k8s_openapi::api::core::v1::Event> = Api::default_namespaced(cluster.client());
+    let found = old.list(&ListParams::default().fields("involvedObject.name=n1")).await.unwrap();
+    assert_eq!(found.items[0].message.as_deref(), Some("it happened"));
+}

@@ -1,0 +1,235 @@
+//! What an operator's action does to the cluster: compare-and-swap, preconditions, and writes whose answer is lost.
+
+use std::sync::Arc;
+
+use kairos_operator::{
+    api::nodeop::{NodeOp, Phase},
+    plan::{
+        action::{Action, NodeChange, Target},
+        snapshot::{Eviction, JobState, JobView, Refusal, Role},
+    },
+};
+
+use super::{
+    kubelet::containers,
+    operator::{Operator, rv},
+    world::{JobMind, World, node_key, op_key},
+};
+
+impl Operator {
+    /// Carries one action out, or fails to, or does so without learning of it.
+    pub fn perform(&mut self, world: &mut World, action: Action) {
+        let lost = world.faults && world.rng.chance(3);
+        let unanswered = world.faults && world.rng.chance(3);
+        world.note(format!("operator {}: {}{}", self.name, brief(&action), if lost { " (lost)" } else { "" }));
+        if lost {
+            return self.give_up(world);
+        }
+        let written = self.apply(world, action);
+        if unanswered {
+            return self.give_up(world);
+        }
+        if let Some(op) = written {
+            self.written.insert(op_key(&op), op);
+        }
+    }
+
+    /// After an error the rest of a plan may be carried out or not.
+    fn give_up(&mut self, world: &mut World) {
+        if world.rng.chance(50) {
+            self.queue.clear();
+        }
+    }
+
+    fn apply(&mut self, world: &mut World, action: Action) -> Option<Arc<NodeOp>> {
+        match action {
+            Action::Status { op, status, notices: _ } => {
+                let mut live = world.current(&op)?;
+                world.check_status(&live, &status);
+                live.status = Some(*status);
+                return Some(world.put_op(live));
+            }
+            Action::Finalizers { op, finalizers } | Action::Conclude { op, finalizers } => {
+                let mut live = world.current(&op)?;
+                live.metadata.finalizers = Some(finalizers);
+                return Some(world.put_op(live));
+            }
+            Action::Node { name, resource_version, change } => world.patch(&name, &resource_version, &change),
+            // The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
+            Action::MakeChild { .. } | Action::PassOn { .. } | Action::UpgradeStatus { .. } | Action::MakeFacts { .. } => {
+                panic!("nobody asked for this: {action:?}")
+            }
+            Action::MakePreflight { op, node, name } => {
+                let made = world.make_pod(&name, &uid(&op), &node, Role::Preflight, containers(Role::Preflight, false));
+                if made {
+                    world.check_new(&op);
+                }
+            }
+            Action::MakeWaiter { op, node, name, job, grant: _ } => {
+                if world.make_pod(&name, &uid(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
+                    world.check_new(&op);
+                    let pod = world.pods.live()[&("default".into(), name)].uid.clone();
+                    world.waits_for.insert(pod, job);
+                }
+            }
+            Action::MakeJob { op, node, name } => world.make_job(&op, &node, &name),
+            Action::ResumeJob { job } => world.resume(&job),
+            Action::DeleteJob { job, why: _ } => {
+                world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
+                world.delete_job(&job);
+            }
+            Action::DeletePod { pod, why: _ } => world.delete_pod(&pod),
+            Action::Evict { node, pod, grace_period_seconds: _ } => self.evict(world, &node, &pod),
+        }
+        None
+    }
+
+    fn evict(&mut self, world: &mut World, node: &str, pod: &Target) {
+        let key = (pod.namespace.clone(), pod.name.clone());
+        if world.homes.get(&key).is_none_or(|home| home.node != node || home.pod.uid != pod.uid) {
+            return;
+        }
+        world.check_evict(node);
+        let now = world.time();
+        let before = self.evictions.get(&pod.uid).and_then(|last| last.refusal.clone());
+        let refusal = world.evict(&key, &pod.uid).err().map(|words| Refusal {
+            since: before.map_or(now, |before| before.since),
+            words,
+            retry_after: None,
+            permanent: false,
+        });
+        let eviction = Eviction { at: now, under_way: false, refusal };
+        self.evictions.insert(pod.uid.clone(), eviction);
+    }
+}
+
+impl World {
+    /// The live NodeOp, if it is still at the version that was planned from.
+    fn current(&mut self, op: &NodeOp) -> Option<NodeOp> {
+        let live = self.ops.get(&op_key(op)).filter(|live| rv(live) == rv(op));
+        if live.is_none() {
+            self.note("  conflict");
+        }
+        live.map(|live| (*live).clone())
+    }
+
+    fn patch(&mut self, name: &str, resource_version: &str, change: &NodeChange) {
+        let live = self.nodes.get(&node_key(name)).filter(|node| node.resource_version == resource_version);
+        let Some(node) = live else {
+            return self.note("  conflict");
+        };
+        self.check_patch(&node, change);
+        self.set_node(name, |node| {
+            node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
+            node.cordoned_by = change.cordoned_by.clone().unwrap_or_else(|| node.cordoned_by.clone());
+            node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
+        });
+    }
+
+    /// Something is made for a NodeOp.
+    fn check_new(&mut self, op: &NodeOp) {
+        let live = self.op_of(&uid(op));
+        let over = live.is_some_and(|live| live.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final));
+        if over && !self.rivals {
+            self.broken(format!("something is made for {}, which is over", uid(op)));
+        }
+    }
+
+    fn make_job(&mut self, op: &NodeOp, node: &str, name: &str) {
+        let key = ("default".to_owned(), name.to_owned());
+        if self.jobs.live().contains_key(&key) {
+            return;
+        }
+        self.check_new(op);
+        let job = JobView {
+            namespace: key.0,
+            name: key.1,
+            uid: self.uid("job"),
+            resource_version: String::new(),
+            owner_uid: uid(op),
+            node: node.into(),
+            suspended: true,
+            deleting: false,
+            state: JobState::Active,
+            started_at: None,
+        };
+        let mind = JobMind { foreground: self.rng.chance(50), ..JobMind::default() };
+        self.minds.insert(job.uid.clone(), mind);
+        self.put_job(job);
+    }
+
+    fn resume(&mut self, target: &Target) {
+        let Some(job) = self.job_of(&target.uid).filter(|job| job.suspended && !job.deleting) else {
+            return;
+        };
+        let started_at = Some(self.time());
+        self.put_job(JobView { suspended: false, started_at, ..(*job).clone() });
+    }
+
+    pub fn delete_job(&mut self, target: &Target) {
+        if let Some(job) = self.job_of(&target.uid) {
+            self.put_job(JobView { deleting: true, ..(*job).clone() });
+        }
+    }
+
+    pub fn delete_pod(&mut self, target: &Target) {
+        let pod = self.pods.get(&(target.namespace.clone(), target.name.clone()));
+        if let Some(pod) = pod.filter(|pod| pod.uid == target.uid) {
+            self.set_pod(&pod, |pod| pod.deleting = true);
+        }
+    }
+}
+
+fn uid(op: &NodeOp) -> String {
+    op.metadata.uid.clone().unwrap()
+}
+
+/// An action on one line, without names that are only hashes.
+pub fn brief(action: &Action) -> String {
+    match action {
+        Action::Status { op, status, notices: _ } => {
+            let old = op.status.clone().unwrap_or_default();
+            let changed = status.node_statuses.iter().filter(|(node, entry)| old.node_statuses.get(*node) != Some(entry));
+            let mut parts: Vec<String> = changed
+                .map(|(node, entry)| {
+                    let step = entry.step.map(|step| format!("/{step:?}")).unwrap_or_default();
+                    let held = if entry.node_uid.is_some() { "" } else { ", free" };
+                    let reboot = entry.reboot_status.map(|reboot| format!(", reboot {reboot:?}")).unwrap_or_default();
+                    let message = entry.message.clone().unwrap_or_default();
+                    format!("{node} {:?}{step}{held}{reboot} \"{message}\"", entry.phase)
+                })
+                .collect();
+            if old.phase != status.phase || parts.is_empty() {
+                parts.push(format!("{:?}: {}", status.phase.unwrap(), status.message.clone().unwrap_or_default()));
+            }
+            format!("status of {}: {}", op.metadata.name.clone().unwrap_or_default(), parts.join("; "))
+        }
+        Action::MakeChild { .. } | Action::PassOn { .. } | Action::UpgradeStatus { .. } | Action::MakeFacts { .. } => {
+            format!("{action:?}")
+        }
+        Action::Finalizers { op, finalizers } => format!("finalizers of {}: {finalizers:?}", name(op)),
+        Action::Conclude { op, finalizers } => format!("conclude {}: {finalizers:?}", name(op)),
+        Action::Node { name, resource_version: _, change } => {
+            let claim =
+                change.claimed_by.as_ref().map(|by| by.as_ref().map_or_else(|| " unclaim".into(), |by| format!(" claim for {}", by.name)));
+            let cordon = change.unschedulable.map(|on| if on { " cordon" } else { " uncordon" });
+            let mark = change
+                .cordoned_by
+                .as_ref()
+                .filter(|_| cordon.is_none())
+                .map(|by| if by.is_some() { " inherit cordon" } else { " drop mark" });
+            format!("node {name}:{}{}{}", claim.unwrap_or_default(), cordon.unwrap_or_default(), mark.unwrap_or_default())
+        }
+        Action::MakePreflight { op, node, name: _ } => format!("make preflight of {} on {node}", name(op)),
+        Action::MakeWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),
+        Action::MakeJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
+        Action::ResumeJob { job } => format!("let Job {} run", job.name),
+        Action::DeleteJob { job, why } => format!("delete Job {}: {why}", job.name),
+        Action::DeletePod { pod, why } => format!("delete pod {}: {why}", pod.name),
+        Action::Evict { node, pod, .. } => format!("evict {} from {node}", pod.name),
+    }
+}
+
+fn name(op: &NodeOp) -> String {
+    op.metadata.name.clone().unwrap_or_default()
+}

@@ -1,0 +1,185 @@
+//! Kubernetes' own controllers: Jobs, garbage, pods of lost nodes, and the workload's scheduler and budgets.
+
+use std::sync::Arc;
+
+use kairos_operator::plan::snapshot::{JobState, JobView, PodPhase, Resident, Role};
+
+use super::{
+    kubelet::containers,
+    world::{Home, World, after, node_key, time},
+};
+
+/// Seconds that a Job may take.
+const JOB_DEADLINE: i64 = 900;
+
+impl World {
+    /// One round of the Job controller.
+    pub fn job_controller(&mut self) {
+        for job in self.jobs.live().values().cloned().collect::<Vec<_>>() {
+            if self.rng.chance(60) {
+                self.job_round(&job);
+            }
+        }
+    }
+
+    fn job_round(&mut self, job: &Arc<JobView>) {
+        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.owner_uid == job.uid).cloned().collect();
+        let set = |world: &mut Self, state| world.put_job(JobView { state, ..(**job).clone() });
+        if job.deleting {
+            let foreground = self.minds[&job.uid].foreground;
+            for pod in pods.iter().filter(|pod| !pod.deleting) {
+                self.set_pod(pod, |pod| pod.deleting = true);
+            }
+            if !foreground || pods.is_empty() {
+                let rv = self.next_rv();
+                self.jobs.remove(&(job.namespace.clone(), job.name.clone()), rv);
+            }
+            return;
+        }
+        let open = pods.iter().filter(|pod| !pod.phase.is_final()).count();
+        match &job.state {
+            JobState::Complete | JobState::Failed(_) => return,
+            JobState::Failing(_) if open > 0 => return,
+            JobState::Failing(why) => return set(self, JobState::Failed(why.clone())),
+            JobState::Active => {}
+        }
+        if pods.iter().any(|pod| pod.phase == PodPhase::Succeeded) && open == 0 {
+            return set(self, JobState::Complete);
+        }
+        if job.suspended {
+            return;
+        }
+        let mind = self.minds.get_mut(&job.uid).unwrap();
+        let lost = |uid: &String| pods.iter().all(|pod| pod.uid != *uid || pod.phase == PodPhase::Failed);
+        let failed: Vec<String> = mind.known.iter().filter(|uid| lost(uid)).cloned().collect();
+        for uid in failed {
+            mind.known.remove(&uid);
+            mind.failures += 1;
+        }
+        let backoff = self.history.ops[&job.owner_uid].spec.backoff_limit.unwrap_or(6);
+        if mind.failures > backoff {
+            return set(self, JobState::Failing("BackoffLimitExceeded".into()));
+        }
+        let late = job.started_at.is_some_and(|at| time(self.now) > after(at, JOB_DEADLINE));
+        if late {
+            for pod in pods.iter().filter(|pod| !pod.phase.is_final() && !pod.deleting) {
+                self.set_pod(pod, |pod| pod.deleting = true);
+            }
+            return set(self, JobState::Failing("DeadlineExceeded".into()));
+        }
+        if open == 0 {
+            self.job_pod(job);
+        }
+    }
+
+    fn job_pod(&mut self, job: &JobView) {
+        let mind = self.minds.get_mut(&job.uid).unwrap();
+        mind.pods += 1;
+        let name = format!("{}-{}", job.name, mind.pods);
+        let reboot = self.history.ops[&job.owner_uid].spec.reboot_on_success.unwrap_or(false);
+        self.make_pod(&name, &job.uid, &job.node, Role::Job, containers(Role::Job, reboot));
+        let uid = self.pods.live()[&(job.namespace.clone(), name)].uid.clone();
+        self.minds.get_mut(&job.uid).unwrap().known.insert(uid);
+    }
+
+    /// Garbage collection by owner, and of pods whose node is gone.
+    pub fn garbage(&mut self) {
+        for job in self.jobs.live().values().cloned().collect::<Vec<_>>() {
+            if !job.deleting && self.op_of(&job.owner_uid).is_none() && self.rng.chance(30) {
+                self.put_job(JobView { deleting: true, ..(*job).clone() });
+            }
+        }
+        for pod in self.pods.live().values().cloned().collect::<Vec<_>>() {
+            let owned = match pod.role {
+                Role::Job => self.job_of(&pod.owner_uid).is_some(),
+                Role::Waiter | Role::Preflight | Role::Facts => self.op_of(&pod.owner_uid).is_some(),
+            };
+            if !owned && !pod.deleting && self.rng.chance(30) {
+                self.set_pod(&pod, |pod| pod.deleting = true);
+            }
+            if !self.nodes.live().contains_key(&node_key(&pod.node)) && self.rng.chance(30) {
+                self.remove_pod(&pod);
+            }
+        }
+    }
+
+    /// A workload pod of a group; without a node it waits for one.
+    pub fn add_home(&mut self, group: &str, node: &str, change: impl FnOnce(&mut Resident)) {
+        let uid = self.uid("work");
+        let mut pod = Resident {
+            namespace: "work".into(),
+            name: format!("{group}-{uid}"),
+            labels: [("app".to_owned(), group.to_owned())].into(),
+            created: self.time(),
+            controller: Some(("ReplicaSet".into(), group.into())),
+            uid,
+            ..Resident::default()
+        };
+        change(&mut pod);
+        let (node, bound) = (node.to_owned(), self.now);
+        let rv = self.next_rv();
+        self.homes.put((pod.namespace.clone(), pod.name.clone()), Home { node, bound, pod }, rv);
+    }
+
+    /// Pods that are being deleted end and are made again; those without a node get one.
+    pub fn workload(&mut self) {
+        for (key, home) in self.homes.live().clone() {
+            if home.node.is_empty() && !self.faults {
+                self.remove_homes("");
+            } else if home.node.is_empty() {
+                let open: Vec<String> =
+                    self.nodes.live().values().filter(|node| !node.unschedulable && node.ready).map(|node| node.name.clone()).collect();
+                if let Some(node) = self.rng.pick(&open).cloned() {
+                    let rv = self.next_rv();
+                    let mut home = (*home).clone();
+                    (home.node, home.bound) = (node, self.now);
+                    self.homes.put(key.clone(), home, rv);
+                }
+            }
+            if home.node.is_empty() {
+                continue;
+            }
+            let away = self.machines.get(&home.node).is_none_or(|machine| machine.down.is_some());
+            let gone = !self.nodes.live().contains_key(&node_key(&home.node));
+            if gone || (home.pod.deleting_since.is_some() && !away && self.rng.chance(40)) {
+                let rv = self.next_rv();
+                self.homes.remove(&key, rv);
+                let group = home.pod.labels["app"].clone();
+                if group.starts_with('g') {
+                    self.add_home(&group, "", |_| {});
+                }
+            }
+        }
+    }
+
+    /// The workload of a node is gone (`""`: that of none).
+    pub fn remove_homes(&mut self, node: &str) {
+        for (key, _) in self.homes.live().clone().into_iter().filter(|(_, home)| home.node == node) {
+            let rv = self.next_rv();
+            self.homes.remove(&key, rv);
+        }
+    }
+
+    /// The Eviction API: `Err` is a budget's no.
+    pub fn evict(&mut self, key: &(String, String), uid: &str) -> Result<(), String> {
+        let Some(home) = self.homes.get(key).filter(|home| home.pod.uid == uid) else {
+            return Ok(());
+        };
+        if home.pod.deleting_since.is_some() {
+            return Ok(());
+        }
+        let group = home.pod.labels["app"].clone();
+        let away = self.homes.live().values().any(|other| {
+            let mate = other.pod.labels["app"] == group;
+            mate && (other.node.is_empty() || other.pod.deleting_since.is_some())
+        });
+        if away || self.blocked.get(&group).is_some_and(|until| self.tick < *until) {
+            return Err(format!("Cannot evict pod as it would violate the pod's disruption budget {group}."));
+        }
+        let mut home = (*home).clone();
+        home.pod.deleting_since = Some(self.time());
+        let rv = self.next_rv();
+        self.homes.put(key.clone(), home, rv);
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! An operator: caches that lag, each on its own, questions answered live, a plan, and its actions one by one. It may
+//! crash between any two of them, and then knows nothing but what the API server knows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use kairos_operator::{
+    api::nodeop::NodeOp,
+    plan::{
+        action::{Action, Plan},
+        check, plan,
+        question::{Answer, Question},
+        snapshot::{Eviction, Key, Settings, Snapshot},
+    },
+};
+
+use super::{
+    store::Store,
+    world::{World, node_key, time},
+};
+
+/// Ticks by which a cache may lag.
+const LAG: usize = 8;
+
+/// How far each cache has got.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    nodes: usize,
+    ops: usize,
+    jobs: usize,
+    pods: usize,
+    homes: usize,
+}
+
+impl Seen {
+    /// Every cache shows what is.
+    fn all(world: &World) -> Self {
+        Self {
+            nodes: world.nodes.newest(),
+            ops: world.ops.newest(),
+            jobs: world.jobs.newest(),
+            pods: world.pods.newest(),
+            homes: world.homes.newest(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Operator {
+    pub name: usize,
+    seen: Seen,
+    /// Our own last write of each NodeOp: an older cached version is not planned.
+    pub written: BTreeMap<Key, Arc<NodeOp>>,
+    pub evictions: BTreeMap<String, Eviction>,
+    /// Since which version the pods of a node are listed.
+    listed: BTreeMap<String, usize>,
+    questions: BTreeSet<Question>,
+    pub queue: VecDeque<Action>,
+    leading_since: i64,
+    pub wake: Option<i64>,
+    /// Caches do not lag.
+    pub calm: bool,
+}
+
+impl Operator {
+    pub fn new(name: usize, world: &World) -> Self {
+        Self {
+            name,
+            seen: Seen::all(world),
+            written: BTreeMap::new(),
+            evictions: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            questions: BTreeSet::new(),
+            queue: VecDeque::new(),
+            leading_since: world.now,
+            wake: None,
+            calm: false,
+        }
+    }
+
+    /// Each cache goes on by itself: not at all, some way, or to the end. None goes back, none lags for ever.
+    fn watch(&mut self, world: &mut World) {
+        if self.calm {
+            self.seen = Seen::all(world);
+            return;
+        }
+        fn go<T: Clone>(at: usize, store: &Store<T>, rng: &mut super::rng::Rng) -> usize {
+            let low = at.max(store.oldest(LAG));
+            match rng.below(10) {
+                0..=3 => low,
+                4..=6 => low + rng.below(store.newest() - low + 1),
+                _ => store.newest(),
+            }
+        }
+        self.seen = Seen {
+            nodes: go(self.seen.nodes, &world.nodes, &mut world.rng),
+            ops: go(self.seen.ops, &world.ops, &mut world.rng),
+            jobs: go(self.seen.jobs, &world.jobs, &mut world.rng),
+            pods: go(self.seen.pods, &world.pods, &mut world.rng),
+            homes: go(self.seen.homes, &world.homes, &mut world.rng),
+        };
+    }
+
+    /// One round: the next action of the last plan, or a new plan.
+    pub fn round(&mut self, world: &mut World) -> Option<Plan> {
+        if let Some(action) = self.queue.pop_front() {
+            self.perform(world, action);
+            world.check_moment();
+            return None;
+        }
+        self.watch(world);
+        let snapshot = self.snapshot(world);
+        let plan = plan(&snapshot);
+        for what in check::broken(&snapshot, &plan) {
+            world.broken(what);
+        }
+        self.wake = plan.wake_at.map(|at| at.as_second() + 1);
+        self.questions = plan.questions.clone();
+        self.queue = plan.actions.iter().cloned().collect();
+        let newest = world.homes.newest();
+        self.listed.retain(|node, _| plan.drains.contains(node));
+        for node in &plan.drains {
+            self.listed.entry(node.clone()).or_insert(newest);
+        }
+        Some(plan)
+    }
+
+    fn snapshot(&mut self, world: &World) -> Snapshot {
+        let ops = self.overlay(world);
+        let nodes = world.nodes.at(self.seen.nodes);
+        let homes = &world.homes;
+        let residents = self.listed.iter().map(|(node, since)| {
+            let shown = homes.at((*since).max(self.seen.homes)).values();
+            let pods = shown.filter(|home| home.node == *node).map(|home| Arc::new(home.pod.clone()));
+            (node.clone(), pods.collect())
+        });
+        let mut snapshot = Snapshot {
+            now: time(world.now),
+            leading_since: time(self.leading_since),
+            settings: Settings::default(),
+            nodes: nodes.iter().map(|(key, node)| (key.1.clone(), node.clone())).collect(),
+            ops,
+            jobs: world.jobs.at(self.seen.jobs).clone(),
+            pods: world.pods.at(self.seen.pods).clone(),
+            residents: residents.collect(),
+            evictions: self.evictions.clone(),
+            ..Snapshot::default()
+        };
+        for question in std::mem::take(&mut self.questions) {
+            let answer = answer(world, &question, &mut snapshot);
+            snapshot.answers.insert(question, answer);
+        }
+        snapshot
+    }
+
+    /// The cache, with our own writes where they are newer.
+    fn overlay(&mut self, world: &World) -> BTreeMap<Key, Arc<NodeOp>> {
+        let mut ops = world.ops.at(self.seen.ops).clone();
+        let horizon = world.ops.since(self.seen.ops);
+        self.written.retain(|_, op| rv(op) > horizon);
+        for (key, op) in &self.written {
+            ops.insert(key.clone(), op.clone());
+        }
+        ops
+    }
+}
+
+pub fn rv(op: &NodeOp) -> u64 {
+    op.metadata.resource_version.as_ref().unwrap().parse().unwrap()
+}
+
+/// Puts what is there now into the snapshot, or takes it out.
+fn refresh<K: Ord + Clone, T>(map: &mut BTreeMap<K, Arc<T>>, key: &K, live: Option<Arc<T>>) -> Answer {
+    match live {
+        Some(live) => {
+            map.insert(key.clone(), live);
+            Answer::Seen
+        }
+        None => {
+            map.remove(key);
+            Answer::Gone
+        }
+    }
+}
+
+fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer {
+    match question {
+        Question::Node(name) => refresh(&mut snapshot.nodes, name, world.nodes.get(&node_key(name))),
+        Question::Job(key) => refresh(&mut snapshot.jobs, key, world.jobs.get(key)),
+        Question::Pod(key) => refresh(&mut snapshot.pods, key, world.pods.get(key)),
+        Question::Op(of) => {
+            let live = world.ops.get(&of.key());
+            let found = live.as_ref().is_some_and(|op| op.metadata.uid.as_ref() == Some(&of.uid));
+            let shown = refresh(&mut snapshot.ops, &of.key(), live);
+            if found { shown } else { Answer::Gone }
+        }
+        Question::Successor(_) | Question::Volumes(_) => Answer::Gone,
+        Question::Rivals => {
+            snapshot.ops = world.ops.live().clone();
+            Answer::Seen
+        }
+        Question::Admission(of, _) => match world.scripts.get(&of.uid) {
+            Some(script) if script.inadmissible => Answer::Refused("pods are forbidden: violates PodSecurity".into()),
+            _ => Answer::Seen,
+        },
+    }
+}
