@@ -131,6 +131,8 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
         None => Config::infer().await.context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
+    // Left to itself the client tries a 429 or a 503 again for minutes: nobody would see that a budget refuses an eviction.
+    config.default_retry = false;
     Ok(config)
 }
 
