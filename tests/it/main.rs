@@ -6,10 +6,7 @@ mod api;
 mod applets;
 mod contract;
 mod manifests;
-<<<<<<< HEAD
 mod reconcile;
-=======
 mod simulation;
->>>>>>> main
 mod tidy;
 mod validation;

@@ -184,7 +184,7 @@ fn no_file_is_an_orphan() {
     let is_root = |path: &Path| {
         let file = below(path, "");
         let directory = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
-matches!(
+        matches!(
             file,
             "src/main.rs"
                 | "src/lib.rs"
