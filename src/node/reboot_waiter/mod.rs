@@ -98,7 +98,9 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<Ended> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     let ended = runtime.block_on(async {
-        let config = Config::infer().await.context("finding the cluster")?;
+        let mut config = Config::infer().await.context("finding the cluster")?;
+        // The waiter tries again by itself, with what it knows by then; a request that goes on trying has an old answer.
+        config.default_retry = false;
         let client = Client::try_from(config).context("making a client")?;
         let cluster = Cluster::new(client, me, &args.job, &args.owner_uid);
         let node = Node::new(host.clone(), cluster, directory, boot.clone())?;

@@ -47,7 +47,7 @@ async fn while_a_node_is_drained() {
 async fn while_the_command_runs() {
     let rig = Rig::new(2).await;
     rig.op("op", and(reboot(), json!({"command": ["sleep", "infinity"]}))).await;
-    rig.says("op", "n1", "Job is running").await;
+    rig.command_runs("n1").await;
     rig.delete("op").await;
     gone(&rig).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -71,7 +71,7 @@ async fn while_the_reboot_is_due() {
 async fn while_nobody_is_there_to_see_it() {
     let mut rig = Rig::new(1).await;
     rig.op("op", and(reboot(), json!({"command": ["sleep", "infinity"]}))).await;
-    rig.says("op", "n1", "Job is running").await;
+    rig.command_runs("n1").await;
     rig.operators[0].kill();
     rig.delete("op").await;
     rig.start(&[]);

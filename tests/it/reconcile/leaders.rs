@@ -53,7 +53,7 @@ async fn two(nodes: usize) -> Rig {
 async fn a_leader_that_is_told_to_end_hands_over_at_once() {
     let mut rig = two(2).await;
     rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "sleep 1"]}))).await;
-    rig.says("op", "n1", "Job is running").await;
+    rig.command_runs("n1").await;
     let began = Instant::now();
     rig.operators[0].terminate();
     held_by(&rig, "second").await;
@@ -67,7 +67,7 @@ async fn a_leader_that_is_told_to_end_hands_over_at_once() {
 async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
     let mut rig = two(2).await;
     rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "sleep 1"]}))).await;
-    rig.says("op", "n1", "Job is running").await;
+    rig.command_runs("n1").await;
     rig.operators[0].kill();
     assert!(holder(&rig).starts_with("first"));
     assert_eq!(rig.over("op").await["phase"], "Completed");

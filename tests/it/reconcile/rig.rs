@@ -114,6 +114,15 @@ impl Rig {
         self.cluster.until(OPS, LONG, there).await.unwrap();
     }
 
+    /// Waits until the operation's command runs on a node.
+    pub async fn command_runs(&self, node: &str) {
+        let runs = |pod: &Value| {
+            let statuses = ["initContainerStatuses", "containerStatuses"].into_iter().filter_map(|list| pod["status"][list].as_array());
+            pod["spec"]["nodeName"] == node && statuses.flatten().any(|c| c["name"] == "nodeop" && c["state"].get("running").is_some())
+        };
+        self.cluster.until("pods", LONG, runs).await.unwrap();
+    }
+
     /// Waits until a node's message in a NodeOp contains words.
     pub async fn says(&self, name: &str, node: &str, words: &str) {
         let says = |op: &Value| {
