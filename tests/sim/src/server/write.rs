@@ -104,7 +104,7 @@ impl State {
     }
 
     fn before_insert(&mut self, kind: &Arc<Kind>, object: &mut Value, user: Option<&User>) -> ApiResult<()> {
-        match kind.table().as_str() {
+        match kind.table() {
             "pods" => self.admit_pod(object)?,
             "jobs.batch" => defaults::job_identity(object),
             "namespaces" => {
@@ -208,7 +208,7 @@ impl State {
 
     /// What the server does at once about what was stored.
     fn after_write(&mut self, kind: &Arc<Kind>, stored: &Object) -> ApiResult<()> {
-        match kind.table().as_str() {
+        match kind.table() {
             "customresourcedefinitions.apiextensions.k8s.io" => self.serve(stored),
             "namespaces" => self.furnish(text(stored, "/metadata/name")),
             _ => Ok(()),
