@@ -16,7 +16,7 @@ const RELEASE: &str = "KAIROS_NAME=\"kairos-sim\"\nKAIROS_VERSION=\"v3.5.0\"\nKA
 
 /// Lays out a node's disk.
 pub fn make_disk(disk: &Path) -> io::Result<()> {
-    for dir in ["etc", "usr/local", "usr/lib", "run/cos", "run/initramfs", "var/log", "dev", "proc", "sys", "tmp"] {
+    for dir in ["etc", "usr/local", "usr/lib", "run", "var/log"] {
         fs::create_dir_all(disk.join(dir))?;
     }
     fs::write(disk.join("etc/kairos-release"), RELEASE)?;

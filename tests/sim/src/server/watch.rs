@@ -76,7 +76,7 @@ impl Watch {
 
     fn send_present(&mut self, state: &State, mark_end: bool) {
         let table = self.kind.table();
-        for object in state.store.list(&table, self.selector.namespace.as_deref()).filter(|o| self.selector.matches(o)) {
+        for object in state.store.list(table, self.selector.namespace.as_deref()).filter(|o| self.selector.matches(o)) {
             let event = self.event("ADDED", object, None);
             self.queue.push_back(event);
         }
