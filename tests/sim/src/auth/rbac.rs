@@ -146,7 +146,7 @@ impl State {
             user.groups,
             missing.join("\n")
         );
-        Err(ApiError::forbidden(message).about(&table, name))
+        Err(ApiError::forbidden(message).about(table, name))
     }
 
     /// Answers questions about access.

@@ -77,7 +77,7 @@ fn delete_as(state: &mut State, key: &Key, propagation: &str) {
 fn owner_key(state: &State, namespace: &str, reference: &Value) -> Option<Key> {
     let kind = state.registry.of_object(text(reference, "/apiVersion"), text(reference, "/kind"))?;
     let namespace = if kind.namespaced { namespace } else { "" };
-    Some(Key::new(&kind.table(), namespace, text(reference, "/name")))
+    Some(Key::new(kind.table(), namespace, text(reference, "/name")))
 }
 
 fn owner_lives(state: &State, namespace: &str, reference: &Value) -> bool {

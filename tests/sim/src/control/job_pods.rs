@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Timers, job, job_verdict as verdict};
+use super::{Timers, job_verdict as verdict};
 use crate::{
     json::{flag, int, list, map, set, text},
     server::{State, delete, evict::is_ready, write::Options},
@@ -13,22 +13,15 @@ use crate::{
 
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
-/// Looks at the Job of a pod that changed.
-pub fn react(state: &mut State, change: &Change, timers: &Timers) {
+/// The Job of a pod that changed. A pod whose Job is gone is let go.
+pub fn owner(state: &mut State, change: &Change) -> Option<Key> {
     let owner = list(&change.object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Job" && flag(r, "/controller"));
-    match owner {
-        Some(owner) => {
-            let key = Key::new("jobs.batch", &change.key.namespace, text(owner, "/name"));
-            let lives = state.store.get(&key).is_some_and(|j| text(&j, "/metadata/uid") == text(owner, "/uid"));
-            if lives {
-                job::look(state, &key, timers);
-            } else if change.kind != ChangeKind::Deleted {
-                untrack(state, &change.key);
-            }
-        }
-        None if change.kind != ChangeKind::Deleted && is_tracked(&change.object) => untrack(state, &change.key),
-        None => {}
+    let key = owner.map(|o| (Key::new("jobs.batch", &change.key.namespace, text(o, "/name")), text(o, "/uid")));
+    let living = key.filter(|(key, uid)| state.store.get(key).is_some_and(|j| text(&j, "/metadata/uid") == *uid));
+    if living.is_none() && change.kind != ChangeKind::Deleted && is_tracked(&change.object) {
+        untrack(state, &change.key);
     }
+    living.map(|(key, _)| key)
 }
 
 /// The pods of a Job that are not over.

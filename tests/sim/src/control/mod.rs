@@ -13,7 +13,7 @@ mod schedule;
 mod workload;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -65,9 +65,7 @@ pub async fn run(shared: Shared) {
         let changes = shared.lock().store.history(cursor);
         if let Some(last) = changes.last() {
             cursor = last.version;
-            for change in changes {
-                react(&mut shared.lock(), &change, &timers);
-            }
+            round(&shared, &changes, &timers);
             // Clients get their turn between rounds, as they would on a real cluster.
             tokio::task::yield_now().await;
             continue;
@@ -79,26 +77,38 @@ pub async fn run(shared: Shared) {
     }
 }
 
-fn react(state: &mut State, change: &Arc<Change>, timers: &Timers) {
+/// One round: what a change means by itself is done at once; objects that several changes are about are looked at once,
+/// after all of them, or a thousand pods of one owner would mean a thousand looks at all of its pods.
+fn round(shared: &Shared, changes: &[Arc<Change>], timers: &Timers) {
+    let mut queue = BTreeSet::new();
+    for change in changes {
+        react(&mut shared.lock(), change, timers, &mut queue);
+    }
+    for key in queue {
+        look(&mut shared.lock(), &key, timers);
+    }
+}
+
+fn react(state: &mut State, change: &Arc<Change>, timers: &Timers, queue: &mut BTreeSet<Key>) {
     gc::react(state, change);
     namespace::react(state, change);
-    pdb::react(state, change);
     schedule::react(state, change, timers);
     match change.key.table.as_ref() {
-        "jobs.batch" => job::look(state, &change.key, timers),
         "pods" => {
-            job_pods::react(state, change, timers);
-            workload::react(state, change);
+            queue.extend(job_pods::owner(state, change));
+            queue.extend(workload::owner(change));
+            queue.extend(pdb::budgets(state, change));
         }
-        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => workload::look(state, &change.key),
-        "nodes" => workload::nodes_changed(state),
-        _ => {}
+        "nodes" => queue.extend(workload::daemon_sets(state)),
+        _ => drop(queue.insert(change.key.clone())),
     }
 }
 
 fn look(state: &mut State, key: &Key, timers: &Timers) {
     match key.table.as_ref() {
         "jobs.batch" => job::look(state, key, timers),
+        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => workload::look(state, key),
+        "poddisruptionbudgets.policy" => pdb::compute(state, key),
         "nodes" => schedule::sweep(state, key),
         _ => {}
     }

@@ -31,8 +31,8 @@ fn empty(state: &mut State, namespace: &str) -> bool {
         let table = kind.table();
         let found: Vec<(Key, bool)> = state
             .store
-            .list(&table, Some(namespace))
-            .map(|o| (Key::new(&table, namespace, text(o, "/metadata/name")), o.pointer("/metadata/deletionTimestamp").is_some()))
+            .list(table, Some(namespace))
+            .map(|o| (Key::new(table, namespace, text(o, "/metadata/name")), o.pointer("/metadata/deletionTimestamp").is_some()))
             .collect();
         for (key, leaving) in found {
             let options = delete::Options { propagation: "Background".into(), ..delete::Options::default() };

@@ -8,26 +8,15 @@ use crate::{
     store::{Change, Key, Object, selector::Selector},
 };
 
-/// Computes the budgets that a change concerns.
-pub fn react(state: &mut State, change: &Change) {
-    let budgets: Vec<Key> = match change.key.table.as_ref() {
-        "poddisruptionbudgets.policy" => vec![change.key.clone()],
-        "pods" => {
-            let mut budgets = state.budgets_of(&change.object);
-            budgets.extend(change.before.iter().flat_map(|before| state.budgets_of(before)));
-            budgets
-                .iter()
-                .map(|b| Key::new("poddisruptionbudgets.policy", text(b, "/metadata/namespace"), text(b, "/metadata/name")))
-                .collect()
-        }
-        _ => return,
-    };
-    for key in budgets {
-        compute(state, &key);
-    }
+/// The budgets of a pod that changed, before and after.
+pub fn budgets(state: &State, change: &Change) -> Vec<Key> {
+    let mut budgets = state.budgets_of(&change.object);
+    budgets.extend(change.before.iter().flat_map(|before| state.budgets_of(before)));
+    budgets.iter().map(|b| Key::new("poddisruptionbudgets.policy", text(b, "/metadata/namespace"), text(b, "/metadata/name"))).collect()
 }
 
-fn compute(state: &mut State, key: &Key) {
+/// Computes a budget's status.
+pub fn compute(state: &mut State, key: &Key) {
     let Some(budget) = state.store.get(key) else { return };
     let Some(selector) = Selector::of_object(budget.pointer("/spec/selector")) else { return };
     let pods: Vec<Object> = state

@@ -1,6 +1,6 @@
 //! The scheduler, and the sweeping of pods whose node is gone.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -51,9 +51,12 @@ fn place(state: &mut State, key: &Key) {
     if !waits || text(&pod, "/spec/schedulerName") != "default-scheduler" {
         return;
     }
-    let load = |node: &str| state.store.list("pods", None).filter(|p| text(p, "/spec/nodeName") == node).count();
-    let fitting = state.store.list("nodes", None).filter(|node| fits(&pod, node)).map(|n| text(n, "/metadata/name").to_owned());
-    let best = fitting.map(|name| (load(&name), name)).min();
+    let mut load: HashMap<&str, usize> = HashMap::new();
+    for pod in state.store.list("pods", None) {
+        *load.entry(text(pod, "/spec/nodeName")).or_default() += 1;
+    }
+    let fitting = state.store.list("nodes", None).filter(|node| fits(&pod, node)).map(|n| text(n, "/metadata/name"));
+    let best = fitting.map(|name| (load.get(name).copied().unwrap_or_default(), name.to_owned())).min();
     match best {
         Some((_, node)) => state.assign(key, &node),
         None => {

@@ -2,6 +2,8 @@
 //!
 //! No rolling update: a Deployment has one ReplicaSet, which follows its template only for new pods.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,30 +12,22 @@ use crate::{
     store::{Change, Key, Object},
 };
 
-/// Looks at the controller of a pod that changed.
-pub fn react(state: &mut State, change: &Change) {
-    let owner = list(&change.object, "/metadata/ownerReferences").iter().find(|r| flag(r, "/controller"));
-    if let Some(owner) = owner {
-        let table = match text(owner, "/kind") {
-            "ReplicaSet" => "replicasets.apps",
-            "StatefulSet" => "statefulsets.apps",
-            "DaemonSet" => "daemonsets.apps",
-            _ => return,
-        };
-        look(state, &Key::new(table, &change.key.namespace, text(owner, "/name")));
-    }
+/// The controller of a pod that changed.
+pub fn owner(change: &Change) -> Option<Key> {
+    let owner = list(&change.object, "/metadata/ownerReferences").iter().find(|r| flag(r, "/controller"))?;
+    let table = match text(owner, "/kind") {
+        "ReplicaSet" => "replicasets.apps",
+        "StatefulSet" => "statefulsets.apps",
+        "DaemonSet" => "daemonsets.apps",
+        _ => return None,
+    };
+    Some(Key::new(table, &change.key.namespace, text(owner, "/name")))
 }
 
-/// DaemonSets follow the nodes.
-pub fn nodes_changed(state: &mut State) {
-    let keys: Vec<Key> = state
-        .store
-        .list("daemonsets.apps", None)
-        .map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name")))
-        .collect();
-    for key in keys {
-        look(state, &key);
-    }
+/// DaemonSets, which follow the nodes.
+pub fn daemon_sets(state: &State) -> Vec<Key> {
+    let sets = state.store.list("daemonsets.apps", None);
+    sets.map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name"))).collect()
 }
 
 /// Makes what is missing of a workload, removes what is too much, and writes its status.
@@ -60,7 +54,7 @@ fn deployment(state: &mut State, key: &Key, deployment: &Object) {
     if state.store.get(&of).is_none() {
         let spec = json!({"replicas": replicas, "selector": deployment["spec"]["selector"], "template": deployment["spec"]["template"]});
         let labels = deployment.pointer("/spec/template/metadata/labels").cloned().unwrap_or_default();
-        let set = json!({"metadata": {"name": name, "namespace": key.namespace, "labels": labels, "ownerReferences": [owner(deployment)]}, "spec": spec});
+        let set = json!({"metadata": {"name": name, "namespace": key.namespace, "labels": labels, "ownerReferences": [reference(deployment)]}, "spec": spec});
         create(state, table, set);
     }
     let template = deployment["spec"]["template"].clone();
@@ -85,7 +79,7 @@ fn create(state: &mut State, table: &str, object: Value) {
     }
 }
 
-fn owner(object: &Value) -> Value {
+fn reference(object: &Value) -> Value {
     json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "name": object["metadata"]["name"], "uid": object["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true})
 }
 
@@ -104,7 +98,7 @@ fn pod_of(owner_object: &Value, name: Option<String>) -> Value {
         None => set(&mut pod, "/metadata/generateName", format!("{}-", text(owner_object, "/metadata/name"))),
     }
     set(&mut pod, "/metadata/namespace", text(owner_object, "/metadata/namespace"));
-    set(&mut pod, "/metadata/ownerReferences", json!([owner(owner_object)]));
+    set(&mut pod, "/metadata/ownerReferences", json!([reference(owner_object)]));
     pod
 }
 
@@ -148,8 +142,9 @@ fn daemon_set(state: &mut State, key: &Key, owner: &Object) {
     // A pod on its way still holds its node's place.
     let keys = state.store.owned_by(uid);
     let present: Vec<Object> = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k)).collect();
+    let held: HashSet<&str> = present.iter().map(|p| text(p, "/spec/nodeName")).collect();
     for node in &nodes {
-        if !present.iter().any(|p| text(p, "/spec/nodeName") == node) {
+        if !held.contains(node.as_str()) {
             let mut pod = pod_of(owner, None);
             set(&mut pod, "/spec/nodeName", node.clone());
             let mut tolerations = list(&pod, "/spec/tolerations").to_vec();

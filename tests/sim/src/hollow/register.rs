@@ -14,7 +14,7 @@ use crate::server::now;
 
 /// Lays out a node's disk.
 pub fn make_disk(disk: &Path) -> io::Result<()> {
-    for dir in ["etc", "usr/local", "usr/lib", "run/cos", "run/initramfs", "var/log", "dev", "proc", "sys", "tmp"] {
+    for dir in ["etc", "usr/local", "usr/lib", "run", "var/log"] {
         fs::create_dir_all(disk.join(dir))?;
     }
     fs::write(disk.join("etc/os-release"), "NAME=\"openSUSE Leap\"\nID=\"opensuse-leap\"\n")?;

@@ -13,6 +13,8 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Volume};
 use serde_json::Value;
 
+use super::script::Run;
+
 /// Where a pod's files are on this machine.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -22,14 +24,19 @@ pub struct Places {
     pub pod: PathBuf,
 }
 
+/// Where a container's root is.
+pub fn path(places: &Places, container: &Container) -> PathBuf {
+    places.pod.join("roots").join(&container.name)
+}
+
 /// Makes a container's root anew, with the files of its image.
-pub fn prepare(places: &Places, image: Option<&Path>, pod: &Pod, container: &Container, boot: &str) -> io::Result<PathBuf> {
-    let root = places.pod.join("roots").join(&container.name);
+pub fn prepare(places: &Places, image: Option<&Path>, run: &Run) -> io::Result<()> {
+    let (pod, container, boot, root) = (&run.pod, &run.container, &run.boot, &run.root);
     if root.exists() {
-        fs::remove_dir_all(&root)?;
+        fs::remove_dir_all(root)?;
     }
     if let Some(image) = image {
-        copy_tree(image, &root)?;
+        copy_tree(image, root)?;
     }
     for dir in ["dev", "tmp", "proc/1", "proc/sys/kernel/random", "etc"] {
         fs::create_dir_all(root.join(dir))?;
@@ -44,8 +51,7 @@ pub fn prepare(places: &Places, image: Option<&Path>, pod: &Pod, container: &Con
         fs::create_dir_all(parent)?;
     }
     fs::write(root.join(message), "")?;
-    mount_all(places, pod, container, &root)?;
-    Ok(root)
+    mount_all(places, pod, container, root)
 }
 
 /// Where the termination message is, below the container's root.
@@ -146,7 +152,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Places, environment, prepare};
+    use super::{Places, Run, environment, path, prepare};
 
     #[test]
     fn a_root_shows_the_disk_and_the_environment_the_pod() {
@@ -161,12 +167,21 @@ mod tests {
                                              {"name": "X", "value": "$(N)-$(L)"}]}]},
         }));
         let pod: k8s_openapi::api::core::v1::Pod = pod.unwrap();
-        let container = &pod.spec.as_ref().unwrap().containers[0];
-        let root = prepare(&places, None, &pod, container, "boot-1").unwrap();
+        let container = pod.spec.as_ref().unwrap().containers[0].clone();
+        let root = path(&places, &container);
+        let run = Run {
+            node: "n".into(),
+            boot: "boot-1".into(),
+            pod: pod.clone().into(),
+            container: container.clone(),
+            root: root.clone(),
+            restarts: 0,
+        };
+        prepare(&places, None, &run).unwrap();
         fs::write(root.join("state/x"), "y").unwrap();
         assert_eq!(fs::read_to_string(places.disk.join("usr/local/x")).unwrap(), "y");
         assert_eq!(fs::read_to_string(root.join("proc/1/comm")).unwrap(), "systemd\n");
-        let env = environment(&pod, container);
+        let env = environment(&pod, &container);
         assert_eq!(env.iter().map(|(_, v)| v.as_str()).collect::<Vec<_>>(), ["c", "p", "p-c"]);
     }
 }

@@ -219,10 +219,18 @@ impl Life {
         let container =
             if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
         let restarts = self.model.borrow().clone().containers(init)[index].restarts;
-        let image = container.image.as_ref().and_then(|image| self.node.config().images.get(image));
-        let prepared = root::prepare(&self.node.places(&self.pod), image.map(AsRef::as_ref), &self.pod, &container, &boot.id);
-        let (root, error) = prepared.map_or_else(|e| (std::path::PathBuf::new(), Some(e)), |root| (root, None));
-        let this = Run { node: self.node.name().into(), boot: boot.id.clone(), pod: self.pod.clone(), container, root, restarts };
+        let places = self.node.places(&self.pod);
+        let this = Run {
+            node: self.node.name().into(),
+            boot: boot.id.clone(),
+            root: root::path(&places, &container),
+            pod: self.pod.clone(),
+            container,
+            restarts,
+        };
+        let image = this.container.image.as_ref().and_then(|image| self.node.config().images.get(image));
+        // A thousand workload pods that nobody looks into need no directories.
+        let error = if self.is_looked_into(&this) { root::prepare(&places, image.map(AsRef::as_ref), &this).err() } else { None };
         let outcome = match error {
             Some(error) => Some(Outcome::Exit(Duration::ZERO, 128, format!("cannot make the container's root: {error}"))),
             None => self.outcome(&this),
@@ -243,6 +251,11 @@ impl Life {
         let ended = Ended { code, reason, message: message.clone(), started: Some(started), at: Timestamp::now() };
         self.change(|model| model.containers(init)[index].now = Doing::Ended(ended));
         Some((code, message))
+    }
+
+    fn is_looked_into(&self, run: &Run) -> bool {
+        let scripts = &self.node.config().scripts;
+        is_applet(run) || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
     }
 
     /// What a run does; `None`: it is a process.

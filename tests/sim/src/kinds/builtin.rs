@@ -86,6 +86,7 @@ where
     K: Metadata + Serialize + DeserializeOwned + JsonSchema,
 {
     Kind {
+        table: super::table_name(K::GROUP, plural),
         group: K::GROUP.into(),
         version: K::VERSION.into(),
         kind: K::KIND.into(),

@@ -83,6 +83,7 @@ fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
     };
     let singular = if name("singular").is_empty() { name("kind").to_lowercase() } else { name("singular") };
     Ok(Kind {
+        table: super::table_name(text(definition, "/spec/group"), &name("plural")),
         group: text(definition, "/spec/group").into(),
         version: text(version, "/name").into(),
         kind: name("kind"),

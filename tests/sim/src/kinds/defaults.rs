@@ -15,7 +15,7 @@ pub fn fill(kind: &Kind, object: &mut Value) {
     if kind.is_custom() {
         return;
     }
-    match kind.table().as_str() {
+    match kind.table() {
         "pods" => pod_spec(object, "/spec"),
         "jobs.batch" => job(object),
         "deployments.apps" => deployment(object),
@@ -106,7 +106,7 @@ pub fn job_identity(object: &mut Value) {
 /// Faults of a built-in kind.
 pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    match kind.table().as_str() {
+    match kind.table() {
         "pods" => {
             check_pod_spec(object, "/spec", &mut causes);
             check_pod_change(object, old, &mut causes);

@@ -6,7 +6,10 @@ pub mod defaults;
 pub mod names;
 pub mod schema;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
@@ -50,6 +53,7 @@ impl std::fmt::Debug for Form {
 /// A resource that is served.
 #[derive(Debug)]
 pub struct Kind {
+    table: String,
     /// API group; empty for the core.
     pub group: String,
     /// Version.
@@ -78,8 +82,8 @@ pub struct Kind {
 
 impl Kind {
     /// Name of the table in the store, which is also the name that error messages use.
-    pub fn table(&self) -> String {
-        table_name(&self.group, &self.plural)
+    pub fn table(&self) -> &str {
+        &self.table
     }
 
     /// `group/version`, or the version alone for the core group.
@@ -169,12 +173,13 @@ fn find_dropped(sent: &Value, kept: &Value, path: &str, unknown: &mut Vec<String
 #[derive(Debug)]
 pub struct Registry {
     kinds: BTreeMap<(String, String, String), Arc<Kind>>,
+    tables: HashMap<String, Arc<Kind>>,
 }
 
 impl Registry {
     /// The built-in resources.
     pub fn builtin() -> Self {
-        let mut registry = Self { kinds: BTreeMap::new() };
+        let mut registry = Self { kinds: BTreeMap::new(), tables: HashMap::new() };
         for kind in builtin::kinds() {
             registry.add(kind);
         }
@@ -183,12 +188,15 @@ impl Registry {
 
     /// Serves a resource, instead of an earlier one of its name.
     pub fn add(&mut self, kind: Kind) {
-        self.kinds.insert((kind.group.clone(), kind.version.clone(), kind.plural.clone()), Arc::new(kind));
+        let kind = Arc::new(kind);
+        self.tables.insert(kind.table.clone(), kind.clone());
+        self.kinds.insert((kind.group.clone(), kind.version.clone(), kind.plural.clone()), kind);
     }
 
     /// Serves a custom resource no longer.
     pub fn remove(&mut self, group: &str, plural: &str) {
         self.kinds.retain(|(g, _, p), _| g != group || p != plural);
+        self.tables.remove(&table_name(group, plural));
     }
 
     /// The resource of a path.
@@ -198,7 +206,7 @@ impl Registry {
 
     /// The resource of a table.
     pub fn of_table(&self, table: &str) -> Option<Arc<Kind>> {
-        self.kinds.values().find(|kind| kind.table() == table).cloned()
+        self.tables.get(table).cloned()
     }
 
     /// The resource of an object or an owner reference.

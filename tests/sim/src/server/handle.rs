@@ -142,7 +142,7 @@ impl State {
 
     fn remove(&mut self, kind: &Arc<Kind>, call: &Call<'_>) -> ApiResult<Answer> {
         let options = delete::Options::parse(&call.body, call.query)?;
-        let key = Key::new(&kind.table(), &call.resource.namespace, &call.resource.name);
+        let key = Key::new(kind.table(), &call.resource.namespace, &call.resource.name);
         Ok(match self.delete(kind, &key, &options)? {
             Deleted::Pending(object) => Answer::Object(200, kind.clone(), object),
             Deleted::Gone(object) if kind.table() == "pods" => Answer::Object(200, kind.clone(), object),
@@ -157,7 +157,7 @@ impl State {
         let options = delete::Options::parse(&call.body, call.query)?;
         let listed = self.page(kind, call.resource, call.query)?;
         for object in &listed.items {
-            let key = Key::new(&kind.table(), text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+            let key = Key::new(kind.table(), text(object, "/metadata/namespace"), text(object, "/metadata/name"));
             self.delete(kind, &key, &options)?;
         }
         Ok(Answer::List(kind.clone(), listed))

@@ -45,8 +45,8 @@ impl State {
     /// One object.
     pub fn fetch(&self, kind: &Kind, resource: &Resource) -> ApiResult<Object> {
         let table = kind.table();
-        let key = Key::new(&table, &resource.namespace, &resource.name);
-        self.store.get(&key).ok_or_else(|| ApiError::not_found(&table, &resource.name))
+        let key = Key::new(table, &resource.namespace, &resource.name);
+        self.store.get(&key).ok_or_else(|| ApiError::not_found(table, &resource.name))
     }
 
     /// Objects, page by page if the client asks for pages.
@@ -55,7 +55,7 @@ impl State {
         let limit = query.number("limit")?.filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let (version, after) = self.start_of(query)?;
         let table = kind.table();
-        let found = self.store.list(&table, selector.namespace.as_deref()).filter(|o| place(o) > after && selector.matches(o));
+        let found = self.store.list(table, selector.namespace.as_deref()).filter(|o| place(o) > after && selector.matches(o));
         let mut items: Vec<Object> = found.take(limit.saturating_add(1)).cloned().collect();
         let mut metadata = json!({"resourceVersion": version.to_string()});
         if items.len() > limit {

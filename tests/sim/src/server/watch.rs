@@ -62,7 +62,7 @@ impl Watch {
             form,
             cursor: if from_now { present } else { asked },
             queue: VecDeque::new(),
-            head: state.store.follow(&kind.table()),
+            head: state.store.follow(kind.table()),
             cuts: cuttable.then(|| shared.faults.cuts()),
             bookmarks: query.flag("allowWatchBookmarks"),
             end: Instant::now() + timeout,
@@ -76,7 +76,7 @@ impl Watch {
 
     fn send_present(&mut self, state: &State, mark_end: bool) {
         let table = self.kind.table();
-        for object in state.store.list(&table, self.selector.namespace.as_deref()).filter(|o| self.selector.matches(o)) {
+        for object in state.store.list(table, self.selector.namespace.as_deref()).filter(|o| self.selector.matches(o)) {
             let event = self.event("ADDED", object, None);
             self.queue.push_back(event);
         }
@@ -132,7 +132,7 @@ impl Watch {
     fn fill(&mut self) -> bool {
         let changes = {
             let state = self.shared.lock();
-            let changes = state.store.since(&self.kind.table(), self.cursor);
+            let changes = state.store.since(self.kind.table(), self.cursor);
             if changes.is_some() {
                 self.cursor = state.store.version();
             }

@@ -54,9 +54,9 @@ impl State {
         }
         let namespace = text(&object, "/metadata/namespace").to_owned();
         self.check_namespace(kind, &namespace, &name)?;
-        let key = Key::new(&table, &namespace, &name);
+        let key = Key::new(table, &namespace, &name);
         if self.store.get(&key).is_some() {
-            return Err(ApiError::exists(&table, &name));
+            return Err(ApiError::exists(table, &name));
         }
         self.prepare(kind, &mut object);
         let mut object = kind.admit(&object, None, options.strict)?;
@@ -80,7 +80,7 @@ impl State {
         }
         let table = kind.table();
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let mut error = ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(&table, name);
+        let mut error = ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, name);
         let message = format!("namespace {namespace} is being terminated");
         error.details["causes"] = json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
         Err(error)
@@ -104,7 +104,7 @@ impl State {
     }
 
     fn before_insert(&mut self, kind: &Arc<Kind>, object: &mut Value, user: Option<&User>) -> ApiResult<()> {
-        match kind.table().as_str() {
+        match kind.table() {
             "pods" => self.admit_pod(object)?,
             "jobs.batch" => defaults::job_identity(object),
             "namespaces" => {
@@ -145,7 +145,7 @@ impl State {
     pub fn replace(&mut self, kind: &Arc<Kind>, old: &Object, mut new: Value, part: Part, options: Options<'_>) -> ApiResult<Object> {
         let table = kind.table();
         let name = text(old, "/metadata/name").to_owned();
-        check_preconditions(&table, old, &new)?;
+        check_preconditions(table, old, &new)?;
         keep_server_fields(kind, old, &mut new, part);
         let mut new = kind.admit(&new, Some(old), options.strict)?;
         set(&mut new, "/metadata/resourceVersion", text(old, "/metadata/resourceVersion"));
@@ -166,7 +166,7 @@ impl State {
         if options.dry_run {
             return Ok(Arc::new(new));
         }
-        let key = Key::new(&table, text(old, "/metadata/namespace"), &name);
+        let key = Key::new(table, text(old, "/metadata/namespace"), &name);
         if super::delete::is_finished(&new) {
             return Ok(self.expunge(kind, &key).unwrap_or_else(|| Arc::new(new)));
         }
@@ -208,7 +208,7 @@ impl State {
 
     /// What the server does at once about what was stored.
     fn after_write(&mut self, kind: &Arc<Kind>, stored: &Object) -> ApiResult<()> {
-        match kind.table().as_str() {
+        match kind.table() {
             "customresourcedefinitions.apiextensions.k8s.io" => self.serve(stored),
             "namespaces" => self.furnish(text(stored, "/metadata/name")),
             _ => Ok(()),

@@ -67,7 +67,7 @@ fn entries(kind: &Kind) -> Vec<Value> {
     if kind.status {
         sub("status", &kind.kind, &["get", "patch", "update"]);
     }
-    match kind.table().as_str() {
+    match kind.table() {
         "pods" => {
             sub("eviction", "Eviction", &["create"]);
             sub("binding", "Binding", &["create"]);

@@ -81,7 +81,7 @@ fn columns(kind: &Kind) -> Vec<Column> {
         }));
         return columns;
     }
-    columns.extend(match kind.table().as_str() {
+    columns.extend(match kind.table() {
         "pods" => pod_columns(),
         "nodes" => vec![
             Column::made("Status", node_status),
