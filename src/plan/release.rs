@@ -80,13 +80,15 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
         .values()
         .filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting)
     {
-        if let Some((_, entry)) = over(&pod.owner_uid, &pod.node)
-            && lingers_until(Some(entry)).is_none_or(|until| s.now >= until)
-        {
-            plan.actions.push(Action::DeletePod {
+        let Some((_, entry)) = over(&pod.owner_uid, &pod.node) else {
+            continue;
+        };
+        match lingers_until(Some(entry)) {
+            Some(until) if s.now < until => plan.wake(until),
+            _ => plan.actions.push(Action::DeletePod {
                 pod: pod_target(pod),
                 why: "its node is finished",
-            });
+            }),
         }
     }
 }
