@@ -218,6 +218,10 @@ fn drained(turn: &mut Turn<'_>) -> Next {
     if let Some(next) = hold(turn) {
         return next;
     }
+    if turn.op.intent.drain.is_some() {
+        // Whatever this pass comes to: a watch that is taken up again knows nothing at first, and what blocks is forgotten.
+        turn.plan.drains.insert(turn.node.name.clone());
+    }
     let waiter = waiter::ensure(turn, &turn.op.object_name(&turn.node.name, "", 0));
     let started = turn.status.drain_started_at.as_ref().map_or(turn.s.now, |time| time.0);
     match &waiter {
