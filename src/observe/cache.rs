@@ -1,7 +1,8 @@
 //! A cache of views that only goes forward: fed by a watch, and by the answers to our own writes and live reads.
 //!
 //! Our own write's answer is in here at once, so the next plan is never made from a version older than our last write.
-//! An older version that a lagging watch delivers later is passed over.
+//! An older version that a lagging watch delivers later is passed over, and so is the late answer to a write of an object
+//! that the watch has seen go since: nothing would ever take such a ghost away again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,10 +25,15 @@ pub struct Version {
     pub resource_version: String,
 }
 
+/// So many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
+const TOMBS: usize = 4096;
+
 /// The views of one kind.
 #[derive(Debug)]
 pub struct Cache<V> {
     entries: BTreeMap<Key, Entry<V>>,
+    /// The version of each object that has gone, at its end as far as we know it.
+    tombs: BTreeMap<Key, u64>,
     /// The keys seen in a list that is still coming in.
     listing: Option<BTreeMap<Key, ()>>,
     ready: bool,
@@ -35,7 +41,7 @@ pub struct Cache<V> {
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), listing: None, ready: false }
+        Self { entries: BTreeMap::new(), tombs: BTreeMap::new(), listing: None, ready: false }
     }
 }
 
@@ -62,29 +68,43 @@ impl<V> Cache<V> {
     /// relies on an absence, and finds the object again.)
     pub fn list_ends(&mut self) {
         if let Some(listing) = self.listing.take() {
-            self.entries.retain(|key, _| listing.contains_key(key));
+            let gone: Vec<Key> = self.entries.keys().filter(|key| !listing.contains_key(*key)).cloned().collect();
+            gone.iter().for_each(|key| self.remove(key, None, None));
         }
         self.ready = true;
     }
 
-    /// Takes a version, unless a newer one of the same object is here. Whether anything changed.
+    /// Takes a version, unless a newer one of the name is here or has gone. Whether anything changed.
     pub fn apply(&mut self, version: Version, view: V) -> bool {
         let number = version.resource_version.parse().ok();
-        if let Some(old) = self.entries.get(&version.key)
-            && old.uid == version.uid
-            && let (Some(old), Some(new)) = (old.version, number)
-            && new <= old
+        let here = self.entries.get(&version.key).and_then(|entry| entry.version);
+        let newest = here.max(self.tombs.get(&version.key).copied());
+        if let (Some(newest), Some(number)) = (newest, number)
+            && number <= newest
         {
             return false;
         }
+        self.tombs.remove(&version.key);
         self.entries.insert(version.key, Entry { view: Arc::new(view), uid: version.uid, version: number });
         true
     }
 
-    /// The object is gone; a later one of the same name is not meant.
-    pub fn remove(&mut self, key: &Key, uid: Option<&str>) {
-        if uid.is_none_or(|uid| self.entries.get(key).is_some_and(|entry| entry.uid == uid)) {
-            self.entries.remove(key);
+    /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its end, if known.
+    pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) {
+        let same = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
+        let removed = if same { self.entries.remove(key) } else { None };
+        if self.entries.contains_key(key) {
+            return;
+        }
+        let last = last.and_then(|last| last.parse().ok());
+        if let Some(last) = last.max(removed.and_then(|entry| entry.version)) {
+            let tomb = self.tombs.entry(key.clone()).or_default();
+            *tomb = last.max(*tomb);
+        }
+        if self.tombs.len() > TOMBS
+            && let Some(oldest) = self.tombs.iter().min_by_key(|(_, version)| **version).map(|(key, _)| key.clone())
+        {
+            self.tombs.remove(&oldest);
         }
     }
 
@@ -121,8 +141,36 @@ mod tests {
         let mut cache = Cache::default();
         cache.apply(version("u1", "10"), 1);
         cache.apply(version("u2", "12"), 2);
-        cache.remove(&("ns".into(), "a".into()), Some("u1"));
+        cache.remove(&("ns".into(), "a".into()), Some("u1"), Some("11"));
         assert_eq!(value(&cache), Some(2));
+        cache.apply(version("u1", "11"), 1);
+        assert_eq!(value(&cache), Some(2), "a late answer about the old one");
+    }
+
+    #[test]
+    fn a_late_answer_does_not_bring_back_what_has_gone() {
+        let key: Key = ("ns".into(), "a".into());
+        for (uid, last) in [(Some("u"), Some("15")), (None, None)] {
+            let mut cache = Cache::default();
+            cache.apply(version("u", "10"), 10);
+            cache.remove(&key, uid, last);
+            assert!(!cache.apply(version("u", "10"), 10), "{last:?}");
+            assert_eq!(cache.apply(version("u", "12"), 12), last.is_none(), "only what is known to have ended stays away");
+            assert!(cache.apply(version("v", "20"), 20), "one made again is another matter");
+        }
+        let mut cache = Cache::default();
+        cache.remove(&key, Some("u"), Some("15"));
+        assert!(!cache.apply(version("u", "14"), 14), "the end was seen before the object");
+    }
+
+    #[test]
+    fn deletions_are_remembered_up_to_a_number() {
+        let mut cache = Cache::<i32>::default();
+        for i in 0..TOMBS + 10 {
+            cache.remove(&("ns".into(), format!("p{i}")), None, Some(&i.to_string()));
+        }
+        assert_eq!(cache.tombs.len(), TOMBS);
+        assert!(cache.tombs.contains_key(&("ns".into(), format!("p{}", TOMBS + 9))), "the newest are kept");
     }
 
     #[test]

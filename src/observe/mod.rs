@@ -138,7 +138,7 @@ impl Observer {
                 Event::Apply(object) => drop(cache.apply(version(object.meta()), parse(object))),
                 Event::Delete(object) => {
                     let version = version(object.meta());
-                    cache.remove(&version.key, Some(&version.uid));
+                    cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version));
                 }
             }
             self.changed.notify_one();
@@ -190,10 +190,10 @@ impl Observer {
     pub fn gone(&self, question: &Question) {
         let mut caches = self.lock();
         match question {
-            Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None),
-            Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid)),
-            Question::Job(key) => caches.jobs.remove(key, None),
-            Question::Pod(key) => caches.pods.remove(key, None),
+            Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None, None),
+            Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid), None),
+            Question::Job(key) => caches.jobs.remove(key, None, None),
+            Question::Pod(key) => caches.pods.remove(key, None, None),
             Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => {}
         }
     }
