@@ -194,9 +194,9 @@ mod tests {
     #[test]
     fn facts_are_recorded_if_they_are_of_the_boot_that_the_node_reports() {
         let node = node("n1");
-        let plan = planned(&[node.clone()], vec![pod(&node, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+        let plan = planned(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
         assert!(matches!(&plan.actions[..], [Action::Node { name, .. }] if name == "n1"), "{:?}", plan.actions);
-        let plan = planned(&[node.clone()], vec![pod(&node, 0, PodPhase::Succeeded, says("b0"))], 1, &[]);
+        let plan = planned(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b0"))], 1, &[]);
         assert!(plan.actions.is_empty() && plan.wake_at.is_some(), "{:?}", plan.actions);
     }
 
@@ -206,9 +206,9 @@ mod tests {
         let ended = || ContainerState::Ended { code: 1, reason: "Error".into(), message: "no /etc".into() };
         for (attempt, pause) in [(0, 30), (1, 60), (3, 240), (50, 30 * 128)] {
             let failed = || vec![pod(&node, attempt, PodPhase::Failed, ended())];
-            let early = planned(&[node.clone()], failed(), pause - 1, &[]);
+            let early = planned(std::slice::from_ref(&node), failed(), pause - 1, &[]);
             assert_eq!((made(&early).len(), early.wake_at), (0, Some(at(pause))), "{attempt}");
-            let plan = planned(&[node.clone()], failed(), pause, &[]);
+            let plan = planned(std::slice::from_ref(&node), failed(), pause, &[]);
             assert_eq!(made(&plan), [("n1", attempt + 1)]);
         }
         let both =

@@ -299,4 +299,20 @@ mod tests {
         world.answers.extend(asked.into_iter().map(|question| (question, crate::plan::question::Answer::Gone)));
         assert!(fails(&world));
     }
+
+    #[test]
+    fn a_drain_goes_on_being_watched_while_its_waiter_is_made_again() {
+        let mut world = world("pending", "Running", 1);
+        let key = ("ns".to_owned(), "op".to_owned());
+        let mut op = (**world.ops.get(&key).unwrap()).clone();
+        op.spec.drain_options = Some(serde_json::from_value(json!({"enabled": true})).unwrap());
+        let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
+        (entry.step, entry.job_name) = (Some(crate::api::nodeop::Step::Drain), None);
+        let name = crate::plan::step::Op::of(&Arc::new(op.clone())).object_name("n1", "reboot", 0);
+        world.ops.insert(key, Arc::new(op));
+        let mut pod = (**world.pods.values().next().unwrap()).clone();
+        (pod.name, pod.phase) = (name.clone(), PodPhase::Failed);
+        world.pods = [(("ns".to_owned(), name), Arc::new(pod))].into();
+        assert!(plan(&world).drains.contains("n1"));
+    }
 }

@@ -170,13 +170,17 @@ fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: 
     }
 }
 
-/// Writes the status if it differs. A change of messages alone waits until a second after the last write.
+/// Writes the status if it differs. A change of messages alone waits until a second after the last write, and until
+/// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
 pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &mut Plan) {
     let old = op.status.as_ref();
     if old == Some(&status) {
         return;
     }
     let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
+    if !urgent && !plan.questions.is_empty() {
+        return;
+    }
     let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
         plan.wake(at);

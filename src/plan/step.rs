@@ -18,7 +18,7 @@ use k8s_openapi::{
 
 use super::{
     action::{Action, Notice, Plan},
-    call_off,
+    call_off, claim,
     cordon::{self, Take},
     drain,
     intent::Intent,
@@ -88,7 +88,21 @@ impl Turn<'_> {
 
     /// A copy of the status, moved to `step`.
     pub fn to(&self, step: Step) -> NodeStatus {
-        NodeStatus { phase: Phase::Running, step: Some(step), message: None, last_updated: Some(Time(self.s.now)), ..self.status.clone() }
+        let message = match step {
+            Step::Preflight => "Preflight in progress",
+            Step::Claim => "taken in hand",
+            Step::Drain => "preparing the node",
+            Step::Job => "making the Job",
+            Step::Reboot => "Job completed, the node reboots",
+            Step::Verify => "the node rebooted, its release is being verified",
+        };
+        NodeStatus {
+            phase: Phase::Running,
+            step: Some(step),
+            message: Some(message.into()),
+            last_updated: Some(Time(self.s.now)),
+            ..self.status.clone()
+        }
     }
 
     /// Records a fact without moving on.
@@ -138,7 +152,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     };
     let mut turn = Turn { s, op, node: &node, status, plan };
     match status.step {
-        Some(Step::Claim) | None => claim(&mut turn),
+        Some(Step::Claim) | None => claim::advance(&mut turn),
         Some(Step::Drain) => before_job(&mut turn),
         Some(Step::Job) => job::advance(&mut turn),
         Some(Step::Reboot) => reboot::advance(&mut turn),
@@ -163,86 +177,8 @@ fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message:
     finish(s.now, &status, Phase::Failed, Some(reboot), message)
 }
 
-/// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
-fn claim(turn: &mut Turn<'_>) -> Next {
-    if turn.op.deleting {
-        return turn.fail("the NodeOp was deleted before the operation started");
-    }
-    if let Some(next) = yield_to_rival(turn) {
-        return next;
-    }
-    match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
-        Take::Held => after_claim(turn),
-        Take::Patch(change) => {
-            let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node { name, resource_version, change });
-            Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
-        }
-        Take::Ask(question) => {
-            turn.ask(question);
-            Next::Wait("checking who cordoned the node".into())
-        }
-        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
-    }
-}
-
-/// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two planners that
-/// both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes themselves tell of claims
-/// whose NodeOp is finished or gone, and which of them are away.
-fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
-    let claimed = turn.node.claimed_by.as_ref() == Some(&turn.op.me);
-    if claimed || !turn.node.control_plane() || !turn.op.intent.disturbs() {
-        return None;
-    }
-    let nodes = turn.s.nodes.values().filter(|node| node.control_plane());
-    let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::Rivals]);
-    let open: Vec<_> = questions.filter(|question| turn.s.answer(question).is_none()).collect();
-    if !open.is_empty() {
-        turn.plan.questions.extend(open);
-        return Some(Next::Wait("checking that no other control-plane node is in hand".into()));
-    }
-    if let Some(other) = super::guard::others_not_ready(turn.s, &turn.node.name).next() {
-        return Some(back_to_pending(turn, format!("control-plane node {other} is not Ready")));
-    }
-    let mine = (turn.op.me.key(), turn.node.name.clone());
-    let rivals: Vec<_> = super::guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
-    if rivals.len() < turn.s.settings.control_plane_concurrency {
-        return None;
-    }
-    let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
-}
-
-fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
-    Next::Become(Box::new(NodeStatus {
-        phase: Phase::Pending,
-        message: Some(why),
-        boot: turn.status.boot.clone(),
-        node_uid: turn.status.node_uid.clone(),
-        last_updated: Some(Time(turn.s.now)),
-        ..NodeStatus::default()
-    }))
-}
-
-fn after_claim(turn: &mut Turn<'_>) -> Next {
-    let intent = &turn.op.intent;
-    if intent.drain.is_none() && !intent.reboot {
-        return start_job(turn);
-    }
-    let timeout = intent.drain.as_ref().and_then(|drain| drain.timeout);
-    let mut next = turn.to(Step::Drain);
-    next.drain_started_at = Some(Time(turn.s.now));
-    next.deadline = timeout.map(|timeout| Time(later(turn.s.now, timeout)));
-    next.attempt = None;
-    // What is about to be so is said with the step, and needs no write of its own a second later.
-    next.message = Some(match turn.op.intent.reboot {
-        true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
-        false => drain::LISTING.into(),
-    });
-    Next::Become(Box::new(next))
-}
-
-fn start_job(turn: &Turn<'_>) -> Next {
+/// The operation is next: its Job's name is recorded before the Job is made.
+pub fn start_job(turn: &Turn<'_>) -> Next {
     let mut next = turn.to(Step::Job);
     next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
     next.deadline = None;
@@ -281,6 +217,10 @@ fn drained(turn: &mut Turn<'_>) -> Next {
     }
     if let Some(next) = hold(turn) {
         return next;
+    }
+    if turn.op.intent.drain.is_some() {
+        // Whatever this pass comes to: a watch that is taken up again knows nothing at first, and what blocks is forgotten.
+        turn.plan.drains.insert(turn.node.name.clone());
     }
     let waiter = waiter::ensure(turn, &turn.op.object_name(&turn.node.name, "", 0));
     let started = turn.status.drain_started_at.as_ref().map_or(turn.s.now, |time| time.0);

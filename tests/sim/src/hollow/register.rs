@@ -14,7 +14,7 @@ use crate::server::now;
 
 /// Lays out a node's disk.
 pub fn make_disk(disk: &Path) -> io::Result<()> {
-    for dir in ["etc", "usr/local", "usr/lib", "run", "var/log"] {
+    for dir in ["etc", "usr/local", "usr/lib", "run", "var/log", "proc"] {
         fs::create_dir_all(disk.join(dir))?;
     }
     fs::write(disk.join("etc/os-release"), "NAME=\"openSUSE Leap\"\nID=\"opensuse-leap\"\n")?;
