@@ -9,25 +9,29 @@ use super::rig::{LONG, Rig, and, reboot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_it_still_boots_each_node_once() {
-    for seed in 1..=2 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut rig = Rig::idle(Cluster::builder().nodes(3).control_planes(1).seed(seed)).await;
-        rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true}}))).await;
-        let began = Instant::now();
-        while !matches!(rig.status("op")["phase"].as_str(), Some("Completed" | "Failed")) {
-            assert!(began.elapsed() < LONG, "no progress: {:#}", rig.status("op"));
-            rig.operators.clear();
-            rig.start(&[]);
-            tokio::time::sleep(Duration::from_millis(random.u64(300..700))).await;
-            rig.operators[0].kill();
-        }
+    futures::future::join_all((1..=2).map(killed_again_and_again)).await;
+}
+
+async fn killed_again_and_again(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut rig = Rig::idle(Cluster::builder().nodes(2).control_planes(1).seed(seed)).await;
+    rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true}}))).await;
+    let (began, mut lives) = (Instant::now(), 0);
+    while !matches!(rig.status("op")["phase"].as_str(), Some("Completed" | "Failed")) {
+        assert!(began.elapsed() < LONG, "no progress: {:#}", rig.status("op"));
         rig.operators.clear();
         rig.start(&[]);
-        let status = rig.over("op").await;
-        assert_eq!(status["phase"], "Completed", "{status:#}");
-        assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 3], "seed {seed}");
-        assert_eq!((rig.claims().1, rig.left()), (1, Vec::new()));
+        lives += 1;
+        tokio::time::sleep(Duration::from_millis(random.u64(300..800))).await;
+        rig.operators[0].kill();
     }
+    assert!(lives > 1, "it was never killed on the way");
+    rig.operators.clear();
+    rig.start(&[]);
+    let status = rig.over("op").await;
+    assert_eq!(status["phase"], "Completed", "{status:#}");
+    assert_eq!(["n1", "n2"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 2], "seed {seed}");
+    assert_eq!((rig.claims().1, rig.left()), (1, Vec::new()));
 }
 
 fn holder(rig: &Rig) -> String {
