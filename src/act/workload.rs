@@ -88,15 +88,18 @@ impl Actor {
     }
 
     pub(super) async fn delete_job(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
-        self.delete::<Job>(job).await
+        let left = self.delete::<Job>(job).await?;
+        Ok(left.map(|job| Seen::Job(Box::new(job))).into_iter().collect())
     }
 
     pub(super) async fn delete_pod(&self, pod: &Target) -> anyhow::Result<Vec<Seen>> {
-        self.delete::<Pod>(pod).await
+        let left = self.delete::<Pod>(pod).await?;
+        Ok(left.map(|pod| Seen::Pod(Box::new(pod))).into_iter().collect())
     }
 
-    /// Deletes the object of this UID, and in the background what it owns. That it is gone, or another one, is success.
-    async fn delete<K>(&self, target: &Target) -> anyhow::Result<Vec<Seen>>
+    /// Deletes the object of this UID, and in the background what it owns; returns it if it has still to end. That it is
+    /// gone, or another one, is success.
+    async fn delete<K>(&self, target: &Target) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
@@ -104,8 +107,8 @@ impl Actor {
         let mut params = DeleteParams::background();
         params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
         match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
-            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(vec![]),
-            answer => answer.map(|_| vec![]),
+            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(None),
+            answer => answer.map(|answer| answer.left().filter(|left| left.meta().deletion_timestamp.is_some())),
         }
     }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    action::Action,
+    action::{Action, NodeChange},
     cordon::{self, Take},
     drain, guard,
     question::Question,
@@ -23,6 +23,9 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
         Take::Held => after_claim(turn),
         Take::Patch(change) => {
+            if let Some(wait) = still_ours(turn, &change) {
+                return wait;
+            }
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
             turn.act(Action::Node { name, resource_version, change });
             Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
@@ -60,6 +63,18 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
     }
     let ((namespace, name), node) = &rivals[0];
     Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
+}
+
+/// A claim is set only on the word of the NodeOp itself: in an old view a node that was given back looks like one that
+/// is about to be taken, or whose claim somebody removed.
+pub fn still_ours(turn: &mut Turn<'_>, change: &NodeChange) -> Option<Next> {
+    let question = Question::Op(turn.op.me.clone());
+    let known = turn.s.answer(&question).or_else(|| turn.s.answer(&Question::Rivals));
+    if change.claimed_by.is_none() || known.is_some() {
+        return None;
+    }
+    turn.ask(question);
+    Some(Next::Wait("checking that the node is still to be claimed".into()))
 }
 
 fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {

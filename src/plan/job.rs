@@ -195,18 +195,18 @@ fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 /// The boot in which the operation succeeded, as the sentinel container printed it. `Err`: not (yet) to be had.
 fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static str>> {
-    let mut unfinished = false;
-    for pod in pods(turn, job_uid) {
-        unfinished |= !pod.phase.is_final();
-        let Some(ContainerState::Ended { code: 0, message, .. }) = pod.container(container::SENTINEL) else {
-            continue;
-        };
-        if let Ok(found) = serde_json::from_str::<Sentinel>(message)
-            && found.job_uid == job_uid
-        {
-            return Ok(found);
-        }
+    let said = |pod: &PodView| match pod.container(container::SENTINEL) {
+        Some(ContainerState::Ended { code: 0, message, .. }) => serde_json::from_str::<Sentinel>(message).ok(),
+        _ => None,
+    };
+    let found = pods(turn, job_uid).filter_map(|pod| Some((pod, said(pod).filter(|found| found.job_uid == job_uid)?)));
+    // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps in another boot.
+    // A sentinel that names the present boot decides, whatever the others say: no reboot has been proved then.
+    let newest = found.max_by_key(|(pod, found)| (found.boot == turn.node.boot_id, pod.created, pod.name.clone()));
+    if let Some((_, found)) = newest {
+        return Ok(found);
     }
+    let unfinished = pods(turn, job_uid).any(|pod| !pod.phase.is_final());
     Err(unfinished.then_some("the Job is complete, its pod is about to be seen so"))
 }
 

@@ -93,7 +93,8 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     if stopped {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
-    let mut whole = Whole { unreleased: unreleased(s, op, &mut nodes, plan), stopped, deleting: op.deleting, refused: None };
+    let mut whole =
+        Whole { unreleased: unreleased(s, op, &old.node_statuses, &mut nodes, plan), stopped, deleting: op.deleting, refused: None };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
@@ -117,13 +118,22 @@ fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, plan: &mut Plan
 ///
 /// That a node is free again stands in status, like that it was taken: a view of the node that is older than our claim
 /// shows it free as well, and a leader with such a view would take one node too many. So a live read proves it.
-fn unreleased(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, plan: &mut Plan) -> usize {
+fn unreleased(
+    s: &Snapshot,
+    op: &Op,
+    old: &BTreeMap<String, NodeStatus>,
+    nodes: &mut BTreeMap<String, NodeStatus>,
+    plan: &mut Plan,
+) -> usize {
     let mut count = 0;
     for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
         let Some(uid) = entry.node_uid.clone() else { continue };
         let question = Question::Node(name.clone());
         let node = s.nodes.get(name).filter(|node| node.uid == uid);
         if node.is_some_and(|node| node.claimed_by.as_ref() == Some(&op.me)) {
+            count += 1;
+        } else if old.get(name).is_some_and(|old| old.phase == Phase::Running) {
+            // Not before it stands in status that the node is given up: a claim may be under way that relies on it.
             count += 1;
         } else if s.answer(&question).is_some() {
             entry.node_uid = None;

@@ -266,6 +266,9 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
     match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
         Take::Held => None,
         Take::Patch(change) => {
+            if let Some(wait) = claim::still_ours(turn, &change) {
+                return Some(wait);
+            }
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
             turn.act(Action::Node { name, resource_version, change });
             Some(Next::Wait("cordoning the node again, which somebody uncordoned".into()))

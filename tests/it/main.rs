@@ -5,6 +5,8 @@
 mod api;
 mod applets;
 mod contract;
+mod drain_and_cordon;
+mod golden;
 mod manifests;
 mod reconcile;
 mod simulation;

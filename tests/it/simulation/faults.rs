@@ -81,7 +81,7 @@ impl World {
         self.add_node(node, control_plane);
     }
 
-    fn human(&mut self, node: &str) {
+    pub fn human(&mut self, node: &str) {
         let Some(view) = self.nodes.get(&node_key(node)) else { return };
         if view.unschedulable {
             self.note(format!("a human uncordons {node}"));

@@ -115,6 +115,12 @@ impl World {
             if before.phase.is_final() && (before.phase != entry.phase || before.reboot_status != entry.reboot_status) {
                 self.broken(format!("the final entry of {node} in {uid} becomes {entry:?}"));
             }
+            let live = self.nodes.get(&node_key(node));
+            let claimed = live.is_some_and(|live| Some(&live.uid) == before.node_uid.as_ref() && live.claimed_by == Some(OpRef::of(op)));
+            // Of two planners one may still have a claim under way that the other gives up.
+            if entry.node_uid.is_none() && claimed && !self.rivals {
+                self.broken(format!("{uid} says that it gave {node} back, and still claims it"));
+            }
             if failed && intent.stop_on_failure && before.phase == Phase::Pending && entry.phase == Phase::Running {
                 self.broken(format!("{uid} takes {node} after a failure"));
             }
@@ -138,7 +144,8 @@ impl World {
             return self.broken(format!("{op} reports success on {node}, where its command did not succeed"));
         };
         let now = self.machines.get(node).map(|machine| (machine.uid.clone(), machine.boot));
-        let rebooted = now.is_some_and(|now| now.0 != machine || now.1 > boot);
+        // A node that was deleted since then is proof of nothing.
+        let rebooted = now.is_none_or(|now| now.0 != machine || now.1 > boot);
         if asked && (reboot != Some(RebootStatus::Completed) || !rebooted) {
             self.broken(format!("{op} reports success on {node}, reboot {reboot:?}, rebooted {rebooted}"));
         }
@@ -240,7 +247,7 @@ impl World {
         if control_planes.len() > 1 {
             found.push(format!("control-plane nodes {control_planes:?} are in hand together"));
         }
-        for op in self.ops.live().values().filter(|_| !self.rivals) {
+        for op in self.ops.live().values() {
             let me = OpRef::of(op);
             let running = op.status.iter().flat_map(|status| &status.node_statuses);
             let mut held: BTreeSet<&String> = running.filter(|(_, entry)| entry.phase == Phase::Running).map(|(node, _)| node).collect();

@@ -127,6 +127,16 @@ impl Operator {
         Some(plan)
     }
 
+    /// One plan, all of it done. `false`: it wanted nothing.
+    pub fn plan_and_act(&mut self, world: &mut World) -> bool {
+        let Some(plan) = self.round(world) else { return true };
+        let wanted = !plan.actions.is_empty() || !plan.questions.is_empty();
+        while !self.queue.is_empty() {
+            self.round(world);
+        }
+        wanted
+    }
+
     fn snapshot(&mut self, world: &World) -> Snapshot {
         let ops = self.overlay(world);
         let nodes = world.nodes.at(self.seen.nodes);

@@ -85,6 +85,18 @@ pub fn nodeop(world: &mut World, number: usize) {
     world.add_op(&format!("op{number}"), spec, script);
 }
 
+/// A NodeOp for one control-plane node; the first one asks before it starts.
+pub fn duellist(world: &mut World, number: i64) {
+    let spec = NodeOpSpec {
+        node_selector: Some(hosts(vec![format!("c{}", number + 1)])),
+        command: Some(vec!["true".into()]),
+        cordon: Some(true),
+        preflight: (number == 0).then(|| Preflight { command: vec!["check".into()], ..Preflight::default() }),
+        ..NodeOpSpec::default()
+    };
+    world.add_op(&format!("op{number}"), spec, Script::default());
+}
+
 /// A selector by host name.
 pub fn hosts(names: Vec<String>) -> LabelSelector {
     LabelSelector {
