@@ -98,7 +98,8 @@ impl Actor {
     }
 
     /// Deletes the object of this UID, and in the background what it owns; returns it if it has still to end. That it is
-    /// gone, or another one, is success.
+    /// gone is success. A conflict (another object by now, as a rule) is the caller's to judge: planned again from a newer
+    /// view, or looked at again.
     async fn delete<K>(&self, target: &Target) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
@@ -107,7 +108,7 @@ impl Actor {
         let mut params = DeleteParams::background();
         params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
         match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
-            Err(error) if is_gone(&error) || is_conflict(&error) => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             answer => answer.map(|answer| answer.left().filter(|left| left.meta().deletion_timestamp.is_some())),
         }
     }
