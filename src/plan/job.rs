@@ -9,7 +9,7 @@ use super::{
     call_off::{self, job_target},
     question::Question,
     release,
-    snapshot::{ContainerState, JobState, JobView, PodView, Role},
+    snapshot::{ContainerState, JobState, JobView, PodPhase, PodView, Role},
     step::{Next, Turn, finish, hold, later},
     waiter::{self, Waiter},
 };
@@ -207,9 +207,14 @@ fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static 
     let mut unfinished = false;
     for pod in pods(turn, job_uid) {
         unfinished |= !pod.phase.is_final();
+        // A pod that was ended with its node after the sentinel had spoken has failed; the one that succeeded later, in a
+        // later boot, is the one that counts.
         let Some(ContainerState::Ended { code: 0, message, .. }) = pod.container(container::SENTINEL) else {
             continue;
         };
+        if pod.phase != PodPhase::Succeeded {
+            continue;
+        }
         if let Ok(found) = serde_json::from_str::<Sentinel>(message)
             && found.job_uid == job_uid
         {
