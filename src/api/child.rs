@@ -14,6 +14,9 @@ use super::{
 const HOST_MOUNT: &str = "/host";
 /// Seconds after which a drain before an upgrade is given up: a forgotten PodDisruptionBudget must not hold a rollout for ever.
 const DRAIN_TIMEOUT: i32 = 300;
+/// How often an agent that failed is tried again. A Job's own default of six, with its growing pauses, would let a canary wait ten
+/// minutes for a failure that each try repeats.
+const RETRIES: i32 = 2;
 /// Seconds that an upgrade may take on one node. It writes some gigabytes; one that takes longer hangs.
 const DEADLINE: i64 = 3600;
 
@@ -62,7 +65,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         uncordon_on_failure: upgrade.uncordon_on_failure,
         drain_options,
         reboot_on_success: Some(active),
-        backoff_limit: upgrade.backoff_limit,
+        backoff_limit: Some(upgrade.backoff_limit.unwrap_or(RETRIES)),
         concurrency: upgrade.concurrency,
         stop_on_failure: upgrade.stop_on_failure,
         preflight: None,
@@ -128,7 +131,7 @@ mod tests {
                 "image": "kairos:v2", "hostMountPath": "/host", "concurrency": 0, "cordon": true, "rebootOnSuccess": true,
                 "upgrade": { "active": true, "recovery": false, "force": false, "debug": false },
                 "drainOptions": { "enabled": true, "deleteEmptyDirData": true, "ignoreDaemonSets": true, "timeoutSeconds": 300 },
-                "activeDeadlineSeconds": 3600,
+                "activeDeadlineSeconds": 3600, "backoffLimit": 2,
             })
         );
     }

@@ -89,7 +89,7 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::upgrade_drain")]
     pub drain_options: Option<DrainOptions>,
-    /// How often the upgrade is tried again on a node before the node is failed. Never after a success of the agent.
+    /// How often the upgrade is tried again on a node before the node is failed (default 2). Never after a success of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,

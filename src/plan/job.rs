@@ -9,7 +9,7 @@ use super::{
     call_off::{self, job_target},
     question::Question,
     reboot, release,
-    snapshot::{ContainerState, JobState, JobView, PodView, Role},
+    snapshot::{ContainerState, JobState, JobView, PodPhase, PodView, Role},
     step::{Next, Turn, finish, hold, later},
     waiter::{self, Waiter},
 };
@@ -165,7 +165,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     let Some(complaint) = pods(turn, &job.uid).find_map(|pod| pod.complaint()) else {
-        return Next::Wait(RUNNING.into());
+        return Next::Wait(tries(turn, job));
     };
     let begun = pods(turn, &job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
     let deadline = later(job.started_at.unwrap_or(turn.s.now), turn.op.intent.pull_timeout);
@@ -184,6 +184,16 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
     Next::Wait(format!("the Job's pod cannot start yet: {complaint}"))
 }
 
+/// What is said of a Job that goes on: that it does, and what its last try failed of, if one did.
+fn tries(turn: &Turn<'_>, job: &JobView) -> String {
+    let failed = pods(turn, &job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
+    let last = pods(turn, &job.uid).filter(|pod| pod.phase == PodPhase::Failed).max_by_key(|pod| (pod.created, &pod.name));
+    match last.and_then(|pod| words_of(pod)) {
+        Some(words) => format!("{RUNNING}; {failed} tries failed, the last one with {words}"),
+        None => RUNNING.into(),
+    }
+}
+
 /// The Job was given up, which stands in status as a deadline that has passed. It is deleted, and only when it is gone is
 /// the node failed: until then its pod might start after all, and then what it did counts.
 fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
@@ -195,11 +205,13 @@ fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 /// The boot in which the operation succeeded, as the sentinel container printed it. `Err`: not (yet) to be had.
 fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static str>> {
+    // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
+    let succeeded = pods(turn, job_uid).filter(|pod| pod.phase == PodPhase::Succeeded);
     let said = |pod: &PodView| match pod.container(container::SENTINEL) {
         Some(ContainerState::Ended { code: 0, message, .. }) => serde_json::from_str::<Sentinel>(message).ok(),
         _ => None,
     };
-    let found = pods(turn, job_uid).filter_map(|pod| Some((pod, said(pod).filter(|found| found.job_uid == job_uid)?)));
+    let found = succeeded.filter_map(|pod| Some((pod, said(pod).filter(|found| found.job_uid == job_uid)?)));
     // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps in another boot.
     // A sentinel that names the present boot decides, whatever the others say: no reboot has been proved then.
     let newest = found.max_by_key(|(pod, found)| (found.boot == turn.node.boot_id, pod.created, pod.name.clone()));
@@ -281,10 +293,14 @@ fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
     turn.fail(format!("Job failed ({why}){words}"))
 }
 
-/// What the operation's container said last, on one line, in at most 300 characters.
+/// What the operation's container said last in the Job's newest pod.
 fn last_words(turn: &Turn<'_>, job: &JobView) -> Option<String> {
-    let newest = pods(turn, &job.uid).max_by_key(|pod| (pod.created, &pod.name))?;
-    let ended = newest.containers.iter().find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
+    words_of(pods(turn, &job.uid).max_by_key(|pod| (pod.created, &pod.name))?)
+}
+
+/// What the operation's container said last in a pod, on one line, in at most 300 characters.
+fn words_of(pod: &PodView) -> Option<String> {
+    let ended = pod.containers.iter().find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
     let ContainerState::Ended { code, reason, message } = &ended.state else {
         return None;
     };

@@ -38,12 +38,14 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     if turn.s.now >= deadline {
         return time_out(turn);
     }
-    let went_on = waiter::went_on(turn);
-    if turn.op.deleting && went_on.is_none() {
+    let asked = waiter::says(turn) == Some(reboot_state::REBOOTING);
+    let known = turn.status.boot.is_some();
+    let went_on = waiter::went_on(turn).filter(|_| !known);
+    if turn.op.deleting && !asked && went_on.is_none() {
         return cancel(turn, "the NodeOp was deleted before the reboot");
     }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
-    if went_on == Some(reboot_state::COMPLETED) || (went_on.is_some() && !turn.node.ready && turn.status.boot.is_some()) {
+    if went_on == Some(reboot_state::COMPLETED) || (asked && known && !turn.node.ready) {
         return Next::Wait("Job completed, the node reboots".into());
     }
     let job = turn.status.job_name.clone().unwrap_or_default();
@@ -68,7 +70,12 @@ enum Arrival {
 /// it compared the sentinel file with the boot that it was started in.
 fn arrival(turn: &Turn<'_>) -> Arrival {
     let shown = &turn.node.boot_id;
-    let completed = waiter::went_on(turn) == Some(reboot_state::COMPLETED);
+    let completed = Some(reboot_state::COMPLETED)
+        == match turn.status.boot {
+            // Where both speak, the boot ids decide: the waiter may have meant an earlier attempt of the Job.
+            Some(_) => waiter::says(turn),
+            None => waiter::went_on(turn),
+        };
     let other = turn.status.boot.as_ref().map_or(completed, |boot| shown != boot) && !shown.is_empty();
     let question = Question::Node(turn.node.name.clone());
     match turn.s.answer(&question) {

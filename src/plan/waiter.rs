@@ -125,6 +125,13 @@ fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
     grant
 }
 
+/// What the node's present waiter says of itself.
+pub fn says<'a>(turn: &'a Turn<'_>) -> Option<&'a str> {
+    let name = turn.op.object_name(&turn.node.name, "reboot", turn.status.attempt.unwrap_or(0));
+    let pod = turn.s.pods.get(&(turn.op.me.namespace.clone(), name))?;
+    pod.reboot_state.as_deref().filter(|_| pod.owner_uid == turn.op.me.uid)
+}
+
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by then.
 pub fn went_on(turn: &Turn<'_>) -> Option<&'static str> {
     let states: Vec<&str> =

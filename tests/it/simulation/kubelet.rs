@@ -192,6 +192,7 @@ impl World {
     /// The reboot waiter, line by line as `design.md` 5 has it.
     fn waiter(&mut self, pod: &Arc<PodView>, stage: &Stage) {
         let name = self.waits_for[&pod.uid].clone();
+        let (uid, boot) = (self.machines[&pod.node].uid.clone(), self.machines[&pod.node].boot);
         match stage {
             // A patch of the annotation may fail; it is tried again.
             Stage::Begin if self.rng.chance(80) => {
@@ -216,7 +217,8 @@ impl World {
                 self.take_down(&pod.node, back, graceful);
             }
             Stage::Completed => {
-                self.machines.get_mut(&pod.node).unwrap().sentinels.remove(&name);
+                let sentinels = &mut self.machines.get_mut(&pod.node).unwrap().sentinels;
+                sentinels.retain(|job, sentinel| *job != name || sentinel.boot == boot_id(&uid, boot));
                 self.set_pod(pod, |pod| end(pod, PodPhase::Succeeded, "", 0));
             }
             Stage::Begin | Stage::Asked => {}
@@ -229,15 +231,17 @@ impl World {
         let Some(sentinel) = machine.sentinels.get(name).cloned() else {
             return;
         };
-        if sentinel.boot != boot_id(&machine.uid, machine.boot) {
-            self.set_pod(pod, |pod| pod.reboot_state = Some(reboot_state::COMPLETED.into()));
-            return self.set_stage(pod, Stage::Completed);
-        }
+        let due = sentinel.boot == boot_id(&machine.uid, machine.boot);
         let job = self.jobs.get(&("default".into(), name.to_owned()));
         match job.filter(|job| job.uid == sentinel.job_uid).map(|job| job.state.clone()) {
-            Some(JobState::Complete) => self.set_stage(pod, Stage::Checked),
+            Some(JobState::Complete) if due => self.set_stage(pod, Stage::Checked),
+            // Also of an earlier boot: the pod that wrote it may have failed after all, and the Job tries again.
             Some(JobState::Active | JobState::Failing(_)) => {}
-            Some(JobState::Failed(_)) | None => {
+            Some(JobState::Complete) | None if !due => {
+                self.set_pod(pod, |pod| pod.reboot_state = Some(reboot_state::COMPLETED.into()));
+                self.set_stage(pod, Stage::Completed);
+            }
+            Some(JobState::Failed(_) | JobState::Complete) | None => {
                 self.machines.get_mut(&pod.node).unwrap().sentinels.remove(name);
                 self.set_pod(pod, |pod| end(pod, PodPhase::Failed, "", 1));
             }

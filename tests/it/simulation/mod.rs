@@ -21,7 +21,7 @@ use operator::Operator;
 use world::World;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 300;
 /// Ticks in which things go wrong.
 const TROUBLE: i64 = 250;
 /// Ticks within which everything has to end after that.
@@ -123,6 +123,21 @@ fn duel(seed: u64) -> World {
     world
 }
 
+/// A reboot that is due, whose waiter is lost and made again and again, and the NodeOp deleted just when there is a new
+/// waiter that no cache shows yet.
+fn called_off(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.add_node("w1", false);
+    scenario::rebooter(&mut world);
+    let mut operators = [Operator::new(0, &world)];
+    for _ in 0..60 {
+        world.delete_op_of_new_waiter();
+        round(&mut world, &mut operators);
+        world.lose_waiter();
+    }
+    world
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
@@ -164,6 +179,15 @@ fn two_control_plane_nodes_are_never_in_hand_together() {
         let world = duel(seed);
         let log = world.log.join("\n");
         assert!(world.history.broken.is_empty(), "{log}\nduel {seed}: {:#?}", world.history.broken);
+    }
+}
+
+#[test]
+fn no_reboot_follows_its_cancellation() {
+    for seed in 0..number("KAIROS_SIM_SEEDS").unwrap_or(SEEDS) {
+        let world = called_off(seed);
+        let log = world.log.join("\n");
+        assert!(world.history.broken.is_empty(), "{log}\ncalled off {seed}: {:#?}", world.history.broken);
     }
 }
 

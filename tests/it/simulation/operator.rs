@@ -21,8 +21,8 @@ use super::{
     world::{World, node_key, time},
 };
 
-/// Ticks by which a cache may lag.
-const LAG: usize = 8;
+/// Ticks by which a cache may lag: usually, and while its watch hangs.
+const LAG: (usize, usize) = (8, 40);
 
 /// How far each cache has got.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,6 +60,8 @@ pub struct Operator {
     pub queue: VecDeque<Action>,
     leading_since: i64,
     pub wake: Option<i64>,
+    /// The cache whose watch hangs, and until when.
+    hang: (usize, i64),
     /// Caches do not lag.
     pub calm: bool,
 }
@@ -76,6 +78,7 @@ impl Operator {
             queue: VecDeque::new(),
             leading_since: world.now,
             wake: None,
+            hang: (0, 0),
             calm: false,
         }
     }
@@ -86,20 +89,26 @@ impl Operator {
             self.seen = Seen::all(world);
             return;
         }
-        fn go<T: Clone>(at: usize, store: &Store<T>, rng: &mut super::rng::Rng) -> usize {
-            let low = at.max(store.oldest(LAG));
+        fn go<T: Clone>(at: usize, store: &Store<T>, rng: &mut super::rng::Rng, hangs: bool) -> usize {
+            let low = at.max(store.oldest(if hangs { LAG.1 } else { LAG.0 }));
             match rng.below(10) {
+                _ if hangs => low,
                 0..=3 => low,
                 4..=6 => low + rng.below(store.newest() - low + 1),
                 _ => store.newest(),
             }
         }
+        if world.faults && world.tick >= self.hang.1 && world.rng.chance(2) {
+            self.hang = (world.rng.below(5), world.tick + world.rng.span(5, 40));
+        }
+        let hang = self.hang;
+        let hangs = |kind| world.faults && hang.0 == kind && world.tick < hang.1;
         self.seen = Seen {
-            nodes: go(self.seen.nodes, &world.nodes, &mut world.rng),
-            ops: go(self.seen.ops, &world.ops, &mut world.rng),
-            jobs: go(self.seen.jobs, &world.jobs, &mut world.rng),
-            pods: go(self.seen.pods, &world.pods, &mut world.rng),
-            homes: go(self.seen.homes, &world.homes, &mut world.rng),
+            nodes: go(self.seen.nodes, &world.nodes, &mut world.rng, hangs(0)),
+            ops: go(self.seen.ops, &world.ops, &mut world.rng, hangs(1)),
+            jobs: go(self.seen.jobs, &world.jobs, &mut world.rng, hangs(2)),
+            pods: go(self.seen.pods, &world.pods, &mut world.rng, hangs(3)),
+            homes: go(self.seen.homes, &world.homes, &mut world.rng, hangs(4)),
         };
     }
 

@@ -97,6 +97,12 @@ pub fn duellist(world: &mut World, number: i64) {
     world.add_op(&format!("op{number}"), spec, Script::default());
 }
 
+/// A NodeOp that reboots its node.
+pub fn rebooter(world: &mut World) {
+    let spec = NodeOpSpec { command: Some(vec!["true".into()]), reboot_on_success: Some(true), ..NodeOpSpec::default() };
+    world.add_op("rebooter", spec, Script::default());
+}
+
 /// A selector by host name.
 pub fn hosts(names: Vec<String>) -> LabelSelector {
     LabelSelector {
