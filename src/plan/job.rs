@@ -189,6 +189,7 @@ fn tries(turn: &Turn<'_>, job: &JobView) -> String {
     let failed = pods(turn, &job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
     let last = pods(turn, &job.uid).filter(|pod| pod.phase == PodPhase::Failed).max_by_key(|pod| (pod.created, &pod.name));
     match last.and_then(|pod| words_of(pod)) {
+        Some(words) if failed == 1 => format!("{RUNNING}; one try failed with {words}"),
         Some(words) => format!("{RUNNING}; {failed} tries failed, the last one with {words}"),
         None => RUNNING.into(),
     }
