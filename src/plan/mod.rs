@@ -4,13 +4,13 @@
 //! No client, no clock, no environment, no randomness, no logging: time is `snapshot.now`. One planner decides for all
 //! NodeOps on one snapshot. In reading order:
 //!
-//! - [`snapshot`], [`question`], [`action`]: what goes in and what comes out;
-//! - [`intent`], [`targets`], [`names`], [`selector`]: a spec read once, the nodes that it means, what we call things;
-//! - [`rollout`], [`admit`], [`guard`], [`preflight`]: who is next, and who has to wait;
-//! - [`step`], [`claim`], [`cordon`], [`drain`], [`waiter`], [`job`], [`reboot`]: one node in hand, step by step;
-//! - [`call_off`], [`release`], [`status`]: ending what could still act, giving nodes back, telling people;
-//! - [`upgrades`], [`facts`], [`labels`], [`verify`]: upgrades of Kairos, what nodes say of themselves, and what that proves;
-//! - [`check`]: what must never be, as a function that tests call after every plan.
+//! - `snapshot`, `question`, `action`: what goes in and what comes out;
+//! - `intent`, `targets`, `names`, `selector`: a spec read once, the nodes that it means, what we call things;
+//! - `rollout`, `admit`, `guard`, `preflight`: who is next, and who has to wait;
+//! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `reboot`: one node in hand, step by step;
+//! - `call_off`, `release`, `status`: ending what could still act, giving nodes back, telling people;
+//! - `upgrades`, `facts`, `labels`, `verify`: upgrades of Kairos, what nodes say of themselves, and what that proves;
+//! - `check`: what must never be, as a function that tests call after every plan.
 
 pub mod action;
 mod admit;
