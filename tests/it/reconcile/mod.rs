@@ -7,6 +7,7 @@ mod drains;
 mod facts;
 mod failures;
 mod faults;
+mod killed_drains;
 mod leaders;
 mod preflight;
 mod reboots;
