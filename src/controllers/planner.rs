@@ -22,7 +22,7 @@ use crate::{
         self,
         action::{Action, Plan},
         question::{Answer, Question},
-        snapshot::{Settings, Snapshot},
+        snapshot::{OpRef, Settings, Snapshot},
     },
 };
 
@@ -47,6 +47,8 @@ pub struct Planner {
     evictions: Evictions,
     health: Arc<Health>,
     failures: BTreeMap<String, Failure>,
+    /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before the next plan.
+    doubtful: BTreeSet<OpRef>,
 }
 
 /// An action that failed, and when it may be tried again.
@@ -59,7 +61,7 @@ struct Failure {
 impl Planner {
     pub fn new(actor: Actor, observer: Observer, settings: Settings, leading: watch::Receiver<Leading>, health: Arc<Health>) -> Self {
         let evictions = Evictions::new(actor.clone(), observer.clone());
-        Self { actor, observer, settings, leading, evictions, health, failures: BTreeMap::new() }
+        Self { actor, observer, settings, leading, evictions, health, failures: BTreeMap::new(), doubtful: BTreeSet::new() }
     }
 
     /// Plans until the task is ended.
@@ -82,6 +84,9 @@ impl Planner {
 
     /// One pass; returns how long to wait for the next if nothing happens.
     async fn pass(&mut self, since: Timestamp) -> Duration {
+        if !self.clear_doubts(since).await {
+            return BACKOFF.0;
+        }
         let (plan, snapshot) = self.plan(since).await;
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
         self.evictions.forget_all_but(&snapshot);
@@ -91,6 +96,18 @@ impl Planner {
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         let retry = self.act(plan.actions).await;
         [Some(IDLE), wake, retry].into_iter().flatten().min().unwrap_or(IDLE)
+    }
+
+    /// Reads the NodeOps live whose last write is in doubt; whether all could be read. What is gone is no longer in doubt.
+    async fn clear_doubts(&mut self, since: Timestamp) -> bool {
+        if self.doubtful.is_empty() {
+            return true;
+        }
+        let asked: BTreeSet<Question> = self.doubtful.iter().cloned().map(Question::Op).collect();
+        let snapshot = self.observer.snapshot(&self.settings, Timestamp::now(), since, BTreeMap::new(), BTreeMap::new());
+        let found = questions::answer(&self.actor, &self.observer, &snapshot, asked).await;
+        self.doubtful.retain(|op| !found.contains_key(&Question::Op(op.clone())));
+        self.doubtful.is_empty()
     }
 
     /// Plans, and plans again with the answers to its questions: what is asked is meant to be known before acting.
@@ -127,7 +144,7 @@ impl Planner {
             }
         }
         let actor = &self.actor;
-        let results: Vec<(String, anyhow::Result<Vec<Seen>>)> = stream::iter(under_way)
+        let results: Vec<(String, Option<OpRef>, anyhow::Result<Vec<Seen>>)> = stream::iter(under_way)
             .map(|action| async move {
                 let name = describe(&action);
                 debug!("{name}");
@@ -135,12 +152,13 @@ impl Planner {
                 if result.is_ok() && !matches!(action, Action::Status { .. }) {
                     info!("{name}");
                 }
-                (name, result)
+                (name, written(&action), result)
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        for (name, result) in results {
+        for (name, op, result) in results {
+            self.doubtful.extend(op.filter(|_| result.is_err()));
             self.settle(name, result);
         }
         let next = self.failures.values().map(|failure| failure.until).filter(|until| *until > now).min();
@@ -166,6 +184,14 @@ impl Planner {
                 }
             }
         }
+    }
+}
+
+/// The NodeOp that an action writes to.
+fn written(action: &Action) -> Option<OpRef> {
+    match action {
+        Action::Status { op, .. } | Action::Finalizers { op, .. } | Action::Conclude { op, .. } => Some(OpRef::of(op)),
+        _ => None,
     }
 }
 

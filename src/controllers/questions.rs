@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{
     act::{Actor, REQUEST_TIMEOUT},
-    api::nodeop::NodeOp,
+    api::{names, nodeop::NodeOp},
     observe::{Observer, Seen},
     plan::{
         question::{Answer, Question},
@@ -45,7 +45,12 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
     let seen = match question {
         Question::Node(name) => Api::<Node>::all(client.clone()).get_opt(name).await?.map(|node| Seen::Node(Box::new(node))),
         Question::Job((namespace, name)) => {
-            Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|job| Seen::Job(Box::new(job)))
+            let job = Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?;
+            // What a Job's end means stands in its pods, which come from another watch and may be seen later.
+            let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
+            let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&pods).await.context("listing the Job's pods")?;
+            pods.items.into_iter().for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+            job.map(|job| Seen::Job(Box::new(job)))
         }
         Question::Pod((namespace, name)) => {
             Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|pod| Seen::Pod(Box::new(pod)))
