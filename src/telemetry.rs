@@ -18,11 +18,7 @@ pub const MAX_LAST_WORDS: usize = 4096;
 pub fn init(default: &str, json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = if json {
-        builder.json().try_init()
-    } else {
-        builder.with_target(false).try_init()
-    };
+    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }
 
 /// Leaves `words` as the container's termination message under `root`, cut at a character to what the kubelet keeps.

@@ -40,31 +40,17 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Write the status that follows from `op`, at its resourceVersion; then say the `notices`.
-    Status {
-        op: Arc<NodeOp>,
-        status: Box<NodeOpStatus>,
-        notices: Vec<Notice>,
-    },
+    Status { op: Arc<NodeOp>, status: Box<NodeOpStatus>, notices: Vec<Notice> },
     /// Set the NodeOp's finalizers, at its resourceVersion.
     Finalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Take back what was granted to the NodeOp's waiters, then set its finalizers.
     Conclude { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Change a node, at its resourceVersion, in one patch.
-    Node {
-        name: String,
-        resource_version: String,
-        change: NodeChange,
-    },
+    Node { name: String, resource_version: String, change: NodeChange },
     /// Make the preflight pod of a node.
     MakePreflight { op: Arc<NodeOp>, node: String, name: String },
     /// Grant the waiters in hand what they need, then make this one.
-    MakeWaiter {
-        op: Arc<NodeOp>,
-        node: String,
-        name: String,
-        job: String,
-        grant: Grant,
-    },
+    MakeWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: Grant },
     /// Make the node's Job, suspended.
     MakeJob { op: Arc<NodeOp>, node: String, name: String },
     /// Let the Job run whose UID is recorded.
@@ -74,11 +60,7 @@ pub enum Action {
     /// Delete a pod of ours.
     DeletePod { pod: Target, why: &'static str },
     /// Evict a pod from `node`, unless it is another pod or elsewhere by now.
-    Evict {
-        node: String,
-        pod: Target,
-        grace_period_seconds: Option<i64>,
-    },
+    Evict { node: String, pod: Target, grace_period_seconds: Option<i64> },
 }
 
 /// An object that an action is about; one of another UID is not meant.

@@ -63,25 +63,13 @@ struct Pass<'a> {
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
 pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, whole: &mut Whole, shared: &mut Shared, plan: &mut Plan) {
-    let failed = nodes
-        .iter()
-        .find(|(_, node)| node.phase == Phase::Failed)
-        .map(|(name, _)| name.clone());
+    let failed = nodes.iter().find(|(_, node)| node.phase == Phase::Failed).map(|(name, _)| name.clone());
     let closed = closed(op, whole, failed);
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
     let free = limit.saturating_sub(running + whole.unreleased);
-    let mut pass = Pass {
-        s,
-        op,
-        shared,
-        plan,
-        whole,
-        free,
-        ahead: limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST),
-        queue: None,
-        admitted: false,
-    };
+    let mut pass =
+        Pass { s, op, shared, plan, whole, free, ahead: limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST), queue: None, admitted: false };
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
@@ -180,12 +168,7 @@ impl Pass<'_> {
             self.plan.questions.insert(question);
             return Some("checking whether the node still exists".into());
         }
-        *entry = finished(
-            self.s,
-            entry,
-            Phase::Completed,
-            "Skipped: the node was deleted before its turn".into(),
-        );
+        *entry = finished(self.s, entry, Phase::Completed, "Skipped: the node was deleted before its turn".into());
         None
     }
 
@@ -199,10 +182,8 @@ impl Pass<'_> {
             let since = entry.since.get_or_insert(Time(self.s.now)).0;
             let deadline = later(since, limit);
             if self.s.now >= deadline {
-                let message = format!(
-                    "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
-                    limit.as_secs()
-                );
+                let message =
+                    format!("the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started", limit.as_secs());
                 *entry = finished(self.s, entry, Phase::Failed, message);
                 return None;
             }
@@ -216,19 +197,12 @@ impl Pass<'_> {
             return Some(Hold::AllAfter("waiting for its turn".into()));
         }
         let ordered = |why| {
-            if view.control_plane() {
-                Hold::AllAfter(why)
-            } else {
-                Hold::Node(why)
-            }
+            if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
         if let Some(other) = view.claimed_by.as_ref() {
             let ours = *other == self.op.me;
-            let other = if ours {
-                "this NodeOp, which is releasing it".into()
-            } else {
-                format!("NodeOp {}/{}", other.namespace, other.name)
-            };
+            let other =
+                if ours { "this NodeOp, which is releasing it".into() } else { format!("NodeOp {}/{}", other.namespace, other.name) };
             return Some(ordered(format!("waiting: the node is in the hands of {other}")));
         }
         if self.shared.nodes.contains(&view.name) {
@@ -243,15 +217,11 @@ impl Pass<'_> {
             return None;
         }
         if let Some(other) = guard::others_not_ready(self.s, &view.name).next() {
-            return Some(format!(
-                "waiting: control-plane node {other} is not Ready, and a second one must not go away"
-            ));
+            return Some(format!("waiting: control-plane node {other} is not Ready, and a second one must not go away"));
         }
         let held = self.shared.control_planes(self.s);
         let ((namespace, name), node) = held.first().filter(|_| held.len() >= self.s.settings.control_plane_concurrency)?;
-        Some(format!(
-            "waiting: control-plane node {node} is in the hands of NodeOp {namespace}/{name}"
-        ))
+        Some(format!("waiting: control-plane node {node} is in the hands of NodeOp {namespace}/{name}"))
     }
 
     /// What must stand before the first node is taken: the finalizer, and the API server's word that it admits our pods.
@@ -260,10 +230,7 @@ impl Pass<'_> {
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         if !finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {
             let finalizers = finalizers.into_iter().chain([names::FINALIZER.to_owned()]).collect();
-            self.plan.actions.push(Action::Finalizers {
-                op: object.clone(),
-                finalizers,
-            });
+            self.plan.actions.push(Action::Finalizers { op: object.clone(), finalizers });
             return Some("preparing".into());
         }
         let untouched = |node: &NodeStatus| matches!(node.phase, Phase::Pending | Phase::Preflight);

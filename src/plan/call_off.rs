@@ -13,11 +13,7 @@ use super::{
 
 /// What deletes exactly this Job.
 pub fn job_target(job: &JobView) -> Target {
-    Target {
-        namespace: job.namespace.clone(),
-        name: job.name.clone(),
-        uid: job.uid.clone(),
-    }
+    Target { namespace: job.namespace.clone(), name: job.name.clone(), uid: job.uid.clone() }
 }
 
 /// Sees to it that the Job can start no pod any more. `Some`: not yet, and why.
@@ -37,10 +33,7 @@ pub fn job(s: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String>
         JobState::Active => {}
     }
     if !job.deleting {
-        plan.actions.push(Action::DeleteJob {
-            job: job_target(job),
-            why: "its node's operation was called off",
-        });
+        plan.actions.push(Action::DeleteJob { job: job_target(job), why: "its node's operation was called off" });
     }
     Some("its Job is being deleted".into())
 }
@@ -52,10 +45,7 @@ pub fn waiter(s: &Snapshot, op: &Op, node: (&str, bool), attempt: i32, plan: &mu
     let mut open = false;
     for pod in s.pods_of(&op.me.uid, node, Role::Waiter) {
         if !pod.deleting && !pod.phase.is_final() {
-            plan.actions.push(Action::DeletePod {
-                pod: release::pod_target(pod),
-                why: "its reboot was called off",
-            });
+            plan.actions.push(Action::DeletePod { pod: release::pod_target(pod), why: "its reboot was called off" });
         }
         open |= !release::cannot_act(pod, ready);
     }

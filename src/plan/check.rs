@@ -24,10 +24,7 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
                 found.push(format!("{running} nodes in hand of {:?}", op.metadata.name));
             }
             for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
-                let given_back = NodeStatus {
-                    node_uid: None,
-                    ..entry.clone()
-                };
+                let given_back = NodeStatus { node_uid: None, ..entry.clone() };
                 let after = status.node_statuses.get(name);
                 if entry.phase.is_final() && after != Some(entry) && after != Some(&given_back) {
                     found.push(format!("the final entry of {name} changes"));
@@ -68,9 +65,7 @@ fn unexplained(s: &Snapshot, plan: &Plan) -> Vec<String> {
             continue;
         };
         for (name, entry) in status.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final()) {
-            let moved = written
-                .get(&(op.metadata.namespace.clone(), op.metadata.name.clone()))
-                .and_then(|w| w.node_statuses.get(name));
+            let moved = written.get(&(op.metadata.namespace.clone(), op.metadata.name.clone())).and_then(|w| w.node_statuses.get(name));
             let explained = plan.waiting.contains_key(&(key.clone(), name.clone())) || moved.is_some_and(|moved| moved != entry);
             if !explained {
                 found.push(format!("{}/{} on {name} stands still without a reason: {entry:?}", key.0, key.1));

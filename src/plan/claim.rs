@@ -26,25 +26,14 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
                 return wait;
             }
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node {
-                name,
-                resource_version,
-                change,
-            });
-            Next::Wait(if turn.op.intent.cordon {
-                "cordoning the node".into()
-            } else {
-                "claiming the node".into()
-            })
+            turn.act(Action::Node { name, resource_version, change });
+            Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
         }
         Take::Ask(question) => {
             turn.ask(question);
             Next::Wait("checking who cordoned the node".into())
         }
-        Take::Taken(other) => back_to_pending(
-            turn,
-            format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name),
-        ),
+        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
     }
 }
 
@@ -67,18 +56,12 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
         return Some(back_to_pending(turn, format!("control-plane node {other} is not Ready")));
     }
     let mine = (turn.op.me.key(), turn.node.name.clone());
-    let rivals: Vec<_> = guard::control_planes_in_hand(turn.s)
-        .into_iter()
-        .filter(|held| *held != mine)
-        .collect();
+    let rivals: Vec<_> = guard::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
     if rivals.len() < turn.s.settings.control_plane_concurrency {
         return None;
     }
     let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(
-        turn,
-        format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}"),
-    ))
+    Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
 }
 
 /// A claim is set only on the word of the NodeOp itself: in an old view a node that was given back looks like one that

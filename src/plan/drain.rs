@@ -58,20 +58,10 @@ pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, started: Tim
     if pod.created > started {
         return Fate::Leave("it was made after the drain had started");
     }
-    if options
-        .options
-        .pod_selector
-        .as_ref()
-        .is_some_and(|selector| !selector::matches(selector, &pod.labels))
-    {
+    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels)) {
         return Fate::Leave("podSelector does not match it");
     }
-    if options
-        .options
-        .skip
-        .as_ref()
-        .is_some_and(|selector| selector::matches(selector, &pod.labels))
-    {
+    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
         return Fate::Leave("skip matches it");
     }
     let refuse = |why| if options.strict { Fate::Refuse(why) } else { Fate::Leave(why) };
@@ -111,24 +101,11 @@ pub fn advance(s: &Snapshot, options: &Drain, node: &NodeView, started: Timestam
                 .map(|job| job.uid.as_str()),
         )
         .collect();
-    let fates: Vec<(&Resident, Fate)> = pods
-        .iter()
-        .map(|pod| {
-            (
-                pod.as_ref(),
-                own_pod(s, pod).unwrap_or_else(|| fate(pod, options, &ours, started, s.now)),
-            )
-        })
-        .collect();
+    let fates: Vec<(&Resident, Fate)> =
+        pods.iter().map(|pod| (pod.as_ref(), own_pod(s, pod).unwrap_or_else(|| fate(pod, options, &ours, started, s.now)))).collect();
     let refused: Vec<String> = fates
         .iter()
-        .filter_map(|(pod, fate)| {
-            if let Fate::Refuse(why) = fate {
-                Some(format!("{}: {why}", pod.path()))
-            } else {
-                None
-            }
-        })
+        .filter_map(|(pod, fate)| if let Fate::Refuse(why) = fate { Some(format!("{}: {why}", pod.path())) } else { None })
         .collect();
     if !refused.is_empty() {
         return Progress::Refused(format!("drain refused, no pod was evicted: {}", list(&refused)));
@@ -149,23 +126,12 @@ pub fn advance(s: &Snapshot, options: &Drain, node: &NodeView, started: Timestam
         return Progress::Done;
     }
     if blocked.is_empty() {
-        let held: Vec<String> = fates
-            .iter()
-            .filter(|(pod, fate)| *fate == Fate::WaitFor && !pod.finalizers.is_empty())
-            .map(|(pod, _)| pod.path())
-            .collect();
-        let held = if held.is_empty() {
-            String::new()
-        } else {
-            format!("; finalizers hold {}", list(&held))
-        };
+        let held: Vec<String> =
+            fates.iter().filter(|(pod, fate)| *fate == Fate::WaitFor && !pod.finalizers.is_empty()).map(|(pod, _)| pod.path()).collect();
+        let held = if held.is_empty() { String::new() } else { format!("; finalizers hold {}", list(&held)) };
         return Progress::Going(format!("draining: {left} pods to go{held}"));
     }
-    Progress::Going(format!(
-        "draining: {left} pods to go, {} blocked: {}",
-        blocked.len(),
-        list(&blocked)
-    ))
+    Progress::Going(format!("draining: {left} pods to go, {} blocked: {}", blocked.len(), list(&blocked)))
 }
 
 /// The operator's own pod stays: evicting it would end the drain in the middle.
@@ -195,16 +161,8 @@ fn evict(s: &Snapshot, options: &Drain, node: &NodeView, started: Timestamp, pod
         Some(last) => later(last.at, refusal.map_or_else(|| interval(pod), |refusal| pause(pod, refusal))),
     };
     if s.now >= due {
-        let target = Target {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-        };
-        plan.actions.push(Action::Evict {
-            node: node.name.clone(),
-            pod: target,
-            grace_period_seconds: options.grace_period_seconds,
-        });
+        let target = Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
+        plan.actions.push(Action::Evict { node: node.name.clone(), pod: target, grace_period_seconds: options.grace_period_seconds });
     } else {
         plan.wake(due);
     }
@@ -221,10 +179,6 @@ fn pause(pod: &Resident, refusal: &Refusal) -> SignedDuration {
 
 /// The retry interval of one pod: [`RETRY`] and up to a fifth of it more, by its UID.
 fn interval(pod: &Resident) -> SignedDuration {
-    let spread: u64 = pod
-        .uid
-        .bytes()
-        .fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
-        % 1000;
+    let spread: u64 = pod.uid.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 1000;
     RETRY + SignedDuration::from_millis(i64::try_from(spread).unwrap_or(0))
 }

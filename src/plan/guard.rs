@@ -34,8 +34,5 @@ pub fn control_planes_in_hand(s: &Snapshot) -> Vec<(Key, String)> {
 
 /// Control-plane nodes other than `node` that are not Ready.
 pub fn others_not_ready<'a>(s: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a str> {
-    s.nodes
-        .values()
-        .filter(move |other| other.control_plane() && other.name != node && !other.ready)
-        .map(|other| other.name.as_str())
+    s.nodes.values().filter(move |other| other.control_plane() && other.name != node && !other.ready).map(|other| other.name.as_str())
 }

@@ -76,11 +76,7 @@ impl Intent {
     pub fn of(op: &NodeOp) -> Self {
         let spec = &op.spec;
         let cordon = spec.cordon.unwrap_or(false);
-        let drain = spec
-            .drain_options
-            .as_ref()
-            .filter(|drain| cordon && drain.enabled.unwrap_or(false))
-            .map(Drain::of);
+        let drain = spec.drain_options.as_ref().filter(|drain| cordon && drain.enabled.unwrap_or(false)).map(Drain::of);
         let checks_itself = spec.upgrade.as_ref().is_some_and(|upgrade| !upgrade.force);
         let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
         Self {
@@ -91,11 +87,7 @@ impl Intent {
             drain,
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some(),
-            preflight: preflight.or_else(|| {
-                checks_itself.then(|| PreflightIntent {
-                    deadline: seconds(PREFLIGHT_DEADLINE),
-                })
-            }),
+            preflight: preflight.or_else(|| checks_itself.then(|| PreflightIntent { deadline: seconds(PREFLIGHT_DEADLINE) })),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
             reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
             verify_timeout: seconds(spec.verify_timeout_seconds.unwrap_or(VERIFY_TIMEOUT)),
@@ -127,9 +119,7 @@ impl Drain {
 
 impl PreflightIntent {
     fn of(preflight: &Preflight) -> Self {
-        Self {
-            deadline: seconds(preflight.active_deadline_seconds.unwrap_or(PREFLIGHT_DEADLINE)),
-        }
+        Self { deadline: seconds(preflight.active_deadline_seconds.unwrap_or(PREFLIGHT_DEADLINE)) }
     }
 }
 

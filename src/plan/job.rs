@@ -42,9 +42,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     // Whatever ended it, a Job that is left could still start. What was planned to go on is not done any more.
     turn.plan.actions.truncate(before);
     let waiting = call_off::job(turn.s, turn.op, &name, turn.plan).or_else(|| unseen_waiter(turn));
-    waiting.map_or(next, |waiting| {
-        Next::Wait(given_up.unwrap_or_else(|| format!("not going on with this node: {waiting}")))
-    })
+    waiting.map_or(next, |waiting| Next::Wait(given_up.unwrap_or_else(|| format!("not going on with this node: {waiting}"))))
 }
 
 /// A waiter that the cache shows is ended when the node is released; one that was just made has to be ended before.
@@ -101,19 +99,14 @@ fn waiter_gone(turn: &mut Turn<'_>, job: &str) -> Option<Next> {
             Some(overdue.unwrap_or_else(|| Next::Wait(format!("waiting for the reboot waiter: {why}"))))
         }
         Waiter::Lost(next) => Some(next),
-        Waiter::Foreign(name) => Some(turn.fail(format!(
-            "a pod {name} exists that is not ours; delete it and create the NodeOp again"
-        ))),
+        Waiter::Foreign(name) => Some(turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"))),
     }
 }
 
 /// The Job is there and its UID is not in status yet: it has not run.
 fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if job.owner_uid != turn.op.me.uid {
-        return turn.fail(format!(
-            "a Job {}/{} exists that is not ours; delete it and create the NodeOp again",
-            job.namespace, job.name
-        ));
+        return turn.fail(format!("a Job {}/{} exists that is not ours; delete it and create the NodeOp again", job.namespace, job.name));
     }
     if job.deleting {
         return Next::Wait("an older Job of the same name is being deleted".into());
@@ -171,10 +164,7 @@ fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
         unseen.iter().for_each(|until| turn.plan.wake(*until));
         return Next::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
     }
-    turn.act(Action::DeleteJob {
-        job: job_target(job),
-        why: "its NodeOp was deleted",
-    });
+    turn.act(Action::DeleteJob { job: job_target(job), why: "its NodeOp was deleted" });
     Next::Wait("the NodeOp was deleted; its Job is being deleted".into())
 }
 
@@ -206,10 +196,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
 /// the node failed: until then its pod might start after all, and then what it did counts.
 fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if !job.deleting {
-        turn.act(Action::DeleteJob {
-            job: job_target(job),
-            why: "its pod could not start",
-        });
+        turn.act(Action::DeleteJob { job: job_target(job), why: "its pod could not start" });
     }
     Next::Wait("the Job is being deleted".into())
 }
@@ -241,23 +228,15 @@ pub fn late_sentinel(turn: &Turn<'_>) -> Option<Next> {
     let found = sentinel(turn, turn.status.job_uid.as_deref()?).ok()?;
     if found.boot.is_empty() {
         let message = "nothing had to be changed";
-        return Some(finish(
-            turn.s.now,
-            turn.status,
-            Phase::Completed,
-            Some(RebootStatus::NotRequested),
-            message,
-        ));
+        return Some(finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message));
     }
     Some(turn.record(|status| status.boot = Some(found.boot)))
 }
 
 fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if !turn.op.intent.reboot {
-        let message = last_words(turn, job).map_or_else(
-            || "Job completed successfully".into(),
-            |words| format!("Job completed successfully: {words}"),
-        );
+        let message = last_words(turn, job)
+            .map_or_else(|| "Job completed successfully".into(), |words| format!("Job completed successfully: {words}"));
         return finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message);
     }
     let boot = match sentinel(turn, &job.uid) {
@@ -317,10 +296,7 @@ fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
 /// What the operation's container said last, on one line, in at most 300 characters.
 fn last_words(turn: &Turn<'_>, job: &JobView) -> Option<String> {
     let newest = pods(turn, &job.uid).max_by_key(|pod| (pod.created, &pod.name))?;
-    let ended = newest
-        .containers
-        .iter()
-        .find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
+    let ended = newest.containers.iter().find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
     let ContainerState::Ended { code, reason, message } = &ended.state else {
         return None;
     };

@@ -42,13 +42,7 @@ pub fn plan(s: &Snapshot) -> Plan {
     let mut plan = Plan::default();
     let mut shared = rollout::Shared::default();
     let mut ops: Vec<_> = s.ops.values().collect();
-    ops.sort_by_key(|op| {
-        (
-            op.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            &op.metadata.namespace,
-            &op.metadata.name,
-        )
-    });
+    ops.sort_by_key(|op| (op.metadata.creation_timestamp.as_ref().map(|time| time.0), &op.metadata.namespace, &op.metadata.name));
     for op in ops {
         rollout::plan(s, op, &mut shared, &mut plan);
     }

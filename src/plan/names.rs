@@ -21,11 +21,7 @@ fn hash(parts: &[&str]) -> String {
 
 /// Lower-case letters, digits and dashes of `text`, not at its ends, at most `max` of them.
 fn readable(text: &str, max: usize) -> String {
-    let mapped: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
-        .collect();
+    let mapped: String = text.to_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
     let trimmed = mapped.trim_matches('-');
     trimmed[..trimmed.len().min(max)].trim_matches('-').to_owned()
 }
@@ -38,10 +34,7 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     let room = MAX - tail.len() - 2;
     let node = readable(node, room / 2);
     let name = readable(name, room - node.len());
-    let parts: Vec<&str> = [name.as_str(), node.as_str(), tail.as_str()]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect();
+    let parts: Vec<&str> = [name.as_str(), node.as_str(), tail.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
     let joined = parts.join("-");
     // A label that starts with a digit is fine since RFC 1123.
     joined.trim_matches('-').to_owned()
@@ -62,11 +55,7 @@ pub fn account(op: (&str, &str)) -> String {
     let (name, uid) = op;
     let plain = format!("{name}-reboot");
     // A ServiceAccount's name may have 253 characters; a longer one is cut like every other name.
-    if plain.len() <= 253 {
-        plain
-    } else {
-        object((name, uid), "", "reboot", 0)
-    }
+    if plain.len() <= 253 { plain } else { object((name, uid), "", "reboot", 0) }
 }
 
 #[cfg(test)]

@@ -49,18 +49,12 @@ pub fn advance(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, stop
     let attempt = status.attempt.unwrap_or(0);
     let name = op.object_name(&node.name, "preflight", attempt);
     let Some(pod) = s.pods.get(&(op.me.namespace.clone(), name.clone())) else {
-        plan.actions.push(Action::MakePreflight {
-            op: op.object.clone(),
-            node: node.name.clone(),
-            name,
-        });
+        plan.actions.push(Action::MakePreflight { op: op.object.clone(), node: node.name.clone(), name });
         return Next::Wait("Preflight in progress".into());
     };
     if pod.owner_uid != op.me.uid {
-        let message = format!(
-            "Preflight failed: a pod {}/{name} exists that is not ours; delete it and create the NodeOp again",
-            op.me.namespace
-        );
+        let message =
+            format!("Preflight failed: a pod {}/{name} exists that is not ours; delete it and create the NodeOp again", op.me.namespace);
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
     verdict(s, op, intent, node, status, pod, plan)
@@ -69,12 +63,9 @@ pub fn advance(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, stop
 fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
     let end = |phase, message: String| finish(s.now, status, phase, Some(RebootStatus::NotRequested), message);
     match pod.container(container::PREFLIGHT) {
-        Some(ContainerState::Ended { code: 0, .. }) if status.new_boot.as_ref() != Some(&node.boot_id) => to_pending(
-            s.now,
-            status,
-            None,
-            Some("Preflight passed in an earlier boot, it is asked again".into()),
-        ),
+        Some(ContainerState::Ended { code: 0, .. }) if status.new_boot.as_ref() != Some(&node.boot_id) => {
+            to_pending(s.now, status, None, Some("Preflight passed in an earlier boot, it is asked again".into()))
+        }
         Some(ContainerState::Ended { code: 0, message, .. }) if message.trim().is_empty() => {
             to_pending(s.now, status, Some(node.boot_id.clone()), Some("Preflight passed".into()))
         }
@@ -82,11 +73,7 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
         // The kubelet ends a container with 137 or 143 when it ends the pod; then the pod says why, and the command said nothing.
         Some(ContainerState::Ended { .. }) if !pod.reason.is_empty() || pod.deleting => again(s, status, pod),
         Some(ContainerState::Ended { code, reason, message }) => {
-            let words = if message.trim().is_empty() {
-                reason.clone()
-            } else {
-                message.trim().to_owned()
-            };
+            let words = if message.trim().is_empty() { reason.clone() } else { message.trim().to_owned() };
             end(Phase::Failed, format!("Preflight failed: {words} (exit code {code})"))
         }
         Some(ContainerState::Running { since }) => {
@@ -94,10 +81,7 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
             if s.now >= deadline {
                 return end(
                     Phase::Failed,
-                    format!(
-                        "Preflight failed: DeadlineExceeded, it ran for more than {} s",
-                        intent.deadline.as_secs()
-                    ),
+                    format!("Preflight failed: DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs()),
                 );
             }
             plan.wake(deadline);
@@ -119,10 +103,7 @@ fn not_started(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod:
     if s.now < deadline {
         plan.wake(deadline);
     }
-    Next::Wait(complaint.map_or_else(
-        || "Preflight in progress".into(),
-        |why| format!("Preflight cannot start yet: {why}"),
-    ))
+    Next::Wait(complaint.map_or_else(|| "Preflight in progress".into(), |why| format!("Preflight cannot start yet: {why}")))
 }
 
 /// The pod was lost without a verdict: the next attempt, up to a limit.
@@ -132,10 +113,7 @@ fn again(s: &Snapshot, status: &NodeStatus, pod: &PodView) -> Next {
     }
     let attempt = status.attempt.unwrap_or(0) + 1;
     if attempt >= MAX_ATTEMPTS {
-        let message = format!(
-            "Preflight failed: its pod was lost {attempt} times, the last time because of {}",
-            pod.reason
-        );
+        let message = format!("Preflight failed: its pod was lost {attempt} times, the last time because of {}", pod.reason);
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
     let mut next = status.clone();
@@ -168,20 +146,13 @@ pub fn withdraw(now: Timestamp, entry: &mut NodeStatus) {
 /// Preflight pods whose verdict is recorded, or no longer wanted.
 pub fn sweep(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let Some(status) = &op.object.status else { return };
-    for pod in s
-        .pods
-        .values()
-        .filter(|pod| pod.role == Role::Preflight && pod.owner_uid == op.me.uid && !pod.deleting)
-    {
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Preflight && pod.owner_uid == op.me.uid && !pod.deleting) {
         let entry = status.node_statuses.get(&pod.node);
         let attempt = entry.and_then(|entry| entry.attempt).unwrap_or(0);
         let wanted =
             entry.is_some_and(|entry| entry.phase == Phase::Preflight) && pod.name == op.object_name(&pod.node, "preflight", attempt);
         if !wanted {
-            plan.actions.push(Action::DeletePod {
-                pod: release::pod_target(pod),
-                why: "its verdict is recorded",
-            });
+            plan.actions.push(Action::DeletePod { pod: release::pod_target(pod), why: "its verdict is recorded" });
         }
     }
 }

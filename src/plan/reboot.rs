@@ -86,11 +86,7 @@ fn arrival(turn: &Turn<'_>) -> Arrival {
 /// The deadline has passed. The waiter is ended before the node is failed: a reboot that is reported as given up must
 /// not come after all. If it comes before that, it counts.
 fn time_out(turn: &mut Turn<'_>) -> Next {
-    let state = if turn.node.ready {
-        "is still in the boot in which the operation succeeded"
-    } else {
-        "went away and has not come back"
-    };
+    let state = if turn.node.ready { "is still in the boot in which the operation succeeded" } else { "went away and has not come back" };
     let after = turn.op.intent.reboot_timeout.as_secs();
     let message = format!(
         "RebootTimeout: the operation succeeded, but {after} s later the node {state}. Look at its console, then create the NodeOp again"
@@ -139,13 +135,7 @@ fn proved(turn: &Turn<'_>) -> Next {
         next.deadline = Some(Time(later(turn.s.now, turn.op.intent.verify_timeout)));
         return Next::Become(Box::new(next));
     }
-    finish(
-        turn.s.now,
-        turn.status,
-        Phase::Completed,
-        Some(RebootStatus::Completed),
-        "Job and reboot completed successfully",
-    )
+    finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::Completed), "Job and reboot completed successfully")
 }
 
 /// The reboot is called off: the waiter goes, and once it cannot act any more, the node has failed.

@@ -21,11 +21,7 @@ const WAITER_LINGER: SignedDuration = SignedDuration::from_secs(30);
 
 /// What deletes exactly this pod.
 pub fn pod_target(pod: &PodView) -> Target {
-    Target {
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }
+    Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }
 
 /// Whether a pod of ours cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
@@ -69,26 +65,16 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
         if let Some((me, _)) = over(&job.owner_uid, &job.node)
             && job.name == names::object((&me.name, &me.uid), &job.node, "", 0)
         {
-            plan.actions.push(Action::DeleteJob {
-                job: call_off::job_target(job),
-                why: "its node is finished",
-            });
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(job), why: "its node is finished" });
         }
     }
-    for pod in s
-        .pods
-        .values()
-        .filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting)
-    {
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
         let Some((_, entry)) = over(&pod.owner_uid, &pod.node) else {
             continue;
         };
         match lingers_until(Some(entry)) {
             Some(until) if s.now < until => plan.wake(until),
-            _ => plan.actions.push(Action::DeletePod {
-                pod: pod_target(pod),
-                why: "its node is finished",
-            }),
+            _ => plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is finished" }),
         }
     }
 }
@@ -120,11 +106,7 @@ fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut
     if node.claimed_by.as_ref() == Some(owner) && !quiet(s, node, owner, entry, plan) {
         return;
     }
-    plan.actions.push(Action::Node {
-        name: node.name.clone(),
-        resource_version: node.resource_version.clone(),
-        change,
-    });
+    plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
 }
 
 /// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it did.
@@ -132,11 +114,7 @@ fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, plan: &mut Plan) {
     if quiet(s, node, owner, None, plan)
         && let Some(change) = cordon::give_back(node, owner, true)
     {
-        plan.actions.push(Action::Node {
-            name: node.name.clone(),
-            resource_version: node.resource_version.clone(),
-            change,
-        });
+        plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
     }
 }
 
@@ -146,20 +124,14 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(Action::DeleteJob {
-                job: call_off::job_target(found),
-                why: "its node is being released",
-            });
+            plan.actions.push(Action::DeleteJob { job: call_off::job_target(found), why: "its node is being released" });
         }
         quiet &= over || (found.deleting && !node.ready);
     }
     // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
     let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
     quiet &= pods.all(|pod| cannot_act(pod, node.ready));
-    let own = s
-        .pods
-        .values()
-        .filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
+    let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
         let done = cannot_act(pod, node.ready);
         quiet &= done;
@@ -168,10 +140,7 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
         }
         match lingers_until(entry) {
             Some(until) if s.now < until => plan.wake(until),
-            _ => plan.actions.push(Action::DeletePod {
-                pod: pod_target(pod),
-                why: "its node is being released",
-            }),
+            _ => plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" }),
         }
     }
     quiet

@@ -67,10 +67,7 @@ fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
             Some("was started by an older operator, which did not finish it. Look at the node, then create the NodeOp again".into());
     }
     let refused = "was left unfinished by an older operator; create it again (see metadata.generateName)".to_owned();
-    let whole = Whole {
-        refused: Some(refused),
-        ..Whole::default()
-    };
+    let whole = Whole { refused: Some(refused), ..Whole::default() };
     status::write(&op.object, status::summarize(&op.object, nodes, &whole, s.now), s.now, plan);
 }
 
@@ -83,10 +80,7 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
             Phase::Running => step::advance(s, op, name, node, plan),
             Phase::Preflight => match s.nodes.get(name) {
                 Some(view) => preflight::advance(s, op, view, node, stopped, plan),
-                None => Next::Become(Box::new(NodeStatus {
-                    phase: Phase::Pending,
-                    ..NodeStatus::default()
-                })),
+                None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
             },
             Phase::Pending | Phase::Completed | Phase::Failed => continue,
         };
@@ -96,12 +90,8 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     if stopped {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
-    let mut whole = Whole {
-        unreleased: unreleased(s, op, &old.node_statuses, &mut nodes, plan),
-        stopped,
-        deleting: op.deleting,
-        refused: None,
-    };
+    let mut whole =
+        Whole { unreleased: unreleased(s, op, &old.node_statuses, &mut nodes, plan), stopped, deleting: op.deleting, refused: None };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
@@ -155,18 +145,13 @@ fn unreleased(
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and the
 /// finalizer goes. The Go operator's finalizer goes too.
 fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
-    let held = s
-        .nodes
-        .values()
-        .any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
+    let held =
+        s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     if held || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
         return;
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
-    plan.actions.push(Action::Conclude {
-        op: op.object.clone(),
-        finalizers,
-    });
+    plan.actions.push(Action::Conclude { op: op.object.clone(), finalizers });
 }

@@ -53,11 +53,7 @@ mod tests {
             ("Near", &["a"], false, false),
         ] {
             let selector = expression(operator, values);
-            assert_eq!(
-                (matches(&selector, &a), matches(&selector, &none)),
-                (on_a, on_none),
-                "{operator} {values:?}"
-            );
+            assert_eq!((matches(&selector, &a), matches(&selector, &none)), (on_a, on_none), "{operator} {values:?}");
         }
         assert!(matches(&LabelSelector::default(), &none));
     }

@@ -49,10 +49,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            control_plane_concurrency: 1,
-            own_pod: None,
-        }
+        Self { control_plane_concurrency: 1, own_pod: None }
     }
 }
 
@@ -97,11 +94,7 @@ impl FromStr for OpRef {
         if namespace.is_empty() || name.is_empty() || uid.is_empty() {
             return Err(());
         }
-        Ok(Self {
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: uid.into(),
-        })
+        Ok(Self { namespace: namespace.into(), name: name.into(), uid: uid.into() })
     }
 }
 
@@ -127,9 +120,7 @@ pub struct NodeView {
 impl NodeView {
     /// Whether the node carries a control-plane label, whatever its value.
     pub fn control_plane(&self) -> bool {
-        crate::api::names::CONTROL_PLANE_LABELS
-            .iter()
-            .any(|label| self.labels.contains_key(*label))
+        crate::api::names::CONTROL_PLANE_LABELS.iter().any(|label| self.labels.contains_key(*label))
     }
 }
 
@@ -321,8 +312,6 @@ impl Snapshot {
 
     /// Our pods of one role that belong to `owner_uid` (a NodeOp) on `node`.
     pub fn pods_of<'a>(&'a self, owner_uid: &'a str, node: &'a str, role: Role) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.pods
-            .values()
-            .filter(move |p| p.role == role && p.owner_uid == owner_uid && p.node == node)
+        self.pods.values().filter(move |p| p.role == role && p.owner_uid == owner_uid && p.node == node)
     }
 }

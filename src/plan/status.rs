@@ -36,10 +36,7 @@ pub struct Whole {
 
 /// Counts the nodes.
 pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
-    let mut counts = Counts {
-        total: to_i32(nodes.len()),
-        ..Counts::default()
-    };
+    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
     let mut current = Vec::new();
     for (name, node) in nodes {
         match node.phase {
@@ -79,14 +76,7 @@ fn phase(counts: &Counts, whole: &Whole) -> Phase {
 }
 
 fn sentence(phase: Phase, counts: &Counts, whole: &Whole) -> String {
-    let Counts {
-        total,
-        pending,
-        running,
-        completed,
-        failed,
-        ..
-    } = counts;
+    let Counts { total, pending, running, completed, failed, .. } = counts;
     if let Some(why) = &whole.refused {
         return why.clone();
     }
@@ -120,10 +110,7 @@ fn conditions(old: &[Condition], phase: Phase, message: &str, generation: Option
     let types = [condition::PROGRESSING, condition::COMPLETE, condition::FAILED];
     let mut set: Vec<Condition> = old.iter().filter(|c| !types.contains(&c.type_.as_str())).cloned().collect();
     for (type_, (status, reason)) in types.into_iter().zip(wanted) {
-        let since = old
-            .iter()
-            .find(|c| c.type_ == type_ && c.status == status)
-            .map(|c| c.last_transition_time.clone());
+        let since = old.iter().find(|c| c.type_ == type_ && c.status == status).map(|c| c.last_transition_time.clone());
         set.push(Condition {
             type_: type_.into(),
             status: status.into(),
@@ -165,27 +152,18 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
     if !urgent && !plan.questions.is_empty() {
         return;
     }
-    let last = old
-        .and_then(|old| old.last_updated.as_ref())
-        .map(|time| later(time.0, MESSAGES_EVERY));
+    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
         plan.wake(at);
         return;
     }
     status.last_updated = Some(Time(now));
     let notices = notices(old, &status);
-    plan.actions.push(Action::Status {
-        op: op.clone(),
-        status: Box::new(status),
-        notices,
-    });
+    plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
 }
 
 fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {
-    let mut bare = NodeOpStatus {
-        message: None,
-        ..status.clone()
-    };
+    let mut bare = NodeOpStatus { message: None, ..status.clone() };
     bare.node_statuses.values_mut().for_each(|node| node.message = None);
     bare.conditions.iter_mut().for_each(|condition| condition.message.clear());
     bare
@@ -206,34 +184,14 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
             Phase::Completed => (false, "NodeCompleted", format!("node {name}: {message}")),
             Phase::Failed => (true, "NodeFailed", format!("node {name}: {message}")),
         };
-        said.push(Notice {
-            warning,
-            reason,
-            message: text,
-            node: Some(name.clone()),
-        });
+        said.push(Notice { warning, reason, message: text, node: Some(name.clone()) });
     }
     if old.and_then(|old| old.phase) != new.phase {
         let message = new.message.clone().unwrap_or_default();
         match new.phase {
-            Some(Phase::Completed) => said.push(Notice {
-                warning: false,
-                reason: "Completed",
-                message,
-                node: None,
-            }),
-            Some(Phase::Failed) => said.push(Notice {
-                warning: true,
-                reason: "Failed",
-                message,
-                node: None,
-            }),
-            Some(Phase::Running) => said.push(Notice {
-                warning: false,
-                reason: "Started",
-                message,
-                node: None,
-            }),
+            Some(Phase::Completed) => said.push(Notice { warning: false, reason: "Completed", message, node: None }),
+            Some(Phase::Failed) => said.push(Notice { warning: true, reason: "Failed", message, node: None }),
+            Some(Phase::Running) => said.push(Notice { warning: false, reason: "Started", message, node: None }),
             Some(Phase::Pending | Phase::Preflight) | None => {}
         }
     }

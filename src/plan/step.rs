@@ -43,12 +43,7 @@ pub struct Op {
 impl Op {
     pub fn of(object: &Arc<NodeOp>) -> Self {
         let deleting = object.metadata.deletion_timestamp.is_some();
-        Self {
-            object: object.clone(),
-            me: OpRef::of(object),
-            intent: Intent::of(object),
-            deleting,
-        }
+        Self { object: object.clone(), me: OpRef::of(object), intent: Intent::of(object), deleting }
     }
 
     /// The deterministic name of what we make for a node.
@@ -112,18 +107,8 @@ impl Turn<'_> {
     }
 
     pub fn fail(&self, message: impl Into<String>) -> Next {
-        let reboot = self
-            .status
-            .reboot_status
-            .map(|_| RebootStatus::Cancelled)
-            .filter(|_| self.op.intent.reboot);
-        finish(
-            self.s.now,
-            self.status,
-            Phase::Failed,
-            reboot.or(Some(RebootStatus::NotRequested)),
-            message,
-        )
+        let reboot = self.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| self.op.intent.reboot);
+        finish(self.s.now, self.status, Phase::Failed, reboot.or(Some(RebootStatus::NotRequested)), message)
     }
 }
 
@@ -159,13 +144,7 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
             return Next::Wait("checking whether the node still exists".into());
         }
     };
-    let mut turn = Turn {
-        s,
-        op,
-        node: &node,
-        status,
-        plan,
-    };
+    let mut turn = Turn { s, op, node: &node, status, plan };
     match status.step {
         Some(Step::Claim) | None => claim::advance(&mut turn),
         Some(Step::Drain) => before_job(&mut turn),
@@ -186,16 +165,9 @@ fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message:
     if let Some(waiting) = waiting {
         return Next::Wait(format!("{message}; {waiting}"));
     }
-    let reboot = if op.intent.reboot {
-        RebootStatus::Cancelled
-    } else {
-        RebootStatus::NotRequested
-    };
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     // Its claim and cordon went with it: nothing is to be given back.
-    let status = NodeStatus {
-        node_uid: None,
-        ..status.clone()
-    };
+    let status = NodeStatus { node_uid: None, ..status.clone() };
     finish(s.now, &status, Phase::Failed, Some(reboot), message)
 }
 
@@ -204,11 +176,7 @@ pub fn start_job(turn: &Turn<'_>) -> Next {
     let mut next = turn.to(Step::Job);
     next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
     next.deadline = None;
-    next.reboot_status = Some(if turn.op.intent.reboot {
-        RebootStatus::Pending
-    } else {
-        RebootStatus::NotRequested
-    });
+    next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
     Next::Become(Box::new(next))
 }
 
@@ -247,9 +215,7 @@ fn drained(turn: &mut Turn<'_>) -> Next {
     let started = turn.status.drain_started_at.as_ref().map_or(turn.s.now, |time| time.0);
     match &waiter {
         Waiter::Foreign(name) => {
-            return turn.fail(format!(
-                "a pod {name} exists that is not ours; delete it and create the NodeOp again"
-            ));
+            return turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"));
         }
         Waiter::Lost(next) => return next.clone(),
         Waiter::Starting(why) => {
@@ -292,11 +258,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
                 return Some(wait);
             }
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node {
-                name,
-                resource_version,
-                change,
-            });
+            turn.act(Action::Node { name, resource_version, change });
             Some(Next::Wait("cordoning the node again, which somebody uncordoned".into()))
         }
         Take::Ask(question) => {
@@ -304,10 +266,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
             None
         }
         Take::Taken(other) => {
-            let message = format!(
-                "the node was taken over by NodeOp {}/{}: its claim annotation was changed",
-                other.namespace, other.name
-            );
+            let message = format!("the node was taken over by NodeOp {}/{}: its claim annotation was changed", other.namespace, other.name);
             turn.status.job_uid.is_none().then(|| turn.fail(message))
         }
     }

@@ -67,13 +67,7 @@ fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
     }
     let grant = grant(turn, &name, job);
     let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
-    turn.act(Action::MakeWaiter {
-        op,
-        node,
-        name,
-        job: job.to_owned(),
-        grant,
-    });
+    turn.act(Action::MakeWaiter { op, node, name, job: job.to_owned(), grant });
     Waiter::Starting("it is being made".into())
 }
 
@@ -106,10 +100,7 @@ pub fn overdue(turn: &mut Turn<'_>, begun: Timestamp, why: &str) -> Option<Next>
 
 /// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand.
 fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
-    let mut grant = Grant {
-        waiters: vec![name.to_owned()],
-        jobs: vec![job.to_owned()],
-    };
+    let mut grant = Grant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };
     let entries = turn.op.object.status.iter().flat_map(|status| &status.node_statuses);
     for (node, entry) in entries {
         let needs = entry.phase == Phase::Running && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
@@ -132,12 +123,7 @@ pub fn says<'a>(turn: &'a Turn<'_>) -> Option<&'a str> {
 
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by then.
 pub fn went_on(turn: &Turn<'_>) -> Option<&'static str> {
-    let states: Vec<&str> = turn
-        .s
-        .pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter)
-        .filter_map(|pod| pod.reboot_state.as_deref())
-        .collect();
-    [reboot_state::COMPLETED, reboot_state::REBOOTING]
-        .into_iter()
-        .find(|state| states.contains(state))
+    let states: Vec<&str> =
+        turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter).filter_map(|pod| pod.reboot_state.as_deref()).collect();
+    [reboot_state::COMPLETED, reboot_state::REBOOTING].into_iter().find(|state| states.contains(state))
 }

@@ -23,16 +23,9 @@ use kairos_operator::{
 const STARTED: i64 = 1000;
 
 fn options(change: impl FnOnce(&mut DrainOptions)) -> Drain {
-    let mut options = DrainOptions {
-        enabled: Some(true),
-        ..DrainOptions::default()
-    };
+    let mut options = DrainOptions { enabled: Some(true), ..DrainOptions::default() };
     change(&mut options);
-    let spec = NodeOpSpec {
-        cordon: Some(true),
-        drain_options: Some(options),
-        ..NodeOpSpec::default()
-    };
+    let spec = NodeOpSpec { cordon: Some(true), drain_options: Some(options), ..NodeOpSpec::default() };
     Intent::of(&NodeOp::new("op", spec)).drain.expect("a drain")
 }
 
@@ -53,10 +46,7 @@ fn pod(change: impl FnOnce(&mut Resident)) -> Resident {
 /// E evict, W wait, L leave, R refuse.
 fn letter(pod: &Resident, drain: &Drain) -> char {
     let ours = BTreeSet::from(["our-job"]);
-    let (started, now) = (
-        Timestamp::from_second(STARTED).unwrap(),
-        Timestamp::from_second(STARTED + 50).unwrap(),
-    );
+    let (started, now) = (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
     match fate(pod, drain, &ours, started, now) {
         Fate::Evict => 'E',
         Fate::WaitFor => 'W',
@@ -85,48 +75,16 @@ fn fates_are_kubectls() {
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
-        (
-            "bare with emptyDir",
-            pod(|p| (p.controller, p.local_storage) = (None, true)),
-            "LLLELRE",
-        ),
+        ("bare with emptyDir", pod(|p| (p.controller, p.local_storage) = (None, true)), "LLLELRE"),
         ("DaemonSet", pod(|p| p.controller = daemon()), "LLLLELR"),
-        (
-            "DaemonSet with emptyDir",
-            pod(|p| (p.controller, p.local_storage) = (daemon(), true)),
-            "LLLLELR",
-        ),
-        (
-            "mirror",
-            pod(|p| (p.mirror, p.controller) = (true, Some(("Node".into(), "n".into())))),
-            "LLLLLLL",
-        ),
-        (
-            "finished, bare, emptyDir",
-            pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)),
-            "EEEEEEE",
-        ),
-        (
-            "finished of a DaemonSet",
-            pod(|p| (p.finished, p.controller) = (true, daemon())),
-            "EEEEEEE",
-        ),
+        ("DaemonSet with emptyDir", pod(|p| (p.controller, p.local_storage) = (daemon(), true)), "LLLLELR"),
+        ("mirror", pod(|p| (p.mirror, p.controller) = (true, Some(("Node".into(), "n".into())))), "LLLLLLL"),
+        ("finished, bare, emptyDir", pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)), "EEEEEEE"),
+        ("finished of a DaemonSet", pod(|p| (p.finished, p.controller) = (true, daemon())), "EEEEEEE"),
         ("being deleted", pod(|p| p.deleting_since = Some(p.created)), "WWWWWWW"),
-        (
-            "being deleted, bare",
-            pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)),
-            "WWWWWWW",
-        ),
-        (
-            "of our own Job",
-            pod(|p| p.controller = Some(("Job".into(), "our-job".into()))),
-            "LLLLLLL",
-        ),
-        (
-            "made after the start",
-            pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()),
-            "LLLLLLL",
-        ),
+        ("being deleted, bare", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)), "WWWWWWW"),
+        ("of our own Job", pod(|p| p.controller = Some(("Job".into(), "our-job".into()))), "LLLLLLL"),
+        ("made after the start", pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()), "LLLLLLL"),
     ];
     for (kind, pod, wanted) in rows {
         let found: String = columns.iter().map(|drain| letter(&pod, drain)).collect();
@@ -136,24 +94,15 @@ fn fates_are_kubectls() {
 
 #[test]
 fn selectors_and_patience() {
-    let app = |value: &str| LabelSelector {
-        match_labels: Some([("app".to_owned(), value.to_owned())].into()),
-        ..LabelSelector::default()
-    };
+    let app = |value: &str| LabelSelector { match_labels: Some([("app".to_owned(), value.to_owned())].into()), ..LabelSelector::default() };
     let web = pod(|_| {});
     assert_eq!(letter(&web, &options(|o| o.pod_selector = Some(app("web")))), 'E');
     assert_eq!(letter(&web, &options(|o| o.pod_selector = Some(app("db")))), 'L');
     assert_eq!(letter(&web, &options(|o| o.skip = Some(app("web")))), 'L');
     assert_eq!(letter(&web, &options(|o| o.skip = Some(app("db")))), 'E');
     let ending = pod(|p| p.deleting_since = Timestamp::from_second(STARTED).ok());
-    assert_eq!(
-        letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(50))),
-        'L'
-    );
-    assert_eq!(
-        letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(51))),
-        'W'
-    );
+    assert_eq!(letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(50))), 'L');
+    assert_eq!(letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(51))), 'W');
     assert_eq!(letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(0))), 'W');
 }
 
@@ -163,18 +112,11 @@ fn what_is_not_set_is_the_go_operators_default() {
     assert!(drain.ignore_daemon_sets && !drain.force && !drain.delete_empty_dir_data && !drain.strict);
     assert_eq!((drain.timeout, drain.grace_period_seconds), (None, None));
     let drain = options(|o| (o.timeout_seconds, o.grace_period_seconds) = (Some(30), Some(-1)));
-    assert_eq!(
-        (drain.timeout, drain.grace_period_seconds),
-        (Some(SignedDuration::from_secs(30)), None)
-    );
+    assert_eq!((drain.timeout, drain.grace_period_seconds), (Some(SignedDuration::from_secs(30)), None));
 }
 
 fn by(name: &str) -> OpRef {
-    OpRef {
-        namespace: "default".into(),
-        name: name.into(),
-        uid: format!("{name}-uid"),
-    }
+    OpRef { namespace: "default".into(), name: name.into(), uid: format!("{name}-uid") }
 }
 
 /// NodeOps `live` and `over`; `gone` is confirmed to be gone, and of `unknown` nothing is known.
@@ -183,10 +125,7 @@ fn snapshot() -> Snapshot {
         let mut op = NodeOp::new(name, NodeOpSpec::default());
         op.metadata.namespace = Some("default".into());
         op.metadata.uid = Some(by(name).uid);
-        op.status = Some(NodeOpStatus {
-            phase: Some(phase),
-            ..NodeOpStatus::default()
-        });
+        op.status = Some(NodeOpStatus { phase: Some(phase), ..NodeOpStatus::default() });
         (by(name).key(), Arc::new(op))
     };
     Snapshot {
@@ -204,12 +143,7 @@ fn snapshot() -> Snapshot {
 }
 
 fn node(unschedulable: bool, cordoned_by: Option<&str>, claimed_by: Option<&str>) -> NodeView {
-    NodeView {
-        unschedulable,
-        cordoned_by: cordoned_by.map(by),
-        claimed_by: claimed_by.map(by),
-        ..NodeView::default()
-    }
+    NodeView { unschedulable, cordoned_by: cordoned_by.map(by), claimed_by: claimed_by.map(by), ..NodeView::default() }
 }
 
 #[test]
@@ -227,61 +161,16 @@ fn taking_a_node() {
         ("free", node(false, None, None), true, patch(Some(true), true, true)),
         ("free, no cordon asked", node(false, None, None), false, patch(None, false, true)),
         ("cordoned by a human", node(true, None, None), true, patch(None, false, true)),
-        (
-            "cordoned by a finished NodeOp",
-            node(true, Some("over"), None),
-            true,
-            patch(None, true, true),
-        ),
-        (
-            "cordoned by one that is gone",
-            node(true, Some("gone"), None),
-            true,
-            patch(None, true, true),
-        ),
-        (
-            "cordoned by a live one",
-            node(true, Some("live"), None),
-            true,
-            patch(None, false, true),
-        ),
-        (
-            "cordoned by who knows",
-            node(true, Some("unknown"), None),
-            true,
-            Take::Ask(Question::Op(by("unknown"))),
-        ),
-        (
-            "uncordoned under a stale mark",
-            node(false, Some("over"), None),
-            true,
-            patch(Some(true), true, true),
-        ),
-        (
-            "claimed by a live one",
-            node(true, Some("live"), Some("live")),
-            true,
-            Take::Taken(by("live")),
-        ),
-        (
-            "claimed by a finished one",
-            node(false, None, Some("over")),
-            true,
-            Take::Taken(by("over")),
-        ),
+        ("cordoned by a finished NodeOp", node(true, Some("over"), None), true, patch(None, true, true)),
+        ("cordoned by one that is gone", node(true, Some("gone"), None), true, patch(None, true, true)),
+        ("cordoned by a live one", node(true, Some("live"), None), true, patch(None, false, true)),
+        ("cordoned by who knows", node(true, Some("unknown"), None), true, Take::Ask(Question::Op(by("unknown")))),
+        ("uncordoned under a stale mark", node(false, Some("over"), None), true, patch(Some(true), true, true)),
+        ("claimed by a live one", node(true, Some("live"), Some("live")), true, Take::Taken(by("live"))),
+        ("claimed by a finished one", node(false, None, Some("over")), true, Take::Taken(by("over"))),
         ("held", node(true, Some("me"), Some("me")), true, Take::Held),
-        (
-            "held, then uncordoned",
-            node(false, Some("me"), Some("me")),
-            true,
-            patch(Some(true), true, false),
-        ),
-        (
-            "held, the claim removed",
-            node(true, Some("me"), None),
-            true,
-            patch(None, false, true),
-        ),
+        ("held, then uncordoned", node(false, Some("me"), Some("me")), true, patch(Some(true), true, false)),
+        ("held, the claim removed", node(true, Some("me"), None), true, patch(None, false, true)),
     ];
     for (case, node, cordon, wanted) in cases {
         assert_eq!(take(&s, &node, &me, cordon), wanted, "{case}");
@@ -292,53 +181,21 @@ fn taking_a_node() {
 fn giving_a_node_back() {
     let me = by("me");
     let change = |unschedulable: Option<bool>, mark: bool, claim: bool| {
-        Some(NodeChange {
-            unschedulable,
-            cordoned_by: mark.then_some(None),
-            claimed_by: claim.then_some(None),
-        })
+        Some(NodeChange { unschedulable, cordoned_by: mark.then_some(None), claimed_by: claim.then_some(None) })
     };
     let cases = [
-        (
-            "all is ours",
-            node(true, Some("me"), Some("me")),
-            true,
-            change(Some(false), true, true),
-        ),
-        (
-            "it failed and stays cordoned",
-            node(true, Some("me"), Some("me")),
-            false,
-            change(None, false, true),
-        ),
+        ("all is ours", node(true, Some("me"), Some("me")), true, change(Some(false), true, true)),
+        ("it failed and stays cordoned", node(true, Some("me"), Some("me")), false, change(None, false, true)),
         ("a human's cordon", node(true, None, Some("me")), true, change(None, false, true)),
-        (
-            "another NodeOp's cordon",
-            node(true, Some("over"), Some("me")),
-            true,
-            change(None, false, true),
-        ),
-        (
-            "a human uncordoned it",
-            node(false, Some("me"), Some("me")),
-            true,
-            change(None, true, true),
-        ),
-        (
-            "a human uncordoned the failed one",
-            node(false, Some("me"), None),
-            false,
-            change(None, true, false),
-        ),
+        ("another NodeOp's cordon", node(true, Some("over"), Some("me")), true, change(None, false, true)),
+        ("a human uncordoned it", node(false, Some("me"), Some("me")), true, change(None, true, true)),
+        ("a human uncordoned the failed one", node(false, Some("me"), None), false, change(None, true, false)),
         ("nothing is ours", node(true, Some("live"), Some("live")), true, None),
     ];
     for (case, node, uncordon, wanted) in cases {
         assert_eq!(give_back(&node, &me, uncordon), wanted, "{case}");
     }
     // A NodeOp made again under the same name is another one.
-    let again = OpRef {
-        uid: "another".into(),
-        ..by("me")
-    };
+    let again = OpRef { uid: "another".into(), ..by("me") };
     assert_eq!(give_back(&node(true, Some("me"), Some("me")), &again, true), None);
 }

@@ -14,10 +14,7 @@ fn reboot_and_drain() -> NodeOpSpec {
     NodeOpSpec {
         command: Some(vec!["true".into()]),
         cordon: Some(true),
-        drain_options: Some(DrainOptions {
-            enabled: Some(true),
-            ..DrainOptions::default()
-        }),
+        drain_options: Some(DrainOptions { enabled: Some(true), ..DrainOptions::default() }),
         reboot_on_success: Some(true),
         concurrency: 1,
         ..NodeOpSpec::default()
@@ -25,11 +22,7 @@ fn reboot_and_drain() -> NodeOpSpec {
 }
 
 fn command_only(concurrency: i32) -> NodeOpSpec {
-    NodeOpSpec {
-        command: Some(vec!["true".into()]),
-        concurrency,
-        ..NodeOpSpec::default()
-    }
+    NodeOpSpec { command: Some(vec!["true".into()]), concurrency, ..NodeOpSpec::default() }
 }
 
 /// The README's NodeOp: three nodes, one at a time, the control-plane node first; drained and rebooted.
@@ -39,9 +32,7 @@ fn three_nodes_drained_and_rebooted() {
     for node in ["c1", "w1", "w2"] {
         stage.world.add_home("g0", node, |_| {});
     }
-    stage
-        .world
-        .add_home("daemon", "w1", |pod| pod.controller = Some(("DaemonSet".into(), "d".into())));
+    stage.world.add_home("daemon", "w1", |pod| pod.controller = Some(("DaemonSet".into(), "d".into())));
     stage.world.add_op("upgrade", reboot_and_drain(), Script::default());
     stage.play(400);
     stage.compare("three_nodes_drained_and_rebooted");
@@ -51,16 +42,8 @@ fn three_nodes_drained_and_rebooted() {
 #[test]
 fn stop_on_failure() {
     let mut stage = Stage::new(3);
-    let spec = NodeOpSpec {
-        stop_on_failure: Some(true),
-        backoff_limit: Some(0),
-        drain_options: None,
-        ..reboot_and_drain()
-    };
-    let script = Script {
-        failures: [("w1".to_owned(), 9)].into(),
-        ..Script::default()
-    };
+    let spec = NodeOpSpec { stop_on_failure: Some(true), backoff_limit: Some(0), drain_options: None, ..reboot_and_drain() };
+    let script = Script { failures: [("w1".to_owned(), 9)].into(), ..Script::default() };
     stage.world.add_op("fragile", spec, script);
     stage.play(300);
     stage.compare("stop_on_failure");
@@ -71,11 +54,7 @@ fn stop_on_failure() {
 fn a_human_cordoned_the_node() {
     let mut stage = Stage::new(2);
     stage.world.human("w1");
-    let spec = NodeOpSpec {
-        node_selector: Some(hosts(vec!["w1".into()])),
-        cordon: Some(true),
-        ..command_only(1)
-    };
+    let spec = NodeOpSpec { node_selector: Some(hosts(vec!["w1".into()])), cordon: Some(true), ..command_only(1) };
     stage.world.add_op("polite", spec, Script::default());
     stage.play(100);
     stage.compare("a_human_cordoned_the_node");
@@ -85,10 +64,7 @@ fn a_human_cordoned_the_node() {
 #[test]
 fn deleted_while_running() {
     let mut stage = Stage::new(2);
-    let spec = NodeOpSpec {
-        drain_options: None,
-        ..reboot_and_drain()
-    };
+    let spec = NodeOpSpec { drain_options: None, ..reboot_and_drain() };
     stage.world.add_op("unwanted", spec, Script::default());
     stage.play_until(100, |world| world.log.iter().any(|line| line.contains("starts on")));
     let op = stage.world.ops.live().values().next().expect("the NodeOp").clone();
@@ -101,10 +77,7 @@ fn deleted_while_running() {
 #[test]
 fn no_node_matches() {
     let mut stage = Stage::new(2);
-    let spec = NodeOpSpec {
-        node_selector: Some(hosts(vec!["elsewhere".into()])),
-        ..command_only(0)
-    };
+    let spec = NodeOpSpec { node_selector: Some(hosts(vec!["elsewhere".into()])), ..command_only(0) };
     stage.world.add_op("nowhere", spec, Script::default());
     stage.play(30);
     stage.compare("no_node_matches");
@@ -117,11 +90,7 @@ fn blocked_drain() {
     stage.world.add_home("g0", "c1", |_| {});
     stage.world.blocked.insert("g0".into(), i64::MAX);
     let spec = NodeOpSpec {
-        drain_options: Some(DrainOptions {
-            enabled: Some(true),
-            timeout_seconds: Some(15),
-            ..DrainOptions::default()
-        }),
+        drain_options: Some(DrainOptions { enabled: Some(true), timeout_seconds: Some(15), ..DrainOptions::default() }),
         reboot_on_success: None,
         ..reboot_and_drain()
     };

@@ -18,9 +18,7 @@ impl Stage {
             world.add_node(&format!("w{number}"), false);
         }
         for name in world.machines.keys().cloned().collect::<Vec<_>>() {
-            world.set_node(&name, |node| {
-                drop(node.labels.insert("kubernetes.io/hostname".into(), name.clone()))
-            });
+            world.set_node(&name, |node| drop(node.labels.insert("kubernetes.io/hostname".into(), name.clone())));
         }
         // Workload that finds no other node must not block a drain here.
         world.faults = false;
@@ -56,9 +54,7 @@ impl Stage {
         self.world.check_rest();
         assert!(self.world.history.broken.is_empty(), "{:#?}", self.world.history.broken);
         let text = self.world.log.iter().map(|line| masked(line) + "\n").collect::<String>();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/it/golden")
-            .join(format!("{name}.txt"));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(format!("{name}.txt"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&path, &text).expect("the golden file can be written");
         }

@@ -21,12 +21,7 @@ impl Operator {
     pub fn perform(&mut self, world: &mut World, action: Action) {
         let lost = world.faults && world.rng.chance(3);
         let unanswered = world.faults && world.rng.chance(3);
-        world.note(format!(
-            "operator {}: {}{}",
-            self.name,
-            brief(&action),
-            if lost { " (lost)" } else { "" }
-        ));
+        world.note(format!("operator {}: {}{}", self.name, brief(&action), if lost { " (lost)" } else { "" }));
         if lost {
             return self.give_up(world);
         }
@@ -59,24 +54,14 @@ impl Operator {
                 live.metadata.finalizers = Some(finalizers);
                 return Some(world.put_op(live));
             }
-            Action::Node {
-                name,
-                resource_version,
-                change,
-            } => world.patch(&name, &resource_version, &change),
+            Action::Node { name, resource_version, change } => world.patch(&name, &resource_version, &change),
             Action::MakePreflight { op, node, name } => {
                 let made = world.make_pod(&name, &uid(&op), &node, Role::Preflight, containers(Role::Preflight, false));
                 if made {
                     world.check_new(&op);
                 }
             }
-            Action::MakeWaiter {
-                op,
-                node,
-                name,
-                job,
-                grant: _,
-            } => {
+            Action::MakeWaiter { op, node, name, job, grant: _ } => {
                 if world.make_pod(&name, &uid(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
                     world.check_new(&op);
                     let pod = world.pods.live()[&("default".into(), name)].uid.clone();
@@ -90,22 +75,14 @@ impl Operator {
                 world.delete_job(&job);
             }
             Action::DeletePod { pod, why: _ } => world.delete_pod(&pod),
-            Action::Evict {
-                node,
-                pod,
-                grace_period_seconds: _,
-            } => self.evict(world, &node, &pod),
+            Action::Evict { node, pod, grace_period_seconds: _ } => self.evict(world, &node, &pod),
         }
         None
     }
 
     fn evict(&mut self, world: &mut World, node: &str, pod: &Target) {
         let key = (pod.namespace.clone(), pod.name.clone());
-        if world
-            .homes
-            .get(&key)
-            .is_none_or(|home| home.node != node || home.pod.uid != pod.uid)
-        {
+        if world.homes.get(&key).is_none_or(|home| home.node != node || home.pod.uid != pod.uid) {
             return;
         }
         world.check_evict(node);
@@ -117,11 +94,7 @@ impl Operator {
             retry_after: None,
             permanent: false,
         });
-        let eviction = Eviction {
-            at: now,
-            under_way: false,
-            refusal,
-        };
+        let eviction = Eviction { at: now, under_way: false, refusal };
         self.evictions.insert(pod.uid.clone(), eviction);
     }
 }
@@ -137,10 +110,7 @@ impl World {
     }
 
     fn patch(&mut self, name: &str, resource_version: &str, change: &NodeChange) {
-        let live = self
-            .nodes
-            .get(&node_key(name))
-            .filter(|node| node.resource_version == resource_version);
+        let live = self.nodes.get(&node_key(name)).filter(|node| node.resource_version == resource_version);
         let Some(node) = live else {
             return self.note("  conflict");
         };
@@ -179,10 +149,7 @@ impl World {
             state: JobState::Active,
             started_at: None,
         };
-        let mind = JobMind {
-            foreground: self.rng.chance(50),
-            ..JobMind::default()
-        };
+        let mind = JobMind { foreground: self.rng.chance(50), ..JobMind::default() };
         self.minds.insert(job.uid.clone(), mind);
         self.put_job(job);
     }
@@ -192,19 +159,12 @@ impl World {
             return;
         };
         let started_at = Some(self.time());
-        self.put_job(JobView {
-            suspended: false,
-            started_at,
-            ..(*job).clone()
-        });
+        self.put_job(JobView { suspended: false, started_at, ..(*job).clone() });
     }
 
     pub fn delete_job(&mut self, target: &Target) {
         if let Some(job) = self.job_of(&target.uid) {
-            self.put_job(JobView {
-                deleting: true,
-                ..(*job).clone()
-            });
+            self.put_job(JobView { deleting: true, ..(*job).clone() });
         }
     }
 
@@ -225,10 +185,7 @@ pub fn brief(action: &Action) -> String {
     match action {
         Action::Status { op, status, notices: _ } => {
             let old = op.status.clone().unwrap_or_default();
-            let changed = status
-                .node_statuses
-                .iter()
-                .filter(|(node, entry)| old.node_statuses.get(*node) != Some(entry));
+            let changed = status.node_statuses.iter().filter(|(node, entry)| old.node_statuses.get(*node) != Some(entry));
             let mut parts: Vec<String> = changed
                 .map(|(node, entry)| {
                     let step = entry.step.map(|step| format!("/{step:?}")).unwrap_or_default();
@@ -239,37 +196,22 @@ pub fn brief(action: &Action) -> String {
                 })
                 .collect();
             if old.phase != status.phase || parts.is_empty() {
-                parts.push(format!(
-                    "{:?}: {}",
-                    status.phase.unwrap(),
-                    status.message.clone().unwrap_or_default()
-                ));
+                parts.push(format!("{:?}: {}", status.phase.unwrap(), status.message.clone().unwrap_or_default()));
             }
             format!("status of {}: {}", op.metadata.name.clone().unwrap_or_default(), parts.join("; "))
         }
         Action::Finalizers { op, finalizers } => format!("finalizers of {}: {finalizers:?}", name(op)),
         Action::Conclude { op, finalizers } => format!("conclude {}: {finalizers:?}", name(op)),
-        Action::Node {
-            name,
-            resource_version: _,
-            change,
-        } => {
-            let claim = change.claimed_by.as_ref().map(|by| {
-                by.as_ref()
-                    .map_or_else(|| " unclaim".into(), |by| format!(" claim for {}", by.name))
-            });
+        Action::Node { name, resource_version: _, change } => {
+            let claim =
+                change.claimed_by.as_ref().map(|by| by.as_ref().map_or_else(|| " unclaim".into(), |by| format!(" claim for {}", by.name)));
             let cordon = change.unschedulable.map(|on| if on { " cordon" } else { " uncordon" });
             let mark = change
                 .cordoned_by
                 .as_ref()
                 .filter(|_| cordon.is_none())
                 .map(|by| if by.is_some() { " inherit cordon" } else { " drop mark" });
-            format!(
-                "node {name}:{}{}{}",
-                claim.unwrap_or_default(),
-                cordon.unwrap_or_default(),
-                mark.unwrap_or_default()
-            )
+            format!("node {name}:{}{}{}", claim.unwrap_or_default(), cordon.unwrap_or_default(), mark.unwrap_or_default())
         }
         Action::MakePreflight { op, node, name: _ } => format!("make preflight of {} on {node}", name(op)),
         Action::MakeWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),

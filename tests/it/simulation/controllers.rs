@@ -86,10 +86,7 @@ impl World {
     pub fn garbage(&mut self) {
         for job in self.jobs.live().values().cloned().collect::<Vec<_>>() {
             if !job.deleting && self.op_of(&job.owner_uid).is_none() && self.rng.chance(30) {
-                self.put_job(JobView {
-                    deleting: true,
-                    ..(*job).clone()
-                });
+                self.put_job(JobView { deleting: true, ..(*job).clone() });
             }
         }
         for pod in self.pods.live().values().cloned().collect::<Vec<_>>() {
@@ -121,8 +118,7 @@ impl World {
         change(&mut pod);
         let (node, bound) = (node.to_owned(), self.now);
         let rv = self.next_rv();
-        self.homes
-            .put((pod.namespace.clone(), pod.name.clone()), Home { node, bound, pod }, rv);
+        self.homes.put((pod.namespace.clone(), pod.name.clone()), Home { node, bound, pod }, rv);
     }
 
     /// Pods that are being deleted end and are made again; those without a node get one.
@@ -131,13 +127,8 @@ impl World {
             if home.node.is_empty() && !self.faults {
                 self.remove_homes("");
             } else if home.node.is_empty() {
-                let open: Vec<String> = self
-                    .nodes
-                    .live()
-                    .values()
-                    .filter(|node| !node.unschedulable && node.ready)
-                    .map(|node| node.name.clone())
-                    .collect();
+                let open: Vec<String> =
+                    self.nodes.live().values().filter(|node| !node.unschedulable && node.ready).map(|node| node.name.clone()).collect();
                 if let Some(node) = self.rng.pick(&open).cloned() {
                     let rv = self.next_rv();
                     let mut home = (*home).clone();

@@ -25,11 +25,7 @@ impl World {
             0..=2 => self.reboot_by_itself(&node),
             3 if self.rng.chance(40) => {
                 self.note(format!("fault: {node} dies"));
-                let back = if self.rng.chance(60) {
-                    self.tick + self.rng.span(30, 120)
-                } else {
-                    i64::MAX
-                };
+                let back = if self.rng.chance(60) { self.tick + self.rng.span(30, 120) } else { i64::MAX };
                 self.take_down(&node, back, false);
             }
             4 if self.rng.chance(40) => self.delete_node(&node),
@@ -108,13 +104,7 @@ impl World {
     }
 
     fn delete_some_pod(&mut self) {
-        let pods: Vec<_> = self
-            .pods
-            .live()
-            .values()
-            .filter(|pod| pod.role != Role::Preflight || self.tick % 2 == 0)
-            .cloned()
-            .collect();
+        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.role != Role::Preflight || self.tick % 2 == 0).cloned().collect();
         let Some(pod) = self.rng.pick(&pods).cloned() else { return };
         self.note(format!("fault: {:?} pod on {} is deleted by hand", pod.role, pod.node));
         if self.rng.chance(50) {
@@ -123,9 +113,7 @@ impl World {
             self.remove_pod(&pod);
         } else {
             self.procs.remove(&pod.uid);
-            self.set_pod(&pod, |pod| {
-                super::world::end(pod, kairos_operator::plan::snapshot::PodPhase::Failed, "Evicted", 143)
-            });
+            self.set_pod(&pod, |pod| super::world::end(pod, kairos_operator::plan::snapshot::PodPhase::Failed, "Evicted", 143));
         }
     }
 
@@ -140,30 +128,17 @@ impl World {
     pub fn delete_op_of_new_waiter(&mut self) {
         let fresh = |pod: &PodView| pod.role == Role::Waiter && !self.procs.contains_key(&pod.uid) && !pod.phase.is_final();
         let pods = self.pods.live().values().filter(|pod| fresh(pod));
-        let due = |pod: &PodView| {
-            self.entry(&pod.owner_uid, &pod.node)
-                .is_some_and(|entry| entry.step == Some(Step::Reboot))
-        };
+        let due = |pod: &PodView| self.entry(&pod.owner_uid, &pod.node).is_some_and(|entry| entry.step == Some(Step::Reboot));
         let op = pods.filter(|pod| due(pod)).find_map(|pod| self.op_of(&pod.owner_uid));
         op.iter().for_each(|op| self.delete_op(op));
     }
 
     /// A waiter that has not looked yet is lost.
     pub fn lose_waiter(&mut self) {
-        let waiters = self
-            .pods
-            .live()
-            .values()
-            .filter(|pod| pod.role == Role::Waiter && self.procs.contains_key(&pod.uid));
+        let waiters = self.pods.live().values().filter(|pod| pod.role == Role::Waiter && self.procs.contains_key(&pod.uid));
         let due = |pod: &PodView| self.entry(&pod.owner_uid, &pod.node).is_some_and(|entry| entry.job_uid.is_some());
-        let lost = waiters
-            .filter(|pod| due(pod))
-            .find(|pod| self.op_of(&pod.owner_uid).is_some())
-            .cloned();
-        if let Some(pod) = lost.filter(|pod| {
-            self.op_of(&pod.owner_uid)
-                .is_some_and(|op| op.metadata.deletion_timestamp.is_none())
-        }) {
+        let lost = waiters.filter(|pod| due(pod)).find(|pod| self.op_of(&pod.owner_uid).is_some()).cloned();
+        if let Some(pod) = lost.filter(|pod| self.op_of(&pod.owner_uid).is_some_and(|op| op.metadata.deletion_timestamp.is_none())) {
             self.remove_pod(&pod);
         }
     }
@@ -171,9 +146,7 @@ impl World {
     pub fn delete_op(&mut self, op: &NodeOp) {
         self.note(format!("{:?} is deleted", op.metadata.name));
         let mut op = op.clone();
-        op.metadata
-            .deletion_timestamp
-            .get_or_insert_with(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(self.now)));
+        op.metadata.deletion_timestamp.get_or_insert_with(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(self.now)));
         self.put_op(op);
     }
 
@@ -195,17 +168,9 @@ impl World {
 }
 
 fn target_of_job(job: &JobView) -> Target {
-    Target {
-        namespace: job.namespace.clone(),
-        name: job.name.clone(),
-        uid: job.uid.clone(),
-    }
+    Target { namespace: job.namespace.clone(), name: job.name.clone(), uid: job.uid.clone() }
 }
 
 fn target_of_pod(pod: &PodView) -> Target {
-    Target {
-        namespace: pod.namespace.clone(),
-        name: pod.name.clone(),
-        uid: pod.uid.clone(),
-    }
+    Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
 }

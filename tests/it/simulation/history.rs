@@ -70,15 +70,8 @@ impl World {
         let Some(started) = entry.drain_started_at.as_ref().filter(|_| Intent::of(op).drain.is_some()) else {
             return;
         };
-        let homes = self
-            .homes
-            .live()
-            .values()
-            .filter(|home| home.node == node && home.bound <= started.0.as_second());
-        let left: Vec<_> = homes
-            .filter(|home| home.pod.labels["app"].starts_with('g'))
-            .map(|home| home.pod.name.clone())
-            .collect();
+        let homes = self.homes.live().values().filter(|home| home.node == node && home.bound <= started.0.as_second());
+        let left: Vec<_> = homes.filter(|home| home.pod.labels["app"].starts_with('g')).map(|home| home.pod.name.clone()).collect();
         if !left.is_empty() {
             self.broken(format!("the command starts on {node}, and {left:?} are still there"));
         }
@@ -95,11 +88,7 @@ impl World {
         if sentinel.boot != boot || !self.history.reboots.insert(sentinel.job_uid.clone()) {
             self.broken(format!("{node} is rebooted a second time for one success of {op}"));
         }
-        let complete = self
-            .history
-            .jobs
-            .get(&sentinel.job_uid)
-            .is_some_and(|job| job.state == JobState::Complete);
+        let complete = self.history.jobs.get(&sentinel.job_uid).is_some_and(|job| job.state == JobState::Complete);
         if !complete {
             self.broken(format!("{node} is rebooted, and the Job of {op} is not Complete"));
         }
@@ -139,17 +128,11 @@ impl World {
                 self.check_success(&uid, node, entry.reboot_status, intent.reboot);
             }
         }
-        let held = new
-            .node_statuses
-            .values()
-            .filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
+        let held = new.node_statuses.values().filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
         if intent.concurrency.is_some_and(|limit| held.count() > limit) {
             self.broken(format!("{uid} has too many nodes in hand"));
         }
-        let stuck = new
-            .node_statuses
-            .values()
-            .any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
+        let stuck = new.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
         if stuck && new.phase.is_some_and(Phase::is_final) {
             self.broken(format!("{uid} is over and nodes of it are not"));
         }
@@ -194,29 +177,18 @@ impl World {
         let Some(of) = node.claimed_by.clone() else { return };
         let entry = self.entry(&of.uid, &node.name);
         // After a proved reboot its sentinel is old: a waiter can do nothing but say so and end.
-        let proved = entry
-            .as_ref()
-            .is_some_and(|entry| entry.reboot_status == Some(RebootStatus::Completed));
+        let proved = entry.as_ref().is_some_and(|entry| entry.reboot_status == Some(RebootStatus::Completed));
         if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_ref() == Some(&node.uid)) {
             self.broken(format!("{} is given back while {of} has it in hand", node.name));
         }
-        let up = self
-            .machines
-            .get(&node.name)
-            .filter(|machine| machine.down.is_none())
-            .map(|machine| machine.boot);
+        let up = self.machines.get(&node.name).filter(|machine| machine.down.is_none()).map(|machine| machine.boot);
         let runs = |pod: &PodView| {
             let same = self.procs.get(&pod.uid).is_some_and(|proc| Some(proc.boot) == up);
             let harmless = pod.role == Role::Preflight || (pod.role == Role::Waiter && proved);
             same && !pod.phase.is_final() && !harmless && self.nodeop_of(pod).as_ref() == Some(&of.uid)
         };
-        let left: Vec<String> = self
-            .pods
-            .live()
-            .values()
-            .filter(|pod| pod.node == node.name && runs(pod))
-            .map(|pod| pod.name.clone())
-            .collect();
+        let left: Vec<String> =
+            self.pods.live().values().filter(|pod| pod.node == node.name && runs(pod)).map(|pod| pod.name.clone()).collect();
         if !left.is_empty() && !self.rivals {
             self.broken(format!("{} is given back while {left:?} runs on it", node.name));
         }
@@ -240,11 +212,7 @@ impl World {
 
     /// A control-plane node is taken; no other one is known to be away.
     fn check_quorum(&mut self, node: &NodeView) {
-        let others = self
-            .nodes
-            .live()
-            .values()
-            .filter(|other| other.control_plane() && other.name != node.name && !other.ready);
+        let others = self.nodes.live().values().filter(|other| other.control_plane() && other.name != node.name && !other.ready);
         let long = |name: &String| {
             let machine = self.machines.get(name);
             machine.is_some_and(|machine| machine.down.is_some() && self.tick > machine.silent_since + 20)
@@ -258,9 +226,7 @@ impl World {
     /// A pod is evicted from a node.
     pub fn check_evict(&mut self, node: &str) {
         let view = self.nodes.get(&node_key(node));
-        let owner = view
-            .and_then(|view| view.claimed_by.clone())
-            .and_then(|of| self.entry(&of.uid, node));
+        let owner = view.and_then(|view| view.claimed_by.clone()).and_then(|of| self.entry(&of.uid, node));
         let draining = owner.is_some_and(|entry| entry.phase == Phase::Running && entry.step == Some(Step::Drain));
         if !draining && !self.rivals {
             self.broken(format!("a pod is evicted from {node}, which no NodeOp drains"));
@@ -284,17 +250,8 @@ impl World {
         for op in self.ops.live().values() {
             let me = OpRef::of(op);
             let running = op.status.iter().flat_map(|status| &status.node_statuses);
-            let mut held: BTreeSet<&String> = running
-                .filter(|(_, entry)| entry.phase == Phase::Running)
-                .map(|(node, _)| node)
-                .collect();
-            held.extend(
-                self.nodes
-                    .live()
-                    .values()
-                    .filter(|node| node.claimed_by.as_ref() == Some(&me))
-                    .map(|node| &node.name),
-            );
+            let mut held: BTreeSet<&String> = running.filter(|(_, entry)| entry.phase == Phase::Running).map(|(node, _)| node).collect();
+            held.extend(self.nodes.live().values().filter(|node| node.claimed_by.as_ref() == Some(&me)).map(|node| &node.name));
             if Intent::of(op).concurrency.is_some_and(|limit| held.len() > limit) {
                 found.push(format!("{me} has {held:?} in hand"));
             }
@@ -310,9 +267,7 @@ impl World {
             if !op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
                 let entries = op.status.iter().flat_map(|status| &status.node_statuses);
                 let open = entries.filter(|(_, entry)| !entry.phase.is_final() || entry.node_uid.is_some());
-                let open: Vec<_> = open
-                    .map(|(node, entry)| (node, entry.phase, entry.step, entry.message.clone()))
-                    .collect();
+                let open: Vec<_> = open.map(|(node, entry)| (node, entry.phase, entry.step, entry.message.clone())).collect();
                 found.push(format!("{name:?} never ends: {open:?}"));
             }
             if op.metadata.finalizers.iter().flatten().next().is_some() {

@@ -151,12 +151,8 @@ impl World {
             Stage::Sentinel => {
                 let time = self.now.to_string();
                 let machine = self.machines.get_mut(&pod.node).unwrap();
-                let sentinel = Sentinel {
-                    job: job.name.clone(),
-                    job_uid: job.uid.clone(),
-                    boot: boot_id(&machine.uid, machine.boot),
-                    time,
-                };
+                let sentinel =
+                    Sentinel { job: job.name.clone(), job_uid: job.uid.clone(), boot: boot_id(&machine.uid, machine.boot), time };
                 let words = serde_json::to_string(&sentinel).unwrap();
                 machine.sentinels.insert(job.name, sentinel);
                 if self.rng.chance(90) {

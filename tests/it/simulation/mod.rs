@@ -39,15 +39,7 @@ fn run(seed: u64) -> World {
     let rivals = world.rivals;
     let planners = if rivals { 2 } else { 1 };
     let mut operators: Vec<Operator> = (0..planners).map(|name| Operator::new(name, &world)).collect();
-    let arrivals: Vec<i64> = (0..ops)
-        .map(|number| {
-            if number == 0 {
-                0
-            } else {
-                world.rng.span(0, if rivals { 6 } else { 60 })
-            }
-        })
-        .collect();
+    let arrivals: Vec<i64> = (0..ops).map(|number| if number == 0 { 0 } else { world.rng.span(0, if rivals { 6 } else { 60 }) }).collect();
     for tick in 0..TROUBLE + PATIENCE {
         for number in (0..ops).filter(|number| arrivals[*number] == tick) {
             scenario::nodeop(&mut world, number);
@@ -104,11 +96,7 @@ fn at_rest(world: &mut World, operators: &mut [Operator]) -> bool {
     world.rest.1 = world.tick;
     let wake = operators.iter().filter_map(|operator| operator.wake).min();
     // A Job's deadline is nothing that an operator waits for.
-    let running = world
-        .jobs
-        .live()
-        .values()
-        .any(|job| !job.suspended && job.state == JobState::Active);
+    let running = world.jobs.live().values().any(|job| !job.suspended && job.state == JobState::Active);
     world.now = world.now.max(wake.unwrap_or(0)) + if running { 60 } else { 0 };
     wake.is_none() && !running
 }
@@ -199,11 +187,7 @@ fn no_reboot_follows_its_cancellation() {
     for seed in 0..number("KAIROS_SIM_SEEDS").unwrap_or(SEEDS) {
         let world = called_off(seed);
         let log = world.log.join("\n");
-        assert!(
-            world.history.broken.is_empty(),
-            "{log}\ncalled off {seed}: {:#?}",
-            world.history.broken
-        );
+        assert!(world.history.broken.is_empty(), "{log}\ncalled off {seed}: {:#?}", world.history.broken);
     }
 }
 

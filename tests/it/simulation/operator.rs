@@ -210,11 +210,7 @@ fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer
         Question::Job(key) => {
             let of_job = |name: &str| name.strip_prefix(&key.1).is_some_and(|rest| rest.starts_with('-'));
             snapshot.pods.retain(|key, pod| pod.role != Role::Job || !of_job(&key.1));
-            let live = world
-                .pods
-                .live()
-                .iter()
-                .filter(|(key, pod)| pod.role == Role::Job && of_job(&key.1));
+            let live = world.pods.live().iter().filter(|(key, pod)| pod.role == Role::Job && of_job(&key.1));
             snapshot.pods.extend(live.map(|(key, pod)| (key.clone(), pod.clone())));
             refresh(&mut snapshot.jobs, key, world.jobs.get(key))
         }

@@ -61,20 +61,14 @@ pub fn nodeop(world: &mut World, number: usize) {
         backoff_limit: Some(i32::try_from(rng.span(0, 3)).unwrap()),
         concurrency: i32::try_from(rng.span(0, 3)).unwrap(),
         stop_on_failure: Some(rng.chance(40)),
-        preflight: rng.chance(30).then(|| Preflight {
-            command: vec!["check".into()],
-            ..Preflight::default()
-        }),
+        preflight: rng.chance(30).then(|| Preflight { command: vec!["check".into()], ..Preflight::default() }),
         pull_timeout_seconds: Some(200),
         reboot_timeout_seconds: Some(300),
         min_ready_seconds: rng.chance(30).then_some(10),
         not_ready_timeout_seconds: rng.chance(30).then_some(200),
         ..NodeOpSpec::default()
     };
-    let mut script = Script {
-        inadmissible: rng.chance(4),
-        ..Script::default()
-    };
+    let mut script = Script { inadmissible: rng.chance(4), ..Script::default() };
     for name in names {
         if rng.chance(25) {
             script.failures.insert(name.clone(), u32::try_from(rng.span(1, 5)).unwrap());
@@ -97,10 +91,7 @@ pub fn duellist(world: &mut World, number: i64) {
         node_selector: Some(hosts(vec![format!("c{}", number + 1)])),
         command: Some(vec!["true".into()]),
         cordon: Some(true),
-        preflight: (number == 0).then(|| Preflight {
-            command: vec!["check".into()],
-            ..Preflight::default()
-        }),
+        preflight: (number == 0).then(|| Preflight { command: vec!["check".into()], ..Preflight::default() }),
         ..NodeOpSpec::default()
     };
     world.add_op(&format!("op{number}"), spec, Script::default());
@@ -108,11 +99,7 @@ pub fn duellist(world: &mut World, number: i64) {
 
 /// A NodeOp that reboots its node.
 pub fn rebooter(world: &mut World) {
-    let spec = NodeOpSpec {
-        command: Some(vec!["true".into()]),
-        reboot_on_success: Some(true),
-        ..NodeOpSpec::default()
-    };
+    let spec = NodeOpSpec { command: Some(vec!["true".into()]), reboot_on_success: Some(true), ..NodeOpSpec::default() };
     world.add_op("rebooter", spec, Script::default());
 }
 

@@ -17,11 +17,7 @@ pub struct Store<T> {
 
 impl<T: Clone> Store<T> {
     pub fn new() -> Self {
-        Self {
-            versions: vec![Arc::new(BTreeMap::new())],
-            since: vec![0],
-            ticks: vec![0],
-        }
+        Self { versions: vec![Arc::new(BTreeMap::new())], since: vec![0], ticks: vec![0] }
     }
 
     pub fn live(&self) -> &Map<T> {

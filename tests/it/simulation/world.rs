@@ -176,20 +176,8 @@ impl World {
         if control_plane {
             labels.insert(names::CONTROL_PLANE_LABELS[0].into(), String::new());
         }
-        let machine = Machine {
-            uid: uid.clone(),
-            boot: 1,
-            reported: true,
-            ..Machine::default()
-        };
-        let view = NodeView {
-            name: name.into(),
-            boot_id: boot_id(&uid, 1),
-            uid,
-            labels,
-            ready: true,
-            ..NodeView::default()
-        };
+        let machine = Machine { uid: uid.clone(), boot: 1, reported: true, ..Machine::default() };
+        let view = NodeView { name: name.into(), boot_id: boot_id(&uid, 1), uid, labels, ready: true, ..NodeView::default() };
         self.machines.insert(name.into(), machine);
         self.put_node(view);
     }
@@ -265,10 +253,7 @@ impl World {
         if self.pods.live().contains_key(&key) {
             return false;
         }
-        let containers = containers.iter().map(|name| ContainerView {
-            name: (*name).to_owned(),
-            state: waiting("ContainerCreating"),
-        });
+        let containers = containers.iter().map(|name| ContainerView { name: (*name).to_owned(), state: waiting("ContainerCreating") });
         let pod = PodView {
             namespace: key.0,
             name: key.1,
@@ -357,19 +342,12 @@ pub fn boot_id(uid: &str, boot: u32) -> String {
 }
 
 pub fn waiting(reason: &str) -> ContainerState {
-    ContainerState::Waiting {
-        reason: reason.into(),
-        message: String::new(),
-    }
+    ContainerState::Waiting { reason: reason.into(), message: String::new() }
 }
 
 pub fn ended(code: i32, message: &str) -> ContainerState {
     let reason = if code == 0 { "Completed" } else { "Error" };
-    ContainerState::Ended {
-        code,
-        reason: reason.into(),
-        message: message.into(),
-    }
+    ContainerState::Ended { code, reason: reason.into(), message: message.into() }
 }
 
 /// A pod ends; containers that were running end with `code`.
