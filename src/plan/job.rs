@@ -32,20 +32,30 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         return turn.fail("the status names no Job for this node; it was changed by somebody else. Create the NodeOp again");
     };
     let before = turn.plan.actions.len();
-    let next = match (step(turn, &name), &turn.status.message) {
-        // Why the Job was given up is what the node will have failed of; nothing else says it again.
-        (Next::Wait(_), Some(why)) if turn.status.deadline.is_some() => Next::Wait(why.clone()),
-        (next, _) => next,
-    };
+    let next = step(turn, &name);
+    // Why the Job was given up is what the node will have failed of; nothing else says it again.
+    let given_up = turn.status.message.clone().filter(|_| turn.status.deadline.is_some());
+    if let (Next::Wait(_), Some(why)) = (&next, &given_up) {
+        return Next::Wait(why.clone());
+    }
     if !matches!(&next, Next::Become(next) if next.phase.is_final()) {
         return next;
     }
     // Whatever ended it, a Job that is left could still start. What was planned to go on is not done any more.
     turn.plan.actions.truncate(before);
-    match call_off::job(turn.s, turn.op, &name, turn.plan) {
-        Some(waiting) => Next::Wait(format!("not going on with this node: {waiting}")),
-        None => next,
+    let waiting = call_off::job(turn.s, turn.op, &name, turn.plan).or_else(|| unseen_waiter(turn));
+    waiting.map_or(next, |waiting| Next::Wait(given_up.unwrap_or_else(|| format!("not going on with this node: {waiting}"))))
+}
+
+/// A waiter that the cache shows is ended when the node is released; one that was just made has to be ended before.
+fn unseen_waiter(turn: &mut Turn<'_>) -> Option<String> {
+    let (node, attempt) = (turn.node.name.as_str(), turn.status.attempt.unwrap_or(0));
+    let key = (turn.op.me.namespace.clone(), turn.op.object_name(node, "reboot", attempt));
+    let seen = turn.s.pods.contains_key(&key) && turn.s.answer(&Question::Pod(key)).is_none();
+    if seen || !turn.op.intent.reboot {
+        return None;
     }
+    call_off::waiter(turn.s, turn.op, (node, turn.node.ready), attempt, turn.plan)
 }
 
 fn step(turn: &mut Turn<'_>, name: &str) -> Next {

@@ -13,7 +13,8 @@ pub enum Question {
     Node(String),
     /// Is the NodeOp there, with this UID?
     Op(OpRef),
-    /// Is the Job there?
+    /// Is the Job there, and which pods are there under its name? The snapshot shows both as they are now: a Job may be gone
+    /// while its pods still end, and no cache need show them yet.
     Job(Key),
     /// Is the pod there? A waiter that no cache shows yet can reboot its node all the same.
     Pod(Key),

@@ -25,12 +25,12 @@ impl Operator {
         if lost {
             return self.give_up(world);
         }
-        let written = self.apply(world, action);
-        if unanswered {
-            return self.give_up(world);
-        }
-        if let Some(op) = written {
+        // Whether it was written or not: a NodeOp whose write had no answer is read live before it is planned again.
+        if let Some(op) = self.apply(world, action) {
             self.written.insert(op_key(&op), op);
+        }
+        if unanswered {
+            self.give_up(world);
         }
     }
 

@@ -12,7 +12,7 @@ use kairos_operator::{
         action::{Action, Plan},
         check, plan,
         question::{Answer, Question},
-        snapshot::{Eviction, Key, Settings, Snapshot},
+        snapshot::{Eviction, Key, Role, Settings, Snapshot},
     },
 };
 
@@ -207,7 +207,13 @@ fn refresh<K: Ord + Clone, T>(map: &mut BTreeMap<K, Arc<T>>, key: &K, live: Opti
 fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer {
     match question {
         Question::Node(name) => refresh(&mut snapshot.nodes, name, world.nodes.get(&node_key(name))),
-        Question::Job(key) => refresh(&mut snapshot.jobs, key, world.jobs.get(key)),
+        Question::Job(key) => {
+            let of_job = |name: &str| name.strip_prefix(&key.1).is_some_and(|rest| rest.starts_with('-'));
+            snapshot.pods.retain(|key, pod| pod.role != Role::Job || !of_job(&key.1));
+            let live = world.pods.live().iter().filter(|(key, pod)| pod.role == Role::Job && of_job(&key.1));
+            snapshot.pods.extend(live.map(|(key, pod)| (key.clone(), pod.clone())));
+            refresh(&mut snapshot.jobs, key, world.jobs.get(key))
+        }
         Question::Pod(key) => refresh(&mut snapshot.pods, key, world.pods.get(key)),
         Question::Op(of) => {
             let live = world.ops.get(&of.key());
