@@ -238,15 +238,18 @@ fn drained(turn: &mut Turn<'_>) -> Next {
     }
     let progress = match &turn.op.intent.drain {
         Some(options) => drain::advance(turn, &options.clone(), started),
-        None => drain::Progress::Done,
+        None => drain::Progress::Done(Vec::new()),
     };
     match (progress, waiter) {
-        (drain::Progress::Done, Waiter::Ready | Waiter::NotAsked) => start_job(turn),
-        (drain::Progress::Done, Waiter::Starting(why)) => Next::Wait(format!("waiting for the reboot waiter: {why}")),
+        (drain::Progress::Done(left), Waiter::Ready | Waiter::NotAsked) => {
+            drain::say_left(turn, &left);
+            start_job(turn)
+        }
+        (drain::Progress::Done(_), Waiter::Starting(why)) => Next::Wait(format!("waiting for the reboot waiter: {why}")),
         (drain::Progress::Refused(why), _) => turn.fail(why),
         (drain::Progress::Record(next), _) => next,
         (drain::Progress::Going(why), _) => give_up_or_wait(turn, &why),
-        (drain::Progress::Done, Waiter::Foreign(_) | Waiter::Lost(_)) => Next::Wait("the reboot waiter was lost".into()),
+        (drain::Progress::Done(_), Waiter::Foreign(_) | Waiter::Lost(_)) => Next::Wait("the reboot waiter was lost".into()),
     }
 }
 

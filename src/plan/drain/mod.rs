@@ -36,7 +36,8 @@ const NAMED: usize = 10;
 /// Where a drain stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
-    Done,
+    /// The pods are gone, but for these, which the options leave where they are.
+    Done(Vec<String>),
     Going(String),
     /// It cannot be done; nothing was evicted for it.
     Refused(String),
@@ -59,9 +60,10 @@ pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Prog
     if !refused.is_empty() {
         return Progress::Refused(format!("drain refused, no pod was evicted: {}", list(&refused)));
     }
+    let left = left(&fates, |pod| fate(pod, &Drain { strict: true, ..options.clone() }, &ours, started, turn.s.now));
     let going = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Evict | Fate::WaitFor)).count();
     if going == 0 {
-        return after_pods(turn, options, started);
+        return after_pods(turn, options, started, &left);
     }
     let mut blocked = Vec::new();
     for (pod, _) in fates.iter().filter(|(_, fate)| *fate == Fate::Evict) {
@@ -70,7 +72,14 @@ pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Prog
     if let Some(next) = say_blocked(turn, &blocked) {
         return Progress::Record(next);
     }
-    Progress::Going(sentence(turn, going, &blocked, &fates))
+    let left = if left.is_empty() { String::new() } else { format!("; left where they are: {}", list(&left)) };
+    Progress::Going(sentence(turn, going, &blocked, &fates) + &left)
+}
+
+/// The pods that only a `strict` drain would refuse to leave, and why.
+fn left(fates: &[(&Resident, Fate)], strictly: impl Fn(&Resident) -> Fate) -> Vec<String> {
+    let kept = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Leave(_)));
+    kept.filter_map(|(pod, _)| strictly(pod).refusal().map(|why| format!("{}: {why}", pod.path()))).collect()
 }
 
 /// The UIDs of our NodeOps and of their Jobs. A label proves nothing: anybody can set one.
@@ -81,11 +90,20 @@ fn ours(s: &Snapshot) -> BTreeSet<&str> {
 }
 
 /// What evictions bring with them: volumes to detach; and our own pod, which goes when all others have.
-fn after_pods(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Progress {
+fn after_pods(turn: &mut Turn<'_>, options: &Drain, started: Timestamp, left: &[String]) -> Progress {
     if let Some(progress) = volumes::wait(turn) {
         return progress;
     }
-    own::evict(turn, options, started).map_or(Progress::Done, Progress::Going)
+    own::evict(turn, options, started).map_or_else(|| Progress::Done(left.to_vec()), Progress::Going)
+}
+
+/// Says which pods stay on the node while the operation runs.
+pub fn say_left(turn: &mut Turn<'_>, left: &[String]) {
+    if !left.is_empty() {
+        let name = turn.node.name.clone();
+        let message = format!("node {name}: drained, but these pods were left where they are: {}", list(left));
+        turn.say(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) });
+    }
 }
 
 /// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.

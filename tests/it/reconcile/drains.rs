@@ -49,3 +49,22 @@ async fn a_drain_that_takes_too_long_fails_the_node_untouched_and_uncordoned() {
     let pods: Vec<Value> = rig.cluster.list("pods").iter().map(|pod| pod["metadata"]["name"].clone()).collect();
     assert!(pods.contains(&json!("db")), "{pods:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_that_the_options_leave_are_named_in_one_event() {
+    let rig = Rig::new(1).await;
+    let bare = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare", "namespace": "default"},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "busybox"}]}});
+    rig.cluster.apply(&bare.to_string()).await.unwrap();
+    rig.cluster.until("pods", LONG, |p| p["metadata"]["name"] == "bare" && p["status"]["phase"] == "Running").await.unwrap();
+    rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true}}))).await;
+    assert_eq!(rig.over("op").await["phase"], json!("Completed"));
+    assert!(rig.cluster.get("pods", "default", "bare").is_some(), "it was left");
+    let events = rig.cluster.list("events");
+    let about_op = |event: &Value| [&event["regarding"]["kind"], &event["involvedObject"]["kind"]].contains(&&json!("NodeOp"));
+    let words = |event: &Value| event["note"].as_str().or(event["message"].as_str()).unwrap_or_default().to_owned();
+    let said: Vec<String> =
+        events.iter().filter(|event| event["reason"] == "PodsLeft" && about_op(event)).map(|event| words(event)).collect();
+    assert_eq!(said.len(), 1, "{events:#?}");
+    assert!(said[0].contains("default/bare: no controller would make it again (force is false)"), "{said:?}");
+}
