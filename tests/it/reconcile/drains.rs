@@ -62,7 +62,7 @@ async fn pods_that_the_options_leave_are_named_in_one_event() {
     assert!(rig.cluster.get("pods", "default", "bare").is_some(), "it was left");
     let events = rig.cluster.list("events");
     let about_op = |event: &Value| [&event["regarding"]["kind"], &event["involvedObject"]["kind"]].contains(&&json!("NodeOp"));
-    let words = |event: &Value| event["note"].as_str().or(event["message"].as_str()).unwrap_or_default().to_owned();
+    let words = |event: &Value| event["note"].as_str().or_else(|| event["message"].as_str()).unwrap_or_default().to_owned();
     let said: Vec<String> =
         events.iter().filter(|event| event["reason"] == "PodsLeft" && about_op(event)).map(|event| words(event)).collect();
     assert_eq!(said.len(), 1, "{events:#?}");
