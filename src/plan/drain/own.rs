@@ -40,3 +40,53 @@ pub fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Option
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::{super::super::action::Action, *};
+    use crate::{
+        api::nodeop::{NodeOp, NodeStatus},
+        plan::{
+            action::Plan,
+            intent::Intent,
+            snapshot::{NodeView, Settings},
+            step::Op,
+        },
+    };
+
+    fn look(answer: Option<Answer>) -> (Option<String>, Plan) {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"},
+            "spec": {"command": [], "cordon": true, "drainOptions": {"enabled": true}},
+        }))
+        .unwrap();
+        let drain = Intent::of(&op).drain.unwrap();
+        let op = Op::of(&Arc::new(op));
+        let own = Resident { namespace: "own".into(), name: "me".into(), uid: "p".into(), ..Resident::default() };
+        let s = Snapshot {
+            settings: Settings { own_pod: Some(("own".into(), "me".into())), ..Settings::default() },
+            residents: [("n1".to_owned(), vec![Arc::new(own)])].into(),
+            answers: answer.map(|answer| (Question::Successor("n1".into()), answer)).into_iter().collect(),
+            ..Snapshot::default()
+        };
+        let (node, status) = (NodeView { name: "n1".into(), ..NodeView::default() }, NodeStatus::default());
+        let mut plan = Plan::default();
+        let said = evict(&mut Turn { s: &s, op: &op, node: &node, status: &status, plan: &mut plan }, &drain, s.now);
+        (said, plan)
+    }
+
+    #[test]
+    fn the_operator_moves_only_if_another_replica_can_go_on() {
+        let (said, plan) = look(None);
+        assert!(said.is_some() && plan.actions.is_empty() && plan.questions.len() == 1, "it asks first");
+        let (said, plan) = look(Some(Answer::Seen));
+        assert!(said.is_some() && matches!(&plan.actions[..], [Action::Evict { pod, .. }] if pod.name == "me"), "{:?}", plan.actions);
+        let (said, plan) = look(Some(Answer::Gone));
+        assert!(said.is_none() && plan.actions.is_empty(), "alone, it stays and goes down with the node");
+    }
+}

@@ -49,3 +49,63 @@ pub fn wait(turn: &mut Turn<'_>) -> Option<Progress> {
     turn.say(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) });
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::nodeop::{NodeOp, NodeStatus},
+        plan::{
+            action::Plan,
+            snapshot::{NodeView, Snapshot},
+            step::{Next, Op},
+        },
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// One look at a node at `now`, whose volumes are waited for since `since`; the answer is what is still attached.
+    fn look(now: i64, since: Option<i64>, attached: Option<&[&str]>) -> (Option<Progress>, Plan) {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": [], "cordon": true},
+        }))
+        .unwrap();
+        let op = Op::of(&Arc::new(op));
+        let answer = attached.map(|names| (Question::Volumes("n1".into()), Answer::Attached(names.iter().map(|n| (*n).into()).collect())));
+        let s = Snapshot { now: at(now), answers: answer.into_iter().collect(), ..Snapshot::default() };
+        let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
+        let status = NodeStatus { detaching_since: since.map(|second| Time(at(second))), ..NodeStatus::default() };
+        let mut plan = Plan::default();
+        let progress = wait(&mut Turn { s: &s, op: &op, node: &node, status: &status, plan: &mut plan });
+        (progress, plan)
+    }
+
+    #[test]
+    fn what_is_attached_is_asked_recorded_waited_for_and_given_up_with_an_event() {
+        let (progress, plan) = look(0, None, None);
+        assert!(matches!(progress, Some(Progress::Going(_))) && plan.questions.len() == 1, "{progress:?}");
+
+        let (progress, _) = look(0, None, Some(&["pv-1"]));
+        let Some(Progress::Record(Next::Become(status))) = progress else { panic!("{progress:?}") };
+        assert_eq!(status.detaching_since, Some(Time(at(0))));
+
+        let (progress, plan) = look(119, Some(0), Some(&["pv-1"]));
+        assert!(matches!(&progress, Some(Progress::Going(why)) if why.contains("pv-1")), "{progress:?}");
+        assert_eq!(plan.wake_at, Some(at(121)), "nothing tells when a volume goes");
+
+        let (progress, plan) = look(120, Some(0), Some(&["pv-1"]));
+        let said: Vec<_> = plan.said.values().flatten().map(|notice| notice.reason).collect();
+        assert_eq!((progress, said), (None, vec!["VolumesAttached"]));
+
+        let (progress, plan) = look(5, Some(0), Some(&[]));
+        assert!(progress.is_none() && plan.said.is_empty(), "all are detached");
+    }
+}
