@@ -68,8 +68,8 @@ impl<V> Cache<V> {
     /// relies on an absence, and finds the object again.)
     pub fn list_ends(&mut self) {
         if let Some(listing) = self.listing.take() {
-            let gone: Vec<Key> = self.entries.keys().filter(|key| !listing.contains_key(*key)).cloned().collect();
-            gone.iter().for_each(|key| self.remove(key, None, None));
+            // No tomb: a list older than our own write does not name what that write made, and the watch still has to show it.
+            self.entries.retain(|key, _| listing.contains_key(key));
         }
         self.ready = true;
     }
@@ -161,6 +161,16 @@ mod tests {
         let mut cache = Cache::default();
         cache.remove(&key, Some("u"), Some("15"));
         assert!(!cache.apply(version("u", "14"), 14), "the end was seen before the object");
+    }
+
+    #[test]
+    fn what_an_old_list_does_not_name_yet_comes_back_with_the_watch() {
+        let mut cache = Cache::default();
+        cache.apply(version("u", "10"), 10);
+        cache.list_begins();
+        cache.list_ends();
+        assert_eq!(value(&cache), None);
+        assert!(cache.apply(version("u", "10"), 10), "made by us after the list was taken");
     }
 
     #[test]
