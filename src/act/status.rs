@@ -1,11 +1,14 @@
 //! Writes to a NodeOp: its status, its finalizers, and Events about it.
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use std::fmt::Debug;
+
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
 use kube::{
-    Api, Resource,
+    Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
     runtime::events::{Event, EventType},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::Actor;
@@ -20,7 +23,7 @@ use crate::{
 
 /// The merge patch that turns `old` into `new`: only what differs, so that a status of thousands of nodes is not sent
 /// whole for one of them. Keys that are gone become `null`.
-pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
+fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
@@ -37,26 +40,31 @@ pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
-        let old = op.status.as_ref().map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
-        let Some(diff) = merge_diff(&old, &serde_json::to_value(status)?) else {
-            return Ok(vec![]);
+        let written = self.patch_status(op, op.status.as_ref(), status).await?;
+        Ok(written.map(|op| Seen::Op(Box::new(op))).into_iter().collect())
+    }
+
+    /// Turns the status `old` of `object` into `new`, at the object's resourceVersion; `None` if nothing differs.
+    pub(super) async fn patch_status<K, S>(&self, object: &K, old: Option<&S>, new: &S) -> anyhow::Result<Option<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+        S: Serialize,
+    {
+        let old = old.map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
+        let Some(diff) = merge_diff(&old, &serde_json::to_value(new)?) else {
+            return Ok(None);
         };
-        let patch = json!({"metadata": {"resourceVersion": op.metadata.resource_version}, "status": diff});
-        let (api, name) = self.api_of(op);
-        let written = self.write(api.patch_status(&name, &params(), &Patch::Merge(patch))).await?;
-        Ok(vec![Seen::Op(Box::new(written))])
+        let patch = Patch::Merge(json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}));
+        let api = Api::<K>::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        self.write(api.patch_status(&object.name_any(), &params(), &patch)).await.map(Some)
     }
 
     pub(super) async fn finalizers(&self, op: &NodeOp, finalizers: &[String]) -> anyhow::Result<Vec<Seen>> {
-        let (api, name) = self.api_of(op);
         let patch = json!({"metadata": {"resourceVersion": op.metadata.resource_version, "finalizers": finalizers}});
-        let written = self.write(api.patch(&name, &params(), &Patch::Merge(patch))).await?;
+        let api = Api::<NodeOp>::namespaced(self.client.clone(), &op.namespace().unwrap_or_default());
+        let written = self.write(api.patch(&op.name_any(), &params(), &Patch::Merge(patch))).await?;
         Ok(vec![Seen::Op(Box::new(written))])
-    }
-
-    fn api_of(&self, op: &NodeOp) -> (Api<NodeOp>, String) {
-        let namespace = op.metadata.namespace.as_deref().unwrap_or_default();
-        (Api::namespaced(self.client.clone(), namespace), op.metadata.name.clone().unwrap_or_default())
     }
 
     pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {

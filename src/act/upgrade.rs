@@ -3,10 +3,7 @@
 use kube::{Api, ResourceExt, api::Patch};
 use serde_json::json;
 
-use super::{
-    Actor,
-    status::{merge_diff, params},
-};
+use super::{Actor, status::params};
 use crate::{
     api::{
         child,
@@ -32,13 +29,7 @@ impl Actor {
     }
 
     pub(super) async fn upgrade_status(&self, upgrade: &NodeOpUpgrade, status: &NodeOpUpgradeStatus) -> anyhow::Result<Vec<Seen>> {
-        let old = upgrade.status.as_ref().map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
-        let Some(diff) = merge_diff(&old, &serde_json::to_value(status)?) else {
-            return Ok(vec![]);
-        };
-        let patch = json!({"metadata": {"resourceVersion": upgrade.metadata.resource_version}, "status": diff});
-        let api = Api::<NodeOpUpgrade>::namespaced(self.client.clone(), &upgrade.namespace().unwrap_or_default());
-        let written = self.write(api.patch_status(&upgrade.name_any(), &params(), &Patch::Merge(patch))).await?;
-        Ok(vec![Seen::Upgrade(Box::new(written))])
+        let written = self.patch_status(upgrade, upgrade.status.as_ref(), status).await?;
+        Ok(written.map(|upgrade| Seen::Upgrade(Box::new(upgrade))).into_iter().collect())
     }
 }

@@ -91,7 +91,6 @@ impl Fence for Leadership {
 #[derive(Clone)]
 pub struct Election {
     api: Api<Lease>,
-    client: Client,
     namespace: String,
     /// Unique for this process: a pod restarted in place is another candidate.
     identity: String,
@@ -106,23 +105,23 @@ struct Seen {
 
 impl Election {
     pub fn new(client: Client, namespace: &str, identity: String, state: Arc<Leadership>) -> Self {
-        Self { api: Api::namespaced(client.clone(), namespace), client, namespace: namespace.into(), identity, state }
+        Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), identity, state }
     }
 
     /// Runs for election, leads, and runs again, until the task is ended. Call [`Self::release`] after that.
     pub async fn run(&self) {
         loop {
-            let version = self.win().await;
+            let lease = self.win().await;
             info!(identity = self.identity, "leading");
             self.state.leading.send_replace(Some(Timestamp::now()));
-            let error = self.hold(version).await;
+            let error = self.hold(lease).await;
             self.state.leading.send_replace(None);
             self.state.renewed(None);
             warn!(error = format!("{error:#}"), "leadership lost; nothing more is written");
         }
     }
 
-    /// Waits until the Lease is ours; returns its resourceVersion.
+    /// Waits until the Lease is ours, and returns it.
     async fn win(&self) -> Lease {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", names::LEASE));
         let mut changes = Box::pin(watcher(self.api.clone(), config).default_backoff().applied_objects());
@@ -243,7 +242,6 @@ impl Election {
 
 impl std::fmt::Debug for Election {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let _ = &self.client;
         f.debug_struct("Election").field("identity", &self.identity).finish_non_exhaustive()
     }
 }

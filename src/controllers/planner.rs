@@ -190,8 +190,21 @@ impl Planner {
 /// The NodeOp that an action writes to.
 fn written(action: &Action) -> Option<OpRef> {
     match action {
-        Action::Status { op, .. } | Action::Finalizers { op, .. } | Action::Conclude { op, .. } => Some(OpRef::of(op)),
-        _ => None,
+        Action::Status { op, status: _, notices: _ }
+        | Action::Finalizers { op, finalizers: _ }
+        | Action::Conclude { op, finalizers: _ } => Some(OpRef::of(op)),
+        Action::PassOn { child, concurrency: _, stop_on_failure: _ } => Some(OpRef::of(child)),
+        Action::Node { .. }
+        | Action::MakeChild { .. }
+        | Action::UpgradeStatus { .. }
+        | Action::MakeFacts { .. }
+        | Action::MakePreflight { .. }
+        | Action::MakeWaiter { .. }
+        | Action::MakeJob { .. }
+        | Action::ResumeJob { .. }
+        | Action::DeleteJob { .. }
+        | Action::DeletePod { .. }
+        | Action::Evict { .. } => None,
     }
 }
 

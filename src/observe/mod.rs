@@ -65,19 +65,13 @@ struct Caches {
 }
 
 /// Watches the cluster and makes snapshots of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Observer {
     caches: Arc<Mutex<Caches>>,
     /// Told whenever a cache changed.
     changed: Arc<Notify>,
     /// The watches of the nodes that are being drained.
     drains: Arc<Mutex<BTreeMap<String, JoinHandle<()>>>>,
-}
-
-impl Default for Observer {
-    fn default() -> Self {
-        Self { caches: Arc::default(), changed: Arc::new(Notify::new()), drains: Arc::default() }
-    }
 }
 
 impl Observer {

@@ -9,6 +9,7 @@ use k8s_openapi::{
 
 use super::{
     action::{Action, Notice, Plan},
+    snapshot::OpRef,
     step::later,
 };
 use crate::api::{
@@ -188,8 +189,7 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
     }
     status.last_updated = Some(Time(now));
     let mut notices = notices(old, &status);
-    let key = (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
-    notices.extend(plan.said.remove(&key).unwrap_or_default());
+    notices.extend(plan.said.remove(&OpRef::of(op).key()).unwrap_or_default());
     plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
 }
 
