@@ -7,10 +7,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
+use super::clock::Clock;
 use crate::{
     act::{self, Actor},
     observe::Observer,
@@ -28,13 +28,14 @@ const AT_ONCE: usize = 16;
 pub struct Evictions {
     actor: Actor,
     observer: Observer,
+    clock: Clock,
     slots: Arc<Semaphore>,
     known: Arc<Mutex<BTreeMap<String, Eviction>>>,
 }
 
 impl Evictions {
-    pub fn new(actor: Actor, observer: Observer) -> Self {
-        Self { actor, observer, slots: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
+    pub fn new(actor: Actor, observer: Observer, clock: Clock) -> Self {
+        Self { actor, observer, clock, slots: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Eviction>> {
@@ -58,14 +59,15 @@ impl Evictions {
         let refusal = {
             let mut known = self.lock();
             let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
-            known.insert(pod.uid.clone(), Eviction { at: Timestamp::now(), under_way: true, refusal: before.clone() });
+            known.insert(pod.uid.clone(), Eviction { at: self.clock.now(), under_way: true, refusal: before.clone() });
             before
         };
         let this = self.clone();
         tokio::spawn(async move {
             let outcome = this.actor.evict(&node, &pod, grace_period_seconds).await;
             let refusal = this.judge(&pod, &node, refusal, outcome);
-            this.lock().insert(pod.uid, Eviction { at: Timestamp::now(), under_way: false, refusal });
+            let at = this.clock.now();
+            this.lock().insert(pod.uid, Eviction { at, under_way: false, refusal });
             drop(slot);
             this.observer.nudge();
         });
@@ -73,7 +75,7 @@ impl Evictions {
 
     fn judge(&self, pod: &Target, node: &str, before: Option<Refusal>, outcome: anyhow::Result<act::Eviction>) -> Option<Refusal> {
         let path = format!("{}/{}", pod.namespace, pod.name);
-        let since = before.as_ref().map_or_else(Timestamp::now, |before| before.since);
+        let since = before.as_ref().map_or_else(|| self.clock.now(), |before| before.since);
         match outcome {
             Ok(act::Eviction::Done) => {
                 info!(pod = path, node, "evicted");

@@ -9,7 +9,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -24,9 +24,13 @@ use kube::{
     api::PostParams,
     runtime::{WatchStreamExt, watcher},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tracing::{info, warn};
 
+use super::clock::Clock;
 use crate::{
     act::{Fence, REQUEST_TIMEOUT, is_conflict},
     api::names,
@@ -94,6 +98,7 @@ pub struct Election {
     namespace: String,
     /// Unique for this process: a pod restarted in place is another candidate.
     identity: String,
+    clock: Clock,
     state: Arc<Leadership>,
 }
 
@@ -104,8 +109,8 @@ struct Seen {
 }
 
 impl Election {
-    pub fn new(client: Client, namespace: &str, identity: String, state: Arc<Leadership>) -> Self {
-        Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), identity, state }
+    pub fn new(client: Client, namespace: &str, identity: String, clock: Clock, state: Arc<Leadership>) -> Self {
+        Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), identity, clock, state }
     }
 
     /// Runs for election, leads, and runs again, until the task is ended. Call [`Self::release`] after that.
@@ -113,7 +118,7 @@ impl Election {
         loop {
             let lease = self.win().await;
             info!(identity = self.identity, "leading");
-            self.state.leading.send_replace(Some(Timestamp::now()));
+            self.state.leading.send_replace(Some(self.clock.now()));
             let error = self.hold(lease).await;
             self.state.leading.send_replace(None);
             self.state.renewed(None);
@@ -163,7 +168,7 @@ impl Election {
             return Ok(None);
         }
         spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
-        spec.acquire_time = Some(MicroTime(Timestamp::now()));
+        spec.acquire_time = Some(MicroTime(self.clock.now()));
         let begun = Instant::now();
         let taken = self.put(lease, &self.identity.clone()).await?;
         self.state.renewed(Some(begun));
@@ -206,14 +211,14 @@ impl Election {
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(holder.into());
         spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
-        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        spec.renew_time = Some(MicroTime(self.clock.now()));
         let params = PostParams::default();
         let request = self.api.replace(names::LEASE, &params, &lease);
         Ok(timeout(REQUEST_TIMEOUT, request).await.context("writing the Lease")??)
     }
 
     fn fresh(&self) -> Lease {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.now());
         Lease {
             metadata: ObjectMeta { name: Some(names::LEASE.into()), namespace: Some(self.namespace.clone()), ..ObjectMeta::default() },
             spec: Some(LeaseSpec {

@@ -1,24 +1,28 @@
 //! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the probes, and
 //! hands over when it is told to end.
 
+mod clock;
 mod evictions;
 mod health;
 mod lease;
 mod planner;
 mod questions;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
     runtime::events::{Recorder, Reporter},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tracing::{info, warn};
 
+pub use self::clock::Clock;
 use self::{
     health::Health,
     lease::{Election, Leadership},
@@ -45,80 +49,104 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
         warn!("these flags of the Go operator mean nothing here: {}", ignored.join(", "));
     }
     let client = Client::try_from(config(args).await?).context("making a client")?;
-    let namespace = own_namespace(args);
-    let observer = Observer::default();
-    let health = Health::new(observer.clone());
+    let controller = Controller::new(args, client, Clock::system(), identity(args));
     for (text, what) in [(&args.health_probe_bind_address, "probes"), (&args.metrics_bind_address, "metrics")] {
         if let Some(address) = health::address(text)? {
-            health::serve(health.clone(), address, what).await?;
+            health::serve(controller.health.clone(), address, what).await?;
         }
     }
-    let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(Timestamp::now()) };
-    observer.start(&client, &namespace);
-    let election = Election::new(client.clone(), &namespace, identity(args), leadership.clone());
-    let candidate = election.clone();
-    let elect = args.leader_elect;
-    let campaign = tokio::spawn(async move {
-        if elect {
-            candidate.run().await;
-        }
-        std::future::pending::<()>().await;
-    });
-    let planner = planner(args, &client, &namespace, observer, leadership, health);
-    let planning = tokio::spawn(planner.run());
-    ended(campaign, planning, &election, elect).await
-}
-
-fn planner(
-    args: &ControllerArgs,
-    client: &Client,
-    namespace: &str,
-    observer: Observer,
-    leadership: Arc<Leadership>,
-    health: Arc<Health>,
-) -> Planner {
-    let site = Site {
-        operator: args.operator_image.clone(),
-        labeler: args.node_labeler_image.clone().unwrap_or_else(|| args.operator_image.clone()),
-        namespace: namespace.to_owned(),
-        default: args.nodeop_default_image.clone(),
-        state_dir: args.state_dir.to_string_lossy().into_owned(),
-    };
-    let settings = Settings {
-        control_plane_concurrency: args.control_plane_concurrency as usize,
-        own_pod: args.pod_name.clone().map(|name| (namespace.to_owned(), name)),
-    };
-    let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name.clone() };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let leading = leadership.subscribe();
-    let actor = Actor::new(client.clone(), site, leadership, recorder);
-    Planner::new(actor, observer, settings, leading, health)
-}
-
-/// Waits for the end: a signal, after which the Lease is handed over; or a task that should never end did.
-async fn ended(
-    campaign: tokio::task::JoinHandle<()>,
-    mut planning: tokio::task::JoinHandle<()>,
-    election: &Election,
-    elect: bool,
-) -> anyhow::Result<()> {
+    let mut running = controller.start();
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     tokio::select! {
         _ = terminate.recv() => info!("told to end"),
         _ = interrupt.recv() => info!("interrupted"),
-        result = &mut planning => anyhow::bail!("the planner ended: {result:?}"),
+        result = &mut running.planning => anyhow::bail!("the planner ended: {result:?}"),
     }
-    campaign.abort();
-    planning.abort();
-    let _ = planning.await;
-    if elect {
+    running.hand_over().await;
+    Ok(())
+}
+
+/// A controller with all its parts, not started.
+pub struct Controller {
+    client: Client,
+    namespace: String,
+    observer: Observer,
+    health: Arc<Health>,
+    election: Option<Election>,
+    planner: Planner,
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller").field("namespace", &self.namespace).field("election", &self.election).finish_non_exhaustive()
+    }
+}
+
+/// A controller that runs. Dropping it ends nothing.
+#[derive(Debug)]
+pub struct Running {
+    campaign: Option<(JoinHandle<()>, Election)>,
+    planning: JoinHandle<()>,
+}
+
+impl Controller {
+    /// `identity` tells this process from all others in the election.
+    pub fn new(args: &ControllerArgs, client: Client, clock: Clock, identity: String) -> Self {
+        let namespace = own_namespace(args);
+        let observer = Observer::default();
+        let health = Health::new(observer.clone());
+        let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(clock.now()) };
+        let election =
+            args.leader_elect.then(|| Election::new(client.clone(), &namespace, identity, clock.clone(), leadership.clone()));
+        let site = Site {
+            operator: args.operator_image.clone(),
+            labeler: args.node_labeler_image.clone().unwrap_or_else(|| args.operator_image.clone()),
+            namespace: namespace.clone(),
+            default: args.nodeop_default_image.clone(),
+            state_dir: args.state_dir.to_string_lossy().into_owned(),
+        };
+        let settings = Settings {
+            control_plane_concurrency: args.control_plane_concurrency as usize,
+            own_pod: args.pod_name.clone().map(|name| (namespace.clone(), name)),
+        };
+        let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name.clone() };
+        let recorder = Recorder::new(client.clone(), reporter);
+        let leading = leadership.subscribe();
+        let actor = Actor::new(client.clone(), site, leadership, recorder);
+        let planner = Planner::new(actor, observer.clone(), settings, clock, leading, health.clone());
+        Self { client, namespace, observer, health, election, planner }
+    }
+
+    /// Starts the watches, the campaign and the planner.
+    pub fn start(self) -> Running {
+        self.observer.start(&self.client, &self.namespace);
+        let campaign = self.election.map(|election| {
+            let candidate = election.clone();
+            (tokio::spawn(async move { candidate.run().await }), election)
+        });
+        Running { campaign, planning: tokio::spawn(self.planner.run()) }
+    }
+}
+
+impl Running {
+    /// Ends at once, at whatever await it is, and hands nothing over. Watches and evictions under way end with the runtime,
+    /// or with the client's last answer.
+    pub fn kill(&self) {
+        self.planning.abort();
+        self.campaign.iter().for_each(|(campaign, _)| campaign.abort());
+    }
+
+    /// Ends, then hands the Lease over.
+    pub async fn hand_over(self) {
+        self.kill();
+        let _ = self.planning.await;
+        let Some((_, election)) = self.campaign else { return };
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
             warn!(error = format!("{error:#}"), "the Lease could not be handed over; it runs out by itself");
         }
     }
-    Ok(())
 }
 
 /// The kubeconfig that was named, else `KUBECONFIG` or `~/.kube/config`, else the pod's own account.

@@ -6,15 +6,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tracing::{debug, info, warn};
 
-use super::{evictions::Evictions, health::Health, lease::Leading, questions};
+use super::{clock::Clock, evictions::Evictions, health::Health, lease::Leading, questions};
 use crate::{
     act::{Actor, describe, is_conflict},
     observe::{Observer, Seen},
@@ -43,6 +46,7 @@ pub struct Planner {
     actor: Actor,
     observer: Observer,
     settings: Settings,
+    clock: Clock,
     leading: watch::Receiver<Leading>,
     evictions: Evictions,
     health: Arc<Health>,
@@ -59,9 +63,16 @@ struct Failure {
 }
 
 impl Planner {
-    pub fn new(actor: Actor, observer: Observer, settings: Settings, leading: watch::Receiver<Leading>, health: Arc<Health>) -> Self {
-        let evictions = Evictions::new(actor.clone(), observer.clone());
-        Self { actor, observer, settings, leading, evictions, health, failures: BTreeMap::new(), doubtful: BTreeSet::new() }
+    pub fn new(
+        actor: Actor,
+        observer: Observer,
+        settings: Settings,
+        clock: Clock,
+        leading: watch::Receiver<Leading>,
+        health: Arc<Health>,
+    ) -> Self {
+        let evictions = Evictions::new(actor.clone(), observer.clone(), clock.clone());
+        Self { actor, observer, settings, clock, leading, evictions, health, failures: BTreeMap::new(), doubtful: BTreeSet::new() }
     }
 
     /// Plans until the task is ended.
@@ -69,6 +80,7 @@ impl Planner {
         let mut wait = IDLE;
         loop {
             tokio::select! {
+                biased;
                 () = self.observer.changed() => sleep(SETTLE).await,
                 _ = self.leading.changed() => {}
                 () = sleep(wait) => {}
@@ -104,7 +116,7 @@ impl Planner {
             return true;
         }
         let asked: BTreeSet<Question> = self.doubtful.iter().cloned().map(Question::Op).collect();
-        let snapshot = self.observer.snapshot(&self.settings, Timestamp::now(), since, BTreeMap::new(), BTreeMap::new());
+        let snapshot = self.observer.snapshot(&self.settings, self.clock.now(), since, BTreeMap::new(), BTreeMap::new());
         let found = questions::answer(&self.actor, &self.observer, &snapshot, asked).await;
         self.doubtful.retain(|op| !found.contains_key(&Question::Op(op.clone())));
         self.doubtful.is_empty()
@@ -115,7 +127,7 @@ impl Planner {
         let mut answers: BTreeMap<Question, Answer> = BTreeMap::new();
         let mut round = 0;
         loop {
-            let snapshot = self.observer.snapshot(&self.settings, Timestamp::now(), since, self.evictions.known(), answers.clone());
+            let snapshot = self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers.clone());
             let plan = plan::plan(&snapshot);
             let asked: BTreeSet<Question> = plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
             round += 1;

@@ -4,6 +4,7 @@
 
 mod api;
 mod applets;
+mod chaos;
 mod contract;
 mod drain_and_cordon;
 mod golden;

@@ -36,7 +36,7 @@ const EVENT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Which pod this is; from the downward API.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
+pub struct Identity {
     pub namespace: String,
     pub name: String,
     pub uid: String,
@@ -51,7 +51,7 @@ impl Identity {
 
 /// The API as the waiter needs it.
 #[derive(Clone)]
-pub(super) struct Cluster {
+pub struct Cluster {
     client: Client,
     pods: Api<KubePod>,
     jobs: Api<KubeJob>,
@@ -60,8 +60,14 @@ pub(super) struct Cluster {
     owner_uid: String,
 }
 
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("me", &self.me).field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
 /// Each item: the Job may have changed. It never ends.
-pub(super) type JobEvents = Pin<Box<dyn Stream<Item = ()> + Send>>;
+pub type JobEvents = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
 impl Cluster {
     pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str) -> Self {

@@ -49,12 +49,12 @@ use clap::Args;
 use kube::{Client, Config};
 use tracing::{info, warn};
 
-use self::{
-    api::{Cluster, Identity},
-    node::Node,
-    state_dir::StateDir,
-    waiter::{Limits, Waiter},
+pub use self::{
+    api::{Cluster, Identity, JobEvents},
+    decide::Live,
+    waiter::{Announced, Limits, Waiter, World},
 };
+use self::{node::Node, state_dir::StateDir};
 use super::{
     Ended,
     host::{Host, init::Reach},

@@ -22,7 +22,8 @@ pub enum Announced {
 }
 
 /// Everything that the waiter touches.
-pub(super) trait World {
+#[expect(async_fn_in_trait, reason = "one thread runs a waiter, and nothing else; a test's own world may ask for more")]
+pub trait World {
     /// Monotonic time since the start of this process.
     fn elapsed(&self) -> Duration;
     /// Whether SIGTERM came.
@@ -44,7 +45,7 @@ pub(super) trait World {
 
 /// Limits of one waiter.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// How long it waits for the sentinel, and then again for what must come between the sentinel and the reboot.
     pub timeout: Duration,
     /// How long init gets before the kernel is asked.
@@ -55,7 +56,7 @@ pub(super) struct Limits {
 
 /// A waiter in the course of its life. Nothing in it is worth keeping: a new one finds its way from the node and the API.
 #[derive(Debug)]
-pub(super) struct Waiter<W> {
+pub struct Waiter<W> {
     pub world: W,
     limits: Limits,
     boot: String,

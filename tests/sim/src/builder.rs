@@ -28,6 +28,7 @@ pub struct Builder {
     pub(crate) seed: u64,
     pub(crate) rbac: bool,
     pub(crate) history: usize,
+    pub(crate) in_process: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -51,6 +52,7 @@ impl Default for Builder {
             seed: 1,
             rbac: true,
             history: usize::MAX,
+            in_process: false,
         }
     }
 }
@@ -137,6 +139,14 @@ impl Builder {
     #[must_use]
     pub fn history(mut self, changes: usize) -> Self {
         self.history = changes;
+        self
+    }
+
+    /// No socket, no process and no disk of a node: clients come from [`Cluster::client_with`], containers are scripts. Such a
+    /// cluster can run on one thread in paused time.
+    #[must_use]
+    pub fn in_process(mut self) -> Self {
+        self.in_process = true;
         self
     }
 

@@ -27,6 +27,7 @@ use crate::{
         node::{self, Node},
         script::{Outcome, Run, Script},
     },
+    in_process::InProcess,
     kubeconfig,
     server::{Shared, http},
     store::{Change, Key, Object},
@@ -35,7 +36,7 @@ use crate::{
 /// A running cluster. Dropping it ends all its tasks and processes and removes its files.
 pub struct Cluster {
     shared: Shared,
-    server: String,
+    server: Option<String>,
     dir: tempfile::TempDir,
     nodes: Nodes,
     scripts: Arc<Mutex<Vec<Script>>>,
@@ -57,15 +58,14 @@ impl Cluster {
 
     pub(crate) async fn start(plan: Builder) -> anyhow::Result<Self> {
         let shared = Shared::new(plan.seed, plan.rbac, plan.history);
-        let listener = TcpListener::bind(("127.0.0.1", plan.port)).await.context("listening on a local port")?;
-        let server = format!("http://{}", listener.local_addr()?);
         let dir = tempfile::Builder::new().prefix("kairos-sim-").tempdir().context("making a directory for the nodes' disks")?;
         let tasks: Arc<Mutex<JoinSet<()>>> = Arc::default();
-        spawn(&tasks, http::serve(listener, shared.clone()));
+        let server = if plan.in_process { None } else { Some(listen(&plan, &shared, &tasks).await?) };
         spawn(&tasks, control::run(shared.clone()));
         let scripts: Arc<Mutex<Vec<Script>>> = Arc::new(Mutex::new(plan.scripts.clone()));
         let config = node::Config {
-            server: server.clone(),
+            server: server.clone().unwrap_or_default(),
+            disks: !plan.in_process,
             operator: plan.operator.clone(),
             boot_time: plan.boot,
             not_ready_after: plan.not_ready_after,
@@ -75,20 +75,23 @@ impl Cluster {
             tasks: tasks.clone(),
         };
         let token = shared.lock().token(User::new("system:node:sim", &["system:nodes"]));
-        let kubelet = client_of(&server, "sim", &token).await?;
+        let door = Door { shared: &shared, server: server.as_deref() };
+        let kubelet = door.client("sim", &token).await?;
         let nodes = make_nodes(&plan, &config, &kubelet, dir.path())?;
         fleet::register(&nodes).await.context("registering the nodes")?;
         spawn(&tasks, fleet::run(kubelet, nodes.clone()));
         let token = shared.lock().token(User::new(TEST_USER, &[MASTERS]));
-        let client = client_of(&server, "test", &token).await?;
+        let client = door.client("test", &token).await?;
         let token = shared.lock().token(User::new("admin", &[MASTERS]));
-        std::fs::write(dir.path().join("kubeconfig"), kubeconfig::text(&server, "admin", &token, "default"))?;
+        if let Some(server) = &server {
+            std::fs::write(dir.path().join("kubeconfig"), kubeconfig::text(server, "admin", &token, "default"))?;
+        }
         Ok(Self { shared, server, dir, nodes, scripts, tasks, client })
     }
 
-    /// Address of the API.
+    /// Address of the API; empty if it is in this process only.
     pub fn server(&self) -> &str {
-        &self.server
+        self.server.as_deref().unwrap_or_default()
     }
 
     /// The directory of all files of this cluster.
@@ -105,7 +108,7 @@ impl Cluster {
     pub fn kubeconfig_for(&self, namespace: &str, account: &str) -> anyhow::Result<PathBuf> {
         let token = self.account_token(namespace, account)?;
         let path = self.dir.path().join(format!("kubeconfig-{namespace}-{account}"));
-        std::fs::write(&path, kubeconfig::text(&self.server, account, &token, namespace))?;
+        std::fs::write(&path, kubeconfig::text(self.server(), account, &token, namespace))?;
         Ok(path)
     }
 
@@ -117,10 +120,16 @@ impl Cluster {
     /// A client with the rights of a service account, which is made if it is not there.
     pub async fn client_for(&self, namespace: &str, account: &str) -> anyhow::Result<Client> {
         let token = self.account_token(namespace, account)?;
-        client_of(&self.server, account, &token).await
+        Door { shared: &self.shared, server: self.server.as_deref() }.client(account, &token).await
     }
 
-    fn account_token(&self, namespace: &str, account: &str) -> anyhow::Result<String> {
+    /// The server as a service of this process, for whoever holds the token.
+    pub fn service(&self, token: &str) -> InProcess {
+        InProcess::new(&self.shared, token)
+    }
+
+    /// A token of a service account, which is made if it is not there.
+    pub fn account_token(&self, namespace: &str, account: &str) -> anyhow::Result<String> {
         let mut state = self.shared.lock();
         if state.store.get(&Key::new("namespaces", "", namespace)).is_none() {
             state.seed("", "v1", "namespaces", serde_json::json!({"metadata": {"name": namespace}}));
@@ -225,6 +234,8 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Processes are children of these tasks and are killed with them.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        // They may hold nodes, which hold the scripts.
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -232,12 +243,28 @@ fn spawn(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'st
     tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
 }
 
-async fn client_of(server: &str, user: &str, token: &str) -> anyhow::Result<Client> {
-    let text = kubeconfig::text(server, user, token, "default");
-    let mut config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text)?, &KubeConfigOptions::default()).await?;
-    // By default the client itself tries a 429 again for minutes, and nobody sees a refused eviction or a fault.
-    config.default_retry = false;
-    Ok(Client::try_from(config)?)
+async fn listen(plan: &Builder, shared: &Shared, tasks: &Mutex<JoinSet<()>>) -> anyhow::Result<String> {
+    let listener = TcpListener::bind(("127.0.0.1", plan.port)).await.context("listening on a local port")?;
+    let server = format!("http://{}", listener.local_addr()?);
+    spawn(tasks, http::serve(listener, shared.clone()));
+    Ok(server)
+}
+
+/// The way to the server: its address, or this process.
+struct Door<'a> {
+    shared: &'a Shared,
+    server: Option<&'a str>,
+}
+
+impl Door<'_> {
+    async fn client(&self, user: &str, token: &str) -> anyhow::Result<Client> {
+        let Some(server) = self.server else { return Ok(Client::new(InProcess::new(self.shared, token), "default")) };
+        let text = kubeconfig::text(server, user, token, "default");
+        let mut config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text)?, &KubeConfigOptions::default()).await?;
+        // By default the client itself tries a 429 again for minutes, and nobody sees a refused eviction or a fault.
+        config.default_retry = false;
+        Ok(Client::try_from(config)?)
+    }
 }
 
 /// Control-plane nodes come first: `n1`, `n2`, … in one row.

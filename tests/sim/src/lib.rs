@@ -39,10 +39,12 @@ mod apply;
 pub mod audit;
 pub mod auth;
 mod builder;
+pub mod clock;
 mod cluster;
 mod control;
 pub mod faults;
 pub mod hollow;
+mod in_process;
 pub mod install;
 pub mod json;
 pub mod kinds;
@@ -55,6 +57,7 @@ pub use audit::Request;
 pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};
+pub use in_process::InProcess;
 pub use hollow::{
     kairos,
     node::{Boot, Fate, Node},

@@ -115,7 +115,7 @@ impl State {
         }
         let token = self.new_token(User::account(namespace, account), bound);
         let lifetime = int(&request, "/spec/expirationSeconds").unwrap_or(3600);
-        let end = Timestamp::now().saturating_add(SignedDuration::from_secs(lifetime)).unwrap_or(Timestamp::MAX);
+        let end = crate::clock::now().saturating_add(SignedDuration::from_secs(lifetime)).unwrap_or(Timestamp::MAX);
         set(&mut request, "/status", json!({"token": token, "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}));
         Ok(request)
     }

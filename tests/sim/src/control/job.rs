@@ -105,7 +105,7 @@ fn watch_deadline(job: &Value, key: &Key, timers: &Timers) {
     if timers.holds(&what) {
         return;
     }
-    let spent = Timestamp::now().duration_since(start).as_millis();
+    let spent = crate::clock::now().duration_since(start).as_millis();
     let left = u64::try_from(i128::from(seconds) * 1000 - spent).unwrap_or_default();
     timers.hold(&what, Duration::from_millis(left + 50), key.clone());
 }

@@ -76,7 +76,7 @@ fn failures(job: &Value, pods: &Pods) -> i64 {
 fn is_past_deadline(job: &Value) -> bool {
     let Some(seconds) = int(job, "/spec/activeDeadlineSeconds") else { return false };
     let start = text(job, "/status/startTime").parse::<Timestamp>();
-    start.is_ok_and(|start| Timestamp::now().duration_since(start).as_secs() >= seconds)
+    start.is_ok_and(|start| crate::clock::now().duration_since(start).as_secs() >= seconds)
 }
 
 /// What a Job's policy says about one failed pod.

@@ -15,10 +15,10 @@ mod workload;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     server::{Shared, State},
@@ -71,6 +71,7 @@ pub async fn run(shared: Shared) {
             continue;
         }
         tokio::select! {
+            biased;
             changed = head.changed() => if changed.is_err() { return },
             Some(key) = again.recv() => look(&mut shared.lock(), &key, &timers),
         }

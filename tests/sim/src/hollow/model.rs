@@ -73,7 +73,7 @@ impl PodModel {
         let init: Vec<_> = spec.init_containers.iter().flatten().map(|c| model(c, "PodInitializing")).collect();
         let main =
             spec.containers.iter().map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" })).collect();
-        Self { version: 1, phase: "Pending", reason: None, started: Timestamp::now(), init, main }
+        Self { version: 1, phase: "Pending", reason: None, started: crate::clock::now(), init, main }
     }
 
     /// The containers of either sort.
@@ -83,7 +83,7 @@ impl PodModel {
 
     /// Ends whatever runs, as a kubelet does that finds its containers gone or has to end the pod.
     pub fn end_all(&mut self, code: i32, reason: &'static str) {
-        let at = Timestamp::now();
+        let at = crate::clock::now();
         for container in self.init.iter_mut().chain(&mut self.main) {
             let started = match container.now {
                 Doing::Ended(_) => continue,

@@ -20,6 +20,8 @@ use super::{kairos, register, root::Places, script::Script, worker::Worker};
 pub struct Config {
     /// Address of the API.
     pub server: String,
+    /// Whether nodes have a disk, which is a directory.
+    pub disks: bool,
     /// The operator's binary.
     pub operator: Option<PathBuf>,
     /// How long a node is away when it reboots.
@@ -104,7 +106,9 @@ impl Node {
         client: Client,
         dir: PathBuf,
     ) -> std::io::Result<Self> {
-        register::make_disk(&dir.join("disk"))?;
+        if config.disks {
+            register::make_disk(&dir.join("disk"))?;
+        }
         let id = boot_id(name, 1);
         let boot = watch::channel(Boot { id: id.clone(), number: 1, up: true }).0;
         let inner = Inner {
@@ -295,6 +299,15 @@ impl Node {
         }
     }
 
+    fn boot_disk(&self) {
+        // What a boot clears.
+        let _ = std::fs::remove_dir_all(self.disk().join("run"));
+        let _ = std::fs::create_dir_all(self.disk().join("run"));
+        if let Err(error) = kairos::boot(&self.disk()) {
+            tracing::warn!(node = self.name(), %error, "cannot boot its image");
+        }
+    }
+
     async fn come_back(&self, number: u32) {
         let fate = std::mem::take(&mut locked(&self.0.fate).0);
         let away = async {
@@ -306,6 +319,7 @@ impl Node {
         };
         tokio::pin!(away);
         let noticed = tokio::select! {
+            biased;
             () = &mut away => false,
             () = tokio::time::sleep(self.0.config.not_ready_after) => true,
         };
@@ -313,11 +327,8 @@ impl Node {
             register::mark_unknown(self).await;
             away.await;
         }
-        // What a boot clears.
-        let _ = std::fs::remove_dir_all(self.disk().join("run"));
-        let _ = std::fs::create_dir_all(self.disk().join("run"));
-        if let Err(error) = kairos::boot(&self.disk()) {
-            tracing::warn!(node = self.name(), %error, "cannot boot its image");
+        if self.0.config.disks {
+            self.boot_disk();
         }
         let id = boot_id(&self.0.name, number + 1);
         locked(&self.0.boots).push(id.clone());

@@ -67,6 +67,7 @@ async fn script(outcome: Outcome, mut stop: watch::Receiver<bool>) -> Exit {
     };
     tokio::pin!(work, stopped);
     tokio::select! {
+        biased;
         ended = &mut work => match ended {
             Some(ended) => ended,
             None => {
@@ -84,6 +85,7 @@ async fn process(node: &Node, run: &Run, mut stop: watch::Receiver<bool>) -> any
     let mut asked = false;
     let status = loop {
         tokio::select! {
+            biased;
             status = child.wait() => break status?,
             _ = stop.wait_for(|stop| *stop), if !asked => {
                 asked = true;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -63,6 +63,7 @@ impl Life {
             let report = self.report_changes();
             let work = self.work();
             tokio::select! {
+                biased;
                 () = work => {}
                 () = report => {}
             }
@@ -114,7 +115,7 @@ impl Life {
         let work = self.run_all(boot, &stopped);
         tokio::pin!(work, down);
         let first = tokio::select! {
-            biased;
+           biased;
             () = &mut down => return End::Down,
             grace = self.deletion() => grace.map_or(End::Gone, End::Deleted),
             () = self.deadline() => End::Deadline,
@@ -128,6 +129,7 @@ impl Life {
         };
         stop.send_replace(true);
         tokio::select! {
+            biased;
             () = &mut down => return End::Down,
             () = self.gone() => return End::Gone,
             _ = tokio::time::timeout(grace, &mut work) => {}
@@ -207,6 +209,7 @@ impl Life {
             });
             let back_off = Duration::from_millis(50) * 2_u32.pow(restarts.clamp(0, 6).unsigned_abs());
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(back_off) => {}
                 () = stopped(stop) => return false,
             }
@@ -239,7 +242,7 @@ impl Life {
             self.change(|model| model.containers(init)[index].now = Doing::Waiting("ImagePullBackOff"));
             return None;
         }
-        let started = Timestamp::now();
+        let started = crate::clock::now();
         self.change(|model| {
             model.containers(init)[index].now = Doing::Running(started);
             if !init {
@@ -248,14 +251,14 @@ impl Life {
         });
         let (code, message) = run(&self.node, &this, outcome, stop.clone()).await;
         let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = Ended { code, reason, message: message.clone(), started: Some(started), at: Timestamp::now() };
+        let ended = Ended { code, reason, message: message.clone(), started: Some(started), at: crate::clock::now() };
         self.change(|model| model.containers(init)[index].now = Doing::Ended(ended));
         Some((code, message))
     }
 
     fn is_looked_into(&self, run: &Run) -> bool {
         let scripts = &self.node.config().scripts;
-        is_applet(run) || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+        self.node.config().disks && (is_applet(run) || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty())
     }
 
     /// What a run does; `None`: it is a process.
@@ -324,6 +327,7 @@ impl Life {
         let version = self.model.borrow().version;
         let mut reported = self.reported.subscribe();
         tokio::select! {
+            biased;
             _ = reported.wait_for(|r| *r >= version) => {}
             () = self.gone() => {}
         }
@@ -345,7 +349,7 @@ impl Life {
 
     async fn deadline(&self) {
         let Some(seconds) = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds) else { return std::future::pending().await };
-        let spent = Timestamp::now().duration_since(self.model.borrow().started).as_millis();
+        let spent = crate::clock::now().duration_since(self.model.borrow().started).as_millis();
         let left = u64::try_from(i128::from(seconds) * 1000 - spent).unwrap_or_default();
         tokio::time::sleep(Duration::from_millis(left)).await;
     }

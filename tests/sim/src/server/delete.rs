@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
@@ -149,7 +149,7 @@ fn grace(kind: &Kind, old: &Value, options: &Options) -> i64 {
 
 /// Sets when the object goes; a second deletion can only bring that forward.
 fn mark(object: &mut Value, grace: i64) {
-    let now = Timestamp::now();
+    let now = crate::clock::now();
     let at = now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(now);
     let at = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let before = int(object, "/metadata/deletionGracePeriodSeconds");

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Response,
-    body::{Bytes, Incoming},
+    body::Bytes,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName},
     service::service_fn,
 };
@@ -27,8 +27,8 @@ use crate::{
     show::{Form, discovery, openapi},
 };
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
-type Incoming1 = hyper::Request<Incoming>;
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Longer than any client waits.
 const FOREVER: Duration = Duration::from_secs(86_400);
@@ -65,7 +65,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(shared: &Shared, request: &Incoming1) -> ApiResult<Self> {
+    fn read<B>(shared: &Shared, request: &hyper::Request<B>) -> ApiResult<Self> {
         let header = |name: HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok());
         let raw_query = request.uri().query().unwrap_or_default().to_owned();
         Ok(Self {
@@ -80,7 +80,7 @@ impl Asked {
     }
 
     fn record(&self, shared: &Shared, verb: &str, resource: Option<&Resource>, code: u16) {
-        let record = audit::Request {
+        let mut record = audit::Request {
             at: shared.age(),
             user: self.user.name.clone(),
             verb: verb.into(),
@@ -88,13 +88,21 @@ impl Asked {
             namespace: resource.map(|r| r.namespace.clone()).unwrap_or_default(),
             name: resource.map(|r| r.name.clone()).unwrap_or_default(),
             query: self.raw_query.clone(),
+            version: 0,
             code,
         };
-        shared.lock().audit.push(record);
+        let mut state = shared.lock();
+        record.version = state.store.version();
+        state.audit.push(record);
     }
 }
 
-async fn answer(shared: Shared, request: Incoming1) -> io::Result<Response<Body>> {
+/// Answers one request; an error is a connection that is dropped instead of an answer.
+pub async fn answer<B>(shared: Shared, request: hyper::Request<B>) -> io::Result<Response<Body>>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
     let asked = match Asked::read(&shared, &request) {
         Ok(asked) => asked,
         Err(error) => return Ok(refusal(&error)),
@@ -158,7 +166,11 @@ fn watch(shared: &Shared, asked: &Asked, resource: &Resource) -> ApiResult<Respo
     Ok(response(200, StreamBody::new(watch.into_stream()).boxed_unsync()))
 }
 
-async fn call(shared: &Shared, asked: &Asked, resource: &Resource, verb: &str, request: Incoming1) -> ApiResult<Response<Body>> {
+async fn call<B>(shared: &Shared, asked: &Asked, resource: &Resource, verb: &str, request: hyper::Request<B>) -> ApiResult<Response<Body>>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
     let bytes = request.into_body().collect().await.map_err(|e| ApiError::bad_request(e.to_string()))?.to_bytes();
     let body = parse(&asked.content_type, &bytes)?;
     let mut state = shared.lock();

@@ -18,11 +18,11 @@ pub mod write;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{audit, auth::Users, faults::Faults, kinds::Registry, store::Store};
 
@@ -89,7 +89,7 @@ impl State {
 
 /// The present time as Kubernetes writes it: whole seconds.
 pub fn now() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    crate::clock::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The state, the faults before it and the clock beside it, shared by connections and controllers.

@@ -108,6 +108,7 @@ impl Watch {
             return true;
         }
         tokio::select! {
+            biased;
             changed = self.head.changed() => {
                 if changed.is_err() {
                     return false;

@@ -186,7 +186,7 @@ fn ready_replicas(object: &Value) -> Value {
 /// Time since then, as kubectl writes it.
 fn age(time: &str) -> String {
     let Ok(then) = time.parse::<Timestamp>() else { return "<unknown>".into() };
-    match Timestamp::now().duration_since(then).as_secs().max(0) {
+    match crate::clock::now().duration_since(then).as_secs().max(0) {
         s @ 0..120 => format!("{s}s"),
         s @ 120..7200 => format!("{}m", s / 60),
         s @ 7200..172_800 => format!("{}h", s / 3600),

@@ -96,7 +96,7 @@ pub struct Store {
     limit: usize,
     owned: HashMap<String, BTreeSet<Key>>,
     head: watch::Sender<u64>,
-    started: std::time::Instant,
+    started: tokio::time::Instant,
 }
 
 impl Store {
@@ -110,7 +110,7 @@ impl Store {
             limit,
             owned: HashMap::new(),
             head: watch::channel(0).0,
-            started: std::time::Instant::now(),
+            started: tokio::time::Instant::now(),
         }
     }
 

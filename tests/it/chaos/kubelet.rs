@@ -1,0 +1,207 @@
+//! What our containers do on a node, without processes: the command, the sentinel, the preflight, the upgrade and the
+//! facts as their applets define them; the reboot waiter is the real one (see [`super::waiter`]).
+
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
+
+use kairos_operator::{
+    api::names::{self, container},
+    cli::{self, Applet},
+    contract::{self, Facts, Sentinel, UpgradeResult, UpgradeState, boot_state},
+    node::upgrade::UpgradeArgs,
+};
+use kairos_sim::{Outcome, Run};
+use tokio::time::sleep;
+
+use super::{
+    waiter,
+    world::{Event, World},
+};
+
+/// What a run of one of our containers comes to; `None`: it is somebody else's.
+pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
+    let world = world.clone();
+    let place = Place::of(run);
+    boot(&world, &place);
+    let applet = applet(run);
+    Some(match (run.container.name.as_str(), applet) {
+        (container::INSTALL, _) => Outcome::Exit(world.time(1, 300), 0, String::new()),
+        (container::SENTINEL, Some(Applet::Sentinel(args))) => until(async move {
+            sleep(world.time(1, 400)).await;
+            sentinel(&world, &place, &args.job, args.upgrade)
+        }),
+        (container::REBOOT, Some(Applet::RebootWaiter(args))) => {
+            let pod = run.pod.clone();
+            until(async move { waiter::run(&world, &place, &pod, &args).await })
+        }
+        (container::FACTS, Some(Applet::NodeLabeler(_))) => until(async move {
+            sleep(world.time(1, 2000)).await;
+            (0, facts(&world, &place))
+        }),
+        (container::PREFLIGHT, Some(Applet::Upgrade(args))) => until(async move {
+            sleep(world.time(1, 5000)).await;
+            let running = world.machine(&place.node, |machine| machine.booted.1.clone());
+            let skip = !args.force && running == place.release;
+            (0, if skip { format!("node is already at {running}") } else { String::new() })
+        }),
+        (container::PREFLIGHT, None) => until(async move {
+            sleep(world.time(1, 5000)).await;
+            match world.fates(&place.op, |fates| fates.preflight.get(&place.node).copied()) {
+                None => (0, String::new()),
+                Some(true) => (0, "nothing to do".into()),
+                Some(false) => (3, "this node must not".into()),
+            }
+        }),
+        (container::NODEOP, applet) => {
+            if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {
+                return Some(Outcome::NoImage);
+            }
+            match applet {
+                Some(Applet::Upgrade(args)) => until(async move { upgrade(&world, &place, &args).await }),
+                _ => until(async move { command(&world, &place).await }),
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Where a container runs, and for whom.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub node: String,
+    pub boot: String,
+    /// Name of the NodeOp, and UID of the Job, as the pod's labels say.
+    pub op: String,
+    pub job_uid: String,
+    /// The release of the container's image.
+    release: String,
+}
+
+impl Place {
+    fn of(run: &Run) -> Self {
+        let labels = run.pod.metadata.labels.clone().unwrap_or_default();
+        let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let image = run.container.image.clone().unwrap_or_default();
+        let release = image.split_once(':').map(|(_, tag)| format!("{tag}-k3sv1.30.11+k3s1")).unwrap_or_default();
+        Self { node: run.node.clone(), boot: run.boot.clone(), op: label(names::NODEOP), job_uid: label(contract::JOB_UID_LABEL), release }
+    }
+}
+
+fn until(work: impl Future<Output = (i32, String)> + Send + 'static) -> Outcome {
+    Outcome::Until(Box::pin(work))
+}
+
+/// The container's arguments as the real binary reads them.
+fn applet(run: &Run) -> Option<Applet> {
+    let mut argv: Vec<OsString> = run.argv().into_iter().map(OsString::from).collect();
+    let ours = argv.first().is_some_and(|first| first == contract::BINARY || first == contract::INSTALLED);
+    if !ours {
+        return None;
+    }
+    argv[0] = "kairos-operator".into();
+    Some(cli::parse(argv).unwrap_or_else(|error| panic!("the binary does not understand its arguments: {error}")))
+}
+
+/// The first container of a boot finds what has booted.
+fn boot(world: &World, place: &Place) {
+    world.machine(&place.node, |machine| {
+        if machine.booted.0 != place.boot {
+            machine.booted = (place.boot.clone(), machine.active.clone());
+        }
+    });
+}
+
+async fn command(world: &World, place: &Place) -> (i32, String) {
+    world.happens(&place.node, Event::Began { job: place.job_uid.clone() });
+    sleep(if world.chance(80) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
+    let fails = world.fates(&place.op, |fates| {
+        fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+    });
+    if fails {
+        return (1, "the command failed".into());
+    }
+    world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
+    (0, String::new())
+}
+
+fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, String) {
+    let mut sentinel = Sentinel { job: job.into(), job_uid: place.job_uid.clone(), boot: place.boot.clone(), ..Sentinel::default() };
+    if upgrade {
+        let found = world.machine(&place.node, |machine| machine.results.get(job).cloned());
+        let Some(result) = found.filter(|result| result.job_uid == place.job_uid) else {
+            return (1, "there is no result".into());
+        };
+        sentinel.boot = match result.state {
+            UpgradeState::Upgraded if result.active => result.boot,
+            UpgradeState::UpToDate | UpgradeState::Upgraded => String::new(),
+            UpgradeState::Started | UpgradeState::Failed => return (1, "the upgrade did not end well".into()),
+        };
+        (sentinel.before, sentinel.target) = (result.before, result.target);
+    }
+    let words = serde_json::to_string(&sentinel).expect("a sentinel");
+    if !sentinel.boot.is_empty() {
+        world.disk(&place.node, |machine| machine.sentinels.insert(job.into(), sentinel));
+    }
+    (0, words)
+}
+
+fn facts(world: &World, place: &Place) -> String {
+    let version = world.machine(&place.node, |machine| machine.booted.1.clone());
+    let release = BTreeMap::from([("VERSION".to_owned(), version.clone())]);
+    let facts =
+        Facts { boot: place.boot.clone(), boot_state: boot_state::ACTIVE.into(), kairos: true, version: Some(version), release };
+    serde_json::to_string(&facts).expect("facts")
+}
+
+/// Row by row what the header of `node/upgrade` says.
+async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, String) {
+    const FOR_GOOD: i32 = contract::EXIT_PERMANENT as i32;
+    let job = args.job.clone().expect("a Job");
+    sleep(world.time(1, 2000)).await;
+    let (left, running) =
+        world.machine(&place.node, |machine| (machine.results.get(&job).cloned(), machine.booted.1.clone()));
+    let left = left.filter(|result| result.job_uid == place.job_uid);
+    let write = |state, boot: &str, before: &str| {
+        let result = UpgradeResult {
+            job_uid: place.job_uid.clone(),
+            state,
+            boot: boot.into(),
+            active: args.active,
+            before: Some(before.into()),
+            before_state: boot_state::ACTIVE.into(),
+            target: Some(place.release.clone()),
+        };
+        world.disk(&place.node, |machine| machine.results.insert(job.clone(), result));
+    };
+    match left.as_ref().map(|left| (left.state, left)) {
+        Some((UpgradeState::Upgraded, _)) => return (0, "upgraded before".into()),
+        Some((UpgradeState::Started, left)) if left.boot == place.boot => return (FOR_GOOD, "interrupted".into()),
+        Some((UpgradeState::Started, left)) => {
+            let before = left.before.clone().unwrap_or_default();
+            if running == place.release && before != running {
+                write(UpgradeState::Upgraded, &left.boot, &before);
+                return (0, "the agent had succeeded".into());
+            }
+            return (FOR_GOOD, "interrupted by a reboot".into());
+        }
+        Some((UpgradeState::UpToDate | UpgradeState::Failed, _)) | None => {}
+    }
+    if !args.force && running == place.release {
+        write(UpgradeState::UpToDate, &place.boot, &running);
+        return (0, format!("node is already at {running}"));
+    }
+    write(UpgradeState::Started, &place.boot, &running);
+    world.happens(&place.node, Event::Began { job: place.job_uid.clone() });
+    sleep(world.time(2000, 60_000)).await;
+    let fails = world.fates(&place.op, |fates| {
+        fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+    });
+    if fails {
+        write(UpgradeState::Failed, &place.boot, &running);
+        return (1, "the agent failed".into());
+    }
+    world.disk(&place.node, |machine| machine.active = place.release.clone());
+    world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
+    sleep(Duration::from_millis(20)).await;
+    write(UpgradeState::Upgraded, &place.boot, &running);
+    (0, "upgraded".into())
+}

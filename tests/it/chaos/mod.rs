@@ -1,0 +1,76 @@
+//! Whole rollouts of the real operator against kairos-sim, in one process and in paused time, while everything goes wrong.
+//!
+//! `KAIROS_CHAOS_SEEDS=5000 cargo test --test it chaos` runs that many seeds; `KAIROS_CHAOS_SEED=42` runs one of them and
+//! prints what happened. A run is one thread: the API server, its controllers and hollow nodes ([`kairos_sim`]), one or
+//! two operators ([`operator`]) whose requests and watches go through [`wire`], the real reboot waiter on machines that
+//! are none ([`waiter`], [`kubelet`]), and people and machines that make [`trouble`]. Minutes of waiting cost nothing.
+//!
+//! What is checked stands in [`history`], on the server's history and on the book of what machines did; never on what
+//! the operator says of itself.
+
+mod history;
+mod kubelet;
+mod operator;
+mod run;
+mod scenario;
+mod trouble;
+mod waiter;
+mod wire;
+mod world;
+
+use run::{Outcome, run};
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 200;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+fn fails(seed: u64) -> Option<(u64, Vec<String>)> {
+    let outcome = std::panic::catch_unwind(|| run(seed));
+    let broken = outcome.map_or_else(|_| vec!["it panics".into()], |outcome| outcome.broken);
+    (!broken.is_empty()).then_some((seed, broken))
+}
+
+/// Runs seeds on as many threads as there are cores, and returns those that broke something.
+fn sweep(from: u64, to: u64) -> Vec<(u64, Vec<String>)> {
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64).min(4);
+    let mut failed: Vec<_> = std::thread::scope(|scope| {
+        let share = |first: u64| move || (from + first..to).step_by(usize::try_from(threads).unwrap()).filter_map(fails).collect::<Vec<_>>();
+        let shares: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
+        shares.into_iter().flat_map(|share| share.join().expect("no panic")).collect()
+    });
+    failed.sort();
+    failed
+}
+
+#[test]
+fn what_must_never_happen_does_not() {
+    if let Some(seed) = number("KAIROS_CHAOS_SEED") {
+        let Outcome { broken, log, .. } = run(seed);
+        println!("{}", log.join("\n"));
+        assert!(broken.is_empty(), "seed {seed}: {broken:#?}");
+        return;
+    }
+    let from = number("KAIROS_CHAOS_FROM").unwrap_or(0);
+    let seeds = number("KAIROS_CHAOS_SEEDS").unwrap_or(SEEDS);
+    let failed = sweep(from, from + seeds);
+    let shown: Vec<String> = failed.iter().take(20).map(|(seed, what)| format!("seed {seed}: {}", what.join("; "))).collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {seeds} seeds:\n{}\nKAIROS_CHAOS_SEED={} cargo test --test it chaos::what -- --nocapture",
+        failed.len(),
+        shown.join("\n"),
+        failed[0].0
+    );
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in [2, 3, 5] {
+        let (one, other) = (run(seed), run(seed));
+        assert_eq!(one.log, other.log, "seed {seed}");
+        assert_eq!(one.digest, other.digest, "seed {seed}");
+    }
+}

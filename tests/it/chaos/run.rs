@@ -1,0 +1,127 @@
+//! One run: a cluster and its operators, a time of trouble, and the way to rest.
+
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock, PoisonError},
+    time::Duration,
+};
+
+use kairos_sim::{Cluster, install};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    history, kubelet,
+    operator::{BACK, Replica},
+    scenario::{self, Mode, Scenario, Wish},
+    trouble,
+    world::{BEGINNING, World},
+};
+
+/// Within so long everything must be over once nothing goes wrong any more.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// What happens at rest is watched for so long.
+const REST: Duration = Duration::from_secs(20 * 60);
+
+/// What came of a run.
+pub struct Outcome {
+    pub broken: Vec<String>,
+    pub log: Vec<String>,
+    /// All that was ever stored, Events aside.
+    pub digest: u64,
+}
+
+static MANIFESTS: LazyLock<String> = LazyLock::new(|| {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+    install::manifests(&manifests).expect("the manifests")
+});
+
+/// Plays a seed.
+pub fn run(seed: u64) -> Outcome {
+    // The back-off of watches draws from here.
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(play(seed))
+}
+
+async fn play(seed: u64) -> Outcome {
+    kairos_sim::clock::set(BEGINNING);
+    let scenario = Scenario::of(seed);
+    let (cluster, world) = cluster(seed, &scenario).await;
+    world.note(|| format!("{scenario:#?}"));
+    let count = if scenario.mode == Mode::Alone { 1 } else { 2 };
+    let replicas: Vec<Replica> = (0..count).map(|number| Replica::start(&world, number, scenario.mode)).collect();
+    for wish in scenario.wishes.clone() {
+        tokio::spawn(arrive(world.clone(), wish));
+    }
+    trouble::make(&cluster, &world, &scenario, &replicas).await;
+    world.note(|| "nothing goes wrong from here on".into());
+    trouble::mend(&cluster, &world, &replicas).await;
+    sleep(BACK).await;
+    let mut broken = Vec::new();
+    let mended = world.elapsed();
+    while !history::is_over(&cluster, &scenario) {
+        if world.elapsed() > mended + PATIENCE {
+            broken.push(format!("not over {} s after the end of trouble", PATIENCE.as_secs()));
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(60)).await;
+    world.note(|| "at rest".into());
+    let before = cluster.requests().len();
+    sleep(REST).await;
+    history::check_idle(&cluster.requests()[before..], &mut broken);
+    history::check_rest(&cluster, &world, &mut broken);
+    trouble::delete_all(&cluster, &scenario).await;
+    sleep(Duration::from_secs(120)).await;
+    history::check_gone(&cluster, &world, &mut broken);
+    history::check(&cluster, &world, &scenario, &mut broken);
+    for what in &broken {
+        world.note(|| format!("BROKEN: {what}"));
+    }
+    Outcome { broken, log: world.log(), digest: history::digest(&cluster) }
+}
+
+async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
+    let builder = Cluster::builder().in_process().seed(seed).nodes(scenario.nodes).control_planes(scenario.control_planes);
+    let cluster = builder.not_ready_after(Duration::from_secs(10)).boot(Duration::from_secs(8)).start().await.expect("a cluster");
+    cluster.apply(&MANIFESTS).await.expect("manifests");
+    let token = cluster.account_token(install::NAMESPACE, install::ACCOUNT).expect("the operator's token");
+    let nodes = cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
+    let world = World::new(seed, cluster.service(""), cluster.client(), nodes, token);
+    scenario::machines(&world);
+    let scripted = world.clone();
+    cluster.script(move |run| kubelet::script(&scripted, run));
+    cluster.apply(&scenario::workload(scenario)).await.expect("workload");
+    sleep(Duration::from_secs(2)).await;
+    (cluster, world)
+}
+
+/// Somebody asks for an operation.
+async fn arrive(world: Arc<World>, wish: Wish) {
+    sleep(wish.arrives).await;
+    world.fates(&wish.name, |fates| *fates = wish.fates.clone());
+    let object = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": wish.kind,
+        "metadata": {"name": wish.name, "namespace": "default"}, "spec": wish.spec});
+    world.note(|| format!("{} {} is asked for", wish.kind, wish.name));
+    create(&world.client, wish.kind, object).await;
+}
+
+async fn create(client: &kube::Client, kind: &str, object: Value) {
+    use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
+    use kube::{Api, api::PostParams};
+    let params = PostParams::default();
+    if kind == "NodeOp" {
+        let op: NodeOp = serde_json::from_value(object).expect("a NodeOp");
+        Api::default_namespaced(client.clone()).create(&params, &op).await.expect("it is admitted");
+    } else {
+        let upgrade: NodeOpUpgrade = serde_json::from_value(object).expect("a NodeOpUpgrade");
+        Api::default_namespaced(client.clone()).create(&params, &upgrade).await.expect("it is admitted");
+    }
+}
+
+/// The weather of a run's trouble.
+pub fn weather<T>(world: &World, change: impl FnOnce(&mut super::wire::Weather) -> T) -> T {
+    change(&mut world.weather.lock().unwrap_or_else(PoisonError::into_inner))
+}

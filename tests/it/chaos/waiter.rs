@@ -1,0 +1,180 @@
+//! The real reboot waiter, decisions and requests, on a machine that is none.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Error, Result, anyhow};
+use futures::StreamExt;
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::{Pod, ServiceAccount},
+};
+use kairos_operator::{
+    contract::Sentinel,
+    node::reboot_waiter::{Announced, Cluster, Identity, JobEvents, Limits, Live, RebootWaiterArgs, Waiter, World as Surroundings},
+};
+use kairos_sim::Fate;
+use kube::{Api, ResourceExt, api::PostParams};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    kubelet::Place,
+    wire::Wire,
+    world::{Event, Init, World},
+};
+
+/// Runs the waiter of a pod until it ends.
+pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWaiterArgs) -> (i32, String) {
+    sleep(world.time(1, 1500)).await;
+    let me = Identity {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+    };
+    let Some(token) = token(world, pod).await else { return (1, "no token".into()) };
+    let alive = watch::channel(true).0;
+    let client = Wire::client(world, &format!("waiter {}", me.name), &token, false, alive);
+    let limits = Limits {
+        timeout: Duration::from_secs(args.timeout_seconds.into()),
+        grace: Duration::from_secs(args.grace_seconds.into()),
+        jitter: 0,
+    };
+    let on = OnNode {
+        cluster: Cluster::new(client, me, &args.job, &args.owner_uid),
+        changes: world.disks.subscribe(),
+        world: world.clone(),
+        node: place.node.clone(),
+        boot: place.boot.clone(),
+        job: args.job.clone(),
+        job_events: None,
+        started: Instant::now(),
+    };
+    let ended = Waiter::new(on, place.boot.clone(), limits).run().await;
+    world.note(|| format!("{}: waiter of {} ends: {} {}", place.node, args.job, ended.code, ended.words));
+    (ended.code.into(), ended.words)
+}
+
+/// What a kubelet does for a pod.
+async fn token(world: &World, pod: &Pod) -> Option<String> {
+    let account = pod.spec.as_ref()?.service_account_name.clone()?;
+    let api: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &pod.namespace()?);
+    let bound =
+        BoundObjectReference { api_version: Some("v1".into()), kind: Some("Pod".into()), name: pod.metadata.name.clone(), uid: pod.uid() };
+    let spec = TokenRequestSpec { audiences: Vec::new(), bound_object_ref: Some(bound), expiration_seconds: Some(3600) };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    for _ in 0..20 {
+        match api.create_token_request(&account, &PostParams::default(), &request).await {
+            Ok(answer) => return answer.status.map(|status| status.token),
+            Err(_) => sleep(Duration::from_secs(1)).await,
+        }
+    }
+    None
+}
+
+struct OnNode {
+    world: Arc<World>,
+    cluster: Cluster,
+    node: String,
+    boot: String,
+    job: String,
+    changes: watch::Receiver<u64>,
+    job_events: Option<JobEvents>,
+    started: Instant,
+}
+
+impl OnNode {
+    fn goes_down(&self) {
+        // Units get their time to stop; the machine takes its time to come back.
+        let (stops, away) = (self.world.time(10, 15_000), self.world.time(2_000, 40_000));
+        let node = self.world.nodes[&self.node].clone();
+        let (world, number) = (self.world.clone(), node.boot().number);
+        tokio::spawn(async move {
+            sleep(stops).await;
+            if node.boot().number == number && node.boot().up {
+                world.note(|| format!("{} goes down as it was asked", node.name()));
+                node.set_fate(Fate::Late(away));
+                node.reboot();
+            }
+        });
+    }
+}
+
+impl Surroundings for OnNode {
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn stopped(&mut self) -> bool {
+        false
+    }
+
+    fn read(&mut self) -> Option<Sentinel> {
+        self.changes.mark_unchanged();
+        self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned())
+    }
+
+    async fn look(&mut self, job_uid: Option<&str>) -> Live {
+        self.cluster.look(job_uid).await
+    }
+
+    async fn announce(&mut self, state: &'static str) -> Announced {
+        self.cluster.announce(state).await
+    }
+
+    async fn wait(&mut self, job: bool, at_most: Duration) {
+        if !job {
+            self.job_events = None;
+        } else if self.job_events.is_none() {
+            self.job_events = Some(self.cluster.watch_job());
+        }
+        let events = &mut self.job_events;
+        let job_event = async {
+            match events {
+                Some(events) => drop(events.next().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.changes.changed() => {}
+            () = job_event => {}
+            () = sleep(at_most) => {}
+        }
+    }
+
+    fn ask_init(&mut self) -> Result<()> {
+        let sentinel = self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned()).unwrap_or_default();
+        let again = self.world.machine(&self.node, |machine| machine.asked.replace(self.boot.clone())).as_ref() == Some(&self.boot);
+        match self.world.machine(&self.node, |machine| machine.init) {
+            Init::Deaf => Err(anyhow!("init is deaf")),
+            init => {
+                self.world.happens(&self.node, Event::Asked { job: sentinel.job_uid });
+                // Asked twice, init still reboots once.
+                if init == Init::Obeys && !again {
+                    self.goes_down();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn ask_kernel(&mut self) -> Error {
+        let sentinel = self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned()).unwrap_or_default();
+        self.world.happens(&self.node, Event::Asked { job: sentinel.job_uid });
+        let node = self.world.nodes[&self.node].clone();
+        node.set_fate(Fate::Late(self.world.time(2_000, 40_000)));
+        node.reboot();
+        std::future::pending().await
+    }
+
+    fn remove(&mut self, sentinel: &Sentinel) -> Result<()> {
+        self.world.disk(&self.node, |machine| {
+            if machine.sentinels.get(&self.job) == Some(sentinel) {
+                machine.sentinels.remove(&self.job);
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! The way between a client and the API server: everything that can go wrong on it, by a seed.
+//!
+//! A request that is on its way goes on without its sender: an operator that is killed, or has given up waiting, does not
+//! stop what it sent.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Frame},
+};
+use kairos_sim::{InProcess, server::http::Body};
+use kube::client::Body as Sent;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep},
+};
+use tower_service::Service;
+
+use super::world::World;
+
+/// How bad it is, in chances of a thousand, at each request or watch event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Odds {
+    pub refused: u32,
+    pub dropped: u32,
+    pub unanswered: u32,
+    pub late: u32,
+    pub killed: u32,
+    pub watch_cut: u32,
+    pub watch_stalled: u32,
+    pub watch_repeated: u32,
+}
+
+/// The state of all ways.
+#[derive(Debug)]
+pub struct Weather {
+    rng: fastrand::Rng,
+    pub odds: Odds,
+    /// How late a request may be applied after it was sent.
+    pub latest: Duration,
+    pub away_until: Option<Instant>,
+    /// Counts cuts of all watches.
+    pub cut: watch::Sender<u64>,
+}
+
+impl Weather {
+    pub fn new(seed: u64) -> Self {
+        let rng = fastrand::Rng::with_seed(seed ^ 0x00ea_7be5);
+        Self { rng, odds: Odds::default(), latest: Duration::from_secs(4), away_until: None, cut: watch::channel(0).0 }
+    }
+
+    /// Nothing goes wrong from here on.
+    pub fn clear(&mut self) {
+        self.odds = Odds::default();
+        self.away_until = None;
+        self.cut.send_modify(|count| *count += 1);
+    }
+
+    fn hits(&mut self, odds: u32) -> bool {
+        self.rng.u32(..1000) < odds
+    }
+
+    fn leg(&mut self) -> Duration {
+        let slow = if self.hits(20) { 400 } else { 12 };
+        Duration::from_micros(self.rng.u64(100..slow * 1000))
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    Refused(u16),
+    /// Lost on the way there.
+    Dropped,
+    /// Applied, and the answer is lost: the connection breaks.
+    Unanswered,
+    /// Applied, and the connection stands: nothing ever comes.
+    Mute,
+    /// The sender is killed before it is sent, or once it is applied.
+    KilledBefore,
+    KilledAfter,
+}
+
+/// Whose way it is. `alive` turns false when its process is killed.
+#[derive(Clone)]
+pub struct Wire {
+    world: Arc<World>,
+    server: InProcess,
+    who: String,
+    killable: bool,
+    alive: watch::Sender<bool>,
+}
+
+impl Wire {
+    pub fn client(world: &Arc<World>, who: &str, token: &str, killable: bool, alive: watch::Sender<bool>) -> kube::Client {
+        let server = world.service.with_token(token);
+        kube::Client::new(Self { world: world.clone(), server, who: who.into(), killable, alive }, "default")
+    }
+
+    fn weather<T>(&self, look: impl FnOnce(&mut Weather) -> T) -> T {
+        look(&mut self.world.weather.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn decide(&self, request: &Request<Sent>) -> (Fate, Duration, Duration) {
+        let write = request.method() != Method::GET;
+        self.weather(|weather| {
+            let odds = weather.odds;
+            let mut there = weather.leg();
+            let back = weather.leg();
+            if weather.away_until.is_some_and(|until| Instant::now() < until) {
+                return (Fate::Dropped, there, back);
+            }
+            if write && weather.hits(odds.late) {
+                there = weather.latest.mul_f64(weather.rng.f64());
+            }
+            let fate = match () {
+                () if weather.hits(odds.refused) => Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)]),
+                () if weather.hits(odds.dropped) => Fate::Dropped,
+                () if weather.hits(odds.unanswered) => [Fate::Unanswered, Fate::Mute][weather.rng.usize(..2)],
+                () if self.killable && write && weather.hits(odds.killed) => [Fate::KilledBefore, Fate::KilledAfter][weather.rng.usize(..2)],
+                () => Fate::Answered,
+            };
+            // 409 to a read is not said by any server.
+            let fate = if fate == Fate::Refused(409) && !write { Fate::Refused(500) } else { fate };
+            (fate, there, back)
+        })
+    }
+
+    fn kill(&self) {
+        self.alive.send_replace(false);
+    }
+
+    async fn carry(mut self, request: Request<Sent>, (fate, there, back): (Fate, Duration, Duration)) -> Option<io::Result<Response<Body>>> {
+        let what = format!("{} {}", request.method(), request.uri().path());
+        if fate != Fate::Answered {
+            self.world.note(|| format!("{}: {fate:?}: {what}", self.who));
+        }
+        let reset = || Some(Err(io::ErrorKind::ConnectionReset.into()));
+        if fate == Fate::KilledBefore {
+            self.kill();
+            return None;
+        }
+        sleep(there).await;
+        match fate {
+            Fate::Dropped => return reset(),
+            Fate::Refused(code) => return Some(Ok(refusal(code))),
+            _ => {}
+        }
+        let read = request.method() == Method::GET;
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+        let answer = self.server.call(request).await;
+        if !read {
+            let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+            self.world.note(|| format!("{}: {what}: {code}", self.who));
+        }
+        match fate {
+            Fate::KilledAfter => {
+                self.kill();
+                return None;
+            }
+            Fate::Mute => return None,
+            Fate::Unanswered => {
+                sleep(back).await;
+                return reset();
+            }
+            _ => {}
+        }
+        sleep(back).await;
+        Some(answer.map(|answer| if is_watch { self.watched(answer) } else { answer }))
+    }
+
+    /// A watch that may break, stand still, repeat itself or go back.
+    fn watched(&self, answer: Response<Body>) -> Response<Body> {
+        let (head, body) = answer.into_parts();
+        let cut = self.weather(|weather| weather.cut.subscribe());
+        let alive = self.alive.subscribe();
+        let watch = Watch { wire: self.clone(), frames: body.into_data_stream(), cut, alive, past: VecDeque::new(), queue: VecDeque::new() };
+        let stream = futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch)) });
+        Response::from_parts(head, StreamBody::new(stream).boxed_unsync())
+    }
+}
+
+struct Watch {
+    wire: Wire,
+    frames: http_body_util::BodyDataStream<Body>,
+    cut: watch::Receiver<u64>,
+    alive: watch::Receiver<bool>,
+    past: VecDeque<Bytes>,
+    queue: VecDeque<Bytes>,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(frame) = self.queue.pop_front() {
+            return Some(frame);
+        }
+        let frame = tokio::select! {
+            biased;
+            _ = self.cut.changed() => return None,
+            () = killed(&mut self.alive) => None,
+            frame = self.frames.next() => Some(frame?.ok()?),
+        };
+        let Some(frame) = frame else { return std::future::pending().await };
+        let (cut, stall, repeat, lag) = self.wire.weather(|weather| {
+            let odds = weather.odds;
+            let stall = weather.hits(odds.watch_stalled).then(|| Duration::from_millis(weather.rng.u64(200..20_000)));
+            let repeat = weather.hits(odds.watch_repeated).then(|| weather.rng.usize(1..6));
+            (weather.hits(odds.watch_cut), stall, repeat, weather.leg())
+        });
+        if cut {
+            return None;
+        }
+        let pause = async {
+            sleep(stall.unwrap_or(lag)).await;
+        };
+        tokio::select! {
+            biased;
+            _ = self.cut.changed() => return None,
+            () = pause => {}
+        }
+        self.past.push_back(frame.clone());
+        if self.past.len() > 6 {
+            self.past.pop_front();
+        }
+        if let Some(back) = repeat {
+            let from = self.past.len().saturating_sub(back);
+            self.queue.extend(self.past.iter().skip(from).cloned());
+        }
+        Some(frame)
+    }
+}
+
+async fn killed(alive: &mut watch::Receiver<bool>) {
+    // An error means that nobody can kill it any more.
+    if alive.wait_for(|alive| !alive).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn refusal(code: u16) -> Response<Body> {
+    let reason = match code {
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    };
+    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "injected", "reason": reason, "code": code});
+    let body = http_body_util::Full::new(Bytes::from(status.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).expect("a code");
+    response
+}
+
+impl Service<Request<Sent>> for Wire {
+    type Response = Response<Body>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Response<Body>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            if !*this.alive.borrow() {
+                return std::future::pending().await;
+            }
+            let fate = this.decide(&request);
+            let (tell, told) = oneshot::channel();
+            let alive = this.alive.subscribe();
+            tokio::spawn(async move {
+                if let Some(answer) = this.carry(request, fate).await {
+                    // Its sender may have given up, or may be gone.
+                    let _ = tell.send(answer);
+                } else {
+                    // Held, so that the connection seems to stand.
+                    tell_nothing(tell).await;
+                }
+            });
+            match told.await {
+                Ok(answer) if *alive.borrow() => answer,
+                _ => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// Keeps a connection open until its client has gone.
+async fn tell_nothing<T>(mut tell: oneshot::Sender<T>) {
+    tell.closed().await;
+}

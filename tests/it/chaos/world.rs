@@ -1,0 +1,188 @@
+//! What all parts of one run share: the cluster, the machines behind its nodes, the weather, and the book of what really
+//! happened.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kairos_operator::contract::{Sentinel, UpgradeResult};
+use kairos_sim::InProcess;
+use tokio::{sync::watch, time::Instant};
+
+use super::wire::Weather;
+
+/// What happened on a node, or was done to it by people. The operator has no part in this book.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A Job's command, or an upgrade's agent, began.
+    Began { job: String },
+    /// It succeeded.
+    Succeeded { job: String },
+    /// Init or the kernel was asked to reboot, for this Job.
+    Asked { job: String },
+    /// Somebody who is not the operator set or removed the cordon.
+    Human { cordoned: bool },
+}
+
+/// An event, and when: after this version of the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub version: u64,
+    pub at: Duration,
+    pub node: String,
+    pub boot: String,
+    pub event: Event,
+}
+
+/// A machine's disk and firmware: what outlives a boot.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    pub sentinels: BTreeMap<String, Sentinel>,
+    pub results: BTreeMap<String, UpgradeResult>,
+    /// The release of the active image, and the one that was booted, in which boot.
+    pub active: String,
+    pub booted: (String, String),
+    /// Counts changes of the state directory.
+    pub changes: u64,
+    /// The boot whose init was asked.
+    pub asked: Option<String>,
+    /// Init cannot be asked, or does nothing about it.
+    pub init: Init,
+}
+
+/// How a machine's init takes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Init {
+    #[default]
+    Obeys,
+    Deaf,
+    Hangs,
+}
+
+/// What a NodeOp's containers will do.
+#[derive(Clone, Debug, Default)]
+pub struct Fates {
+    /// How often the command fails on a node before it succeeds.
+    pub failures: BTreeMap<String, u32>,
+    /// Nodes that cannot pull the image.
+    pub unpullable: Vec<String>,
+    /// Nodes that the preflight skips (true) or refuses.
+    pub preflight: BTreeMap<String, bool>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    rng: fastrand::Rng,
+    machines: BTreeMap<String, Machine>,
+    fates: BTreeMap<String, Fates>,
+    book: Vec<Record>,
+    log: Vec<String>,
+}
+
+/// Shared by everything in a run.
+pub struct World {
+    pub service: InProcess,
+    pub client: kube::Client,
+    pub weather: Mutex<Weather>,
+    /// Told when a state directory changes.
+    pub disks: watch::Sender<u64>,
+    pub nodes: BTreeMap<String, kairos_sim::Node>,
+    pub operator_token: String,
+    started: Instant,
+    inner: Mutex<Inner>,
+}
+
+/// When the cluster's time begins.
+pub const BEGINNING: Timestamp = Timestamp::constant(1_780_000_000, 0);
+
+impl World {
+    pub fn new(seed: u64, service: InProcess, client: kube::Client, nodes: BTreeMap<String, kairos_sim::Node>, operator_token: String) -> Arc<Self> {
+        let machine = Machine { active: OLD.into(), ..Machine::default() };
+        let machines = nodes.keys().map(|name| (name.clone(), machine.clone())).collect();
+        let rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        let inner = Inner { rng, machines, fates: BTreeMap::new(), book: Vec::new(), log: Vec::new() };
+        Arc::new(Self {
+            service,
+            client,
+            weather: Mutex::new(Weather::new(seed)),
+            disks: watch::channel(0).0,
+            nodes,
+            operator_token,
+            started: Instant::now(),
+            inner: Mutex::new(inner),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn rng<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut self.inner().rng)
+    }
+
+    /// True in `percent` of a hundred cases.
+    pub fn chance(&self, percent: u32) -> bool {
+        self.rng(|rng| rng.u32(..100) < percent)
+    }
+
+    /// A time of so many milliseconds, both ends included.
+    pub fn time(&self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.rng(|rng| rng.u64(low..=high)))
+    }
+
+    pub fn machine<T>(&self, node: &str, look: impl FnOnce(&mut Machine) -> T) -> T {
+        look(self.inner().machines.get_mut(node).expect("a machine"))
+    }
+
+    /// Changes a machine's state directory, and tells whoever watches it.
+    pub fn disk<T>(&self, node: &str, change: impl FnOnce(&mut Machine) -> T) -> T {
+        let done = self.machine(node, |machine| {
+            machine.changes += 1;
+            change(machine)
+        });
+        self.disks.send_modify(|changes| *changes += 1);
+        done
+    }
+
+    pub fn fates<T>(&self, op: &str, look: impl FnOnce(&mut Fates) -> T) -> T {
+        look(self.inner().fates.entry(op.to_owned()).or_default())
+    }
+
+    /// Writes into the book.
+    pub fn happens(&self, node: &str, event: Event) {
+        self.note(|| format!("{node}: {event:?}"));
+        let boot = self.nodes[node].boot().id;
+        let record = Record { version: self.service.version(), at: self.elapsed(), node: node.into(), boot, event };
+        self.inner().book.push(record);
+    }
+
+    pub fn book(&self) -> Vec<Record> {
+        self.inner().book.clone()
+    }
+
+    /// A line for whoever plays the seed again.
+    pub fn note(&self, text: impl FnOnce() -> String) {
+        let line = format!("{:>10.3} v{} {}", self.elapsed().as_secs_f64(), self.service.version(), text());
+        self.inner().log.push(line);
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.inner().log.clone()
+    }
+}
+
+/// The release that nodes run at the beginning.
+pub const OLD: &str = "v3.4.2-k3sv1.30.11+k3s1";
+
+/// The server's time now, as an operator sees it whose clock is off by so many seconds.
+pub fn time_off_by(seconds: i64) -> Timestamp {
+    kairos_sim::clock::now().saturating_add(SignedDuration::from_secs(seconds)).expect("within time")
+}
