@@ -71,7 +71,8 @@ fn fates_are_kubectls() {
         }),
     ];
     let daemon = || Some(("DaemonSet".to_owned(), "ds".to_owned()));
-    let rows: [(&str, Resident, &str); 13] = [
+    let node = || Some(("Node".to_owned(), "n".to_owned()));
+    let rows: [(&str, Resident, &str); 15] = [
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
@@ -79,6 +80,8 @@ fn fates_are_kubectls() {
         ("DaemonSet", pod(|p| p.controller = daemon()), "LLLLELR"),
         ("DaemonSet with emptyDir", pod(|p| (p.controller, p.local_storage) = (daemon(), true)), "LLLLELR"),
         ("mirror", pod(|p| (p.mirror, p.controller) = (true, Some(("Node".into(), "n".into())))), "LLLLLLL"),
+        ("reading the node's facts for us", pod(|p| p.controller = node()), "LLLLLLL"),
+        ("that, being deleted", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), node())), "LLLLLLL"),
         ("finished, bare, emptyDir", pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)), "EEEEEEE"),
         ("finished of a DaemonSet", pod(|p| (p.finished, p.controller) = (true, daemon())), "EEEEEEE"),
         ("being deleted", pod(|p| p.deleting_since = Some(p.created)), "WWWWWWW"),

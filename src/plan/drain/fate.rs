@@ -34,6 +34,10 @@ pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, started: Tim
     if controller.is_some_and(|(_, uid)| ours.contains(uid.as_str())) {
         return Fate::Leave("it belongs to a NodeOp");
     }
+    // Ours that read its facts: evicted, they would only be made again, and be in the way again.
+    if !pod.mirror && controller.is_some_and(|(kind, _)| kind == "Node") {
+        return Fate::Leave("it belongs to the node itself");
+    }
     if let Some(since) = pod.deleting_since {
         return match options.skip_wait_for_delete {
             Some(limit) if now >= later(since, limit) => Fate::Leave("it is being deleted for too long to be waited for"),

@@ -1,39 +1,210 @@
-//! What must never be, checked on the server's history and on the book of what machines did.
+//! What must never be, checked on the server's history and on the book of what machines did, in the order in which all of
+//! it happened.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod end;
+mod nodes;
+mod operations;
 
-use kairos_sim::{Cluster, Request};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kairos_operator::{
+    api::nodeop::{NodeOp, NodeStatus},
+    plan::{intent::Intent, snapshot::OpRef},
+};
+use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-use super::{scenario::Scenario, world::World};
+pub use self::{
+    end::{check_gone, check_idle, check_rest, digest, is_over, open},
+};
+use super::{
+    scenario::{Mode, Scenario},
+    world::{Event, Record, World},
+};
 
-const OPS: &str = "nodeops.operator.kairos.io";
-const UPGRADES: &str = "nodeopupgrades.operator.kairos.io";
+pub const OPS: &str = "nodeops.operator.kairos.io";
+pub const UPGRADES: &str = "nodeopupgrades.operator.kairos.io";
+const CLAIMED_BY: &str = "/metadata/annotations/operator.kairos.io~1claimed-by";
+const CORDONED_BY: &str = "/metadata/annotations/operator.kairos.io~1cordoned-by";
 
-/// Whether every operation has ended and holds nothing any more.
-pub fn is_over(cluster: &Cluster, scenario: &Scenario) -> bool {
-    let ended = |object: &Value| {
-        let phase = object["status"]["phase"].as_str();
-        let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
-        matches!(phase, Some("Completed" | "Failed")) && !held
-    };
-    let asked = scenario.wishes.len();
-    let (ops, upgrades) = (cluster.list(OPS), cluster.list(UPGRADES));
-    ops.len().max(upgrades.len()) > 0 && asked > 0 && ops.iter().chain(&upgrades).all(|object| ended(object))
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-pub fn check_idle(_requests: &[Request], _broken: &mut Vec<String>) {}
-pub fn check_rest(_cluster: &Cluster, _world: &World, _broken: &mut Vec<String>) {}
-pub fn check_gone(_cluster: &Cluster, _world: &World, _broken: &mut Vec<String>) {}
-pub fn check(_cluster: &Cluster, _world: &World, _scenario: &Scenario, _broken: &mut Vec<String>) {}
+/// The user that the operator is.
+pub fn operator() -> String {
+    format!("system:serviceaccount:{}:{}", install::NAMESPACE, install::ACCOUNT)
+}
 
-/// A number for the whole history.
-pub fn digest(cluster: &Cluster) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for change in cluster.history() {
-        if change.key.table.as_ref() != "events" {
-            (change.at, change.key.name.as_str(), change.object.to_string()).hash(&mut hasher);
+/// A Job, as far as it matters whose it is.
+#[derive(Clone, Debug)]
+struct Job {
+    op: String,
+    node: String,
+    complete: bool,
+}
+
+/// The world at one moment of the past.
+struct Past<'a> {
+    scenario: &'a Scenario,
+    at: Duration,
+    nodes: BTreeMap<String, Object>,
+    pods: BTreeMap<(String, String), Object>,
+    /// When a pod was bound to its node, by UID; and when a drain was said to have started, by NodeOp and node.
+    bound: BTreeMap<String, Duration>,
+    drains: BTreeMap<(String, String), Duration>,
+    /// NodeOps that are there, by UID, and those that were.
+    ops: BTreeMap<String, NodeOp>,
+    known: BTreeMap<String, NodeOp>,
+    /// Jobs that were ever there, by UID.
+    jobs: BTreeMap<String, Job>,
+    /// Jobs of each NodeOp and node whose command began.
+    runs: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Commands that run now: Job, with node.
+    running: Vec<(String, String)>,
+    /// Successes: Job, node, boot.
+    successes: Vec<(String, String, String)>,
+    /// Boots in which a reboot was asked, by Job.
+    asked: BTreeMap<String, BTreeSet<String>>,
+    booted: BTreeMap<String, String>,
+    human: BTreeSet<String>,
+    human_versions: BTreeSet<u64>,
+    pub broken: Vec<String>,
+}
+
+/// Goes through a whole run.
+pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
+    let book = world.book();
+    let human = book.iter().filter(|record| matches!(record.event, Event::Human { .. }));
+    let mut past = Past {
+        scenario,
+        at: Default::default(),
+        nodes: BTreeMap::new(),
+        pods: BTreeMap::new(),
+        bound: BTreeMap::new(),
+        drains: BTreeMap::new(),
+        ops: BTreeMap::new(),
+        known: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        runs: BTreeMap::new(),
+        running: Vec::new(),
+        successes: Vec::new(),
+        asked: BTreeMap::new(),
+        booted: BTreeMap::new(),
+        human: BTreeSet::new(),
+        human_versions: human.map(|record| record.version).collect(),
+        broken: Vec::new(),
+    };
+    let requests = cluster.requests();
+    let (mut requests, mut book) = (requests.iter().peekable(), book.iter().peekable());
+    let changes = cluster.history();
+    for change in &changes {
+        while let Some(record) = book.next_if(|record| record.version < change.version) {
+            past.record(record);
+        }
+        while let Some(request) = requests.next_if(|request| request.version < change.version) {
+            past.request(request);
+        }
+        past.change(change);
+    }
+    book.for_each(|record| past.record(record));
+    requests.for_each(|request| past.request(request));
+    broken.append(&mut past.broken);
+}
+
+impl Past<'_> {
+    fn broken(&mut self, what: impl Into<String>) {
+        self.broken.push(format!("{:.3}: {}", self.at.as_secs_f64(), what.into()));
+    }
+
+    fn rivals(&self) -> bool {
+        self.scenario.mode == Mode::Rivals
+    }
+
+    fn change(&mut self, change: &Change) {
+        self.at = change.at;
+        let gone = change.kind == ChangeKind::Deleted;
+        let key = (change.key.namespace.clone(), change.key.name.clone());
+        match change.key.table.as_ref() {
+            "nodes" => self.node(change, gone),
+            "pods" => {
+                let uid = text(&change.object, "/metadata/uid").to_owned();
+                if !text(&change.object, "/spec/nodeName").is_empty() {
+                    self.bound.entry(uid).or_insert(change.at);
+                }
+                if gone { drop(self.pods.remove(&key)) } else { drop(self.pods.insert(key, change.object.clone())) }
+            }
+            "jobs.batch" => self.job(&change.object),
+            OPS => self.operation(change, gone),
+            _ => {}
         }
     }
-    hasher.finish()
+
+    fn job(&mut self, job: &Value) {
+        let owners = job.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let Some(owner) = owners.into_iter().flatten().find(|owner| owner["kind"] == "NodeOp") else { return };
+        let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+        let complete = conditions.into_iter().flatten().any(|c| c["type"] == "Complete" && c["status"] == "True");
+        let known = Job {
+            op: text(owner, "/uid").to_owned(),
+            node: text(job, "/metadata/annotations/operator.kairos.io~1node-name").to_owned(),
+            complete,
+        };
+        self.jobs.insert(text(job, "/metadata/uid").to_owned(), known);
+    }
+
+    /// What the NodeOp of that UID says of a node now; `None` if it is gone.
+    fn entry(&self, op: &str, node: &str) -> Option<NodeStatus> {
+        self.ops.get(op)?.status.as_ref()?.node_statuses.get(node).cloned()
+    }
+
+    /// The UID of the NodeOp that has a node in hand.
+    fn claim(&self, node: &str) -> Option<String> {
+        owner(self.nodes.get(node)?, CLAIMED_BY)
+    }
+
+    fn record(&mut self, record: &Record) {
+        self.at = record.at;
+        let node = &record.node;
+        match &record.event {
+            Event::Began { job } => self.began(job, node),
+            Event::Ended { job } => self.running.retain(|(running, on)| running != job || on != node),
+            Event::Succeeded { job } => self.successes.push((job.clone(), node.clone(), record.boot.clone())),
+            Event::Asked { job } => self.asked(job, node, &record.boot),
+            Event::Booted { release } => drop(self.booted.insert(node.clone(), release.clone())),
+            Event::Human { cordoned: true } => drop(self.human.insert(node.clone())),
+            Event::Human { cordoned: false } => drop(self.human.remove(node)),
+        }
+    }
+
+    fn request(&mut self, request: &Request) {
+        self.at = request.at;
+        if request.user != operator() || !request.is_write() {
+            return;
+        }
+        let name = (request.namespace.clone(), request.name.clone());
+        let what = || format!("{} {} {}/{}", request.verb, request.resource, name.0, name.1);
+        if matches!(request.code, 400 | 403 | 405 | 415 | 422) {
+            self.broken(format!("the operator is refused: {}: {}", what(), request.code));
+        }
+        if request.verb == "delete" && request.resource == "pods" && request.code == 200 {
+            let labels = self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();
+            if self.pods.contains_key(&name) && labels["kairos.io/nodeop"].is_null() && labels["app"] != "kairos-node-labeler" {
+                self.broken(format!("the operator deletes a pod that is not its own: {}", what()));
+            }
+        }
+    }
+}
+
+/// The UID in one of our annotations.
+fn owner(node: &Value, annotation: &str) -> Option<String> {
+    let value = text(node, annotation);
+    value.parse::<OpRef>().ok().map(|of| of.uid)
+}
+
+fn intent(op: &NodeOp) -> Intent {
+    Intent::of(op)
 }

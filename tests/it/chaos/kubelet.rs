@@ -103,15 +103,36 @@ fn applet(run: &Run) -> Option<Applet> {
 
 /// The first container of a boot finds what has booted.
 fn boot(world: &World, place: &Place) {
-    world.machine(&place.node, |machine| {
-        if machine.booted.0 != place.boot {
+    let booted = world.machine(&place.node, |machine| {
+        let new = machine.booted.0 != place.boot;
+        new.then(|| {
             machine.booted = (place.boot.clone(), machine.active.clone());
-        }
+            machine.active.clone()
+        })
     });
+    if let Some(release) = booted {
+        world.happens(&place.node, Event::Booted { release });
+    }
+}
+
+/// An operation that runs. It ends when this is dropped, be it that the machine lost its power.
+struct Running<'a>(&'a World, &'a Place);
+
+impl<'a> Running<'a> {
+    fn new(world: &'a World, place: &'a Place) -> Self {
+        world.happens(&place.node, Event::Began { job: place.job_uid.clone() });
+        Self(world, place)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.happens(&self.1.node, Event::Ended { job: self.1.job_uid.clone() });
+    }
 }
 
 async fn command(world: &World, place: &Place) -> (i32, String) {
-    world.happens(&place.node, Event::Began { job: place.job_uid.clone() });
+    let _running = Running::new(world, place);
     sleep(if world.chance(80) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
@@ -190,7 +211,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         return (0, format!("node is already at {running}"));
     }
     write(UpgradeState::Started, &place.boot, &running);
-    world.happens(&place.node, Event::Began { job: place.job_uid.clone() });
+    let _running = Running::new(world, place);
     sleep(world.time(2000, 60_000)).await;
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()

@@ -60,9 +60,9 @@ async fn play(seed: u64) -> Outcome {
     sleep(BACK).await;
     let mut broken = Vec::new();
     let mended = world.elapsed();
-    while !history::is_over(&cluster, &scenario) {
+    while !history::is_over(&cluster, &world, &scenario) {
         if world.elapsed() > mended + PATIENCE {
-            broken.push(format!("not over {} s after the end of trouble", PATIENCE.as_secs()));
+            broken.push(format!("not over {} s after the end of trouble: {}", PATIENCE.as_secs(), history::open(&cluster)));
             break;
         }
         sleep(Duration::from_secs(1)).await;
@@ -73,7 +73,7 @@ async fn play(seed: u64) -> Outcome {
     sleep(REST).await;
     history::check_idle(&cluster.requests()[before..], &mut broken);
     history::check_rest(&cluster, &world, &mut broken);
-    trouble::delete_all(&cluster, &scenario).await;
+    trouble::delete_all(&cluster).await;
     sleep(Duration::from_secs(120)).await;
     history::check_gone(&cluster, &world, &mut broken);
     history::check(&cluster, &world, &scenario, &mut broken);
@@ -106,6 +106,7 @@ async fn arrive(world: Arc<World>, wish: Wish) {
         "metadata": {"name": wish.name, "namespace": "default"}, "spec": wish.spec});
     world.note(|| format!("{} {} is asked for", wish.kind, wish.name));
     create(&world.client, wish.kind, object).await;
+    world.fates(&wish.name, |fates| fates.arrived = true);
 }
 
 async fn create(client: &kube::Client, kind: &str, object: Value) {

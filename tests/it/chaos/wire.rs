@@ -28,6 +28,9 @@ use tower_service::Service;
 
 use super::world::World;
 
+/// After so long without a byte the client's connection breaks (kube's default).
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
+
 /// How bad it is, in chances of a thousand, at each request or watch event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
@@ -169,7 +172,10 @@ impl Wire {
                 self.kill();
                 return None;
             }
-            Fate::Mute => return None,
+            Fate::Mute => {
+                sleep(READ_TIMEOUT).await;
+                return reset();
+            }
             Fate::Unanswered => {
                 sleep(back).await;
                 return reset();
@@ -214,7 +220,8 @@ impl Watch {
         let Some(frame) = frame else { return std::future::pending().await };
         let (cut, stall, repeat, lag) = self.wire.weather(|weather| {
             let odds = weather.odds;
-            let stall = weather.hits(odds.watch_stalled).then(|| Duration::from_millis(weather.rng.u64(200..20_000)));
+            let longest = if weather.hits(800) { 20_000 } else { 290_000 };
+            let stall = weather.hits(odds.watch_stalled).then(|| Duration::from_millis(weather.rng.u64(200..longest)));
             let repeat = weather.hits(odds.watch_repeated).then(|| weather.rng.usize(1..6));
             (weather.hits(odds.watch_cut), stall, repeat, weather.leg())
         });

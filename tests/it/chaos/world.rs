@@ -19,10 +19,14 @@ use super::wire::Weather;
 pub enum Event {
     /// A Job's command, or an upgrade's agent, began.
     Began { job: String },
+    /// It is not running any more, however it ended.
+    Ended { job: String },
     /// It succeeded.
     Succeeded { job: String },
     /// Init or the kernel was asked to reboot, for this Job.
     Asked { job: String },
+    /// The first container of a boot found this release booted.
+    Booted { release: String },
     /// Somebody who is not the operator set or removed the cordon.
     Human { cordoned: bool },
 }
@@ -71,6 +75,8 @@ pub struct Fates {
     pub unpullable: Vec<String>,
     /// Nodes that the preflight skips (true) or refuses.
     pub preflight: BTreeMap<String, bool>,
+    /// Somebody has asked for it.
+    pub arrived: bool,
 }
 
 #[derive(Debug)]

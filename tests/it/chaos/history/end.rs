@@ -1,0 +1,143 @@
+//! What holds once nothing goes wrong any more and all has come to rest.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use kairos_operator::{
+    api::nodeop::{NodeOp, Phase},
+    plan::snapshot::OpRef,
+};
+use kairos_sim::{Cluster, Request};
+use serde_json::Value;
+
+use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, operator, text};
+use crate::chaos::{
+    scenario::Scenario,
+    world::{Event, World},
+};
+
+const ACCOUNTS: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
+/// What one operator may ask in twenty minutes at rest, its watches and the Lease aside.
+const IDLE: usize = 20;
+
+/// Whether every operation has ended and holds nothing any more.
+pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
+    let ended = |object: &Value| {
+        let phase = object["status"]["phase"].as_str();
+        let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+        matches!(phase, Some("Completed" | "Failed")) && !held
+    };
+    let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
+    let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());
+    arrived && !claimed && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
+}
+
+/// What is open, in words.
+pub fn open(cluster: &Cluster) -> String {
+    let mut open = Vec::new();
+    for op in cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)) {
+        if matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed")) && op["metadata"]["finalizers"].is_null() {
+            continue;
+        }
+        let entries = op["status"]["nodeStatuses"].as_object().cloned().unwrap_or_default();
+        let entries = entries.iter().filter(|(_, e)| !matches!(e["phase"].as_str(), Some("Completed" | "Failed")) || !e["nodeUid"].is_null());
+        let entries: Vec<String> = entries.map(|(node, e)| format!("{node}: {e}")).collect();
+        open.push(format!("{} {} finalizers {} {entries:?}", op["metadata"]["name"], op["status"]["phase"], op["metadata"]["finalizers"]));
+    }
+    open.join("; ")
+}
+
+/// At rest, nothing is asked but the Lease and watches.
+pub fn check_idle(requests: &[Request], broken: &mut Vec<String>) {
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    let counts = |request: &&Request| request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases");
+    for request in requests.iter().filter(counts) {
+        *asked.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
+    }
+    if asked.values().sum::<usize>() > IDLE {
+        broken.push(format!("at rest: {asked:?}"));
+    }
+}
+
+fn ours(object: &Value) -> bool {
+    !object["metadata"]["labels"]["kairos.io/nodeop"].is_null() || object["metadata"]["labels"]["app"] == "kairos-node-labeler"
+}
+
+/// Nothing is left but what is meant to stay.
+pub fn check_rest(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
+    let ops: Vec<NodeOp> = cluster.list(OPS).iter().filter_map(|op| serde_json::from_value((**op).clone()).ok()).collect();
+    for table in ACCOUNTS {
+        let left = cluster.list(table).into_iter().filter(|object| ours(object));
+        broken.extend(left.map(|object| format!("at rest: {table} {} is left", object["metadata"]["name"])));
+    }
+    for pod in cluster.list("pods").iter().filter(|pod| ours(pod)) {
+        if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
+            broken.push(format!("at rest: pod {} is left: {}", pod["metadata"]["name"], pod["status"]["phase"]));
+        }
+    }
+    for job in cluster.list("jobs.batch") {
+        let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+        let over = conditions.into_iter().flatten().any(|c| matches!(c["type"].as_str(), Some("Complete" | "Failed")));
+        if !over {
+            broken.push(format!("at rest: Job {} is left", job["metadata"]["name"]));
+        }
+    }
+    for node in cluster.list("nodes") {
+        let name = text(&node, "/metadata/name");
+        if !text(&node, CLAIMED_BY).is_empty() {
+            broken.push(format!("at rest: {name} is claimed by {}", text(&node, CLAIMED_BY)));
+        }
+        let (unschedulable, mark) = (node["spec"]["unschedulable"] == true, text(&node, CORDONED_BY));
+        if !unschedulable && !mark.is_empty() {
+            broken.push(format!("at rest: {name} keeps a stale mark"));
+        }
+        if unschedulable && !is_human(world, name) && !keeps(&ops, world, name, mark) {
+            broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
+        }
+    }
+}
+
+fn is_human(world: &World, node: &str) -> bool {
+    let last = world.book().into_iter().rev().find(|record| record.node == node && matches!(record.event, Event::Human { .. }));
+    last.is_some_and(|record| record.event == Event::Human { cordoned: true })
+}
+
+/// A node that failed after its operation had been let go stays cordoned for a human to look at.
+fn keeps(ops: &[NodeOp], world: &World, node: &str, mark: &str) -> bool {
+    let Ok(of) = mark.parse::<OpRef>() else { return false };
+    let Some(op) = ops.iter().find(|op| op.metadata.uid.as_ref() == Some(&of.uid)) else { return false };
+    let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
+    let failed = entry.is_some_and(|entry| entry.phase == Phase::Failed && entry.job_name.is_some());
+    let _ = world;
+    failed && !op.spec.uncordon_on_failure.unwrap_or(false)
+}
+
+/// After the operations were deleted nothing tells that they ever were.
+pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
+    for table in ACCOUNTS.into_iter().chain(["pods", "jobs.batch", OPS, UPGRADES]) {
+        let left = cluster.list(table).into_iter().filter(|object| ours(object) || table.contains("kairos"));
+        broken.extend(left.map(|object| format!("after deletion: {table} {} is left", object["metadata"]["name"])));
+    }
+    for node in cluster.list("nodes") {
+        let name = text(&node, "/metadata/name");
+        if !text(&node, CLAIMED_BY).is_empty() || !text(&node, CORDONED_BY).is_empty() {
+            broken.push(format!("after deletion: {name} keeps a mark"));
+        }
+        if node["spec"]["unschedulable"] == true && !is_human(world, name) {
+            broken.push(format!("after deletion: {name} is left cordoned"));
+        }
+    }
+}
+
+/// A number for the whole history.
+pub fn digest(cluster: &Cluster) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for change in cluster.history() {
+        if change.key.table.as_ref() != "events" {
+            (change.at, change.key.name.as_str(), change.object.to_string()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}

@@ -1,0 +1,86 @@
+//! Claims and cordons, at every change of a node.
+
+use kairos_operator::api::{names, nodeop::Phase};
+use kairos_sim::{Change, ChangeKind};
+use serde_json::Value;
+
+use super::{CLAIMED_BY, CORDONED_BY, Past, intent, owner, text};
+
+fn cordoned(node: &Value) -> bool {
+    node.pointer("/spec/unschedulable").and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn control_plane(node: &Value) -> bool {
+    let labels = &node["metadata"]["labels"];
+    names::CONTROL_PLANE_LABELS.iter().any(|label| !labels[*label].is_null())
+}
+
+impl Past<'_> {
+    pub(super) fn node(&mut self, change: &Change, gone: bool) {
+        let name = change.key.name.clone();
+        if gone {
+            self.nodes.remove(&name);
+            self.human.remove(&name);
+            return;
+        }
+        if change.kind == ChangeKind::Modified && !self.human_versions.contains(&change.version) {
+            self.patched(change);
+        }
+        self.nodes.insert(name, change.object.clone());
+        self.held();
+    }
+
+    /// Somebody who is not a human changed a node.
+    fn patched(&mut self, change: &Change) {
+        let (name, after) = (&change.key.name, &*change.object);
+        let Some(before) = change.before.as_deref() else { return };
+        match (cordoned(before), cordoned(after)) {
+            (true, false) if self.human.contains(name) => self.broken(format!("a human's cordon of {name} is removed")),
+            (true, false) if owner(before, CORDONED_BY).is_none() => {
+                self.broken(format!("{name} is uncordoned, and the cordon was nobody's"));
+            }
+            (false, true) if owner(after, CORDONED_BY).is_none() => self.broken(format!("{name} is cordoned in nobody's name")),
+            _ => {}
+        }
+        match (owner(before, CLAIMED_BY), owner(after, CLAIMED_BY)) {
+            (Some(old), Some(new)) if old != new => self.broken(format!("{name} is taken from {old} by {new}")),
+            (Some(old), None) => self.released(name, after, &old),
+            _ => {}
+        }
+    }
+
+    /// A node is given back: it is not in hand any more, and nothing of ours runs on it.
+    fn released(&mut self, name: &str, node: &Value, op: &str) {
+        let entry = self.entry(op, name);
+        let uid = text(node, "/metadata/uid");
+        if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_deref() == Some(uid)) && !self.rivals() {
+            self.broken(format!("{name} is given back while {op} has it in hand"));
+        }
+        let runs = self.running.iter().any(|(job, on)| on == name && self.jobs.get(job).is_some_and(|job| job.op == op));
+        if runs {
+            self.broken(format!("{name} is given back while the operation of {op} runs on it"));
+        }
+    }
+
+    /// How many nodes are in hand at once, for one operation and for control planes.
+    fn held(&mut self) {
+        let mut found = Vec::new();
+        let claims: Vec<(String, String, bool)> = self
+            .nodes
+            .iter()
+            .filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node))))
+            .collect();
+        for (uid, op) in &self.known {
+            let held: Vec<&String> = claims.iter().filter(|(_, of, _)| of == uid).map(|(name, _, _)| name).collect();
+            if intent(op).concurrency.is_some_and(|limit| held.len() > limit) {
+                found.push(format!("{uid} has {held:?} in hand"));
+            }
+        }
+        let disturbs = |uid: &String| self.known.get(uid).is_some_and(|op| intent(op).disturbs());
+        let quorum: Vec<&String> = claims.iter().filter(|(_, of, master)| *master && disturbs(of)).map(|(name, _, _)| name).collect();
+        if quorum.len() > 1 && !self.rivals() {
+            found.push(format!("control-plane nodes {quorum:?} are in hand together"));
+        }
+        found.into_iter().for_each(|what| self.broken(what));
+    }
+}

@@ -1,0 +1,193 @@
+//! What is said of an operation, against what machines did; and what machines do, against what was said before.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+use kairos_operator::api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step};
+use kairos_sim::Change;
+
+use super::{CLAIMED_BY, Past, intent, owner, text};
+
+impl Past<'_> {
+    pub(super) fn operation(&mut self, change: &Change, gone: bool) {
+        let op: NodeOp = match serde_json::from_value((*change.object).clone()) {
+            Ok(op) => op,
+            Err(error) => return self.broken(format!("a NodeOp cannot be read: {error}")),
+        };
+        let uid = op.metadata.uid.clone().unwrap_or_default();
+        if gone {
+            self.ops.remove(&uid);
+            return;
+        }
+        let before = self.ops.get(&uid).and_then(|op| op.status.clone()).unwrap_or_default();
+        if let Some(status) = &op.status
+            && before != *status
+        {
+            self.said(&op, &uid, &before, status);
+        }
+        self.known.insert(uid.clone(), op.clone());
+        self.ops.insert(uid, op);
+    }
+
+    fn said(&mut self, op: &NodeOp, uid: &str, before: &NodeOpStatus, now: &NodeOpStatus) {
+        if before.phase.is_some_and(Phase::is_final) {
+            self.broken(format!("{uid} is written though it is {:?}", before.phase));
+        }
+        let intent = intent(op);
+        let failed = before.node_statuses.values().any(|entry| entry.phase == Phase::Failed);
+        for node in before.node_statuses.keys().filter(|node| !now.node_statuses.contains_key(*node)) {
+            self.broken(format!("{uid} forgets {node}"));
+        }
+        for (node, entry) in &now.node_statuses {
+            let old = before.node_statuses.get(node).cloned().unwrap_or_default();
+            if old.phase.is_final() && (old.phase != entry.phase || old.reboot_status != entry.reboot_status) {
+                self.broken(format!("the final entry of {node} in {uid} becomes {entry:?}"));
+            }
+            if failed && intent.stop_on_failure && old.phase == Phase::Pending && entry.phase == Phase::Running {
+                self.broken(format!("{uid} takes {node} after a failure"));
+            }
+            if entry.drain_started_at.is_some() {
+                self.drains.entry((uid.to_owned(), node.clone())).or_insert(self.at);
+            }
+            if entry.phase == Phase::Completed && old.phase == Phase::Running {
+                self.succeeded(op, uid, node, entry);
+            }
+            let live = self.nodes.get(node).filter(|live| old.node_uid.as_deref() == Some(text(live, "/metadata/uid")));
+            let claimed = live.and_then(|live| owner(live, CLAIMED_BY)).as_deref() == Some(uid);
+            if entry.node_uid.is_none() && old.node_uid.is_some() && claimed && !self.rivals() {
+                self.broken(format!("{uid} says that it gave {node} back, and still claims it"));
+            }
+            if entry.phase == Phase::Failed && entry.message.as_ref().is_none_or(String::is_empty) {
+                self.broken(format!("{uid} does not say why {node} failed"));
+            }
+        }
+        let held = now.node_statuses.values().filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
+        if intent.concurrency.is_some_and(|limit| held.count() > limit) {
+            self.broken(format!("{uid} has too many nodes in hand"));
+        }
+        let open = now.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
+        if open && now.phase.is_some_and(Phase::is_final) {
+            self.broken(format!("{uid} is over and nodes of it are not"));
+        }
+        let all = now.node_statuses.values().all(|entry| entry.phase == Phase::Completed);
+        if now.phase == Some(Phase::Completed) && !all {
+            self.broken(format!("{uid} is Completed and nodes of it are not"));
+        }
+    }
+
+    /// A node is reported as done: the operation succeeded on it and, where that was asked, it has left that boot since.
+    fn succeeded(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
+        let intent = intent(op);
+        let ours = |job: &String| self.jobs.get(job).is_some_and(|job| job.op == uid && job.node == node);
+        let last = self.successes.iter().rev().find(|(job, on, _)| on == node && ours(job)).cloned();
+        let Some((_, _, boot)) = last else {
+            // An upgrade that finds the release in place has done nothing, and says so.
+            if !(intent.upgrade && entry.reboot_status == Some(RebootStatus::NotRequested)) {
+                self.broken(format!("{uid} reports success on {node}, where its operation did not succeed: {entry:?}"));
+            }
+            return;
+        };
+        let same = self.nodes.get(node).is_some_and(|live| text(live, "/status/nodeInfo/bootID") == boot);
+        if intent.reboot && (entry.reboot_status != Some(RebootStatus::Completed) || same) {
+            self.broken(format!("{uid} reports success on {node}, reboot {:?}, still in the old boot: {same}", entry.reboot_status));
+        }
+        if entry.verified == Some(true) && entry.target.is_some() && self.booted.get(node) != entry.target.as_ref() {
+            self.broken(format!("{uid} reports that {node} runs {:?}; it runs {:?}", entry.target, self.booted.get(node)));
+        }
+    }
+
+    /// An operation's command or agent starts on a machine.
+    pub(super) fn began(&mut self, job: &str, node: &str) {
+        self.running.push((job.to_owned(), node.to_owned()));
+        let Some(known) = self.jobs.get(job).cloned() else { return self.broken(format!("an operation of no Job runs on {node}")) };
+        let op = known.op;
+        let runs = self.runs.entry((op.clone(), node.to_owned())).or_default();
+        runs.insert(job.to_owned());
+        if runs.len() > 1 {
+            self.broken(format!("the operation of {op} runs on {node} in a second Job"));
+        }
+        let Some(object) = self.known.get(&op).cloned() else { return };
+        if intent(&object).upgrade && self.successes.iter().any(|(done, _, _)| done == job) {
+            self.broken(format!("the agent of {op} runs on {node} again after its success"));
+        }
+        if self.running.iter().filter(|(_, on)| on == node).count() > 1 {
+            self.broken(format!("two operations run on {node} at once"));
+        }
+        self.check_room(&op, &object);
+        if !self.ops.contains_key(&op) {
+            return;
+        }
+        let entry = self.entry(&op, node).unwrap_or_default();
+        if entry.phase != Phase::Running || entry.step != Some(Step::Job) || entry.job_uid.as_deref() != Some(job) {
+            self.broken(format!("the operation of {op} starts on {node}, whose entry is {entry:?}"));
+        }
+        let same = self.nodes.get(node).is_some_and(|live| entry.node_uid.as_deref() == Some(text(live, "/metadata/uid")));
+        if same && self.claim(node).as_deref() != Some(&op) {
+            self.broken(format!("the operation of {op} starts on {node}, which is claimed by {:?}", self.claim(node)));
+        }
+        self.check_drained(&object, &entry, node);
+    }
+
+    /// Not more operations run than may.
+    fn check_room(&mut self, op: &str, object: &NodeOp) {
+        let on: BTreeSet<&String> =
+            self.running.iter().filter(|(job, _)| self.jobs.get(job).is_some_and(|job| job.op == op)).map(|(_, on)| on).collect();
+        if intent(object).concurrency.is_some_and(|limit| on.len() > limit) {
+            self.broken(format!("the operation of {op} runs on {on:?} at once"));
+        }
+    }
+
+    /// Whatever the drain had to evict is gone before the operation starts.
+    fn check_drained(&mut self, op: &NodeOp, entry: &NodeStatus, node: &str) {
+        let Some(started) = entry.drain_started_at.as_ref().filter(|_| intent(op).drain.is_some()) else { return };
+        let Some(began) = self.drains.get(&(op.metadata.uid.clone().unwrap_or_default(), node.to_owned())).copied() else { return };
+        // A clock that is off excuses leaving what seems to be younger than the drain.
+        let created = |pod: &super::Object| text(pod, "/metadata/creationTimestamp").parse::<Timestamp>().ok();
+        let there = |pod: &&super::Object| {
+            text(pod, "/spec/nodeName") == node
+                && text(pod, "/metadata/labels/group").starts_with('g')
+                && self.bound.get(text(pod, "/metadata/uid")).is_some_and(|bound| *bound < began)
+                && created(pod).is_some_and(|created| created <= started.0)
+                && pod.pointer("/metadata/deletionTimestamp").is_none()
+        };
+        let left: Vec<String> = self.pods.values().filter(there).map(|pod| text(pod, "/metadata/name").to_owned()).collect();
+        if !left.is_empty() {
+            self.broken(format!("the operation starts on {node}, and {left:?} are still there"));
+        }
+    }
+
+    /// A machine is asked to reboot.
+    pub(super) fn asked(&mut self, job: &str, node: &str, boot: &str) {
+        let Some(known) = self.jobs.get(job).cloned() else {
+            return self.broken(format!("{node} is rebooted for no Job"));
+        };
+        let op = known.op.clone();
+        let success = |(of, on, when): &(String, String, String)| of == job && on == node && when == boot;
+        if !self.successes.iter().any(success) && !self.is_late_success(job, node) {
+            self.broken(format!("{node} is rebooted for {op}, which did not succeed in this boot"));
+        }
+        let boots = self.asked.entry(job.to_owned()).or_default();
+        boots.insert(boot.to_owned());
+        let (times, wanted) = (boots.len(), self.successes.iter().filter(|(of, _, _)| of == job).count());
+        if times > wanted {
+            self.broken(format!("{node} is rebooted {times} times for {wanted} successes of {op}"));
+        }
+        if !known.complete {
+            self.broken(format!("{node} is rebooted, and the Job of {op} is not Complete"));
+        }
+        match self.entry(&op, node) {
+            Some(entry) if entry.phase.is_final() => self.broken(format!("{node} is rebooted for {op} after its entry was final: {entry:?}")),
+            Some(_) => {}
+            None => self.broken(format!("{node} is rebooted for {op}, which is gone")),
+        }
+        if self.claim(node).as_deref() != Some(&op) && !self.rivals() {
+            self.broken(format!("{node} is rebooted for {op}, and is claimed by {:?}", self.claim(node)));
+        }
+    }
+
+    /// An upgrade whose agent was interrupted by a boot after it had installed the image counts as done in that older boot;
+    /// no reboot follows from it.
+    fn is_late_success(&self, _job: &str, _node: &str) -> bool {
+        false
+    }
+}
