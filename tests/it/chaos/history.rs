@@ -11,15 +11,13 @@ use std::{
 };
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, NodeStatus},
+    api::nodeop::{NodeOp, NodeStatus, Step},
     plan::{intent::Intent, snapshot::OpRef},
 };
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-pub use self::{
-    end::{check_gone, check_idle, check_rest, digest, is_over, open},
-};
+pub use self::end::{check_gone, check_idle, check_rest, digest, is_over, open};
 use super::{
     scenario::{Mode, Scenario},
     world::{Event, Record, World},
@@ -71,6 +69,8 @@ struct Past<'a> {
     asked: BTreeMap<String, BTreeSet<String>>,
     booted: BTreeMap<String, String>,
     human: BTreeSet<String>,
+    /// Who holds the Lease.
+    leader: String,
     human_versions: BTreeSet<u64>,
     pub broken: Vec<String>,
 }
@@ -95,6 +95,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         asked: BTreeMap::new(),
         booted: BTreeMap::new(),
         human: BTreeSet::new(),
+        leader: String::new(),
         human_versions: human.map(|record| record.version).collect(),
         broken: Vec::new(),
     };
@@ -139,6 +140,7 @@ impl Past<'_> {
             }
             "jobs.batch" => self.job(&change.object),
             OPS => self.operation(change, gone),
+            "leases.coordination.k8s.io" => self.leader = text(&change.object, "/spec/holderIdentity").to_owned(),
             _ => {}
         }
     }
@@ -174,9 +176,31 @@ impl Past<'_> {
             Event::Ended { job } => self.running.retain(|(running, on)| running != job || on != node),
             Event::Succeeded { job } => self.successes.push((job.clone(), node.clone(), record.boot.clone())),
             Event::Asked { job } => self.asked(job, node, &record.boot),
+            Event::Wrote { what } => self.wrote(node, what),
             Event::Booted { release } => drop(self.booted.insert(node.clone(), release.clone())),
             Event::Human { cordoned: true } => drop(self.human.insert(node.clone())),
             Event::Human { cordoned: false } => drop(self.human.remove(node)),
+        }
+    }
+
+    /// What has reached the server is its leader's, however late it came.
+    fn wrote(&mut self, who: &str, what: &str) {
+        if self.scenario.mode == Mode::Elected && self.leader != who {
+            self.broken(format!("{who} writes while {:?} leads: {what}", self.leader));
+        }
+    }
+
+    /// A pod was evicted: its node is being drained, and it is none that a drain leaves.
+    fn evicted(&mut self, name: &(String, String)) {
+        let Some(pod) = self.pods.get(name).cloned() else { return };
+        let node = text(&pod, "/spec/nodeName").to_owned();
+        let owner = self.claim(&node).and_then(|op| Some((self.known.get(&op)?.clone(), self.entry(&op, &node)?)));
+        let draining = owner.as_ref().is_some_and(|(op, entry)| entry.step == Some(Step::Drain) && intent(op).drain.is_some());
+        if !draining && !self.rivals() {
+            self.broken(format!("{}/{} is evicted from {node}, which nobody drains", name.0, name.1));
+        }
+        if !text(&pod, "/metadata/labels/group").starts_with('g') {
+            self.broken(format!("{}/{} is evicted, which a drain leaves", name.0, name.1));
         }
     }
 
@@ -189,6 +213,9 @@ impl Past<'_> {
         let what = || format!("{} {} {}/{}", request.verb, request.resource, name.0, name.1);
         if matches!(request.code, 400 | 403 | 405 | 415 | 422) {
             self.broken(format!("the operator is refused: {}: {}", what(), request.code));
+        }
+        if request.resource == "pods/eviction" && request.code == 201 {
+            self.evicted(&name);
         }
         if request.verb == "delete" && request.resource == "pods" && request.code == 200 {
             let labels = self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();

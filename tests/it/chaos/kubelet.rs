@@ -134,9 +134,8 @@ impl Drop for Running<'_> {
 async fn command(world: &World, place: &Place) -> (i32, String) {
     let _running = Running::new(world, place);
     sleep(if world.chance(80) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
-    let fails = world.fates(&place.op, |fates| {
-        fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
-    });
+    let fails =
+        world.fates(&place.op, |fates| fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some());
     if fails {
         return (1, "the command failed".into());
     }
@@ -168,8 +167,7 @@ fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, Str
 fn facts(world: &World, place: &Place) -> String {
     let version = world.machine(&place.node, |machine| machine.booted.1.clone());
     let release = BTreeMap::from([("VERSION".to_owned(), version.clone())]);
-    let facts =
-        Facts { boot: place.boot.clone(), boot_state: boot_state::ACTIVE.into(), kairos: true, version: Some(version), release };
+    let facts = Facts { boot: place.boot.clone(), boot_state: boot_state::ACTIVE.into(), kairos: true, version: Some(version), release };
     serde_json::to_string(&facts).expect("facts")
 }
 
@@ -178,8 +176,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     const FOR_GOOD: i32 = contract::EXIT_PERMANENT as i32;
     let job = args.job.clone().expect("a Job");
     sleep(world.time(1, 2000)).await;
-    let (left, running) =
-        world.machine(&place.node, |machine| (machine.results.get(&job).cloned(), machine.booted.1.clone()));
+    let (left, running) = world.machine(&place.node, |machine| (machine.results.get(&job).cloned(), machine.booted.1.clone()));
     let left = left.filter(|result| result.job_uid == place.job_uid);
     let write = |state, boot: &str, before: &str| {
         let result = UpgradeResult {
@@ -213,9 +210,8 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     write(UpgradeState::Started, &place.boot, &running);
     let _running = Running::new(world, place);
     sleep(world.time(2000, 60_000)).await;
-    let fails = world.fates(&place.op, |fates| {
-        fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
-    });
+    let fails =
+        world.fates(&place.op, |fates| fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some());
     if fails {
         write(UpgradeState::Failed, &place.boot, &running);
         return (1, "the agent failed".into());

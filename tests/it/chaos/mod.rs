@@ -21,7 +21,7 @@ mod world;
 use run::{Outcome, run};
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 60;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -30,6 +30,9 @@ fn number(name: &str) -> Option<u64> {
 fn fails(seed: u64) -> Option<(u64, Vec<String>)> {
     let outcome = std::panic::catch_unwind(|| run(seed));
     let broken = outcome.map_or_else(|_| vec!["it panics".into()], |outcome| outcome.broken);
+    if let Some(first) = broken.first() {
+        eprintln!("seed {seed}: {first}");
+    }
     (!broken.is_empty()).then_some((seed, broken))
 }
 
@@ -37,7 +40,8 @@ fn fails(seed: u64) -> Option<(u64, Vec<String>)> {
 fn sweep(from: u64, to: u64) -> Vec<(u64, Vec<String>)> {
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64).min(4);
     let mut failed: Vec<_> = std::thread::scope(|scope| {
-        let share = |first: u64| move || (from + first..to).step_by(usize::try_from(threads).unwrap()).filter_map(fails).collect::<Vec<_>>();
+        let share =
+            |first: u64| move || (from + first..to).step_by(usize::try_from(threads).unwrap()).filter_map(fails).collect::<Vec<_>>();
         let shares: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
         shares.into_iter().flat_map(|share| share.join().expect("no panic")).collect()
     });
@@ -70,7 +74,8 @@ fn what_must_never_happen_does_not() {
 fn a_seed_is_a_history() {
     for seed in [2, 3, 5] {
         let (one, other) = (run(seed), run(seed));
-        assert_eq!(one.log, other.log, "seed {seed}");
-        assert_eq!(one.digest, other.digest, "seed {seed}");
+        let differs = one.log.iter().zip(&other.log).find(|(one, other)| one != other);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!((one.log.len(), one.digest), (other.log.len(), other.digest), "seed {seed}");
     }
 }

@@ -14,10 +14,8 @@ use kairos_operator::{
     cli::{self, Applet, ControllerArgs},
     controllers::{Clock, Controller, Running},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
-};
+use kairos_sim::watch;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     scenario::Mode,

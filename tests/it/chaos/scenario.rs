@@ -171,6 +171,11 @@ pub fn workload(scenario: &Scenario) -> String {
         objects.push(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta,
             "spec": {"maxUnavailable": 1, "selector": selector}}));
     }
+    // Its pods keep their names wherever they are.
+    let meta = json!({"name": "gs", "namespace": "default"});
+    let selector = json!({"matchLabels": {"group": "gs"}});
+    objects.push(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta,
+        "spec": {"replicas": 2, "serviceName": "gs", "selector": selector, "template": template("gs")}}));
     objects.push(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "daemon", "namespace": "default"},
         "spec": {"selector": {"matchLabels": {"group": "daemon"}}, "template": template("daemon")}}));
     objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")

@@ -260,7 +260,7 @@ pub async fn mend(cluster: &Cluster, world: &World, replicas: &[Replica]) {
     weather(world, super::wire::Weather::clear);
     replicas.iter().for_each(|replica| replica.off.store(0, Ordering::Relaxed));
     for budget in cluster.list("poddisruptionbudgets.policy") {
-        allow(world, &budget.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(), 1).await;
+        allow(world, text(&budget, "/metadata/name"), 1).await;
     }
     let nodes: Api<NodeObject> = Api::all(world.client.clone());
     for (name, node) in &world.nodes {

@@ -12,12 +12,9 @@ use kairos_operator::{
     contract::Sentinel,
     node::reboot_waiter::{Announced, Cluster, Identity, JobEvents, Limits, Live, RebootWaiterArgs, Waiter, World as Surroundings},
 };
-use kairos_sim::Fate;
+use kairos_sim::{Fate, watch};
 use kube::{Api, ResourceExt, api::PostParams};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     kubelet::Place,
@@ -28,11 +25,7 @@ use super::{
 /// Runs the waiter of a pod until it ends.
 pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWaiterArgs) -> (i32, String) {
     sleep(world.time(1, 1500)).await;
-    let me = Identity {
-        namespace: pod.namespace().unwrap_or_default(),
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-    };
+    let me = Identity { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), uid: pod.uid().unwrap_or_default() };
     let Some(token) = token(world, pod).await else { return (1, "no token".into()) };
     let alive = watch::channel(true).0;
     let client = Wire::client(world, &format!("waiter {}", me.name), &token, false, alive);

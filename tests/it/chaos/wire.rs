@@ -18,10 +18,10 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Frame},
 };
-use kairos_sim::{InProcess, server::http::Body};
+use kairos_sim::{InProcess, server::http::Body, watch};
 use kube::client::Body as Sent;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::oneshot,
     time::{Instant, sleep},
 };
 use tower_service::Service;
@@ -131,7 +131,9 @@ impl Wire {
                 () if weather.hits(odds.refused) => Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)]),
                 () if weather.hits(odds.dropped) => Fate::Dropped,
                 () if weather.hits(odds.unanswered) => [Fate::Unanswered, Fate::Mute][weather.rng.usize(..2)],
-                () if self.killable && write && weather.hits(odds.killed) => [Fate::KilledBefore, Fate::KilledAfter][weather.rng.usize(..2)],
+                () if self.killable && write && weather.hits(odds.killed) => {
+                    [Fate::KilledBefore, Fate::KilledAfter][weather.rng.usize(..2)]
+                }
                 () => Fate::Answered,
             };
             // 409 to a read is not said by any server.
@@ -144,8 +146,15 @@ impl Wire {
         self.alive.send_replace(false);
     }
 
-    async fn carry(mut self, request: Request<Sent>, (fate, there, back): (Fate, Duration, Duration)) -> Option<io::Result<Response<Body>>> {
-        let what = format!("{} {}", request.method(), request.uri().path());
+    async fn carry(
+        mut self,
+        request: Request<Sent>,
+        (fate, there, back): (Fate, Duration, Duration),
+    ) -> Option<io::Result<Response<Body>>> {
+        let path = request.uri().path();
+        // kube names Events by the real time.
+        let path = path.find("/events").map_or(path, |at| &path[..at + 7]);
+        let what = format!("{} {path}", request.method());
         if fate != Fate::Answered {
             self.world.note(|| format!("{}: {fate:?}: {what}", self.who));
         }
@@ -166,6 +175,9 @@ impl Wire {
         if !read {
             let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
             self.world.note(|| format!("{}: {what}: {code}", self.who));
+            if self.killable && code < 300 && !what.contains("/leases") {
+                self.world.wrote(&self.who, &what);
+            }
         }
         match fate {
             Fate::KilledAfter => {
@@ -191,8 +203,10 @@ impl Wire {
         let (head, body) = answer.into_parts();
         let cut = self.weather(|weather| weather.cut.subscribe());
         let alive = self.alive.subscribe();
-        let watch = Watch { wire: self.clone(), frames: body.into_data_stream(), cut, alive, past: VecDeque::new(), queue: VecDeque::new() };
-        let stream = futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch)) });
+        let watch =
+            Watch { wire: self.clone(), frames: body.into_data_stream(), cut, alive, past: VecDeque::new(), queue: VecDeque::new() };
+        let stream =
+            futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch)) });
         Response::from_parts(head, StreamBody::new(stream).boxed_unsync())
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kairos_operator::contract::{Sentinel, UpgradeResult};
-use kairos_sim::InProcess;
-use tokio::{sync::watch, time::Instant};
+use kairos_sim::{InProcess, watch};
+use tokio::time::Instant;
 
 use super::wire::Weather;
 
@@ -27,6 +27,8 @@ pub enum Event {
     Asked { job: String },
     /// The first container of a boot found this release booted.
     Booted { release: String },
+    /// A write of this life of an operator reached the server, in the place of a node.
+    Wrote { what: String },
     /// Somebody who is not the operator set or removed the cordon.
     Human { cordoned: bool },
 }
@@ -105,7 +107,13 @@ pub struct World {
 pub const BEGINNING: Timestamp = Timestamp::constant(1_780_000_000, 0);
 
 impl World {
-    pub fn new(seed: u64, service: InProcess, client: kube::Client, nodes: BTreeMap<String, kairos_sim::Node>, operator_token: String) -> Arc<Self> {
+    pub fn new(
+        seed: u64,
+        service: InProcess,
+        client: kube::Client,
+        nodes: BTreeMap<String, kairos_sim::Node>,
+        operator_token: String,
+    ) -> Arc<Self> {
         let machine = Machine { active: OLD.into(), ..Machine::default() };
         let machines = nodes.keys().map(|name| (name.clone(), machine.clone())).collect();
         let rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
@@ -160,6 +168,13 @@ impl World {
 
     pub fn fates<T>(&self, op: &str, look: impl FnOnce(&mut Fates) -> T) -> T {
         look(self.inner().fates.entry(op.to_owned()).or_default())
+    }
+
+    /// Writes into the book that an operator has written.
+    pub fn wrote(&self, who: &str, what: &str) {
+        let event = Event::Wrote { what: what.into() };
+        let record = Record { version: self.service.version(), at: self.elapsed(), node: who.into(), boot: String::new(), event };
+        self.inner().book.push(record);
     }
 
     /// Writes into the book.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use regex::Regex;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
+
+use crate::watch;
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

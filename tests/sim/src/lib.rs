@@ -52,15 +52,16 @@ mod kubeconfig;
 pub mod server;
 pub mod show;
 pub mod store;
+pub mod watch;
 
 pub use audit::Request;
 pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};
-pub use in_process::InProcess;
 pub use hollow::{
     kairos,
     node::{Boot, Fate, Node},
     script::{Outcome, Run, Script},
 };
+pub use in_process::InProcess;
 pub use store::{Change, ChangeKind};

@@ -42,7 +42,8 @@ pub fn open(cluster: &Cluster) -> String {
             continue;
         }
         let entries = op["status"]["nodeStatuses"].as_object().cloned().unwrap_or_default();
-        let entries = entries.iter().filter(|(_, e)| !matches!(e["phase"].as_str(), Some("Completed" | "Failed")) || !e["nodeUid"].is_null());
+        let entries =
+            entries.iter().filter(|(_, e)| !matches!(e["phase"].as_str(), Some("Completed" | "Failed")) || !e["nodeUid"].is_null());
         let entries: Vec<String> = entries.map(|(node, e)| format!("{node}: {e}")).collect();
         open.push(format!("{} {} finalizers {} {entries:?}", op["metadata"]["name"], op["status"]["phase"], op["metadata"]["finalizers"]));
     }

@@ -65,11 +65,8 @@ impl Past<'_> {
     /// How many nodes are in hand at once, for one operation and for control planes.
     fn held(&mut self) {
         let mut found = Vec::new();
-        let claims: Vec<(String, String, bool)> = self
-            .nodes
-            .iter()
-            .filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node))))
-            .collect();
+        let claims: Vec<(String, String, bool)> =
+            self.nodes.iter().filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node)))).collect();
         for (uid, op) in &self.known {
             let held: Vec<&String> = claims.iter().filter(|(_, of, _)| of == uid).map(|(name, _, _)| name).collect();
             if intent(op).concurrency.is_some_and(|limit| held.len() > limit) {

@@ -176,7 +176,9 @@ impl Past<'_> {
             self.broken(format!("{node} is rebooted, and the Job of {op} is not Complete"));
         }
         match self.entry(&op, node) {
-            Some(entry) if entry.phase.is_final() => self.broken(format!("{node} is rebooted for {op} after its entry was final: {entry:?}")),
+            Some(entry) if entry.phase.is_final() => {
+                self.broken(format!("{node} is rebooted for {op} after its entry was final: {entry:?}"))
+            }
             Some(_) => {}
             None => self.broken(format!("{node} is rebooted for {op}, which is gone")),
         }

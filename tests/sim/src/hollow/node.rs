@@ -11,7 +11,9 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
-use tokio::{process::Command, sync::watch, task::JoinSet};
+use tokio::{process::Command, task::JoinSet};
+
+use crate::watch;
 
 use super::{kairos, register, root::Places, script::Script, worker::Worker};
 

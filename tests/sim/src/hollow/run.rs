@@ -11,7 +11,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{process::Command, sync::watch};
+use tokio::process::Command;
+
+use crate::watch;
 
 use super::{
     node::Node,

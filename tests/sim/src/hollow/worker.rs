@@ -8,7 +8,6 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
-use tokio::sync::watch;
 
 use super::{
     model::{Doing, Ended, PodModel},
@@ -17,6 +16,7 @@ use super::{
     run::{Exit, is_applet, run},
     script::{Outcome, Run, by_default},
 };
+use crate::watch;
 
 /// The hand by which a node holds a pod.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures::stream::{self, Stream};
 use hyper::body::{Bytes, Frame};
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Shared, State,
@@ -18,6 +18,7 @@ use crate::{
     kinds::Kind,
     show::Form,
     store::{Change, ChangeKind, Object, selector::Selector},
+    watch,
 };
 
 /// How often an idle watch tells its version.

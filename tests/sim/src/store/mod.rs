@@ -10,11 +10,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use crate::{json, watch};
 use hyper::body::Bytes;
 use serde_json::Value;
-use tokio::sync::watch;
-
-use crate::json;
 
 /// A stored version of an object; versions are never changed, only replaced.
 pub type Object = Arc<Value>;
