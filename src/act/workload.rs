@@ -89,12 +89,12 @@ impl Actor {
 
     pub(super) async fn delete_job(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
         let left = self.delete::<Job>(job).await?;
-        Ok(left.map(|job| Seen::Job(Box::new(job))).into_iter().collect())
+        Ok(vec![left.map_or_else(|| Seen::NoJob(job.key(), job.uid.clone()), |job| Seen::Job(Box::new(job)))])
     }
 
     pub(super) async fn delete_pod(&self, pod: &Target) -> anyhow::Result<Vec<Seen>> {
         let left = self.delete::<Pod>(pod).await?;
-        Ok(left.map(|pod| Seen::Pod(Box::new(pod))).into_iter().collect())
+        Ok(vec![left.map_or_else(|| Seen::NoPod(pod.key(), pod.uid.clone()), |pod| Seen::Pod(Box::new(pod)))])
     }
 
     /// Deletes the object of this UID, and in the background what it owns; returns it if it has still to end. That it is

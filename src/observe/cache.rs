@@ -90,12 +90,14 @@ impl<V> Cache<V> {
     }
 
     /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its end, if known.
-    pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) {
+    /// Whether it was here.
+    pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {
         let same = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
         let removed = if same { self.entries.remove(key) } else { None };
         if self.entries.contains_key(key) {
-            return;
+            return false;
         }
+        let there = removed.is_some();
         let last = last.and_then(|last| last.parse().ok());
         if let Some(last) = last.max(removed.and_then(|entry| entry.version)) {
             let tomb = self.tombs.entry(key.clone()).or_default();
@@ -106,6 +108,7 @@ impl<V> Cache<V> {
         {
             self.tombs.remove(&oldest);
         }
+        there
     }
 
     /// All views.

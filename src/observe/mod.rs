@@ -38,7 +38,7 @@ use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::{
         question::{Answer, Question},
-        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Snapshot},
+        snapshot::{Eviction, JobView, Key, NodeView, PodView, Resident, Role, Settings, Snapshot},
     },
 };
 
@@ -50,6 +50,10 @@ pub enum Seen {
     Node(Box<Node>),
     Job(Box<Job>),
     Pod(Box<Pod>),
+    /// There is no Job of this UID under this name any more.
+    NoJob(Key, String),
+    /// There is no pod of this UID under this name any more.
+    NoPod(Key, String),
 }
 
 /// All caches.
@@ -132,7 +136,7 @@ impl Observer {
                 Event::Apply(object) => drop(cache.apply(version(object.meta()), parse(object))),
                 Event::Delete(object) => {
                     let version = version(object.meta());
-                    cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version));
+                    let _ = cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version));
                 }
             }
             self.changed.notify_one();
@@ -165,6 +169,11 @@ impl Observer {
     pub fn saw(&self, seen: Seen) {
         let mut caches = self.lock();
         let changed = match seen {
+            Seen::NoJob(key, uid) => caches.jobs.remove(&key, Some(&uid), None),
+            Seen::NoPod(key, uid) => {
+                let ours = caches.pods.remove(&key, Some(&uid), None);
+                caches.facts.remove(&key, Some(&uid), None) || ours
+            }
             Seen::Op(op) => caches.ops.apply(version(&op.metadata), trimmed(*op)),
             Seen::Upgrade(upgrade) => caches.upgrades.apply(version(&upgrade.metadata), trimmed(*upgrade)),
             Seen::Node(node) => caches.nodes.apply(version(&node.metadata), view::node(&node)),
@@ -183,13 +192,13 @@ impl Observer {
     /// Takes a live read's word that an object is not there.
     pub fn gone(&self, question: &Question) {
         let mut caches = self.lock();
-        match question {
+        let _ = match question {
             Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None, None),
             Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid), None),
             Question::Job(key) => caches.jobs.remove(key, None, None),
             Question::Pod(key) => caches.pods.remove(key, None, None),
-            Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => {}
-        }
+            Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => false,
+        };
     }
 
     /// Watches the pods of exactly these nodes.
@@ -257,4 +266,32 @@ fn trimmed<K: Resource>(mut object: K) -> K {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_deletion_did_not_find_is_not_seen_any_more() {
+        let observer = Observer::default();
+        let pod = |label: &str| {
+            let meta = serde_json::json!({"name": label, "namespace": "ns", "uid": "u", "resourceVersion": "7", "labels": {label: ""}});
+            Box::new(serde_json::from_value::<Pod>(serde_json::json!({"metadata": meta})).unwrap())
+        };
+        for label in [names::REBOOT, names::APP] {
+            observer.saw(Seen::Pod(pod(label)));
+            let key = ("ns".to_owned(), label.to_owned());
+            let there = || {
+                let caches = observer.lock();
+                caches.pods.views().contains_key(&key) || caches.facts.views().contains_key(&key)
+            };
+            observer.saw(Seen::NoPod(key.clone(), "another".into()));
+            assert!(there(), "one of another UID was meant");
+            observer.saw(Seen::NoPod(key.clone(), "u".into()));
+            assert!(!there(), "{label}");
+            observer.saw(Seen::Pod(pod(label)));
+            assert!(!there(), "nor does an old watch bring it back");
+        }
+    }
 }

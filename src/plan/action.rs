@@ -86,6 +86,13 @@ pub struct Target {
     pub uid: String,
 }
 
+impl Target {
+    /// Namespace and name.
+    pub fn key(&self) -> Key {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
 /// What a NodeOp's waiters may touch, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {

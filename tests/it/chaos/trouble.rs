@@ -277,6 +277,15 @@ pub async fn mend(cluster: &Cluster, world: &World, replicas: &[Replica]) {
     }
 }
 
+/// Nothing guards the workload any more.
+pub async fn lift_budgets(cluster: &Cluster, world: &World) {
+    let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(world.client.clone());
+    for budget in cluster.list("poddisruptionbudgets.policy") {
+        world.note(|| format!("the budget {} is lifted", budget["metadata"]["name"]));
+        let _ = budgets.delete(text(&budget, "/metadata/name"), &DeleteParams::default()).await;
+    }
+}
+
 /// Somebody cleans up.
 pub async fn delete_all(cluster: &Cluster) {
     let (params, list) = (DeleteParams::background(), ListParams::default());

@@ -29,7 +29,7 @@ use tower_service::Service;
 use super::world::World;
 
 /// After so long without a byte the client's connection breaks (kube's default).
-const READ_TIMEOUT: Duration = Duration::from_secs(295);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
 /// How bad it is, in chances of a thousand, at each request or watch event.
 #[derive(Clone, Copy, Debug, Default)]
