@@ -73,6 +73,13 @@ impl Evictions {
         });
     }
 
+    /// Waits until none is under way; none can be started any more.
+    pub async fn end(&self) {
+        // An error means that this was called before.
+        let _ = self.slots.acquire_many(u32::try_from(AT_ONCE).unwrap_or(u32::MAX)).await;
+        self.slots.close();
+    }
+
     fn judge(&self, pod: &Target, node: &str, before: Option<Refusal>, outcome: anyhow::Result<act::Eviction>) -> Option<Refusal> {
         let path = format!("{}/{}", pod.namespace, pod.name);
         let since = before.as_ref().map_or_else(|| self.clock.now(), |before| before.since);

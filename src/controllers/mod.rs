@@ -18,6 +18,7 @@ use kube::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::Notify,
     task::JoinHandle,
 };
 use tracing::{info, warn};
@@ -34,6 +35,8 @@ use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// Where we are if nothing says otherwise.
 const DEFAULT_NAMESPACE: &str = "operator-system";
+/// How long the pass that is under way may take to end, when we are told to.
+const LAST_PASS: Duration = Duration::from_secs(5);
 /// How long a hand-over may take before we end without it.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
@@ -88,6 +91,8 @@ impl fmt::Debug for Controller {
 pub struct Running {
     campaign: Option<(JoinHandle<()>, Election)>,
     planning: JoinHandle<()>,
+    /// Asks the planner to end after the pass that is under way.
+    stop: Arc<Notify>,
 }
 
 impl Controller {
@@ -124,7 +129,9 @@ impl Controller {
             let candidate = election.clone();
             (tokio::spawn(async move { candidate.run().await }), election)
         });
-        Running { campaign, planning: tokio::spawn(self.planner.run()) }
+        let stop = Arc::new(Notify::new());
+        let planning = tokio::spawn(self.planner.run(stop.clone()));
+        Running { campaign, planning, stop }
     }
 }
 
@@ -136,11 +143,17 @@ impl Running {
         self.campaign.iter().for_each(|(campaign, _)| campaign.abort());
     }
 
-    /// Ends, then hands the Lease over.
-    pub async fn hand_over(self) {
+    /// Ends, then hands the Lease over: not before every write has had its answer, or a successor would begin while one of
+    /// them is still on its way.
+    pub async fn hand_over(mut self) {
+        self.stop.notify_one();
+        let ended = tokio::time::timeout(LAST_PASS, &mut self.planning).await.is_ok();
         self.kill();
-        let _ = self.planning.await;
         let Some((_, election)) = self.campaign else { return };
+        if !ended {
+            warn!("the last writes have had no answer; the Lease is not handed over, it runs out by itself");
+            return;
+        }
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
             warn!(error = format!("{error:#}"), "the Lease could not be handed over; it runs out by itself");

@@ -12,7 +12,7 @@ use std::{
 use futures::{StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep},
 };
 use tracing::{debug, info, warn};
@@ -75,12 +75,13 @@ impl Planner {
         Self { actor, observer, settings, clock, leading, evictions, health, failures: BTreeMap::new(), doubtful: BTreeSet::new() }
     }
 
-    /// Plans until the task is ended.
-    pub async fn run(mut self) {
+    /// Plans until it is told to stop, or the task is ended. Told, it lets what is under way end.
+    pub async fn run(mut self, stop: Arc<Notify>) {
         let mut wait = IDLE;
         loop {
             tokio::select! {
                 biased;
+                () = stop.notified() => return self.evictions.end().await,
                 () = self.observer.changed() => sleep(SETTLE).await,
                 _ = self.leading.changed() => {}
                 () = sleep(wait) => {}

@@ -17,7 +17,7 @@ use kairos_operator::{
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-pub use self::end::{check_gone, check_idle, check_rest, digest, is_over, open};
+pub use self::end::{check_gone, check_idle, check_rest, digest, is_over, open, told};
 use super::{
     scenario::{Mode, Scenario},
     world::{Event, Record, World},
@@ -54,6 +54,8 @@ struct Past<'a> {
     /// When a pod was bound to its node, by UID; and when a drain was said to have started, by NodeOp and node.
     bound: BTreeMap<String, Duration>,
     drains: BTreeMap<(String, String), Duration>,
+    /// When a node was last left by a drain.
+    drained: BTreeMap<String, Duration>,
     /// NodeOps that are there, by UID, and those that were.
     ops: BTreeMap<String, NodeOp>,
     known: BTreeMap<String, NodeOp>,
@@ -86,6 +88,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         pods: BTreeMap::new(),
         bound: BTreeMap::new(),
         drains: BTreeMap::new(),
+        drained: BTreeMap::new(),
         ops: BTreeMap::new(),
         known: BTreeMap::new(),
         jobs: BTreeMap::new(),
@@ -196,7 +199,9 @@ impl Past<'_> {
         let node = text(&pod, "/spec/nodeName").to_owned();
         let owner = self.claim(&node).and_then(|op| Some((self.known.get(&op)?.clone(), self.entry(&op, &node)?)));
         let draining = owner.as_ref().is_some_and(|(op, entry)| entry.step == Some(Step::Drain) && intent(op).drain.is_some());
-        if !draining && !self.rivals() {
+        // One that was under way when the drain was called off ends later; it has at most this long.
+        let under_way = self.drained.get(&node).is_some_and(|until| self.at < *until + Duration::from_secs(15));
+        if !draining && !under_way && !self.rivals() {
             self.broken(format!("{}/{} is evicted from {node}, which nobody drains", name.0, name.1));
         }
         if !text(&pod, "/metadata/labels/group").starts_with('g') {
@@ -211,7 +216,9 @@ impl Past<'_> {
         }
         let name = (request.namespace.clone(), request.name.clone());
         let what = || format!("{} {} {}/{}", request.verb, request.resource, name.0, name.1);
-        if matches!(request.code, 400 | 403 | 405 | 415 | 422) {
+        // A pod whose account has just gone is not admitted; that is no lack of rights.
+        let admission = request.code == 403 && request.verb == "create" && request.resource == "pods";
+        if matches!(request.code, 400 | 403 | 405 | 415 | 422) && !admission {
             self.broken(format!("the operator is refused: {}: {}", what(), request.code));
         }
         if request.resource == "pods/eviction" && request.code == 201 {

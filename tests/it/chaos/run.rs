@@ -29,6 +29,7 @@ const REST: Duration = Duration::from_secs(20 * 60);
 /// What came of a run.
 pub struct Outcome {
     pub broken: Vec<String>,
+    /// What was done, and what was changed on the server, in their order.
     pub log: Vec<String>,
     /// All that was ever stored, Events aside.
     pub digest: u64,
@@ -87,7 +88,12 @@ async fn play(seed: u64) -> Outcome {
     for what in &broken {
         world.note(|| format!("BROKEN: {what}"));
     }
-    Outcome { broken, log: world.log(), digest: history::digest(&cluster) }
+    let mut log = history::told(&cluster);
+    log.extend(world.log());
+    // A stable sort: a change comes before what was noted after it.
+    log.sort_by_key(|(version, _)| *version);
+    let log = log.into_iter().map(|(_, line)| line).collect();
+    Outcome { broken, log, digest: history::digest(&cluster) }
 }
 
 async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {

@@ -87,7 +87,7 @@ struct Inner {
     machines: BTreeMap<String, Machine>,
     fates: BTreeMap<String, Fates>,
     book: Vec<Record>,
-    log: Vec<String>,
+    log: Vec<(u64, String)>,
 }
 
 /// Shared by everything in a run.
@@ -191,11 +191,12 @@ impl World {
 
     /// A line for whoever plays the seed again.
     pub fn note(&self, text: impl FnOnce() -> String) {
-        let line = format!("{:>10.3} v{} {}", self.elapsed().as_secs_f64(), self.service.version(), text());
-        self.inner().log.push(line);
+        let version = self.service.version();
+        let line = format!("{:>10.3} v{version} {}", self.elapsed().as_secs_f64(), text());
+        self.inner().log.push((version, line));
     }
 
-    pub fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<(u64, String)> {
         self.inner().log.clone()
     }
 }

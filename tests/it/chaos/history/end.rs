@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
     plan::snapshot::OpRef,
 };
-use kairos_sim::{Cluster, Request};
+use kairos_sim::{Change, Cluster, Request};
 use serde_json::Value;
 
 use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, operator, text};
@@ -131,6 +132,27 @@ pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
             broken.push(format!("after deletion: {name} is left cordoned"));
         }
     }
+}
+
+/// Every change of what matters, for whoever plays a seed again; each with its version.
+pub fn told(cluster: &Cluster) -> Vec<(u64, String)> {
+    let tables = ["pods", "jobs.batch", "nodes", OPS, UPGRADES];
+    let tell = |change: &Arc<Change>| {
+        let object = &change.object;
+        let ending = if text(object, "/metadata/deletionTimestamp").is_empty() { "" } else { "ending" };
+        let ready = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+        let conditions: Vec<&str> = ready.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str()).collect();
+        let said = match change.key.table.as_ref() {
+            "nodes" => format!("boot {} claim {:?}", text(object, "/status/nodeInfo/bootID"), text(object, CLAIMED_BY)),
+            OPS => object["status"]["nodeStatuses"].to_string(),
+            _ => String::new(),
+        };
+        let (at, version, name) = (change.at.as_secs_f64(), change.version, &change.key.name);
+        let phase = text(object, "/status/phase");
+        let line = format!("{at:>10.3} v{version} {:?} {} {name} {phase} {ending} {conditions:?} {said}", change.kind, change.key.table);
+        (change.version, line)
+    };
+    cluster.history().iter().filter(|change| tables.contains(&change.key.table.as_ref())).map(tell).collect()
 }
 
 /// A number for the whole history.

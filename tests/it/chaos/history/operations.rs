@@ -46,6 +46,9 @@ impl Past<'_> {
             if failed && intent.stop_on_failure && old.phase == Phase::Pending && entry.phase == Phase::Running {
                 self.broken(format!("{uid} takes {node} after a failure"));
             }
+            if old.step == Some(Step::Drain) {
+                self.drained.insert(node.clone(), self.at);
+            }
             if entry.drain_started_at.is_some() {
                 self.drains.entry((uid.to_owned(), node.clone())).or_insert(self.at);
             }

@@ -216,8 +216,12 @@ impl Life {
         }
     }
 
-    /// Runs a container once; `None` if its image cannot be pulled.
+    /// Runs a container once; `None` if its image cannot be pulled, or the pod is to end.
     async fn run_once(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> Option<Exit> {
+        // A pod that is to end starts nothing more, and nothing at all if it was deleted while its node was away.
+        if *stop.borrow() {
+            return None;
+        }
         let spec = self.pod.spec.clone().unwrap_or_default();
         let container =
             if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
