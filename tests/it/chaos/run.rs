@@ -78,8 +78,10 @@ async fn play(seed: u64) -> Outcome {
     sleep(Duration::from_secs(60)).await;
     world.note(|| "at rest".into());
     let before = cluster.requests().len();
+    let boots = || cluster.nodes().map(|node| node.boots().len()).sum::<usize>();
+    let booted = boots();
     sleep(REST).await;
-    history::check_idle(&cluster.requests()[before..], &mut broken);
+    history::check_idle(&cluster.requests()[before..], boots() - booted, &mut broken);
     history::check_rest(&cluster, &world, &scenario, &mut broken);
     trouble::delete_all(&cluster).await;
     sleep(Duration::from_secs(120)).await;

@@ -10,7 +10,7 @@ use k8s_openapi::{
     },
     jiff::SignedDuration,
 };
-use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use kairos_operator::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 use kairos_sim::{Cluster, Fate};
 use kube::{
     Api, ResourceExt,
@@ -46,6 +46,7 @@ pub async fn make(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, re
             watch_cut: odds(20),
             watch_stalled: odds(15),
             watch_repeated: odds(30),
+            meddled: odds(30),
         };
         (odds, rng.u64(1_000..20_000), rng.u64(100..4_000))
     });
@@ -83,7 +84,7 @@ impl Trouble<'_> {
             0 | 1 => self.reboot(&node),
             2 if self.world.chance(50) => self.die(&node),
             3 if self.world.chance(40) => self.delete_node(&node).await,
-            4 | 5 => self.human(&node).await,
+            4 | 5 => human(self.world, &node).await,
             6 => self.delete_job().await,
             7..=9 => self.delete_pod().await,
             10 if self.world.chance(40) => self.delete_operation().await,
@@ -94,8 +95,17 @@ impl Trouble<'_> {
             20 => self.block().await,
             21 => self.hurry().await,
             22 => weather(self.world, |weather| weather.cut.send_modify(|count| *count += 1)),
+            23 => self.lose_lease(),
             _ => {}
         }
+    }
+
+    /// One operator cannot renew, and could write on.
+    fn lose_lease(&self) {
+        let number = self.world.rng(|rng| rng.usize(..self.replicas.len()));
+        let time = self.world.time(8_000, 45_000);
+        self.world.note(|| format!("fault: operator {number} does not reach the Lease for {time:?}"));
+        weather(self.world, |weather| weather.leaseless = Some((number, Instant::now() + time)));
     }
 
     fn reboot(&self, node: &str) {
@@ -129,22 +139,6 @@ impl Trouble<'_> {
                 world.note(|| format!("{node} joins again"));
                 world.nodes[&node].reboot();
             });
-        }
-    }
-
-    async fn human(&self, node: &str) {
-        let Some(now) = self.cluster.get("nodes", "", node) else { return };
-        let cordoned = now["spec"]["unschedulable"] == true;
-        // With a mark of ours on the node nobody could tell a human's cordon from our own.
-        if !cordoned && !text(&now, "/metadata/annotations/operator.kairos.io~1cordoned-by").is_empty() {
-            return;
-        }
-        let wanted = !cordoned;
-        let version = text(&now, "/metadata/resourceVersion");
-        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"unschedulable": if wanted { Value::Bool(true) } else { Value::Null }}});
-        let nodes: Api<NodeObject> = Api::all(self.world.client.clone());
-        if nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.is_ok() {
-            self.world.happens(node, Event::Human { cordoned: wanted });
         }
     }
 
@@ -246,6 +240,22 @@ impl Trouble<'_> {
         self.world.note(|| format!("fault: the concurrency of {name} grows"));
         let ops: Api<NodeOp> = Api::default_namespaced(self.world.client.clone());
         let _ = ops.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    }
+}
+
+/// A human cordons a node, or uncordons it.
+pub async fn human(world: &World, node: &str) {
+    let nodes: Api<NodeObject> = Api::all(world.client.clone());
+    let Ok(now) = nodes.get(node).await else { return };
+    let cordoned = now.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+    // With a mark of ours on the node nobody could tell a human's cordon from our own.
+    if !cordoned && now.annotations().contains_key(names::CORDONED_BY) {
+        return;
+    }
+    let wanted = if cordoned { Value::Null } else { Value::Bool(true) };
+    let patch = json!({"metadata": {"resourceVersion": now.resource_version()}, "spec": {"unschedulable": wanted}});
+    if nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.is_ok() {
+        world.happens(node, Event::Human { cordoned: !cordoned });
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Odds {
     pub watch_cut: u32,
     pub watch_stalled: u32,
     pub watch_repeated: u32,
+    /// A human cordons or uncordons the node that a patch is on its way to.
+    pub meddled: u32,
 }
 
 /// The state of all ways.
@@ -52,6 +54,8 @@ pub struct Weather {
     /// How late a request may be applied after it was sent.
     pub latest: Duration,
     pub away_until: Option<Instant>,
+    /// The operator (of this number) that cannot reach the Lease, and nothing else is wrong; until when.
+    pub leaseless: Option<(usize, Instant)>,
     /// Counts cuts of all watches.
     pub cut: watch::Sender<u64>,
 }
@@ -59,13 +63,14 @@ pub struct Weather {
 impl Weather {
     pub fn new(seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed ^ 0x00ea_7be5);
-        Self { rng, odds: Odds::default(), latest: Duration::from_secs(4), away_until: None, cut: watch::channel(0).0 }
+        Self { rng, odds: Odds::default(), latest: Duration::from_secs(4), away_until: None, leaseless: None, cut: watch::channel(0).0 }
     }
 
     /// Nothing goes wrong from here on.
     pub fn clear(&mut self) {
         self.odds = Odds::default();
         self.away_until = None;
+        self.leaseless = None;
         self.cut.send_modify(|count| *count += 1);
     }
 
@@ -124,6 +129,10 @@ impl Wire {
             if weather.away_until.is_some_and(|until| Instant::now() < until) {
                 return (Fate::Dropped, there, back);
             }
+            let lost = |(number, until): (usize, Instant)| Instant::now() < until && self.who.starts_with(&format!("operator-{number}."));
+            if request.uri().path().contains("/leases/") && weather.leaseless.is_some_and(lost) {
+                return (Fate::Dropped, there, back);
+            }
             if write && weather.hits(odds.late) {
                 there = weather.latest.mul_f64(weather.rng.f64());
             }
@@ -170,6 +179,10 @@ impl Wire {
             _ => {}
         }
         let read = request.method() == Method::GET;
+        let meddled = what.strip_prefix("PATCH /api/v1/nodes/").map(str::to_owned);
+        if let Some(node) = meddled.filter(|_| self.weather(|weather| weather.hits(weather.odds.meddled))) {
+            super::trouble::human(&self.world, &node).await;
+        }
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
         let answer = self.server.call(request).await;
         if !read {
