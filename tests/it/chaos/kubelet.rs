@@ -27,7 +27,10 @@ pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
         (container::INSTALL, _) => Outcome::Exit(world.time(1, 300), 0, String::new()),
         (container::SENTINEL, Some(Applet::Sentinel(args))) => until(async move {
             sleep(world.time(1, 400)).await;
-            sentinel(&world, &place, &args.job, args.upgrade)
+            let ended = sentinel(&world, &place, &args.job, args.upgrade);
+            // The file is there before the Job has heard of it.
+            sleep(world.time(1, 800)).await;
+            ended
         }),
         (container::REBOOT, Some(Applet::RebootWaiter(args))) => {
             let pod = run.pod.clone();

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use kairos_operator::{
@@ -22,6 +23,8 @@ use crate::chaos::{
 const ACCOUNTS: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
 /// What one operator may ask in twenty minutes at rest, its watches and the Lease aside.
 const IDLE: usize = 20;
+/// What operators may ask within ten seconds: a rollout's beginning on all nodes, and each answer lost.
+const BURST: usize = 500;
 /// And for each node that boots meanwhile, whose facts are read.
 const PER_BOOT: usize = 6;
 
@@ -62,6 +65,17 @@ pub fn check_idle(requests: &[Request], boots: usize, broken: &mut Vec<String>) 
     }
     if asked.values().sum::<usize>() > IDLE + boots * PER_BOOT {
         broken.push(format!("at rest: {asked:?}"));
+    }
+}
+
+/// However bad it is, no operator asks without end.
+pub fn check_pace(requests: &[Request], scenario: &Scenario, broken: &mut Vec<String>) {
+    let counts = |request: &&Request| request.user == operator() && request.verb != "watch";
+    let times: Vec<Duration> = requests.iter().filter(counts).map(|request| request.at).collect();
+    let most = times.windows(BURST).any(|window| window[BURST - 1] - window[0] < Duration::from_secs(10));
+    // Two that both lead undo what the other says, as fast as they are answered.
+    if most && scenario.mode != Mode::Rivals {
+        broken.push(format!("more than {BURST} requests within ten seconds"));
     }
 }
 
