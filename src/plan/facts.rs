@@ -1,8 +1,8 @@
 //! Which nodes' facts are read, and when: at first sight of a node, after each of its boots, and when our schema changes.
 //!
 //! The annotation `facts-of` says what has been read, so a restarted or newly elected operator makes no pod. At most ten
-//! pods at a time; a node whose facts a NodeOp waits for goes first, and does not have to be Ready yet. A pod that failed stays, as the memory of when and
-//! how often, until its successor is made.
+//! pods at a time; a node whose facts a NodeOp waits for goes first, and does not have to be Ready yet. A pod that failed
+//! stays, as the memory of when and how often, until its successor is made.
 
 use std::collections::BTreeMap;
 
