@@ -6,7 +6,7 @@
 //!
 //! - `snapshot`, `question`, `action`: what goes in and what comes out;
 //! - `intent`, `targets`, `names`, `selector`: a spec read once, the nodes that it means, what we call things;
-//! - `rollout`, `admit`, `guard`, `preflight`: who is next, and who has to wait;
+//! - `rollout`, `admit`, `guard`, `preflight`, `ahead`: who is next, and who has to wait;
 //! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `extend`, `reboot`: one node in hand, step by step;
 //! - `call_off`, `release`, `status`: ending what could still act, giving nodes back, telling people;
 //! - `upgrades`, `facts`, `labels`, `verify`: upgrades of Kairos, what nodes say of themselves, and what that proves;
@@ -14,6 +14,7 @@
 
 pub mod action;
 mod admit;
+mod ahead;
 mod call_off;
 pub mod check;
 mod claim;
