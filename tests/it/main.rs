@@ -8,6 +8,7 @@ mod contract;
 mod drain_and_cordon;
 mod golden;
 mod manifests;
+mod policies;
 mod reconcile;
 mod simulation;
 mod tidy;
