@@ -6,6 +6,7 @@ mod api;
 mod applets;
 mod contract;
 mod drain_and_cordon;
+mod fuzz;
 mod golden;
 mod manifests;
 mod policies;
