@@ -114,7 +114,8 @@ const EDIT: &[&str] = &["get", "list", "watch", "create", "patch", "update", "de
 const ADMIN: &[&str] = &["get", "list", "watch", "create", "patch", "update", "delete", "deletecollection"];
 
 const ROOT: &str = "Whoever creates a NodeOp or NodeOpUpgrade runs any command as root on the nodes. So this role is not aggregated to the\n\
-     cluster's own: a user with `edit` in one namespace would own every node. Bind it to people, or label it yourself.";
+     cluster's own: a user with `edit` in one namespace would own every node. Bind it to people; who wants it aggregated all\n\
+     the same uses the component manifests/aggregated-roles.";
 
 /// Roles for users: name, why it is as it is, verbs, and the label that makes it a part of a role of the cluster.
 const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [

@@ -228,3 +228,28 @@ fn the_printed_roles_are_these_grants() {
         assert_eq!(roles[0]["rules"], Value::Array(rules), "{kind}");
     }
 }
+
+/// What README tells is all that is held, in these words.
+#[test]
+fn the_readme_names_every_right() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let line = |start: &str| readme.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no row {start:?}"));
+    let rights = |row: &str| row.matches('`').count() / 2;
+    for (row, grants) in [("| the operator | all namespaces |", OPERATOR), ("| the operator | its own |", LEADER)] {
+        let said = line(row);
+        let resources: Vec<(&str, &Grant)> =
+            grants.iter().flat_map(|grant| grant.resources.iter().map(move |name| (*name, grant))).collect();
+        for (resource, grant) in &resources {
+            let right = format!("`{resource}` {}", grant.verbs.join(", "));
+            let whole = said.split(['|', ';']).any(|part| part.trim() == right || part.trim().starts_with(&format!("{right} (")));
+            assert!(whole, "{right} is not in {said}");
+        }
+        assert_eq!(rights(said), resources.len(), "{said}");
+    }
+    let said = line("| a NodeOp's reboot waiters");
+    for resource in granted().iter().map(|(_, _, resource)| resource) {
+        let verbs: Vec<String> = granted().into_iter().filter(|(_, _, of)| of == resource).map(|(verb, _, _)| verb).collect();
+        assert!(said.contains(&format!("`{resource}` {}", verbs.join(", "))), "{resource} {verbs:?}");
+    }
+    assert_eq!(rights(said), 3);
+}
