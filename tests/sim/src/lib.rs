@@ -51,7 +51,7 @@ pub mod server;
 pub mod show;
 pub mod store;
 
-pub use audit::Request;
+pub use audit::{Request, Right};
 pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};
