@@ -7,6 +7,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 use super::{
     action::Action,
     call_off::{self, job_target},
+    extend,
     question::Question,
     reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodPhase, PodView, Role},
@@ -174,6 +175,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if let Some(next) = hold(turn) {
         return next;
     }
+    extend::once(turn, job);
     let Some(complaint) = pods(turn, &job.uid).find_map(|pod| pod.complaint()) else {
         return Next::Wait(tries(turn, job));
     };

@@ -147,6 +147,8 @@ pub struct JobView {
     pub state: JobState,
     /// When it was allowed to run.
     pub started_at: Option<Timestamp>,
+    /// `activeDeadlineSeconds`, from then on.
+    pub deadline_seconds: Option<i64>,
 }
 
 /// Where a Job stands.
