@@ -35,7 +35,8 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
         Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
         Some(status) if is_legacy(status) && op.deleting => conclude(s, &op, plan),
         Some(status) if is_legacy(status) => take_over(s, &op, status, plan),
-        Some(status) if status.phase.is_some() => roll(s, &op, status, shared, plan),
+        // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what is done would be done again.
+        Some(status) if status.phase.is_some() || !status.node_statuses.is_empty() => roll(s, &op, status, shared, plan),
         _ if op.deleting => conclude(s, &op, plan),
         _ if upgrades::may_start(s, object) => start(s, &op, plan),
         _ => {}
