@@ -88,6 +88,7 @@ impl Actor {
             }
             Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
+            Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
             Action::DeleteJob { job, why: _ } => self.delete_job(job).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
             Action::Evict { node, pod, grace_period_seconds } => {
@@ -121,6 +122,7 @@ pub fn describe(action: &Action) -> String {
         Action::MakeWaiter { op, node, name, job: _, grant: _ } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
         Action::MakeJob { op, node, name } => format!("making Job {name} of {} on node {node}", of(op)),
         Action::ResumeJob { job } => format!("starting Job {}", at(job)),
+        Action::ExtendJob { job, deadline_seconds: _ } => format!("extending the deadline of Job {}", at(job)),
         Action::DeleteJob { job, why } => format!("deleting Job {}, because {why}", at(job)),
         Action::DeletePod { pod, why } => format!("deleting pod {}, because {why}", at(pod)),
         Action::Evict { node, pod, grace_period_seconds: _ } => format!("evicting pod {} from node {node}", at(pod)),

@@ -86,6 +86,7 @@ pub fn job(job: &Job) -> JobView {
         deleting: meta.deletion_timestamp.is_some(),
         state: job_state(job),
         started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
+        deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
     }
 }
 

@@ -70,6 +70,8 @@ pub enum Action {
     MakeJob { op: Arc<NodeOp>, node: String, name: String },
     /// Let the Job run whose UID is recorded.
     ResumeJob { job: Target },
+    /// Give a Job whose pod has succeeded more time.
+    ExtendJob { job: Target, deadline_seconds: i64 },
     /// Delete a Job of ours, and its pods.
     DeleteJob { job: Target, why: &'static str },
     /// Delete a pod of ours.

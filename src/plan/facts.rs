@@ -1,8 +1,8 @@
 //! Which nodes' facts are read, and when: at first sight of a node, after each of its boots, and when our schema changes.
 //!
 //! The annotation `facts-of` says what has been read, so a restarted or newly elected operator makes no pod. At most ten
-//! pods at a time; a node whose facts a NodeOp waits for goes first. A pod that failed stays, as the memory of when and
-//! how often, until its successor is made.
+//! pods at a time; a node whose facts a NodeOp waits for goes first, and does not have to be Ready yet. A pod that failed
+//! stays, as the memory of when and how often, until its successor is made.
 
 use std::collections::BTreeMap;
 
@@ -80,10 +80,7 @@ fn name(node: &NodeView, attempt: i32) -> String {
 }
 
 fn read(pod: &PodView) -> Option<Facts> {
-    match pod.container(container::FACTS) {
-        Some(ContainerState::Ended { code: 0, message, .. }) => serde_json::from_str(message).ok(),
-        _ => None,
-    }
+    pod.container(container::FACTS)?.words()
 }
 
 fn ended(pod: &PodView) -> String {
@@ -98,11 +95,12 @@ fn retry(s: &Snapshot, node: &NodeView, pod: &PodView, why: &str, free: &mut usi
     if s.now < at {
         return plan.wake(at);
     }
-    make(node, pod.attempt + 1, Some(why.to_owned()), free, plan);
+    make(node, pod.attempt.saturating_add(1), Some(why.to_owned()), free, plan);
 }
 
 fn make(node: &NodeView, attempt: i32, complaint: Option<String>, free: &mut usize, plan: &mut Plan) {
-    if *free == 0 || !node.ready {
+    let may_start = node.ready || plan.facts_first.contains(&node.name);
+    if *free == 0 || !may_start {
         return;
     }
     *free -= 1;
@@ -224,6 +222,7 @@ mod tests {
         assert!(planned(&[off.clone()], vec![], 0, &[]).actions.is_empty());
         assert_eq!(made(&planned(&[off], vec![], 0, &["n1"])), [("n1", 0)]);
         let away = NodeView { ready: false, ..node("n2") };
-        assert!(planned(&[away], vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
+        assert!(planned(std::slice::from_ref(&away), vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
+        assert_eq!(made(&planned(&[away], vec![], 0, &["n2"])), [("n2", 0)], "one that has just booted soon does");
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{
     action::{Action, Plan},
-    admit, preflight,
+    admit, ahead, preflight,
     question::Question,
     release,
     snapshot::Snapshot,
@@ -35,7 +35,8 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
         Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
         Some(status) if is_legacy(status) && op.deleting => conclude(s, &op, plan),
         Some(status) if is_legacy(status) => take_over(s, &op, status, plan),
-        Some(status) if status.phase.is_some() => roll(s, &op, status, shared, plan),
+        // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what is done would be done again.
+        Some(status) if status.phase.is_some() || !status.node_statuses.is_empty() => roll(s, &op, status, shared, plan),
         _ if op.deleting => conclude(s, &op, plan),
         _ if upgrades::may_start(s, object) => start(s, &op, plan),
         _ => {}
@@ -99,6 +100,11 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
+    if op.deleting || stopped || whole.refused.is_some() {
+        ahead::withdraw(s, op, &nodes, plan);
+    } else {
+        ahead::prepare(s, op, &nodes, plan);
+    }
     let status = status::summarize(&op.object, nodes, &whole, s.now);
     status::write(&op.object, status, s.now, plan);
 }
@@ -150,6 +156,9 @@ fn unreleased(
 fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let held =
         s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
+    if let Some(status) = &op.object.status {
+        ahead::withdraw(s, op, &status.node_statuses, plan);
+    }
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.

@@ -13,10 +13,13 @@ use super::{
     step::later,
 };
 use crate::api::{
-    names::condition,
+    names::{self, condition},
     nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
 };
 
+/// Bytes of what is said about one node. A preflight may end with 4 KiB of words on each of thousands of nodes, and the server
+/// takes an object of 1.5 MiB.
+const MAX_MESSAGE: usize = 1000;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// At most so many nodes are named in a condition.
@@ -175,6 +178,7 @@ fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: 
 /// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
 pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &mut Plan) {
     let old = op.status.as_ref();
+    shorten(old, &mut status);
     if old == Some(&status) {
         return;
     }
@@ -191,6 +195,18 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
     let mut notices = notices(old, &status);
     notices.extend(plan.said.remove(&OpRef::of(op).key()).unwrap_or_default());
     plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
+}
+
+/// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
+fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
+    for (name, node) in &mut status.node_statuses {
+        let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
+        if let Some(message) = node.message.as_mut().filter(|message| message.len() > MAX_MESSAGE && Some(&**message) != said) {
+            let kept = names::cut(message, MAX_MESSAGE - "…".len()).len();
+            message.truncate(kept);
+            message.push('…');
+        }
+    }
 }
 
 fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {

@@ -12,5 +12,6 @@ mod leaders;
 mod preflight;
 mod reboots;
 mod rig;
+mod rights;
 mod rollout;
 mod upgrades;

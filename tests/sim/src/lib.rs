@@ -54,7 +54,7 @@ pub mod show;
 pub mod store;
 pub mod watch;
 
-pub use audit::Request;
+pub use audit::{Request, Right};
 pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};
