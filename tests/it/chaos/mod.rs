@@ -1,6 +1,6 @@
 //! Whole rollouts of the real operator against kairos-sim, in one process and in paused time, while everything goes wrong.
 //!
-//! `KAIROS_CHAOS_SEEDS=5000 cargo test --test it chaos` runs that many seeds; `KAIROS_CHAOS_SEED=42` runs one of them and
+//! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds; `KAIROS_CHAOS_SEED=42` runs one of them and
 //! prints what happened. A run is one thread: the API server, its controllers and hollow nodes ([`kairos_sim`]), one or
 //! two operators ([`operator`]) whose requests and watches go through [`wire`], the real reboot waiter on machines that
 //! are none ([`waiter`], [`kubelet`]), and people and machines that make [`trouble`]. Minutes of waiting cost nothing.
