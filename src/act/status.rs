@@ -11,7 +11,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::Actor;
+use super::{Actor, clipped};
 use crate::{
     api::{
         names,
@@ -37,6 +37,9 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
         _ => (old != new).then(|| new.clone()),
     }
 }
+
+/// The most bytes that the API server takes for an Event's note.
+const NOTE: usize = 1024;
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
@@ -75,7 +78,7 @@ impl Actor {
     }
 
     /// Says once, after the first failure, that a node's facts cannot be read.
-    pub(super) async fn complain(&self, node: &str, attempt: i32, complaint: Option<&str>) {
+    pub(super) async fn unreadable(&self, node: &str, attempt: i32, complaint: Option<&str>) {
         let Some(complaint) = complaint.filter(|_| attempt == 1) else { return };
         let event = Event {
             type_: EventType::Warning,
@@ -89,13 +92,21 @@ impl Actor {
         }
     }
 
-    async fn publish(&self, event: &Event, about: &ObjectReference) -> anyhow::Result<()> {
-        self.write(self.recorder.publish(event, about)).await
+    pub(super) async fn publish(&self, event: &Event, about: &ObjectReference) -> anyhow::Result<()> {
+        let note = event.note.as_deref().map(|note| clipped(note, NOTE));
+        let event = Event {
+            type_: event.type_,
+            reason: event.reason.clone(),
+            note,
+            action: event.action.clone(),
+            secondary: event.secondary.clone(),
+        };
+        self.write(self.recorder.publish(&event, about)).await
     }
 }
 
-/// The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
-fn about_node(node: &str) -> ObjectReference {
+/// A node, as Events name it. The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
+pub fn about_node(node: &str) -> ObjectReference {
     ObjectReference {
         kind: Some("Node".into()),
         api_version: Some("v1".into()),

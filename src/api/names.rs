@@ -108,6 +108,18 @@ pub mod condition {
     pub const VERIFIED: &str = "Verified";
 }
 
+/// Reasons in those conditions that readers, and we, tell apart.
+pub mod reason {
+    /// A NodeOpUpgrade's NodeOp is being made.
+    pub const INITIALIZING: &str = "Initializing";
+    /// All is well.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// What is needed to go on keeps failing; the message says what, and why. Also the reason of the Event.
+    pub const BLOCKED: &str = "Blocked";
+    /// It is over, badly.
+    pub const FAILED: &str = "Failed";
+}
+
 /// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole name.
 pub fn label_value(name: &str) -> String {
     const MAX: usize = 63;

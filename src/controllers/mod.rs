@@ -2,6 +2,7 @@
 //! hands over when it is told to end.
 
 mod evictions;
+mod failures;
 mod health;
 mod lease;
 mod planner;

@@ -1,20 +1,19 @@
 //! Answers what a plan asks, by live requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Node, PersistentVolumeClaim, Pod},
+    core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
     storage::v1::VolumeAttachment,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::timeout;
-use tracing::warn;
 
 use crate::{
-    act::{Actor, REQUEST_TIMEOUT},
+    act::{self, Actor, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp},
     observe::{Observer, Seen},
     plan::{
@@ -26,18 +25,28 @@ use crate::{
 /// Live reads at once.
 const AT_ONCE: usize = 8;
 
-/// Answers each question; one that could not be answered is missing, and is asked again by a later plan.
-pub async fn answer(actor: &Actor, observer: &Observer, snapshot: &Snapshot, asked: BTreeSet<Question>) -> BTreeMap<Question, Answer> {
+/// Answers each question, or says why not.
+pub async fn answer(
+    actor: &Actor,
+    observer: &Observer,
+    snapshot: &Snapshot,
+    asked: BTreeSet<Question>,
+) -> Vec<(Question, anyhow::Result<Answer>)> {
     let answers = stream::iter(asked).map(|question| async move {
-        match timeout(REQUEST_TIMEOUT, one(actor, observer, snapshot, &question)).await.context("no answer in time") {
-            Ok(Ok(answer)) => Some((question, answer)),
-            Ok(Err(error)) | Err(error) => {
-                warn!(?question, error = format!("{error:#}"), "a live read failed");
-                None
-            }
-        }
+        let answer = timeout(REQUEST_TIMEOUT, one(actor, observer, snapshot, &question)).await;
+        let answer = answer.with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()));
+        (question, answer.and_then(|answer| answer))
     });
-    answers.buffer_unordered(AT_ONCE).filter_map(|found| async { found }).collect().await
+    answers.buffer_unordered(AT_ONCE).collect().await
+}
+
+/// The object for which something is asked, if it is one.
+pub fn about(question: &Question) -> Option<ObjectReference> {
+    match question {
+        Question::Op(op) | Question::Admission(op, _) => Some(act::about_op(op)),
+        Question::Node(node) => Some(act::about_node(node)),
+        Question::Job(_) | Question::Pod(_) | Question::Rivals | Question::Successor(_) | Question::Volumes(_) => None,
+    }
 }
 
 async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: &Question) -> anyhow::Result<Answer> {

@@ -241,6 +241,7 @@ impl Observer {
             residents: residents.map(|(node, cache)| (node.clone(), cache.views().into_values().collect())).collect(),
             evictions,
             answers,
+            failures: BTreeMap::new(),
         }
     }
 }

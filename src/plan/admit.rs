@@ -10,6 +10,7 @@ use super::{
     status::Whole,
     step::{Next, Op, finish, later},
     targets,
+    trouble::Mark,
 };
 use crate::api::{
     names,
@@ -73,6 +74,7 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
+        let mark = Mark::set(pass.plan);
         let why = match (entry.phase, &closed) {
             (Phase::Pending, Some(why)) => Some(why.clone()),
             (Phase::Pending, None) => pass.node(&name, entry),
@@ -82,7 +84,8 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         };
-        if let Some(why) = why {
+        let trouble = mark.lift(s, pass.plan);
+        if let Some(why) = why.map(|why| pass.whole.troubles.complete(why, trouble)) {
             pass.plan.waiting.insert((op.me.key(), name.clone()), why.clone());
             entry.message = Some(why);
         }

@@ -14,6 +14,7 @@ use super::{
     release::pod_target,
     snapshot::{ContainerState, NodeView, PodPhase, PodView, Snapshot},
     step::later,
+    trouble,
 };
 use crate::{api::names::container, contract::Facts};
 
@@ -39,6 +40,17 @@ pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     }
     // What is left is of nodes that are not there any more.
     pods.into_values().flatten().filter(|pod| !pod.deleting).for_each(|pod| clear(pod, plan));
+}
+
+/// What keeps failing while a node's facts are read.
+pub fn trouble(s: &Snapshot, node: &NodeView) -> Option<String> {
+    if s.failures.is_empty() {
+        return None;
+    }
+    let mut reading = Plan { facts_first: [node.name.clone()].into(), ..Plan::default() };
+    let pods = s.facts.values().filter(|pod| pod.node == node.name).map(AsRef::as_ref).collect();
+    one(s, node, pods, &mut 1, &mut reading);
+    trouble::of_any(s, &reading.actions)
 }
 
 fn clear(pod: &PodView, plan: &mut Plan) {

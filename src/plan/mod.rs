@@ -8,7 +8,8 @@
 //! - `intent`, `targets`, `names`, `selector`: a spec read once, the nodes that it means, what we call things;
 //! - `rollout`, `admit`, `guard`, `preflight`: who is next, and who has to wait;
 //! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `reboot`: one node in hand, step by step;
-//! - `call_off`, `release`, `status`: ending what could still act, giving nodes back, telling people;
+//! - `call_off`, `release`, `status`, `trouble`: ending what could still act, giving nodes back, telling people, also of what
+//!   keeps failing;
 //! - `upgrades`, `facts`, `labels`, `verify`: upgrades of Kairos, what nodes say of themselves, and what that proves;
 //! - `check`: what must never be, as a function that tests call after every plan.
 
@@ -35,6 +36,7 @@ pub mod snapshot;
 pub mod status;
 mod step;
 mod targets;
+mod trouble;
 mod upgrades;
 pub mod verify;
 mod waiter;

@@ -4,6 +4,8 @@
 //! snapshot only, so that nothing is ever decided on an old answer; a plan that asks something new asks what it was told
 //! once more.
 
+use std::fmt;
+
 use super::snapshot::{Key, OpRef};
 
 /// Something to be asked of the API server itself.
@@ -40,4 +42,22 @@ pub enum Answer {
     Attached(Vec<String>),
     /// The pods would be refused, in the server's words.
     Refused(String),
+}
+
+/// What is asked, for logs, for people who wait for the answer, and as the key under which its failures are remembered.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "reading node {name}"),
+            Self::Op(op) => write!(f, "reading NodeOp {}/{}", op.namespace, op.name),
+            Self::Job((namespace, name)) => write!(f, "reading Job {namespace}/{name} and its pods"),
+            Self::Pod((namespace, name)) => write!(f, "reading pod {namespace}/{name}"),
+            Self::Rivals => f.write_str("listing all NodeOps"),
+            Self::Successor(node) => write!(f, "looking for a replica of the operator on another node than {node}"),
+            Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
+            Self::Admission(op, node) => {
+                write!(f, "trying with a dry run whether the objects of NodeOp {}/{} are admitted on node {node}", op.namespace, op.name)
+            }
+        }
+    }
 }

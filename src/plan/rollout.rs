@@ -15,7 +15,9 @@ use super::{
     snapshot::Snapshot,
     status::{self, Whole},
     step::{self, Next, Op, later},
-    targets, upgrades,
+    targets,
+    trouble::{self, Mark, Troubles},
+    upgrades,
 };
 use crate::api::{
     names,
@@ -46,7 +48,7 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
 fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let nodes = targets::choose(s, &op.object);
     let status = status::summarize(&op.object, nodes, &Whole::default(), s.now);
-    status::write(&op.object, status, s.now, plan);
+    status::write(s, &op.object, status, plan);
 }
 
 /// A status that the Go operator wrote, and we have not touched.
@@ -70,7 +72,7 @@ fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
     }
     let refused = "was left unfinished by an older operator; create it again (see metadata.generateName)".to_owned();
     let whole = Whole { refused: Some(refused), ..Whole::default() };
-    status::write(&op.object, status::summarize(&op.object, nodes, &whole, s.now), s.now, plan);
+    status::write(s, &op.object, status::summarize(&op.object, nodes, &whole, s.now), plan);
 }
 
 /// One pass over a NodeOp under way.
@@ -78,36 +80,37 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     release::linger(s, op, plan);
     let mut nodes = old.node_statuses.clone();
     let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
-    for (name, node) in &mut nodes {
-        let next = match node.phase {
-            Phase::Running => step::advance(s, op, name, node, plan),
-            Phase::Preflight => match s.nodes.get(name) {
-                Some(view) => preflight::advance(s, op, view, node, stopped, plan),
-                None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
-            },
-            Phase::Pending | Phase::Completed | Phase::Failed => continue,
+    let mut troubles = Troubles::default();
+    for (name, node) in nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight)) {
+        let mark = Mark::set(plan);
+        let next = match s.nodes.get(name) {
+            _ if node.phase == Phase::Running => step::advance(s, op, name, node, plan),
+            Some(view) => preflight::advance(s, op, view, node, stopped, plan),
+            None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
         };
-        apply(op, name, node, next, plan);
+        let trouble = mark.lift(s, plan);
+        apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
     }
     let stopped = stopped || (op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed));
     if stopped {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
-    let mut whole =
-        Whole { unreleased: unreleased(s, op, &old.node_statuses, &mut nodes, plan), stopped, deleting: op.deleting, refused: None };
+    let unreleased = unreleased(s, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
+    let mut whole = Whole { unreleased, stopped, deleting: op.deleting, refused: None, troubles };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
     let status = status::summarize(&op.object, nodes, &whole, s.now);
-    status::write(&op.object, status, s.now, plan);
+    status::write(s, &op.object, status, plan);
 }
 
 /// Puts a step's result into the status, and the reason to wait where readers and tests look for it.
-fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, plan: &mut Plan) {
+fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, complete: impl FnOnce(String) -> String, plan: &mut Plan) {
     match next {
         Next::Become(next) => *node = *next,
         Next::Wait(why) => {
+            let why = complete(why);
             plan.waiting.insert((op.me.key(), name.to_owned()), why.clone());
             node.message = Some(why);
         }
@@ -123,6 +126,7 @@ fn unreleased(
     op: &Op,
     old: &BTreeMap<String, NodeStatus>,
     nodes: &mut BTreeMap<String, NodeStatus>,
+    troubles: &mut Troubles,
     plan: &mut Plan,
 ) -> usize {
     let mut count = 0;
@@ -130,14 +134,20 @@ fn unreleased(
         let Some(uid) = entry.node_uid.clone() else { continue };
         let question = Question::Node(name.clone());
         let node = s.nodes.get(name).filter(|node| node.uid == uid);
-        if node.is_some_and(|node| node.claimed_by.as_ref() == Some(&op.me)) {
+        if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&op.me)) {
             count += 1;
+            if !s.failures.is_empty() {
+                let mut giving_back = Plan::default();
+                release::node(s, node, &mut giving_back);
+                trouble::of_any(s, &giving_back.actions).into_iter().for_each(|trouble| troubles.note(trouble));
+            }
         } else if old.get(name).is_some_and(|old| old.phase == Phase::Running) {
             // Not before it stands in status that the node is given up: a claim may be under way that relies on it.
             count += 1;
         } else if s.answer(&question).is_some() {
             entry.node_uid = None;
         } else {
+            trouble::of(s, &question).into_iter().for_each(|trouble| troubles.note(trouble));
             plan.questions.insert(question);
             count += 1;
         }

@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub evictions: BTreeMap<String, Eviction>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
+    /// What this process has tried more than once or twice and still fails at, by the words for what it was: an
+    /// [`Action`](super::action::Action)'s or a [`Question`]'s. It is tried again, with pauses.
+    pub failures: BTreeMap<String, Failure>,
 }
 
 /// Namespace and name.
@@ -305,6 +308,15 @@ pub struct Refusal {
     pub retry_after: Option<i64>,
     /// Time does not mend it (for example two budgets over one pod).
     pub permanent: bool,
+}
+
+/// A request that keeps failing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When it failed first.
+    pub since: Timestamp,
+    /// The API server's last words about it, or why it had none.
+    pub words: String,
 }
 
 impl Snapshot {

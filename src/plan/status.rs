@@ -9,11 +9,12 @@ use k8s_openapi::{
 
 use super::{
     action::{Action, Notice, Plan},
-    snapshot::OpRef,
+    snapshot::{OpRef, Snapshot},
     step::later,
+    trouble::{self, Troubles},
 };
 use crate::api::{
-    names::condition,
+    names::{condition, reason},
     nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
 };
 
@@ -35,6 +36,8 @@ pub struct Whole {
     pub deleting: bool,
     /// It cannot go on at all, and why.
     pub refused: Option<String>,
+    /// What it wants done or known, and what keeps failing.
+    pub troubles: Troubles,
 }
 
 /// Counts the nodes.
@@ -99,16 +102,23 @@ fn sentence(phase: Phase, counts: &Counts, whole: &Whole) -> String {
             if whole.deleting {
                 text.push_str("; being deleted, nodes in hand are released");
             }
+            if let Some(trouble) = &whole.troubles.first {
+                text.push_str("; ");
+                text.push_str(trouble);
+            }
             text
         }
     }
 }
 
-fn conditions(old: &[Condition], phase: Phase, message: &str, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+fn conditions(old: &[Condition], phase: Phase, message: &str, blocked: bool, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let progress = if blocked { reason::BLOCKED } else { reason::ROLLING_OUT };
     let wanted = match phase {
         Phase::Completed => [("False", "Finished"), ("True", "Completed"), ("False", "Completed")],
         Phase::Failed => [("False", "Finished"), ("False", "Failed"), ("True", "Failed")],
-        Phase::Pending | Phase::Preflight | Phase::Running => [("True", "RollingOut"), ("False", "RollingOut"), ("False", "RollingOut")],
+        Phase::Pending | Phase::Preflight | Phase::Running => {
+            [("True", progress), ("False", reason::ROLLING_OUT), ("False", reason::ROLLING_OUT)]
+        }
     };
     let types = [condition::PROGRESSING, condition::COMPLETE, condition::FAILED];
     let mut set: Vec<Condition> = old.iter().filter(|c| !types.contains(&c.type_.as_str())).cloned().collect();
@@ -133,7 +143,7 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
     let phase = phase(&counts, whole);
     let message = sentence(phase, &counts, whole);
     let old = op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = conditions(old, phase, &message, op.metadata.generation, now);
+    let mut conditions = conditions(old, phase, &message, whole.troubles.first.is_some(), op.metadata.generation, now);
     if op.spec.upgrade.is_some() && phase.is_final() {
         conditions.retain(|condition| condition.type_ != condition::VERIFIED);
         conditions.push(verified(&nodes, op.metadata.generation, now));
@@ -173,13 +183,14 @@ fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: 
 
 /// Writes the status if it differs. A change of messages alone waits until a second after the last write, and until
 /// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
-pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &mut Plan) {
+pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
+    let now = s.now;
     let old = op.status.as_ref();
     if old == Some(&status) {
         return;
     }
     let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
-    if !urgent && !plan.questions.is_empty() {
+    if !urgent && plan.questions.iter().any(|question| trouble::of(s, question).is_none()) {
         return;
     }
     let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));

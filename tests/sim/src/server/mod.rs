@@ -24,7 +24,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{audit, auth::Users, faults::Faults, kinds::Registry, store::Store};
+use crate::{admission::Admission, audit, auth::Users, faults::Faults, kinds::Registry, store::Store};
 
 /// Everything that the server knows.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct State {
     pub random: fastrand::Rng,
     /// Whether RBAC is enforced.
     pub rbac: bool,
+    /// What is not admitted.
+    pub admission: Admission,
 }
 
 impl State {
@@ -52,6 +54,7 @@ impl State {
             audit: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
             rbac,
+            admission: Admission::default(),
         };
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let object = json!({"metadata": {"name": namespace, "labels": {"kubernetes.io/metadata.name": namespace}}});
