@@ -3,6 +3,7 @@
 //! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each request a time
 //! after which it counts as failed. What the API server returns is handed back, so that the next plan is made from it.
 
+mod admission;
 mod complaint;
 mod drain;
 mod error;

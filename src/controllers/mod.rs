@@ -1,6 +1,7 @@
 //! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the probes, and
 //! hands over when it is told to end.
 
+mod admissions;
 mod evictions;
 mod failures;
 mod health;

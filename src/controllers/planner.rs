@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{debug, info, warn};
 
 use super::{
+    admissions::Admissions,
     evictions::Evictions,
     failures::{Failures, Said},
     health::Health,
@@ -55,6 +56,7 @@ pub struct Planner {
     evictions: Evictions,
     health: Arc<Health>,
     failures: Failures,
+    admissions: Admissions,
     /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before the next plan.
     doubtful: BTreeSet<OpRef>,
 }
@@ -62,7 +64,17 @@ pub struct Planner {
 impl Planner {
     pub fn new(actor: Actor, observer: Observer, settings: Settings, leading: watch::Receiver<Leading>, health: Arc<Health>) -> Self {
         let evictions = Evictions::new(actor.clone(), observer.clone());
-        Self { actor, observer, settings, leading, evictions, health, failures: Failures::default(), doubtful: BTreeSet::new() }
+        Self {
+            actor,
+            observer,
+            settings,
+            leading,
+            evictions,
+            health,
+            failures: Failures::default(),
+            admissions: Admissions::default(),
+            doubtful: BTreeSet::new(),
+        }
     }
 
     /// Plans until the task is ended.
@@ -144,12 +156,15 @@ impl Planner {
     async fn ask(&mut self, snapshot: &Snapshot, mut asked: BTreeSet<Question>, longest: Duration) -> BTreeMap<Question, Answer> {
         let now = Instant::now();
         asked.retain(|question| !self.failures.paused(&question.to_string(), now));
-        let mut found = BTreeMap::new();
+        let standing = |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
+        let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
+        asked.retain(|question| !found.contains_key(question));
         for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked).await {
             let what = question.to_string();
             match answer {
                 Ok(answer) => {
                     self.failures.succeeded(&what);
+                    self.admissions.learn(&question, &answer, now);
                     found.insert(question, answer);
                 }
                 Err(error) => {
