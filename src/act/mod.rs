@@ -73,6 +73,7 @@ impl Actor {
             Action::Finalizers { op, finalizers } => self.finalizers(op, finalizers).await,
             Action::Conclude { op, finalizers } => {
                 self.revoke(op).await?;
+                self.remove_legacy_binding(op).await?;
                 self.finalizers(op, finalizers).await
             }
             Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
@@ -90,6 +91,7 @@ impl Actor {
             }
             Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
+            Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
             Action::DeleteJob { job, why: _ } => self.delete_job(job).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
             Action::Evict { node, pod, grace_period_seconds } => {

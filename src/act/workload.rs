@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::{
         batch::v1::Job,
         core::v1::{Pod, ServiceAccount},
-        rbac::v1::{Role, RoleBinding},
+        rbac::v1::{ClusterRoleBinding, Role, RoleBinding, Subject},
     },
 };
 use kube::{
@@ -79,8 +79,17 @@ impl Actor {
 
     /// Lets the Job of this UID run.
     pub(super) async fn resume(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
+        self.patch_job(job, json!({"suspend": false})).await
+    }
+
+    /// Gives the Job of this UID another deadline, in seconds from its start.
+    pub(super) async fn extend(&self, job: &Target, deadline_seconds: i64) -> anyhow::Result<Vec<Seen>> {
+        self.patch_job(job, json!({"activeDeadlineSeconds": deadline_seconds})).await
+    }
+
+    async fn patch_job(&self, job: &Target, spec: serde_json::Value) -> anyhow::Result<Vec<Seen>> {
         // A UID in a merge patch is a precondition: an object's UID cannot be changed.
-        let patch = json!({"metadata": {"uid": job.uid}, "spec": {"suspend": false}});
+        let patch = json!({"metadata": {"uid": job.uid}, "spec": spec});
         let api = self.api::<Job>(&job.namespace);
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
@@ -148,6 +157,28 @@ impl Actor {
         self.remove_own::<RoleBinding>(op).await?;
         self.remove_own::<Role>(op).await?;
         self.remove_own::<ServiceAccount>(op).await
+    }
+
+    /// Deletes the ClusterRoleBinding that the Go operator made for this NodeOp. Its name has no namespace in it, so whose it
+    /// is, its subject says.
+    pub(super) async fn remove_legacy_binding(&self, op: &NodeOp) -> anyhow::Result<()> {
+        if !op.finalizers().iter().any(|finalizer| finalizer == names::LEGACY_FINALIZER) {
+            return Ok(());
+        }
+        let api = Api::<ClusterRoleBinding>::all(self.client.clone());
+        let name = format!("{}{}", names::LEGACY_BINDING, op.name_any());
+        let Some(found) = self.write(api.get_opt(&name)).await? else { return Ok(()) };
+        let account = format!("{}-reboot", op.name_any());
+        let ours = |subject: &Subject| subject.namespace.as_deref() == Some(namespace(op)) && subject.name == account;
+        if !found.subjects.iter().flatten().any(ours) {
+            return Ok(());
+        }
+        let mut params = DeleteParams::background();
+        params.preconditions = Some(Preconditions { uid: found.uid(), resource_version: None });
+        match self.write(api.delete(&name, &params)).await {
+            Err(error) if is_gone(&error) => Ok(()),
+            answer => answer.map(drop).context("deleting the older operator's ClusterRoleBinding"),
+        }
     }
 
     /// Deletes the account object of this NodeOp, but none of the same name that is somebody else's.

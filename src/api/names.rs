@@ -78,6 +78,9 @@ pub const FINALIZER: &str = "operator.kairos.io/release";
 /// Finalizer that the Go operator left; removed on sight.
 pub const LEGACY_FINALIZER: &str = "nodeop-reboot.kairos.io/clusterrolebinding";
 
+/// What the names of the Go operator's ClusterRoleBindings begin with; the NodeOp's name follows. Removed with its finalizer.
+pub const LEGACY_BINDING: &str = "nodeop-reboot-";
+
 /// Name of the leader election Lease (the Go operator's, so that the two never lead together).
 pub const LEASE: &str = "ce9721c3.kairos.io";
 /// Field manager of our writes and reporting controller of our Events.

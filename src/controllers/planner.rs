@@ -254,6 +254,7 @@ fn written(action: &Action) -> Option<OpRef> {
         | Action::MakeWaiter { .. }
         | Action::MakeJob { .. }
         | Action::ResumeJob { .. }
+        | Action::ExtendJob { .. }
         | Action::DeleteJob { .. }
         | Action::DeletePod { .. }
         | Action::Evict { .. } => None,

@@ -18,7 +18,7 @@ use crate::{
     observe::{Observer, Seen},
     plan::{
         question::{Answer, Question},
-        snapshot::Snapshot,
+        snapshot::{OpRef, Snapshot},
     },
 };
 
@@ -43,7 +43,7 @@ pub async fn answer(
 /// The object for which something is asked, if it is one.
 pub fn about(question: &Question) -> Option<ObjectReference> {
     match question {
-        Question::Op(op) | Question::Admission(op, _) => Some(act::about_op(op)),
+        Question::Op(op) | Question::Work(op) | Question::Admission(op, _) => Some(act::about_op(op)),
         Question::Node(node) => Some(act::about_node(node)),
         Question::Job(_) | Question::Pod(_) | Question::Rivals | Question::Successor(_) | Question::Volumes(_) => None,
     }
@@ -58,7 +58,9 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
             let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&pods).await.context("listing the Job's pods")?;
-            pods.items.into_iter().for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+            // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
+            let ours = pods.items.into_iter().filter(|pod| pod.labels().contains_key(names::NODEOP));
+            ours.for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
             job.map(|job| Seen::Job(Box::new(job)))
         }
         Question::Pod((namespace, name)) => {
@@ -73,6 +75,7 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
         }
         Question::Successor(node) => return successor(client, snapshot, node).await,
         Question::Volumes(node) => return volumes(client, snapshot, node).await,
+        Question::Work(of) => return work(client, observer, of).await,
         Question::Rivals => return rivals(client, observer).await,
         Question::Admission(of, node) => return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await,
     };
@@ -86,6 +89,15 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
             Answer::Gone
         }
     })
+}
+
+async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
+    let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
+    let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its Jobs")?;
+    let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its pods")?;
+    jobs.items.into_iter().for_each(|job| observer.saw(Seen::Job(Box::new(job))));
+    pods.items.into_iter().for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+    Ok(Answer::Seen)
 }
 
 async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {

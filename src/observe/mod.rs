@@ -188,7 +188,7 @@ impl Observer {
             Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid), None),
             Question::Job(key) => caches.jobs.remove(key, None, None),
             Question::Pod(key) => caches.pods.remove(key, None, None),
-            Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => {}
+            Question::Rivals | Question::Work(_) | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => {}
         }
     }
 

@@ -71,6 +71,8 @@ pub enum Action {
     MakeJob { op: Arc<NodeOp>, node: String, name: String },
     /// Let the Job run whose UID is recorded.
     ResumeJob { job: Target },
+    /// Give a Job whose pod has succeeded more time.
+    ExtendJob { job: Target, deadline_seconds: i64 },
     /// Delete a Job of ours, and its pods.
     DeleteJob { job: Target, why: &'static str },
     /// Delete a pod of ours.
@@ -143,6 +145,7 @@ impl fmt::Display for Action {
             }
             Self::MakeJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
             Self::ResumeJob { job } => write!(f, "starting Job {job}"),
+            Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::DeleteJob { job, why } => write!(f, "deleting Job {job}, because {why}"),
             Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
             Self::Evict { node, pod, grace_period_seconds: _ } => write!(f, "evicting pod {pod} from node {node}"),

@@ -1,8 +1,8 @@
 //! Which nodes' facts are read, and when: at first sight of a node, after each of its boots, and when our schema changes.
 //!
 //! The annotation `facts-of` says what has been read, so a restarted or newly elected operator makes no pod. At most ten
-//! pods at a time; a node whose facts a NodeOp waits for goes first. A pod that failed stays, as the memory of when and
-//! how often, until its successor is made.
+//! pods at a time; a node whose facts a NodeOp waits for goes first, and does not have to be Ready yet. A pod that failed
+//! stays, as the memory of when and how often, until its successor is made.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
     action::{Action, Plan},
     labels, names,
     release::pod_target,
-    snapshot::{ContainerState, NodeView, PodPhase, PodView, Snapshot},
+    snapshot::{ContainerState, NodeView, PodPhase, PodView, Role, Snapshot},
     step::later,
     trouble,
 };
@@ -28,10 +28,11 @@ const DOUBLINGS: i32 = 7;
 /// Reads what is to be read, and clears what has been.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
-    for pod in s.facts.values() {
+    // Others that carry the label are the Go operator's, and none of ours to delete.
+    for pod in s.facts.values().filter(|pod| pod.role == Role::Facts) {
         pods.entry(&pod.node).or_default().push(pod);
     }
-    let busy = s.facts.values().filter(|pod| !pod.phase.is_final() && !pod.deleting).count();
+    let busy = s.facts.values().filter(|pod| pod.role == Role::Facts && !pod.phase.is_final() && !pod.deleting).count();
     let mut free = AT_ONCE.saturating_sub(busy);
     let first: Vec<&NodeView> = plan.facts_first.iter().filter_map(|name| s.nodes.get(name).map(AsRef::as_ref)).collect();
     let rest: Vec<&NodeView> = s.nodes.values().map(AsRef::as_ref).filter(|node| !plan.facts_first.contains(&node.name)).collect();
@@ -48,7 +49,7 @@ pub fn trouble(s: &Snapshot, node: &NodeView) -> Option<String> {
         return None;
     }
     let mut reading = Plan { facts_first: [node.name.clone()].into(), ..Plan::default() };
-    let pods = s.facts.values().filter(|pod| pod.node == node.name).map(AsRef::as_ref).collect();
+    let pods = s.facts.values().filter(|pod| pod.role == Role::Facts && pod.node == node.name).map(AsRef::as_ref).collect();
     one(s, node, pods, &mut 1, &mut reading);
     trouble::of_any(s, &reading.actions)
 }
@@ -114,7 +115,8 @@ fn retry(s: &Snapshot, node: &NodeView, pod: &PodView, why: &str, free: &mut usi
 }
 
 fn make(node: &NodeView, attempt: i32, complaint: Option<String>, free: &mut usize, plan: &mut Plan) {
-    if *free == 0 || !node.ready {
+    let may_start = node.ready || plan.facts_first.contains(&node.name);
+    if *free == 0 || !may_start {
         return;
     }
     *free -= 1;
@@ -236,6 +238,7 @@ mod tests {
         assert!(planned(&[off.clone()], vec![], 0, &[]).actions.is_empty());
         assert_eq!(made(&planned(&[off], vec![], 0, &["n1"])), [("n1", 0)]);
         let away = NodeView { ready: false, ..node("n2") };
-        assert!(planned(&[away], vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
+        assert!(planned(std::slice::from_ref(&away), vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
+        assert_eq!(made(&planned(&[away], vec![], 0, &["n2"])), [("n2", 0)], "one that has just booted soon does");
     }
 }

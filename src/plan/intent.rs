@@ -32,6 +32,8 @@ pub struct Intent {
     pub reboot: bool,
     pub upgrade: bool,
     pub preflight: Option<PreflightIntent>,
+    /// Of the Job, in seconds.
+    pub job_deadline: i64,
     pub pull_timeout: SignedDuration,
     pub reboot_timeout: SignedDuration,
     pub verify_timeout: SignedDuration,
@@ -89,6 +91,7 @@ impl Intent {
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some(),
             preflight: preflight.or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
+            job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
             reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
             verify_timeout: seconds(spec.verify_timeout_seconds.unwrap_or(VERIFY_TIMEOUT)),

@@ -7,11 +7,12 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 use super::{
     action::Action,
     call_off::{self, job_target},
+    extend,
     question::{Answer, Question},
     reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodPhase, PodView, Role},
     step::{Next, Turn, finish, hold, later},
-    trouble,
+    takeover, trouble,
     waiter::{self, Waiter},
 };
 use crate::{
@@ -199,6 +200,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if let Some(next) = hold(turn) {
         return next;
     }
+    extend::once(turn, job);
     let complaint = pods(turn, &job.uid).find_map(|pod| pod.complaint());
     let Some(complaint) = complaint.or_else(|| podless(turn, job)) else {
         return Next::Wait(tries(turn, job));
@@ -230,7 +232,8 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
 
 /// Why a Job that runs has had no pod for so long. Its controller says so only in an Event, so the API server is asked.
 fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
-    if pods(turn, &job.uid).next().is_some() {
+    // The pods of an adopted Job carry no label of ours and are not seen.
+    if takeover::is_adopted(turn) || pods(turn, &job.uid).next().is_some() {
         return None;
     }
     let begun = job.started_at.or_else(|| turn.status.last_updated.as_ref().map(|time| time.0))?;
@@ -306,6 +309,10 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
             .map_or_else(|| "Job completed successfully".into(), |words| format!("Job completed successfully: {words}"));
         return finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message);
     }
+    if takeover::is_adopted(turn) {
+        let boot = takeover::succeeded(turn);
+        return boot.map_or_else(|next| next, |boot| to_reboot(turn, Some(Sentinel { boot, ..Sentinel::default() })));
+    }
     let found = match sentinel(turn, &job.uid) {
         Ok(found) if found.boot.is_empty() => {
             let message = last_words(turn, job).unwrap_or_else(|| "nothing had to be changed".into());
@@ -332,7 +339,10 @@ fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Next {
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
 fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
-    if turn.op.intent.reboot && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED)) {
+    if turn.op.intent.reboot
+        && !takeover::is_adopted(turn)
+        && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
+    {
         return to_reboot(turn, None);
     }
     if pods(turn, uid).any(|pod| !release::cannot_act(pod, turn.node.ready)) {

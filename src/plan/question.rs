@@ -20,6 +20,8 @@ pub enum Question {
     Job(Key),
     /// Is the pod there? A waiter that no cache shows yet can reboot its node all the same.
     Pod(Key),
+    /// Which Jobs and pods are there of the NodeOp, whoever made them and under whatever name? The snapshot shows them as they are now.
+    Work(OpRef),
     /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
     /// have both written their intent by then, so at least one of them sees the other's.
     Rivals,
@@ -52,6 +54,7 @@ impl fmt::Display for Question {
             Self::Op(op) => write!(f, "reading NodeOp {}/{}", op.namespace, op.name),
             Self::Job((namespace, name)) => write!(f, "reading Job {namespace}/{name} and its pods"),
             Self::Pod((namespace, name)) => write!(f, "reading pod {namespace}/{name}"),
+            Self::Work(op) => write!(f, "listing the Jobs and pods of NodeOp {}/{}", op.namespace, op.name),
             Self::Rivals => f.write_str("listing all NodeOps"),
             Self::Successor(node) => write!(f, "looking for a replica of the operator on another node than {node}"),
             Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),

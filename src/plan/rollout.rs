@@ -5,17 +5,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::jiff::SignedDuration;
-
 use super::{
     action::{Action, Plan},
-    admit, preflight,
+    admit, ahead, preflight,
     question::Question,
     release,
     snapshot::Snapshot,
     status::{self, Whole},
-    step::{self, Next, Op, later},
-    targets,
+    step::{self, Next, Op},
+    takeover, targets,
     trouble::{self, Mark, Troubles},
     upgrades,
 };
@@ -26,17 +24,13 @@ use crate::api::{
 
 pub use super::admit::Shared;
 
-/// After so long the Go operator's NodeOp that never got a node is given up.
-const LEGACY_EMPTY: SignedDuration = SignedDuration::from_secs(600);
-
 /// Plans one NodeOp.
 pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut Plan) {
     let op = Op::of(object);
     preflight::sweep(s, &op, plan);
     match &object.status {
         Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
-        Some(status) if is_legacy(status) && op.deleting => conclude(s, &op, plan),
-        Some(status) if is_legacy(status) => take_over(s, &op, status, plan),
+        Some(status) if takeover::is_legacy(status) => takeover::plan(s, &op, status, plan),
         Some(status) if status.phase.is_some() => roll(s, &op, status, shared, plan),
         _ if op.deleting => conclude(s, &op, plan),
         _ if upgrades::may_start(s, object) => start(s, &op, plan),
@@ -46,33 +40,14 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
 
 /// Records the targets.
 fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
+    match takeover::may_have_begun(s, op, plan) {
+        Some(false) => {}
+        Some(true) => return takeover::plan(s, op, &NodeOpStatus::default(), plan),
+        None => return,
+    }
     let nodes = targets::choose(s, &op.object);
     let status = status::summarize(&op.object, nodes, &Whole::default(), s.now);
     status::write(s, &op.object, status, plan);
-}
-
-/// A status that the Go operator wrote, and we have not touched.
-fn is_legacy(status: &NodeOpStatus) -> bool {
-    status.observed_generation.is_none()
-}
-
-/// What the Go operator left half-done is not continued blindly: a second run on a node, or a second reboot, is worse
-/// than asking its owner to create it again.
-fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
-    let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
-    let until = later(created, LEGACY_EMPTY);
-    if old.node_statuses.is_empty() && s.now < until {
-        return plan.wake(until);
-    }
-    let mut nodes = old.node_statuses.clone();
-    for node in nodes.values_mut().filter(|node| !node.phase.is_final()) {
-        node.phase = Phase::Failed;
-        node.message =
-            Some("was started by an older operator, which did not finish it. Look at the node, then create the NodeOp again".into());
-    }
-    let refused = "was left unfinished by an older operator; create it again (see metadata.generateName)".to_owned();
-    let whole = Whole { refused: Some(refused), ..Whole::default() };
-    status::write(s, &op.object, status::summarize(&op.object, nodes, &whole, s.now), plan);
 }
 
 /// One pass over a NodeOp under way.
@@ -100,6 +75,11 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
+    }
+    if op.deleting || stopped || whole.refused.is_some() {
+        ahead::withdraw(s, op, &nodes, plan);
+    } else {
+        ahead::prepare(s, op, &nodes, plan);
     }
     let status = status::summarize(&op.object, nodes, &whole, s.now);
     status::write(s, &op.object, status, plan);
@@ -160,6 +140,9 @@ fn unreleased(
 fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let held =
         s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
+    if let Some(status) = &op.object.status {
+        ahead::withdraw(s, op, &status.node_statuses, plan);
+    }
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.

@@ -111,6 +111,7 @@ pub struct NodeView {
     pub name: String,
     pub uid: String,
     pub resource_version: String,
+    pub created: Timestamp,
     pub labels: BTreeMap<String, String>,
     /// Those annotations that say facts.
     pub annotations: BTreeMap<String, String>,
@@ -150,6 +151,8 @@ pub struct JobView {
     pub state: JobState,
     /// When it was allowed to run.
     pub started_at: Option<Timestamp>,
+    /// `activeDeadlineSeconds`, from then on.
+    pub deadline_seconds: Option<i64>,
 }
 
 /// Where a Job stands.

@@ -80,8 +80,9 @@ fn absent(s: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan
         let why = "Upgrade operation failed: its NodeOp was deleted. Nothing is run twice: create the upgrade again";
         return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
-    // The Go operator's object whose NodeOp is gone: it has run, or nobody knows.
-    if status.phase.is_some_and(|phase| phase != UpgradePhase::Initializing) {
+    // The Go operator's object whose NodeOp is gone: it has run, or nobody knows. It wrote its first status after the NodeOp.
+    let legacy = upgrade.status.as_ref().is_some_and(|status| status.observed_generation.is_none());
+    if legacy || status.phase.is_some_and(|phase| phase != UpgradePhase::Initializing) {
         let why = "Upgrade operation failed: its NodeOp is gone. Nothing is run twice: create the upgrade again";
         return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }

@@ -4,8 +4,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{
     action::{Action, Grant},
-    snapshot::{PodPhase, Role},
-    step::{Next, Turn, later},
+    snapshot::{PodPhase, Role, Snapshot},
+    step::{Next, Op, Turn, later},
+    takeover,
 };
 use crate::{
     api::nodeop::{Phase, Step},
@@ -41,6 +42,9 @@ pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
     if !turn.op.intent.reboot {
         return Waiter::NotAsked;
     }
+    if takeover::is_adopted(turn) {
+        return Waiter::Ready;
+    }
     let attempt = turn.status.attempt.unwrap_or(0);
     let name = turn.op.object_name(&turn.node.name, "reboot", attempt);
     let key = (turn.op.me.namespace.clone(), name.clone());
@@ -68,7 +72,7 @@ fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
             return Waiter::Starting(format!("{attempt} were lost, the next one is made at {at:.0}"));
         }
     }
-    let grant = grant(turn, &name, job);
+    let grant = grant(turn.s, turn.op, &turn.node.name, &name, job);
     let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
     turn.act(Action::MakeWaiter { op, node, name, job: job.to_owned(), grant });
     Waiter::Starting(STARTS.into())
@@ -102,21 +106,21 @@ pub fn overdue(turn: &mut Turn<'_>, begun: Timestamp, why: &str) -> Option<Next>
 }
 
 /// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand, and of those
-/// that are not any more while a waiter has still to end there.
-fn grant(turn: &Turn<'_>, name: &str, job: &str) -> Grant {
+/// that are not yet, or not any more, while there is a waiter. `name` is about to be made on node `of`.
+pub fn grant(s: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> Grant {
     let mut grant = Grant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };
-    let entries = turn.op.object.status.iter().flat_map(|status| &status.node_statuses);
+    let entries = op.object.status.iter().flat_map(|status| &status.node_statuses);
     for (node, entry) in entries {
         let needs = entry.phase == Phase::Running && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
-        if needs && *node != turn.node.name {
-            grant.waiters.push(turn.op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
-            grant.jobs.push(turn.op.object_name(node, "", 0));
+        if needs && *node != of {
+            grant.waiters.push(op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
+            grant.jobs.push(op.object_name(node, "", 0));
         }
     }
-    let ours = turn.s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == turn.op.me.uid);
+    let ours = s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid);
     for pod in ours.filter(|pod| !pod.phase.is_final()) {
         grant.waiters.push(pod.name.clone());
-        grant.jobs.push(turn.op.object_name(&pod.node, "", 0));
+        grant.jobs.push(op.object_name(&pod.node, "", 0));
     }
     for names in [&mut grant.waiters, &mut grant.jobs] {
         names.sort();

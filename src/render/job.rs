@@ -16,7 +16,7 @@ use super::{Site, parts, upgrade};
 use crate::{
     api::{names::container, nodeop::NodeOp},
     contract,
-    plan::intent,
+    plan::intent::{self, Intent},
 };
 
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
@@ -30,7 +30,7 @@ pub fn job(op: &NodeOp, node: &str, name: &str, site: &Site) -> Job {
             completions: Some(1),
             parallelism: Some(1),
             backoff_limit: Some(op.spec.backoff_limit.unwrap_or(intent::BACKOFF_LIMIT)),
-            active_deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
+            active_deadline_seconds: Some(Intent::of(op).job_deadline),
             // A pod that is still ending must not run beside its successor: both would work on the same disk.
             pod_replacement_policy: Some("Failed".into()),
             pod_failure_policy: failure_policy(op),

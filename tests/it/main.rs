@@ -10,5 +10,6 @@ mod golden;
 mod manifests;
 mod reconcile;
 mod simulation;
+mod takeover;
 mod tidy;
 mod validation;

@@ -51,8 +51,6 @@ async fn a_refusal_that_stays_is_told_tried_rarely_and_forgotten() {
     let cases = [
         case("patch", "nodeops.operator.kairos.io", 403, "^op$", "setting the finalizers of NodeOp default/op"),
         case("patch", "nodes", 400, "n1", "patching node n1"),
-        case("patch", "serviceaccounts", 403, "op-reboot", "making the waiters' ServiceAccount"),
-        case("patch", "roles.rbac.authorization.k8s.io", 422, "op-reboot", "applying the waiters' Role"),
         case("patch", "jobs.batch", 403, "op-", "starting Job default/op-"),
     ];
     futures::future::join_all(cases.into_iter().map(refused_for_good)).await;
@@ -94,20 +92,20 @@ async fn is_told_and_forgotten(mut rig: Rig, case: &Case, mend: impl FnOnce(&Rig
 /// What admission refuses only when it counts: a dry run was fine, and the quota was used up since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
-    let waiters = async {
+    let cases = [
+        ("create", "pods", "making reboot waiter"),
+        ("create", "jobs.batch", "making Job op-n1-"),
+        ("patch", "serviceaccounts", "making the waiters' ServiceAccount"),
+        ("patch", "roles.rbac.authorization.k8s.io", "applying the waiters' Role"),
+    ];
+    let refused = |(verb, resource, at): (&'static str, &'static str, &'static str)| async move {
         let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
-        let is_waiter = |o: &Value| o["metadata"]["labels"]["kairos.io/reboot"] == "true";
-        rig.cluster.admission().refuse(move |c| (c.table == "pods" && !c.dry_run && is_waiter(c.object)).then(|| WORDS.into()));
-        let case = Case { verb: "create", resource: "pods", code: 403, named: "", at: "making reboot waiter" };
+        let ours = |o: &Value| !o["metadata"]["labels"]["kairos.io/nodeop"].is_null();
+        rig.cluster.admission().refuse(move |c| (c.table == resource && !c.dry_run && ours(c.object)).then(|| WORDS.into()));
+        let case = Case { verb, resource, code: 403, named: "", at };
         is_told_and_forgotten(rig, &case, |rig| rig.cluster.admission().clear()).await;
     };
-    let jobs = async {
-        let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
-        rig.cluster.admission().refuse(|c| (c.table == "jobs.batch" && !c.dry_run).then(|| WORDS.into()));
-        let case = Case { verb: "create", resource: "jobs.batch", code: 403, named: "", at: "making Job op-n1-" };
-        is_told_and_forgotten(rig, &case, |rig| rig.cluster.admission().clear()).await;
-    };
-    tokio::join!(waiters, jobs);
+    futures::future::join_all(cases.map(refused)).await;
 }
 
 /// A status that cannot be written can say nothing: the Event does.

@@ -15,4 +15,5 @@ mod preflight;
 mod reboots;
 mod rig;
 mod rollout;
+mod takeover;
 mod upgrades;

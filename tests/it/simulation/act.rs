@@ -6,6 +6,7 @@ use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
     plan::{
         action::{Action, NodeChange, Target},
+        intent,
         snapshot::{Eviction, JobState, JobView, Refusal, Role},
     },
 };
@@ -74,6 +75,7 @@ impl Operator {
             }
             Action::MakeJob { op, node, name } => world.make_job(&op, &node, &name),
             Action::ResumeJob { job } => world.resume(&job),
+            Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
             Action::DeleteJob { job, why: _ } => {
                 world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
                 world.delete_job(&job);
@@ -152,6 +154,7 @@ impl World {
             deleting: false,
             state: JobState::Active,
             started_at: None,
+            deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
         };
         let mind = JobMind { foreground: self.rng.chance(50), ..JobMind::default() };
         self.minds.insert(job.uid.clone(), mind);
@@ -164,6 +167,12 @@ impl World {
         };
         let started_at = Some(self.time());
         self.put_job(JobView { suspended: false, started_at, ..(*job).clone() });
+    }
+
+    fn extend(&mut self, target: &Target, deadline_seconds: i64) {
+        if let Some(job) = self.job_of(&target.uid) {
+            self.put_job(JobView { deadline_seconds: Some(deadline_seconds), ..(*job).clone() });
+        }
     }
 
     pub fn delete_job(&mut self, target: &Target) {
@@ -224,6 +233,7 @@ pub fn brief(action: &Action) -> String {
         Action::MakeWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),
         Action::MakeJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
         Action::ResumeJob { job } => format!("let Job {} run", job.name),
+        Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
         Action::DeleteJob { job, why } => format!("delete Job {}: {why}", job.name),
         Action::DeletePod { pod, why } => format!("delete pod {}: {why}", pod.name),
         Action::Evict { node, pod, .. } => format!("evict {} from {node}", pod.name),

@@ -9,9 +9,6 @@ use super::{
     world::{Home, World, after, node_key, time},
 };
 
-/// Seconds that a Job may take.
-const JOB_DEADLINE: i64 = 900;
-
 impl World {
     /// One round of the Job controller.
     pub fn job_controller(&mut self) {
@@ -60,7 +57,7 @@ impl World {
         if mind.failures > backoff {
             return set(self, JobState::Failing("BackoffLimitExceeded".into()));
         }
-        let late = job.started_at.is_some_and(|at| time(self.now) > after(at, JOB_DEADLINE));
+        let late = job.started_at.zip(job.deadline_seconds).is_some_and(|(at, seconds)| time(self.now) > after(at, seconds));
         if late {
             for pod in pods.iter().filter(|pod| !pod.phase.is_final() && !pod.deleting) {
                 self.set_pod(pod, |pod| pod.deleting = true);

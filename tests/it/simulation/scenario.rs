@@ -58,6 +58,7 @@ pub fn nodeop(world: &mut World, number: usize) {
             ..DrainOptions::default()
         }),
         reboot_on_success: Some(rng.chance(70)),
+        active_deadline_seconds: Some(900),
         backoff_limit: Some(i32::try_from(rng.span(0, 3)).unwrap()),
         concurrency: i32::try_from(rng.span(0, 3)).unwrap(),
         stop_on_failure: Some(rng.chance(40)),
