@@ -68,6 +68,9 @@ pub const FACT_ANNOTATIONS: [(&str, &str); 6] = [
     ("kairos.io/home-url", "HOME_URL"),
 ];
 
+/// Annotations, with their values, that keep Cluster Autoscaler and Karpenter from removing the node under a pod.
+pub const KEEPS_NODE: [(&str, &str); 2] =
+    [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];
 /// Annotation on Jobs and pods: the full node name (the label may be cut).
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].

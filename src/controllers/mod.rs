@@ -8,6 +8,7 @@ mod health;
 mod lease;
 mod planner;
 mod questions;
+mod repeats;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -21,6 +21,7 @@ use super::{
     health::Health,
     lease::Leading,
     questions,
+    repeats::{self, Repeats},
 };
 use crate::{
     act::{self, Actor, is_conflict},
@@ -57,6 +58,7 @@ pub struct Planner {
     health: Arc<Health>,
     failures: Failures,
     admissions: Admissions,
+    repeats: Repeats,
     /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before the next plan.
     doubtful: BTreeSet<OpRef>,
 }
@@ -73,6 +75,7 @@ impl Planner {
             health,
             failures: Failures::default(),
             admissions: Admissions::default(),
+            repeats: Repeats::default(),
             doubtful: BTreeSet::new(),
         }
     }
@@ -215,7 +218,15 @@ impl Planner {
         let name = action.to_string();
         match result {
             Ok(seen) => {
-                self.failures.succeeded(&name);
+                // A status is written as often as there is something to say.
+                let says = matches!(action, Action::Status { .. } | Action::UpgradeStatus { .. });
+                if !says && self.repeats.too_often(&name, Instant::now()) {
+                    let said = Said { words: repeats::WORDS.into(), about: act::about(action) };
+                    let (_, pause) = self.failures.failed(&name, said, PAUSES.0, Instant::now());
+                    warn!(retry_in = ?pause, "{name}: {}", repeats::WORDS);
+                } else {
+                    self.failures.succeeded(&name);
+                }
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
