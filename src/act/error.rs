@@ -2,6 +2,8 @@
 
 use kube::core::Status;
 
+use crate::api::text::clipped;
+
 fn status(error: &anyhow::Error) -> Option<&Status> {
     match error.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) => Some(status),
@@ -35,16 +37,6 @@ pub fn words(error: &anyhow::Error) -> String {
 /// The most bytes of a server's words in a status: the longest ones repeat every field of an object.
 const WORDS: usize = 500;
 
-/// `text`, cut to at most `most` bytes between two characters.
-pub fn clipped(text: &str, most: usize) -> String {
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let mark = "…";
-    let at = (0..=most - mark.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}{mark}", &text[..at])
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
@@ -58,12 +50,5 @@ mod tests {
         let error = Err::<(), _>(refused()).context("making the account").unwrap_err();
         assert_eq!(words(&error), "making the account: exceeded quota");
         assert!(words(&anyhow::anyhow!("no answer")).starts_with("no answer"));
-    }
-
-    #[test]
-    fn a_text_is_cut_between_two_characters() {
-        assert_eq!(clipped("héé", 10), "héé");
-        assert_eq!(clipped("ééééé", 8), "éé…");
-        assert_eq!(clipped("ééééé", 9), "ééé…");
     }
 }

@@ -19,7 +19,7 @@ use kube::{Client, runtime::events::Recorder};
 
 pub use self::complaint::{about, about_node, about_op};
 pub use self::drain::Outcome as Eviction;
-pub use self::error::{clipped, is_conflict, is_gone, words};
+pub use self::error::{is_conflict, is_gone, words};
 use crate::{
     observe::Seen,
     plan::action::{Action, Notice},

@@ -11,11 +11,12 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Actor, clipped};
+use super::Actor;
 use crate::{
     api::{
         names,
         nodeop::{NodeOp, NodeOpStatus},
+        text::clipped,
     },
     observe::Seen,
     plan::action::Notice,

@@ -16,6 +16,7 @@ use super::{
 use crate::api::{
     names::{condition, reason},
     nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
+    text::clipped,
 };
 
 /// Between two writes that change nothing but messages.
@@ -24,6 +25,12 @@ const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 const NAMED: usize = 10;
 /// At most so many names in `counts.current`.
 const CURRENT: usize = 3;
+
+/// Bytes that all nodes' messages may have together: what nodes and servers say must not make a status that etcd refuses, since
+/// then nothing of the operation could be recorded any more.
+const MESSAGES: usize = 600_000;
+/// The most bytes of one node's message, and those that each may have however many nodes there are.
+const MESSAGE: (usize, usize) = (2048, 120);
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,7 +145,11 @@ fn conditions(old: &[Condition], phase: Phase, message: &str, blocked: bool, gen
 }
 
 /// The status of a NodeOp whose nodes stand like this.
-pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
+pub fn summarize(op: &NodeOp, mut nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
+    let most = (MESSAGES / nodes.len().max(1)).clamp(MESSAGE.1, MESSAGE.0);
+    for message in nodes.values_mut().filter_map(|node| node.message.as_mut()).filter(|message| message.len() > most) {
+        *message = clipped(message, most);
+    }
     let counts = count(&nodes);
     let phase = phase(&counts, whole);
     let message = sentence(phase, &counts, whole);
@@ -238,4 +249,23 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
         }
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_nodes_say_the_status_fits_into_etcd() {
+        let op = NodeOp::default();
+        let says = |words: usize| NodeStatus { phase: Phase::Failed, message: Some("é".repeat(words)), ..NodeStatus::default() };
+        for (count, words) in [(1, 1_000_000), (500, 4096), (5000, 4096)] {
+            let nodes = (0..count).map(|n| (format!("node-{n}.example.com"), says(words))).collect();
+            let status = summarize(&op, nodes, &Whole::default(), Timestamp::UNIX_EPOCH);
+            let bytes = serde_json::to_vec(&status).unwrap().len();
+            assert!(bytes < 1_200_000, "{count} nodes: {bytes} bytes");
+            let again = summarize(&op, status.node_statuses.clone(), &Whole::default(), Timestamp::UNIX_EPOCH);
+            assert_eq!(again.node_statuses, status.node_statuses, "what is cut stays as it is");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 mod api;
 mod applets;
+mod bad_input;
 mod contract;
 mod drain_and_cordon;
 mod golden;
