@@ -77,7 +77,7 @@ impl Actor {
             action: reason::BLOCKED.into(),
             secondary: None,
         };
-        if let Err(error) = self.publish(&event, about).await {
+        if let Err(error) = self.publish(event, about).await {
             tracing::warn!(error = format!("{error:#}"), what, "an Event was lost");
         }
     }

@@ -22,6 +22,9 @@ use crate::{
     plan::action::Notice,
 };
 
+/// Bytes of an Event's note; a server refuses a longer one.
+const MAX_NOTE: usize = 1024;
+
 /// The merge patch that turns `old` into `new`: only what differs, so that a status of thousands of nodes is not sent
 /// whole for one of them. Keys that are gone become `null`.
 fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
@@ -38,9 +41,6 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
         _ => (old != new).then(|| new.clone()),
     }
 }
-
-/// The most bytes that the API server takes for an Event's note.
-const NOTE: usize = 1024;
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
@@ -73,7 +73,7 @@ impl Actor {
 
     pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {
         for (event, about) in events(op, notice) {
-            self.publish(&event, &about).await?;
+            self.publish(event, &about).await?;
         }
         Ok(())
     }
@@ -88,22 +88,20 @@ impl Actor {
             action: "ReadFacts".into(),
             secondary: None,
         };
-        if let Err(error) = self.publish(&event, &about_node(node)).await {
+        if let Err(error) = self.publish(event, &about_node(node)).await {
             tracing::warn!(error = format!("{error:#}"), node, "an Event was lost");
         }
     }
 
-    pub(super) async fn publish(&self, event: &Event, about: &ObjectReference) -> anyhow::Result<()> {
-        let note = event.note.as_deref().map(|note| clipped(note, NOTE));
-        let event = Event {
-            type_: event.type_,
-            reason: event.reason.clone(),
-            note,
-            action: event.action.clone(),
-            secondary: event.secondary.clone(),
-        };
-        self.write(self.recorder.publish(&event, about)).await
+    pub(super) async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {
+        self.write(self.recorder.publish(&fit(event), about)).await
     }
+}
+
+/// The Event with as much of its note as a server takes.
+fn fit(mut event: Event) -> Event {
+    event.note = event.note.map(|note| clipped(&note, MAX_NOTE));
+    event
 }
 
 /// A node, as Events name it. The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
@@ -156,6 +154,16 @@ mod tests {
         assert_eq!(merge_diff(&new, &new), None);
         assert_eq!(merge_diff(&json!({}), &new), Some(new));
         assert_eq!(merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})), Some(json!({"l": [2]})), "a list is one value");
+    }
+
+    #[test]
+    fn no_event_is_lost_for_its_length() {
+        let op = NodeOp::new("op", Default::default());
+        let notice = Notice { warning: true, reason: "NodeFailed", message: "ä".repeat(700), node: Some("n1".into()) };
+        for (event, _) in events(&op, &notice) {
+            let note = fit(event).note.unwrap();
+            assert!((1000..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
+        }
     }
 
     #[test]

@@ -136,6 +136,15 @@ pub fn label_value(name: &str) -> String {
     // FNV-1a, 64 bits: stable over releases of Rust and of this project, which labels must be.
     let hash =
         name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let head = name[..MAX - DIGITS - 1].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    let head = cut(name, MAX - DIGITS - 1).trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     format!("{head}-{}", &format!("{hash:016x}")[..DIGITS])
+}
+
+/// As much of `text` as fits into `max` bytes, cut at a character.
+pub fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

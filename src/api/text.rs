@@ -6,8 +6,7 @@ pub fn clipped(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     let mark = "…";
-    let at = (0..=most - mark.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}{mark}", &text[..at])
+    format!("{}{mark}", super::names::cut(text, most.saturating_sub(mark.len())))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Who may do what: the operator, a NodeOp's waiters, and users. Each grant has its reason.
 //!
 //! The operator holds what it does itself and what it must hold to grant to waiters: a server lets nobody create a Role
-//! with more than its creator has. No secrets, no wildcard, no `escalate`, no `bind`.
+//! with more than its creator has. No secrets, no wildcard, no `escalate`, no `bind`. That nothing stands here that nobody
+//! uses is tested on a run of everything (`tests/it/reconcile/rights.rs`).
 
 use k8s_openapi::{
     api::{
@@ -71,12 +72,12 @@ pub const OPERATOR: &[Grant] = &[
         &["nodeops"],
         &["get", "list", "watch", "create", "patch"],
     ),
-    grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["get", "list", "watch"]),
+    grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["list", "watch"]),
     grant("What came of it.", names::GROUP, &["nodeops/status", "nodeopupgrades/status"], &["patch"]),
     grant(
-        "Owner references that hold up the owner's deletion; asked for where OwnerReferencesPermissionEnforcement is on.",
+        "A NodeOp holds up the deletion of its NodeOpUpgrade; asked for where OwnerReferencesPermissionEnforcement is on.",
         names::GROUP,
-        &["nodeops/finalizers", "nodeopupgrades/finalizers"],
+        &["nodeopupgrades/finalizers"],
         &["update"],
     ),
     grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "patch", "delete"]),
@@ -85,12 +86,6 @@ pub const OPERATOR: &[Grant] = &[
         RBAC,
         &["roles", "rolebindings"],
         &["get", "create", "patch", "delete"],
-    ),
-    grant(
-        "The bindings that the Go operator left for each of its NodeOps are removed with its finalizer.",
-        RBAC,
-        &["clusterrolebindings"],
-        &["get", "delete"],
     ),
     grant(
         "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters.",
@@ -119,7 +114,8 @@ const EDIT: &[&str] = &["get", "list", "watch", "create", "patch", "update", "de
 const ADMIN: &[&str] = &["get", "list", "watch", "create", "patch", "update", "delete", "deletecollection"];
 
 const ROOT: &str = "Whoever creates a NodeOp or NodeOpUpgrade runs any command as root on the nodes. So this role is not aggregated to the\n\
-     cluster's own: a user with `edit` in one namespace would own every node. Bind it to people, or label it yourself.";
+     cluster's own: a user with `edit` in one namespace would own every node. Bind it to people; who wants it aggregated all\n\
+     the same uses the component manifests/aggregated-roles.";
 
 /// Roles for users: name, why it is as it is, verbs, and the label that makes it a part of a role of the cluster.
 const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [

@@ -93,10 +93,7 @@ fn name(node: &NodeView, attempt: i32) -> String {
 }
 
 fn read(pod: &PodView) -> Option<Facts> {
-    match pod.container(container::FACTS) {
-        Some(ContainerState::Ended { code: 0, message, .. }) => serde_json::from_str(message).ok(),
-        _ => None,
-    }
+    pod.container(container::FACTS)?.words()
 }
 
 fn ended(pod: &PodView) -> String {
@@ -111,7 +108,7 @@ fn retry(s: &Snapshot, node: &NodeView, pod: &PodView, why: &str, free: &mut usi
     if s.now < at {
         return plan.wake(at);
     }
-    make(node, pod.attempt + 1, Some(why.to_owned()), free, plan);
+    make(node, pod.attempt.saturating_add(1), Some(why.to_owned()), free, plan);
 }
 
 fn make(node: &NodeView, attempt: i32, complaint: Option<String>, free: &mut usize, plan: &mut Plan) {

@@ -278,10 +278,7 @@ fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
 fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static str>> {
     // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
     let succeeded = pods(turn, job_uid).filter(|pod| pod.phase == PodPhase::Succeeded);
-    let said = |pod: &PodView| match pod.container(container::SENTINEL) {
-        Some(ContainerState::Ended { code: 0, message, .. }) => serde_json::from_str::<Sentinel>(message).ok(),
-        _ => None,
-    };
+    let said = |pod: &PodView| pod.container(container::SENTINEL)?.words::<Sentinel>();
     let found = succeeded.filter_map(|pod| Some((pod, said(pod).filter(|found| found.job_uid == job_uid)?)));
     // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps in another boot.
     // A sentinel that names the present boot decides, whatever the others say: no reboot has been proved then.

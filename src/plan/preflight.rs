@@ -32,7 +32,7 @@ pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus
         last_updated: Some(Time(now)),
         boot: None,
         new_boot: Some(node.boot_id.clone()),
-        attempt: again.then(|| status.attempt.unwrap_or(0) + 1),
+        attempt: again.then(|| status.attempt.unwrap_or(0).saturating_add(1)),
         ..status.clone()
     }
 }
@@ -111,7 +111,7 @@ fn again(s: &Snapshot, status: &NodeStatus, pod: &PodView) -> Next {
     if pod.deleting && !pod.phase.is_final() {
         return Next::Wait("Preflight in progress: its pod was deleted and is made again".into());
     }
-    let attempt = status.attempt.unwrap_or(0) + 1;
+    let attempt = status.attempt.unwrap_or(0).saturating_add(1);
     if attempt >= MAX_ATTEMPTS {
         let message = format!("Preflight failed: its pod was lost {attempt} times, the last time because of {}", pod.reason);
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);

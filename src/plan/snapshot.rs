@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
 
 use super::question::{Answer, Question};
 use crate::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
@@ -239,6 +240,19 @@ pub enum ContainerState {
         reason: String,
         message: String,
     },
+}
+
+/// The kubelet cuts a termination message there; a longer one is not from a kubelet, and would grow in our statuses.
+const MAX_MESSAGE: usize = 4096;
+
+impl ContainerState {
+    /// The record that a container of ours left as its last words, if it ended well.
+    pub fn words<T: DeserializeOwned>(&self) -> Option<T> {
+        match self {
+            Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => serde_json::from_str(message).ok(),
+            Self::Ended { .. } | Self::Running { .. } | Self::Waiting { .. } => None,
+        }
+    }
 }
 
 impl PodView {

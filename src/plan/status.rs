@@ -19,18 +19,17 @@ use crate::api::{
     text::clipped,
 };
 
+/// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end with 4 KiB of words on
+/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded any more.
+const MAX_MESSAGE: (usize, usize) = (1000, 600_000);
+/// So many each of them may have, however many there are: enough for what we say ourselves.
+const MIN_MESSAGE: usize = 120;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// At most so many nodes are named in a condition.
 const NAMED: usize = 10;
 /// At most so many names in `counts.current`.
 const CURRENT: usize = 3;
-
-/// Bytes that all nodes' messages may have together: what nodes and servers say must not make a status that etcd refuses, since
-/// then nothing of the operation could be recorded any more.
-const MESSAGES: usize = 600_000;
-/// The most bytes of one node's message, and those that each may have however many nodes there are.
-const MESSAGE: (usize, usize) = (2048, 120);
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,11 +144,7 @@ fn conditions(old: &[Condition], phase: Phase, message: &str, blocked: bool, gen
 }
 
 /// The status of a NodeOp whose nodes stand like this.
-pub fn summarize(op: &NodeOp, mut nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
-    let most = (MESSAGES / nodes.len().max(1)).clamp(MESSAGE.1, MESSAGE.0);
-    for message in nodes.values_mut().filter_map(|node| node.message.as_mut()).filter(|message| message.len() > most) {
-        *message = clipped(message, most);
-    }
+pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
     let counts = count(&nodes);
     let phase = phase(&counts, whole);
     let message = sentence(phase, &counts, whole);
@@ -197,6 +192,7 @@ fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: 
 pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
     let now = s.now;
     let old = op.status.as_ref();
+    shorten(old, &mut status);
     if old == Some(&status) {
         return;
     }
@@ -213,6 +209,17 @@ pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mu
     let mut notices = notices(old, &status);
     notices.extend(plan.said.remove(&OpRef::of(op).key()).unwrap_or_default());
     plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
+}
+
+/// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
+fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
+    let most = (MAX_MESSAGE.1 / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE.0);
+    for (name, node) in &mut status.node_statuses {
+        let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
+        if let Some(message) = node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said) {
+            *message = clipped(message, most);
+        }
+    }
 }
 
 fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {
@@ -261,11 +268,13 @@ mod tests {
         let says = |words: usize| NodeStatus { phase: Phase::Failed, message: Some("é".repeat(words)), ..NodeStatus::default() };
         for (count, words) in [(1, 1_000_000), (500, 4096), (5000, 4096)] {
             let nodes = (0..count).map(|n| (format!("node-{n}.example.com"), says(words))).collect();
-            let status = summarize(&op, nodes, &Whole::default(), Timestamp::UNIX_EPOCH);
+            let mut status = summarize(&op, nodes, &Whole::default(), Timestamp::UNIX_EPOCH);
+            shorten(None, &mut status);
             let bytes = serde_json::to_vec(&status).unwrap().len();
             assert!(bytes < 1_200_000, "{count} nodes: {bytes} bytes");
-            let again = summarize(&op, status.node_statuses.clone(), &Whole::default(), Timestamp::UNIX_EPOCH);
-            assert_eq!(again.node_statuses, status.node_statuses, "what is cut stays as it is");
+            let mut again = status.clone();
+            shorten(Some(&status), &mut again);
+            assert_eq!(again, status, "what is cut stays as it is");
         }
     }
 }

@@ -87,7 +87,7 @@ fn lost(turn: &Turn<'_>, phase: PodPhase, deleting: bool, attempt: i32) -> Waite
         return Waiter::Lost(turn.fail(message));
     }
     let next = turn.record(|status| {
-        status.attempt = Some(attempt + 1);
+        status.attempt = Some(attempt.saturating_add(1));
         status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(turn.s.now));
     });
     Waiter::Lost(next)

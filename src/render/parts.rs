@@ -123,3 +123,8 @@ pub fn plain_root() -> SecurityContext {
 pub fn applet(name: &str) -> Option<Vec<String>> {
     Some(vec![contract::BINARY.into(), name.into()])
 }
+
+/// Arguments as they are meant: the kubelet takes `$(NAME)` for a variable, and two dollar signs for one.
+pub fn arguments(args: Vec<String>) -> Option<Vec<String>> {
+    Some(args.into_iter().map(|arg| arg.replace('$', "$$")).collect())
+}

@@ -67,7 +67,7 @@ pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &Site) 
         image: Some(parts::image(&op.spec, site)),
         image_pull_policy: parts::pull_policy(),
         command: installed(applet::UPGRADE),
-        args: Some(contract::upgrade_args(job, &site.state_dir, &order(options))),
+        args: parts::arguments(contract::upgrade_args(job, &site.state_dir, &order(options))),
         env: Some(vec![parts::host_dir(op), parts::job_uid()]),
         // The agent is root's; an image whose USER is another one would only break it.
         security_context: Some(SecurityContext { privileged: Some(true), run_as_user: Some(0), ..SecurityContext::default() }),
@@ -85,7 +85,7 @@ pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &Site) -> Container {
         image: Some(parts::image(&op.spec, site)),
         image_pull_policy: parts::pull_policy(),
         command: installed(applet::UPGRADE),
-        args: Some(contract::check_args(&order(options), everywhere)),
+        args: parts::arguments(contract::check_args(&order(options), everywhere)),
         env: Some(vec![parts::host_dir(op)]),
         security_context: Some(SecurityContext {
             run_as_user: Some(0),

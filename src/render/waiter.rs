@@ -55,7 +55,7 @@ fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
         image: Some(site.operator.clone()),
         image_pull_policy: parts::pull_policy(),
         command: parts::applet(contract::applet::REBOOT_WAITER),
-        args: Some(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
+        args: parts::arguments(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
         env: Some(vec![
             parts::env_from(contract::env::POD_NAME, "metadata.name"),
             parts::env_from(contract::env::POD_NAMESPACE, "metadata.namespace"),

@@ -8,6 +8,7 @@ use std::{
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kairos_operator::{
+    api::names,
     manifests::{Part, generate, operator_holds},
     plan::action::Grant,
     render::access,
@@ -130,4 +131,35 @@ fn the_operator_holds_what_it_grants_to_waiters() {
     assert!(rules.len() > 1 && operator_holds(&rules));
     let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
     assert!(!operator_holds(&[more]));
+}
+
+/// A policy that selects nothing, or names a port that is not there, protects nothing and says nothing.
+#[test]
+fn network_policies_are_about_our_pods_and_their_ports() {
+    let deployment = &documents(&text("operator/deployment.yaml"))[0];
+    let template = &deployment["spec"]["template"];
+    let policies = documents(&text("network-policy/operator.yaml"));
+    let [operator, labeler] = policies.as_slice() else { panic!("two policies") };
+    assert_eq!(operator["spec"]["podSelector"]["matchLabels"], template["metadata"]["labels"]);
+    let ports = template["spec"]["containers"][0]["ports"].as_array().unwrap();
+    let port = |name: &str| ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone();
+    let [metrics, probes] = operator["spec"]["ingress"].as_array().unwrap().as_slice() else { panic!("two rules") };
+    assert_eq!((&metrics["ports"][0]["port"], &probes["ports"][0]["port"]), (&port("metrics"), &port("probes")));
+    assert!(metrics["from"][0]["namespaceSelector"].is_object() && probes["from"].is_null());
+    let labels = serde_json::json!({ names::APP: names::LABELER });
+    assert_eq!((&labeler["spec"]["podSelector"]["matchLabels"], &labeler["spec"]["egress"]), (&labels, &Value::Null));
+    assert_eq!(labeler["spec"]["policyTypes"], serde_json::json!(["Ingress", "Egress"]));
+}
+
+/// Editors are made by whoever asks for the component, and by nobody else.
+#[test]
+fn only_the_component_aggregates_who_may_create() {
+    let component = &documents(&text("aggregated-roles/kustomization.yaml"))[0];
+    assert_eq!(component["kind"], "Component");
+    let names: Vec<&str> = component["patches"].as_array().unwrap().iter().map(|patch| patch["target"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["(.*-)?nodeop-admin-role", "(.*-)?nodeop-editor-role"]);
+    for path in yaml_files(&manifests()).into_iter().filter(|path| !path.starts_with(manifests().join("aggregated-roles"))) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("aggregate-to-edit") && !text.contains("aggregate-to-admin"), "{}", path.display());
+    }
 }

@@ -188,6 +188,7 @@ fn no_file_is_an_orphan() {
             file,
             "src/main.rs"
                 | "src/lib.rs"
+                | "tests/fuzz/src/lib.rs"
                 | "tests/it/main.rs"
                 | "tests/sim/tests/it/main.rs"
                 | "tests/sim/src/lib.rs"

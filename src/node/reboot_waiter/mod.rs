@@ -34,7 +34,7 @@ mod api;
 mod crashes;
 mod decide;
 mod node;
-mod state_dir;
+pub mod state_dir;
 #[cfg(test)]
 mod storms;
 mod waiter;

@@ -28,7 +28,7 @@ const SWEEP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The state directory of a node and the Job that a waiter cares for.
 #[derive(Clone, Debug)]
-pub(super) struct StateDir {
+pub struct StateDir {
     pub path: PathBuf,
     job: String,
 }

@@ -143,14 +143,18 @@ impl Tail {
         tail.drain(..surplus);
     }
 
-    /// The last lines in one, without what terminals colour them with.
     fn words(&self) -> String {
         let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = tail.iter().copied().collect();
-        let text = plain(&String::from_utf8_lossy(&bytes));
-        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        lines[lines.len().saturating_sub(5)..].join(" | ")
+        last_lines(&bytes)
     }
+}
+
+/// The last five lines of an output in one, without what terminals colour them with.
+pub fn last_lines(output: &[u8]) -> String {
+    let text = plain(&String::from_utf8_lossy(output));
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(5)..].join(" | ")
 }
 
 /// Text without escape sequences and control characters, but for line ends.

@@ -23,10 +23,10 @@
 //! The lock is on the node and for all Jobs: two agents at once would write the same partition. The agent does not hold
 //! it itself: the wrapper is its container's PID 1, and the kernel ends the agent with it.
 
-mod agent;
+pub mod agent;
 mod check;
 mod image;
-mod plan;
+pub mod plan;
 mod signals;
 
 use std::{

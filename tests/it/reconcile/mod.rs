@@ -14,6 +14,7 @@ mod leaders;
 mod preflight;
 mod reboots;
 mod rig;
+mod rights;
 mod rivals;
 mod rollout;
 mod takeover;

@@ -1,4 +1,4 @@
-//! What was asked of the server: the list in which tests count requests.
+//! What was asked of the server: the list in which tests count requests, and the rights that were used.
 
 use std::time::Duration;
 
@@ -28,4 +28,22 @@ impl Request {
     pub fn is_write(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
+}
+
+/// A right that somebody used: authorization was asked for it and said yes. One request may use several, as a server-side
+/// apply that makes the object needs `patch` and `create`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Right {
+    /// Who.
+    pub user: String,
+    /// The verb, as in a rule.
+    pub verb: String,
+    /// The API group, empty for the core group.
+    pub group: String,
+    /// Plural name, with the subresource after a slash, as in a rule: `pods/eviction`.
+    pub resource: String,
+    /// Namespace, or empty.
+    pub namespace: String,
+    /// The name that was asked for, also by a list or watch of one object; empty for any.
+    pub name: String,
 }

@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     admission::Admission,
-    audit::Request,
+    audit::{Request, Right},
     auth::{MASTERS, TEST_USER, User},
     builder::Builder,
     control,
@@ -146,6 +146,11 @@ impl Cluster {
     /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().audit.clone()
+    }
+
+    /// All rights that were used so far.
+    pub fn rights(&self) -> Vec<Right> {
+        self.shared.lock().rights.iter().cloned().collect()
     }
 
     /// Forgets the requests so far.

@@ -53,7 +53,7 @@ pub mod show;
 pub mod store;
 
 pub use admission::{Admission, Creation};
-pub use audit::Request;
+pub use audit::{Request, Right};
 pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{MASTERS, User};
 use crate::{
-    json::{list, text, texts},
+    audit::Right,
+    json::{flag, list, text, texts},
     kinds::{Kind, table_name},
     server::{
         State,
@@ -57,12 +58,50 @@ pub fn seed(state: &mut State) {
 }
 
 impl State {
+    /// Refuses what the user may not do, and notes what he may and does.
+    pub fn demand(&mut self, user: &User, verb: &str, resource: &Resource, name: &str) -> ApiResult<()> {
+        self.authorize(user, verb, resource, name)?;
+        self.rights.insert(Right {
+            user: user.name.clone(),
+            verb: verb.into(),
+            group: resource.group.clone(),
+            resource: resource.rule(),
+            namespace: resource.namespace.clone(),
+            name: name.into(),
+        });
+        Ok(())
+    }
+
+    /// Admission plugin `OwnerReferencesPermissionEnforcement` (on in OpenShift, off elsewhere): who says that an object holds up the
+    /// deletion of its owner must be allowed to set the owner's finalizers.
+    pub fn check_owners(&mut self, object: &Value, old: Option<&Value>, user: Option<&User>) -> ApiResult<()> {
+        let Some(user) = user else { return Ok(()) };
+        let known = old.map(|old| list(old, "/metadata/ownerReferences")).unwrap_or_default();
+        let blocks = |owner: &&Value| flag(owner, "/blockOwnerDeletion") && !known.contains(owner);
+        for owner in list(object, "/metadata/ownerReferences").iter().filter(blocks) {
+            let Some(kind) = self.registry.of_object(text(owner, "/apiVersion"), text(owner, "/kind")) else { continue };
+            let resource = Resource {
+                group: kind.group.clone(),
+                version: kind.version.clone(),
+                plural: kind.plural.clone(),
+                namespace: if kind.namespaced { text(object, "/metadata/namespace").into() } else { String::new() },
+                name: text(owner, "/name").into(),
+                sub: "finalizers".into(),
+            };
+            self.demand(user, "update", &resource, &resource.name).map_err(|refused| {
+                let why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on";
+                ApiError::forbidden(format!("{why}: {}", refused.message))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Refuses what the user may not do.
     pub fn authorize(&self, user: &User, verb: &str, resource: &Resource, name: &str) -> ApiResult<()> {
         if !self.rbac || self.is_free(user) || self.is_self_review(resource) {
             return Ok(());
         }
-        let full = if resource.sub.is_empty() { resource.plural.clone() } else { format!("{}/{}", resource.plural, resource.sub) };
+        let full = resource.rule();
         let deed = Deed { verb, group: &resource.group, resource: &full, name };
         if self.rules(user, &resource.namespace).iter().any(|rule| deed.allowed_by(rule)) {
             return Ok(());

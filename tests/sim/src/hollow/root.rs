@@ -141,9 +141,29 @@ fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
     object.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null)
 }
 
-/// Replaces `$(NAME)` by earlier variables.
+/// Replaces `$(NAME)` by the variable if there is one, and `$$` by a dollar sign, from left to right, as the kubelet does.
 pub fn expand(text: &str, variables: &[(String, String)]) -> String {
-    variables.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let variable = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        let value = |name: &str| variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
+        rest = match (after.strip_prefix('$'), variable.and_then(|(name, after)| Some((value(name)?, after)))) {
+            (Some(after), _) => {
+                out.push('$');
+                after
+            }
+            (None, Some((value, after))) => {
+                out.push_str(value);
+                after
+            }
+            (None, None) => {
+                out.push('$');
+                after
+            }
+        };
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -152,7 +172,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Places, Run, environment, path, prepare};
+    use super::{Places, Run, environment, expand, path, prepare};
 
     #[test]
     fn a_root_shows_the_disk_and_the_environment_the_pod() {
@@ -183,5 +203,13 @@ mod tests {
         assert_eq!(fs::read_to_string(root.join("proc/1/comm")).unwrap(), "systemd\n");
         let env = environment(&pod, &container);
         assert_eq!(env.iter().map(|(_, v)| v.as_str()).collect::<Vec<_>>(), ["c", "p", "p-c"]);
+    }
+
+    #[test]
+    fn a_doubled_dollar_sign_is_one_and_no_variable() {
+        let variables = [("A".to_owned(), "$(B)".to_owned()), ("B".to_owned(), "b".to_owned())];
+        for (text, expanded) in [("$(A)-$(B)", "$(B)-b"), ("$$(B) $$$(B) $", "$(B) $b $"), ("$(C) $B $(B", "$(C) $B $(B")] {
+            assert_eq!(expand(text, &variables), expanded, "{text}");
+        }
     }
 }

@@ -125,6 +125,7 @@ impl State {
         let options = options(call.query, call.user);
         let old = match self.fetch(kind, call.resource) {
             Err(error) if error.code == 404 && style == Style::Apply && part == Part::Main => {
+                self.demand(call.user, "create", call.resource, &call.resource.name)?;
                 let mut object = call.body;
                 set(&mut object, "/metadata/name", call.resource.name.clone());
                 if kind.namespaced {

@@ -150,10 +150,10 @@ fn injected(code: u16, words: Option<String>) -> ApiError {
 
 fn watch(shared: &Shared, asked: &Asked, resource: &Resource) -> ApiResult<Response<Body>> {
     let kind = {
-        let state = shared.lock();
+        let mut state = shared.lock();
         let kind = state.registry.find(&resource.group, &resource.version, &resource.plural).ok_or_else(ApiError::no_path)?;
         let named = crate::server::read::selector(&kind, resource, &asked.query)?;
-        state.authorize(&asked.user, "watch", resource, named.name().unwrap_or_default())?;
+        state.demand(&asked.user, "watch", resource, named.name().unwrap_or_default())?;
         kind
     };
     let watch = Watch::begin(shared, &kind, resource, &asked.query, asked.form, !is_ours(&asked.user.name))?;
@@ -168,7 +168,7 @@ async fn call(shared: &Shared, asked: &Asked, resource: &Resource, verb: &str, r
         "list" | "deletecollection" => asked_name(&asked.query),
         _ => resource.name.clone(),
     };
-    state.authorize(&asked.user, verb, resource, &name)?;
+    state.demand(&asked.user, verb, resource, &name)?;
     let call = Call { user: &asked.user, resource, query: &asked.query, verb, content_type: &asked.content_type, body };
     let answer = state.answer(call)?;
     drop(state);

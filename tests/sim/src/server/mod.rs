@@ -17,6 +17,7 @@ pub mod watch;
 pub mod write;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -37,6 +38,8 @@ pub struct State {
     pub users: Users,
     /// What was asked.
     pub audit: Vec<audit::Request>,
+    /// Which rights were used.
+    pub rights: BTreeSet<audit::Right>,
     /// Source of UIDs, name suffixes and tokens.
     pub random: fastrand::Rng,
     /// Whether RBAC is enforced.
@@ -52,6 +55,7 @@ impl State {
             registry: Registry::builtin(),
             users: Users::default(),
             audit: Vec::new(),
+            rights: BTreeSet::new(),
             random: fastrand::Rng::with_seed(seed),
             rbac,
             admission: Admission::default(),

@@ -51,6 +51,11 @@ impl Resource {
         if self.sub.is_empty() { table } else { format!("{table}/{}", self.sub) }
     }
 
+    /// Plural name, with the subresource after a slash, as rules of a Role name it.
+    pub fn rule(&self) -> String {
+        if self.sub.is_empty() { self.plural.clone() } else { format!("{}/{}", self.plural, self.sub) }
+    }
+
     /// The verb of authorization and of the audit list.
     pub fn verb(&self, method: &str, query: &Query) -> &'static str {
         match (method, self.name.is_empty()) {

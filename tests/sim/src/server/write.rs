@@ -118,6 +118,7 @@ impl State {
             "customresourcedefinitions.apiextensions.k8s.io" => drop(custom::kinds_of(object)?),
             _ => {}
         }
+        self.check_owners(object, None, user)?;
         self.check_grants(kind, object, user)
     }
 
@@ -162,6 +163,7 @@ impl State {
         }
         check_finalizers(kind, old, &new)?;
         if part == Part::Main {
+            self.check_owners(&new, Some(old.as_ref()), options.user)?;
             self.check_grants(kind, &new, options.user)?;
             if table == "customresourcedefinitions.apiextensions.k8s.io" {
                 drop(custom::kinds_of(&new)?);

@@ -1,0 +1,4 @@
+//! cargo-fuzz runs [`kairos_operator_fuzz::nodes::facts`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kairos_operator_fuzz::nodes::facts(data));
