@@ -3,6 +3,8 @@
 //! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each request a time
 //! after which it counts as failed. What the API server returns is handed back, so that the next plan is made from it.
 
+mod admission;
+mod complaint;
 mod drain;
 mod error;
 mod node;
@@ -15,12 +17,12 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use anyhow::Context;
 use kube::{Client, runtime::events::Recorder};
 
+pub use self::complaint::{about, about_node, about_op};
 pub use self::drain::Outcome as Eviction;
 pub use self::error::{is_conflict, is_gone, words};
 use crate::{
-    api::upgrade::NodeOpUpgrade,
     observe::Seen,
-    plan::action::{Action, Notice, Target},
+    plan::action::{Action, Notice},
     render::Site,
 };
 
@@ -78,7 +80,7 @@ impl Actor {
             Action::PassOn { child, concurrency, stop_on_failure } => self.pass_on(child, *concurrency, *stop_on_failure).await,
             Action::UpgradeStatus { upgrade, status } => self.upgrade_status(upgrade, status).await,
             Action::MakeFacts { node, node_uid, name, attempt, complaint } => {
-                self.complain(node, *attempt, complaint.as_deref()).await;
+                self.unreadable(node, *attempt, complaint.as_deref()).await;
                 self.make_facts(node, node_uid, name, *attempt).await
             }
             Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
@@ -96,36 +98,6 @@ impl Actor {
                 Ok(vec![])
             }
         }
-    }
-}
-
-/// What an action is about, for logs and errors.
-pub fn describe(action: &Action) -> String {
-    let at = |target: &Target| format!("{}/{}", target.namespace, target.name);
-    let of = |op: &crate::api::nodeop::NodeOp| {
-        format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
-    };
-    let from = |upgrade: &NodeOpUpgrade| {
-        let meta = &upgrade.metadata;
-        format!("NodeOpUpgrade {}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
-    };
-    match action {
-        Action::Status { op, status: _, notices: _ } => format!("writing the status of {}", of(op)),
-        Action::Finalizers { op, finalizers: _ } => format!("setting the finalizers of {}", of(op)),
-        Action::Conclude { op, finalizers: _ } => format!("concluding {}", of(op)),
-        Action::Node { name, resource_version: _, change: _ } => format!("patching node {name}"),
-        Action::MakeChild { upgrade } => format!("making the NodeOp of {}", from(upgrade)),
-        Action::PassOn { child, concurrency: _, stop_on_failure: _ } => format!("passing the changed spec on to {}", of(child)),
-        Action::UpgradeStatus { upgrade, status: _ } => format!("writing the status of {}", from(upgrade)),
-        Action::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => format!("making facts pod {name} on node {node}"),
-        Action::MakePreflight { op, node, name } => format!("making preflight pod {name} of {} on node {node}", of(op)),
-        Action::MakeWaiter { op, node, name, job: _, grant: _ } => format!("making reboot waiter {name} of {} on node {node}", of(op)),
-        Action::MakeJob { op, node, name } => format!("making Job {name} of {} on node {node}", of(op)),
-        Action::ResumeJob { job } => format!("starting Job {}", at(job)),
-        Action::ExtendJob { job, deadline_seconds: _ } => format!("extending the deadline of Job {}", at(job)),
-        Action::DeleteJob { job, why } => format!("deleting Job {}, because {why}", at(job)),
-        Action::DeletePod { pod, why } => format!("deleting pod {}, because {why}", at(pod)),
-        Action::Evict { node, pod, grace_period_seconds: _ } => format!("evicting pod {} from node {node}", at(pod)),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     api::{
         names,
         nodeop::{NodeOp, NodeOpStatus},
+        text::clipped,
     },
     observe::Seen,
     plan::action::Notice,
@@ -78,7 +79,7 @@ impl Actor {
     }
 
     /// Says once, after the first failure, that a node's facts cannot be read.
-    pub(super) async fn complain(&self, node: &str, attempt: i32, complaint: Option<&str>) {
+    pub(super) async fn unreadable(&self, node: &str, attempt: i32, complaint: Option<&str>) {
         let Some(complaint) = complaint.filter(|_| attempt == 1) else { return };
         let event = Event {
             type_: EventType::Warning,
@@ -92,19 +93,19 @@ impl Actor {
         }
     }
 
-    async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {
+    pub(super) async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {
         self.write(self.recorder.publish(&fit(event), about)).await
     }
 }
 
 /// The Event with as much of its note as a server takes.
 fn fit(mut event: Event) -> Event {
-    event.note = event.note.map(|note| names::cut(&note, MAX_NOTE).to_owned());
+    event.note = event.note.map(|note| clipped(&note, MAX_NOTE));
     event
 }
 
-/// The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
-fn about_node(node: &str) -> ObjectReference {
+/// A node, as Events name it. The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
+pub fn about_node(node: &str) -> ObjectReference {
     ObjectReference {
         kind: Some("Node".into()),
         api_version: Some("v1".into()),
@@ -161,7 +162,7 @@ mod tests {
         let notice = Notice { warning: true, reason: "NodeFailed", message: "ä".repeat(700), node: Some("n1".into()) };
         for (event, _) in events(&op, &notice) {
             let note = fit(event).note.unwrap();
-            assert!((1000..=1024).contains(&note.len()) && note.ends_with('ä'), "{}", note.len());
+            assert!((1000..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
         }
     }
 

@@ -29,12 +29,12 @@ use crate::{
     render::{access, facts, job, preflight, waiter},
 };
 
-fn namespace(op: &NodeOp) -> &str {
+pub(super) fn namespace(op: &NodeOp) -> &str {
     op.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 impl Actor {
-    fn api<K>(&self, namespace: &str) -> Api<K>
+    pub(super) fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -173,44 +173,10 @@ impl Actor {
         let target = Target { namespace: namespace(op).into(), name, uid: found.uid().unwrap_or_default() };
         self.delete::<K>(&target).await.map(drop)
     }
-
-    /// Whether the API server would admit the pods of `op` on `node`: created with a dry run, since a Job's template is
-    /// not admitted with the Job. `Err` holds its words; what is not its word (no answer) is `Ok(None)`.
-    pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Result<(), String>> {
-        let name = "kairos-operator-dry-run";
-        let meta = crate::render::parts::meta(op, node, name);
-        let job_pod = Pod { metadata: meta, spec: Some(job::pod(op, node, name, &self.site)), status: None };
-        let mut pods = vec![job_pod];
-        pods.extend(preflight::pod(op, node, name, &self.site));
-        if op.spec.reboot_on_success.unwrap_or(false) {
-            let mut waiter = waiter::pod(op, node, name, name, &self.site);
-            // Its account is made with the first waiter, and a pod without its account is refused.
-            if let Some(spec) = &mut waiter.spec {
-                spec.service_account_name = None;
-                spec.automount_service_account_token = Some(false);
-            }
-            pods.push(waiter);
-        }
-        let api = self.api::<Pod>(namespace(op));
-        let params = PostParams { dry_run: true, ..PostParams::default() };
-        for pod in &pods {
-            match self.write(api.create(&params, pod)).await {
-                Ok(_) => {}
-                Err(error) if is_refusal(&error) => return Ok(Err(super::words(&error))),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Ok(()))
-    }
 }
 
 /// Whether the object belongs to this NodeOp, and is not on its way out.
 fn is_own<K: Resource>(op: &NodeOp, found: &K) -> bool {
     let owned = |uid: &String| Some(uid) == op.metadata.uid.as_ref();
     found.meta().deletion_timestamp.is_none() && found.owner_references().iter().any(|owner| owned(&owner.uid))
-}
-
-/// Whether the server means it: forbidden (Pod Security, quota, a webhook) or invalid; anything else may pass.
-fn is_refusal(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422))
 }

@@ -4,4 +4,5 @@ pub mod child;
 pub mod names;
 pub mod nodeop;
 mod schema;
+pub mod text;
 pub mod upgrade;

@@ -68,6 +68,9 @@ pub const FACT_ANNOTATIONS: [(&str, &str); 6] = [
     ("kairos.io/home-url", "HOME_URL"),
 ];
 
+/// Annotations, with their values, that keep Cluster Autoscaler and Karpenter from removing the node under a pod.
+pub const KEEPS_NODE: [(&str, &str); 2] =
+    [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];
 /// Annotation on Jobs and pods: the full node name (the label may be cut).
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
@@ -106,6 +109,18 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     pub const FAILED: &str = "Failed";
     pub const VERIFIED: &str = "Verified";
+}
+
+/// Reasons in those conditions that readers, and we, tell apart.
+pub mod reason {
+    /// A NodeOpUpgrade's NodeOp is being made.
+    pub const INITIALIZING: &str = "Initializing";
+    /// All is well.
+    pub const ROLLING_OUT: &str = "RollingOut";
+    /// What is needed to go on keeps failing; the message says what, and why. Also the reason of the Event.
+    pub const BLOCKED: &str = "Blocked";
+    /// It is over, badly.
+    pub const FAILED: &str = "Failed";
 }
 
 /// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole name.

@@ -1,12 +1,15 @@
 //! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the probes, and
 //! hands over when it is told to end.
 
+mod admissions;
 mod clock;
 mod evictions;
+mod failures;
 mod health;
 mod lease;
 mod planner;
 mod questions;
+mod repeats;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 

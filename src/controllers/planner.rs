@@ -17,9 +17,18 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{clock::Clock, evictions::Evictions, health::Health, lease::Leading, questions};
+use super::{
+    admissions::Admissions,
+    clock::Clock,
+    evictions::Evictions,
+    failures::{Failures, Said},
+    health::Health,
+    lease::Leading,
+    questions,
+    repeats::{self, Repeats},
+};
 use crate::{
-    act::{Actor, describe, is_conflict},
+    act::{self, Actor, is_conflict},
     observe::{Observer, Seen},
     plan::{
         self,
@@ -37,8 +46,10 @@ const AT_ONCE: usize = 16;
 const SETTLE: Duration = Duration::from_millis(10);
 /// Even if nothing happens, so that a lost watch event costs minutes at most.
 const IDLE: Duration = Duration::from_secs(300);
-/// First and longest pause after an action failed; it doubles in between.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
+/// The longest pause after an action failed, and after a question had no answer. An answer is cheap, and nodes wait for it.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(30));
+/// The longest pause before a NodeOp that is in doubt is read again: nothing is planned meanwhile.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// The loop's state.
 #[derive(Debug)]
@@ -50,16 +61,11 @@ pub struct Planner {
     leading: watch::Receiver<Leading>,
     evictions: Evictions,
     health: Arc<Health>,
-    failures: BTreeMap<String, Failure>,
+    failures: Failures,
+    admissions: Admissions,
+    repeats: Repeats,
     /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before the next plan.
     doubtful: BTreeSet<OpRef>,
-}
-
-/// An action that failed, and when it may be tried again.
-#[derive(Debug)]
-struct Failure {
-    times: u32,
-    until: Instant,
 }
 
 impl Planner {
@@ -72,7 +78,19 @@ impl Planner {
         health: Arc<Health>,
     ) -> Self {
         let evictions = Evictions::new(actor.clone(), observer.clone(), clock.clone());
-        Self { actor, observer, settings, clock, leading, evictions, health, failures: BTreeMap::new(), doubtful: BTreeSet::new() }
+        Self {
+            actor,
+            observer,
+            settings,
+            failures: Failures::new(clock.clone()),
+            clock,
+            leading,
+            evictions,
+            health,
+            admissions: Admissions::default(),
+            repeats: Repeats::default(),
+            doubtful: BTreeSet::new(),
+        }
     }
 
     /// Plans until it is told to stop, or the task is ended. Told, it lets what is under way end.
@@ -97,8 +115,10 @@ impl Planner {
 
     /// One pass; returns how long to wait for the next if nothing happens.
     async fn pass(&mut self, since: Timestamp) -> Duration {
+        self.failures.forget_old(Instant::now());
         if !self.clear_doubts(since).await {
-            return BACKOFF.0;
+            self.complain().await;
+            return self.failures.next(Instant::now()).unwrap_or(DOUBT);
         }
         let (plan, snapshot) = self.plan(since).await;
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
@@ -107,8 +127,9 @@ impl Planner {
             debug!(op = format!("{}/{}", op.0, op.1), node, why, "waiting");
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
-        let retry = self.act(plan.actions).await;
-        [Some(IDLE), wake, retry].into_iter().flatten().min().unwrap_or(IDLE)
+        self.act(plan.actions).await;
+        self.complain().await;
+        [Some(IDLE), wake, self.failures.next(Instant::now())].into_iter().flatten().min().unwrap_or(IDLE)
     }
 
     /// Reads the NodeOps live whose last write is in doubt; whether all could be read. What is gone is no longer in doubt.
@@ -117,25 +138,25 @@ impl Planner {
             return true;
         }
         let asked: BTreeSet<Question> = self.doubtful.iter().cloned().map(Question::Op).collect();
-        let snapshot = self.observer.snapshot(&self.settings, self.clock.now(), since, BTreeMap::new(), BTreeMap::new());
-        let found = questions::answer(&self.actor, &self.observer, &snapshot, asked).await;
+        let snapshot = self.snapshot(since, BTreeMap::new());
+        let found = self.ask(&snapshot, asked, DOUBT).await;
         self.doubtful.retain(|op| !found.contains_key(&Question::Op(op.clone())));
         self.doubtful.is_empty()
     }
 
     /// Plans, and plans again with the answers to its questions: what is asked is meant to be known before acting.
-    async fn plan(&self, since: Timestamp) -> (Plan, Snapshot) {
+    async fn plan(&mut self, since: Timestamp) -> (Plan, Snapshot) {
         let mut answers: BTreeMap<Question, Answer> = BTreeMap::new();
         let mut round = 0;
         loop {
-            let snapshot = self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers.clone());
+            let snapshot = self.snapshot(since, answers.clone());
             let plan = plan::plan(&snapshot);
             let asked: BTreeSet<Question> = plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
             round += 1;
             if asked.is_empty() || round > ROUNDS {
                 return (plan, snapshot);
             }
-            let found = questions::answer(&self.actor, &self.observer, &snapshot, asked).await;
+            let found = self.ask(&snapshot, asked, PAUSES.1).await;
             if found.is_empty() {
                 return (plan, snapshot);
             }
@@ -143,59 +164,103 @@ impl Planner {
         }
     }
 
-    /// Carries the actions out, side by side; returns when to try those again that failed.
-    async fn act(&mut self, actions: Vec<Action>) -> Option<Duration> {
+    fn snapshot(&self, since: Timestamp, answers: BTreeMap<Question, Answer>) -> Snapshot {
+        let mut snapshot = self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers);
+        snapshot.failures = self.failures.lasting();
+        snapshot
+    }
+
+    /// Answers what may be asked again by now. What has no answer is asked by a later pass, `longest` after this one at the latest.
+    async fn ask(&mut self, snapshot: &Snapshot, mut asked: BTreeSet<Question>, longest: Duration) -> BTreeMap<Question, Answer> {
         let now = Instant::now();
-        self.failures.retain(|_, failure| failure.until + BACKOFF.1 * 2 > now);
-        let paused = |failures: &BTreeMap<String, Failure>, action: &Action| failures.get(&describe(action)).is_some_and(|f| f.until > now);
-        let due: Vec<Action> = actions.into_iter().filter(|action| !paused(&self.failures, action)).collect();
-        let mut under_way = Vec::new();
-        for action in due {
+        asked.retain(|question| !self.failures.paused(&question.to_string(), now));
+        let standing = |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
+        let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
+        asked.retain(|question| !found.contains_key(question));
+        for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked).await {
+            let what = question.to_string();
+            match answer {
+                Ok(answer) => {
+                    self.failures.succeeded(&what);
+                    self.admissions.learn(&question, &answer, now);
+                    found.insert(question, answer);
+                }
+                Err(error) => {
+                    let words = act::words(&error);
+                    let (_, pause) = self.failures.failed(
+                        &what,
+                        Said { words: words.clone(), about: questions::about(&question) },
+                        longest,
+                        Instant::now(),
+                    );
+                    warn!(error = words, retry_in = ?pause, "{what} failed");
+                }
+            }
+        }
+        found
+    }
+
+    /// Carries the actions out, side by side, but for those that failed and are left alone for a while.
+    async fn act(&mut self, actions: Vec<Action>) {
+        let (now, mut under_way) = (Instant::now(), Vec::new());
+        for action in actions.into_iter().filter(|action| !self.failures.paused(&action.to_string(), now)) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => self.evictions.start(node, pod, grace_period_seconds),
                 other => under_way.push(other),
             }
         }
         let actor = &self.actor;
-        let results: Vec<(String, Option<OpRef>, anyhow::Result<Vec<Seen>>)> = stream::iter(under_way)
+        let results: Vec<(Action, anyhow::Result<Vec<Seen>>)> = stream::iter(under_way)
             .map(|action| async move {
-                let name = describe(&action);
-                debug!("{name}");
+                debug!("{action}");
                 let result = actor.carry_out(&action).await;
                 if result.is_ok() && !matches!(action, Action::Status { .. }) {
-                    info!("{name}");
+                    info!("{action}");
                 }
-                (name, written(&action), result)
+                (action, result)
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        for (name, op, result) in results {
-            self.doubtful.extend(op.filter(|_| result.is_err()));
-            self.settle(name, result);
+        for (action, result) in results {
+            self.doubtful.extend(written(&action).filter(|_| result.is_err()));
+            self.settle(&action, result);
         }
-        let next = self.failures.values().map(|failure| failure.until).filter(|until| *until > now).min();
-        next.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Takes an action's result. What failed, or was planned from an old view, is planned again after a pause.
-    fn settle(&mut self, name: String, result: anyhow::Result<Vec<Seen>>) {
+    fn settle(&mut self, action: &Action, result: anyhow::Result<Vec<Seen>>) {
+        let name = action.to_string();
         match result {
             Ok(seen) => {
-                self.failures.remove(&name);
+                // A status is written as often as there is something to say.
+                let says = matches!(action, Action::Status { .. } | Action::UpgradeStatus { .. });
+                if !says && self.repeats.too_often(&name, Instant::now()) {
+                    let said = Said { words: repeats::WORDS.into(), about: act::about(action) };
+                    let (_, pause) = self.failures.failed(&name, said, PAUSES.0, Instant::now());
+                    warn!(retry_in = ?pause, "{name}: {}", repeats::WORDS);
+                } else {
+                    self.failures.succeeded(&name);
+                }
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
-                let failure = self.failures.entry(name.clone()).or_insert_with(|| Failure { times: 0, until: Instant::now() });
-                let pause = (BACKOFF.0 * 2u32.saturating_pow(failure.times.min(16))).min(BACKOFF.1);
-                failure.times += 1;
-                failure.until = Instant::now() + pause;
-                if is_conflict(&error) && failure.times < 3 {
-                    debug!(error = format!("{error:#}"), "{name}: planned from an old view");
+                let words = act::words(&error);
+                let (times, pause) =
+                    self.failures.failed(&name, Said { words: words.clone(), about: act::about(action) }, PAUSES.0, Instant::now());
+                if is_conflict(&error) && times < 3 {
+                    debug!(error = words, "{name}: planned from an old view");
                 } else {
-                    warn!(error = format!("{error:#}"), retry_in = ?pause, "{name} failed");
+                    warn!(error = words, retry_in = ?pause, "{name} failed");
                 }
             }
+        }
+    }
+
+    /// Says in an Event what keeps failing, once for each object that waits for it.
+    async fn complain(&mut self) {
+        for (about, what, words) in self.failures.unsaid() {
+            self.actor.complain(&about, &what, &words).await;
         }
     }
 }

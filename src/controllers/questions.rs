@@ -1,43 +1,52 @@
 //! Answers what a plan asks, by live requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Node, PersistentVolumeClaim, Pod},
+    core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
     storage::v1::VolumeAttachment,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::timeout;
-use tracing::warn;
 
 use crate::{
-    act::{Actor, REQUEST_TIMEOUT},
+    act::{self, Actor, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp},
     observe::{Observer, Seen},
     plan::{
         question::{Answer, Question},
-        snapshot::Snapshot,
+        snapshot::{OpRef, Snapshot},
     },
 };
 
 /// Live reads at once.
 const AT_ONCE: usize = 8;
 
-/// Answers each question; one that could not be answered is missing, and is asked again by a later plan.
-pub async fn answer(actor: &Actor, observer: &Observer, snapshot: &Snapshot, asked: BTreeSet<Question>) -> BTreeMap<Question, Answer> {
+/// Answers each question, or says why not.
+pub async fn answer(
+    actor: &Actor,
+    observer: &Observer,
+    snapshot: &Snapshot,
+    asked: BTreeSet<Question>,
+) -> Vec<(Question, anyhow::Result<Answer>)> {
     let answers = stream::iter(asked).map(|question| async move {
-        match timeout(REQUEST_TIMEOUT, one(actor, observer, snapshot, &question)).await.context("no answer in time") {
-            Ok(Ok(answer)) => Some((question, answer)),
-            Ok(Err(error)) | Err(error) => {
-                warn!(?question, error = format!("{error:#}"), "a live read failed");
-                None
-            }
-        }
+        let answer = timeout(REQUEST_TIMEOUT, one(actor, observer, snapshot, &question)).await;
+        let answer = answer.with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()));
+        (question, answer.and_then(|answer| answer))
     });
-    answers.buffer_unordered(AT_ONCE).filter_map(|found| async { found }).collect().await
+    answers.buffer_unordered(AT_ONCE).collect().await
+}
+
+/// The object for which something is asked, if it is one.
+pub fn about(question: &Question) -> Option<ObjectReference> {
+    match question {
+        Question::Op(op) | Question::Work(op) | Question::Admission(op, _) => Some(act::about_op(op)),
+        Question::Node(node) => Some(act::about_node(node)),
+        Question::Job(_) | Question::Pod(_) | Question::Rivals | Question::Successor(_) | Question::Volumes(_) => None,
+    }
 }
 
 async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: &Question) -> anyhow::Result<Answer> {
@@ -49,7 +58,9 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
             let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&pods).await.context("listing the Job's pods")?;
-            pods.items.into_iter().for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+            // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
+            let ours = pods.items.into_iter().filter(|pod| pod.labels().contains_key(names::NODEOP));
+            ours.for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
             job.map(|job| Seen::Job(Box::new(job)))
         }
         Question::Pod((namespace, name)) => {
@@ -64,6 +75,7 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
         }
         Question::Successor(node) => return successor(client, snapshot, node).await,
         Question::Volumes(node) => return volumes(client, snapshot, node).await,
+        Question::Work(of) => return work(client, observer, of).await,
         Question::Rivals => return rivals(client, observer).await,
         Question::Admission(of, node) => return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await,
     };
@@ -77,6 +89,15 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
             Answer::Gone
         }
     })
+}
+
+async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
+    let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
+    let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its Jobs")?;
+    let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its pods")?;
+    jobs.items.into_iter().for_each(|job| observer.saw(Seen::Job(Box::new(job))));
+    pods.items.into_iter().for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+    Ok(Answer::Seen)
 }
 
 async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {

@@ -197,7 +197,7 @@ impl Observer {
             Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid), None),
             Question::Job(key) => caches.jobs.remove(key, None, None),
             Question::Pod(key) => caches.pods.remove(key, None, None),
-            Question::Rivals | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => false,
+            Question::Rivals | Question::Work(_) | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => false,
         };
     }
 
@@ -250,6 +250,7 @@ impl Observer {
             residents: residents.map(|(node, cache)| (node.clone(), cache.views().into_values().collect())).collect(),
             evictions,
             answers,
+            failures: BTreeMap::new(),
         }
     }
 }

@@ -60,6 +60,7 @@ pub fn node(node: &Node) -> NodeView {
         name: text(&meta.name),
         uid: text(&meta.uid),
         resource_version: text(&meta.resource_version),
+        created: created(meta),
         labels: meta.labels.clone().unwrap_or_default(),
         annotations: facts(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
@@ -131,7 +132,9 @@ pub fn pod(pod: &Pod) -> PodView {
 fn role(meta: &ObjectMeta) -> Role {
     let labels = meta.labels.as_ref();
     let has = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
-    match (has(names::REBOOT), has(names::PREFLIGHT), has(names::APP)) {
+    // The Go operator's labeler pods carry our label, and belong to its DaemonSet or Jobs.
+    let reads_facts = has(names::APP) && controller(meta).is_some_and(|owner| owner.kind == "Node");
+    match (has(names::REBOOT), has(names::PREFLIGHT), reads_facts) {
         (true, _, _) => Role::Waiter,
         (false, true, _) => Role::Preflight,
         (false, false, true) => Role::Facts,

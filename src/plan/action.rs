@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -131,4 +132,45 @@ pub struct Notice {
     pub message: String,
     /// Also said about this node.
     pub node: Option<String>,
+}
+
+/// What it does and to which object: for logs, for errors, and as the key under which its failures are remembered.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { op, status: _, notices: _ } => write!(f, "writing the status of {}", of(op)),
+            Self::Finalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
+            Self::Conclude { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
+            Self::Node { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
+            Self::MakeChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
+            Self::PassOn { child, concurrency: _, stop_on_failure: _ } => write!(f, "passing the changed spec on to {}", of(child)),
+            Self::UpgradeStatus { upgrade, status: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
+            Self::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => write!(f, "making facts pod {name} on node {node}"),
+            Self::MakePreflight { op, node, name } => write!(f, "making preflight pod {name} of {} on node {node}", of(op)),
+            Self::MakeWaiter { op, node, name, job: _, grant: _ } => {
+                write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
+            }
+            Self::MakeJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
+            Self::ResumeJob { job } => write!(f, "starting Job {job}"),
+            Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
+            Self::DeleteJob { job, why } => write!(f, "deleting Job {job}, because {why}"),
+            Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
+            Self::Evict { node, pod, grace_period_seconds: _ } => write!(f, "evicting pod {pod} from node {node}"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+fn of(op: &NodeOp) -> String {
+    format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
+}
+
+fn of_upgrade(upgrade: &NodeOpUpgrade) -> String {
+    let meta = &upgrade.metadata;
+    format!("NodeOpUpgrade {}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }

@@ -10,6 +10,7 @@ use super::{
     status::Whole,
     step::{Next, Op, finish, later},
     targets,
+    trouble::Mark,
 };
 use crate::api::{
     names,
@@ -57,8 +58,10 @@ struct Pass<'a> {
     ahead: usize,
     /// Why no further node is taken in hand; preflights go on.
     queue: Option<String>,
-    /// The API server said in this pass that it admits our pods; one node speaks for all.
+    /// The API server said in this pass that it admits what we make; one node speaks for all.
     admitted: bool,
+    /// It has not said so yet.
+    unanswered: Option<String>,
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
@@ -68,11 +71,12 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
     let free = limit.saturating_sub(running + whole.unreleased);
-    let mut pass =
-        Pass { s, op, shared, plan, whole, free, ahead: limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST), queue: None, admitted: false };
+    let ahead = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
+    let mut pass = Pass { s, op, shared, plan, whole, free, ahead, queue: None, admitted: false, unanswered: None };
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
+        let mark = Mark::set(pass.plan);
         let why = match (entry.phase, &closed) {
             (Phase::Pending, Some(why)) => Some(why.clone()),
             (Phase::Pending, None) => pass.node(&name, entry),
@@ -82,7 +86,8 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         };
-        if let Some(why) = why {
+        let trouble = mark.lift(s, pass.plan);
+        if let Some(why) = why.map(|why| pass.whole.troubles.complete(why, trouble)) {
             pass.plan.waiting.insert((op.me.key(), name.clone()), why.clone());
             entry.message = Some(why);
         }
@@ -144,6 +149,9 @@ impl Pass<'_> {
         self.behind(&view.name);
         if self.ahead == 0 {
             return Some("waiting for its turn".into());
+        }
+        if let Some(why) = self.admission(view) {
+            return Some(why);
         }
         self.ahead -= 1;
         *entry = preflight::begin(self.s.now, view, entry);
@@ -233,18 +241,31 @@ impl Pass<'_> {
             self.plan.actions.push(Action::Finalizers { op: object.clone(), finalizers });
             return Some("preparing".into());
         }
-        let untouched = |node: &NodeStatus| matches!(node.phase, Phase::Pending | Phase::Preflight);
-        if self.admitted || !object.status.iter().flat_map(|status| status.node_statuses.values()).all(untouched) {
+        self.admission(view)
+    }
+
+    /// Whether the API server admits what we are going to make, asked before anything is made for the first node.
+    fn admission(&mut self, view: &NodeView) -> Option<String> {
+        let ran = |node: &NodeStatus| node.phase == Phase::Running || node.job_name.is_some();
+        let entries = || self.op.object.status.iter().flat_map(|status| status.node_statuses.values());
+        if self.admitted || entries().any(ran) {
             return None;
         }
+        if let Some(why) = self.whole.refused.as_ref().or(self.unanswered.as_ref()) {
+            return Some(why.clone());
+        }
+        let untouched = entries().all(|node| !node.phase.is_final());
         let question = Question::Admission(self.op.me.clone(), view.name.clone());
         match self.s.answer(&question) {
             None => {
                 self.plan.questions.insert(question);
-                Some("checking that the API server admits the pods".into())
+                let why = "checking that the API server admits the pods".to_owned();
+                self.unanswered = Some(why.clone());
+                Some(why)
             }
             Some(Answer::Refused(words)) => {
-                let why = format!("the API server refuses the operation's pods, no node was touched: {words}");
+                let touched = if untouched { "no node was touched" } else { "no further node is taken" };
+                let why = format!("the API server refuses what the operation needs, {touched}: {words}");
                 self.whole.refused = Some(why.clone());
                 Some(why)
             }

@@ -6,6 +6,7 @@ use super::{
     action::{Action, Plan},
     intent::Intent,
     snapshot::Snapshot,
+    takeover,
 };
 use crate::api::nodeop::{NodeStatus, Phase};
 
@@ -26,7 +27,9 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
             for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
                 let given_back = NodeStatus { node_uid: None, ..entry.clone() };
                 let after = status.node_statuses.get(name);
-                if entry.phase.is_final() && after != Some(entry) && after != Some(&given_back) {
+                // The Go operator called a node completed before it had rebooted.
+                let rebooting = takeover::is_legacy_reboot(before, entry);
+                if entry.phase.is_final() && !rebooting && after != Some(entry) && after != Some(&given_back) {
                     found.push(format!("the final entry of {name} changes"));
                 }
             }

@@ -12,8 +12,9 @@ use super::{
     action::{Action, Plan},
     labels, names,
     release::pod_target,
-    snapshot::{ContainerState, NodeView, PodPhase, PodView, Snapshot},
+    snapshot::{ContainerState, NodeView, PodPhase, PodView, Role, Snapshot},
     step::later,
+    trouble,
 };
 use crate::{api::names::container, contract::Facts};
 
@@ -27,10 +28,11 @@ const DOUBLINGS: i32 = 7;
 /// Reads what is to be read, and clears what has been.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
-    for pod in s.facts.values() {
+    // Others that carry the label are the Go operator's, and none of ours to delete.
+    for pod in s.facts.values().filter(|pod| pod.role == Role::Facts) {
         pods.entry(&pod.node).or_default().push(pod);
     }
-    let busy = s.facts.values().filter(|pod| !pod.phase.is_final() && !pod.deleting).count();
+    let busy = s.facts.values().filter(|pod| pod.role == Role::Facts && !pod.phase.is_final() && !pod.deleting).count();
     let mut free = AT_ONCE.saturating_sub(busy);
     let first: Vec<&NodeView> = plan.facts_first.iter().filter_map(|name| s.nodes.get(name).map(AsRef::as_ref)).collect();
     let rest: Vec<&NodeView> = s.nodes.values().map(AsRef::as_ref).filter(|node| !plan.facts_first.contains(&node.name)).collect();
@@ -39,6 +41,17 @@ pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     }
     // What is left is of nodes that are not there any more.
     pods.into_values().flatten().filter(|pod| !pod.deleting).for_each(|pod| clear(pod, plan));
+}
+
+/// What keeps failing while a node's facts are read.
+pub fn trouble(s: &Snapshot, node: &NodeView) -> Option<String> {
+    if s.failures.is_empty() {
+        return None;
+    }
+    let mut reading = Plan { facts_first: [node.name.clone()].into(), ..Plan::default() };
+    let pods = s.facts.values().filter(|pod| pod.role == Role::Facts && pod.node == node.name).map(AsRef::as_ref).collect();
+    one(s, node, pods, &mut 1, &mut reading);
+    trouble::of_any(s, &reading.actions)
 }
 
 fn clear(pod: &PodView, plan: &mut Plan) {

@@ -15,6 +15,9 @@ pub const REBOOT_TIMEOUT: i32 = 1800;
 pub const VERIFY_TIMEOUT: i32 = 300;
 /// Seconds that an operation may take on one node, if the spec does not say: nothing waits for ever.
 pub const JOB_DEADLINE: i64 = 86_400;
+/// No deadline is longer, in seconds. A pod's may not be, and a Job's of a few hundred years overflows in its controller, which
+/// then takes it for one that has passed.
+pub const LONGEST: i64 = i32::MAX as i64;
 /// Retries of a Job, if the spec does not say (Kubernetes' own default, and the Go operator's).
 pub const BACKOFF_LIMIT: i32 = 6;
 /// Seconds that a preflight may run, if the spec does not say.
@@ -91,7 +94,7 @@ impl Intent {
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some(),
             preflight: preflight.or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
-            job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE),
+            job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE).min(LONGEST),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
             reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
             verify_timeout: seconds(spec.verify_timeout_seconds.unwrap_or(VERIFY_TIMEOUT)),

@@ -8,10 +8,11 @@ use super::{
     action::Action,
     call_off::{self, job_target},
     extend,
-    question::Question,
+    question::{Answer, Question},
     reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodPhase, PodView, Role},
     step::{Next, Turn, finish, hold, later},
+    takeover, trouble,
     waiter::{self, Waiter},
 };
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
 
 /// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(30);
+/// A Job controller makes the pod at once. When it has made none for so long, we ask why.
+const PODLESS: SignedDuration = SignedDuration::from_secs(10);
+const NO_POD: &str = "the Job controller has made none";
 /// The Job goes on, and nothing complains.
 const RUNNING: &str = "Job is running";
 
@@ -88,8 +92,25 @@ fn make(turn: &mut Turn<'_>, name: String) -> Next {
         return next;
     }
     let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
-    turn.act(Action::MakeJob { op, node, name });
+    let make = Action::MakeJob { op, node, name };
+    if let Some(next) = refused(turn, &make) {
+        return next;
+    }
+    turn.act(make);
     Next::Wait("making the Job".into())
+}
+
+/// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take to start, the
+/// node is failed, untouched by the operation.
+fn refused(turn: &mut Turn<'_>, action: &Action) -> Option<Next> {
+    let trouble = trouble::of(turn.s, action)?;
+    let begun = turn.status.last_updated.as_ref().map_or(turn.s.now, |time| time.0);
+    let deadline = later(begun, turn.op.intent.pull_timeout);
+    if turn.s.now < deadline {
+        turn.plan.wake(deadline);
+        return None;
+    }
+    Some(turn.fail(format!("the operation was not started in {} s: {trouble}", turn.op.intent.pull_timeout.as_secs())))
 }
 
 /// The waiter must stand at the moment at which the Job is made and let go, not only some time before.
@@ -141,7 +162,11 @@ fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
         let ends = matches!(&next, Next::Become(next) if next.phase.is_final());
         return ends.then(|| unseen_start(turn, job)).flatten().unwrap_or(next);
     }
-    turn.act(Action::ResumeJob { job: job_target(job) });
+    let resume = Action::ResumeJob { job: job_target(job) };
+    if let Some(next) = refused(turn, &resume) {
+        return unseen_start(turn, job).unwrap_or(next);
+    }
+    turn.act(resume);
     Next::Wait(RUNNING.into())
 }
 
@@ -176,7 +201,8 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     extend::once(turn, job);
-    let Some(complaint) = pods(turn, &job.uid).find_map(|pod| pod.complaint()) else {
+    let complaint = pods(turn, &job.uid).find_map(|pod| pod.complaint());
+    let Some(complaint) = complaint.or_else(|| podless(turn, job)) else {
         return Next::Wait(tries(turn, job));
     };
     let begun = pods(turn, &job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
@@ -184,7 +210,13 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if begun {
         return Next::Wait(format!("Job is running: {complaint}"));
     }
-    if turn.s.now >= deadline {
+    // A Job without a pod, and nothing that forbids one: its controller is away, and goes on when it is back.
+    if turn.s.now >= deadline && complaint != NO_POD {
+        let live = Question::Job((job.namespace.clone(), job.name.clone()));
+        if pods(turn, &job.uid).next().is_none() && turn.s.answer(&live).is_none() {
+            turn.ask(live);
+            return Next::Wait(format!("{RUNNING}; checking whether it has a pod"));
+        }
         let after = turn.op.intent.pull_timeout.as_secs();
         let now = Time(turn.s.now);
         return turn.record(|status| {
@@ -192,8 +224,34 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
             status.message = Some(format!("the Job's pod could not start in {after} s: {complaint}"));
         });
     }
-    turn.plan.wake(deadline);
+    if turn.s.now < deadline {
+        turn.plan.wake(deadline);
+    }
     Next::Wait(format!("the Job's pod cannot start yet: {complaint}"))
+}
+
+/// Why a Job that runs has had no pod for so long. Its controller says so only in an Event, so the API server is asked.
+fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
+    // The pods of an adopted Job carry no label of ours and are not seen.
+    if takeover::is_adopted(turn) || pods(turn, &job.uid).next().is_some() {
+        return None;
+    }
+    let begun = job.started_at.or_else(|| turn.status.last_updated.as_ref().map(|time| time.0))?;
+    let due = later(begun, PODLESS);
+    if turn.s.now < due {
+        turn.plan.wake(due);
+        return None;
+    }
+    turn.plan.wake(later(turn.s.now, PODLESS));
+    let question = Question::Admission(turn.op.me.clone(), turn.node.name.clone());
+    match turn.s.answer(&question) {
+        Some(Answer::Refused(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
+        Some(Answer::Gone | Answer::Seen | Answer::Attached(_)) => Some(NO_POD.into()),
+        None => {
+            turn.ask(question);
+            Some(NO_POD.into())
+        }
+    }
 }
 
 /// What is said of a Job that goes on: that it does, and what its last try failed of, if one did.
@@ -248,6 +306,10 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
             .map_or_else(|| "Job completed successfully".into(), |words| format!("Job completed successfully: {words}"));
         return finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message);
     }
+    if takeover::is_adopted(turn) {
+        let boot = takeover::succeeded(turn);
+        return boot.map_or_else(|next| next, |boot| to_reboot(turn, Some(Sentinel { boot, ..Sentinel::default() })));
+    }
     let found = match sentinel(turn, &job.uid) {
         Ok(found) if found.boot.is_empty() => {
             let message = last_words(turn, job).unwrap_or_else(|| "nothing had to be changed".into());
@@ -274,7 +336,10 @@ fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Next {
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
 fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
-    if turn.op.intent.reboot && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED)) {
+    if turn.op.intent.reboot
+        && !takeover::is_adopted(turn)
+        && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
+    {
         return to_reboot(turn, None);
     }
     if pods(turn, uid).any(|pod| !release::cannot_act(pod, turn.node.ready)) {

@@ -8,8 +8,10 @@
 //! - `intent`, `targets`, `names`, `selector`: a spec read once, the nodes that it means, what we call things;
 //! - `rollout`, `admit`, `guard`, `preflight`, `ahead`: who is next, and who has to wait;
 //! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `extend`, `reboot`: one node in hand, step by step;
-//! - `call_off`, `release`, `status`: ending what could still act, giving nodes back, telling people;
+//! - `call_off`, `release`, `status`, `trouble`: ending what could still act, giving nodes back, telling people, also of what
+//!   keeps failing;
 //! - `upgrades`, `facts`, `labels`, `verify`: upgrades of Kairos, what nodes say of themselves, and what that proves;
+//! - `takeover`: what the Go operator left;
 //! - `check`: what must never be, as a function that tests call after every plan.
 
 pub mod action;
@@ -36,7 +38,9 @@ pub mod selector;
 pub mod snapshot;
 pub mod status;
 mod step;
+mod takeover;
 mod targets;
+mod trouble;
 mod upgrades;
 pub mod verify;
 mod waiter;

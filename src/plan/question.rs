@@ -4,6 +4,8 @@
 //! snapshot only, so that nothing is ever decided on an old answer; a plan that asks something new asks what it was told
 //! once more.
 
+use std::fmt;
+
 use super::snapshot::{Key, OpRef};
 
 /// Something to be asked of the API server itself.
@@ -18,6 +20,8 @@ pub enum Question {
     Job(Key),
     /// Is the pod there? A waiter that no cache shows yet can reboot its node all the same.
     Pod(Key),
+    /// Which Jobs and pods are there of the NodeOp, whoever made them and under whatever name? The snapshot shows them as they are now.
+    Work(OpRef),
     /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
     /// have both written their intent by then, so at least one of them sees the other's.
     Rivals,
@@ -40,4 +44,23 @@ pub enum Answer {
     Attached(Vec<String>),
     /// The pods would be refused, in the server's words.
     Refused(String),
+}
+
+/// What is asked, for logs, for people who wait for the answer, and as the key under which its failures are remembered.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "reading node {name}"),
+            Self::Op(op) => write!(f, "reading NodeOp {}/{}", op.namespace, op.name),
+            Self::Job((namespace, name)) => write!(f, "reading Job {namespace}/{name} and its pods"),
+            Self::Pod((namespace, name)) => write!(f, "reading pod {namespace}/{name}"),
+            Self::Work(op) => write!(f, "listing the Jobs and pods of NodeOp {}/{}", op.namespace, op.name),
+            Self::Rivals => f.write_str("listing all NodeOps"),
+            Self::Successor(node) => write!(f, "looking for a replica of the operator on another node than {node}"),
+            Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
+            Self::Admission(op, node) => {
+                write!(f, "trying with a dry run whether the objects of NodeOp {}/{} are admitted on node {node}", op.namespace, op.name)
+            }
+        }
+    }
 }

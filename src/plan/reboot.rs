@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     call_off, job,
     question::Question,
-    step::{Next, Turn, finish, later},
+    step::{self, Next, Turn, finish, later},
     waiter::{self, Waiter},
 };
 use crate::{
@@ -48,12 +48,14 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !turn.node.ready) {
         return Next::Wait("Job completed, the node reboots".into());
     }
+    // Until it goes down, nothing is to be scheduled on it.
+    let held = if turn.node.ready { step::hold(turn) } else { None };
     let job = turn.status.job_name.clone().unwrap_or_default();
     match waiter::ensure(turn, &job) {
         Waiter::Lost(next) => next,
         Waiter::Foreign(name) => turn.fail(format!("a pod {name} exists that is not ours; reboot the node by hand")),
         Waiter::Starting(why) if turn.node.ready => Next::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}")),
-        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => Next::Wait(REBOOTS.into()),
+        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => held.unwrap_or_else(|| Next::Wait(REBOOTS.into())),
     }
 }
 

@@ -35,19 +35,22 @@ pub fn cannot_act(pod: &PodView, node_ready: bool) -> bool {
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     leftovers(s, plan);
-    for node in s.nodes.values() {
-        let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
-        owners.dedup();
-        for owner in owners {
-            // What a finished NodeOp left cordoned belongs, while it has the node in hand, to the one that claimed it.
-            if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
-                continue;
-            }
-            match s.op(owner) {
-                Some(op) => release(s, node, owner, op, plan),
-                None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
-                None => drop(plan.questions.insert(Question::Op(owner.clone()))),
-            }
+    s.nodes.values().for_each(|view| node(s, view, plan));
+}
+
+/// Releases one node from whoever no longer needs it.
+pub fn node(s: &Snapshot, node: &NodeView, plan: &mut Plan) {
+    let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
+    owners.dedup();
+    for owner in owners {
+        // What a finished NodeOp left cordoned belongs, while it has the node in hand, to the one that claimed it.
+        if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
+            continue;
+        }
+        match s.op(owner) {
+            Some(op) => release(s, node, owner, op, plan),
+            None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
+            None => drop(plan.questions.insert(Question::Op(owner.clone()))),
         }
     }
 }

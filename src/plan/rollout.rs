@@ -5,8 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::jiff::SignedDuration;
-
 use super::{
     action::{Action, Plan},
     admit, ahead, preflight,
@@ -14,8 +12,10 @@ use super::{
     release,
     snapshot::Snapshot,
     status::{self, Whole},
-    step::{self, Next, Op, later},
-    targets, upgrades,
+    step::{self, Next, Op},
+    takeover, targets,
+    trouble::{self, Mark, Troubles},
+    upgrades,
 };
 use crate::api::{
     names,
@@ -24,17 +24,13 @@ use crate::api::{
 
 pub use super::admit::Shared;
 
-/// After so long the Go operator's NodeOp that never got a node is given up.
-const LEGACY_EMPTY: SignedDuration = SignedDuration::from_secs(600);
-
 /// Plans one NodeOp.
 pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut Plan) {
     let op = Op::of(object);
     preflight::sweep(s, &op, plan);
     match &object.status {
         Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
-        Some(status) if is_legacy(status) && op.deleting => conclude(s, &op, plan),
-        Some(status) if is_legacy(status) => take_over(s, &op, status, plan),
+        Some(status) if takeover::is_legacy(status) => takeover::plan(s, &op, status, plan),
         // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what is done would be done again.
         Some(status) if status.phase.is_some() || !status.node_statuses.is_empty() => roll(s, &op, status, shared, plan),
         _ if op.deleting => conclude(s, &op, plan),
@@ -45,33 +41,14 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
 
 /// Records the targets.
 fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
+    match takeover::may_have_begun(s, op, plan) {
+        Some(false) => {}
+        Some(true) => return takeover::plan(s, op, &NodeOpStatus::default(), plan),
+        None => return,
+    }
     let nodes = targets::choose(s, &op.object);
     let status = status::summarize(&op.object, nodes, &Whole::default(), s.now);
-    status::write(&op.object, status, s.now, plan);
-}
-
-/// A status that the Go operator wrote, and we have not touched.
-fn is_legacy(status: &NodeOpStatus) -> bool {
-    status.observed_generation.is_none()
-}
-
-/// What the Go operator left half-done is not continued blindly: a second run on a node, or a second reboot, is worse
-/// than asking its owner to create it again.
-fn take_over(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
-    let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
-    let until = later(created, LEGACY_EMPTY);
-    if old.node_statuses.is_empty() && s.now < until {
-        return plan.wake(until);
-    }
-    let mut nodes = old.node_statuses.clone();
-    for node in nodes.values_mut().filter(|node| !node.phase.is_final()) {
-        node.phase = Phase::Failed;
-        node.message =
-            Some("was started by an older operator, which did not finish it. Look at the node, then create the NodeOp again".into());
-    }
-    let refused = "was left unfinished by an older operator; create it again (see metadata.generateName)".to_owned();
-    let whole = Whole { refused: Some(refused), ..Whole::default() };
-    status::write(&op.object, status::summarize(&op.object, nodes, &whole, s.now), s.now, plan);
+    status::write(s, &op.object, status, plan);
 }
 
 /// One pass over a NodeOp under way.
@@ -79,23 +56,23 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     release::linger(s, op, plan);
     let mut nodes = old.node_statuses.clone();
     let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
-    for (name, node) in &mut nodes {
-        let next = match node.phase {
-            Phase::Running => step::advance(s, op, name, node, plan),
-            Phase::Preflight => match s.nodes.get(name) {
-                Some(view) => preflight::advance(s, op, view, node, stopped, plan),
-                None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
-            },
-            Phase::Pending | Phase::Completed | Phase::Failed => continue,
+    let mut troubles = Troubles::default();
+    for (name, node) in nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight)) {
+        let mark = Mark::set(plan);
+        let next = match s.nodes.get(name) {
+            _ if node.phase == Phase::Running => step::advance(s, op, name, node, plan),
+            Some(view) => preflight::advance(s, op, view, node, stopped, plan),
+            None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
         };
-        apply(op, name, node, next, plan);
+        let trouble = mark.lift(s, plan);
+        apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
     }
     let stopped = stopped || (op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed));
     if stopped {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
-    let mut whole =
-        Whole { unreleased: unreleased(s, op, &old.node_statuses, &mut nodes, plan), stopped, deleting: op.deleting, refused: None };
+    let unreleased = unreleased(s, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
+    let mut whole = Whole { unreleased, stopped, deleting: op.deleting, refused: None, troubles };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
@@ -106,14 +83,15 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
         ahead::prepare(s, op, &nodes, plan);
     }
     let status = status::summarize(&op.object, nodes, &whole, s.now);
-    status::write(&op.object, status, s.now, plan);
+    status::write(s, &op.object, status, plan);
 }
 
 /// Puts a step's result into the status, and the reason to wait where readers and tests look for it.
-fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, plan: &mut Plan) {
+fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, complete: impl FnOnce(String) -> String, plan: &mut Plan) {
     match next {
         Next::Become(next) => *node = *next,
         Next::Wait(why) => {
+            let why = complete(why);
             plan.waiting.insert((op.me.key(), name.to_owned()), why.clone());
             node.message = Some(why);
         }
@@ -129,6 +107,7 @@ fn unreleased(
     op: &Op,
     old: &BTreeMap<String, NodeStatus>,
     nodes: &mut BTreeMap<String, NodeStatus>,
+    troubles: &mut Troubles,
     plan: &mut Plan,
 ) -> usize {
     let mut count = 0;
@@ -136,14 +115,20 @@ fn unreleased(
         let Some(uid) = entry.node_uid.clone() else { continue };
         let question = Question::Node(name.clone());
         let node = s.nodes.get(name).filter(|node| node.uid == uid);
-        if node.is_some_and(|node| node.claimed_by.as_ref() == Some(&op.me)) {
+        if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&op.me)) {
             count += 1;
+            if !s.failures.is_empty() {
+                let mut giving_back = Plan::default();
+                release::node(s, node, &mut giving_back);
+                trouble::of_any(s, &giving_back.actions).into_iter().for_each(|trouble| troubles.note(trouble));
+            }
         } else if old.get(name).is_some_and(|old| old.phase == Phase::Running) {
             // Not before it stands in status that the node is given up: a claim may be under way that relies on it.
             count += 1;
         } else if s.answer(&question).is_some() {
             entry.node_uid = None;
         } else {
+            trouble::of(s, &question).into_iter().for_each(|trouble| troubles.note(trouble));
             plan.questions.insert(question);
             count += 1;
         }

@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub evictions: BTreeMap<String, Eviction>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
+    /// What this process has tried more than once or twice and still fails at, by the words for what it was: an
+    /// [`Action`](super::action::Action)'s or a [`Question`]'s. It is tried again, with pauses.
+    pub failures: BTreeMap<String, Failure>,
 }
 
 /// Namespace and name.
@@ -109,6 +112,7 @@ pub struct NodeView {
     pub name: String,
     pub uid: String,
     pub resource_version: String,
+    pub created: Timestamp,
     pub labels: BTreeMap<String, String>,
     /// Those annotations that say facts.
     pub annotations: BTreeMap<String, String>,
@@ -321,6 +325,15 @@ pub struct Refusal {
     pub retry_after: Option<i64>,
     /// Time does not mend it (for example two budgets over one pod).
     pub permanent: bool,
+}
+
+/// A request that keeps failing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When it failed first.
+    pub since: Timestamp,
+    /// The API server's last words about it, or why it had none.
+    pub words: String,
 }
 
 impl Snapshot {

@@ -9,17 +9,21 @@ use k8s_openapi::{
 
 use super::{
     action::{Action, Notice, Plan},
-    snapshot::OpRef,
+    snapshot::{OpRef, Snapshot},
     step::later,
+    trouble::{self, Troubles},
 };
 use crate::api::{
-    names::{self, condition},
+    names::{condition, reason},
     nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
+    text::clipped,
 };
 
-/// Bytes of what is said about one node. A preflight may end with 4 KiB of words on each of thousands of nodes, and the server
-/// takes an object of 1.5 MiB.
-const MAX_MESSAGE: usize = 1000;
+/// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end with 4 KiB of words on
+/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded any more.
+const MAX_MESSAGE: (usize, usize) = (1000, 600_000);
+/// So many each of them may have, however many there are: enough for what we say ourselves.
+const MIN_MESSAGE: usize = 120;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// At most so many nodes are named in a condition.
@@ -38,6 +42,8 @@ pub struct Whole {
     pub deleting: bool,
     /// It cannot go on at all, and why.
     pub refused: Option<String>,
+    /// What it wants done or known, and what keeps failing.
+    pub troubles: Troubles,
 }
 
 /// Counts the nodes.
@@ -102,16 +108,23 @@ fn sentence(phase: Phase, counts: &Counts, whole: &Whole) -> String {
             if whole.deleting {
                 text.push_str("; being deleted, nodes in hand are released");
             }
+            if let Some(trouble) = &whole.troubles.first {
+                text.push_str("; ");
+                text.push_str(trouble);
+            }
             text
         }
     }
 }
 
-fn conditions(old: &[Condition], phase: Phase, message: &str, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+fn conditions(old: &[Condition], phase: Phase, message: &str, blocked: bool, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let progress = if blocked { reason::BLOCKED } else { reason::ROLLING_OUT };
     let wanted = match phase {
         Phase::Completed => [("False", "Finished"), ("True", "Completed"), ("False", "Completed")],
         Phase::Failed => [("False", "Finished"), ("False", "Failed"), ("True", "Failed")],
-        Phase::Pending | Phase::Preflight | Phase::Running => [("True", "RollingOut"), ("False", "RollingOut"), ("False", "RollingOut")],
+        Phase::Pending | Phase::Preflight | Phase::Running => {
+            [("True", progress), ("False", reason::ROLLING_OUT), ("False", reason::ROLLING_OUT)]
+        }
     };
     let types = [condition::PROGRESSING, condition::COMPLETE, condition::FAILED];
     let mut set: Vec<Condition> = old.iter().filter(|c| !types.contains(&c.type_.as_str())).cloned().collect();
@@ -136,7 +149,7 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
     let phase = phase(&counts, whole);
     let message = sentence(phase, &counts, whole);
     let old = op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = conditions(old, phase, &message, op.metadata.generation, now);
+    let mut conditions = conditions(old, phase, &message, whole.troubles.first.is_some(), op.metadata.generation, now);
     if op.spec.upgrade.is_some() && phase.is_final() {
         conditions.retain(|condition| condition.type_ != condition::VERIFIED);
         conditions.push(verified(&nodes, op.metadata.generation, now));
@@ -176,14 +189,15 @@ fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: 
 
 /// Writes the status if it differs. A change of messages alone waits until a second after the last write, and until
 /// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
-pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &mut Plan) {
+pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
+    let now = s.now;
     let old = op.status.as_ref();
     shorten(old, &mut status);
     if old == Some(&status) {
         return;
     }
     let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
-    if !urgent && !plan.questions.is_empty() {
+    if !urgent && plan.questions.iter().any(|question| trouble::of(s, question).is_none()) {
         return;
     }
     let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
@@ -199,12 +213,11 @@ pub fn write(op: &Arc<NodeOp>, mut status: NodeOpStatus, now: Timestamp, plan: &
 
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
 fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
+    let most = (MAX_MESSAGE.1 / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE.0);
     for (name, node) in &mut status.node_statuses {
         let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
-        if let Some(message) = node.message.as_mut().filter(|message| message.len() > MAX_MESSAGE && Some(&**message) != said) {
-            let kept = names::cut(message, MAX_MESSAGE - "…".len()).len();
-            message.truncate(kept);
-            message.push('…');
+        if let Some(message) = node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said) {
+            *message = clipped(message, most);
         }
     }
 }
@@ -243,4 +256,25 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
         }
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_nodes_say_the_status_fits_into_etcd() {
+        let op = NodeOp::default();
+        let says = |words: usize| NodeStatus { phase: Phase::Failed, message: Some("é".repeat(words)), ..NodeStatus::default() };
+        for (count, words) in [(1, 1_000_000), (500, 4096), (5000, 4096)] {
+            let nodes = (0..count).map(|n| (format!("node-{n}.example.com"), says(words))).collect();
+            let mut status = summarize(&op, nodes, &Whole::default(), Timestamp::UNIX_EPOCH);
+            shorten(None, &mut status);
+            let bytes = serde_json::to_vec(&status).unwrap().len();
+            assert!(bytes < 1_200_000, "{count} nodes: {bytes} bytes");
+            let mut again = status.clone();
+            shorten(Some(&status), &mut again);
+            assert_eq!(again, status, "what is cut stays as it is");
+        }
+    }
 }

@@ -15,9 +15,10 @@ use super::{
     question::Question,
     snapshot::{Key, OpRef, Snapshot},
     step::later,
+    trouble,
 };
 use crate::api::{
-    names::condition,
+    names::{condition, reason},
     nodeop::{NodeOp, NodeStatus, Phase},
     upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
 };
@@ -36,7 +37,7 @@ pub fn plan(s: &Snapshot, plan: &mut Plan) {
         }
         match s.ops.get(key) {
             Some(child) if owned_by(child, upgrade) => follow(s, upgrade, child, plan),
-            Some(_) => write(s, upgrade, foreign(upgrade), plan),
+            Some(_) => foreign(s, upgrade, plan),
             None => absent(s, key, upgrade, plan),
         }
     }
@@ -69,37 +70,47 @@ fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
 
 /// No NodeOp of the name is in the cache.
 fn absent(s: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
-    let mut status = base(upgrade);
+    let status = base(upgrade);
     if let Some(uid) = status.node_op_uid.clone() {
         let child = Question::Op(OpRef { namespace: key.0.clone(), name: key.1.clone(), uid });
         if !s.is_gone(&child) {
             plan.questions.insert(child);
             return;
         }
-        status.phase = Some(UpgradePhase::Failed);
-        status.message = Some("Upgrade operation failed: its NodeOp was deleted. Nothing is run twice: create the upgrade again".into());
-        return write(s, upgrade, status, plan);
+        let why = "Upgrade operation failed: its NodeOp was deleted. Nothing is run twice: create the upgrade again";
+        return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
-    // The Go operator's object whose NodeOp is gone: it has run, or nobody knows.
-    if status.phase.is_some_and(|phase| phase != UpgradePhase::Initializing) {
-        status.phase = Some(UpgradePhase::Failed);
-        status.message = Some("Upgrade operation failed: its NodeOp is gone. Nothing is run twice: create the upgrade again".into());
-        return write(s, upgrade, status, plan);
+    // The Go operator's object whose NodeOp is gone: it has run, or nobody knows. It wrote its first status after the NodeOp.
+    let legacy = upgrade.status.as_ref().is_some_and(|status| status.observed_generation.is_none());
+    if legacy || status.phase.is_some_and(|phase| phase != UpgradePhase::Initializing) {
+        let why = "Upgrade operation failed: its NodeOp is gone. Nothing is run twice: create the upgrade again";
+        return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
-    if status.phase.is_none() {
-        status.phase = Some(UpgradePhase::Initializing);
-        status.message = Some("NodeOp is being created".into());
-        return write(s, upgrade, status, plan);
+    let make = Action::MakeChild { upgrade: upgrade.clone() };
+    let trouble = trouble::of(s, &make);
+    if status.phase.is_some() {
+        plan.actions.push(make);
     }
-    plan.actions.push(Action::MakeChild { upgrade: upgrade.clone() });
+    let (reason, why) = match trouble {
+        Some(trouble) => (reason::BLOCKED, format!("NodeOp is being created; {trouble}")),
+        None => (reason::INITIALIZING, "NodeOp is being created".into()),
+    };
+    say(s, upgrade, status, reason, why, plan);
 }
 
-fn foreign(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
-    let mut status = base(upgrade);
+fn foreign(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
+    let status = base(upgrade);
     let name = status.node_op_name.clone().unwrap_or_default();
-    status.phase = Some(UpgradePhase::Initializing);
-    status.message = Some(format!("a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name"));
-    status
+    let why = format!("a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name");
+    say(s, upgrade, status, reason::BLOCKED, why, plan);
+}
+
+/// Writes what there is to say without a NodeOp to copy it from.
+fn say(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus, reason: &str, why: String, plan: &mut Plan) {
+    let phase = if reason == reason::FAILED { UpgradePhase::Failed } else { UpgradePhase::Initializing };
+    (status.phase, status.message) = (Some(phase), Some(why));
+    status.conditions = own_conditions(s, &status, reason);
+    write(s, upgrade, status, plan);
 }
 
 /// The upgrade's NodeOp is there: record it, pass changes on, show its status.
@@ -107,20 +118,23 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
     let mut status = base(upgrade);
     let recorded = status.node_op_uid.clone();
     if recorded.is_some() && recorded != child.metadata.uid {
-        status.phase = Some(UpgradePhase::Failed);
-        status.message = Some("Upgrade operation failed: its NodeOp was replaced. Nothing is run twice: create the upgrade again".into());
-        return write(s, upgrade, status, plan);
+        let why = "Upgrade operation failed: its NodeOp was replaced. Nothing is run twice: create the upgrade again";
+        return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
+    let mut trouble = None;
     let (from, to) = (&upgrade.spec, &child.spec);
     if (from.concurrency, from.stop_on_failure) != (to.concurrency, to.stop_on_failure) && child.metadata.deletion_timestamp.is_none() {
         let (concurrency, stop_on_failure) = (from.concurrency, from.stop_on_failure);
-        plan.actions.push(Action::PassOn { child: child.clone(), concurrency, stop_on_failure });
+        let pass_on = Action::PassOn { child: child.clone(), concurrency, stop_on_failure };
+        trouble = trouble::of(s, &pass_on);
+        plan.actions.push(pass_on);
     }
     status.node_op_uid = child.metadata.uid.clone();
     match &child.status {
         None => {
             status.phase = Some(UpgradePhase::Initializing);
             status.message = Some("NodeOp created".into());
+            status.conditions = own_conditions(s, &status, reason::INITIALIZING);
         }
         Some(shown) => {
             status.phase = shown.phase.map(UpgradePhase::from);
@@ -129,6 +143,9 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
             status.counts = shown.counts.clone();
             status.conditions = conditions(&shown.conditions, upgrade.metadata.generation);
         }
+    }
+    if let (Some(message), Some(trouble)) = (&mut status.message, trouble) {
+        message.push_str(&format!("; {trouble}"));
     }
     write(s, upgrade, status, plan);
 }
@@ -175,9 +192,6 @@ fn write(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeSt
     if let Some(at) = last.filter(|at| !urgent && s.now < *at) {
         return plan.wake(at);
     }
-    if status.conditions.is_empty() {
-        status.conditions = vec![progressing(&status, s)];
-    }
     status.last_updated = Some(Time(s.now));
     plan.actions.push(Action::UpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status) });
 }
@@ -188,17 +202,23 @@ fn phases(status: &NodeOpUpgradeStatus) -> Phases<'_> {
     (status.phase, status.node_op_uid.as_ref(), status.node_statuses.iter().map(|(name, node)| (name, node.phase)).collect())
 }
 
-/// Before there is a NodeOp to copy from.
-fn progressing(status: &NodeOpUpgradeStatus, s: &Snapshot) -> Condition {
-    let failed = status.phase == Some(UpgradePhase::Failed);
-    Condition {
-        type_: if failed { condition::FAILED.into() } else { condition::PROGRESSING.into() },
-        status: "True".into(),
-        reason: if failed { "Failed".into() } else { "Initializing".into() },
-        message: status.message.clone().unwrap_or_default(),
-        observed_generation: status.observed_generation,
-        last_transition_time: Time(s.now),
-    }
+/// Where there is no NodeOp to copy them from.
+fn own_conditions(s: &Snapshot, status: &NodeOpUpgradeStatus, reason: &str) -> Vec<Condition> {
+    let failed = reason == reason::FAILED;
+    let types = [(condition::COMPLETE, false), (condition::FAILED, failed), (condition::PROGRESSING, !failed)];
+    let condition = |(type_, holds): (&str, bool)| {
+        let holds = if holds { "True" } else { "False" };
+        let since = status.conditions.iter().find(|c| c.type_ == type_ && c.status == holds);
+        Condition {
+            type_: type_.into(),
+            status: holds.into(),
+            reason: reason.into(),
+            message: status.message.clone().unwrap_or_default(),
+            observed_generation: status.observed_generation,
+            last_transition_time: since.map_or(Time(s.now), |c| c.last_transition_time.clone()),
+        }
+    };
+    types.into_iter().map(condition).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! is no failure and no proof, and is said to be neither.
 
 use super::{
-    labels,
+    facts, labels,
     snapshot::NodeView,
     step::{Next, Turn, finish},
 };
@@ -56,7 +56,8 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
     if turn.s.now >= deadline {
         let seconds = turn.op.intent.verify_timeout.as_secs();
-        return conclude(turn, Proof::Unknown(format!("what the node runs could not be read in {seconds} s")));
+        let trouble = facts::trouble(turn.s, node).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        return conclude(turn, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{trouble}")));
     }
     turn.plan.wake(deadline);
     turn.plan.facts_first.insert(node.name.clone());
@@ -64,7 +65,8 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         let boot = node.boot_id.clone();
         return turn.record(|status| status.new_boot = Some(boot));
     }
-    Next::Wait("the node rebooted; reading what it runs".into())
+    let trouble = facts::trouble(turn.s, node).map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    Next::Wait(format!("the node rebooted; reading what it runs{trouble}"))
 }
 
 fn record(turn: &Turn<'_>, node: &NodeView) -> Next {

@@ -6,6 +6,7 @@ use super::{
     action::{Action, Grant},
     snapshot::{PodPhase, Role, Snapshot},
     step::{Next, Op, Turn, later},
+    takeover,
 };
 use crate::{
     api::nodeop::{Phase, Step},
@@ -40,6 +41,9 @@ pub enum Waiter {
 pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
     if !turn.op.intent.reboot {
         return Waiter::NotAsked;
+    }
+    if takeover::is_adopted(turn) {
+        return Waiter::Ready;
     }
     let attempt = turn.status.attempt.unwrap_or(0);
     let name = turn.op.object_name(&turn.node.name, "reboot", attempt);

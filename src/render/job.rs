@@ -22,7 +22,8 @@ use crate::{
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
 pub fn job(op: &NodeOp, node: &str, name: &str, site: &Site) -> Job {
     let meta = parts::meta(op, node, name);
-    let template = ObjectMeta { labels: meta.labels.clone(), annotations: meta.annotations.clone(), ..ObjectMeta::default() };
+    let mut template = ObjectMeta { labels: meta.labels.clone(), annotations: meta.annotations.clone(), ..ObjectMeta::default() };
+    parts::keep_node(&mut template);
     Job {
         metadata: meta,
         spec: Some(JobSpec {

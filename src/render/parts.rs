@@ -44,6 +44,12 @@ pub fn meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
     }
 }
 
+/// Tells autoscalers to leave the node alone as long as the pod of these metadata is on it.
+pub fn keep_node(meta: &mut ObjectMeta) {
+    let keeps = names::KEEPS_NODE.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    meta.annotations.get_or_insert_with(BTreeMap::new).extend(keeps);
+}
+
 /// A controller reference to the NodeOp. Deleting the NodeOp in the foreground does not wait for its objects: that
 /// would delete a running upgrade's pod under it.
 pub fn owner(op: &NodeOp) -> OwnerReference {

@@ -39,7 +39,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &Site) -> Option<Pod> {
             // A verdict is the command's own exit code, once.
             restart_policy: Some("Never".into()),
             // More than a pod may have means: as long as it may.
-            active_deadline_seconds: Some((intent.pull_timeout.as_secs() + run + BACKSTOP).min(i32::MAX.into())),
+            active_deadline_seconds: Some((intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::LONGEST)),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             image_pull_secrets: parts::pull_secrets(spec),

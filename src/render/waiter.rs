@@ -24,6 +24,7 @@ const GRACE_SECONDS: u32 = 600;
 pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
+    parts::keep_node(&mut meta);
     let (parent, _) = site.state_dir_parts();
     Pod {
         metadata: meta,

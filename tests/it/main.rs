@@ -4,6 +4,7 @@
 
 mod api;
 mod applets;
+mod bad_input;
 mod chaos;
 mod contract;
 mod drain_and_cordon;
@@ -13,5 +14,6 @@ mod manifests;
 mod policies;
 mod reconcile;
 mod simulation;
+mod takeover;
 mod tidy;
 mod validation;

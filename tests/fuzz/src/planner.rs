@@ -25,7 +25,7 @@ use kairos_operator::{
         names::object,
         plan,
         question::{Answer, Question},
-        snapshot::{Key, OpRef, Settings, Snapshot},
+        snapshot::{Failure, Key, OpRef, Settings, Snapshot},
     },
 };
 
@@ -132,7 +132,8 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
     });
     let mut answers: BTreeMap<Question, Answer> = gone.flatten().map(|question| (question, Answer::Gone)).collect();
     answers.insert(Question::Rivals, Answer::Seen);
-    answers.extend(ops.values().flat_map(|op| [(Question::Op(me(op)), Answer::Seen)]));
+    answers.extend(ops.values().flat_map(|op| [Question::Op, Question::Work].map(|about| (about(me(op)), Answer::Seen))));
+    let failure = Failure { since: Timestamp::from_second(NOW - 30).ok()?, words: "a webhook says no".into() };
     Some(Snapshot {
         now: Timestamp::from_second(objects["now"].as_i64()?).ok()?,
         leading_since: Timestamp::from_second(NOW - 60).ok()?,
@@ -150,6 +151,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
             .into(),
         evictions: BTreeMap::new(),
         answers,
+        failures: [("patching node n1".to_owned(), failure)].into(),
     })
 }
 

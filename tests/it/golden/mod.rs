@@ -3,7 +3,7 @@
 //! Each scenario is a text file next to this one. `UPDATE_GOLDEN=1 cargo test --test it golden` writes them anew; read
 //! the difference before you commit it.
 
-mod stage;
+pub mod stage;
 
 use kairos_operator::api::nodeop::{DrainOptions, NodeOpSpec};
 use stage::Stage;

@@ -2,6 +2,8 @@
 //!
 //! What is checked is what the cluster shows: requests, versions of objects, boots of nodes, and what is left at the end.
 
+mod admission;
+mod blocked;
 mod deletion;
 mod drains;
 mod facts;
@@ -13,5 +15,7 @@ mod preflight;
 mod reboots;
 mod rig;
 mod rights;
+mod rivals;
 mod rollout;
+mod takeover;
 mod upgrades;

@@ -222,6 +222,8 @@ fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer
             if found { shown } else { Answer::Gone }
         }
         Question::Successor(_) | Question::Volumes(_) => Answer::Gone,
+        // Nothing in this world was begun by the Go operator.
+        Question::Work(_) => Answer::Seen,
         Question::Rivals => {
             snapshot.ops = world.ops.live().clone();
             Answer::Seen

@@ -366,5 +366,5 @@ pub fn end(pod: &mut PodView, phase: PodPhase, reason: &str, code: i32) {
 
 /// `at` plus seconds.
 pub fn after(at: Timestamp, seconds: i64) -> Timestamp {
-    at + SignedDuration::from_secs(seconds)
+    at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }

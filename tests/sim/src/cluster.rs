@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
+    admission::Admission,
     audit::{Request, Right},
     auth::{MASTERS, TEST_USER, User},
     builder::Builder,
@@ -217,6 +218,11 @@ impl Cluster {
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
+    }
+
+    /// What is not admitted.
+    pub fn admission(&self) -> Admission {
+        self.shared.lock().admission.clone()
     }
 
     /// Adds a script; the latest one that is about a run decides what it does.

@@ -1,5 +1,7 @@
 //! Faults on demand: what goes wrong between a client and the API.
 //!
+//! What admission refuses, quota, Pod Security or a webhook, is no fault between the two: see [`crate::admission`].
+//!
 //! A fault is armed for the next requests that it matches, or for a time. The simulator's own clients (hollow nodes and
 //! the test's client) are spared unless a fault names them.
 
@@ -36,6 +38,7 @@ pub struct Fault {
     name: Option<Regex>,
     user: Option<Regex>,
     effect: Effect,
+    words: Option<String>,
     skip: usize,
     times: usize,
 }
@@ -43,7 +46,7 @@ pub struct Fault {
 impl Fault {
     /// Hits the next request of this verb (`*`: any, `write`: any that changes something) on this resource (`*`: any).
     pub fn on(verb: &str, resource: &str, effect: Effect) -> Self {
-        Self { verb: verb.into(), resource: resource.into(), name: None, user: None, effect, skip: 0, times: 1 }
+        Self { verb: verb.into(), resource: resource.into(), name: None, user: None, effect, words: None, skip: 0, times: 1 }
     }
 
     /// Only requests for a name that this expression finds. An expression that is none matches nothing.
@@ -57,6 +60,13 @@ impl Fault {
     #[must_use]
     pub fn by(mut self, pattern: &str) -> Self {
         self.user = Some(expression(pattern));
+        self
+    }
+
+    /// A refusal says this.
+    #[must_use]
+    pub fn saying(mut self, words: &str) -> Self {
+        self.words = Some(words.into());
         self
     }
 
@@ -157,10 +167,10 @@ impl Faults {
         self.lock().watch_delay = delay;
     }
 
-    pub(crate) fn take(&self, verb: &str, resource: &str, name: &str, user: &str) -> Option<Effect> {
+    pub(crate) fn take(&self, verb: &str, resource: &str, name: &str, user: &str) -> Option<(Effect, Option<String>)> {
         let mut armed = self.lock();
         if !is_ours(user) && armed.away_until.is_some_and(|until| Instant::now() < until) {
-            return Some(Effect::Drop);
+            return Some((Effect::Drop, None));
         }
         let at = armed.faults.iter().position(|fault| fault.times > 0 && fault.hits(verb, resource, name, user))?;
         let fault = armed.faults.get_mut(at)?;
@@ -171,7 +181,7 @@ impl Faults {
         if fault.times != usize::MAX {
             fault.times -= 1;
         }
-        Some(fault.effect)
+        Some((fault.effect, fault.words.clone()))
     }
 
     pub(crate) fn cuts(&self) -> watch::Receiver<u64> {

@@ -23,8 +23,8 @@
 //!   `create -f`), aggregated discovery, OpenAPI v2, `pods/log`, `pods/exec`, scale; a request without a token is
 //!   the administrator's;
 //! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops naming;
-//! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security, priorities; no API priority
-//!   and fairness; no CEL cost limits; no multi-version conversion of custom resources;
+//! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security (a test's closure says what they
+//!   refuse, see [`admission`]), priorities; no API priority and fairness; no CEL cost limits; no multi-version conversion of custom resources;
 //! - node authorizer: hollow nodes may do everything;
 //! - watches of `events.k8s.io/v1` (they see nothing; those of `v1` see all Events);
 //! - snapshots of the past: a later page of a list shows the present;
@@ -35,6 +35,7 @@
 //! - long back-offs: what takes seconds to minutes on a real cluster (restarts, Job retries) takes a fraction of one;
 //! - the ten seconds for which a real server retries the eviction of a Pending pod under a wrong UID.
 
+pub mod admission;
 mod apply;
 pub mod audit;
 pub mod auth;
@@ -54,6 +55,7 @@ pub mod show;
 pub mod store;
 pub mod watch;
 
+pub use admission::{Admission, Creation};
 pub use audit::{Request, Right};
 pub use builder::Builder;
 pub use cluster::Cluster;

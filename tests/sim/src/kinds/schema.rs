@@ -199,7 +199,8 @@ fn type_fits(schema: &Value, value: &Value) -> bool {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
+        // A server reads a number beyond 64 bits as a float, which is no integer.
+        "integer" => value.is_i64(),
         "number" => value.is_number(),
         _ => true,
     }

@@ -109,8 +109,8 @@ where
     };
     let Some(resource) = Resource::parse(&asked.path) else { return other(&shared, &asked) };
     let verb = resource.verb(asked.method.as_str(), &asked.query);
-    let effect = shared.faults.take(verb, &resource.label(), &resource.name, &asked.user.name);
-    if let Some(refused) = suffer(effect).await {
+    let (effect, words) = shared.faults.take(verb, &resource.label(), &resource.name, &asked.user.name).unzip();
+    if let Some(refused) = suffer(effect, words.flatten()).await {
         let refused = refused.inspect_err(|_| asked.record(&shared, verb, Some(&resource), 0))?;
         asked.record(&shared, verb, Some(&resource), refused.code);
         return Ok(refusal(&refused));
@@ -123,9 +123,9 @@ where
 }
 
 /// What a fault does before the request is looked at: an answer instead of the real one, or a dropped connection.
-async fn suffer(effect: Option<Effect>) -> Option<io::Result<ApiError>> {
+async fn suffer(effect: Option<Effect>, words: Option<String>) -> Option<io::Result<ApiError>> {
     match effect? {
-        Effect::Refuse(code) => Some(Ok(injected(code))),
+        Effect::Refuse(code) => Some(Ok(injected(code, words))),
         Effect::Drop => Some(Err(io::ErrorKind::ConnectionReset.into())),
         Effect::Delay(time) => {
             tokio::time::sleep(time).await;
@@ -139,19 +139,21 @@ async fn suffer(effect: Option<Effect>) -> Option<io::Result<ApiError>> {
     }
 }
 
-fn injected(code: u16) -> ApiError {
+fn injected(code: u16, words: Option<String>) -> ApiError {
     let reason = match code {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "NotFound",
         409 => "Conflict",
         410 => "Expired",
+        413 => "RequestEntityTooLarge",
+        422 => "Invalid",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         504 => "Timeout",
         _ => "InternalError",
     };
-    ApiError::new(code, reason, "injected by a fault of the simulator")
+    ApiError::new(code, reason, words.unwrap_or_else(|| "injected by a fault of the simulator".into()))
 }
 
 fn watch(shared: &Shared, asked: &Asked, resource: &Resource) -> ApiResult<Response<Body>> {
@@ -217,7 +219,8 @@ fn parse(content_type: &str, bytes: &[u8]) -> ApiResult<Value> {
 }
 
 fn other(shared: &Shared, asked: &Asked) -> io::Result<Response<Body>> {
-    if let Some(refused) = shared.faults.take("get", &asked.path, "", &asked.user.name).filter(|e| *e == Effect::Drop) {
+    let effect = shared.faults.take("get", &asked.path, "", &asked.user.name).map(|(effect, _)| effect);
+    if let Some(refused) = effect.filter(|e| *e == Effect::Drop) {
         debug_assert_eq!(refused, Effect::Drop, "other faults name resources");
         return Err(io::ErrorKind::ConnectionReset.into());
     }

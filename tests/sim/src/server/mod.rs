@@ -25,7 +25,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{audit, auth::Users, faults::Faults, kinds::Registry, store::Store};
+use crate::{admission::Admission, audit, auth::Users, faults::Faults, kinds::Registry, store::Store};
 
 /// Everything that the server knows.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct State {
     pub random: fastrand::Rng,
     /// Whether RBAC is enforced.
     pub rbac: bool,
+    /// What is not admitted.
+    pub admission: Admission,
 }
 
 impl State {
@@ -56,6 +58,7 @@ impl State {
             rights: BTreeSet::new(),
             random: fastrand::Rng::with_seed(seed),
             rbac,
+            admission: Admission::default(),
         };
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let object = json!({"metadata": {"name": namespace, "labels": {"kubernetes.io/metadata.name": namespace}}});

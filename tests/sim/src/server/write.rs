@@ -10,6 +10,7 @@ use super::{
     now,
 };
 use crate::{
+    admission::Creation,
     auth::User,
     json::{self, list, put, set, take, text},
     kinds::{Kind, custom, defaults},
@@ -61,6 +62,9 @@ impl State {
         self.prepare(kind, &mut object);
         let mut object = kind.admit(&object, None, options.strict)?;
         self.before_insert(kind, &mut object, options.user)?;
+        if let Some(why) = self.admission.refusal(&Creation { table, object: &object, dry_run: options.dry_run }) {
+            return Err(ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, &name));
+        }
         if options.dry_run {
             return Ok(Arc::new(object));
         }

@@ -1,0 +1,73 @@
+//! What came of dry runs. One is several writes that change nothing, asked for whenever a plan wonders why a Job has no
+//! pod: so an answer stands for a while, a refusal ever longer.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::plan::question::{Answer, Question};
+
+/// For how long an answer stands; a refusal that is repeated, twice as long each time, up to the second.
+const STANDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
+
+/// The answers that stand.
+#[derive(Debug, Default)]
+pub struct Admissions {
+    known: BTreeMap<Question, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    answer: Answer,
+    until: Instant,
+    stands: Duration,
+}
+
+impl Admissions {
+    /// The answer, if it still stands.
+    pub fn standing(&self, question: &Question, now: Instant) -> Option<Answer> {
+        self.known.get(question).filter(|known| known.until > now).map(|known| known.answer.clone())
+    }
+
+    /// Remembers an answer to a dry run; others are good for one plan only.
+    pub fn learn(&mut self, question: &Question, answer: &Answer, now: Instant) {
+        if !matches!(question, Question::Admission(..)) {
+            return;
+        }
+        self.known.retain(|_, known| known.until + STANDS.1 > now);
+        let before = self.known.get(question).filter(|_| matches!(answer, Answer::Refused(_)));
+        let stands = before.map_or(STANDS.0, |known| (known.stands * 2).min(STANDS.1));
+        self.known.insert(question.clone(), Known { answer: answer.clone(), until: now + stands, stands });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::snapshot::OpRef;
+
+    #[test]
+    fn a_refusal_stands_ever_longer_and_an_old_one_is_forgotten() {
+        let op = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        let question = Question::Admission(op, "n1".into());
+        let (mut admissions, mut now) = (Admissions::default(), Instant::now());
+        let refused = Answer::Refused("quota".into());
+        let mut stood = Vec::new();
+        for _ in 0..6 {
+            admissions.learn(&question, &refused, now);
+            let mut seconds = 0;
+            while admissions.standing(&question, now).is_some() {
+                (seconds, now) = (seconds + 1, now + Duration::from_secs(1));
+            }
+            stood.push(seconds);
+        }
+        assert_eq!(stood, [10, 20, 40, 80, 120, 120]);
+        admissions.learn(&question, &Answer::Seen, now);
+        assert_eq!(admissions.known[&question].stands, STANDS.0);
+        admissions.learn(&Question::Rivals, &Answer::Seen, now + STANDS.1 * 2);
+        assert_eq!(admissions.known.len(), 1, "only dry runs are remembered");
+        let other = Question::Admission(OpRef { namespace: "ns".into(), name: "op".into(), uid: "v".into() }, "n1".into());
+        admissions.learn(&other, &Answer::Seen, now + STANDS.1 * 2);
+        assert_eq!(admissions.known.len(), 1, "the old one is gone");
+    }
+}

@@ -1,0 +1,188 @@
+//! What this process fails at: when each of it may be tried again, and what there is to say about it.
+//!
+//! Pauses double from a quarter of a second to two minutes, so that a refusal that stays costs a request every other
+//! minute. One failure is a hiccup; what failed three times in a row is told, in the status by the planner (it is part of
+//! the snapshot) and once in an Event about the object that waits for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use crate::plan::snapshot::Failure;
+
+/// First and longest pause after a failure; it doubles in between.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
+/// Failures in a row from which on they are told.
+const LASTING: u32 = 3;
+
+/// Everything that failed and has not succeeded since, by the words for what it was.
+#[derive(Debug, Default)]
+pub struct Failures {
+    clock: Clock,
+    known: BTreeMap<String, Entry>,
+    /// Objects about which an Event was said, and something still fails.
+    said: BTreeSet<String>,
+}
+
+/// What was said of a failure, and the object that waits for what failed.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub words: String,
+    pub about: Option<ObjectReference>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    times: u32,
+    since: Timestamp,
+    /// When it may be tried again.
+    until: Instant,
+    words: String,
+    about: Option<ObjectReference>,
+}
+
+impl Failures {
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
+    /// Whether it is too early to try this again.
+    pub fn paused(&self, what: &str, now: Instant) -> bool {
+        self.known.get(what).is_some_and(|entry| entry.until > now)
+    }
+
+    /// It failed; returns how often in a row, and for how long it is left alone, at most for `longest`. What failed twice in
+    /// one pass (two changes of one node) failed once.
+    pub fn failed(&mut self, what: &str, said: Said, longest: Duration, now: Instant) -> (u32, Duration) {
+        let since = self.clock.now();
+        let first = || Entry { times: 0, since, until: now, words: String::new(), about: None };
+        let entry = self.known.entry(what.to_owned()).or_insert_with(first);
+        (entry.words, entry.about) = (said.words, said.about);
+        if entry.until <= now {
+            let pause = (PAUSE.0 * 2u32.saturating_pow(entry.times.min(16))).min(PAUSE.1).min(longest);
+            entry.times = entry.times.saturating_add(1);
+            entry.until = now + pause;
+        }
+        (entry.times, entry.until - now)
+    }
+
+    /// It succeeded.
+    pub fn succeeded(&mut self, what: &str) {
+        if self.known.remove(what).is_some() {
+            self.forget_said();
+        }
+    }
+
+    /// What has not been tried again for long after it might have been, nobody wants any more.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.known.retain(|_, entry| entry.until + PAUSE.1 * 2 > now);
+        self.forget_said();
+    }
+
+    fn forget_said(&mut self) {
+        let failing: BTreeSet<String> = self.known.values().filter_map(|entry| entry.about.as_ref().map(path)).collect();
+        self.said.retain(|object| failing.contains(object));
+    }
+
+    /// Until when something is left alone that failed.
+    pub fn next(&self, now: Instant) -> Option<Duration> {
+        self.known.values().map(|entry| entry.until).filter(|until| *until > now).min().map(|until| until - now)
+    }
+
+    /// What the planner is to know.
+    pub fn lasting(&self) -> BTreeMap<String, Failure> {
+        let lasting = self.known.iter().filter(|(_, entry)| entry.times >= LASTING);
+        lasting.map(|(what, entry)| (what.clone(), Failure { since: entry.since, words: entry.words.clone() })).collect()
+    }
+
+    /// What is to be said now: the object, what fails, and the words. Once for each object, however much fails for it.
+    pub fn unsaid(&mut self) -> Vec<(ObjectReference, String, String)> {
+        let mut unsaid = Vec::new();
+        for (what, entry) in self.known.iter().filter(|(_, entry)| entry.times >= LASTING) {
+            if let Some(about) = &entry.about
+                && self.said.insert(path(about))
+            {
+                unsaid.push((about.clone(), what.clone(), entry.words.clone()));
+            }
+        }
+        unsaid
+    }
+}
+
+fn path(object: &ObjectReference) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    [&object.kind, &object.namespace, &object.name, &object.uid].map(part).join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn said(words: &str, node: &str) -> Said {
+        let about = ObjectReference { kind: Some("Node".into()), name: Some(node.into()), ..ObjectReference::default() };
+        Said { words: words.into(), about: Some(about) }
+    }
+
+    /// Fails as often as that, each time as soon as it may be tried again; returns the pauses in milliseconds.
+    fn fail(failures: &mut Failures, what: &str, said: &Said, times: usize, longest: Duration, now: &mut Instant) -> Vec<u128> {
+        let mut pauses = Vec::new();
+        for _ in 0..times {
+            let (_, pause) = failures.failed(what, said.clone(), longest, *now);
+            assert!(failures.paused(what, *now) && failures.next(*now).is_some_and(|next| next <= pause));
+            *now += pause;
+            pauses.push(pause.as_millis());
+        }
+        pauses
+    }
+
+    #[test]
+    fn pauses_grow_to_two_minutes_and_end_with_a_success() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        let pauses = fail(&mut failures, "a", &said("no", "n1"), 12, LONG, &mut now);
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 120_000, 120_000, 120_000]);
+        assert!(!failures.paused("a", now), "it may be tried now");
+        failures.succeeded("a");
+        assert!(failures.next(now).is_none() && failures.lasting().is_empty());
+        let pauses = fail(&mut failures, "a", &said("no", "n1"), 9, Duration::from_secs(5), &mut now);
+        assert_eq!(pauses.last(), Some(&5000));
+        failures.forget_old(now + PAUSE.1 * 3);
+        assert!(failures.lasting().is_empty(), "nobody wanted it any more");
+    }
+
+    #[test]
+    fn what_fails_twice_in_one_pass_failed_once() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for _ in 0..5 {
+            assert_eq!(failures.failed("a", said("no", "n1"), LONG, now), (1, PAUSE.0));
+        }
+    }
+
+    #[test]
+    fn what_fails_three_times_is_told_and_said_once_for_each_object() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        for what in ["a", "b"] {
+            fail(&mut failures, what, &said("no", "n1"), 2, LONG, &mut now);
+        }
+        assert!(failures.lasting().is_empty() && failures.unsaid().is_empty(), "a hiccup");
+        for what in ["a", "b"] {
+            fail(&mut failures, what, &said("never", "n1"), 1, LONG, &mut now);
+        }
+        assert_eq!(failures.lasting()["a"].words, "never");
+        let told: Vec<String> =
+            failures.unsaid().into_iter().map(|(about, what, words)| format!("{:?} {what} {words}", about.name)).collect();
+        assert_eq!(told, ["Some(\"n1\") a never"]);
+        fail(&mut failures, "a", &said("never", "n1"), 5, LONG, &mut now);
+        failures.succeeded("a");
+        assert!(failures.unsaid().is_empty(), "something still fails for it");
+        failures.succeeded("b");
+        fail(&mut failures, "a", &said("again", "n1"), 3, LONG, &mut now);
+        assert_eq!(failures.unsaid().len(), 1, "it had been well meanwhile");
+    }
+}

@@ -1,0 +1,153 @@
+//! Taking over from the Go operator, in place and mid-life.
+//!
+//! What it finished stays as it is. A node whose Job it made is adopted with that Job and with the reboot pod that it
+//! made: no second run, no second reboot pod. A node that it had not begun joins, if it is older than the NodeOp. What
+//! cannot be told is failed, not tried again.
+//!
+//! Its status is written after its Jobs and its names are random, so what is there is listed live before anything is
+//! decided. Its reboot pod says `completed` five seconds *before* it asks for the reboot, and exits 0 even if that failed:
+//! so only a boot id proves a reboot here too, and one that was under way when we came is not proved.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+
+use super::{
+    action::Plan,
+    call_off,
+    question::Question,
+    snapshot::{JobView, Role, Snapshot},
+    status::{self, Whole},
+    step::{Next, Op, Turn, finish, later},
+    targets,
+};
+use crate::{
+    api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    contract::reboot_state,
+};
+
+/// After so long a NodeOp that never got a node is given up.
+const EMPTY: SignedDuration = SignedDuration::from_secs(600);
+
+/// A status that the Go operator wrote, and we have not touched.
+pub fn is_legacy(status: &NodeOpStatus) -> bool {
+    status.observed_generation.is_none()
+}
+
+/// An entry that the Go operator called completed though its reboot was still to come.
+pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bool {
+    status.is_some_and(is_legacy) && entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Pending)
+}
+
+/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not known yet.
+pub fn may_have_begun(s: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
+    let created = op.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    if created.is_none_or(|created| created >= s.leading_since) {
+        return Some(false);
+    }
+    listed(s, op, plan).then(|| jobs(s, op).next().is_some())
+}
+
+/// Writes our first status of a NodeOp that the Go operator began.
+pub fn plan(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
+    let unfinished = old.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final());
+    let waiting = |name: &String| ((op.me.key(), name.clone()), "is being taken over from an older operator".to_owned());
+    plan.waiting.extend(unfinished.map(|(name, _)| waiting(name)));
+    if !listed(s, op, plan) {
+        return;
+    }
+    let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
+    let mut whole = Whole::default();
+    let mut nodes = BTreeMap::new();
+    if old.node_statuses.is_empty() && jobs(s, op).next().is_none() && s.now >= later(created, EMPTY) {
+        whole.refused = Some("was left unfinished by an older operator; create it again (see metadata.generateName)".into());
+    } else {
+        nodes = targets::choose(s, &op.object);
+        nodes.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.created <= created));
+        nodes.extend(old.node_statuses.clone());
+        nodes.extend(jobs(s, op).filter(|job| !old.node_statuses.contains_key(&job.node)).map(|job| (job.node.clone(), begun())));
+    }
+    for (name, entry) in &mut nodes {
+        match adopt(s, op, name, entry, plan) {
+            Next::Become(next) => *entry = *next,
+            // A reboot pod of a node that was not begun has to end before the node may join: it waits for any sentinel.
+            Next::Wait(_) => return,
+        }
+    }
+    status::write(s, &op.object, status::summarize(&op.object, nodes, &whole, s.now), plan);
+}
+
+/// The entry that the Go operator had not written yet when it made a Job.
+fn begun() -> NodeStatus {
+    NodeStatus { phase: Phase::Running, ..NodeStatus::default() }
+}
+
+fn listed(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+    let question = Question::Work(op.me.clone());
+    let known = s.answer(&question).is_some();
+    if !known {
+        plan.questions.insert(question);
+    }
+    known
+}
+
+fn jobs<'a>(s: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobView> {
+    s.jobs.values().map(AsRef::as_ref).filter(|job| job.owner_uid == op.me.uid)
+}
+
+fn adopt(s: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut Plan) -> Next {
+    let rebooting = op.intent.reboot && is_legacy_reboot(op.object.status.as_ref(), old);
+    if old.phase.is_final() && !rebooting {
+        return Next::Become(Box::new(old.clone()));
+    }
+    let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
+    if let Some(job) = jobs(s, op).filter(|job| job.node == name).find(named) {
+        return Next::Become(Box::new(NodeStatus {
+            phase: Phase::Running,
+            step: Some(Step::Job),
+            job_name: Some(job.name.clone()),
+            job_uid: Some(job.uid.clone()),
+            node_uid: s.nodes.get(name).map(|node| node.uid.clone()),
+            reboot_status: Some(if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested }),
+            message: Some("taken over from an older operator, with its Job".into()),
+            last_updated: Some(Time(s.now)),
+            ..NodeStatus::default()
+        }));
+    }
+    let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight) && old.job_name.as_deref().unwrap_or_default().is_empty();
+    let ready = s.nodes.get(name).is_some_and(|node| node.ready);
+    if let Some(why) = call_off::waiter(s, op, (name, ready), 0, plan) {
+        return Next::Wait(why);
+    }
+    if untouched {
+        return Next::Become(Box::default());
+    }
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
+    let message =
+        "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
+    finish(s.now, old, Phase::Failed, Some(reboot), message)
+}
+
+/// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
+pub fn is_adopted(turn: &Turn<'_>) -> bool {
+    turn.status.job_name.as_ref().is_some_and(|name| *name != turn.op.object_name(&turn.node.name, "", 0))
+}
+
+/// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot from which it
+/// follows is read live, while the pod has not gone on.
+pub fn succeeded(turn: &mut Turn<'_>) -> Result<String, Next> {
+    let questions = [Question::Node(turn.node.name.clone()), Question::Work(turn.op.me.clone())];
+    let open: Vec<_> = questions.into_iter().filter(|question| turn.s.answer(question).is_none()).collect();
+    if !open.is_empty() {
+        open.into_iter().for_each(|question| turn.ask(question));
+        return Err(Next::Wait("Job completed, reading the node's boot id before it reboots".into()));
+    }
+    let mut waiters = turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter);
+    let waits = waiters.any(|pod| !pod.phase.is_final() && !pod.deleting && pod.reboot_state.as_deref() != Some(reboot_state::COMPLETED));
+    if waits && !turn.node.boot_id.is_empty() {
+        return Ok(turn.node.boot_id.clone());
+    }
+    let message = "the Job of an older operator completed, and its reboot was under way or lost before this operator came: that the node \
+                   rebooted is not proved. Look at the node, and uncordon it";
+    Err(turn.fail(message))
+}
