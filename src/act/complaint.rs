@@ -9,37 +9,31 @@ use kube::{
 use super::Actor;
 pub use super::status::about_node;
 use crate::{
-    api::{
-        names::{self, reason},
-        nodeop::NodeOp,
-    },
+    api::{names::reason, nodeop::NodeOp},
     plan::{
         action::{Action, Target},
         snapshot::OpRef,
     },
 };
 
-/// A NodeOp, as Events name it.
-pub fn about_op(op: &OpRef) -> ObjectReference {
+fn reference(kind: &str, api_version: &str, namespace: &str, name: &str, uid: &str) -> ObjectReference {
     ObjectReference {
-        kind: Some(NodeOp::kind(&()).into_owned()),
-        api_version: Some(format!("{}/{}", names::GROUP, names::VERSION)),
-        namespace: Some(op.namespace.clone()),
-        name: Some(op.name.clone()),
-        uid: Some(op.uid.clone()),
+        kind: Some(kind.into()),
+        api_version: Some(api_version.into()),
+        namespace: Some(namespace.into()),
+        name: Some(name.into()),
+        uid: Some(uid.into()),
         ..ObjectReference::default()
     }
 }
 
-fn of_target(kind: &str, version: &str, target: &Target) -> ObjectReference {
-    ObjectReference {
-        kind: Some(kind.into()),
-        api_version: Some(version.into()),
-        namespace: Some(target.namespace.clone()),
-        name: Some(target.name.clone()),
-        uid: Some(target.uid.clone()),
-        ..ObjectReference::default()
-    }
+/// A NodeOp, as Events name it.
+pub fn about_op(op: &OpRef) -> ObjectReference {
+    reference(&NodeOp::kind(&()), &NodeOp::api_version(&()), &op.namespace, &op.name, &op.uid)
+}
+
+fn of_target(kind: &str, api_version: &str, target: &Target) -> ObjectReference {
+    reference(kind, api_version, &target.namespace, &target.name, &target.uid)
 }
 
 /// The object that an action is done for: where somebody who waits for it will look.

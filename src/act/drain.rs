@@ -12,7 +12,7 @@ use k8s_openapi::{
     api::{core::v1::Pod, policy::v1::Eviction},
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
-use kube::{Api, api::PostParams, core::Status};
+use kube::{api::PostParams, core::Status};
 
 use super::Actor;
 use crate::plan::action::Target;
@@ -32,7 +32,7 @@ pub enum Outcome {
 impl Actor {
     /// Tries once to evict the pod of this UID from `node`.
     pub async fn evict(&self, node: &str, pod: &Target, grace_period_seconds: Option<i64>) -> anyhow::Result<Outcome> {
-        let api = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace);
+        let api = self.api::<Pod>(&pod.namespace);
         let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
             return Ok(Outcome::Done);
         };

@@ -4,14 +4,14 @@ use std::fmt::Debug;
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
 use kube::{
-    Api, Resource, ResourceExt,
+    Resource, ResourceExt,
     api::{Patch, PatchParams},
     runtime::events::{Event, EventType},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::Actor;
+use super::{Actor, workload::namespace};
 use crate::{
     api::{
         names,
@@ -60,13 +60,13 @@ impl Actor {
             return Ok(None);
         };
         let patch = Patch::Merge(json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}));
-        let api = Api::<K>::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let api = self.api::<K>(&object.namespace().unwrap_or_default());
         self.write(api.patch_status(&object.name_any(), &params(), &patch)).await.map(Some)
     }
 
     pub(super) async fn finalizers(&self, op: &NodeOp, finalizers: &[String]) -> anyhow::Result<Vec<Seen>> {
         let patch = json!({"metadata": {"resourceVersion": op.metadata.resource_version, "finalizers": finalizers}});
-        let api = Api::<NodeOp>::namespaced(self.client.clone(), &op.namespace().unwrap_or_default());
+        let api = self.api::<NodeOp>(namespace(op));
         let written = self.write(api.patch(&op.name_any(), &params(), &Patch::Merge(patch))).await?;
         Ok(vec![Seen::Op(Box::new(written))])
     }

@@ -1,9 +1,9 @@
 //! Writes for a NodeOpUpgrade: its NodeOp, and its status.
 
-use kube::{Api, ResourceExt, api::Patch};
+use kube::{ResourceExt, api::Patch};
 use serde_json::json;
 
-use super::{Actor, status::params};
+use super::{Actor, status::params, workload::namespace};
 use crate::{
     api::{
         child,
@@ -23,7 +23,7 @@ impl Actor {
     pub(super) async fn pass_on(&self, child: &NodeOp, concurrency: i32, stop_on_failure: Option<bool>) -> anyhow::Result<Vec<Seen>> {
         let meta = json!({"uid": child.metadata.uid, "resourceVersion": child.metadata.resource_version});
         let patch = json!({"metadata": meta, "spec": {"concurrency": concurrency, "stopOnFailure": stop_on_failure}});
-        let api = Api::<NodeOp>::namespaced(self.client.clone(), &child.namespace().unwrap_or_default());
+        let api = self.api::<NodeOp>(namespace(child));
         let written = self.write(api.patch(&child.name_any(), &params(), &Patch::Merge(patch))).await?;
         Ok(vec![Seen::Op(Box::new(written))])
     }

@@ -61,8 +61,8 @@ mod tests {
     use crate::{
         api::nodeop::NodeOp,
         plan::{
-            plan,
-            snapshot::{OpRef, PodPhase, PodView},
+            fixtures, plan,
+            snapshot::{OpRef, PodView},
         },
     };
 
@@ -85,21 +85,7 @@ mod tests {
             let node = NodeView { name: name.into(), claimed_by, ready: true, boot_id: "b".into(), ..NodeView::default() };
             (name.to_owned(), Arc::new(node))
         };
-        let pod = waiter.map(|node| PodView {
-            namespace: "ns".into(),
-            name: "w".into(),
-            uid: "w".into(),
-            owner_uid: "u".into(),
-            role: Role::Waiter,
-            node: node.into(),
-            phase: PodPhase::Running,
-            reason: String::new(),
-            deleting: false,
-            created: Timestamp::UNIX_EPOCH,
-            attempt: 0,
-            reboot_state: Some("waiting".into()),
-            containers: vec![],
-        });
+        let pod = waiter.map(|node| PodView { reboot_state: Some("waiting".into()), ..fixtures::pod(Role::Waiter, "w", "u", node) });
         plan(&Snapshot {
             now: Timestamp::UNIX_EPOCH,
             nodes: ["n1", "n2", "n3"].map(node).into(),

@@ -36,7 +36,7 @@ mod tests {
     use crate::{
         api::nodeop::NodeOp,
         plan::{
-            plan,
+            fixtures, plan,
             snapshot::{JobState, NodeView, PodView, Role, Snapshot},
         },
     };
@@ -67,21 +67,7 @@ mod tests {
             started_at: Some(Timestamp::UNIX_EPOCH),
             deadline_seconds: Some(deadline_seconds),
         };
-        let pod = PodView {
-            namespace: "ns".into(),
-            name: "p".into(),
-            uid: "p".into(),
-            owner_uid: "ju".into(),
-            role: Role::Job,
-            node: "n1".into(),
-            phase,
-            reason: String::new(),
-            deleting: false,
-            created: Timestamp::UNIX_EPOCH,
-            attempt: 0,
-            reboot_state: None,
-            containers: vec![],
-        };
+        let pod = PodView { phase, ..fixtures::pod(Role::Job, "p", "ju", "n1") };
         let plan = plan(&Snapshot {
             now: Timestamp::UNIX_EPOCH,
             nodes: [("n1".into(), Arc::new(node))].into(),

@@ -28,11 +28,10 @@ const DOUBLINGS: i32 = 7;
 /// Reads what is to be read, and clears what has been.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
-    // Others that carry the label are the Go operator's, and none of ours to delete.
-    for pod in s.facts.values().filter(|pod| pod.role == Role::Facts) {
+    for pod in ours(s) {
         pods.entry(&pod.node).or_default().push(pod);
     }
-    let busy = s.facts.values().filter(|pod| pod.role == Role::Facts && !pod.phase.is_final() && !pod.deleting).count();
+    let busy = ours(s).filter(|pod| !pod.phase.is_final() && !pod.deleting).count();
     let mut free = AT_ONCE.saturating_sub(busy);
     let first: Vec<&NodeView> = plan.facts_first.iter().filter_map(|name| s.nodes.get(name).map(AsRef::as_ref)).collect();
     let rest: Vec<&NodeView> = s.nodes.values().map(AsRef::as_ref).filter(|node| !plan.facts_first.contains(&node.name)).collect();
@@ -43,14 +42,18 @@ pub fn sweep(s: &Snapshot, plan: &mut Plan) {
     pods.into_values().flatten().filter(|pod| !pod.deleting).for_each(|pod| clear(pod, plan));
 }
 
+/// The facts pods. Others that carry their label are the Go operator's, and none of ours to delete.
+fn ours(s: &Snapshot) -> impl Iterator<Item = &PodView> {
+    s.facts.values().map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts)
+}
+
 /// What keeps failing while a node's facts are read.
 pub fn trouble(s: &Snapshot, node: &NodeView) -> Option<String> {
     if s.failures.is_empty() {
         return None;
     }
     let mut reading = Plan { facts_first: [node.name.clone()].into(), ..Plan::default() };
-    let pods = s.facts.values().filter(|pod| pod.role == Role::Facts && pod.node == node.name).map(AsRef::as_ref).collect();
-    one(s, node, pods, &mut 1, &mut reading);
+    one(s, node, ours(s).filter(|pod| pod.node == node.name).collect(), &mut 1, &mut reading);
     trouble::of_any(s, &reading.actions)
 }
 
@@ -128,7 +131,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::plan::snapshot::{ContainerView, Role};
+    use crate::plan::{fixtures, snapshot::ContainerView};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -140,19 +143,12 @@ mod tests {
 
     fn pod(of: &NodeView, attempt: i32, phase: PodPhase, state: ContainerState) -> PodView {
         PodView {
-            namespace: "own".into(),
             name: name(of, attempt),
-            uid: format!("p{attempt}"),
-            owner_uid: of.uid.clone(),
-            role: Role::Facts,
-            node: of.name.clone(),
             phase,
-            reason: String::new(),
-            deleting: false,
             created: at(0),
             attempt,
-            reboot_state: None,
             containers: vec![ContainerView { name: container::FACTS.into(), state }],
+            ..fixtures::pod(Role::Facts, &format!("p{attempt}"), &of.uid, &of.name)
         }
     }
 

@@ -24,6 +24,8 @@ pub mod cordon;
 pub mod drain;
 mod extend;
 mod facts;
+#[cfg(test)]
+mod fixtures;
 mod guard;
 pub mod intent;
 mod job;

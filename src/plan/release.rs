@@ -179,7 +179,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{plan, snapshot::PodPhase};
+    use crate::plan::{fixtures, plan, snapshot::PodPhase};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -207,21 +207,7 @@ mod tests {
             boot_id: "new".into(),
             ..NodeView::default()
         };
-        let waiter = PodView {
-            namespace: "ns".into(),
-            name: "w".into(),
-            uid: "w".into(),
-            owner_uid: "u".into(),
-            role: Role::Waiter,
-            node: "n1".into(),
-            phase: PodPhase::Running,
-            reason: String::new(),
-            deleting: false,
-            created: at(-60),
-            attempt: 0,
-            reboot_state: Some("rebooting".into()),
-            containers: vec![],
-        };
+        let waiter = PodView { created: at(-60), reboot_state: Some("rebooting".into()), ..fixtures::pod(Role::Waiter, "w", "u", "n1") };
         let nodes = [node("n1", Some(me.clone())), node("n2", None)];
         Snapshot {
             now: at(now),

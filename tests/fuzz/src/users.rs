@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString};
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec},
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    serde::de::DeserializeOwned,
     serde_json::{self, Value},
 };
 use kairos_operator::{
@@ -113,16 +114,19 @@ fn applets(spec: &PodSpec) -> Vec<Applet> {
     ours.map(parsed).collect()
 }
 
+/// The object whose spec this is, as JSON.
+fn with_spec<K: DeserializeOwned>(data: &[u8]) -> Option<K> {
+    let spec: Value = serde_json::from_slice(data).ok()?;
+    let meta = serde_json::json!({"name": "op", "namespace": "ns", "uid": "u"});
+    serde_json::from_value(serde_json::json!({"metadata": meta, "spec": spec})).ok()
+}
+
 /// A NodeOp as JSON: what is made of it are objects with names and deadlines that a server takes, and applets are told what the
 /// user wrote, to the letter.
 pub fn nodeop(data: &[u8]) {
-    let Some(op) = serde_json::from_slice::<Value>(data).ok().and_then(|spec| {
-        let meta = serde_json::json!({"name": "op", "namespace": "ns", "uid": "u"});
-        serde_json::from_value::<NodeOp>(serde_json::json!({"metadata": meta, "spec": spec})).ok()
-    }) else {
-        return;
-    };
-    render(&op);
+    if let Some(op) = with_spec(data) {
+        render(&op);
+    }
 }
 
 fn render(op: &NodeOp) {
@@ -156,12 +160,7 @@ fn render(op: &NodeOp) {
 
 /// A NodeOpUpgrade's spec as JSON: its NodeOp is one, and upgrades to its image.
 pub fn upgrade(data: &[u8]) {
-    let Some(upgrade) = serde_json::from_slice::<Value>(data).ok().and_then(|spec| {
-        let meta = serde_json::json!({"name": "up", "namespace": "ns", "uid": "u"});
-        serde_json::from_value::<NodeOpUpgrade>(serde_json::json!({"metadata": meta, "spec": spec})).ok()
-    }) else {
-        return;
-    };
+    let Some(upgrade) = with_spec::<NodeOpUpgrade>(data) else { return };
     let op = child::node_op(&upgrade);
     assert_eq!(op.spec.image.as_ref(), Some(&upgrade.spec.image));
     assert!(op.spec.upgrade.is_some() && op.spec.command.is_none() && op.spec.concurrency == upgrade.spec.concurrency);

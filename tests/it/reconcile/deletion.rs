@@ -57,7 +57,7 @@ async fn while_the_command_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_reboot_is_due() {
     let rig = Rig::new(1).await;
-    rig.cluster.faults().arm(Fault::on("get", "jobs.batch", Effect::Refuse(503)).by("system:serviceaccount:default:").always());
+    rig.hold_reboots();
     rig.op("op", reboot()).await;
     rig.in_step("op", "n1", "Reboot").await;
     rig.delete("op").await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kairos_sim::{Effect, Fate, Fault};
+use kairos_sim::Fate;
 use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
@@ -23,8 +23,7 @@ async fn a_node_rebooted_by_hand_while_its_command_runs_is_rebooted_once_more() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiter_that_is_deleted_after_the_sentinel_is_replaced_and_reboots_once() {
     let rig = Rig::new(1).await;
-    // Held between the sentinel and the reboot: the waiter asks whether its Job is complete, and gets no answer.
-    rig.cluster.faults().arm(Fault::on("get", "jobs.batch", Effect::Refuse(503)).by("system:serviceaccount:default:").always());
+    rig.hold_reboots();
     rig.op("op", reboot()).await;
     rig.in_step("op", "n1", "Reboot").await;
     rig.cluster.until("pods", LONG, |p| is_waiter(p) && p["status"]["phase"] == "Running").await.unwrap();

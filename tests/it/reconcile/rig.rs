@@ -11,7 +11,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Node;
 use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
-use kairos_sim::{Builder, Cluster, Outcome, Request, install, kairos};
+use kairos_sim::{Builder, Cluster, Effect, Fault, Outcome, Request, install, kairos};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
@@ -31,6 +31,9 @@ pub const OPS: &str = "nodeops.operator.kairos.io";
 pub const UPGRADES: &str = "nodeopupgrades.operator.kairos.io";
 /// The user that the operator is.
 pub const OPERATOR: &str = "system:serviceaccount:operator-system:operator-kairos-operator";
+
+/// What the users that the waiters are begin with.
+pub const WAITERS: &str = "system:serviceaccount:default:";
 
 /// A cluster and its operators.
 pub struct Rig {
@@ -132,6 +135,12 @@ impl Rig {
         if let Err(error) = self.cluster.until(OPS, LONG, says).await {
             panic!("{node} does not say {words:?}: {error:#}: {:#}", self.status(name));
         }
+    }
+
+    /// Holds every node between its sentinel and its reboot, until the faults are cleared: the waiter asks whether its Job is
+    /// complete, and gets no answer.
+    pub fn hold_reboots(&self) {
+        self.cluster.faults().arm(Fault::on("get", "jobs.batch", Effect::Refuse(503)).by(WAITERS).always());
     }
 
     pub fn status(&self, name: &str) -> Value {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{
     drains::{BLOCKED, blocker},
-    rig::{self, LONG, Rig, and, reboot},
+    rig::{self, LONG, Rig, WAITERS, and, reboot},
 };
 
 /// Verb, group and resource.
@@ -28,9 +28,6 @@ type Rights = BTreeSet<(String, String, String)>;
 
 /// What the operator must hold only because it grants it to waiters.
 const ONLY_GRANTED: [(&str, &str, &str); 1] = [("patch", "", "pods")];
-
-/// The accounts of waiters begin so; the NodeOps here are in this namespace.
-const WAITERS: &str = "system:serviceaccount:default:";
 
 fn right(verb: &str, group: &str, resource: &str) -> (String, String, String) {
     (verb.to_owned(), group.to_owned(), resource.to_owned())
@@ -133,7 +130,7 @@ async fn lose_and_win(rig: &Rig) {
 
 /// An init that cannot be asked: the waiter turns to the kernel and says so, which here is in vain.
 async fn ask_the_kernel(rig: &Rig) {
-    rig.cluster.faults().arm(Fault::on("get", "jobs.batch", Effect::Refuse(503)).by(WAITERS).always());
+    rig.hold_reboots();
     rig.op("kernel", and(reboot(), json!({"nodeSelector": on("n3")}))).await;
     rig.in_step("kernel", "n3", "Reboot").await;
     let changed = forget_systemd(&rig.cluster.dir().join("nodes/n3"));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kairos_sim::{Cluster, Effect, Fault};
+use kairos_sim::Cluster;
 use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
@@ -43,8 +43,7 @@ async fn a_human_drains_a_node_in_hand_and_the_command_is_tried_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_human_uncordons_before_the_reboot_in_vain_and_cordons_what_was_not_for_good() {
     let rig = Rig::new(1).await;
-    // Held between the Job and the reboot.
-    rig.cluster.faults().arm(Fault::on("get", "jobs.batch", Effect::Refuse(503)).by("system:serviceaccount:default:").always());
+    rig.hold_reboots();
     rig.op("op", reboot()).await;
     rig.in_step("op", "n1", "Reboot").await;
     rig.patch_node("n1", json!({"spec": {"unschedulable": null}})).await;
