@@ -15,7 +15,7 @@ use crate::{
         handle::Call,
         request::Resource,
     },
-    store::Key,
+    store::{Key, Object},
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -140,14 +140,18 @@ impl State {
             .collect()
     }
 
-    /// The rules of the role that a binding names.
-    fn rules_of(&self, binding: &Value) -> Vec<Value> {
+    /// The role that a binding names.
+    fn role_of(&self, binding: &Value) -> Option<Object> {
         let name = text(binding, "/roleRef/name");
-        let key = match text(binding, "/roleRef/kind") {
+        self.store.get(&match text(binding, "/roleRef/kind") {
             "Role" => Key::new("roles.rbac.authorization.k8s.io", text(binding, "/metadata/namespace"), name),
             _ => Key::new("clusterroles.rbac.authorization.k8s.io", "", name),
-        };
-        let Some(role) = self.store.get(&key) else { return Vec::new() };
+        })
+    }
+
+    /// The rules of the role that a binding names.
+    fn rules_of(&self, binding: &Value) -> Vec<Value> {
+        let Some(role) = self.role_of(binding) else { return Vec::new() };
         let mut rules = list(&role, "/rules").to_vec();
         for selector in list(&role, "/aggregationRule/clusterRoleSelectors") {
             let Some(selector) = crate::store::selector::Selector::of_object(Some(selector)) else { continue };
@@ -173,6 +177,10 @@ impl State {
         let excuse = Deed { verb: way_around, group: RBAC, resource: &on.0, name: on.1 };
         if held.iter().any(|rule| excuse.allowed_by(rule)) {
             return Ok(());
+        }
+        // Whoever may not bind just any role is refused one that is not there: what it grants cannot be compared.
+        if object.get("roleRef").is_some() && self.role_of(object).is_none() {
+            return Err(ApiError::not_found(kind.table(), name));
         }
         let missing: Vec<String> = granted.iter().flat_map(|rule| not_held(rule, &held)).collect();
         if missing.is_empty() {

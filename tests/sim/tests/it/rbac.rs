@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod},
-    rbac::v1::Role,
+    rbac::v1::{Role, RoleBinding},
 };
 use kube::{
     Api,
@@ -60,6 +60,29 @@ async fn an_account_may_do_what_its_roles_say_and_no_more() {
         message(roles.create(&PostParams::default(), &role("more", more)).await)
             .contains("attempting to grant RBAC permissions not currently held")
     );
+}
+
+/// Seen on a real server, where a dry run of a Role does not make one for the dry run of its binding.
+#[tokio::test]
+async fn nobody_binds_a_role_that_is_not_there_unless_he_may_bind_any() {
+    let cluster = small().nodes(0).start().await.unwrap();
+    cluster.apply(RIGHTS).await.unwrap();
+    cluster
+        .apply(
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: some, namespace: default}, \
+             rules: [{apiGroups: [rbac.authorization.k8s.io], resources: [rolebindings], verbs: [create]}]}",
+        )
+        .await
+        .unwrap();
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "new"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "none"},
+    }))
+    .unwrap();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let by = |client| async { Api::<RoleBinding>::default_namespaced(client).create(&dry, &binding).await };
+    let refused = by(cluster.client_for("default", "limited").await.unwrap()).await.unwrap_err();
+    assert!(matches!(refused, kube::Error::Api(status) if status.code == 404));
+    by(cluster.client()).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,0 +1,24 @@
+//! What the unit tests of several plans start from.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::snapshot::{PodPhase, PodView, Role};
+
+/// A pod that runs in namespace `ns`, named after its UID, with nothing in it yet.
+pub fn pod(role: Role, uid: &str, owner_uid: &str, node: &str) -> PodView {
+    PodView {
+        namespace: "ns".into(),
+        name: uid.into(),
+        uid: uid.into(),
+        owner_uid: owner_uid.into(),
+        role,
+        node: node.into(),
+        phase: PodPhase::Running,
+        reason: String::new(),
+        deleting: false,
+        created: Timestamp::UNIX_EPOCH,
+        attempt: 0,
+        reboot_state: None,
+        containers: vec![],
+    }
+}
