@@ -9,13 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use k8s_openapi::{
-    api::{core::v1::Pod, policy::v1::Eviction},
+    api::{batch::v1::Job, core::v1::Pod, policy::v1::Eviction},
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
 use kube::{api::PostParams, core::Status};
 
 use super::Actor;
-use crate::plan::action::Target;
+use crate::{
+    api::{names, owner},
+    plan::action::Target,
+};
 
 /// The server itself may hold an eviction for ten seconds.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -41,6 +44,9 @@ impl Actor {
         if !same || !there || found.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
+        if let Some(words) = self.works_for(&found.metadata).await? {
+            return Ok(Outcome::Refused { words, retry_after: None, permanent: false });
+        }
         let body = eviction(pod, grace_period_seconds);
         self.fence.check()?;
         let params = PostParams::default();
@@ -50,6 +56,20 @@ impl Actor {
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show yet is found
+    /// here: its pod would look like anybody's. The label is only why we ask, since anybody can set one; the Job's owner
+    /// is the proof.
+    async fn works_for(&self, pod: &ObjectMeta) -> anyhow::Result<Option<String>> {
+        let labelled = pod.labels.iter().flatten().any(|(name, _)| name == names::NODEOP);
+        let job = owner::controller(pod).filter(|owner| labelled && owner.kind == "Job");
+        let Some(job) = job else { return Ok(None) };
+        let api = self.api::<Job>(pod.namespace.as_deref().unwrap_or_default());
+        let found = self.write(api.get_opt(&job.name)).await.with_context(|| format!("reading its Job {}", job.name))?;
+        let found = found.filter(|found| found.metadata.uid.as_deref() == Some(&job.uid));
+        let op = found.as_ref().and_then(|found| owner::nodeop(&found.metadata));
+        Ok(op.map(|op| format!("it carries out NodeOp {} (Job {})", op.name, job.name)))
     }
 }
 

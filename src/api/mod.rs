@@ -3,6 +3,7 @@
 pub mod child;
 pub mod names;
 pub mod nodeop;
+pub mod owner;
 mod schema;
 pub mod text;
 pub mod upgrade;

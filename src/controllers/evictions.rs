@@ -59,7 +59,8 @@ impl Evictions {
         let refusal = {
             let mut known = self.lock();
             let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
-            known.insert(pod.uid.clone(), Eviction { at: self.clock.now(), under_way: true, refusal: before.clone() });
+            let eviction = Eviction { node: node.clone(), at: self.clock.now(), under_way: true, refusal: before.clone() };
+            known.insert(pod.uid.clone(), eviction);
             before
         };
         let this = self.clone();
@@ -67,7 +68,7 @@ impl Evictions {
             let outcome = this.actor.evict(&node, &pod, grace_period_seconds).await;
             let refusal = this.judge(&pod, &node, refusal, outcome);
             let at = this.clock.now();
-            this.lock().insert(pod.uid, Eviction { at, under_way: false, refusal });
+            this.lock().insert(pod.uid, Eviction { node, at, under_way: false, refusal });
             drop(slot);
             this.observer.nudge();
         });

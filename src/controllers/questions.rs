@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     act::{self, Actor, REQUEST_TIMEOUT},
-    api::{names, nodeop::NodeOp},
+    api::{names, nodeop::NodeOp, owner},
     observe::{Observer, Seen},
     plan::{
         question::{Answer, Question},
@@ -120,7 +120,7 @@ async fn admission(actor: &Actor, snapshot: &Snapshot, key: &(String, String), n
 async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
     let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::Gone) };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
-    let owner = |pod: &Pod| pod.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone());
+    let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
     let own = api.get(name).await.context("reading our own pod")?;
     let Some(ours) = owner(&own) else { return Ok(Answer::Gone) };
     let goes_on = |pod: &Pod| {

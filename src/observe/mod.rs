@@ -65,7 +65,24 @@ struct Caches {
     pods: Cache<PodView>,
     facts: Cache<PodView>,
     upgrades: Cache<NodeOpUpgrade>,
-    residents: BTreeMap<String, Cache<Resident>>,
+    residents: BTreeMap<String, Residents>,
+}
+
+/// The pods of a node that is being drained.
+#[derive(Debug, Default)]
+struct Residents {
+    cache: Cache<Resident>,
+    /// The UIDs in the first list.
+    first: Option<Arc<BTreeSet<String>>>,
+}
+
+impl Residents {
+    /// All pods; nothing before the first list has come in, whose UIDs are kept.
+    fn views(&mut self) -> Option<Vec<Arc<Resident>>> {
+        let pods: Vec<_> = self.cache.ready().then(|| self.cache.views().into_values().collect())?;
+        self.first.get_or_insert_with(|| Arc::new(pods.iter().map(|pod: &Arc<Resident>| pod.uid.clone()).collect()));
+        Some(pods)
+    }
 }
 
 /// Watches the cluster and makes snapshots of it.
@@ -221,7 +238,12 @@ impl Observer {
             let api = Api::<Pod>::all(client.clone());
             // A watch that was stopped in the middle of an event may have left something.
             self.lock().residents.remove(node);
-            let task = self.spawn(api, config, move |caches| caches.residents.entry(name.clone()).or_default(), |pod| view::resident(&pod));
+            let task = self.spawn(
+                api,
+                config,
+                move |caches| &mut caches.residents.entry(name.clone()).or_default().cache,
+                |pod| view::resident(&pod),
+            );
             drains.insert(node.clone(), task);
         }
     }
@@ -235,8 +257,9 @@ impl Observer {
         evictions: BTreeMap<String, Eviction>,
         answers: BTreeMap<Question, Answer>,
     ) -> Snapshot {
-        let caches = self.lock();
-        let residents = caches.residents.iter().filter(|(_, cache)| cache.ready());
+        let mut caches = self.lock();
+        let residents = caches.residents.iter_mut().filter_map(|(node, pods)| Some((node.clone(), pods.views()?))).collect();
+        let listed = caches.residents.iter().filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?))).collect();
         Snapshot {
             now,
             leading_since,
@@ -247,7 +270,8 @@ impl Observer {
             facts: caches.facts.views(),
             jobs: caches.jobs.views(),
             pods: caches.pods.views(),
-            residents: residents.map(|(node, cache)| (node.clone(), cache.views().into_values().collect())).collect(),
+            residents,
+            listed,
             evictions,
             answers,
             failures: BTreeMap::new(),

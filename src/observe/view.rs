@@ -7,13 +7,13 @@ use k8s_openapi::{
         batch::v1::Job,
         core::v1::{ContainerStatus, Node, Pod, Volume},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 
 use super::cache::Version;
 use crate::{
-    api::names,
+    api::{names, owner},
     plan::snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, PodPhase, PodView, Resident, Role},
 };
 
@@ -28,10 +28,6 @@ fn text(value: &Option<String>) -> String {
 
 fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.annotations.as_ref()?.get(name).cloned()
-}
-
-fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 fn created(meta: &ObjectMeta) -> Timestamp {
@@ -81,7 +77,7 @@ pub fn job(job: &Job) -> JobView {
         name: text(&meta.name),
         uid: text(&meta.uid),
         resource_version: text(&meta.resource_version),
-        owner_uid: controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
+        owner_uid: owner::controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
         node: node_of(meta),
         suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
         deleting: meta.deletion_timestamp.is_some(),
@@ -116,7 +112,7 @@ pub fn pod(pod: &Pod) -> PodView {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
         uid: text(&meta.uid),
-        owner_uid: controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
+        owner_uid: owner::controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
         role: role(meta),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta)),
         phase: phase(pod),
@@ -133,7 +129,7 @@ fn role(meta: &ObjectMeta) -> Role {
     let labels = meta.labels.as_ref();
     let has = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
     // The Go operator's labeler pods carry our label, and belong to its DaemonSet or Jobs.
-    let reads_facts = has(names::APP) && controller(meta).is_some_and(|owner| owner.kind == "Node");
+    let reads_facts = has(names::APP) && owner::controller(meta).is_some_and(|owner| owner.kind == "Node");
     match (has(names::REBOOT), has(names::PREFLIGHT), reads_facts) {
         (true, _, _) => Role::Waiter,
         (false, true, _) => Role::Preflight,
@@ -187,7 +183,8 @@ pub fn resident(pod: &Pod) -> Resident {
         created: created(meta),
         deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
         finished: phase(pod).is_final(),
-        controller: controller(meta).map(|owner| (owner.kind.clone(), owner.uid.clone())),
+        controller: owner::controller(meta).map(|owner| (owner.kind.clone(), owner.uid.clone())),
+        of_nodeop: owner::nodeop(meta).is_some(),
         mirror: annotation(meta, "kubernetes.io/config.mirror").is_some(),
         local_storage: volumes.into_iter().flatten().any(|volume| volume.empty_dir.is_some()),
         claims: volumes.into_iter().flatten().filter_map(|volume| claim(pod, volume)).collect(),

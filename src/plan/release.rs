@@ -134,6 +134,8 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
     let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
     quiet &= pods.all(|pod| cannot_act(pod, node.ready));
+    // The server may still be at an eviction though the drain was called off: the pod would go from a node that nobody drains.
+    quiet &= !s.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
     let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
         let done = cannot_act(pod, node.ready) || is_proved(entry);

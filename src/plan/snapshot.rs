@@ -3,7 +3,12 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag: what hangs
 //! on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -34,6 +39,8 @@ pub struct Snapshot {
     pub pods: BTreeMap<Key, Arc<PodView>>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
     pub residents: BTreeMap<String, Vec<Arc<Resident>>>,
+    /// The UIDs of the pods that were on such a node when this process first listed them.
+    pub listed: BTreeMap<String, Arc<BTreeSet<String>>>,
     /// The last eviction of each pod that this process tried, by pod UID.
     pub evictions: BTreeMap<String, Eviction>,
     /// Answers to the questions of the previous plan.
@@ -287,6 +294,8 @@ pub struct Resident {
     pub finished: bool,
     /// Kind and UID of the controlling owner.
     pub controller: Option<(String, String)>,
+    /// That owner is a NodeOp, known to us or not.
+    pub of_nodeop: bool,
     /// A static pod's mirror: the kubelet makes it from a file, deleting it is pointless.
     pub mirror: bool,
     /// Has an emptyDir volume.
@@ -307,6 +316,7 @@ impl Resident {
 /// The last eviction that this process tried on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eviction {
+    pub node: String,
     pub at: Timestamp,
     /// The request has no answer yet; the server may hold it for more than ten seconds.
     pub under_way: bool,

@@ -20,6 +20,7 @@ use super::{
 use crate::api::{
     names::{condition, reason},
     nodeop::{NodeOp, NodeStatus, Phase},
+    owner,
     upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
 };
 
@@ -44,8 +45,7 @@ pub fn plan(s: &Snapshot, plan: &mut Plan) {
 }
 
 fn owner_uid(op: &NodeOp) -> Option<&str> {
-    let owners = op.metadata.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|owner| owner.controller == Some(true) && owner.kind == "NodeOpUpgrade").map(|owner| owner.uid.as_str())
+    owner::controller(&op.metadata).filter(|owner| owner.kind == "NodeOpUpgrade").map(|owner| owner.uid.as_str())
 }
 
 fn owned_by(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {

@@ -47,7 +47,7 @@ fn pod(change: impl FnOnce(&mut Resident)) -> Resident {
 fn letter(pod: &Resident, drain: &Drain) -> char {
     let ours = BTreeSet::from(["our-job"]);
     let (started, now) = (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
-    match fate(pod, drain, &ours, started, now) {
+    match fate(pod, drain, &ours, pod.created <= started, now) {
         Fate::Evict => 'E',
         Fate::WaitFor => 'W',
         Fate::Leave(_) => 'L',
@@ -72,7 +72,7 @@ fn fates_are_kubectls() {
     ];
     let daemon = || Some(("DaemonSet".to_owned(), "ds".to_owned()));
     let node = || Some(("Node".to_owned(), "n".to_owned()));
-    let rows: [(&str, Resident, &str); 15] = [
+    let rows: [(&str, Resident, &str); 16] = [
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
@@ -87,6 +87,11 @@ fn fates_are_kubectls() {
         ("being deleted", pod(|p| p.deleting_since = Some(p.created)), "WWWWWWW"),
         ("being deleted, bare", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)), "WWWWWWW"),
         ("of our own Job", pod(|p| p.controller = Some(("Job".into(), "our-job".into()))), "LLLLLLL"),
+        (
+            "of a NodeOp that no cache shows",
+            pod(|p| (p.controller, p.of_nodeop) = (Some(("NodeOp".into(), "new".into())), true)),
+            "LLLLLLL",
+        ),
         ("made after the start", pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()), "LLLLLLL"),
     ];
     for (kind, pod, wanted) in rows {

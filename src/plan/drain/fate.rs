@@ -28,10 +28,11 @@ impl Fate {
     }
 }
 
-/// Decides about one pod. `ours` holds the UIDs of our NodeOps and Jobs; `started` is the drain's start.
-pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, started: Timestamp, now: Timestamp) -> Fate {
+/// Decides about one pod. `ours` holds the UIDs of our NodeOps and Jobs, as far as the caches show them; `was_there`: it was on the
+/// node when the drain started.
+pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, was_there: bool, now: Timestamp) -> Fate {
     let controller = pod.controller.as_ref();
-    if controller.is_some_and(|(_, uid)| ours.contains(uid.as_str())) {
+    if pod.of_nodeop || controller.is_some_and(|(_, uid)| ours.contains(uid.as_str())) {
         return Fate::Leave("it belongs to a NodeOp");
     }
     // Ours that read its facts: evicted, they would only be made again, and be in the way again.
@@ -44,7 +45,7 @@ pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, started: Tim
             _ => Fate::WaitFor,
         };
     }
-    if pod.created > started {
+    if !was_there {
         return Fate::Leave("it was made after the drain had started");
     }
     if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels)) {

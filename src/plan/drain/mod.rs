@@ -3,7 +3,9 @@
 //! kubectl's filters ([`fate`]), with one difference that the Go operator's users rely on: a pod that kubectl would refuse
 //! to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named; `strict: true` refuses as kubectl
 //! does. Pods made after the drain started are left too, as kubectl does by listing once: a controller that pins its pods to
-//! the node would otherwise make it endless.
+//! the node would otherwise make it endless. Which those are is known from our first list of the node's pods, not from the
+//! clock alone: ours may be behind the server's, and a pod of that interval would be left to die with the node. A new leader
+//! lists anew, and may so evict such a replacement once more.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
@@ -52,15 +54,18 @@ pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Prog
         return Progress::Going(LISTING.into());
     };
     let ours = ours(turn.s);
-    let decide = |pod: &Resident| {
-        if own::is(turn.s, pod) { Fate::Leave(own::WHY) } else { fate(pod, options, &ours, started, turn.s.now) }
+    let listed = turn.s.listed.get(&turn.node.name);
+    let judge = |pod: &Resident, options: &Drain| {
+        let was_there = listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= started;
+        fate(pod, options, &ours, was_there, turn.s.now)
     };
+    let decide = |pod: &Resident| if own::is(turn.s, pod) { Fate::Leave(own::WHY) } else { judge(pod, options) };
     let fates: Vec<(&Resident, Fate)> = pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
     let refused: Vec<String> = fates.iter().filter_map(|(pod, fate)| fate.refusal().map(|why| format!("{}: {why}", pod.path()))).collect();
     if !refused.is_empty() {
         return Progress::Refused(format!("drain refused, no pod was evicted: {}", list(&refused)));
     }
-    let left = left(&fates, |pod| fate(pod, &Drain { strict: true, ..options.clone() }, &ours, started, turn.s.now));
+    let left = left(&fates, |pod| judge(pod, &Drain { strict: true, ..options.clone() }));
     let going = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Evict | Fate::WaitFor)).count();
     if going == 0 {
         return after_pods(turn, options, started, &left);

@@ -149,6 +149,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
         pods: pods("pods"),
         residents: [("n1".to_owned(), read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect())]
             .into(),
+        listed: BTreeMap::new(),
         evictions: BTreeMap::new(),
         answers,
         failures: [("patching node n1".to_owned(), failure)].into(),

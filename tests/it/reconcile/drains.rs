@@ -1,10 +1,11 @@
 //! Drains that are blocked say by what, and go on when it is out of the way.
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kairos_sim::{Effect, Fault, Outcome};
 use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 
-use super::rig::{LONG, Rig, and, reboot};
+use super::rig::{LONG, OPERATOR, OPS, Rig, and, reboot};
 
 /// What a blocked drain says.
 pub const BLOCKED: &str = "default/db";
@@ -67,4 +68,30 @@ async fn pods_that_the_options_leave_are_named_in_one_event() {
         events.iter().filter(|event| event["reason"] == "PodsLeft" && about_op(event)).map(|event| words(event)).collect();
     assert_eq!(said.len(), 1, "{events:#?}");
     assert!(said[0].contains("default/bare: no controller would make it again (force is false)"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_another_nodeops_job_is_not_evicted_though_no_watch_has_told_of_that_job() {
+    let rig = Rig::new(2).await;
+    rig.op("other", json!({"image": "busybox:1", "command": ["true"], "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n2"}}}))
+        .await;
+    assert_eq!(rig.over("other").await["phase"], json!("Completed"));
+    let uid = rig.cluster.get(OPS, "default", "other").unwrap()["metadata"]["uid"].clone();
+    // From here on the operator's view of Jobs stands still.
+    rig.cluster.faults().arm(Fault::on("watch", "jobs.batch", Effect::Hang).by(OPERATOR).always());
+    rig.cluster.faults().close_watches();
+    let template = json!({"metadata": {"labels": {"kairos.io/nodeop": "other"}},
+        "spec": {"nodeName": "n1", "restartPolicy": "Never", "containers": [{"name": "c", "image": "forever"}]}});
+    let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "other", "uid": uid, "controller": true});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": template},
+        "metadata": {"name": "job", "namespace": "default", "labels": {"kairos.io/nodeop": "other"}, "ownerReferences": [owner]}});
+    rig.cluster.script(|run| (run.container.image.as_deref() == Some("forever")).then(|| Outcome::Exit(LONG * 10, 0, String::new())));
+    rig.cluster.apply(&job.to_string()).await.unwrap();
+    let of_the_job = |pod: &Value| pod["spec"]["nodeName"] == "n1" && pod["metadata"]["labels"]["kairos.io/nodeop"] == "other";
+    rig.cluster.until("pods", LONG, |pod| of_the_job(pod) && pod["status"]["phase"] == "Running").await.unwrap();
+    let n1 = json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}, "drainOptions": {"enabled": true, "force": true}});
+    rig.op("op", and(reboot(), n1)).await;
+    rig.says("op", "n1", "it carries out NodeOp other (Job job)").await;
+    let evictions = rig.requests().into_iter().filter(|request| request.resource == "pods/eviction").count();
+    assert_eq!(evictions, 0);
 }

@@ -100,7 +100,7 @@ impl Operator {
             retry_after: None,
             permanent: false,
         });
-        let eviction = Eviction { at: now, under_way: false, refusal };
+        let eviction = Eviction { node: node.into(), at: now, under_way: false, refusal };
         self.evictions.insert(pod.uid.clone(), eviction);
     }
 }
