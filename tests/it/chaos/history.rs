@@ -69,7 +69,8 @@ struct Past<'a> {
     successes: Vec<(String, String, String)>,
     /// Boots in which a reboot was asked, by Job.
     asked: BTreeMap<String, BTreeSet<String>>,
-    booted: BTreeMap<String, String>,
+    /// The release and the boot state of each node.
+    booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,
     /// Who holds the Lease.
     leader: String,
@@ -180,7 +181,7 @@ impl Past<'_> {
             Event::Succeeded { job } => self.successes.push((job.clone(), node.clone(), record.boot.clone())),
             Event::Asked { job } => self.asked(job, node, &record.boot),
             Event::Wrote { what } => self.wrote(node, what),
-            Event::Booted { release } => drop(self.booted.insert(node.clone(), release.clone())),
+            Event::Booted { release, state } => drop(self.booted.insert(node.clone(), (release.clone(), *state))),
             Event::Human { cordoned: true } => drop(self.human.insert(node.clone())),
             Event::Human { cordoned: false } => drop(self.human.remove(node)),
         }

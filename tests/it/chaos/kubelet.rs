@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{
     waiter,
-    world::{Event, World},
+    world::{Event, Image, OLD, World},
 };
 
 /// What a run of one of our containers comes to; `None`: it is somebody else's.
@@ -42,7 +42,7 @@ pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
         }),
         (container::PREFLIGHT, Some(Applet::Upgrade(args))) => until(async move {
             sleep(world.time(1, 5000)).await;
-            let running = world.machine(&place.node, |machine| machine.booted.1.clone());
+            let running = booted(&world, &place).release;
             let skip = !args.force && running == place.release;
             (0, if skip { format!("node is already at {running}") } else { String::new() })
         }),
@@ -109,12 +109,16 @@ fn boot(world: &World, place: &Place) {
     let booted = world.machine(&place.node, |machine| {
         let new = machine.booted.0 != place.boot;
         new.then(|| {
-            machine.booted = (place.boot.clone(), machine.active.clone());
-            machine.active.clone()
+            let image = match machine.falls_back && machine.active != OLD {
+                true => Image { release: OLD.into(), state: boot_state::PASSIVE },
+                false => Image { release: machine.active.clone(), state: boot_state::ACTIVE },
+            };
+            machine.booted = (place.boot.clone(), image.clone());
+            image
         })
     });
-    if let Some(release) = booted {
-        world.happens(&place.node, Event::Booted { release });
+    if let Some(Image { release, state }) = booted {
+        world.happens(&place.node, Event::Booted { release, state });
     }
 }
 
@@ -167,10 +171,15 @@ fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, Str
     (0, words)
 }
 
+/// What the machine runs.
+fn booted(world: &World, place: &Place) -> Image {
+    world.machine(&place.node, |machine| machine.booted.1.clone())
+}
+
 fn facts(world: &World, place: &Place) -> String {
-    let version = world.machine(&place.node, |machine| machine.booted.1.clone());
+    let Image { release: version, state } = booted(world, place);
     let release = BTreeMap::from([("VERSION".to_owned(), version.clone())]);
-    let facts = Facts { boot: place.boot.clone(), boot_state: boot_state::ACTIVE.into(), kairos: true, version: Some(version), release };
+    let facts = Facts { boot: place.boot.clone(), boot_state: state.into(), kairos: true, version: Some(version), release };
     serde_json::to_string(&facts).expect("facts")
 }
 
@@ -179,7 +188,8 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     const FOR_GOOD: i32 = contract::EXIT_PERMANENT as i32;
     let job = args.job.clone().expect("a Job");
     sleep(world.time(1, 2000)).await;
-    let (left, running) = world.machine(&place.node, |machine| (machine.results.get(&job).cloned(), machine.booted.1.clone()));
+    let left = world.machine(&place.node, |machine| machine.results.get(&job).cloned());
+    let Image { release: running, state: from } = booted(world, place);
     let left = left.filter(|result| result.job_uid == place.job_uid);
     let write = |state, boot: &str, before: &str| {
         let result = UpgradeResult {
@@ -188,7 +198,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
             boot: boot.into(),
             active: args.active,
             before: Some(before.into()),
-            before_state: boot_state::ACTIVE.into(),
+            before_state: from.into(),
             target: Some(place.release.clone()),
         };
         world.disk(&place.node, |machine| machine.results.insert(job.clone(), result));
@@ -198,7 +208,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         Some((UpgradeState::Started, left)) if left.boot == place.boot => return (FOR_GOOD, "interrupted".into()),
         Some((UpgradeState::Started, left)) => {
             let before = left.before.clone().unwrap_or_default();
-            if running == place.release && before != running {
+            if running == place.release && before != running && from == boot_state::ACTIVE {
                 write(UpgradeState::Upgraded, &left.boot, &before);
                 return (0, "the agent had succeeded".into());
             }
@@ -219,7 +229,10 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         write(UpgradeState::Failed, &place.boot, &running);
         return (1, "the agent failed".into());
     }
-    world.disk(&place.node, |machine| machine.active = place.release.clone());
+    let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
+    if args.active && !lies {
+        world.disk(&place.node, |machine| machine.active = place.release.clone());
+    }
     world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
     sleep(Duration::from_millis(20)).await;
     write(UpgradeState::Upgraded, &place.boot, &running);

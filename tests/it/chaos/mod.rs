@@ -1,7 +1,7 @@
 //! Whole rollouts of the real operator against kairos-sim, in one process and in paused time, while everything goes wrong.
 //!
-//! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds; `KAIROS_CHAOS_SEED=42` runs one of them and
-//! prints what happened. A run is one thread: the API server, its controllers and hollow nodes ([`kairos_sim`]), one or
+//! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds (from `KAIROS_CHAOS_FROM` on, until
+//! `KAIROS_CHAOS_ENOUGH` of them failed); `KAIROS_CHAOS_SEED=42` runs one of them and prints what happened. A run is one thread: the API server, its controllers and hollow nodes ([`kairos_sim`]), one or
 //! two operators ([`operator`]) whose requests and watches go through [`wire`], the real reboot waiter on machines that
 //! are none ([`waiter`], [`kubelet`]), and people and machines that make [`trouble`]. Minutes of waiting cost nothing.
 //!
@@ -18,10 +18,17 @@ mod waiter;
 mod wire;
 mod world;
 
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
 use run::{Outcome, run};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 60;
+/// After so many failed seeds the others would tell nothing new.
+const ENOUGH: usize = 20;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -36,15 +43,23 @@ fn fails(seed: u64) -> Option<(u64, Vec<String>)> {
     (!broken.is_empty()).then_some((seed, broken))
 }
 
-/// Runs seeds on as many threads as there are cores, and returns those that broke something.
-fn sweep(from: u64, to: u64) -> Vec<(u64, Vec<String>)> {
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64).min(4);
-    let mut failed: Vec<_> = std::thread::scope(|scope| {
-        let share =
-            |first: u64| move || (from + first..to).step_by(usize::try_from(threads).unwrap()).filter_map(fails).collect::<Vec<_>>();
-        let shares: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
-        shares.into_iter().flat_map(|share| share.join().expect("no panic")).collect()
-    });
+/// Runs seeds on as many threads as there are cores, until so many have broken something, and returns those.
+fn sweep(from: u64, to: u64, enough: usize) -> Vec<(u64, Vec<String>)> {
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(4);
+    let (next, failed) = (AtomicU64::new(from), Mutex::new(Vec::new()));
+    let failures = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        while failures().len() < enough {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= to {
+                return;
+            }
+            let broken = fails(seed);
+            failures().extend(broken);
+        }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort();
     failed
 }
@@ -59,8 +74,9 @@ fn what_must_never_happen_does_not() {
     }
     let from = number("KAIROS_CHAOS_FROM").unwrap_or(0);
     let seeds = number("KAIROS_CHAOS_SEEDS").unwrap_or(SEEDS);
-    let failed = sweep(from, from + seeds);
-    let shown: Vec<String> = failed.iter().take(20).map(|(seed, what)| format!("seed {seed}: {}", what.join("; "))).collect();
+    let enough = number("KAIROS_CHAOS_ENOUGH").map_or(ENOUGH, |enough| usize::try_from(enough).expect("a count"));
+    let failed = sweep(from, from + seeds, enough);
+    let shown: Vec<String> = failed.iter().map(|(seed, what)| format!("seed {seed}: {}", what.join("; "))).collect();
     assert!(
         failed.is_empty(),
         "{} of {seeds} seeds:\n{}\nKAIROS_CHAOS_SEED={} cargo test --test it chaos::what -- --nocapture",

@@ -106,7 +106,7 @@ async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
     let token = cluster.account_token(install::NAMESPACE, install::ACCOUNT).expect("the operator's token");
     let nodes = cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
     let world = World::new(seed, cluster.service(""), cluster.client(), nodes, token);
-    scenario::machines(&world);
+    scenario::machines(&world, scenario);
     let scripted = world.clone();
     cluster.script(move |run| kubelet::script(&scripted, run));
     cluster.apply(&scenario::workload(scenario)).await.expect("workload");

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub trouble: Duration,
     /// How many pods of each group the budgets want.
     pub groups: usize,
+    /// Machines on which new images do not boot.
+    pub fall_back: Vec<String>,
 }
 
 fn seconds(rng: &mut fastrand::Rng, low: u64, high: u64) -> Duration {
@@ -61,8 +63,12 @@ impl Scenario {
             _ => Mode::Alone,
         };
         let names: Vec<String> = (1..=nodes).map(|number| format!("n{number}")).collect();
-        let wishes = (0..rng.usize(1..=3)).map(|number| wish(rng, number, &names)).collect();
-        Self { mode, nodes, control_planes, wishes, trouble, groups: rng.usize(..=3) }
+        let mut wishes: Vec<Wish> = (0..rng.usize(1..=3)).map(|number| wish(rng, number, &names)).collect();
+        let groups = rng.usize(..=3);
+        let mut some = || names.iter().filter(|_| chance(rng, 8)).cloned().collect();
+        wishes.iter_mut().for_each(|wish| wish.fates.lies = some());
+        let fall_back = some();
+        Self { mode, nodes, control_planes, wishes, trouble, groups, fall_back }
     }
 }
 
@@ -144,14 +150,15 @@ fn upgrade_spec(rng: &mut fastrand::Rng, names: &[String]) -> Value {
 }
 
 /// How machines are that are not as they should be.
-pub fn machines(world: &World) {
+pub fn machines(world: &World, scenario: &Scenario) {
     for node in world.nodes.keys() {
         let init = match world.rng(|rng| rng.u32(..20)) {
             0 => Init::Deaf,
             1 => Init::Hangs,
             _ => Init::Obeys,
         };
-        world.machine(node, |machine| machine.init = init);
+        let falls_back = scenario.fall_back.contains(node);
+        world.machine(node, |machine| (machine.init, machine.falls_back) = (init, falls_back));
     }
 }
 

@@ -25,8 +25,8 @@ pub enum Event {
     Succeeded { job: String },
     /// Init or the kernel was asked to reboot, for this Job.
     Asked { job: String },
-    /// The first container of a boot found this release booted.
-    Booted { release: String },
+    /// The first container of a boot found this release booted, from the active image or from the one before it.
+    Booted { release: String, state: &'static str },
     /// A write of this life of an operator reached the server, in the place of a node.
     Wrote { what: String },
     /// Somebody who is not the operator set or removed the cordon.
@@ -48,15 +48,26 @@ pub struct Record {
 pub struct Machine {
     pub sentinels: BTreeMap<String, Sentinel>,
     pub results: BTreeMap<String, UpgradeResult>,
-    /// The release of the active image, and the one that was booted, in which boot.
+    /// The release of the active image.
     pub active: String,
-    pub booted: (String, String),
+    /// A boot, and what it booted.
+    pub booted: (String, Image),
+    /// New images do not boot here: the machine falls back to the one that it began with.
+    pub falls_back: bool,
     /// Counts changes of the state directory.
     pub changes: u64,
     /// The boot whose init was asked.
     pub asked: Option<String>,
     /// Init cannot be asked, or does nothing about it.
     pub init: Init,
+}
+
+/// An image that was booted.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    pub release: String,
+    /// One of [`kairos_operator::contract::boot_state`].
+    pub state: &'static str,
 }
 
 /// How a machine's init takes it.
@@ -75,6 +86,8 @@ pub struct Fates {
     pub failures: BTreeMap<String, u32>,
     /// Nodes that cannot pull the image.
     pub unpullable: Vec<String>,
+    /// Nodes on which the agent says that it succeeded, and has installed nothing.
+    pub lies: Vec<String>,
     /// Nodes that the preflight skips (true) or refuses.
     pub preflight: BTreeMap<String, bool>,
     /// Somebody has asked for it.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use kairos_operator::api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step};
+use kairos_operator::{
+    api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    contract::boot_state,
+};
 use kairos_sim::Change;
 
 use super::{CLAIMED_BY, Past, intent, owner, text};
@@ -93,8 +96,17 @@ impl Past<'_> {
         if intent.reboot && (entry.reboot_status != Some(RebootStatus::Completed) || same) {
             self.broken(format!("{uid} reports success on {node}, reboot {:?}, still in the old boot: {same}", entry.reboot_status));
         }
-        if entry.verified == Some(true) && entry.target.is_some() && self.booted.get(node) != entry.target.as_ref() {
-            self.broken(format!("{uid} reports that {node} runs {:?}; it runs {:?}", entry.target, self.booted.get(node)));
+        if intent.upgrade && intent.reboot {
+            self.check_upgraded(op, uid, node, entry);
+        }
+    }
+
+    /// An upgrade is done where the node runs the image's release, from the active image; or it says that it does not know.
+    fn check_upgraded(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
+        let target = format!("{}-k3sv1.30.11+k3s1", op.spec.image.as_deref().unwrap_or_default().trim_start_matches("kairos:"));
+        let runs = self.booted.get(node).is_some_and(|(release, state)| *release == target && *state == boot_state::ACTIVE);
+        if !(runs || entry.verified == Some(false)) || entry.verified.is_none() {
+            self.broken(format!("{uid} reports that {node} runs {target}: {entry:?}; it runs {:?}", self.booted.get(node)));
         }
     }
 
@@ -149,7 +161,6 @@ impl Past<'_> {
             text(pod, "/spec/nodeName") == node
                 && text(pod, "/metadata/labels/group").starts_with('g')
                 && self.bound.get(text(pod, "/metadata/uid")).is_some_and(|bound| *bound < began)
-                && pod.pointer("/metadata/deletionTimestamp").is_none()
         };
         let left: Vec<String> = self.pods.values().filter(there).map(|pod| text(pod, "/metadata/name").to_owned()).collect();
         if !left.is_empty() {
