@@ -20,7 +20,7 @@ use crate::{
     plan::action::Target,
 };
 
-/// The server itself may hold an eviction for ten seconds.
+/// The server itself may hold an eviction for ten seconds. After a fresh renewal of the Lease there is room for this.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What came of one try.
@@ -48,10 +48,9 @@ impl Actor {
             return Ok(Outcome::Refused { words, retry_after: None, permanent: false });
         }
         let body = eviction(pod, grace_period_seconds);
-        self.fence.check()?;
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
-        match tokio::time::timeout(TIMEOUT, request).await.context("the API server did not answer the eviction within 15 s")? {
+        match self.answer_to(request, TIMEOUT).await? {
             Ok(_) => Ok(Outcome::Done),
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),

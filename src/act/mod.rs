@@ -31,8 +31,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Says whether we may still write.
 pub trait Fence: Send + Sync {
-    /// `Err`: leadership is lost or in doubt.
-    fn check(&self) -> anyhow::Result<()>;
+    /// How long a request that begins now may last: then another replica may lead. `Err`: leadership is lost or in doubt.
+    fn check(&self) -> anyhow::Result<Duration>;
 }
 
 /// Carries out actions.
@@ -57,9 +57,14 @@ impl Actor {
 
     /// One write: fenced, and with an end.
     async fn write<T>(&self, request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-        self.fence.check()?;
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, request).await;
-        Ok(answer.with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()))??)
+        Ok(self.answer_to(request, REQUEST_TIMEOUT).await??)
+    }
+
+    /// The answer to one write, whatever it says; `patience` is cut short where another replica might lead before its end.
+    async fn answer_to<T>(&self, request: impl Future<Output = T>, patience: Duration) -> anyhow::Result<T> {
+        let patience = patience.min(self.fence.check()?);
+        let answer = tokio::time::timeout(patience, request).await;
+        answer.with_context(|| format!("the API server did not answer within {} s", patience.as_secs()))
     }
 
     /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].

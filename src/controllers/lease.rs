@@ -1,8 +1,8 @@
 //! Leader election that fences.
 //!
-//! A Lease of 15 seconds, renewed every 5 with its resourceVersion. The holder may write until 10 seconds after its last
-//! renewal, counted by a monotonic clock from *before* that request was sent; with 5 seconds for a request, its last
-//! write has ended before another replica, which waits 15 seconds from when *it* last saw the Lease change, may begin.
+//! A Lease of 15 seconds, renewed every 5 with its resourceVersion. The holder may begin a write until 10 seconds after its
+//! last renewal, counted by a monotonic clock from *before* that request was sent, and no request lasts beyond the 15: its
+//! last write has ended before another replica, which waits 15 seconds from when *it* last saw the Lease change, may begin.
 //! No clock is compared with another machine's. A stop hands the Lease over at once, and standbys watch it by name.
 //!
 //! Own code, since no kept crate on kube 5 tells a holder whose renewals fail.
@@ -81,10 +81,10 @@ impl Leadership {
 }
 
 impl Fence for Leadership {
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> anyhow::Result<Duration> {
         match self.age() {
-            _ if !self.elected => Ok(()),
-            Some(age) if age < WRITES_UNTIL => Ok(()),
+            _ if !self.elected => Ok(Duration::MAX),
+            Some(age) if age < WRITES_UNTIL => Ok(DURATION - age),
             Some(age) => bail!("leadership is in doubt: the Lease was last renewed {} s ago", age.as_secs()),
             None => bail!("this replica does not lead"),
         }
@@ -259,4 +259,23 @@ fn holder(lease: &Lease) -> Option<&String> {
 fn duration_of(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_write_lasts_beyond_the_lease_that_it_was_begun_under() {
+        let state = Leadership::contended();
+        assert!(state.check().is_err(), "nothing was won yet");
+        state.renewed(Some(Instant::now()));
+        assert_eq!(state.check().unwrap(), DURATION);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let room = state.check().unwrap();
+        assert_eq!(room, Duration::from_secs(6));
+        assert!(room >= REQUEST_TIMEOUT, "an ordinary request has its whole time");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(state.check().is_err(), "the last write has begun");
+    }
 }

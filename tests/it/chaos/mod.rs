@@ -26,7 +26,7 @@ use std::sync::{
 use run::{Outcome, run};
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 /// After so many failed seeds the others would tell nothing new.
 const ENOUGH: usize = 20;
 

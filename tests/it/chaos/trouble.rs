@@ -36,12 +36,14 @@ pub async fn make(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, re
     }
     let (odds, pace, latest) = world.rng(|rng| {
         let scale = [0, 1, 1, 3][rng.usize(..4)];
+        // What is still on its way when another one leads shows whether the fence holds.
+        let late = if scenario.mode == Mode::Elected { 80 } else { 15 };
         let mut odds = |most: u32| rng.u32(..=most) * scale;
         let odds = Odds {
             refused: odds(20),
             dropped: odds(20),
             unanswered: odds(15),
-            late: odds(15),
+            late: odds(late),
             killed: odds(10),
             watch_cut: odds(20),
             watch_stalled: odds(15),
@@ -62,6 +64,9 @@ pub async fn make(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, re
         }
         sleep(pause).await;
         let trouble = Trouble { cluster, world, replicas };
+        if scenario.mode == Mode::Elected && world.chance(15) {
+            trouble.lose_lease();
+        }
         trouble.once().await;
     }
 }
@@ -80,7 +85,7 @@ impl Trouble<'_> {
     async fn once(&self) {
         let names: Vec<String> = self.world.nodes.keys().cloned().collect();
         let node = self.pick(&names).expect("a node");
-        match self.world.rng(|rng| rng.u32(..24)) {
+        match self.world.rng(|rng| rng.u32(..23)) {
             0 | 1 => self.reboot(&node),
             2 if self.world.chance(50) => self.die(&node),
             3 if self.world.chance(40) => self.delete_node(&node).await,
@@ -95,7 +100,6 @@ impl Trouble<'_> {
             20 => self.block().await,
             21 => self.hurry().await,
             22 => weather(self.world, |weather| weather.cut.send_modify(|count| *count += 1)),
-            23 => self.lose_lease(),
             _ => {}
         }
     }

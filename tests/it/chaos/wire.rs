@@ -78,6 +78,11 @@ impl Weather {
         self.rng.u32(..1000) < odds
     }
 
+    /// How a request gets lost.
+    fn lost(&mut self) -> Fate {
+        [Fate::Dropped, Fate::Swallowed][self.rng.usize(..2)]
+    }
+
     fn leg(&mut self) -> Duration {
         let slow = if self.hits(20) { 400 } else { 12 };
         Duration::from_micros(self.rng.u64(100..slow * 1000))
@@ -89,8 +94,10 @@ impl Weather {
 enum Fate {
     Answered,
     Refused(u16),
-    /// Lost on the way there.
+    /// Lost on the way there: the connection breaks.
     Dropped,
+    /// Lost on the way there, and the connection stands: nothing ever comes.
+    Swallowed,
     /// Applied, and the answer is lost: the connection breaks.
     Unanswered,
     /// Applied, and the connection stands: nothing ever comes.
@@ -131,14 +138,14 @@ impl Wire {
             }
             let lost = |(number, until): (usize, Instant)| Instant::now() < until && self.who.starts_with(&format!("operator-{number}."));
             if request.uri().path().contains("/leases/") && weather.leaseless.is_some_and(lost) {
-                return (Fate::Dropped, there, back);
+                return (weather.lost(), there, back);
             }
             if write && weather.hits(odds.late) {
                 there = weather.latest.mul_f64(weather.rng.f64());
             }
             let fate = match () {
                 () if weather.hits(odds.refused) => Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)]),
-                () if weather.hits(odds.dropped) => Fate::Dropped,
+                () if weather.hits(odds.dropped) => weather.lost(),
                 () if weather.hits(odds.unanswered) => [Fate::Unanswered, Fate::Mute][weather.rng.usize(..2)],
                 () if self.killable && write && weather.hits(odds.killed) => {
                     [Fate::KilledBefore, Fate::KilledAfter][weather.rng.usize(..2)]
@@ -175,6 +182,10 @@ impl Wire {
         sleep(there).await;
         match fate {
             Fate::Dropped => return reset(),
+            Fate::Swallowed => {
+                sleep(READ_TIMEOUT).await;
+                return reset();
+            }
             Fate::Refused(code) => return Some(Ok(refusal(code))),
             _ => {}
         }
