@@ -24,7 +24,7 @@ use super::{
     operator::{Order, Replica},
     run::weather,
     scenario::{Mode, Scenario},
-    wire::Odds,
+    wire::{Leaseless, Odds},
     world::{Event, World},
 };
 
@@ -106,10 +106,11 @@ impl Trouble<'_> {
 
     /// One operator cannot renew, and could write on.
     fn lose_lease(&self) {
-        let number = self.world.rng(|rng| rng.usize(..self.replicas.len()));
-        let time = self.world.time(8_000, 45_000);
-        self.world.note(|| format!("fault: operator {number} does not reach the Lease for {time:?}"));
-        weather(self.world, |weather| weather.leaseless = Some((number, Instant::now() + time)));
+        let operator = self.world.rng(|rng| rng.usize(..self.replicas.len()));
+        let (now, breaks, time) = (Instant::now(), self.world.time(0, 10_000), self.world.time(8_000, 45_000));
+        let leaseless = Leaseless { operator, breaks_until: now + breaks, until: now + time };
+        self.world.note(|| format!("fault: operator {operator} does not reach the Lease for {time:?}, connections break for {breaks:?}"));
+        weather(self.world, |weather| weather.leaseless = Some(leaseless));
     }
 
     fn reboot(&self, node: &str) {

@@ -54,10 +54,20 @@ pub struct Weather {
     /// How late a request may be applied after it was sent.
     pub latest: Duration,
     pub away_until: Option<Instant>,
-    /// The operator (of this number) that cannot reach the Lease, and nothing else is wrong; until when.
-    pub leaseless: Option<(usize, Instant)>,
+    /// An operator that cannot reach the Lease.
+    pub leaseless: Option<Leaseless>,
     /// Counts cuts of all watches.
     pub cut: watch::Sender<u64>,
+}
+
+/// An operator that cannot reach the Lease, and whose writes are slow; nothing else is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaseless {
+    pub operator: usize,
+    /// Its connections break until then, which it hears of at once, and after that they stand: it may wait in vain for an
+    /// answer until just before another one leads.
+    pub breaks_until: Instant,
+    pub until: Instant,
 }
 
 impl Weather {
@@ -136,11 +146,13 @@ impl Wire {
             if weather.away_until.is_some_and(|until| Instant::now() < until) {
                 return (Fate::Dropped, there, back);
             }
-            let lost = |(number, until): (usize, Instant)| Instant::now() < until && self.who.starts_with(&format!("operator-{number}."));
-            if request.uri().path().contains("/leases/") && weather.leaseless.is_some_and(lost) {
-                return (weather.lost(), there, back);
+            let hit = |it: &Leaseless| Instant::now() < it.until && self.who.starts_with(&format!("operator-{}.", it.operator));
+            let leaseless = weather.leaseless.filter(hit);
+            if let Some(it) = leaseless.filter(|_| request.uri().path().contains("/leases/")) {
+                let fate = if Instant::now() < it.breaks_until { Fate::Dropped } else { Fate::Swallowed };
+                return (fate, there, back);
             }
-            if write && weather.hits(odds.late) {
+            if write && weather.hits(if leaseless.is_some() { 500 } else { odds.late }) {
                 there = weather.latest.mul_f64(weather.rng.f64());
             }
             let fate = match () {
