@@ -52,9 +52,9 @@ pub fn about(action: &Action) -> Option<ObjectReference> {
         },
         Action::MakeChild { upgrade } | Action::UpgradeStatus { upgrade, status: _ } => upgrade.object_ref(&()),
         Action::MakeFacts { node, node_uid: _, name: _, attempt: _, complaint: _ } => about_node(node),
-        Action::ResumeJob { job } | Action::ExtendJob { job, deadline_seconds: _ } | Action::DeleteJob { job, why: _ } => {
-            of_target("Job", "batch/v1", job)
-        }
+        Action::ResumeJob { job }
+        | Action::ExtendJob { job, deadline_seconds: _ }
+        | Action::DeleteJob { job, after_its_pods: _, why: _ } => of_target("Job", "batch/v1", job),
         Action::DeletePod { pod, why: _ } => of_target("Pod", "v1", pod),
         // What holds up an eviction stands in the message of the node that is drained.
         Action::Evict { node: _, pod: _, grace_period_seconds: _ } => return None,

@@ -96,7 +96,7 @@ impl Actor {
             Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
             Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
-            Action::DeleteJob { job, why: _ } => self.delete_job(job).await,
+            Action::DeleteJob { job, after_its_pods, why: _ } => self.delete_job(job, *after_its_pods).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
             Action::Evict { node, pod, grace_period_seconds } => {
                 self.evict(node, pod, *grace_period_seconds).await?;

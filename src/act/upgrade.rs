@@ -20,7 +20,7 @@ impl Actor {
         Ok(vec![Seen::Op(Box::new(made))])
     }
 
-    pub(super) async fn pass_on(&self, child: &NodeOp, concurrency: i32, stop_on_failure: Option<bool>) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn pass_on(&self, child: &NodeOp, concurrency: i32, stop_on_failure: bool) -> anyhow::Result<Vec<Seen>> {
         let meta = json!({"uid": child.metadata.uid, "resourceVersion": child.metadata.resource_version});
         let patch = json!({"metadata": meta, "spec": {"concurrency": concurrency, "stopOnFailure": stop_on_failure}});
         let api = self.api::<NodeOp>(namespace(child));

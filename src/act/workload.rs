@@ -96,25 +96,24 @@ impl Actor {
         Ok(vec![Seen::Job(Box::new(written))])
     }
 
-    pub(super) async fn delete_job(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
-        let left = self.delete::<Job>(job).await?;
+    pub(super) async fn delete_job(&self, job: &Target, after_its_pods: bool) -> anyhow::Result<Vec<Seen>> {
+        let params = if after_its_pods { DeleteParams::foreground() } else { DeleteParams::background() };
+        let left = self.delete::<Job>(job, params).await?;
         Ok(vec![left.map_or_else(|| Seen::NoJob(job.key(), job.uid.clone()), |job| Seen::Job(Box::new(job)))])
     }
 
     pub(super) async fn delete_pod(&self, pod: &Target) -> anyhow::Result<Vec<Seen>> {
-        let left = self.delete::<Pod>(pod).await?;
+        let left = self.delete::<Pod>(pod, DeleteParams::background()).await?;
         Ok(vec![left.map_or_else(|| Seen::NoPod(pod.key(), pod.uid.clone()), |pod| Seen::Pod(Box::new(pod)))])
     }
 
-    /// Deletes the object of this UID, and in the background what it owns; returns it if it has still to end. That it is
-    /// gone is success. A conflict (another object by now, as a rule) is the caller's to judge: planned again from a newer
+    /// Deletes the object of this UID, and what it owns; returns it if it has still to end. That it is gone is success. A conflict (another object by now, as a rule) is the caller's to judge: planned again from a newer
     /// view, or looked at again.
-    async fn delete<K>(&self, target: &Target) -> anyhow::Result<Option<K>>
+    async fn delete<K>(&self, target: &Target, mut params: DeleteParams) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
     {
-        let mut params = DeleteParams::background();
         params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
         match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
             Err(error) if is_gone(&error) => Ok(None),
@@ -171,7 +170,7 @@ impl Actor {
             Some(_) | None => return Ok(()),
         };
         let target = Target { namespace: namespace(op).into(), name, uid: found.uid().unwrap_or_default() };
-        self.delete::<K>(&target).await.map(drop)
+        self.delete::<K>(&target, DeleteParams::background()).await.map(drop)
     }
 }
 

@@ -149,7 +149,7 @@ fn phase(pod: &Pod) -> PodPhase {
 
 fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
     let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    all.map(|status| ContainerView { name: status.name.clone(), state: state(status) }).collect()
+    all.map(|status| ContainerView { name: status.name.clone(), state: state(status), restarts: status.restart_count }).collect()
 }
 
 fn state(status: &ContainerStatus) -> ContainerState {

@@ -58,7 +58,7 @@ pub enum Action {
     /// Make the NodeOp of a NodeOpUpgrade.
     MakeChild { upgrade: Arc<NodeOpUpgrade> },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PassOn { child: Arc<NodeOp>, concurrency: i32, stop_on_failure: Option<bool> },
+    PassOn { child: Arc<NodeOp>, concurrency: i32, stop_on_failure: bool },
     /// Write the status that follows from `upgrade`, at its resourceVersion.
     UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
@@ -73,8 +73,8 @@ pub enum Action {
     ResumeJob { job: Target },
     /// Give a Job whose pod has succeeded more time.
     ExtendJob { job: Target, deadline_seconds: i64 },
-    /// Delete a Job of ours, and its pods.
-    DeleteJob { job: Target, why: &'static str },
+    /// Delete a Job of ours, and its pods: before it, or in the background.
+    DeleteJob { job: Target, after_its_pods: bool, why: &'static str },
     /// Delete a pod of ours.
     DeletePod { pod: Target, why: &'static str },
     /// Evict a pod from `node`, unless it is another pod or elsewhere by now.
@@ -153,7 +153,7 @@ impl fmt::Display for Action {
             Self::MakeJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
             Self::ResumeJob { job } => write!(f, "starting Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
-            Self::DeleteJob { job, why } => write!(f, "deleting Job {job}, because {why}"),
+            Self::DeleteJob { job, after_its_pods: _, why } => write!(f, "deleting Job {job}, because {why}"),
             Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
             Self::Evict { node, pod, grace_period_seconds: _ } => write!(f, "evicting pod {pod} from node {node}"),
         }

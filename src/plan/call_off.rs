@@ -5,15 +5,23 @@
 
 use super::{
     action::{Action, Plan, Target},
+    names,
     question::Question,
     release,
-    snapshot::{JobState, JobView, Role, Snapshot},
+    snapshot::{JobState, JobView, OpRef, Role, Snapshot},
     step::Op,
 };
 
 /// What deletes exactly this Job.
 pub fn job_target(job: &JobView) -> Target {
     Target { namespace: job.namespace.clone(), name: job.name.clone(), uid: job.uid.clone() }
+}
+
+/// What deletes this Job of a NodeOp. One that the Go operator made has pods without a label of ours, which no watch shows: such a
+/// Job is made to stay until they have gone, or its node would be given back under a command that still runs.
+pub fn delete(of: &OpRef, job: &JobView, why: &'static str) -> Action {
+    let ours = job.name == names::object((&of.name, &of.uid), &job.node, "", 0);
+    Action::DeleteJob { job: job_target(job), after_its_pods: !ours, why }
 }
 
 /// Sees to it that the Job can start no pod any more. `Some`: not yet, and why.
@@ -33,7 +41,7 @@ pub fn job(s: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String>
         JobState::Active => {}
     }
     if !job.deleting {
-        plan.actions.push(Action::DeleteJob { job: job_target(job), why: "its node's operation was called off" });
+        plan.actions.push(delete(&op.me, job, "its node's operation was called off"));
     }
     Some("its Job is being deleted".into())
 }

@@ -147,7 +147,7 @@ mod tests {
             phase,
             created: at(0),
             attempt,
-            containers: vec![ContainerView { name: container::FACTS.into(), state }],
+            containers: vec![ContainerView { name: container::FACTS.into(), state, restarts: 0 }],
             ..fixtures::pod(Role::Facts, &format!("p{attempt}"), &of.uid, &of.name)
         }
     }

@@ -3,7 +3,10 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
-    api::nodeop::{DrainOptions, NodeOp, Preflight},
+    api::{
+        nodeop::{DrainOptions, NodeOp, Preflight},
+        owner,
+    },
     contract,
 };
 
@@ -92,7 +95,7 @@ impl Intent {
             uncordon_on_failure: spec.uncordon_on_failure.unwrap_or(false),
             drain,
             reboot: spec.reboot_on_success.unwrap_or(false),
-            upgrade: spec.upgrade.is_some(),
+            upgrade: spec.upgrade.is_some() || is_older_upgrade(op),
             preflight: preflight.or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
             job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE).min(LONGEST),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
@@ -107,6 +110,11 @@ impl Intent {
     pub fn disturbs(&self) -> bool {
         self.cordon || self.reboot
     }
+}
+
+/// The Go operator's upgrades are commands; that they are upgrades shows in who controls them.
+fn is_older_upgrade(op: &NodeOp) -> bool {
+    owner::controller(&op.metadata).is_some_and(|owner| owner.kind == "NodeOpUpgrade")
 }
 
 impl Drain {

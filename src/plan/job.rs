@@ -8,6 +8,7 @@ use super::{
     action::Action,
     call_off::{self, job_target},
     extend,
+    last_words::{last_words, tries},
     question::{Answer, Question},
     reboot, release,
     snapshot::{ContainerState, JobState, JobView, PodPhase, PodView, Role},
@@ -29,7 +30,7 @@ const UNSEEN: SignedDuration = SignedDuration::from_secs(30);
 const PODLESS: SignedDuration = SignedDuration::from_secs(10);
 const NO_POD: &str = "the Job controller has made none";
 /// The Job goes on, and nothing complains.
-const RUNNING: &str = "Job is running";
+pub const RUNNING: &str = "Job is running";
 
 /// Advances a node in step `Job`.
 pub fn advance(turn: &mut Turn<'_>) -> Next {
@@ -166,8 +167,22 @@ fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if let Some(next) = refused(turn, &resume) {
         return unseen_start(turn, job).unwrap_or(next);
     }
+    if let Some(wait) = another_machine(turn) {
+        return wait;
+    }
     turn.act(resume);
     Next::Wait(RUNNING.into())
+}
+
+/// Before the operation starts, a live read of its node: in an old view a machine that has joined under the same name since
+/// is not seen, which is neither claimed nor drained.
+fn another_machine(turn: &mut Turn<'_>) -> Option<Next> {
+    let question = Question::Node(turn.node.name.clone());
+    if turn.s.answer(&question).is_some() {
+        return None;
+    }
+    turn.ask(question);
+    Some(Next::Wait("checking that the node is still the same machine".into()))
 }
 
 /// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it yet.
@@ -185,14 +200,15 @@ fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if let Some(wait) = unseen_start(turn, job) {
         return wait;
     }
-    let started = pods(turn, &job.uid).any(|pod| !pod.phase.is_final());
+    // The pods of an adopted Job are not seen.
+    let started = takeover::is_adopted(turn) || pods(turn, &job.uid).any(|pod| !pod.phase.is_final());
     let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, UNSEEN));
     let unseen = until.filter(|until| turn.s.now < *until);
     if turn.op.intent.upgrade && (started || unseen.is_some()) {
         unseen.iter().for_each(|until| turn.plan.wake(*until));
         return Next::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
     }
-    turn.act(Action::DeleteJob { job: job_target(job), why: "its NodeOp was deleted" });
+    turn.act(call_off::delete(&turn.op.me, job, "its NodeOp was deleted"));
     Next::Wait("the NodeOp was deleted; its Job is being deleted".into())
 }
 
@@ -254,22 +270,11 @@ fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     }
 }
 
-/// What is said of a Job that goes on: that it does, and what its last try failed of, if one did.
-fn tries(turn: &Turn<'_>, job: &JobView) -> String {
-    let failed = pods(turn, &job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
-    let last = pods(turn, &job.uid).filter(|pod| pod.phase == PodPhase::Failed).max_by_key(|pod| (pod.created, &pod.name));
-    match last.and_then(|pod| words_of(pod)) {
-        Some(words) if failed == 1 => format!("{RUNNING}; one try failed with {words}"),
-        Some(words) => format!("{RUNNING}; {failed} tries failed, the last one with {words}"),
-        None => RUNNING.into(),
-    }
-}
-
 /// The Job was given up, which stands in status as a deadline that has passed. It is deleted, and only when it is gone is
 /// the node failed: until then its pod might start after all, and then what it did counts.
 fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
     if !job.deleting {
-        turn.act(Action::DeleteJob { job: job_target(job), why: "its pod could not start" });
+        turn.act(call_off::delete(&turn.op.me, job, "its pod could not start"));
     }
     Next::Wait("the Job is being deleted".into())
 }
@@ -366,25 +371,4 @@ fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
     let words = last_words(turn, job);
     let words = words.map(|words| format!(": {words}")).unwrap_or_default();
     turn.fail(format!("Job failed ({why}){words}"))
-}
-
-/// What the operation's container said last in the Job's newest pod.
-fn last_words(turn: &Turn<'_>, job: &JobView) -> Option<String> {
-    words_of(pods(turn, &job.uid).max_by_key(|pod| (pod.created, &pod.name))?)
-}
-
-/// What the operation's container said last in a pod, on one line, in at most 300 characters.
-fn words_of(pod: &PodView) -> Option<String> {
-    let ended = pod.containers.iter().find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
-    let ContainerState::Ended { code, reason, message } = &ended.state else {
-        return None;
-    };
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().take(300).collect();
-    match (code, line.is_empty()) {
-        (0, true) => None,
-        (0, false) => Some(line),
-        (code, true) => Some(format!("exit code {code}, {reason}")),
-        (code, false) => Some(format!("exit code {code}: {line}")),
-    }
 }

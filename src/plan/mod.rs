@@ -7,7 +7,7 @@
 //! - `snapshot`, `question`, `action`: what goes in and what comes out;
 //! - `intent`, `targets`, `names`, `selector`: a spec read once, the nodes that it means, what we call things;
 //! - `rollout`, `admit`, `guard`, `preflight`, `ahead`: who is next, and who has to wait;
-//! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `extend`, `reboot`: one node in hand, step by step;
+//! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `last_words`, `extend`, `reboot`: one node in hand, step by step;
 //! - `call_off`, `release`, `status`, `trouble`: ending what could still act, giving nodes back, telling people, also of what
 //!   keeps failing;
 //! - `upgrades`, `facts`, `labels`, `verify`: upgrades of Kairos, what nodes say of themselves, and what that proves;
@@ -30,6 +30,7 @@ mod guard;
 pub mod intent;
 mod job;
 pub mod labels;
+mod last_words;
 pub mod names;
 mod preflight;
 pub mod question;

@@ -6,6 +6,7 @@ use super::{
     call_off, job,
     question::Question,
     step::{self, Next, Turn, finish, later},
+    takeover,
     waiter::{self, Waiter},
 };
 use crate::{
@@ -37,6 +38,9 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     }
     if turn.s.now >= deadline {
         return time_out(turn);
+    }
+    if takeover::is_reboot_over(turn) {
+        return turn.fail(takeover::NOT_PROVED);
     }
     let asked = waiter::says(turn) == Some(reboot_state::REBOOTING);
     let known = turn.status.boot.is_some();

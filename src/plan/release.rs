@@ -15,6 +15,7 @@ use super::{
     question::Question,
     snapshot::{JobState, NodeView, OpRef, PodView, Role, Snapshot},
     step::{Op, later},
+    takeover,
 };
 use crate::api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus};
 
@@ -61,7 +62,8 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
     let owners: BTreeMap<&str, &Arc<NodeOp>> = s.ops.values().filter_map(|op| Some((op.metadata.uid.as_deref()?, op))).collect();
     let over = |uid: &str, node: &str| {
         let op = owners.get(uid)?;
-        let entry = op.status.as_ref()?.node_statuses.get(node)?;
+        let status = op.status.as_ref()?;
+        let entry = status.node_statuses.get(node).filter(|entry| !takeover::is_unsettled(status, entry))?;
         let me = OpRef::of(op);
         let claimed = s.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
         (entry.phase.is_final() && !claimed).then_some((me, entry))
@@ -70,7 +72,7 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
         if let Some((me, _)) = over(&job.owner_uid, &job.node)
             && job.name == names::object((&me.name, &me.uid), &job.node, "", 0)
         {
-            plan.actions.push(Action::DeleteJob { job: call_off::job_target(job), why: "its node is finished" });
+            plan.actions.push(call_off::delete(&me, job, "its node is finished"));
         }
     }
     for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
@@ -92,7 +94,7 @@ fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
 fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
     let Some(status) = &op.status else { return };
     let entry = status.node_statuses.get(&node.name);
-    if entry.is_some_and(|entry| entry.phase == Phase::Running) {
+    if entry.is_some_and(|entry| entry.phase == Phase::Running || takeover::is_unsettled(status, entry)) {
         return;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
@@ -127,7 +129,7 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(Action::DeleteJob { job: call_off::job_target(found), why: "its node is being released" });
+            plan.actions.push(call_off::delete(owner, found, "its node is being released"));
         }
         quiet &= over || (found.deleting && !node.ready);
     }

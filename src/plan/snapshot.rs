@@ -229,6 +229,8 @@ impl PodPhase {
 pub struct ContainerView {
     pub name: String,
     pub state: ContainerState,
+    /// How often the kubelet has started it again.
+    pub restarts: i32,
 }
 
 /// What a container does.

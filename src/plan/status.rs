@@ -9,13 +9,14 @@ use k8s_openapi::{
 
 use super::{
     action::{Action, Notice, Plan},
+    intent::Intent,
     snapshot::{OpRef, Snapshot},
     step::later,
     trouble::{self, Troubles},
 };
 use crate::api::{
     names::{condition, reason},
-    nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
+    nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus},
     text::clipped,
 };
 
@@ -150,7 +151,7 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
     let message = sentence(phase, &counts, whole);
     let old = op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut conditions = conditions(old, phase, &message, whole.troubles.first.is_some(), op.metadata.generation, now);
-    if op.spec.upgrade.is_some() && phase.is_final() {
+    if Intent::of(op).upgrade && phase.is_final() {
         conditions.retain(|condition| condition.type_ != condition::VERIFIED);
         conditions.push(verified(&nodes, op.metadata.generation, now));
     }
@@ -167,11 +168,13 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
 
 /// Whether it was proved that the upgraded nodes run what they were upgraded to.
 fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: Timestamp) -> Condition {
-    let named = |wanted: fn(&NodeStatus) -> bool| {
+    let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes.iter().filter(|(_, node)| wanted(node)).map(|(name, _)| name.as_str()).take(NAMED).collect();
         names.join(", ")
     };
-    let (unknown, failed) = (named(|node| node.verified == Some(false)), named(|node| node.phase == Phase::Failed));
+    // What the Go operator finished was never looked at.
+    let rebooted = |node: &NodeStatus| node.phase == Phase::Completed && node.reboot_status == Some(RebootStatus::Completed);
+    let (unknown, failed) = (named(&|node| rebooted(node) && node.verified != Some(true)), named(&|node| node.phase == Phase::Failed));
     let (status, reason, message) = match (failed.is_empty(), unknown.is_empty()) {
         (false, _) => ("False", "NodesFailed", format!("failed: {failed}")),
         (true, false) => ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}")),

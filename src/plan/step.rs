@@ -26,7 +26,7 @@ use super::{
     question::Question,
     reboot,
     snapshot::{NodeView, OpRef, Snapshot},
-    verify,
+    takeover, verify,
     waiter::{self, Waiter},
 };
 use crate::api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step};
@@ -151,12 +151,17 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
         }
     };
     let mut turn = Turn { s, op, node: &node, status, plan };
-    match status.step {
-        Some(Step::Claim) | None => claim::advance(&mut turn),
-        Some(Step::Drain) => before_job(&mut turn),
-        Some(Step::Job) => job::advance(&mut turn),
-        Some(Step::Reboot) => reboot::advance(&mut turn),
-        Some(Step::Verify) => verify::advance(&mut turn),
+    let next = in_hand(&mut turn);
+    takeover::remark(&turn, next)
+}
+
+fn in_hand(turn: &mut Turn<'_>) -> Next {
+    match turn.status.step {
+        Some(Step::Claim) | None => claim::advance(turn),
+        Some(Step::Drain) => before_job(turn),
+        Some(Step::Job) => job::advance(turn),
+        Some(Step::Reboot) => reboot::advance(turn),
+        Some(Step::Verify) => verify::advance(turn),
         Some(Step::Preflight) => Next::Wait("its preflight runs".into()),
     }
 }
@@ -273,8 +278,10 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
                 return Some(wait);
             }
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
+            let again = change.unschedulable.is_some();
             turn.act(Action::Node { name, resource_version, change });
-            Some(Next::Wait("cordoning the node again, which somebody uncordoned".into()))
+            let what = if again { "cordoning the node again, which somebody uncordoned" } else { "claiming the node" };
+            Some(Next::Wait(what.into()))
         }
         Take::Ask(question) => {
             turn.ask(question);

@@ -122,9 +122,11 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
         return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
     let mut trouble = None;
-    let (from, to) = (&upgrade.spec, &child.spec);
-    if (from.concurrency, from.stop_on_failure) != (to.concurrency, to.stop_on_failure) && child.metadata.deletion_timestamp.is_none() {
-        let (concurrency, stop_on_failure) = (from.concurrency, from.stop_on_failure);
+    // A NodeOp is given `stopOnFailure: false` by the server where an upgrade says nothing.
+    let may_change = |concurrency: i32, stop_on_failure: Option<bool>| (concurrency, stop_on_failure.unwrap_or(false));
+    let wanted = may_change(upgrade.spec.concurrency, upgrade.spec.stop_on_failure);
+    if wanted != may_change(child.spec.concurrency, child.spec.stop_on_failure) && child.metadata.deletion_timestamp.is_none() {
+        let (concurrency, stop_on_failure) = wanted;
         let pass_on = Action::PassOn { child: child.clone(), concurrency, stop_on_failure };
         trouble = trouble::of(s, &pass_on);
         plan.actions.push(pass_on);
@@ -328,9 +330,18 @@ mod tests {
         changed.spec.concurrency = 3;
         let (out, _) = planned(&snapshot(changed, Some(child)));
         let passed = out.actions.iter().any(
-            |action| matches!(action, Action::PassOn { concurrency: 3, stop_on_failure: Some(true), child } if child.metadata.uid.as_deref() == Some("child")),
+            |action| matches!(action, Action::PassOn { concurrency: 3, stop_on_failure: true, child } if child.metadata.uid.as_deref() == Some("child")),
         );
         assert!(passed, "{:?}", out.actions);
+    }
+
+    #[test]
+    fn a_default_that_the_server_put_in_is_no_change() {
+        let silent = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
+        let mut child = op(&silent, "child");
+        child.spec.stop_on_failure = Some(false);
+        let (out, _) = planned(&snapshot(silent, Some(child)));
+        assert!(!out.actions.iter().any(|action| matches!(action, Action::PassOn { .. })), "{:?}", out.actions);
     }
 
     #[test]

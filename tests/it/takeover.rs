@@ -1,5 +1,7 @@
 //! What the Go operator leaves behind, kind by kind, and what becomes of it: pure plans on what it would have written.
 
+mod mid_life;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{

@@ -51,6 +51,8 @@ struct Past<'a> {
     at: Duration,
     nodes: BTreeMap<String, Object>,
     pods: BTreeMap<(String, String), Object>,
+    /// When a node joined.
+    joined: BTreeMap<String, Duration>,
     /// When a pod was bound to its node, by UID; and when a drain was said to have started, by NodeOp and node.
     bound: BTreeMap<String, Duration>,
     drains: BTreeMap<(String, String), Duration>,
@@ -86,6 +88,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         scenario,
         at: Default::default(),
         nodes: BTreeMap::new(),
+        joined: BTreeMap::new(),
         pods: BTreeMap::new(),
         bound: BTreeMap::new(),
         drains: BTreeMap::new(),

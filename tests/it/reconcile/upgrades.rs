@@ -99,3 +99,17 @@ async fn a_node_that_falls_back_is_failed_and_stays_cordoned() {
     assert!(["passive", "v3.4.2", "v3.5.0"].iter().all(|word| message.contains(word)), "{message}");
     assert_eq!((rig.reboots("n1"), calls(&rig, "n2"), rig.is_cordoned("n1")), (1, 0, true));
 }
+
+/// The server gives the NodeOp defaults that the upgrade has not: what one says and the other does not is no difference.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_that_names_only_its_image_writes_its_nodeop_once() {
+    let rig = Rig::new(1).await;
+    rig.labelled().await;
+    let upgrade = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+        "metadata": {"name": "up", "namespace": "default"}, "spec": {"image": "kairos:v3.5.0"}});
+    rig.cluster.apply(&upgrade.to_string()).await.unwrap();
+    assert_eq!(upgraded(&rig, "up").await["phase"], "Completed");
+    let patches = rig.requests().into_iter().filter(|request| request.verb == "patch" && request.resource == "nodeops.operator.kairos.io");
+    let count = patches.count();
+    assert!((2..5).contains(&count), "the finalizer and its removal, perhaps tried again: {count}");
+}

@@ -76,7 +76,7 @@ impl Operator {
             Action::MakeJob { op, node, name } => world.make_job(&op, &node, &name),
             Action::ResumeJob { job } => world.resume(&job),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
-            Action::DeleteJob { job, why: _ } => {
+            Action::DeleteJob { job, after_its_pods: _, why: _ } => {
                 world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
                 world.delete_job(&job);
             }
@@ -234,7 +234,7 @@ pub fn brief(action: &Action) -> String {
         Action::MakeJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
         Action::ResumeJob { job } => format!("let Job {} run", job.name),
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
-        Action::DeleteJob { job, why } => format!("delete Job {}: {why}", job.name),
+        Action::DeleteJob { job, after_its_pods: _, why } => format!("delete Job {}: {why}", job.name),
         Action::DeletePod { pod, why } => format!("delete pod {}: {why}", pod.name),
         Action::Evict { node, pod, .. } => format!("evict {} from {node}", pod.name),
     }

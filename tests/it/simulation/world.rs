@@ -255,7 +255,8 @@ impl World {
         if self.pods.live().contains_key(&key) {
             return false;
         }
-        let containers = containers.iter().map(|name| ContainerView { name: (*name).to_owned(), state: waiting("ContainerCreating") });
+        let containers =
+            containers.iter().map(|name| ContainerView { name: (*name).to_owned(), state: waiting("ContainerCreating"), restarts: 0 });
         let pod = PodView {
             namespace: key.0,
             name: key.1,

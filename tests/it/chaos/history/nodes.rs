@@ -23,6 +23,9 @@ impl Past<'_> {
             self.human.remove(&name);
             return;
         }
+        if change.kind == ChangeKind::Added {
+            self.joined.insert(name.clone(), self.at);
+        }
         if change.kind == ChangeKind::Modified && !self.human_versions.contains(&change.version) {
             self.patched(change);
         }

@@ -1,6 +1,6 @@
 //! What is said of an operation, against what machines did; and what machines do, against what was said before.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use kairos_operator::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
@@ -9,6 +9,10 @@ use kairos_operator::{
 use kairos_sim::Change;
 
 use super::{CLAIMED_BY, Past, intent, owner, text};
+
+/// A machine that joins under a name in hand may be taken for the old one for so long: between the operator's last live read
+/// and the start of the operation lies a write that is on its way.
+const UNNOTICED: Duration = Duration::from_secs(7);
 
 impl Past<'_> {
     pub(super) fn operation(&mut self, change: &Change, gone: bool) {
@@ -135,11 +139,18 @@ impl Past<'_> {
         if entry.phase != Phase::Running || entry.step != Some(Step::Job) || entry.job_uid.as_deref() != Some(job) {
             self.broken(format!("the operation of {op} starts on {node}, whose entry is {entry:?}"));
         }
-        let same = self.nodes.get(node).is_some_and(|live| entry.node_uid.as_deref() == Some(text(live, "/metadata/uid")));
-        if same && self.claim(node).as_deref() != Some(&op) {
+        if self.is_same(node, &entry) && self.claim(node).as_deref() != Some(&op) {
             self.broken(format!("the operation of {op} starts on {node}, which is claimed by {:?}", self.claim(node)));
         }
+        if !self.is_same(node, &entry) && self.joined.get(node).is_some_and(|joined| self.at > *joined + UNNOTICED) {
+            self.broken(format!("the operation of {op} starts on another machine than it was meant for, under the name {node}"));
+        }
         self.check_drained(&object, &entry, node);
+    }
+
+    /// Whether the node is still the one that an entry took in hand.
+    fn is_same(&self, node: &str, entry: &NodeStatus) -> bool {
+        self.nodes.get(node).is_some_and(|live| entry.node_uid.as_deref() == Some(text(live, "/metadata/uid")))
     }
 
     /// Not more operations run than may.
@@ -195,7 +206,8 @@ impl Past<'_> {
             None => self.broken(format!("{node} is rebooted for {op}, which is gone")),
         }
         // With its Node the claim goes too; until the garbage collector has found the pods, the machine does what it was asked.
-        if self.nodes.contains_key(node) && self.claim(node).as_deref() != Some(&op) && !self.rivals() {
+        let entry = self.entry(&op, node).unwrap_or_default();
+        if self.is_same(node, &entry) && self.claim(node).as_deref() != Some(&op) && !self.rivals() {
             self.broken(format!("{node} is rebooted for {op}, and is claimed by {:?}", self.claim(node)));
         }
     }

@@ -1,0 +1,144 @@
+//! What was found when the Go operator was replaced for real, in the middle of its rollouts.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kairos_operator::{
+    api::nodeop::{Phase, RebootStatus, Step},
+    plan::{
+        action::Action,
+        snapshot::{ContainerState, ContainerView, JobState, NodeView, OpRef, PodPhase, PodView, Role, Snapshot},
+    },
+};
+use serde_json::json;
+
+use super::{at, entry, in_hand, job, planned, pod, settled};
+
+/// The NodeOp's cordon of n1, with the Go operator's annotation or without it.
+fn cordoned(s: &mut Snapshot, annotated: bool) {
+    let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+    let n1 = NodeView { unschedulable: true, cordoned_by: annotated.then_some(me), ..(*s.nodes["n1"]).clone() };
+    s.nodes.insert("n1".into(), Arc::new(n1));
+}
+
+/// n1 in another boot.
+fn boots(s: &mut Snapshot, boot: &str) {
+    s.nodes.insert("n1".into(), Arc::new(NodeView { boot_id: boot.into(), ..(*s.nodes["n1"]).clone() }));
+}
+
+/// The container of n1's reboot pod, in its first run or in a later one.
+fn runs(s: &mut Snapshot, restarts: i32) {
+    let key = ("ns".to_owned(), "op-waiter-n1-p9w4z".to_owned());
+    let state = ContainerState::Running { since: at(20) };
+    let containers = vec![ContainerView { name: "reboot".into(), state, restarts }];
+    s.pods.insert(key.clone(), Arc::new(PodView { containers, ..(*s.pods[&key]).clone() }));
+}
+
+/// The Go operator says `Completed` while the reboot is still to come.
+#[test]
+fn nothing_is_given_back_before_its_reboot_pod_has_done_its_part() {
+    for phase in ["Running", "Failed"] {
+        let mut s = in_hand(
+            json!({"rebootOnSuccess": true, "cordon": true}),
+            json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
+        );
+        let key = ("ns".to_owned(), "op".to_owned());
+        let mut op = (*s.ops[&key]).clone();
+        op.status.as_mut().unwrap().phase = serde_json::from_value(json!(phase)).unwrap();
+        s.ops.insert(key, Arc::new(op));
+        cordoned(&mut s, true);
+        job(&mut s, "n1", JobState::Complete);
+        pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
+        let wanted = settled(&mut s);
+        let ends = |action: &&Action| match action {
+            Action::DeletePod { .. } | Action::DeleteJob { .. } => true,
+            Action::Node { change, .. } => change.unschedulable.is_some() || change.cordoned_by.is_some(),
+            _ => false,
+        };
+        assert_eq!(wanted.iter().find(ends), None, "{phase}");
+    }
+}
+
+#[test]
+fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
+    let entry_of_it = json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"});
+    let mut s = in_hand(json!({"rebootOnSuccess": true}), entry_of_it.clone());
+    job(&mut s, "n1", JobState::Complete);
+    pod(&mut s, "n1", Role::Waiter, PodPhase::Running, Some("completed"));
+    runs(&mut s, 0);
+    let wanted = settled(&mut s);
+    assert_eq!((entry(&s, "n1").step, entry(&s, "n1").boot.as_deref()), (Some(Step::Reboot), Some("b1")));
+    assert!(!wanted.iter().any(|action| matches!(action, Action::DeletePod { .. })), "{wanted:?}");
+    let mut came = s.clone();
+    boots(&mut came, "b2");
+    settled(&mut came);
+    assert_eq!((entry(&came, "n1").phase, entry(&came, "n1").reboot_status), (Phase::Completed, Some(RebootStatus::Completed)));
+    // It ran again, and no other boot shows: what we took for the boot to be left was the new one.
+    runs(&mut s, 1);
+    settled(&mut s);
+    assert!(entry(&s, "n1").message.unwrap().contains("not proved"));
+
+    let mut late = in_hand(json!({"rebootOnSuccess": true}), entry_of_it);
+    job(&mut late, "n1", JobState::Complete);
+    pod(&mut late, "n1", Role::Waiter, PodPhase::Running, Some("completed"));
+    runs(&mut late, 1);
+    settled(&mut late);
+    late.pods.clear();
+    settled(&mut late);
+    assert_eq!(entry(&late, "n1").phase, Phase::Failed);
+}
+
+#[test]
+fn a_node_is_held_until_the_pods_of_a_job_that_it_made_have_gone() {
+    let mut s = in_hand(json!({}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
+    job(&mut s, "n1", JobState::Active);
+    settled(&mut s);
+    let key = ("ns".to_owned(), "op".to_owned());
+    let mut op = (*s.ops[&key]).clone();
+    op.metadata.deletion_timestamp = Some(Time(at(200)));
+    s.ops.insert(key, Arc::new(op));
+    // Its pods carry no label, and no watch shows them.
+    let wanted = planned(&mut s).actions;
+    assert!(wanted.iter().any(|action| matches!(action, Action::DeleteJob { after_its_pods: true, .. })), "{wanted:?}");
+}
+
+#[test]
+fn its_upgrades_are_upgrades() {
+    let mut s = in_hand(json!({"rebootOnSuccess": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}));
+    let key = ("ns".to_owned(), "op".to_owned());
+    let mut op = (*s.ops[&key]).clone();
+    let owner =
+        json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "op", "uid": "uu", "controller": true}]);
+    op.metadata.owner_references = serde_json::from_value(owner).unwrap();
+    s.ops.insert(key.clone(), Arc::new(op.clone()));
+    job(&mut s, "n1", JobState::Active);
+    pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
+    settled(&mut s);
+
+    let mut deleted = s.clone();
+    op.status = deleted.ops[&key].status.clone();
+    op.metadata.deletion_timestamp = Some(Time(at(310)));
+    deleted.ops.insert(key, Arc::new(op));
+    let wanted = settled(&mut deleted);
+    assert!(!wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "an agent is not stopped: {wanted:?}");
+
+    job(&mut s, "n1", JobState::Complete);
+    settled(&mut s);
+    boots(&mut s, "b2");
+    settled(&mut s);
+    assert_eq!(entry(&s, "n1").step, Some(Step::Verify), "what the node runs is looked at");
+}
+
+#[test]
+fn a_cordon_that_nobody_answers_for_is_left_and_named() {
+    for annotated in [true, false] {
+        let mut s = in_hand(json!({"cordon": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q"}));
+        cordoned(&mut s, annotated);
+        job(&mut s, "n1", JobState::Active);
+        settled(&mut s);
+        job(&mut s, "n1", JobState::Complete);
+        settled(&mut s);
+        let message = entry(&s, "n1").message.unwrap();
+        assert_eq!(message.contains("kubectl uncordon n1"), !annotated, "{message}");
+    }
+}
