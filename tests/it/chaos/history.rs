@@ -17,7 +17,7 @@ use kairos_operator::{
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-pub use self::end::{check_gone, check_idle, check_pace, check_rest, digest, is_over, open, told};
+pub use self::end::{check_budget, check_gone, check_idle, check_pace, check_rest, digest, is_over, open, told};
 use super::{
     scenario::{Mode, Scenario},
     world::{Event, Record, World},

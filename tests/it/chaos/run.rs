@@ -83,6 +83,7 @@ async fn play(seed: u64) -> Outcome {
     sleep(REST).await;
     history::check_idle(&cluster.requests()[before..], boots() - booted, &mut broken);
     history::check_pace(&cluster.requests(), &scenario, &mut broken);
+    history::check_budget(&cluster, boots(), &scenario, &mut broken);
     history::check_rest(&cluster, &world, &scenario, &mut broken);
     trouble::delete_all(&cluster).await;
     sleep(Duration::from_secs(120)).await;

@@ -25,6 +25,9 @@ const ACCOUNTS: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io
 const IDLE: usize = 20;
 /// What operators may ask within ten seconds: a rollout's beginning on all nodes, and each answer lost.
 const BURST: usize = 500;
+/// Writes for one node of an upgrade that takes its time (each step and word is written twice), and for an operation as a whole.
+const PER_NODE: usize = 30;
+const PER_OPERATION: usize = 20;
 /// And for each node that boots meanwhile, whose facts are read.
 const PER_BOOT: usize = 6;
 
@@ -76,6 +79,28 @@ pub fn check_pace(requests: &[Request], scenario: &Scenario, broken: &mut Vec<St
     // Two that both lead undo what the other says, as fast as they are answered.
     if most && scenario.mode != Mode::Rivals {
         broken.push(format!("more than {BURST} requests within ten seconds"));
+    }
+}
+
+/// Where nothing goes wrong, an operation costs no more writes than it needs: dry runs, Events, evictions and the Lease aside.
+pub fn check_budget(cluster: &Cluster, boots: usize, scenario: &Scenario, broken: &mut Vec<String>) {
+    if !scenario.trouble.is_zero() {
+        return;
+    }
+    let counts = |request: &&Request| {
+        let courtesy = ["leases", "events", "pods/eviction"].iter().any(|other| request.resource.starts_with(other));
+        request.user == operator() && request.is_write() && !courtesy && !request.query.contains("dryRun")
+    };
+    let mut writes: BTreeMap<String, usize> = BTreeMap::new();
+    for request in cluster.requests().iter().filter(counts) {
+        *writes.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
+    }
+    let ops = cluster.list(OPS);
+    let entries: usize = ops.iter().map(|op| op["status"]["nodeStatuses"].as_object().map_or(0, serde_json::Map::len)).sum();
+    let budget = PER_NODE * entries + PER_OPERATION * ops.len() + PER_BOOT * boots;
+    let total = writes.values().sum::<usize>();
+    if total > budget {
+        broken.push(format!("{total} writes for {entries} nodes of {} operations, {budget} would do: {writes:?}", ops.len()));
     }
 }
 
