@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
-    storage::v1::VolumeAttachment,
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
+        storage::v1::VolumeAttachment,
+    },
+    jiff::SignedDuration,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::timeout;
@@ -116,21 +119,34 @@ async fn admission(actor: &Actor, snapshot: &Snapshot, key: &(String, String), n
     })
 }
 
-/// Another replica is one that has our own pod's controller. It is Ready, stays, and is on another node.
+/// How young a replica may be that is not Ready yet, and still be waited for.
+const YOUNG: SignedDuration = SignedDuration::from_secs(60);
+
+/// Another replica is one that has our own pod's controller. It stays, is on another node, and is Ready, or young.
 async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
     let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::Gone) };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
     let own = api.get(name).await.context("reading our own pod")?;
     let Some(ours) = owner(&own) else { return Ok(Answer::Gone) };
-    let goes_on = |pod: &Pod| {
-        let ready =
-            pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True");
-        let elsewhere = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|at| at != node);
-        ready && elsewhere && pod.metadata.deletion_timestamp.is_none() && owner(pod).as_ref() == Some(&ours)
-    };
     let pods = api.list(&ListParams::default()).await.context("listing our own replicas")?;
-    Ok(if pods.items.iter().any(goes_on) { Answer::Seen } else { Answer::Gone })
+    let others: Vec<&Pod> = pods.items.iter().filter(|pod| owner(pod).as_ref() == Some(&ours) && stays_elsewhere(pod, node)).collect();
+    let young = |pod: &Pod| pod.creation_timestamp().is_some_and(|made| snapshot.now.duration_since(made.0) < YOUNG);
+    Ok(match () {
+        () if others.iter().any(|pod| is_ready(pod)) => Answer::Seen,
+        () if others.iter().any(|pod| young(pod)) => Answer::Soon,
+        () => Answer::Gone,
+    })
+}
+
+fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let there = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|at| at != node);
+    there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// What is attached to the node, less what the pods that stay on it use.

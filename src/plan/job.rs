@@ -262,7 +262,7 @@ fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     let question = Question::Admission(turn.op.me.clone(), turn.node.name.clone());
     match turn.s.answer(&question) {
         Some(Answer::Refused(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
-        Some(Answer::Gone | Answer::Seen | Answer::Attached(_)) => Some(NO_POD.into()),
+        Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_)) => Some(NO_POD.into()),
         None => {
             turn.ask(question);
             Some(NO_POD.into())

@@ -40,6 +40,8 @@ pub enum Answer {
     Gone,
     /// It is there, and the snapshot shows it as it is now.
     Seen,
+    /// It is about to be there.
+    Soon,
     /// These volumes, by name.
     Attached(Vec<String>),
     /// The pods would be refused, in the server's words.

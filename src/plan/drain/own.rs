@@ -1,16 +1,20 @@
 //! The operator's own pod, if it is on the node that is drained.
 //!
-//! Evicting it ends this very drain, so it goes last, and only if another replica is Ready elsewhere to go on with it. Else
-//! it stays, and goes down with the node.
+//! Evicting it ends this very drain, so it goes last, and only if another replica is Ready elsewhere to go on with it. One that
+//! starts there, because it had to leave this node too, is waited for: a leader that goes down with its node is missed for
+//! as long as its Lease lasts. With no other replica it stays, and goes down with the node.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::{
     intent::Drain,
     question::{Answer, Question},
     snapshot::{Resident, Snapshot},
-    step::Turn,
+    step::{Turn, later},
 };
+
+/// Between two looks at a replica that starts. Nothing watches it.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why it is left at first.
 pub const WHY: &str = "it is the operator itself, which goes last";
@@ -37,7 +41,11 @@ pub fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Option
             let blocked = super::evict(turn, options, started, &pod);
             Some(blocked.unwrap_or_else(|| "draining: the operator itself moves to another node".into()))
         }
-        Some(_) => None,
+        Some(Answer::Soon) => {
+            turn.plan.wake(later(turn.s.now, LOOK_EVERY));
+            Some("draining: another replica of the operator is starting, then this one moves".into())
+        }
+        Some(Answer::Gone | Answer::Attached(_) | Answer::Refused(_)) => None,
     }
 }
 
@@ -86,6 +94,8 @@ mod tests {
         assert!(said.is_some() && plan.actions.is_empty() && plan.questions.len() == 1, "it asks first");
         let (said, plan) = look(Some(Answer::Seen));
         assert!(said.is_some() && matches!(&plan.actions[..], [Action::Evict { pod, .. }] if pod.name == "me"), "{:?}", plan.actions);
+        let (said, plan) = look(Some(Answer::Soon));
+        assert!(said.is_some() && plan.actions.is_empty() && plan.wake_at.is_some(), "it looks again");
         let (said, plan) = look(Some(Answer::Gone));
         assert!(said.is_none() && plan.actions.is_empty(), "alone, it stays and goes down with the node");
     }
