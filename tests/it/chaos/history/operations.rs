@@ -120,7 +120,7 @@ impl Past<'_> {
         let Some(known) = self.jobs.get(job).cloned() else { return self.broken(format!("an operation of no Job runs on {node}")) };
         let op = known.op;
         let runs = self.runs.entry((op.clone(), node.to_owned())).or_default();
-        runs.insert(job.to_owned());
+        let first = runs.insert(job.to_owned());
         if runs.len() > 1 {
             self.broken(format!("the operation of {op} runs on {node} in a second Job"));
         }
@@ -142,7 +142,9 @@ impl Past<'_> {
         if self.is_same(node, &entry) && self.claim(node).as_deref() != Some(&op) {
             self.broken(format!("the operation of {op} starts on {node}, which is claimed by {:?}", self.claim(node)));
         }
-        if !self.is_same(node, &entry) && self.joined.get(node).is_some_and(|joined| self.at > *joined + UNNOTICED) {
+        // A further try is the Job controller's, which knows no machines.
+        let replaced = self.nodes.contains_key(node) && !self.is_same(node, &entry);
+        if first && replaced && self.joined.get(node).is_some_and(|joined| self.at > *joined + UNNOTICED) {
             self.broken(format!("the operation of {op} starts on another machine than it was meant for, under the name {node}"));
         }
         self.check_drained(&object, &entry, node);
