@@ -234,11 +234,8 @@ impl Pass<'_> {
 
     /// What must stand before the first node is taken: the finalizer, and the API server's word that it admits our pods.
     fn prepared(&mut self, view: &NodeView) -> Option<String> {
-        let object = &self.op.object;
-        let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-        if !finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {
-            let finalizers = finalizers.into_iter().chain([names::FINALIZER.to_owned()]).collect();
-            self.plan.actions.push(Action::Finalizers { op: object.clone(), finalizers });
+        if let Some(prepare) = finalizer(self.op) {
+            self.plan.actions.push(prepare);
             return Some("preparing".into());
         }
         self.admission(view)
@@ -275,6 +272,16 @@ impl Pass<'_> {
             }
         }
     }
+}
+
+/// What puts our finalizer on a NodeOp, if it has to be and may be: before there is anything to give back.
+pub fn finalizer(op: &Op) -> Option<Action> {
+    let finalizers = op.object.metadata.finalizers.clone().unwrap_or_default();
+    if op.deleting || finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {
+        return None;
+    }
+    let finalizers = finalizers.into_iter().chain([names::FINALIZER.to_owned()]).collect();
+    Some(Action::Finalizers { op: op.object.clone(), finalizers })
 }
 
 fn finished(s: &Snapshot, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {

@@ -15,7 +15,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 
 use super::{
     action::Plan,
-    call_off,
+    admit, call_off,
     question::Question,
     snapshot::{JobView, PodView, Role, Snapshot},
     status::{self, Whole},
@@ -80,6 +80,13 @@ pub fn plan(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
             // A reboot pod of a node that was not begun has to end before the node may join: it waits for any sentinel.
             Next::Wait(_) => return,
         }
+    }
+    // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted is gone at once, its
+    // command still running on a node that is free.
+    let open = nodes.values().any(|entry| !entry.phase.is_final());
+    if let Some(prepare) = open.then(|| admit::finalizer(op)).flatten() {
+        plan.actions.push(prepare);
+        return;
     }
     status::write(s, &op.object, status::summarize(&op.object, nodes, &whole, s.now), plan);
 }

@@ -94,15 +94,27 @@ fn pod(s: &mut Snapshot, node: &str, role: Role, phase: PodPhase, reboot_state: 
     s.pods.insert(("ns".into(), name), Arc::new(view));
 }
 
-/// Plans until nothing more is asked, as the controller does. What is asked is answered by what the snapshot shows.
+/// Plans until nothing more is asked, as the controller does. What is asked is answered by what the snapshot shows, and a finalizer
+/// is there before anything else is done.
 fn planned(s: &mut Snapshot) -> Plan {
     s.answers.clear();
     loop {
         let out = plan(s);
         assert_eq!(check::broken(s, &out), [""; 0]);
         let open: Vec<Question> = out.questions.iter().filter(|question| s.answer(question).is_none()).cloned().collect();
-        if open.is_empty() {
-            return out;
+        let finalizers = out.actions.iter().find_map(|action| match action {
+            Action::Finalizers { finalizers, .. } => Some(finalizers.clone()),
+            _ => None,
+        });
+        match finalizers {
+            _ if !open.is_empty() => {}
+            None => return out,
+            Some(finalizers) => {
+                assert!(status(&out).is_none(), "it is recorded before its finalizer is there");
+                let mut op = (*s.ops[&("ns".to_owned(), "op".to_owned())]).clone();
+                op.metadata.finalizers = Some(finalizers);
+                s.ops.insert(("ns".into(), "op".into()), Arc::new(op));
+            }
         }
         for question in open {
             let there = match &question {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kairos_operator::{
-    api::nodeop::{Phase, RebootStatus, Step},
+    api::{
+        names,
+        nodeop::{Phase, RebootStatus, Step},
+    },
     plan::{
         action::Action,
         snapshot::{ContainerState, ContainerView, JobState, NodeView, OpRef, PodPhase, PodView, Role, Snapshot},
@@ -95,6 +98,8 @@ fn a_node_is_held_until_the_pods_of_a_job_that_it_made_have_gone() {
     settled(&mut s);
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (*s.ops[&key]).clone();
+    // Without one the NodeOp would be gone at once; the Go operator set its own only where a reboot was asked.
+    assert!(op.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER));
     op.metadata.deletion_timestamp = Some(Time(at(200)));
     s.ops.insert(key, Arc::new(op));
     // Its pods carry no label, and no watch shows them.

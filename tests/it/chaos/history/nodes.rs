@@ -78,7 +78,7 @@ impl Past<'_> {
         }
         let disturbs = |uid: &String| self.known.get(uid).is_some_and(|op| intent(op).disturbs());
         let quorum: Vec<&String> = claims.iter().filter(|(_, of, master)| *master && disturbs(of)).map(|(name, _, _)| name).collect();
-        if quorum.len() > 1 && !self.rivals() {
+        if quorum.len() > 1 {
             found.push(format!("control-plane nodes {quorum:?} are in hand together"));
         }
         found.into_iter().for_each(|what| self.broken(what));
