@@ -207,11 +207,13 @@ impl Wire {
             super::trouble::human(&self.world, &node).await;
         }
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+        // A dry run changes nothing, whenever it comes.
+        let dry = request.uri().query().is_some_and(|query| query.contains("dryRun="));
         let answer = self.server.call(request).await;
         if !read {
             let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
             self.world.note(|| format!("{}: {what}: {code}", self.who));
-            if self.killable && code < 300 && !what.contains("/leases") {
+            if self.killable && code < 300 && !dry && !what.contains("/leases") {
                 self.world.wrote(&self.who, &what);
             }
         }
