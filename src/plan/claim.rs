@@ -105,3 +105,68 @@ fn after_claim(turn: &mut Turn<'_>) -> Next {
     });
     Next::Become(Box::new(next))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::{
+        api::nodeop::{NodeOp, Phase},
+        plan::{
+            action::{Action, Plan},
+            plan,
+            question::{Answer, Question},
+            snapshot::{NodeView, OpRef, Snapshot},
+        },
+    };
+
+    /// An operation that has recorded that it takes a control-plane node, and has not claimed it.
+    fn takes(s: &mut Snapshot, op: &str, node: &str) {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": op, "namespace": "ns", "uid": op, "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "concurrency": 1},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
+                node: {"phase": "Running", "step": "Claim", "nodeUid": node},
+            }},
+        }))
+        .unwrap();
+        s.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+    }
+
+    fn world() -> Snapshot {
+        let mut s = Snapshot::default();
+        for name in ["c1", "c2"] {
+            let labels = [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into();
+            let node = NodeView { name: name.into(), uid: name.into(), ready: true, labels, ..NodeView::default() };
+            s.nodes.insert(name.into(), Arc::new(node));
+        }
+        takes(&mut s, "a", "c1");
+        s
+    }
+
+    fn claims(out: &Plan) -> bool {
+        out.actions.iter().any(|action| matches!(action, Action::Node { change, .. } if change.claimed_by.is_some()))
+    }
+
+    /// Of two planners that each know of their own intent alone, whoever reads after the other has written sees it.
+    #[test]
+    fn a_control_plane_node_is_claimed_only_after_all_that_may_have_another_was_read_live() {
+        let mut s = world();
+        let asked = plan(&s).questions;
+        for question in [Question::Rivals, Question::Node("c1".into()), Question::Node("c2".into())] {
+            let mut but_one = s.clone();
+            but_one.answers = asked.iter().filter(|other| **other != question).map(|other| (other.clone(), Answer::Seen)).collect();
+            let out = plan(&but_one);
+            assert!(out.questions.contains(&question) && !claims(&out), "{question} is not asked: {:?}", out.actions);
+        }
+        s.answers = asked.into_iter().map(|question| (question, Answer::Seen)).collect();
+        assert!(claims(&plan(&s)), "nobody else has one");
+        takes(&mut s, "b", "c2");
+        let out = plan(&s);
+        let yields = |action: &Action| matches!(action, Action::Status { op, status, .. } if op.metadata.name.as_deref() == Some("a") && status.node_statuses["c1"].phase == Phase::Pending);
+        assert!(out.actions.iter().any(yields) && !claims(&out), "{:?}", out.actions);
+    }
+}
