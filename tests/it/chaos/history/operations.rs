@@ -90,8 +90,10 @@ impl Past<'_> {
         let ours = |job: &String| self.jobs.get(job).is_some_and(|job| job.op == uid && job.node == node);
         let last = self.successes.iter().rev().find(|(job, on, _)| on == node && ours(job)).cloned();
         let Some((_, _, boot)) = last else {
-            // An upgrade that finds the release in place has done nothing, and says so.
-            if !(intent.upgrade && entry.reboot_status == Some(RebootStatus::NotRequested)) {
+            // An upgrade that finds the release in place has done nothing, and says so. One that a boot interrupted finds it in place
+            // after that boot, if an earlier one had installed it and its reboot was called off.
+            let in_place = entry.reboot_status == Some(RebootStatus::NotRequested) || self.runs_target(op, node);
+            if !(intent.upgrade && in_place) {
                 self.broken(format!("{uid} reports success on {node}, where its operation did not succeed: {entry:?}"));
             }
             return;
@@ -107,11 +109,15 @@ impl Past<'_> {
 
     /// An upgrade is done where the node runs the image's release, from the active image; or it says that it does not know.
     fn check_upgraded(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
-        let target = format!("{}-k3sv1.30.11+k3s1", op.spec.image.as_deref().unwrap_or_default().trim_start_matches("kairos:"));
-        let runs = self.booted.get(node).is_some_and(|(release, state)| *release == target && *state == boot_state::ACTIVE);
-        if !(runs || entry.verified == Some(false)) || entry.verified.is_none() {
-            self.broken(format!("{uid} reports that {node} runs {target}: {entry:?}; it runs {:?}", self.booted.get(node)));
+        if !(self.runs_target(op, node) || entry.verified == Some(false)) || entry.verified.is_none() {
+            self.broken(format!("{uid} reports {node} as upgraded: {entry:?}; it runs {:?}", self.booted.get(node)));
         }
+    }
+
+    /// Whether the node has booted the release of an upgrade's image, from the active image.
+    fn runs_target(&self, op: &NodeOp, node: &str) -> bool {
+        let target = format!("{}-k3sv1.30.11+k3s1", op.spec.image.as_deref().unwrap_or_default().trim_start_matches("kairos:"));
+        self.booted.get(node).is_some_and(|(release, state)| *release == target && *state == boot_state::ACTIVE)
     }
 
     /// An operation's command or agent starts on a machine.
