@@ -107,8 +107,9 @@ impl Actor {
         Ok(vec![left.map_or_else(|| Seen::NoPod(pod.key(), pod.uid.clone()), |pod| Seen::Pod(Box::new(pod)))])
     }
 
-    /// Deletes the object of this UID, and what it owns; returns it if it has still to end. That it is gone is success. A conflict (another object by now, as a rule) is the caller's to judge: planned again from a newer
-    /// view, or looked at again.
+    /// Deletes the object of this UID, and what it owns; returns it if it has still to end. That it is gone is success. A
+    /// conflict (another object by now, as a rule) is the caller's to judge: planned again from a newer view, or looked at
+    /// again.
     async fn delete<K>(&self, target: &Target, mut params: DeleteParams) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
