@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Actor, words, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::action::Grant,
+    plan::model::action::Grant,
     render::{access, job, parts, preflight, waiter},
 };
 

@@ -10,9 +10,9 @@ use super::Actor;
 pub use super::status::about_node;
 use crate::{
     api::{names::reason, nodeop::NodeOp},
-    plan::{
+    plan::model::{
         action::{Action, Target},
-        snapshot::OpRef,
+        id::OpRef,
     },
 };
 

@@ -17,7 +17,7 @@ use kube::{api::PostParams, core::Status};
 use super::Actor;
 use crate::{
     api::{names, owner},
-    plan::action::Target,
+    plan::model::action::Target,
 };
 
 /// The server itself may hold an eviction for ten seconds. After a fresh renewal of the Lease there is room for this.

@@ -22,7 +22,7 @@ pub use self::drain::Outcome as Eviction;
 pub use self::error::{is_conflict, is_gone, words};
 use crate::{
     observe::Seen,
-    plan::action::{Action, Notice},
+    plan::model::action::{Action, Notice},
     render::Site,
 };
 

@@ -11,7 +11,7 @@ use super::Actor;
 use crate::{
     api::names,
     observe::Seen,
-    plan::{action::NodeChange, snapshot::OpRef},
+    plan::model::{action::NodeChange, id::OpRef},
 };
 
 /// The merge patch of a change: `null` removes an annotation.

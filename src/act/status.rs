@@ -19,7 +19,7 @@ use crate::{
         text::clipped,
     },
     observe::Seen,
-    plan::action::Notice,
+    plan::model::action::Notice,
 };
 
 /// Bytes of an Event's note; a server refuses a longer one.

@@ -25,7 +25,7 @@ use super::{Actor, is_conflict, is_gone};
 use crate::{
     api::{names, nodeop::NodeOp},
     observe::Seen,
-    plan::action::{Grant, Target},
+    plan::model::action::{Grant, Target},
     render::{access, facts, job, preflight, waiter},
 };
 

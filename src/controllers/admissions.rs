@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::plan::question::{Answer, Question};
+use crate::plan::model::question::{Answer, Question};
 
 /// For how long an answer stands; a refusal that is repeated, twice as long each time, up to the second.
 const STANDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
@@ -44,7 +44,7 @@ impl Admissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::snapshot::OpRef;
+    use crate::plan::model::id::OpRef;
 
     #[test]
     fn a_refusal_stands_ever_longer_and_an_old_one_is_forgotten() {

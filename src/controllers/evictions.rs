@@ -14,7 +14,7 @@ use super::clock::Clock;
 use crate::{
     act::{self, Actor},
     observe::Observer,
-    plan::{
+    plan::model::{
         action::Target,
         snapshot::{Eviction, Refusal, Snapshot},
     },

@@ -13,7 +13,7 @@ use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use crate::plan::snapshot::Failure;
+use crate::plan::model::snapshot::Failure;
 
 /// First and longest pause after a failure; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));

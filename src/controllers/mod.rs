@@ -32,7 +32,7 @@ use self::{
     lease::{Election, Leadership},
     planner::Planner,
 };
-use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan::snapshot::Settings, render::Site};
+use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan::model::snapshot::Settings, render::Site};
 
 /// The namespace where a pod finds its own.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";

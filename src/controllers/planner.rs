@@ -32,9 +32,12 @@ use crate::{
     observe::{Observer, Seen},
     plan::{
         self,
-        action::{Action, Plan},
-        question::{Answer, Question},
-        snapshot::{OpRef, Settings, Snapshot},
+        model::{
+            action::{Action, Plan},
+            id::OpRef,
+            question::{Answer, Question},
+            snapshot::{Settings, Snapshot},
+        },
     },
 };
 

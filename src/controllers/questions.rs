@@ -19,9 +19,10 @@ use crate::{
     act::{self, Actor, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp, owner},
     observe::{Observer, Seen},
-    plan::{
+    plan::model::{
+        id::OpRef,
         question::{Answer, Question},
-        snapshot::{OpRef, Snapshot},
+        snapshot::Snapshot,
     },
 };
 

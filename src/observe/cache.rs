@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::plan::snapshot::Key;
+use crate::plan::model::id::Key;
 
 /// A view with the resourceVersion and the UID that it was parsed from.
 #[derive(Clone, Debug)]

@@ -36,9 +36,10 @@ use tracing::warn;
 use self::cache::{Cache, Version};
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
-    plan::{
+    plan::model::{
+        id::Key,
         question::{Answer, Question},
-        snapshot::{Eviction, JobView, Key, NodeView, PodView, Resident, Role, Settings, Snapshot},
+        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Snapshot},
     },
 };
 

@@ -14,7 +14,7 @@ use k8s_openapi::{
 use super::cache::Version;
 use crate::{
     api::{names, owner},
-    plan::snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, PodPhase, PodView, Resident, Role},
+    plan::model::snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, PodPhase, PodView, Resident, Role},
 };
 
 /// Which version of which object this is.

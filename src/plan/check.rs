@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    action::{Action, Plan},
-    intent::Intent,
-    snapshot::Snapshot,
-    takeover,
+use crate::{
+    api::nodeop::{NodeStatus, Phase},
+    plan::{
+        model::{
+            action::{Action, Plan},
+            intent::Intent,
+            snapshot::Snapshot,
+        },
+        node::legacy,
+    },
 };
-use crate::api::nodeop::{NodeStatus, Phase};
 
 /// The broken invariants of a plan, in words; empty if all hold.
 pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
@@ -28,7 +32,7 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
                 let given_back = NodeStatus { node_uid: None, ..entry.clone() };
                 let after = status.node_statuses.get(name);
                 // The Go operator called a node completed before it had rebooted.
-                let rebooting = takeover::is_legacy_reboot(before, entry);
+                let rebooting = legacy::is_legacy_reboot(before, entry);
                 if entry.phase.is_final() && !rebooting && after != Some(entry) && after != Some(&given_back) {
                     found.push(format!("the final entry of {name} changes"));
                 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::snapshot::{PodPhase, PodView, Role};
+use crate::plan::model::snapshot::{PodPhase, PodView, Role};
 
 /// A pod that runs in namespace `ns`, named after its UID, with nothing in it yet.
 pub fn pod(role: Role, uid: &str, owner_uid: &str, node: &str) -> PodView {

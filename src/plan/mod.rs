@@ -4,52 +4,27 @@
 //! No client, no clock, no environment, no randomness, no logging: time is `snapshot.now`. One planner decides for all
 //! NodeOps on one snapshot. In reading order:
 //!
-//! - `snapshot`, `question`, `action`: what goes in and what comes out;
-//! - `intent`, `targets`, `names`, `selector`: a spec read once, the nodes that it means, what we call things;
-//! - `rollout`, `admit`, `guard`, `preflight`, `ahead`: who is next, and who has to wait;
-//! - `step`, `claim`, `cordon`, `drain`, `waiter`, `job`, `last_words`, `extend`, `reboot`: one node in hand, step by step;
-//! - `call_off`, `release`, `status`, `trouble`: ending what could still act, giving nodes back, telling people, also of what
-//!   keeps failing;
-//! - `upgrades`, `facts`, `labels`, `verify`: upgrades of Kairos, what nodes say of themselves, and what that proves;
-//! - `takeover`: what the Go operator left;
+//! - `model`: what goes in and what comes out, a snapshot and a plan; nothing there decides;
+//! - `rollout`: one NodeOp, which nodes it is about, who is next, and who has to wait;
+//! - `node`: one node that an operation has taken, step by step, to its end;
+//! - `quorum`: the limits that hold across NodeOps;
+//! - `release`: giving nodes back, from what stands on the nodes themselves;
+//! - `facts`: what nodes run and how they booted, read by a pod on each;
+//! - `upgrades`: the NodeOp of each NodeOpUpgrade, and what is said of it;
 //! - `check`: what must never be, as a function that tests call after every plan.
 
-pub mod action;
-mod admit;
-mod ahead;
-mod call_off;
 pub mod check;
-mod claim;
-pub mod cordon;
-pub mod drain;
-mod extend;
-mod facts;
+pub mod facts;
 #[cfg(test)]
 mod fixtures;
-mod guard;
-pub mod intent;
-mod job;
-pub mod labels;
-mod last_words;
-pub mod names;
-mod preflight;
-pub mod question;
-mod reboot;
+pub mod model;
+pub mod node;
+mod quorum;
 mod release;
-mod rollout;
-pub mod selector;
-pub mod snapshot;
-pub mod status;
-mod step;
-mod takeover;
-mod targets;
-mod trouble;
+pub mod rollout;
 mod upgrades;
-pub mod verify;
-mod waiter;
 
-use action::Plan;
-use snapshot::Snapshot;
+use model::{action::Plan, snapshot::Snapshot};
 
 /// Plans everything.
 pub fn plan(s: &Snapshot) -> Plan {

@@ -9,29 +9,23 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{
-    action::{Action, Plan, Target},
-    call_off, cordon, names,
-    question::Question,
-    snapshot::{JobState, NodeView, OpRef, PodView, Role, Snapshot},
-    step::{Op, later},
-    takeover,
+use crate::{
+    api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus},
+    plan::{
+        model::{
+            action::{Action, Plan, Target},
+            id::OpRef,
+            object_name,
+            question::Question,
+            snapshot::{JobState, NodeView, Role, Snapshot},
+            time::later,
+        },
+        node::{cancel, cordon, legacy, turn::Op},
+    },
 };
-use crate::api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus};
 
 /// How long after a proved reboot the waiter may take to see it too and to clean up after itself, before it is deleted.
 const WAITER_LINGER: SignedDuration = SignedDuration::from_secs(30);
-
-/// What deletes exactly this pod.
-pub fn pod_target(pod: &PodView) -> Target {
-    Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
-}
-
-/// Whether a pod of ours cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
-/// deleted waiter reads its own pod live before it acts, and gives up.
-pub fn cannot_act(pod: &PodView, node_ready: bool) -> bool {
-    pod.phase.is_final() || (pod.deleting && !node_ready)
-}
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
@@ -63,23 +57,23 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
     let over = |uid: &str, node: &str| {
         let op = owners.get(uid)?;
         let status = op.status.as_ref()?;
-        let entry = status.node_statuses.get(node).filter(|entry| !takeover::is_unsettled(status, entry))?;
+        let entry = status.node_statuses.get(node).filter(|entry| !legacy::is_unsettled(status, entry))?;
         let me = OpRef::of(op);
         let claimed = s.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
         (entry.phase.is_final() && !claimed).then_some((me, entry))
     };
     for job in s.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
         if let Some((me, _)) = over(&job.owner_uid, &job.node)
-            && job.name == names::object((&me.name, &me.uid), &job.node, "", 0)
+            && job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0)
         {
-            plan.actions.push(call_off::delete(&me, job, "its node is finished"));
+            plan.actions.push(cancel::delete(&me, job, "its node is finished"));
         }
     }
     for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
         if let Some((_, entry)) = over(&pod.owner_uid, &pod.node)
             && !is_proved(Some(entry))
         {
-            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is finished" });
+            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node is finished" });
         }
     }
 }
@@ -94,7 +88,7 @@ fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
 fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
     let Some(status) = &op.status else { return };
     let entry = status.node_statuses.get(&node.name);
-    if entry.is_some_and(|entry| entry.phase == Phase::Running || takeover::is_unsettled(status, entry)) {
+    if entry.is_some_and(|entry| entry.phase == Phase::Running || legacy::is_unsettled(status, entry)) {
         return;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
@@ -129,21 +123,21 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
     for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
-            plan.actions.push(call_off::delete(owner, found, "its node is being released"));
+            plan.actions.push(cancel::delete(owner, found, "its node is being released"));
         }
         quiet &= over || (found.deleting && !node.ready);
     }
     // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
     let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
-    quiet &= pods.all(|pod| cannot_act(pod, node.ready));
+    quiet &= pods.all(|pod| pod.cannot_act(node.ready));
     // The server may still be at an eviction though the drain was called off: the pod would go from a node that nobody drains.
     quiet &= !s.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
     let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
     for pod in own {
-        let done = cannot_act(pod, node.ready) || is_proved(entry);
+        let done = pod.cannot_act(node.ready) || is_proved(entry);
         quiet &= done;
         if !done && !pod.deleting {
-            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "its node is being released" });
+            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node is being released" });
         }
     }
     quiet
@@ -161,7 +155,7 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
     for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
         let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
         let ready = s.nodes.get(&pod.node).is_some_and(|node| node.ready);
-        let (Some(entry), false) = (entry, cannot_act(pod, ready)) else {
+        let (Some(entry), false) = (entry, pod.cannot_act(ready)) else {
             continue;
         };
         none = false;
@@ -169,7 +163,7 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
         if s.now < until {
             plan.wake(until);
         } else if !pod.deleting {
-            plan.actions.push(Action::DeletePod { pod: pod_target(pod), why: "the reboot that it waited for is over" });
+            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "the reboot that it waited for is over" });
         }
     }
     none
@@ -183,7 +177,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{fixtures, plan, snapshot::PodPhase};
+    use crate::plan::{
+        fixtures,
+        model::snapshot::{PodPhase, PodView},
+        plan,
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -275,7 +273,7 @@ mod tests {
         (entry.step, entry.job_uid) = (Some(crate::api::nodeop::Step::Job), Some("ju".into()));
         world.ops.insert(key, Arc::new(op));
         let gone = Question::Job(("ns".into(), "j".into()));
-        world.answers.insert(gone, crate::plan::question::Answer::Gone);
+        world.answers.insert(gone, crate::plan::model::question::Answer::Gone);
         let mut pod = (**world.pods.values().next().unwrap()).clone();
         (pod.role, pod.owner_uid, pod.deleting) = (Role::Job, "ju".into(), true);
         world.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into();
@@ -289,7 +287,7 @@ mod tests {
         world.pods.clear();
         // That its waiter is gone is asked, too.
         let asked = plan(&world).questions;
-        world.answers.extend(asked.into_iter().map(|question| (question, crate::plan::question::Answer::Gone)));
+        world.answers.extend(asked.into_iter().map(|question| (question, crate::plan::model::question::Answer::Gone)));
         assert!(fails(&world));
     }
 

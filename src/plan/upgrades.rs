@@ -10,18 +10,21 @@ use k8s_openapi::{
     jiff::SignedDuration,
 };
 
-use super::{
-    action::{Action, Plan},
-    question::Question,
-    snapshot::{Key, OpRef, Snapshot},
-    step::later,
-    trouble,
-};
-use crate::api::{
-    names::{condition, reason},
-    nodeop::{NodeOp, NodeStatus, Phase},
-    owner,
-    upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+use crate::{
+    api::{
+        names::{condition, reason},
+        nodeop::{NodeOp, NodeStatus, Phase},
+        owner,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+    },
+    plan::model::{
+        action::{Action, Plan},
+        failing,
+        id::{Key, OpRef},
+        question::Question,
+        snapshot::Snapshot,
+        time::later,
+    },
 };
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
@@ -87,7 +90,7 @@ fn absent(s: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan
         return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
     let make = Action::MakeChild { upgrade: upgrade.clone() };
-    let trouble = trouble::of(s, &make);
+    let trouble = failing::of(s, &make);
     if status.phase.is_some() {
         plan.actions.push(make);
     }
@@ -128,7 +131,7 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
     if wanted != may_change(child.spec.concurrency, child.spec.stop_on_failure) && child.metadata.deletion_timestamp.is_none() {
         let (concurrency, stop_on_failure) = wanted;
         let pass_on = Action::PassOn { child: child.clone(), concurrency, stop_on_failure };
-        trouble = trouble::of(s, &pass_on);
+        trouble = failing::of(s, &pass_on);
         plan.actions.push(pass_on);
     }
     status.node_op_uid = child.metadata.uid.clone();
@@ -229,7 +232,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{api::child, plan::question::Answer};
+    use crate::{api::child, plan::model::question::Answer};
 
     fn upgrade(status: Value) -> NodeOpUpgrade {
         serde_json::from_value(json!({

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parts;
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::{action::Grant, names::account as account_name},
+    plan::model::{action::Grant, object_name::account as account_name},
 };
 
 /// The name of the account, its Role and its RoleBinding.

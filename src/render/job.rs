@@ -16,7 +16,7 @@ use super::{Site, parts, upgrade};
 use crate::{
     api::{names::container, nodeop::NodeOp},
     contract,
-    plan::intent::{self, Intent},
+    plan::model::intent::{self, Intent},
 };
 
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.

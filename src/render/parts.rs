@@ -18,7 +18,7 @@ use crate::{
         nodeop::{NodeOp, NodeOpSpec},
     },
     contract,
-    plan::intent,
+    plan::model::intent,
 };
 
 /// The volume with the host's root.

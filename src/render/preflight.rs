@@ -10,7 +10,7 @@ use crate::{
         names::{self, container},
         nodeop::{NodeOp, Preflight},
     },
-    plan::intent::{self, Intent},
+    plan::model::intent::{self, Intent},
 };
 
 /// Seconds after which the kubelet ends a preflight that the controller, being away, did not judge.

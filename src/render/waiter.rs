@@ -14,7 +14,7 @@ use crate::{
         nodeop::NodeOp,
     },
     contract,
-    plan::intent,
+    plan::model::intent,
 };
 
 /// Seconds that init gets to reboot before the kernel is asked: systemd itself gives units 90 s to stop, and kills twice.

@@ -13,7 +13,7 @@ use kairos_operator::{
         upgrade::NodeOpUpgrade,
     },
     cli,
-    plan::action::Grant,
+    plan::model::action::Grant,
     render::{Site, access, job, preflight, waiter},
 };
 use kairos_sim::kinds::{Kind, custom};

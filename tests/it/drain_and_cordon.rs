@@ -11,12 +11,17 @@ use k8s_openapi::{
 use kairos_operator::{
     api::nodeop::{DrainOptions, NodeOp, NodeOpSpec, NodeOpStatus, Phase},
     plan::{
-        action::NodeChange,
-        cordon::{Take, give_back, take},
-        drain::{Fate, fate},
-        intent::{Drain, Intent},
-        question::{Answer, Question},
-        snapshot::{NodeView, OpRef, Resident, Snapshot},
+        model::{
+            action::NodeChange,
+            id::OpRef,
+            intent::{Drain, Intent},
+            question::{Answer, Question},
+            snapshot::{NodeView, Resident, Snapshot},
+        },
+        node::{
+            cordon::{Take, give_back, take},
+            drain::{Fate, fate},
+        },
     },
 };
 

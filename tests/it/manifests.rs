@@ -10,7 +10,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kairos_operator::{
     api::names,
     manifests::{Part, generate, operator_holds},
-    plan::action::Grant,
+    plan::model::action::Grant,
     render::access,
 };
 use serde_json::Value;

@@ -15,10 +15,14 @@ use kairos_operator::{
         upgrade::{NodeOpUpgrade, UpgradePhase},
     },
     plan::{
-        action::{Action, Plan},
-        check, plan,
-        question::{Answer, Question},
-        snapshot::{JobState, JobView, NodeView, OpRef, PodPhase, PodView, Role, Snapshot},
+        check,
+        model::{
+            action::{Action, Plan},
+            id::OpRef,
+            question::{Answer, Question},
+            snapshot::{JobState, JobView, NodeView, PodPhase, PodView, Role, Snapshot},
+        },
+        plan,
     },
 };
 use serde_json::{Value, json};

@@ -16,8 +16,8 @@ use kairos_operator::{
         },
     },
     plan::{
-        labels,
-        snapshot::{ContainerState, NodeView},
+        facts::labels,
+        model::snapshot::{ContainerState, NodeView},
     },
     telemetry,
 };

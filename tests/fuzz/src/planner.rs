@@ -20,12 +20,15 @@ use kairos_operator::{
     },
     observe::view,
     plan::{
-        action::{Action, Plan},
         check::broken,
-        names::object,
+        model::{
+            action::{Action, Plan},
+            id::{Key, OpRef},
+            object_name::object,
+            question::{Answer, Question},
+            snapshot::{Failure, Settings, Snapshot},
+        },
         plan,
-        question::{Answer, Question},
-        snapshot::{Failure, Key, OpRef, Settings, Snapshot},
     },
 };
 

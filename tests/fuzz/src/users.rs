@@ -11,11 +11,11 @@ use k8s_openapi::{
 use kairos_operator::{
     api::{child, names::label_value, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     cli::{self, Applet},
-    plan::{
+    plan::model::{
+        id::OpRef,
         intent::Intent,
-        names::{account, object},
+        object_name::{account, object},
         selector::matches,
-        snapshot::OpRef,
     },
     render::{self, Site},
 };

@@ -12,7 +12,7 @@ use std::{
 
 use kairos_operator::{
     api::nodeop::{NodeOp, NodeStatus, Step},
-    plan::{intent::Intent, snapshot::OpRef},
+    plan::model::{id::OpRef, intent::Intent},
 };
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 use k8s_openapi::api::{core::v1::Node, policy::v1::PodDisruptionBudget};
 use kairos_operator::{
     manifests::{Grant, LEADER, OPERATOR},
-    plan::action::Grant as Names,
+    plan::model::action::Grant as Names,
     render::access,
 };
 use kairos_sim::{Cluster, Effect, Fault, Outcome};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
-    plan::{
+    plan::model::{
         action::{Action, NodeChange, Target},
         intent,
         snapshot::{Eviction, JobState, JobView, Refusal, Role},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kairos_operator::plan::snapshot::{JobState, JobView, PodPhase, Resident, Role};
+use kairos_operator::plan::model::snapshot::{JobState, JobView, PodPhase, Resident, Role};
 
 use super::{
     kubelet::containers,

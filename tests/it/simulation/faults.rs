@@ -2,7 +2,7 @@
 
 use kairos_operator::{
     api::nodeop::{NodeOp, Step},
-    plan::{
+    plan::model::{
         action::Target,
         snapshot::{JobView, PodView, Role},
     },
@@ -113,7 +113,7 @@ impl World {
             self.remove_pod(&pod);
         } else {
             self.procs.remove(&pod.uid);
-            self.set_pod(&pod, |pod| super::world::end(pod, kairos_operator::plan::snapshot::PodPhase::Failed, "Evicted", 143));
+            self.set_pod(&pod, |pod| super::world::end(pod, kairos_operator::plan::model::snapshot::PodPhase::Failed, "Evicted", 143));
         }
     }
 

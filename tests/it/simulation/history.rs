@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kairos_operator::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
-    plan::{
+    plan::model::{
         action::NodeChange,
+        id::OpRef,
         intent::Intent,
-        snapshot::{JobState, JobView, NodeView, OpRef, PodView, Role},
+        snapshot::{JobState, JobView, NodeView, PodView, Role},
     },
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kairos_operator::{
     api::names::container,
     contract::{Sentinel, reboot_state},
-    plan::snapshot::{ContainerState, JobState, PodPhase, PodView, Role},
+    plan::model::snapshot::{ContainerState, JobState, PodPhase, PodView, Role},
 };
 
 use super::world::{Proc, Stage, World, boot_id, end, ended, node_key, waiting};

@@ -16,7 +16,7 @@ pub mod scenario;
 mod store;
 pub mod world;
 
-use kairos_operator::plan::snapshot::JobState;
+use kairos_operator::plan::model::snapshot::JobState;
 use operator::Operator;
 use world::World;
 

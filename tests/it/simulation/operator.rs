@@ -9,10 +9,14 @@ use std::{
 use kairos_operator::{
     api::nodeop::NodeOp,
     plan::{
-        action::{Action, Plan},
-        check, plan,
-        question::{Answer, Question},
-        snapshot::{Eviction, Key, Role, Settings, Snapshot},
+        check,
+        model::{
+            action::{Action, Plan},
+            id::Key,
+            question::{Answer, Question},
+            snapshot::{Eviction, Role, Settings, Snapshot},
+        },
+        plan,
     },
 };
 

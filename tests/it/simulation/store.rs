@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kairos_operator::plan::snapshot::Key;
+use kairos_operator::plan::model::id::Key;
 
 pub type Map<T> = BTreeMap<Key, Arc<T>>;
 

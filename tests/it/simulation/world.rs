@@ -15,7 +15,10 @@ use kairos_operator::{
         nodeop::{NodeOp, NodeOpSpec, NodeStatus},
     },
     contract::Sentinel,
-    plan::snapshot::{ContainerState, ContainerView, JobView, Key, NodeView, OpRef, PodPhase, PodView, Resident, Role},
+    plan::model::{
+        id::{Key, OpRef},
+        snapshot::{ContainerState, ContainerView, JobView, NodeView, PodPhase, PodView, Resident, Role},
+    },
 };
 
 use super::{history::History, rng::Rng, store::Store};

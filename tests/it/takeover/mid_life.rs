@@ -8,9 +8,10 @@ use kairos_operator::{
         names,
         nodeop::{Phase, RebootStatus, Step},
     },
-    plan::{
+    plan::model::{
         action::Action,
-        snapshot::{ContainerState, ContainerView, JobState, NodeView, OpRef, PodPhase, PodView, Role, Snapshot},
+        id::OpRef,
+        snapshot::{ContainerState, ContainerView, JobState, NodeView, PodPhase, PodView, Role, Snapshot},
     },
 };
 use serde_json::json;

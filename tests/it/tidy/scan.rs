@@ -99,8 +99,9 @@ pub(super) fn dependencies() -> BTreeSet<String> {
 
 #[test]
 fn groups_are_written_out() {
-    let text = "use crate::{api::{names, nodeop::NodeOp}, contract};\nlet x = crate::plan::snapshot::Snapshot {};\nuse crate::act;\nmycrate::no::no";
-    assert_eq!(paths(text, "crate"), ["api::names", "api::nodeop::NodeOp", "contract", "plan::snapshot::Snapshot", "act"]);
+    let text =
+        "use crate::{api::{names, nodeop::NodeOp}, contract};\nlet x = crate::plan::check::broken {};\nuse crate::act;\nmycrate::no::no";
+    assert_eq!(paths(text, "crate"), ["api::names", "api::nodeop::NodeOp", "contract", "plan::check::broken", "act"]);
     assert_eq!(paths("kube::Client; x_kube::a; other::kube::b", "kube"), ["Client"]);
     assert!(dependencies().contains("k8s_openapi") && dependencies().contains("serde_saphyr"));
 }

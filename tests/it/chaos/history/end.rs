@@ -9,7 +9,7 @@ use std::{
 
 use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
-    plan::snapshot::OpRef,
+    plan::model::id::OpRef,
 };
 use kairos_sim::{Change, Cluster, Request};
 use serde_json::Value;

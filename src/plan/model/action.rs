@@ -1,0 +1,191 @@
+//! What a plan can ask for. `act` carries each out with a few requests and never decides.
+//!
+//! Match it without `_` and destructure it without `..`: a new action must break the build, not pass in silence.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::{
+    api::{
+        nodeop::{NodeOp, NodeOpStatus},
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus},
+    },
+    plan::model::{
+        id::{Key, OpRef},
+        question::Question,
+        snapshot::{JobView, PodView},
+    },
+};
+
+/// The result of planning: what to do, what to ask, and why everything else stands still.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    /// To be answered before the next plan, which is then made at once.
+    pub questions: BTreeSet<Question>,
+    /// Why a node that is not finished is not moving, by NodeOp and node.
+    pub waiting: BTreeMap<(Key, String), String>,
+    /// What is to be said with the next status of a NodeOp, because something was recorded in it.
+    pub said: BTreeMap<Key, Vec<Notice>>,
+    /// Nodes whose facts a NodeOp waits for.
+    pub facts_first: BTreeSet<String>,
+    /// Nodes whose pods must be watched.
+    pub drains: BTreeSet<String>,
+    /// When to plan again though nothing happened.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    /// Plans again at `at` at the latest.
+    pub fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write the status that follows from `op`, at its resourceVersion; then say the `notices`.
+    Status { op: Arc<NodeOp>, status: Box<NodeOpStatus>, notices: Vec<Notice> },
+    /// Set the NodeOp's finalizers, at its resourceVersion.
+    Finalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
+    /// Take back what was granted to the NodeOp's waiters, then set its finalizers.
+    Conclude { op: Arc<NodeOp>, finalizers: Vec<String> },
+    /// Change a node, at its resourceVersion, in one patch.
+    Node { name: String, resource_version: String, change: NodeChange },
+    /// Make the NodeOp of a NodeOpUpgrade.
+    MakeChild { upgrade: Arc<NodeOpUpgrade> },
+    /// Pass on what may be changed in a NodeOpUpgrade's spec.
+    PassOn { child: Arc<NodeOp>, concurrency: i32, stop_on_failure: bool },
+    /// Write the status that follows from `upgrade`, at its resourceVersion.
+    UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus> },
+    /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
+    MakeFacts { node: String, node_uid: String, name: String, attempt: i32, complaint: Option<String> },
+    /// Make the preflight pod of a node.
+    MakePreflight { op: Arc<NodeOp>, node: String, name: String },
+    /// Grant the waiters in hand what they need, then make this one.
+    MakeWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: Grant },
+    /// Make the node's Job, suspended.
+    MakeJob { op: Arc<NodeOp>, node: String, name: String },
+    /// Let the Job run whose UID is recorded.
+    ResumeJob { job: Target },
+    /// Give a Job whose pod has succeeded more time.
+    ExtendJob { job: Target, deadline_seconds: i64 },
+    /// Delete a Job of ours, and its pods: before it, or in the background.
+    DeleteJob { job: Target, after_its_pods: bool, why: &'static str },
+    /// Delete a pod of ours.
+    DeletePod { pod: Target, why: &'static str },
+    /// Evict a pod from `node`, unless it is another pod or elsewhere by now.
+    Evict { node: String, pod: Target, grace_period_seconds: Option<i64> },
+}
+
+/// An object that an action is about; one of another UID is not meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl Target {
+    /// Exactly this pod.
+    pub fn of(pod: &PodView) -> Self {
+        Self { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() }
+    }
+
+    /// Exactly this Job.
+    pub fn of_job(job: &JobView) -> Self {
+        Self { namespace: job.namespace.clone(), name: job.name.clone(), uid: job.uid.clone() }
+    }
+}
+
+impl Target {
+    /// Namespace and name.
+    pub fn key(&self) -> Key {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
+/// What a NodeOp's waiters may touch, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    pub waiters: Vec<String>,
+    pub jobs: Vec<String>,
+}
+
+/// A change of a node; `None` leaves a field as it is, `Some(None)` removes an annotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeChange {
+    pub unschedulable: Option<bool>,
+    pub cordoned_by: Option<Option<OpRef>>,
+    pub claimed_by: Option<Option<OpRef>>,
+    /// Labels that say facts; `None` removes one.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Annotations that say facts; `None` removes one.
+    pub annotations: BTreeMap<String, Option<String>>,
+}
+
+impl NodeChange {
+    /// Whether it would change nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An Event: said once, after the status that it tells of has been written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    pub message: String,
+    /// Also said about this node.
+    pub node: Option<String>,
+}
+
+/// What it does and to which object: for logs, for errors, and as the key under which its failures are remembered.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { op, status: _, notices: _ } => write!(f, "writing the status of {}", of(op)),
+            Self::Finalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
+            Self::Conclude { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
+            Self::Node { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
+            Self::MakeChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
+            Self::PassOn { child, concurrency: _, stop_on_failure: _ } => write!(f, "passing the changed spec on to {}", of(child)),
+            Self::UpgradeStatus { upgrade, status: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
+            Self::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => write!(f, "making facts pod {name} on node {node}"),
+            Self::MakePreflight { op, node, name } => write!(f, "making preflight pod {name} of {} on node {node}", of(op)),
+            Self::MakeWaiter { op, node, name, job: _, grant: _ } => {
+                write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
+            }
+            Self::MakeJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
+            Self::ResumeJob { job } => write!(f, "starting Job {job}"),
+            Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
+            Self::DeleteJob { job, after_its_pods: _, why } => write!(f, "deleting Job {job}, because {why}"),
+            Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
+            Self::Evict { node, pod, grace_period_seconds: _ } => write!(f, "evicting pod {pod} from node {node}"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+fn of(op: &NodeOp) -> String {
+    format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
+}
+
+fn of_upgrade(upgrade: &NodeOpUpgrade) -> String {
+    let meta = &upgrade.metadata;
+    format!("NodeOpUpgrade {}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}

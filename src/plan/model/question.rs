@@ -1,0 +1,68 @@
+//! What the planner wants to know before something irreversible, and cannot take from a cache.
+//!
+//! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer lives for one
+//! snapshot only, so that nothing is ever decided on an old answer; a plan that asks something new asks what it was told
+//! once more.
+
+use std::fmt;
+
+use crate::plan::model::id::{Key, OpRef};
+
+/// Something to be asked of the API server itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// Is the node of this name there?
+    Node(String),
+    /// Is the NodeOp there, with this UID?
+    Op(OpRef),
+    /// Is the Job there, and which pods are there under its name? The snapshot shows both as they are now: a Job may be gone
+    /// while its pods still end, and no cache need show them yet.
+    Job(Key),
+    /// Is the pod there? A waiter that no cache shows yet can reboot its node all the same.
+    Pod(Key),
+    /// Which Jobs and pods are there of the NodeOp, whoever made them and under whatever name? The snapshot shows them as they are now.
+    Work(OpRef),
+    /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
+    /// have both written their intent by then, so at least one of them sees the other's.
+    Rivals,
+    /// Is another replica of ours Ready on another node than this one?
+    Successor(String),
+    /// Which volumes are attached to the node that none of its remaining pods uses?
+    Volumes(String),
+    /// Would the API server admit the pods that the NodeOp is going to make on this node?
+    Admission(OpRef, String),
+}
+
+/// What the API server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is not there, and not in the snapshot either.
+    Gone,
+    /// It is there, and the snapshot shows it as it is now.
+    Seen,
+    /// It is about to be there.
+    Soon,
+    /// These volumes, by name.
+    Attached(Vec<String>),
+    /// The pods would be refused, in the server's words.
+    Refused(String),
+}
+
+/// What is asked, for logs, for people who wait for the answer, and as the key under which its failures are remembered.
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "reading node {name}"),
+            Self::Op(op) => write!(f, "reading NodeOp {}/{}", op.namespace, op.name),
+            Self::Job((namespace, name)) => write!(f, "reading Job {namespace}/{name} and its pods"),
+            Self::Pod((namespace, name)) => write!(f, "reading pod {namespace}/{name}"),
+            Self::Work(op) => write!(f, "listing the Jobs and pods of NodeOp {}/{}", op.namespace, op.name),
+            Self::Rivals => f.write_str("listing all NodeOps"),
+            Self::Successor(node) => write!(f, "looking for a replica of the operator on another node than {node}"),
+            Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
+            Self::Admission(op, node) => {
+                write!(f, "trying with a dry run whether the objects of NodeOp {}/{} are admitted on node {node}", op.namespace, op.name)
+            }
+        }
+    }
+}

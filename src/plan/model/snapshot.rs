@@ -1,0 +1,332 @@
+//! What the planner sees: one moment of the cluster, as plain data, parsed once by `observe`.
+//!
+//! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag: what hangs
+//! on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    plan::model::{
+        id::{Key, OpRef},
+        question::{Answer, Question},
+    },
+};
+
+/// One moment of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The time of planning; the planner has no other clock.
+    pub now: Timestamp,
+    /// Since when this process leads. What an earlier leader did is not in our memory, so we start late, not at once.
+    pub leading_since: Timestamp,
+    /// What the administrator set.
+    pub settings: Settings,
+    /// All nodes, by name.
+    pub nodes: BTreeMap<String, Arc<NodeView>>,
+    /// All NodeOps, by namespace and name.
+    pub ops: BTreeMap<Key, Arc<NodeOp>>,
+    /// All NodeOpUpgrades, by namespace and name.
+    pub upgrades: BTreeMap<Key, Arc<NodeOpUpgrade>>,
+    /// The pods that read nodes' facts, by namespace and name.
+    pub facts: BTreeMap<Key, Arc<PodView>>,
+    /// Jobs that carry our label, by namespace and name.
+    pub jobs: BTreeMap<Key, Arc<JobView>>,
+    /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
+    pub pods: BTreeMap<Key, Arc<PodView>>,
+    /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
+    pub residents: BTreeMap<String, Vec<Arc<Resident>>>,
+    /// The UIDs of the pods that were on such a node when this process first listed them.
+    pub listed: BTreeMap<String, Arc<BTreeSet<String>>>,
+    /// The last eviction of each pod that this process tried, by pod UID.
+    pub evictions: BTreeMap<String, Eviction>,
+    /// Answers to the questions of the previous plan.
+    pub answers: BTreeMap<Question, Answer>,
+    /// What this process has tried more than once or twice and still fails at, by the words for what it was: an
+    /// [`Action`](super::action::Action)'s or a [`Question`]'s. It is tried again, with pauses.
+    pub failures: BTreeMap<String, Failure>,
+}
+
+/// What the administrator set, as far as decisions hang on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many control-plane nodes may be in hand at once, over all NodeOps that cordon or reboot.
+    pub control_plane_concurrency: usize,
+    /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready elsewhere.
+    pub own_pod: Option<Key>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { control_plane_concurrency: 1, own_pod: None }
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeView {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub created: Timestamp,
+    pub labels: BTreeMap<String, String>,
+    /// Those annotations that say facts.
+    pub annotations: BTreeMap<String, String>,
+    pub unschedulable: bool,
+    /// Who made it unschedulable, if that was a NodeOp.
+    pub cordoned_by: Option<OpRef>,
+    /// Who has it in hand.
+    pub claimed_by: Option<OpRef>,
+    /// The kubelet's Ready condition is `True`.
+    pub ready: bool,
+    /// The kubelet's reading of the boot id; empty before its first report.
+    pub boot_id: String,
+    /// Volumes are attached to it.
+    pub volumes_attached: bool,
+    pub deleting: bool,
+}
+
+impl NodeView {
+    /// Whether the node carries a control-plane label, whatever its value.
+    pub fn control_plane(&self) -> bool {
+        crate::api::names::CONTROL_PLANE_LABELS.iter().any(|label| self.labels.contains_key(*label))
+    }
+}
+
+/// A Job of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    /// UID of the controlling owner.
+    pub owner_uid: String,
+    pub node: String,
+    pub suspended: bool,
+    pub deleting: bool,
+    pub state: JobState,
+    /// When it was allowed to run.
+    pub started_at: Option<Timestamp>,
+    /// `activeDeadlineSeconds`, from then on.
+    pub deadline_seconds: Option<i64>,
+}
+
+/// Where a Job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Neither of the below.
+    Active,
+    /// `FailureTarget`: it will fail once its pods have ended.
+    Failing(String),
+    /// `Complete`.
+    Complete,
+    /// `Failed`, with reason and message.
+    Failed(String),
+}
+
+/// A pod of ours: a waiter, a preflight, or a Job's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// UID of the controlling owner: the NodeOp, or the Job.
+    pub owner_uid: String,
+    pub role: Role,
+    pub node: String,
+    pub phase: PodPhase,
+    /// `status.reason` and `status.message` of a pod that the kubelet or a controller ended.
+    pub reason: String,
+    pub deleting: bool,
+    pub created: Timestamp,
+    /// How many facts pods before it failed.
+    pub attempt: i32,
+    /// The waiter's annotation.
+    pub reboot_state: Option<String>,
+    /// Init containers and containers, in order.
+    pub containers: Vec<ContainerView>,
+}
+
+/// What a pod of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Waiter,
+    Preflight,
+    Job,
+    Facts,
+}
+
+/// A pod's phase; `Unknown` counts as running, since it proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl PodPhase {
+    /// Whether no container of the pod will ever run again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// A container of a pod of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerView {
+    pub name: String,
+    pub state: ContainerState,
+    /// How often the kubelet has started it again.
+    pub restarts: i32,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// Not running; the kubelet's reason and message (`ImagePullBackOff`, …).
+    Waiting {
+        reason: String,
+        message: String,
+    },
+    Running {
+        since: Timestamp,
+    },
+    Ended {
+        code: i32,
+        reason: String,
+        message: String,
+    },
+}
+
+/// The kubelet cuts a termination message there; a longer one is not from a kubelet, and would grow in our statuses.
+const MAX_MESSAGE: usize = 4096;
+
+impl ContainerState {
+    /// The record that a container of ours left as its last words, if it ended well.
+    pub fn words<T: DeserializeOwned>(&self) -> Option<T> {
+        match self {
+            Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => serde_json::from_str(message).ok(),
+            Self::Ended { .. } | Self::Running { .. } | Self::Waiting { .. } => None,
+        }
+    }
+}
+
+impl PodView {
+    /// The state of the container of that name, if the kubelet has reported one.
+    pub fn container(&self, name: &str) -> Option<&ContainerState> {
+        self.containers.iter().find(|c| c.name == name).map(|c| &c.state)
+    }
+
+    /// Whether the pod cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
+    /// deleted waiter reads its own pod live before it acts, and gives up.
+    pub fn cannot_act(&self, node_ready: bool) -> bool {
+        self.phase.is_final() || (self.deleting && !node_ready)
+    }
+
+    /// The first container that waits with a reason that is a complaint, in the kubelet's words.
+    pub fn complaint(&self) -> Option<String> {
+        self.containers.iter().find_map(|c| match &c.state {
+            ContainerState::Waiting { reason, message } if !matches!(reason.as_str(), "" | "PodInitializing" | "ContainerCreating") => {
+                let colon = if message.is_empty() { "" } else { ": " };
+                Some(format!("{reason}{colon}{message}"))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Any pod on a node that is being drained.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resident {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub created: Timestamp,
+    /// When its deletion was asked for.
+    pub deleting_since: Option<Timestamp>,
+    /// `Succeeded` or `Failed`.
+    pub finished: bool,
+    /// Kind and UID of the controlling owner.
+    pub controller: Option<(String, String)>,
+    /// That owner is a NodeOp, known to us or not.
+    pub of_nodeop: bool,
+    /// A static pod's mirror: the kubelet makes it from a file, deleting it is pointless.
+    pub mirror: bool,
+    /// Has an emptyDir volume.
+    pub local_storage: bool,
+    /// The PersistentVolumeClaims that it mounts.
+    pub claims: Vec<String>,
+    /// Finalizers that would hold it after its containers ended.
+    pub finalizers: Vec<String>,
+}
+
+impl Resident {
+    /// Namespace and name, as people write it.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The last eviction that this process tried on a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    pub node: String,
+    pub at: Timestamp,
+    /// The request has no answer yet; the server may hold it for more than ten seconds.
+    pub under_way: bool,
+    /// The last answer, if it was no.
+    pub refusal: Option<Refusal>,
+}
+
+/// The API server does not evict the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Since when it has been refusing.
+    pub since: Timestamp,
+    /// Its own words.
+    pub words: String,
+    /// Seconds that it asked us to stay away.
+    pub retry_after: Option<i64>,
+    /// Time does not mend it (for example two budgets over one pod).
+    pub permanent: bool,
+}
+
+/// A request that keeps failing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When it failed first.
+    pub since: Timestamp,
+    /// The API server's last words about it, or why it had none.
+    pub words: String,
+}
+
+impl Snapshot {
+    /// The NodeOp that an annotation names, if it is that very object and not a later one of the same name.
+    pub fn op(&self, of: &OpRef) -> Option<&Arc<NodeOp>> {
+        self.ops.get(&of.key()).filter(|op| op.metadata.uid.as_deref() == Some(&of.uid))
+    }
+
+    /// The answer to a question, if it was asked by the previous plan.
+    pub fn answer(&self, question: &Question) -> Option<&Answer> {
+        self.answers.get(question)
+    }
+
+    /// Whether a live read confirmed that the object is not there.
+    pub fn is_gone(&self, question: &Question) -> bool {
+        matches!(self.answers.get(question), Some(Answer::Gone))
+    }
+
+    /// Our pods of one role that belong to `owner_uid` (a NodeOp) on `node`.
+    pub fn pods_of<'a>(&'a self, owner_uid: &'a str, node: &'a str, role: Role) -> impl Iterator<Item = &'a Arc<PodView>> {
+        self.pods.values().filter(move |p| p.role == role && p.owner_uid == owner_uid && p.node == node)
+    }
+}

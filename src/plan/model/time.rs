@@ -1,0 +1,8 @@
+//! Reckoning with times that a spec may push to their limits.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// `now + span`, or the end of time: a spec may say 2 147 483 647 seconds.
+pub fn later(now: Timestamp, span: SignedDuration) -> Timestamp {
+    now.checked_add(span).unwrap_or(Timestamp::MAX)
+}

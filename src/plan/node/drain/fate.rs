@@ -1,0 +1,75 @@
+//! What is done with each pod of a node: evict it, wait for it, leave it, or refuse to drain at all. Each with a reason.
+//!
+//! kubectl's filters in kubectl's order: what is being deleted, DaemonSets, static pods, local storage, pods that nobody
+//! would make again. Before them, what is ours; after them, selectors.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::plan::model::{intent::Drain, selector, snapshot::Resident, time::later};
+
+/// What is done with a pod, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Evict,
+    /// It is ending already.
+    WaitFor,
+    /// It stays where it is.
+    Leave(&'static str),
+    /// kubectl would not drain the node while this pod is there.
+    Refuse(&'static str),
+}
+
+impl Fate {
+    /// Why kubectl would refuse, if it would.
+    pub fn refusal(&self) -> Option<&'static str> {
+        if let Self::Refuse(why) = self { Some(why) } else { None }
+    }
+}
+
+/// Decides about one pod. `ours` holds the UIDs of our NodeOps and Jobs, as far as the caches show them; `was_there`: it was on the
+/// node when the drain started.
+pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, was_there: bool, now: Timestamp) -> Fate {
+    let controller = pod.controller.as_ref();
+    if pod.of_nodeop || controller.is_some_and(|(_, uid)| ours.contains(uid.as_str())) {
+        return Fate::Leave("it belongs to a NodeOp");
+    }
+    // Ours that read its facts: evicted, they would only be made again, and be in the way again.
+    if !pod.mirror && controller.is_some_and(|(kind, _)| kind == "Node") {
+        return Fate::Leave("it belongs to the node itself");
+    }
+    if let Some(since) = pod.deleting_since {
+        return match options.skip_wait_for_delete {
+            Some(limit) if now >= later(since, limit) => Fate::Leave("it is being deleted for too long to be waited for"),
+            _ => Fate::WaitFor,
+        };
+    }
+    if !was_there {
+        return Fate::Leave("it was made after the drain had started");
+    }
+    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels)) {
+        return Fate::Leave("podSelector does not match it");
+    }
+    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
+        return Fate::Leave("skip matches it");
+    }
+    let refuse = |why| if options.strict { Fate::Refuse(why) } else { Fate::Leave(why) };
+    if !pod.finished && controller.is_some_and(|(kind, _)| kind == "DaemonSet") {
+        return match (options.ignore_daemon_sets, options.strict) {
+            (true, _) => Fate::Leave("a DaemonSet would make it again at once"),
+            (false, true) => Fate::Refuse("it belongs to a DaemonSet (ignoreDaemonSets is false)"),
+            (false, false) => Fate::Evict,
+        };
+    }
+    if pod.mirror {
+        return Fate::Leave("it is a static pod");
+    }
+    if !pod.finished && pod.local_storage && !options.delete_empty_dir_data {
+        return refuse("it has emptyDir data (deleteEmptyDirData is false)");
+    }
+    if !pod.finished && controller.is_none() && !options.force {
+        return refuse("no controller would make it again (force is false)");
+    }
+    Fate::Evict
+}

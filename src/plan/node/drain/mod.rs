@@ -1,0 +1,194 @@
+//! One pass of a drain: evicts the pods whose time has come, and says where the drain stands.
+//!
+//! kubectl's filters ([`fate`]), with one difference that the Go operator's users rely on: a pod that kubectl would refuse
+//! to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named; `strict: true` refuses as kubectl
+//! does. Pods made after the drain started are left too, as kubectl does by listing once: a controller that pins its pods to
+//! the node would otherwise make it endless. Which those are is known from our first list of the node's pods, not from the
+//! clock alone: ours may be behind the server's, and a pod of that interval would be left to die with the node. A new leader
+//! lists anew, and may so evict such a replacement once more.
+//!
+//! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
+
+mod fate;
+mod own;
+mod volumes;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+
+pub use self::fate::{Fate, fate};
+use crate::plan::{
+    model::{
+        action::{Action, Notice, Target},
+        intent::Drain,
+        snapshot::{Refusal, Resident, Snapshot},
+        time::later,
+    },
+    node::turn::{Next, Turn},
+};
+
+/// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must not ask in step.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// Before the first list of the node's pods.
+pub const LISTING: &str = "draining: listing the node's pods";
+/// At most so many blocked pods are named in a message.
+const NAMED: usize = 10;
+
+/// Where a drain stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// The pods are gone, but for these, which the options leave where they are.
+    Done(Vec<String>),
+    Going(String),
+    /// It cannot be done; nothing was evicted for it.
+    Refused(String),
+    /// Record this first.
+    Record(Next),
+}
+
+/// One pass over the pods of the node.
+pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Progress {
+    turn.plan.drains.insert(turn.node.name.clone());
+    let Some(pods) = turn.s.residents.get(&turn.node.name) else {
+        return Progress::Going(LISTING.into());
+    };
+    let ours = ours(turn.s);
+    let listed = turn.s.listed.get(&turn.node.name);
+    let judge = |pod: &Resident, options: &Drain| {
+        let was_there = listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= started;
+        fate(pod, options, &ours, was_there, turn.s.now)
+    };
+    let decide = |pod: &Resident| if own::is(turn.s, pod) { Fate::Leave(own::WHY) } else { judge(pod, options) };
+    let fates: Vec<(&Resident, Fate)> = pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
+    let refused: Vec<String> = fates.iter().filter_map(|(pod, fate)| fate.refusal().map(|why| format!("{}: {why}", pod.path()))).collect();
+    if !refused.is_empty() {
+        return Progress::Refused(format!("drain refused, no pod was evicted: {}", list(&refused)));
+    }
+    let left = left(&fates, |pod| judge(pod, &Drain { strict: true, ..options.clone() }));
+    let going = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Evict | Fate::WaitFor)).count();
+    if going == 0 {
+        return after_pods(turn, options, started, &left);
+    }
+    let mut blocked = Vec::new();
+    for (pod, _) in fates.iter().filter(|(_, fate)| *fate == Fate::Evict) {
+        blocked.extend(evict(turn, options, started, pod));
+    }
+    if let Some(next) = say_blocked(turn, &blocked) {
+        return Progress::Record(next);
+    }
+    let left = if left.is_empty() { String::new() } else { format!("; left where they are: {}", list(&left)) };
+    Progress::Going(sentence(turn, going, &blocked, &fates) + &left)
+}
+
+/// The pods that only a `strict` drain would refuse to leave, and why.
+fn left(fates: &[(&Resident, Fate)], strictly: impl Fn(&Resident) -> Fate) -> Vec<String> {
+    let kept = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Leave(_)));
+    kept.filter_map(|(pod, _)| strictly(pod).refusal().map(|why| format!("{}: {why}", pod.path()))).collect()
+}
+
+/// The UIDs of our NodeOps and of their Jobs. A label proves nothing: anybody can set one.
+fn ours(s: &Snapshot) -> BTreeSet<&str> {
+    let ops: BTreeSet<&str> = s.ops.values().filter_map(|op| op.metadata.uid.as_deref()).collect();
+    let jobs = s.jobs.values().filter(|job| ops.contains(job.owner_uid.as_str())).map(|job| job.uid.as_str());
+    jobs.chain(ops.iter().copied()).collect()
+}
+
+/// What evictions bring with them: volumes to detach; and our own pod, which goes when all others have.
+fn after_pods(turn: &mut Turn<'_>, options: &Drain, started: Timestamp, left: &[String]) -> Progress {
+    if let Some(progress) = volumes::wait(turn) {
+        return progress;
+    }
+    own::evict(turn, options, started).map_or_else(|| Progress::Done(left.to_vec()), Progress::Going)
+}
+
+/// Says which pods stay on the node while the operation runs.
+pub fn say_left(turn: &mut Turn<'_>, left: &[String]) {
+    if !left.is_empty() {
+        let name = turn.node.name.clone();
+        let message = format!("node {name}: drained, but these pods were left where they are: {}", list(left));
+        turn.say(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) });
+    }
+}
+
+/// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
+fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Next> {
+    let known = turn.status.blocked_since.is_some();
+    if known != blocked.is_empty() {
+        return None;
+    }
+    let since = (!blocked.is_empty()).then_some(Time(turn.s.now));
+    if since.is_some() {
+        let name = &turn.node.name;
+        let message = format!("node {name}: the drain is blocked: {}", list(blocked));
+        turn.say(Notice { warning: true, reason: "DrainBlocked", message, node: Some(name.clone()) });
+    }
+    let message = (!blocked.is_empty()).then(|| format!("draining: blocked: {}", list(blocked)));
+    Some(turn.record(|status| {
+        status.blocked_since = since;
+        status.message = message.or_else(|| status.message.take());
+    }))
+}
+
+fn sentence(turn: &Turn<'_>, going: usize, blocked: &[String], fates: &[(&Resident, Fate)]) -> String {
+    if !blocked.is_empty() {
+        return format!("draining: {going} pods to go, {} blocked: {}", blocked.len(), list(blocked));
+    }
+    let ending = || fates.iter().filter(|(_, fate)| *fate == Fate::WaitFor).map(|(pod, _)| pod);
+    let held: Vec<String> = ending().filter(|pod| !pod.finalizers.is_empty()).map(|pod| pod.path()).collect();
+    if !held.is_empty() {
+        return format!("draining: {going} pods to go; finalizers hold {}", list(&held));
+    }
+    if !turn.node.ready && ending().next().is_some() {
+        return format!("draining: {going} pods to go; the node is not Ready and does not confirm their end");
+    }
+    format!("draining: {going} pods to go")
+}
+
+fn list(items: &[String]) -> String {
+    let more = items.len().saturating_sub(NAMED);
+    let shown = items.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    if more == 0 { shown } else { format!("{shown}; and {more} more") }
+}
+
+/// Evicts the pod if it is time to, and returns what blocks it.
+fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp, pod: &Resident) -> Option<String> {
+    let (now, leading_since) = (turn.s.now, turn.s.leading_since);
+    let last = turn.s.evictions.get(&pod.uid);
+    let refusal = last.and_then(|last| last.refusal.as_ref());
+    let blocked = refusal.map(|refusal| format!("{} since {:.0}: {}", pod.path(), refusal.since, refusal.words));
+    if last.is_some_and(|last| last.under_way) {
+        return blocked;
+    }
+    let due = match last {
+        // What an earlier leader tried is not known here: with its last try up to now, ours comes one interval later.
+        None if started < leading_since => later(leading_since, interval(pod)),
+        None => now,
+        Some(last) => later(last.at, refusal.map_or_else(|| interval(pod), |refusal| pause(pod, refusal))),
+    };
+    if now >= due {
+        let target = Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
+        let node = turn.node.name.clone();
+        turn.act(Action::Evict { node, pod: target, grace_period_seconds: options.grace_period_seconds });
+    } else {
+        turn.plan.wake(due);
+    }
+    blocked
+}
+
+/// How long to stay away after a refusal. What only a human mends (two budgets over one pod) is asked again, slowly.
+fn pause(pod: &Resident, refusal: &Refusal) -> SignedDuration {
+    if refusal.permanent {
+        return RETRY * 12;
+    }
+    interval(pod).max(SignedDuration::from_secs(refusal.retry_after.unwrap_or(0)))
+}
+
+/// The retry interval of one pod: [`RETRY`] and up to a tenth of it more, by its UID.
+fn interval(pod: &Resident) -> SignedDuration {
+    let spread: u64 = pod.uid.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 500;
+    RETRY + SignedDuration::from_millis(i64::try_from(spread).unwrap_or(0))
+}

@@ -1,0 +1,106 @@
+//! The operator's own pod, if it is on the node that is drained.
+//!
+//! Evicting it ends this very drain, so it goes last, and only if another replica is Ready elsewhere to go on with it. One that
+//! starts there, because it had to leave this node too, is waited for: a leader that goes down with its node is missed for
+//! as long as its Lease lasts. With no other replica it stays, and goes down with the node.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::plan::{
+    model::{
+        intent::Drain,
+        question::{Answer, Question},
+        snapshot::{Resident, Snapshot},
+        time::later,
+    },
+    node::turn::Turn,
+};
+
+/// Between two looks at a replica that starts. Nothing watches it.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Why it is left at first.
+pub const WHY: &str = "it is the operator itself, which goes last";
+
+/// Whether this is our own pod.
+pub fn is(s: &Snapshot, pod: &Resident) -> bool {
+    s.settings.own_pod.as_ref().is_some_and(|(namespace, name)| *namespace == pod.namespace && *name == pod.name)
+}
+
+/// Evicts our own pod, if another replica can go on; says what is waited for.
+pub fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Option<String> {
+    let pods = turn.s.residents.get(&turn.node.name)?;
+    let pod = pods.iter().find(|pod| is(turn.s, pod))?.clone();
+    if pod.deleting_since.is_some() {
+        return Some("draining: the operator itself is about to move".into());
+    }
+    let question = Question::Successor(turn.node.name.clone());
+    match turn.s.answer(&question) {
+        None => {
+            turn.ask(question);
+            Some("draining: looking for another replica of the operator".into())
+        }
+        Some(Answer::Seen) => {
+            let blocked = super::evict(turn, options, started, &pod);
+            Some(blocked.unwrap_or_else(|| "draining: the operator itself moves to another node".into()))
+        }
+        Some(Answer::Soon) => {
+            turn.plan.wake(later(turn.s.now, LOOK_EVERY));
+            Some("draining: another replica of the operator is starting, then this one moves".into())
+        }
+        Some(Answer::Gone | Answer::Attached(_) | Answer::Refused(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::{
+        api::nodeop::{NodeOp, NodeStatus},
+        plan::{
+            model::{
+                action::{Action, Plan},
+                intent::Intent,
+                snapshot::{NodeView, Settings},
+            },
+            node::{drain::own::*, turn::Op},
+        },
+    };
+
+    fn look(answer: Option<Answer>) -> (Option<String>, Plan) {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"},
+            "spec": {"command": [], "cordon": true, "drainOptions": {"enabled": true}},
+        }))
+        .unwrap();
+        let drain = Intent::of(&op).drain.unwrap();
+        let op = Op::of(&Arc::new(op));
+        let own = Resident { namespace: "own".into(), name: "me".into(), uid: "p".into(), ..Resident::default() };
+        let s = Snapshot {
+            settings: Settings { own_pod: Some(("own".into(), "me".into())), ..Settings::default() },
+            residents: [("n1".to_owned(), vec![Arc::new(own)])].into(),
+            answers: answer.map(|answer| (Question::Successor("n1".into()), answer)).into_iter().collect(),
+            ..Snapshot::default()
+        };
+        let (node, status) = (NodeView { name: "n1".into(), ..NodeView::default() }, NodeStatus::default());
+        let mut plan = Plan::default();
+        let said = evict(&mut Turn { s: &s, op: &op, node: &node, status: &status, plan: &mut plan }, &drain, s.now);
+        (said, plan)
+    }
+
+    #[test]
+    fn the_operator_moves_only_if_another_replica_can_go_on() {
+        let (said, plan) = look(None);
+        assert!(said.is_some() && plan.actions.is_empty() && plan.questions.len() == 1, "it asks first");
+        let (said, plan) = look(Some(Answer::Seen));
+        assert!(said.is_some() && matches!(&plan.actions[..], [Action::Evict { pod, .. }] if pod.name == "me"), "{:?}", plan.actions);
+        let (said, plan) = look(Some(Answer::Soon));
+        assert!(said.is_some() && plan.actions.is_empty() && plan.wake_at.is_some(), "it looks again");
+        let (said, plan) = look(Some(Answer::Gone));
+        assert!(said.is_none() && plan.actions.is_empty(), "alone, it stays and goes down with the node");
+    }
+}

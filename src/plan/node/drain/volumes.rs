@@ -1,0 +1,116 @@
+//! Volumes of the pods that went: a database must not come up on a second node while the first still has its disk.
+//!
+//! Waited for with an end, since a storage driver that never detaches must not hold a rollout: after two minutes the drain
+//! goes on, and an Event says so.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+
+use crate::plan::{
+    model::{
+        action::Notice,
+        question::{Answer, Question},
+        time::later,
+    },
+    node::{
+        drain::{Progress, list},
+        turn::Turn,
+    },
+};
+
+/// How long volumes are waited for.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+/// How often the attachments are looked at meanwhile: nothing tells when one goes.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+/// Waits for the volumes of pods that have gone; `None` when there is nothing (more) to wait for.
+pub fn wait(turn: &mut Turn<'_>) -> Option<Progress> {
+    if !turn.node.volumes_attached {
+        return None;
+    }
+    let question = Question::Volumes(turn.node.name.clone());
+    let attached = match turn.s.answer(&question) {
+        None => {
+            turn.ask(question);
+            return Some(Progress::Going("draining: looking for attached volumes".into()));
+        }
+        Some(Answer::Attached(volumes)) if !volumes.is_empty() => volumes.clone(),
+        Some(_) => return None,
+    };
+    let now = turn.s.now;
+    let Some(since) = turn.status.detaching_since.as_ref().map(|time| time.0) else {
+        return Some(Progress::Record(turn.record(|status| status.detaching_since = Some(Time(now)))));
+    };
+    if now < later(since, PATIENCE) {
+        turn.plan.wake(later(now, LOOK_EVERY));
+        return Some(Progress::Going(format!(
+            "draining: the pods are gone, waiting for their volumes to be detached: {}",
+            list(&attached)
+        )));
+    }
+    let name = turn.node.name.clone();
+    let message = format!("node {name}: after {} s these volumes are still attached, going on: {}", PATIENCE.as_secs(), list(&attached));
+    turn.say(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) });
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::nodeop::{NodeOp, NodeStatus},
+        plan::{
+            model::{
+                action::Plan,
+                snapshot::{NodeView, Snapshot},
+            },
+            node::turn::{Next, Op},
+        },
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// One look at a node at `now`, whose volumes are waited for since `since`; the answer is what is still attached.
+    fn look(now: i64, since: Option<i64>, attached: Option<&[&str]>) -> (Option<Progress>, Plan) {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": [], "cordon": true},
+        }))
+        .unwrap();
+        let op = Op::of(&Arc::new(op));
+        let answer = attached.map(|names| (Question::Volumes("n1".into()), Answer::Attached(names.iter().map(|n| (*n).into()).collect())));
+        let s = Snapshot { now: at(now), answers: answer.into_iter().collect(), ..Snapshot::default() };
+        let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
+        let status = NodeStatus { detaching_since: since.map(|second| Time(at(second))), ..NodeStatus::default() };
+        let mut plan = Plan::default();
+        let progress = wait(&mut Turn { s: &s, op: &op, node: &node, status: &status, plan: &mut plan });
+        (progress, plan)
+    }
+
+    #[test]
+    fn what_is_attached_is_asked_recorded_waited_for_and_given_up_with_an_event() {
+        let (progress, plan) = look(0, None, None);
+        assert!(matches!(progress, Some(Progress::Going(_))) && plan.questions.len() == 1, "{progress:?}");
+
+        let (progress, _) = look(0, None, Some(&["pv-1"]));
+        let Some(Progress::Record(Next::Become(status))) = progress else { panic!("{progress:?}") };
+        assert_eq!(status.detaching_since, Some(Time(at(0))));
+
+        let (progress, plan) = look(119, Some(0), Some(&["pv-1"]));
+        assert!(matches!(&progress, Some(Progress::Going(why)) if why.contains("pv-1")), "{progress:?}");
+        assert_eq!(plan.wake_at, Some(at(121)), "nothing tells when a volume goes");
+
+        let (progress, plan) = look(120, Some(0), Some(&["pv-1"]));
+        let said: Vec<_> = plan.said.values().flatten().map(|notice| notice.reason).collect();
+        assert_eq!((progress, said), (None, vec!["VolumesAttached"]));
+
+        let (progress, plan) = look(5, Some(0), Some(&[]));
+        assert!(progress.is_none() && plan.said.is_empty(), "all are detached");
+    }
+}

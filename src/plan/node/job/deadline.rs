@@ -1,0 +1,93 @@
+//! Time to count: a Job whose pod has succeeded must not fail of its deadline.
+//!
+//! The Job controller counts ended pods up to a second after they ended, and a deadline that passes in between makes a
+//! failure of a success. So the deadline is put off, once. It also spares the node that second: a Job whose spec was
+//! changed is looked at without delay (`syncJobBatchPeriod` of the controller is for changes of pods and of status).
+
+use crate::plan::{
+    model::{
+        action::{Action, Target},
+        snapshot::{JobView, PodPhase},
+    },
+    node::turn::Turn,
+};
+
+/// Seconds by which the deadline is put off.
+const TIME_TO_COUNT: i64 = 60;
+
+/// Puts the deadline off if a pod has succeeded and that has not been done yet.
+pub fn extend_once(turn: &mut Turn<'_>, job: &JobView) {
+    let given = turn.op.intent.job_deadline;
+    let succeeded = turn.job_pods(&job.uid).any(|pod| pod.phase == PodPhase::Succeeded);
+    if succeeded && job.deadline_seconds == Some(given) {
+        let extended = given.checked_add(TIME_TO_COUNT);
+        turn.plan.actions.extend(extended.map(|deadline_seconds| Action::ExtendJob { job: Target::of_job(job), deadline_seconds }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::nodeop::NodeOp,
+        plan::{
+            fixtures,
+            model::snapshot::{JobState, NodeView, PodView, Role, Snapshot},
+            plan,
+        },
+    };
+
+    /// The Job of a NodeOp runs on n1 with this deadline, and its pod is in this phase.
+    fn extends(deadline_seconds: i64, phase: PodPhase) -> Vec<i64> {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "concurrency": 1, "activeDeadlineSeconds": 900},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
+                "n1": {"phase": "Running", "step": "Job", "jobName": "j", "jobUid": "ju", "nodeUid": ""},
+            }},
+        }))
+        .unwrap();
+        let me = crate::plan::model::id::OpRef::of(&op);
+        let node = NodeView { name: "n1".into(), claimed_by: Some(me.clone()), ready: true, ..NodeView::default() };
+        let job = JobView {
+            namespace: "ns".into(),
+            name: "j".into(),
+            uid: "ju".into(),
+            resource_version: "1".into(),
+            owner_uid: "u".into(),
+            node: "n1".into(),
+            suspended: false,
+            deleting: false,
+            state: JobState::Active,
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            deadline_seconds: Some(deadline_seconds),
+        };
+        let pod = PodView { phase, ..fixtures::pod(Role::Job, "p", "ju", "n1") };
+        let plan = plan(&Snapshot {
+            now: Timestamp::UNIX_EPOCH,
+            nodes: [("n1".into(), Arc::new(node))].into(),
+            ops: [(me.key(), Arc::new(op))].into(),
+            jobs: [(("ns".into(), "j".into()), Arc::new(job))].into(),
+            pods: [(("ns".into(), "p".into()), Arc::new(pod))].into(),
+            ..Snapshot::default()
+        });
+        let seconds = plan.actions.iter().filter_map(|action| match action {
+            Action::ExtendJob { job, deadline_seconds } if job.uid == "ju" => Some(*deadline_seconds),
+            _ => None,
+        });
+        seconds.collect()
+    }
+
+    #[test]
+    fn a_job_whose_pod_has_succeeded_gets_time_to_be_counted_once() {
+        assert_eq!(extends(900, PodPhase::Succeeded), [960]);
+        assert!(extends(960, PodPhase::Succeeded).is_empty(), "once");
+        assert!(extends(900, PodPhase::Running).is_empty() && extends(900, PodPhase::Failed).is_empty());
+    }
+}

@@ -1,0 +1,39 @@
+//! What the sentinel container printed: the boot in which the operation succeeded.
+
+use crate::{
+    api::{
+        names::container,
+        nodeop::{Phase, RebootStatus},
+    },
+    contract::Sentinel,
+    plan::{
+        model::snapshot::{PodPhase, PodView},
+        node::turn::{Next, Turn, finish},
+    },
+};
+
+/// The boot in which the operation succeeded, as the sentinel container printed it. `Err`: not (yet) to be had.
+pub fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static str>> {
+    // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
+    let succeeded = turn.job_pods(job_uid).filter(|pod| pod.phase == PodPhase::Succeeded);
+    let said = |pod: &PodView| pod.container(container::SENTINEL)?.words::<Sentinel>();
+    let found = succeeded.filter_map(|pod| Some((pod, said(pod).filter(|found| found.job_uid == job_uid)?)));
+    // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps in another boot.
+    // A sentinel that names the present boot decides, whatever the others say: no reboot has been proved then.
+    let newest = found.max_by_key(|(pod, found)| (found.boot == turn.node.boot_id, pod.created, pod.name.clone()));
+    if let Some((_, found)) = newest {
+        return Ok(found);
+    }
+    let unfinished = turn.job_pods(job_uid).any(|pod| !pod.phase.is_final());
+    Err(unfinished.then_some("the Job is complete, its pod is about to be seen so"))
+}
+
+/// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
+pub fn late_sentinel(turn: &Turn<'_>) -> Option<Next> {
+    let found = sentinel(turn, turn.status.job_uid.as_deref()?).ok()?;
+    if found.boot.is_empty() {
+        let message = "nothing had to be changed";
+        return Some(finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message));
+    }
+    Some(turn.record(|status| status.boot = Some(found.boot)))
+}

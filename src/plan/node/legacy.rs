@@ -1,0 +1,91 @@
+//! What the Go operator left on a node: its Job, its reboot pod, and what its entries mean.
+//!
+//! Its reboot pod says `completed` five seconds *before* it asks for the reboot, and exits 0 even if that failed: so only a
+//! boot id proves a reboot here too. While that pod is in its first run, the node is still in the boot to be left, whatever
+//! the pod says. In a later run the boot that we see may be the new one already, and nothing proves it.
+
+use crate::{
+    api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus},
+    contract::reboot_state,
+    plan::{
+        model::{
+            question::Question,
+            snapshot::{PodView, Role},
+        },
+        node::turn::{Next, Turn},
+    },
+};
+
+/// A status that the Go operator wrote, and we have not touched.
+pub fn is_legacy(status: &NodeOpStatus) -> bool {
+    status.observed_generation.is_none()
+}
+
+/// An entry that the Go operator called completed though its reboot was still to come.
+pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bool {
+    status.is_some_and(is_legacy) && entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Pending)
+}
+
+/// Whether an entry is not what it says: the NodeOp has still to be taken over, or the Go operator's reboot pod is at work.
+/// Nothing is ended and nothing given back because of such an entry.
+pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
+    is_legacy(status) && (!status.phase.is_some_and(Phase::is_final) || is_legacy_reboot(Some(status), entry))
+}
+
+/// Its Job is known to be one that succeeded, and its reboot is not known to have come.
+pub const NOT_PROVED: &str = "the Job of an older operator completed, and its reboot was over or lost before this operator came: that the \
+                              node rebooted is not proved. Look at the node; if it is well and still cordoned, kubectl uncordon it";
+
+/// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
+pub fn is_adopted(turn: &Turn<'_>) -> bool {
+    turn.status.job_name.as_ref().is_some_and(|name| *name != turn.op.object_name(&turn.node.name, "", 0))
+}
+
+/// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the Go operator left no
+/// word that it was they who had cordoned it.
+pub fn remark(turn: &Turn<'_>, next: Next) -> Next {
+    let cordoned = turn.op.intent.cordon && turn.node.unschedulable && turn.node.cordoned_by.is_none();
+    match next {
+        Next::Become(mut status) if status.phase == Phase::Completed && cordoned && is_adopted(turn) => {
+            let name = &turn.node.name;
+            let said = status.message.take().unwrap_or_default();
+            status.message = Some(format!("{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"));
+            Next::Become(status)
+        }
+        next => next,
+    }
+}
+
+/// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
+fn waiters<'a>(turn: &'a Turn<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
+    let pods = turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter).map(AsRef::as_ref);
+    let there = pods.filter(|pod: &&PodView| !pod.phase.is_final() && !pod.deleting);
+    there.map(|pod| (pod, pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)))
+}
+
+/// Whether a reboot pod has said that it reboots and is in a later run since: in a new boot, or after a crash.
+fn runs_again(pod: &PodView) -> bool {
+    pod.containers.iter().any(|container| container.restarts > 0)
+}
+
+/// The reboot pod of an adopted node has begun another run, and the node is in the boot that we took for the one to be left.
+pub fn is_reboot_over(turn: &Turn<'_>) -> bool {
+    let same = turn.status.boot.as_ref() == Some(&turn.node.boot_id);
+    same && is_adopted(turn) && waiters(turn).any(|(pod, said)| said && runs_again(pod))
+}
+
+/// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot from which it
+/// follows is read live, while the pod has not gone on.
+pub fn succeeded(turn: &mut Turn<'_>) -> Result<String, Next> {
+    let questions = [Question::Node(turn.node.name.clone()), Question::Work(turn.op.me.clone())];
+    let open: Vec<_> = questions.into_iter().filter(|question| turn.s.answer(question).is_none()).collect();
+    if !open.is_empty() {
+        open.into_iter().for_each(|question| turn.ask(question));
+        return Err(Next::Wait("Job completed, reading the node's boot id before it reboots".into()));
+    }
+    let to_come = waiters(turn).any(|(pod, said)| !said || !runs_again(pod));
+    if to_come && !turn.node.boot_id.is_empty() {
+        return Ok(turn.node.boot_id.clone());
+    }
+    Err(turn.fail(NOT_PROVED))
+}

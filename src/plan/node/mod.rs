@@ -1,0 +1,78 @@
+//! One node in hand: from its status and what the cluster shows to its next status, and what to do for it.
+//!
+//! ```text
+//!   Pending ─▶ Claim ─▶ Drain ─▶ Job ─▶ Reboot ─▶ Verify ─▶ Completed
+//!                 └───────┴───────┴───────┴─────────┴──────▶ Failed
+//! ```
+//!
+//! Two rules make a crash harmless. A fact that an action relies on is in status before the action: the Job is made
+//! *suspended* and may run only once its UID stands in status, so a Job that is missing then has run or been deleted,
+//! and one that is missing before has never run. And every action is one that may be repeated.
+
+pub mod cancel;
+mod claim;
+pub mod cordon;
+pub mod drain;
+mod hold;
+mod job;
+pub mod legacy;
+mod prepare;
+mod reboot;
+pub mod turn;
+pub mod verify;
+pub mod waiter;
+
+use self::turn::{Next, Op, Turn, finish};
+use crate::{
+    api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
+    plan::model::{action::Plan, question::Question, snapshot::Snapshot},
+};
+
+/// Advances a node in hand.
+pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
+    let node = match s.nodes.get(name) {
+        Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
+        Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
+            let why = "another machine has joined under the node's name while it was in hand";
+            return lost(s, op, (name, node.ready), status, why, plan);
+        }
+        None if s.is_gone(&Question::Node(name.into())) => {
+            return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
+        }
+        // A cache that is older than the status may show an earlier machine of that name.
+        Some(_) | None => {
+            plan.questions.insert(Question::Node(name.into()));
+            return Next::Wait("checking whether the node still exists".into());
+        }
+    };
+    let mut turn = Turn { s, op, node: &node, status, plan };
+    let next = in_hand(&mut turn);
+    legacy::remark(&turn, next)
+}
+
+fn in_hand(turn: &mut Turn<'_>) -> Next {
+    match turn.status.step {
+        Some(Step::Claim) | None => claim::advance(turn),
+        Some(Step::Drain) => prepare::advance(turn),
+        Some(Step::Job) => job::advance(turn),
+        Some(Step::Reboot) => reboot::advance(turn),
+        Some(Step::Verify) => verify::advance(turn),
+        Some(Step::Preflight) => Next::Wait("its preflight runs".into()),
+    }
+}
+
+/// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
+fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message: &str, plan: &mut Plan) -> Next {
+    let waiting = status.job_name.as_ref().and_then(|job| cancel::job(s, op, job, plan));
+    let waiting = waiting.or_else(|| {
+        let may_reboot = op.intent.reboot && status.job_uid.is_some();
+        may_reboot.then(|| cancel::waiter(s, op, node, status.attempt.unwrap_or(0), plan))?
+    });
+    if let Some(waiting) = waiting {
+        return Next::Wait(format!("{message}; {waiting}"));
+    }
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
+    // Its claim and cordon went with it: nothing is to be given back.
+    let status = NodeStatus { node_uid: None, ..status.clone() };
+    finish(s.now, &status, Phase::Failed, Some(reboot), message)
+}

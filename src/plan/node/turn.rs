@@ -1,0 +1,124 @@
+//! What a step of a node looks at, what it comes to, and how its result is written down.
+
+use std::sync::Arc;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use crate::{
+    api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
+    plan::model::{
+        action::{Action, Notice, Plan},
+        id::OpRef,
+        intent::Intent,
+        object_name,
+        question::Question,
+        snapshot::{NodeView, PodView, Role, Snapshot},
+    },
+};
+
+/// A NodeOp that is being planned, parsed.
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub object: Arc<NodeOp>,
+    pub me: OpRef,
+    pub intent: Intent,
+    /// Somebody deleted it: cancel, release, conclude.
+    pub deleting: bool,
+}
+
+impl Op {
+    pub fn of(object: &Arc<NodeOp>) -> Self {
+        let deleting = object.metadata.deletion_timestamp.is_some();
+        Self { object: object.clone(), me: OpRef::of(object), intent: Intent::of(object), deleting }
+    }
+
+    /// The deterministic name of what we make for a node.
+    pub fn object_name(&self, node: &str, kind: &str, attempt: i32) -> String {
+        object_name::object((&self.me.name, &self.me.uid), node, kind, attempt)
+    }
+}
+
+/// What a step comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Nothing can be recorded yet; this is why.
+    Wait(String),
+    /// Record this.
+    Become(Box<NodeStatus>),
+}
+
+/// Everything a step looks at and writes to.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pub s: &'a Snapshot,
+    pub op: &'a Op,
+    pub node: &'a NodeView,
+    pub status: &'a NodeStatus,
+    pub plan: &'a mut Plan,
+}
+
+impl Turn<'_> {
+    pub fn act(&mut self, action: Action) {
+        self.plan.actions.push(action);
+    }
+
+    pub fn ask(&mut self, question: Question) {
+        self.plan.questions.insert(question);
+    }
+
+    /// Says something, together with the status write that records it.
+    pub fn say(&mut self, notice: Notice) {
+        self.plan.said.entry(self.op.me.key()).or_default().push(notice);
+    }
+
+    /// A copy of the status, moved to `step`.
+    pub fn to(&self, step: Step) -> NodeStatus {
+        let message = match step {
+            Step::Preflight => "Preflight in progress",
+            Step::Claim => "taken in hand",
+            Step::Drain => "preparing the node",
+            Step::Job => "making the Job",
+            Step::Reboot => "Job completed, the node reboots",
+            Step::Verify => "the node rebooted, its release is being verified",
+        };
+        NodeStatus {
+            phase: Phase::Running,
+            step: Some(step),
+            message: Some(message.into()),
+            last_updated: Some(Time(self.s.now)),
+            ..self.status.clone()
+        }
+    }
+
+    /// Records a fact without moving on.
+    pub fn record(&self, change: impl FnOnce(&mut NodeStatus)) -> Next {
+        let mut status = self.status.clone();
+        change(&mut status);
+        Next::Become(Box::new(status))
+    }
+
+    /// The pods that the Job of this UID made on the node.
+    pub fn job_pods<'a>(&'a self, job_uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
+        self.s.pods_of(job_uid, &self.node.name, Role::Job)
+    }
+
+    pub fn fail(&self, message: impl Into<String>) -> Next {
+        let reboot = self.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| self.op.intent.reboot);
+        finish(self.s.now, self.status, Phase::Failed, reboot.or(Some(RebootStatus::NotRequested)), message)
+    }
+}
+
+/// The final status of a node: what it was in hand for is forgotten, what a reader wants to know stays.
+pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> Next {
+    Next::Become(Box::new(NodeStatus {
+        phase,
+        // A Job whose UID was never recorded never ran: the node was not touched by the operation.
+        job_name: status.job_name.clone().filter(|_| status.job_uid.is_some()),
+        message: Some(message.into()),
+        reboot_status: reboot,
+        last_updated: Some(Time(now)),
+        // The slot is taken until the node is given back, see `rollout`.
+        node_uid: status.node_uid.clone(),
+        ..NodeStatus::default()
+    }))
+}

@@ -1,0 +1,134 @@
+//! The proof of an upgrade: what the node says of itself in the boot that followed.
+//!
+//! A wrong release, both being known, or a boot from another image than the active one is a failure. What is not known
+//! is no failure and no proof, and is said to be neither.
+
+use crate::{
+    api::{
+        names,
+        nodeop::{NodeStatus, Phase, RebootStatus},
+    },
+    contract::boot_state,
+    plan::{
+        facts::{self, labels},
+        model::snapshot::NodeView,
+        node::turn::{Next, Turn, finish},
+    },
+};
+
+/// What the facts prove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    Proved(String),
+    Refuted(String),
+    Unknown(String),
+}
+
+/// Compares the release and the boot state of a node with what its upgrade brought.
+pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
+    let target = status.target.as_deref();
+    let runs = release.unwrap_or("an unknown release");
+    let wanted = target.unwrap_or("the image's release");
+    if [boot_state::PASSIVE, boot_state::RECOVERY, boot_state::LIVECD].contains(&state) {
+        return Proof::Refuted(format!("the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"));
+    }
+    match (target, release) {
+        (Some(target), Some(release)) if target != release => {
+            Proof::Refuted(format!("the node runs {release} after the upgrade to {target}"))
+        }
+        (Some(_), Some(release)) if state == boot_state::ACTIVE || status.before.as_deref().is_some_and(|before| before != release) => {
+            Proof::Proved(format!("upgraded to {release}"))
+        }
+        (Some(_), Some(release)) => Proof::Unknown(format!("the node runs {release}, as before; from which image it booted is not known")),
+        (_, release) => {
+            let release = release.unwrap_or("a release that it does not say");
+            Proof::Unknown(format!("the node runs {release}; what the image brought is not known"))
+        }
+    }
+}
+
+/// Advances a node in step `Verify`.
+pub fn advance(turn: &mut Turn<'_>) -> Next {
+    let node = turn.node;
+    if turn.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
+        return record(turn, node);
+    }
+    let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
+    if turn.s.now >= deadline {
+        let seconds = turn.op.intent.verify_timeout.as_secs();
+        let trouble = facts::trouble(turn.s, node).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        return conclude(turn, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{trouble}")));
+    }
+    turn.plan.wake(deadline);
+    turn.plan.facts_first.insert(node.name.clone());
+    if turn.status.new_boot.as_ref() != Some(&node.boot_id) && !node.boot_id.is_empty() {
+        let boot = node.boot_id.clone();
+        return turn.record(|status| status.new_boot = Some(boot));
+    }
+    let trouble = facts::trouble(turn.s, node).map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    Next::Wait(format!("the node rebooted; reading what it runs{trouble}"))
+}
+
+fn record(turn: &Turn<'_>, node: &NodeView) -> Next {
+    let release = node.annotations.get(names::RELEASE).map(String::as_str);
+    let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
+    conclude(turn, judge(turn.status, release, state))
+}
+
+fn conclude(turn: &Turn<'_>, proof: Proof) -> Next {
+    let (phase, verified, message) = match proof {
+        Proof::Proved(words) => (Phase::Completed, Some(true), format!("Job and reboot completed successfully: {words}")),
+        Proof::Unknown(words) => (Phase::Completed, Some(false), format!("Job and reboot completed successfully; not verified: {words}")),
+        Proof::Refuted(words) => {
+            (Phase::Failed, None, format!("{words}. Look at the node's console and logs, then create the upgrade again"))
+        }
+    };
+    let next = finish(turn.s.now, turn.status, phase, Some(RebootStatus::Completed), message);
+    let Next::Become(mut status) = next else { return next };
+    status.verified = verified;
+    Next::Become(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_proves_and_refutes_and_what_is_unknown_does_neither() {
+        let status = |before: Option<&str>, target: Option<&str>| NodeStatus {
+            before: before.map(Into::into),
+            target: target.map(Into::into),
+            ..NodeStatus::default()
+        };
+        let kind = |proof| match proof {
+            Proof::Proved(_) => "proved",
+            Proof::Refuted(_) => "refuted",
+            Proof::Unknown(_) => "unknown",
+        };
+        for (before, target, runs, state, expected) in [
+            (Some("v1"), Some("v2"), Some("v2"), "active", "proved"),
+            (Some("v1"), Some("v2"), Some("v2"), "unknown", "proved"),
+            (None, Some("v2"), Some("v2"), "active", "proved"),
+            (Some("v1"), Some("v2"), Some("v1"), "active", "refuted"),
+            (Some("v1"), Some("v2"), Some("v2"), "passive", "refuted"),
+            (None, None, None, "passive", "refuted"),
+            (Some("v1"), Some("v2"), Some("v1"), "recovery", "refuted"),
+            // Forced, the same release again: only the boot state can tell, and it does not.
+            (Some("v2"), Some("v2"), Some("v2"), "unknown", "unknown"),
+            (Some("v2"), Some("v2"), Some("v2"), "active", "proved"),
+            (Some("v1"), None, Some("v2"), "active", "unknown"),
+            (Some("v1"), Some("v2"), None, "active", "unknown"),
+            (None, None, None, "active", "unknown"),
+        ] {
+            let proof = judge(&status(before, target), runs, state);
+            assert_eq!(kind(proof.clone()), expected, "{before:?} {target:?} {runs:?} {state}: {proof:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_names_both_releases() {
+        let status = NodeStatus { target: Some("v2".into()), ..NodeStatus::default() };
+        let Proof::Refuted(words) = judge(&status, Some("v1"), "passive") else { panic!() };
+        assert!(words.contains("v1") && words.contains("v2") && words.contains("passive"), "{words}");
+    }
+}

@@ -1,0 +1,303 @@
+//! Admission: which pending nodes start a preflight, which are taken in hand, and why each of the others waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
+    plan::{
+        model::{
+            action::Plan,
+            failing::Mark,
+            id::Key,
+            question::{Answer, Question},
+            snapshot::{NodeView, Snapshot},
+            time::later,
+        },
+        node::turn::{Next, Op, finish},
+        quorum,
+        rollout::{finalizer, preflight, status::Whole, targets},
+    },
+};
+
+/// Preflights run ahead of the slots by at least this many nodes …
+const AHEAD_AT_LEAST: usize = 3;
+/// … and by at most this many: each pulls an image of gigabytes.
+const AHEAD_AT_MOST: usize = 10;
+
+/// What NodeOps planned earlier in this plan have taken.
+#[derive(Debug, Default)]
+pub struct Shared {
+    nodes: BTreeSet<String>,
+    control_planes: Option<Vec<(Key, String)>>,
+}
+
+impl Shared {
+    fn control_planes(&mut self, s: &Snapshot) -> &mut Vec<(Key, String)> {
+        self.control_planes.get_or_insert_with(|| quorum::control_planes_in_hand(s))
+    }
+}
+
+/// Why a pending node does not start now.
+enum Hold {
+    /// The node alone waits; the next one may go.
+    Node(String),
+    /// So do all that come after it: the order is a promise (control-plane nodes first).
+    AllAfter(String),
+}
+
+/// One pass over the pending nodes of a NodeOp.
+struct Pass<'a> {
+    s: &'a Snapshot,
+    op: &'a Op,
+    shared: &'a mut Shared,
+    plan: &'a mut Plan,
+    whole: &'a mut Whole,
+    /// Slots that are left.
+    free: usize,
+    /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those behind, which
+    /// wait for this one, must not keep it from being looked at.
+    ahead: usize,
+    /// Why no further node is taken in hand; preflights go on.
+    queue: Option<String>,
+    /// The API server said in this pass that it admits what we make; one node speaks for all.
+    admitted: bool,
+    /// It has not said so yet.
+    unanswered: Option<String>,
+}
+
+/// Gives free slots to pending nodes, in order, and writes the reason of every other.
+pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, whole: &mut Whole, shared: &mut Shared, plan: &mut Plan) {
+    let failed = nodes.iter().find(|(_, node)| node.phase == Phase::Failed).map(|(name, _)| name.clone());
+    let closed = closed(op, whole, failed);
+    let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
+    let limit = op.intent.concurrency.unwrap_or(usize::MAX);
+    let free = limit.saturating_sub(running + whole.unreleased);
+    let ahead = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
+    let mut pass = Pass { s, op, shared, plan, whole, free, ahead, queue: None, admitted: false, unanswered: None };
+    let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
+    for name in order {
+        let Some(entry) = nodes.get_mut(&name) else { continue };
+        let mark = Mark::set(pass.plan);
+        let why = match (entry.phase, &closed) {
+            (Phase::Pending, Some(why)) => Some(why.clone()),
+            (Phase::Pending, None) => pass.node(&name, entry),
+            (Phase::Preflight, _) => {
+                pass.ahead = pass.ahead.saturating_sub(1);
+                pass.behind(&name)
+            }
+            (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
+        };
+        let trouble = mark.lift(s, pass.plan);
+        if let Some(why) = why.map(|why| pass.whole.troubles.complete(why, trouble)) {
+            pass.plan.waiting.insert((op.me.key(), name.clone()), why.clone());
+            entry.message = Some(why);
+        }
+    }
+}
+
+/// Why nothing at all is started.
+fn closed(op: &Op, whole: &Whole, failed: Option<String>) -> Option<String> {
+    if op.deleting {
+        return Some("not started: the NodeOp is being deleted".into());
+    }
+    let failed = failed.unwrap_or_default();
+    whole.stopped.then(|| format!("not started: node {failed} failed (stopOnFailure)"))
+}
+
+impl Pass<'_> {
+    /// Starts a pending node, or says why not.
+    fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<String> {
+        let Some(view) = self.s.nodes.get(name).filter(|view| !view.deleting) else {
+            return self.missing(name, entry);
+        };
+        if let Some(why) = self.not_ready(view, entry) {
+            return Some(why);
+        }
+        if entry.phase != Phase::Pending {
+            return None;
+        }
+        if entry.node_uid.is_some() {
+            self.behind(name);
+            return Some("waiting: the node is being given back".into());
+        }
+        // A verdict holds for the boot in which it was given.
+        if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
+            return self.preflight(view, entry);
+        }
+        if let Some(why) = &self.queue {
+            self.ahead = self.ahead.saturating_sub(1);
+            return Some(why.clone());
+        }
+        let held = self.hold(view);
+        if !matches!(held, Some(Hold::Node(_))) {
+            self.ahead = self.ahead.saturating_sub(1);
+        }
+        match held {
+            Some(Hold::Node(why)) => return Some(why),
+            Some(Hold::AllAfter(why)) => {
+                self.queue = Some(format!("waiting for its turn, after {name}"));
+                return Some(why);
+            }
+            None => {}
+        }
+        self.free -= 1;
+        take(self.s, self.op, view, entry, self.shared);
+        None
+    }
+
+    /// Starts the preflight if it is not too far ahead.
+    fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<String> {
+        self.behind(&view.name);
+        if self.ahead == 0 {
+            return Some("waiting for its turn".into());
+        }
+        if let Some(why) = self.admission(view) {
+            return Some(why);
+        }
+        self.ahead -= 1;
+        *entry = preflight::begin(self.s.now, view, entry);
+        None
+    }
+
+    /// Workers are not taken before a control-plane node whose preflight has not spoken yet.
+    fn behind(&mut self, name: &str) -> Option<String> {
+        if self.s.nodes.get(name).is_some_and(|view| view.control_plane() && view.ready) {
+            self.queue.get_or_insert_with(|| format!("waiting for its turn, after {name}"));
+        }
+        None
+    }
+
+    /// A target that is not there: once that is confirmed, nothing has to be done on it.
+    fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<String> {
+        let question = Question::Node(name.to_owned());
+        if self.s.nodes.contains_key(name) {
+            return Some("the node is being deleted".into());
+        }
+        if !self.s.is_gone(&question) {
+            self.plan.questions.insert(question);
+            return Some("checking whether the node still exists".into());
+        }
+        *entry = finished(self.s, entry, Phase::Completed, "Skipped: the node was deleted before its turn".into());
+        None
+    }
+
+    /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after that long.
+    fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<String> {
+        if view.ready {
+            entry.since = None;
+            return None;
+        }
+        if let Some(limit) = self.op.intent.not_ready_timeout {
+            let since = entry.since.get_or_insert(Time(self.s.now)).0;
+            let deadline = later(since, limit);
+            if self.s.now >= deadline {
+                let message =
+                    format!("the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started", limit.as_secs());
+                *entry = finished(self.s, entry, Phase::Failed, message);
+                return None;
+            }
+            self.plan.wake(deadline);
+        }
+        Some("waiting: the node is not Ready".into())
+    }
+
+    fn hold(&mut self, view: &NodeView) -> Option<Hold> {
+        if self.free == 0 {
+            return Some(Hold::AllAfter("waiting for its turn".into()));
+        }
+        let ordered = |why| {
+            if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
+        };
+        if let Some(other) = view.claimed_by.as_ref() {
+            let ours = *other == self.op.me;
+            let other =
+                if ours { "this NodeOp, which is releasing it".into() } else { format!("NodeOp {}/{}", other.namespace, other.name) };
+            return Some(ordered(format!("waiting: the node is in the hands of {other}")));
+        }
+        if self.shared.nodes.contains(&view.name) {
+            return Some(ordered("waiting: another NodeOp takes the node".into()));
+        }
+        self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
+    }
+
+    /// Why a control-plane node has to wait for others.
+    fn quorum(&mut self, view: &NodeView) -> Option<String> {
+        if !self.op.intent.disturbs() || !view.control_plane() {
+            return None;
+        }
+        if let Some(other) = quorum::others_not_ready(self.s, &view.name).next() {
+            return Some(format!("waiting: control-plane node {other} is not Ready, and a second one must not go away"));
+        }
+        let held = self.shared.control_planes(self.s);
+        let ((namespace, name), node) = held.first().filter(|_| held.len() >= self.s.settings.control_plane_concurrency)?;
+        Some(format!("waiting: control-plane node {node} is in the hands of NodeOp {namespace}/{name}"))
+    }
+
+    /// What must stand before the first node is taken: the finalizer, and the API server's word that it admits our pods.
+    fn prepared(&mut self, view: &NodeView) -> Option<String> {
+        if let Some(prepare) = finalizer::add(self.op) {
+            self.plan.actions.push(prepare);
+            return Some("preparing".into());
+        }
+        self.admission(view)
+    }
+
+    /// Whether the API server admits what we are going to make, asked before anything is made for the first node.
+    fn admission(&mut self, view: &NodeView) -> Option<String> {
+        let ran = |node: &NodeStatus| node.phase == Phase::Running || node.job_name.is_some();
+        let entries = || self.op.object.status.iter().flat_map(|status| status.node_statuses.values());
+        if self.admitted || entries().any(ran) {
+            return None;
+        }
+        if let Some(why) = self.whole.refused.as_ref().or(self.unanswered.as_ref()) {
+            return Some(why.clone());
+        }
+        let untouched = entries().all(|node| !node.phase.is_final());
+        let question = Question::Admission(self.op.me.clone(), view.name.clone());
+        match self.s.answer(&question) {
+            None => {
+                self.plan.questions.insert(question);
+                let why = "checking that the API server admits the pods".to_owned();
+                self.unanswered = Some(why.clone());
+                Some(why)
+            }
+            Some(Answer::Refused(words)) => {
+                let touched = if untouched { "no node was touched" } else { "no further node is taken" };
+                let why = format!("the API server refuses what the operation needs, {touched}: {words}");
+                self.whole.refused = Some(why.clone());
+                Some(why)
+            }
+            Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_)) => {
+                self.admitted = true;
+                None
+            }
+        }
+    }
+}
+
+fn finished(s: &Snapshot, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {
+    match finish(s.now, entry, phase, Some(RebootStatus::NotRequested), message) {
+        Next::Become(next) => *next,
+        Next::Wait(_) => entry.clone(),
+    }
+}
+
+/// Takes a node in hand: recorded first, and everything else follows from that.
+fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
+    shared.nodes.insert(view.name.clone());
+    if op.intent.disturbs() && view.control_plane() {
+        shared.control_planes(s).push((op.me.key(), view.name.clone()));
+    }
+    *entry = NodeStatus {
+        phase: Phase::Running,
+        step: Some(Step::Claim),
+        node_uid: Some(view.uid.clone()),
+        message: Some("taken in hand".into()),
+        // The preflight's verdict, in case the node has to be given back untouched.
+        boot: entry.boot.clone(),
+        last_updated: Some(Time(s.now)),
+        ..NodeStatus::default()
+    };
+}

@@ -1,0 +1,132 @@
+//! Taking over from the Go operator, in place and mid-life.
+//!
+//! What it finished stays as it is. A node whose Job it made is adopted with that Job and with the reboot pod that it
+//! made: no second run, no second reboot pod. A node that it had not begun joins, if it is older than the NodeOp. What
+//! cannot be told is failed, not tried again.
+//!
+//! Its status is written after its Jobs and its names are random, so what is there is listed live before anything is
+//! decided. What its Job and its reboot pod on a node prove stands in `node::legacy`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+
+use crate::{
+    api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    plan::{
+        model::{
+            action::Plan,
+            question::Question,
+            snapshot::{JobView, Snapshot},
+            time::later,
+        },
+        node::{
+            cancel, legacy,
+            turn::{Next, Op, finish},
+        },
+        rollout::{
+            finalizer,
+            status::{self, Whole},
+            targets,
+        },
+    },
+};
+
+/// After so long a NodeOp that never got a node is given up.
+const EMPTY: SignedDuration = SignedDuration::from_secs(600);
+
+/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not known yet.
+pub fn may_have_begun(s: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
+    let created = op.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    if created.is_none_or(|created| created >= s.leading_since) {
+        return Some(false);
+    }
+    listed(s, op, plan).then(|| jobs(s, op).next().is_some())
+}
+
+/// Writes our first status of a NodeOp that the Go operator began.
+pub fn plan(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
+    let unfinished = old.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final());
+    let waiting = |name: &String| ((op.me.key(), name.clone()), "is being taken over from an older operator".to_owned());
+    plan.waiting.extend(unfinished.map(|(name, _)| waiting(name)));
+    if !listed(s, op, plan) {
+        return;
+    }
+    let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
+    let mut whole = Whole::default();
+    let mut nodes = BTreeMap::new();
+    if old.node_statuses.is_empty() && jobs(s, op).next().is_none() && s.now >= later(created, EMPTY) {
+        whole.refused = Some("was left unfinished by an older operator; create it again (see metadata.generateName)".into());
+    } else {
+        nodes = targets::choose(s, &op.object);
+        nodes.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.created <= created));
+        nodes.extend(old.node_statuses.clone());
+        nodes.extend(jobs(s, op).filter(|job| !old.node_statuses.contains_key(&job.node)).map(|job| (job.node.clone(), begun())));
+    }
+    for (name, entry) in &mut nodes {
+        match adopt(s, op, name, entry, plan) {
+            Next::Become(next) => *entry = *next,
+            // A reboot pod of a node that was not begun has to end before the node may join: it waits for any sentinel.
+            Next::Wait(_) => return,
+        }
+    }
+    // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted is gone at once, its
+    // command still running on a node that is free.
+    let open = nodes.values().any(|entry| !entry.phase.is_final());
+    if let Some(prepare) = open.then(|| finalizer::add(op)).flatten() {
+        plan.actions.push(prepare);
+        return;
+    }
+    status::write(s, &op.object, status::summarize(&op.object, nodes, &whole, s.now), plan);
+}
+
+/// The entry that the Go operator had not written yet when it made a Job.
+fn begun() -> NodeStatus {
+    NodeStatus { phase: Phase::Running, ..NodeStatus::default() }
+}
+
+fn listed(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+    let question = Question::Work(op.me.clone());
+    let known = s.answer(&question).is_some();
+    if !known {
+        plan.questions.insert(question);
+    }
+    known
+}
+
+fn jobs<'a>(s: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobView> {
+    s.jobs.values().map(AsRef::as_ref).filter(|job| job.owner_uid == op.me.uid)
+}
+
+fn adopt(s: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut Plan) -> Next {
+    let rebooting = op.intent.reboot && legacy::is_legacy_reboot(op.object.status.as_ref(), old);
+    if old.phase.is_final() && !rebooting {
+        return Next::Become(Box::new(old.clone()));
+    }
+    let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
+    if let Some(job) = jobs(s, op).filter(|job| job.node == name).find(named) {
+        return Next::Become(Box::new(NodeStatus {
+            phase: Phase::Running,
+            step: Some(Step::Job),
+            job_name: Some(job.name.clone()),
+            job_uid: Some(job.uid.clone()),
+            node_uid: s.nodes.get(name).map(|node| node.uid.clone()),
+            reboot_status: Some(if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested }),
+            message: Some("taken over from an older operator, with its Job".into()),
+            last_updated: Some(Time(s.now)),
+            ..NodeStatus::default()
+        }));
+    }
+    let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight) && old.job_name.as_deref().unwrap_or_default().is_empty();
+    let ready = s.nodes.get(name).is_some_and(|node| node.ready);
+    if let Some(why) = cancel::waiter(s, op, (name, ready), 0, plan) {
+        return Next::Wait(why);
+    }
+    if untouched {
+        return Next::Become(Box::default());
+    }
+    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
+    let message =
+        "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
+    finish(s.now, old, Phase::Failed, Some(reboot), message)
+}

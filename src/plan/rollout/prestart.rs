@@ -1,0 +1,136 @@
+//! Ahead of its turn: while a node reboots, the next one in line gets its reboot waiter.
+//!
+//! So the operator's image is pulled, and whether a waiter can start at all is seen, before the node is cordoned, and the
+//! node is not kept away for the time that this takes. A waiter is harmless ahead of its turn: without a sentinel of its
+//! own Job, which is not made before the node is in hand, it reboots nothing.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::nodeop::{NodeStatus, Phase, Step},
+    plan::{
+        model::{
+            action::{Action, Plan, Target},
+            snapshot::{NodeView, Role, Snapshot},
+        },
+        node::{turn::Op, waiter},
+        rollout::targets,
+    },
+};
+
+/// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
+pub fn prepare(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
+    let reboots = |node: &&NodeStatus| node.phase == Phase::Running && matches!(node.step, Some(Step::Reboot | Step::Verify));
+    let soon = nodes.values().filter(reboots).count();
+    if !op.intent.reboot || op.deleting || soon == 0 {
+        return;
+    }
+    let order = targets::order(s, nodes).into_iter().filter_map(|name| Some((s.nodes.get(name)?, nodes.get(name)?)));
+    let next: Vec<&NodeView> = order.filter(|(view, entry)| is_next(op, view, entry)).map(|(view, _)| view.as_ref()).take(soon).collect();
+    for node in next {
+        if s.pods_of(&op.me.uid, &node.name, Role::Waiter).next().is_none() {
+            let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
+            let grant = waiter::grant(s, op, &node.name, &name, &job);
+            plan.actions.push(Action::MakeWaiter { op: op.object.clone(), node: node.name.clone(), name, job, grant });
+        }
+    }
+}
+
+/// Whether nothing but a free slot keeps the node from being taken.
+fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
+    let passed = op.intent.preflight.is_none() || entry.boot.as_ref() == Some(&node.boot_id);
+    let free = node.ready && !node.deleting && node.claimed_by.is_none();
+    entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && free
+}
+
+/// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
+pub fn withdraw(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
+    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
+        let untouched = nodes.get(&pod.node).is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight));
+        if untouched && !pod.deleting && !pod.phase.is_final() {
+            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node's turn will not come" });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::nodeop::NodeOp,
+        plan::{
+            fixtures,
+            model::{id::OpRef, snapshot::PodView},
+            plan,
+        },
+    };
+
+    /// n1 is in hand, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a waiter already.
+    fn planned(first: Value, change: Value, waiter: Option<&str>) -> Plan {
+        let mut op = json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1, "stopOnFailure": true},
+            "status": {"phase": "Running", "observedGeneration": 1,
+                "nodeStatuses": {"n1": first, "n2": {"phase": "Pending"}, "n3": {"phase": "Pending"}}},
+        });
+        for (field, value) in change.as_object().unwrap() {
+            op["spec"][field] = value.clone();
+        }
+        let op: NodeOp = serde_json::from_value(op).unwrap();
+        let me = OpRef::of(&op);
+        let node = |name: &str| {
+            let claimed_by = Some(me.clone()).filter(|_| name == "n1");
+            let node = NodeView { name: name.into(), claimed_by, ready: true, boot_id: "b".into(), ..NodeView::default() };
+            (name.to_owned(), Arc::new(node))
+        };
+        let pod = waiter.map(|node| PodView { reboot_state: Some("waiting".into()), ..fixtures::pod(Role::Waiter, "w", "u", node) });
+        plan(&Snapshot {
+            now: Timestamp::UNIX_EPOCH,
+            nodes: ["n1", "n2", "n3"].map(node).into(),
+            ops: [(me.key(), Arc::new(op))].into(),
+            pods: pod.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            ..Snapshot::default()
+        })
+    }
+
+    fn in_hand(step: &str) -> Value {
+        json!({"phase": "Running", "step": step, "jobName": "j", "jobUid": "ju", "nodeUid": "", "boot": "b"})
+    }
+
+    /// Nodes other than n1 that get a waiter.
+    fn made(plan: &Plan) -> Vec<&str> {
+        let nodes = plan.actions.iter().filter_map(|action| match action {
+            Action::MakeWaiter { node, .. } if node != "n1" => Some(node.as_str()),
+            _ => None,
+        });
+        nodes.collect()
+    }
+
+    fn deleted(plan: &Plan) -> bool {
+        plan.actions.iter().any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.uid == "w"))
+    }
+
+    #[test]
+    fn the_next_node_gets_its_waiter_while_the_one_before_it_reboots() {
+        assert_eq!(made(&planned(in_hand("Reboot"), json!({}), None)), ["n2"]);
+        assert!(made(&planned(in_hand("Reboot"), json!({}), Some("n2"))).is_empty(), "it has one");
+        assert!(made(&planned(in_hand("Job"), json!({}), None)).is_empty(), "the operation may still fail");
+        assert!(made(&planned(in_hand("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
+        let check = json!({"preflight": {"command": ["true"]}});
+        assert!(made(&planned(in_hand("Reboot"), check, None)).is_empty(), "it may turn out to have nothing to do");
+    }
+
+    #[test]
+    fn a_waiter_goes_when_the_turn_of_its_node_will_not_come() {
+        let failed = json!({"phase": "Failed", "rebootStatus": "cancelled", "jobName": "j"});
+        let plan = planned(failed.clone(), json!({}), Some("n2"));
+        assert!(deleted(&plan) && made(&plan).is_empty());
+        assert!(!deleted(&planned(failed, json!({"stopOnFailure": false}), Some("n2"))), "the rollout goes on");
+    }
+}
