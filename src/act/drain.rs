@@ -16,7 +16,7 @@ use kube::{api::PostParams, core::Status};
 
 use super::Actor;
 use crate::{
-    api::{names, owner},
+    api::{names, owner::Owner},
     plan::model::action::Target,
 };
 
@@ -62,12 +62,12 @@ impl Actor {
     /// is the proof.
     async fn works_for(&self, pod: &ObjectMeta) -> anyhow::Result<Option<String>> {
         let labelled = pod.labels.iter().flatten().any(|(name, _)| name == names::NODEOP);
-        let job = owner::controller(pod).filter(|owner| labelled && owner.kind == "Job");
+        let job = Owner::of(pod).filter(|owner| labelled && owner.is_job());
         let Some(job) = job else { return Ok(None) };
         let api = self.api::<Job>(pod.namespace.as_deref().unwrap_or_default());
         let found = self.write(api.get_opt(&job.name)).await.with_context(|| format!("reading its Job {}", job.name))?;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(&job.uid));
-        let op = found.as_ref().and_then(|found| owner::nodeop(&found.metadata));
+        let op = found.and_then(|found| Owner::of(&found.metadata)).filter(Owner::is_nodeop);
         Ok(op.map(|op| format!("it carries out NodeOp {} (Job {})", op.name, job.name)))
     }
 }

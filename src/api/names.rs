@@ -86,8 +86,44 @@ pub const LEASE: &str = "ce9721c3.kairos.io";
 /// Field manager of our writes and reporting controller of our Events.
 pub const MANAGER: &str = "kairos-operator";
 
-/// Node labels that mark a control-plane node.
-pub const CONTROL_PLANE_LABELS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+/// Node labels by which a distribution marks a member of the control plane or of its etcd, whatever their value. Each was looked up in the
+/// sources or the documentation of those that are named.
+pub const CONTROL_PLANE_LABELS: [&str; 10] = [
+    // Kubernetes' own: kubeadm, k3s, RKE2, k0s, Talos, kOps, OpenShift, MicroShift, Canonical Kubernetes.
+    "node-role.kubernetes.io/control-plane",
+    // The same before Kubernetes 1.20; k3s, RKE2, OpenShift and MicroShift set both.
+    "node-role.kubernetes.io/master",
+    // Members of etcd that may be nothing else: k3s and RKE2 (`disable-apiserver`), Rancher's RKE, Harvester, kOps.
+    ETCD_LABEL,
+    // Rancher's RKE, in its spelling.
+    "node-role.kubernetes.io/controlplane",
+    // kOps: nodes that run kube-apiserver and no etcd.
+    "node-role.kubernetes.io/api-server",
+    // OpenShift with two nodes: the third member of etcd.
+    "node-role.kubernetes.io/arbiter",
+    // Harvester: the third member of etcd, which runs no workload.
+    "node-role.harvesterhci.io/witness",
+    // MicroK8s sets no role, only this (kubelet's `--node-labels`).
+    "node.kubernetes.io/microk8s-controlplane",
+    // Typhoon sets no role either.
+    "node.kubernetes.io/controller",
+    // kOps: the nodes that run kops-controller, which are those of the control plane.
+    "kops.k8s.io/kops-controller-pki",
+];
+/// Node labels whose value says which role a node has, with the one that marks a control plane.
+pub const CONTROL_PLANE_ROLES: [(&str, &str); 3] = [
+    // k0s (`constant.K0SNodeRoleLabel`).
+    ("node.k0sproject.io/role", "control-plane"),
+    // Canonical Kubernetes (k8s-snap, `kubeletControlPlaneLabels`).
+    ("k8sd.io/role", "control-plane"),
+    // The form before `node-role.kubernetes.io/…`, which kubectl still shows as a role; kOps set it.
+    ("kubernetes.io/role", "master"),
+];
+/// Node label of the members of etcd.
+pub const ETCD_LABEL: &str = "node-role.kubernetes.io/etcd";
+/// Node condition by which k3s and RKE2 say whether the node's etcd votes, and its reason on a node that runs no etcd.
+pub const ETCD_CONDITION: &str = "EtcdIsVoter";
+pub const ETCD_NO_MEMBER: &str = "NotAMember";
 /// Node label with the operating system, set by every kubelet.
 pub const OS_LABEL: &str = "kubernetes.io/os";
 /// Label that Kubernetes puts on the pods of a Job (1.27 and later).

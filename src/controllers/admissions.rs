@@ -1,5 +1,6 @@
-//! What came of dry runs. One is several writes that change nothing, asked for whenever a plan wonders why a Job has no
-//! pod: so an answer stands for a while, a refusal ever longer.
+//! What came of dry runs, and of looks at Events. A dry run is several writes that change nothing, a list of Events is read from all of a
+//! namespace, and either is asked for whenever a plan wonders why a Job has no pod, or a pod no container: so an answer stands for a
+//! while, one that says what is wrong ever longer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::plan::model::question::{Answer, Question};
 
-/// For how long an answer stands; a refusal that is repeated, twice as long each time, up to the second.
+/// For how long an answer stands; one that says again what is wrong, twice as long each time, up to the second.
 const STANDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 
 /// The answers that stand.
@@ -29,13 +30,13 @@ impl Admissions {
         self.known.get(question).filter(|known| known.until > now).map(|known| known.answer.clone())
     }
 
-    /// Remembers an answer to a dry run; others are good for one plan only.
+    /// Remembers an answer to such a question; others are good for one plan only.
     pub fn learn(&mut self, question: &Question, answer: &Answer, now: Instant) {
-        if !matches!(question, Question::Admission(..)) {
+        if !matches!(question, Question::Admission(..) | Question::PodEvents { .. }) {
             return;
         }
         self.known.retain(|_, known| known.until + STANDS.1 > now);
-        let before = self.known.get(question).filter(|_| matches!(answer, Answer::Refused(_)));
+        let before = self.known.get(question).filter(|_| matches!(answer, Answer::Refused(_) | Answer::Said(_)));
         let stands = before.map_or(STANDS.0, |known| (known.stands * 2).min(STANDS.1));
         self.known.insert(question.clone(), Known { answer: answer.clone(), until: now + stands, stands });
     }
@@ -65,9 +66,19 @@ mod tests {
         admissions.learn(&question, &Answer::Seen, now);
         assert_eq!(admissions.known[&question].stands, STANDS.0);
         admissions.learn(&Question::Rivals, &Answer::Seen, now + STANDS.1 * 2);
-        assert_eq!(admissions.known.len(), 1, "only dry runs are remembered");
+        assert_eq!(admissions.known.len(), 1, "only what is dear is remembered");
         let other = Question::Admission(OpRef { namespace: "ns".into(), name: "op".into(), uid: "v".into() }, "n1".into());
         admissions.learn(&other, &Answer::Seen, now + STANDS.1 * 2);
         assert_eq!(admissions.known.len(), 1, "the old one is gone");
+    }
+
+    #[test]
+    fn events_of_one_pod_are_read_every_ten_seconds_at_most_and_those_of_another_at_once() {
+        let question = |uid: &str| Question::PodEvents { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
+        let (mut admissions, now) = (Admissions::default(), Instant::now());
+        admissions.learn(&question("u"), &Answer::Said("FailedMount: no such device".into()), now);
+        assert!(admissions.standing(&question("u"), now + STANDS.0 - Duration::from_millis(1)).is_some());
+        assert!(admissions.standing(&question("u"), now + STANDS.0).is_none());
+        assert!(admissions.standing(&question("v"), now).is_none());
     }
 }

@@ -8,12 +8,13 @@ use k8s_openapi::{
     api::{
         batch::v1::Job,
         core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
+        events::v1::Event,
         storage::v1::VolumeAttachment,
     },
     jiff::SignedDuration,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     act::{self, Actor, REQUEST_TIMEOUT},
@@ -22,7 +23,7 @@ use crate::{
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
-        snapshot::Snapshot,
+        snapshot::{Snapshot, brief},
     },
 };
 
@@ -48,13 +49,18 @@ pub async fn answer(
 pub fn about(question: &Question) -> Option<ObjectReference> {
     match question {
         Question::Op(op) | Question::Work(op) | Question::Admission(op, _) => Some(act::about_op(op)),
-        Question::Node(node) => Some(act::about_node(node)),
-        Question::Job(_) | Question::Pod(_) | Question::Rivals | Question::Successor(_) | Question::Volumes(_) => None,
+        Question::Node(node) | Question::ControlPlanePods(node) => Some(act::about_node(node)),
+        Question::Job(_)
+        | Question::Pod(_)
+        | Question::Rivals
+        | Question::Successor(_)
+        | Question::Volumes(_)
+        | Question::PodEvents { .. } => None,
     }
 }
 
 async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: &Question) -> anyhow::Result<Answer> {
-    let client = &actor.client;
+    let (client, began) = (&actor.client, Instant::now());
     let seen = match question {
         Question::Node(name) => Api::<Node>::all(client.clone()).get_opt(name).await?.map(|node| Seen::Node(Box::new(node))),
         Question::Job((namespace, name)) => {
@@ -64,7 +70,7 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
             let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&pods).await.context("listing the Job's pods")?;
             // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
             let ours = pods.items.into_iter().filter(|pod| pod.labels().contains_key(names::NODEOP));
-            ours.for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+            ours.for_each(|pod| observer.read(Seen::Pod(Box::new(pod)), began));
             job.map(|job| Seen::Job(Box::new(job)))
         }
         Question::Pod((namespace, name)) => {
@@ -73,19 +79,21 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
         Question::Op(of) => {
             let found = Api::<NodeOp>::namespaced(client.clone(), &of.namespace).get_opt(&of.name).await?;
             if let Some(other) = found.clone().filter(|op| op.metadata.uid.as_deref() != Some(&of.uid)) {
-                observer.saw(Seen::Op(Box::new(other)));
+                observer.read(Seen::Op(Box::new(other)), began);
             }
             found.filter(|op| op.metadata.uid.as_deref() == Some(&of.uid)).map(|op| Seen::Op(Box::new(op)))
         }
         Question::Successor(node) => return successor(client, snapshot, node).await,
         Question::Volumes(node) => return volumes(client, snapshot, node).await,
+        Question::PodEvents { namespace, name: _, uid } => return events(client, namespace, uid).await,
+        Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
         Question::Work(of) => return work(client, observer, of).await,
         Question::Rivals => return rivals(client, observer).await,
         Question::Admission(of, node) => return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await,
     };
     Ok(match seen {
         Some(seen) => {
-            observer.saw(seen);
+            observer.read(seen, began);
             Answer::Seen
         }
         None => {
@@ -96,18 +104,20 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
 }
 
 async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
+    let began = Instant::now();
     let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
     let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its Jobs")?;
     let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its pods")?;
-    jobs.items.into_iter().for_each(|job| observer.saw(Seen::Job(Box::new(job))));
-    pods.items.into_iter().for_each(|pod| observer.saw(Seen::Pod(Box::new(pod))));
+    jobs.items.into_iter().for_each(|job| observer.read(Seen::Job(Box::new(job)), began));
+    pods.items.into_iter().for_each(|pod| observer.read(Seen::Pod(Box::new(pod)), began));
     Ok(Answer::Seen)
 }
 
 async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
+    let began = Instant::now();
     let all = Api::<NodeOp>::all(client.clone()).list(&ListParams::default()).await.context("listing all NodeOps")?;
     for op in all.items {
-        observer.saw(Seen::Op(Box::new(op)));
+        observer.read(Seen::Op(Box::new(op)), began);
     }
     Ok(Answer::Seen)
 }
@@ -148,6 +158,36 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
 
 fn is_ready(pod: &Pod) -> bool {
     pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// Warnings of one pod that are read at once: what repeats is one Event.
+const WARNINGS: u32 = 50;
+
+/// The newest warning about a pod. The server's version of it says which that is: who reports it has a clock of its own.
+async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
+    let params = ListParams::default().fields(&format!("regarding.uid={uid},type=Warning")).limit(WARNINGS);
+    let events = Api::<Event>::namespaced(client.clone(), namespace).list(&params).await.context("listing its Events")?;
+    let version = |event: &Event| event.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let newest = events.items.into_iter().max_by_key(version);
+    Ok(newest.map_or(Answer::Seen, |event| {
+        let said = [event.reason, event.note].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        Answer::Said(brief(&said))
+    }))
+}
+
+/// Where kubeadm, and those that build on it, run the control plane: static pods with these labels.
+const CONTROL_PLANE_PODS: (&str, &str) = ("kube-system", "tier=control-plane,component in (etcd,kube-apiserver)");
+
+async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answer> {
+    let (namespace, labels) = CONTROL_PLANE_PODS;
+    let params = ListParams::default().labels(labels).fields(&format!("spec.nodeName={node}"));
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await.context("listing them")?;
+    let not_ready: Vec<String> = pods.items.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
+    Ok(match not_ready.is_empty() {
+        true if pods.items.is_empty() => Answer::Gone,
+        true => Answer::Seen,
+        false => Answer::NotReady(not_ready),
+    })
 }
 
 /// What is attached to the node, less what the pods that stay on it use.

@@ -4,7 +4,12 @@
 //! An older version that a lagging watch delivers later is passed over, and so is the late answer to a write of an object
 //! that the watch has seen go since: nothing would ever take such a ghost away again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::time::Instant;
 
 use crate::plan::model::id::Key;
 
@@ -15,6 +20,8 @@ struct Entry<V> {
     uid: String,
     /// As a number, which Kubernetes allows since 1.35 and etcd has always made true; `None` always yields to what is newer.
     version: Option<u64>,
+    /// When it came in here.
+    taken: Instant,
 }
 
 /// What identifies one version of one object.
@@ -34,14 +41,23 @@ pub struct Cache<V> {
     entries: BTreeMap<Key, Entry<V>>,
     /// The version of each object that has gone, at its end as far as we know it.
     tombs: BTreeMap<Key, u64>,
-    /// The keys seen in a list that is still coming in.
-    listing: Option<BTreeMap<Key, ()>>,
+    /// When the list that is still coming in was asked for, and the keys seen in it.
+    listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
+    /// The watch that fills it; an earlier one that has not ended yet does not count any more.
+    watch: u64,
+}
+
+/// The store has lost what it had: a read that cannot be late shows an object as it was before. A backup was restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WentBack {
+    pub had: u64,
+    pub has: u64,
 }
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), tombs: BTreeMap::new(), listing: None, ready: false }
+        Self { entries: BTreeMap::new(), tombs: BTreeMap::new(), listing: None, ready: false, watch: 0 }
     }
 }
 
@@ -51,25 +67,53 @@ impl<V> Cache<V> {
         self.ready
     }
 
-    /// A list begins.
+    /// From here on this watch fills it, and no other.
+    pub fn fill_by(&mut self, watch: u64) {
+        self.watch = watch;
+    }
+
+    /// Whether it is this watch that fills it.
+    pub fn is_filled_by(&self, watch: u64) -> bool {
+        self.watch == watch
+    }
+
+    /// A list is about to be asked for.
     pub fn list_begins(&mut self) {
-        self.listing = Some(BTreeMap::new());
+        self.listing = Some((Instant::now(), BTreeSet::new()));
     }
 
     /// An object of the list that is coming in.
-    pub fn listed(&mut self, version: Version, view: V) {
-        if let Some(listing) = &mut self.listing {
-            listing.insert(version.key.clone(), ());
+    pub fn listed(&mut self, version: Version, view: V) -> Result<(), WentBack> {
+        if let Some((began, listing)) = &mut self.listing {
+            let began = *began;
+            listing.insert(version.key.clone());
+            self.check(&version, began)?;
         }
         self.apply(version, view);
+        Ok(())
+    }
+
+    /// Whether the store is one that can have what is here. A live read (no resourceVersion asked for: from a majority of etcd) of an
+    /// object that was here before the read began, in a newer version, under the same UID, proves that it is not.
+    pub fn check(&self, version: &Version, began: Instant) -> Result<(), WentBack> {
+        let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid && entry.taken < began);
+        match (here.and_then(|entry| entry.version), version.resource_version.parse().ok()) {
+            (Some(had), Some(has)) if has < had => Err(WentBack { had, has }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest version of all that is here.
+    pub fn newest(&self) -> Option<u64> {
+        self.entries.values().filter_map(|entry| entry.version).max()
     }
 
     /// The list is complete: what it did not name is gone. (If the list was an old one, the planner asks before it
     /// relies on an absence, and finds the object again.)
     pub fn list_ends(&mut self) {
-        if let Some(listing) = self.listing.take() {
+        if let Some((_, listing)) = self.listing.take() {
             // No tomb: a list older than our own write does not name what that write made, and the watch still has to show it.
-            self.entries.retain(|key, _| listing.contains_key(key));
+            self.entries.retain(|key, _| listing.contains(key));
         }
         self.ready = true;
     }
@@ -85,7 +129,7 @@ impl<V> Cache<V> {
             return false;
         }
         self.tombs.remove(&version.key);
-        self.entries.insert(version.key, Entry { view: Arc::new(view), uid: version.uid, version: number });
+        self.entries.insert(version.key, Entry { view: Arc::new(view), uid: version.uid, version: number, taken: Instant::now() });
         true
     }
 
@@ -111,9 +155,14 @@ impl<V> Cache<V> {
         there
     }
 
-    /// All views.
+    /// All views, for a snapshot.
     pub fn views(&self) -> BTreeMap<Key, Arc<V>> {
         self.entries.iter().map(|(key, entry)| (key.clone(), entry.view.clone())).collect()
+    }
+
+    /// All views.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &V)> {
+        self.entries.iter().map(|(key, entry)| (key, entry.view.as_ref()))
     }
 }
 
@@ -186,17 +235,35 @@ mod tests {
         assert!(cache.tombs.contains_key(&("ns".into(), format!("p{}", TOMBS + 9))), "the newest are kept");
     }
 
-    #[test]
-    fn a_relist_drops_what_it_does_not_name_and_keeps_what_is_newer() {
+    #[tokio::test(start_paused = true)]
+    async fn a_relist_drops_what_it_does_not_name_and_keeps_what_came_in_meanwhile() {
         let mut cache = Cache::default();
         cache.apply(version("u", "10"), 10);
         cache.apply(Version { key: ("ns".into(), "b".into()), uid: "v".into(), resource_version: "11".into() }, 11);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
         cache.list_begins();
-        cache.listed(version("u", "5"), 5);
+        cache.apply(version("u", "12"), 12);
+        assert_eq!(cache.listed(version("u", "10"), 10), Ok(()), "the list was read before our own write");
         assert!(!cache.ready());
         cache.list_ends();
         assert!(cache.ready());
         assert_eq!(cache.views().len(), 1);
-        assert_eq!(value(&cache), Some(10));
+        assert_eq!(value(&cache), Some(12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_is_older_than_what_was_here_before_it_began_shows_a_restored_store() {
+        let mut cache = Cache::default();
+        let early = Instant::now();
+        cache.apply(version("u", "700"), 1);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let began = Instant::now();
+        assert_eq!(cache.check(&version("u", "600"), began), Err(WentBack { had: 700, has: 600 }));
+        assert_eq!(cache.check(&version("u", "600"), early), Ok(()), "its answer was merely slow");
+        assert_eq!(cache.check(&version("v", "600"), began), Ok(()), "another object of that name");
+        assert_eq!(cache.check(&version("u", "700"), began), Ok(()));
+        cache.list_begins();
+        assert_eq!(cache.listed(version("u", "600"), 2), Err(WentBack { had: 700, has: 600 }));
+        assert_eq!((cache.newest(), Cache::<i32>::default().newest()), (Some(700), None));
     }
 }

@@ -1,45 +1,39 @@
 //! The cluster, as far as it concerns us, turned into a [`Snapshot`].
 //!
-//! Watched are all nodes and NodeOps, the Jobs and pods that carry our label, and, only while a node is drained, the
-//! pods of that node: never all pods. Objects are parsed into views as they come in and dropped, so that a node's list
-//! of images is not kept.
+//! Watched are all nodes and NodeOps; the Jobs and pods that carry our label, in namespaces that have NodeOps and nowhere else, since
+//! anybody may set a label; and, only while a node is drained, the pods of that node: never all pods. Objects are parsed
+//! into views as they come in and dropped, so that a node's list of images is not kept.
 
 pub mod cache;
 pub mod view;
+mod watches;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{Stream, StreamExt};
 use k8s_openapi::{
     api::{
         batch::v1::Job,
         core::v1::{Node, Pod},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
-use kube::{
-    Api, Client, Resource,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
-};
-use serde::de::DeserializeOwned;
-use tokio::{sync::Notify, task::JoinHandle};
-use tracing::warn;
+use kube::Resource;
+use tokio::{sync::Notify, time::Instant};
 
-use self::cache::{Cache, Version};
+use self::{
+    cache::{Cache, Version, WentBack},
+    watches::Watches,
+};
 use crate::{
-    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         question::{Answer, Question},
-        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Snapshot},
+        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Sightings, Snapshot},
     },
 };
 
@@ -60,13 +54,23 @@ pub enum Seen {
 /// All caches.
 #[derive(Debug, Default)]
 struct Caches {
+    /// Our own namespace, where facts pods are.
+    own: String,
     nodes: Cache<NodeView>,
     ops: Cache<NodeOp>,
-    jobs: Cache<JobView>,
-    pods: Cache<PodView>,
     facts: Cache<PodView>,
     upgrades: Cache<NodeOpUpgrade>,
+    /// The Jobs and pods of each namespace that concerns us.
+    work: BTreeMap<String, Work>,
     residents: BTreeMap<String, Residents>,
+    sightings: Arc<Sightings>,
+}
+
+/// The Jobs and pods of one namespace.
+#[derive(Debug, Default)]
+struct Work {
+    jobs: Cache<JobView>,
+    pods: Cache<PodView>,
 }
 
 /// The pods of a node that is being drained.
@@ -86,84 +90,94 @@ impl Residents {
     }
 }
 
+impl Caches {
+    /// The namespaces whose Jobs and pods concern us: those with NodeOps, and those of NodeOps that still hold a node.
+    fn namespaces(&self) -> BTreeSet<&str> {
+        let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
+        let held = self.nodes.iter().flat_map(|(_, node)| node.claimed_by.iter().chain(&node.cordoned_by));
+        ops.chain(held.map(|of| of.namespace.as_str())).collect()
+    }
+
+    fn ready(&self) -> bool {
+        let listed = |namespace: &str| self.work.get(namespace).is_some_and(|work| work.jobs.ready() && work.pods.ready());
+        let cluster = self.nodes.ready() && self.ops.ready() && self.upgrades.ready() && self.facts.ready();
+        cluster && self.namespaces().into_iter().all(listed)
+    }
+
+    /// Keeps only what is no copy of the store.
+    fn empty(&mut self) {
+        *self = Self { own: mem::take(&mut self.own), sightings: mem::take(&mut self.sightings), ..Self::default() };
+    }
+
+    /// Whether a live read that began then can be true of the store that these caches were filled from.
+    fn check(&self, seen: &Seen, began: Instant) -> Result<(), WentBack> {
+        let work = |version: &Version| self.work.get(&version.key.0);
+        match seen {
+            Seen::Op(op) => self.ops.check(&view::version(&op.metadata), began),
+            Seen::Upgrade(upgrade) => self.upgrades.check(&view::version(&upgrade.metadata), began),
+            Seen::Node(node) => self.nodes.check(&view::version(&node.metadata), began),
+            Seen::Job(job) => {
+                let version = view::version(&job.metadata);
+                work(&version).map_or(Ok(()), |work| work.jobs.check(&version, began))
+            }
+            Seen::Pod(pod) => {
+                let version = view::version(&pod.metadata);
+                self.facts.check(&version, began)?;
+                work(&version).map_or(Ok(()), |work| work.pods.check(&version, began))
+            }
+            Seen::NoJob(..) | Seen::NoPod(..) => Ok(()),
+        }
+    }
+
+    /// Takes what a request returned; whether anything changed.
+    fn take(&mut self, seen: Seen) -> bool {
+        match seen {
+            Seen::NoJob(key, uid) => self.work.get_mut(&key.0).is_some_and(|work| work.jobs.remove(&key, Some(&uid), None)),
+            Seen::NoPod(key, uid) => {
+                let ours = self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
+                self.facts.remove(&key, Some(&uid), None) || ours
+            }
+            Seen::Op(op) => self.ops.apply(view::version(&op.metadata), trimmed(*op)),
+            Seen::Upgrade(upgrade) => self.upgrades.apply(view::version(&upgrade.metadata), trimmed(*upgrade)),
+            Seen::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
+            // What no watch tells of would stay for good.
+            Seen::Job(job) => {
+                let version = view::version(&job.metadata);
+                self.work.get_mut(&version.key.0).is_some_and(|work| work.jobs.apply(version, view::job(&job)))
+            }
+            Seen::Pod(pod) => {
+                let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
+                match self.work.get_mut(&version.key.0) {
+                    _ if view.role == Role::Facts => self.facts.apply(version, view),
+                    Some(work) => work.pods.apply(version, view),
+                    None => false,
+                }
+            }
+        }
+    }
+}
+
 /// Watches the cluster and makes snapshots of it.
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
     caches: Arc<Mutex<Caches>>,
-    /// Told whenever a cache changed.
+    watches: Arc<Mutex<Watches>>,
+    /// Told whenever a cache changed: for plans, and for the watches that hang on what there is.
     changed: Arc<Notify>,
-    /// The watches of the nodes that are being drained.
-    drains: Arc<Mutex<BTreeMap<String, JoinHandle<()>>>>,
+    moved: Arc<Notify>,
+    /// Told when the caches were emptied, because the store went back.
+    emptied: Arc<Notify>,
 }
 
 impl Observer {
-    /// Starts the watches; they run until the runtime ends. `namespace` is our own, where facts pods are.
-    pub fn start(&self, client: &Client, namespace: &str) {
-        let all = watcher::Config::default();
-        let ours = watcher::Config::default().labels(names::NODEOP);
-        let labeler = watcher::Config::default().labels(&format!("{}={}", names::APP, names::LABELER));
-        let own = Api::<Pod>::namespaced(client.clone(), namespace);
-        self.spawn(Api::<Node>::all(client.clone()), all.clone(), |caches| &mut caches.nodes, |node| view::node(&node));
-        self.spawn(Api::<NodeOp>::all(client.clone()), all.clone(), |caches| &mut caches.ops, trimmed);
-        self.spawn(Api::<NodeOpUpgrade>::all(client.clone()), all, |caches| &mut caches.upgrades, trimmed);
-        self.spawn(Api::<Job>::all(client.clone()), ours.clone(), |caches| &mut caches.jobs, |job| view::job(&job));
-        self.spawn(Api::<Pod>::all(client.clone()), ours, |caches| &mut caches.pods, |pod| view::pod(&pod));
-        self.spawn(own, labeler, |caches| &mut caches.facts, |pod| view::pod(&pod));
-    }
-
-    fn spawn<K, V>(
-        &self,
-        api: Api<K>,
-        config: watcher::Config,
-        cache: impl Fn(&mut Caches) -> &mut Cache<V> + Send + 'static,
-        parse: impl Fn(K) -> V + Send + 'static,
-    ) -> JoinHandle<()>
-    where
-        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-        K::DynamicType: Default,
-        V: Send + 'static,
-    {
-        let kind = K::kind(&K::DynamicType::default()).into_owned();
-        let stream = watcher(api, config).default_backoff();
-        let this = self.clone();
-        tokio::spawn(async move { this.feed(&kind, stream, cache, parse).await })
-    }
-
-    async fn feed<K: Resource, V>(
-        &self,
-        kind: &str,
-        stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
-        cache: impl Fn(&mut Caches) -> &mut Cache<V>,
-        parse: impl Fn(K) -> V,
-    ) {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    warn!(kind, error = %anyhow::Error::new(error).root_cause(), "watch broke, it is taken up again");
-                    continue;
-                }
-            };
-            let mut caches = self.lock();
-            let cache = cache(&mut caches);
-            match event {
-                Event::Init => cache.list_begins(),
-                Event::InitApply(object) => cache.listed(version(object.meta()), parse(object)),
-                Event::InitDone => cache.list_ends(),
-                Event::Apply(object) => drop(cache.apply(version(object.meta()), parse(object))),
-                Event::Delete(object) => {
-                    let version = version(object.meta());
-                    let _ = cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version));
-                }
-            }
-            self.changed.notify_one();
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Caches> {
         // A panic while a cache was locked aborts the process in release builds; in tests the data is still whole.
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        self.changed.notify_one();
+        self.moved.notify_one();
     }
 
     /// Waits until something changed since the last call.
@@ -178,78 +192,45 @@ impl Observer {
 
     /// Whether every first list has come in; before that nothing may be planned.
     pub fn ready(&self) -> bool {
-        let caches = self.lock();
-        let ours = caches.ops.ready() && caches.upgrades.ready() && caches.jobs.ready() && caches.pods.ready() && caches.facts.ready();
-        ours && caches.nodes.ready()
+        self.lock().ready()
     }
 
-    /// Takes what a live request returned.
+    /// Takes the answer to a write of ours.
     pub fn saw(&self, seen: Seen) {
-        let mut caches = self.lock();
-        let changed = match seen {
-            Seen::NoJob(key, uid) => caches.jobs.remove(&key, Some(&uid), None),
-            Seen::NoPod(key, uid) => {
-                let ours = caches.pods.remove(&key, Some(&uid), None);
-                caches.facts.remove(&key, Some(&uid), None) || ours
-            }
-            Seen::Op(op) => caches.ops.apply(version(&op.metadata), trimmed(*op)),
-            Seen::Upgrade(upgrade) => caches.upgrades.apply(version(&upgrade.metadata), trimmed(*upgrade)),
-            Seen::Node(node) => caches.nodes.apply(version(&node.metadata), view::node(&node)),
-            Seen::Job(job) => caches.jobs.apply(version(&job.metadata), view::job(&job)),
-            Seen::Pod(pod) => {
-                let view = view::pod(&pod);
-                let cache = if view.role == Role::Facts { &mut caches.facts } else { &mut caches.pods };
-                cache.apply(version(&pod.metadata), view)
-            }
-        };
-        if changed {
-            self.changed.notify_one();
+        if self.lock().take(seen) {
+            self.tell();
+        }
+    }
+
+    /// Takes what a live read found that began at that moment. No such read can be older than what was here by then, unless the store
+    /// went back: then all that is here is of a past that never was, and the cluster is listed anew.
+    pub fn read(&self, seen: Seen, began: Instant) {
+        let checked = self.lock().check(&seen, began);
+        match checked {
+            Ok(()) => self.saw(seen),
+            Err(went_back) => self.forget(&went_back),
         }
     }
 
     /// Takes a live read's word that an object is not there.
     pub fn gone(&self, question: &Question) {
         let mut caches = self.lock();
-        let _ = match question {
-            Question::Node(name) => caches.nodes.remove(&(String::new(), name.clone()), None, None),
-            Question::Op(op) => caches.ops.remove(&op.key(), Some(&op.uid), None),
-            Question::Job(key) => caches.jobs.remove(key, None, None),
-            Question::Pod(key) => caches.pods.remove(key, None, None),
-            Question::Rivals | Question::Work(_) | Question::Admission(..) | Question::Successor(_) | Question::Volumes(_) => false,
-        };
-    }
-
-    /// Watches the pods of exactly these nodes.
-    pub fn watch_pods_of(&self, client: &Client, nodes: &BTreeSet<String>) {
-        let mut drains = self.drains.lock().unwrap_or_else(PoisonError::into_inner);
-        drains.retain(|node, task| {
-            let keep = nodes.contains(node);
-            if !keep {
-                task.abort();
-                self.lock().residents.remove(node);
-            }
-            keep
-        });
-        for node in nodes {
-            if drains.contains_key(node) {
-                continue;
-            }
-            let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-            let name = node.clone();
-            let api = Api::<Pod>::all(client.clone());
-            // A watch that was stopped in the middle of an event may have left something.
-            self.lock().residents.remove(node);
-            let task = self.spawn(
-                api,
-                config,
-                move |caches| &mut caches.residents.entry(name.clone()).or_default().cache,
-                |pod| view::resident(&pod),
-            );
-            drains.insert(node.clone(), task);
+        match question {
+            Question::Node(name) => drop(caches.nodes.remove(&(String::new(), name.clone()), None, None)),
+            Question::Op(op) => drop(caches.ops.remove(&op.key(), Some(&op.uid), None)),
+            Question::Job(key) => drop(caches.work.get_mut(&key.0).map(|work| work.jobs.remove(key, None, None))),
+            Question::Pod(key) => drop(caches.work.get_mut(&key.0).map(|work| work.pods.remove(key, None, None))),
+            Question::Rivals
+            | Question::Work(_)
+            | Question::Admission(..)
+            | Question::Successor(_)
+            | Question::Volumes(_)
+            | Question::PodEvents { .. }
+            | Question::ControlPlanePods(_) => {}
         }
     }
 
-    /// One moment of the cluster.
+    /// One moment of the cluster. Of a cluster that has not been listed completely nothing is shown, so that nothing is planned.
     pub fn snapshot(
         &self,
         settings: &Settings,
@@ -259,29 +240,22 @@ impl Observer {
         answers: BTreeMap<Question, Answer>,
     ) -> Snapshot {
         let mut caches = self.lock();
-        let residents = caches.residents.iter_mut().filter_map(|(node, pods)| Some((node.clone(), pods.views()?))).collect();
-        let listed = caches.residents.iter().filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?))).collect();
-        Snapshot {
-            now,
-            leading_since,
-            settings: settings.clone(),
-            nodes: caches.nodes.views().into_iter().map(|((_, name), node)| (name, node)).collect(),
-            ops: caches.ops.views(),
-            upgrades: caches.upgrades.views(),
-            facts: caches.facts.views(),
-            jobs: caches.jobs.views(),
-            pods: caches.pods.views(),
-            residents,
-            listed,
-            evictions,
-            answers,
-            failures: BTreeMap::new(),
+        let mut snapshot = Snapshot { now, leading_since, settings: settings.clone(), evictions, answers, ..Snapshot::default() };
+        if !caches.ready() {
+            return snapshot;
         }
+        snapshot.residents = caches.residents.iter_mut().filter_map(|(node, pods)| Some((node.clone(), pods.views()?))).collect();
+        snapshot.listed = caches.residents.iter().filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?))).collect();
+        snapshot.nodes = caches.nodes.views().into_iter().map(|((_, name), node)| (name, node)).collect();
+        snapshot.ops = caches.ops.views();
+        snapshot.upgrades = caches.upgrades.views();
+        snapshot.facts = caches.facts.views();
+        snapshot.jobs = caches.work.values().flat_map(|work| work.jobs.views()).collect();
+        snapshot.pods = caches.work.values().flat_map(|work| work.pods.views()).collect();
+        Arc::make_mut(&mut caches.sightings).note(&snapshot);
+        snapshot.sightings = caches.sightings.clone();
+        snapshot
     }
-}
-
-fn version(meta: &ObjectMeta) -> Version {
-    view::version(meta)
 }
 
 /// `managedFields` and kubectl's copy of the object are half of it, and decide nothing.
@@ -296,28 +270,88 @@ fn trimmed<K: Resource>(mut object: K) -> K {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::api::names;
+
+    /// An observer whose watch of namespace `ns` has begun.
+    fn observer() -> Observer {
+        let observer = Observer::default();
+        observer.lock().own = "own".into();
+        observer.lock().work.insert("ns".into(), Work::default());
+        observer
+    }
+
+    fn pod(namespace: &str, label: &str, owner: Value) -> Seen {
+        let meta = json!({"name": label, "namespace": namespace, "uid": "u", "resourceVersion": "7", "labels": {label: ""}, "ownerReferences": [owner]});
+        Seen::Pod(serde_json::from_value(json!({"metadata": meta})).unwrap())
+    }
 
     #[test]
     fn what_a_deletion_did_not_find_is_not_seen_any_more() {
-        let observer = Observer::default();
-        let pod = |label: &str| {
-            let meta = serde_json::json!({"name": label, "namespace": "ns", "uid": "u", "resourceVersion": "7", "labels": {label: ""}});
-            Box::new(serde_json::from_value::<Pod>(serde_json::json!({"metadata": meta})).unwrap())
-        };
-        for label in [names::REBOOT, names::APP] {
-            observer.saw(Seen::Pod(pod(label)));
-            let key = ("ns".to_owned(), label.to_owned());
+        let observer = observer();
+        let node = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "nu", "controller": true});
+        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "op", "uid": "ou", "controller": true});
+        for (namespace, label, owner) in [("ns", names::REBOOT, op), ("own", names::APP, node)] {
+            observer.saw(pod(namespace, label, owner.clone()));
+            let key = (namespace.to_owned(), label.to_owned());
             let there = || {
                 let caches = observer.lock();
-                caches.pods.views().contains_key(&key) || caches.facts.views().contains_key(&key)
+                caches.work["ns"].pods.views().contains_key(&key) || caches.facts.views().contains_key(&key)
             };
             observer.saw(Seen::NoPod(key.clone(), "another".into()));
             assert!(there(), "one of another UID was meant");
             observer.saw(Seen::NoPod(key.clone(), "u".into()));
             assert!(!there(), "{label}");
-            observer.saw(Seen::Pod(pod(label)));
+            observer.saw(pod(namespace, label, owner));
             assert!(!there(), "nor does an old watch bring it back");
         }
+    }
+
+    fn nodeop(version: &str, phase: &str) -> Seen {
+        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": version},
+            "spec": {"command": ["true"]}, "status": {"phase": phase}});
+        Seen::Op(serde_json::from_value(op).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_went_back_empties_the_caches() {
+        let observer = observer();
+        observer.saw(nodeop("700", "Completed"));
+        let slow = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        observer.read(nodeop("700", "Completed"), Instant::now());
+        observer.read(nodeop("540", "Running"), slow);
+        assert_eq!(observer.lock().ops.newest(), Some(700), "an answer that was on its way for long proves nothing");
+        observer.read(nodeop("540", "Running"), Instant::now());
+        assert_eq!(observer.lock().ops.newest(), None, "what never was is forgotten");
+        assert!(observer.lock().work.is_empty() && !observer.ready());
+        assert_eq!(observer.lock().own, "own");
+        let listing = observer.emptied.notified();
+        assert!(tokio::time::timeout(Duration::from_secs(1), listing).await.is_ok(), "and all is listed anew");
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_listed_completely_is_not_shown() {
+        let observer = observer();
+        let show =
+            || observer.snapshot(&Settings::default(), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, BTreeMap::new(), BTreeMap::new());
+        observer.saw(nodeop("7", "Running"));
+        {
+            let mut caches = observer.lock();
+            let Caches { nodes, ops, facts, upgrades, work, .. } = &mut *caches;
+            nodes.list_ends();
+            ops.list_ends();
+            facts.list_ends();
+            upgrades.list_ends();
+            work.get_mut("ns").unwrap().jobs.list_ends();
+        }
+        assert!(show().ops.is_empty(), "the pods of its namespace have not come in");
+        observer.lock().work.get_mut("ns").unwrap().pods.list_ends();
+        assert_eq!(show().ops.len(), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{ContainerStatus, Node, Pod, Volume},
+        core::v1::{ContainerStateTerminated, ContainerStatus, Node, NodeCondition, Pod, Volume},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
@@ -13,8 +13,8 @@ use k8s_openapi::{
 
 use super::cache::Version;
 use crate::{
-    api::{names, owner},
-    plan::model::snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, PodPhase, PodView, Resident, Role},
+    api::{names, owner::Owner},
+    plan::model::snapshot::{ContainerState, ContainerView, Ended, JobState, JobView, NodeView, PodPhase, PodView, Resident, Role},
 };
 
 /// Which version of which object this is.
@@ -50,7 +50,7 @@ fn facts(meta: &ObjectMeta) -> BTreeMap<String, String> {
 pub fn node(node: &Node) -> NodeView {
     let meta = &node.metadata;
     let status = node.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let info = status.and_then(|status| status.node_info.as_ref());
     let owner = |name| annotation(meta, name).and_then(|text| text.parse().ok());
     NodeView {
         name: text(&meta.name),
@@ -62,11 +62,29 @@ pub fn node(node: &Node) -> NodeView {
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),
         claimed_by: owner(names::CLAIMED_BY),
-        ready: conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        boot_id: status.and_then(|status| status.node_info.as_ref()).map(|info| info.boot_id.clone()).unwrap_or_default(),
+        ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
+        boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
+        machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
+        os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
+        arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),
+        etcd_votes: etcd_votes(node),
         volumes_attached: status.and_then(|status| status.volumes_attached.as_ref()).is_some_and(|volumes| !volumes.is_empty()),
         deleting: meta.deletion_timestamp.is_some(),
     }
+}
+
+fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().find(|condition| condition.type_ == type_)
+}
+
+/// What the distribution says of the node's etcd. It says `NotAMember` of a node that runs none, which is none of its troubles, and of one
+/// that has lost its membership, which the node's label tells apart.
+fn etcd_votes(node: &Node) -> Option<bool> {
+    let condition = condition(node, names::ETCD_CONDITION)?;
+    let member = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::ETCD_LABEL));
+    let runs_none = condition.reason.as_deref() == Some(names::ETCD_NO_MEMBER) && !member;
+    (!runs_none).then_some(condition.status == "True")
 }
 
 /// A Job as the planner sees it.
@@ -77,7 +95,7 @@ pub fn job(job: &Job) -> JobView {
         name: text(&meta.name),
         uid: text(&meta.uid),
         resource_version: text(&meta.resource_version),
-        owner_uid: owner::controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
+        owner: Owner::of(meta).unwrap_or_default(),
         node: node_of(meta),
         suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
         deleting: meta.deletion_timestamp.is_some(),
@@ -103,17 +121,19 @@ fn job_state(job: &Job) -> JobState {
     }
 }
 
-/// A pod of ours as the planner sees it.
-pub fn pod(pod: &Pod) -> PodView {
+/// A pod that carries our label, as the planner sees it. `own` is our own namespace.
+pub fn pod(pod: &Pod, own: &str) -> PodView {
     let meta = &pod.metadata;
     let status = pod.status.as_ref();
-    let reason = status.map(|status| [text(&status.reason), text(&status.message)].join(" ").trim().to_owned());
+    let owner = Owner::of(meta).unwrap_or_default();
+    let reason = status.map(|status| [text(&status.reason), text(&status.message)]);
+    let reason = reason.map(|said| said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "));
     PodView {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
         uid: text(&meta.uid),
-        owner_uid: owner::controller(meta).map(|owner| owner.uid.clone()).unwrap_or_default(),
-        role: role(meta),
+        role: role(meta, &owner, own),
+        owner,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta)),
         phase: phase(pod),
         reason: reason.unwrap_or_default(),
@@ -125,16 +145,17 @@ pub fn pod(pod: &Pod) -> PodView {
     }
 }
 
-fn role(meta: &ObjectMeta) -> Role {
+/// What a pod is for: its owner's kind decides, and a label among those that a NodeOp owns.
+fn role(meta: &ObjectMeta, owner: &Owner, own: &str) -> Role {
     let labels = meta.labels.as_ref();
     let has = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
-    // The Go operator's labeler pods carry our label, and belong to its DaemonSet or Jobs.
-    let reads_facts = has(names::APP) && owner::controller(meta).is_some_and(|owner| owner.kind == "Node");
-    match (has(names::REBOOT), has(names::PREFLIGHT), reads_facts) {
-        (true, _, _) => Role::Waiter,
-        (false, true, _) => Role::Preflight,
-        (false, false, true) => Role::Facts,
-        (false, false, false) => Role::Job,
+    match () {
+        () if owner.is_job() => Role::Job,
+        () if owner.is_nodeop() && has(names::REBOOT) => Role::Waiter,
+        () if owner.is_nodeop() && has(names::PREFLIGHT) => Role::Preflight,
+        // The Go operator's labeler pods carry the label, too, and belong to its DaemonSet or Jobs.
+        () if owner.is_node() && has(names::APP) && meta.namespace.as_deref() == Some(own) => Role::Facts,
+        () => Role::Stranger,
     }
 }
 
@@ -149,7 +170,19 @@ fn phase(pod: &Pod) -> PodPhase {
 
 fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
     let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    all.map(|status| ContainerView { name: status.name.clone(), state: state(status), restarts: status.restart_count }).collect()
+    all.map(container).collect()
+}
+
+fn container(status: &ContainerStatus) -> ContainerView {
+    let ended =
+        |ended: ContainerStateTerminated| Ended { code: ended.exit_code, reason: text(&ended.reason), message: text(&ended.message) };
+    ContainerView {
+        name: status.name.clone(),
+        state: state(status),
+        last: status.last_state.clone().and_then(|last| last.terminated).map(ended),
+        restarts: status.restart_count,
+        image_id: status.image_id.clone(),
+    }
 }
 
 fn state(status: &ContainerStatus) -> ContainerState {
@@ -183,11 +216,78 @@ pub fn resident(pod: &Pod) -> Resident {
         created: created(meta),
         deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
         finished: phase(pod).is_final(),
-        controller: owner::controller(meta).map(|owner| (owner.kind.clone(), owner.uid.clone())),
-        of_nodeop: owner::nodeop(meta).is_some(),
+        controller: Owner::of(meta),
         mirror: annotation(meta, "kubernetes.io/config.mirror").is_some(),
         local_storage: volumes.into_iter().flatten().any(|volume| volume.empty_dir.is_some()),
         claims: volumes.into_iter().flatten().filter_map(|volume| claim(pod, volume)).collect(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(namespace: &str, label: &str, owner: Value) -> PodView {
+        let owners = if owner.is_null() { json!([]) } else { json!([owner]) };
+        let meta = json!({"name": "p", "namespace": namespace, "uid": "u", "labels": {label: "true"}, "ownerReferences": owners});
+        pod(&serde_json::from_value(json!({"metadata": meta})).unwrap(), "own")
+    }
+
+    #[test]
+    fn a_label_alone_makes_no_pod_ours() {
+        let owner =
+            |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "name": "o", "uid": "ou", "controller": true});
+        let ours = "operator.kairos.io/v1alpha1";
+        for (namespace, label, by, role) in [
+            ("ns", names::REBOOT, owner(ours, "NodeOp"), Role::Waiter),
+            ("ns", names::PREFLIGHT, owner(ours, "NodeOp"), Role::Preflight),
+            ("ns", names::NODEOP, owner("batch/v1", "Job"), Role::Job),
+            ("own", names::APP, owner("v1", "Node"), Role::Facts),
+            ("ns", names::APP, owner("v1", "Node"), Role::Stranger),
+            ("ns", names::REBOOT, Value::Null, Role::Stranger),
+            ("ns", names::PREFLIGHT, Value::Null, Role::Stranger),
+            ("ns", names::NODEOP, Value::Null, Role::Stranger),
+            ("ns", names::NODEOP, owner("apps/v1", "DaemonSet"), Role::Stranger),
+            ("ns", names::NODEOP, owner("no.such.group/v1", "Job"), Role::Stranger),
+            ("ns", names::REBOOT, owner("no.such.group/v1", "NodeOp"), Role::Stranger),
+            ("own", names::APP, owner("no.such.group/v1", "Node"), Role::Stranger),
+        ] {
+            assert_eq!(read(namespace, label, by.clone()).role, role, "{namespace} {label} {by}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_seen_with_its_last_end_and_the_content_that_it_runs() {
+        let last = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "Read-only file system"}});
+        let status = json!({"name": "reboot", "image": "i", "imageID": "i@sha256:1", "ready": false, "restartCount": 2,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last});
+        let status = json!({"reason": "Evicted", "message": "disk", "containerStatuses": [status]});
+        let seen = pod(&serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap(), "own");
+        let container = &seen.containers[0];
+        let last = Ended { code: 1, reason: "Error".into(), message: "Read-only file system".into() };
+        assert_eq!((container.last.as_ref(), container.restarts, container.image_id.as_str()), (Some(&last), 2, "i@sha256:1"));
+        assert_eq!(seen.reason, "Evicted: disk");
+    }
+
+    #[test]
+    fn the_distribution_says_whether_etcd_votes() {
+        let votes = |labels: Value, condition: Value| {
+            let info = json!({"machineID": "m", "operatingSystem": "linux", "architecture": "arm64", "bootID": "b", "systemUUID": "",
+                "kernelVersion": "", "osImage": "", "containerRuntimeVersion": "", "kubeletVersion": "", "kubeProxyVersion": ""});
+            let status = json!({"conditions": [condition], "nodeInfo": info});
+            let seen = node(&serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap());
+            assert_eq!((seen.machine_id.as_str(), seen.os.as_str(), seen.arch.as_str()), ("m", "linux", "arm64"));
+            seen.etcd_votes
+        };
+        let says = |status: &str, reason: &str| json!({"type": "EtcdIsVoter", "status": status, "reason": reason});
+        let member = || json!({names::ETCD_LABEL: "true"});
+        assert_eq!(votes(member(), says("True", "MemberNotLearner")), Some(true));
+        assert_eq!(votes(member(), says("False", "MemberIsLearner")), Some(false));
+        assert_eq!(votes(member(), says("False", "NotAMember")), Some(false), "it was one");
+        assert_eq!(votes(json!({}), says("False", "NotAMember")), None, "a control plane without etcd");
+        assert_eq!(votes(member(), json!({"type": "Ready", "status": "True"})), None, "kubeadm says nothing");
     }
 }

@@ -2,15 +2,15 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::snapshot::{PodPhase, PodView, Role};
+use crate::plan::model::snapshot::{Owner, PodPhase, PodView, Role};
 
 /// A pod that runs in namespace `ns`, named after its UID, with nothing in it yet.
-pub fn pod(role: Role, uid: &str, owner_uid: &str, node: &str) -> PodView {
+pub fn pod(role: Role, uid: &str, owner: Owner, node: &str) -> PodView {
     PodView {
         namespace: "ns".into(),
         name: uid.into(),
         uid: uid.into(),
-        owner_uid: owner_uid.into(),
+        owner,
         role,
         node: node.into(),
         phase: PodPhase::Running,

@@ -5,8 +5,6 @@
 //! a proved reboot the waiter is due nothing, whatever it does: its sentinel names a boot that is over. So nobody waits
 //! for it; it gets some time to see that itself and to clean up.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
@@ -17,7 +15,7 @@ use crate::{
             id::OpRef,
             object_name,
             question::Question,
-            snapshot::{JobState, NodeView, Role, Snapshot},
+            snapshot::{JobState, NodeView, Owner, PodView, Role, Snapshot},
             time::later,
         },
         node::{cancel, cordon, legacy, turn::Op},
@@ -53,9 +51,8 @@ pub fn node(s: &Snapshot, node: &NodeView, plan: &mut Plan) {
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or adopted
 /// from the Go operator. A Job of another name is that operator's, and is left to end: it may be an upgrade under way.
 fn leftovers(s: &Snapshot, plan: &mut Plan) {
-    let owners: BTreeMap<&str, &Arc<NodeOp>> = s.ops.values().filter_map(|op| Some((op.metadata.uid.as_deref()?, op))).collect();
-    let over = |uid: &str, node: &str| {
-        let op = owners.get(uid)?;
+    let over = |namespace: &str, owner: &Owner, node: &str| {
+        let op = s.nodeop_of(namespace, owner)?;
         let status = op.status.as_ref()?;
         let entry = status.node_statuses.get(node).filter(|entry| !legacy::is_unsettled(status, entry))?;
         let me = OpRef::of(op);
@@ -63,14 +60,14 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
         (entry.phase.is_final() && !claimed).then_some((me, entry))
     };
     for job in s.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
-        if let Some((me, _)) = over(&job.owner_uid, &job.node)
+        if let Some((me, _)) = over(&job.namespace, &job.owner, &job.node)
             && job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0)
         {
             plan.actions.push(cancel::delete(&me, job, "its node is finished"));
         }
     }
     for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) {
-        if let Some((_, entry)) = over(&pod.owner_uid, &pod.node)
+        if let Some((_, entry)) = over(&pod.namespace, &pod.owner, &pod.node)
             && !is_proved(Some(entry))
         {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node is finished" });
@@ -120,19 +117,18 @@ fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, plan: &mut Plan) {
 /// Whether nothing of the NodeOp can act on the node any more; ends what still could.
 fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus>, plan: &mut Plan) -> bool {
     let mut quiet = true;
-    for found in s.jobs.values().filter(|job| job.owner_uid == owner.uid && job.node == node.name) {
+    for found in s.jobs_of(owner).filter(|job| job.node == node.name) {
         let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
         if !over && !found.deleting {
             plan.actions.push(cancel::delete(owner, found, "its node is being released"));
         }
         quiet &= over || (found.deleting && !node.ready);
     }
-    // Whose Job it is does not matter, and the Job may be gone while its pod still ends: under this claim it is ours.
-    let mut pods = s.pods.values().filter(|pod| pod.role == Role::Job && pod.node == node.name);
+    let mut pods = s.pods.values().filter(|pod| pod.node == node.name && operates(s, pod, owner));
     quiet &= pods.all(|pod| pod.cannot_act(node.ready));
     // The server may still be at an eviction though the drain was called off: the pod would go from a node that nobody drains.
     quiet &= !s.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
-    let own = s.pods.values().filter(|pod| pod.owner_uid == owner.uid && pod.node == node.name && pod.role != Role::Job);
+    let own = s.pods.values().filter(|pod| pod.is_of(owner) && pod.node == node.name);
     for pod in own {
         let done = pod.cannot_act(node.ready) || is_proved(entry);
         quiet &= done;
@@ -141,6 +137,17 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
         }
     }
     quiet
+}
+
+/// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the node. Where nothing tells of
+/// its Job any more, because the NodeOp is gone with its status, the Job's name does, which is made from the NodeOp's UID.
+fn operates(s: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
+    let known = s.operation_of(pod).is_some();
+    let name = || object_name::object((&owner.name, &owner.uid), &pod.node, "", 0);
+    known
+        || (pod.namespace == owner.namespace
+            && pod.owner.is_job()
+            && (s.job_of(pod).map_or_else(|| pod.owner.name == name(), |job| job.is_of(owner))))
 }
 
 /// Whether the node was seen in another boot than the one that its waiter's sentinel names.
@@ -152,7 +159,7 @@ fn is_proved(entry: Option<&NodeStatus>) -> bool {
 pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
     let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
     let mut none = true;
-    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
+    for pod in s.pods_of(&op.me, Role::Waiter) {
         let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
         let ready = s.nodes.get(&pod.node).is_some_and(|node| node.ready);
         let (Some(entry), false) = (entry, pod.cannot_act(ready)) else {
@@ -209,7 +216,11 @@ mod tests {
             boot_id: "new".into(),
             ..NodeView::default()
         };
-        let waiter = PodView { created: at(-60), reboot_state: Some("rebooting".into()), ..fixtures::pod(Role::Waiter, "w", "u", "n1") };
+        let waiter = PodView {
+            created: at(-60),
+            reboot_state: Some("rebooting".into()),
+            ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1")
+        };
         let nodes = [node("n1", Some(me.clone())), node("n2", None)];
         Snapshot {
             now: at(now),
@@ -275,7 +286,7 @@ mod tests {
         let gone = Question::Job(("ns".into(), "j".into()));
         world.answers.insert(gone, crate::plan::model::question::Answer::Gone);
         let mut pod = (**world.pods.values().next().unwrap()).clone();
-        (pod.role, pod.owner_uid, pod.deleting) = (Role::Job, "ju".into(), true);
+        (pod.role, pod.owner, pod.deleting) = (Role::Job, Owner::job("j", "ju"), true);
         world.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into();
         let fails = |world: &Snapshot| {
             plan(world)

@@ -1,7 +1,7 @@
 //! Tables: which pods a drain evicts, waits for, leaves or refuses, against kubectl's documented behaviour; and who owns
 //! a cordon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::{
@@ -16,7 +16,7 @@ use kairos_operator::{
             id::OpRef,
             intent::{Drain, Intent},
             question::{Answer, Question},
-            snapshot::{NodeView, Resident, Snapshot},
+            snapshot::{NodeView, Owner, Resident, Snapshot},
         },
         node::{
             cordon::{Take, give_back, take},
@@ -41,18 +41,22 @@ fn pod(change: impl FnOnce(&mut Resident)) -> Resident {
         uid: "uid".into(),
         labels: [("app".to_owned(), "web".to_owned())].into(),
         created: Timestamp::from_second(STARTED - 100).unwrap(),
-        controller: Some(("ReplicaSet".into(), "rs".into())),
+        controller: Some(owner("ReplicaSet")),
         ..Resident::default()
     };
     change(&mut pod);
     pod
 }
 
+fn owner(kind: &str) -> Owner {
+    Owner { kind: kind.into(), name: "o".into(), uid: "o".into(), ..Owner::default() }
+}
+
 /// E evict, W wait, L leave, R refuse.
 fn letter(pod: &Resident, drain: &Drain) -> char {
-    let ours = BTreeSet::from(["our-job"]);
+    let ours = pod.controller == Some(Owner::job("ours", "ju"));
     let (started, now) = (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
-    match fate(pod, drain, &ours, pod.created <= started, now) {
+    match fate(pod, drain, ours, pod.created <= started, now) {
         Fate::Evict => 'E',
         Fate::WaitFor => 'W',
         Fate::Leave(_) => 'L',
@@ -75,28 +79,23 @@ fn fates_are_kubectls() {
             (o.strict, o.force, o.delete_empty_dir_data, o.ignore_daemon_sets) = (Some(true), Some(true), Some(true), Some(false));
         }),
     ];
-    let daemon = || Some(("DaemonSet".to_owned(), "ds".to_owned()));
-    let node = || Some(("Node".to_owned(), "n".to_owned()));
-    let rows: [(&str, Resident, &str); 16] = [
+    let daemon = || Some(owner("DaemonSet"));
+    let node = || Some(Owner::node("n1", "n"));
+    let rows: [(&str, Resident, &str); 15] = [
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
         ("bare with emptyDir", pod(|p| (p.controller, p.local_storage) = (None, true)), "LLLELRE"),
         ("DaemonSet", pod(|p| p.controller = daemon()), "LLLLELR"),
         ("DaemonSet with emptyDir", pod(|p| (p.controller, p.local_storage) = (daemon(), true)), "LLLLELR"),
-        ("mirror", pod(|p| (p.mirror, p.controller) = (true, Some(("Node".into(), "n".into())))), "LLLLLLL"),
+        ("mirror", pod(|p| (p.mirror, p.controller) = (true, node())), "LLLLLLL"),
         ("reading the node's facts for us", pod(|p| p.controller = node()), "LLLLLLL"),
         ("that, being deleted", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), node())), "LLLLLLL"),
         ("finished, bare, emptyDir", pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)), "EEEEEEE"),
         ("finished of a DaemonSet", pod(|p| (p.finished, p.controller) = (true, daemon())), "EEEEEEE"),
         ("being deleted", pod(|p| p.deleting_since = Some(p.created)), "WWWWWWW"),
         ("being deleted, bare", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)), "WWWWWWW"),
-        ("of our own Job", pod(|p| p.controller = Some(("Job".into(), "our-job".into()))), "LLLLLLL"),
-        (
-            "of a NodeOp that no cache shows",
-            pod(|p| (p.controller, p.of_nodeop) = (Some(("NodeOp".into(), "new".into())), true)),
-            "LLLLLLL",
-        ),
+        ("of our own Job", pod(|p| p.controller = Some(Owner::job("ours", "ju"))), "LLLLLLL"),
         ("made after the start", pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()), "LLLLLLL"),
     ];
     for (kind, pod, wanted) in rows {

@@ -67,7 +67,7 @@ fn clear(pod: &PodView, plan: &mut Plan) {
 fn one(s: &Snapshot, node: &NodeView, pods: Vec<&PodView>, free: &mut usize, plan: &mut Plan) {
     let waited_for = plan.facts_first.contains(&node.name);
     let wanted = !labels::up_to_date(node) && (waited_for || !labels::hands_off(node)) && !node.boot_id.is_empty() && !node.deleting;
-    let current = |pod: &&&PodView| pod.name == name(node, pod.attempt);
+    let current = |pod: &&&PodView| pod.is_of_node(node) && pod.name == name(node, pod.attempt);
     let newest = pods.iter().filter(current).max_by_key(|pod| pod.attempt).copied();
     for pod in pods.iter().filter(|pod| !pod.deleting && (!wanted || newest.is_some_and(|newest| newest.name != pod.name))) {
         clear(pod, plan);
@@ -105,7 +105,9 @@ fn read(pod: &PodView) -> Option<Facts> {
 fn ended(pod: &PodView) -> String {
     match pod.container(container::FACTS) {
         Some(ContainerState::Ended { code, message, .. }) => format!("exit code {code}: {message}"),
-        Some(ContainerState::Waiting { .. } | ContainerState::Running { .. }) | None => pod.complaint().unwrap_or_default(),
+        Some(ContainerState::Waiting { .. } | ContainerState::Running { .. }) | None => {
+            pod.obstacle().map(|obstacle| obstacle.text).unwrap_or_default()
+        }
     }
 }
 
@@ -134,7 +136,10 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::plan::{fixtures, model::snapshot::ContainerView};
+    use crate::plan::{
+        fixtures,
+        model::snapshot::{ContainerView, Owner},
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -150,8 +155,8 @@ mod tests {
             phase,
             created: at(0),
             attempt,
-            containers: vec![ContainerView { name: container::FACTS.into(), state, restarts: 0 }],
-            ..fixtures::pod(Role::Facts, &format!("p{attempt}"), &of.uid, &of.name)
+            containers: vec![ContainerView::new(container::FACTS, state)],
+            ..fixtures::pod(Role::Facts, &format!("p{attempt}"), Owner::node(&of.name, &of.uid), &of.name)
         }
     }
 

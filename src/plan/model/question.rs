@@ -31,6 +31,11 @@ pub enum Question {
     Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
+    /// What do Events warn of about this pod? Some things stand nowhere else: a sandbox, an address, a mount, a device.
+    PodEvents { namespace: String, name: String, uid: String },
+    /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs there)? kubeadm's clusters have
+    /// such pods; elsewhere the answer is that there are none.
+    ControlPlanePods(String),
 }
 
 /// What the API server said.
@@ -46,6 +51,10 @@ pub enum Answer {
     Attached(Vec<String>),
     /// The pods would be refused, in the server's words.
     Refused(String),
+    /// The newest warning, with its reason.
+    Said(String),
+    /// These pods are there and not Ready, by name.
+    NotReady(Vec<String>),
 }
 
 /// What is asked, for logs, for people who wait for the answer, and as the key under which its failures are remembered.
@@ -60,6 +69,8 @@ impl fmt::Display for Question {
             Self::Rivals => f.write_str("listing all NodeOps"),
             Self::Successor(node) => write!(f, "looking for a replica of the operator on another node than {node}"),
             Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
+            Self::PodEvents { namespace, name, uid: _ } => write!(f, "listing the Events of pod {namespace}/{name}"),
+            Self::ControlPlanePods(node) => write!(f, "listing the control plane's pods on node {node}"),
             Self::Admission(op, node) => {
                 write!(f, "trying with a dry run whether the objects of NodeOp {}/{} are admitted on node {node}", op.namespace, op.name)
             }

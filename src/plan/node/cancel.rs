@@ -24,7 +24,7 @@ pub fn delete(of: &OpRef, job: &JobView, why: &'static str) -> Action {
 /// Sees to it that the Job can start no pod any more. `Some`: not yet, and why.
 pub fn job(s: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String> {
     let key = (op.me.namespace.clone(), name.to_owned());
-    let Some(job) = s.jobs.get(&key).filter(|job| job.owner_uid == op.me.uid) else {
+    let Some(job) = s.jobs.get(&key).filter(|job| job.is_of(&op.me)) else {
         if s.jobs.contains_key(&key) || s.is_gone(&Question::Job(key.clone())) {
             return None;
         }
@@ -48,7 +48,7 @@ pub fn job(s: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String>
 pub fn waiter(s: &Snapshot, op: &Op, node: (&str, bool), attempt: i32, plan: &mut Plan) -> Option<String> {
     let (node, ready) = node;
     let mut open = false;
-    for pod in s.pods_of(&op.me.uid, node, Role::Waiter) {
+    for pod in s.pods_of(&op.me, Role::Waiter).filter(|pod| pod.node == node) {
         if !pod.deleting && !pod.phase.is_final() {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" });
         }

@@ -58,8 +58,8 @@ pub fn remark(turn: &Turn<'_>, next: Next) -> Next {
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
 fn waiters<'a>(turn: &'a Turn<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
-    let pods = turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter).map(AsRef::as_ref);
-    let there = pods.filter(|pod: &&PodView| !pod.phase.is_final() && !pod.deleting);
+    let pods = turn.s.pods_of(&turn.op.me, Role::Waiter).map(AsRef::as_ref);
+    let there = pods.filter(|pod: &&PodView| pod.node == turn.node.name && !pod.phase.is_final() && !pod.deleting);
     there.map(|pod| (pod, pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)))
 }
 

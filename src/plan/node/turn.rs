@@ -12,7 +12,7 @@ use crate::{
         intent::Intent,
         object_name,
         question::Question,
-        snapshot::{NodeView, PodView, Role, Snapshot},
+        snapshot::{NodeView, PodView, Snapshot},
     },
 };
 
@@ -97,9 +97,10 @@ impl Turn<'_> {
         Next::Become(Box::new(status))
     }
 
-    /// The pods that the Job of this UID made on the node.
+    /// The pods that the node's Job made. `job_uid`: as which Job it is recorded.
     pub fn job_pods<'a>(&'a self, job_uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.s.pods_of(job_uid, &self.node.name, Role::Job)
+        let name = self.status.job_name.as_deref().unwrap_or_default();
+        self.s.pods_of_job(&self.op.me.namespace, name, job_uid).filter(|pod| pod.node == self.node.name)
     }
 
     pub fn fail(&self, message: impl Into<String>) -> Next {

@@ -8,6 +8,7 @@ use crate::{
     plan::{
         model::{
             action::{Action, Grant},
+            silence,
             snapshot::{PodPhase, Role, Snapshot},
             time::later,
         },
@@ -56,7 +57,7 @@ pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
     let Some(pod) = turn.s.pods.get(&key).cloned() else {
         return make(turn, name, job, attempt);
     };
-    if pod.owner_uid != turn.op.me.uid {
+    if !pod.is_of(&turn.op.me) {
         return Waiter::Foreign(format!("{}/{}", pod.namespace, pod.name));
     }
     if pod.phase.is_final() || pod.deleting {
@@ -64,7 +65,10 @@ pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
     }
     match pod.reboot_state.as_deref() {
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => Waiter::Ready,
-        _ => Waiter::Starting(pod.complaint().unwrap_or_else(|| STARTS.into())),
+        _ => {
+            let told = pod.obstacle().map(|obstacle| obstacle.text).or_else(|| silence::words(turn.s, &pod, turn.plan));
+            Waiter::Starting(told.unwrap_or_else(|| STARTS.into()))
+        }
     }
 }
 
@@ -122,8 +126,7 @@ pub fn grant(s: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> Grant {
             grant.jobs.push(op.object_name(node, "", 0));
         }
     }
-    let ours = s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid);
-    for pod in ours.filter(|pod| !pod.phase.is_final()) {
+    for pod in s.pods_of(&op.me, Role::Waiter).filter(|pod| !pod.phase.is_final()) {
         grant.waiters.push(pod.name.clone());
         grant.jobs.push(op.object_name(&pod.node, "", 0));
     }
@@ -138,12 +141,12 @@ pub fn grant(s: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> Grant {
 pub fn says<'a>(turn: &'a Turn<'_>) -> Option<&'a str> {
     let name = turn.op.object_name(&turn.node.name, "reboot", turn.status.attempt.unwrap_or(0));
     let pod = turn.s.pods.get(&(turn.op.me.namespace.clone(), name))?;
-    pod.reboot_state.as_deref().filter(|_| pod.owner_uid == turn.op.me.uid)
+    pod.reboot_state.as_deref().filter(|_| pod.is_of(&turn.op.me))
 }
 
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by then.
 pub fn went_on(turn: &Turn<'_>) -> Option<&'static str> {
-    let states: Vec<&str> =
-        turn.s.pods_of(&turn.op.me.uid, &turn.node.name, Role::Waiter).filter_map(|pod| pod.reboot_state.as_deref()).collect();
+    let here = turn.s.pods_of(&turn.op.me, Role::Waiter).filter(|pod| pod.node == turn.node.name);
+    let states: Vec<&str> = here.filter_map(|pod| pod.reboot_state.as_deref()).collect();
     [reboot_state::COMPLETED, reboot_state::REBOOTING].into_iter().find(|state| states.contains(state))
 }

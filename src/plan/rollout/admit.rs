@@ -269,7 +269,7 @@ impl Pass<'_> {
                 self.whole.refused = Some(why.clone());
                 Some(why)
             }
-            Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_)) => {
+            Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {
                 self.admitted = true;
                 None
             }

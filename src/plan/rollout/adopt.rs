@@ -95,7 +95,7 @@ fn listed(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
 }
 
 fn jobs<'a>(s: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobView> {
-    s.jobs.values().map(AsRef::as_ref).filter(|job| job.owner_uid == op.me.uid)
+    s.jobs_of(&op.me).map(AsRef::as_ref)
 }
 
 fn adopt(s: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut Plan) -> Next {

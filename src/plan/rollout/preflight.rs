@@ -14,6 +14,7 @@ use crate::{
         model::{
             action::{Action, Plan, Target},
             intent::PreflightIntent,
+            silence,
             snapshot::{ContainerState, NodeView, PodView, Role, Snapshot},
             time::later,
         },
@@ -56,7 +57,7 @@ pub fn advance(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, stop
         plan.actions.push(Action::MakePreflight { op: op.object.clone(), node: node.name.clone(), name });
         return Next::Wait("Preflight in progress".into());
     };
-    if pod.owner_uid != op.me.uid {
+    if !pod.is_of(&op.me) {
         let message =
             format!("Preflight failed: a pod {}/{name} exists that is not ours; delete it and create the NodeOp again", op.me.namespace);
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
@@ -98,7 +99,7 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
 
 fn not_started(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
     let deadline = later(pod.created, op.intent.pull_timeout);
-    let complaint = pod.complaint();
+    let complaint = pod.obstacle().map(|obstacle| obstacle.text).or_else(|| silence::words(s, pod, plan));
     if s.now >= deadline && node.ready {
         let why = complaint.unwrap_or_else(|| "the node did not start it".into());
         let message = format!("Preflight failed: no start in {} s: {why}", op.intent.pull_timeout.as_secs());
@@ -117,7 +118,8 @@ fn again(s: &Snapshot, status: &NodeStatus, pod: &PodView) -> Next {
     }
     let attempt = status.attempt.unwrap_or(0).saturating_add(1);
     if attempt >= MAX_ATTEMPTS {
-        let message = format!("Preflight failed: its pod was lost {attempt} times, the last time because of {}", pod.reason);
+        let why = pod.obstacle().map_or_else(|| "an end without a reason".into(), |obstacle| obstacle.text);
+        let message = format!("Preflight failed: its pod was lost {attempt} times, the last time because of {why}");
         return finish(s.now, status, Phase::Failed, Some(RebootStatus::NotRequested), message);
     }
     let mut next = status.clone();
@@ -150,7 +152,7 @@ pub fn withdraw(now: Timestamp, entry: &mut NodeStatus) {
 /// Preflight pods whose verdict is recorded, or no longer wanted.
 pub fn sweep(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let Some(status) = &op.object.status else { return };
-    for pod in s.pods.values().filter(|pod| pod.role == Role::Preflight && pod.owner_uid == op.me.uid && !pod.deleting) {
+    for pod in s.pods_of(&op.me, Role::Preflight).filter(|pod| !pod.deleting) {
         let entry = status.node_statuses.get(&pod.node);
         let attempt = entry.and_then(|entry| entry.attempt).unwrap_or(0);
         let wanted =

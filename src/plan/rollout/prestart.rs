@@ -28,7 +28,7 @@ pub fn prepare(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan
     let order = targets::order(s, nodes).into_iter().filter_map(|name| Some((s.nodes.get(name)?, nodes.get(name)?)));
     let next: Vec<&NodeView> = order.filter(|(view, entry)| is_next(op, view, entry)).map(|(view, _)| view.as_ref()).take(soon).collect();
     for node in next {
-        if s.pods_of(&op.me.uid, &node.name, Role::Waiter).next().is_none() {
+        if !s.pods_of(&op.me, Role::Waiter).any(|pod| pod.node == node.name) {
             let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
             let grant = waiter::grant(s, op, &node.name, &name, &job);
             plan.actions.push(Action::MakeWaiter { op: op.object.clone(), node: node.name.clone(), name, job, grant });
@@ -45,7 +45,7 @@ fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
 pub fn withdraw(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
-    for pod in s.pods.values().filter(|pod| pod.role == Role::Waiter && pod.owner_uid == op.me.uid) {
+    for pod in s.pods_of(&op.me, Role::Waiter) {
         let untouched = nodes.get(&pod.node).is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight));
         if untouched && !pod.deleting && !pod.phase.is_final() {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node's turn will not come" });
@@ -65,7 +65,10 @@ mod tests {
         api::nodeop::NodeOp,
         plan::{
             fixtures,
-            model::{id::OpRef, snapshot::PodView},
+            model::{
+                id::OpRef,
+                snapshot::{Owner, PodView},
+            },
             plan,
         },
     };
@@ -89,7 +92,10 @@ mod tests {
             let node = NodeView { name: name.into(), claimed_by, ready: true, boot_id: "b".into(), ..NodeView::default() };
             (name.to_owned(), Arc::new(node))
         };
-        let pod = waiter.map(|node| PodView { reboot_state: Some("waiting".into()), ..fixtures::pod(Role::Waiter, "w", "u", node) });
+        let pod = waiter.map(|node| PodView {
+            reboot_state: Some("waiting".into()),
+            ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), node)
+        });
         plan(&Snapshot {
             now: Timestamp::UNIX_EPOCH,
             nodes: ["n1", "n2", "n3"].map(node).into(),

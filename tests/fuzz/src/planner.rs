@@ -26,7 +26,7 @@ use kairos_operator::{
             id::{Key, OpRef},
             object_name::object,
             question::{Answer, Question},
-            snapshot::{Failure, Settings, Snapshot},
+            snapshot::{Failure, Settings, Sightings, Snapshot},
         },
         plan,
     },
@@ -120,7 +120,7 @@ fn read<K: DeserializeOwned, V>(from: &Value, meta: impl Fn(&K) -> &ObjectMeta, 
 }
 
 fn snapshot(objects: &Value) -> Option<Snapshot> {
-    let pods = |from: &str| read(&objects[from], |pod: &Pod| &pod.metadata, view::pod);
+    let pods = |from: &str| read(&objects[from], |pod: &Pod| &pod.metadata, |pod| view::pod(pod, "ns"));
     let ops = read(&objects["ops"], |op: &NodeOp| &op.metadata, Clone::clone);
     let me = |op: &NodeOp| OpRef::of(op);
     let gone = objects["gone"].as_array().into_iter().flatten().filter_map(|name| {
@@ -137,7 +137,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
     answers.insert(Question::Rivals, Answer::Seen);
     answers.extend(ops.values().flat_map(|op| [Question::Op, Question::Work].map(|about| (about(me(op)), Answer::Seen))));
     let failure = Failure { since: Timestamp::from_second(NOW - 30).ok()?, words: "a webhook says no".into() };
-    Some(Snapshot {
+    let mut snapshot = Snapshot {
         now: Timestamp::from_second(objects["now"].as_i64()?).ok()?,
         leading_since: Timestamp::from_second(NOW - 60).ok()?,
         settings: Settings { own_pod: Some(("ns".into(), "me".into())), ..Settings::default() },
@@ -156,7 +156,12 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
         evictions: BTreeMap::new(),
         answers,
         failures: [("patching node n1".to_owned(), failure)].into(),
-    })
+        ..Snapshot::default()
+    };
+    let mut sightings = Sightings::default();
+    sightings.note(&snapshot);
+    snapshot.sightings = Arc::new(sightings);
+    Some(snapshot)
 }
 
 /// The plan is made, is the same again, says why each node waits in a sentence, and begins nothing for what is over.

@@ -8,7 +8,10 @@ pub mod stage;
 use kairos_operator::api::nodeop::{DrainOptions, NodeOpSpec};
 use stage::Stage;
 
-use crate::simulation::{scenario::hosts, world::Script};
+use crate::simulation::{
+    scenario::hosts,
+    world::{Script, controller},
+};
 
 fn reboot_and_drain() -> NodeOpSpec {
     NodeOpSpec {
@@ -32,7 +35,7 @@ fn three_nodes_drained_and_rebooted() {
     for node in ["c1", "w1", "w2"] {
         stage.world.add_home("g0", node, |_| {});
     }
-    stage.world.add_home("daemon", "w1", |pod| pod.controller = Some(("DaemonSet".into(), "d".into())));
+    stage.world.add_home("daemon", "w1", |pod| pod.controller = Some(controller("DaemonSet", "d")));
     stage.world.add_op("upgrade", reboot_and_drain(), Script::default());
     stage.play(400);
     stage.compare("three_nodes_drained_and_rebooted");

@@ -6,8 +6,9 @@ use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
     plan::model::{
         action::{Action, NodeChange, Target},
+        id::OpRef,
         intent,
-        snapshot::{Eviction, JobState, JobView, Refusal, Role},
+        snapshot::{Eviction, JobState, JobView, Owner, Refusal, Role},
     },
 };
 
@@ -61,13 +62,13 @@ impl Operator {
                 panic!("nobody asked for this: {action:?}")
             }
             Action::MakePreflight { op, node, name } => {
-                let made = world.make_pod(&name, &uid(&op), &node, Role::Preflight, containers(Role::Preflight, false));
+                let made = world.make_pod(&name, owner(&op), &node, Role::Preflight, containers(Role::Preflight, false));
                 if made {
                     world.check_new(&op);
                 }
             }
             Action::MakeWaiter { op, node, name, job, grant: _ } => {
-                if world.make_pod(&name, &uid(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
+                if world.make_pod(&name, owner(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
                     world.check_new(&op);
                     let pod = world.pods.live()[&("default".into(), name)].uid.clone();
                     world.waits_for.insert(pod, job);
@@ -148,7 +149,7 @@ impl World {
             name: key.1,
             uid: self.uid("job"),
             resource_version: String::new(),
-            owner_uid: uid(op),
+            owner: owner(op),
             node: node.into(),
             suspended: true,
             deleting: false,
@@ -187,6 +188,11 @@ impl World {
             self.set_pod(&pod, |pod| pod.deleting = true);
         }
     }
+}
+
+fn owner(op: &NodeOp) -> Owner {
+    let me = OpRef::of(op);
+    Owner::nodeop(&me.name, &me.uid)
 }
 
 fn uid(op: &NodeOp) -> String {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use kairos_operator::plan::model::snapshot::{JobState, JobView, PodPhase, Resident, Role};
+use kairos_operator::plan::model::snapshot::{JobState, JobView, Owner, PodPhase, Resident, Role};
 
 use super::{
     kubelet::containers,
-    world::{Home, World, after, node_key, time},
+    world::{Home, World, after, controller, node_key, time},
 };
 
 impl World {
@@ -20,7 +20,7 @@ impl World {
     }
 
     fn job_round(&mut self, job: &Arc<JobView>) {
-        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.owner_uid == job.uid).cloned().collect();
+        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.owner.uid == job.uid).cloned().collect();
         let set = |world: &mut Self, state| world.put_job(JobView { state, ..(**job).clone() });
         if job.deleting {
             let foreground = self.minds[&job.uid].foreground;
@@ -53,7 +53,7 @@ impl World {
             mind.known.remove(&uid);
             mind.failures += 1;
         }
-        let backoff = self.history.ops[&job.owner_uid].spec.backoff_limit.unwrap_or(6);
+        let backoff = self.history.ops[&job.owner.uid].spec.backoff_limit.unwrap_or(6);
         if mind.failures > backoff {
             return set(self, JobState::Failing("BackoffLimitExceeded".into()));
         }
@@ -73,8 +73,8 @@ impl World {
         let mind = self.minds.get_mut(&job.uid).unwrap();
         mind.pods += 1;
         let name = format!("{}-{}", job.name, mind.pods);
-        let reboot = self.history.ops[&job.owner_uid].spec.reboot_on_success.unwrap_or(false);
-        self.make_pod(&name, &job.uid, &job.node, Role::Job, containers(Role::Job, reboot));
+        let reboot = self.history.ops[&job.owner.uid].spec.reboot_on_success.unwrap_or(false);
+        self.make_pod(&name, Owner::job(&job.name, &job.uid), &job.node, Role::Job, containers(Role::Job, reboot));
         let uid = self.pods.live()[&(job.namespace.clone(), name)].uid.clone();
         self.minds.get_mut(&job.uid).unwrap().known.insert(uid);
     }
@@ -82,14 +82,15 @@ impl World {
     /// Garbage collection by owner, and of pods whose node is gone.
     pub fn garbage(&mut self) {
         for job in self.jobs.live().values().cloned().collect::<Vec<_>>() {
-            if !job.deleting && self.op_of(&job.owner_uid).is_none() && self.rng.chance(30) {
+            if !job.deleting && self.op_of(&job.owner.uid).is_none() && self.rng.chance(30) {
                 self.put_job(JobView { deleting: true, ..(*job).clone() });
             }
         }
         for pod in self.pods.live().values().cloned().collect::<Vec<_>>() {
             let owned = match pod.role {
-                Role::Job => self.job_of(&pod.owner_uid).is_some(),
-                Role::Waiter | Role::Preflight | Role::Facts => self.op_of(&pod.owner_uid).is_some(),
+                Role::Job => self.job_of(&pod.owner.uid).is_some(),
+                Role::Waiter | Role::Preflight | Role::Facts => self.op_of(&pod.owner.uid).is_some(),
+                Role::Stranger => true,
             };
             if !owned && !pod.deleting && self.rng.chance(30) {
                 self.set_pod(&pod, |pod| pod.deleting = true);
@@ -108,7 +109,7 @@ impl World {
             name: format!("{group}-{uid}"),
             labels: [("app".to_owned(), group.to_owned())].into(),
             created: self.time(),
-            controller: Some(("ReplicaSet".into(), group.into())),
+            controller: Some(controller("ReplicaSet", group)),
             uid,
             ..Resident::default()
         };

@@ -128,17 +128,17 @@ impl World {
     pub fn delete_op_of_new_waiter(&mut self) {
         let fresh = |pod: &PodView| pod.role == Role::Waiter && !self.procs.contains_key(&pod.uid) && !pod.phase.is_final();
         let pods = self.pods.live().values().filter(|pod| fresh(pod));
-        let due = |pod: &PodView| self.entry(&pod.owner_uid, &pod.node).is_some_and(|entry| entry.step == Some(Step::Reboot));
-        let op = pods.filter(|pod| due(pod)).find_map(|pod| self.op_of(&pod.owner_uid));
+        let due = |pod: &PodView| self.entry(&pod.owner.uid, &pod.node).is_some_and(|entry| entry.step == Some(Step::Reboot));
+        let op = pods.filter(|pod| due(pod)).find_map(|pod| self.op_of(&pod.owner.uid));
         op.iter().for_each(|op| self.delete_op(op));
     }
 
     /// A waiter that has not looked yet is lost.
     pub fn lose_waiter(&mut self) {
         let waiters = self.pods.live().values().filter(|pod| pod.role == Role::Waiter && self.procs.contains_key(&pod.uid));
-        let due = |pod: &PodView| self.entry(&pod.owner_uid, &pod.node).is_some_and(|entry| entry.job_uid.is_some());
-        let lost = waiters.filter(|pod| due(pod)).find(|pod| self.op_of(&pod.owner_uid).is_some()).cloned();
-        if let Some(pod) = lost.filter(|pod| self.op_of(&pod.owner_uid).is_some_and(|op| op.metadata.deletion_timestamp.is_none())) {
+        let due = |pod: &PodView| self.entry(&pod.owner.uid, &pod.node).is_some_and(|entry| entry.job_uid.is_some());
+        let lost = waiters.filter(|pod| due(pod)).find(|pod| self.op_of(&pod.owner.uid).is_some()).cloned();
+        if let Some(pod) = lost.filter(|pod| self.op_of(&pod.owner.uid).is_some_and(|op| op.metadata.deletion_timestamp.is_none())) {
             self.remove_pod(&pod);
         }
     }

@@ -42,10 +42,10 @@ impl World {
 
     /// A Job's container starts.
     pub fn check_run(&mut self, pod: &PodView) {
-        let Some(job) = self.history.jobs.get(&pod.owner_uid).cloned() else {
+        let Some(job) = self.history.jobs.get(&pod.owner.uid).cloned() else {
             return;
         };
-        let (op, node) = (job.owner_uid.clone(), pod.node.clone());
+        let (op, node) = (job.owner.uid.clone(), pod.node.clone());
         self.note(format!("the command of {op} starts on {node}"));
         let runs = self.history.runs.entry((op.clone(), node.clone())).or_default();
         runs.insert(job.uid.clone());
@@ -80,7 +80,7 @@ impl World {
 
     /// A waiter is about to ask its node to reboot.
     pub fn check_reboot(&mut self, pod: &PodView, job: &str) {
-        let (op, node) = (pod.owner_uid.clone(), pod.node.clone());
+        let (op, node) = (pod.owner.uid.clone(), pod.node.clone());
         let machine = &self.machines[&node];
         let boot = boot_id(&machine.uid, machine.boot);
         let Some(sentinel) = machine.sentinels.get(job).cloned() else {
@@ -197,13 +197,13 @@ impl World {
 
     /// A Job is deleted by an operator: never one that runs as it should.
     pub fn check_delete(&mut self, job: &JobView) {
-        let Some(op) = self.op_of(&job.owner_uid).filter(|op| op.metadata.deletion_timestamp.is_none()) else {
+        let Some(op) = self.op_of(&job.owner.uid).filter(|op| op.metadata.deletion_timestamp.is_none()) else {
             return;
         };
-        let entry = self.entry(&job.owner_uid, &job.node).unwrap_or_default();
+        let entry = self.entry(&job.owner.uid, &job.node).unwrap_or_default();
         let node = self.nodes.get(&node_key(&job.node)).map(|node| node.uid.clone());
         let expected = entry.phase == Phase::Running && entry.job_uid.as_ref() == Some(&job.uid) && entry.node_uid == node;
-        let unpullable = self.scripts[&job.owner_uid].unpullable.contains(&job.node);
+        let unpullable = self.scripts[&job.owner.uid].unpullable.contains(&job.node);
         // Of two planners one may let it go while the other, which saw no waiter, gives it up.
         let race = self.rivals && job.started_at.is_some_and(|at| at.as_second() + 2 >= self.now);
         if expected && !unpullable && !race && !job.suspended && job.state == JobState::Active {

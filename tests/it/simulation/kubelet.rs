@@ -56,7 +56,7 @@ impl World {
             Some(proc) => match pod.role {
                 Role::Waiter => self.waiter(pod, &proc.stage),
                 Role::Job => self.job(pod, &proc.stage),
-                Role::Preflight | Role::Facts => self.preflight(pod, &proc.stage),
+                Role::Preflight | Role::Facts | Role::Stranger => self.preflight(pod, &proc.stage),
             },
         }
     }
@@ -86,7 +86,7 @@ impl World {
         }
         let stage = match pod.role {
             Role::Waiter => Stage::Begin,
-            Role::Job | Role::Preflight | Role::Facts => Stage::Run(self.rng.span(1, 12)),
+            Role::Job | Role::Preflight | Role::Facts | Role::Stranger => Stage::Run(self.rng.span(1, 12)),
         };
         if pod.role == Role::Job {
             self.check_run(pod);
@@ -119,16 +119,17 @@ impl World {
     /// UID of the NodeOp that a pod belongs to.
     pub fn nodeop_of(&self, pod: &PodView) -> Option<String> {
         match pod.role {
-            Role::Waiter | Role::Preflight | Role::Facts => Some(pod.owner_uid.clone()),
-            Role::Job => self.history.jobs.get(&pod.owner_uid).map(|job| job.owner_uid.clone()),
+            Role::Waiter | Role::Preflight | Role::Facts => Some(pod.owner.uid.clone()),
+            Role::Job => self.history.jobs.get(&pod.owner.uid).map(|job| job.owner.uid.clone()),
+            Role::Stranger => None,
         }
     }
 
     fn job(&mut self, pod: &Arc<PodView>, stage: &Stage) {
-        let Some(job) = self.history.jobs.get(&pod.owner_uid).cloned() else {
+        let Some(job) = self.history.jobs.get(&pod.owner.uid).cloned() else {
             return;
         };
-        let op = job.owner_uid.clone();
+        let op = job.owner.uid.clone();
         match stage {
             Stage::Run(left) if *left > 0 => self.set_stage(pod, Stage::Run(left - 1)),
             Stage::Run(_) => {
@@ -177,7 +178,7 @@ impl World {
         {
             return self.set_stage(pod, Stage::Run(left - 1));
         }
-        let script = self.scripts.get(&pod.owner_uid).and_then(|script| script.preflight.get(&pod.node));
+        let script = self.scripts.get(&pod.owner.uid).and_then(|script| script.preflight.get(&pod.node));
         let (phase, state) = match script.cloned() {
             None => (PodPhase::Succeeded, ended(0, "")),
             Some(Some(skip)) => (PodPhase::Succeeded, ended(0, &skip)),
@@ -253,7 +254,7 @@ impl World {
 pub fn containers(role: Role, reboot: bool) -> &'static [&'static str] {
     match (role, reboot) {
         (Role::Waiter, _) => &[container::REBOOT],
-        (Role::Preflight | Role::Facts, _) => &[container::PREFLIGHT],
+        (Role::Preflight | Role::Facts | Role::Stranger, _) => &[container::PREFLIGHT],
         (Role::Job, true) => &[container::NODEOP, container::SENTINEL],
         (Role::Job, false) => &[container::NODEOP],
     }

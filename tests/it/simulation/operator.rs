@@ -14,7 +14,7 @@ use kairos_operator::{
             action::{Action, Plan},
             id::Key,
             question::{Answer, Question},
-            snapshot::{Eviction, Role, Settings, Snapshot},
+            snapshot::{Eviction, Role, Settings, Sightings, Snapshot},
         },
         plan,
     },
@@ -58,6 +58,8 @@ pub struct Operator {
     /// Our own last write of each NodeOp: an older cached version is not planned.
     pub written: BTreeMap<Key, Arc<NodeOp>>,
     pub evictions: BTreeMap<String, Eviction>,
+    /// Since when it has seen things; a crash forgets it.
+    sightings: Sightings,
     /// Since which version the pods of a node are listed.
     listed: BTreeMap<String, usize>,
     questions: BTreeSet<Question>,
@@ -77,6 +79,7 @@ impl Operator {
             seen: Seen::all(world),
             written: BTreeMap::new(),
             evictions: BTreeMap::new(),
+            sightings: Sightings::default(),
             listed: BTreeMap::new(),
             questions: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -175,6 +178,8 @@ impl Operator {
             let answer = answer(world, &question, &mut snapshot);
             snapshot.answers.insert(question, answer);
         }
+        self.sightings.note(&snapshot);
+        snapshot.sightings = Arc::new(self.sightings.clone());
         snapshot
     }
 
@@ -225,7 +230,8 @@ fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer
             let shown = refresh(&mut snapshot.ops, &of.key(), live);
             if found { shown } else { Answer::Gone }
         }
-        Question::Successor(_) | Question::Volumes(_) => Answer::Gone,
+        Question::Successor(_) | Question::Volumes(_) | Question::ControlPlanePods(_) => Answer::Gone,
+        Question::PodEvents { .. } => Answer::Seen,
         // Nothing in this world was begun by the Go operator.
         Question::Work(_) => Answer::Seen,
         Question::Rivals => {

@@ -4,7 +4,7 @@ use kairos_operator::api::nodeop::{DrainOptions, NodeOpSpec, Preflight};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::world::{Script, World};
+use super::world::{Script, World, controller};
 
 /// Control-plane nodes, workers, workload.
 pub fn cluster(world: &mut World) {
@@ -25,7 +25,7 @@ pub fn cluster(world: &mut World) {
             }
         }
         if world.rng.chance(50) {
-            world.add_home("daemon", name, |pod| pod.controller = Some(("DaemonSet".into(), "d".into())));
+            world.add_home("daemon", name, |pod| pod.controller = Some(controller("DaemonSet", "d")));
         }
         if world.rng.chance(20) {
             world.add_home("bare", name, |pod| pod.controller = None);

@@ -17,7 +17,7 @@ use kairos_operator::{
     contract::Sentinel,
     plan::model::{
         id::{Key, OpRef},
-        snapshot::{ContainerState, ContainerView, JobView, NodeView, PodPhase, PodView, Resident, Role},
+        snapshot::{ContainerState, ContainerView, JobView, NodeView, Owner, PodPhase, PodView, Resident, Role},
     },
 };
 
@@ -122,6 +122,11 @@ pub struct World {
 
 pub fn node_key(name: &str) -> Key {
     (String::new(), name.to_owned())
+}
+
+/// A controlling owner of a kind that is none of ours.
+pub fn controller(kind: &str, name: &str) -> Owner {
+    Owner { group: "apps".into(), kind: kind.into(), name: name.into(), uid: name.into() }
 }
 
 pub fn time(seconds: i64) -> Timestamp {
@@ -253,18 +258,17 @@ impl World {
     }
 
     /// A new pod of ours; `false` if one of that name is there.
-    pub fn make_pod(&mut self, name: &str, owner: &str, node: &str, role: Role, containers: &[&str]) -> bool {
+    pub fn make_pod(&mut self, name: &str, owner: Owner, node: &str, role: Role, containers: &[&str]) -> bool {
         let key = ("default".to_owned(), name.to_owned());
         if self.pods.live().contains_key(&key) {
             return false;
         }
-        let containers =
-            containers.iter().map(|name| ContainerView { name: (*name).to_owned(), state: waiting("ContainerCreating"), restarts: 0 });
+        let containers = containers.iter().map(|name| ContainerView::new(name, waiting("ContainerCreating")));
         let pod = PodView {
             namespace: key.0,
             name: key.1,
             uid: self.uid("pod"),
-            owner_uid: owner.into(),
+            owner,
             role,
             node: node.into(),
             phase: PodPhase::Pending,

@@ -34,7 +34,7 @@ fn boots(s: &mut Snapshot, boot: &str) {
 fn runs(s: &mut Snapshot, restarts: i32) {
     let key = ("ns".to_owned(), "op-waiter-n1-p9w4z".to_owned());
     let state = ContainerState::Running { since: at(20) };
-    let containers = vec![ContainerView { name: "reboot".into(), state, restarts }];
+    let containers = vec![ContainerView { restarts, ..ContainerView::new("reboot", state) }];
     s.pods.insert(key.clone(), Arc::new(PodView { containers, ..(*s.pods[&key]).clone() }));
 }
 

@@ -3,11 +3,14 @@
 //! kubectl's filters in kubectl's order: what is being deleted, DaemonSets, static pods, local storage, pods that nobody
 //! would make again. Before them, what is ours; after them, selectors.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::{intent::Drain, selector, snapshot::Resident, time::later};
+use crate::plan::model::{
+    intent::Drain,
+    selector,
+    snapshot::{Owner, Resident},
+    time::later,
+};
 
 /// What is done with a pod, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +31,14 @@ impl Fate {
     }
 }
 
-/// Decides about one pod. `ours` holds the UIDs of our NodeOps and Jobs, as far as the caches show them; `was_there`: it was on the
-/// node when the drain started.
-pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, was_there: bool, now: Timestamp) -> Fate {
+/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `was_there`: it was on the node when the drain started.
+pub fn fate(pod: &Resident, options: &Drain, ours: bool, was_there: bool, now: Timestamp) -> Fate {
     let controller = pod.controller.as_ref();
-    if pod.of_nodeop || controller.is_some_and(|(_, uid)| ours.contains(uid.as_str())) {
+    if ours {
         return Fate::Leave("it belongs to a NodeOp");
     }
     // Ours that read its facts: evicted, they would only be made again, and be in the way again.
-    if !pod.mirror && controller.is_some_and(|(kind, _)| kind == "Node") {
+    if !pod.mirror && controller.is_some_and(Owner::is_node) {
         return Fate::Leave("it belongs to the node itself");
     }
     if let Some(since) = pod.deleting_since {
@@ -55,7 +57,7 @@ pub fn fate(pod: &Resident, options: &Drain, ours: &BTreeSet<&str>, was_there: b
         return Fate::Leave("skip matches it");
     }
     let refuse = |why| if options.strict { Fate::Refuse(why) } else { Fate::Leave(why) };
-    if !pod.finished && controller.is_some_and(|(kind, _)| kind == "DaemonSet") {
+    if !pod.finished && controller.is_some_and(|owner| owner.kind == "DaemonSet") {
         return match (options.ignore_daemon_sets, options.strict) {
             (true, _) => Fate::Leave("a DaemonSet would make it again at once"),
             (false, true) => Fate::Refuse("it belongs to a DaemonSet (ignoreDaemonSets is false)"),

@@ -13,8 +13,6 @@ mod fate;
 mod own;
 mod volumes;
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::{SignedDuration, Timestamp},
@@ -56,11 +54,10 @@ pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Prog
     let Some(pods) = turn.s.residents.get(&turn.node.name) else {
         return Progress::Going(LISTING.into());
     };
-    let ours = ours(turn.s);
     let listed = turn.s.listed.get(&turn.node.name);
     let judge = |pod: &Resident, options: &Drain| {
         let was_there = listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= started;
-        fate(pod, options, &ours, was_there, turn.s.now)
+        fate(pod, options, is_ours(turn.s, &turn.node.name, pod), was_there, turn.s.now)
     };
     let decide = |pod: &Resident| if own::is(turn.s, pod) { Fate::Leave(own::WHY) } else { judge(pod, options) };
     let fates: Vec<(&Resident, Fate)> = pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
@@ -90,11 +87,10 @@ fn left(fates: &[(&Resident, Fate)], strictly: impl Fn(&Resident) -> Fate) -> Ve
     kept.filter_map(|(pod, _)| strictly(pod).refusal().map(|why| format!("{}: {why}", pod.path()))).collect()
 }
 
-/// The UIDs of our NodeOps and of their Jobs. A label proves nothing: anybody can set one.
-fn ours(s: &Snapshot) -> BTreeSet<&str> {
-    let ops: BTreeSet<&str> = s.ops.values().filter_map(|op| op.metadata.uid.as_deref()).collect();
-    let jobs = s.jobs.values().filter(|job| ops.contains(job.owner_uid.as_str())).map(|job| job.uid.as_str());
-    jobs.chain(ops.iter().copied()).collect()
+/// Whether the pod belongs to a NodeOp, known to us or not, or to the Job of one. A label proves nothing: anybody can set one.
+fn is_ours(s: &Snapshot, node: &str, pod: &Resident) -> bool {
+    let owner = pod.controller.as_ref();
+    owner.is_some_and(|owner| owner.is_nodeop() || s.operation_of_job(&pod.namespace, owner, node).is_some())
 }
 
 /// What evictions bring with them: volumes to detach; and our own pod, which goes when all others have.

@@ -37,7 +37,10 @@ mod tests {
         api::nodeop::NodeOp,
         plan::{
             fixtures,
-            model::snapshot::{JobState, NodeView, PodView, Role, Snapshot},
+            model::{
+                id::OpRef,
+                snapshot::{JobState, NodeView, Owner, PodView, Role, Snapshot},
+            },
             plan,
         },
     };
@@ -53,14 +56,14 @@ mod tests {
             }},
         }))
         .unwrap();
-        let me = crate::plan::model::id::OpRef::of(&op);
+        let me = OpRef::of(&op);
         let node = NodeView { name: "n1".into(), claimed_by: Some(me.clone()), ready: true, ..NodeView::default() };
         let job = JobView {
             namespace: "ns".into(),
             name: "j".into(),
             uid: "ju".into(),
             resource_version: "1".into(),
-            owner_uid: "u".into(),
+            owner: Owner::nodeop("op", "u"),
             node: "n1".into(),
             suspended: false,
             deleting: false,
@@ -68,7 +71,7 @@ mod tests {
             started_at: Some(Timestamp::UNIX_EPOCH),
             deadline_seconds: Some(deadline_seconds),
         };
-        let pod = PodView { phase, ..fixtures::pod(Role::Job, "p", "ju", "n1") };
+        let pod = PodView { phase, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") };
         let plan = plan(&Snapshot {
             now: Timestamp::UNIX_EPOCH,
             nodes: [("n1".into(), Arc::new(node))].into(),

@@ -3,7 +3,7 @@
 use crate::{
     api::names::container,
     plan::{
-        model::snapshot::{ContainerState, JobView, PodPhase, PodView},
+        model::snapshot::{ContainerView, JobView, PodPhase, PodView, brief},
         node::turn::Turn,
     },
 };
@@ -27,18 +27,39 @@ pub fn last_words(turn: &Turn<'_>, job: &JobView) -> Option<String> {
     words_of(turn.job_pods(&job.uid).max_by_key(|pod| (pod.created, &pod.name))?)
 }
 
-/// What the operation's container said last in a pod, on one line, in at most 300 characters.
+/// What was said last in a pod: by the container that failed, whichever it is, or else by the operation's own.
 fn words_of(pod: &PodView) -> Option<String> {
-    let ended = pod.containers.iter().find(|c| c.name == container::NODEOP && matches!(c.state, ContainerState::Ended { .. }))?;
-    let ContainerState::Ended { code, reason, message } = &ended.state else {
-        return None;
+    let operation = pod.containers.iter().find(|container| container.name == container::NODEOP).and_then(ContainerView::ended);
+    if let Some(ended) = operation.as_ref().filter(|ended| ended.code != 0) {
+        return Some(ended.to_string());
+    }
+    let failed = pod.containers.iter().find_map(|container| Some((&container.name, container.ended().filter(|ended| ended.code != 0)?)));
+    if let Some((name, ended)) = failed {
+        return Some(format!("container {name} ended with {ended}"));
+    }
+    operation.map(|ended| brief(&ended.message)).filter(|words| !words.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{
+        fixtures,
+        model::snapshot::{ContainerState, Owner, Role},
     };
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().take(300).collect();
-    match (code, line.is_empty()) {
-        (0, true) => None,
-        (0, false) => Some(line),
-        (code, true) => Some(format!("exit code {code}, {reason}")),
-        (code, false) => Some(format!("exit code {code}: {line}")),
+
+    #[test]
+    fn the_container_that_failed_speaks_whichever_it_is() {
+        let ended = |name: &str, code, message: &str| {
+            ContainerView::new(name, ContainerState::Ended { code, reason: "Error".into(), message: message.into() })
+        };
+        let words = |containers| words_of(&PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") });
+        let (sentinel, full) = (container::SENTINEL, "writing the sentinel: No space left on device (os error 28)");
+        assert_eq!(words(vec![ended(container::NODEOP, 0, "done\nindeed"), ended(sentinel, 0, "{}")]), Some("done indeed".into()));
+        assert_eq!(words(vec![ended(container::NODEOP, 3, "")]), Some("exit code 3, Error".into()));
+        let told = format!("container {sentinel} ended with exit code 1: {full}");
+        assert_eq!(words(vec![ended(container::NODEOP, 0, "done"), ended(sentinel, 1, full)]), Some(told));
+        assert_eq!(words(vec![ended(container::INSTALL, 255, "exec format error")]).is_some(), true);
+        assert_eq!(words(vec![]), None);
     }
 }

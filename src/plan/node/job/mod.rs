@@ -19,6 +19,7 @@ use crate::{
             action::{Action, Target},
             failing,
             question::{Answer, Question},
+            silence,
             snapshot::{ContainerState, JobState, JobView},
             time::later,
         },
@@ -140,7 +141,7 @@ fn waiter_gone(turn: &mut Turn<'_>, job: &str) -> Option<Next> {
 
 /// The Job is there and its UID is not in status yet: it has not run.
 fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
-    if job.owner_uid != turn.op.me.uid {
+    if !job.is_of(&turn.op.me) {
         return turn.fail(format!("a Job {}/{} exists that is not ours; delete it and create the NodeOp again", job.namespace, job.name));
     }
     if job.deleting {
@@ -227,8 +228,7 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return next;
     }
     deadline::extend_once(turn, job);
-    let complaint = turn.job_pods(&job.uid).find_map(|pod| pod.complaint());
-    let Some(complaint) = complaint.or_else(|| podless(turn, job)) else {
+    let Some(complaint) = complaint(turn, job).or_else(|| podless(turn, job)) else {
         return Next::Wait(tries(turn, job));
     };
     let begun = turn.job_pods(&job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
@@ -256,6 +256,13 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
     Next::Wait(format!("the Job's pod cannot start yet: {complaint}"))
 }
 
+/// What keeps the Job's pod from its work: as its status says, or its Events.
+fn complaint(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
+    let there: Vec<_> = turn.job_pods(&job.uid).filter(|pod| !pod.phase.is_final()).cloned().collect();
+    let told = there.iter().find_map(|pod| pod.obstacle()).map(|obstacle| obstacle.text);
+    told.or_else(|| there.iter().find_map(|pod| silence::words(turn.s, pod, turn.plan)))
+}
+
 /// Why a Job that runs has had no pod for so long. Its controller says so only in an Event, so the API server is asked.
 fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     // The pods of an adopted Job carry no label of ours and are not seen.
@@ -272,7 +279,9 @@ fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     let question = Question::Admission(turn.op.me.clone(), turn.node.name.clone());
     match turn.s.answer(&question) {
         Some(Answer::Refused(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
-        Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_)) => Some(NO_POD.into()),
+        Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {
+            Some(NO_POD.into())
+        }
         None => {
             turn.ask(question);
             Some(NO_POD.into())

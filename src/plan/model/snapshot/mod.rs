@@ -3,16 +3,26 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag: what hangs
 //! on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
+mod obstacle;
+mod ownership;
+mod pod;
+mod sightings;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use k8s_openapi::jiff::Timestamp;
-use serde::de::DeserializeOwned;
 
+pub use self::{
+    obstacle::Obstacle,
+    pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
+    sightings::Sightings,
+};
+pub use crate::api::owner::Owner;
 use crate::{
-    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
         id::{Key, OpRef},
         question::{Answer, Question},
@@ -46,6 +56,8 @@ pub struct Snapshot {
     pub listed: BTreeMap<String, Arc<BTreeSet<String>>>,
     /// The last eviction of each pod that this process tried, by pod UID.
     pub evictions: BTreeMap<String, Eviction>,
+    /// Since when this process has seen what it sees.
+    pub sightings: Arc<Sightings>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
     /// What this process has tried more than once or twice and still fails at, by the words for what it was: an
@@ -87,27 +99,37 @@ pub struct NodeView {
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
+    /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's first report.
+    pub machine_id: String,
+    /// The operating system and the architecture as Go names them (`linux`, `arm64`); empty before the kubelet's first report.
+    pub os: String,
+    pub arch: String,
+    /// Whether the node's etcd votes, where the distribution says so (k3s and RKE2 do, kubeadm does not).
+    pub etcd_votes: Option<bool>,
     /// Volumes are attached to it.
     pub volumes_attached: bool,
     pub deleting: bool,
 }
 
 impl NodeView {
-    /// Whether the node carries a control-plane label, whatever its value.
+    /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone counts, as it does for
+    /// `kubectl get nodes`: a node that is taken for a member by mistake costs time, one that is not taken for one a quorum.
     pub fn control_plane(&self) -> bool {
-        crate::api::names::CONTROL_PLANE_LABELS.iter().any(|label| self.labels.contains_key(*label))
+        let labels = &self.labels;
+        names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
+            || names::CONTROL_PLANE_ROLES.iter().any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
     }
 }
 
-/// A Job of ours.
+/// A Job that carries our label. Whether it is ours, its owner says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
     pub namespace: String,
     pub name: String,
     pub uid: String,
     pub resource_version: String,
-    /// UID of the controlling owner.
-    pub owner_uid: String,
+    /// Who controls it.
+    pub owner: Owner,
     pub node: String,
     pub suspended: bool,
     pub deleting: bool,
@@ -131,118 +153,6 @@ pub enum JobState {
     Failed(String),
 }
 
-/// A pod of ours: a waiter, a preflight, or a Job's.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodView {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    /// UID of the controlling owner: the NodeOp, or the Job.
-    pub owner_uid: String,
-    pub role: Role,
-    pub node: String,
-    pub phase: PodPhase,
-    /// `status.reason` and `status.message` of a pod that the kubelet or a controller ended.
-    pub reason: String,
-    pub deleting: bool,
-    pub created: Timestamp,
-    /// How many facts pods before it failed.
-    pub attempt: i32,
-    /// The waiter's annotation.
-    pub reboot_state: Option<String>,
-    /// Init containers and containers, in order.
-    pub containers: Vec<ContainerView>,
-}
-
-/// What a pod of ours is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Waiter,
-    Preflight,
-    Job,
-    Facts,
-}
-
-/// A pod's phase; `Unknown` counts as running, since it proves nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PodPhase {
-    Pending,
-    Running,
-    Succeeded,
-    Failed,
-}
-
-impl PodPhase {
-    /// Whether no container of the pod will ever run again.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
-    }
-}
-
-/// A container of a pod of ours.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerView {
-    pub name: String,
-    pub state: ContainerState,
-    /// How often the kubelet has started it again.
-    pub restarts: i32,
-}
-
-/// What a container does.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ContainerState {
-    /// Not running; the kubelet's reason and message (`ImagePullBackOff`, …).
-    Waiting {
-        reason: String,
-        message: String,
-    },
-    Running {
-        since: Timestamp,
-    },
-    Ended {
-        code: i32,
-        reason: String,
-        message: String,
-    },
-}
-
-/// The kubelet cuts a termination message there; a longer one is not from a kubelet, and would grow in our statuses.
-const MAX_MESSAGE: usize = 4096;
-
-impl ContainerState {
-    /// The record that a container of ours left as its last words, if it ended well.
-    pub fn words<T: DeserializeOwned>(&self) -> Option<T> {
-        match self {
-            Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => serde_json::from_str(message).ok(),
-            Self::Ended { .. } | Self::Running { .. } | Self::Waiting { .. } => None,
-        }
-    }
-}
-
-impl PodView {
-    /// The state of the container of that name, if the kubelet has reported one.
-    pub fn container(&self, name: &str) -> Option<&ContainerState> {
-        self.containers.iter().find(|c| c.name == name).map(|c| &c.state)
-    }
-
-    /// Whether the pod cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
-    /// deleted waiter reads its own pod live before it acts, and gives up.
-    pub fn cannot_act(&self, node_ready: bool) -> bool {
-        self.phase.is_final() || (self.deleting && !node_ready)
-    }
-
-    /// The first container that waits with a reason that is a complaint, in the kubelet's words.
-    pub fn complaint(&self) -> Option<String> {
-        self.containers.iter().find_map(|c| match &c.state {
-            ContainerState::Waiting { reason, message } if !matches!(reason.as_str(), "" | "PodInitializing" | "ContainerCreating") => {
-                let colon = if message.is_empty() { "" } else { ": " };
-                Some(format!("{reason}{colon}{message}"))
-            }
-            _ => None,
-        })
-    }
-}
-
 /// Any pod on a node that is being drained.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resident {
@@ -255,10 +165,8 @@ pub struct Resident {
     pub deleting_since: Option<Timestamp>,
     /// `Succeeded` or `Failed`.
     pub finished: bool,
-    /// Kind and UID of the controlling owner.
-    pub controller: Option<(String, String)>,
-    /// That owner is a NodeOp, known to us or not.
-    pub of_nodeop: bool,
+    /// Who controls it.
+    pub controller: Option<Owner>,
     /// A static pod's mirror: the kubelet makes it from a file, deleting it is pointless.
     pub mirror: bool,
     /// Has an emptyDir volume.
@@ -323,10 +231,5 @@ impl Snapshot {
     /// Whether a live read confirmed that the object is not there.
     pub fn is_gone(&self, question: &Question) -> bool {
         matches!(self.answers.get(question), Some(Answer::Gone))
-    }
-
-    /// Our pods of one role that belong to `owner_uid` (a NodeOp) on `node`.
-    pub fn pods_of<'a>(&'a self, owner_uid: &'a str, node: &'a str, role: Role) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.pods.values().filter(move |p| p.role == role && p.owner_uid == owner_uid && p.node == node)
     }
 }

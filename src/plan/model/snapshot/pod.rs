@@ -1,0 +1,160 @@
+//! A pod of ours: a waiter, a preflight, a Job's, or one that reads facts; and what keeps it from its work.
+
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use crate::plan::model::snapshot::Owner;
+
+/// A pod of ours: a waiter, a preflight, or a Job's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// Who controls it: the NodeOp, the Job, or the Node whose facts it reads.
+    pub owner: Owner,
+    pub role: Role,
+    pub node: String,
+    pub phase: PodPhase,
+    /// `status.reason` and `status.message` of a pod that the kubelet or a controller ended.
+    pub reason: String,
+    pub deleting: bool,
+    pub created: Timestamp,
+    /// How many facts pods before it failed.
+    pub attempt: i32,
+    /// The waiter's annotation.
+    pub reboot_state: Option<String>,
+    /// Init containers and containers, in order.
+    pub containers: Vec<ContainerView>,
+}
+
+/// What a pod is for, by its owner and its labels. That the owner is one of ours has still to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Waiter,
+    Preflight,
+    Job,
+    Facts,
+    /// It carries our label, and its owner is nothing that owns our pods.
+    Stranger,
+}
+
+/// A pod's phase; `Unknown` counts as running, since it proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl PodPhase {
+    /// Whether no container of the pod will ever run again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// A container of a pod of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerView {
+    pub name: String,
+    pub state: ContainerState,
+    /// How its run before this one ended.
+    pub last: Option<Ended>,
+    /// How often the kubelet has started it again.
+    pub restarts: i32,
+    /// The content that the kubelet runs, by digest; empty until it has pulled the image.
+    pub image_id: String,
+}
+
+impl ContainerView {
+    /// A container that was not started before.
+    pub fn new(name: &str, state: ContainerState) -> Self {
+        Self { name: name.into(), state, last: None, restarts: 0, image_id: String::new() }
+    }
+
+    /// How it ended, if it does not run.
+    pub fn ended(&self) -> Option<Ended> {
+        match &self.state {
+            ContainerState::Ended { code, reason, message } => {
+                Some(Ended { code: *code, reason: reason.clone(), message: message.clone() })
+            }
+            ContainerState::Waiting { .. } | ContainerState::Running { .. } => None,
+        }
+    }
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub code: i32,
+    pub reason: String,
+    pub message: String,
+}
+
+/// At most so much of somebody's words stands in a message of ours.
+const MAX_WORDS: usize = 300;
+
+/// Somebody's words on one line, in at most 300 characters.
+pub fn brief(words: &str) -> String {
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MAX_WORDS).collect()
+}
+
+/// The exit code, and what was said last.
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, reason, message } = self;
+        match brief(message) {
+            line if line.is_empty() => write!(f, "exit code {code}, {reason}"),
+            line => write!(f, "exit code {code}: {line}"),
+        }
+    }
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// Not running; the kubelet's reason and message (`ImagePullBackOff`, …).
+    Waiting {
+        reason: String,
+        message: String,
+    },
+    Running {
+        since: Timestamp,
+    },
+    Ended {
+        code: i32,
+        reason: String,
+        message: String,
+    },
+}
+
+/// The kubelet cuts a termination message there; a longer one is not from a kubelet, and would grow in our statuses.
+const MAX_MESSAGE: usize = 4096;
+
+impl ContainerState {
+    /// The record that a container of ours left as its last words, if it ended well.
+    pub fn words<T: DeserializeOwned>(&self) -> Option<T> {
+        match self {
+            Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => serde_json::from_str(message).ok(),
+            Self::Ended { .. } | Self::Running { .. } | Self::Waiting { .. } => None,
+        }
+    }
+}
+
+impl PodView {
+    /// Whether the pod cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
+    /// deleted waiter reads its own pod live before it acts, and gives up.
+    pub fn cannot_act(&self, node_ready: bool) -> bool {
+        self.phase.is_final() || (self.deleting && !node_ready)
+    }
+
+    /// The state of the container of that name, if the kubelet has reported one.
+    pub fn container(&self, name: &str) -> Option<&ContainerState> {
+        self.containers.iter().find(|c| c.name == name).map(|c| &c.state)
+    }
+}

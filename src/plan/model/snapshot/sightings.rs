@@ -1,0 +1,201 @@
+//! Since when this process has seen what it sees, by the clock that plans are made by.
+//!
+//! A deadline that compares the node's or the API server's time stamps with our clock is wrong by as much as the two are apart, which
+//! on a board without a battery is years. So a deadline counts from the moment at which we first saw the thing. Another
+//! leader has seen nothing yet and counts anew: it ends later, never too early.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::plan::model::snapshot::{ContainerState, JobState, JobView, NodeView, PodView, Snapshot};
+
+/// One run of a container: the pod's UID, the container's name, and how often it was started before.
+type Run = (String, String, i32);
+
+/// When things were seen first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sightings {
+    /// Pods, by UID.
+    pods: BTreeMap<String, Timestamp>,
+    /// Containers that run.
+    runs: BTreeMap<Run, Timestamp>,
+    /// Jobs that may run, by UID.
+    jobs: BTreeMap<String, Timestamp>,
+    /// Control-plane nodes, by name.
+    members: BTreeMap<String, Member>,
+}
+
+/// A control-plane node as it was seen last.
+#[derive(Clone, Debug, PartialEq)]
+struct Member {
+    uid: String,
+    boot_id: String,
+    ready: bool,
+    /// When it was seen to turn Ready in this boot; nothing if it was Ready at first sight.
+    since: Option<Timestamp>,
+}
+
+impl Sightings {
+    /// Notes what is seen now, and forgets what is not.
+    pub fn note(&mut self, s: &Snapshot) {
+        let now = s.now;
+        let pods = || s.pods.values().chain(s.facts.values()).map(AsRef::as_ref);
+        renew(&mut self.pods, pods().map(|pod| pod.uid.clone()), now);
+        renew(&mut self.runs, pods().flat_map(runs), now);
+        let let_go = s.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
+        renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
+        self.members.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.control_plane()));
+        for node in s.nodes.values().filter(|node| node.control_plane()) {
+            self.note_member(node, now);
+        }
+    }
+
+    fn note_member(&mut self, node: &NodeView, now: Timestamp) {
+        let known = self.members.get(&node.name);
+        if known.is_some_and(|known| known.ready == node.ready && known.boot_id == node.boot_id && known.uid == node.uid) {
+            return;
+        }
+        // A node that reboots fast is never seen to be away: another boot is another time of being Ready.
+        let since = known.and(node.ready.then_some(now));
+        let member = Member { uid: node.uid.clone(), boot_id: node.boot_id.clone(), ready: node.ready, since };
+        self.members.insert(node.name.clone(), member);
+    }
+}
+
+/// Keeps the times of what is still there, and dates what is new.
+fn renew<K: Ord>(times: &mut BTreeMap<K, Timestamp>, there: impl Iterator<Item = K>, now: Timestamp) {
+    let there: BTreeSet<K> = there.collect();
+    times.retain(|key, _| there.contains(key));
+    for key in there {
+        times.entry(key).or_insert(now);
+    }
+}
+
+fn runs(pod: &PodView) -> impl Iterator<Item = Run> + '_ {
+    let running = pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
+    running.map(|container| (pod.uid.clone(), container.name.clone(), container.restarts))
+}
+
+impl Snapshot {
+    /// When we first saw the pod; now, if it is new.
+    pub fn first_seen(&self, pod: &PodView) -> Timestamp {
+        self.sightings.pods.get(&pod.uid).copied().unwrap_or(self.now)
+    }
+
+    /// When we first saw this run of a container of the pod, if it runs.
+    pub fn running_since(&self, pod: &PodView, container: &str) -> Option<Timestamp> {
+        let run = runs(pod).find(|(_, name, _)| name == container)?;
+        Some(self.sightings.runs.get(&run).copied().unwrap_or(self.now))
+    }
+
+    /// When we first saw that the Job may run; now, if it is new or may not.
+    pub fn let_go_since(&self, job: &JobView) -> Timestamp {
+        self.sightings.jobs.get(&job.uid).copied().unwrap_or(self.now)
+    }
+
+    /// Since when a control-plane node has been Ready in its present boot, as far as we saw it: at the latest since we lead, if it
+    /// was Ready by then. Nothing for a node that is not Ready.
+    pub fn ready_since(&self, node: &NodeView) -> Option<Timestamp> {
+        let seen = self.sightings.members.get(&node.name).and_then(|member| member.since);
+        node.ready.then(|| seen.map_or(self.leading_since, |since| since.max(self.leading_since)))
+    }
+
+    /// Since when we have seen a pod that has had no container, and of which its kubelet says nothing in its status. What keeps it
+    /// stands in Events alone.
+    pub fn silent_since(&self, pod: &PodView) -> Option<Timestamp> {
+        let begun = pod.containers.iter().any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
+        let silent = !begun && !pod.phase.is_final() && !pod.deleting && pod.obstacle().is_none();
+        silent.then(|| self.first_seen(pod))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::plan::{
+        fixtures,
+        model::snapshot::{ContainerView, Owner, PodPhase, Role},
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn world(now: i64, before: &Snapshot, pods: Vec<PodView>, nodes: Vec<NodeView>) -> Snapshot {
+        let mut s = Snapshot {
+            now: at(now),
+            leading_since: at(-100),
+            pods: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
+            ..Snapshot::default()
+        };
+        let mut sightings = (*before.sightings).clone();
+        sightings.note(&s);
+        s.sightings = Arc::new(sightings);
+        s
+    }
+
+    fn pod(state: ContainerState, restarts: i32) -> PodView {
+        let containers = vec![ContainerView { restarts, ..ContainerView::new("c", state) }];
+        PodView { containers, phase: PodPhase::Pending, ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1") }
+    }
+
+    #[test]
+    fn a_container_counts_from_when_we_saw_it_run_whatever_its_node_says() {
+        let years_ago = ContainerState::Running { since: at(-100_000_000) };
+        let first = world(5, &Snapshot::default(), vec![pod(years_ago.clone(), 0)], vec![]);
+        let second = world(9, &first, vec![pod(years_ago.clone(), 0)], vec![]);
+        let running = |s: &Snapshot| s.running_since(s.pods.values().next().unwrap(), "c");
+        assert_eq!((running(&first), running(&second)), (Some(at(5)), Some(at(5))));
+        let again = world(20, &second, vec![pod(years_ago, 1)], vec![]);
+        assert_eq!(running(&again), Some(at(20)), "another run");
+        assert_eq!(again.first_seen(again.pods.values().next().unwrap()), at(5), "the same pod");
+        let gone = world(30, &again, vec![], vec![]);
+        assert_eq!(*gone.sightings, Sightings::default(), "nothing is kept of what has gone");
+    }
+
+    #[test]
+    fn a_pod_is_silent_until_it_has_a_container_or_its_kubelet_says_why_not() {
+        let waiting = |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
+        let silent = |pod: PodView| {
+            let s = world(7, &Snapshot::default(), vec![pod.clone()], vec![]);
+            s.silent_since(&pod)
+        };
+        assert_eq!(silent(PodView { containers: vec![], ..pod(waiting(""), 0) }), Some(at(7)));
+        assert_eq!(silent(pod(waiting("ContainerCreating"), 0)), Some(at(7)));
+        assert_eq!(silent(pod(waiting("ImagePullBackOff"), 0)), None, "the status says why");
+        assert_eq!(silent(pod(ContainerState::Running { since: at(0) }, 0)), None);
+        assert_eq!(silent(PodView { phase: PodPhase::Failed, ..pod(waiting(""), 0) }), None);
+        assert_eq!(silent(PodView { deleting: true, ..pod(waiting(""), 0) }), None);
+        let mut begun = pod(waiting("PodInitializing"), 0);
+        begun
+            .containers
+            .insert(0, ContainerView::new("init", ContainerState::Ended { code: 0, reason: String::new(), message: String::new() }));
+        assert_eq!(silent(begun), None, "it has had one");
+    }
+
+    #[test]
+    fn a_member_is_ready_since_we_saw_it_turn_so_in_its_present_boot() {
+        let node = |ready: bool, boot: &str| NodeView {
+            name: "n1".into(),
+            labels: [(crate::api::names::CONTROL_PLANE_LABELS[0].to_owned(), String::new())].into(),
+            boot_id: boot.into(),
+            ready,
+            ..NodeView::default()
+        };
+        let since = |s: &Snapshot| s.ready_since(s.nodes.values().next().unwrap());
+        let first = world(0, &Snapshot::default(), vec![], vec![node(true, "b1")]);
+        assert_eq!(since(&first), Some(at(-100)), "it was so before we looked: since we lead");
+        let away = world(10, &first, vec![], vec![node(false, "b1")]);
+        assert_eq!(since(&away), None);
+        let back = world(20, &away, vec![], vec![node(true, "b1")]);
+        assert_eq!(since(&world(25, &back, vec![], vec![node(true, "b1")])), Some(at(20)));
+        let fast = world(30, &back, vec![], vec![node(true, "b2")]);
+        assert_eq!(since(&fast), Some(at(30)), "a reboot that nobody saw it away for");
+        let late = Snapshot { leading_since: at(40), ..fast };
+        assert_eq!(since(&late), Some(at(40)), "what was seen in an earlier term may have missed a change");
+    }
+}
