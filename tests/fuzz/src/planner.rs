@@ -46,11 +46,15 @@ fn node(name: &str) -> Value {
             "operatingSystem": "", "osImage": "", "systemUUID": ""}}})
 }
 
-fn owned(kind: &str, name: &str, uid: &str, labels: Value) -> Value {
+/// `owner` is apiVersion, kind, name and UID.
+fn owned(owner: [&str; 4], name: &str, labels: Value) -> Value {
+    let [version, kind, of, uid] = owner;
     json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "creationTimestamp": "2025-12-31T23:30:00Z", "labels": labels,
         "annotations": {"operator.kairos.io/node-name": "n1"},
-        "ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": "op", "uid": uid, "controller": true}]})
+        "ownerReferences": [{"apiVersion": version, "kind": kind, "name": of, "uid": uid, "controller": true}]})
 }
+
+const OP: [&str; 4] = ["operator.kairos.io/v1alpha1", "NodeOp", "op", "op"];
 
 /// A container that has ended.
 fn ended(name: &str, code: i32, message: &str) -> Value {
@@ -66,12 +70,12 @@ fn objects() -> Value {
         json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(""), "jobUid": name(""), "boot": "b1", "attempt": 0});
     let sentinel = json!({"job": name(""), "jobUid": name(""), "boot": "b1", "time": ""}).to_string();
     let pod = |role: &str, kind: &str, statuses: Value| {
-        json!({"metadata": owned("NodeOp", &name(kind), "op", json!({"kairos.io/nodeop": "op", role: "true"})),
+        json!({"metadata": owned(OP, &name(kind), json!({"kairos.io/nodeop": "op", role: "true"})),
             "spec": {"nodeName": "n1", "containers": []}, "status": {"phase": "Running", "containerStatuses": statuses}})
     };
     let mut job_pod = pod("x", "", json!([ended("nodeop", 1, "no"), ended("sentinel-creator", 0, &sentinel)]));
     job_pod["metadata"]["ownerReferences"][0] =
-        json!({"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": name(""), "controller": true});
+        json!({"apiVersion": "batch/v1", "kind": "Job", "name": name(""), "uid": name(""), "controller": true});
     let meta = |name: &str| json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1, "creationTimestamp": "2025-12-31T23:00:00Z"});
     let mut child =
         json!({"metadata": meta("up"), "spec": {"upgrade": {"active": true, "recovery": false, "force": false, "debug": false}}});
@@ -83,9 +87,9 @@ fn objects() -> Value {
         "ops": [{"metadata": meta("op"), "spec": spec, "status": {"phase": "Running", "observedGeneration": 1,
             "nodeStatuses": {"n1": running, "n2": {"phase": "Pending"}}}}, child],
         "upgrades": [{"metadata": meta("up"), "spec": {"image": "kairos:v2", "concurrency": 1}, "status": {"phase": "Running", "nodeOpUid": "up"}}],
-        "jobs": [{"metadata": owned("NodeOp", &name(""), "op", json!({"kairos.io/nodeop": "op"})), "spec": {"suspend": false, "template": {}}, "status": {}}],
+        "jobs": [{"metadata": owned(OP, &name(""), json!({"kairos.io/nodeop": "op"})), "spec": {"suspend": false, "template": {}}, "status": {}}],
         "pods": [job_pod, pod("kairos.io/reboot", "reboot", json!([])), pod("kairos.io/preflight", "preflight", json!([ended("preflight", 0, "no")]))],
-        "facts": [{"metadata": owned("Node", &object(("kairos-node-labeler", "n2 b1"), "n2", "", 0), "n2", json!({"app": "kairos-node-labeler"})),
+        "facts": [{"metadata": owned(["v1", "Node", "n2", "n2"], &object(("kairos-node-labeler", "n2 b1"), "n2", "", 0), json!({"app": "kairos-node-labeler"})),
             "spec": {"nodeName": "n2", "containers": []}, "status": {"phase": "Failed", "containerStatuses": [ended("node-labeler", 1, "no")]}}],
         "residents": [{"metadata": {"name": "app", "namespace": "ns", "uid": "app"}, "spec": {"nodeName": "n1", "containers": []}}],
         "gone": [],
