@@ -356,6 +356,19 @@ pub struct NodeStatus {
     /// Since when the drain waits for volumes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detaching_since: Option<Time>,
+    /// Why the node is given up, once it is: it fails for this reason when nothing of the operation can act on it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
+    /// The node was given up before a container of the operation began on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untouched: Option<bool>,
+    /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the step: an earlier one
+    /// stood and was lost, or had to wait for the room that the drain makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiter_since: Option<Time>,
+    /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,

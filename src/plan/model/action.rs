@@ -41,6 +41,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Takes over all that a plan for a part of the whole wants.
+    pub fn absorb(&mut self, part: Self) {
+        let Self { actions, questions, waiting, said, facts_first, drains, wake_at } = part;
+        self.actions.extend(actions);
+        self.questions.extend(questions);
+        self.waiting.extend(waiting);
+        for (op, notices) in said {
+            self.said.entry(op).or_default().extend(notices);
+        }
+        self.facts_first.extend(facts_first);
+        self.drains.extend(drains);
+        if let Some(at) = wake_at {
+            self.wake(at);
+        }
+    }
+
     /// Plans again at `at` at the latest.
     pub fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));

@@ -13,6 +13,7 @@ pub mod cancel;
 mod claim;
 pub mod cordon;
 pub mod drain;
+mod give_up;
 mod hold;
 mod job;
 pub mod legacy;
@@ -22,7 +23,7 @@ pub mod turn;
 pub mod verify;
 pub mod waiter;
 
-use self::turn::{Next, Op, Turn, finish};
+use self::turn::{Decision, Next, Op, Turn, Verdict, finish};
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
     plan::model::{action::Plan, question::Question, snapshot::Snapshot},
@@ -45,19 +46,33 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
             return Next::Wait("checking whether the node still exists".into());
         }
     };
-    let mut turn = Turn { s, op, node: &node, status, plan };
-    let next = in_hand(&mut turn);
-    legacy::remark(&turn, next)
+    // What a step wants done is its own until it has decided: who gives up does nothing else.
+    let mut effects = Plan::default();
+    let mut turn = Turn { s, op, node: &node, status, plan: &mut effects };
+    let decided = match give_up::recorded(status) {
+        Some(verdict) => give_up::carry_out(&mut turn, &verdict),
+        None => step(&mut turn),
+    };
+    let decided = match decided {
+        Decision::GiveUp(verdict) => give_up::begin(&mut turn, verdict),
+        decided => decided,
+    };
+    let next = match decided {
+        Decision::Record(status) => Next::Become(legacy::remark(&turn, status)),
+        Decision::Wait(why) | Decision::GiveUp(Verdict { reason: why, untouched: _ }) => Next::Wait(why),
+    };
+    plan.absorb(effects);
+    next
 }
 
-fn in_hand(turn: &mut Turn<'_>) -> Next {
+fn step(turn: &mut Turn<'_>) -> Decision {
     match turn.status.step {
         Some(Step::Claim) | None => claim::advance(turn),
         Some(Step::Drain) => prepare::advance(turn),
         Some(Step::Job) => job::advance(turn),
         Some(Step::Reboot) => reboot::advance(turn),
         Some(Step::Verify) => verify::advance(turn),
-        Some(Step::Preflight) => Next::Wait("its preflight runs".into()),
+        Some(Step::Preflight) => Decision::Wait("its preflight runs".into()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use crate::plan::model::snapshot::Owner;
+use crate::{api::names, plan::model::snapshot::Owner};
 
 /// A pod of ours: a waiter, a preflight, or a Job's.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +151,22 @@ impl PodView {
     /// deleted waiter reads its own pod live before it acts, and gives up.
     pub fn cannot_act(&self, node_ready: bool) -> bool {
         self.phase.is_final() || (self.deleting && !node_ready)
+    }
+
+    /// Whether any of its containers was ever started. A pod that a kubelet refuses has none.
+    pub fn has_run(&self) -> bool {
+        let waits = |container: &ContainerView| matches!(container.state, ContainerState::Waiting { .. }) && container.last.is_none();
+        !self.containers.iter().all(waits)
+    }
+
+    /// Whether the operation has begun in the pod of a Job: a container other than the one that only brings our binary was started.
+    pub fn has_begun(&self) -> bool {
+        let begun = |container: &ContainerView| match &container.state {
+            ContainerState::Waiting { .. } => container.last.as_ref().is_some_and(|last| !last.never_began()),
+            ContainerState::Running { .. } => true,
+            ContainerState::Ended { .. } => container.ended().is_some_and(|ended| !ended.never_began()),
+        };
+        self.containers.iter().any(|container| container.name != names::container::INSTALL && begun(container))
     }
 
     /// The state of the container of that name, if the kubelet has reported one.

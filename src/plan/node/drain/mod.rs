@@ -26,7 +26,7 @@ use crate::plan::{
         snapshot::{Refusal, Resident, Snapshot},
         time::later,
     },
-    node::turn::{Next, Turn},
+    node::turn::{Decision, Turn},
 };
 
 /// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must not ask in step.
@@ -45,7 +45,7 @@ pub enum Progress {
     /// It cannot be done; nothing was evicted for it.
     Refused(String),
     /// Record this first.
-    Record(Next),
+    Record(Decision),
 }
 
 /// One pass over the pods of the node.
@@ -111,7 +111,7 @@ pub fn say_left(turn: &mut Turn<'_>, left: &[String]) {
 }
 
 /// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
-fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Next> {
+fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Decision> {
     let known = turn.status.blocked_since.is_some();
     if known != blocked.is_empty() {
         return None;
