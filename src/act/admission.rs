@@ -18,7 +18,7 @@ use super::{Actor, words, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
     plan::model::action::Grant,
-    render::{access, job, parts, preflight, waiter},
+    render::{access, job, preflight, waiter},
 };
 
 /// The name of everything that is tried. Nothing of that name is ever stored.
@@ -35,7 +35,7 @@ impl Actor {
     }
 
     async fn try_all(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
-        let job_pod = |spec: PodSpec| Pod { metadata: parts::meta(op, node, NAME), spec: Some(spec), status: None };
+        let job_pod = |spec: PodSpec| Pod { metadata: job::pod_meta(op, node, NAME), spec: Some(spec), status: None };
         if let Some(pod) = preflight::pod(op, node, NAME, &self.site) {
             self.try_creating(op, &pod).await.context("the preflight's pod")?;
         }

@@ -42,7 +42,7 @@ pub fn about(action: &Action) -> Option<ObjectReference> {
         Action::Status { op, status: _, notices: _ }
         | Action::Finalizers { op, finalizers: _ }
         | Action::Conclude { op, finalizers: _ }
-        | Action::PassOn { child: op, concurrency: _, stop_on_failure: _ }
+        | Action::PassOn { child: op, concurrency: _, paused: _, stop_on_failure: _ }
         | Action::MakePreflight { op, node: _, name: _ }
         | Action::MakeWaiter { op, node: _, name: _, job: _, grant: _ }
         | Action::MakeJob { op, node: _, name: _ } => about_op(&OpRef::of(op)),

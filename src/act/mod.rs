@@ -16,6 +16,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kube::{Client, runtime::events::Recorder};
+use serde_json::json;
 
 pub use self::complaint::{about, about_node, about_op};
 pub use self::drain::Outcome as Eviction;
@@ -82,7 +83,9 @@ impl Actor {
             }
             Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
             Action::MakeChild { upgrade } => self.make_child(upgrade).await,
-            Action::PassOn { child, concurrency, stop_on_failure } => self.pass_on(child, *concurrency, *stop_on_failure).await,
+            Action::PassOn { child, concurrency, paused, stop_on_failure } => {
+                self.pass_on(child, json!({"concurrency": concurrency, "paused": paused, "stopOnFailure": stop_on_failure})).await
+            }
             Action::UpgradeStatus { upgrade, status } => self.upgrade_status(upgrade, status).await,
             Action::MakeFacts { node, node_uid, name, attempt, complaint } => {
                 self.unreadable(node, *attempt, complaint.as_deref()).await;

@@ -14,9 +14,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency` and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -60,6 +60,10 @@ pub struct NodeOpSpec {
     /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag `latest` and for no tag,
+    /// else `IfNotPresent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with which nodes pull the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pull_secrets")]
@@ -83,10 +87,15 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in hand at once; 0 means all. May be changed while the operation runs.
+    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the operation runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
+    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being worked on finish.
+    /// May be changed while the operation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub paused: Option<bool>,
     /// Start no further node once one has failed. May be changed while the operation runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
@@ -202,7 +211,7 @@ pub struct Preflight {
     /// The command.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// The image; unset: the operation's.
+    /// The image; unset: the operation's. `imagePullPolicy` holds for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Seconds that the check may take, from its container's start.

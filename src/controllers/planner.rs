@@ -274,7 +274,7 @@ fn written(action: &Action) -> Option<OpRef> {
         Action::Status { op, status: _, notices: _ }
         | Action::Finalizers { op, finalizers: _ }
         | Action::Conclude { op, finalizers: _ } => Some(OpRef::of(op)),
-        Action::PassOn { child, concurrency: _, stop_on_failure: _ } => Some(OpRef::of(child)),
+        Action::PassOn { child, concurrency: _, paused: _, stop_on_failure: _ } => Some(OpRef::of(child)),
         Action::Node { .. }
         | Action::MakeChild { .. }
         | Action::UpgradeStatus { .. }

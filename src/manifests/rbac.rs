@@ -67,7 +67,7 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
     grant(
-        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency and stopOnFailure passed on to that NodeOp.",
+        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency, paused and stopOnFailure passed on to that NodeOp.",
         names::GROUP,
         &["nodeops"],
         &["get", "list", "watch", "create", "patch"],

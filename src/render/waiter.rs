@@ -27,20 +27,17 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
     parts::keep_node(&mut meta);
     let (parent, _) = site.state_dir_parts();
     Pod {
-        metadata: meta,
+        metadata: parts::pod_meta(meta, container::REBOOT),
         spec: Some(PodSpec {
-            node_name: Some(node.into()),
             restart_policy: Some("OnFailure".into()),
             host_pid: Some(true),
             service_account_name: Some(access::account(op)),
-            enable_service_links: Some(false),
+            automount_service_account_token: Some(true),
             image_pull_secrets: parts::pull_secrets(&op.spec),
-            tolerations: Some(parts::tolerate_everything()),
-            priority_class_name: Some("system-node-critical".into()),
             termination_grace_period_seconds: Some(10),
             containers: vec![reboot(op, job, site)],
             volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
-            ..PodSpec::default()
+            ..parts::pod_spec(node)
         }),
         status: None,
     }
@@ -53,7 +50,7 @@ fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
     Container {
         name: container::REBOOT.into(),
         image: Some(site.operator.clone()),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::REBOOT_WAITER),
         args: parts::arguments(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
         env: Some(vec![
@@ -71,7 +68,7 @@ fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),
         // Its last words are for the log reader; the annotation is what the controller reads.
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }

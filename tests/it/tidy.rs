@@ -2,7 +2,7 @@
 //!
 //! Walls hold for what is built into the binary; the tests at the end of a file may use what they like.
 
-mod scan;
+pub mod scan;
 
 use std::{
     collections::BTreeSet,

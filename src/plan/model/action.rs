@@ -77,7 +77,7 @@ pub enum Action {
     /// Make the NodeOp of a NodeOpUpgrade.
     MakeChild { upgrade: Arc<NodeOpUpgrade> },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PassOn { child: Arc<NodeOp>, concurrency: i32, stop_on_failure: bool },
+    PassOn { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
     /// Write the status that follows from `upgrade`, at its resourceVersion.
     UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
@@ -174,7 +174,9 @@ impl fmt::Display for Action {
             Self::Conclude { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
             Self::Node { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
             Self::MakeChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
-            Self::PassOn { child, concurrency: _, stop_on_failure: _ } => write!(f, "passing the changed spec on to {}", of(child)),
+            Self::PassOn { child, concurrency: _, paused: _, stop_on_failure: _ } => {
+                write!(f, "passing the changed spec on to {}", of(child))
+            }
             Self::UpgradeStatus { upgrade, status: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
             Self::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => write!(f, "making facts pod {name} on node {node}"),
             Self::MakePreflight { op, node, name } => write!(f, "making preflight pod {name} of {} on node {node}", of(op)),
