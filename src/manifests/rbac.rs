@@ -47,7 +47,7 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "patch"],
     ),
     grant(
-        "Waiters, preflight and facts pods, the pods of a node that is drained. Patch is held to be granted: a waiter annotates itself.",
+        "Waiters, preflight and facts pods, the pods of a node that is drained, the static pods of a control plane. Patch is held to be granted: a waiter annotates itself.",
         CORE,
         &["pods"],
         &["get", "list", "watch", "create", "patch", "delete"],
@@ -88,10 +88,11 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "create", "patch", "delete"],
     ),
     grant(
-        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters.",
+        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters. List: why a pod of ours \
+         has no container, which its kubelet tells in Events alone.",
         EVENTS,
         &["events"],
-        &["create", "patch"],
+        &["list", "create", "patch"],
     ),
 ];
 

@@ -17,5 +17,6 @@ mod rig;
 mod rights;
 mod rivals;
 mod rollout;
+mod silent;
 mod takeover;
 mod upgrades;

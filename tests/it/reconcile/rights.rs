@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{
     drains::{BLOCKED, blocker},
     rig::{self, LONG, Rig, WAITERS, and, reboot},
+    silent::no_sandbox,
 };
 
 /// Verb, group and resource.
@@ -117,6 +118,13 @@ async fn delete(rig: &Rig) {
     rig.cluster.until_none(rig::OPS, LONG, |op| op["metadata"]["name"] == "deleted").await.unwrap();
 }
 
+/// A pod that gets no container, and Events that say why.
+async fn wait_in_silence(rig: &Rig) {
+    no_sandbox(rig, "silent", "n2").await;
+    rig.cluster.faults().clear();
+    assert_eq!(rig.over("silent").await["phase"], "Completed");
+}
+
 /// A node that somebody else claims in the last moment: it goes back, and is taken again, which is the same Event once more.
 async fn lose_and_win(rig: &Rig) {
     rig.cluster.faults().arm(Fault::on("patch", "nodes", Effect::Refuse(500)).named("n2").always());
@@ -176,6 +184,7 @@ async fn run() -> (Rights, Rights, Rights) {
     drain(&rig).await;
     fail(&rig).await;
     delete(&rig).await;
+    wait_in_silence(&rig).await;
     lose_and_win(&rig).await;
     ask_the_kernel(&rig).await;
     upgrade(&rig).await;

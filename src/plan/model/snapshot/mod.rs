@@ -233,3 +233,28 @@ impl Snapshot {
         matches!(self.answers.get(question), Some(Answer::Gone))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_of_a_distribution_makes_a_member_of_the_control_plane() {
+        let member = |key: &str, value: &str| {
+            NodeView { labels: [(key.to_owned(), value.to_owned())].into(), ..NodeView::default() }.control_plane()
+        };
+        for label in names::CONTROL_PLANE_LABELS {
+            for value in ["", "true", "false", "microk8s-controlplane"] {
+                assert!(member(label, value), "{label}={value}");
+            }
+        }
+        for (label, role) in names::CONTROL_PLANE_ROLES {
+            assert!(member(label, role) && !member(label, "worker") && !member(label, ""), "{label}");
+        }
+        for label in
+            ["node-role.kubernetes.io/worker", "node-role.kubernetes.io/node", "node.kubernetes.io/microk8s-worker", "kubernetes.io/os"]
+        {
+            assert!(!member(label, "true"), "{label}");
+        }
+    }
+}
