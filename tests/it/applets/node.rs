@@ -115,8 +115,13 @@ impl Node {
     /// The Job's last container.
     pub fn sentinel(&self) {
         fs::create_dir_all(self.state_dir()).unwrap();
+        assert!(self.sentinel_command().status().unwrap().success());
+    }
+
+    pub fn sentinel_command(&self) -> Command {
         let mut command = self.applet(contract::applet::SENTINEL);
-        assert!(command.args(contract::sentinel_args(JOB, false)).status().unwrap().success());
+        command.args(contract::sentinel_args(JOB, false));
+        command
     }
 
     /// Whether init was asked to reboot, by now.

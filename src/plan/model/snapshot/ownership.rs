@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn job_name() -> String {
-        names::object(("op", "u"), "n1", "", 0)
+        object_name::object(("op", "u"), "n1", "", 0)
     }
 
     fn node(name: &str) -> NodeView {
