@@ -3,6 +3,7 @@
 //! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each request a time
 //! after which it counts as failed. What the API server returns is handed back, so that the next plan is made from it.
 
+mod accounts;
 mod admission;
 mod complaint;
 mod drain;
@@ -18,7 +19,8 @@ use anyhow::Context;
 use kube::{Client, runtime::events::Recorder};
 use serde_json::json;
 
-pub use self::complaint::{about, about_node, about_op};
+pub use self::admission::Admission;
+pub use self::complaint::{about_node, about_op, reference_to};
 pub use self::drain::Outcome as Eviction;
 pub use self::error::{is_conflict, is_gone, words};
 use crate::{
@@ -93,8 +95,8 @@ impl Actor {
             }
             Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
             Action::MakeWaiter { op, node, name, job, grant } => {
-                self.grant(op, grant).await?;
-                self.make_waiter(op, node, name, job).await
+                let account = self.grant(op, grant).await?;
+                self.make_waiter(op, node, name, job, &account).await
             }
             Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
@@ -114,7 +116,7 @@ impl Actor {
     async fn say(&self, op: &crate::api::nodeop::NodeOp, notices: &[Notice]) {
         for notice in notices {
             if let Err(error) = self.say_one(op, notice).await {
-                tracing::warn!(error = format!("{error:#}"), reason = notice.reason, "an Event was lost");
+                tracing::warn!(error = words(&error), reason = notice.reason, "an Event was lost");
             }
         }
     }

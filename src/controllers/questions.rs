@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    act::{self, Actor, REQUEST_TIMEOUT},
+    act::{self, Actor, Admission, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp, owner},
     observe::{Observer, Seen},
     plan::model::{
@@ -125,8 +125,9 @@ async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> 
 async fn admission(actor: &Actor, snapshot: &Snapshot, key: &(String, String), node: &str) -> anyhow::Result<Answer> {
     let op = snapshot.ops.get(key).context("the NodeOp has gone meanwhile")?;
     Ok(match actor.admits(op, node).await? {
-        Ok(()) => Answer::Seen,
-        Err(words) => Answer::Refused(words),
+        Admission::Admitted => Answer::Seen,
+        Admission::NotYet(words) => Answer::NotYet(words),
+        Admission::Refused(words) => Answer::Refused(words),
     })
 }
 

@@ -80,13 +80,14 @@ pub const OPERATOR: &[Grant] = &[
         &["nodeopupgrades/finalizers"],
         &["update"],
     ),
-    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "patch", "delete"]),
+    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "delete"]),
     grant(
         "What those waiters may do, and only with the waiters and Jobs in hand, by name.",
         RBAC,
-        &["roles", "rolebindings"],
+        &["roles"],
         &["get", "create", "patch", "delete"],
     ),
+    grant("To whom it is given.", RBAC, &["rolebindings"], &["get", "create", "delete"]),
     grant(
         "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters. List: why a pod of ours \
          has no container, which its kubelet tells in Events alone.",

@@ -197,7 +197,8 @@ fn write(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeSt
         return;
     }
     let urgent = old.is_none_or(|old| phases(old) != phases(&status));
-    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, DETAILS_EVERY));
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= s.now).map(|time| later(time.0, DETAILS_EVERY));
     if let Some(at) = last.filter(|at| !urgent && s.now < *at) {
         return plan.wake(at);
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext};
 
-use super::{Site, access, parts};
+use super::{Site, parts};
 use crate::{
     api::{
         names::{self, container},
@@ -20,8 +20,8 @@ use crate::{
 /// Seconds that init gets to reboot before the kernel is asked: systemd itself gives units 90 s to stop, and kills twice.
 const GRACE_SECONDS: u32 = 600;
 
-/// The waiter of `op` on `node` for the Job `job`.
-pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
+/// The waiter of `op` on `node` for the Job `job`, with the rights of this account.
+pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: &Site) -> Pod {
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     parts::keep_node(&mut meta);
@@ -31,7 +31,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
         spec: Some(PodSpec {
             restart_policy: Some("OnFailure".into()),
             host_pid: Some(true),
-            service_account_name: Some(access::account(op)),
+            service_account_name: Some(account.into()),
             automount_service_account_token: Some(true),
             image_pull_secrets: parts::pull_secrets(&op.spec),
             termination_grace_period_seconds: Some(10),

@@ -13,8 +13,8 @@ use kairos_operator::{
         upgrade::NodeOpUpgrade,
     },
     cli,
-    plan::model::action::Grant,
-    render::{access, job},
+    plan::model::object_name,
+    render::job,
 };
 use kairos_sim::kinds::{Kind, custom};
 use kube::CustomResourceExt;
@@ -112,7 +112,6 @@ fn admitted(kind: &Kind, spec: &Value) -> Result<Value, String> {
 
 /// What is wrong with what a NodeOp makes.
 fn unfit(op: &NodeOp) -> Vec<String> {
-    let grant = Grant { waiters: vec!["w".into()], jobs: vec!["j".into()] };
     let job = job::job(op, "n1", "job", &rendered::site());
     let mut wrong = Vec::new();
     // Go multiplies it to nanoseconds: above that, a Job fails of a deadline that lies in the past.
@@ -136,8 +135,8 @@ fn unfit(op: &NodeOp) -> Vec<String> {
             }
         }
     }
-    let names = [access::service_account(op).metadata, access::role(op, &grant).metadata, access::role_binding(op).metadata];
-    wrong.extend(names.into_iter().filter_map(|meta| meta.name).filter(|name| name.len() > 253));
+    let named = (op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default());
+    wrong.extend(object_name::accounts(named).into_iter().filter(|name| name.len() > 253));
     wrong
 }
 

@@ -8,6 +8,7 @@ mod bad_input;
 mod chaos;
 mod contract;
 mod drain_and_cordon;
+mod elections;
 mod fuzz;
 mod golden;
 mod manifests;

@@ -153,7 +153,7 @@ fn samples_are_accepted() {
 #[test]
 fn the_operator_holds_what_it_grants_to_waiters() {
     let grant = Grant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
-    let rules = access::role(&Default::default(), &grant).rules.unwrap();
+    let rules = access::role(&Default::default(), "account", &grant).rules.unwrap();
     assert!(rules.len() > 1 && operator_holds(&rules));
     let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
     assert!(!operator_holds(&[more]));

@@ -237,6 +237,20 @@ fn only_tests_of_a_cluster_are_ignored() {
     assert!(ignored.is_empty(), "{ignored:#?}");
 }
 
+/// What the client or Rust prints of an error is for programmers: `act::words` says it for everybody else.
+#[test]
+fn errors_are_told_in_words() {
+    let modules = ["src/act/", "src/controllers/", "src/observe/", "src/plan/", "src/render/"];
+    let (formats, tests) = (["error:#", "error:?", "?error"], "#[cfg(test)]");
+    let mut broken = Vec::new();
+    for path in sources().iter().filter(|path| modules.iter().any(|module| below(path, "").starts_with(module))) {
+        let text = read(path);
+        let code = text.split(tests).next().unwrap_or_default();
+        broken.extend(formats.iter().filter(|format| code.contains(*format)).map(|format| format!("{}: {format}", below(path, ""))));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 #[test]
 fn nothing_names_the_machine_that_it_was_written_on() {
     let words = [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/")];

@@ -17,6 +17,7 @@ use crate::{
     },
     plan::model::{
         id::{Key, OpRef},
+        identity::{Id, Identified},
         question::Question,
         snapshot::{JobView, PodView},
     },
@@ -100,6 +101,90 @@ pub enum Action {
     Evict { node: String, pod: Target, grace_period_seconds: Option<i64> },
 }
 
+/// The object that something is done for: where somebody who waits for it will look.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    Op(OpRef),
+    Upgrade(Arc<NodeOpUpgrade>),
+    Node(String),
+    Job(Target),
+    Pod(Target),
+}
+
+impl Action {
+    /// For whom it is done.
+    pub fn about(&self) -> Option<About> {
+        Some(match self {
+            Self::Status { op, .. }
+            | Self::Finalizers { op, .. }
+            | Self::Conclude { op, .. }
+            | Self::PassOn { child: op, .. }
+            | Self::MakePreflight { op, .. }
+            | Self::MakeWaiter { op, .. }
+            | Self::MakeJob { op, .. } => About::Op(OpRef::of(op)),
+            Self::Node { name, change, .. } => match &change.claimed_by {
+                Some(Some(op)) => About::Op(op.clone()),
+                Some(None) | None => About::Node(name.clone()),
+            },
+            Self::MakeChild { upgrade } | Self::UpgradeStatus { upgrade, .. } => About::Upgrade(upgrade.clone()),
+            Self::MakeFacts { node, .. } => About::Node(node.clone()),
+            Self::ResumeJob { job } | Self::ExtendJob { job, .. } | Self::DeleteJob { job, .. } => About::Job(job.clone()),
+            Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
+            // What holds up an eviction stands in the message of the node that is drained.
+            Self::Evict { .. } => return None,
+        })
+    }
+
+    /// The NodeOp that it writes to.
+    pub fn writes(&self) -> Option<OpRef> {
+        match self {
+            Self::Status { op, .. } | Self::Finalizers { op, .. } | Self::Conclude { op, .. } | Self::PassOn { child: op, .. } => {
+                Some(OpRef::of(op))
+            }
+            Self::Node { .. }
+            | Self::MakeChild { .. }
+            | Self::UpgradeStatus { .. }
+            | Self::MakeFacts { .. }
+            | Self::MakePreflight { .. }
+            | Self::MakeWaiter { .. }
+            | Self::MakeJob { .. }
+            | Self::ResumeJob { .. }
+            | Self::ExtendJob { .. }
+            | Self::DeleteJob { .. }
+            | Self::DeletePod { .. }
+            | Self::Evict { .. } => None,
+        }
+    }
+}
+
+impl Identified for Action {
+    fn id(&self) -> Id {
+        let op = |op: &NodeOp| OpRef::of(op).to_string();
+        let upgrade = |upgrade: &NodeOpUpgrade| format!("{}@{}", of_upgrade(upgrade), upgrade.metadata.uid.as_deref().unwrap_or_default());
+        let made = |op: &NodeOp, name: &str| format!("{} of {}", name, OpRef::of(op));
+        let target = |target: &Target| format!("{target}@{}", target.uid);
+        let (does, to) = match self {
+            Self::Status { op: of, .. } => ("status", op(of)),
+            Self::Finalizers { op: of, .. } => ("finalizers", op(of)),
+            Self::Conclude { op: of, .. } => ("conclude", op(of)),
+            Self::PassOn { child, .. } => ("pass on", op(child)),
+            Self::Node { name, .. } => ("node", name.clone()),
+            Self::MakeChild { upgrade: of } => ("make child", upgrade(of)),
+            Self::UpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
+            Self::MakeFacts { name, .. } => ("make facts pod", name.clone()),
+            Self::MakePreflight { op, name, .. } => ("make preflight pod", made(op, name)),
+            Self::MakeWaiter { op, name, .. } => ("make waiter", made(op, name)),
+            Self::MakeJob { op, name, .. } => ("make job", made(op, name)),
+            Self::ResumeJob { job } => ("resume job", target(job)),
+            Self::ExtendJob { job, .. } => ("extend job", target(job)),
+            Self::DeleteJob { job, .. } => ("delete job", target(job)),
+            Self::DeletePod { pod, .. } => ("delete pod", target(pod)),
+            Self::Evict { pod, .. } => ("evict", target(pod)),
+        };
+        Id::Action { does, to }
+    }
+}
+
 /// An object that an action is about; one of another UID is not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -165,7 +250,7 @@ pub struct Notice {
     pub node: Option<String>,
 }
 
-/// What it does and to which object: for logs, for errors, and as the key under which its failures are remembered.
+/// What it does and to which object: for logs, and for people who wait for it.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

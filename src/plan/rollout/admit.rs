@@ -269,6 +269,12 @@ impl Pass<'_> {
                 self.whole.refused = Some(why.clone());
                 Some(why)
             }
+            Some(Answer::NotYet(words)) => {
+                let why = format!("the API server does not admit what the operation needs yet: {words}");
+                self.unanswered = Some(why.clone());
+                self.whole.troubles.note(why.clone());
+                Some(why)
+            }
             Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {
                 self.admitted = true;
                 None

@@ -206,7 +206,8 @@ pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mu
     if !urgent && plan.questions.iter().any(|question| failing::of(s, question).is_none()) {
         return;
     }
-    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= now).map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
         plan.wake(at);
         return;
@@ -267,6 +268,26 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
+        let now = Timestamp::constant(1_000, 0);
+        let says = |message: &str, at: i64| NodeOpStatus {
+            phase: Some(Phase::Running),
+            message: Some(message.into()),
+            last_updated: Timestamp::from_second(at).ok().map(Time),
+            ..NodeOpStatus::default()
+        };
+        let written = |at: i64| {
+            let op = Arc::new(NodeOp { status: Some(says("old", at)), ..NodeOp::new("op", Default::default()) });
+            let mut plan = Plan::default();
+            write(&Snapshot { now, ..Snapshot::default() }, &op, says("new", at), &mut plan);
+            (plan.actions.len(), plan.wake_at)
+        };
+        assert_eq!(written(990), (1, None));
+        assert_eq!(written(1_000), (0, Timestamp::from_second(1_001).ok()), "it says something every second at most");
+        assert_eq!(written(31_537_000), (1, None), "somebody's clock was a year ahead");
+    }
 
     #[test]
     fn whatever_nodes_say_the_status_fits_into_etcd() {

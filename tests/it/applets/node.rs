@@ -15,8 +15,8 @@ use super::api::{Api, JOB, NAMESPACE, OWNER, POD};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_kairos-operator");
 
-/// How long anything may take before a test says no.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before a test says no: far longer than a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits until `holds`, or panics with `what`.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

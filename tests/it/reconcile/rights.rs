@@ -42,7 +42,7 @@ fn held(grants: &[Grant]) -> Rights {
 /// What waiters are granted, of the one waiter and Job that are in hand.
 fn granted() -> Rights {
     let names = Names { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
-    let rules = access::role(&Default::default(), &names).rules.unwrap();
+    let rules = access::role(&Default::default(), "account", &names).rules.unwrap();
     let mut rights = Rights::new();
     for rule in rules {
         for (group, resource) in rule.api_groups.iter().flatten().flat_map(|g| rule.resources.iter().flatten().map(move |r| (g, r))) {

@@ -25,6 +25,7 @@ use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
         id::{Key, OpRef},
+        identity::Id,
         question::{Answer, Question},
     },
 };
@@ -60,9 +61,9 @@ pub struct Snapshot {
     pub sightings: Arc<Sightings>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
-    /// What this process has tried more than once or twice and still fails at, by the words for what it was: an
-    /// [`Action`](super::action::Action)'s or a [`Question`]'s. It is tried again, with pauses.
-    pub failures: BTreeMap<String, Failure>,
+    /// The [`Action`](super::action::Action)s and [`Question`]s that this process has tried more than once or twice and still
+    /// fails at. They are tried again, with pauses.
+    pub failures: BTreeMap<Id, Failure>,
 }
 
 /// What the administrator set, as far as decisions hang on it.

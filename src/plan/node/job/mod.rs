@@ -253,7 +253,7 @@ fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     turn.plan.wake(later(turn.s.now, PODLESS));
     let question = Question::Admission(turn.op.me.clone(), turn.node.name.clone());
     match turn.s.answer(&question) {
-        Some(Answer::Refused(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
+        Some(Answer::Refused(words) | Answer::NotYet(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
         Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {
             Some(NO_POD.into())
         }
