@@ -368,7 +368,8 @@ pub struct NodeStatus {
     /// Why the node is given up, once it is: it fails for this reason when nothing of the operation can act on it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
-    /// The node was given up before a container of the operation began on it.
+    /// Set if the node was given up because its Job had not begun: true while no container of the operation has, false if one began
+    /// before the Job was seen to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untouched: Option<bool>,
     /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the step: an earlier one

@@ -16,7 +16,7 @@ use crate::{
             snapshot::{JobState, JobView},
         },
         node::{
-            cancel, reboot,
+            cancel, legacy, reboot,
             turn::{Decision, Turn, Verdict, finished},
             waiter,
         },
@@ -54,7 +54,7 @@ pub fn carry_out(turn: &mut Turn<'_>, verdict: &Verdict) -> Decision {
         return next;
     }
     if verdict.untouched && has_begun(turn) {
-        return turn.record(|status| status.untouched = None);
+        return turn.record(|status| status.untouched = Some(false));
     }
     match end(turn) {
         Some(open) => Decision::Wait(format!("{}; {open}", verdict.reason)),
@@ -80,8 +80,11 @@ fn succeeded_after_all(turn: &mut Turn<'_>) -> Option<Decision> {
     };
     match turn.status.step {
         Some(Step::Job) => {
-            let complete = job(turn).is_some_and(|job| job.state == JobState::Complete);
-            let gone = job(turn).is_none() && turn.op.intent.reboot && waiter::went_on(turn).is_some();
+            // A Job that was given up because it had not begun. What was found wrong with one that is complete stays wrong.
+            let awaited = turn.status.untouched.is_some() || turn.status.given_up.is_none();
+            let complete = awaited && job(turn).is_some_and(|job| job.state == JobState::Complete);
+            // A waiter that goes on has seen the Job complete before it went.
+            let gone = job(turn).is_none() && turn.op.intent.reboot && !legacy::is_adopted(turn) && waiter::went_on(turn).is_some();
             (turn.status.job_uid.is_some() && (complete || gone)).then(|| goes_on(turn))
         }
         Some(Step::Reboot) => match reboot::arrival(turn) {

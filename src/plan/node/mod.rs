@@ -23,19 +23,36 @@ pub mod turn;
 pub mod verify;
 pub mod waiter;
 
+use k8s_openapi::jiff::Timestamp;
+
 use self::turn::{Decision, Next, Op, Turn, Verdict, finish};
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
-    plan::model::{action::Plan, question::Question, snapshot::Snapshot},
+    plan::model::{
+        action::Plan,
+        question::Question,
+        snapshot::{NodeView, Snapshot},
+    },
 };
 
 /// Advances a node in hand.
 pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
     let node = match s.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
+        Some(node) if s.answer(&Question::Node(name.into())).is_some() && is_same_machine(status, node) => {
+            // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
+            let status = NodeStatus { node_uid: Some(node.uid.clone()), ..status.clone() };
+            return Next::Become(Box::new(status));
+        }
         Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
             let why = "another machine has joined under the node's name while it was in hand";
             return lost(s, op, (name, node.ready), status, why, plan);
+        }
+        None if s.is_gone(&Question::Node(name.into()))
+            && let Some(until) = awaited_until(s, op, status) =>
+        {
+            plan.wake(until);
+            return Next::Wait(format!("the Node object was deleted while the node reboots; it may come back until {until:.0}"));
         }
         None if s.is_gone(&Question::Node(name.into())) => {
             return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
@@ -76,6 +93,19 @@ fn step(turn: &mut Turn<'_>) -> Decision {
     }
 }
 
+/// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives the Node object.
+fn is_same_machine(status: &NodeStatus, node: &NodeView) -> bool {
+    let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify));
+    reboots && !node.machine_id.is_empty() && status.machine_id.as_ref() == Some(&node.machine_id)
+}
+
+/// Until when a node whose object was deleted while it reboots may join again, if it may.
+fn awaited_until(s: &Snapshot, op: &Op, status: &NodeStatus) -> Option<Timestamp> {
+    let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify)) && status.machine_id.is_some() && !op.deleting;
+    let deadline = status.deadline.as_ref().map(|time| time.0)?;
+    (reboots && s.now < deadline).then_some(deadline)
+}
+
 /// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
 fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message: &str, plan: &mut Plan) -> Next {
     let waiting = status.job_name.as_ref().and_then(|job| cancel::job(s, op, job, plan));
@@ -86,7 +116,12 @@ fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message:
     if let Some(waiting) = waiting {
         return Next::Wait(format!("{message}; {waiting}"));
     }
-    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
+    let reboot = match status.step {
+        _ if !op.intent.reboot => RebootStatus::NotRequested,
+        // The machine may have rebooted, or may yet: nobody knows.
+        Some(Step::Reboot) => RebootStatus::Pending,
+        _ => RebootStatus::Cancelled,
+    };
     // Its claim and cordon went with it: nothing is to be given back.
     let status = NodeStatus { node_uid: None, ..status.clone() };
     finish(s.now, &status, Phase::Failed, Some(reboot), message)

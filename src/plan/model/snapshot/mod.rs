@@ -162,8 +162,10 @@ pub struct Resident {
     pub uid: String,
     pub labels: BTreeMap<String, String>,
     pub created: Timestamp,
-    /// When its deletion was asked for.
+    /// Its `deletionTimestamp`: until then its containers may take to end, once its deletion was asked for.
     pub deleting_since: Option<Timestamp>,
+    /// The seconds that it was given for that.
+    pub grace_seconds: i64,
     /// `Succeeded` or `Failed`.
     pub finished: bool,
     /// Who controls it.

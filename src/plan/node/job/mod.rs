@@ -279,7 +279,10 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Decision {
             let message = last_words(turn, job).unwrap_or_else(|| "nothing had to be changed".into());
             return turn.complete(RebootStatus::NotRequested, message);
         }
-        Ok(found) => Some(found),
+        Ok(found) => match other_target(turn, &found) {
+            Some(next) => return next,
+            None => Some(found),
+        },
         Err(Some(why)) => return Decision::Wait(why.into()),
         // The Job's pod is gone. The waiter still knows the boot from the sentinel file, and its word is a proof.
         Err(None) => None,
@@ -287,10 +290,19 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     to_reboot(turn, found)
 }
 
+/// A record that says another target than the image has, as its preflight read it, is not of this operation: nothing is proved by it.
+fn other_target(turn: &Turn<'_>, found: &Sentinel) -> Option<Decision> {
+    let (known, said) = (turn.status.target.as_ref()?, found.target.as_ref()?);
+    let message =
+        || format!("the Job says that it installed {said}, and the image brings {known}: its word is not taken. Look at the node");
+    (known != said).then(|| turn.fail(message()))
+}
+
 fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Decision {
     let mut next = turn.to(Step::Reboot);
     (next.boot, next.before, next.target) = found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);
+    next.machine_id = Some(turn.node.machine_id.clone()).filter(|id| !id.is_empty());
     next.deadline = Some(Time(later(turn.s.now, turn.op.intent.reboot_timeout)));
     next.new_boot = None;
     next.since = None;
