@@ -75,8 +75,11 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
 /// read without the ones that come later, and no circle can grow. What stands in the house's own `mod.rs` is its roof.
 const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["model", "quorum", "facts", "node", "release", "upgrades", "rollout", "check"]),
-    ("plan::node", &["turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot"]),
-    ("plan::node::job", &["message", "sentinel", "deadline"]),
+    (
+        "plan::node",
+        &["turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up"],
+    ),
+    ("plan::node::job", &["message", "injected", "sentinel", "deadline"]),
     ("plan::rollout", &["targets", "finalizer", "status", "preflight", "prestart", "admit", "adopt"]),
 ];
 
