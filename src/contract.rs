@@ -112,6 +112,26 @@ pub struct UpgradeResult {
     pub target: Option<String>,
 }
 
+/// What `upgrade --check` says, as its termination message, about a node that is to be upgraded.
+///
+/// A preflight goes ahead by silence, and by any message of a user's command the node is skipped. This record is our own
+/// check's, so it counts in the preflight of an upgrade alone, and means there what silence means. It makes known what
+/// the image would bring, before the node is claimed: a sentinel that says another target is not of this image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proceed {
+    /// True. A record in which it is not is none.
+    pub proceed: bool,
+    /// The boot in which the node was looked at.
+    pub boot: String,
+    /// The release that the node runs; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The release that the image carries; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
 /// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -236,9 +236,29 @@ pub struct NodeOpStatus {
     /// Counts of targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
+    /// The image with the digest of the content that is run, `name:tag@sha256:…`. With several of them, for several architectures,
+    /// see `images`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What each image's name stood for on the first node of each architecture. A node on which it stands for another content is failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageContent>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+}
+
+/// What an image's name stood for on the first node of an architecture.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageContent {
+    /// The architecture, as the node names it.
+    pub architecture: String,
+    /// The image as the operation names it; empty for the controller's default.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// The content as the kubelet names it: `repository@sha256:…`, or `sha256:…` for an image that was loaded from a file.
+    pub digest: String,
 }
 
 /// How many targets are where.
@@ -365,6 +385,9 @@ pub struct NodeStatus {
     /// The release that the upgrade brings, as its image says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The image by the digest of what the preflight ran here, if its name may have come to mean something else by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// The release that the node ran before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -374,7 +397,8 @@ pub struct NodeStatus {
     /// The boot that proves the reboot; during the preflight, the boot in which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,
-    /// Since when we have seen the node Ready in that boot, or not Ready before it was started.
+    /// Since when we have seen the node Ready in that boot, or not Ready before it was started; when the last preflight pod or waiter
+    /// was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }
