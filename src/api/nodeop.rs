@@ -14,7 +14,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{image_content::ImageContent, schema};
 
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency` and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -246,19 +246,6 @@ pub struct NodeOpStatus {
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-}
-
-/// What an image's name stood for on the first node of an architecture.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ImageContent {
-    /// The architecture, as the node names it.
-    pub architecture: String,
-    /// The image as the operation names it; empty for the controller's default.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub image: String,
-    /// The content as the kubelet names it: `repository@sha256:…`, or `sha256:…` for an image that was loaded from a file.
-    pub digest: String,
 }
 
 /// How many targets are where.

@@ -6,12 +6,13 @@
 
 use crate::{
     api::{
+        image_content::ImageContent,
         names::container,
-        nodeop::{ImageContent, NodeOp, NodeOpStatus},
+        nodeop::{NodeOp, NodeOpStatus},
     },
-    plan::{
-        model::snapshot::{PodView, Role, Snapshot},
-        node::turn::Op,
+    plan::model::{
+        id::OpRef,
+        snapshot::{PodView, Role, Snapshot},
     },
 };
 
@@ -35,10 +36,10 @@ pub enum Compared {
 }
 
 /// Compares the content that a preflight or a Job's pod runs with the one that the first node of its architecture ran.
-pub fn compare(s: &Snapshot, op: &Op, pod: &PodView) -> Compared {
+pub fn compare(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
     // A name with a digest in it stands for one content alone.
-    let Some(here) = content(s, &op.object, pod).filter(|here| !here.image.contains('@')) else { return Compared::Unknown };
-    let recorded = op.object.status.as_ref().map(|status| status.images.as_slice()).unwrap_or_default();
+    let Some(here) = content(s, op, pod).filter(|here| !here.image.contains('@')) else { return Compared::Unknown };
+    let recorded = op.status.as_ref().map(|status| status.images.as_slice()).unwrap_or_default();
     let Some(first) = find(recorded, &here) else {
         return if recorded.len() < MOST { Compared::First } else { Compared::Unknown };
     };
@@ -54,7 +55,7 @@ pub fn compare(s: &Snapshot, op: &Op, pod: &PodView) -> Compared {
 }
 
 /// Why a pod must not go on: it runs another content than the first node of its architecture.
-pub fn mismatch(s: &Snapshot, op: &Op, pod: &PodView) -> Option<String> {
+pub fn mismatch(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<String> {
     match compare(s, op, pod) {
         Compared::Differs(why) => Some(why),
         Compared::Unknown | Compared::First | Compared::Same => None,
@@ -62,17 +63,18 @@ pub fn mismatch(s: &Snapshot, op: &Op, pod: &PodView) -> Option<String> {
 }
 
 /// Records what is run for the first time on an architecture.
-pub fn record(s: &Snapshot, op: &Op, status: &mut NodeOpStatus) {
-    let of_job = |pod: &PodView| pod.role == Role::Job && s.job_of(pod).is_some_and(|job| job.is_of(&op.me));
-    let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&op.me);
+pub fn record(s: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
+    let me = OpRef::of(op);
+    let of_job = |pod: &PodView| pod.role == Role::Job && s.job_of(pod).is_some_and(|job| job.is_of(&me));
+    let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
     let mut pods: Vec<&PodView> = s.pods.values().map(AsRef::as_ref).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
-    for here in pods.into_iter().filter_map(|pod| content(s, &op.object, pod)) {
+    for here in pods.into_iter().filter_map(|pod| content(s, op, pod)) {
         if status.images.len() < MOST && find(&status.images, &here).is_none() {
             status.images.push(here);
         }
     }
-    let ran = status.images.iter().filter(|content| content.image == named(&op.object, container::NODEOP));
+    let ran = status.images.iter().filter(|content| content.image == named(op, container::NODEOP));
     let mut shown: Vec<String> = ran.map(with_digest).collect();
     shown.sort();
     shown.dedup();
@@ -225,16 +227,15 @@ mod tests {
         ];
         let s = world(&object, pods);
         let mut status = NodeOpStatus::default();
-        record(&s, &Op::of(&object), &mut status);
+        record(&s, &object, &mut status);
         let both = format!("{}, {}", digest("os:v1@", 'a'), digest("os:v1@", 'b'));
         assert_eq!((status.images.len(), status.image.clone()), (2, Some(both)));
         let again = status.clone();
-        record(&s, &Op::of(&object), &mut status);
+        record(&s, &object, &mut status);
         assert_eq!(status, again);
 
         let mut recorded = (*object).clone();
         recorded.status = Some(status);
-        let recorded = Op::of(&Arc::new(recorded));
         for (node, image_id, same) in [
             ("n2", digest("os@", 'a'), Compared::Same),
             ("n2", digest("mirror.example.com/os@", 'a'), Compared::Same),
@@ -256,11 +257,11 @@ mod tests {
         let object = op(json!({"command": ["true"]}));
         let s = world(&object, vec![ran(Role::Job, "n1", &digest("docker.io/library/busybox@", 'a'))]);
         let mut status = NodeOpStatus::default();
-        record(&s, &Op::of(&object), &mut status);
+        record(&s, &object, &mut status);
         assert_eq!(status.image, Some(digest("docker.io/library/busybox@", 'a')), "its name is the controller's affair");
         let stranger = PodView { owner: Owner::job("j", "another"), ..ran(Role::Job, "n1", &digest("os@", 'a')) };
         let mut status = NodeOpStatus::default();
-        record(&world(&object, vec![stranger]), &Op::of(&object), &mut status);
+        record(&world(&object, vec![stranger]), &object, &mut status);
         assert_eq!(status, NodeOpStatus::default());
     }
 
@@ -269,7 +270,7 @@ mod tests {
         let object = op(json!({"image": "os:latest", "command": ["true"], "preflight": {"command": ["check"], "image": "check:v1"}}));
         let pod = ran(Role::Preflight, "n1", &digest("docker.io/library/os@", 'a'));
         let mut status = NodeOpStatus::default();
-        record(&world(&object, vec![pod.clone()]), &Op::of(&object), &mut status);
+        record(&world(&object, vec![pod.clone()]), &object, &mut status);
         assert_eq!((status.images[0].image.as_str(), status.image), ("check:v1", None));
         assert_eq!(pinned(&object, &pod), None);
     }

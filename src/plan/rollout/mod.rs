@@ -96,7 +96,7 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
         prestart::prepare(s, op, &nodes, plan);
     }
     let mut status = status::summarize(&op.object, nodes, &whole, s.now);
-    image::record(s, op, &mut status);
+    image::record(s, &op.object, &mut status);
     status::write(s, &op.object, status, plan);
 }
 

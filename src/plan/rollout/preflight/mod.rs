@@ -7,12 +7,9 @@
 //! Times are counted from when we first saw the pod, and its container run: the node has a clock of its own.
 
 mod lost;
-#[cfg(test)]
-mod tests;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-use super::others::Others;
 use crate::{
     api::{
         names::container,
@@ -29,6 +26,7 @@ use crate::{
             time::later,
         },
         node::turn::{Next, Op, finish},
+        rollout::others::Others,
     },
 };
 
@@ -114,7 +112,7 @@ fn verdict(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod: &Po
             false => fail(s.now, status, &ended.to_string()),
         };
     }
-    match image::compare(s, op, pod) {
+    match image::compare(s, &op.object, pod) {
         image::Compared::Differs(why) => return fail(s.now, status, &why),
         // What it is compared with stands in status before anything follows from it.
         image::Compared::First => return Next::Wait(RUNNING.into()),
@@ -222,3 +220,6 @@ pub fn sweep(s: &Snapshot, op: &Op, plan: &mut Plan) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
