@@ -17,7 +17,13 @@ use crate::{
         },
         node::turn::{Next, Op, finish},
         quorum,
-        rollout::{finalizer, preflight, status::Whole, targets},
+        rollout::{
+            finalizer,
+            others::{Others, in_the_hands_of},
+            preflight,
+            status::Whole,
+            targets,
+        },
     },
 };
 
@@ -51,6 +57,8 @@ enum Hold {
 struct Pass<'a> {
     s: &'a Snapshot,
     op: &'a Op,
+    /// Whom a preflight gives way to; none are asked for if there is no preflight.
+    others: Option<Others<'a>>,
     shared: &'a mut Shared,
     plan: &'a mut Plan,
     whole: &'a mut Whole,
@@ -75,7 +83,8 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
     let free = limit.saturating_sub(running + whole.unreleased);
     let ahead = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
-    let mut pass = Pass { s, op, shared, plan, whole, free, ahead, queue: None, admitted: false, unanswered: None };
+    let others = op.intent.preflight.is_some().then(|| Others::of(s, op));
+    let mut pass = Pass { s, op, others, shared, plan, whole, free, ahead, queue: None, admitted: false, unanswered: None };
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
@@ -122,6 +131,11 @@ impl Pass<'_> {
             self.behind(name);
             return Some("waiting: the node is being given back".into());
         }
+        if let Some(why) = self.kept(view) {
+            self.behind(name);
+            preflight::forget(entry);
+            return Some(why);
+        }
         // A verdict holds for the boot in which it was given.
         if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
             return self.preflight(view, entry);
@@ -145,6 +159,13 @@ impl Pass<'_> {
         self.free -= 1;
         take(self.s, self.op, view, entry, self.shared);
         None
+    }
+
+    /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is made for it.
+    fn kept(&self, view: &NodeView) -> Option<String> {
+        let others = self.others.as_ref()?;
+        let taken = self.shared.nodes.contains(&view.name).then(|| "waiting: another NodeOp takes the node".into());
+        others.keep(view).or(taken)
     }
 
     /// Starts the preflight if it is not too far ahead.
@@ -211,10 +232,7 @@ impl Pass<'_> {
             if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
         if let Some(other) = view.claimed_by.as_ref() {
-            let ours = *other == self.op.me;
-            let other =
-                if ours { "this NodeOp, which is releasing it".into() } else { format!("NodeOp {}/{}", other.namespace, other.name) };
-            return Some(ordered(format!("waiting: the node is in the hands of {other}")));
+            return Some(ordered(in_the_hands_of(&self.op.me, other)));
         }
         if self.shared.nodes.contains(&view.name) {
             return Some(ordered("waiting: another NodeOp takes the node".into()));
@@ -301,8 +319,10 @@ fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: 
         step: Some(Step::Claim),
         node_uid: Some(view.uid.clone()),
         message: Some("taken in hand".into()),
-        // The preflight's verdict, in case the node has to be given back untouched.
+        // The preflight's verdict, in case the node has to be given back untouched; and what the operation is held to.
         boot: entry.boot.clone(),
+        target: entry.target.clone(),
+        image: entry.image.clone(),
         last_updated: Some(Time(s.now)),
         ..NodeStatus::default()
     };

@@ -6,6 +6,7 @@
 mod admit;
 mod adopt;
 mod finalizer;
+mod others;
 mod preflight;
 mod prestart;
 pub mod status;
@@ -13,14 +14,15 @@ mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::admit::Shared;
 use self::status::Whole;
+pub use self::{admit::Shared, others::age};
 use crate::{
     api::{
         names,
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     },
     plan::{
+        image,
         model::{
             action::{Action, Plan},
             failing::{self, Mark, Troubles},
@@ -70,10 +72,10 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     let mut troubles = Troubles::default();
     for (name, node) in nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight)) {
         let mark = Mark::set(plan);
-        let next = match s.nodes.get(name) {
-            _ if node.phase == Phase::Running => node::advance(s, op, name, node, plan),
-            Some(view) => preflight::advance(s, op, view, node, stopped, plan),
-            None => Next::Become(Box::new(NodeStatus { phase: Phase::Pending, ..NodeStatus::default() })),
+        let next = if node.phase == Phase::Running {
+            node::advance(s, op, name, node, plan)
+        } else {
+            preflight::advance(s, op, name, node, stopped, plan)
         };
         let trouble = mark.lift(s, plan);
         apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
@@ -93,7 +95,8 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     } else {
         prestart::prepare(s, op, &nodes, plan);
     }
-    let status = status::summarize(&op.object, nodes, &whole, s.now);
+    let mut status = status::summarize(&op.object, nodes, &whole, s.now);
+    image::record(s, &op.object, &mut status);
     status::write(s, &op.object, status, plan);
 }
 
