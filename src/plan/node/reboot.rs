@@ -34,7 +34,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
     {
         return next;
     }
-    let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
+    let deadline = turn.deadline(turn.op.intent.reboot_timeout).unwrap_or(turn.s.now);
     if turn.s.now < deadline {
         turn.plan.wake(deadline);
     }
