@@ -82,7 +82,10 @@ impl Operator {
                 world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
                 world.delete_job(&job);
             }
-            Action::DeletePod { pod, why: _ } => world.delete_pod(&pod),
+            Action::DeletePod { pod, why: _ } => {
+                world.check_ending(&pod);
+                world.delete_pod(&pod);
+            }
             Action::Evict { node, pod, grace_period_seconds: _ } => self.evict(world, &node, &pod),
         }
         None
