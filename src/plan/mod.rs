@@ -20,7 +20,7 @@ mod fixtures;
 pub mod model;
 pub mod node;
 mod quorum;
-mod release;
+pub mod release;
 pub mod rollout;
 mod upgrades;
 
