@@ -17,6 +17,7 @@ use crate::{
     },
     plan::model::{
         id::{Key, OpRef},
+        kept_cordon::KeptCordon,
         question::Question,
         snapshot::{JobView, PodView},
     },
@@ -124,10 +125,14 @@ pub struct NodeChange {
     pub unschedulable: Option<bool>,
     pub cordoned_by: Option<Option<OpRef>>,
     pub claimed_by: Option<Option<OpRef>>,
+    /// The node failed and stays unschedulable; this stands in place of `cordoned_by`.
+    pub kept_cordon: Option<KeptCordon>,
     /// Labels that say facts; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations that say facts; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,
+    /// What is to be said about the node once it is changed.
+    pub notice: Option<Notice>,
 }
 
 impl NodeChange {

@@ -49,7 +49,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     let known = turn.status.boot.is_some();
     let went_on = waiter::went_on(turn).filter(|_| !known);
     if turn.op.deleting && !asked && went_on.is_none() {
-        return cancel(turn, "the NodeOp was deleted before the reboot");
+        return cancel(turn, "the NodeOp was deleted before the reboot").called_off();
     }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !turn.node.ready) {

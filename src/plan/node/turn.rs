@@ -47,6 +47,17 @@ pub enum Next {
     Become(Box<NodeStatus>),
 }
 
+impl Next {
+    /// The same end for a node whose operation was called off, and not found to have failed: no Job is named, since there is none left
+    /// to look at, and its cordon does not stay.
+    pub fn called_off(mut self) -> Self {
+        if let Self::Become(status) = &mut self {
+            status.job_name = None;
+        }
+        self
+    }
+}
+
 /// Everything a step looks at and writes to.
 #[derive(Debug)]
 pub struct Turn<'a> {

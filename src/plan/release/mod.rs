@@ -5,6 +5,7 @@
 //! a proved reboot the waiter is due nothing, whatever it does: its sentinel names a boot that is over. So nobody waits
 //! for it; it gets some time to see that itself and to clean up.
 
+mod failed;
 mod remnant;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -17,12 +18,18 @@ use crate::{
             action::{Action, NodeChange, Plan, Target},
             effects::Effects,
             id::OpRef,
+            intent::Intent,
             object_name,
             question::Question,
             snapshot::{JobState, NodeView, Owner, Role, Snapshot},
             time::later,
         },
-        node::{cancel, cordon, legacy, turn::Op},
+        node::{
+            cancel,
+            cordon::{self, Ending},
+            legacy,
+            turn::Op,
+        },
     },
 };
 
@@ -50,6 +57,9 @@ pub fn node(s: &Snapshot, node: &NodeView) -> Effects {
             None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, &mut effects),
             None => effects.questions.push(Question::Op(owner.clone())),
         }
+    }
+    if let Some(kept) = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none()) {
+        failed::sweep(s, node, kept, &mut effects);
     }
     effects
 }
@@ -99,11 +109,15 @@ fn is_in_hand(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
     entry.is_some_and(|entry| entry.phase == Phase::Running || legacy::is_unsettled(status, entry))
 }
 
-/// Whether the node must stay unschedulable for a human to look at it.
-fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
-    let deleting = op.metadata.deletion_timestamp.is_some();
-    let started = entry.job_name.is_some();
-    entry.phase == Phase::Failed && started && !deleting && !op.spec.uncordon_on_failure.unwrap_or(false)
+/// What becomes of the node's cordon.
+fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
+    let cordons = Intent::of(op).cordon;
+    match entry.map(|entry| (entry.phase, entry.job_name.is_some())) {
+        Some((Phase::Completed, _)) if cordons => Ending::Uncordon,
+        Some((Phase::Failed, true)) if op.spec.uncordon_on_failure.unwrap_or(false) => Ending::Uncordon,
+        Some((Phase::Failed, true)) if cordons => Ending::Keep,
+        _ => Ending::Undo,
+    }
 }
 
 fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, effects: &mut Effects) {
@@ -119,19 +133,21 @@ fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, effects: &
         effects.questions.push(live);
         return;
     }
-    let uncordon = entry.is_none_or(|entry| !keeps_cordon(op, entry));
-    let Some(change) = cordon::give_back(node, owner, uncordon) else {
+    let Some(change) = cordon::give_back(node, owner, ending(op, entry)) else {
         return;
     };
     if node.claimed_by.as_ref() != Some(owner) || is_released(s, node, owner, entry, effects) {
         patch(node, change, effects);
+    } else if change.kept_cordon.is_some() {
+        // At once, whatever still has to end: the NodeOp may be deleted at any time, and with it goes what tells that the node failed.
+        patch(node, NodeChange { kept_cordon: change.kept_cordon, ..NodeChange::default() }, effects);
     }
 }
 
 /// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it did.
 fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, effects: &mut Effects) {
     if is_released(s, node, owner, None, effects)
-        && let Some(change) = cordon::give_back(node, owner, true)
+        && let Some(change) = cordon::give_back(node, owner, Ending::Undo)
     {
         patch(node, change, effects);
     }
@@ -185,12 +201,12 @@ mod tests {
         plan,
     };
 
-    fn at(second: i64) -> Timestamp {
+    pub(super) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
     /// n1 is finished, at second 0, with this reboot status, and still claimed and cordoned; its waiter runs. n2 waits.
-    fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
+    pub(super) fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
@@ -228,7 +244,7 @@ mod tests {
     }
 
     fn releases(plan: &Plan) -> bool {
-        plan.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+        plan.actions.iter().any(|action| matches!(action, Action::Node { name, change, .. } if name == "n1" && change.claimed_by.is_some()))
     }
 
     fn deletes(plan: &Plan) -> bool {
@@ -275,6 +291,16 @@ mod tests {
         let node = NodeView { claimed_by: None, ..(*s.nodes["n1"]).clone() };
         s.nodes.insert("n1".into(), Arc::new(node));
         assert_eq!(why(&s), None, "it is not claimed");
+    }
+
+    pub(super) fn changes(s: &Snapshot) -> Option<NodeChange> {
+        let mut changes = plan(s).actions.into_iter().filter_map(|action| match action {
+            Action::Node { name, change, .. } if name == "n1" => Some(change),
+            _ => None,
+        });
+        let change = changes.next();
+        assert!(changes.next().is_none(), "one patch of a node in a plan");
+        change
     }
 
     #[test]

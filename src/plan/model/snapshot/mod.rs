@@ -25,6 +25,7 @@ use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
         id::{Key, OpRef},
+        kept_cordon::KeptCordon,
         question::{Answer, Question},
     },
 };
@@ -91,8 +92,10 @@ pub struct NodeView {
     /// Those annotations that say facts.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
-    /// Who made it unschedulable, if that was a NodeOp.
+    /// Who made it unschedulable and is going to undo that, if that was a NodeOp.
     pub cordoned_by: Option<OpRef>,
+    /// Whose operation failed on it, which is why it stays unschedulable.
+    pub kept_cordon: Option<KeptCordon>,
     /// Who has it in hand.
     pub claimed_by: Option<OpRef>,
     /// The kubelet's Ready condition is `True`.

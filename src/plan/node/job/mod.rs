@@ -351,12 +351,10 @@ fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
     if turn.status.deadline.is_some() {
         return turn.fail(turn.status.message.clone().unwrap_or_default());
     }
-    let message = if turn.op.deleting {
-        "the NodeOp was deleted while the operation ran; its Job was stopped"
-    } else {
-        "Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again"
-    };
-    turn.fail(message)
+    if turn.op.deleting {
+        return turn.fail("the NodeOp was deleted while the operation ran; its Job was stopped").called_off();
+    }
+    turn.fail("Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again")
 }
 
 fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
