@@ -33,8 +33,6 @@ pub struct Plan {
     pub waiting: BTreeMap<(Key, String), String>,
     /// What is to be said with the next status of a NodeOp, because something was recorded in it.
     pub said: BTreeMap<Key, Vec<Notice>>,
-    /// Nodes whose facts a NodeOp waits for.
-    pub facts_first: BTreeSet<String>,
     /// Nodes whose pods must be watched.
     pub drains: BTreeSet<String>,
     /// When to plan again though nothing happened.

@@ -17,5 +17,6 @@ mod rig;
 mod rights;
 mod rivals;
 mod rollout;
+mod strangers;
 mod takeover;
 mod upgrades;

@@ -115,6 +115,12 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// Whether neither its label nor its kubelet names another system than Linux. A node that says nothing counts as Linux.
+    pub fn is_linux(&self) -> bool {
+        let said = self.labels.get(names::OS_LABEL).into_iter().chain([&self.os]);
+        said.filter(|os| !os.is_empty()).all(|os| os == "linux")
+    }
+
     /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone counts, as it does for
     /// `kubectl get nodes`: a node that is taken for a member by mistake costs time, one that is not taken for one a quorum.
     pub fn control_plane(&self) -> bool {
