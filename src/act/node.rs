@@ -75,7 +75,8 @@ mod tests {
         let give = NodeChange { unschedulable: None, cordoned_by: None, claimed_by: Some(None), ..NodeChange::default() };
         assert_eq!(patch("8", &give), json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}}));
         let by = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
-        let keep = NodeChange { claimed_by: Some(None), kept_cordon: Some(KeptCordon { by, deleted: false }), ..NodeChange::default() };
+        let keep =
+            NodeChange { claimed_by: Some(None), kept_cordon: Some(KeptCordon { by, deleted: false }.into()), ..NodeChange::default() };
         let kept = json!({names::CLAIMED_BY: null, names::CORDONED_BY: "ns/op@u!failed"});
         assert_eq!(patch("9", &keep), json!({"metadata": {"resourceVersion": "9", "annotations": kept}}));
     }

@@ -209,8 +209,9 @@ fn giving_a_node_back() {
     let change = |unschedulable: Option<bool>, mark: bool, claim: bool| {
         Some(NodeChange { unschedulable, cordoned_by: mark.then_some(None), claimed_by: claim.then_some(None), ..NodeChange::default() })
     };
-    let marked =
-        |claim: bool| Some(NodeChange { claimed_by: claim.then_some(None), kept_cordon: Some(kept("me", false)), ..NodeChange::default() });
+    let marked = |claim: bool| {
+        Some(NodeChange { claimed_by: claim.then_some(None), kept_cordon: Some(kept("me", false).into()), ..NodeChange::default() })
+    };
     let failed = |by: &str, unschedulable: bool| NodeView { kept_cordon: Some(kept(by, true)), ..node(unschedulable, None, Some("me")) };
     use Ending::{Keep, Uncordon, Undo};
     let cases = [

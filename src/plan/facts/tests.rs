@@ -83,10 +83,9 @@ fn made(plan: &Plan) -> Vec<(&str, i32)> {
 }
 
 fn deleted(plan: &Plan) -> Vec<&str> {
-    let delete = |action| match action {
-        &Action::DeletePod { ref pod, .. } => Some(pod.uid.as_str()),
-        _ => None,
-    };
+    fn delete(action: &Action) -> Option<&str> {
+        if let Action::DeletePod { pod, .. } = action { Some(&pod.uid) } else { None }
+    }
     plan.actions.iter().filter_map(delete).collect()
 }
 
@@ -204,6 +203,25 @@ fn hands_off_means_no_pod_unless_an_upgrade_waits_for_the_proof() {
     let away = NodeView { ready: false, ..node("n2") };
     assert!(plan_of(std::slice::from_ref(&away), vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
     assert_eq!(made(&plan_of(&[away], vec![], 0, &["n2"])), [("n2", 0)], "one that has just booted soon does");
+}
+
+#[test]
+fn an_upgrade_waits_for_a_node_from_its_new_boot_on() {
+    let away = NodeView { ready: false, ..node("n1") };
+    let read = |entry: serde_json::Value, spec: serde_json::Value| {
+        let mut s = world(std::slice::from_ref(&away), vec![], 1, &[]);
+        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "up", "namespace": "ns", "uid": "u"},
+            "spec": spec, "status": {"phase": "Running", "nodeStatuses": {"n1": entry}}});
+        s.ops.insert(("ns".into(), "up".into()), Arc::new(serde_json::from_value(op).unwrap()));
+        made(&planned(&s)).len() == 1
+    };
+    let upgrade = || json!({"image": "i", "upgrade": {}});
+    assert!(read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), upgrade()));
+    assert!(read(json!({"phase": "Running", "step": "Verify"}), upgrade()));
+    assert!(!read(json!({"phase": "Running", "step": "Reboot", "boot": "b1"}), upgrade()), "it has not rebooted yet");
+    assert!(!read(json!({"phase": "Running", "step": "Job"}), upgrade()));
+    assert!(!read(json!({"phase": "Completed", "boot": "b0"}), upgrade()), "it is over");
+    assert!(!read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), json!({"command": ["true"]})), "nothing is to be proved");
 }
 
 #[test]

@@ -124,13 +124,13 @@ pub struct NodeChange {
     pub cordoned_by: Option<Option<OpRef>>,
     pub claimed_by: Option<Option<OpRef>>,
     /// The node failed and stays unschedulable; this stands in place of `cordoned_by`.
-    pub kept_cordon: Option<KeptCordon>,
+    pub kept_cordon: Option<Box<KeptCordon>>,
     /// Labels that say facts; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations that say facts; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,
     /// What is to be said about the node once it is changed.
-    pub notice: Option<Notice>,
+    pub notice: Option<Box<Notice>>,
 }
 
 impl NodeChange {

@@ -98,7 +98,7 @@ pub fn give_back(node: &NodeView, me: &OpRef, ending: Ending) -> Option<NodeChan
             Ending::Uncordon => (change.unschedulable, change.cordoned_by) = (Some(false), Some(None)),
             Ending::Undo if ours => (change.unschedulable, change.cordoned_by) = (Some(false), Some(None)),
             Ending::Keep if kept.is_none_or(|kept| kept.by != *me) => {
-                change.kept_cordon = Some(KeptCordon { by: me.clone(), deleted: false });
+                change.kept_cordon = Some(Box::new(KeptCordon { by: me.clone(), deleted: false }));
             }
             Ending::Keep | Ending::Undo => {}
         }

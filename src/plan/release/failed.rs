@@ -27,7 +27,7 @@ pub fn sweep(s: &Snapshot, node: &NodeView, kept: &KeptCordon, effects: &mut Eff
         );
         let notice = Notice { warning: true, reason: "CordonKept", message, node: Some(name.clone()) };
         let kept = KeptCordon { deleted: true, ..kept.clone() };
-        patch(node, NodeChange { kept_cordon: Some(kept), notice: Some(notice), ..NodeChange::default() }, effects);
+        patch(node, NodeChange { kept_cordon: Some(kept.into()), notice: Some(notice.into()), ..NodeChange::default() }, effects);
     } else if s.answer(&gone).is_none() {
         effects.questions.push(gone);
     }
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn that_a_node_failed_stands_on_it_before_anything_that_tells_so_can_go() {
-        let mark = NodeChange { kept_cordon: Some(kept(false)), ..NodeChange::default() };
+        let mark = NodeChange { kept_cordon: Some(kept(false).into()), ..NodeChange::default() };
         let mut s = world("cancelled", "Failed", 1);
         assert_eq!(changes(&s), Some(mark.clone()), "its waiter still ends, and it is not given back yet");
         let mut op = (**s.ops.values().next().unwrap()).clone();
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(asked, [Question::Op(kept(false).by)].into());
         s.answers = asked.into_iter().map(|question| (question, Answer::Gone)).collect();
         let change = changes(&s).unwrap();
-        assert_eq!((change.unschedulable, change.kept_cordon), (None, Some(kept(true))));
+        assert_eq!((change.unschedulable, change.kept_cordon), (None, Some(kept(true).into())));
         let notice = change.notice.unwrap();
         assert!(notice.warning && notice.message.ends_with("kubectl uncordon n1"), "{notice:?}");
         let told = Snapshot { answers: [].into(), ops: [].into(), ..failed(true, true) };

@@ -126,7 +126,7 @@ impl World {
             node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
             // Both stand in one annotation.
             if change.kept_cordon.is_some() || change.cordoned_by.is_some() {
-                (node.cordoned_by, node.kept_cordon) = (change.cordoned_by.clone().flatten(), change.kept_cordon.clone());
+                (node.cordoned_by, node.kept_cordon) = (change.cordoned_by.clone().flatten(), change.kept_cordon.as_deref().cloned());
             }
             node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
         });

@@ -360,5 +360,7 @@ fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
 fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
     let words = last_words(turn, job);
     let words = words.map(|words| format!(": {words}")).unwrap_or_default();
-    turn.fail(format!("Job failed ({why}){words}"))
+    let next = turn.fail(format!("Job failed ({why}){words}"));
+    // A command that was stopped ends badly, and says nothing about the node.
+    if turn.op.deleting && job.deleting { next.called_off() } else { next }
 }
