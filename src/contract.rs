@@ -252,6 +252,9 @@ pub fn install_args() -> Vec<String> {
     vec![format!("--to={INSTALLED}")]
 }
 
+/// Seconds after which the kubelet ends a facts pod, image pull included; it reads two files.
+pub const FACTS_DEADLINE: i64 = 120;
+
 /// Arguments of `node-labeler`, after the applet's name.
 pub fn facts_args() -> Vec<String> {
     vec![format!("--host-dir={HOST_MOUNT}")]

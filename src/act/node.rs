@@ -16,7 +16,7 @@ use crate::{
 
 /// The merge patch of a change: `null` removes an annotation.
 fn patch(resource_version: &str, change: &NodeChange) -> Value {
-    let NodeChange { unschedulable, cordoned_by, claimed_by, labels, annotations: said } = change;
+    let NodeChange { unschedulable, cordoned_by, claimed_by, kept_cordon, labels, annotations: said, notice: _ } = change;
     let mut annotations = Map::new();
     let mut set = |name: &str, value: &Option<Option<OpRef>>| {
         if let Some(value) = value {
@@ -25,6 +25,7 @@ fn patch(resource_version: &str, change: &NodeChange) -> Value {
     };
     set(names::CORDONED_BY, cordoned_by);
     set(names::CLAIMED_BY, claimed_by);
+    annotations.extend(kept_cordon.iter().map(|kept| (names::CORDONED_BY.to_owned(), Value::String(kept.to_string()))));
     let value = |(key, value): (&String, &Option<String>)| (key.clone(), value.clone().map_or(Value::Null, Value::String));
     annotations.extend(said.iter().map(value));
     let mut patch = json!({"metadata": {"resourceVersion": resource_version, "annotations": annotations}});
@@ -44,6 +45,9 @@ impl Actor {
         let patch = Patch::Merge(patch(resource_version, change));
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let node = self.write(api.patch(name, &params, &patch)).await?;
+        if let Some(notice) = &change.notice {
+            self.say_of_node(name, notice).await;
+        }
         Ok(vec![Seen::Node(Box::new(node))])
     }
 }
@@ -51,6 +55,7 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::model::kept_cordon::KeptCordon;
 
     #[test]
     fn one_patch_sets_or_clears_cordon_and_annotations() {
@@ -69,5 +74,10 @@ mod tests {
         );
         let give = NodeChange { unschedulable: None, cordoned_by: None, claimed_by: Some(None), ..NodeChange::default() };
         assert_eq!(patch("8", &give), json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}}));
+        let by = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        let keep =
+            NodeChange { claimed_by: Some(None), kept_cordon: Some(KeptCordon { by, deleted: false }.into()), ..NodeChange::default() };
+        let kept = json!({names::CLAIMED_BY: null, names::CORDONED_BY: "ns/op@u!failed"});
+        assert_eq!(patch("9", &keep), json!({"metadata": {"resourceVersion": "9", "annotations": kept}}));
     }
 }

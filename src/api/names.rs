@@ -23,7 +23,8 @@ pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
 /// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
 pub const MANAGED: &str = "kairos.io/managed";
 
-/// Node annotation: which NodeOp made the node unschedulable, as `<namespace>/<name>@<uid>`.
+/// Node annotation: which NodeOp made the node unschedulable, as `<namespace>/<name>@<uid>`, with `!failed` behind it once that has
+/// failed on the node, and `!failed!deleted` once it is gone.
 pub const CORDONED_BY: &str = "operator.kairos.io/cordoned-by";
 /// Node annotation: which NodeOp has the node in hand, as `<namespace>/<name>@<uid>`.
 pub const CLAIMED_BY: &str = "operator.kairos.io/claimed-by";

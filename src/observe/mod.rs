@@ -150,6 +150,8 @@ impl Caches {
                 match self.work.get_mut(&version.key.0) {
                     _ if view.role == Role::Facts => self.facts.apply(version, view),
                     Some(work) => work.pods.apply(version, view),
+                    // Somebody else's, under the name of a pod that was to read facts.
+                    None if version.key.0 == self.own => self.facts.apply(version, view),
                     None => false,
                 }
             }

@@ -61,6 +61,7 @@ pub fn node(node: &Node) -> NodeView {
         annotations: facts(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),
+        kept_cordon: annotation(meta, names::CORDONED_BY).and_then(|text| text.parse().ok()),
         claimed_by: owner(names::CLAIMED_BY),
         ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),

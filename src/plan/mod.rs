@@ -22,7 +22,7 @@ pub mod image;
 pub mod model;
 pub mod node;
 mod quorum;
-mod release;
+pub mod release;
 pub mod rollout;
 mod upgrades;
 

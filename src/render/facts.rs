@@ -13,9 +13,6 @@ use crate::{
     contract::{self, applet},
 };
 
-/// Seconds after which the kubelet ends a facts pod, image pull included; it reads two files.
-const DEADLINE: i64 = 120;
-
 /// The facts pod of a node; it goes when the node goes.
 pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &Site) -> Pod {
     let labels = [(names::APP, names::LABELER.to_owned()), ("node", names::label_value(node))];
@@ -40,7 +37,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &Site) ->
         metadata: parts::pod_meta(meta, container::FACTS),
         spec: Some(PodSpec {
             restart_policy: Some("Never".into()),
-            active_deadline_seconds: Some(DEADLINE),
+            active_deadline_seconds: Some(contract::FACTS_DEADLINE),
             termination_grace_period_seconds: Some(1),
             containers: vec![Container {
                 name: container::FACTS.into(),

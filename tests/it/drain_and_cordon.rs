@@ -15,11 +15,12 @@ use kairos_operator::{
             action::NodeChange,
             id::OpRef,
             intent::{Drain, Intent},
+            kept_cordon::KeptCordon,
             question::{Answer, Question},
             snapshot::{NodeView, Owner, Resident, Snapshot},
         },
         node::{
-            cordon::{Take, give_back, take},
+            cordon::{Ending, Take, give_back, is_kept_by, take},
             drain::{Fate, fate},
         },
     },
@@ -127,6 +128,10 @@ fn what_is_not_set_is_the_go_operators_default() {
     assert_eq!((drain.timeout, drain.grace_period_seconds), (Some(SignedDuration::from_secs(30)), None));
 }
 
+fn kept(name: &str, deleted: bool) -> KeptCordon {
+    KeptCordon { by: by(name), deleted }
+}
+
 fn by(name: &str) -> OpRef {
     OpRef { namespace: "default".into(), name: name.into(), uid: format!("{name}-uid") }
 }
@@ -173,6 +178,18 @@ fn taking_a_node() {
         ("cordoned by a finished NodeOp", node(true, Some("over"), None), true, patch(None, true, true)),
         ("cordoned by one that is gone", node(true, Some("gone"), None), true, patch(None, true, true)),
         ("cordoned by a live one", node(true, Some("live"), None), true, patch(None, false, true)),
+        (
+            "kept by one that failed",
+            NodeView { kept_cordon: Some(kept("over", false)), ..node(true, None, None) },
+            true,
+            patch(None, false, true),
+        ),
+        (
+            "uncordoned by a human after a failure",
+            NodeView { kept_cordon: Some(kept("gone", true)), ..node(false, None, None) },
+            true,
+            patch(Some(true), true, true),
+        ),
         ("cordoned by who knows", node(true, Some("unknown"), None), true, Take::Ask(Question::Op(by("unknown")))),
         ("uncordoned under a stale mark", node(false, Some("over"), None), true, patch(Some(true), true, true)),
         ("claimed by a live one", node(true, Some("live"), Some("live")), true, Take::Taken(by("live"))),
@@ -192,19 +209,34 @@ fn giving_a_node_back() {
     let change = |unschedulable: Option<bool>, mark: bool, claim: bool| {
         Some(NodeChange { unschedulable, cordoned_by: mark.then_some(None), claimed_by: claim.then_some(None), ..NodeChange::default() })
     };
+    let marked = |claim: bool| {
+        Some(NodeChange { claimed_by: claim.then_some(None), kept_cordon: Some(kept("me", false).into()), ..NodeChange::default() })
+    };
+    let failed = |by: &str, unschedulable: bool| NodeView { kept_cordon: Some(kept(by, true)), ..node(unschedulable, None, Some("me")) };
+    use Ending::{Keep, Uncordon, Undo};
     let cases = [
-        ("all is ours", node(true, Some("me"), Some("me")), true, change(Some(false), true, true)),
-        ("it failed and stays cordoned", node(true, Some("me"), Some("me")), false, change(None, false, true)),
-        ("a human's cordon", node(true, None, Some("me")), true, change(None, false, true)),
-        ("another NodeOp's cordon", node(true, Some("over"), Some("me")), true, change(None, false, true)),
-        ("a human uncordoned it", node(false, Some("me"), Some("me")), true, change(None, true, true)),
-        ("a human uncordoned the failed one", node(false, Some("me"), None), false, change(None, true, false)),
-        ("nothing is ours", node(true, Some("live"), Some("live")), true, None),
+        ("all is ours", node(true, Some("me"), Some("me")), Uncordon, change(Some(false), true, true)),
+        ("it was called off", node(true, Some("me"), Some("me")), Undo, change(Some(false), true, true)),
+        ("it failed and stays cordoned", node(true, Some("me"), Some("me")), Keep, marked(true)),
+        ("a human's cordon", node(true, None, Some("me")), Uncordon, change(None, false, true)),
+        ("a human's cordon, after a failure", node(true, None, Some("me")), Keep, change(None, false, true)),
+        ("another NodeOp's cordon", node(true, Some("over"), Some("me")), Uncordon, change(None, false, true)),
+        ("a human uncordoned it", node(false, Some("me"), Some("me")), Uncordon, change(None, true, true)),
+        ("a human uncordoned the failed one", node(false, Some("me"), None), Keep, change(None, true, false)),
+        ("it failed, its claim was removed", node(true, Some("me"), None), Keep, marked(false)),
+        ("it repaired what another one had left", failed("over", true), Uncordon, change(Some(false), true, true)),
+        ("it did not come to repair it", failed("over", true), Undo, change(None, false, true)),
+        ("it failed again", failed("over", true), Keep, marked(true)),
+        ("that it failed is marked already", failed("me", true), Keep, change(None, false, true)),
+        ("a human uncordoned what another one had left", failed("over", false), Keep, change(None, true, true)),
+        ("nothing is ours", node(true, Some("live"), Some("live")), Uncordon, None),
+        ("what it left is not in its hands", NodeView { claimed_by: None, ..failed("me", true) }, Uncordon, None),
     ];
-    for (case, node, uncordon, wanted) in cases {
-        assert_eq!(give_back(&node, &me, uncordon), wanted, "{case}");
+    for (case, node, ending, wanted) in cases {
+        assert_eq!(give_back(&node, &me, ending), wanted, "{case}");
     }
+    assert!(is_kept_by(&failed("me", true), &me) && !is_kept_by(&failed("over", true), &me) && !is_kept_by(&failed("me", false), &me));
     // A NodeOp made again under the same name is another one.
     let again = OpRef { uid: "another".into(), ..by("me") };
-    assert_eq!(give_back(&node(true, Some("me"), Some("me")), &again, true), None);
+    assert_eq!(give_back(&node(true, Some("me"), Some("me")), &again, Uncordon), None);
 }

@@ -18,6 +18,7 @@ use crate::{
     plan::model::{
         id::{Key, OpRef},
         identity::{Id, Identified},
+        kept_cordon::KeptCordon,
         question::Question,
         snapshot::{JobView, PodView},
     },
@@ -33,8 +34,6 @@ pub struct Plan {
     pub waiting: BTreeMap<(Key, String), String>,
     /// What is to be said with the next status of a NodeOp, because something was recorded in it.
     pub said: BTreeMap<Key, Vec<Notice>>,
-    /// Nodes whose facts a NodeOp waits for.
-    pub facts_first: BTreeSet<String>,
     /// Nodes whose pods must be watched.
     pub drains: BTreeSet<String>,
     /// When to plan again though nothing happened.
@@ -44,14 +43,13 @@ pub struct Plan {
 impl Plan {
     /// Takes over all that a plan for a part of the whole wants.
     pub fn absorb(&mut self, part: Self) {
-        let Self { actions, questions, waiting, said, facts_first, drains, wake_at } = part;
+        let Self { actions, questions, waiting, said, drains, wake_at } = part;
         self.actions.extend(actions);
         self.questions.extend(questions);
         self.waiting.extend(waiting);
         for (op, notices) in said {
             self.said.entry(op).or_default().extend(notices);
         }
-        self.facts_first.extend(facts_first);
         self.drains.extend(drains);
         if let Some(at) = wake_at {
             self.wake(at);
@@ -231,10 +229,14 @@ pub struct NodeChange {
     pub unschedulable: Option<bool>,
     pub cordoned_by: Option<Option<OpRef>>,
     pub claimed_by: Option<Option<OpRef>>,
+    /// The node failed and stays unschedulable; this stands in place of `cordoned_by`.
+    pub kept_cordon: Option<Box<KeptCordon>>,
     /// Labels that say facts; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations that say facts; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,
+    /// What is to be said about the node once it is changed.
+    pub notice: Option<Box<Notice>>,
 }
 
 impl NodeChange {

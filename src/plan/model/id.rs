@@ -41,11 +41,12 @@ impl fmt::Display for OpRef {
 impl FromStr for OpRef {
     type Err = ();
 
-    /// A value without a UID (the Go operator's early form, or a human's) names nobody.
+    /// A value without a UID (the Go operator's early form, or a human's) names nobody, nor does one with something behind the UID (see
+    /// [`KeptCordon`](super::kept_cordon::KeptCordon)).
     fn from_str(text: &str) -> Result<Self, ()> {
         let (path, uid) = text.split_once('@').ok_or(())?;
         let (namespace, name) = path.split_once('/').ok_or(())?;
-        if namespace.is_empty() || name.is_empty() || uid.is_empty() {
+        if namespace.is_empty() || name.is_empty() || uid.is_empty() || uid.contains('!') {
             return Err(());
         }
         Ok(Self { namespace: namespace.into(), name: name.into(), uid: uid.into() })

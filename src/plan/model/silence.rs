@@ -5,6 +5,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::plan::model::{
     action::Plan,
+    failing,
     question::{Answer, Question},
     snapshot::{PodView, Snapshot},
     time::later,
@@ -37,6 +38,13 @@ pub fn words(s: &Snapshot, pod: &PodView, plan: &mut Plan) -> Option<String> {
             None
         }
     }
+}
+
+/// Whether the pod's Events are just being read: their answer comes with the next plan, which is made at once. It is not waited for if
+/// reading them keeps failing.
+pub fn is_asked(s: &Snapshot, pod: &PodView, plan: &Plan) -> bool {
+    let question = Question::PodEvents { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
+    plan.questions.contains(&question) && s.answer(&question).is_none() && failing::of(s, &question).is_none()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Who owns a node's cordon and claim, and the one patch that takes or gives back both.
 //!
 //! A cordon is ours only if the annotation names our very NodeOp. Whoever else made the node unschedulable keeps it so,
-//! and a human who uncordons after the reboot wins. A cordon that a *finished* NodeOp left on a failed node is inherited
-//! with the claim, so that the NodeOp which repairs the node also ends its cordon.
+//! and a human who uncordons after the reboot wins. The cordon of a node that failed is marked as such (see `kept_cordon`) and
+//! outlives its NodeOp; one that succeeds on the node later ends it.
 
 use crate::plan::model::{
     action::NodeChange,
     id::OpRef,
+    kept_cordon::KeptCordon,
     question::Question,
     snapshot::{NodeView, Snapshot},
 };
@@ -72,20 +73,40 @@ pub fn take(s: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> Take {
     if change.is_empty() { Take::Held } else { Take::Patch(change) }
 }
 
-/// Gives back what `me` holds of `node`: the claim, and with `uncordon` the cordon. `None`: it holds nothing.
-pub fn give_back(node: &NodeView, me: &OpRef, uncordon: bool) -> Option<NodeChange> {
-    let mut change = NodeChange::default();
-    if node.claimed_by.as_ref() == Some(me) {
-        change.claimed_by = Some(None);
-    }
-    if node.cordoned_by.as_ref() == Some(me) {
-        if !node.unschedulable {
-            // Somebody uncordoned it meanwhile: the annotation is stale, and nothing else is left to undo.
-            change.cordoned_by = Some(None);
-        } else if uncordon {
-            change.unschedulable = Some(false);
-            change.cordoned_by = Some(None);
+/// How an operation ended on a node, as far as its cordon is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It succeeded, or its spec does not want the node to stay cordoned: also an older failure is over.
+    Uncordon,
+    /// It failed, and the node stays cordoned for somebody to look at.
+    Keep,
+    /// It did not begin, or was called off: the node is as it was before.
+    Undo,
+}
+
+/// Gives back what `me` holds of `node`: the claim, and the cordon as the operation ended. `None`: it holds nothing.
+pub fn give_back(node: &NodeView, me: &OpRef, ending: Ending) -> Option<NodeChange> {
+    let claimed = node.claimed_by.as_ref() == Some(me);
+    let mut change = NodeChange { claimed_by: claimed.then_some(None), ..NodeChange::default() };
+    let ours = node.cordoned_by.as_ref() == Some(me);
+    let kept = node.kept_cordon.as_ref().filter(|_| claimed);
+    if !node.unschedulable && (ours || kept.is_some()) {
+        // Somebody uncordoned it meanwhile: the annotation is stale, and nothing else is left to undo.
+        change.cordoned_by = Some(None);
+    } else if ours || kept.is_some() {
+        match ending {
+            Ending::Uncordon => (change.unschedulable, change.cordoned_by) = (Some(false), Some(None)),
+            Ending::Undo if ours => (change.unschedulable, change.cordoned_by) = (Some(false), Some(None)),
+            Ending::Keep if kept.is_none_or(|kept| kept.by != *me) => {
+                change.kept_cordon = Some(Box::new(KeptCordon { by: me.clone(), deleted: false }));
+            }
+            Ending::Keep | Ending::Undo => {}
         }
     }
     (!change.is_empty()).then_some(change)
+}
+
+/// Whether the node is cordoned still because it failed under this NodeOp, and nobody has lifted that.
+pub fn is_kept_by(node: &NodeView, me: &OpRef) -> bool {
+    node.unschedulable && node.kept_cordon.as_ref().is_some_and(|kept| kept.by == *me)
 }

@@ -44,7 +44,7 @@ pub fn is_adopted(turn: &Turn<'_>) -> bool {
 /// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the Go operator left no
 /// word that it was they who had cordoned it.
 pub fn remark(turn: &Turn<'_>, mut status: Box<NodeStatus>) -> Box<NodeStatus> {
-    let cordoned = turn.op.intent.cordon && turn.node.unschedulable && turn.node.cordoned_by.is_none();
+    let cordoned = turn.op.intent.cordon && turn.node.unschedulable && turn.node.cordoned_by.is_none() && turn.node.kept_cordon.is_none();
     if status.phase == Phase::Completed && cordoned && is_adopted(turn) {
         let name = &turn.node.name;
         let said = status.message.take().unwrap_or_default();

@@ -126,10 +126,6 @@ fn time_out(turn: &Turn<'_>) -> Decision {
 fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Decision {
     let boot = turn.node.boot_id.clone();
     let seen = turn.status.new_boot.as_ref() == Some(&boot);
-    if turn.op.intent.upgrade {
-        // Its kubelet is up, and reads what the proof needs while the node is getting Ready.
-        turn.plan.facts_first.insert(turn.node.name.clone());
-    }
     let since = turn.status.since.as_ref().map(|time| time.0).filter(|_| seen);
     if !turn.node.ready {
         if turn.s.now >= deadline {

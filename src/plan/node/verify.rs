@@ -56,16 +56,15 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
     let deadline = turn.deadline(turn.op.intent.verify_timeout).unwrap_or(turn.s.now);
     if turn.s.now >= deadline {
         let seconds = turn.op.intent.verify_timeout.as_secs();
-        let trouble = facts::trouble(turn.s, node).map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let trouble = facts::trouble(turn.s, node, turn.plan).map(|trouble| format!(": {trouble}")).unwrap_or_default();
         return conclude(turn, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{trouble}")));
     }
     turn.plan.wake(deadline);
-    turn.plan.facts_first.insert(node.name.clone());
     if turn.status.new_boot.as_ref() != Some(&node.boot_id) && !node.boot_id.is_empty() {
         let boot = node.boot_id.clone();
         return turn.record(|status| status.new_boot = Some(boot));
     }
-    let trouble = facts::trouble(turn.s, node).map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    let trouble = facts::trouble(turn.s, node, turn.plan).map(|trouble| format!("; {trouble}")).unwrap_or_default();
     Decision::Wait(format!("the node rebooted; reading what it runs{trouble}"))
 }
 

@@ -88,6 +88,10 @@ fn starting(turn: &mut Turn<'_>, pod: &PodView) -> Waiter {
         return Waiter::Overdue(turn.fail(format!("the reboot waiter cannot start: {}", obstacle.text)));
     }
     let told = obstacle.map(|obstacle| obstacle.text).or_else(|| silence::words(turn.s, pod, turn.plan));
+    if told.is_none() && silence::is_asked(turn.s, pod, turn.plan) {
+        // Not given up for a reason that is just being read.
+        return Waiter::Starting(STARTS.into());
+    }
     in_time(turn, told.unwrap_or_else(|| STARTS.into()))
 }
 

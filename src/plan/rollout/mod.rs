@@ -66,7 +66,7 @@ fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
 
 /// One pass over a NodeOp under way.
 fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
-    release::linger(s, op, plan);
+    release::expire_waiters(s, op, plan);
     let mut nodes = old.node_statuses.clone();
     let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
     let mut troubles = Troubles::default();
@@ -131,10 +131,8 @@ fn unreleased(
         let node = s.nodes.get(name).filter(|node| node.uid == uid);
         if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&op.me)) {
             count += 1;
-            if !s.failures.is_empty() {
-                let mut giving_back = Plan::default();
-                release::node(s, node, &mut giving_back);
-                failing::of_any(s, &giving_back.actions).into_iter().for_each(|trouble| troubles.note(trouble));
+            if let Some(trouble) = release::node(s, node).trouble(s) {
+                troubles.note(trouble);
             }
         } else if old.get(name).is_some_and(|old| old.phase == Phase::Running) {
             // Not before it stands in status that the node is given up: a claim may be under way that relies on it.
@@ -161,7 +159,7 @@ fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
-    let lingers = !op.deleting && !release::linger(s, op, plan);
+    let lingers = !op.deleting && !release::expire_waiters(s, op, plan);
     if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
         return;
     }

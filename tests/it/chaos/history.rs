@@ -14,7 +14,7 @@ use std::{
 
 use kairos_operator::{
     api::nodeop::{NodeOp, NodeStatus, Step},
-    plan::model::{id::OpRef, intent::Intent},
+    plan::model::{id::OpRef, intent::Intent, kept_cordon::KeptCordon},
 };
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
@@ -282,7 +282,8 @@ impl Past<'_> {
 /// The UID in one of our annotations.
 fn owner(node: &Value, annotation: &str) -> Option<String> {
     let value = text(node, annotation);
-    value.parse::<OpRef>().ok().map(|of| of.uid)
+    let kept = || value.parse::<KeptCordon>().ok().map(|kept| kept.by);
+    value.parse::<OpRef>().ok().or_else(kept).map(|of| of.uid)
 }
 
 fn intent(op: &NodeOp) -> Intent {

@@ -19,5 +19,6 @@ mod rights;
 mod rivals;
 mod rollout;
 mod silent;
+mod strangers;
 mod takeover;
 mod upgrades;

@@ -128,7 +128,10 @@ impl World {
         self.check_patch(&node, change);
         self.set_node(name, |node| {
             node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
-            node.cordoned_by = change.cordoned_by.clone().unwrap_or_else(|| node.cordoned_by.clone());
+            // Both stand in one annotation.
+            if change.kept_cordon.is_some() || change.cordoned_by.is_some() {
+                (node.cordoned_by, node.kept_cordon) = (change.cordoned_by.clone().flatten(), change.kept_cordon.as_deref().cloned());
+            }
             node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
         });
     }
@@ -243,7 +246,9 @@ pub fn brief(action: &Action) -> String {
                 .as_ref()
                 .filter(|_| cordon.is_none())
                 .map(|by| if by.is_some() { " inherit cordon" } else { " drop mark" });
-            format!("node {name}:{}{}{}", claim.unwrap_or_default(), cordon.unwrap_or_default(), mark.unwrap_or_default())
+            let kept = change.kept_cordon.as_ref().map(|kept| if kept.deleted { " tell of kept cordon" } else { " keep cordon" });
+            let parts = [claim.as_deref(), cordon, mark, kept];
+            format!("node {name}:{}", parts.map(Option::unwrap_or_default).concat())
         }
         Action::MakePreflight { op, node, name: _ } => format!("make preflight of {} on {node}", name(op)),
         Action::MakeWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),

@@ -87,7 +87,7 @@ impl World {
             self.note(format!("a human uncordons {node}"));
             self.machines.get_mut(node).unwrap().human = false;
             self.set_node(node, |node| node.unschedulable = false);
-        } else if view.cordoned_by.is_none() {
+        } else if view.cordoned_by.is_none() && view.kept_cordon.is_none() {
             // With a mark of ours on the node nobody could tell a human's cordon from our own.
             self.note(format!("a human cordons {node}"));
             self.machines.get_mut(node).unwrap().human = true;

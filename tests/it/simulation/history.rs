@@ -324,11 +324,11 @@ impl World {
                 found.push(format!("{} is still claimed by {of}", node.name));
             }
             let human = self.machines.get(&node.name).is_some_and(|machine| machine.human);
-            if !node.unschedulable && node.cordoned_by.is_some() {
+            if !node.unschedulable && (node.cordoned_by.is_some() || node.kept_cordon.is_some()) {
                 found.push(format!("{} keeps a stale annotation", node.name));
             }
             if node.unschedulable && !human && !self.keeps_cordon(node) {
-                found.push(format!("{} is left cordoned by {:?}", node.name, node.cordoned_by));
+                found.push(format!("{} is left cordoned by {:?}, {:?}", node.name, node.cordoned_by, node.kept_cordon));
             }
         }
         for job in self.jobs.live().values().filter(|job| job.state == JobState::Active) {
@@ -342,9 +342,12 @@ impl World {
 
     /// A node that failed after its operation had started stays cordoned for a human to look at.
     fn keeps_cordon(&self, node: &NodeView) -> bool {
-        let Some(of) = &node.cordoned_by else { return false };
-        let Some(op) = self.op_of(&of.uid) else { return false };
-        let failed = self.entry(&of.uid, &node.name).is_some_and(|entry| entry.phase == Phase::Failed);
+        let Some(kept) = &node.kept_cordon else { return false };
+        let of = &kept.by;
+        // Also when its NodeOp is gone, which has been told then.
+        let Some(op) = self.history.ops.get(&of.uid).filter(|_| kept.deleted == self.history.gone.contains(&of.uid)) else { return false };
+        let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(&node.name));
+        let failed = entry.is_some_and(|entry| entry.phase == Phase::Failed);
         failed && !op.spec.uncordon_on_failure.unwrap_or(false) && self.history.started.contains(&(of.uid.clone(), node.name.clone()))
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     plan::model::{
         id::{Key, OpRef},
         identity::Id,
+        kept_cordon::KeptCordon,
         question::{Answer, Question},
     },
 };
@@ -92,8 +93,10 @@ pub struct NodeView {
     /// Those annotations that say facts.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
-    /// Who made it unschedulable, if that was a NodeOp.
+    /// Who made it unschedulable and is going to undo that, if that was a NodeOp.
     pub cordoned_by: Option<OpRef>,
+    /// Whose operation failed on it, which is why it stays unschedulable.
+    pub kept_cordon: Option<KeptCordon>,
     /// Who has it in hand.
     pub claimed_by: Option<OpRef>,
     /// The kubelet's Ready condition is `True`.
@@ -113,6 +116,12 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// Whether neither its label nor its kubelet names another system than Linux. A node that says nothing counts as Linux.
+    pub fn is_linux(&self) -> bool {
+        let said = self.labels.get(names::OS_LABEL).into_iter().chain([&self.os]);
+        said.filter(|os| !os.is_empty()).all(|os| os == "linux")
+    }
+
     /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone counts, as it does for
     /// `kubectl get nodes`: a node that is taken for a member by mistake costs time, one that is not taken for one a quorum.
     pub fn control_plane(&self) -> bool {

@@ -64,7 +64,11 @@ pub fn carry_out(turn: &mut Turn<'_>, verdict: &Verdict) -> Decision {
 
 fn fail(turn: &Turn<'_>, verdict: &Verdict) -> Decision {
     let reboot = turn.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| turn.op.intent.reboot);
-    let status = NodeStatus { untouched: verdict.untouched.then_some(true), ..turn.status.clone() };
+    // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not stay. A command that was
+    // stopped ends badly, which says nothing about the node.
+    let failed = job(turn).is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)) && !job.deleting);
+    let called_off = turn.op.deleting && !failed;
+    let status = NodeStatus { untouched: (verdict.untouched || called_off).then_some(true), ..turn.status.clone() };
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     Decision::Record(Box::new(finished(turn.s.now, &status, Phase::Failed, reboot, verdict.reason.clone())))
 }

@@ -344,12 +344,10 @@ fn vanished(turn: &mut Turn<'_>, uid: &str) -> Decision {
     if turn.job_pods(uid).any(|pod| !pod.cannot_act(turn.node.ready)) {
         return Decision::Wait("the Job was deleted, its pods are ending".into());
     }
-    let message = if turn.op.deleting {
-        "the NodeOp was deleted while the operation ran; its Job was stopped"
-    } else {
-        "Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again"
-    };
-    turn.fail(message)
+    if turn.op.deleting {
+        return turn.fail("the NodeOp was deleted while the operation ran; its Job was stopped");
+    }
+    turn.fail("Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again")
 }
 
 fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Decision {

@@ -9,7 +9,7 @@ use std::{
 
 use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
-    plan::model::id::OpRef,
+    plan::model::kept_cordon::KeptCordon,
 };
 use kairos_sim::{Change, Cluster, Request};
 use serde_json::Value;
@@ -137,7 +137,6 @@ fn ours(object: &Value) -> bool {
 
 /// Nothing is left but what is meant to stay.
 pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
-    let ops: Vec<NodeOp> = cluster.list(OPS).iter().filter_map(|op| serde_json::from_value((**op).clone()).ok()).collect();
     // Of two that both lead one may grant what the other has just taken back; it goes with the NodeOp.
     for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals) {
         let left = cluster.list(table).into_iter().filter(|object| ours(object));
@@ -166,7 +165,7 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         }
         // A store that went back may have brought back a human's cordon, which that human had lifted.
         let restored = mark.is_empty() && world.is(Kind::StoreBack);
-        if unschedulable && !is_human(world, name) && !restored && !keeps(&ops, world, name, mark) {
+        if unschedulable && !is_human(world, name) && !restored && !keeps(cluster, name, mark) {
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
     }
@@ -177,17 +176,20 @@ fn is_human(world: &World, node: &str) -> bool {
     last.is_some_and(|record| record.event == Event::Human { cordoned: true })
 }
 
-/// A node that failed after its operation had been let go stays cordoned for a human to look at.
-fn keeps(ops: &[NodeOp], world: &World, node: &str, mark: &str) -> bool {
-    let Ok(of) = mark.parse::<OpRef>() else { return false };
-    let Some(op) = ops.iter().find(|op| op.metadata.uid.as_ref() == Some(&of.uid)) else { return false };
+/// A node that failed after its operation had been let go stays cordoned for a human to look at, also when the NodeOp is gone; that has
+/// been told then.
+fn keeps(cluster: &Cluster, node: &str, mark: &str) -> bool {
+    let Ok(kept) = mark.parse::<KeptCordon>() else { return false };
+    let there = cluster.list(OPS).iter().any(|op| text(op, "/metadata/uid") == kept.by.uid);
+    let history = cluster.history();
+    let last = history.iter().rev().find(|c| c.key.table.as_ref() == OPS && text(&c.object, "/metadata/uid") == kept.by.uid);
+    let Some(op) = last.and_then(|change| serde_json::from_value::<NodeOp>((*change.object).clone()).ok()) else { return false };
     let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
     let failed = entry.is_some_and(|entry| entry.phase == Phase::Failed && entry.job_name.is_some());
-    let _ = world;
-    failed && !op.spec.uncordon_on_failure.unwrap_or(false)
+    failed && !op.spec.uncordon_on_failure.unwrap_or(false) && kept.deleted != there
 }
 
-/// After the operations were deleted nothing tells that they ever were.
+/// After the operations were deleted nothing tells that they ever were, but for the cordons of nodes that failed.
 pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
     for table in ACCOUNTS.into_iter().chain(["pods", "jobs.batch", OPS, UPGRADES]) {
         // A facts pod that failed is the memory of that, as long as its node is there.
@@ -199,10 +201,12 @@ pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
     }
     for node in cluster.list("nodes") {
         let name = text(&node, "/metadata/name");
-        if !text(&node, CLAIMED_BY).is_empty() || !text(&node, CORDONED_BY).is_empty() {
-            broken.push(format!("after deletion: {name} keeps a mark"));
+        let (unschedulable, mark) = (node["spec"]["unschedulable"] == true, text(&node, CORDONED_BY));
+        let kept = unschedulable && keeps(cluster, name, mark);
+        if !text(&node, CLAIMED_BY).is_empty() || (!mark.is_empty() && !kept) {
+            broken.push(format!("after deletion: {name} keeps a mark: {mark}"));
         }
-        if node["spec"]["unschedulable"] == true && !is_human(world, name) && !world.is(Kind::StoreBack) {
+        if unschedulable && !kept && !is_human(world, name) && !world.is(Kind::StoreBack) {
             broken.push(format!("after deletion: {name} is left cordoned"));
         }
     }

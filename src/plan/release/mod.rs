@@ -5,20 +5,31 @@
 //! a proved reboot the waiter is due nothing, whatever it does: its sentinel names a boot that is over. So nobody waits
 //! for it; it gets some time to see that itself and to clean up.
 
+mod failed;
+mod remnant;
+
 use k8s_openapi::jiff::SignedDuration;
 
+use self::remnant::is_proved;
 use crate::{
-    api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus},
+    api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     plan::{
         model::{
-            action::{Action, Plan, Target},
+            action::{Action, NodeChange, Plan, Target},
+            effects::Effects,
             id::OpRef,
+            intent::Intent,
             object_name,
             question::Question,
-            snapshot::{JobState, NodeView, Owner, PodView, Role, Snapshot},
+            snapshot::{JobState, NodeView, Owner, Role, Snapshot},
             time::later,
         },
-        node::{cancel, cordon, legacy, turn::Op},
+        node::{
+            cancel,
+            cordon::{self, Ending},
+            legacy,
+            turn::Op,
+        },
     },
 };
 
@@ -27,12 +38,13 @@ const WAITER_LINGER: SignedDuration = SignedDuration::from_secs(30);
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(s: &Snapshot, plan: &mut Plan) {
-    leftovers(s, plan);
-    s.nodes.values().for_each(|view| node(s, view, plan));
+    delete_orphaned_work(s, plan);
+    s.nodes.values().for_each(|view| node(s, view).add_to(plan));
 }
 
 /// Releases one node from whoever no longer needs it.
-pub fn node(s: &Snapshot, node: &NodeView, plan: &mut Plan) {
+pub fn node(s: &Snapshot, node: &NodeView) -> Effects {
+    let mut effects = Effects::default();
     let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
     owners.dedup();
     for owner in owners {
@@ -41,16 +53,34 @@ pub fn node(s: &Snapshot, node: &NodeView, plan: &mut Plan) {
             continue;
         }
         match s.op(owner) {
-            Some(op) => release(s, node, owner, op, plan),
-            None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, plan),
-            None => drop(plan.questions.insert(Question::Op(owner.clone()))),
+            Some(op) => release(s, node, owner, op, &mut effects),
+            None if s.is_gone(&Question::Op(owner.clone())) => orphan(s, node, owner, &mut effects),
+            None => effects.questions.push(Question::Op(owner.clone())),
         }
     }
+    if let Some(kept) = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none()) {
+        failed::sweep(s, node, kept, &mut effects);
+    }
+    effects
+}
+
+/// Why a node that the NodeOp is done with is not given back yet. Nothing for a node that it has not claimed, or still works on.
+pub fn why_not_released(s: &Snapshot, view: &NodeView, op: &Op) -> Option<String> {
+    let status = op.object.status.as_ref().filter(|_| view.claimed_by.as_ref() == Some(&op.me))?;
+    let entry = status.node_statuses.get(&view.name);
+    if is_in_hand(status, entry) {
+        return None;
+    }
+    if let Some(remnant) = remnant::find(s, view, &op.me, entry).first() {
+        return Some(remnant.to_string());
+    }
+    let trouble = node(s, view).trouble(s).map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    Some(format!("the node is being given back{trouble}"))
 }
 
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or adopted
 /// from the Go operator. A Job of another name is that operator's, and is left to end: it may be an upgrade under way.
-fn leftovers(s: &Snapshot, plan: &mut Plan) {
+fn delete_orphaned_work(s: &Snapshot, plan: &mut Plan) {
     let over = |namespace: &str, owner: &Owner, node: &str| {
         let op = s.nodeop_of(namespace, owner)?;
         let status = op.status.as_ref()?;
@@ -75,89 +105,67 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
     }
 }
 
-/// Whether the node must stay unschedulable for a human to look at it.
-fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
-    let deleting = op.metadata.deletion_timestamp.is_some();
-    let started = entry.job_name.is_some();
-    entry.phase == Phase::Failed && started && !deleting && !op.spec.uncordon_on_failure.unwrap_or(false)
+fn is_in_hand(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
+    entry.is_some_and(|entry| entry.phase == Phase::Running || legacy::is_unsettled(status, entry))
 }
 
-fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, plan: &mut Plan) {
+/// What becomes of the node's cordon.
+fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
+    let cordons = Intent::of(op).cordon;
+    match entry.map(|entry| (entry.phase, entry.job_name.is_some())) {
+        Some((Phase::Completed, _)) if cordons => Ending::Uncordon,
+        Some((Phase::Failed, true)) if op.spec.uncordon_on_failure.unwrap_or(false) => Ending::Uncordon,
+        Some((Phase::Failed, true)) if cordons => Ending::Keep,
+        _ => Ending::Undo,
+    }
+}
+
+fn release(s: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, effects: &mut Effects) {
     let Some(status) = &op.status else { return };
     let entry = status.node_statuses.get(&node.name);
-    if entry.is_some_and(|entry| entry.phase == Phase::Running || legacy::is_unsettled(status, entry)) {
+    if is_in_hand(status, entry) {
         return;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
     let live = Question::Op(owner.clone());
     if !is_final && s.answer(&live).is_none() {
         // What is final stays so, but a node that is not started in an old view may be in hand by now.
-        plan.questions.insert(live);
+        effects.questions.push(live);
         return;
     }
-    let uncordon = entry.is_none_or(|entry| !keeps_cordon(op, entry));
-    let Some(change) = cordon::give_back(node, owner, uncordon) else {
+    let Some(change) = cordon::give_back(node, owner, ending(op, entry)) else {
         return;
     };
-    if node.claimed_by.as_ref() == Some(owner) && !quiet(s, node, owner, entry, plan) {
-        return;
+    if node.claimed_by.as_ref() != Some(owner) || is_released(s, node, owner, entry, effects) {
+        patch(node, change, effects);
+    } else if change.kept_cordon.is_some() {
+        // At once, whatever still has to end: the NodeOp may be deleted at any time, and with it goes what tells that the node failed.
+        patch(node, NodeChange { kept_cordon: change.kept_cordon, ..NodeChange::default() }, effects);
     }
-    plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
 }
 
 /// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it did.
-fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, plan: &mut Plan) {
-    if quiet(s, node, owner, None, plan)
-        && let Some(change) = cordon::give_back(node, owner, true)
+fn orphan(s: &Snapshot, node: &NodeView, owner: &OpRef, effects: &mut Effects) {
+    if is_released(s, node, owner, None, effects)
+        && let Some(change) = cordon::give_back(node, owner, Ending::Undo)
     {
-        plan.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
+        patch(node, change, effects);
     }
+}
+
+fn patch(node: &NodeView, change: NodeChange, effects: &mut Effects) {
+    effects.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
 }
 
 /// Whether nothing of the NodeOp can act on the node any more; ends what still could.
-fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus>, plan: &mut Plan) -> bool {
-    let mut quiet = true;
-    for found in s.jobs_of(owner).filter(|job| job.node == node.name) {
-        let over = matches!(found.state, JobState::Complete | JobState::Failed(_));
-        if !over && !found.deleting {
-            plan.actions.push(cancel::delete(owner, found, "its node is being released"));
-        }
-        quiet &= over || (found.deleting && !node.ready);
-    }
-    let mut pods = s.pods.values().filter(|pod| pod.node == node.name && operates(s, pod, owner));
-    quiet &= pods.all(|pod| pod.cannot_act(node.ready));
-    // The server may still be at an eviction though the drain was called off: the pod would go from a node that nobody drains.
-    quiet &= !s.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
-    let own = s.pods.values().filter(|pod| pod.is_of(owner) && pod.node == node.name);
-    for pod in own {
-        let done = pod.cannot_act(node.ready) || is_proved(entry);
-        quiet &= done;
-        if !done && !pod.deleting {
-            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node is being released" });
-        }
-    }
-    quiet
+fn is_released(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus>, effects: &mut Effects) -> bool {
+    let remnants = remnant::find(s, node, owner, entry);
+    effects.actions.extend(remnants.iter().filter_map(|remnant| remnant.end(owner)));
+    remnants.is_empty()
 }
 
-/// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the node. Where nothing tells of
-/// its Job any more, because the NodeOp is gone with its status, the Job's name does, which is made from the NodeOp's UID.
-fn operates(s: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
-    if s.operation_of(pod).is_some() {
-        return true;
-    }
-    match s.job_of(pod) {
-        Some(job) => job.is_of(owner),
-        None => pod.is_of_job(&owner.namespace, &object_name::object((&owner.name, &owner.uid), &pod.node, "", 0), &pod.owner.uid),
-    }
-}
-
-/// Whether the node was seen in another boot than the one that its waiter's sentinel names.
-fn is_proved(entry: Option<&NodeStatus>) -> bool {
-    entry.is_some_and(|entry| entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed))
-}
-
-/// Waiters of proved reboots: they end by themselves within seconds, or are ended. Whether none is left.
-pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+/// Ends the waiters of proved reboots that have not ended by themselves in time. Whether none is left.
+pub fn expire_waiters(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
     let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
     let mut none = true;
     for pod in s.pods_of(&op.me, Role::Waiter) {
@@ -167,7 +175,9 @@ pub fn linger(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
             continue;
         };
         none = false;
-        let until = entry.last_updated.as_ref().map_or(s.now, |time| later(time.0, WAITER_LINGER));
+        // A time that lies ahead of our clock was written by another one, and is as good as none.
+        let over_since = entry.last_updated.as_ref().map(|time| time.0).filter(|time| *time <= s.now);
+        let until = over_since.map_or(s.now, |since| later(since, WAITER_LINGER));
         if s.now < until {
             plan.wake(until);
         } else if !pod.deleting {
@@ -185,18 +195,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::plan::model::identity::Identified;
     use crate::plan::{
         fixtures,
-        model::snapshot::{PodPhase, PodView},
+        model::snapshot::{Eviction, Failure, PodPhase, PodView},
         plan,
     };
 
-    fn at(second: i64) -> Timestamp {
+    pub(super) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
     /// n1 is finished, at second 0, with this reboot status, and still claimed and cordoned; its waiter runs. n2 waits.
-    fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
+    pub(super) fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
@@ -234,7 +245,7 @@ mod tests {
     }
 
     fn releases(plan: &Plan) -> bool {
-        plan.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+        plan.actions.iter().any(|action| matches!(action, Action::Node { name, change, .. } if name == "n1" && change.claimed_by.is_some()))
     }
 
     fn deletes(plan: &Plan) -> bool {
@@ -253,6 +264,45 @@ mod tests {
     fn a_cancelled_reboot_releases_the_node_only_after_its_waiter() {
         let plan = plan(&world("cancelled", "Failed", 1));
         assert!(!releases(&plan) && deletes(&plan), "{plan:?}");
+    }
+
+    #[test]
+    fn a_node_that_is_not_given_back_yet_has_a_reason() {
+        let why = |s: &Snapshot| {
+            let op = Op::of(s.ops.values().next().unwrap());
+            why_not_released(s, &s.nodes["n1"], &op)
+        };
+        assert_eq!(why(&world("cancelled", "Failed", 1)).as_deref(), Some("waiting for pod ns/w to end"));
+        assert_eq!(why(&world("completed", "Completed", 1)).as_deref(), Some("the node is being given back"));
+        assert_eq!(why(&world("pending", "Running", 1)), None, "it is still worked on");
+        let mut s = world("not-requested", "Failed", 1);
+        let job_pod =
+            PodView { role: Role::Job, owner: Owner::job("j", "ju"), deleting: true, ..(*s.pods[&("ns".into(), "w".into())]).clone() };
+        s.pods = [(("ns".to_owned(), "j-abcde".to_owned()), Arc::new(PodView { name: "j-abcde".into(), ..job_pod }))].into();
+        assert_eq!(why(&s).as_deref(), Some("waiting for pod ns/j-abcde to end"), "a pod of its Job");
+        s.pods.clear();
+        let eviction = Eviction { node: "n1".into(), at: at(0), under_way: true, refusal: None };
+        s.evictions = [("e".to_owned(), eviction)].into();
+        assert_eq!(why(&s).as_deref(), Some("an eviction is under way"));
+        s.evictions.clear();
+        let failure = Failure { since: at(0), words: "no etcd".into() };
+        s.failures =
+            [(Action::Node { name: "n1".into(), resource_version: String::new(), change: NodeChange::default() }.id(), failure)].into();
+        let keeps = "the node is being given back; patching node n1 keeps failing since 1970-01-12T13:46:40Z, it is tried again: no etcd";
+        assert_eq!(why(&s).as_deref(), Some(keeps));
+        let node = NodeView { claimed_by: None, ..(*s.nodes["n1"]).clone() };
+        s.nodes.insert("n1".into(), Arc::new(node));
+        assert_eq!(why(&s), None, "it is not claimed");
+    }
+
+    pub(super) fn changes(s: &Snapshot) -> Option<NodeChange> {
+        let mut changes = plan(s).actions.into_iter().filter_map(|action| match action {
+            Action::Node { name, change, .. } if name == "n1" => Some(change),
+            _ => None,
+        });
+        let change = changes.next();
+        assert!(changes.next().is_none(), "one patch of a node in a plan");
+        change
     }
 
     #[test]

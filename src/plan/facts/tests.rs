@@ -1,0 +1,277 @@
+//! Whose facts are read, one node after the other and in spite of nodes that went away.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::plan::model::identity::Identified;
+use crate::plan::{
+    fixtures,
+    model::snapshot::{ContainerView, Failure, Owner, PodPhase, Sightings},
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn node(name: &str) -> NodeView {
+    NodeView { name: name.into(), uid: format!("u-{name}"), boot_id: "b1".into(), ready: true, ..NodeView::default() }
+}
+
+/// The clock of whoever made it is years off.
+fn pod(of: &NodeView, attempt: i32, phase: PodPhase, state: ContainerState) -> PodView {
+    PodView {
+        name: name(of, attempt),
+        phase,
+        created: at(-100_000_000),
+        attempt,
+        containers: vec![ContainerView::new(container::FACTS, state)],
+        ..fixtures::pod(Role::Facts, &format!("{}-{attempt}", of.name), Owner::node(&of.name, &of.uid), &of.name)
+    }
+}
+
+fn pending(of: &NodeView) -> PodView {
+    pod(of, 0, PodPhase::Pending, ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() })
+}
+
+fn says(boot: &str) -> ContainerState {
+    let facts = Facts { boot: boot.into(), kairos: true, ..Facts::default() };
+    ContainerState::Ended { code: 0, reason: "Completed".into(), message: serde_json::to_string(&facts).unwrap() }
+}
+
+fn fails() -> ContainerState {
+    ContainerState::Ended { code: 1, reason: "Error".into(), message: "no /etc".into() }
+}
+
+/// These nodes and pods, first seen at second 0, `now` seconds later; an upgrade waits for what some nodes run.
+fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) -> Snapshot {
+    let entries: serde_json::Map<_, _> =
+        waited_for.iter().map(|name| ((*name).to_owned(), json!({"phase": "Running", "step": "Verify"}))).collect();
+    let upgrade: NodeOp = serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": "up", "namespace": "ns", "uid": "u"}, "spec": {"image": "i", "upgrade": {}},
+        "status": {"phase": "Running", "nodeStatuses": entries}}))
+    .unwrap();
+    let mut s = Snapshot {
+        now: at(0),
+        nodes: nodes.iter().map(|node| (node.name.clone(), Arc::new(node.clone()))).collect(),
+        facts: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+        ops: [(("ns".to_owned(), "up".to_owned()), Arc::new(upgrade))].into(),
+        ..Snapshot::default()
+    };
+    let mut sightings = Sightings::default();
+    sightings.note(&s);
+    (s.sightings, s.now) = (Arc::new(sightings), at(now));
+    s
+}
+
+fn planned(s: &Snapshot) -> Plan {
+    let mut plan = Plan::default();
+    sweep(s, &mut plan);
+    plan
+}
+
+fn plan_of(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) -> Plan {
+    planned(&world(nodes, pods, now, waited_for))
+}
+
+fn made(plan: &Plan) -> Vec<(&str, i32)> {
+    let make = |action| match action {
+        &Action::MakeFacts { ref node, attempt, .. } => Some((node.as_str(), attempt)),
+        _ => None,
+    };
+    plan.actions.iter().filter_map(make).collect()
+}
+
+fn deleted(plan: &Plan) -> Vec<&str> {
+    fn delete(action: &Action) -> Option<&str> {
+        if let Action::DeletePod { pod, .. } = action { Some(&pod.uid) } else { None }
+    }
+    plan.actions.iter().filter_map(delete).collect()
+}
+
+#[test]
+fn ten_nodes_are_read_at_a_time_besides_those_that_an_upgrade_waits_for() {
+    let nodes: Vec<NodeView> = (10..40).map(|i| node(&format!("n{i}"))).collect();
+    let plan = plan_of(&nodes, vec![], 0, &["n38", "n39"]);
+    assert_eq!(made(&plan).len(), AT_ONCE + 2);
+    assert!(made(&plan).ends_with(&[("n38", 0), ("n39", 0)]));
+    let busy = || nodes[..4].iter().map(pending).collect();
+    assert_eq!(made(&plan_of(&nodes, busy(), 0, &[])).len(), AT_ONCE - 4);
+    assert_eq!(made(&plan_of(&nodes, busy(), 0, &["n10", "n11"])).len(), AT_ONCE - 2, "nor do theirs count");
+}
+
+#[test]
+fn nodes_that_went_away_keep_no_other_from_being_read() {
+    let healthy = node("z");
+    let dead = |change: &dyn Fn(&mut NodeView)| -> Vec<NodeView> {
+        let each = |i| {
+            let mut node = node(&format!("d{i:02}"));
+            change(&mut node);
+            node
+        };
+        (0..20).map(each).collect()
+    };
+    let worlds: [(&str, Vec<NodeView>, bool); 4] = [
+        ("not Ready", dead(&|node| node.ready = false), true),
+        ("Windows", dead(&|node| drop(node.labels.insert(names::OS_LABEL.into(), "windows".into()))), true),
+        ("says so itself", dead(&|node| node.os = "windows".into()), true),
+        ("gone", dead(&|_| {}), false),
+    ];
+    for (what, nodes, there) in worlds {
+        let pods: Vec<PodView> = nodes.iter().map(pending).collect();
+        let all: Vec<NodeView> = nodes.iter().filter(|_| there).chain([&healthy]).cloned().collect();
+        let plan = plan_of(&all, pods.clone(), 1, &[]);
+        assert_eq!(made(&plan), [("z", 0)], "{what}");
+        assert_eq!(deleted(&plan).len(), 20, "{what}: their kubelets may never end them");
+        let ending = pods.into_iter().map(|pod| PodView { deleting: true, ..pod }).collect();
+        let plan = plan_of(&all, ending, 2, &[]);
+        assert_eq!((made(&plan), deleted(&plan).len()), (vec![("z", 0)], 0), "{what}: asked once is enough");
+    }
+}
+
+#[test]
+fn pods_of_an_earlier_boot_or_of_an_earlier_machine_are_deleted_at_once_and_do_not_count() {
+    let nodes: Vec<NodeView> = (10..30).map(|i| node(&format!("n{i}"))).collect();
+    let boots = |node: &NodeView| pending(&NodeView { boot_id: "b0".into(), ..node.clone() });
+    let machines = |node: &NodeView| pending(&NodeView { uid: "another".into(), ..node.clone() });
+    for pods in [nodes.iter().map(boots).collect::<Vec<_>>(), nodes.iter().map(machines).collect()] {
+        let plan = plan_of(&nodes, pods, 1, &[]);
+        assert_eq!((made(&plan).len(), deleted(&plan).len()), (AT_ONCE, 20));
+    }
+}
+
+#[test]
+fn a_pod_that_outlives_its_deadline_as_we_saw_it_is_replaced() {
+    let node = node("n1");
+    let overdue = contract::FACTS_DEADLINE + MARGIN.as_secs();
+    let plan = |now, pod, ready, waited_for: &[&str]| plan_of(&[NodeView { ready, ..node.clone() }], vec![pod], now, waited_for);
+    let early = plan(overdue - 1, pending(&node), true, &[]);
+    assert_eq!((early.actions.len(), early.wake_at), (0, Some(at(overdue))));
+    let late = plan(overdue, pending(&node), true, &[]);
+    assert_eq!((deleted(&late), made(&late)), (vec!["n1-0"], vec![("n1", 1)]));
+    let ending = PodView { deleting: true, ..pending(&node) };
+    let stuck = plan(overdue, ending.clone(), true, &[]);
+    assert_eq!((deleted(&stuck).len(), made(&stuck)), (0, vec![("n1", 1)]), "its kubelet does not end it");
+    let booting = plan(overdue - 1, pending(&node), false, &["n1"]);
+    assert!(booting.actions.is_empty(), "a node that has just booted is not Ready yet");
+    let dead = plan(overdue, pending(&node), false, &["n1"]);
+    assert_eq!((deleted(&dead), made(&dead)), (vec!["n1-0"], vec![]));
+    assert!(plan(overdue, ending, false, &["n1"]).actions.is_empty(), "and no pod after pod on a node that confirms no end");
+}
+
+#[test]
+fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
+    let mut known = node("n1");
+    known.annotations.insert(names::FACTS_OF.into(), labels::facts_of("b1"));
+    assert!(plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(), "a restarted operator makes no pod");
+    let plan = plan_of(&[known.clone()], vec![pod(&known, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+    assert!(matches!(plan.actions[..], [Action::DeletePod { .. }]), "{:?}", plan.actions);
+    known.boot_id = "b2".into();
+    assert_eq!(made(&plan_of(&[known], vec![], 0, &[])), [("n1", 0)], "another boot");
+}
+
+#[test]
+fn facts_are_recorded_if_they_are_of_the_boot_that_the_node_reports() {
+    let node = node("n1");
+    let plan = plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+    assert!(matches!(&plan.actions[..], [Action::Node { name, .. }] if name == "n1"), "{:?}", plan.actions);
+    let plan = plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b0"))], 1, &[]);
+    assert!(plan.actions.is_empty() && plan.wake_at.is_some(), "{:?}", plan.actions);
+}
+
+#[test]
+fn a_pod_that_another_owner_has_says_nothing_of_a_node() {
+    let node = node("n1");
+    for owner in [Owner::node("n1", "another"), Owner::node("n2", &node.uid), Owner::job("n1", &node.uid), Owner::default()] {
+        let forged = PodView { owner: owner.clone(), ..pod(&node, 0, PodPhase::Succeeded, says("b1")) };
+        let plan = plan_of(std::slice::from_ref(&node), vec![forged], 0, &[]);
+        assert!(!plan.actions.iter().any(|action| matches!(action, Action::Node { .. })), "{owner:?}: {:?}", plan.actions);
+    }
+}
+
+#[test]
+fn a_pod_that_failed_is_followed_by_another_after_a_pause_that_doubles() {
+    let node = node("n1");
+    for (attempt, pause) in [(0, 30), (1, 60), (3, 240), (50, 30 * 128)] {
+        let failed = || vec![pod(&node, attempt, PodPhase::Failed, fails())];
+        let early = plan_of(std::slice::from_ref(&node), failed(), pause - 1, &[]);
+        assert_eq!((made(&early).len(), early.wake_at), (0, Some(at(pause))), "{attempt}");
+        let plan = plan_of(std::slice::from_ref(&node), failed(), pause, &[]);
+        assert_eq!(made(&plan), [("n1", attempt + 1)]);
+    }
+    let running = pod(&node, 1, PodPhase::Running, ContainerState::Running { since: at(31) });
+    let plan = plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Failed, fails()), running], 32, &[]);
+    assert_eq!(deleted(&plan), ["n1-0"]);
+}
+
+#[test]
+fn hands_off_means_no_pod_unless_an_upgrade_waits_for_the_proof() {
+    let mut off = node("n1");
+    off.labels.insert(names::MANAGED.into(), "false".into());
+    assert!(plan_of(&[off.clone()], vec![], 0, &[]).actions.is_empty());
+    assert_eq!(made(&plan_of(&[off], vec![], 0, &["n1"])), [("n1", 0)]);
+    let away = NodeView { ready: false, ..node("n2") };
+    assert!(plan_of(std::slice::from_ref(&away), vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
+    assert_eq!(made(&plan_of(&[away], vec![], 0, &["n2"])), [("n2", 0)], "one that has just booted soon does");
+}
+
+#[test]
+fn an_upgrade_waits_for_a_node_from_its_new_boot_on() {
+    let away = NodeView { ready: false, ..node("n1") };
+    let read = |entry: serde_json::Value, spec: serde_json::Value| {
+        let mut s = world(std::slice::from_ref(&away), vec![], 1, &[]);
+        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "up", "namespace": "ns", "uid": "u"},
+            "spec": spec, "status": {"phase": "Running", "nodeStatuses": {"n1": entry}}});
+        s.ops.insert(("ns".into(), "up".into()), Arc::new(serde_json::from_value(op).unwrap()));
+        made(&planned(&s)).len() == 1
+    };
+    let upgrade = || json!({"image": "i", "upgrade": {}});
+    assert!(read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), upgrade()));
+    assert!(read(json!({"phase": "Running", "step": "Verify"}), upgrade()));
+    assert!(!read(json!({"phase": "Running", "step": "Reboot", "boot": "b1"}), upgrade()), "it has not rebooted yet");
+    assert!(!read(json!({"phase": "Running", "step": "Job"}), upgrade()));
+    assert!(!read(json!({"phase": "Completed", "boot": "b0"}), upgrade()), "it is over");
+    assert!(!read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), json!({"command": ["true"]})), "nothing is to be proved");
+}
+
+#[test]
+fn a_pod_of_somebody_else_under_the_name_is_passed_by() {
+    let node = node("n1");
+    let taken = |attempt| PodView { owner: Owner::default(), role: Role::Stranger, ..pod(&node, attempt, PodPhase::Running, fails()) };
+    let plan = plan_of(std::slice::from_ref(&node), vec![taken(0), taken(1)], 0, &[]);
+    assert_eq!((made(&plan), deleted(&plan).len()), (vec![("n1", 2)], 0));
+}
+
+#[test]
+fn whoever_waits_for_facts_is_told_what_holds_them_up() {
+    let told = |s: &Snapshot, name: &str| trouble(s, &s.nodes[name], &mut Plan::default()).unwrap_or_default();
+    let nodes: Vec<NodeView> = (10..22).map(|i| node(&format!("n{i}"))).collect();
+    let busy = world(&nodes, nodes[..10].iter().map(pending).collect(), 1, &["n21"]);
+    assert_eq!(told(&busy, "n20"), "waiting for a free slot: 10 pods are reading other nodes");
+    assert_eq!(told(&busy, "n21"), "", "an upgrade's node waits for none");
+    assert_eq!(told(&busy, "n10"), "");
+    let pull = ContainerState::Waiting { reason: "ImagePullBackOff".into(), message: "no such host".into() };
+    let n = node("n1");
+    let one = |pod: PodView, now| world(std::slice::from_ref(&n), vec![pod], now, &["n1"]);
+    let pulls = one(pod(&n, 0, PodPhase::Pending, pull), 1);
+    assert_eq!(told(&pulls, "n1"), "the pod that reads it cannot start: ImagePullBackOff: no such host");
+    let silent = one(pending(&n), 10);
+    let mut plan = Plan::default();
+    assert_eq!(trouble(&silent, &n, &mut plan), None);
+    assert_eq!(plan.questions.len(), 1, "its Events are asked for");
+    let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
+    let pausing = "the pod that read it failed, pausing until 1970-01-12T13:47:10Z: exit code 1: no /etc";
+    assert_eq!(told(&failed, "n1"), pausing);
+    assert_eq!(told(&one(PodView { deleting: true, ..pending(&n) }, 1), "n1"), "the pod that reads it was lost, and has not ended yet");
+    let mut refused = world(std::slice::from_ref(&n), vec![], 1, &["n1"]);
+    let Some(make) = planned(&refused).actions.pop() else { panic!() };
+    refused.failures = [(make.id(), Failure { since: at(0), words: "quota".into() })].into();
+    assert!(
+        told(&refused, "n1").ends_with("keeps failing since 1970-01-12T13:46:40Z, it is tried again: quota"),
+        "{}",
+        told(&refused, "n1")
+    );
+    let windows = NodeView { os: "windows".into(), ..n.clone() };
+    assert_eq!(told(&world(std::slice::from_ref(&windows), vec![], 1, &["n1"]), "n1"), "the node does not run Linux");
+}

@@ -1,0 +1,83 @@
+//! What is left on a node of an operation that is over: as long as it can still act there, the node is not given back.
+
+use std::fmt;
+
+use crate::{
+    api::nodeop::{NodeStatus, RebootStatus},
+    plan::{
+        model::{
+            action::{Action, Target},
+            id::OpRef,
+            object_name,
+            snapshot::{JobState, JobView, NodeView, PodView, Snapshot},
+        },
+        node::cancel,
+    },
+};
+
+/// Something that can still act on a node.
+#[derive(Clone, Copy, Debug)]
+pub enum Remnant<'a> {
+    /// A Job that can still make a pod.
+    Job(&'a JobView),
+    /// A pod of a Job. It ends by itself, or with its Job.
+    JobPod(&'a PodView),
+    /// A waiter or a preflight.
+    Pod(&'a PodView),
+    /// The API server may still be at an eviction though the drain was called off: the pod would go from a node that nobody drains.
+    Eviction,
+}
+
+impl fmt::Display for Remnant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(job) => write!(f, "waiting for Job {}/{} to end", job.namespace, job.name),
+            Self::JobPod(pod) | Self::Pod(pod) => write!(f, "waiting for pod {}/{} to end", pod.namespace, pod.name),
+            Self::Eviction => f.write_str("an eviction is under way"),
+        }
+    }
+}
+
+impl Remnant<'_> {
+    /// What ends it, unless that was done before or nothing of ours can.
+    pub fn end(&self, owner: &OpRef) -> Option<Action> {
+        let why = "its node is being released";
+        match self {
+            Self::Job(job) => (!job.deleting).then(|| cancel::delete(owner, job, why)),
+            Self::Pod(pod) => (!pod.deleting).then(|| Action::DeletePod { pod: Target::of(pod), why }),
+            Self::JobPod(_) | Self::Eviction => None,
+        }
+    }
+}
+
+/// What can still act on a node for the NodeOp that has claimed it; `entry` is what that NodeOp says of the node.
+pub fn find<'a>(s: &'a Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus>) -> Vec<Remnant<'a>> {
+    let jobs = s.jobs.values().filter(|job| job.is_of(owner) && job.node == node.name && !is_over(job, node));
+    let pods = || s.pods.values().map(AsRef::as_ref).filter(|pod| pod.node == node.name && !pod.cannot_act(node.ready));
+    let of_jobs = pods().filter(|pod| operates(s, pod, owner));
+    let own = pods().filter(|pod| pod.is_of(owner) && !is_proved(entry));
+    let evicted = s.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
+    let evictions = evicted.then_some(Remnant::Eviction);
+    jobs.map(|job| Remnant::Job(job)).chain(of_jobs.map(Remnant::JobPod)).chain(own.map(Remnant::Pod)).chain(evictions).collect()
+}
+
+fn is_over(job: &JobView, node: &NodeView) -> bool {
+    matches!(job.state, JobState::Complete | JobState::Failed(_)) || (job.deleting && !node.ready)
+}
+
+/// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the node. Where nothing tells of
+/// its Job any more, because the NodeOp is gone with its status, the Job's name does, which is made from the NodeOp's UID.
+fn operates(s: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
+    if s.operation_of(pod).is_some() {
+        return true;
+    }
+    match s.job_of(pod) {
+        Some(job) => job.is_of(owner),
+        None => pod.is_of_job(&owner.namespace, &object_name::object((&owner.name, &owner.uid), &pod.node, "", 0), &pod.owner.uid),
+    }
+}
+
+/// Whether the node was seen in another boot than the one that its waiter's sentinel names.
+pub fn is_proved(entry: Option<&NodeStatus>) -> bool {
+    entry.is_some_and(|entry| entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed))
+}
