@@ -50,7 +50,7 @@ pub fn about(action: &Action) -> Option<ObjectReference> {
             Some(Some(op)) => about_op(op),
             Some(None) | None => about_node(name),
         },
-        Action::MakeChild { upgrade } | Action::UpgradeStatus { upgrade, status: _ } => upgrade.object_ref(&()),
+        Action::MakeChild { upgrade } | Action::UpgradeStatus { upgrade, status: _, notices: _ } => upgrade.object_ref(&()),
         Action::MakeFacts { node, node_uid: _, name: _, attempt: _, complaint: _ } => about_node(node),
         Action::ResumeJob { job }
         | Action::ExtendJob { job, deadline_seconds: _ }

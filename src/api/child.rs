@@ -67,6 +67,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         reboot_on_success: Some(active),
         backoff_limit: Some(upgrade.backoff_limit.unwrap_or(RETRIES)),
         concurrency: upgrade.concurrency,
+        paused: None,
         stop_on_failure: upgrade.stop_on_failure,
         preflight: None,
         active_deadline_seconds: Some(upgrade.active_deadline_seconds.unwrap_or(DEADLINE)),

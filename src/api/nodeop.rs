@@ -87,6 +87,11 @@ pub struct NodeOpSpec {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
+    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being worked on finish.
+    /// May be changed while the operation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub paused: Option<bool>,
     /// Start no further node once one has failed. May be changed while the operation runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
@@ -229,7 +234,7 @@ pub struct NodeOpStatus {
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Progressing`, `Complete`, `Failed` and, for upgrades, `Verified`.
+    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades, `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
@@ -374,6 +379,10 @@ pub struct NodeStatus {
     /// The boot that proves the reboot; during the preflight, the boot in which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,
+    /// True for a node that failed and is out of service since: still cordoned, or not Ready. It holds its slot until it is back
+    /// in service, or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds_slot: Option<bool>,
     /// Since when we have seen the node Ready in that boot, or not Ready before it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,

@@ -147,7 +147,7 @@ pub struct NodeOpUpgradeStatus {
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Progressing`, `Complete`, `Failed` and `Verified`.
+    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; and `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,

@@ -48,6 +48,25 @@ pub fn node(s: &Snapshot, node: &NodeView, plan: &mut Plan) {
     }
 }
 
+/// Why a node that the NodeOp is done with is not given back yet. Nothing for a node that it has not claimed.
+pub fn why_not_released(s: &Snapshot, view: &NodeView, op: &Op) -> Option<String> {
+    let status = op.object.status.as_ref().filter(|_| view.claimed_by.as_ref() == Some(&op.me))?;
+    let entry = status.node_statuses.get(&view.name);
+    let over = |state: &JobState| matches!(state, JobState::Complete | JobState::Failed(_));
+    if let Some(job) = s.jobs_of(&op.me).find(|job| job.node == view.name && !over(&job.state) && !(job.deleting && !view.ready)) {
+        return Some(format!("waiting for Job {}/{} to end", job.namespace, job.name));
+    }
+    let acts = |pod: &&PodView| {
+        let ours = operates(s, pod, &op.me) || (pod.is_of(&op.me) && !is_proved(entry));
+        pod.node == view.name && ours && !pod.cannot_act(view.ready)
+    };
+    if let Some(pod) = s.pods.values().map(AsRef::as_ref).find(acts) {
+        return Some(format!("waiting for pod {}/{} to end", pod.namespace, pod.name));
+    }
+    let evicts = s.evictions.values().any(|eviction| eviction.under_way && eviction.node == view.name);
+    Some(if evicts { "an eviction is under way".into() } else { "the node is being given back".into() })
+}
+
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or adopted
 /// from the Go operator. A Job of another name is that operator's, and is left to end: it may be an upgrade under way.
 fn leftovers(s: &Snapshot, plan: &mut Plan) {
@@ -76,7 +95,7 @@ fn leftovers(s: &Snapshot, plan: &mut Plan) {
 }
 
 /// Whether the node must stay unschedulable for a human to look at it.
-fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
+pub fn keeps_cordon(op: &NodeOp, entry: &NodeStatus) -> bool {
     let deleting = op.metadata.deletion_timestamp.is_some();
     let started = entry.job_name.is_some();
     entry.phase == Phase::Failed && started && !deleting && !op.spec.uncordon_on_failure.unwrap_or(false)

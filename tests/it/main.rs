@@ -13,6 +13,7 @@ mod golden;
 mod manifests;
 mod policies;
 mod reconcile;
+mod rollouts;
 mod simulation;
 mod takeover;
 mod tidy;

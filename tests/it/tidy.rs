@@ -74,10 +74,10 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
 /// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above, so each can be
 /// read without the ones that come later, and no circle can grow. What stands in the house's own `mod.rs` is its roof.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("plan", &["model", "quorum", "facts", "node", "release", "upgrades", "rollout", "check"]),
+    ("plan", &["model", "conditions", "quorum", "facts", "node", "release", "upgrades", "rollout", "check"]),
     ("plan::node", &["turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot"]),
     ("plan::node::job", &["message", "sentinel", "deadline"]),
-    ("plan::rollout", &["targets", "finalizer", "status", "preflight", "prestart", "admit", "adopt"]),
+    ("plan::rollout", &["targets", "finalizer", "slots", "status", "preflight", "prestart", "admit", "adopt"]),
 ];
 
 /// Words that make a function of its arguments depend on something else.

@@ -31,6 +31,8 @@ pub const PREFLIGHT_DEADLINE: i32 = 120;
 pub struct Intent {
     /// `None`: all at once.
     pub concurrency: Option<usize>,
+    /// Nothing new is started; nodes that are being worked on finish.
+    pub paused: bool,
     pub stop_on_failure: bool,
     pub cordon: bool,
     pub uncordon_on_failure: bool,
@@ -90,6 +92,7 @@ impl Intent {
         let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
         Self {
             concurrency: usize::try_from(spec.concurrency).ok().filter(|limit| *limit > 0),
+            paused: spec.paused.unwrap_or(false),
             stop_on_failure: spec.stop_on_failure.unwrap_or(false),
             cordon,
             uncordon_on_failure: spec.uncordon_on_failure.unwrap_or(false),

@@ -129,7 +129,8 @@ impl World {
                 self.check_success(&uid, node, entry.reboot_status, intent.reboot);
             }
         }
-        let held = new.node_statuses.values().filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
+        let taken = |entry: &&NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true);
+        let held = new.node_statuses.values().filter(taken);
         if intent.concurrency.is_some_and(|limit| held.count() > limit) {
             self.broken(format!("{uid} has too many nodes in hand"));
         }
@@ -273,7 +274,9 @@ impl World {
         let mut found = Vec::new();
         for op in self.ops.live().values() {
             let name = &op.metadata.name;
-            if !op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
+            // One that no node matches waits for the first, and holds nothing.
+            let empty = op.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Pending) && status.node_statuses.is_empty());
+            if !empty && !op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
                 let entries = op.status.iter().flat_map(|status| &status.node_statuses);
                 let open = entries.filter(|(_, entry)| !entry.phase.is_final() || entry.node_uid.is_some());
                 let open: Vec<_> = open.map(|(node, entry)| (node, entry.phase, entry.step, entry.message.clone())).collect();
