@@ -112,6 +112,26 @@ pub struct UpgradeResult {
     pub target: Option<String>,
 }
 
+/// What `upgrade --check` says, as its termination message, about a node that is to be upgraded.
+///
+/// A preflight goes ahead by silence, and by any message of a user's command the node is skipped. This record is our own
+/// check's, so it counts in the preflight of an upgrade alone, and means there what silence means. It makes known what
+/// the image would bring, before the node is claimed: a sentinel that says another target is not of this image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proceed {
+    /// True. A record in which it is not is none.
+    pub proceed: bool,
+    /// The boot in which the node was looked at.
+    pub boot: String,
+    /// The release that the node runs; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The release that the image carries; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
 /// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -141,7 +161,7 @@ pub struct Facts {
 }
 
 /// Which facts are read and what is made of them. Another number in a node's annotation means that they are read again.
-pub const FACTS_SCHEMA: &str = "1";
+pub const FACTS_SCHEMA: &str = "2";
 
 /// Values of [`Facts::boot_state`].
 pub mod boot_state {
@@ -163,6 +183,9 @@ pub mod reboot_state {
 }
 
 /// Exit code of an applet after an error that no retry can mend; Jobs fail at once on it (`podFailurePolicy`).
+///
+/// `upgrade` ends with it where another try could do harm, and `sentinel` wherever it fails: the operation before it has
+/// succeeded by then, and a retry of the pod would run it again.
 pub const EXIT_PERMANENT: u8 = 42;
 
 /// Arguments of `sentinel`, after the applet's name.
@@ -174,10 +197,9 @@ pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
     args
 }
 
-/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits for the
-/// sentinel and then again, anew, for what must come between the sentinel and the reboot; and how long init gets before the
-/// kernel is asked. Over its timeout the waiter ends with 1 and loses nothing by a restart, but to wait out a Job and its
-/// drain in one go `timeout` must cover them.
+/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits, from the
+/// sentinel on, for what must come between the sentinel and the reboot; and how long init gets before the kernel is asked.
+/// For the sentinel itself it waits without an end. Over its timeout the waiter ends with 1 and loses nothing by a restart.
 pub fn reboot_waiter_args(job: &str, owner_uid: &str, state_dir_name: &str, timeout: u32, grace: u32) -> Vec<String> {
     vec![
         format!("--state-dir={WAITER_MOUNT}/{state_dir_name}"),

@@ -37,14 +37,20 @@ impl LastWords {
         Self(OpenOptions::new().write(true).open(path).ok())
     }
 
-    /// Leaves `words`, cut at a character to what the kubelet keeps, instead of what was said before.
+    /// The open file, to keep room in it: the words of an applet that filled a disk must fit on that disk.
+    pub fn file(&self) -> Option<&File> {
+        self.0.as_ref()
+    }
+
+    /// Leaves `words`, cut at a character to what the kubelet keeps, instead of what was said before. Written first and cut
+    /// afterwards: cutting gives room that was kept back to the disk.
     pub fn say(&mut self, words: &str) {
         let mut end = words.len().min(MAX_LAST_WORDS);
         while !words.is_char_boundary(end) {
             end -= 1;
         }
         if let Some(file) = &mut self.0 {
-            let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&words.as_bytes()[..end]));
+            let _ = file.rewind().and_then(|()| file.write_all(&words.as_bytes()[..end])).and_then(|()| file.set_len(end as u64));
         }
     }
 }

@@ -8,34 +8,45 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Pod, PodSpec},
 };
-use kube::{
-    Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
-};
+use kube::{Resource, api::PostParams, core::Status};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Actor, words, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
     plan::model::action::Grant,
-    render::{access, job, parts, preflight, waiter},
+    render::{access, job, preflight, waiter},
 };
 
 /// The name of everything that is tried. Nothing of that name is ever stored.
 const NAME: &str = "kairos-operator-dry-run";
 
+/// What the API server says to what would be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It admits everything.
+    Admitted,
+    /// It refuses something, in its words, and time may change that.
+    NotYet(String),
+    /// It refuses something, in its words, and will go on to.
+    Refused(String),
+}
+
 impl Actor {
-    /// Whether the API server would admit everything that is made for `op` on `node`. `Ok(Err(_))` holds its refusal, in
-    /// its words; what is no refusal, such as a webhook that does not answer, is an error.
-    pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Result<(), String>> {
-        match self.try_all(op, node).await {
-            Err(error) if is_refusal(&error) => Ok(Err(words(&error))),
-            answer => answer.map(Ok),
+    /// Whether the API server would admit everything that is made for `op` on `node`. What is no answer to that, such as
+    /// one about a webhook that does not answer, is an error.
+    pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Admission> {
+        let Err(error) = self.try_all(op, node).await else { return Ok(Admission::Admitted) };
+        match error.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) if is_refusal(status) => {
+                Ok(if passes(status) { Admission::NotYet(words(&error)) } else { Admission::Refused(words(&error)) })
+            }
+            _ => Err(error),
         }
     }
 
     async fn try_all(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
-        let job_pod = |spec: PodSpec| Pod { metadata: parts::meta(op, node, NAME), spec: Some(spec), status: None };
+        let job_pod = |spec: PodSpec| Pod { metadata: job::pod_meta(op, node, NAME), spec: Some(spec), status: None };
         if let Some(pod) = preflight::pod(op, node, NAME, &self.site) {
             self.try_creating(op, &pod).await.context("the preflight's pod")?;
         }
@@ -48,17 +59,17 @@ impl Actor {
     }
 
     async fn try_rebooting(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
-        let mut waiter = waiter::pod(op, node, NAME, NAME, &self.site);
+        let mut waiter = waiter::pod(op, node, NAME, NAME, NAME, &self.site);
         // Its account is made with the first waiter, and a pod without its account is refused.
         if let Some(spec) = &mut waiter.spec {
             spec.service_account_name = None;
             spec.automount_service_account_token = Some(false);
         }
         self.try_creating(op, &waiter).await.context("the reboot waiter")?;
-        self.try_applying(op, &access::service_account(op)).await.context("the waiters' ServiceAccount")?;
+        self.try_creating(op, &access::service_account(op, NAME)).await.context("the waiters' ServiceAccount")?;
         let grant = Grant { waiters: vec![NAME.into()], jobs: vec![NAME.into()] };
         // Not their RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
-        self.try_applying(op, &access::role(op, &grant)).await.context("the waiters' Role")
+        self.try_creating(op, &access::role(op, NAME, &grant)).await.context("the waiters' Role")
     }
 
     async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
@@ -69,18 +80,75 @@ impl Actor {
         let params = PostParams { dry_run: true, field_manager: Some(names::MANAGER.into()) };
         self.write(self.api::<K>(namespace(op)).create(&params, object)).await.map(drop)
     }
-
-    async fn try_applying<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
-        K::DynamicType: Default,
-    {
-        let params = PatchParams { dry_run: true, ..PatchParams::apply(names::MANAGER).force() };
-        self.write(self.api::<K>(namespace(op)).patch(&object.name_any(), &params, &Patch::Apply(object))).await.map(drop)
-    }
 }
 
-/// Whether the server means it: forbidden (Pod Security, quota, a webhook) or invalid; anything else may pass.
-fn is_refusal(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref::<kube::Error>(), Some(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422))
+/// Whether the server judged the object: forbidden (Pod Security, quota, a webhook) or invalid. A proxy's page is no judgement.
+fn is_refusal(status: &Status) -> bool {
+    matches!(status.code, 400 | 403 | 422) && status.reason != NO_STATUS
+}
+
+/// What kube gives as the reason where the answer's body was none of the API server's.
+const NO_STATUS: &str = "Failed to parse error data";
+
+/// What API servers say when they refuse something for now. There is no field for it: all of these are a plain `Forbidden`.
+/// Policies (Pod Security, limits, webhooks, ValidatingAdmissionPolicies) are not among them: whoever changes one makes the
+/// NodeOp again.
+const PASSING: [&str; 8] = [
+    // A quota is full until somebody else's pod ends, is not counted yet, or does not exist yet where one is demanded.
+    "exceeded quota: ",
+    "status unknown for quota: ",
+    "insufficient quota to match these scopes: ",
+    // A namespace that was made a moment ago has no account yet.
+    "error looking up service account ",
+    // Caches of an API server that has just started.
+    "not yet ready to handle request",
+    // Of the namespace, and so of the NodeOp: it is going.
+    "because it is being terminated",
+    // Our own rights, which are being installed.
+    " cannot create resource ",
+    "is attempting to grant RBAC permissions not currently held",
+];
+
+fn passes(status: &Status) -> bool {
+    PASSING.iter().any(|words| status.message.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_mends_is_told_from_what_it_does_not() {
+        let quota = "pods \"x\" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=10, limited: pods=10";
+        let account = "pods \"x\" is forbidden: error looking up service account ns/default: serviceaccount \"default\" not found";
+        let rights = "pods is forbidden: User \"system:serviceaccount:a:b\" cannot create resource \"pods\" in API group \"\" in the namespace \"c\"";
+        let security = "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": host namespaces (hostPID=true)";
+        let limits = "pods \"x\" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi";
+        let unset = "pods \"x\" is forbidden: failed quota: compute: must specify limits.cpu for: nodeop";
+        let webhook = "admission webhook \"policy.example.com\" denied the request: no Jobs here";
+        let policy = "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        let invalid = "Pod \"x\" is invalid: spec.nodeName: Invalid value";
+        let cases = [
+            (403, quota, Some(true)),
+            (403, account, Some(true)),
+            (403, rights, Some(true)),
+            (403, "pods \"x\" is forbidden: not yet ready to handle request", Some(true)),
+            (403, "pods \"x\" is forbidden: status unknown for quota: q, resources: pods", Some(true)),
+            (403, "pods \"x\" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [a]}]", Some(true)),
+            (403, security, Some(false)),
+            (403, limits, Some(false)),
+            (403, unset, Some(false)),
+            (400, webhook, Some(false)),
+            (422, policy, Some(false)),
+            (422, invalid, Some(false)),
+            (500, "failed calling webhook \"policy.example.com\": connection refused", None),
+            (409, "Operation cannot be fulfilled on resourcequotas \"q\"", None),
+            (429, "too many requests", None),
+        ];
+        for (code, message, passing) in cases {
+            let status = Status::failure(message, "Forbidden").with_code(code);
+            assert_eq!(is_refusal(&status).then(|| passes(&status)), passing, "{message}");
+        }
+        assert!(!is_refusal(&Status::failure("<html>no entry", NO_STATUS).with_code(403)), "a proxy said that");
+    }
 }

@@ -21,17 +21,36 @@ pub fn is_gone(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
-/// What went wrong, as a user may read it: what we were at, then the server's own words, without the client's wrapping of them.
+/// What went wrong, as a user may read it: what we were at, then the server's own words, without the client's wrapping of
+/// them. A test holds that no other way leads from an error to a text.
 pub fn words(error: &anyhow::Error) -> String {
-    let mut parts = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
-            parts.push(status.message.clone());
-            break;
+        match cause.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) => {
+                parts.push(said(status));
+                break;
+            }
+            Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)) => {
+                parts.push("the API server did not answer".into());
+            }
+            Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => parts.push("the API server's answer cannot be read".into()),
+            // The others repeat their cause, which comes next.
+            Some(_) if cause.source().is_some() => {}
+            _ => parts.push(cause.to_string()),
         }
-        parts.push(cause.to_string());
     }
-    clipped(&parts.join(": "), WORDS)
+    let text = parts.join(": ");
+    clipped(&text.split_whitespace().collect::<Vec<_>>().join(" "), WORDS)
+}
+
+/// The server's message, or what there is instead of one.
+fn said(status: &Status) -> String {
+    match (status.message.trim(), status.reason.as_str()) {
+        ("", "") => format!("the API server answered with code {}", status.code),
+        ("", reason) => format!("the API server answered with code {}, {reason}", status.code),
+        (message, _) => message.to_owned(),
+    }
 }
 
 /// The most bytes of a server's words in a status: the longest ones repeat every field of an object.
@@ -50,5 +69,35 @@ mod tests {
         let error = Err::<(), _>(refused()).context("making the account").unwrap_err();
         assert_eq!(words(&error), "making the account: exceeded quota");
         assert!(words(&anyhow::anyhow!("no answer")).starts_with("no answer"));
+        let empty = kube::Error::Api(Box::new(Status::failure(" ", "Forbidden").with_code(403)));
+        assert_eq!(words(&empty.into()), "the API server answered with code 403, Forbidden");
+    }
+
+    /// What the client calls things by, and how Rust prints them.
+    #[test]
+    fn no_error_is_told_in_the_clients_words() {
+        let io = || std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused\n  (os error 111)");
+        let json = || serde_json::from_str::<u8>("x").unwrap_err();
+        let status = || Box::new(Status::failure("admission webhook denied\nthe request", "Invalid").with_code(422));
+        let errors = || {
+            [
+                kube::Error::Api(status()),
+                kube::Error::Service(Box::new(io())),
+                kube::Error::Service(Box::new(kube::Error::Api(status()))),
+                kube::Error::ReadEvents(io()),
+                kube::Error::SerdeError(json()),
+                kube::Error::FromUtf8(String::from_utf8(vec![0xff]).unwrap_err()),
+                kube::Error::BuildRequest(kube::core::request::Error::Validation("no name".into())),
+                kube::Error::LinesCodecMaxLineLengthExceeded,
+                kube::Error::TlsRequired,
+            ]
+        };
+        for (bare, wrapped) in errors().into_iter().zip(errors()) {
+            let wrapped = anyhow::Error::from(wrapped).context("making the Job").context("on n1");
+            for (text, start) in [(words(&bare.into()), ""), (words(&wrapped), "on n1: making the Job: ")] {
+                let debug = ["ApiError", "Status {", "Some(", "ServiceError", "HyperError", "\n", "  "];
+                assert!(text.starts_with(start) && text.len() > start.len() && debug.iter().all(|word| !text.contains(word)), "{text}");
+            }
+        }
     }
 }

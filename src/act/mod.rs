@@ -3,6 +3,7 @@
 //! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each request a time
 //! after which it counts as failed. What the API server returns is handed back, so that the next plan is made from it.
 
+mod accounts;
 mod admission;
 mod complaint;
 mod drain;
@@ -17,8 +18,10 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Client, Resource, runtime::events::Recorder};
+use serde_json::json;
 
-pub use self::complaint::{about, about_node, about_op};
+pub use self::admission::Admission;
+pub use self::complaint::{about_node, about_op, reference_to};
 pub use self::drain::Outcome as Eviction;
 pub use self::error::{is_conflict, is_gone, words};
 use crate::{
@@ -83,7 +86,9 @@ impl Actor {
             }
             Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
             Action::MakeChild { upgrade } => self.make_child(upgrade).await,
-            Action::PassOn { child, concurrency, stop_on_failure } => self.pass_on(child, *concurrency, *stop_on_failure).await,
+            Action::PassOn { child, concurrency, paused, stop_on_failure } => {
+                self.pass_on(child, json!({"concurrency": concurrency, "paused": paused, "stopOnFailure": stop_on_failure})).await
+            }
             Action::UpgradeStatus { upgrade, status, notices } => {
                 let seen = self.upgrade_status(upgrade, status).await?;
                 self.say(&upgrade.object_ref(&()), notices).await;
@@ -95,8 +100,8 @@ impl Actor {
             }
             Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
             Action::MakeWaiter { op, node, name, job, grant } => {
-                self.grant(op, grant).await?;
-                self.make_waiter(op, node, name, job).await
+                let account = self.grant(op, grant).await?;
+                self.make_waiter(op, node, name, job, &account).await
             }
             Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
@@ -116,7 +121,7 @@ impl Actor {
     async fn say(&self, about: &ObjectReference, notices: &[Notice]) {
         for notice in notices {
             if let Err(error) = self.say_one(about, notice).await {
-                tracing::warn!(error = format!("{error:#}"), reason = notice.reason, "an Event was lost");
+                tracing::warn!(error = words(&error), reason = notice.reason, "an Event was lost");
             }
         }
     }

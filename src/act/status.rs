@@ -11,7 +11,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Actor, workload::namespace};
+use super::{Actor, words, workload::namespace};
 use crate::{
     api::{
         names,
@@ -89,7 +89,7 @@ impl Actor {
             secondary: None,
         };
         if let Err(error) = self.publish(event, &about_node(node)).await {
-            tracing::warn!(error = format!("{error:#}"), node, "an Event was lost");
+            tracing::warn!(error = words(&error), node, "an Event was lost");
         }
     }
 

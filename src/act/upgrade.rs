@@ -1,7 +1,7 @@
 //! Writes for a NodeOpUpgrade: its NodeOp, and its status.
 
 use kube::{ResourceExt, api::Patch};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Actor, status::params, workload::namespace};
 use crate::{
@@ -20,9 +20,10 @@ impl Actor {
         Ok(vec![Seen::Op(Box::new(made))])
     }
 
-    pub(super) async fn pass_on(&self, child: &NodeOp, concurrency: i32, stop_on_failure: bool) -> anyhow::Result<Vec<Seen>> {
+    /// Writes the fields of the NodeOp's spec that may be changed.
+    pub(super) async fn pass_on(&self, child: &NodeOp, spec: Value) -> anyhow::Result<Vec<Seen>> {
         let meta = json!({"uid": child.metadata.uid, "resourceVersion": child.metadata.resource_version});
-        let patch = json!({"metadata": meta, "spec": {"concurrency": concurrency, "stopOnFailure": stop_on_failure}});
+        let patch = json!({"metadata": meta, "spec": spec});
         let api = self.api::<NodeOp>(namespace(child));
         let written = self.write(api.patch(&child.name_any(), &params(), &Patch::Merge(patch))).await?;
         Ok(vec![Seen::Op(Box::new(written))])

@@ -1,4 +1,4 @@
-//! Making and deleting the Jobs, pods and accounts of a NodeOp.
+//! Making and deleting the Jobs and pods of a NodeOp.
 //!
 //! Names are deterministic. If an object of the name is there already, it is read and handed back: whether it is ours,
 //! and what to do with it, the next plan decides.
@@ -8,11 +8,7 @@ use std::fmt::Debug;
 use anyhow::Context;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{
-        batch::v1::Job,
-        core::v1::{Pod, ServiceAccount},
-        rbac::v1::{Role, RoleBinding},
-    },
+    api::{batch::v1::Job, core::v1::Pod},
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -25,8 +21,8 @@ use super::{Actor, is_conflict, is_gone};
 use crate::{
     api::{names, nodeop::NodeOp},
     observe::Seen,
-    plan::model::action::{Grant, Target},
-    render::{access, facts, job, preflight, waiter},
+    plan::model::action::Target,
+    render::{facts, job, preflight, waiter},
 };
 
 pub(super) fn namespace(op: &NodeOp) -> &str {
@@ -61,8 +57,8 @@ impl Actor {
         Ok(vec![Seen::Job(Box::new(made))])
     }
 
-    pub(super) async fn make_waiter(&self, op: &NodeOp, node: &str, name: &str, job: &str) -> anyhow::Result<Vec<Seen>> {
-        let made = self.create(&waiter::pod(op, node, name, job, &self.site)).await?;
+    pub(super) async fn make_waiter(&self, op: &NodeOp, node: &str, name: &str, job: &str, account: &str) -> anyhow::Result<Vec<Seen>> {
+        let made = self.create(&waiter::pod(op, node, name, job, account, &self.site)).await?;
         Ok(vec![Seen::Pod(Box::new(made))])
     }
 
@@ -121,62 +117,4 @@ impl Actor {
             answer => answer.map(|answer| answer.left().filter(|left| left.meta().deletion_timestamp.is_some())),
         }
     }
-
-    /// Sets what the NodeOp's waiters may do.
-    pub(super) async fn grant(&self, op: &NodeOp, grant: &Grant) -> anyhow::Result<()> {
-        self.stands(op, &access::service_account(op)).await.context("making the waiters' ServiceAccount")?;
-        self.apply(op, &access::role(op, grant)).await.context("applying the waiters' Role")?;
-        self.stands(op, &access::role_binding(op)).await.context("making the waiters' RoleBinding")
-    }
-
-    /// Makes an account object that never changes, unless it is there: it is looked at for every node, and written once.
-    async fn stands<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
-        K::DynamicType: Default,
-    {
-        let found = self.write(self.api::<K>(namespace(op)).get_opt(&object.name_any())).await?;
-        match found {
-            Some(found) if is_own(op, &found) => Ok(()),
-            Some(_) | None => self.apply(op, object).await,
-        }
-    }
-
-    async fn apply<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
-        K::DynamicType: Default,
-    {
-        let api = self.api::<K>(namespace(op));
-        let params = PatchParams::apply(names::MANAGER).force();
-        self.write(api.patch(&object.name_any(), &params, &Patch::Apply(object))).await.map(drop)
-    }
-
-    /// Takes back what the NodeOp's waiters might do.
-    pub(super) async fn revoke(&self, op: &NodeOp) -> anyhow::Result<()> {
-        self.remove_own::<RoleBinding>(op).await?;
-        self.remove_own::<Role>(op).await?;
-        self.remove_own::<ServiceAccount>(op).await
-    }
-
-    /// Deletes the account object of this NodeOp, but none of the same name that is somebody else's.
-    async fn remove_own<K>(&self, op: &NodeOp) -> anyhow::Result<()>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-        K::DynamicType: Default,
-    {
-        let (api, name) = (self.api::<K>(namespace(op)), access::account(op));
-        let found = match self.write(api.get_opt(&name)).await? {
-            Some(found) if is_own(op, &found) => found,
-            Some(_) | None => return Ok(()),
-        };
-        let target = Target { namespace: namespace(op).into(), name, uid: found.uid().unwrap_or_default() };
-        self.delete::<K>(&target, DeleteParams::background()).await.map(drop)
-    }
-}
-
-/// Whether the object belongs to this NodeOp, and is not on its way out.
-fn is_own<K: Resource>(op: &NodeOp, found: &K) -> bool {
-    let owned = |uid: &String| Some(uid) == op.metadata.uid.as_ref();
-    found.meta().deletion_timestamp.is_none() && found.owner_references().iter().any(|owner| owned(&owner.uid))
 }

@@ -59,6 +59,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         }),
         host_mount_path: Some(HOST_MOUNT.to_owned()),
         image: Some(upgrade.image.clone()),
+        image_pull_policy: upgrade.image_pull_policy,
         image_pull_secrets: upgrade.image_pull_secrets.clone(),
         // The recovery image can be written under a node at work; only a reboot or a drain asks for a cordon.
         cordon: Some(active || drain_options.is_some()),
@@ -67,7 +68,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         reboot_on_success: Some(active),
         backoff_limit: Some(upgrade.backoff_limit.unwrap_or(RETRIES)),
         concurrency: upgrade.concurrency,
-        paused: None,
+        paused: upgrade.paused,
         stop_on_failure: upgrade.stop_on_failure,
         preflight: None,
         active_deadline_seconds: Some(upgrade.active_deadline_seconds.unwrap_or(DEADLINE)),
@@ -180,8 +181,8 @@ mod tests {
     #[test]
     fn everything_else_is_passed_on() {
         let same = json!({
-            "image": "kairos:v2", "imagePullSecrets": [{ "name": "s" }], "nodeSelector": { "matchLabels": { "a": "b" } },
-            "concurrency": 2, "stopOnFailure": true, "uncordonOnFailure": true, "backoffLimit": 0, "pullTimeoutSeconds": 1,
+            "image": "kairos:v2", "imagePullPolicy": "Never", "imagePullSecrets": [{ "name": "s" }], "nodeSelector": { "matchLabels": { "a": "b" } },
+            "concurrency": 2, "paused": true, "stopOnFailure": true, "uncordonOnFailure": true, "backoffLimit": 0, "pullTimeoutSeconds": 1,
             "activeDeadlineSeconds": 2, "rebootTimeoutSeconds": 3, "verifyTimeoutSeconds": 4, "minReadySeconds": 5, "notReadyTimeoutSeconds": 6,
         });
         let mut spec = same.clone();

@@ -4,6 +4,7 @@ pub mod child;
 pub mod names;
 pub mod nodeop;
 pub mod owner;
+pub mod pull_policy;
 mod schema;
 pub mod text;
 pub mod upgrade;

@@ -68,6 +68,33 @@ pub const FACT_ANNOTATIONS: [(&str, &str); 6] = [
     ("kairos.io/home-url", "HOME_URL"),
 ];
 
+/// Labels, with their values, by which a pod tells whoever adds containers to pods (service meshes above all) to leave it as it
+/// is: a container that was added and does not end would keep a Job from completing. Each key is its maker's word.
+pub const LEAVE_ALONE_LABELS: [(&str, &str); 4] = [
+    ("sidecar.istio.io/inject", "false"),
+    ("istio.io/dataplane-mode", "none"),
+    ("kuma.io/sidecar-injection", "disabled"),
+    ("injector.nsm.nginx.com/auto-inject", "false"),
+];
+/// The same for those that read annotations. Some read one in older releases and a label in newer ones, and stand in both lists.
+pub const LEAVE_ALONE_ANNOTATIONS: [(&str, &str); 10] = [
+    ("sidecar.istio.io/inject", "false"),
+    ("linkerd.io/inject", "disabled"),
+    ("kuma.io/sidecar-injection", "disabled"),
+    ("consul.hashicorp.com/connect-inject", "false"),
+    ("openservicemesh.io/sidecar-injection", "disabled"),
+    ("flomesh.io/sidecar-injection", "disabled"),
+    ("appmesh.k8s.aws/sidecarInjectorWebhook", "disabled"),
+    ("injector.nsm.nginx.com/auto-inject", "false"),
+    ("sidecar.opentelemetry.io/inject", "false"),
+    ("sensor.falcon-system.crowdstrike.com/injection", "disabled"),
+];
+/// Annotation on pods: the container that `kubectl logs` and `kubectl exec` mean when none is named.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// The readiness gate of our pods. Nothing ever sets this condition, so that none of them is Ready: a disruption budget whose
+/// selector happens to match one must not count it as a healthy replica, and let the last real one be evicted.
+pub const NO_REPLICA: &str = "operator.kairos.io/no-replica";
+
 /// Annotations, with their values, that keep Cluster Autoscaler and Karpenter from removing the node under a pod.
 pub const KEEPS_NODE: [(&str, &str); 2] =
     [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];

@@ -14,9 +14,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency` and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -37,7 +37,12 @@ use super::schema;
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
+    printcolumn(
+        name = "Current",
+        type_ = "string",
+        json_path = ".status.counts.current",
+        description = "Nodes in progress, and whether it is paused."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -60,6 +65,10 @@ pub struct NodeOpSpec {
     /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag `latest` and for no tag,
+    /// else `IfNotPresent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with which nodes pull the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pull_secrets")]
@@ -83,7 +92,7 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in hand at once; 0 means all. May be changed while the operation runs.
+    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the operation runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
@@ -207,7 +216,7 @@ pub struct Preflight {
     /// The command.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// The image; unset: the operation's.
+    /// The image; unset: the operation's. `imagePullPolicy` holds for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Seconds that the check may take, from its container's start.
@@ -262,7 +271,7 @@ pub struct Counts {
     pub failed: i32,
     /// Finished of all, as `2/7`.
     pub done: String,
-    /// Names of the nodes in hand, at most three.
+    /// Names of the nodes in progress, at most three, and `(paused)` if nothing new is started.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current: String,
 }
@@ -361,6 +370,20 @@ pub struct NodeStatus {
     /// Since when the drain waits for volumes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detaching_since: Option<Time>,
+    /// Why the node is given up, once it is: it fails for this reason when nothing of the operation can act on it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
+    /// Set if the node was given up because its Job had not begun: true while no container of the operation has, false if one began
+    /// before the Job was seen to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untouched: Option<bool>,
+    /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the step: an earlier one
+    /// stood and was lost, or had to wait for the room that the drain makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiter_since: Option<Time>,
+    /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,

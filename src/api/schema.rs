@@ -13,7 +13,7 @@ use super::nodeop::DrainOptions;
 type Rule = (&'static str, &'static str);
 
 /// Fields of both specs that may be changed while an operation runs. They steer what starts next, never what has started.
-const MUTABLE: [&str; 2] = ["concurrency", "stopOnFailure"];
+const MUTABLE: [&str; 3] = ["concurrency", "paused", "stopOnFailure"];
 
 /// The most requirements of a selector. One rule runs for each of them, so the server wants a bound; nobody writes this many.
 const MAX_EXPRESSIONS: u32 = 100;
@@ -47,6 +47,14 @@ const NODEOPUPGRADE_RULES: [Rule; 1] = [(
     "nothing to upgrade: remove upgradeActive: false, or set upgradeRecovery: true to upgrade the recovery image alone",
 )];
 
+/// 0 is the smallest number and means all nodes, so whoever lowers `concurrency` to it, or leaves it out, sets loose what they
+/// meant to hold. An object that was created with 0 is not concerned.
+const SLOWER_RULE: Rule = (
+    "!has(oldSelf.concurrency) || oldSelf.concurrency == 0 || (has(self.concurrency) && self.concurrency > 0)",
+    "concurrency: 0, the default, means all nodes at once, so it cannot be lowered to that: to start no further node set paused: true; \
+     to take more nodes at once set a larger number",
+);
+
 const UPGRADE_RULES: [Rule; 1] = [(
     "(has(self.active) && self.active) || (has(self.recovery) && self.recovery)",
     "nothing to upgrade: set active: true, recovery: true, or both",
@@ -75,6 +83,7 @@ const SELECTOR_RULES: [Rule; 2] = [
 pub(super) fn nodeop(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOP_RULES);
+    never_loosened(schema);
     immutable(schema, "a NodeOp is one run");
 }
 
@@ -82,6 +91,7 @@ pub(super) fn nodeop(schema: &mut Schema) {
 pub(super) fn nodeopupgrade(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOPUPGRADE_RULES);
+    never_loosened(schema);
     immutable(schema, "a NodeOpUpgrade is one run");
 }
 
@@ -182,10 +192,20 @@ pub(super) fn conditions(schema: &mut Schema) {
 
 /// Adds `rules` to what the schema already has.
 fn add_rules(schema: &mut Schema, rules: &[Rule]) {
+    extend_rules(schema, rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })));
+}
+
+fn extend_rules(schema: &mut Schema, rules: impl Iterator<Item = Value>) {
     let entry = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Some(list) = entry.as_array_mut() {
-        list.extend(rules.iter().map(|(rule, message)| json!({ "rule": rule, "message": message })));
+        list.extend(rules);
     }
+}
+
+/// The rule that keeps `concurrency` from being lowered to "all".
+fn never_loosened(schema: &mut Schema) {
+    let (rule, message) = SLOWER_RULE;
+    extend_rules(schema, [json!({ "rule": rule, "message": message, "fieldPath": ".concurrency" })].into_iter());
 }
 
 /// One rule for each property but the mutable ones, so that the server names the field that somebody tried to change.
@@ -193,7 +213,7 @@ fn immutable(schema: &mut Schema, one_run: &str) {
     let names: Vec<String> = properties(schema).map(|(name, _)| name.clone()).filter(|name| !MUTABLE.contains(&name.as_str())).collect();
     let rules = names.iter().map(|name| {
         let message = format!(
-            "{one_run} and cannot be changed once created, except concurrency and stopOnFailure: \
+            "{one_run} and cannot be changed once created, except concurrency, paused and stopOnFailure: \
              create another one (metadata.generateName and kubectl create give each run a name)"
         );
         json!({
@@ -202,11 +222,7 @@ fn immutable(schema: &mut Schema, one_run: &str) {
             "fieldPath": format!(".{name}"),
         })
     });
-    let rules: Vec<Value> = rules.collect();
-    let entry = schema.ensure_object().entry("x-kubernetes-validations").or_insert_with(|| json!([]));
-    if let Some(list) = entry.as_array_mut() {
-        list.extend(rules);
-    }
+    extend_rules(schema, rules);
 }
 
 /// Makes every optional field simply optional. The derive says `nullable`, which would keep an explicit null where the Go

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     nodeop::{Counts, DrainOptions, NodeStatus, Phase},
+    pull_policy::PullPolicy,
     schema,
 };
 
-/// What to upgrade to, on which nodes, and how. It cannot be changed once created, except `concurrency` and `stopOnFailure`.
+/// What to upgrade to, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and
+/// `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -41,7 +43,12 @@ use super::{
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
+    printcolumn(
+        name = "Current",
+        type_ = "string",
+        json_path = ".status.counts.current",
+        description = "Nodes in progress, and whether it is paused."
+    ),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -51,6 +58,9 @@ pub struct NodeOpUpgradeSpec {
     /// The Kairos image to upgrade to. The kairos-agent in it does the upgrade.
     #[schemars(length(min = 1))]
     pub image: String,
+    /// When a node pulls the image. Unset: what Kubernetes does, `Always` for the tag `latest` and for no tag, else `IfNotPresent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with which nodes pull the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pull_secrets")]
@@ -60,10 +70,14 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
-    /// How many nodes may be in hand at once; 0 means all. May be changed while the upgrade runs.
+    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the upgrade runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
+    /// Start no further node for as long as this is true (default false): nothing new is started, and nodes that are being worked
+    /// on finish. May be changed while the upgrade runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
     /// Start no further node once one has failed. May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_failure: Option<bool>,

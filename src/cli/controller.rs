@@ -8,6 +8,11 @@ use clap::Args;
 
 use crate::contract::{self, applet};
 
+/// Our own image, of this version.
+const OPERATOR_IMAGE: &str = concat!("quay.io/kairos/operator:v", env!("CARGO_PKG_VERSION"));
+/// The image of a NodeOp that names none, if nothing says otherwise.
+const NODEOP_DEFAULT_IMAGE: &str = "busybox:latest";
+
 /// What the controller was started with. What it means (addresses, defaults that depend on each other) is the
 /// controller's to say.
 #[derive(Clone, Debug, Args)]
@@ -38,26 +43,23 @@ pub struct ControllerArgs {
     pub zap_log_level: String,
 
     /// The image of the pods that we make ourselves.
-    #[arg(long, env = "OPERATOR_IMAGE", default_value = concat!("quay.io/kairos/operator:v", env!("CARGO_PKG_VERSION")))]
-    pub operator_image: String,
-    /// The image of the sentinel container, if not the operator's. It must hold this binary.
-    #[arg(long, env = "SENTINEL_IMAGE")]
-    pub sentinel_image: Option<String>,
+    #[arg(long, env = "OPERATOR_IMAGE", default_value = OPERATOR_IMAGE)]
+    operator_image: String,
     /// The image of the pods that read a node's facts, if not the operator's. It must hold this binary.
     #[arg(long, env = "NODE_LABELER_IMAGE")]
-    pub node_labeler_image: Option<String>,
+    node_labeler_image: Option<String>,
     /// The image of a NodeOp that names none.
-    #[arg(long, env = "NODEOP_DEFAULT_IMAGE", default_value = "busybox:latest")]
-    pub nodeop_default_image: String,
+    #[arg(long, env = "NODEOP_DEFAULT_IMAGE", default_value = NODEOP_DEFAULT_IMAGE)]
+    nodeop_default_image: String,
     /// The controller's own pod, which a drain evicts last.
     #[arg(long, env = "CONTROLLER_POD_NAME")]
-    pub pod_name: Option<String>,
+    pod_name: Option<String>,
     /// The controller's own namespace.
     #[arg(long, env = "CONTROLLER_POD_NAMESPACE")]
-    pub controller_pod_namespace: Option<String>,
+    controller_pod_namespace: Option<String>,
     /// The controller's own namespace, if the variable above is not set.
     #[arg(long, env = "POD_NAMESPACE")]
-    pub pod_namespace: Option<String>,
+    pod_namespace: Option<String>,
 
     #[command(flatten)]
     pub ignored: IgnoredArgs,
@@ -88,6 +90,9 @@ pub struct IgnoredArgs {
     metrics_cert_name: Option<String>,
     #[arg(long, hide = true)]
     metrics_cert_key: Option<String>,
+    // The Go operator's Deployment sets the variable.
+    #[arg(long, env = "SENTINEL_IMAGE", hide = true)]
+    sentinel_image: Option<String>,
     #[arg(long, hide = true)]
     tool_image: Option<String>,
     #[arg(long, hide = true)]
@@ -95,21 +100,65 @@ pub struct IgnoredArgs {
 }
 
 impl ControllerArgs {
+    /// The image of the pods that we make ourselves.
+    pub fn operator_image(&self) -> &str {
+        said(&self.operator_image).unwrap_or(OPERATOR_IMAGE)
+    }
+
+    /// The image of the pods that read a node's facts.
+    pub fn node_labeler_image(&self) -> &str {
+        self.node_labeler_image.as_deref().and_then(said).unwrap_or_else(|| self.operator_image())
+    }
+
+    /// The image of a NodeOp that names none.
+    pub fn nodeop_default_image(&self) -> &str {
+        said(&self.nodeop_default_image).unwrap_or(NODEOP_DEFAULT_IMAGE)
+    }
+
+    /// The controller's own pod.
+    pub fn pod_name(&self) -> Option<&str> {
+        self.pod_name.as_deref().and_then(said)
+    }
+
+    /// The controller's own namespace, as far as flags and variables say it.
+    pub fn namespace(&self) -> Option<&str> {
+        [&self.controller_pod_namespace, &self.pod_namespace].into_iter().flatten().find_map(|name| said(name))
+    }
+
     /// The filter of what is logged, in `RUST_LOG`'s terms. Upstream's numbers above 0 mean ever more detail.
     pub fn log_filter(&self) -> String {
-        let level = match self.zap_log_level.as_str() {
+        format!("warn,kube_client=off,kairos_operator={}", self.log_level().unwrap_or("info"))
+    }
+
+    fn log_level(&self) -> Option<&str> {
+        Some(match self.zap_log_level.as_str() {
             "debug" | "info" | "warn" | "error" => self.zap_log_level.as_str(),
-            "panic" => "error",
-            number if number.parse::<u8>().is_ok_and(|number| number > 0) => "debug",
+            "dpanic" | "panic" | "fatal" => "error",
+            number if number.parse::<u8>().ok()? > 0 => "debug",
             _ => "info",
-        };
-        format!("warn,kube_client=off,kairos_operator={level}")
+        })
     }
 
     /// Whether to log JSON.
     pub fn log_json(&self) -> bool {
         self.zap_encoder == "json"
     }
+
+    /// Values that are none of those that a flag takes, and what holds instead, for one warning each.
+    pub fn not_understood(&self) -> Vec<String> {
+        let (level, encoder) = (&self.zap_log_level, &self.zap_encoder);
+        let level = self.log_level().is_none().then(|| {
+            format!("--zap-log-level={level} is not understood, info is logged: write debug, info, warn, error, or a number from 0 to 255")
+        });
+        let encoder = (!matches!(encoder.as_str(), "json" | "console"))
+            .then(|| format!("--zap-encoder={encoder} is not understood, text is logged: write json or console"));
+        level.into_iter().chain(encoder).collect()
+    }
+}
+
+/// A variable that is set and empty says nothing.
+fn said(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
 }
 
 impl IgnoredArgs {
@@ -127,6 +176,7 @@ impl IgnoredArgs {
             ("--metrics-cert-path", &self.metrics_cert_path),
             ("--metrics-cert-name", &self.metrics_cert_name),
             ("--metrics-cert-key", &self.metrics_cert_key),
+            ("--sentinel-image (SENTINEL_IMAGE)", &self.sentinel_image),
             ("--tool-image", &self.tool_image),
             ("--buildah-image", &self.buildah_image),
         ]
@@ -191,6 +241,31 @@ mod tests {
     fn flags_without_a_meaning_are_named() {
         let args = controller(&["--metrics-secure=false", "--zap-devel", "--webhook-cert-path", "/x", "-enable-http2"]);
         assert_eq!(args.ignored.given(), ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]);
+        assert_eq!(controller(&["--sentinel-image=x"]).ignored.given(), ["--sentinel-image (SENTINEL_IMAGE)"]);
+    }
+
+    #[test]
+    fn values_that_are_none_are_named_with_what_holds_instead() {
+        let args = controller(&["--zap-log-level=nonsense", "--zap-encoder=xml"]);
+        let named = args.not_understood().join("\n");
+        assert!(named.contains("--zap-log-level=nonsense") && named.contains("--zap-encoder=xml"), "{named}");
+        assert!(args.log_filter().ends_with("kairos_operator=info") && !args.log_json());
+        for level in ["debug", "info", "warn", "error", "dpanic", "panic", "fatal", "0", "1", "255"] {
+            assert_eq!(controller(&[&format!("--zap-log-level={level}")]).not_understood(), [""; 0], "{level}");
+        }
+        assert_eq!(controller(&["--zap-log-level=256"]).not_understood().len(), 1);
+        assert_eq!(controller(&["--zap-encoder=console"]).not_understood(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_empty_was_not_said() {
+        let empty =
+            ["--operator-image=", "--node-labeler-image=", "--nodeop-default-image= ", "--pod-name=", "--controller-pod-namespace="];
+        let args = controller(&empty);
+        assert_eq!((args.operator_image(), args.node_labeler_image()), (OPERATOR_IMAGE, OPERATOR_IMAGE));
+        assert_eq!((args.nodeop_default_image(), args.pod_name(), args.namespace()), (NODEOP_DEFAULT_IMAGE, None, None));
+        assert_eq!(controller(&["--controller-pod-namespace=", "--pod-namespace=b"]).namespace(), Some("b"));
+        assert_eq!(controller(&["--controller-pod-namespace=a", "--pod-namespace=b"]).namespace(), Some("a"));
     }
 
     #[test]

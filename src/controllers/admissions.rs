@@ -30,13 +30,20 @@ impl Admissions {
         self.known.get(question).filter(|known| known.until > now).map(|known| known.answer.clone())
     }
 
+    /// When one that passes by itself may be asked for again.
+    pub fn next(&self, now: Instant) -> Option<Duration> {
+        let passing = self.known.values().filter(|known| matches!(known.answer, Answer::NotYet(_)) && known.until > now);
+        passing.map(|known| known.until - now).min()
+    }
+
     /// Remembers an answer to such a question; others are good for one plan only.
     pub fn learn(&mut self, question: &Question, answer: &Answer, now: Instant) {
         if !matches!(question, Question::Admission(..) | Question::PodEvents { .. }) {
             return;
         }
         self.known.retain(|_, known| known.until + STANDS.1 > now);
-        let before = self.known.get(question).filter(|_| matches!(answer, Answer::Refused(_) | Answer::Said(_)));
+        let lasts = |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_));
+        let before = self.known.get(question).filter(|_| lasts(answer));
         let stands = before.map_or(STANDS.0, |known| (known.stands * 2).min(STANDS.1));
         self.known.insert(question.clone(), Known { answer: answer.clone(), until: now + stands, stands });
     }
@@ -63,6 +70,9 @@ mod tests {
             stood.push(seconds);
         }
         assert_eq!(stood, [10, 20, 40, 80, 120, 120]);
+        assert_eq!(admissions.next(now), None, "what is refused for good need not be asked again");
+        admissions.learn(&question, &Answer::NotYet("quota".into()), now);
+        assert_eq!(admissions.next(now), Some(STANDS.1));
         admissions.learn(&question, &Answer::Seen, now);
         assert_eq!(admissions.known[&question].stands, STANDS.0);
         admissions.learn(&Question::Rivals, &Answer::Seen, now + STANDS.1 * 2);

@@ -1,28 +1,34 @@
-//! The wall clock: what plans are made by, and what is written into objects. What merely lasts is measured by tokio's
-//! monotonic clock.
+//! The clock that plans are made by, and that is written into objects: the wall clock of the start, and the time that has
+//! passed since then.
+//!
+//! So it never jumps while a process lives. Deadlines that a leader sets and judges by it are those of a monotonic clock,
+//! whatever somebody or NTP does to the machine's; a step of that one is seen by the next process.
 
-use std::{fmt, sync::Arc};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
-use k8s_openapi::jiff::Timestamp;
-
-/// Tells the time; a test sets its own.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+/// Tells the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Timestamp,
+    since: Instant,
+}
 
 impl Clock {
-    /// The machine's clock.
+    /// Set by the machine's clock, now.
     pub fn system() -> Self {
-        Self::of(Timestamp::now)
+        Self::set_to(Timestamp::now())
     }
 
-    /// A clock that says what `now` returns.
-    pub fn of(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+    /// A clock that shows `now` at this moment, and goes on from there.
+    pub fn set_to(now: Timestamp) -> Self {
+        Self { start: now, since: Instant::now() }
     }
 
     /// The present time.
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        let passed = SignedDuration::try_from(self.since.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.start.saturating_add(passed).unwrap_or(self.start)
     }
 }
 
@@ -32,8 +38,18 @@ impl Default for Clock {
     }
 }
 
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&self.now()).finish()
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_by_what_has_passed_and_by_nothing_else() {
+        let clock = Clock::set_to(Timestamp::constant(1_000, 0));
+        assert_eq!(clock.now(), Timestamp::constant(1_000, 0));
+        // The machine's own clock has not gone on by a second here.
+        tokio::time::advance(Duration::from_secs(7_200)).await;
+        assert_eq!(clock.now(), Timestamp::constant(8_200, 0));
     }
 }

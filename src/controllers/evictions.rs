@@ -96,8 +96,9 @@ impl Evictions {
                 Some(Refusal { since, words, retry_after, permanent })
             }
             Err(error) => {
-                warn!(pod = path, node, error = format!("{error:#}"), "the eviction failed");
-                Some(Refusal { since, words: format!("{error:#}"), retry_after: None, permanent: false })
+                let words = act::words(&error);
+                warn!(pod = path, node, error = words, "the eviction failed");
+                Some(Refusal { since, words, retry_after: None, permanent: false })
             }
         }
     }

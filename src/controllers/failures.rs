@@ -13,25 +13,26 @@ use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use crate::plan::model::snapshot::Failure;
+use crate::plan::model::{identity::Id, snapshot::Failure};
 
 /// First and longest pause after a failure; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
 /// Failures in a row from which on they are told.
 const LASTING: u32 = 3;
 
-/// Everything that failed and has not succeeded since, by the words for what it was.
+/// Everything that failed and has not succeeded since.
 #[derive(Debug, Default)]
 pub struct Failures {
     clock: Clock,
-    known: BTreeMap<String, Entry>,
+    known: BTreeMap<Id, Entry>,
     /// Objects about which an Event was said, and something still fails.
     said: BTreeSet<String>,
 }
 
-/// What was said of a failure, and the object that waits for what failed.
+/// What is said of a failure: what was tried, what came of it, and the object that waits for it.
 #[derive(Clone, Debug)]
 pub struct Said {
+    pub what: String,
     pub words: String,
     pub about: Option<ObjectReference>,
 }
@@ -42,8 +43,7 @@ struct Entry {
     since: Timestamp,
     /// When it may be tried again.
     until: Instant,
-    words: String,
-    about: Option<ObjectReference>,
+    said: Said,
 }
 
 impl Failures {
@@ -52,17 +52,16 @@ impl Failures {
     }
 
     /// Whether it is too early to try this again.
-    pub fn paused(&self, what: &str, now: Instant) -> bool {
+    pub fn paused(&self, what: &Id, now: Instant) -> bool {
         self.known.get(what).is_some_and(|entry| entry.until > now)
     }
 
     /// It failed; returns how often in a row, and for how long it is left alone, at most for `longest`. What failed twice in
     /// one pass (two changes of one node) failed once.
-    pub fn failed(&mut self, what: &str, said: Said, longest: Duration, now: Instant) -> (u32, Duration) {
+    pub fn failed(&mut self, what: Id, said: Said, longest: Duration, now: Instant) -> (u32, Duration) {
         let since = self.clock.now();
-        let first = || Entry { times: 0, since, until: now, words: String::new(), about: None };
-        let entry = self.known.entry(what.to_owned()).or_insert_with(first);
-        (entry.words, entry.about) = (said.words, said.about);
+        let entry = self.known.entry(what).or_insert_with(|| Entry { times: 0, since, until: now, said: said.clone() });
+        entry.said = said;
         if entry.until <= now {
             let pause = (PAUSE.0 * 2u32.saturating_pow(entry.times.min(16))).min(PAUSE.1).min(longest);
             entry.times = entry.times.saturating_add(1);
@@ -72,7 +71,7 @@ impl Failures {
     }
 
     /// It succeeded.
-    pub fn succeeded(&mut self, what: &str) {
+    pub fn succeeded(&mut self, what: &Id) {
         if self.known.remove(what).is_some() {
             self.forget_said();
         }
@@ -85,7 +84,7 @@ impl Failures {
     }
 
     fn forget_said(&mut self) {
-        let failing: BTreeSet<String> = self.known.values().filter_map(|entry| entry.about.as_ref().map(path)).collect();
+        let failing: BTreeSet<String> = self.known.values().filter_map(|entry| entry.said.about.as_ref().map(path)).collect();
         self.said.retain(|object| failing.contains(object));
     }
 
@@ -95,19 +94,19 @@ impl Failures {
     }
 
     /// What the planner is to know.
-    pub fn lasting(&self) -> BTreeMap<String, Failure> {
+    pub fn lasting(&self) -> BTreeMap<Id, Failure> {
         let lasting = self.known.iter().filter(|(_, entry)| entry.times >= LASTING);
-        lasting.map(|(what, entry)| (what.clone(), Failure { since: entry.since, words: entry.words.clone() })).collect()
+        lasting.map(|(what, entry)| (what.clone(), Failure { since: entry.since, words: entry.said.words.clone() })).collect()
     }
 
     /// What is to be said now: the object, what fails, and the words. Once for each object, however much fails for it.
     pub fn unsaid(&mut self) -> Vec<(ObjectReference, String, String)> {
         let mut unsaid = Vec::new();
-        for (what, entry) in self.known.iter().filter(|(_, entry)| entry.times >= LASTING) {
-            if let Some(about) = &entry.about
+        for Entry { said, .. } in self.known.values().filter(|entry| entry.times >= LASTING) {
+            if let Some(about) = &said.about
                 && self.said.insert(path(about))
             {
-                unsaid.push((about.clone(), what.clone(), entry.words.clone()));
+                unsaid.push((about.clone(), said.what.clone(), said.words.clone()));
             }
         }
         unsaid
@@ -127,15 +126,19 @@ mod tests {
 
     fn said(words: &str, node: &str) -> Said {
         let about = ObjectReference { kind: Some("Node".into()), name: Some(node.into()), ..ObjectReference::default() };
-        Said { words: words.into(), about: Some(about) }
+        Said { what: "trying".into(), words: words.into(), about: Some(about) }
+    }
+
+    fn id(does: &'static str) -> Id {
+        Id::Action { does, to: "n1".into() }
     }
 
     /// Fails as often as that, each time as soon as it may be tried again; returns the pauses in milliseconds.
-    fn fail(failures: &mut Failures, what: &str, said: &Said, times: usize, longest: Duration, now: &mut Instant) -> Vec<u128> {
+    fn fail(failures: &mut Failures, what: &'static str, said: &Said, times: usize, longest: Duration, now: &mut Instant) -> Vec<u128> {
         let mut pauses = Vec::new();
         for _ in 0..times {
-            let (_, pause) = failures.failed(what, said.clone(), longest, *now);
-            assert!(failures.paused(what, *now) && failures.next(*now).is_some_and(|next| next <= pause));
+            let (_, pause) = failures.failed(id(what), said.clone(), longest, *now);
+            assert!(failures.paused(&id(what), *now) && failures.next(*now).is_some_and(|next| next <= pause));
             *now += pause;
             pauses.push(pause.as_millis());
         }
@@ -147,8 +150,8 @@ mod tests {
         let (mut failures, mut now) = (Failures::default(), Instant::now());
         let pauses = fail(&mut failures, "a", &said("no", "n1"), 12, LONG, &mut now);
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 120_000, 120_000, 120_000]);
-        assert!(!failures.paused("a", now), "it may be tried now");
-        failures.succeeded("a");
+        assert!(!failures.paused(&id("a"), now), "it may be tried now");
+        failures.succeeded(&id("a"));
         assert!(failures.next(now).is_none() && failures.lasting().is_empty());
         let pauses = fail(&mut failures, "a", &said("no", "n1"), 9, Duration::from_secs(5), &mut now);
         assert_eq!(pauses.last(), Some(&5000));
@@ -156,11 +159,26 @@ mod tests {
         assert!(failures.lasting().is_empty(), "nobody wanted it any more");
     }
 
+    /// A pod that is deleted for another reason now is the same pod, and its deletion fails as before.
+    #[test]
+    fn another_sentence_is_no_other_thing() {
+        use crate::plan::{
+            model::action::{Action, Target},
+            model::identity::Identified,
+        };
+        let pod = Target { namespace: "ns".into(), name: "pod".into(), uid: "u".into() };
+        let delete = |why: &'static str, uid: &str| Action::DeletePod { pod: Target { uid: uid.into(), ..pod.clone() }, why };
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        failures.failed(delete("its reboot was called off", "u").id(), said("no", "n1"), LONG, now);
+        assert!(failures.paused(&delete("its node is being released", "u").id(), now));
+        assert!(!failures.paused(&delete("its reboot was called off", "another").id(), now));
+    }
+
     #[test]
     fn what_fails_twice_in_one_pass_failed_once() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         for _ in 0..5 {
-            assert_eq!(failures.failed("a", said("no", "n1"), LONG, now), (1, PAUSE.0));
+            assert_eq!(failures.failed(id("a"), said("no", "n1"), LONG, now), (1, PAUSE.0));
         }
     }
 
@@ -174,14 +192,14 @@ mod tests {
         for what in ["a", "b"] {
             fail(&mut failures, what, &said("never", "n1"), 1, LONG, &mut now);
         }
-        assert_eq!(failures.lasting()["a"].words, "never");
+        assert_eq!(failures.lasting()[&id("a")].words, "never");
         let told: Vec<String> =
             failures.unsaid().into_iter().map(|(about, what, words)| format!("{:?} {what} {words}", about.name)).collect();
-        assert_eq!(told, ["Some(\"n1\") a never"]);
+        assert_eq!(told, ["Some(\"n1\") trying never"]);
         fail(&mut failures, "a", &said("never", "n1"), 5, LONG, &mut now);
-        failures.succeeded("a");
+        failures.succeeded(&id("a"));
         assert!(failures.unsaid().is_empty(), "something still fails for it");
-        failures.succeeded("b");
+        failures.succeeded(&id("b"));
         fail(&mut failures, "a", &said("again", "n1"), 3, LONG, &mut now);
         assert_eq!(failures.unsaid().len(), 1, "it had been well meanwhile");
     }

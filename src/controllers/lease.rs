@@ -5,7 +5,10 @@
 //! last write has ended before another replica, which waits 15 seconds from when *it* last saw the Lease change, may begin.
 //! No clock is compared with another machine's. A stop hands the Lease over at once, and standbys watch it by name.
 //!
-//! Own code, since no kept crate on kube 5 tells a holder whose renewals fail.
+//! What the Lease says is believed within bounds alone, since anybody with the right may edit or delete it: [`Sight`].
+//!
+//! Own code: a holder here must know at every write how old its last renewal is, and how long the write may take. The
+//! crates that elect leaders on kube 5 tell whether one leads, and not until when.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -30,14 +33,17 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::clock::Clock;
+use super::{
+    clock::Clock,
+    sight::{HANDED_OVER, Sight, holder},
+};
 use crate::{
-    act::{Fence, REQUEST_TIMEOUT, is_conflict},
+    act::{Fence, REQUEST_TIMEOUT, is_conflict, is_gone, words},
     api::names,
 };
 
 /// How long a holder that says nothing is still taken to hold.
-const DURATION: Duration = Duration::from_secs(15);
+pub(super) const DURATION: Duration = Duration::from_secs(15);
 /// How often the holder renews.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How long after its last renewal the holder may still begin a write.
@@ -102,12 +108,6 @@ pub struct Election {
     state: Arc<Leadership>,
 }
 
-/// The Lease as a candidate last saw it change.
-struct Seen {
-    lease: Lease,
-    at: Instant,
-}
-
 impl Election {
     pub fn new(client: Client, namespace: &str, identity: String, clock: Clock, state: Arc<Leadership>) -> Self {
         Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), identity, clock, state }
@@ -115,62 +115,57 @@ impl Election {
 
     /// Runs for election, leads, and runs again, until the task is ended. Call [`Self::release`] after that.
     pub async fn run(&self) {
+        let mut sight = Sight::new(&self.identity);
         loop {
-            let lease = self.win().await;
+            let lease = self.win(&mut sight).await;
+            sight.look(Some(&lease));
             info!(identity = self.identity, "leading");
             self.state.leading.send_replace(Some(self.clock.now()));
             let error = self.hold(lease).await;
             self.state.leading.send_replace(None);
             self.state.renewed(None);
-            warn!(error = format!("{error:#}"), "leadership lost; nothing more is written");
+            warn!(error = words(&error), "leadership lost; nothing more is written");
         }
     }
 
     /// Waits until the Lease is ours, and returns it.
-    async fn win(&self) -> Lease {
+    async fn win(&self, sight: &mut Sight) -> Lease {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", names::LEASE));
-        let mut changes = Box::pin(watcher(self.api.clone(), config).default_backoff().applied_objects());
-        let mut seen: Option<Seen> = None;
+        // Deletions, too: somebody who deletes the Lease wants another leader.
+        let mut changes = Box::pin(watcher(self.api.clone(), config).default_backoff().touched_objects());
         loop {
-            match self.attempt(&mut seen).await {
+            match self.attempt(sight).await {
                 Ok(Some(lease)) => return lease,
                 Ok(None) => {}
-                Err(error) if is_conflict(&error) => continue,
-                Err(error) => {
-                    warn!(error = format!("{error:#}"), "the Lease could not be taken; trying again");
-                    tokio::time::sleep(RENEW_EVERY / 2).await;
-                }
+                // Another one was faster, which the next look shows.
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => warn!(error = words(&error), "the Lease could not be taken; trying again"),
             }
-            let expires = seen.as_ref().map_or(RENEW_EVERY, |seen| duration_of(&seen.lease).saturating_sub(seen.at.elapsed()));
-            // Whatever the watch says, the Lease is read again; a watch that stands still costs one wait.
-            let _ = timeout(expires + Duration::from_millis(50), changes.next()).await;
+            if let Some(report) = sight.report() {
+                info!("{report}");
+            }
+            // Whatever the watch says, and whatever the Lease says, it is read again soon.
+            let _ = timeout(sight.next_look(), changes.next()).await;
         }
     }
 
-    /// Takes the Lease if it is free or has not changed for as long as it lasts.
-    async fn attempt(&self, seen: &mut Option<Seen>) -> anyhow::Result<Option<Lease>> {
-        let begun = Instant::now();
+    /// Takes the Lease if nobody holds it, or if it has not changed for as long as it lasts.
+    async fn attempt(&self, sight: &mut Sight) -> anyhow::Result<Option<Lease>> {
         let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(names::LEASE)).await.context("reading the Lease")??;
-        let Some(mut lease) = found else {
-            let (params, fresh) = (PostParams::default(), self.fresh());
-            let made = timeout(REQUEST_TIMEOUT, self.api.create(&params, &fresh)).await.context("creating the Lease")??;
-            self.state.renewed(Some(begun));
-            return Ok(Some(made));
-        };
-        let changed = seen.as_ref().is_none_or(|seen| seen.lease.metadata.resource_version != lease.metadata.resource_version);
-        if changed {
-            *seen = Some(Seen { lease: lease.clone(), at: Instant::now() });
-        }
-        let spec = lease.spec.get_or_insert_default();
-        let free = spec.holder_identity.as_deref().is_none_or(str::is_empty);
-        let expired = seen.as_ref().is_some_and(|seen| seen.at.elapsed() >= duration_of(&seen.lease));
-        if !free && !expired {
+        sight.look(found.as_ref());
+        if !sight.is_free() {
             return Ok(None);
         }
-        spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
-        spec.acquire_time = Some(MicroTime(self.clock.now()));
         let begun = Instant::now();
-        let taken = self.put(lease, &self.identity.clone()).await?;
+        let taken = match found {
+            None => self.make().await?,
+            Some(mut lease) => {
+                let spec = lease.spec.get_or_insert_default();
+                spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+                spec.acquire_time = Some(MicroTime(self.clock.now()));
+                self.put(lease, &self.identity, DURATION).await?
+            }
+        };
         self.state.renewed(Some(begun));
         Ok(Some(taken))
     }
@@ -181,19 +176,25 @@ impl Election {
             tokio::time::sleep(RENEW_EVERY).await;
             loop {
                 let begun = Instant::now();
-                match self.put(lease.clone(), &self.identity).await {
+                let renewed = match self.put(lease.clone(), &self.identity, DURATION).await {
+                    // Nobody else makes it within the time in which we may still write: see `Sight::is_free`.
+                    Err(error) if is_gone(&error) => self.make().await.inspect(|_| warn!("the Lease was deleted; it is made again")),
+                    answer => answer,
+                };
+                match renewed {
                     Ok(renewed) => {
                         self.state.renewed(Some(begun));
                         lease = renewed;
                         break;
                     }
                     Err(error) if is_conflict(&error) => match self.reread().await {
-                        // Somebody else wrote to it, or our own renewal was applied without an answer.
-                        Ok(now) if holder(&now) == Some(&self.identity) => lease = now,
-                        Ok(now) => return anyhow::anyhow!("the Lease is held by {}", holder(&now).map_or("nobody", String::as_str)),
-                        Err(error) => warn!(error = format!("{error:#}"), "the Lease could not be read"),
+                        // Somebody else wrote to it, or our own renewal was applied without an answer. Where our name was
+                        // wiped out, nobody has taken it: others wait until we can no longer write.
+                        Ok(now) if holder(&now).is_none_or(|holder| holder == self.identity) => lease = now,
+                        Ok(now) => return anyhow::anyhow!("the Lease is held by {}", holder(&now).unwrap_or_default()),
+                        Err(error) => warn!(error = words(&error), "the Lease could not be read"),
                     },
-                    Err(error) => warn!(error = format!("{error:#}"), "the Lease could not be renewed; trying again"),
+                    Err(error) => warn!(error = words(&error), "the Lease could not be renewed; trying again"),
                 }
                 if self.state.age().is_none_or(|age| age >= WRITES_UNTIL) {
                     return anyhow::anyhow!("the Lease could not be renewed for {} s", WRITES_UNTIL.as_secs());
@@ -207,19 +208,20 @@ impl Election {
         Ok(timeout(REQUEST_TIMEOUT, self.api.get(names::LEASE)).await.context("reading the Lease")??)
     }
 
-    async fn put(&self, mut lease: Lease, holder: &str) -> anyhow::Result<Lease> {
+    async fn put(&self, mut lease: Lease, holder: &str, lasts: Duration) -> anyhow::Result<Lease> {
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(holder.into());
-        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.lease_duration_seconds = i32::try_from(lasts.as_secs()).ok();
         spec.renew_time = Some(MicroTime(self.clock.now()));
         let params = PostParams::default();
         let request = self.api.replace(names::LEASE, &params, &lease);
         Ok(timeout(REQUEST_TIMEOUT, request).await.context("writing the Lease")??)
     }
 
-    fn fresh(&self) -> Lease {
+    /// Makes the Lease, which is not there; if it is there by now, that is a conflict.
+    async fn make(&self) -> anyhow::Result<Lease> {
         let now = MicroTime(self.clock.now());
-        Lease {
+        let lease = Lease {
             metadata: ObjectMeta { name: Some(names::LEASE.into()), namespace: Some(self.namespace.clone()), ..ObjectMeta::default() },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
@@ -229,7 +231,10 @@ impl Election {
                 lease_transitions: Some(0),
                 ..LeaseSpec::default()
             }),
-        }
+        };
+        let params = PostParams::default();
+        let request = self.api.create(&params, &lease);
+        Ok(timeout(REQUEST_TIMEOUT, request).await.context("making the Lease")??)
     }
 
     /// Hands the Lease over, if it is still ours: a standby that watches it takes it at once.
@@ -237,8 +242,8 @@ impl Election {
         self.state.leading.send_replace(None);
         self.state.renewed(None);
         let lease = self.reread().await?;
-        if holder(&lease) == Some(&self.identity) {
-            self.put(lease, "").await?;
+        if holder(&lease) == Some(self.identity.as_str()) {
+            self.put(lease, "", HANDED_OVER).await?;
             info!("the Lease was handed over");
         }
         Ok(())
@@ -249,16 +254,6 @@ impl std::fmt::Debug for Election {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Election").field("identity", &self.identity).finish_non_exhaustive()
     }
-}
-
-fn holder(lease: &Lease) -> Option<&String> {
-    lease.spec.as_ref()?.holder_identity.as_ref()
-}
-
-/// How long the holder of this Lease said that it lasts.
-fn duration_of(lease: &Lease) -> Duration {
-    let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
-    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs)
 }
 
 #[cfg(test)]

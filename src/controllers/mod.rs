@@ -10,6 +10,7 @@ mod lease;
 mod planner;
 mod questions;
 mod repeats;
+mod sight;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -28,11 +29,18 @@ use tracing::{info, warn};
 
 pub use self::clock::Clock;
 use self::{
-    health::Health,
+    health::{Health, Routes},
     lease::{Election, Leadership},
     planner::Planner,
 };
-use crate::{act::Actor, api::names, cli::ControllerArgs, observe::Observer, plan::model::snapshot::Settings, render::Site};
+use crate::{
+    act::{Actor, words},
+    api::names,
+    cli::ControllerArgs,
+    observe::Observer,
+    plan::model::snapshot::Settings,
+    render::Site,
+};
 
 /// The namespace where a pod finds its own.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -54,11 +62,14 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
     if !ignored.is_empty() {
         warn!("these flags of the Go operator mean nothing here: {}", ignored.join(", "));
     }
+    for value in args.not_understood() {
+        warn!("{value}");
+    }
     let client = Client::try_from(config(args).await?).context("making a client")?;
     let controller = Controller::new(args, client, Clock::system(), identity(args));
-    for (text, what) in [(&args.health_probe_bind_address, "probes"), (&args.metrics_bind_address, "metrics")] {
+    for (text, routes) in [(&args.health_probe_bind_address, Routes::Probes), (&args.metrics_bind_address, Routes::Metrics)] {
         if let Some(address) = health::address(text)? {
-            health::serve(controller.health.clone(), address, what).await?;
+            health::serve(controller.health.clone(), address, routes).await?;
         }
     }
     let mut running = controller.start();
@@ -107,17 +118,17 @@ impl Controller {
         let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(clock.now()) };
         let election = args.leader_elect.then(|| Election::new(client.clone(), &namespace, identity, clock.clone(), leadership.clone()));
         let site = Site {
-            operator: args.operator_image.clone(),
-            labeler: args.node_labeler_image.clone().unwrap_or_else(|| args.operator_image.clone()),
+            operator: args.operator_image().into(),
+            labeler: args.node_labeler_image().into(),
             namespace: namespace.clone(),
-            default: args.nodeop_default_image.clone(),
+            default: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),
         };
         let settings = Settings {
             control_plane_concurrency: args.control_plane_concurrency as usize,
-            own_pod: args.pod_name.clone().map(|name| (namespace.clone(), name)),
+            own_pod: args.pod_name().map(|name| (namespace.clone(), name.to_owned())),
         };
-        let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name.clone() };
+        let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };
         let recorder = Recorder::new(client.clone(), reporter);
         let leading = leadership.subscribe();
         let actor = Actor::new(client.clone(), site, leadership, recorder);
@@ -159,7 +170,7 @@ impl Running {
         }
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
-            warn!(error = format!("{error:#}"), "the Lease could not be handed over; it runs out by itself");
+            warn!(error = words(&error), "the Lease could not be handed over; it runs out by itself");
         }
     }
 }
@@ -181,14 +192,14 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
 }
 
 fn own_namespace(args: &ControllerArgs) -> String {
-    let file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok().map(|text| text.trim().to_owned());
-    let named = args.controller_pod_namespace.clone().or_else(|| args.pod_namespace.clone());
-    named.or_else(file).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+    let file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok();
+    let named = args.namespace().map(str::to_owned).or_else(file);
+    named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
 /// Unique for this process: a container that was restarted in its pod is another candidate.
 fn identity(args: &ControllerArgs) -> String {
-    let name = args.pod_name.clone().unwrap_or_else(|| "outside".into());
+    let name = args.pod_name().unwrap_or("outside");
     let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_else(|_| format!("{}", std::process::id()));
     format!("{name}_{}", id.trim())
 }

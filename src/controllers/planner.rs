@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep},
@@ -35,6 +35,7 @@ use crate::{
         model::{
             action::{Action, Plan},
             id::OpRef,
+            identity::Identified,
             question::{Answer, Question},
             snapshot::{Settings, Snapshot},
         },
@@ -132,7 +133,8 @@ impl Planner {
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions).await;
         self.complain().await;
-        [Some(IDLE), wake, self.failures.next(Instant::now())].into_iter().flatten().min().unwrap_or(IDLE)
+        let now = Instant::now();
+        [Some(IDLE), wake, self.failures.next(now), self.admissions.next(now)].into_iter().flatten().min().unwrap_or(IDLE)
     }
 
     /// Reads the NodeOps live whose last write is in doubt; whether all could be read. What is gone is no longer in doubt.
@@ -176,37 +178,40 @@ impl Planner {
     /// Answers what may be asked again by now. What has no answer is asked by a later pass, `longest` after this one at the latest.
     async fn ask(&mut self, snapshot: &Snapshot, mut asked: BTreeSet<Question>, longest: Duration) -> BTreeMap<Question, Answer> {
         let now = Instant::now();
-        asked.retain(|question| !self.failures.paused(&question.to_string(), now));
         let standing = |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
         let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
-        asked.retain(|question| !found.contains_key(question));
+        asked.retain(|question| !found.contains_key(question) && !self.failures.paused(&question.id(), now));
         for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked).await {
-            let what = question.to_string();
+            let about = questions::about(&question);
             match answer {
                 Ok(answer) => {
-                    self.failures.succeeded(&what);
+                    // A refusal that passes is an answer, and told like a failure if it does not.
+                    if let Answer::NotYet(words) = &answer {
+                        self.failed(&question, words.clone(), about, longest);
+                    } else {
+                        self.failures.succeeded(&question.id());
+                    }
                     self.admissions.learn(&question, &answer, now);
                     found.insert(question, answer);
                 }
                 Err(error) => {
-                    let words = act::words(&error);
-                    let (_, pause) = self.failures.failed(
-                        &what,
-                        Said { words: words.clone(), about: questions::about(&question) },
-                        longest,
-                        Instant::now(),
-                    );
-                    warn!(error = words, retry_in = ?pause, "{what} failed");
+                    let (_, pause) = self.failed(&question, act::words(&error), about, longest);
+                    warn!(error = act::words(&error), retry_in = ?pause, "{question} failed");
                 }
             }
         }
         found
     }
 
+    /// Remembers a failure: how often it was one in a row, and for how long it is left alone.
+    fn failed(&mut self, what: &impl Identified, words: String, about: Option<ObjectReference>, longest: Duration) -> (u32, Duration) {
+        self.failures.failed(what.id(), Said { what: what.to_string(), words, about }, longest, Instant::now())
+    }
+
     /// Carries the actions out, side by side, but for those that failed and are left alone for a while.
     async fn act(&mut self, actions: Vec<Action>) {
         let (now, mut under_way) = (Instant::now(), Vec::new());
-        for action in actions.into_iter().filter(|action| !self.failures.paused(&action.to_string(), now)) {
+        for action in actions.into_iter().filter(|action| !self.failures.paused(&action.id(), now)) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => self.evictions.start(node, pod, grace_period_seconds),
                 other => under_way.push(other),
@@ -226,35 +231,33 @@ impl Planner {
             .collect()
             .await;
         for (action, result) in results {
-            self.doubtful.extend(written(&action).filter(|_| result.is_err()));
+            self.doubtful.extend(action.writes().filter(|_| result.is_err()));
             self.settle(&action, result);
         }
     }
 
     /// Takes an action's result. What failed, or was planned from an old view, is planned again after a pause.
     fn settle(&mut self, action: &Action, result: anyhow::Result<Vec<Seen>>) {
-        let name = action.to_string();
+        let about = action.about().map(|about| act::reference_to(&about));
         match result {
             Ok(seen) => {
                 // A status is written as often as there is something to say.
                 let says = matches!(action, Action::Status { .. } | Action::UpgradeStatus { .. });
-                if !says && self.repeats.too_often(&name, Instant::now()) {
-                    let said = Said { words: repeats::WORDS.into(), about: act::about(action) };
-                    let (_, pause) = self.failures.failed(&name, said, PAUSES.0, Instant::now());
-                    warn!(retry_in = ?pause, "{name}: {}", repeats::WORDS);
+                if !says && self.repeats.too_often(action.id(), Instant::now()) {
+                    let (_, pause) = self.failed(action, repeats::WORDS.into(), about, PAUSES.0);
+                    warn!(retry_in = ?pause, "{action}: {}", repeats::WORDS);
                 } else {
-                    self.failures.succeeded(&name);
+                    self.failures.succeeded(&action.id());
                 }
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
                 let words = act::words(&error);
-                let (times, pause) =
-                    self.failures.failed(&name, Said { words: words.clone(), about: act::about(action) }, PAUSES.0, Instant::now());
+                let (times, pause) = self.failed(action, words.clone(), about, PAUSES.0);
                 if is_conflict(&error) && times < 3 {
-                    debug!(error = words, "{name}: planned from an old view");
+                    debug!(error = words, "{action}: planned from an old view");
                 } else {
-                    warn!(error = words, retry_in = ?pause, "{name} failed");
+                    warn!(error = words, retry_in = ?pause, "{action} failed");
                 }
             }
         }
@@ -265,28 +268,6 @@ impl Planner {
         for (about, what, words) in self.failures.unsaid() {
             self.actor.complain(&about, &what, &words).await;
         }
-    }
-}
-
-/// The NodeOp that an action writes to.
-fn written(action: &Action) -> Option<OpRef> {
-    match action {
-        Action::Status { op, status: _, notices: _ }
-        | Action::Finalizers { op, finalizers: _ }
-        | Action::Conclude { op, finalizers: _ } => Some(OpRef::of(op)),
-        Action::PassOn { child, concurrency: _, stop_on_failure: _ } => Some(OpRef::of(child)),
-        Action::Node { .. }
-        | Action::MakeChild { .. }
-        | Action::UpgradeStatus { .. }
-        | Action::MakeFacts { .. }
-        | Action::MakePreflight { .. }
-        | Action::MakeWaiter { .. }
-        | Action::MakeJob { .. }
-        | Action::ResumeJob { .. }
-        | Action::ExtendJob { .. }
-        | Action::DeleteJob { .. }
-        | Action::DeletePod { .. }
-        | Action::Evict { .. } => None,
     }
 }
 

@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    act::{self, Actor, REQUEST_TIMEOUT},
+    act::{self, Actor, Admission, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp, owner},
     observe::{Observer, Seen},
     plan::model::{
@@ -125,8 +125,9 @@ async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> 
 async fn admission(actor: &Actor, snapshot: &Snapshot, key: &(String, String), node: &str) -> anyhow::Result<Answer> {
     let op = snapshot.ops.get(key).context("the NodeOp has gone meanwhile")?;
     Ok(match actor.admits(op, node).await? {
-        Ok(()) => Answer::Seen,
-        Err(words) => Answer::Refused(words),
+        Admission::Admitted => Answer::Seen,
+        Admission::NotYet(words) => Answer::NotYet(words),
+        Admission::Refused(words) => Answer::Refused(words),
     })
 }
 
@@ -167,12 +168,15 @@ const WARNINGS: u32 = 50;
 async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
     let params = ListParams::default().fields(&format!("regarding.uid={uid},type=Warning")).limit(WARNINGS);
     let events = Api::<Event>::namespaced(client.clone(), namespace).list(&params).await.context("listing its Events")?;
-    let version = |event: &Event| event.resource_version().and_then(|version| version.parse::<u64>().ok());
-    let newest = events.items.into_iter().max_by_key(version);
-    Ok(newest.map_or(Answer::Seen, |event| {
-        let said = [event.reason, event.note].into_iter().flatten().collect::<Vec<_>>().join(": ");
-        Answer::Said(brief(&said))
-    }))
+    Ok(newest(&events.items))
+}
+
+fn newest(events: &[Event]) -> Answer {
+    let version = |event: &&Event| event.resource_version().and_then(|version| version.parse::<u64>().ok());
+    events.iter().max_by_key(version).map_or(Answer::Seen, |event| {
+        let said: Vec<&str> = [&event.reason, &event.note].into_iter().flatten().map(String::as_str).collect();
+        Answer::Said(brief(&said.join(": ")))
+    })
 }
 
 /// Where kubeadm, and those that build on it, run the control plane: static pods with these labels.
@@ -182,12 +186,16 @@ async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answe
     let (namespace, labels) = CONTROL_PLANE_PODS;
     let params = ListParams::default().labels(labels).fields(&format!("spec.nodeName={node}"));
     let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await.context("listing them")?;
-    let not_ready: Vec<String> = pods.items.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
-    Ok(match not_ready.is_empty() {
-        true if pods.items.is_empty() => Answer::Gone,
+    Ok(standing(&pods.items))
+}
+
+fn standing(pods: &[Pod]) -> Answer {
+    let not_ready: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
+    match not_ready.is_empty() {
+        true if pods.is_empty() => Answer::Gone,
         true => Answer::Seen,
         false => Answer::NotReady(not_ready),
-    })
+    }
 }
 
 /// What is attached to the node, less what the pods that stay on it use.
@@ -205,4 +213,36 @@ async fn volumes(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Re
         }
     }
     Ok(Answer::Attached(attached.into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_newest_warning_is_the_one_that_the_server_saw_last() {
+        let event = |version: &str, reason: &str, at: &str, note: &str| -> Event {
+            serde_json::from_value(json!({"metadata": {"resourceVersion": version}, "eventTime": at, "reason": reason, "note": note}))
+                .unwrap()
+        };
+        let ahead = event("9", "FailedMount", "2035-01-01T00:00:00.000000Z", "no such device");
+        let last = event("10", "FailedCreatePodSandBox", "2020-01-01T00:00:00.000000Z", &format!("no address\n{}", "x".repeat(1000)));
+        let Answer::Said(words) = newest(&[last, ahead]) else { panic!("nothing was said") };
+        assert!(words.starts_with("FailedCreatePodSandBox: no address x"), "{words}");
+        assert_eq!(words.len(), 300);
+        assert_eq!(newest(&[]), Answer::Seen);
+    }
+
+    #[test]
+    fn a_control_plane_stands_if_all_its_pods_are_ready() {
+        let pod = |name: &str, ready: &str| -> Pod {
+            let conditions: Value = json!([{"type": "Ready", "status": ready}]);
+            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": conditions}})).unwrap()
+        };
+        assert_eq!(standing(&[]), Answer::Gone, "none is run as a pod");
+        assert_eq!(standing(&[pod("etcd-n1", "True"), pod("kube-apiserver-n1", "True")]), Answer::Seen);
+        assert_eq!(standing(&[pod("etcd-n1", "False"), pod("kube-apiserver-n1", "True")]), Answer::NotReady(vec!["etcd-n1".into()]));
+    }
 }

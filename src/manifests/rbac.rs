@@ -47,7 +47,7 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "patch"],
     ),
     grant(
-        "Waiters, preflight and facts pods, the pods of a node that is drained. Patch is held to be granted: a waiter annotates itself.",
+        "Waiters, preflight and facts pods, the pods of a node that is drained, the static pods of a control plane. Patch is held to be granted: a waiter annotates itself.",
         CORE,
         &["pods"],
         &["get", "list", "watch", "create", "patch", "delete"],
@@ -67,7 +67,7 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
     grant(
-        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency and stopOnFailure passed on to that NodeOp.",
+        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency, paused and stopOnFailure passed on to that NodeOp.",
         names::GROUP,
         &["nodeops"],
         &["get", "list", "watch", "create", "patch"],
@@ -80,18 +80,20 @@ pub const OPERATOR: &[Grant] = &[
         &["nodeopupgrades/finalizers"],
         &["update"],
     ),
-    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "patch", "delete"]),
+    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "delete"]),
     grant(
         "What those waiters may do, and only with the waiters and Jobs in hand, by name.",
         RBAC,
-        &["roles", "rolebindings"],
+        &["roles"],
         &["get", "create", "patch", "delete"],
     ),
+    grant("To whom it is given.", RBAC, &["rolebindings"], &["get", "create", "delete"]),
     grant(
-        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters.",
+        "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters. List: why a pod of ours \
+         has no container, which its kubelet tells in Events alone.",
         EVENTS,
         &["events"],
-        &["create", "patch"],
+        &["list", "create", "patch"],
     ),
 ];
 

@@ -57,7 +57,7 @@ pub fn run(args: &FactsArgs, host: &Host) -> Result<Ended> {
         boot: host.boot_id()?,
         boot_state: boot_state_of(host).into(),
         kairos: found.kairos,
-        version: found.version.as_deref().map(cut),
+        version: found.version,
         release: keys.filter_map(|key| Some((key.to_owned(), cut(wanted(key)?)))).collect(),
     };
     Ok(Ended::well(fit(facts)?))
@@ -68,15 +68,20 @@ pub fn boot_state_of(host: &Host) -> &'static str {
     boot_state(&host.cmdline().unwrap_or_default())
 }
 
+/// Words of the kernel's command line and what they tell, the first that is found first.
+const MARKS: [(&str, &str); 8] = [
+    ("COS_ACTIVE", boot_state::ACTIVE),
+    ("COS_PASSIVE", boot_state::PASSIVE),
+    ("COS_RECOVERY", boot_state::RECOVERY),
+    ("COS_SYSTEM", boot_state::RECOVERY),
+    ("recovery-mode", boot_state::RECOVERY),
+    ("live:LABEL", boot_state::LIVECD),
+    ("live:CDLABEL", boot_state::LIVECD),
+    ("netboot", boot_state::LIVECD),
+];
+
 fn boot_state(cmdline: &str) -> &'static str {
-    let has = |words: &[&str]| words.iter().any(|word| cmdline.contains(word));
-    match () {
-        () if has(&["COS_ACTIVE"]) => boot_state::ACTIVE,
-        () if has(&["COS_PASSIVE"]) => boot_state::PASSIVE,
-        () if has(&["COS_RECOVERY", "COS_SYSTEM", "recovery-mode"]) => boot_state::RECOVERY,
-        () if has(&["live:LABEL", "live:CDLABEL", "netboot"]) => boot_state::LIVECD,
-        () => boot_state::UNKNOWN,
-    }
+    MARKS.iter().find(|(mark, _)| cmdline.contains(mark)).map_or(boot_state::UNKNOWN, |(_, state)| state)
 }
 
 fn cut(value: impl AsRef<str>) -> String {

@@ -6,6 +6,7 @@
 pub mod files;
 pub mod init;
 pub mod mounts;
+pub mod reserve;
 
 use std::path::{Path, PathBuf};
 

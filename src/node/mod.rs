@@ -13,13 +13,17 @@ pub mod release;
 mod result;
 pub mod sentinel;
 pub mod upgrade;
+pub mod version;
 
 use std::{fmt, process::ExitCode};
 
 use tracing::{error, info};
 
-use self::host::Host;
-use crate::{contract, telemetry::LastWords};
+use self::host::{Host, reserve};
+use crate::{
+    contract,
+    telemetry::{LastWords, MAX_LAST_WORDS},
+};
 
 /// How an applet ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,15 @@ impl Ended {
     }
 }
 
+/// How many seconds a record that comes after the work is tried to be written, if nobody says. A kubelet short of disk space
+/// begins to clean up within ten.
+pub(crate) const RECORD_PATIENCE: u32 = 30;
+
+/// The state directory, for people: an applet sees it somewhere else, and knows only the default of `--state-dir`.
+pub(crate) fn state_directory() -> String {
+    format!("the node's state directory ({} by default)", contract::STATE_DIR)
+}
+
 /// An error that no retry can mend; it ends the process with [`contract::EXIT_PERMANENT`], at which Jobs fail at once.
 #[derive(Debug)]
 pub struct Permanent(pub String);
@@ -55,10 +68,14 @@ impl std::error::Error for Permanent {}
 
 /// Runs an applet: gives it the host, and its last words to the kubelet.
 ///
-/// The termination message is opened first, because an applet may cover `/dev` with another mount.
+/// The termination message is opened first, because an applet may cover `/dev` with another mount; and room is kept in it,
+/// because an applet may fill the disk that it is on.
 pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<Ended>) -> ExitCode {
     let host = Host::from_env();
     let mut last_words = LastWords::open(host.root());
+    if let Some(file) = last_words.file() {
+        reserve::allocate(file, MAX_LAST_WORDS);
+    }
     let ended = applet(&host).unwrap_or_else(|error| Ended { code: code_of(&error), words: format!("{error:#}") });
     match ended.code {
         0 if ended.words.is_empty() => {}

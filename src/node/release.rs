@@ -13,6 +13,10 @@ use super::host::mounts::read_in_root;
 /// How large a release file may be. Real ones have 2 KiB.
 const MAX_RELEASE: u64 = 1024 * 1024;
 
+/// How many characters of a release are kept: it goes into records that have to fit into a termination message. Cut here, it
+/// is the same in all of them.
+const MAX_VERSION: usize = 200;
+
 const KAIROS_RELEASE: &str = "/etc/kairos-release";
 const OS_RELEASE: &str = "/etc/os-release";
 
@@ -61,11 +65,13 @@ fn read(root: &Path, path: &str) -> Result<Option<Keys>> {
 fn version(keys: &Keys) -> Option<String> {
     let get = |key: &str| keys.get(key).map(String::as_str).unwrap_or_default();
     let (version, prefix, software) = (get("KAIROS_VERSION"), get("KAIROS_SOFTWARE_VERSION_PREFIX"), get("KAIROS_SOFTWARE_VERSION"));
-    match (version, prefix, software) {
-        ("", _, _) => None,
-        (version, "", "") => Some(version.into()),
-        (version, prefix, software) => Some(format!("{version}-{prefix}{software}")),
-    }
+    let whole = match (version, prefix, software) {
+        ("", _, _) => return None,
+        (version, "", "") => version.to_owned(),
+        (version, prefix, software) => format!("{version}-{prefix}{software}"),
+    };
+    let kept: String = whole.chars().filter(|c| !c.is_control()).take(MAX_VERSION).collect();
+    Some(kept).filter(|kept| !kept.is_empty())
 }
 
 /// The assignments of a release file; of two for one key the later counts, as it does for a shell.
@@ -176,6 +182,13 @@ mod tests {
         assert_eq!(version_of(&[("os-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
         assert_eq!(version_of(&[("kairos-release", b"KAIROS_VERSION=a"), ("os-release", V350)]).as_deref(), Some("a"));
         assert_eq!(version_of(&[("kairos-release", b"KAIROS_ID=x"), ("os-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
+    }
+
+    #[test]
+    fn a_release_of_any_length_fits_into_a_record() {
+        let long = format!("KAIROS_VERSION=v3.5.0\u{1}{}", "\u{10ffff}".repeat(1000));
+        let version = version_of(&[("kairos-release", long.as_bytes())]).unwrap();
+        assert!(version.starts_with("v3.5.0\u{10ffff}") && version.chars().count() == MAX_VERSION);
     }
 
     #[test]

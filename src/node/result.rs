@@ -1,10 +1,13 @@
 //! The file in which an upgrade's result outlives its pod: written by `upgrade`, read by its retries and by `sentinel`.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 
-use super::{Permanent, host::files};
+use super::{
+    Permanent,
+    host::{files, reserve},
+};
 use crate::contract::UpgradeResult;
 
 /// How large a result may be. Ours are a few hundred bytes.
@@ -22,4 +25,10 @@ pub fn read(path: &Path) -> Result<Option<UpgradeResult>> {
 /// Writes a result, durably: what comes next relies on it.
 pub fn write(path: &Path, result: &UpgradeResult) -> Result<()> {
     files::write_atomic(path, &serde_json::to_vec(result)?, 0o644)
+}
+
+/// Writes how the agent ended, into the room that was kept for it, trying again for a while: the agent has done its work,
+/// and nobody else will ever know how it ended.
+pub fn conclude(path: &Path, result: &UpgradeResult, patience: Duration) -> Result<()> {
+    reserve::write_within(patience, path, &serde_json::to_vec(result)?, 0o644)
 }

@@ -7,15 +7,28 @@
 //! The file comes first and the termination message second: whoever reads the message may rely on the file. Both are
 //! the same record, and writing it again is harmless: in the same boot it says the same, and in a later boot the
 //! operation has indeed succeeded once more, for which a reboot is due once more.
+//!
+//! A record that cannot be written must not make the operation run again, which a retry of the Job's pod would do. So the
+//! waiter keeps room for it from before the operation begins ([`reserve`]), the write is tried for a while, and then it is
+//! given up for good, with [`contract::EXIT_PERMANENT`] and words that say what is known here and nowhere else: that the
+//! operation succeeded.
+//!
+//! | what this container finds | what it does | what follows |
+//! |---|---|---|
+//! | room that is kept, on a disk that is full or not | writes over it, renames it | as ever |
+//! | no room kept, and a disk that gets some within half a minute | writes the record | as ever |
+//! | a disk that stays full, or takes nothing | nothing; exit 42 | the Job fails at once, with these words; no reboot, no second run |
+//! | an upgrade's result that is missing, or says no success | nothing; exit 42 | the same: the agent may have run |
+//! | killed before the record, by the kubelet or a power cut | | the Job's pod is tried again, the operation with it |
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::{
-    Ended, clock,
-    host::{Host, files},
+    Ended, Permanent, RECORD_PATIENCE, clock,
+    host::{Host, reserve},
     job_name, result,
 };
 use crate::contract::{self, Sentinel, UpgradeResult, UpgradeState};
@@ -32,13 +45,25 @@ pub struct SentinelArgs {
     /// The operation was an upgrade: take the boot from its result, and write nothing if it changed nothing.
     #[arg(long)]
     pub upgrade: bool,
+    /// How long to try to write the sentinel on a disk that does not take it.
+    #[arg(long, default_value_t = RECORD_PATIENCE)]
+    pub patience_seconds: u32,
     /// UID of the Job.
     #[arg(long, env = contract::env::JOB_UID)]
     pub job_uid: Option<String>,
 }
 
 /// Writes the sentinel, and ends with the same record as its last words.
+///
+/// Whatever fails here fails for good: the operation has succeeded, and a retry of the pod would run it again.
 pub fn run(args: &SentinelArgs, host: &Host) -> Result<Ended> {
+    write(args, host).map_err(|error| {
+        let known = "the operation succeeded and is not run again, but its record could not be written";
+        Permanent(format!("{known}: {error:#}. Mend {}, then reboot the node", super::state_directory())).into()
+    })
+}
+
+fn write(args: &SentinelArgs, host: &Host) -> Result<Ended> {
     let directory = host.path(&args.state_dir);
     let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty()).with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
     let mut sentinel = Sentinel { job: args.job.clone(), job_uid, boot: String::new(), time: clock::now(), before: None, target: None };
@@ -51,8 +76,11 @@ pub fn run(args: &SentinelArgs, host: &Host) -> Result<Ended> {
         sentinel.boot = host.boot_id()?;
     }
     let json = serde_json::to_string(&sentinel)?;
-    if !sentinel.boot.is_empty() {
-        files::write_atomic(&directory.join(contract::sentinel_file(&args.job)), json.as_bytes(), 0o644)?;
+    let path = directory.join(contract::sentinel_file(&args.job));
+    if sentinel.boot.is_empty() {
+        reserve::release(&path);
+    } else {
+        reserve::write_within(Duration::from_secs(args.patience_seconds.into()), &path, json.as_bytes(), 0o644)?;
     }
     Ok(Ended::well(json))
 }
@@ -88,7 +116,13 @@ mod tests {
     }
 
     fn args(upgrade: bool) -> SentinelArgs {
-        SentinelArgs { state_dir: contract::SENTINEL_MOUNT.into(), job: "j".into(), upgrade, job_uid: Some("u".into()) }
+        SentinelArgs {
+            state_dir: contract::SENTINEL_MOUNT.into(),
+            job: "j".into(),
+            upgrade,
+            patience_seconds: 0,
+            job_uid: Some("u".into()),
+        }
     }
 
     fn result(state: UpgradeState) -> UpgradeResult {
@@ -150,6 +184,43 @@ mod tests {
             assert_eq!(serde_json::from_str::<Sentinel>(&ended.words).unwrap().boot, "");
             assert_eq!(written(&host), None);
         }
+    }
+
+    fn is_permanent(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| cause.is::<Permanent>())
+    }
+
+    #[test]
+    fn whatever_fails_fails_for_good_and_says_that_the_operation_succeeded() {
+        type Spoil = fn(&Host);
+        let cases: [(bool, &str, Spoil); 4] = [
+            (false, "Not a directory", |host| {
+                fs::remove_dir(host.path("/sentinel")).unwrap();
+                fs::write(host.path("/sentinel"), "").unwrap();
+            }),
+            (false, "boot_id", |host| fs::remove_file(host.path("/proc/sys/kernel/random/boot_id")).unwrap()),
+            (true, "is missing", |_| {}),
+            (true, "cannot be read", |host| fs::write(host.path("/sentinel/j.upgrade.json"), "{").unwrap()),
+        ];
+        for (upgrade, why, spoil) in cases {
+            let (_root, host) = node("b1");
+            spoil(&host);
+            let error = run(&args(upgrade), &host).unwrap_err();
+            let words = format!("{error:#}");
+            assert!(is_permanent(&error) && words.contains(why), "{words}");
+            assert!(words.starts_with("the operation succeeded and is not run again"), "{words}");
+        }
+        let (_root, host) = node("b1");
+        assert!(is_permanent(&run(&SentinelArgs { job_uid: None, ..args(false) }, &host).unwrap_err()));
+    }
+
+    #[test]
+    fn room_that_is_not_needed_is_given_back() {
+        let (_root, host) = node("b1");
+        reserve::keep(&host.path("/sentinel/j.json")).unwrap();
+        fs::write(host.path("/sentinel/j.upgrade.json"), serde_json::to_string(&result(UpgradeState::UpToDate)).unwrap()).unwrap();
+        run(&args(true), &host).unwrap();
+        assert_eq!(fs::read_dir(host.path("/sentinel")).unwrap().count(), 1);
     }
 
     #[test]

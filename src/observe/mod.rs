@@ -165,7 +165,8 @@ pub struct Observer {
     /// Told whenever a cache changed: for plans, and for the watches that hang on what there is.
     changed: Arc<Notify>,
     moved: Arc<Notify>,
-    /// Told when the caches were emptied, because the store went back.
+    /// Told when a watch broke, and when the caches were emptied because the store went back.
+    broken: Arc<Notify>,
     emptied: Arc<Notify>,
 }
 

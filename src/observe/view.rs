@@ -215,6 +215,7 @@ pub fn resident(pod: &Pod) -> Resident {
         labels: meta.labels.clone().unwrap_or_default(),
         created: created(meta),
         deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
+        grace_seconds: meta.deletion_grace_period_seconds.unwrap_or(0),
         finished: phase(pod).is_final(),
         controller: Owner::of(meta),
         mirror: annotation(meta, "kubernetes.io/config.mirror").is_some(),

@@ -36,9 +36,10 @@ use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
 /// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit into our memory.
 const PAGE: u32 = 50;
-/// How often we look whether the store went back. A store that is written to catches up with what we have seen in about as much time as
-/// its backup is old, and one of a few seconds ago is nobody's.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an API server that is down.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// Between two tries to look, and how long one may take.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The watches under way.
 #[derive(Debug, Default)]
@@ -78,23 +79,33 @@ impl Observer {
         }
     }
 
-    /// Looks from time to time whether the store has lost what we have seen. Where it has, a watch may deliver nothing until its versions
-    /// have come up to ours again, and nothing may ask for a live read.
+    /// Looks whether the store has lost what we have seen, when a watch broke and from time to time. Where it has, a watch may deliver
+    /// nothing until the store's versions have come up to ours again, and nothing may ask for a live read.
     async fn look_back(&self, client: &Client) {
-        let (nodes, one) = (Api::<Node>::all(client.clone()), ListParams::default().limit(1));
         loop {
-            sleep(LOOK_EVERY).await;
-            let Some(had) = self.lock().nodes.newest() else { continue };
-            // A list has the version of the whole store.
-            let list = timeout(LOOK_EVERY, nodes.list_metadata(&one)).await;
-            let list = list.map_err(anyhow::Error::new).and_then(|list| Ok(list?));
-            let has = list.map(|list| list.metadata.resource_version.and_then(|version| version.parse().ok()));
-            match has {
-                Ok(Some(has)) if has < had => self.forget(&WentBack { had, has }),
-                Ok(_) => {}
-                Err(error) => debug!(error = %error.root_cause(), "the store's version could not be read"),
+            tokio::select! {
+                () = self.broken.notified() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+            while let Err(error) = self.look(client).await {
+                debug!(error = %error.root_cause(), "the store's version could not be read");
+                sleep(LOOK_AGAIN).await;
             }
         }
+    }
+
+    /// Compares the version of the whole store, which a list has, with the newest that was here before.
+    async fn look(&self, client: &Client) -> anyhow::Result<()> {
+        let had = self.lock().nodes.newest();
+        let nodes = Api::<Node>::all(client.clone());
+        let list = timeout(LOOK_AGAIN, nodes.list_metadata(&ListParams::default().limit(1))).await??;
+        let has = list.metadata.resource_version.and_then(|version| version.parse().ok());
+        if let (Some(had), Some(has)) = (had, has)
+            && has < had
+        {
+            self.forget(&WentBack { had, has });
+        }
+        Ok(())
     }
 
     fn watches(&self) -> MutexGuard<'_, Watches> {
@@ -245,6 +256,7 @@ impl Observer {
                 Ok(event) => event,
                 Err(error) => {
                     warn!(kind, error = %anyhow::Error::new(error).root_cause(), "watch broke, it is taken up again");
+                    self.broken.notify_one();
                     continue;
                 }
             };
@@ -273,4 +285,84 @@ fn feed_one<K: Resource, V>(cache: &mut Cache<V>, event: Event<K>, parse: impl F
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        task::{Context, Poll},
+    };
+
+    use http_body_util::Full;
+    use hyper::{Request, Response, StatusCode, body::Bytes};
+    use kube::client::Body;
+    use serde_json::json;
+    use tower_service::Service;
+
+    use super::*;
+
+    /// An API server with one node. Its watches deliver nothing; if they break, then when its store has another version.
+    #[derive(Clone)]
+    struct Server {
+        version: Arc<AtomicU64>,
+        breaks: bool,
+    }
+
+    impl Service<Request<Body>> for Server {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let Self { version, breaks } = self.clone();
+            let has = version.load(Ordering::Relaxed);
+            Box::pin(async move {
+                if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                    while !breaks || version.load(Ordering::Relaxed) == has {
+                        sleep(Duration::from_secs(1)).await;
+                    }
+                    let mut down = Response::new(Full::default());
+                    *down.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    return Ok(down);
+                }
+                let node = json!({"metadata": {"name": "n1", "uid": "u", "resourceVersion": has.to_string()}});
+                let items = if request.uri().path() == "/api/v1/nodes" { vec![node] } else { vec![] };
+                let list = json!({"metadata": {"resourceVersion": has.to_string()}, "items": items});
+                Ok(Response::new(Full::from(list.to_string())))
+            })
+        }
+    }
+
+    async fn has(observer: &Observer, version: u64) {
+        while observer.lock().nodes.newest() != Some(version) || !observer.ready() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_store_is_listed_anew_though_no_watch_tells_and_nobody_asks() {
+        for (breaks, within) in [(true, Duration::from_secs(10)), (false, LOOK_EVERY + LOOK_AGAIN)] {
+            let version = Arc::new(AtomicU64::new(726));
+            let observer = Observer::default();
+            observer.start(&Client::new(Server { version: version.clone(), breaks }, "default"), "own");
+            has(&observer, 726).await;
+            sleep(LOOK_EVERY * 2).await;
+            assert_eq!(observer.lock().nodes.newest(), Some(726), "nothing happened");
+            version.store(596, Ordering::Relaxed);
+            assert!(timeout(within, has(&observer, 596)).await.is_ok(), "breaks: {breaks}");
+            version.store(597, Ordering::Relaxed);
+            sleep(LOOK_EVERY * 2).await;
+            assert_eq!(observer.lock().nodes.newest(), Some(596), "only what went back is listed anew");
+        }
+    }
 }

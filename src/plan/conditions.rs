@@ -104,7 +104,8 @@ pub fn set_condition(conditions: &mut Vec<Condition>, type_: &str, (status, reas
 /// Whether an operation that is still blocked has been so for so long that it needs somebody's help, or was said to.
 pub fn is_blocked_for_long(conditions: &[Condition], now: Timestamp) -> bool {
     let blocked = |type_: &str| conditions.iter().find(|old| old.type_ == type_ && old.reason == reason::BLOCKED);
-    let long = |old: &Condition| now >= later(old.last_transition_time.0, STALLS_AFTER);
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let long = |old: &Condition| old.last_transition_time.0 > now || now >= later(old.last_transition_time.0, STALLS_AFTER);
     blocked(condition::STALLED).is_some() || blocked(condition::RECONCILING).is_some_and(long)
 }
 

@@ -161,12 +161,13 @@ fn quiet(s: &Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus
 /// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the node. Where nothing tells of
 /// its Job any more, because the NodeOp is gone with its status, the Job's name does, which is made from the NodeOp's UID.
 fn operates(s: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
-    let known = s.operation_of(pod).is_some();
-    let name = || object_name::object((&owner.name, &owner.uid), &pod.node, "", 0);
-    known
-        || (pod.namespace == owner.namespace
-            && pod.owner.is_job()
-            && (s.job_of(pod).map_or_else(|| pod.owner.name == name(), |job| job.is_of(owner))))
+    if s.operation_of(pod).is_some() {
+        return true;
+    }
+    match s.job_of(pod) {
+        Some(job) => job.is_of(owner),
+        None => pod.is_of_job(&owner.namespace, &object_name::object((&owner.name, &owner.uid), &pod.node, "", 0), &pod.owner.uid),
+    }
 }
 
 /// Whether the node was seen in another boot than the one that its waiter's sentinel names.

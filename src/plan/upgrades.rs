@@ -128,12 +128,16 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
         return say(s, upgrade, status, reason::FAILED, why.into(), plan);
     }
     let mut trouble = None;
-    // A NodeOp is given `stopOnFailure: false` by the server where an upgrade says nothing.
-    let may_change = |concurrency: i32, stop_on_failure: Option<bool>| (concurrency, stop_on_failure.unwrap_or(false));
-    let wanted = may_change(upgrade.spec.concurrency, upgrade.spec.stop_on_failure);
-    if wanted != may_change(child.spec.concurrency, child.spec.stop_on_failure) && child.metadata.deletion_timestamp.is_none() {
-        let (concurrency, stop_on_failure) = wanted;
-        let pass_on = Action::PassOn { child: child.clone(), concurrency, stop_on_failure };
+    // What may be changed. A NodeOp is given `false` by the server where an upgrade says nothing.
+    let of = |concurrency: i32, paused: Option<bool>, stop: Option<bool>| (concurrency, paused.unwrap_or(false), stop.unwrap_or(false));
+    let is = of(child.spec.concurrency, child.spec.paused, child.spec.stop_on_failure);
+    // An upgrade's 0 (all at once) is what it began with: who has slowed its NodeOp down by hand since is not overruled, and the
+    // server would not let us either.
+    let concurrency = if upgrade.spec.concurrency == 0 { child.spec.concurrency } else { upgrade.spec.concurrency };
+    let wanted = of(concurrency, upgrade.spec.paused, upgrade.spec.stop_on_failure);
+    if wanted != is && child.metadata.deletion_timestamp.is_none() {
+        let (concurrency, paused, stop_on_failure) = wanted;
+        let pass_on = Action::PassOn { child: child.clone(), concurrency, paused, stop_on_failure };
         trouble = failing::of(s, &pass_on);
         plan.actions.push(pass_on);
     }
@@ -197,7 +201,8 @@ fn write(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeSt
         return;
     }
     let urgent = old.is_none_or(|old| shown(old) != shown(&status));
-    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, DETAILS_EVERY));
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= s.now).map(|time| later(time.0, DETAILS_EVERY));
     if let Some(at) = last.filter(|at| !urgent && s.now < *at) {
         return plan.wake(at);
     }
@@ -332,11 +337,13 @@ mod tests {
         let mut changed = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
         let child = op(&changed, "child");
         changed.spec.stop_on_failure = Some(true);
+        changed.spec.paused = Some(true);
         changed.spec.concurrency = 3;
         let (out, _) = planned(&snapshot(changed, Some(child)));
-        let passed = out.actions.iter().any(
-            |action| matches!(action, Action::PassOn { concurrency: 3, stop_on_failure: true, child } if child.metadata.uid.as_deref() == Some("child")),
-        );
+        let passed = out.actions.iter().any(|action| {
+            matches!(action, Action::PassOn { concurrency: 3, paused: true, stop_on_failure: true, child }
+                if child.metadata.uid.as_deref() == Some("child"))
+        });
         assert!(passed, "{:?}", out.actions);
     }
 
@@ -344,9 +351,28 @@ mod tests {
     fn a_default_that_the_server_put_in_is_no_change() {
         let silent = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
         let mut child = op(&silent, "child");
-        child.spec.stop_on_failure = Some(false);
+        (child.spec.stop_on_failure, child.spec.paused) = (Some(false), Some(false));
         let (out, _) = planned(&snapshot(silent, Some(child)));
         assert!(!out.actions.iter().any(|action| matches!(action, Action::PassOn { .. })), "{:?}", out.actions);
+    }
+
+    /// The server refuses it, so trying would only fill the message with its refusal.
+    #[test]
+    fn a_nodeop_that_was_slowed_down_by_hand_is_not_set_loose() {
+        let mut all_at_once = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
+        all_at_once.spec.concurrency = 0;
+        let mut child = op(&all_at_once, "child");
+        child.spec.concurrency = 1;
+        let passed_on = |upgrade: NodeOpUpgrade, child: NodeOp| {
+            let (out, _) = planned(&snapshot(upgrade, Some(child)));
+            out.actions.iter().find_map(|action| match action {
+                Action::PassOn { concurrency, .. } => Some(*concurrency),
+                _ => None,
+            })
+        };
+        assert_eq!(passed_on(all_at_once.clone(), child.clone()), None);
+        all_at_once.spec.paused = Some(true);
+        assert_eq!(passed_on(all_at_once, child), Some(1), "what else was changed is passed on");
     }
 
     #[test]

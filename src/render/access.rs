@@ -10,18 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parts;
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::{action::Grant, object_name::account as account_name},
+    plan::model::action::Grant,
 };
 
-/// The name of the account, its Role and its RoleBinding.
-pub fn account(op: &NodeOp) -> String {
-    account_name((op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default()))
-}
-
-fn meta(op: &NodeOp) -> ObjectMeta {
+/// `account` is the name of all three.
+fn meta(op: &NodeOp, account: &str) -> ObjectMeta {
     let name = op.metadata.name.as_deref().unwrap_or_default();
     ObjectMeta {
-        name: Some(account(op)),
+        name: Some(account.into()),
         namespace: op.metadata.namespace.clone(),
         labels: Some([(names::NODEOP.to_owned(), names::label_value(name))].into()),
         owner_references: Some(vec![parts::owner(op)]),
@@ -29,13 +25,13 @@ fn meta(op: &NodeOp) -> ObjectMeta {
     }
 }
 
-pub fn service_account(op: &NodeOp) -> ServiceAccount {
-    ServiceAccount { metadata: meta(op), ..ServiceAccount::default() }
+pub fn service_account(op: &NodeOp, account: &str) -> ServiceAccount {
+    ServiceAccount { metadata: meta(op, account), ..ServiceAccount::default() }
 }
 
 /// The rules of the waiters in hand. What stands here must also stand in the operator's own ClusterRole: nobody can
-/// grant what they do not hold.
-pub fn role(op: &NodeOp, grant: &Grant) -> Role {
+/// grant what they do not hold. A rule without a name would hold for all of them, so there is none.
+pub fn role(op: &NodeOp, account: &str, grant: &Grant) -> Role {
     let rule = |group: &str, resource: &str, verbs: &[&str], names: Option<&[String]>| PolicyRule {
         api_groups: Some(vec![group.into()]),
         resources: Some(vec![resource.into()]),
@@ -43,21 +39,20 @@ pub fn role(op: &NodeOp, grant: &Grant) -> Role {
         verbs: verbs.iter().map(|verb| (*verb).into()).collect(),
         ..PolicyRule::default()
     };
-    Role {
-        metadata: meta(op),
-        rules: Some(vec![
-            rule("", "pods", &["get", "patch"], Some(&grant.waiters)),
-            rule("batch", "jobs", &["get", "list", "watch"], Some(&grant.jobs)),
-            rule("events.k8s.io", "events", &["create"], None),
-        ]),
-    }
+    let rules = [
+        rule("", "pods", &["get", "patch"], Some(&grant.waiters)),
+        rule("batch", "jobs", &["get", "list", "watch"], Some(&grant.jobs)),
+        rule("events.k8s.io", "events", &["create"], None),
+    ];
+    let named = |rule: &PolicyRule| rule.resource_names.as_ref().is_none_or(|names| !names.is_empty());
+    Role { metadata: meta(op, account), rules: Some(rules.into_iter().filter(named).collect()) }
 }
 
-pub fn role_binding(op: &NodeOp) -> RoleBinding {
+pub fn role_binding(op: &NodeOp, account: &str) -> RoleBinding {
     let namespace = op.metadata.namespace.clone();
     RoleBinding {
-        metadata: meta(op),
-        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: account(op) },
-        subjects: Some(vec![Subject { kind: "ServiceAccount".into(), name: account(op), namespace, api_group: None }]),
+        metadata: meta(op, account),
+        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: account.into() },
+        subjects: Some(vec![Subject { kind: "ServiceAccount".into(), name: account.into(), namespace, api_group: None }]),
     }
 }

@@ -21,34 +21,31 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &Site) ->
     let labels = [(names::APP, names::LABELER.to_owned()), ("node", names::label_value(node))];
     let annotations = [(names::NODE_NAME, node.to_owned()), (names::ATTEMPT, attempt.to_string())];
     let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+    let meta = ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(site.namespace.clone()),
+        labels: Some(BTreeMap::from(labels.map(owned))),
+        annotations: Some(BTreeMap::from(annotations.map(owned))),
+        owner_references: Some(vec![OwnerReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: node.into(),
+            uid: node_uid.into(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    };
     Pod {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            namespace: Some(site.namespace.clone()),
-            labels: Some(BTreeMap::from(labels.map(owned))),
-            annotations: Some(BTreeMap::from(annotations.map(owned))),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "v1".into(),
-                kind: "Node".into(),
-                name: node.into(),
-                uid: node_uid.into(),
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
+        metadata: parts::pod_meta(meta, container::FACTS),
         spec: Some(PodSpec {
-            node_name: Some(node.into()),
             restart_policy: Some("Never".into()),
             active_deadline_seconds: Some(DEADLINE),
             termination_grace_period_seconds: Some(1),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            tolerations: Some(parts::tolerate_everything()),
             containers: vec![Container {
                 name: container::FACTS.into(),
                 image: Some(site.labeler.clone()),
-                image_pull_policy: parts::pull_policy(),
+                image_pull_policy: parts::own_pull_policy(),
                 command: parts::applet(applet::NODE_LABELER),
                 args: Some(contract::facts_args()),
                 // Root without a capability: on some hosts these files are not for everybody.
@@ -57,10 +54,11 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &Site) ->
                     parts::mount("etc", &format!("{}/etc", contract::HOST_MOUNT), true),
                     parts::mount("usr-lib", &format!("{}/usr/lib", contract::HOST_MOUNT), true),
                 ]),
+                termination_message_policy: parts::last_words(),
                 ..Container::default()
             }],
             volumes: Some(vec![parts::host_path("etc", "/etc", "Directory"), parts::host_path("usr-lib", "/usr/lib", "Directory")]),
-            ..PodSpec::default()
+            ..parts::pod_spec(node)
         }),
         status: None,
     }

@@ -21,11 +21,10 @@ use crate::{
 
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
 pub fn job(op: &NodeOp, node: &str, name: &str, site: &Site) -> Job {
-    let meta = parts::meta(op, node, name);
-    let mut template = ObjectMeta { labels: meta.labels.clone(), annotations: meta.annotations.clone(), ..ObjectMeta::default() };
-    parts::keep_node(&mut template);
+    let template = pod_meta(op, node, name);
+    let template = ObjectMeta { labels: template.labels, annotations: template.annotations, ..ObjectMeta::default() };
     Job {
-        metadata: meta,
+        metadata: parts::meta(op, node, name),
         spec: Some(JobSpec {
             suspend: Some(true),
             completions: Some(1),
@@ -40,6 +39,13 @@ pub fn job(op: &NodeOp, node: &str, name: &str, site: &Site) -> Job {
         }),
         status: None,
     }
+}
+
+/// Metadata of the Job's pod.
+pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
+    let mut meta = parts::pod_meta(parts::meta(op, node, name), container::NODEOP);
+    parts::keep_node(&mut meta);
+    meta
 }
 
 /// The pod of the Job; the dry run before a rollout creates it by itself, since a Job's template is not admitted with it.
@@ -60,45 +66,53 @@ pub fn pod(op: &NodeOp, node: &str, job: &str, site: &Site) -> PodSpec {
     // All but the last run one after the other, each only if the one before succeeded.
     let last = containers.split_off(containers.len() - 1);
     PodSpec {
-        node_name: Some(node.into()),
         restart_policy: Some("Never".into()),
         termination_grace_period_seconds: spec.upgrade.as_ref().map(|_| upgrade::GRACE_SECONDS),
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
         image_pull_secrets: parts::pull_secrets(spec),
-        tolerations: Some(parts::tolerate_everything()),
         security_context: Some(PodSecurityContext::default()),
         init_containers: Some(containers).filter(|containers| !containers.is_empty()),
         containers: last,
         volumes: Some(volumes),
-        ..PodSpec::default()
+        ..parts::pod_spec(node)
     }
 }
 
-/// An upgrade that says that no retry can mend it is not tried again. A user's command may end with any code.
+/// After which failures the Job fails at once, though `backoffLimit` would allow another try. The rules name containers of ours: a
+/// user's command may end with any code, and so may a container that somebody else added.
+///
+/// - An upgrade says by its code that no retry can help. After the agent's success a retry only reports it, and may.
+/// - The sentinel of a command comes after the command's success, and a retry would run the command again: there is none, whatever
+///   kept the success from being recorded.
 fn failure_policy(op: &NodeOp) -> Option<PodFailurePolicy> {
-    op.spec.upgrade.as_ref()?;
-    let permanent = PodFailurePolicyOnExitCodesRequirement {
-        container_name: Some(container::NODEOP.into()),
-        operator: "In".into(),
-        values: vec![i32::from(contract::EXIT_PERMANENT)],
-    };
-    Some(PodFailurePolicy {
-        rules: vec![PodFailurePolicyRule { action: "FailJob".into(), on_exit_codes: Some(permanent), on_pod_conditions: None }],
-    })
+    let (upgrade, reboot) = (op.spec.upgrade.is_some(), op.spec.reboot_on_success.unwrap_or(false));
+    let permanent = i32::from(contract::EXIT_PERMANENT);
+    let mut rules = Vec::new();
+    if upgrade {
+        rules.extend([container::INSTALL, container::NODEOP].map(|name| fails_for_good(name, "In", permanent)));
+    }
+    if reboot {
+        let (operator, code) = if upgrade { ("In", permanent) } else { ("NotIn", 0) };
+        rules.push(fails_for_good(container::SENTINEL, operator, code));
+    }
+    (!rules.is_empty()).then_some(PodFailurePolicy { rules })
+}
+
+fn fails_for_good(container: &str, operator: &str, code: i32) -> PodFailurePolicyRule {
+    let codes =
+        PodFailurePolicyOnExitCodesRequirement { container_name: Some(container.into()), operator: operator.into(), values: vec![code] };
+    PodFailurePolicyRule { action: "FailJob".into(), on_exit_codes: Some(codes), on_pod_conditions: None }
 }
 
 fn operation(op: &NodeOp, site: &Site) -> Container {
     Container {
         name: container::NODEOP.into(),
         image: Some(parts::image(&op.spec, site)),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::pull_policy(&op.spec),
         command: op.spec.command.clone().filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),
         security_context: Some(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), false)]),
-        // What a failed command said last ends up in the node's message.
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }
@@ -108,12 +122,13 @@ fn sentinel(op: &NodeOp, job: &str, site: &Site) -> Container {
     Container {
         name: container::SENTINEL.into(),
         image: Some(site.operator.clone()),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::SENTINEL),
         args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some())),
         env: Some(vec![parts::job_uid()]),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector, SecurityContext, Toleration, Volume,
-        VolumeMount,
+        EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector, PodReadinessGate, PodSpec, SecurityContext,
+        Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -44,6 +44,31 @@ pub fn meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
     }
 }
 
+/// Metadata of a pod of ours whose container `main` does what the pod is for: nobody adds a container to it, and `kubectl logs`
+/// shows that one.
+pub fn pod_meta(mut meta: ObjectMeta, main: &str) -> ObjectMeta {
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    meta.labels.get_or_insert_with(BTreeMap::new).extend(names::LEAVE_ALONE_LABELS.map(owned));
+    let annotations = meta.annotations.get_or_insert_with(BTreeMap::new);
+    annotations.extend(names::LEAVE_ALONE_ANNOTATIONS.map(owned));
+    annotations.insert(names::DEFAULT_CONTAINER.into(), main.into());
+    meta
+}
+
+/// What every pod of ours is. It has no priority of its own and asks for no resources: the node that it is bound to may be full
+/// and not drained, and a kubelet makes room for a critical pod by killing others, whatever their budgets say. So ours is what
+/// is refused, or evicted first, and is made again. It is never Ready, see [`names::NO_REPLICA`].
+pub fn pod_spec(node: &str) -> PodSpec {
+    PodSpec {
+        node_name: Some(node.into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        tolerations: Some(tolerate_everything()),
+        readiness_gates: Some(vec![PodReadinessGate { condition_type: names::NO_REPLICA.into() }]),
+        ..PodSpec::default()
+    }
+}
+
 /// Tells autoscalers to leave the node alone as long as the pod of these metadata is on it.
 pub fn keep_node(meta: &mut ObjectMeta) {
     let keeps = names::KEEPS_NODE.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -62,13 +87,19 @@ pub fn image(spec: &NodeOpSpec, site: &Site) -> String {
 }
 
 /// Our pods go to the node that they are for, whatever its taints: that node is cordoned by us, and may be not ready.
-pub fn tolerate_everything() -> Vec<Toleration> {
+fn tolerate_everything() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
 }
 
-/// Never `Always`, which Kubernetes takes for `:latest`: a node without a registry could not start what it already has.
-pub fn pull_policy() -> Option<String> {
+/// For our own image: a release's tag never moves, and a node that has it needs no registry.
+pub fn own_pull_policy() -> Option<String> {
     Some("IfNotPresent".into())
+}
+
+/// For the user's images. Without a word of theirs the server decides, as for any pod: with `:latest` the image that is named is
+/// what the registry has now, not what a node still has of an earlier pull.
+pub fn pull_policy(spec: &NodeOpSpec) -> Option<String> {
+    spec.image_pull_policy.map(|policy| policy.as_str().to_owned())
 }
 
 pub fn pull_secrets(spec: &NodeOpSpec) -> Option<Vec<LocalObjectReference>> {
@@ -83,8 +114,21 @@ pub fn host_path(name: &str, path: &str, type_: &str) -> Volume {
     }
 }
 
+/// A mount. Read-only means what is mounted below it, too, wherever kubelet and runtime can do that: on Kairos `/usr/local` and
+/// parts of `/etc` are mounts of their own below the host's root.
 pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount { name: name.into(), mount_path: path.into(), read_only: read_only.then_some(true), ..VolumeMount::default() }
+    VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: read_only.then_some(true),
+        recursive_read_only: read_only.then(|| "IfPossible".into()),
+        ..VolumeMount::default()
+    }
+}
+
+/// The end of a container's log becomes its last words if it failed and left none, so that a message can say why.
+pub fn last_words() -> Option<String> {
+    Some("FallbackToLogsOnError".into())
 }
 
 pub fn env(name: &str, value: &str) -> EnvVar {

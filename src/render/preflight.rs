@@ -33,21 +33,17 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &Site) -> Option<Pod> {
     let intent = Intent::of(op);
     let run = intent.preflight.map_or(0, |preflight| preflight.deadline.as_secs());
     Some(Pod {
-        metadata: meta,
+        metadata: parts::pod_meta(meta, container::PREFLIGHT),
         spec: Some(PodSpec {
-            node_name: Some(node.into()),
             // A verdict is the command's own exit code, once.
             restart_policy: Some("Never".into()),
             // More than a pod may have means: as long as it may.
             active_deadline_seconds: Some((intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::LONGEST)),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
             image_pull_secrets: parts::pull_secrets(spec),
-            tolerations: Some(parts::tolerate_everything()),
             init_containers: install,
             containers: vec![check],
             volumes: Some(volumes),
-            ..PodSpec::default()
+            ..parts::pod_spec(node)
         }),
         status: None,
     })
@@ -59,7 +55,7 @@ fn check(op: &NodeOp, preflight: &Preflight, site: &Site) -> Container {
     Container {
         name: container::PREFLIGHT.into(),
         image: Some(image.unwrap_or_else(|| parts::image(&op.spec, site))),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::pull_policy(&op.spec),
         command: Some(preflight.command.clone()).filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),
         security_context: Some(SecurityContext {
@@ -68,6 +64,7 @@ fn check(op: &NodeOp, preflight: &Preflight, site: &Site) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), true)]),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }

@@ -46,12 +46,12 @@ pub fn install(site: &Site) -> Container {
     Container {
         name: container::INSTALL.into(),
         image: Some(site.operator.clone()),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(applet::INSTALL),
         args: Some(contract::install_args()),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![binary(false)]),
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }
@@ -65,14 +65,14 @@ pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &Site) 
     Container {
         name: container::NODEOP.into(),
         image: Some(parts::image(&op.spec, site)),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::pull_policy(&op.spec),
         command: installed(applet::UPGRADE),
         args: parts::arguments(contract::upgrade_args(job, &site.state_dir, &order(options))),
         env: Some(vec![parts::host_dir(op), parts::job_uid()]),
         // The agent is root's; an image whose USER is another one would only break it.
         security_context: Some(SecurityContext { privileged: Some(true), run_as_user: Some(0), ..SecurityContext::default() }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, contract::HOST_MOUNT, false), binary(true)]),
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }
@@ -83,7 +83,7 @@ pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &Site) -> Container {
     Container {
         name: container::PREFLIGHT.into(),
         image: Some(parts::image(&op.spec, site)),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::pull_policy(&op.spec),
         command: installed(applet::UPGRADE),
         args: parts::arguments(contract::check_args(&order(options), everywhere)),
         env: Some(vec![parts::host_dir(op)]),
@@ -94,6 +94,7 @@ pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &Site) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, contract::HOST_MOUNT, true), binary(true)]),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext};
 
-use super::{Site, access, parts};
+use super::{Site, parts};
 use crate::{
     api::{
         names::{self, container},
@@ -20,27 +20,24 @@ use crate::{
 /// Seconds that init gets to reboot before the kernel is asked: systemd itself gives units 90 s to stop, and kills twice.
 const GRACE_SECONDS: u32 = 600;
 
-/// The waiter of `op` on `node` for the Job `job`.
-pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, site: &Site) -> Pod {
+/// The waiter of `op` on `node` for the Job `job`, with the rights of this account.
+pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: &Site) -> Pod {
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     parts::keep_node(&mut meta);
     let (parent, _) = site.state_dir_parts();
     Pod {
-        metadata: meta,
+        metadata: parts::pod_meta(meta, container::REBOOT),
         spec: Some(PodSpec {
-            node_name: Some(node.into()),
             restart_policy: Some("OnFailure".into()),
             host_pid: Some(true),
-            service_account_name: Some(access::account(op)),
-            enable_service_links: Some(false),
+            service_account_name: Some(account.into()),
+            automount_service_account_token: Some(true),
             image_pull_secrets: parts::pull_secrets(&op.spec),
-            tolerations: Some(parts::tolerate_everything()),
-            priority_class_name: Some("system-node-critical".into()),
             termination_grace_period_seconds: Some(10),
             containers: vec![reboot(op, job, site)],
             volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
-            ..PodSpec::default()
+            ..parts::pod_spec(node)
         }),
         status: None,
     }
@@ -53,7 +50,7 @@ fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
     Container {
         name: container::REBOOT.into(),
         image: Some(site.operator.clone()),
-        image_pull_policy: parts::pull_policy(),
+        image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::REBOOT_WAITER),
         args: parts::arguments(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
         env: Some(vec![
@@ -71,7 +68,7 @@ fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),
         // Its last words are for the log reader; the annotation is what the controller reads.
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        termination_message_policy: parts::last_words(),
         ..Container::default()
     }
 }

@@ -26,6 +26,8 @@ fn defaults_are_those_of_the_go_operator() {
         ("spec.uncordonOnFailure", json!(false)),
         ("spec.rebootOnSuccess", json!(false)),
         ("spec.stopOnFailure", json!(false)),
+        ("spec.paused", json!(false)),
+        ("spec.imagePullPolicy", Value::Null),
         ("spec.concurrency", json!(0)),
         ("spec.drainOptions.enabled", json!(false)),
         ("spec.drainOptions.force", json!(false)),

@@ -13,14 +13,14 @@ use kairos_operator::{
         upgrade::NodeOpUpgrade,
     },
     cli,
-    plan::model::action::Grant,
-    render::{Site, access, job, preflight, waiter},
+    plan::model::object_name,
+    render::job,
 };
 use kairos_sim::kinds::{Kind, custom};
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use crate::{golden::stage::Stage, simulation::world::Script};
+use crate::{golden::stage::Stage, rendered, simulation::world::Script};
 
 fn kind(name: &str) -> Kind {
     let definition = match name {
@@ -112,25 +112,16 @@ fn admitted(kind: &Kind, spec: &Value) -> Result<Value, String> {
 
 /// What is wrong with what a NodeOp makes.
 fn unfit(op: &NodeOp) -> Vec<String> {
-    let site = Site {
-        operator: "operator:v1".into(),
-        labeler: "operator:v1".into(),
-        namespace: "operator-system".into(),
-        default: "busybox".into(),
-        state_dir: "/usr/local/.kairos".into(),
-    };
-    let grant = Grant { waiters: vec!["w".into()], jobs: vec!["j".into()] };
-    let job = job::job(op, "n1", "job", &site);
+    let job = job::job(op, "n1", "job", &rendered::site());
     let mut wrong = Vec::new();
     // Go multiplies it to nanoseconds: above that, a Job fails of a deadline that lies in the past.
     let deadline = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
     if !(1..=i64::MAX / 1_000_000_000).contains(&deadline) {
         wrong.push(format!("the Job's activeDeadlineSeconds: {deadline}"));
     }
-    let waiter = waiter::pod(op, "n1", "waiter", "job", &site);
-    let preflight = preflight::pod(op, "n1", "preflight", &site);
-    let specs = job.spec.into_iter().filter_map(|spec| spec.template.spec).chain(waiter.spec).chain(preflight.and_then(|pod| pod.spec));
-    for pod in specs {
+    for (main, pod) in rendered::pods(op) {
+        wrong.extend(rendered::wrong_with(main, &pod));
+        let pod = pod.spec.unwrap_or_default();
         if pod.active_deadline_seconds.is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
             wrong.push(format!("a pod's activeDeadlineSeconds: {:?}", pod.active_deadline_seconds));
         }
@@ -144,8 +135,8 @@ fn unfit(op: &NodeOp) -> Vec<String> {
             }
         }
     }
-    let names = [access::service_account(op).metadata, access::role(op, &grant).metadata, access::role_binding(op).metadata];
-    wrong.extend(names.into_iter().filter_map(|meta| meta.name).filter(|name| name.len() > 253));
+    let named = (op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default());
+    wrong.extend(object_name::accounts(named).into_iter().filter(|name| name.len() > 253));
     wrong
 }
 

@@ -82,6 +82,32 @@ fn the_image_is_the_release_in_cargo_toml() {
     }
 }
 
+/// The operator's own pod goes first and takes nobody's room: not in the scheduler, and not on a node, where a kubelet kills for
+/// pods of the system's priorities. Those are also what some clusters admit in kube-system alone.
+#[test]
+fn the_operator_preempts_nobody() {
+    const SYSTEM: u64 = 2_000_000_000;
+    let class = &documents(&text("operator/priority-class.yaml"))[0];
+    let deployment = &documents(&text("operator/deployment.yaml"))[0];
+    assert_eq!(deployment["spec"]["template"]["spec"]["priorityClassName"], class["metadata"]["name"]);
+    assert_eq!(class["preemptionPolicy"], "Never");
+    assert!(class["value"].as_u64().unwrap() < SYSTEM && class["globalDefault"].is_null());
+    for path in yaml_files(&manifests()) {
+        assert!(!fs::read_to_string(&path).unwrap().contains("priorityClassName: system-"), "{}", path.display());
+    }
+}
+
+/// `busybox:latest` is the contract's default for a NodeOp without an image, and nothing to recommend.
+#[test]
+fn samples_name_an_image_that_stays_what_it_is() {
+    for path in yaml_files(&manifests().join("samples")) {
+        for object in documents(&fs::read_to_string(&path).unwrap()) {
+            let image = object["spec"]["image"].as_str().unwrap_or_else(|| panic!("{}: no image", path.display()));
+            assert!(image.contains(':') && !image.ends_with(":latest"), "{}: {image}", path.display());
+        }
+    }
+}
+
 /// `kubectl apply -k` replaces the Go operator in place only under its names, and a Deployment's selector never changes.
 #[test]
 fn names_and_selector_are_those_of_the_go_operator() {
@@ -127,7 +153,7 @@ fn samples_are_accepted() {
 #[test]
 fn the_operator_holds_what_it_grants_to_waiters() {
     let grant = Grant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
-    let rules = access::role(&Default::default(), &grant).rules.unwrap();
+    let rules = access::role(&Default::default(), "account", &grant).rules.unwrap();
     assert!(rules.len() > 1 && operator_holds(&rules));
     let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
     assert!(!operator_holds(&[more]));

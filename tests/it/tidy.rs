@@ -2,7 +2,7 @@
 //!
 //! Walls hold for what is built into the binary; the tests at the end of a file may use what they like.
 
-mod scan;
+pub mod scan;
 
 use std::{
     collections::BTreeSet,
@@ -235,6 +235,20 @@ fn only_tests_of_a_cluster_are_ignored() {
     let ignored = sources().into_iter().filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
     let ignored: Vec<PathBuf> = ignored.collect();
     assert!(ignored.is_empty(), "{ignored:#?}");
+}
+
+/// What the client or Rust prints of an error is for programmers: `act::words` says it for everybody else.
+#[test]
+fn errors_are_told_in_words() {
+    let modules = ["src/act/", "src/controllers/", "src/observe/", "src/plan/", "src/render/"];
+    let (formats, tests) = (["error:#", "error:?", "?error"], "#[cfg(test)]");
+    let mut broken = Vec::new();
+    for path in sources().iter().filter(|path| modules.iter().any(|module| below(path, "").starts_with(module))) {
+        let text = read(path);
+        let code = text.split(tests).next().unwrap_or_default();
+        broken.extend(formats.iter().filter(|format| code.contains(*format)).map(|format| format!("{}: {format}", below(path, ""))));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]

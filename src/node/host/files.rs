@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg, OFlag},
@@ -56,7 +56,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
+        sync_directory(path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(doing)
 }
@@ -65,12 +65,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 pub fn remove(path: &Path) -> Result<()> {
     let remove = || -> std::io::Result<()> {
         remove_if_there(path)?;
-        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        sync_directory(path)
     };
     match remove() {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", path.display())),
         _ => Ok(()),
     }
+}
+
+/// Makes durable that a file of this path was made, renamed or removed.
+pub fn sync_directory(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 fn remove_if_there(path: &Path) -> std::io::Result<()> {
@@ -96,6 +101,7 @@ pub fn lock(path: &Path, patience: Duration) -> Result<Lock> {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Lock(lock)),
             Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < until => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(anyhow!("held by somebody else for {} s", patience.as_secs())).with_context(doing),
             Err((_, errno)) => return Err(errno).with_context(doing),
         }
         std::thread::sleep(LOCK_RETRY);
@@ -156,7 +162,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = lock(&path, Duration::ZERO).unwrap();
-        assert!(lock(&path, Duration::from_millis(150)).is_err());
+        let error = lock(&path, Duration::from_millis(150)).unwrap_err();
+        assert!(format!("{error:#}").contains("held by somebody else"), "{error:#}");
         drop(held);
         lock(&path, Duration::ZERO).unwrap();
     }

@@ -269,15 +269,33 @@ fn over_its_deadline_it_leaves_the_sentinel_to_the_next_start() {
 }
 
 #[test]
-fn the_deadline_counts_anew_from_the_sentinel() {
+fn the_deadline_counts_from_the_sentinel_however_long_the_operation_took() {
     let (all, mut waiter) = running();
-    all.borrow_mut().now += TIMEOUT - Duration::from_secs(1);
+    for _ in 0..3 {
+        all.borrow_mut().now += TIMEOUT * 2;
+        all.borrow_mut().event = true;
+        assert_eq!(settle(&mut waiter), None, "how long an operation may take is the controller's to judge");
+    }
     all.borrow_mut().succeed();
     assert_eq!(settle(&mut waiter), None);
     all.borrow_mut().now += TIMEOUT - Duration::from_secs(1);
     all.borrow_mut().job(Phase::Complete);
     assert_eq!(settle(&mut waiter), None);
     assert_eq!(asked(&all), [1]);
+}
+
+#[test]
+fn what_the_deadline_ends_is_told_as_it_is() {
+    for (api, words) in [(true, "the Job did not become Complete"), (false, "the API did not answer")] {
+        let (all, mut waiter) = running();
+        all.borrow_mut().succeed();
+        assert_eq!(settle(&mut waiter), None);
+        all.borrow_mut().now += TIMEOUT;
+        all.borrow_mut().api = api;
+        all.borrow_mut().event = true;
+        let ended = settle(&mut waiter).expect("over its deadline it ends");
+        assert!(ended.code == 1 && ended.words.contains(words), "{ended:?}");
+    }
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub struct Facts<'a> {
     pub grace: Duration,
     /// SIGTERM came.
     pub stop: bool,
-    /// The waiter's own deadline is over.
+    /// The waiter's own deadline is over, which counts from the sentinel.
     pub overdue: bool,
 }
 
@@ -108,12 +108,10 @@ pub fn decide(facts: &Facts<'_>) -> Step {
     if let Some(Live { pod: Pod::Lost(how), .. }) = facts.live {
         return Step::End(Ended::badly(format!("gave up: this pod {how}")));
     }
-    let step = match facts.sentinel {
-        None => without_sentinel(facts),
-        Some(sentinel) => with_sentinel(facts, sentinel),
-    };
-    match step {
-        Step::Wait(_) | Step::Look if facts.overdue => Step::End(Ended::badly(overdue(facts))),
+    let Some(sentinel) = facts.sentinel else { return without_sentinel(facts) };
+    match with_sentinel(facts, sentinel) {
+        // Not before a last look: a wait for the Job knows no more than that it is over.
+        Step::Wait(_) if facts.overdue => Step::End(Ended::badly(overdue(facts))),
         step => step,
     }
 }
@@ -156,10 +154,9 @@ fn with_sentinel(facts: &Facts<'_>, sentinel: &Sentinel) -> Step {
 }
 
 fn overdue(facts: &Facts<'_>) -> String {
-    let why = match (facts.sentinel, facts.live) {
-        (None, _) => "no sentinel was written",
-        (Some(_), None | Some(Live { pod: Pod::Unknown, .. } | Live { job: Job::Unknown, .. })) => "the API did not answer",
-        (Some(_), Some(_)) => "the Job did not become Complete",
+    let why = match facts.live {
+        None | Some(Live { pod: Pod::Unknown, .. } | Live { job: Job::Unknown, .. }) => "the API did not answer",
+        Some(_) => "the Job did not become Complete",
     };
     format!("gave up without a reboot: {why} in time")
 }
@@ -243,15 +240,26 @@ mod tests {
         }
     }
 
+    /// How long an operation may take is not the waiter's to say.
+    #[test]
+    fn without_a_sentinel_no_deadline_ends_it() {
+        let unknown = Live { pod: Pod::Unknown, job: Job::Unknown };
+        let absent = Live { pod: OURS, job: Job::Absent };
+        for (announced, live) in [(None, None), (None, Some(&unknown)), (None, Some(&absent)), (Some(reboot_state::WAITING), None)] {
+            let in_time = Facts { announced, ..facts(None, live) };
+            let late = Facts { overdue: true, announced, ..facts(None, live) };
+            assert_eq!(decide(&late), decide(&in_time), "{late:?}");
+        }
+    }
+
     #[test]
     fn the_deadline_ends_waits_and_says_what_was_missing() {
         let sentinel = sentinel("now");
+        assert_eq!(decide(&Facts { overdue: true, ..facts(Some(&sentinel), None) }), Step::Look, "it has yet to learn why");
         let unknown = Live { pod: OURS, job: Job::Unknown };
         let running = Live { pod: OURS, job: Job::Running };
-        let cases =
-            [(None, None, "no sentinel"), (Some(&sentinel), Some(&unknown), "the API"), (Some(&sentinel), Some(&running), "the Job")];
-        for (sentinel, live, words) in cases {
-            match decide(&Facts { overdue: true, ..facts(sentinel, live) }) {
+        for (live, words) in [(&unknown, "the API"), (&running, "the Job")] {
+            match decide(&Facts { overdue: true, ..facts(Some(&sentinel), Some(live)) }) {
                 Step::End(ended) => assert!(ended.code == 1 && ended.words.contains(words), "{ended:?}"),
                 step => panic!("{step:?}"),
             }

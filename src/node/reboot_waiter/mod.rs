@@ -6,7 +6,7 @@
 //!
 //! | after this line, the power fails or the waiter is killed | what the next start does |
 //! |---|---|
-//! | the directory is made and written to for trial | the same again |
+//! | the directory is made, and room for the sentinel is kept in it | finds both; if the room is gone, keeps it anew, unless the sentinel is there |
 //! | the watch stands | sets it anew, *then* lists: a sentinel from before is found |
 //! | `waiting` announced, or lost on the way | announces it again |
 //! | the sentinel is found | finds it again: due |
@@ -21,9 +21,12 @@
 //!
 //! Each row is a test in `crashes`, and `storms` plays random ones in random order.
 //!
-//! Its deadline (`--timeout-seconds`) counts from its start until the sentinel shows, and then anew; over, it ends with
-//! 1 and leaves the sentinel: a restart goes on where it stood, and the judge of the whole is the controller, whose own
-//! deadline ends with this pod's deletion. After init was asked there is only the grace.
+//! For a sentinel it waits without an end: how long an operation may take is the controller's to judge, which deletes
+//! this pod. Its own deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it ends with 1 and leaves the
+//! sentinel: a restart goes on where it stood. After init was asked there is only the grace.
+//!
+//! A state directory that is full, read-only or no directory is found before `waiting` is announced, and so before the
+//! operation begins: what is written there for trial is kept as the sentinel's room ([`super::host::reserve`]).
 //!
 //! Where it cannot be said whether a pod or Job exists (no answer, 403, 500), it waits. It gives up without a reboot,
 //! and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes the pod cancels the reboot, and
@@ -73,7 +76,7 @@ pub struct RebootWaiterArgs {
     /// UID of the NodeOp that controls the Job.
     #[arg(long)]
     pub owner_uid: String,
-    /// How long to wait for the sentinel, and again from there to the reboot.
+    /// How long to wait, from the sentinel on, for what must come before the reboot.
     #[arg(long)]
     pub timeout_seconds: u32,
     /// How long init gets before the kernel is asked.
@@ -86,7 +89,7 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<Ended> {
     let me = Identity::from_env()?;
     let boot = host.boot_id()?;
     let directory = StateDir::new(host.path(&args.state_dir), &args.job);
-    directory.prepare().context("checking the state directory")?;
+    directory.prepare()?;
     match host.reach()? {
         Reach::Init => info!(boot, "init can be asked"),
         Reach::KernelOnly(why) => warn!(boot, "only the kernel can be asked: {why}"),

@@ -12,7 +12,10 @@ use tracing::{debug, warn};
 
 use crate::{
     contract::{self, Sentinel},
-    node::host::files,
+    node::{
+        host::{files, reserve},
+        state_directory,
+    },
 };
 
 /// How large a sentinel may be. Ours are a few hundred bytes.
@@ -44,18 +47,25 @@ impl StateDir {
         Self { path, job: job.into() }
     }
 
-    /// Makes the directory if it is missing, and proves that it can be written.
+    /// Makes the directory if it is missing, and proves that the sentinel can be written: its room is kept from now on,
+    /// whatever fills the disk while the operation runs. A sentinel that is there already needs none, and must be found on a
+    /// full disk too.
     pub fn prepare(&self) -> Result<()> {
-        fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()))?;
-        let trial = self.path.join(format!(".{}.trial", self.job));
-        files::write_atomic(&trial, b"", 0o600)?;
-        files::remove(&trial)
+        if self.sentinel().is_some() {
+            return Ok(());
+        }
+        let made = fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()));
+        made.and_then(|()| reserve::keep(&self.own())).with_context(|| format!("{} takes no sentinel", state_directory()))
+    }
+
+    fn own(&self) -> PathBuf {
+        self.path.join(contract::sentinel_file(&self.job))
     }
 
     /// The sentinel of our Job. One that cannot be read is as good as none until it changes: acting on half of one
     /// would be worse, and `sentinel` replaces files whole.
     pub fn sentinel(&self) -> Option<Sentinel> {
-        let path = self.path.join(contract::sentinel_file(&self.job));
+        let path = self.own();
         let read = || -> Result<Option<Sentinel>> {
             let Some(bytes) = files::read(&path, MAX_SENTINEL)? else {
                 return Ok(None);
@@ -70,8 +80,9 @@ impl StateDir {
     /// Removes our Job's sentinel if it is still the one that was judged, and sweeps.
     pub fn remove(&self, sentinel: &Sentinel, boot: &str) -> Result<()> {
         if self.sentinel().as_ref() == Some(sentinel) {
-            files::remove(&self.path.join(contract::sentinel_file(&self.job)))?;
+            files::remove(&self.own())?;
         }
+        reserve::release(&self.own());
         self.sweep(boot, SystemTime::now());
         Ok(())
     }
@@ -81,7 +92,7 @@ impl StateDir {
         let own = [contract::sentinel_file(&self.job), contract::result_file(&self.job)];
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let of_another_job = !own.contains(&name) && (name.ends_with(".json") || name.ends_with(".json.tmp"));
+            let of_another_job = !own.contains(&name) && (name.ends_with(".json") || is_remnant(&name));
             let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| now.duration_since(time).ok());
             if of_another_job && age.is_some_and(|age| age > SWEEP_AFTER) && names_an_old_boot(&entry.path(), boot) {
                 debug!(file = name, "sweeping");
@@ -91,9 +102,14 @@ impl StateDir {
     }
 }
 
-/// A record that cannot be read names nothing and stays, unless it is what a crash left of a write.
+/// What a crash left of a write, or room that was kept for a record that was never written.
+fn is_remnant(name: &str) -> bool {
+    name.starts_with('.') && (name.ends_with(".tmp") || name.ends_with(reserve::SUFFIX))
+}
+
+/// A record that cannot be read names nothing and stays, unless it is a remnant.
 fn names_an_old_boot(path: &Path, boot: &str) -> bool {
-    if path.extension().is_some_and(|extension| extension == "tmp") {
+    if path.file_name().is_some_and(|name| is_remnant(&name.to_string_lossy())) {
         return true;
     }
     let record = files::read(path, MAX_SENTINEL).ok().flatten().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
@@ -123,13 +139,27 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_and_proved_writable_without_a_trace() {
+    fn it_is_made_and_keeps_room_for_the_sentinel_that_is_removed_with_it() {
         let (root, state) = directory();
+        let kept = state.path.join(".mine.json.reserve");
+        assert_eq!(fs::metadata(&kept).unwrap().len(), reserve::ROOM as u64);
+        state.prepare().unwrap();
+        state.remove(&sentinel("mine", "old"), "new").unwrap();
         assert_eq!(fs::read_dir(&state.path).unwrap().count(), 0);
         fs::remove_dir(&state.path).unwrap();
         fs::write(&state.path, "in its place").unwrap();
-        assert!(state.prepare().is_err());
+        let words = format!("{:#}", state.prepare().unwrap_err());
+        assert!(words.contains("/usr/local/.kairos by default") && words.contains("File exists"), "{words}");
         drop(root);
+    }
+
+    #[test]
+    fn a_waiter_that_starts_beside_its_sentinel_needs_no_room() {
+        let (_root, state) = directory();
+        fs::remove_file(state.path.join(".mine.json.reserve")).unwrap();
+        write(&state, "mine.json", &serde_json::to_string(&sentinel("mine", "b")).unwrap(), 0);
+        state.prepare().unwrap();
+        assert_eq!(fs::read_dir(&state.path).unwrap().count(), 1);
     }
 
     #[test]
@@ -160,9 +190,19 @@ mod tests {
     fn only_old_files_of_other_jobs_in_old_boots_are_swept() {
         let (_root, state) = directory();
         let of = |boot: &str| format!(r#"{{"boot":"{boot}","jobUid":"u"}}"#);
-        let kept =
-            ["mine.json", "mine.upgrade.json", "live.json", "live.upgrade.json", "young.json", "young.upgrade.json", "odd.json", "lock"];
-        let swept = ["old.json", "old.upgrade.json", ".old.json.tmp"];
+        let kept = [
+            "mine.json",
+            "mine.upgrade.json",
+            "live.json",
+            "live.upgrade.json",
+            "young.json",
+            "young.upgrade.json",
+            "odd.json",
+            "lock",
+            ".mine.json.reserve",
+            ".young.json.reserve",
+        ];
+        let swept = ["old.json", "old.upgrade.json", ".old.json.tmp", ".old.json.reserve", "..old.json.reserve.tmp"];
         for (name, boot, days) in [
             ("mine.json", "old", 30),
             ("mine.upgrade.json", "old", 30),
@@ -177,7 +217,10 @@ mod tests {
             write(&state, name, &of(boot), days);
         }
         write(&state, "odd.json", "not ours", 30);
-        write(&state, ".old.json.tmp", "", 30);
+        write(&state, ".young.json.reserve", "", 6);
+        for name in [".old.json.tmp", ".old.json.reserve", "..old.json.reserve.tmp"] {
+            write(&state, name, "", 30);
+        }
         state.sweep("now", SystemTime::now());
         let mut left: Vec<_> = fs::read_dir(&state.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();

@@ -46,7 +46,7 @@ pub trait World {
 /// Limits of one waiter.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long it waits for the sentinel, and then again for what must come between the sentinel and the reboot.
+    /// How long it waits, from the sentinel on, for what must come between the sentinel and the reboot.
     pub timeout: Duration,
     /// How long init gets before the kernel is asked.
     pub grace: Duration,
@@ -65,8 +65,8 @@ pub struct Waiter<W> {
     announced: Option<&'static str>,
     asked_at: Option<Duration>,
     refused: bool,
-    /// When the deadline began to count.
-    since: Duration,
+    /// When the sentinel was found, from which the deadline counts.
+    found_at: Option<Duration>,
     /// How often the API gave no answer, in a row.
     failures: u32,
     ending: Option<Ended>,
@@ -74,7 +74,6 @@ pub struct Waiter<W> {
 
 impl<W: World> Waiter<W> {
     pub fn new(world: W, boot: String, limits: Limits) -> Self {
-        let since = world.elapsed();
         Self {
             world,
             limits,
@@ -84,7 +83,7 @@ impl<W: World> Waiter<W> {
             announced: None,
             asked_at: None,
             refused: false,
-            since,
+            found_at: None,
             failures: 0,
             ending: None,
         }
@@ -118,13 +117,12 @@ impl<W: World> Waiter<W> {
             },
             grace: self.limits.grace,
             stop: self.world.stopped(),
-            overdue: now >= self.since + self.limits.timeout,
+            overdue: self.deadline().is_some_and(|deadline| now >= deadline),
         });
         self.perform(step).await
     }
 
-    /// The sentinel as it is now. A new one restarts the deadline, for an operation may have taken most of it, and makes
-    /// what was asked about another one worthless.
+    /// The sentinel as it is now. A new one starts the deadline, and makes what was asked about another one worthless.
     fn read(&mut self) {
         let found = self.world.read();
         if found == self.sentinel {
@@ -132,10 +130,15 @@ impl<W: World> Waiter<W> {
         }
         if let Some(sentinel) = &found {
             info!(boot = sentinel.boot, job = sentinel.job, "sentinel found");
-            self.since = self.world.elapsed();
         }
+        self.found_at = found.is_some().then(|| self.world.elapsed());
         self.sentinel = found;
         self.live = None;
+    }
+
+    /// None without a sentinel: how long an operation may take is not for the waiter to say.
+    fn deadline(&self) -> Option<Duration> {
+        self.found_at.map(|found_at| found_at + self.limits.timeout)
     }
 
     async fn perform(&mut self, step: Step) -> Option<Ended> {
@@ -197,10 +200,10 @@ impl<W: World> Waiter<W> {
     /// Waits, at most until the deadline that applies. What the API said before a wait is not believed after it.
     async fn wait(&mut self, until: Until) {
         let now = self.world.elapsed();
-        let deadline = (self.since + self.limits.timeout).saturating_sub(now);
+        let left = self.deadline().map_or(LOOK_AGAIN, |deadline| deadline.saturating_sub(now));
         let at_most = match until {
-            Until::Sentinel | Until::Job => deadline,
-            Until::Api => deadline.min(backoff(self.failures, self.limits.jitter)),
+            Until::Sentinel | Until::Job => left,
+            Until::Api => left.min(backoff(self.failures, self.limits.jitter)),
             Until::Init => (self.asked_at.unwrap_or(now) + self.limits.grace).saturating_sub(now),
         };
         self.live = None;
@@ -215,6 +218,10 @@ impl<W> Waiter<W> {
         self.live.as_ref()
     }
 }
+
+/// How long it waits for an event before it looks at the directory all the same. Events are not lost by inotify; but what is
+/// mounted there may be a filesystem that tells of none.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// The longest pause between two questions to an API that does not answer.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);

@@ -219,10 +219,12 @@ impl World for Process {
 impl Process {
     fn pod(&self) -> Pod {
         let all = self.all.borrow();
-        match () {
-            () if self.pod_uid != all.pod_uid => Pod::Lost("was replaced".into()),
-            () if all.pod_lost => Pod::Lost("is being deleted".into()),
-            () => Pod::Ours { completed: all.annotation == Some(reboot_state::COMPLETED) },
+        if self.pod_uid != all.pod_uid {
+            Pod::Lost("was replaced".into())
+        } else if all.pod_lost {
+            Pod::Lost("is being deleted".into())
+        } else {
+            Pod::Ours { completed: all.annotation == Some(reboot_state::COMPLETED) }
         }
     }
 }

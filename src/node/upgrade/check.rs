@@ -1,12 +1,13 @@
 //! `upgrade --check`: whether the upgrade is needed and could work, before anything is touched.
 //!
-//! Ends well with words to skip the node, well and silent to go ahead, and badly, with the reason, if it could not work.
+//! Ends well with words to skip the node, well with the record [`Proceed`] to go ahead, and badly, with the reason, if it
+//! could not work or would go back to an older release.
 
 use anyhow::{Result, bail};
 
 use super::{UpgradeArgs, agent::Agent, plan};
 use crate::{
-    contract::UpgradeOrder,
+    contract::{Proceed, UpgradeOrder},
     node::{
         Ended, Permanent,
         host::{Host, mounts},
@@ -25,22 +26,36 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Ende
         bail!(Permanent(format!("{words}; select nodes by kairos.io/managed=true")));
     }
     let image = release::of(host.root());
-    if let Some(release) = plan::already_at(order, node.version.as_deref(), image.version.as_deref()) {
+    if let Some(release) = plan::already_at(order, &node, &image) {
         return Ok(Ended::well(format!("node is already at {release}")));
     }
-    usable_agent(order, host)?;
-    Ok(Ended::well(""))
+    if let Some(why) = plan::too_old(order, &node, &image) {
+        bail!(Permanent(why));
+    }
+    UsableAgent::find(order, host)?;
+    let proceed = Proceed { proceed: true, boot: host.boot_id()?, before: node.version, target: image.version };
+    Ok(Ended::well(serde_json::to_string(&proceed)?))
 }
 
-/// The agent, if it can do what is asked: as root, on this machine, with all flags. What fails here fails for good.
-pub fn usable_agent(order: &UpgradeOrder, host: &Host) -> Result<(Agent, bool)> {
-    if host.is_real() && !mounts::is_root() {
-        bail!(Permanent("kairos-agent must be root, and this container runs as another user".into()));
+/// An agent that can do what is asked: as root, on this machine, with all flags.
+#[derive(Debug)]
+pub struct UsableAgent {
+    pub agent: Agent,
+    pub knows_exclude_path: bool,
+}
+
+impl UsableAgent {
+    /// Looks for it in the image. What fails here fails for good.
+    pub fn find(order: &UpgradeOrder, host: &Host) -> Result<Self> {
+        if host.is_real() && !mounts::is_root() {
+            bail!(Permanent("kairos-agent must be root, and this container runs as another user".into()));
+        }
+        let agent = Agent::find(host)?;
+        let knows_exclude_path = agent.knows_exclude_path()?;
+        if !order.exclude_paths.is_empty() && !knows_exclude_path {
+            let words = "excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)";
+            bail!(Permanent(words.into()));
+        }
+        Ok(Self { agent, knows_exclude_path })
     }
-    let agent = Agent::find(host)?;
-    let knows_exclude_path = agent.knows_exclude_path()?;
-    if !order.exclude_paths.is_empty() && !knows_exclude_path {
-        bail!(Permanent("excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)".into()));
-    }
-    Ok((agent, knows_exclude_path))
 }

@@ -8,7 +8,9 @@
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
+//! | the image's release is older than the node's | nothing | fails for good, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
+//! | room for the next record is kept, or the disk has none | nothing of which it goes by | the same again |
 //! | `started` is written | `started`, same boot | fails for good: the agent may have run |
 //! | the agent runs | `started`, same boot | fails for good: "interrupted" |
 //! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails for good |
@@ -16,6 +18,7 @@
 //! | `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
+//! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails for good itself, and says how the agent ended and why that is not recorded |
 //!
 //! Failing for good ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what follows from what was left) and
 //! with a real process and an agent that is a script in `tests/it/applets/upgrade.rs`.
@@ -39,12 +42,13 @@ use clap::Args;
 
 use self::{
     agent::Run,
+    check::UsableAgent,
     plan::{Found, Verdict},
     signals::Signals,
 };
 use super::{
-    Ended, Permanent, facts,
-    host::{Host, files},
+    Ended, Permanent, RECORD_PATIENCE, facts,
+    host::{Host, files, reserve},
     job_name, release, result,
 };
 use crate::contract::{self, UpgradeOrder, UpgradeResult, UpgradeState};
@@ -89,6 +93,9 @@ pub struct UpgradeArgs {
     /// What to leave out of the new image, besides what the agent leaves out. May be repeated.
     #[arg(long)]
     pub exclude_path: Vec<String>,
+    /// How long to try to write how the agent ended on a disk that does not take it.
+    #[arg(long, default_value_t = RECORD_PATIENCE)]
+    pub patience_seconds: u32,
     /// UID of the Job.
     #[arg(long, env = contract::env::JOB_UID)]
     pub job_uid: Option<String>,
@@ -119,14 +126,18 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
     let signals = Signals::listen()?;
     let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else { bail!("--job and --state-dir are missing") };
     let directory = host.path(state_dir);
-    std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-    let _lock = files::lock(&directory.join(LOCK), LOCK_PATIENCE).context("waiting for another upgrade of this node")?;
+    std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display())).with_context(not_started)?;
+    let _lock = files::lock(&directory.join(LOCK), LOCK_PATIENCE).with_context(not_started)?;
     let path = directory.join(contract::result_file(job));
     let found = find(args, host)?;
-    match plan::verdict(&order, &found, result::read(&path)?.as_ref()) {
-        Verdict::Refuse(why) => bail!(Permanent(why.into())),
+    let left = result::read(&path)?;
+    match plan::verdict(&order, &found, left.as_ref()) {
+        Verdict::Refuse(why) => bail!(Permanent(why)),
         Verdict::Settled(result) => {
-            result::write(&path, &result)?;
+            // What is there already needs no room on a disk that may be full.
+            if left.as_ref() != Some(&result) {
+                result::write(&path, &result).with_context(|| settled(&result))?;
+            }
             Ok(Ended::well(settled(&result)))
         }
         Verdict::Run => upgrade(args, &order, host, &found, &path, &signals),
@@ -139,14 +150,15 @@ fn find(args: &UpgradeArgs, host: &Host) -> Result<Found> {
         job_uid: job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?,
         boot: host.boot_id()?,
         boot_state: facts::boot_state_of(host).into(),
-        host: release::of(&host.path(&args.host_dir)).version,
-        image: release::of(host.root()).version,
+        host: release::of(&host.path(&args.host_dir)),
+        image: release::of(host.root()),
     })
 }
 
-/// Everything that may fail for reasons of the image comes before `started`, so that such a failure proves nothing ran.
+/// Everything that may fail for reasons of the image or of the disk comes before `started`, so that such a failure proves
+/// nothing ran.
 fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found, path: &Path, signals: &Signals) -> Result<Ended> {
-    let (agent, knows_exclude_path) = check::usable_agent(order, host)?;
+    let UsableAgent { agent, knows_exclude_path } = UsableAgent::find(order, host)?;
     let host_dir = host.path(&args.host_dir);
     let mut exclude = image::uncover(host)?;
     if !knows_exclude_path {
@@ -157,23 +169,43 @@ fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found,
     if signals.told_to_stop() {
         return Ok(Ended::badly("told to stop before kairos-agent was started"));
     }
-    let state = |state| plan::result(order, found, state);
-    result::write(path, &state(UpgradeState::Started))?;
+    let (state, patience) = (|state| plan::result(order, found, state), Duration::from_secs(args.patience_seconds.into()));
+    reserve::keep(path).with_context(not_started)?;
+    result::write(path, &state(UpgradeState::Started)).with_context(not_started)?;
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
-            Ok(Run::Failed(words)) => {
-                result::write(path, &state(UpgradeState::Failed))?;
-                return Ok(Ended::badly(words));
-            }
+            Ok(Run::Failed(words)) => return failed(path, &state(UpgradeState::Failed), words, patience),
             // `started` stays: it may have been ended after it made the new image the active one.
             Ok(Run::Killed(words)) => bail!(Permanent(words)),
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
     let done = state(UpgradeState::Upgraded);
-    result::write(path, &done)?;
-    Ok(Ended::well(settled(&done)))
+    match result::conclude(path, &done, patience) {
+        Ok(()) => Ok(Ended::well(settled(&done))),
+        Err(error) => bail!(Permanent(unrecorded(&error))),
+    }
+}
+
+fn not_started() -> String {
+    format!("kairos-agent was not started; {} cannot be used", super::state_directory())
+}
+
+/// The agent's own words come first, whatever becomes of the record. Without one a retry would find `started`, and could
+/// only say that nobody knows how the agent ended.
+fn failed(path: &Path, result: &UpgradeResult, words: String, patience: Duration) -> Result<Ended> {
+    match result::conclude(path, result, patience) {
+        Ok(()) => Ok(Ended::badly(words)),
+        Err(error) => bail!(Permanent(format!("{words}; it is not tried again, as that could not be recorded: {error:#}"))),
+    }
+}
+
+/// A retry would find `started` and call the agent interrupted. That it succeeded is known here and now, and so is why nobody
+/// else will know.
+fn unrecorded(error: &anyhow::Error) -> String {
+    let known = "kairos-agent succeeded and is not run again, but its record could not be written";
+    format!("{known}: {error:#}. Mend the disk, and reboot the node before another upgrade")
 }
 
 fn settled(result: &UpgradeResult) -> String {

@@ -1,6 +1,11 @@
 //! What the wrapper does, as functions of what it found: whether to run the agent, and with which arguments.
 
-use crate::contract::{UpgradeOrder, UpgradeResult, UpgradeState, boot_state};
+use std::cmp::Ordering;
+
+use crate::{
+    contract::{UpgradeOrder, UpgradeResult, UpgradeState, boot_state},
+    node::{release::Release, version},
+};
 
 /// What the wrapper finds when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,10 +14,10 @@ pub struct Found {
     /// The boot that the node is in, and its state.
     pub boot: String,
     pub boot_state: String,
-    /// The release that the node runs; `None` if unknown.
-    pub host: Option<String>,
-    /// The release of the image; `None` if unknown.
-    pub image: Option<String>,
+    /// The release that the node runs.
+    pub host: Release,
+    /// The release of the image.
+    pub image: Release,
 }
 
 /// What follows from it.
@@ -23,7 +28,7 @@ pub enum Verdict {
     /// Nothing to do: record this and end well.
     Settled(UpgradeResult),
     /// Nothing can be done, on this try or any other of this Job.
-    Refuse(&'static str),
+    Refuse(String),
 }
 
 /// What to do, given what an earlier pod of the same Job left.
@@ -38,16 +43,31 @@ pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeRes
 }
 
 fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
-    match already_at(order, found.host.as_deref(), found.image.as_deref()) {
-        Some(_) => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
-        None => Verdict::Run,
+    if already_at(order, &found.host, &found.image).is_some() {
+        return Verdict::Settled(result(order, found, UpgradeState::UpToDate));
     }
+    too_old(order, &found.host, &found.image).map_or(Verdict::Run, Verdict::Refuse)
 }
 
 /// The release, if the node runs it already and nobody wants it written all the same. Two unknowns are not equal, and the
 /// release of the active partition says nothing about the recovery partition.
-pub fn already_at<'a>(order: &UpgradeOrder, host: Option<&'a str>, image: Option<&str>) -> Option<&'a str> {
-    host.filter(|host| order.active && !order.force && Some(*host) == image)
+pub fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> Option<&'a str> {
+    host.version.as_deref().filter(|host| compares(order) && Some(*host) == image.version.as_deref())
+}
+
+/// Why the image is refused, if its release is older than what the node runs and nobody wants to go back. Where the two
+/// have no order, it is not: see [`version`].
+pub fn too_old(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<String> {
+    if !compares(order) || version::compare(&image.keys, &host.keys) != Some(Ordering::Less) {
+        return None;
+    }
+    let (host, image) = (host.version.as_deref()?, image.version.as_deref()?);
+    Some(format!("the image's release {image} is older than what the node runs ({host}); set force: true to go back"))
+}
+
+/// Whether releases are compared at all. `force` is without version checks.
+fn compares(order: &UpgradeOrder) -> bool {
+    order.active && !order.force
 }
 
 /// An agent was started and nobody knows how it ended, unless the node runs its work: a cloud-config may have the agent
@@ -55,14 +75,19 @@ pub fn already_at<'a>(order: &UpgradeOrder, host: Option<&'a str>, image: Option
 /// image the active one; another run would then make it the fallback too.
 fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     if started.boot == found.boot {
-        return Verdict::Refuse("an earlier try was interrupted while kairos-agent ran; look at the node before trying again");
+        return refuse("an earlier try was interrupted while kairos-agent ran; look at the node before trying again");
     }
-    let runs_target = found.host.is_some() && found.host == started.target && found.boot_state == boot_state::ACTIVE;
+    let runs = &found.host.version;
+    let runs_target = runs.is_some() && *runs == started.target && found.boot_state == boot_state::ACTIVE;
     let ran_before = started.before == started.target && started.before_state == boot_state::ACTIVE;
     if started.active && runs_target && !ran_before {
         return Verdict::Settled(UpgradeResult { state: UpgradeState::Upgraded, ..started.clone() });
     }
-    Verdict::Refuse("the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again")
+    refuse("the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again")
+}
+
+fn refuse(why: &str) -> Verdict {
+    Verdict::Refuse(why.into())
 }
 
 /// The record of a state.
@@ -72,9 +97,9 @@ pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> Upgra
         state,
         boot: found.boot.clone(),
         active: order.active,
-        before: found.host.clone(),
+        before: found.host.version.clone(),
         before_state: found.boot_state.clone(),
-        target: found.image.clone(),
+        target: found.image.version.clone(),
     }
 }
 
@@ -103,8 +128,12 @@ mod tests {
     }
 
     fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Found {
-        let own = |text: Option<&str>| text.map(str::to_owned);
-        Found { job_uid: "u".into(), boot: boot.into(), boot_state: state.into(), host: own(host), image: own(image) }
+        Found { job_uid: "u".into(), boot: boot.into(), boot_state: state.into(), host: release(host), image: release(image) }
+    }
+
+    fn release(version: Option<&str>) -> Release {
+        let keys = version.iter().map(|version| ("KAIROS_VERSION".to_owned(), (*version).to_owned()));
+        Release { kairos: true, version: version.map(str::to_owned), keys: keys.collect() }
     }
 
     fn lines(order: &UpgradeOrder, exclude: &[&str]) -> Vec<String> {
@@ -142,8 +171,41 @@ mod tests {
             (order(false, true), Some("a"), Some("a"), false),
             (force, Some("a"), Some("a"), false),
         ] {
-            assert_eq!(already_at(&order, host, image).is_some(), expected, "{order:?} {host:?} {image:?}");
+            assert_eq!(already_at(&order, &release(host), &release(image)).is_some(), expected, "{order:?} {host:?} {image:?}");
         }
+    }
+
+    #[test]
+    fn an_older_release_is_refused_unless_it_is_wanted() {
+        let force = UpgradeOrder { force: true, ..order(true, false) };
+        for (order, host, image, refused) in [
+            (order(true, false), Some("v3.5.0"), Some("v3.4.2"), true),
+            (order(true, true), Some("v3.5.0"), Some("v3.4.2"), true),
+            (order(true, false), Some("v3.5.1-rc1"), Some("v3.5.0"), true),
+            (order(true, false), Some("v3.10"), Some("v3.9"), true),
+            (order(true, false), Some("v3.9"), Some("v3.10"), false),
+            (order(true, false), Some("v3.5.0"), Some("v3.5.1-rc1"), false),
+            (order(true, false), Some("v3.5.0"), Some("of-ours"), false),
+            (order(true, false), Some("v3.5.0"), None, false),
+            (order(true, false), None, Some("v3.4.2"), false),
+            (order(false, true), Some("v3.5.0"), Some("v3.4.2"), false),
+            (force, Some("v3.5.0"), Some("v3.4.2"), false),
+        ] {
+            let found = found("b1", "active", host, image);
+            match verdict(&order, &found, None) {
+                Verdict::Refuse(why) => {
+                    assert!(refused, "{found:?}");
+                    let words = format!("older than what the node runs ({}); set force: true to go back", host.unwrap());
+                    assert!(why.contains(image.unwrap()) && why.ends_with(&words), "{why}");
+                }
+                other => assert!(!refused && other == Verdict::Run, "{found:?}: {other:?}"),
+            }
+        }
+        let left = |state| result(&order(true, false), &found("b1", "active", Some("v3.4.2"), Some("v3.5.0")), state);
+        let again = found("b1", "active", Some("v3.6.0"), Some("v3.5.0"));
+        let next = |state| verdict(&order(true, false), &again, Some(&left(state)));
+        assert!(matches!(next(UpgradeState::Failed), Verdict::Refuse(_)), "a retry is no way around it");
+        assert!(matches!(next(UpgradeState::Upgraded), Verdict::Settled(_)), "what was done is done");
     }
 
     /// Rows: what was left, in which boot and state the node is now, what it runs; then what follows.

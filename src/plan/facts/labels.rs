@@ -42,6 +42,11 @@ pub fn change(node: &NodeView, facts: &Facts) -> NodeChange {
     NodeChange { labels, annotations, ..NodeChange::default() }
 }
 
+/// The key of [`names::FACT_LABELS`] that has a value whatever the release file holds.
+const RELEASE_KEY: &str = "RELEASE";
+/// That value, if nothing says what the node runs.
+const UNKNOWN: &str = "unknown";
+
 type Values = BTreeMap<String, Option<String>>;
 
 fn wanted(facts: &Facts) -> (Values, Values) {
@@ -52,13 +57,24 @@ fn wanted(facts: &Facts) -> (Values, Values) {
     labels.insert(names::MANAGED.into(), Some("true".into()));
     labels.insert(names::BOOT_STATE.into(), Some(sanitize(&facts.boot_state)).filter(|value| !value.is_empty()));
     for (name, key) in names::FACT_LABELS {
-        let value = facts.release.get(key).map(|value| sanitize(value)).filter(|value| !value.is_empty());
-        labels.insert(name.into(), value);
+        let value = label(facts.release.get(key));
+        labels.insert(name.into(), if key == RELEASE_KEY { Some(release(value, facts)) } else { value });
     }
     for (name, key) in names::FACT_ANNOTATIONS {
         annotations.insert(name.into(), facts.release.get(key).cloned().filter(|value| !value.is_empty()));
     }
     (labels, annotations)
+}
+
+/// The label by which people see what a node runs is there on every Kairos node. Not every image has `KAIROS_RELEASE`, from which the
+/// Go operator makes it; what upgrades compare says as much.
+fn release(said: Option<String>, facts: &Facts) -> String {
+    said.or_else(|| label(facts.version.as_ref())).unwrap_or_else(|| UNKNOWN.into())
+}
+
+/// What a label says of a value; none if nothing of it may stand in one.
+fn label(value: Option<&String>) -> Option<String> {
+    value.map(|value| sanitize(value)).filter(|value| !value.is_empty())
 }
 
 /// Adds the removal of what is there, is ours, and is no longer true.
@@ -109,6 +125,7 @@ mod tests {
                 "kairos.io/boot-state=active",
                 "kairos.io/flavor=opensuse",
                 "kairos.io/managed=true",
+                "kairos.io/release=v3.5.0-k3sv1.30.11-k3s1",
                 "kairos.io/software-version=v1.30.11-k3s1",
                 "kairos.io/variant=(removed)",
             ]
@@ -118,10 +135,28 @@ mod tests {
             [
                 "kairos.io/version=v3.5.0",
                 "operator.kairos.io/boot-state=active",
-                "operator.kairos.io/facts-of=b2/1",
+                "operator.kairos.io/facts-of=b2/2",
                 "operator.kairos.io/release=v3.5.0-k3sv1.30.11+k3s1"
             ]
         );
+    }
+
+    #[test]
+    fn a_kairos_node_always_says_its_release() {
+        let long = format!("v3.5.0-{}", "x".repeat(100));
+        for (key, version, expected) in [
+            (Some("v3.5"), Some("v3.5.0-k3sv1.30.11+k3s1"), "v3.5"),
+            (None, Some("v3.5.0-k3sv1.30.11+k3s1"), "v3.5.0-k3sv1.30.11-k3s1"),
+            (Some("///"), Some("v3.5.0"), "v3.5.0"),
+            (None, Some(long.as_str()), &long[..63]),
+            (None, Some("+++"), "unknown"),
+            (None, None, "unknown"),
+        ] {
+            let release = key.map(|value| ("RELEASE".to_owned(), value.to_owned())).into_iter().collect();
+            let facts = Facts { boot: "b2".into(), kairos: true, version: version.map(Into::into), release, ..Facts::default() };
+            let change = change(&node(&[], &[]), &facts);
+            assert_eq!(change.labels["kairos.io/release"].as_deref(), Some(expected), "{key:?} {version:?}");
+        }
     }
 
     #[test]
@@ -139,7 +174,7 @@ mod tests {
         let node = node(&[("kairos.io/managed", "true"), ("kairos.io/site", "berlin")], &[("kairos.io/version", "v1")]);
         let change = change(&node, &Facts { boot: "b2".into(), ..Facts::default() });
         assert_eq!(text(&change.labels), ["kairos.io/managed=(removed)"]);
-        assert_eq!(text(&change.annotations), ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/1"]);
+        assert_eq!(text(&change.annotations), ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/2"]);
     }
 
     #[test]

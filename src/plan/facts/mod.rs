@@ -216,6 +216,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_another_owner_has_says_nothing_of_a_node() {
+        let node = node("n1");
+        for owner in [Owner::node("n1", "another"), Owner::node("n2", &node.uid), Owner::job("n1", &node.uid), Owner::default()] {
+            let forged = PodView { owner: owner.clone(), ..pod(&node, 0, PodPhase::Succeeded, says("b1")) };
+            let plan = planned(std::slice::from_ref(&node), vec![forged], 0, &[]);
+            assert!(!plan.actions.iter().any(|action| matches!(action, Action::Node { .. })), "{owner:?}: {:?}", plan.actions);
+        }
+    }
+
+    #[test]
     fn a_pod_that_failed_is_followed_by_another_after_a_pause_that_doubles() {
         let node = node("n1");
         let ended = || ContainerState::Ended { code: 1, reason: "Error".into(), message: "no /etc".into() };

@@ -17,6 +17,7 @@ use crate::{
     },
     plan::model::{
         id::{Key, OpRef},
+        identity::{Id, Identified},
         question::Question,
         snapshot::{JobView, PodView},
     },
@@ -41,6 +42,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Takes over all that a plan for a part of the whole wants.
+    pub fn absorb(&mut self, part: Self) {
+        let Self { actions, questions, waiting, said, facts_first, drains, wake_at } = part;
+        self.actions.extend(actions);
+        self.questions.extend(questions);
+        self.waiting.extend(waiting);
+        for (op, notices) in said {
+            self.said.entry(op).or_default().extend(notices);
+        }
+        self.facts_first.extend(facts_first);
+        self.drains.extend(drains);
+        if let Some(at) = wake_at {
+            self.wake(at);
+        }
+    }
+
     /// Plans again at `at` at the latest.
     pub fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
@@ -61,7 +78,7 @@ pub enum Action {
     /// Make the NodeOp of a NodeOpUpgrade.
     MakeChild { upgrade: Arc<NodeOpUpgrade> },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PassOn { child: Arc<NodeOp>, concurrency: i32, stop_on_failure: bool },
+    PassOn { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
     UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
@@ -82,6 +99,90 @@ pub enum Action {
     DeletePod { pod: Target, why: &'static str },
     /// Evict a pod from `node`, unless it is another pod or elsewhere by now.
     Evict { node: String, pod: Target, grace_period_seconds: Option<i64> },
+}
+
+/// The object that something is done for: where somebody who waits for it will look.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    Op(OpRef),
+    Upgrade(Arc<NodeOpUpgrade>),
+    Node(String),
+    Job(Target),
+    Pod(Target),
+}
+
+impl Action {
+    /// For whom it is done.
+    pub fn about(&self) -> Option<About> {
+        Some(match self {
+            Self::Status { op, .. }
+            | Self::Finalizers { op, .. }
+            | Self::Conclude { op, .. }
+            | Self::PassOn { child: op, .. }
+            | Self::MakePreflight { op, .. }
+            | Self::MakeWaiter { op, .. }
+            | Self::MakeJob { op, .. } => About::Op(OpRef::of(op)),
+            Self::Node { name, change, .. } => match &change.claimed_by {
+                Some(Some(op)) => About::Op(op.clone()),
+                Some(None) | None => About::Node(name.clone()),
+            },
+            Self::MakeChild { upgrade } | Self::UpgradeStatus { upgrade, .. } => About::Upgrade(upgrade.clone()),
+            Self::MakeFacts { node, .. } => About::Node(node.clone()),
+            Self::ResumeJob { job } | Self::ExtendJob { job, .. } | Self::DeleteJob { job, .. } => About::Job(job.clone()),
+            Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
+            // What holds up an eviction stands in the message of the node that is drained.
+            Self::Evict { .. } => return None,
+        })
+    }
+
+    /// The NodeOp that it writes to.
+    pub fn writes(&self) -> Option<OpRef> {
+        match self {
+            Self::Status { op, .. } | Self::Finalizers { op, .. } | Self::Conclude { op, .. } | Self::PassOn { child: op, .. } => {
+                Some(OpRef::of(op))
+            }
+            Self::Node { .. }
+            | Self::MakeChild { .. }
+            | Self::UpgradeStatus { .. }
+            | Self::MakeFacts { .. }
+            | Self::MakePreflight { .. }
+            | Self::MakeWaiter { .. }
+            | Self::MakeJob { .. }
+            | Self::ResumeJob { .. }
+            | Self::ExtendJob { .. }
+            | Self::DeleteJob { .. }
+            | Self::DeletePod { .. }
+            | Self::Evict { .. } => None,
+        }
+    }
+}
+
+impl Identified for Action {
+    fn id(&self) -> Id {
+        let op = |op: &NodeOp| OpRef::of(op).to_string();
+        let upgrade = |upgrade: &NodeOpUpgrade| format!("{}@{}", of_upgrade(upgrade), upgrade.metadata.uid.as_deref().unwrap_or_default());
+        let made = |op: &NodeOp, name: &str| format!("{} of {}", name, OpRef::of(op));
+        let target = |target: &Target| format!("{target}@{}", target.uid);
+        let (does, to) = match self {
+            Self::Status { op: of, .. } => ("status", op(of)),
+            Self::Finalizers { op: of, .. } => ("finalizers", op(of)),
+            Self::Conclude { op: of, .. } => ("conclude", op(of)),
+            Self::PassOn { child, .. } => ("pass on", op(child)),
+            Self::Node { name, .. } => ("node", name.clone()),
+            Self::MakeChild { upgrade: of } => ("make child", upgrade(of)),
+            Self::UpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
+            Self::MakeFacts { name, .. } => ("make facts pod", name.clone()),
+            Self::MakePreflight { op, name, .. } => ("make preflight pod", made(op, name)),
+            Self::MakeWaiter { op, name, .. } => ("make waiter", made(op, name)),
+            Self::MakeJob { op, name, .. } => ("make job", made(op, name)),
+            Self::ResumeJob { job } => ("resume job", target(job)),
+            Self::ExtendJob { job, .. } => ("extend job", target(job)),
+            Self::DeleteJob { job, .. } => ("delete job", target(job)),
+            Self::DeletePod { pod, .. } => ("delete pod", target(pod)),
+            Self::Evict { pod, .. } => ("evict", target(pod)),
+        };
+        Id::Action { does, to }
+    }
 }
 
 /// An object that an action is about; one of another UID is not meant.
@@ -149,7 +250,7 @@ pub struct Notice {
     pub node: Option<String>,
 }
 
-/// What it does and to which object: for logs, for errors, and as the key under which its failures are remembered.
+/// What it does and to which object: for logs, and for people who wait for it.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -158,7 +259,9 @@ impl fmt::Display for Action {
             Self::Conclude { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
             Self::Node { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
             Self::MakeChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
-            Self::PassOn { child, concurrency: _, stop_on_failure: _ } => write!(f, "passing the changed spec on to {}", of(child)),
+            Self::PassOn { child, concurrency: _, paused: _, stop_on_failure: _ } => {
+                write!(f, "passing the changed spec on to {}", of(child))
+            }
             Self::UpgradeStatus { upgrade, status: _, notices: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
             Self::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => write!(f, "making facts pod {name} on node {node}"),
             Self::MakePreflight { op, node, name } => write!(f, "making preflight pod {name} of {} on node {node}", of(op)),

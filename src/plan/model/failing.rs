@@ -3,10 +3,11 @@
 //! Whoever waits does so for something that a plan wants done or known. So what one node's turn added to the plan is
 //! compared with what this process fails at.
 
-use std::{collections::BTreeSet, fmt::Display, mem};
+use std::{collections::BTreeSet, mem};
 
 use crate::plan::model::{
     action::{Action, Plan},
+    identity::Identified,
     question::Question,
     snapshot::Snapshot,
 };
@@ -15,12 +16,11 @@ use crate::plan::model::{
 const TOLD: usize = 100;
 
 /// What is said of something that keeps failing.
-pub fn of(s: &Snapshot, what: &impl Display) -> Option<String> {
+pub fn of(s: &Snapshot, what: &impl Identified) -> Option<String> {
     if s.failures.is_empty() {
         return None;
     }
-    let what = what.to_string();
-    let failure = s.failures.get(&what)?;
+    let failure = s.failures.get(&what.id())?;
     Some(format!("{what} keeps failing since {:.0}, it is tried again: {}", failure.since, failure.words))
 }
 
@@ -83,7 +83,7 @@ mod tests {
 
     fn failing(question: &Question) -> Snapshot {
         let failure = Failure { since: Timestamp::from_second(1_000_000).unwrap(), words: "no etcd".into() };
-        Snapshot { failures: [(question.to_string(), failure)].into(), ..Snapshot::default() }
+        Snapshot { failures: [(question.id(), failure)].into(), ..Snapshot::default() }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod action;
 pub mod failing;
 pub mod id;
+pub mod identity;
 pub mod intent;
 pub mod object_name;
 pub mod question;

@@ -3,8 +3,14 @@
 //! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name shares
 //! nothing with the old one), the node, what the object is for, and the attempt.
 
+use crate::api::names::cut;
+
 /// Longest DNS label.
 const MAX: usize = 63;
+/// Longest DNS subdomain.
+const MAX_SUBDOMAIN: usize = 253;
+/// Names that a NodeOp has for its waiters' account.
+const ACCOUNTS: usize = 3;
 /// Hash digits at the end of a name: 40 bits, over the objects of one NodeOp and node.
 const DIGITS: usize = 10;
 
@@ -40,12 +46,12 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     joined.trim_matches('-').to_owned()
 }
 
-/// Name of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters.
-pub fn account(op: (&str, &str)) -> String {
+/// Names of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters: the first is taken that nothing of somebody else
+/// has. They end as the Go operator's do, so that a policy finds both.
+pub fn accounts(op: (&str, &str)) -> Vec<String> {
     let (name, uid) = op;
-    let plain = format!("{name}-reboot");
-    // A ServiceAccount's name may have 253 characters; a longer one is cut like every other name.
-    if plain.len() <= 253 { plain } else { object((name, uid), "", "reboot", 0) }
+    let tail = |attempt: usize| format!("-{}-reboot", hash(&[uid, "account", &attempt.to_string()]));
+    (0..ACCOUNTS).map(tail).map(|tail| cut(name, MAX_SUBDOMAIN - tail.len()).trim_end_matches(['-', '.']).to_owned() + &tail).collect()
 }
 
 #[cfg(test)]
@@ -89,8 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn the_account_keeps_the_name_that_scripts_know() {
-        assert_eq!(account(("kairos-upgrade", "uid")), "kairos-upgrade-reboot");
-        assert!(account((&"a".repeat(253), "uid")).len() <= 253);
+    fn no_two_nodeops_share_an_account() {
+        let of = |name: &str, uid: &str| accounts((name, uid));
+        let (one, again) = (of("mydb", "uid"), of("mydb", "made-again"));
+        assert!(
+            one.iter().all(|name| name.starts_with("mydb-") && name.ends_with("-reboot") && !again.contains(name)),
+            "{one:?} {again:?}"
+        );
+        assert!(one.len() == ACCOUNTS && one[0] != one[1] && one == of("mydb", "uid"));
+        for name in ["a".repeat(253), "a.".repeat(126) + "b", "x".into()] {
+            for account in of(&name, "uid") {
+                assert!(account.len() <= 253 && !account.contains("--") && !account.contains(".-"), "{account}");
+            }
+        }
     }
 }

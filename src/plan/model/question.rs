@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use crate::plan::model::id::{Key, OpRef};
+use crate::plan::{
+    model::id::{Key, OpRef},
+    model::identity::{Id, Identified},
+};
 
 /// Something to be asked of the API server itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,15 +52,23 @@ pub enum Answer {
     Soon,
     /// These volumes, by name.
     Attached(Vec<String>),
-    /// The pods would be refused, in the server's words.
+    /// What would be made is refused, in the server's words.
     Refused(String),
     /// The newest warning, with its reason.
     Said(String),
     /// These pods are there and not Ready, by name.
     NotReady(Vec<String>),
+    /// The same, for a reason that passes by itself: a quota is full, an account is not there yet.
+    NotYet(String),
 }
 
-/// What is asked, for logs, for people who wait for the answer, and as the key under which its failures are remembered.
+impl Identified for Question {
+    fn id(&self) -> Id {
+        Id::Question(self.clone())
+    }
+}
+
+/// What is asked, for logs and for people who wait for the answer.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -26,7 +26,9 @@ pub fn words(s: &Snapshot, pod: &PodView, plan: &mut Plan) -> Option<String> {
     let question = Question::PodEvents { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
     match s.answer(&question) {
         Some(Answer::Said(words)) => Some(words.clone()),
-        Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Refused(_) | Answer::NotReady(_)) => None,
+        Some(
+            Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Refused(_) | Answer::NotYet(_) | Answer::NotReady(_),
+        ) => None,
         None => {
             let asked = plan.questions.iter().filter(|asked| matches!(asked, Question::PodEvents { .. }) && s.answer(asked).is_none());
             if asked.count() < AT_ONCE {

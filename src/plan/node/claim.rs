@@ -11,7 +11,7 @@ use crate::{
             drain,
             hold::still_ours,
             job::start_job,
-            turn::{Next, Turn},
+            turn::{Decision, Turn},
             waiter,
         },
         quorum,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
-pub fn advance(turn: &mut Turn<'_>) -> Next {
+pub fn advance(turn: &mut Turn<'_>) -> Decision {
     if turn.op.deleting {
         return turn.fail("the NodeOp was deleted before the operation started");
     }
@@ -34,20 +34,22 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
             }
             let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
             turn.act(Action::Node { name, resource_version, change });
-            Next::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
+            Decision::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
         }
         Take::Ask(question) => {
             turn.ask(question);
-            Next::Wait("checking who cordoned the node".into())
+            Decision::Wait("checking who cordoned the node".into())
         }
-        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
+        Take::Taken(other) => {
+            back_to_pending(turn, format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name))
+        }
     }
 }
 
 /// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two planners that
 /// both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes themselves tell of claims
 /// whose NodeOp is finished or gone, and which of them are away.
-fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
+fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Decision> {
     let claimed = turn.node.claimed_by.as_ref() == Some(&turn.op.me);
     if claimed || !turn.node.control_plane() || !turn.op.intent.disturbs() {
         return None;
@@ -58,7 +60,7 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
     let asked = quorum::ask(turn.s, &turn.node.name, turn.plan);
     if asked || !open.is_empty() {
         turn.plan.questions.extend(open);
-        return Some(Next::Wait("checking that no other control-plane node is in hand".into()));
+        return Some(Decision::Wait("checking that no other control-plane node is in hand".into()));
     }
     if let Some(why) = quorum::others_not_ready(turn.s, &turn.node.name, turn.plan) {
         return Some(back_to_pending(turn, format!("waiting: {why}")));
@@ -72,8 +74,8 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Next> {
     Some(back_to_pending(turn, format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}")))
 }
 
-fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
-    Next::Become(Box::new(NodeStatus {
+fn back_to_pending(turn: &Turn<'_>, why: String) -> Decision {
+    Decision::Record(Box::new(NodeStatus {
         phase: Phase::Pending,
         message: Some(why),
         boot: turn.status.boot.clone(),
@@ -83,7 +85,7 @@ fn back_to_pending(turn: &Turn<'_>, why: String) -> Next {
     }))
 }
 
-fn after_claim(turn: &mut Turn<'_>) -> Next {
+fn after_claim(turn: &mut Turn<'_>) -> Decision {
     let intent = &turn.op.intent;
     if intent.drain.is_none() && !intent.reboot {
         return start_job(turn);
@@ -98,7 +100,7 @@ fn after_claim(turn: &mut Turn<'_>) -> Next {
         true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
         false => drain::LISTING.into(),
     });
-    Next::Become(Box::new(next))
+    Decision::Record(Box::new(next))
 }
 
 #[cfg(test)]

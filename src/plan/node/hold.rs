@@ -7,12 +7,12 @@ use crate::plan::{
     },
     node::{
         cordon::{self, Take},
-        turn::{Next, Turn},
+        turn::{Decision, Turn},
     },
 };
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set again.
-pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
+pub fn hold(turn: &mut Turn<'_>) -> Option<Decision> {
     match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
         Take::Held => None,
         Take::Patch(change) => {
@@ -23,7 +23,7 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
             let again = change.unschedulable.is_some();
             turn.act(Action::Node { name, resource_version, change });
             let what = if again { "cordoning the node again, which somebody uncordoned" } else { "claiming the node" };
-            Some(Next::Wait(what.into()))
+            Some(Decision::Wait(what.into()))
         }
         Take::Ask(question) => {
             turn.ask(question);
@@ -38,12 +38,12 @@ pub fn hold(turn: &mut Turn<'_>) -> Option<Next> {
 
 /// A claim is set only on the word of the NodeOp itself: in an old view a node that was given back looks like one that
 /// is about to be taken, or whose claim somebody removed.
-pub fn still_ours(turn: &mut Turn<'_>, change: &NodeChange) -> Option<Next> {
+pub fn still_ours(turn: &mut Turn<'_>, change: &NodeChange) -> Option<Decision> {
     let question = Question::Op(turn.op.me.clone());
     let known = turn.s.answer(&question).or_else(|| turn.s.answer(&Question::Rivals));
     if change.claimed_by.is_none() || known.is_some() {
         return None;
     }
     turn.ask(question);
-    Some(Next::Wait("checking that the node is still to be claimed".into()))
+    Some(Decision::Wait("checking that the node is still to be claimed".into()))
 }

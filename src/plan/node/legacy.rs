@@ -12,7 +12,7 @@ use crate::{
             question::Question,
             snapshot::{PodView, Role},
         },
-        node::turn::{Next, Turn},
+        node::turn::{Decision, Turn},
     },
 };
 
@@ -43,17 +43,14 @@ pub fn is_adopted(turn: &Turn<'_>) -> bool {
 
 /// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the Go operator left no
 /// word that it was they who had cordoned it.
-pub fn remark(turn: &Turn<'_>, next: Next) -> Next {
+pub fn remark(turn: &Turn<'_>, mut status: Box<NodeStatus>) -> Box<NodeStatus> {
     let cordoned = turn.op.intent.cordon && turn.node.unschedulable && turn.node.cordoned_by.is_none();
-    match next {
-        Next::Become(mut status) if status.phase == Phase::Completed && cordoned && is_adopted(turn) => {
-            let name = &turn.node.name;
-            let said = status.message.take().unwrap_or_default();
-            status.message = Some(format!("{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"));
-            Next::Become(status)
-        }
-        next => next,
+    if status.phase == Phase::Completed && cordoned && is_adopted(turn) {
+        let name = &turn.node.name;
+        let said = status.message.take().unwrap_or_default();
+        status.message = Some(format!("{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"));
     }
+    status
 }
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
@@ -76,12 +73,12 @@ pub fn is_reboot_over(turn: &Turn<'_>) -> bool {
 
 /// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot from which it
 /// follows is read live, while the pod has not gone on.
-pub fn succeeded(turn: &mut Turn<'_>) -> Result<String, Next> {
+pub fn succeeded(turn: &mut Turn<'_>) -> Result<String, Decision> {
     let questions = [Question::Node(turn.node.name.clone()), Question::Work(turn.op.me.clone())];
     let open: Vec<_> = questions.into_iter().filter(|question| turn.s.answer(question).is_none()).collect();
     if !open.is_empty() {
         open.into_iter().for_each(|question| turn.ask(question));
-        return Err(Next::Wait("Job completed, reading the node's boot id before it reboots".into()));
+        return Err(Decision::Wait("Job completed, reading the node's boot id before it reboots".into()));
     }
     let to_come = waiters(turn).any(|(pod, said)| !said || !runs_again(pod));
     if to_come && !turn.node.boot_id.is_empty() {

@@ -13,6 +13,7 @@ pub mod cancel;
 mod claim;
 pub mod cordon;
 pub mod drain;
+mod give_up;
 mod hold;
 mod job;
 pub mod legacy;
@@ -22,19 +23,36 @@ pub mod turn;
 pub mod verify;
 pub mod waiter;
 
-use self::turn::{Next, Op, Turn, finish};
+use k8s_openapi::jiff::Timestamp;
+
+use self::turn::{Decision, Next, Op, Turn, Verdict, finish};
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
-    plan::model::{action::Plan, question::Question, snapshot::Snapshot},
+    plan::model::{
+        action::Plan,
+        question::Question,
+        snapshot::{NodeView, Snapshot},
+    },
 };
 
 /// Advances a node in hand.
 pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
     let node = match s.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
+        Some(node) if s.answer(&Question::Node(name.into())).is_some() && is_same_machine(status, node) => {
+            // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
+            let status = NodeStatus { node_uid: Some(node.uid.clone()), ..status.clone() };
+            return Next::Become(Box::new(status));
+        }
         Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
             let why = "another machine has joined under the node's name while it was in hand";
             return lost(s, op, (name, node.ready), status, why, plan);
+        }
+        None if s.is_gone(&Question::Node(name.into()))
+            && let Some(until) = awaited_until(s, op, status) =>
+        {
+            plan.wake(until);
+            return Next::Wait(format!("the Node object was deleted while the node reboots; it may come back until {until:.0}"));
         }
         None if s.is_gone(&Question::Node(name.into())) => {
             return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
@@ -45,20 +63,47 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
             return Next::Wait("checking whether the node still exists".into());
         }
     };
-    let mut turn = Turn { s, op, node: &node, status, plan };
-    let next = in_hand(&mut turn);
-    legacy::remark(&turn, next)
+    // What a step wants done is its own until it has decided: who gives up does nothing else.
+    let mut effects = Plan::default();
+    let mut turn = Turn { s, op, node: &node, status, plan: &mut effects };
+    let decided = match give_up::recorded(status) {
+        Some(verdict) => give_up::carry_out(&mut turn, &verdict),
+        None => step(&mut turn),
+    };
+    let decided = match decided {
+        Decision::GiveUp(verdict) => give_up::begin(&mut turn, verdict),
+        decided => decided,
+    };
+    let next = match decided {
+        Decision::Record(status) => Next::Become(legacy::remark(&turn, status)),
+        Decision::Wait(why) | Decision::GiveUp(Verdict { reason: why, untouched: _ }) => Next::Wait(why),
+    };
+    plan.absorb(effects);
+    next
 }
 
-fn in_hand(turn: &mut Turn<'_>) -> Next {
+fn step(turn: &mut Turn<'_>) -> Decision {
     match turn.status.step {
         Some(Step::Claim) | None => claim::advance(turn),
         Some(Step::Drain) => prepare::advance(turn),
         Some(Step::Job) => job::advance(turn),
         Some(Step::Reboot) => reboot::advance(turn),
         Some(Step::Verify) => verify::advance(turn),
-        Some(Step::Preflight) => Next::Wait("its preflight runs".into()),
+        Some(Step::Preflight) => Decision::Wait("its preflight runs".into()),
     }
+}
+
+/// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives the Node object.
+fn is_same_machine(status: &NodeStatus, node: &NodeView) -> bool {
+    let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify));
+    reboots && !node.machine_id.is_empty() && status.machine_id.as_ref() == Some(&node.machine_id)
+}
+
+/// Until when a node whose object was deleted while it reboots may join again, if it may.
+fn awaited_until(s: &Snapshot, op: &Op, status: &NodeStatus) -> Option<Timestamp> {
+    let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify)) && status.machine_id.is_some() && !op.deleting;
+    let deadline = status.deadline.as_ref().map(|time| time.0)?;
+    (reboots && s.now < deadline).then_some(deadline)
 }
 
 /// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
@@ -71,7 +116,12 @@ fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message:
     if let Some(waiting) = waiting {
         return Next::Wait(format!("{message}; {waiting}"));
     }
-    let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
+    let reboot = match status.step {
+        _ if !op.intent.reboot => RebootStatus::NotRequested,
+        // The machine may have rebooted, or may yet: nobody knows.
+        Some(Step::Reboot) => RebootStatus::Pending,
+        _ => RebootStatus::Cancelled,
+    };
     // Its claim and cordon went with it: nothing is to be given back.
     let status = NodeStatus { node_uid: None, ..status.clone() };
     finish(s.now, &status, Phase::Failed, Some(reboot), message)

@@ -8,11 +8,10 @@ use crate::{
     plan::{
         model::{question::Question, time::later},
         node::{
-            cancel,
             hold::hold,
             job, legacy,
-            turn::{Next, Turn, finish},
-            waiter::{self, Waiter},
+            turn::{Decision, Turn, finished},
+            waiter::{self, Room, Waiter},
         },
     },
 };
@@ -20,8 +19,11 @@ use crate::{
 /// All is well, and the node is on its way.
 const REBOOTS: &str = "Job completed, the node reboots";
 
+/// Another boot id shows, and is read live before it counts.
+pub const CONFIRMS: &str = "the node rebooted; reading its boot id once more";
+
 /// Advances a node in step `Reboot`.
-pub fn advance(turn: &mut Turn<'_>) -> Next {
+pub fn advance(turn: &mut Turn<'_>) -> Decision {
     if turn.status.boot.is_none()
         && let Some(next) = job::late_sentinel(turn)
     {
@@ -35,7 +37,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         Arrival::Proved => return back(turn, deadline),
         Arrival::Unconfirmed(question) => {
             turn.ask(question);
-            return Next::Wait("the node rebooted; reading its boot id once more".into());
+            return Decision::Wait(CONFIRMS.into());
         }
         Arrival::No => {}
     }
@@ -49,25 +51,24 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
     let known = turn.status.boot.is_some();
     let went_on = waiter::went_on(turn).filter(|_| !known);
     if turn.op.deleting && !asked && went_on.is_none() {
-        return cancel(turn, "the NodeOp was deleted before the reboot");
+        return turn.fail("the NodeOp was deleted before the reboot");
     }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !turn.node.ready) {
-        return Next::Wait(REBOOTS.into());
+        return Decision::Wait(REBOOTS.into());
     }
     // Until it goes down, nothing is to be scheduled on it.
     let held = if turn.node.ready { hold(turn) } else { None };
     let job = turn.status.job_name.clone().unwrap_or_default();
-    match waiter::ensure(turn, &job) {
-        Waiter::Lost(next) => next,
-        Waiter::Foreign(name) => turn.fail(format!("a pod {name} exists that is not ours; reboot the node by hand")),
-        Waiter::Starting(why) if turn.node.ready => Next::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}")),
-        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => held.unwrap_or_else(|| Next::Wait(REBOOTS.into())),
+    match waiter::ensure(turn, &job, Room::Made) {
+        Waiter::Lost(next) | Waiter::Overdue(next) => next,
+        Waiter::Starting(why) if turn.node.ready => Decision::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}")),
+        Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => held.unwrap_or_else(|| Decision::Wait(REBOOTS.into())),
     }
 }
 
 /// Whether the node is in a later boot than the one in which the operation succeeded.
-enum Arrival {
+pub enum Arrival {
     No,
     Unconfirmed(Question),
     Proved,
@@ -77,7 +78,7 @@ enum Arrival {
 /// the boot *before* the one in which the command succeeded. A kubelet reports its boot before it runs a pod, so a live
 /// read after the success cannot be that old. Where the sentinel's word is lost, the waiter's `completed` says the same:
 /// it compared the sentinel file with the boot that it was started in.
-fn arrival(turn: &Turn<'_>) -> Arrival {
+pub fn arrival(turn: &Turn<'_>) -> Arrival {
     let shown = &turn.node.boot_id;
     let completed = Some(reboot_state::COMPLETED)
         == match turn.status.boot {
@@ -95,20 +96,18 @@ fn arrival(turn: &Turn<'_>) -> Arrival {
     }
 }
 
-/// The deadline has passed. The waiter is ended before the node is failed: a reboot that is reported as given up must
-/// not come after all. If it comes before that, it counts.
-fn time_out(turn: &mut Turn<'_>) -> Next {
+/// The deadline has passed: the reboot is given up. If it comes before the waiter has ended, it counts all the same.
+fn time_out(turn: &Turn<'_>) -> Decision {
     let state = if turn.node.ready { "is still in the boot in which the operation succeeded" } else { "went away and has not come back" };
     let after = turn.op.intent.reboot_timeout.as_secs();
-    let message = format!(
+    turn.fail(format!(
         "RebootTimeout: the operation succeeded, but {after} s later the node {state}. Look at its console, then create the NodeOp again"
-    );
-    cancel(turn, &message)
+    ))
 }
 
 /// The new boot shows; wait until the node has been Ready in it for long enough, by our own clock, since the condition's
 /// own transition time survives a reboot.
-fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Next {
+fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Decision {
     let boot = turn.node.boot_id.clone();
     let seen = turn.status.new_boot.as_ref() == Some(&boot);
     if turn.op.intent.upgrade {
@@ -120,10 +119,11 @@ fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Next {
         if turn.s.now >= deadline {
             let after = turn.op.intent.reboot_timeout.as_secs();
             let message = format!("RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded");
-            return finish(turn.s.now, turn.status, Phase::Failed, Some(RebootStatus::Completed), message);
+            let status = finished(turn.s.now, turn.status, Phase::Failed, Some(RebootStatus::Completed), message);
+            return Decision::Record(Box::new(status));
         }
         if seen && since.is_none() {
-            return Next::Wait("the node rebooted, and is not Ready yet".into());
+            return Decision::Wait("the node rebooted, and is not Ready yet".into());
         }
         return turn.record(|status| (status.new_boot, status.since) = (Some(boot), None));
     }
@@ -134,7 +134,7 @@ fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Next {
         Some(at) if turn.s.now >= at => proved(turn),
         Some(at) => {
             turn.plan.wake(at);
-            Next::Wait(format!("the node rebooted, and must be Ready until {at:.0} (minReadySeconds)"))
+            Decision::Wait(format!("the node rebooted, and must be Ready until {at:.0} (minReadySeconds)"))
         }
         None => {
             let now = Time(turn.s.now);
@@ -143,22 +143,13 @@ fn back(turn: &mut Turn<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Next {
     }
 }
 
-fn proved(turn: &Turn<'_>) -> Next {
+fn proved(turn: &Turn<'_>) -> Decision {
     if turn.op.intent.upgrade {
         let mut next = turn.to(Step::Verify);
         next.new_boot = Some(turn.node.boot_id.clone());
         next.reboot_status = Some(RebootStatus::Completed);
         next.deadline = Some(Time(later(turn.s.now, turn.op.intent.verify_timeout)));
-        return Next::Become(Box::new(next));
+        return Decision::Record(Box::new(next));
     }
-    finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::Completed), "Job and reboot completed successfully")
-}
-
-/// The reboot is called off: the waiter goes, and once it cannot act any more, the node has failed.
-fn cancel(turn: &mut Turn<'_>, message: &str) -> Next {
-    let node = (turn.node.name.as_str(), turn.node.ready);
-    match cancel::waiter(turn.s, turn.op, node, turn.status.attempt.unwrap_or(0), turn.plan) {
-        Some(why) => Next::Wait(format!("{message}; {why}")),
-        None => turn.fail(message),
-    }
+    turn.complete(RebootStatus::Completed, "Job and reboot completed successfully")
 }

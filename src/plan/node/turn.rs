@@ -38,7 +38,26 @@ impl Op {
     }
 }
 
-/// What a step comes to.
+/// What a step decides about its node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// The node stays where it is; this is why.
+    Wait(String),
+    /// Record this: the next step, or a fact that an action relies on.
+    Record(Box<NodeStatus>),
+    /// The node fails for this reason, as soon as nothing of the operation can act on it any more (see `give_up`).
+    GiveUp(Verdict),
+}
+
+/// Why a node is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: String,
+    /// No container of the operation has begun, and none is going to: the node is as it was.
+    pub untouched: bool,
+}
+
+/// What becomes of a node's entry in this plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Nothing can be recorded yet; this is why.
@@ -91,10 +110,10 @@ impl Turn<'_> {
     }
 
     /// Records a fact without moving on.
-    pub fn record(&self, change: impl FnOnce(&mut NodeStatus)) -> Next {
+    pub fn record(&self, change: impl FnOnce(&mut NodeStatus)) -> Decision {
         let mut status = self.status.clone();
         change(&mut status);
-        Next::Become(Box::new(status))
+        Decision::Record(Box::new(status))
     }
 
     /// The pods that the node's Job made. `job_uid`: as which Job it is recorded.
@@ -103,23 +122,38 @@ impl Turn<'_> {
         self.s.pods_of_job(&self.op.me.namespace, name, job_uid).filter(|pod| pod.node == self.node.name)
     }
 
-    pub fn fail(&self, message: impl Into<String>) -> Next {
-        let reboot = self.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| self.op.intent.reboot);
-        finish(self.s.now, self.status, Phase::Failed, reboot.or(Some(RebootStatus::NotRequested)), message)
+    /// Gives the node up. What was planned for it in this pass is not done.
+    pub fn fail(&self, reason: impl Into<String>) -> Decision {
+        Decision::GiveUp(Verdict { reason: reason.into(), untouched: false })
+    }
+
+    /// Gives the node up before anything of the operation has begun on it.
+    pub fn fail_untouched(&self, reason: impl Into<String>) -> Decision {
+        Decision::GiveUp(Verdict { reason: reason.into(), untouched: true })
+    }
+
+    /// The node is done.
+    pub fn complete(&self, reboot: RebootStatus, message: impl Into<String>) -> Decision {
+        Decision::Record(Box::new(finished(self.s.now, self.status, Phase::Completed, Some(reboot), message)))
     }
 }
 
 /// The final status of a node: what it was in hand for is forgotten, what a reader wants to know stays.
-pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> Next {
-    Next::Become(Box::new(NodeStatus {
+pub fn finished(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> NodeStatus {
+    NodeStatus {
         phase,
         // A Job whose UID was never recorded never ran: the node was not touched by the operation.
-        job_name: status.job_name.clone().filter(|_| status.job_uid.is_some()),
+        job_name: status.job_name.clone().filter(|_| status.job_uid.is_some() && status.untouched != Some(true)),
         message: Some(message.into()),
         reboot_status: reboot,
         last_updated: Some(Time(now)),
         // The slot is taken until the node is given back, see `rollout`.
         node_uid: status.node_uid.clone(),
         ..NodeStatus::default()
-    }))
+    }
+}
+
+/// The same, as what becomes of the entry.
+pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> Next {
+    Next::Become(Box::new(finished(now, status, phase, reboot, message)))
 }

@@ -12,7 +12,7 @@ use crate::{
     plan::{
         facts::{self, labels},
         model::snapshot::NodeView,
-        node::turn::{Next, Turn, finish},
+        node::turn::{Decision, Turn, finished},
     },
 };
 
@@ -48,7 +48,7 @@ pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
 }
 
 /// Advances a node in step `Verify`.
-pub fn advance(turn: &mut Turn<'_>) -> Next {
+pub fn advance(turn: &mut Turn<'_>) -> Decision {
     let node = turn.node;
     if turn.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
         return record(turn, node);
@@ -66,16 +66,16 @@ pub fn advance(turn: &mut Turn<'_>) -> Next {
         return turn.record(|status| status.new_boot = Some(boot));
     }
     let trouble = facts::trouble(turn.s, node).map(|trouble| format!("; {trouble}")).unwrap_or_default();
-    Next::Wait(format!("the node rebooted; reading what it runs{trouble}"))
+    Decision::Wait(format!("the node rebooted; reading what it runs{trouble}"))
 }
 
-fn record(turn: &Turn<'_>, node: &NodeView) -> Next {
+fn record(turn: &Turn<'_>, node: &NodeView) -> Decision {
     let release = node.annotations.get(names::RELEASE).map(String::as_str);
     let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
     conclude(turn, judge(turn.status, release, state))
 }
 
-fn conclude(turn: &Turn<'_>, proof: Proof) -> Next {
+fn conclude(turn: &Turn<'_>, proof: Proof) -> Decision {
     let (phase, verified, message) = match proof {
         Proof::Proved(words) => (Phase::Completed, Some(true), format!("Job and reboot completed successfully: {words}")),
         Proof::Unknown(words) => (Phase::Completed, Some(false), format!("Job and reboot completed successfully; not verified: {words}")),
@@ -83,10 +83,8 @@ fn conclude(turn: &Turn<'_>, proof: Proof) -> Next {
             (Phase::Failed, None, format!("{words}. Look at the node's console and logs, then create the upgrade again"))
         }
     };
-    let next = finish(turn.s.now, turn.status, phase, Some(RebootStatus::Completed), message);
-    let Next::Become(mut status) = next else { return next };
-    status.verified = verified;
-    Next::Become(status)
+    let status = finished(turn.s.now, turn.status, phase, Some(RebootStatus::Completed), message);
+    Decision::Record(Box::new(NodeStatus { verified, ..status }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The reboot waiter of a node in hand: there before the Job may start, there again if it was lost.
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use crate::{
     api::nodeop::{Phase, Step},
@@ -9,21 +9,22 @@ use crate::{
         model::{
             action::{Action, Grant},
             silence,
-            snapshot::{PodPhase, Role, Snapshot},
+            snapshot::{PodView, Role, Snapshot},
             time::later,
         },
         node::{
             legacy,
-            turn::{Next, Op, Turn},
+            turn::{Decision, Op, Turn},
         },
     },
 };
 
-/// Seconds to wait before each further waiter, times the number of those lost: a node that ends its pods at once must
-/// not be fed with them.
+/// The pause before each further waiter, times the number of those lost …
 const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
-/// Before the operation has started, a node that ends so many waiters is failed: nothing grows without bound.
-const MAX_ATTEMPTS: i32 = 20;
+/// … and at most this: a node that ends its pods at once must not be fed with them.
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
+/// Before the operation has started, a node on which so many waiters were lost is given up, however long each may take to start.
+const MAX_ATTEMPTS: i32 = 50;
 
 /// What a waiter does that has not said anything yet.
 pub const STARTS: &str = "it starts";
@@ -38,13 +39,21 @@ pub enum Waiter {
     /// Not yet, and why.
     Starting(String),
     /// It ended without a reboot: record the next attempt.
-    Lost(Next),
-    /// A pod of that name is somebody else's.
-    Foreign(String),
+    Lost(Decision),
+    /// It did not get ready in the time that it has, or never will.
+    Overdue(Decision),
+}
+
+/// Whether the node has the room that its drain makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Made,
+    /// The drain goes on. A waiter that the node has no room for waits for it: no pod is ever pushed aside for a waiter.
+    Awaited,
 }
 
 /// Sees to it that the node's waiter exists.
-pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
+pub fn ensure(turn: &mut Turn<'_>, job: &str, room: Room) -> Waiter {
     if !turn.op.intent.reboot {
         return Waiter::NotAsked;
     }
@@ -58,60 +67,110 @@ pub fn ensure(turn: &mut Turn<'_>, job: &str) -> Waiter {
         return make(turn, name, job, attempt);
     };
     if !pod.is_of(&turn.op.me) {
-        return Waiter::Foreign(format!("{}/{}", pod.namespace, pod.name));
+        // Somebody else's pod stands in the name, and in nothing else: the next attempt has another one.
+        return next_attempt(turn, &format!("a pod {}/{name} exists that is not ours", pod.namespace), attempt, false);
     }
     if pod.phase.is_final() || pod.deleting {
-        return lost(turn, pod.phase, pod.deleting, attempt);
+        return lost(turn, &pod, attempt, room);
     }
     match pod.reboot_state.as_deref() {
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => Waiter::Ready,
-        _ => {
-            let told = pod.obstacle().map(|obstacle| obstacle.text).or_else(|| silence::words(turn.s, &pod, turn.plan));
-            Waiter::Starting(told.unwrap_or_else(|| STARTS.into()))
-        }
+        _ => starting(turn, &pod),
     }
+}
+
+/// The waiter is there, and has not said yet that it watches.
+fn starting(turn: &mut Turn<'_>, pod: &PodView) -> Waiter {
+    let obstacle = pod.obstacle();
+    if let Some(obstacle) = obstacle.as_ref().filter(|obstacle| obstacle.permanent)
+        && may_give_up(turn)
+    {
+        return Waiter::Overdue(turn.fail(format!("the reboot waiter cannot start: {}", obstacle.text)));
+    }
+    let told = obstacle.map(|obstacle| obstacle.text).or_else(|| silence::words(turn.s, pod, turn.plan));
+    in_time(turn, told.unwrap_or_else(|| STARTS.into()))
 }
 
 fn make(turn: &mut Turn<'_>, name: String, job: &str, attempt: i32) -> Waiter {
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
-        let at = turn.status.since.as_ref().map(|lost| later(lost.0, BACKOFF * attempt));
+        let pause = (BACKOFF * attempt).min(LONGEST_BACKOFF);
+        let at = turn.status.since.as_ref().map(|lost| later(lost.0, pause));
         if let Some(at) = at.filter(|at| turn.s.now < *at) {
             turn.plan.wake(at);
-            return Waiter::Starting(format!("{attempt} were lost, the next one is made at {at:.0}"));
+            let why = last_lost(turn, attempt).map(|why| format!(", the last one because {why}")).unwrap_or_default();
+            return in_time(turn, format!("{attempt} were lost{why}; the next one is made at {at:.0}"));
         }
     }
     let grant = grant(turn.s, turn.op, &turn.node.name, &name, job);
     let (op, node) = (turn.op.object.clone(), turn.node.name.clone());
     turn.act(Action::MakeWaiter { op, node, name, job: job.to_owned(), grant });
-    Waiter::Starting(STARTS.into())
+    in_time(turn, STARTS.into())
 }
 
-fn lost(turn: &Turn<'_>, phase: PodPhase, deleting: bool, attempt: i32) -> Waiter {
-    if deleting && !phase.is_final() {
-        return Waiter::Starting("the old one is being deleted".into());
+/// Why the waiter before this attempt was lost, while its pod is there to tell.
+fn last_lost(turn: &Turn<'_>, attempt: i32) -> Option<String> {
+    let name = turn.op.object_name(&turn.node.name, "reboot", attempt.saturating_sub(1));
+    let pod = turn.s.pods.get(&(turn.op.me.namespace.clone(), name))?;
+    Some(pod.obstacle()?.text)
+}
+
+fn lost(turn: &mut Turn<'_>, pod: &PodView, attempt: i32, room: Room) -> Waiter {
+    if pod.deleting && !pod.phase.is_final() {
+        return in_time(turn, "the old one is being deleted".into());
     }
-    if attempt >= MAX_ATTEMPTS && turn.status.step != Some(Step::Reboot) {
-        let message = format!("the reboot waiter was lost {MAX_ATTEMPTS} times, the operation was not started");
-        return Waiter::Lost(turn.fail(message));
+    let obstacle = pod.obstacle();
+    let why = obstacle.as_ref().map_or_else(|| "its pod ended".to_owned(), |obstacle| obstacle.text.clone());
+    if obstacle.is_some_and(|obstacle| obstacle.permanent) && may_give_up(turn) {
+        return Waiter::Overdue(turn.fail(format!("the reboot waiter cannot start: {why}")));
     }
-    let next = turn.record(|status| {
+    let refused = !pod.has_run();
+    if refused && room == Room::Awaited {
+        return Waiter::Starting(format!("the node has no room for it before the drain is over: {why}"));
+    }
+    // One that stood, or that had to wait for the drain, leaves its successor the whole time; one that never stood does not.
+    let anew = pod.reboot_state.is_some() || (refused && turn.op.intent.drain.is_some() && turn.status.waiter_since.is_none());
+    next_attempt(turn, &why, attempt, anew)
+}
+
+/// Records the next attempt; `anew`: it has the whole time to get ready.
+fn next_attempt(turn: &Turn<'_>, why: &str, attempt: i32, anew: bool) -> Waiter {
+    if attempt >= MAX_ATTEMPTS && may_give_up(turn) {
+        let message = format!("the reboot waiter was lost {attempt} times, the operation was not started; the last time because {why}");
+        return Waiter::Overdue(turn.fail(message));
+    }
+    let now = Time(turn.s.now);
+    Waiter::Lost(turn.record(|status| {
         status.attempt = Some(attempt.saturating_add(1));
-        status.since = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(turn.s.now));
-    });
-    Waiter::Lost(next)
+        status.since = Some(now.clone());
+        if anew {
+            status.waiter_since = Some(now);
+        }
+    }))
 }
 
-/// Fails the node if its waiter, wanted since `begun` or since the last one was lost, does not get ready in time.
-pub fn overdue(turn: &mut Turn<'_>, begun: Timestamp, why: &str) -> Option<Next> {
-    let from = turn.status.since.as_ref().map_or(begun, |lost| lost.0.max(begun));
+/// Whether the node can still be given up for its waiter: not once the operation has succeeded, then it has to reboot.
+fn may_give_up(turn: &Turn<'_>) -> bool {
+    turn.status.step != Some(Step::Reboot)
+}
+
+/// Waits for a waiter, for as long as it may take to get ready: `pullTimeoutSeconds`, once, from when it was wanted.
+fn in_time(turn: &mut Turn<'_>, why: String) -> Waiter {
+    if !may_give_up(turn) {
+        return Waiter::Starting(why);
+    }
+    let begun = match turn.status.step {
+        Some(Step::Drain) => turn.status.drain_started_at.as_ref(),
+        _ => turn.status.last_updated.as_ref(),
+    };
+    let from = begun.into_iter().chain(&turn.status.waiter_since).map(|time| time.0).max().unwrap_or(turn.s.now);
     let deadline = later(from, turn.op.intent.pull_timeout);
     if turn.s.now >= deadline {
         let seconds = turn.op.intent.pull_timeout.as_secs();
-        return Some(turn.fail(format!("the reboot waiter did not get ready in {seconds} s: {why}")));
+        return Waiter::Overdue(turn.fail(format!("the reboot waiter did not get ready in {seconds} s: {why}")));
     }
     turn.plan.wake(deadline);
-    None
+    Waiter::Starting(why)
 }
 
 /// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand, and of those

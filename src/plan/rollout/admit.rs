@@ -202,7 +202,9 @@ impl Pass<'_> {
             return None;
         }
         if let Some(limit) = self.op.intent.not_ready_timeout {
-            let since = entry.since.get_or_insert(Time(self.s.now)).0;
+            // A stamp that lies in the future is of a clock that was wrong.
+            let since = entry.since.as_ref().map_or(self.s.now, |since| since.0.min(self.s.now));
+            entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.s.now >= deadline {
                 let message =
@@ -294,6 +296,12 @@ impl Pass<'_> {
                 let touched = if untouched { "no node was touched" } else { "no further node is taken" };
                 let why = format!("the API server refuses what the operation needs, {touched}: {words}");
                 self.whole.refused = Some(why.clone());
+                Some(why)
+            }
+            Some(Answer::NotYet(words)) => {
+                let why = format!("the API server does not admit what the operation needs yet: {words}");
+                self.unanswered = Some(why.clone());
+                self.whole.troubles.note(why.clone());
                 Some(why)
             }
             Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {

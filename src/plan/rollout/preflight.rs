@@ -8,8 +8,9 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use crate::{
     api::{
         names::container,
-        nodeop::{NodeStatus, Phase, RebootStatus, Step},
+        nodeop::{NodeOpSpec, NodeStatus, Phase, RebootStatus, Step},
     },
+    contract::Proceed,
     plan::{
         model::{
             action::{Action, Plan, Target},
@@ -71,7 +72,7 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
         Some(ContainerState::Ended { code: 0, .. }) if status.new_boot.as_ref() != Some(&node.boot_id) => {
             to_pending(s.now, status, None, Some("Preflight passed in an earlier boot, it is asked again".into()))
         }
-        Some(ContainerState::Ended { code: 0, message, .. }) if message.trim().is_empty() => {
+        Some(ended @ ContainerState::Ended { code: 0, message, .. }) if message.trim().is_empty() || proceeds(&op.object.spec, ended) => {
             to_pending(s.now, status, Some(node.boot_id.clone()), Some("Preflight passed".into()))
         }
         Some(ContainerState::Ended { code: 0, message, .. }) => end(Phase::Completed, format!("Skipped by preflight: {}", message.trim())),
@@ -95,6 +96,12 @@ fn verdict(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, sta
         Some(ContainerState::Waiting { .. }) | None if pod.phase.is_final() || pod.deleting => again(s, status, pod),
         Some(ContainerState::Waiting { .. }) | None => not_started(s, op, node, status, pod, plan),
     }
+}
+
+/// Whether our own check says to go ahead. The same words of a user's command skip the node, as all words of it do.
+fn proceeds(spec: &NodeOpSpec, ended: &ContainerState) -> bool {
+    let ours = spec.preflight.is_none() && spec.upgrade.is_some();
+    ours && ended.words::<Proceed>().is_some_and(|record| record.proceed)
 }
 
 fn not_started(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
@@ -159,6 +166,27 @@ pub fn sweep(s: &Snapshot, op: &Op, plan: &mut Plan) {
             entry.is_some_and(|entry| entry.phase == Phase::Preflight) && pod.name == op.object_name(&pod.node, "preflight", attempt);
         if !wanted {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its verdict is recorded" });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_our_own_check_goes_ahead_with_words() {
+        let spec = |value| -> NodeOpSpec { serde_json::from_value(value).unwrap() };
+        let upgrade = spec(json!({"image": "kairos:v2", "upgrade": {}}));
+        let users = spec(json!({"command": ["x"], "preflight": {"command": ["check"]}}));
+        let says = |code, message: &str| ContainerState::Ended { code, reason: String::new(), message: message.into() };
+        let record = r#"{"proceed":true,"boot":"b1","before":"v1","target":"v2"}"#;
+        assert!(proceeds(&upgrade, &says(0, record)));
+        assert!(!proceeds(&users, &says(0, record)), "what a user's command says skips the node");
+        for (code, message) in [(1, record), (0, "node is already at v2"), (0, "{}"), (0, r#"{"proceed":false,"boot":"b1"}"#)] {
+            assert!(!proceeds(&upgrade, &says(code, message)), "{code} {message}");
         }
     }
 }

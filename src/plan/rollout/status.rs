@@ -37,7 +37,7 @@ const MIN_MESSAGE: usize = 120;
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// At most so many nodes are named in a condition.
 const NAMED: usize = 10;
-/// At most so many names in `counts.current`.
+/// At most so many names of nodes in `counts.current`.
 const CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
@@ -166,11 +166,16 @@ impl View<'_> {
         Standing::Open { reason, stalled: blocked || reason == reason::NODES_OUT_OF_SERVICE }
     }
 
+    /// Whether it would start something, were it not paused.
+    fn is_paused(&self) -> bool {
+        self.intent.paused && self.whole.stopped.is_none() && !self.whole.deleting
+    }
+
     fn reason(&self) -> &'static str {
         let whole = self.whole;
         match () {
             () if whole.troubles.first.is_some() => reason::BLOCKED,
-            () if self.intent.paused && whole.stopped.is_none() && !whole.deleting => reason::PAUSED,
+            () if self.is_paused() => reason::PAUSED,
             () if matches!(whole.no_targets, Some(NoTargets::None(_))) => reason::NO_NODES,
             () if whole.held && !self.is_moving() => reason::NODES_OUT_OF_SERVICE,
             () if self.is_moving() => reason::ROLLING_OUT,
@@ -198,8 +203,8 @@ impl View<'_> {
             Phase::Pending | Phase::Preflight | Phase::Running => {
                 let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
                 let counts = format!("{completed} of {total} nodes completed, {running} in progress{failed}{stopped}");
-                let paused = self.intent.paused.then(|| "paused: nothing new is started until spec.paused is false".to_owned());
-                let why = paused.filter(|_| stopped.is_empty() && !whole.deleting).or_else(|| self.waits_for());
+                let paused = self.is_paused().then(|| "paused: nothing new is started until spec.paused is false".to_owned());
+                let why = paused.or_else(|| self.waits_for());
                 let mut text = match &whole.no_targets {
                     Some(NoTargets::Unknown(why) | NoTargets::None(why)) => why.clone(),
                     None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
@@ -229,12 +234,15 @@ impl View<'_> {
 
 /// The status of a NodeOp whose nodes stand like this.
 pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
-    let (counts, intent, at) = (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
+    let (mut counts, intent, at) = (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
     let view = View { op, intent: &intent, nodes: &nodes, counts: &counts, whole };
     let phase = view.phase();
-    let message = view.sentence(phase);
+    let (message, standing, paused) = (view.sentence(phase), view.standing(phase, now), view.is_paused() && !phase.is_final());
+    if paused {
+        counts.current = format!("{} (paused)", counts.current).trim().to_owned();
+    }
     let mut conditions = op.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-    conditions::set(&mut conditions, view.standing(phase, now), &message, at);
+    conditions::set(&mut conditions, standing, &message, at);
     if intent.upgrade && phase.is_final() {
         let (status, reason, words) = verified(&intent, &nodes);
         conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &words, at);
@@ -287,7 +295,8 @@ pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mu
     if !urgent && plan.questions.iter().any(|question| failing::of(s, question).is_none()) {
         return;
     }
-    let last = old.and_then(|old| old.last_updated.as_ref()).map(|time| later(time.0, MESSAGES_EVERY));
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= now).map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
         plan.wake(at);
         return;
@@ -342,6 +351,26 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
+        let now = Timestamp::constant(1_000, 0);
+        let says = |message: &str, at: i64| NodeOpStatus {
+            phase: Some(Phase::Running),
+            message: Some(message.into()),
+            last_updated: Timestamp::from_second(at).ok().map(Time),
+            ..NodeOpStatus::default()
+        };
+        let written = |at: i64| {
+            let op = Arc::new(NodeOp { status: Some(says("old", at)), ..NodeOp::new("op", Default::default()) });
+            let mut plan = Plan::default();
+            write(&Snapshot { now, ..Snapshot::default() }, &op, says("new", at), &mut plan);
+            (plan.actions.len(), plan.wake_at)
+        };
+        assert_eq!(written(990), (1, None));
+        assert_eq!(written(1_000), (0, Timestamp::from_second(1_001).ok()), "it says something every second at most");
+        assert_eq!(written(31_537_000), (1, None), "somebody's clock was a year ahead");
+    }
 
     #[test]
     fn whatever_nodes_say_the_status_fits_into_etcd() {

@@ -1,6 +1,6 @@
 //! What nodes write: release files, facts, records in the state directory, mounts, the words of an agent.
 
-use std::{fs, path::Path};
+use std::{cmp::Ordering, fs, path::Path};
 
 use k8s_openapi::serde_json;
 use kairos_operator::{
@@ -8,12 +8,13 @@ use kairos_operator::{
     node::{
         facts::{FactsArgs, run as read_facts},
         host::{Host, mounts::mount_points},
-        release::parse,
+        release::{Keys, Release, parse},
         sentinel::{SentinelArgs, run as write_sentinel},
         upgrade::{
             agent::last_lines,
             plan::{Found, Verdict, verdict},
         },
+        version::compare,
     },
     plan::{
         facts::labels,
@@ -39,6 +40,18 @@ pub fn release(data: &[u8]) {
         again += &format!("{key}='{}'\n", value.replace('\'', "'\\''"));
     }
     assert_eq!(parse(&again), keys);
+    ordered(&keys);
+}
+
+/// Whatever has an order to another release has the opposite one the other way round, and none of itself but that it is equal.
+fn ordered(keys: &Keys) {
+    assert!(compare(keys, keys).is_none_or(Ordering::is_eq));
+    for (version, software) in [("v3.5.0", "v1.30.11+k3s1"), ("v3.5.0-rc1", ""), ("v3", "v1")] {
+        let mut other = keys.clone();
+        other.insert("KAIROS_VERSION".into(), version.into());
+        other.insert("KAIROS_SOFTWARE_VERSION".into(), software.into());
+        assert_eq!(compare(&other, keys), compare(keys, &other).map(Ordering::reverse));
+    }
 }
 
 /// A directory that stands for the node, with files in it.
@@ -110,7 +123,8 @@ pub fn records(data: &[u8]) {
     let (root, host) = node(&files);
     assert_eq!((result_file("job"), sentinel_file("job")), ("job.upgrade.json".into(), "job.json".into()));
     waiter_reads(root.path(), sentinel);
-    let args = SentinelArgs { state_dir: "/state".into(), job: "job".into(), upgrade: true, job_uid: Some("u".into()) };
+    let (job, job_uid) = ("job".into(), Some("u".into()));
+    let args = SentinelArgs { state_dir: "/state".into(), job, upgrade: true, patience_seconds: 0, job_uid };
     let ended = write_sentinel(&args, &host).ok().map(|ended| ended.words);
     let due = ended.map(|words| serde_json::from_str::<Sentinel>(&words).expect("a sentinel").boot);
     match known.filter(|known| known.job_uid == "u") {
@@ -127,8 +141,9 @@ fn retry(known: &UpgradeResult) {
     let order = UpgradeOrder { active: known.active, ..UpgradeOrder::default() };
     for boot in ["b1", known.boot.as_str()] {
         for host in [None, Some("v1".to_owned()), known.target.clone()] {
-            let (image, boot_state) = (known.target.clone(), known.before_state.clone());
-            let found = Found { job_uid: known.job_uid.clone(), boot: boot.into(), boot_state, host, image };
+            let release = |version| Release { version, ..Release::default() };
+            let (host, image) = (release(host), release(known.target.clone()));
+            let found = Found { job_uid: known.job_uid.clone(), boot: boot.into(), boot_state: known.before_state.clone(), host, image };
             let verdict = verdict(&order, &found, Some(known));
             match known.state {
                 UpgradeState::Upgraded => assert_eq!(verdict, Verdict::Settled(known.clone())),

@@ -22,8 +22,9 @@ use kairos_operator::{
     plan::{
         check::broken,
         model::{
-            action::{Action, Plan},
+            action::{Action, NodeChange, Plan},
             id::{Key, OpRef},
+            identity::Identified,
             object_name::object,
             question::{Answer, Question},
             snapshot::{Failure, Settings, Sightings, Snapshot},
@@ -159,7 +160,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
         listed: BTreeMap::new(),
         evictions: BTreeMap::new(),
         answers,
-        failures: [("patching node n1".to_owned(), failure)].into(),
+        failures: [(Action::Node { name: "n1".into(), resource_version: "1".into(), change: NodeChange::default() }.id(), failure)].into(),
         ..Snapshot::default()
     };
     let mut sightings = Sightings::default();

@@ -14,7 +14,7 @@ use kairos_operator::{
     plan::model::{
         id::OpRef,
         intent::Intent,
-        object_name::{account, object},
+        object_name::{accounts, object},
         selector::matches,
     },
     render::{self, Site},
@@ -32,7 +32,7 @@ pub fn names(data: &[u8]) {
         assert_eq!(made, object((name, uid), node, kind, attempt));
     }
     assert_ne!(object((name, uid), node, kind, 0), object((name, uid), node, kind, 1));
-    assert!(account((name, uid)).len() <= 253);
+    assert!(accounts((name, uid)).iter().all(|account| account.len() <= 253));
     for name in [name, node] {
         let value = label_value(name);
         // A node's or NodeOp's own name is a DNS subdomain, and so fit for a label if it is short enough.
@@ -133,7 +133,7 @@ fn render(op: &NodeOp) {
     let intent = Intent::of(op);
     assert!(intent.concurrency != Some(0) && intent.drain.is_none_or(|drain| drain.timeout.is_none_or(|timeout| timeout.is_positive())));
     let job = render::job::job(op, "n1", "job", &site());
-    let waiter = render::waiter::pod(op, "n1", "waiter", "job", &site());
+    let waiter = render::waiter::pod(op, "n1", "waiter", "job", "account", &site());
     let preflight = render::preflight::pod(op, "n1", "preflight", &site());
     let job_pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
     let mut specs = vec![job_pod];

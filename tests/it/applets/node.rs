@@ -15,8 +15,8 @@ use super::api::{Api, JOB, NAMESPACE, OWNER, POD};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_kairos-operator");
 
-/// How long anything may take before a test says no.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before a test says no: far longer than a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Waits until `holds`, or panics with `what`.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -115,8 +115,13 @@ impl Node {
     /// The Job's last container.
     pub fn sentinel(&self) {
         fs::create_dir_all(self.state_dir()).unwrap();
+        assert!(self.sentinel_command().status().unwrap().success());
+    }
+
+    pub fn sentinel_command(&self) -> Command {
         let mut command = self.applet(contract::applet::SENTINEL);
-        assert!(command.args(contract::sentinel_args(JOB, false)).status().unwrap().success());
+        command.args(contract::sentinel_args(JOB, false));
+        command
     }
 
     /// Whether init was asked to reboot, by now.

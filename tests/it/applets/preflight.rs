@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use kairos_operator::contract::{self, Facts, UpgradeOrder, applet};
+use kairos_operator::contract::{self, Facts, Proceed, UpgradeOrder, applet};
 
 use super::{
     machine::{Machine, active, permanent},
@@ -40,24 +40,62 @@ fn an_image_that_cannot_do_it_fails_for_good_and_before_anything() {
 fn an_old_agent_is_fine_without_exclude_paths() {
     let node = Machine::new();
     node.write("help", "--source value\n");
-    assert_eq!(node.check(&active(), false), (0, String::new()));
+    proceeds(&node, &active());
     assert_eq!(node.try_once(&active()).0, 0);
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+}
+
+/// The preflight goes ahead, and says what the sentinel will say.
+fn proceeds(node: &Machine, order: &UpgradeOrder) -> Proceed {
+    let (code, words) = node.check(order, false);
+    let record: Proceed = serde_json::from_str(&words).unwrap();
+    assert!(code == 0 && record.proceed && record.boot == "b1", "{code} {words}");
+    assert_eq!(record.target.as_deref(), Some("v2"));
+    record
 }
 
 #[test]
 fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
     let node = Machine::new();
-    assert_eq!(node.check(&active(), false), (0, String::new()));
+    assert_eq!(proceeds(&node, &active()).before.as_deref(), Some("v1"));
     node.boots("b1", "active", "v2");
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
-    assert_eq!(node.check(&UpgradeOrder { force: true, ..active() }, false), (0, String::new()));
-    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
-    assert_eq!(node.check(&recovery, false), (0, String::new()));
+    proceeds(&node, &UpgradeOrder { force: true, ..active() });
+    proceeds(&node, &UpgradeOrder { recovery: true, ..UpgradeOrder::default() });
     node.write("host/etc/kairos-release", "");
     assert_eq!(node.check(&active(), true), (0, "the node does not run Kairos".into()));
     assert_eq!(node.check(&active(), false).0, permanent());
     assert_eq!((node.runs().len(), fs::read_dir(node.path("sentinel")).unwrap().count()), (0, 0));
+}
+
+const K3S: &str = "KAIROS_SOFTWARE_VERSION_PREFIX=k3s\nKAIROS_SOFTWARE_VERSION=";
+
+/// Neither the preflight nor, where there was none or the node changed since, the wrapper itself goes back to an older release.
+#[test]
+fn an_older_image_is_refused_untouched_unless_it_is_forced() {
+    for (host, image, older) in [
+        ("KAIROS_VERSION=v3.5.0\n".to_owned(), "KAIROS_VERSION=v3.4.2\n".to_owned(), true),
+        ("KAIROS_VERSION=v3.5.1-rc1\n".into(), "KAIROS_VERSION=v3.5.0\n".into(), true),
+        ("KAIROS_VERSION=v3.10\n".into(), "KAIROS_VERSION=v3.9\n".into(), true),
+        (format!("KAIROS_VERSION=v3.5.0\n{K3S}v1.30.11+k3s1\n"), format!("KAIROS_VERSION=v3.5.0\n{K3S}v1.30.9+k3s1\n"), true),
+        ("KAIROS_VERSION=v3.5.0\n".into(), "KAIROS_VERSION=v3.5.1-rc1\n".into(), false),
+        ("KAIROS_VERSION=v3.5.0\n".into(), "KAIROS_VERSION=of-ours\n".into(), false),
+        ("KAIROS_VERSION=v3.5.0\nKAIROS_FLAVOR=ubuntu\n".into(), "KAIROS_VERSION=v3.4.2\nKAIROS_FLAVOR=debian\n".into(), false),
+    ] {
+        let node = Machine::new();
+        node.write("host/etc/kairos-release", &host);
+        node.write("etc/kairos-release", &image);
+        for (code, words) in [node.check(&active(), true), node.try_once(&active())] {
+            let refused = code == permanent()
+                && words.contains("older than what the node runs (v3.")
+                && words.ends_with("set force: true to go back");
+            assert!(refused == older && (older || code == 0), "{host} {image}: {code} {words}");
+        }
+        assert_eq!((node.runs().is_empty(), node.result().is_none()), (older, older));
+        let force = UpgradeOrder { force: true, ..active() };
+        assert_eq!((node.check(&force, true).0, node.try_once(&force).0), (0, 0));
+        assert_eq!(node.runs().len(), 1, "{host} {image}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub enum Order {
 #[derive(Clone, Debug)]
 pub struct Replica {
     pub orders: mpsc::UnboundedSender<Order>,
-    /// Seconds that its clock is off.
+    /// Seconds that its machine's clock is off, which its next life begins with.
     pub off: Arc<AtomicI64>,
 }
 
@@ -88,8 +88,7 @@ async fn live(world: Arc<World>, number: usize, args: ControllerArgs, mut orders
 
 fn begin(world: &Arc<World>, args: &ControllerArgs, name: &str, alive: &watch::Sender<bool>, off: &Arc<AtomicI64>) -> Running {
     let client = Wire::client(world, name, &world.operator_token, true, alive.clone());
-    let off = off.clone();
-    let clock = Clock::of(move || time_off_by(off.load(Ordering::Relaxed)));
+    let clock = Clock::set_to(time_off_by(off.load(Ordering::Relaxed)));
     Controller::new(args, client, clock, name.to_owned()).start()
 }
 

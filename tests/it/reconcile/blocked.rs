@@ -1,6 +1,6 @@
 //! Errors that stay: told in the status and in one Event, tried again ever more rarely, and forgotten when they are over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kairos_sim::{Cluster, Effect, Fault};
 use serde_json::{Value, json};
@@ -28,11 +28,16 @@ fn progressing(status: &Value) -> (String, String) {
     (text("reason"), text("message"))
 }
 
-/// Requests for one thing, in the time that follows.
-async fn asked_for(rig: &Rig, verb: &str, resource: &str, time: Duration) -> usize {
+/// That one thing is asked for ever more rarely in the time that follows: pauses of a second and more double.
+async fn rarely_asked_for(rig: &Rig, verb: &str, resource: &str) {
     rig.cluster.clear_requests();
-    tokio::time::sleep(time).await;
-    rig.requests().iter().filter(|r| r.verb == verb && r.resource == resource && !r.query.contains("dryRun")).count()
+    let began = Instant::now();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let requests = rig.requests();
+    // On a machine under load it was longer than that.
+    let most = 1 + (began.elapsed().as_secs() + 1).ilog2();
+    let tries = requests.iter().filter(|r| r.verb == verb && r.resource == resource && !r.query.contains("dryRun")).count();
+    assert!(tries <= most as usize, "{verb} {resource}: {tries} tries in {:?}", began.elapsed());
 }
 
 struct Case {
@@ -76,8 +81,7 @@ async fn is_told_and_forgotten(mut rig: Rig, case: &Case, mend: impl FnOnce(&Rig
 
     let kind = if verb == "patch" && resource == "jobs.batch" { "Job" } else { "NodeOp" };
     complained(&rig, kind).await;
-    let tries = asked_for(&rig, verb, resource, Duration::from_secs(5)).await;
-    assert!(tries <= 3, "{verb} {resource}: {tries} tries in 5 s");
+    rarely_asked_for(&rig, verb, resource).await;
     let writes = rig.requests().iter().filter(|r| r.resource == "nodeops.operator.kairos.io/status").count();
     assert!(writes <= 1, "{verb} {resource}: {writes} statuses written, which say the same");
     assert_eq!(complaints(&rig, kind).len(), 1, "{:?}", complaints(&rig, kind));
@@ -95,8 +99,9 @@ async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
     let cases = [
         ("create", "pods", "making reboot waiter"),
         ("create", "jobs.batch", "making Job op-n1-"),
-        ("patch", "serviceaccounts", "making the waiters' ServiceAccount"),
-        ("patch", "roles.rbac.authorization.k8s.io", "applying the waiters' Role"),
+        ("create", "serviceaccounts", "making the waiters' ServiceAccount"),
+        ("create", "roles.rbac.authorization.k8s.io", "making the waiters' Role"),
+        ("create", "rolebindings.rbac.authorization.k8s.io", "making the waiters' RoleBinding"),
     ];
     let refused = |(verb, resource, at): (&'static str, &'static str, &'static str)| async move {
         let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
@@ -118,8 +123,7 @@ async fn a_status_that_is_refused_is_told_in_an_event() {
     complained(&rig, "NodeOp").await;
     let said = complaints(&rig, "NodeOp");
     assert!(said[0].contains("writing the status of NodeOp default/op") && said[0].contains("too large"), "{said:?}");
-    let tries = asked_for(&rig, "patch", "nodeops.operator.kairos.io/status", Duration::from_secs(5)).await;
-    assert!(tries <= 3, "{tries} tries in 5 s");
+    rarely_asked_for(&rig, "patch", "nodeops.operator.kairos.io/status").await;
     assert_eq!((complaints(&rig, "NodeOp").len(), rig.claims().0.len()), (1, 0));
     rig.cluster.faults().clear();
     assert_eq!(rig.over("op").await["phase"], "Completed");
@@ -170,8 +174,7 @@ async fn a_question_without_an_answer_is_asked_again_and_told() {
     rig.op("op", reboot()).await;
     rig.says("op", "n1", "listing all NodeOps keeps failing").await;
     rig.says("op", "n1", "etcd is asleep").await;
-    let tries = asked_for(&rig, "list", OPS, Duration::from_secs(5)).await;
-    assert!(tries <= 3, "{tries} tries in 5 s");
+    rarely_asked_for(&rig, "list", OPS).await;
     rig.cluster.faults().clear();
     assert_eq!(rig.over("op").await["phase"], "Completed");
 }

@@ -35,6 +35,22 @@ async fn a_budget_that_blocks_is_named_and_when_it_gives_way_the_drain_goes_on()
     assert!(rig.cluster.get("pods", "default", "db").is_none(), "it was evicted");
 }
 
+/// What an operator of a database has a webhook for: its pod is moved first. Any code may come with the webhook's no.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eviction_that_a_webhook_refuses_is_told_in_its_words_and_tried_again() {
+    let denied = "admission webhook \"moves.example.com\" denied the request: the primary is being moved";
+    let refused = |code: u16| async move {
+        let rig = Rig::new(1).await;
+        rig.cluster.apply(blocker("n1").split("\n---\n").last().unwrap()).await.unwrap();
+        rig.cluster.until("pods", LONG, |p| p["metadata"]["name"] == "db" && p["status"]["phase"] == "Running").await.unwrap();
+        rig.cluster.faults().arm(Fault::on("create", "pods/eviction", Effect::Refuse(code)).saying(denied).times(1));
+        rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true, "force": true}}))).await;
+        rig.says("op", "n1", denied).await;
+        assert_eq!(rig.over("op").await["phase"], "Completed", "{code}");
+    };
+    futures::future::join_all([400, 422, 500].map(refused)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_takes_too_long_fails_the_node_untouched_and_uncordoned() {
     let rig = Rig::new(2).await;

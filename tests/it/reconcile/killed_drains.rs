@@ -1,7 +1,7 @@
 //! The operator ended by SIGKILL at any moment of a drain: the same end, no cordon left, and no pod evicted that was not on
 //! the node. `KAIROS_DRAIN_SEEDS=50 cargo test --test it killed_drains` plays fifty.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use kairos_sim::{Cluster, Request};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn killed(seed: u64) {
     rig.op("op", spec).await;
     rig.start(&[]);
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(random.u64(50..1500))).await;
+        rig.asks(random.usize(1..40), "op").await;
         rig.operators[0].kill();
         rig.operators.clear();
         rig.start(&[]);
@@ -75,7 +75,7 @@ fn was_drained(rig: &Rig, request: &Request) -> bool {
         return true;
     }
     let (mut nodes, mut steps) = (BTreeMap::new(), Value::Null);
-    for change in rig.cluster.history().iter().filter(|change| change.at <= request.at) {
+    for change in rig.cluster.history().iter().filter(|change| change.version <= request.version) {
         match change.object["kind"].as_str() {
             Some("Pod") => drop(nodes.insert(change.key.name.clone(), change.object["spec"]["nodeName"].clone())),
             Some("NodeOp") => steps = change.object["status"]["nodeStatuses"].clone(),

@@ -2,6 +2,7 @@
 //!
 //! What is checked is what the cluster shows: requests, versions of objects, boots of nodes, and what is left at the end.
 
+mod accounts;
 mod admission;
 mod blocked;
 mod deletion;
@@ -17,5 +18,6 @@ mod rig;
 mod rights;
 mod rivals;
 mod rollout;
+mod silent;
 mod takeover;
 mod upgrades;

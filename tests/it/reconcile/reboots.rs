@@ -47,7 +47,7 @@ fn is_waiter(object: &Value) -> bool {
 async fn a_node_that_never_comes_back_fails_at_the_deadline_and_is_kept_from_others() {
     let rig = Rig::new(2).await;
     rig.cluster.node("n1").set_fate(Fate::Gone);
-    rig.op("op", and(reboot(), json!({"rebootTimeoutSeconds": 2, "stopOnFailure": true}))).await;
+    rig.op("op", and(reboot(), json!({"rebootTimeoutSeconds": 15, "stopOnFailure": true}))).await;
     let status = rig.over("op").await;
     assert_eq!((&status["phase"], &status["nodeStatuses"]["n1"]["phase"]), (&json!("Failed"), &json!("Failed")), "{status:#}");
     assert!(status["nodeStatuses"]["n1"]["message"].as_str().unwrap().starts_with("RebootTimeout"), "{status:#}");
@@ -62,7 +62,7 @@ async fn a_node_that_never_comes_back_fails_at_the_deadline_and_is_kept_from_oth
 async fn a_node_that_does_not_go_down_fails_at_the_deadline() {
     let rig = Rig::new(1).await;
     rig.cluster.node("n1").ignore_reboots(true);
-    rig.op("op", and(reboot(), json!({"rebootTimeoutSeconds": 2}))).await;
+    rig.op("op", and(reboot(), json!({"rebootTimeoutSeconds": 15}))).await;
     let status = rig.over("op").await;
     let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
     assert!(message.starts_with("RebootTimeout") && message.contains("still in the boot"), "{message}");

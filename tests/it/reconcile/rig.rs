@@ -23,8 +23,8 @@ use nix::{
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Longer than anything here takes, also on a machine that compiles beside it.
-pub const LONG: Duration = Duration::from_secs(60);
+/// A watchdog, and no measure of anything: far longer than all that is waited for here takes on a machine under load.
+pub const LONG: Duration = Duration::from_secs(600);
 /// Clusters at once: each is a server, some nodes and several processes.
 static CLUSTERS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(6));
 pub const OPS: &str = "nodeops.operator.kairos.io";
@@ -106,7 +106,10 @@ impl Rig {
                 && op["metadata"].get("finalizers").is_none_or(is_empty)
         };
         match self.cluster.until(OPS, LONG, over).await {
-            Ok(op) => op["status"].clone(),
+            Ok(op) => {
+                assert_eq!(self.debug_output(), [""; 0]);
+                op["status"].clone()
+            }
             Err(error) => panic!("{error:#}: {:#}", self.status(name)),
         }
     }
@@ -211,6 +214,32 @@ impl Rig {
             }
         }
         (order, most)
+    }
+
+    /// Waits until the operator has asked for so much more, or until the NodeOp is over. Who is killed after so many requests
+    /// has got equally far on a slow machine and on a fast one.
+    pub async fn asks(&self, more: usize, op: &str) {
+        let before = self.requests().len();
+        let asked = async {
+            while !self.is_over(op) && self.requests().len() < before + more {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LONG, asked).await.unwrap_or_else(|_| panic!("nothing is asked: {:#}", self.status(op)));
+    }
+
+    /// Whether the NodeOp's last phase is reached.
+    pub fn is_over(&self, op: &str) -> bool {
+        matches!(self.status(op)["phase"].as_str(), Some("Completed" | "Failed"))
+    }
+
+    /// Statuses and Events with what Rust prints for programmers, or what the client calls things by.
+    fn debug_output(&self) -> Vec<String> {
+        let told = |table: &str| [OPS, UPGRADES, "events"].contains(&table);
+        let texts = self.cluster.history().into_iter().filter(|change| told(&change.key.table)).map(|change| change.object.to_string());
+        texts
+            .filter(|text| ["ApiError", "Status {", "ServiceError", "HyperError", "Some("].iter().any(|word| text.contains(word)))
+            .collect()
     }
 
     /// What a finished or deleted NodeOp must not leave behind.

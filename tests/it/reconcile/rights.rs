@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{
     drains::{BLOCKED, blocker},
     rig::{self, LONG, Rig, WAITERS, and, reboot},
+    silent::no_sandbox,
 };
 
 /// Verb, group and resource.
@@ -41,7 +42,7 @@ fn held(grants: &[Grant]) -> Rights {
 /// What waiters are granted, of the one waiter and Job that are in hand.
 fn granted() -> Rights {
     let names = Names { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
-    let rules = access::role(&Default::default(), &names).rules.unwrap();
+    let rules = access::role(&Default::default(), "account", &names).rules.unwrap();
     let mut rights = Rights::new();
     for rule in rules {
         for (group, resource) in rule.api_groups.iter().flatten().flat_map(|g| rule.resources.iter().flatten().map(move |r| (g, r))) {
@@ -117,13 +118,20 @@ async fn delete(rig: &Rig) {
     rig.cluster.until_none(rig::OPS, LONG, |op| op["metadata"]["name"] == "deleted").await.unwrap();
 }
 
+/// A pod that gets no container, and Events that say why.
+async fn wait_in_silence(rig: &Rig) {
+    no_sandbox(rig, "silent", "n2").await;
+    rig.cluster.faults().clear();
+    assert_eq!(rig.over("silent").await["phase"], "Completed");
+}
+
 /// A node that somebody else claims in the last moment: it goes back, and is taken again, which is the same Event once more.
 async fn lose_and_win(rig: &Rig) {
     rig.cluster.faults().arm(Fault::on("patch", "nodes", Effect::Refuse(500)).named("n2").always());
     rig.op("yields", and(reboot(), json!({"rebootOnSuccess": false, "nodeSelector": on("n2")}))).await;
     rig.in_step("yields", "n2", "Claim").await;
     rig.patch_node("n2", json!({"metadata": {"annotations": {"operator.kairos.io/claimed-by": "default/ghost@ghost"}}})).await;
-    rig.says("yields", "n2", "in the hands of").await;
+    rig.says("yields", "n2", "waiting for NodeOp ").await;
     rig.cluster.faults().clear();
     assert_eq!(rig.over("yields").await["phase"], "Completed");
 }
@@ -176,6 +184,7 @@ async fn run() -> (Rights, Rights, Rights) {
     drain(&rig).await;
     fail(&rig).await;
     delete(&rig).await;
+    wait_in_silence(&rig).await;
     lose_and_win(&rig).await;
     ask_the_kernel(&rig).await;
     upgrade(&rig).await;

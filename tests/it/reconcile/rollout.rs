@@ -100,9 +100,14 @@ async fn at_rest_nothing_is_asked() {
     rig.op("op", and(reboot(), json!({"concurrency": 0}))).await;
     assert_eq!(rig.over("op").await["phase"], "Completed");
     rig.labelled().await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    rig.cluster.clear_requests();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(rig.requests(), []);
+    // It comes to rest as soon as the machine lets it. What is asked for regularly is asked for in each of these times.
+    for left in (0..20).rev() {
+        rig.cluster.clear_requests();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        if rig.requests().is_empty() {
+            break;
+        }
+        assert_ne!(left, 0, "{:#?}", rig.requests());
+    }
     assert!(rig.cluster.requests().iter().any(|r| r.resource.starts_with("leases")), "it is alive");
 }

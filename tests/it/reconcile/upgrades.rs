@@ -56,6 +56,14 @@ async fn a_canary_completes_with_one_agent_and_one_boot_a_node_and_again_it_skip
         assert!(message.starts_with("Skipped by preflight: node is already at v3.6.0"), "{message}");
     }
     assert_eq!(NODES.map(|node| (calls(&rig, node), rig.reboots(node))), [(2, 2); 3]);
+
+    rig.upgrade("back", "v3.5.0").await;
+    let status = upgraded(&rig, "back").await;
+    assert_eq!(status["phase"], "Failed", "{status:#}");
+    let messages = NODES.map(|node| status["nodeStatuses"][node]["message"].as_str().unwrap_or_default().to_owned());
+    let words = "older than what the node runs (v3.6.0-k3sv1.30.11+k3s1); set force: true to go back";
+    assert!(messages.iter().any(|message| message.contains(words)), "{messages:?}");
+    assert_eq!(NODES.map(|node| (calls(&rig, node), rig.reboots(node), rig.is_cordoned(node))), [(2, 2, false); 3]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

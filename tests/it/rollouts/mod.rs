@@ -20,6 +20,7 @@ use kairos_operator::{
     },
     plan::{
         check,
+        facts::labels,
         model::{
             action::{Action, Notice, Plan},
             id::{Key, OpRef},
@@ -87,7 +88,7 @@ impl Cluster {
     }
 
     fn read_facts(&mut self, name: &str) {
-        self.node(name, |node| drop(node.annotations.insert(names::FACTS_OF.into(), format!("{}/1", node.boot_id))));
+        self.node(name, |node| drop(node.annotations.insert(names::FACTS_OF.into(), labels::facts_of(&node.boot_id))));
     }
 
     fn forget_facts(&mut self, name: &str) {

@@ -31,7 +31,7 @@ fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
     let of = |type_| condition(&status.conditions, type_);
     assert_eq!((of("Progressing"), of("Ready")), ("True/Paused".into(), "False/Paused".into()));
     assert_eq!((of("Reconciling"), of("Stalled")), ("True/Paused".into(), String::new()));
-    assert_eq!(cluster.events, [("op".to_owned(), "Paused")]);
+    assert_eq!((cluster.events.clone(), status.counts.unwrap().current), (vec![("op".to_owned(), "Paused")], "(paused)".into()));
     cluster.edit("op", |op| op.spec.paused = Some(false));
     cluster.settle();
     assert_eq!(cluster.status("op").node_statuses["n1"].phase, Phase::Preflight);
@@ -49,6 +49,7 @@ fn nodes_that_are_worked_on_go_on_while_it_is_paused() {
     let status = cluster.status("op");
     assert_eq!((status.phase, condition(&status.conditions, "Progressing")), (Some(Phase::Running), "True/Paused".into()));
     assert!(status.message.as_ref().unwrap().contains("1 in progress"), "{status:?}");
+    assert_eq!(status.counts.unwrap().current, "n1 (paused)", "that is a column of kubectl get");
     // Its node is done: the next one is not taken.
     cluster.entry("op", "n1", json!({"phase": "Completed", "message": "Job completed successfully", "nodeUid": "n1-uid"}), true);
     cluster.settle();

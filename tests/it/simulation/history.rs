@@ -261,7 +261,10 @@ impl World {
             let me = OpRef::of(op);
             let running = op.status.iter().flat_map(|status| &status.node_statuses);
             let mut held: BTreeSet<&String> = running.filter(|(_, entry)| entry.phase == Phase::Running).map(|(node, _)| node).collect();
-            held.extend(self.nodes.live().values().filter(|node| node.claimed_by.as_ref() == Some(&me)).map(|node| &node.name));
+            // A node that it failed on and left cordoned is down as well.
+            let ours =
+                |node: &NodeView| node.claimed_by.as_ref() == Some(&me) || (node.unschedulable && node.cordoned_by.as_ref() == Some(&me));
+            held.extend(self.nodes.live().values().filter(|node| ours(node)).map(|node| &node.name));
             if Intent::of(op).concurrency.is_some_and(|limit| held.len() > limit) {
                 found.push(format!("{me} has {held:?} in hand"));
             }

@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Files below `directory` whose name ends with `suffix`, as paths below it; build output left out.
-pub(super) fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
+pub fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(directory) else { return found };
     for entry in entries {
@@ -37,12 +37,12 @@ pub(super) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-pub(super) fn below<'a>(path: &'a Path, directory: &str) -> &'a str {
+pub fn below<'a>(path: &'a Path, directory: &str) -> &'a str {
     path.strip_prefix(root().join(directory)).unwrap().to_str().unwrap()
 }
 
 /// The code that is built into the binary: without comments, and without the tests at the end.
-pub(super) fn code(path: &Path) -> String {
+pub fn code(path: &Path) -> String {
     let text = read(path);
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let lines = text.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap() });

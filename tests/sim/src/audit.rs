@@ -19,7 +19,8 @@ pub struct Request {
     pub name: String,
     /// Query as it was sent.
     pub query: String,
-    /// The store's version when it was answered: what this request changed is not younger.
+    /// The store's version when it was answered: what this request changed is not younger, and whoever sees that change
+    /// finds this request in the list.
     pub version: u64,
     /// HTTP status of the answer; 0 if the connection was dropped instead.
     pub code: u16,

@@ -31,7 +31,7 @@ use crate::{
     in_process::InProcess,
     kubeconfig,
     server::{Shared, http},
-    store::{Change, Key, Object},
+    store::{Change, ChangeKind, Key, Object},
 };
 
 /// A running cluster. Dropping it ends all its tasks and processes and removes its files.
@@ -182,16 +182,25 @@ impl Cluster {
         self.shared.lock().store.list(table, None).cloned().collect()
     }
 
-    /// Waits until an object of a table is as wanted. Looks at each change, so it misses nothing and never sleeps.
+    /// Waits until an object of a table is as wanted, now or at any moment from now on. It looks at every version since, not
+    /// only at the latest one: what lasts for a moment is found on a slow machine, too.
     pub async fn until(&self, table: &str, timeout: Duration, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Object> {
-        let mut head = self.shared.lock().store.follow(table);
+        let (mut head, mut seen, now): (_, u64, Vec<Object>) = {
+            let mut state = self.shared.lock();
+            let head = state.store.follow(table);
+            (head, state.store.version(), state.store.list(table, None).cloned().collect())
+        };
         let found = async {
+            let mut looked_at = now.into_iter();
             loop {
-                let found = self.list(table).into_iter().find(|o| wanted(o));
-                match found {
+                match looked_at.by_ref().find(|object| wanted(object)) {
                     Some(found) => return Ok(found),
                     None => head.changed().await?,
                 }
+                let changes = self.shared.lock().store.history(seen);
+                seen = changes.last().map_or(seen, |change| change.version);
+                let there = changes.into_iter().filter(|change| change.key.table.as_ref() == table && change.kind != ChangeKind::Deleted);
+                looked_at = there.map(|change| change.object.clone()).collect::<Vec<_>>().into_iter();
             }
         };
         tokio::time::timeout(timeout, found).await.with_context(|| format!("waiting for one of {table}"))?

@@ -25,6 +25,7 @@ use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
         id::{Key, OpRef},
+        identity::Id,
         question::{Answer, Question},
     },
 };
@@ -60,9 +61,9 @@ pub struct Snapshot {
     pub sightings: Arc<Sightings>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
-    /// What this process has tried more than once or twice and still fails at, by the words for what it was: an
-    /// [`Action`](super::action::Action)'s or a [`Question`]'s. It is tried again, with pauses.
-    pub failures: BTreeMap<String, Failure>,
+    /// The [`Action`](super::action::Action)s and [`Question`]s that this process has tried more than once or twice and still
+    /// fails at. They are tried again, with pauses.
+    pub failures: BTreeMap<Id, Failure>,
 }
 
 /// What the administrator set, as far as decisions hang on it.
@@ -161,8 +162,10 @@ pub struct Resident {
     pub uid: String,
     pub labels: BTreeMap<String, String>,
     pub created: Timestamp,
-    /// When its deletion was asked for.
+    /// Its `deletionTimestamp`: until then its containers may take to end, once its deletion was asked for.
     pub deleting_since: Option<Timestamp>,
+    /// The seconds that it was given for that.
+    pub grace_seconds: i64,
     /// `Succeeded` or `Failed`.
     pub finished: bool,
     /// Who controls it.
@@ -231,5 +234,30 @@ impl Snapshot {
     /// Whether a live read confirmed that the object is not there.
     pub fn is_gone(&self, question: &Question) -> bool {
         matches!(self.answers.get(question), Some(Answer::Gone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_of_a_distribution_makes_a_member_of_the_control_plane() {
+        let member = |key: &str, value: &str| {
+            NodeView { labels: [(key.to_owned(), value.to_owned())].into(), ..NodeView::default() }.control_plane()
+        };
+        for label in names::CONTROL_PLANE_LABELS {
+            for value in ["", "true", "false", "microk8s-controlplane"] {
+                assert!(member(label, value), "{label}={value}");
+            }
+        }
+        for (label, role) in names::CONTROL_PLANE_ROLES {
+            assert!(member(label, role) && !member(label, "worker") && !member(label, ""), "{label}");
+        }
+        for label in
+            ["node-role.kubernetes.io/worker", "node-role.kubernetes.io/node", "node.kubernetes.io/microk8s-worker", "kubernetes.io/os"]
+        {
+            assert!(!member(label, "true"), "{label}");
+        }
     }
 }

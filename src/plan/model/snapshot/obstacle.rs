@@ -60,12 +60,12 @@ fn waiting(container: &ContainerView) -> Option<Obstacle> {
     let words = if message.is_empty() { reason.clone() } else { format!("{reason}: {}", brief(message)) };
     let text = last.map_or_else(|| words.clone(), |last| format!("{words}; it ended with {last}"));
     let lasts = reason == "InvalidImageName" || is_unfit(reason, message);
-    Some(Obstacle { permanent: lasts || last.is_some_and(never_began), text })
+    Some(Obstacle { permanent: lasts || last.is_some_and(Ended::never_began), text })
 }
 
 fn ended(container: &ContainerView) -> Option<Obstacle> {
     let ended = container.ended().filter(|ended| ended.code != 0)?;
-    Some(Obstacle { permanent: never_began(&ended), text: format!("container {} ended with {ended}", container.name) })
+    Some(Obstacle { permanent: ended.never_began(), text: format!("container {} ended with {ended}", container.name) })
 }
 
 fn again(container: &ContainerView) -> Option<Obstacle> {
@@ -74,12 +74,14 @@ fn again(container: &ContainerView) -> Option<Obstacle> {
     running.then(|| Obstacle { permanent: false, text: format!("container {} was started again after {last}", container.name) })
 }
 
-/// Whether what ended is only the attempt to start the container. Its own output proves nothing but for the one line that stands
-/// there instead of any.
-fn never_began(ended: &Ended) -> bool {
-    let output = ended.message.trim();
-    let one_line = !output.contains('\n') && (output.starts_with("exec ") || output.starts_with("standard_init_linux.go"));
-    is_unfit(&ended.reason, output) || (one_line && output.contains(EXEC_FORMAT))
+impl Ended {
+    /// Whether what ended is only the attempt to start the container. Its own output proves nothing but for the one line that stands
+    /// there instead of any.
+    pub fn never_began(&self) -> bool {
+        let output = self.message.trim();
+        let one_line = !output.contains('\n') && (output.starts_with("exec ") || output.starts_with("standard_init_linux.go"));
+        is_unfit(&self.reason, output) || (one_line && output.contains(EXEC_FORMAT))
+    }
 }
 
 /// Whether a runtime that could not start a container will never be able to.

@@ -99,3 +99,147 @@ fn records(op: &NodeOp, job: &Owner, node: &str) -> bool {
     let names = |entry: &NodeStatus| entry.job_name.as_ref() == Some(&job.name) && entry.job_uid.as_ref().is_none_or(|uid| *uid == job.uid);
     op.status.as_ref().and_then(|status| status.node_statuses.get(node)).is_some_and(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::names::{FINALIZER, container},
+        plan::{
+            fixtures,
+            model::{
+                action::Action,
+                object_name,
+                snapshot::{ContainerState, ContainerView, JobState, PodPhase},
+            },
+            plan,
+        },
+    };
+
+    /// The NodeOp `ns/op` has n1 in hand, or is done with it, as `entry` says; `job` is where its Job stands, and `pods` are on n1.
+    fn world(entry: Value, job: Option<JobState>, pods: Vec<PodView>) -> Snapshot {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {"n1": entry, "n2": {"phase": "Pending"}}},
+        }))
+        .unwrap();
+        let me = OpRef::of(&op);
+        let held = Some(me.clone());
+        let n1 = NodeView { unschedulable: true, cordoned_by: held.clone(), claimed_by: held, ..node("n1") };
+        let job = job.map(|state| JobView {
+            namespace: "ns".into(),
+            name: job_name(),
+            uid: "ju".into(),
+            resource_version: "1".into(),
+            owner: Owner::nodeop("op", "u"),
+            node: "n1".into(),
+            suspended: false,
+            deleting: false,
+            state,
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            deadline_seconds: None,
+        });
+        Snapshot {
+            nodes: [n1, node("n2")].into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
+            ops: [(me.key(), Arc::new(op))].into(),
+            jobs: job.into_iter().map(|job| (("ns".to_owned(), job_name()), Arc::new(job))).collect(),
+            pods: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    fn job_name() -> String {
+        object_name::object(("op", "u"), "n1", "", 0)
+    }
+
+    fn node(name: &str) -> NodeView {
+        NodeView { name: name.into(), uid: name.into(), ready: true, boot_id: "b1".into(), ..NodeView::default() }
+    }
+
+    /// A pod that names the Job of the NodeOp as its owner, wherever it is, and says what a sentinel would say.
+    fn claims(namespace: &str, owner: Owner) -> PodView {
+        let words = json!({"job": job_name(), "jobUid": "ju", "boot": "b1", "time": "", "target": "v9"}).to_string();
+        let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message: words };
+        let containers = vec![ContainerView::new(container::SENTINEL, state)];
+        let pod = fixtures::pod(Role::Job, "p", owner, "n1");
+        PodView { namespace: namespace.into(), phase: PodPhase::Succeeded, containers, ..pod }
+    }
+
+    fn elsewhere(kind: &str) -> Owner {
+        Owner { group: "no.such.group".into(), kind: kind.into(), name: job_name(), uid: "ju".into() }
+    }
+
+    #[test]
+    fn only_a_pod_of_our_own_job_proves_what_it_did() {
+        // The boot and the target that the plan records from the pod's words.
+        let believed = |pod: PodView| {
+            let entry = json!({"phase": "Running", "step": "Job", "jobName": job_name(), "jobUid": "ju", "nodeUid": "n1"});
+            let planned = plan(&world(entry, Some(JobState::Complete), vec![pod]));
+            let written = planned.actions.into_iter().find_map(|action| match action {
+                Action::Status { status, .. } => status.node_statuses.get("n1").cloned(),
+                _ => None,
+            });
+            let written = written.unwrap();
+            (written.boot, written.target)
+        };
+        assert_eq!(believed(claims("ns", Owner::job(&job_name(), "ju"))), (Some("b1".into()), Some("v9".into())));
+        for forged in [
+            claims("team-b", Owner::job(&job_name(), "ju")),
+            claims("ns", Owner::job("another", "ju")),
+            claims("ns", Owner::job(&job_name(), "another")),
+            claims("ns", elsewhere("Job")),
+            claims("team-b", elsewhere("Job")),
+            claims("ns", Owner::default()),
+        ] {
+            assert_eq!(believed(forged.clone()), (None, None), "{:?} in {}", forged.owner, forged.namespace);
+        }
+    }
+
+    #[test]
+    fn a_strangers_pod_holds_no_node() {
+        let released = |pod: PodView, job: Option<JobState>| {
+            let entry = json!({"phase": "Completed", "rebootStatus": "completed", "jobName": job_name(), "nodeUid": "n1"});
+            let running = PodView { phase: PodPhase::Running, containers: vec![], ..pod };
+            let planned = plan(&world(entry, job, vec![running]));
+            planned.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+        };
+        let ours = || claims("ns", Owner::job(&job_name(), "ju"));
+        assert!(!released(ours(), Some(JobState::Complete)), "our own Job's pod still ends");
+        assert!(!released(ours(), None), "its Job has gone, and the status tells of it");
+        for stranger in [
+            PodView { role: Role::Stranger, ..claims("team-a", Owner::default()) },
+            PodView { role: Role::Stranger, ..claims("ns", Owner { kind: "DaemonSet".into(), ..Owner::job(&job_name(), "ju") }) },
+            claims("team-a", Owner::job(&job_name(), "ju")),
+            claims("ns", Owner::job("a-job-of-theirs", "tu")),
+            claims("ns", elsewhere("Job")),
+        ] {
+            for job in [Some(JobState::Complete), None] {
+                assert!(released(stranger.clone(), job), "{:?} in {}", stranger.owner, stranger.namespace);
+            }
+        }
+    }
+
+    #[test]
+    fn a_forged_job_or_waiter_is_nobodys() {
+        let s = world(json!({"phase": "Pending"}), Some(JobState::Active), vec![]);
+        let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        assert_eq!(s.jobs_of(&me).count(), 1);
+        let own = Owner::nodeop("op", "u");
+        assert!(me.owns("ns", &own));
+        let group = Owner { group: "no.such.group".into(), ..own.clone() };
+        let kind = Owner { kind: "NodeOpUpgrade".into(), ..own.clone() };
+        for (namespace, owner) in
+            [("team-a", own), ("ns", group), ("ns", kind), ("ns", Owner::nodeop("op", "v")), ("ns", Owner::nodeop("po", "u"))]
+        {
+            assert!(!me.owns(namespace, &owner), "{owner:?} in {namespace}");
+            let waiter = PodView { namespace: namespace.into(), ..fixtures::pod(Role::Waiter, "w", owner, "n1") };
+            let s = Snapshot { pods: [((namespace.to_owned(), "w".to_owned()), Arc::new(waiter))].into(), ..s.clone() };
+            assert_eq!(s.pods_of(&me, Role::Waiter).count(), 0);
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use crate::plan::model::snapshot::Owner;
+use crate::{api::names, plan::model::snapshot::Owner};
 
 /// A pod of ours: a waiter, a preflight, or a Job's.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ pub struct ContainerView {
     pub last: Option<Ended>,
     /// How often the kubelet has started it again.
     pub restarts: i32,
-    /// The content that the kubelet runs, by digest; empty until it has pulled the image.
+    /// The content that the kubelet runs, as it names it; empty until it has the image. See [`Self::digest`].
     pub image_id: String,
 }
 
@@ -74,6 +74,13 @@ impl ContainerView {
     /// A container that was not started before.
     pub fn new(name: &str, state: ContainerState) -> Self {
         Self { name: name.into(), state, last: None, restarts: 0, image_id: String::new() }
+    }
+
+    /// The digest of the content that the kubelet runs, once it has the image: of what was pulled (`repository@sha256:…`), or, where an
+    /// image was put on the node without a registry, of its configuration (`sha256:…`).
+    pub fn digest(&self) -> Option<&str> {
+        let digest = self.image_id.rsplit_once('@').map_or(self.image_id.as_str(), |(_, digest)| digest);
+        Some(digest).filter(|digest| digest.contains(':'))
     }
 
     /// How it ended, if it does not run.
@@ -153,8 +160,43 @@ impl PodView {
         self.phase.is_final() || (self.deleting && !node_ready)
     }
 
+    /// Whether any of its containers was ever started. A pod that a kubelet refuses has none.
+    pub fn has_run(&self) -> bool {
+        let waits = |container: &ContainerView| matches!(container.state, ContainerState::Waiting { .. }) && container.last.is_none();
+        !self.containers.iter().all(waits)
+    }
+
+    /// Whether the operation has begun in the pod of a Job: a container other than the one that only brings our binary was started.
+    pub fn has_begun(&self) -> bool {
+        let begun = |container: &ContainerView| match &container.state {
+            ContainerState::Waiting { .. } => container.last.as_ref().is_some_and(|last| !last.never_began()),
+            ContainerState::Running { .. } => true,
+            ContainerState::Ended { .. } => container.ended().is_some_and(|ended| !ended.never_began()),
+        };
+        self.containers.iter().any(|container| container.name != names::container::INSTALL && begun(container))
+    }
+
     /// The state of the container of that name, if the kubelet has reported one.
     pub fn container(&self, name: &str) -> Option<&ContainerState> {
         self.containers.iter().find(|c| c.name == name).map(|c| &c.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_told_by_its_digest_whatever_it_is_called() {
+        let running = ContainerView::new("c", ContainerState::Running { since: Timestamp::UNIX_EPOCH });
+        for (image_id, digest) in [
+            ("quay.io/kairos/opensuse@sha256:12", Some("sha256:12")),
+            ("registry.example:5000/edge@sha256:12", Some("sha256:12")),
+            ("docker-pullable://quay.io/kairos/opensuse@sha256:12", Some("sha256:12")),
+            ("sha256:34", Some("sha256:34")),
+            ("", None),
+        ] {
+            assert_eq!(ContainerView { image_id: image_id.into(), ..running.clone() }.digest(), digest, "{image_id}");
+        }
     }
 }

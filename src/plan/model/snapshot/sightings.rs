@@ -60,7 +60,7 @@ impl Sightings {
             return;
         }
         // A node that reboots fast is never seen to be away: another boot is another time of being Ready.
-        let since = known.and(node.ready.then_some(now));
+        let since = known.is_some().then_some(now).filter(|_| node.ready);
         let member = Member { uid: node.uid.clone(), boot_id: node.boot_id.clone(), ready: node.ready, since };
         self.members.insert(node.name.clone(), member);
     }

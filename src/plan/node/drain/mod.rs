@@ -26,7 +26,7 @@ use crate::plan::{
         snapshot::{Refusal, Resident, Snapshot},
         time::later,
     },
-    node::turn::{Next, Turn},
+    node::turn::{Decision, Turn},
 };
 
 /// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must not ask in step.
@@ -45,7 +45,7 @@ pub enum Progress {
     /// It cannot be done; nothing was evicted for it.
     Refused(String),
     /// Record this first.
-    Record(Next),
+    Record(Decision),
 }
 
 /// One pass over the pods of the node.
@@ -111,7 +111,7 @@ pub fn say_left(turn: &mut Turn<'_>, left: &[String]) {
 }
 
 /// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
-fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Next> {
+fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Decision> {
     let known = turn.status.blocked_since.is_some();
     if known != blocked.is_empty() {
         return None;
@@ -129,19 +129,31 @@ fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Next> {
     }))
 }
 
+/// How far the drain is: what blocks it, what ends and how long that may take, and what else has to go.
 fn sentence(turn: &Turn<'_>, going: usize, blocked: &[String], fates: &[(&Resident, Fate)]) -> String {
+    let pods = if going == 1 { "1 pod to go".to_owned() } else { format!("{going} pods to go") };
+    let mut parts = Vec::new();
     if !blocked.is_empty() {
-        return format!("draining: {going} pods to go, {} blocked: {}", blocked.len(), list(blocked));
+        parts.push(format!("{} blocked: {}", blocked.len(), list(blocked)));
     }
-    let ending = || fates.iter().filter(|(_, fate)| *fate == Fate::WaitFor).map(|(pod, _)| pod);
-    let held: Vec<String> = ending().filter(|pod| !pod.finalizers.is_empty()).map(|pod| pod.path()).collect();
-    if !held.is_empty() {
-        return format!("draining: {going} pods to go; finalizers hold {}", list(&held));
+    let ending: Vec<String> = fates.iter().filter(|(_, fate)| *fate == Fate::WaitFor).map(|(pod, _)| until_gone(pod)).collect();
+    if !ending.is_empty() {
+        let unconfirmed = if turn.node.ready { "" } else { ", while the node is not Ready and does not confirm it" };
+        parts.push(format!("ending{unconfirmed}: {}", list(&ending)));
     }
-    if !turn.node.ready && ending().next().is_some() {
-        return format!("draining: {going} pods to go; the node is not Ready and does not confirm their end");
+    let evicted: Vec<String> = fates.iter().filter(|(_, fate)| *fate == Fate::Evict).map(|(pod, _)| pod.path()).collect();
+    if blocked.is_empty() && !evicted.is_empty() {
+        parts.push(format!("being evicted: {}", list(&evicted)));
     }
-    format!("draining: {going} pods to go")
+    format!("draining: {pods}; {}", parts.join("; "))
+}
+
+/// A pod that ends: since when, until when it may, and what holds it then.
+fn until_gone(pod: &Resident) -> String {
+    let Some(until) = pod.deleting_since else { return pod.path() };
+    let since = until.checked_sub(SignedDuration::from_secs(pod.grace_seconds)).unwrap_or(until);
+    let held = if pod.finalizers.is_empty() { String::new() } else { format!(", held by finalizers {}", pod.finalizers.join(", ")) };
+    format!("{} (since {since:.0}, has until {until:.0}{held})", pod.path())
 }
 
 fn list(items: &[String]) -> String {

@@ -48,7 +48,7 @@ pub fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Option
             turn.plan.wake(later(turn.s.now, LOOK_EVERY));
             Some("draining: another replica of the operator is starting, then this one moves".into())
         }
-        Some(Answer::Gone | Answer::Attached(_) | Answer::Refused(_) | Answer::Said(_) | Answer::NotReady(_)) => None,
+        Some(Answer::Gone | Answer::Attached(_) | Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_) | Answer::NotReady(_)) => None,
     }
 }
 

@@ -68,7 +68,7 @@ mod tests {
                 action::Plan,
                 snapshot::{NodeView, Snapshot},
             },
-            node::turn::{Next, Op},
+            node::turn::{Decision, Op},
         },
     };
 
@@ -99,7 +99,7 @@ mod tests {
         assert!(matches!(progress, Some(Progress::Going(_))) && plan.questions.len() == 1, "{progress:?}");
 
         let (progress, _) = look(0, None, Some(&["pv-1"]));
-        let Some(Progress::Record(Next::Become(status))) = progress else { panic!("{progress:?}") };
+        let Some(Progress::Record(Decision::Record(status))) = progress else { panic!("{progress:?}") };
         assert_eq!(status.detaching_since, Some(Time(at(0))));
 
         let (progress, plan) = look(119, Some(0), Some(&["pv-1"]));

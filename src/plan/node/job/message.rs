@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(words(vec![ended(container::NODEOP, 3, "")]), Some("exit code 3, Error".into()));
         let told = format!("container {sentinel} ended with exit code 1: {full}");
         assert_eq!(words(vec![ended(container::NODEOP, 0, "done"), ended(sentinel, 1, full)]), Some(told));
-        assert_eq!(words(vec![ended(container::INSTALL, 255, "exec format error")]).is_some(), true);
+        assert!(words(vec![ended(container::INSTALL, 255, "exec format error")]).is_some());
         assert_eq!(words(vec![]), None);
     }
 }

@@ -12,7 +12,7 @@ use self::{
     sentinel::sentinel,
 };
 use crate::{
-    api::nodeop::{Phase, RebootStatus, Step},
+    api::nodeop::{RebootStatus, Step},
     contract::{Sentinel, reboot_state},
     plan::{
         model::{
@@ -20,15 +20,15 @@ use crate::{
             failing,
             question::{Answer, Question},
             silence,
-            snapshot::{ContainerState, JobState, JobView},
+            snapshot::{JobState, JobView, Obstacle},
             time::later,
         },
         node::{
             cancel,
             hold::hold,
             legacy,
-            turn::{Next, Turn, finish},
-            waiter::{self, Waiter},
+            turn::{Decision, Turn},
+            waiter::{self, Room, Waiter},
         },
     },
 };
@@ -40,48 +40,10 @@ const PODLESS: SignedDuration = SignedDuration::from_secs(10);
 const NO_POD: &str = "the Job controller has made none";
 
 /// Advances a node in step `Job`.
-pub fn advance(turn: &mut Turn<'_>) -> Next {
+pub fn advance(turn: &mut Turn<'_>) -> Decision {
     let Some(name) = turn.status.job_name.clone() else {
         return turn.fail("the status names no Job for this node; it was changed by somebody else. Create the NodeOp again");
     };
-    let before = turn.plan.actions.len();
-    let next = step(turn, &name);
-    // Why the Job was given up is what the node will have failed of; nothing else says it again.
-    let given_up = turn.status.message.clone().filter(|_| turn.status.deadline.is_some());
-    if let (Next::Wait(_), Some(why)) = (&next, &given_up) {
-        return Next::Wait(why.clone());
-    }
-    if !matches!(&next, Next::Become(next) if next.phase.is_final()) {
-        return next;
-    }
-    // Whatever ended it, a Job that is left could still start. What was planned to go on is not done any more.
-    turn.plan.actions.truncate(before);
-    let waiting = cancel::job(turn.s, turn.op, &name, turn.plan).or_else(|| unseen_waiter(turn));
-    waiting.map_or(next, |waiting| Next::Wait(given_up.unwrap_or_else(|| format!("not going on with this node: {waiting}"))))
-}
-
-/// A waiter that the cache shows is ended when the node is released; one that was just made has to be ended before.
-fn unseen_waiter(turn: &mut Turn<'_>) -> Option<String> {
-    let (node, attempt) = (turn.node.name.as_str(), turn.status.attempt.unwrap_or(0));
-    let key = (turn.op.me.namespace.clone(), turn.op.object_name(node, "reboot", attempt));
-    let seen = turn.s.pods.contains_key(&key) && turn.s.answer(&Question::Pod(key)).is_none();
-    if seen || !turn.op.intent.reboot {
-        return None;
-    }
-    cancel::waiter(turn.s, turn.op, (node, turn.node.ready), attempt, turn.plan)
-}
-
-/// The operation is next: its Job's name is recorded before the Job is made.
-pub fn start_job(turn: &Turn<'_>) -> Next {
-    let mut next = turn.to(Step::Job);
-    next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
-    next.deadline = None;
-    next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
-    Next::Become(Box::new(next))
-}
-
-fn step(turn: &mut Turn<'_>, name: &str) -> Next {
-    let name = name.to_owned();
     let key = (turn.op.me.namespace.clone(), name.clone());
     match (turn.status.job_uid.clone(), turn.s.jobs.get(&key).cloned()) {
         (None, None) => make(turn, name),
@@ -91,12 +53,21 @@ fn step(turn: &mut Turn<'_>, name: &str) -> Next {
         (Some(uid), _) if turn.s.answer(&Question::Job(key.clone())).is_some() => vanished(turn, &uid),
         (Some(_), _) => {
             turn.ask(Question::Job(key));
-            Next::Wait(format!("checking whether Job {name} still exists"))
+            Decision::Wait(format!("checking whether Job {name} still exists"))
         }
     }
 }
 
-fn make(turn: &mut Turn<'_>, name: String) -> Next {
+/// The operation is next: its Job's name is recorded before the Job is made.
+pub fn start_job(turn: &Turn<'_>) -> Decision {
+    let mut next = turn.to(Step::Job);
+    next.job_name = Some(turn.op.object_name(&turn.node.name, "", 0));
+    next.deadline = None;
+    next.reboot_status = Some(if turn.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
+    Decision::Record(Box::new(next))
+}
+
+fn make(turn: &mut Turn<'_>, name: String) -> Decision {
     if turn.op.deleting {
         return turn.fail("the NodeOp was deleted before the operation started");
     }
@@ -109,12 +80,12 @@ fn make(turn: &mut Turn<'_>, name: String) -> Next {
         return next;
     }
     turn.act(make);
-    Next::Wait("making the Job".into())
+    Decision::Wait("making the Job".into())
 }
 
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take to start, the
 /// node is failed, untouched by the operation.
-fn refused(turn: &mut Turn<'_>, action: &Action) -> Option<Next> {
+fn refused(turn: &mut Turn<'_>, action: &Action) -> Option<Decision> {
     let trouble = failing::of(turn.s, action)?;
     let begun = turn.status.last_updated.as_ref().map_or(turn.s.now, |time| time.0);
     let deadline = later(begun, turn.op.intent.pull_timeout);
@@ -126,26 +97,21 @@ fn refused(turn: &mut Turn<'_>, action: &Action) -> Option<Next> {
 }
 
 /// The waiter must stand at the moment at which the Job is made and let go, not only some time before.
-fn waiter_gone(turn: &mut Turn<'_>, job: &str) -> Option<Next> {
-    match waiter::ensure(turn, job) {
+fn waiter_gone(turn: &mut Turn<'_>, job: &str) -> Option<Decision> {
+    match waiter::ensure(turn, job, Room::Made) {
         Waiter::NotAsked | Waiter::Ready => None,
-        Waiter::Starting(why) => {
-            let begun = turn.status.last_updated.as_ref().map_or(turn.s.now, |time| time.0);
-            let overdue = waiter::overdue(turn, begun, &why);
-            Some(overdue.unwrap_or_else(|| Next::Wait(format!("waiting for the reboot waiter: {why}"))))
-        }
-        Waiter::Lost(next) => Some(next),
-        Waiter::Foreign(name) => Some(turn.fail(format!("a pod {name} exists that is not ours; delete it and create the NodeOp again"))),
+        Waiter::Starting(why) => Some(Decision::Wait(format!("waiting for the reboot waiter: {why}"))),
+        Waiter::Lost(next) | Waiter::Overdue(next) => Some(next),
     }
 }
 
 /// The Job is there and its UID is not in status yet: it has not run.
-fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
+fn made(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     if !job.is_of(&turn.op.me) {
         return turn.fail(format!("a Job {}/{} exists that is not ours; delete it and create the NodeOp again", job.namespace, job.name));
     }
     if job.deleting {
-        return Next::Wait("an older Job of the same name is being deleted".into());
+        return Decision::Wait("an older Job of the same name is being deleted".into());
     }
     if turn.op.deleting {
         return turn.fail("the NodeOp was deleted before the operation started");
@@ -155,24 +121,23 @@ fn made(turn: &mut Turn<'_>, job: &JobView) -> Next {
 }
 
 /// The Job that is recorded, as it stands.
-fn recorded(turn: &mut Turn<'_>, job: &JobView) -> Next {
+fn recorded(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     match &job.state {
         JobState::Complete => succeeded(turn, job),
         JobState::Failed(why) => failed(turn, job, why),
         JobState::Failing(why) if !turn.node.ready => failed(turn, job, why),
-        JobState::Failing(why) => Next::Wait(format!("the Job has failed, its pods are ending: {why}")),
-        JobState::Active if turn.status.deadline.is_some() => give_up(turn, job),
-        JobState::Active if job.deleting => Next::Wait("the Job is being deleted".into()),
+        JobState::Failing(why) => Decision::Wait(format!("the Job has failed, its pods are ending: {why}")),
+        JobState::Active if job.deleting => Decision::Wait("the Job is being deleted".into()),
         JobState::Active if turn.op.deleting => cancel(turn, job),
         JobState::Active if job.suspended => resume(turn, job),
         JobState::Active => running(turn, job),
     }
 }
 
-fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
+fn resume(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     if let Some(next) = hold(turn).or_else(|| waiter_gone(turn, &job.name)) {
-        let ends = matches!(&next, Next::Become(next) if next.phase.is_final());
-        return ends.then(|| unseen_start(turn, job)).flatten().unwrap_or(next);
+        let ends = matches!(next, Decision::GiveUp(_));
+        return if ends { unseen_start(turn, job).unwrap_or(next) } else { next };
     }
     let resume = Action::ResumeJob { job: Target::of_job(job) };
     if let Some(next) = refused(turn, &resume) {
@@ -182,32 +147,32 @@ fn resume(turn: &mut Turn<'_>, job: &JobView) -> Next {
         return wait;
     }
     turn.act(resume);
-    Next::Wait(RUNNING.into())
+    Decision::Wait(RUNNING.into())
 }
 
 /// Before the operation starts, a live read of its node: in an old view a machine that has joined under the same name since
 /// is not seen, which is neither claimed nor drained.
-fn another_machine(turn: &mut Turn<'_>) -> Option<Next> {
+fn another_machine(turn: &mut Turn<'_>) -> Option<Decision> {
     let question = Question::Node(turn.node.name.clone());
     if turn.s.answer(&question).is_some() {
         return None;
     }
     turn.ask(question);
-    Some(Next::Wait("checking that the node is still the same machine".into()))
+    Some(Decision::Wait("checking that the node is still the same machine".into()))
 }
 
 /// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it yet.
-fn unseen_start(turn: &mut Turn<'_>, job: &JobView) -> Option<Next> {
+fn unseen_start(turn: &mut Turn<'_>, job: &JobView) -> Option<Decision> {
     let question = Question::Job((job.namespace.clone(), job.name.clone()));
     if !job.suspended || turn.s.answer(&question).is_some() {
         return None;
     }
     turn.ask(question);
-    Some(Next::Wait(format!("checking whether Job {} has started", job.name)))
+    Some(Decision::Wait(format!("checking whether Job {} has started", job.name)))
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than waiting.
-fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
+fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     if let Some(wait) = unseen_start(turn, job) {
         return wait;
     }
@@ -217,50 +182,60 @@ fn cancel(turn: &mut Turn<'_>, job: &JobView) -> Next {
     let unseen = until.filter(|until| turn.s.now < *until);
     if turn.op.intent.upgrade && (started || unseen.is_some()) {
         unseen.iter().for_each(|until| turn.plan.wake(*until));
-        return Next::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
+        return Decision::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
     }
     turn.act(cancel::delete(&turn.op.me, job, "its NodeOp was deleted"));
-    Next::Wait("the NodeOp was deleted; its Job is being deleted".into())
+    Decision::Wait("the NodeOp was deleted; its Job is being deleted".into())
 }
 
-fn running(turn: &mut Turn<'_>, job: &JobView) -> Next {
+fn running(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     if let Some(next) = hold(turn) {
         return next;
     }
     deadline::extend_once(turn, job);
-    let Some(complaint) = complaint(turn, job).or_else(|| podless(turn, job)) else {
-        return Next::Wait(tries(turn, job));
-    };
-    let begun = turn.job_pods(&job.uid).any(|pod| !pod.containers.iter().all(|c| matches!(c.state, ContainerState::Waiting { .. })));
-    let deadline = later(job.started_at.unwrap_or(turn.s.now), turn.op.intent.pull_timeout);
-    if begun {
-        return Next::Wait(format!("Job is running: {complaint}"));
+    let obstacle = obstacle(turn, job);
+    if legacy::is_adopted(turn) || turn.job_pods(&job.uid).any(|pod| pod.has_begun()) {
+        return Decision::Wait(obstacle.map_or_else(|| tries(turn, job), |obstacle| format!("{RUNNING}: {}", obstacle.text)));
     }
-    // A Job without a pod, and nothing that forbids one: its controller is away, and goes on when it is back.
-    if turn.s.now >= deadline && complaint != NO_POD {
-        let live = Question::Job((job.namespace.clone(), job.name.clone()));
-        if turn.job_pods(&job.uid).next().is_none() && turn.s.answer(&live).is_none() {
-            turn.ask(live);
-            return Next::Wait(format!("{RUNNING}; checking whether it has a pod"));
-        }
-        let after = turn.op.intent.pull_timeout.as_secs();
-        let now = Time(turn.s.now);
-        return turn.record(|status| {
-            status.deadline = Some(now);
-            status.message = Some(format!("the Job's pod could not start in {after} s: {complaint}"));
-        });
+    if let Some(Obstacle { permanent: true, text }) = &obstacle {
+        return turn.fail_untouched(format!("the Job's pod cannot start: {text}"));
     }
-    if turn.s.now < deadline {
-        turn.plan.wake(deadline);
-    }
-    Next::Wait(format!("the Job's pod cannot start yet: {complaint}"))
+    not_begun(turn, job, obstacle.map(|obstacle| obstacle.text))
 }
 
-/// What keeps the Job's pod from its work: as its status says, or its Events.
-fn complaint(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
-    let there: Vec<_> = turn.job_pods(&job.uid).filter(|pod| !pod.phase.is_final()).cloned().collect();
-    let told = there.iter().find_map(|pod| pod.obstacle()).map(|obstacle| obstacle.text);
-    told.or_else(|| there.iter().find_map(|pod| silence::words(turn.s, pod, turn.plan)))
+/// No container of the operation has begun: for `pullTimeoutSeconds` that is waited for, whatever keeps it.
+fn not_begun(turn: &mut Turn<'_>, job: &JobView, told: Option<String>) -> Decision {
+    let Some(why) = told.or_else(|| podless(turn, job)) else {
+        if turn.job_pods(&job.uid).next().is_some() {
+            turn.plan.wake(later(turn.s.let_go_since(job), turn.op.intent.pull_timeout).max(later(turn.s.now, PODLESS)));
+        }
+        return Decision::Wait(RUNNING.into());
+    };
+    let deadline = later(turn.s.let_go_since(job), turn.op.intent.pull_timeout);
+    if turn.s.now < deadline {
+        turn.plan.wake(deadline);
+        return Decision::Wait(format!("the Job's pod cannot start yet: {why}"));
+    }
+    // A Job without a pod, and nothing that forbids one: its controller is away, and goes on when it is back.
+    if why == NO_POD {
+        return Decision::Wait(format!("the Job's pod cannot start yet: {why}"));
+    }
+    let live = Question::Job((job.namespace.clone(), job.name.clone()));
+    if turn.job_pods(&job.uid).next().is_none() && turn.s.answer(&live).is_none() {
+        turn.ask(live);
+        return Decision::Wait(format!("{RUNNING}; checking whether it has a pod"));
+    }
+    let after = turn.op.intent.pull_timeout.as_secs();
+    turn.fail_untouched(format!("the Job's pod could not start in {after} s: {why}"))
+}
+
+/// What keeps the Job's pod from its work: as its status says, or its Events. A pod that has failed speaks if its like will fail too.
+fn obstacle(turn: &mut Turn<'_>, job: &JobView) -> Option<Obstacle> {
+    let (over, there): (Vec<_>, Vec<_>) = turn.job_pods(&job.uid).cloned().partition(|pod| pod.phase.is_final());
+    let told = there.iter().find_map(|pod| pod.obstacle());
+    let lasting = || over.iter().filter_map(|pod| pod.obstacle()).find(|obstacle| obstacle.permanent);
+    let silent = |turn: &mut Turn<'_>| there.iter().find_map(|pod| silence::words(turn.s, pod, turn.plan));
+    told.or_else(lasting).or_else(|| Some(Obstacle { permanent: false, text: silent(turn)? }))
 }
 
 /// Why a Job that runs has had no pod for so long. Its controller says so only in an Event, so the API server is asked.
@@ -278,7 +253,7 @@ fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     turn.plan.wake(later(turn.s.now, PODLESS));
     let question = Question::Admission(turn.op.me.clone(), turn.node.name.clone());
     match turn.s.answer(&question) {
-        Some(Answer::Refused(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
+        Some(Answer::Refused(words) | Answer::NotYet(words)) => Some(format!("{NO_POD}; the API server refuses {words}")),
         Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {
             Some(NO_POD.into())
         }
@@ -289,20 +264,11 @@ fn podless(turn: &mut Turn<'_>, job: &JobView) -> Option<String> {
     }
 }
 
-/// The Job was given up, which stands in status as a deadline that has passed. It is deleted, and only when it is gone is
-/// the node failed: until then its pod might start after all, and then what it did counts.
-fn give_up(turn: &mut Turn<'_>, job: &JobView) -> Next {
-    if !job.deleting {
-        turn.act(cancel::delete(&turn.op.me, job, "its pod could not start"));
-    }
-    Next::Wait("the Job is being deleted".into())
-}
-
-fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
+fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Decision {
     if !turn.op.intent.reboot {
         let message = last_words(turn, job)
             .map_or_else(|| "Job completed successfully".into(), |words| format!("Job completed successfully: {words}"));
-        return finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message);
+        return turn.complete(RebootStatus::NotRequested, message);
     }
     if legacy::is_adopted(turn) {
         let boot = legacy::succeeded(turn);
@@ -311,28 +277,40 @@ fn succeeded(turn: &mut Turn<'_>, job: &JobView) -> Next {
     let found = match sentinel(turn, &job.uid) {
         Ok(found) if found.boot.is_empty() => {
             let message = last_words(turn, job).unwrap_or_else(|| "nothing had to be changed".into());
-            return finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message);
+            return turn.complete(RebootStatus::NotRequested, message);
         }
-        Ok(found) => Some(found),
-        Err(Some(why)) => return Next::Wait(why.into()),
+        Ok(found) => match other_target(turn, &found) {
+            Some(next) => return next,
+            None => Some(found),
+        },
+        Err(Some(why)) => return Decision::Wait(why.into()),
         // The Job's pod is gone. The waiter still knows the boot from the sentinel file, and its word is a proof.
         Err(None) => None,
     };
     to_reboot(turn, found)
 }
 
-fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Next {
+/// A record that says another target than the image has, as its preflight read it, is not of this operation: nothing is proved by it.
+fn other_target(turn: &Turn<'_>, found: &Sentinel) -> Option<Decision> {
+    let (known, said) = (turn.status.target.as_ref()?, found.target.as_ref()?);
+    let message =
+        || format!("the Job says that it installed {said}, and the image brings {known}: its word is not taken. Look at the node");
+    (known != said).then(|| turn.fail(message()))
+}
+
+fn to_reboot(turn: &Turn<'_>, found: Option<Sentinel>) -> Decision {
     let mut next = turn.to(Step::Reboot);
     (next.boot, next.before, next.target) = found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);
+    next.machine_id = Some(turn.node.machine_id.clone()).filter(|id| !id.is_empty());
     next.deadline = Some(Time(later(turn.s.now, turn.op.intent.reboot_timeout)));
     next.new_boot = None;
     next.since = None;
-    Next::Become(Box::new(next))
+    Decision::Record(Box::new(next))
 }
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
-fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
+fn vanished(turn: &mut Turn<'_>, uid: &str) -> Decision {
     if turn.op.intent.reboot
         && !legacy::is_adopted(turn)
         && matches!(waiter::went_on(turn), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
@@ -340,16 +318,7 @@ fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
         return to_reboot(turn, None);
     }
     if turn.job_pods(uid).any(|pod| !pod.cannot_act(turn.node.ready)) {
-        return Next::Wait("the Job was deleted, its pods are ending".into());
-    }
-    if turn.op.intent.reboot {
-        let node = (turn.node.name.as_str(), turn.node.ready);
-        if let Some(why) = cancel::waiter(turn.s, turn.op, node, turn.status.attempt.unwrap_or(0), turn.plan) {
-            return Next::Wait(format!("the Job was deleted; {why}"));
-        }
-    }
-    if turn.status.deadline.is_some() {
-        return turn.fail(turn.status.message.clone().unwrap_or_default());
+        return Decision::Wait("the Job was deleted, its pods are ending".into());
     }
     let message = if turn.op.deleting {
         "the NodeOp was deleted while the operation ran; its Job was stopped"
@@ -359,7 +328,7 @@ fn vanished(turn: &mut Turn<'_>, uid: &str) -> Next {
     turn.fail(message)
 }
 
-fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Next {
+fn failed(turn: &mut Turn<'_>, job: &JobView, why: &str) -> Decision {
     let words = last_words(turn, job);
     let words = words.map(|words| format!(": {words}")).unwrap_or_default();
     turn.fail(format!("Job failed ({why}){words}"))

@@ -1,14 +1,11 @@
 //! What the sentinel container printed: the boot in which the operation succeeded.
 
 use crate::{
-    api::{
-        names::container,
-        nodeop::{Phase, RebootStatus},
-    },
+    api::{names::container, nodeop::RebootStatus},
     contract::Sentinel,
     plan::{
         model::snapshot::{PodPhase, PodView},
-        node::turn::{Next, Turn, finish},
+        node::turn::{Decision, Turn},
     },
 };
 
@@ -29,11 +26,11 @@ pub fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'sta
 }
 
 /// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
-pub fn late_sentinel(turn: &Turn<'_>) -> Option<Next> {
+pub fn late_sentinel(turn: &Turn<'_>) -> Option<Decision> {
     let found = sentinel(turn, turn.status.job_uid.as_deref()?).ok()?;
     if found.boot.is_empty() {
         let message = "nothing had to be changed";
-        return Some(finish(turn.s.now, turn.status, Phase::Completed, Some(RebootStatus::NotRequested), message));
+        return Some(turn.complete(RebootStatus::NotRequested, message));
     }
     Some(turn.record(|status| status.boot = Some(found.boot)))
 }

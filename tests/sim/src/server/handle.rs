@@ -49,6 +49,16 @@ pub enum Answer {
     Raw(u16, Value),
 }
 
+impl Answer {
+    /// HTTP status.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Object(code, ..) | Self::Raw(code, _) => *code,
+            Self::List(..) => 200,
+        }
+    }
+}
+
 impl State {
     /// Answers everything but watches.
     pub fn answer(&mut self, call: Call<'_>) -> ApiResult<Answer> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
-    Shared,
+    Shared, State,
     error::{ApiError, ApiResult},
     handle::{Answer, Call},
     request::{Query, Resource},
@@ -80,19 +80,21 @@ impl Asked {
     }
 
     fn record(&self, shared: &Shared, verb: &str, resource: Option<&Resource>, code: u16) {
-        let mut record = audit::Request {
-            at: shared.age(),
+        self.record_in(&mut shared.lock(), shared.age(), verb, resource, code);
+    }
+
+    fn record_in(&self, state: &mut State, at: Duration, verb: &str, resource: Option<&Resource>, code: u16) {
+        let record = audit::Request {
+            at,
             user: self.user.name.clone(),
             verb: verb.into(),
             resource: resource.map_or_else(|| self.path.clone(), Resource::label),
             namespace: resource.map(|r| r.namespace.clone()).unwrap_or_default(),
             name: resource.map(|r| r.name.clone()).unwrap_or_default(),
             query: self.raw_query.clone(),
-            version: 0,
+            version: state.store.version(),
             code,
         };
-        let mut state = shared.lock();
-        record.version = state.store.version();
         state.audit.push(record);
     }
 }
@@ -115,11 +117,23 @@ where
         asked.record(&shared, verb, Some(&resource), refused.code);
         return Ok(refusal(&refused));
     }
-    let answered = if verb == "watch" { watch(&shared, &asked, &resource) } else { call(&shared, &asked, &resource, verb, request).await };
-    let response = answered.unwrap_or_else(|error| refusal(&error));
     let dropped = effect == Some(Effect::ApplyAndDrop);
-    asked.record(&shared, verb, Some(&resource), if dropped { 0 } else { response.status().as_u16() });
-    if dropped { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(response) }
+    let shown = |code: u16| if dropped { 0 } else { code };
+    let answered = if verb == "watch" {
+        let answered = watch(&shared, &asked, &resource);
+        asked.record(&shared, verb, Some(&resource), shown(answered.as_ref().map_or_else(|error| error.code, |r| r.status().as_u16())));
+        answered
+    } else {
+        let body = read_body(&asked, request).await;
+        let mut state = shared.lock();
+        let answered = body.and_then(|body| call(&mut state, &asked, &resource, verb, body));
+        // Under the lock that the change was made under: whoever sees the change finds the request that made it.
+        let code = answered.as_ref().map_or_else(|error| error.code, Answer::code);
+        asked.record_in(&mut state, shared.age(), verb, Some(&resource), shown(code));
+        drop(state);
+        answered.map(|answer| shape(answer, asked.form))
+    };
+    if dropped { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(answered.unwrap_or_else(|error| refusal(&error))) }
 }
 
 /// What a fault does before the request is looked at: an answer instead of the real one, or a dropped connection.
@@ -168,29 +182,32 @@ fn watch(shared: &Shared, asked: &Asked, resource: &Resource) -> ApiResult<Respo
     Ok(response(200, StreamBody::new(watch.into_stream()).boxed_unsync()))
 }
 
-async fn call<B>(shared: &Shared, asked: &Asked, resource: &Resource, verb: &str, request: hyper::Request<B>) -> ApiResult<Response<Body>>
+async fn read_body<B>(asked: &Asked, request: hyper::Request<B>) -> ApiResult<Value>
 where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
     let bytes = request.into_body().collect().await.map_err(|e| ApiError::bad_request(e.to_string()))?.to_bytes();
-    let body = parse(&asked.content_type, &bytes)?;
-    let mut state = shared.lock();
+    parse(&asked.content_type, &bytes)
+}
+
+fn call(state: &mut State, asked: &Asked, resource: &Resource, verb: &str, body: Value) -> ApiResult<Answer> {
     let name = match verb {
         "list" | "deletecollection" => asked_name(&asked.query),
         _ => resource.name.clone(),
     };
     state.demand(&asked.user, verb, resource, &name)?;
-    let call = Call { user: &asked.user, resource, query: &asked.query, verb, content_type: &asked.content_type, body };
-    let answer = state.answer(call)?;
-    drop(state);
+    state.answer(Call { user: &asked.user, resource, query: &asked.query, verb, content_type: &asked.content_type, body })
+}
+
+fn shape(answer: Answer, form: Form) -> Response<Body> {
     let (code, value) = match answer {
         Answer::Raw(code, value) => (code, value.to_string()),
-        Answer::Object(code, kind, object) if asked.form != Form::Plain => (code, asked.form.one(&kind, &object).to_string()),
+        Answer::Object(code, kind, object) if form != Form::Plain => (code, form.one(&kind, &object).to_string()),
         Answer::Object(code, _, object) => (code, object.to_string()),
-        Answer::List(kind, listed) => (200, asked.form.many(&kind, &listed).to_string()),
+        Answer::List(kind, listed) => (200, form.many(&kind, &listed).to_string()),
     };
-    Ok(response(code, whole(value)))
+    response(code, whole(value))
 }
 
 /// A list that is allowed by name only must ask by name.

@@ -137,3 +137,40 @@ async fn events_of_either_group_are_the_same() {
     let found = old.list(&ListParams::default().fields("involvedObject.name=n1")).await.unwrap();
     assert_eq!(found.items[0].message.as_deref(), Some("it happened"));
 }
+
+/// A test that waits for a change and then counts the requests finds the one that made the change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_never_seen_before_the_request_that_made_it() {
+    let cluster = small().nodes(0).start().await.unwrap();
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    for n in 0..100 {
+        let name = format!("m{n}");
+        let (params, object) = (PostParams::default(), map(&name));
+        let made = maps.create(&params, &object);
+        let asked = async {
+            cluster.until("configmaps", LONG, |m| m["metadata"]["name"] == name.as_str()).await.unwrap();
+            cluster.requests().iter().any(|request| request.verb == "create" && request.name.is_empty() && request.code == 201)
+        };
+        let (made, asked) = tokio::join!(made, asked);
+        assert!(made.is_ok() && asked, "{name}");
+        cluster.clear_requests();
+    }
+}
+
+/// What is waited for need not last until somebody looks.
+#[tokio::test]
+async fn a_state_that_lasts_for_a_moment_is_seen() {
+    let cluster = small().nodes(0).start().await.unwrap();
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let change = async {
+        maps.create(&PostParams::default(), &map("a")).await.unwrap();
+        maps.delete("a", &DeleteParams::default()).await.unwrap();
+        maps.create(&PostParams::default(), &map("b")).await.unwrap();
+    };
+    // The first is polled once before the changes, and not again until all of them are made.
+    let seen = cluster.until("configmaps", LONG, |m| m["metadata"]["name"] == "a");
+    futures::pin_mut!(seen);
+    assert!(futures::poll!(seen.as_mut()).is_pending());
+    change.await;
+    assert_eq!(seen.await.unwrap()["metadata"]["name"], "a");
+}

@@ -1,0 +1,210 @@
+//! What holds of every pod that we make, whatever was asked for: it takes nobody's room, nobody adds a container to it, its words
+//! are kept, and what it may only read it cannot write.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Container, Pod},
+};
+use kairos_operator::{
+    api::{
+        names::{self, container},
+        nodeop::NodeOp,
+    },
+    contract,
+    render::{Site, facts, job, preflight, waiter},
+};
+use serde_json::{Value, json};
+
+use crate::tidy::scan;
+
+pub fn site() -> Site {
+    Site {
+        operator: "operator:v1".into(),
+        labeler: "operator:v1".into(),
+        namespace: "operator-system".into(),
+        default: "busybox:latest".into(),
+        state_dir: "/usr/local/.kairos".into(),
+    }
+}
+
+/// The pod that a Job controller makes.
+fn pod_of(job: Job) -> Pod {
+    let template = job.spec.unwrap().template;
+    Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None }
+}
+
+/// Every pod that is made for `op`, and the one that reads a node's facts, each with its main container.
+pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
+    let site = site();
+    let tried = Pod { metadata: job::pod_meta(op, "n1", "job"), spec: Some(job::pod(op, "n1", "job", &site)), status: None };
+    let mut pods = vec![
+        (container::NODEOP, pod_of(job::job(op, "n1", "job", &site))),
+        (container::NODEOP, tried),
+        (container::REBOOT, waiter::pod(op, "n1", "waiter", "job", "account", &site)),
+        (container::FACTS, facts::pod("n1", "uid", "facts", 0, &site)),
+    ];
+    pods.extend(preflight::pod(op, "n1", "preflight", &site).map(|pod| (container::PREFLIGHT, pod)));
+    pods
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let spec = pod.spec.as_ref().unwrap();
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+/// What is wrong with a pod of ours.
+pub fn wrong_with(main: &str, pod: &Pod) -> Vec<String> {
+    let mut wrong = takes_room(pod);
+    wrong.extend(invites_containers(pod));
+    let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(names::DEFAULT_CONTAINER));
+    if annotation.map(String::as_str) != Some(main) || !containers(pod).any(|c| c.name == main) {
+        wrong.push(format!("kubectl logs shows {annotation:?}, not {main}"));
+    }
+    for container in containers(pod) {
+        if container.termination_message_policy.as_deref() != Some("FallbackToLogsOnError") {
+            wrong.push(format!("the last words of {} are lost", container.name));
+        }
+        for mount in container.volume_mounts.iter().flatten() {
+            let whole = mount.recursive_read_only.as_deref() == Some("IfPossible");
+            if mount.read_only.unwrap_or(false) != whole {
+                wrong.push(format!("{} can write below {}", container.name, mount.mount_path));
+            }
+        }
+    }
+    wrong
+}
+
+/// Whatever could make a kubelet, or the scheduler, end somebody's pod for ours, or let a budget give one up.
+fn takes_room(pod: &Pod) -> Vec<String> {
+    let spec = pod.spec.as_ref().unwrap();
+    let mut wrong = Vec::new();
+    let mut check = |fits: bool, what: &str| wrong.extend((!fits).then(|| what.to_owned()));
+    check(spec.priority_class_name.is_none() && spec.priority.is_none() && spec.preemption_policy.is_none(), "it has a priority");
+    check(spec.resources.is_none() && spec.overhead.is_none(), "the pod asks for resources");
+    check(spec.runtime_class_name.is_none(), "a runtime class may ask for resources");
+    check(spec.resource_claims.is_none(), "it asks for devices");
+    check(spec.node_name.as_deref() == Some("n1"), "the scheduler places it");
+    check(spec.host_network.is_none(), "it has the host's ports");
+    // Limits are requests where there are no others.
+    check(containers(pod).all(|c| c.resources.is_none()), "a container asks for resources, or has limits");
+    check(containers(pod).all(|c| c.ports.iter().flatten().all(|port| port.host_port.is_none())), "it takes a port of the host");
+    let gates = spec.readiness_gates.iter().flatten().any(|gate| gate.condition_type == names::NO_REPLICA);
+    check(gates, "a budget may count it as a healthy replica");
+    for volume in spec.volumes.iter().flatten() {
+        let mut bare = volume.clone();
+        (bare.host_path, bare.empty_dir, bare.name) = (None, None, String::new());
+        check(bare == Default::default(), "a volume other than the host's and our binary's");
+        if let Some(memory) = &volume.empty_dir {
+            let limit = memory.size_limit.as_ref().map(|limit| limit.0.as_str());
+            check((memory.medium.as_deref(), limit) == (Some("Memory"), Some("64Mi")), "a volume of unknown size");
+        }
+    }
+    wrong
+}
+
+fn invites_containers(pod: &Pod) -> Option<String> {
+    let has = |all: &Option<BTreeMap<String, String>>, marks: &[(&str, &str)]| {
+        marks.iter().all(|(key, value)| all.as_ref().and_then(|all| all.get(*key)).is_some_and(|is| is == value))
+    };
+    let marked = has(&pod.metadata.labels, &names::LEAVE_ALONE_LABELS) && has(&pod.metadata.annotations, &names::LEAVE_ALONE_ANNOTATIONS);
+    (!marked).then(|| "a mesh may add a container".to_owned())
+}
+
+fn op(spec: Value) -> NodeOp {
+    serde_json::from_value(json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": "op", "namespace": "default", "uid": "u"}, "spec": spec,
+    }))
+    .unwrap()
+}
+
+/// A command with all that it can have, and an upgrade.
+fn ops() -> [NodeOp; 3] {
+    let command = json!({"command": ["true"], "cordon": true, "drainOptions": {"enabled": true}, "rebootOnSuccess": true,
+        "preflight": {"command": ["check"], "image": "checker"}});
+    let upgrade = json!({"image": "kairos:v2", "upgrade": {"active": true}, "cordon": true, "rebootOnSuccess": true});
+    let recovery = json!({"image": "kairos:v2", "upgrade": {"recovery": true}});
+    [op(command), op(upgrade), op(recovery)]
+}
+
+#[test]
+fn nothing_is_wrong_with_any_pod() {
+    for op in ops() {
+        for (main, pod) in pods(&op) {
+            assert_eq!(wrong_with(main, &pod), Vec::<String>::new(), "{:?}", pod.metadata.name);
+        }
+    }
+}
+
+/// A pod that is made elsewhere, or in a way of its own, would be held by none of this.
+#[test]
+fn every_pod_is_described_where_it_is_tested() {
+    let mut makes = Vec::new();
+    for file in scan::files(&scan::root().join("src"), ".rs") {
+        let made = scan::code(&file).lines().filter(|line| line.contains("PodSpec {") && !line.contains("->")).count();
+        makes.extend((0..made).map(|_| scan::below(&file, "src").to_owned()));
+    }
+    assert_eq!(makes, ["facts", "job", "parts", "preflight", "waiter"].map(|name| format!("render/{name}.rs")));
+}
+
+#[test]
+fn the_images_of_users_are_pulled_as_kubernetes_or_the_user_says() {
+    for policy in [None, Some("Always"), Some("IfNotPresent"), Some("Never")] {
+        for mut op in ops() {
+            op.spec.image_pull_policy = policy.map(|policy| serde_json::from_value(json!(policy)).unwrap());
+            for (_, pod) in pods(&op) {
+                for container in containers(&pod) {
+                    let ours = container.image.as_deref() == Some("operator:v1");
+                    let wanted = if ours { Some("IfNotPresent") } else { policy };
+                    assert_eq!(container.image_pull_policy.as_deref(), wanted, "{}", container.name);
+                }
+            }
+        }
+    }
+}
+
+/// As an API server and the Job controller read them: the first rule that matches a container that failed.
+fn fails_for_good(job: &Job, failed: &str, code: i32) -> bool {
+    let rules = job.spec.as_ref().unwrap().pod_failure_policy.iter().flat_map(|policy| &policy.rules);
+    rules.filter_map(|rule| rule.on_exit_codes.as_ref()).any(|on| {
+        let listed = on.values.contains(&code);
+        on.container_name.as_deref() == Some(failed) && code != 0 && listed == (on.operator == "In")
+    })
+}
+
+#[test]
+fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
+    let [command, upgrade, _] = ops();
+    let site = site();
+    let job = job::job(&command, "n1", "job", &site);
+    for code in [1, 42, 137] {
+        assert!(fails_for_good(&job, container::SENTINEL, code), "the sentinel ended with {code}");
+        assert!(!fails_for_good(&job, container::NODEOP, code), "a user's command may end with {code}");
+    }
+    let job = job::job(&upgrade, "n1", "job", &site);
+    let permanent = i32::from(contract::EXIT_PERMANENT);
+    for container in [container::INSTALL, container::NODEOP, container::SENTINEL] {
+        assert!(fails_for_good(&job, container, permanent) && !fails_for_good(&job, container, 1), "{container}");
+    }
+}
+
+/// What an API server asks of a policy: restartPolicy Never, and containers that are there.
+#[test]
+fn failure_policies_are_admitted() {
+    let plain = op(json!({"command": ["true"]}));
+    assert_eq!(job::job(&plain, "n1", "job", &site()).spec.unwrap().pod_failure_policy, None, "nothing follows the command");
+    for op in ops() {
+        let job = job::job(&op, "n1", "job", &site());
+        let policy = job.spec.as_ref().unwrap().pod_failure_policy.clone().unwrap();
+        let pod = pod_of(job);
+        assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
+        for rule in policy.rules {
+            let on = rule.on_exit_codes.unwrap();
+            let name = on.container_name.unwrap();
+            assert!(containers(&pod).any(|container| container.name == name), "{name}");
+            assert!(on.operator == "NotIn" || !on.values.contains(&0));
+        }
+    }
+}
