@@ -106,6 +106,7 @@ impl Actor {
             Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
             Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
+            Action::SettleJob { job, boot } => self.settle(job, boot).await,
             Action::DeleteJob { job, after_its_pods, why: _ } => self.delete_job(job, *after_its_pods).await,
             Action::DeletePod { pod, why: _ } => self.delete_pod(pod).await,
             Action::Evict { node, pod, grace_period_seconds } => {

@@ -75,17 +75,22 @@ impl Actor {
 
     /// Lets the Job of this UID run.
     pub(super) async fn resume(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
-        self.patch_job(job, json!({"suspend": false})).await
+        self.patch_job(job, json!({"spec": {"suspend": false}})).await
     }
 
     /// Gives the Job of this UID another deadline, in seconds from its start.
     pub(super) async fn extend(&self, job: &Target, deadline_seconds: i64) -> anyhow::Result<Vec<Seen>> {
-        self.patch_job(job, json!({"activeDeadlineSeconds": deadline_seconds})).await
+        self.patch_job(job, json!({"spec": {"activeDeadlineSeconds": deadline_seconds}})).await
     }
 
-    async fn patch_job(&self, job: &Target, spec: serde_json::Value) -> anyhow::Result<Vec<Seen>> {
+    /// Suspends the Job of this UID, and writes on it in which boot its operation succeeded.
+    pub(super) async fn settle(&self, job: &Target, boot: &str) -> anyhow::Result<Vec<Seen>> {
+        self.patch_job(job, json!({"metadata": {"annotations": {(names::SETTLED_IN): boot}}, "spec": {"suspend": true}})).await
+    }
+
+    async fn patch_job(&self, job: &Target, mut patch: serde_json::Value) -> anyhow::Result<Vec<Seen>> {
         // A UID in a merge patch is a precondition: an object's UID cannot be changed.
-        let patch = json!({"metadata": {"uid": job.uid}, "spec": spec});
+        patch["metadata"]["uid"] = json!(job.uid);
         let api = self.api::<Job>(&job.namespace);
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;

@@ -1,7 +1,9 @@
 //! What users write and read: the two custom resources, and every name that we put on an object.
 
 pub mod child;
+pub mod image_content;
 pub mod names;
+pub mod node_status;
 pub mod nodeop;
 pub mod owner;
 pub mod pull_policy;

@@ -102,6 +102,9 @@ pub const KEEPS_NODE: [(&str, &str); 2] =
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
 pub const REBOOT_STATE: &str = "kairos.io/reboot-state";
+/// Annotation on a Job of ours: the boot in which its operation succeeded, although a container that somebody else added to its pod
+/// keeps the Job from completing. The Job is suspended with it, which ends that pod and starts no other.
+pub const SETTLED_IN: &str = "operator.kairos.io/settled-in";
 
 /// Finalizer on a NodeOp that has something to release.
 pub const FINALIZER: &str = "operator.kairos.io/release";

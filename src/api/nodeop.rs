@@ -14,7 +14,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{pull_policy::PullPolicy, schema};
+pub use super::node_status::{NodeStatus, RebootStatus, Step};
+use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
 
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -250,6 +251,13 @@ pub struct NodeOpStatus {
     /// Counts of targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
+    /// The image with the digest of the content that is run, `name:tag@sha256:…`. With several of them, for several architectures,
+    /// see `images`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What each image's name stood for on the first node of each architecture. A node on which it stands for another content is failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageContent>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
@@ -297,116 +305,4 @@ impl Phase {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
-}
-
-/// Where a node in hand is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Step {
-    /// Its preflight runs (not in hand yet).
-    Preflight,
-    /// Being claimed and cordoned.
-    Claim,
-    /// Being drained, while its reboot waiter starts.
-    Drain,
-    /// The operation itself.
-    Job,
-    /// Waiting for the new boot.
-    Reboot,
-    /// Proving what it runs.
-    Verify,
-}
-
-/// What became of a node's reboot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RebootStatus {
-    /// None was asked for, or none was needed.
-    NotRequested,
-    /// Asked for, not proved yet.
-    Pending,
-    /// Proved by a new boot id.
-    Completed,
-    /// Asked for, and called off because the operation did not succeed.
-    Cancelled,
-}
-
-/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in hand.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeStatus {
-    /// Where the node stands.
-    pub phase: Phase,
-    /// The step within `Preflight` or `Running`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<Step>,
-    /// Name of the node's Job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_name: Option<String>,
-    /// What happens, what is waited for, or what went wrong.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// What became of the reboot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reboot_status: Option<RebootStatus>,
-    /// Last change of phase or step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_updated: Option<Time>,
-    /// UID of the node in hand: a node made again under the same name is another machine. It goes when a live read has
-    /// proved that the node was given back; until then the node holds its slot, whatever its phase.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_uid: Option<String>,
-    /// UID of the Job, recorded before the Job is allowed to run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_uid: Option<String>,
-    /// How many pods of the present kind (preflight, waiter) were lost and made again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<i32>,
-    /// When the drain started; pods made later are left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain_started_at: Option<Time>,
-    /// Since when the drain is blocked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blocked_since: Option<Time>,
-    /// Since when the drain waits for volumes only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detaching_since: Option<Time>,
-    /// Why the node is given up, once it is: it fails for this reason when nothing of the operation can act on it any more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub given_up: Option<String>,
-    /// Set if the node was given up because its Job had not begun: true while no container of the operation has, false if one began
-    /// before the Job was seen to end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub untouched: Option<bool>,
-    /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the step: an earlier one
-    /// stood and was lost, or had to wait for the room that the drain makes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiter_since: Option<Time>,
-    /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is known again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub machine_id: Option<String>,
-    /// When the present step is given up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Time>,
-    /// The boot in which the preflight said to go on; then the boot in which the operation succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<String>,
-    /// The release that the upgrade brings, as its image says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// The release that the node ran before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<String>,
-    /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified: Option<bool>,
-    /// The boot that proves the reboot; during the preflight, the boot in which it began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_boot: Option<String>,
-    /// True for a node that failed and is out of service since: still cordoned, or not Ready. It holds its slot until it is back
-    /// in service, or deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub holds_slot: Option<bool>,
-    /// Since when we have seen the node Ready in that boot, or not Ready before it was started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
 }

@@ -168,6 +168,9 @@ pub struct NodeOpUpgradeStatus {
     /// Counts of targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
+    /// The image with the digest of the content that is run, `name:tag@sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,

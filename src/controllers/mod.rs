@@ -116,7 +116,7 @@ impl Controller {
         let observer = Observer::default();
         let health = Health::new(observer.clone());
         let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(clock.now()) };
-        let election = args.leader_elect.then(|| Election::new(client.clone(), &namespace, identity, clock.clone(), leadership.clone()));
+        let election = args.leader_elect.then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
         let site = Site {
             operator: args.operator_image().into(),
             labeler: args.node_labeler_image().into(),

@@ -81,12 +81,12 @@ impl Planner {
         leading: watch::Receiver<Leading>,
         health: Arc<Health>,
     ) -> Self {
-        let evictions = Evictions::new(actor.clone(), observer.clone(), clock.clone());
+        let evictions = Evictions::new(actor.clone(), observer.clone(), clock);
         Self {
             actor,
             observer,
             settings,
-            failures: Failures::new(clock.clone()),
+            failures: Failures::new(clock),
             clock,
             leading,
             evictions,

@@ -50,7 +50,8 @@ impl Sight {
     /// Takes in what the API server says now.
     pub fn look(&mut self, found: Option<&Lease>) {
         let version = |lease: Option<&Lease>| lease.and_then(|lease| lease.metadata.resource_version.clone());
-        let changed = self.seen.as_ref().map_or(found.is_some(), |seen| version(seen.lease.as_ref()) != version(found));
+        // Of a Lease that was never there nothing is remembered: nobody can have held it.
+        let changed = self.seen.as_ref().map_or_else(|| found.is_some(), |seen| version(seen.lease.as_ref()) != version(found));
         if changed {
             self.seen = Some(Seen { lease: found.cloned(), since: Instant::now() });
         }

@@ -8,6 +8,7 @@
 //! - `rollout`: one NodeOp, which nodes it is about, who is next, and who has to wait;
 //! - `node`: one node that an operation has taken, step by step, to its end;
 //! - `conditions`: the conditions and Events of an operation as a whole, for both kinds;
+//! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
 //! - `facts`: what nodes run and how they booted, read by a pod on each;
@@ -19,6 +20,7 @@ mod conditions;
 pub mod facts;
 #[cfg(test)]
 mod fixtures;
+pub mod image;
 pub mod model;
 pub mod node;
 mod quorum;
@@ -34,7 +36,7 @@ pub fn plan(s: &Snapshot) -> Plan {
     upgrades::plan(s, &mut plan);
     let mut shared = rollout::Shared::default();
     let mut ops: Vec<_> = s.ops.values().collect();
-    ops.sort_by_key(|op| (op.metadata.creation_timestamp.as_ref().map(|time| time.0), &op.metadata.namespace, &op.metadata.name));
+    ops.sort_by(|one, other| rollout::age(one).cmp(&rollout::age(other)));
     for op in ops {
         rollout::plan(s, op, &mut shared, &mut plan);
     }

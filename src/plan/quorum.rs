@@ -27,7 +27,7 @@ const SETTLED: SignedDuration = SignedDuration::from_secs(10);
 /// Between two looks at the pods of a control plane, which no watch tells of.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
-/// The control-plane nodes in the hands of NodeOps that cordon or reboot: recorded in a status, or claimed on the node.
+/// The control-plane nodes claimed by NodeOps that cordon or reboot: recorded in a status, or claimed on the node.
 /// A claim whose owner is gone counts too: nobody knows any more what it did, and its waiter may still have to end.
 pub fn control_planes_in_hand(s: &Snapshot) -> Vec<(Key, String)> {
     let mut held = BTreeSet::new();

@@ -153,6 +153,7 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
             status.message = Some(sentence(shown.phase, shown.message.as_deref().unwrap_or_default()));
             status.node_statuses = copied(&shown.node_statuses);
             status.counts = shown.counts.clone();
+            status.image = shown.image.clone();
             status.conditions = conditions(&shown.conditions, upgrade.metadata.generation);
         }
     }

@@ -63,6 +63,10 @@ pub fn pod(op: &NodeOp, node: &str, job: &str, site: &Site) -> PodSpec {
         volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
         containers.push(sentinel(op, job, site));
     }
+    let found = op.status.as_ref().and_then(|status| status.node_statuses.get(node)).and_then(|entry| entry.image.clone());
+    if let (Some(operation), Some(image)) = (containers.iter_mut().find(|container| container.name == container::NODEOP), found) {
+        operation.image = Some(image);
+    }
     // All but the last run one after the other, each only if the one before succeeded.
     let last = containers.split_off(containers.len() - 1);
     PodSpec {
@@ -130,5 +134,35 @@ fn sentinel(op: &NodeOp, job: &str, site: &Site) -> Container {
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),
         termination_message_policy: parts::last_words(),
         ..Container::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_operation_runs_the_content_that_the_preflight_of_its_node_found() {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "op", "namespace": "ns", "uid": "u"},
+            "spec": {"image": "os:latest", "upgrade": {"active": true}, "rebootOnSuccess": true},
+            "status": {"nodeStatuses": {"n1": {"phase": "Running", "image": "os@sha256:1"}, "n2": {"phase": "Running"}}},
+        }))
+        .unwrap();
+        let site = Site {
+            operator: "operator:v1".into(),
+            labeler: "operator:v1".into(),
+            namespace: "operator-system".into(),
+            default: "busybox".into(),
+            state_dir: "/usr/local/.kairos".into(),
+        };
+        for (node, image) in [("n1", "os@sha256:1"), ("n2", "os:latest")] {
+            let pod = pod(&op, node, "job", &site);
+            let operation = pod.init_containers.iter().flatten().find(|container| container.name == container::NODEOP);
+            assert_eq!(operation.and_then(|operation| operation.image.as_deref()), Some(image));
+            assert_eq!(pod.containers[0].image.as_deref(), Some("operator:v1"));
+        }
     }
 }

@@ -205,8 +205,16 @@ fn judge_job(job: Option<&KubeJob>, job_uid: Option<&str>, owner_uid: &str) -> J
     match (is("Complete"), is("Failed")) {
         (_, true) => over("failed"),
         (true, false) => Job::Complete,
+        // The controller has seen that the operation succeeded, and ended a container that kept the Job from completing.
+        (false, false) if is_settled(job) => Job::Complete,
         (false, false) => Job::Running,
     }
+}
+
+/// Whether the Job can start no pod any more, and the controller has written on it that its operation succeeded.
+fn is_settled(job: &KubeJob) -> bool {
+    let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
+    suspended && job.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(names::SETTLED_IN))
 }
 
 #[cfg(test)]

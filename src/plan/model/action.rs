@@ -93,6 +93,8 @@ pub enum Action {
     ResumeJob { job: Target },
     /// Give a Job whose pod has succeeded more time.
     ExtendJob { job: Target, deadline_seconds: i64 },
+    /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody else keeps it running.
+    SettleJob { job: Target, boot: String },
     /// Delete a Job of ours, and its pods: before it, or in the background.
     DeleteJob { job: Target, after_its_pods: bool, why: &'static str },
     /// Delete a pod of ours.
@@ -128,7 +130,9 @@ impl Action {
             },
             Self::MakeChild { upgrade } | Self::UpgradeStatus { upgrade, .. } => About::Upgrade(upgrade.clone()),
             Self::MakeFacts { node, .. } => About::Node(node.clone()),
-            Self::ResumeJob { job } | Self::ExtendJob { job, .. } | Self::DeleteJob { job, .. } => About::Job(job.clone()),
+            Self::ResumeJob { job } | Self::ExtendJob { job, .. } | Self::SettleJob { job, .. } | Self::DeleteJob { job, .. } => {
+                About::Job(job.clone())
+            }
             Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
             // What holds up an eviction stands in the message of the node that is drained.
             Self::Evict { .. } => return None,
@@ -150,6 +154,7 @@ impl Action {
             | Self::MakeJob { .. }
             | Self::ResumeJob { .. }
             | Self::ExtendJob { .. }
+            | Self::SettleJob { .. }
             | Self::DeleteJob { .. }
             | Self::DeletePod { .. }
             | Self::Evict { .. } => None,
@@ -177,6 +182,7 @@ impl Identified for Action {
             Self::MakeJob { op, name, .. } => ("make job", made(op, name)),
             Self::ResumeJob { job } => ("resume job", target(job)),
             Self::ExtendJob { job, .. } => ("extend job", target(job)),
+            Self::SettleJob { job, .. } => ("settle job", target(job)),
             Self::DeleteJob { job, .. } => ("delete job", target(job)),
             Self::DeletePod { pod, .. } => ("delete pod", target(pod)),
             Self::Evict { pod, .. } => ("evict", target(pod)),
@@ -271,6 +277,7 @@ impl fmt::Display for Action {
             Self::MakeJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
             Self::ResumeJob { job } => write!(f, "starting Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
+            Self::SettleJob { job, boot: _ } => write!(f, "suspending Job {job}, whose operation has succeeded"),
             Self::DeleteJob { job, after_its_pods: _, why } => write!(f, "deleting Job {job}, because {why}"),
             Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
             Self::Evict { node, pod, grace_period_seconds: _ } => write!(f, "evicting pod {pod} from node {node}"),

@@ -78,7 +78,11 @@ fn back_to_pending(turn: &Turn<'_>, why: String) -> Decision {
     Decision::Record(Box::new(NodeStatus {
         phase: Phase::Pending,
         message: Some(why),
+        // What the preflight found out, which is asked again only in another boot.
         boot: turn.status.boot.clone(),
+        target: turn.status.target.clone(),
+        image: turn.status.image.clone(),
+        attempt: turn.status.attempt,
         node_uid: turn.status.node_uid.clone(),
         last_updated: Some(Time(turn.s.now)),
         ..NodeStatus::default()

@@ -46,7 +46,8 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
 }
 
 fn give_up_or_wait(turn: &mut Turn<'_>, why: &str) -> Decision {
-    let Some(deadline) = turn.status.deadline.as_ref().map(|time| time.0) else {
+    let timeout = turn.op.intent.drain.as_ref().and_then(|drain| drain.timeout);
+    let Some(deadline) = timeout.and_then(|timeout| turn.deadline(timeout)) else {
         return Decision::Wait(why.into());
     };
     if turn.s.now >= deadline {

@@ -6,7 +6,12 @@ use crate::{
     api::nodeop::{Phase, RebootStatus, Step},
     contract::reboot_state,
     plan::{
-        model::{question::Question, time::later},
+        model::{
+            action::{Action, Target},
+            question::Question,
+            snapshot::JobState,
+            time::later,
+        },
         node::{
             hold::hold,
             job, legacy,
@@ -29,7 +34,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
     {
         return next;
     }
-    let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
+    let deadline = turn.deadline(turn.op.intent.reboot_timeout).unwrap_or(turn.s.now);
     if turn.s.now < deadline {
         turn.plan.wake(deadline);
     }
@@ -57,6 +62,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !turn.node.ready) {
         return Decision::Wait(REBOOTS.into());
     }
+    settle(turn);
     // Until it goes down, nothing is to be scheduled on it.
     let held = if turn.node.ready { hold(turn) } else { None };
     let job = turn.status.job_name.clone().unwrap_or_default();
@@ -64,6 +70,16 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
         Waiter::Lost(next) | Waiter::Overdue(next) => next,
         Waiter::Starting(why) if turn.node.ready => Decision::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}")),
         Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => held.unwrap_or_else(|| Decision::Wait(REBOOTS.into())),
+    }
+}
+
+/// A Job that has not completed although its operation succeeded, because of a container of somebody else, is suspended: it must not
+/// start another pod when the node is back, and its waiter waits for its end.
+fn settle(turn: &mut Turn<'_>) {
+    let (Some(name), Some(uid), Some(boot)) = (&turn.status.job_name, &turn.status.job_uid, &turn.status.boot) else { return };
+    let job = turn.s.jobs.get(&(turn.op.me.namespace.clone(), name.clone())).filter(|job| job.uid == *uid);
+    if let Some(job) = job.filter(|job| job.state == JobState::Active && !job.suspended && !job.deleting && !legacy::is_adopted(turn)) {
+        turn.act(Action::SettleJob { job: Target::of_job(job), boot: boot.clone() });
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 
 use crate::{
     api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
@@ -13,6 +16,7 @@ use crate::{
         object_name,
         question::Question,
         snapshot::{NodeView, PodView, Snapshot},
+        time::later,
     },
 };
 
@@ -120,6 +124,15 @@ impl Turn<'_> {
     pub fn job_pods<'a>(&'a self, job_uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
         let name = self.status.job_name.as_deref().unwrap_or_default();
         self.s.pods_of_job(&self.op.me.namespace, name, job_uid).filter(|pod| pod.node == self.node.name)
+    }
+
+    /// When the present step is over, whose limit is `span`. A time that an earlier leader wrote is by a clock of its own, which may be
+    /// hours away from ours: then the whole limit counts from when we began to lead. The step ends later so, never too early.
+    pub fn deadline(&self, span: SignedDuration) -> Option<Timestamp> {
+        let recorded = self.status.deadline.as_ref()?.0;
+        let written = self.status.last_updated.as_ref().map(|time| time.0);
+        let by_another = written.is_some_and(|at| at < self.s.leading_since || at > self.s.now);
+        Some(if by_another { later(self.s.leading_since, span) } else { recorded })
     }
 
     /// Gives the node up. What was planned for it in this pass is not done.

@@ -53,7 +53,7 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
     if turn.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
         return record(turn, node);
     }
-    let deadline = turn.status.deadline.as_ref().map_or(turn.s.now, |time| time.0);
+    let deadline = turn.deadline(turn.op.intent.verify_timeout).unwrap_or(turn.s.now);
     if turn.s.now >= deadline {
         let seconds = turn.op.intent.verify_timeout.as_secs();
         let trouble = facts::trouble(turn.s, node).map(|trouble| format!(": {trouble}")).unwrap_or_default();

@@ -17,7 +17,13 @@ use crate::{
         },
         node::turn::{Next, Op, finish},
         quorum,
-        rollout::{finalizer, preflight, status::Whole, targets},
+        rollout::{
+            finalizer,
+            others::{Others, in_the_hands_of},
+            preflight,
+            status::Whole,
+            targets,
+        },
     },
 };
 
@@ -53,6 +59,8 @@ enum Hold {
 struct Pass<'a> {
     s: &'a Snapshot,
     op: &'a Op,
+    /// Whom a preflight gives way to; none are asked for if there is no preflight.
+    others: Option<Others<'a>>,
     shared: &'a mut Shared,
     plan: &'a mut Plan,
     whole: &'a mut Whole,
@@ -79,7 +87,8 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
     let free = limit.saturating_sub(running + whole.slots.count());
     let busy = running + whole.slots.unreleased;
     let ahead = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
-    let mut pass = Pass { s, op, shared, plan, whole, free, busy, ahead, queue: None, admitted: false, unanswered: None };
+    let others = op.intent.preflight.is_some().then(|| Others::of(s, op));
+    let mut pass = Pass { s, op, others, shared, plan, whole, free, busy, ahead, queue: None, admitted: false, unanswered: None };
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
@@ -129,6 +138,11 @@ impl Pass<'_> {
             self.behind(name);
             return Some("waiting: the node is being given back".into());
         }
+        if let Some(why) = self.kept(view) {
+            self.behind(name);
+            preflight::forget(entry);
+            return Some(why);
+        }
         // A verdict holds for the boot in which it was given.
         if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
             return self.preflight(view, entry);
@@ -157,6 +171,12 @@ impl Pass<'_> {
         self.busy += 1;
         take(self.s, self.op, view, entry, self.shared);
         None
+    }
+
+    /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is made for it.
+    fn kept(&self, view: &NodeView) -> Option<String> {
+        let others = self.others.as_ref()?;
+        others.keep(view).or_else(|| self.shared.nodes.get(&view.name).map(|other| waiting_for(other, "takes the node")))
     }
 
     /// Starts the preflight if it is not too far ahead.
@@ -229,12 +249,10 @@ impl Pass<'_> {
             if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
         if let Some(other) = view.claimed_by.as_ref() {
-            let ours = *other == self.op.me;
-            let why = if ours { "waiting: the node is being given back".into() } else { behind(&other.key(), "has claimed the node") };
-            return Some(ordered(why));
+            return Some(ordered(in_the_hands_of(&self.op.me, other)));
         }
         if let Some(other) = self.shared.nodes.get(&view.name) {
-            return Some(ordered(behind(other, "takes the node")));
+            return Some(ordered(waiting_for(other, "takes the node")));
         }
         self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
     }
@@ -249,7 +267,7 @@ impl Pass<'_> {
         if let Some((key, node)) = held.first().filter(|_| held.len() >= limit) {
             let ours = *key == self.op.me.key();
             let turn = || format!("waiting for its turn: control-plane nodes go one at a time, and {node} is in progress");
-            return Some(if ours { turn() } else { behind(key, &format!("has control-plane node {node}")) });
+            return Some(if ours { turn() } else { waiting_for(key, &format!("has control-plane node {node}")) });
         }
         // A control-plane node that failed and is out of service is one that is away, however many may go at once.
         let control_plane = |name: &str| self.s.nodes.get(name).is_some_and(|node| node.control_plane());
@@ -313,7 +331,7 @@ impl Pass<'_> {
 }
 
 /// Behind which NodeOp a node waits.
-fn behind((namespace, name): &Key, what: &str) -> String {
+fn waiting_for((namespace, name): &Key, what: &str) -> String {
     format!("waiting for NodeOp {namespace}/{name}, which {what}")
 }
 
@@ -335,8 +353,10 @@ fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: 
         step: Some(Step::Claim),
         node_uid: Some(view.uid.clone()),
         message: Some("being claimed".into()),
-        // The preflight's verdict, in case the node has to be given back untouched.
+        // The preflight's verdict, in case the node has to be given back untouched; and what the operation is held to.
         boot: entry.boot.clone(),
+        target: entry.target.clone(),
+        image: entry.image.clone(),
         last_updated: Some(Time(s.now)),
         ..NodeStatus::default()
     };

@@ -6,6 +6,7 @@
 mod admit;
 mod adopt;
 mod finalizer;
+mod others;
 mod preflight;
 mod prestart;
 mod slots;
@@ -14,7 +15,7 @@ mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::admit::Shared;
+pub use self::{admit::Shared, others::age};
 use self::{
     status::{NoTargets, Whole},
     targets::Targets,
@@ -25,10 +26,10 @@ use crate::{
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     },
     plan::{
+        image,
         model::{
             action::{Action, Plan},
             failing::{Mark, Troubles},
-            question::Question,
             snapshot::Snapshot,
         },
         node::{
@@ -89,10 +90,10 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     let mut troubles = Troubles::default();
     for (name, node) in nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight)) {
         let mark = Mark::set(plan);
-        let next = match s.nodes.get(name) {
-            _ if node.phase == Phase::Running => node::advance(s, op, name, node, plan),
-            Some(view) => preflight::advance(s, op, view, node, stopped.is_some(), plan),
-            None => unseen(s, op, name, node, stopped.is_some(), plan),
+        let next = if node.phase == Phase::Running {
+            node::advance(s, op, name, node, plan)
+        } else {
+            preflight::advance(s, op, name, node, stopped.is_some(), plan)
         };
         let trouble = mark.lift(s, plan);
         apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
@@ -113,7 +114,8 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     } else {
         prestart::prepare(s, op, &nodes, plan);
     }
-    let status = status::summarize(&op.object, nodes, &whole, s.now);
+    let mut status = status::summarize(&op.object, nodes, &whole, s.now);
+    image::record(s, &op.object, &mut status);
     status::write(s, &op.object, status, plan);
 }
 
@@ -130,19 +132,6 @@ fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
     let unproved = |name: &str, node: &NodeStatus| node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node);
     let (name, _) = nodes.iter().find(|(name, node)| unproved(name, node))?;
     Some(format!("what node {name} runs is not proved (stopOnFailure)"))
-}
-
-/// A node whose preflight runs, and which no cache shows. Its entry is kept until it is known whether the node is still there: it
-/// says which preflight pod is the present one.
-fn unseen(s: &Snapshot, op: &Op, name: &str, node: &NodeStatus, stopped: bool, plan: &mut Plan) -> Next {
-    let question = Question::Node(name.to_owned());
-    if stopped || op.deleting || s.is_gone(&question) {
-        let mut untouched = node.clone();
-        preflight::withdraw(s.now, &mut untouched);
-        return Next::Become(Box::new(untouched));
-    }
-    plan.questions.insert(question);
-    Next::Wait("checking whether the node still exists".into())
 }
 
 /// Puts a step's result into the status, and the reason to wait where readers and tests look for it.

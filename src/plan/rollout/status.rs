@@ -254,6 +254,8 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
         node_statuses: nodes,
         observed_generation: op.metadata.generation,
         counts: Some(counts),
+        image: op.status.as_ref().and_then(|status| status.image.clone()),
+        images: op.status.as_ref().map(|status| status.images.clone()).unwrap_or_default(),
         last_updated: op.status.as_ref().and_then(|status| status.last_updated.clone()),
     }
 }

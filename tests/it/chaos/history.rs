@@ -3,7 +3,9 @@
 
 mod end;
 mod nodes;
+mod odd;
 mod operations;
+mod truth;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +19,14 @@ use kairos_operator::{
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-pub use self::end::{check_budget, check_gone, check_idle, check_pace, check_rest, digest, is_over, open, told};
+pub use self::{
+    end::{check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over, open, told},
+    odd::CHECKS,
+};
 use super::{
     scenario::{Mode, Scenario},
     world::{Event, Record, World},
+    worlds,
 };
 
 pub const OPS: &str = "nodeops.operator.kairos.io";
@@ -43,6 +49,8 @@ struct Job {
     op: String,
     node: String,
     complete: bool,
+    /// Failed, or told to end: it completes no more.
+    over: bool,
 }
 
 /// The world at one moment of the past.
@@ -74,6 +82,8 @@ struct Past<'a> {
     /// The release and the boot state of each node.
     booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,
+    /// What the odd worlds are judged by.
+    odd: odd::Known,
     /// Who holds the Lease.
     leader: String,
     human_versions: BTreeSet<u64>,
@@ -82,8 +92,8 @@ struct Past<'a> {
 
 /// Goes through a whole run.
 pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
-    let book = world.book();
-    let human = book.iter().filter(|record| matches!(record.event, Event::Human { .. }));
+    let records = world.book();
+    let human = records.iter().filter(|record| matches!(record.event, Event::Human { .. }));
     let mut past = Past {
         scenario,
         at: Default::default(),
@@ -102,12 +112,13 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         asked: BTreeMap::new(),
         booted: BTreeMap::new(),
         human: BTreeSet::new(),
+        odd: odd::Known::of(world, &records),
         leader: String::new(),
         human_versions: human.map(|record| record.version).collect(),
         broken: Vec::new(),
     };
     let requests = cluster.requests();
-    let (mut requests, mut book) = (requests.iter().peekable(), book.iter().peekable());
+    let (mut requests, mut book) = (requests.iter().peekable(), records.iter().peekable());
     let changes = cluster.history();
     for change in &changes {
         while let Some(record) = book.next_if(|record| record.version < change.version) {
@@ -120,11 +131,16 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
     }
     book.for_each(|record| past.record(record));
     requests.for_each(|request| past.request(request));
+    past.in_the_end();
     broken.append(&mut past.broken);
 }
 
 impl Past<'_> {
     fn broken(&mut self, what: impl Into<String>) {
+        // Whatever was said or done may be forgotten when the store goes back, and is done again.
+        if self.odd.restored {
+            return;
+        }
         self.broken.push(format!("{:.3}: {}", self.at.as_secs_f64(), what.into()));
     }
 
@@ -136,6 +152,7 @@ impl Past<'_> {
         self.at = change.at;
         let gone = change.kind == ChangeKind::Deleted;
         let key = (change.key.namespace.clone(), change.key.name.clone());
+        self.odd_change(change);
         match change.key.table.as_ref() {
             "nodes" => self.node(change, gone),
             "pods" => {
@@ -143,24 +160,32 @@ impl Past<'_> {
                 if !text(&change.object, "/spec/nodeName").is_empty() {
                     self.bound.entry(uid).or_insert(change.at);
                 }
-                if gone { drop(self.pods.remove(&key)) } else { drop(self.pods.insert(key, change.object.clone())) }
+                if gone {
+                    drop(self.pods.remove(&key))
+                } else {
+                    drop(self.pods.insert(key, change.object.clone()))
+                }
+                self.pod(change);
             }
-            "jobs.batch" => self.job(&change.object),
+            "jobs.batch" => self.job(&change.object, gone),
             OPS => self.operation(change, gone),
+            UPGRADES => self.upgrade(change),
             "leases.coordination.k8s.io" => self.leader = text(&change.object, "/spec/holderIdentity").to_owned(),
             _ => {}
         }
     }
 
-    fn job(&mut self, job: &Value) {
+    fn job(&mut self, job: &Value, gone: bool) {
         let owners = job.pointer("/metadata/ownerReferences").and_then(Value::as_array);
         let Some(owner) = owners.into_iter().flatten().find(|owner| owner["kind"] == "NodeOp") else { return };
         let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-        let complete = conditions.into_iter().flatten().any(|c| c["type"] == "Complete" && c["status"] == "True");
+        let has = |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
+        let (complete, failed) = (has("Complete"), has("Failed") || has("FailureTarget"));
         let known = Job {
             op: text(owner, "/uid").to_owned(),
             node: text(job, "/metadata/annotations/operator.kairos.io~1node-name").to_owned(),
             complete,
+            over: failed || gone || !text(job, "/metadata/deletionTimestamp").is_empty(),
         };
         self.jobs.insert(text(job, "/metadata/uid").to_owned(), known);
     }
@@ -182,11 +207,25 @@ impl Past<'_> {
             Event::Began { job } => self.began(job, node),
             Event::Ended { job } => self.running.retain(|(running, on)| running != job || on != node),
             Event::Succeeded { job } => self.successes.push((job.clone(), node.clone(), record.boot.clone())),
-            Event::Asked { job } => self.asked(job, node, &record.boot),
+            Event::Asked { job, pod } => {
+                self.asked(job, node, &record.boot);
+                self.acts(pod, node);
+            }
+            Event::Leaves { job } => drop(self.odd.left.insert(job.clone())),
+            Event::Thin { without } => self.thin(node, without),
+            Event::Watches { pod, op } => drop(self.odd.watching.insert(pod.clone(), (op.clone(), node.clone()))),
+            Event::Rests { pod } => drop(self.odd.watching.remove(pod)),
+            Event::Ran { owner, content, preflight } => self.ran(owner, node, content, *preflight),
+            Event::Installed { release } => drop(self.odd.installed.insert(node.clone(), release.clone())),
+            Event::Tag { content } => self.odd.tag.push((self.at, content.clone())),
+            Event::Restored { .. } => {}
             Event::Wrote { what } => self.wrote(node, what),
             Event::Booted { release, state } => drop(self.booted.insert(node.clone(), (release.clone(), *state))),
             Event::Human { cordoned: true } => drop(self.human.insert(node.clone())),
-            Event::Human { cordoned: false } => drop(self.human.remove(node)),
+            Event::Human { cordoned: false } => {
+                self.human.remove(node);
+                self.uncordoned(node);
+            }
         }
     }
 
@@ -209,7 +248,8 @@ impl Past<'_> {
             self.broken(format!("{}/{} is evicted from {node}, which nobody drains", name.0, name.1));
         }
         // One of two that both lead may drain a node by an old view, in which the other's Job is not there yet.
-        if !text(&pod, "/metadata/labels/group").starts_with('g') && !self.rivals() {
+        let theirs = !pod["metadata"]["labels"][worlds::STRANGER].is_null();
+        if !text(&pod, "/metadata/labels/group").starts_with('g') && !theirs && !self.rivals() {
             self.broken(format!("{}/{} is evicted, which a drain leaves", name.0, name.1));
         }
     }
@@ -231,7 +271,8 @@ impl Past<'_> {
         }
         if request.verb == "delete" && request.resource == "pods" && request.code == 200 {
             let labels = self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();
-            if self.pods.contains_key(&name) && labels["kairos.io/nodeop"].is_null() && labels["app"] != "kairos-node-labeler" {
+            let ours = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
+            if self.pods.contains_key(&name) && (!ours || !labels[worlds::STRANGER].is_null()) {
                 self.broken(format!("the operator deletes a pod that is not its own: {}", what()));
             }
         }

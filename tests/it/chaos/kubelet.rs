@@ -15,10 +15,14 @@ use tokio::time::sleep;
 use super::{
     waiter,
     world::{Event, Image, OLD, World},
+    worlds::{self, Disk},
 };
 
 /// What a run of one of our containers comes to; `None`: it is somebody else's.
 pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
+    if worlds::is_somebody_elses(run) {
+        return Some(worlds::theirs(run));
+    }
     let world = world.clone();
     let place = Place::of(run);
     boot(&world, &place);
@@ -41,6 +45,7 @@ pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
             (0, facts(&world, &place))
         }),
         (container::PREFLIGHT, Some(Applet::Upgrade(args))) => until(async move {
+            ran(&world, &place, true);
             sleep(world.time(1, 5000)).await;
             let running = booted(&world, &place).release;
             let skip = !args.force && running == place.release;
@@ -58,6 +63,7 @@ pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
             if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {
                 return Some(Outcome::NoImage);
             }
+            ran(&world, &place, false);
             match applet {
                 Some(Applet::Upgrade(args)) => until(async move { upgrade(&world, &place, &args).await }),
                 _ => until(async move { command(&world, &place).await }),
@@ -75,7 +81,10 @@ pub struct Place {
     /// Name of the NodeOp, and UID of the Job, as the pod's labels say.
     pub op: String,
     pub job_uid: String,
-    /// The release of the container's image.
+    /// UID of the pod's owner.
+    owner: String,
+    /// What the container's image holds, and the release of it.
+    content: String,
     release: String,
 }
 
@@ -83,10 +92,18 @@ impl Place {
     fn of(run: &Run) -> Self {
         let labels = run.pod.metadata.labels.clone().unwrap_or_default();
         let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
-        let image = run.container.image.clone().unwrap_or_default();
-        let release = image.split_once(':').map(|(_, tag)| format!("{tag}-k3sv1.30.11+k3s1")).unwrap_or_default();
-        Self { node: run.node.clone(), boot: run.boot.clone(), op: label(names::NODEOP), job_uid: label(contract::JOB_UID_LABEL), release }
+        let owners = run.pod.metadata.owner_references.iter().flatten();
+        let owner = owners.map(|owner| owner.uid.clone()).next().unwrap_or_default();
+        let content = run.content.clone();
+        let release = content.split_once(':').map(|(_, tag)| format!("{tag}-k3sv1.30.11+k3s1")).unwrap_or_default();
+        let (op, job_uid) = (label(names::NODEOP), label(contract::JOB_UID_LABEL));
+        Self { node: run.node.clone(), boot: run.boot.clone(), op, job_uid, owner, content, release }
     }
+}
+
+/// Writes down what an operation's container runs.
+fn ran(world: &World, place: &Place, preflight: bool) {
+    world.happens(&place.node, Event::Ran { owner: place.owner.clone(), content: place.content.clone(), preflight });
 }
 
 fn until(work: impl Future<Output = (i32, String)> + Send + 'static) -> Outcome {
@@ -166,6 +183,9 @@ fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, Str
     }
     let words = serde_json::to_string(&sentinel).expect("a sentinel");
     if !sentinel.boot.is_empty() {
+        if let Err(words) = world.machine(&place.node, |machine| machine.disk).write(&sentinel) {
+            return (1, words);
+        }
         world.disk(&place.node, |machine| machine.sentinels.insert(job.into(), sentinel));
     }
     (0, words)
@@ -216,6 +236,9 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         }
         Some((UpgradeState::UpToDate | UpgradeState::Failed, _)) | None => {}
     }
+    if world.machine(&place.node, |machine| machine.disk) != Disk::Good {
+        return (1, format!("writing the result of {job}: No space left on device (os error 28)"));
+    }
     if !args.force && running == place.release {
         write(UpgradeState::UpToDate, &place.boot, &running);
         return (0, format!("node is already at {running}"));
@@ -232,6 +255,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
     if args.active && !lies {
         world.disk(&place.node, |machine| machine.active = place.release.clone());
+        world.happens(&place.node, Event::Installed { release: place.release.clone() });
     }
     world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
     sleep(Duration::from_millis(20)).await;

@@ -3,11 +3,13 @@
 //! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds (from `KAIROS_CHAOS_FROM` on, until
 //! `KAIROS_CHAOS_ENOUGH` of them failed); `KAIROS_CHAOS_SEED=42` runs one of them and prints what happened. A run is one thread: the API server, its controllers and hollow nodes ([`kairos_sim`]), one or
 //! two operators ([`operator`]) whose requests and watches go through [`wire`], the real reboot waiter on machines that
-//! are none ([`waiter`], [`kubelet`]), and people and machines that make [`trouble`]. Minutes of waiting cost nothing.
+//! are none ([`waiter`], [`kubelet`]), and people and machines that make [`trouble`]. Minutes of waiting cost nothing. Some seeds
+//! are played in odd [`worlds`], each of which can be asked for by its name.
 //!
 //! What is checked stands in [`history`], on the server's history and on the book of what machines did; never on what
 //! the operator says of itself.
 
+mod doubt;
 mod history;
 mod kubelet;
 mod operator;
@@ -15,8 +17,10 @@ mod run;
 mod scenario;
 mod trouble;
 mod waiter;
+mod watched;
 mod wire;
 mod world;
+mod worlds;
 
 use std::sync::{
     Mutex, PoisonError,

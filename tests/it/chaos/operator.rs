@@ -21,6 +21,7 @@ use super::{
     scenario::Mode,
     wire::Wire,
     world::{World, time_off_by},
+    worlds::Kind,
 };
 
 /// What is asked of an operator from outside.
@@ -38,6 +39,8 @@ pub struct Replica {
     pub orders: mpsc::UnboundedSender<Order>,
     /// Seconds that its machine's clock is off, which its next life begins with.
     pub off: Arc<AtomicI64>,
+    /// And when nobody sets it.
+    pub base: i64,
 }
 
 fn args(mode: Mode) -> ControllerArgs {
@@ -53,9 +56,10 @@ impl Replica {
     /// Starts a replica; it lives until the runtime ends.
     pub fn start(world: &Arc<World>, number: usize, mode: Mode) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let off: Arc<AtomicI64> = Arc::default();
+        let base = if world.is(Kind::ClocksApart) { world.rng(|rng| rng.i64(-7_200..7_200)) } else { 0 };
+        let off = Arc::new(AtomicI64::new(base));
         tokio::spawn(live(world.clone(), number, args(mode), inbox, off.clone()));
-        Self { orders, off }
+        Self { orders, off, base }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     trouble,
     wire::READ_TIMEOUT,
     world::{BEGINNING, World},
+    worlds,
 };
 
 /// Within so long everything must be over once nothing goes wrong any more.
@@ -42,19 +43,23 @@ static MANIFESTS: LazyLock<String> = LazyLock::new(|| {
 
 /// Plays a seed.
 pub fn run(seed: u64) -> Outcome {
+    runtime(seed).block_on(play(seed))
+}
+
+/// One thread, on which time passes when nothing else is to be done.
+pub fn runtime(seed: u64) -> tokio::runtime::Runtime {
     // The back-off of watches draws from here.
     fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(play(seed))
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
 async fn play(seed: u64) -> Outcome {
-    kairos_sim::clock::set(BEGINNING);
     let scenario = Scenario::of(seed);
     let (cluster, world) = cluster(seed, &scenario).await;
     world.note(|| format!("{scenario:#?}"));
     let count = if scenario.mode == Mode::Alone { 1 } else { 2 };
     let replicas: Vec<Replica> = (0..count).map(|number| Replica::start(&world, number, scenario.mode)).collect();
+    worlds::go_on(&cluster, &world, &scenario, &replicas);
     for wish in scenario.wishes.clone() {
         tokio::spawn(arrive(world.clone(), wish));
     }
@@ -84,6 +89,7 @@ async fn play(seed: u64) -> Outcome {
     sleep(REST).await;
     history::check_idle(&cluster.requests()[before..], boots() - booted, &mut broken);
     history::check_pace(&cluster.requests(), &scenario, &mut broken);
+    history::check_pace_of_each(&cluster.requests(), &scenario, &mut broken);
     history::check_budget(&cluster, boots(), &scenario, &mut broken);
     history::check_rest(&cluster, &world, &scenario, &mut broken);
     trouble::delete_all(&cluster).await;
@@ -101,18 +107,20 @@ async fn play(seed: u64) -> Outcome {
     Outcome { broken, log, digest: history::digest(&cluster) }
 }
 
-async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
+/// A cluster with its machines and its workload, and nobody who operates it.
+pub async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
+    kairos_sim::clock::set(BEGINNING);
     let builder = Cluster::builder().in_process().seed(seed).nodes(scenario.nodes).control_planes(scenario.control_planes);
     let cluster = builder.not_ready_after(Duration::from_secs(10)).boot(Duration::from_secs(8)).start().await.expect("a cluster");
     cluster.apply(&MANIFESTS).await.expect("manifests");
     let token = cluster.account_token(install::NAMESPACE, install::ACCOUNT).expect("the operator's token");
-    let nodes = cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
-    let world = World::new(seed, cluster.service(""), cluster.client(), nodes, token);
+    let world = World::new(seed, &cluster, token, scenario.worlds.clone());
     scenario::machines(&world, scenario);
     let scripted = world.clone();
     cluster.script(move |run| kubelet::script(&scripted, run));
     cluster.apply(&scenario::workload(scenario)).await.expect("workload");
     sleep(Duration::from_secs(2)).await;
+    worlds::furnish(&cluster, &world).await;
     (cluster, world)
 }
 
@@ -120,23 +128,34 @@ async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
 async fn arrive(world: Arc<World>, wish: Wish) {
     sleep(wish.arrives).await;
     world.fates(&wish.name, |fates| *fates = wish.fates.clone());
-    let object = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": wish.kind,
-        "metadata": {"name": wish.name, "namespace": "default"}, "spec": wish.spec});
-    world.note(|| format!("{} {} is asked for", wish.kind, wish.name));
-    create(&world.client, wish.kind, object).await;
+    assert!(ask_for(&world, &wish).await, "{} is not there yet", wish.name);
     world.fates(&wish.name, |fates| fates.arrived = true);
 }
 
-async fn create(client: &kube::Client, kind: &str, object: Value) {
+/// Makes an operation; false: one of its name is still there.
+pub async fn ask_for(world: &World, wish: &Wish) -> bool {
+    let object = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": wish.kind,
+        "metadata": {"name": wish.name, "namespace": "default"}, "spec": wish.spec});
+    match create(&world.client, wish.kind, object).await {
+        Ok(()) => {
+            world.note(|| format!("{} {} is asked for", wish.kind, wish.name));
+            true
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 => false,
+        Err(error) => panic!("{} is not admitted: {error}", wish.name),
+    }
+}
+
+async fn create(client: &kube::Client, kind: &str, object: Value) -> kube::Result<()> {
     use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
     use kube::{Api, api::PostParams};
     let params = PostParams::default();
     if kind == "NodeOp" {
         let op: NodeOp = serde_json::from_value(object).expect("a NodeOp");
-        Api::default_namespaced(client.clone()).create(&params, &op).await.expect("it is admitted");
+        Api::default_namespaced(client.clone()).create(&params, &op).await.map(drop)
     } else {
         let upgrade: NodeOpUpgrade = serde_json::from_value(object).expect("a NodeOpUpgrade");
-        Api::default_namespaced(client.clone()).create(&params, &upgrade).await.expect("it is admitted");
+        Api::default_namespaced(client.clone()).create(&params, &upgrade).await.map(drop)
     }
 }
 

@@ -1,10 +1,13 @@
 //! A cluster, its workload and its operations, by a seed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::world::{Fates, Init, World};
+use super::{
+    world::{Fates, Init, World},
+    worlds::{self, Kind},
+};
 
 /// Who operates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Scenario {
     pub groups: usize,
     /// Machines on which new images do not boot.
     pub fall_back: Vec<String>,
+    /// How the world is odd.
+    pub worlds: BTreeSet<Kind>,
 }
 
 fn seconds(rng: &mut fastrand::Rng, low: u64, high: u64) -> Duration {
@@ -68,7 +73,18 @@ impl Scenario {
         let mut some = || names.iter().filter(|_| chance(rng, 8)).cloned().collect();
         wishes.iter_mut().for_each(|wish| wish.fates.lies = some());
         let fall_back = some();
-        Self { mode, nodes, control_planes, wishes, trouble, groups, fall_back }
+        let mut scenario = Self { mode, nodes, control_planes, wishes, trouble, groups, fall_back, worlds: worlds::of(seed) };
+        worlds::fit(&mut scenario, rng);
+        scenario
+    }
+
+    /// Whether nothing goes wrong but what the worlds bring.
+    pub fn is_calm(&self) -> bool {
+        self.trouble.is_zero()
+    }
+
+    pub fn is(&self, kind: Kind) -> bool {
+        self.worlds.contains(&kind)
     }
 }
 
@@ -140,7 +156,7 @@ fn op_spec(rng: &mut fastrand::Rng, names: &[String]) -> Value {
     spec
 }
 
-fn upgrade_spec(rng: &mut fastrand::Rng, names: &[String]) -> Value {
+pub fn upgrade_spec(rng: &mut fastrand::Rng, names: &[String]) -> Value {
     let mut spec = common(rng, names);
     spec["image"] = format!("kairos:{}", ["v3.5.0", "v3.6.0"][rng.usize(..2)]).into();
     if chance(rng, 20) {

@@ -26,6 +26,7 @@ use super::{
     scenario::{Mode, Scenario},
     wire::{Leaseless, Odds},
     world::{Event, World},
+    worlds::{self, Kind},
 };
 
 /// Makes trouble for as long as the scenario wants it.
@@ -57,6 +58,7 @@ pub async fn make(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, re
         weather.odds = odds;
         weather.latest = Duration::from_millis(if scenario.mode == Mode::Rivals { latest * 4 } else { latest });
     });
+    let mut restore = world.is(Kind::StoreBack).then(|| Instant::now() + scenario.trouble.mul_f64(world.rng(|rng| rng.f64()) * 0.5 + 0.3));
     loop {
         let pause = world.time(pace / 10, pace * 2);
         if Instant::now() + pause >= end {
@@ -64,6 +66,11 @@ pub async fn make(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, re
         }
         sleep(pause).await;
         let trouble = Trouble { cluster, world, replicas };
+        if restore.is_some_and(|at| Instant::now() > at) {
+            restore = None;
+            trouble.away();
+            worlds::restore(cluster, world).await;
+        }
         if scenario.mode == Mode::Elected && world.chance(15) {
             trouble.lose_lease();
         }
@@ -176,12 +183,7 @@ impl Trouble<'_> {
         }
         let Some((upgrade, name)) = self.pick(&all) else { return };
         self.world.note(|| format!("fault: {name} is deleted, as an upgrade: {upgrade}"));
-        let params = DeleteParams::background();
-        if upgrade {
-            let _ = Api::<NodeOpUpgrade>::default_namespaced(self.world.client.clone()).delete(&name, &params).await;
-        } else {
-            let _ = Api::<NodeOp>::default_namespaced(self.world.client.clone()).delete(&name, &params).await;
-        }
+        delete(self.world, upgrade, &name).await;
     }
 
     /// A clock is set right, or wrong.
@@ -193,7 +195,7 @@ impl Trouble<'_> {
         }
         let replica = self.pick(self.replicas).expect("a replica");
         self.world.note(|| format!("fault: an operator's clock is off by {seconds} s"));
-        replica.off.store(seconds, Ordering::Relaxed);
+        replica.off.store(replica.base + seconds, Ordering::Relaxed);
     }
 
     /// The versions that watches would resume from are forgotten.
@@ -248,6 +250,16 @@ impl Trouble<'_> {
     }
 }
 
+/// Deletes an operation. It may be gone already.
+pub async fn delete(world: &World, upgrade: bool, name: &str) {
+    let params = DeleteParams::background();
+    if upgrade {
+        let _ = Api::<NodeOpUpgrade>::default_namespaced(world.client.clone()).delete(name, &params).await;
+    } else {
+        let _ = Api::<NodeOp>::default_namespaced(world.client.clone()).delete(name, &params).await;
+    }
+}
+
 /// A human cordons a node, or uncordons it.
 pub async fn human(world: &World, node: &str) {
     let nodes: Api<NodeObject> = Api::all(world.client.clone());
@@ -285,7 +297,7 @@ async fn allow(world: &World, budget: &str, pods: u32) {
 /// Nothing goes wrong any more: machines that are away come back or are taken out of the cluster, clocks are right.
 pub async fn mend(cluster: &Cluster, world: &World, replicas: &[Replica]) {
     weather(world, super::wire::Weather::clear);
-    replicas.iter().for_each(|replica| replica.off.store(0, Ordering::Relaxed));
+    replicas.iter().for_each(|replica| replica.off.store(replica.base, Ordering::Relaxed));
     for budget in cluster.list("poddisruptionbudgets.policy") {
         allow(world, text(&budget, "/metadata/name"), 1).await;
     }

@@ -25,6 +25,12 @@ use super::{
 /// Runs the waiter of a pod until it ends.
 pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWaiterArgs) -> (i32, String) {
     sleep(world.time(1, 1500)).await;
+    if world.machine(&place.node, |machine| machine.deaf_waiters) {
+        return std::future::pending().await;
+    }
+    if let Err(words) = world.machine(&place.node, |machine| machine.disk).trial() {
+        return (1, words);
+    }
     let me = Identity { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), uid: pod.uid().unwrap_or_default() };
     let Some(token) = token(world, pod).await else { return (1, "no token".into()) };
     let alive = watch::channel(true).0;
@@ -34,7 +40,9 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
         grace: Duration::from_secs(args.grace_seconds.into()),
         jitter: 0,
     };
+    let _watching = Watching::begin(world, &place.node, &me.uid, &args.owner_uid);
     let on = OnNode {
+        pod: me.uid.clone(),
         cluster: Cluster::new(client, me, &args.job, &args.owner_uid),
         changes: world.disks.subscribe(),
         world: world.clone(),
@@ -66,7 +74,28 @@ async fn token(world: &World, pod: &Pod) -> Option<String> {
     None
 }
 
+/// A waiter that runs. It ends when this is dropped.
+struct Watching<'a> {
+    world: &'a World,
+    node: &'a str,
+    pod: String,
+}
+
+impl<'a> Watching<'a> {
+    fn begin(world: &'a World, node: &'a str, pod: &str, op: &str) -> Self {
+        world.happens(node, Event::Watches { pod: pod.into(), op: op.into() });
+        Self { world, node, pod: pod.into() }
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.world.happens(self.node, Event::Rests { pod: self.pod.clone() });
+    }
+}
+
 struct OnNode {
+    pod: String,
     world: Arc<World>,
     cluster: Cluster,
     node: String,
@@ -78,15 +107,25 @@ struct OnNode {
 }
 
 impl OnNode {
-    fn goes_down(&self) {
+    /// Writes down that the machine is asked to reboot, and who would be left.
+    fn asks(&self, job: &str) {
+        let without = self.world.outside_quorum(&self.node);
+        if self.world.nodes[&self.node].is_control_plane() && !without.is_empty() {
+            self.world.happens(&self.node, Event::Thin { without });
+        }
+        self.world.happens(&self.node, Event::Asked { job: job.into(), pod: self.pod.clone() });
+    }
+
+    fn goes_down(&self, job: String) {
         // Units get their time to stop; the machine takes its time to come back.
         let (stops, away) = (self.world.time(10, 15_000), self.world.time(2_000, 40_000));
         let node = self.world.nodes[&self.node].clone();
-        let (world, number) = (self.world.clone(), node.boot().number);
+        let (world, number, name) = (self.world.clone(), node.boot().number, self.node.clone());
         tokio::spawn(async move {
             sleep(stops).await;
             if node.boot().number == number && node.boot().up {
                 world.note(|| format!("{} goes down as it was asked", node.name()));
+                world.happens(&name, Event::Leaves { job });
                 node.set_fate(Fate::Late(away));
                 node.reboot();
             }
@@ -143,10 +182,10 @@ impl Surroundings for OnNode {
         match self.world.machine(&self.node, |machine| machine.init) {
             Init::Deaf => Err(anyhow!("init is deaf")),
             init => {
-                self.world.happens(&self.node, Event::Asked { job: sentinel.job_uid });
+                self.asks(&sentinel.job_uid);
                 // Asked twice, init still reboots once.
                 if init == Init::Obeys && !again {
-                    self.goes_down();
+                    self.goes_down(sentinel.job_uid);
                 }
                 Ok(())
             }
@@ -155,7 +194,11 @@ impl Surroundings for OnNode {
 
     async fn ask_kernel(&mut self) -> Error {
         let sentinel = self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned()).unwrap_or_default();
-        self.world.happens(&self.node, Event::Asked { job: sentinel.job_uid });
+        self.asks(&sentinel.job_uid);
+        if self.world.machine(&self.node, |machine| machine.init) == Init::Stuck {
+            return std::future::pending().await;
+        }
+        self.world.happens(&self.node, Event::Leaves { job: sentinel.job_uid });
         let node = self.world.nodes[&self.node].clone();
         node.set_fate(Fate::Late(self.world.time(2_000, 40_000)));
         node.reboot();

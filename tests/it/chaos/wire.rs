@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -26,7 +25,11 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::world::World;
+use super::{
+    watched::Watch,
+    world::World,
+    worlds::{self, Kind},
+};
 
 /// After so long without a byte the client's connection breaks (kube's default).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(295);
@@ -49,13 +52,17 @@ pub struct Odds {
 /// The state of all ways.
 #[derive(Debug)]
 pub struct Weather {
-    rng: fastrand::Rng,
+    pub rng: fastrand::Rng,
     pub odds: Odds,
     /// How late a request may be applied after it was sent.
     pub latest: Duration,
     pub away_until: Option<Instant>,
     /// An operator that cannot reach the Lease.
     pub leaseless: Option<Leaseless>,
+    /// A watch that stands still.
+    pub stall: Option<Stall>,
+    /// Patches of this path are applied, and never answered.
+    pub mute: Option<&'static str>,
     /// Counts cuts of all watches.
     pub cut: watch::Sender<u64>,
 }
@@ -70,10 +77,20 @@ pub struct Leaseless {
     pub until: Instant,
 }
 
+/// A sort of watch of one operator that shows nothing until then.
+#[derive(Clone, Copy, Debug)]
+pub struct Stall {
+    pub operator: usize,
+    /// In the watch's path and query.
+    pub path: &'static str,
+    pub until: Instant,
+}
+
 impl Weather {
     pub fn new(seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed ^ 0x00ea_7be5);
-        Self { rng, odds: Odds::default(), latest: Duration::from_secs(4), away_until: None, leaseless: None, cut: watch::channel(0).0 }
+        let (odds, latest) = (Odds::default(), Duration::from_secs(4));
+        Self { rng, odds, latest, away_until: None, leaseless: None, stall: None, mute: None, cut: watch::channel(0).0 }
     }
 
     /// Nothing goes wrong from here on.
@@ -81,10 +98,11 @@ impl Weather {
         self.odds = Odds::default();
         self.away_until = None;
         self.leaseless = None;
+        self.stall = None;
         self.cut.send_modify(|count| *count += 1);
     }
 
-    fn hits(&mut self, odds: u32) -> bool {
+    pub fn hits(&mut self, odds: u32) -> bool {
         self.rng.u32(..1000) < odds
     }
 
@@ -93,7 +111,7 @@ impl Weather {
         [Fate::Dropped, Fate::Swallowed][self.rng.usize(..2)]
     }
 
-    fn leg(&mut self) -> Duration {
+    pub fn leg(&mut self) -> Duration {
         let slow = if self.hits(20) { 400 } else { 12 };
         Duration::from_micros(self.rng.u64(100..slow * 1000))
     }
@@ -122,7 +140,7 @@ enum Fate {
 pub struct Wire {
     world: Arc<World>,
     server: InProcess,
-    who: String,
+    pub who: String,
     killable: bool,
     alive: watch::Sender<bool>,
 }
@@ -133,7 +151,7 @@ impl Wire {
         kube::Client::new(Self { world: world.clone(), server, who: who.into(), killable, alive }, "default")
     }
 
-    fn weather<T>(&self, look: impl FnOnce(&mut Weather) -> T) -> T {
+    pub fn weather<T>(&self, look: impl FnOnce(&mut Weather) -> T) -> T {
         look(&mut self.world.weather.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -145,6 +163,9 @@ impl Wire {
             let back = weather.leg();
             if weather.away_until.is_some_and(|until| Instant::now() < until) {
                 return (Fate::Dropped, there, back);
+            }
+            if request.method() == Method::PATCH && weather.mute.is_some_and(|path| request.uri().path().ends_with(path)) {
+                return (Fate::Unanswered, there, back);
             }
             let hit = |it: &Leaseless| Instant::now() < it.until && self.who.starts_with(&format!("operator-{}.", it.operator));
             let leaseless = weather.leaseless.filter(hit);
@@ -201,14 +222,21 @@ impl Wire {
             Fate::Refused(code) => return Some(Ok(refusal(code))),
             _ => {}
         }
-        let read = request.method() == Method::GET;
+        let method = request.method().clone();
+        let read = method == Method::GET;
         let meddled = what.strip_prefix("PATCH /api/v1/nodes/").map(str::to_owned);
         if let Some(node) = meddled.filter(|_| self.weather(|weather| weather.hits(weather.odds.meddled))) {
             super::trouble::human(&self.world, &node).await;
         }
+        let request = if self.killable && method == Method::POST && self.world.is(Kind::ForeignNames) {
+            self.named_before(request).await
+        } else {
+            request
+        };
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
         // A dry run changes nothing, whenever it comes.
         let dry = request.uri().query().is_some_and(|query| query.contains("dryRun="));
+        let target = request.uri().to_string();
         let answer = self.server.call(request).await;
         if !read {
             let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
@@ -233,77 +261,36 @@ impl Wire {
             _ => {}
         }
         sleep(back).await;
-        Some(answer.map(|answer| if is_watch { self.watched(answer) } else { answer }))
+        Some(answer.map(|answer| if is_watch { self.watched(answer, target) } else { answer }))
+    }
+
+    /// The request, before which a stranger may have taken the name that it wants.
+    async fn named_before(&self, request: Request<Sent>) -> Request<Sent> {
+        let (head, body) = request.into_parts();
+        let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        if head.uri.path().ends_with("/pods") && !head.uri.query().is_some_and(|query| query.contains("dryRun=")) {
+            worlds::take_name(&self.world, &bytes).await;
+        }
+        Request::from_parts(head, Sent::from(bytes.to_vec()))
     }
 
     /// A watch that may break, stand still, repeat itself or go back.
-    fn watched(&self, answer: Response<Body>) -> Response<Body> {
+    fn watched(&self, answer: Response<Body>, target: String) -> Response<Body> {
         let (head, body) = answer.into_parts();
         let cut = self.weather(|weather| weather.cut.subscribe());
         let alive = self.alive.subscribe();
-        let watch =
-            Watch { wire: self.clone(), frames: body.into_data_stream(), cut, alive, past: VecDeque::new(), queue: VecDeque::new() };
+        let watch = Watch {
+            wire: self.clone(),
+            target,
+            frames: body.into_data_stream(),
+            cut,
+            alive,
+            past: VecDeque::new(),
+            queue: VecDeque::new(),
+        };
         let stream =
             futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch)) });
         Response::from_parts(head, StreamBody::new(stream).boxed_unsync())
-    }
-}
-
-struct Watch {
-    wire: Wire,
-    frames: http_body_util::BodyDataStream<Body>,
-    cut: watch::Receiver<u64>,
-    alive: watch::Receiver<bool>,
-    past: VecDeque<Bytes>,
-    queue: VecDeque<Bytes>,
-}
-
-impl Watch {
-    async fn next(&mut self) -> Option<Bytes> {
-        if let Some(frame) = self.queue.pop_front() {
-            return Some(frame);
-        }
-        let frame = tokio::select! {
-            biased;
-            _ = self.cut.changed() => return None,
-            () = killed(&mut self.alive) => None,
-            frame = self.frames.next() => Some(frame?.ok()?),
-        };
-        let Some(frame) = frame else { return std::future::pending().await };
-        let (cut, stall, repeat, lag) = self.wire.weather(|weather| {
-            let odds = weather.odds;
-            let longest = if weather.hits(800) { 20_000 } else { 290_000 };
-            let stall = weather.hits(odds.watch_stalled).then(|| Duration::from_millis(weather.rng.u64(200..longest)));
-            let repeat = weather.hits(odds.watch_repeated).then(|| weather.rng.usize(1..6));
-            (weather.hits(odds.watch_cut), stall, repeat, weather.leg())
-        });
-        if cut {
-            return None;
-        }
-        let pause = async {
-            sleep(stall.unwrap_or(lag)).await;
-        };
-        tokio::select! {
-            biased;
-            _ = self.cut.changed() => return None,
-            () = pause => {}
-        }
-        self.past.push_back(frame.clone());
-        if self.past.len() > 6 {
-            self.past.pop_front();
-        }
-        if let Some(back) = repeat {
-            let from = self.past.len().saturating_sub(back);
-            self.queue.extend(self.past.iter().skip(from).cloned());
-        }
-        Some(frame)
-    }
-}
-
-async fn killed(alive: &mut watch::Receiver<bool>) {
-    // An error means that nobody can kill it any more.
-    if alive.wait_for(|alive| !alive).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -2,17 +2,23 @@
 //! happened.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kairos_operator::contract::{Sentinel, UpgradeResult};
-use kairos_sim::{InProcess, watch};
+use kairos_sim::{InProcess, Registry, watch};
 use tokio::time::Instant;
 
-use super::wire::Weather;
+use super::{
+    wire::Weather,
+    worlds::{Disk, Kind},
+};
 
 /// What happened on a node, or was done to it by people. The operator has no part in this book.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +29,24 @@ pub enum Event {
     Ended { job: String },
     /// It succeeded.
     Succeeded { job: String },
-    /// Init or the kernel was asked to reboot, for this Job.
-    Asked { job: String },
+    /// Init or the kernel was asked to reboot, for this Job, by the waiter in this pod.
+    Asked { job: String, pod: String },
+    /// The machine goes down because it was asked to, for this Job.
+    Leaves { job: String },
+    /// Other members of etcd do not take part just when a member is asked to reboot.
+    Thin { without: Vec<String> },
+    /// A waiter began to watch: its pod, and the UID of its NodeOp.
+    Watches { pod: String, op: String },
+    /// It does not run any more.
+    Rests { pod: String },
+    /// A container of an operation started, with what is in its image. Its owner is a NodeOp or a Job.
+    Ran { owner: String, content: String, preflight: bool },
+    /// An agent has put a release into the active image.
+    Installed { release: String },
+    /// The tag that moves means this from now on.
+    Tag { content: String },
+    /// The store went back; before, this was its version.
+    Restored { from: u64 },
     /// The first container of a boot found this release booted, from the active image or from the one before it.
     Booted { release: String, state: &'static str },
     /// A write of this life of an operator reached the server, in the place of a node.
@@ -60,6 +82,12 @@ pub struct Machine {
     pub asked: Option<String>,
     /// Init cannot be asked, or does nothing about it.
     pub init: Init,
+    /// The state directory.
+    pub disk: Disk,
+    /// It never makes a sandbox.
+    pub no_sandbox: bool,
+    /// No waiter gets ready on it.
+    pub deaf_waiters: bool,
 }
 
 /// An image that was booted.
@@ -77,6 +105,8 @@ pub enum Init {
     Obeys,
     Deaf,
     Hangs,
+    /// The kernel hangs, too: it never goes down.
+    Stuck,
 }
 
 /// What a NodeOp's containers will do.
@@ -101,6 +131,18 @@ struct Inner {
     fates: BTreeMap<String, Fates>,
     book: Vec<Record>,
     log: Vec<(u64, String)>,
+    /// How many names strangers have taken.
+    names: u32,
+}
+
+/// As long as this is there, something odd is still to come.
+#[derive(Debug)]
+pub struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Shared by everything in a run.
@@ -112,6 +154,10 @@ pub struct World {
     pub disks: watch::Sender<u64>,
     pub nodes: BTreeMap<String, kairos_sim::Node>,
     pub operator_token: String,
+    /// How this world is odd.
+    pub worlds: BTreeSet<Kind>,
+    pub registry: Registry,
+    busy: Arc<AtomicUsize>,
     started: Instant,
     inner: Mutex<Inner>,
 }
@@ -120,24 +166,22 @@ pub struct World {
 pub const BEGINNING: Timestamp = Timestamp::constant(1_780_000_000, 0);
 
 impl World {
-    pub fn new(
-        seed: u64,
-        service: InProcess,
-        client: kube::Client,
-        nodes: BTreeMap<String, kairos_sim::Node>,
-        operator_token: String,
-    ) -> Arc<Self> {
+    pub fn new(seed: u64, cluster: &kairos_sim::Cluster, operator_token: String, worlds: BTreeSet<Kind>) -> Arc<Self> {
+        let nodes: BTreeMap<String, kairos_sim::Node> = cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
         let machine = Machine { active: OLD.into(), ..Machine::default() };
         let machines = nodes.keys().map(|name| (name.clone(), machine.clone())).collect();
         let rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
-        let inner = Inner { rng, machines, fates: BTreeMap::new(), book: Vec::new(), log: Vec::new() };
+        let inner = Inner { rng, machines, fates: BTreeMap::new(), book: Vec::new(), log: Vec::new(), names: 0 };
         Arc::new(Self {
-            service,
-            client,
+            service: cluster.service(""),
+            client: cluster.client(),
             weather: Mutex::new(Weather::new(seed)),
             disks: watch::channel(0).0,
             nodes,
             operator_token,
+            worlds,
+            registry: cluster.registry(),
+            busy: Arc::default(),
             started: Instant::now(),
             inner: Mutex::new(inner),
         })
@@ -183,11 +227,52 @@ impl World {
         look(self.inner().fates.entry(op.to_owned()).or_default())
     }
 
-    /// Writes into the book that an operator has written.
-    pub fn wrote(&self, who: &str, what: &str) {
-        let event = Event::Wrote { what: what.into() };
+    /// Writes into the book what happened on no node, but to somebody or something else.
+    fn happens_to(&self, who: &str, event: Event) {
         let record = Record { version: self.service.version(), at: self.elapsed(), node: who.into(), boot: String::new(), event };
         self.inner().book.push(record);
+    }
+
+    /// Writes into the book that an operator has written.
+    pub fn wrote(&self, who: &str, what: &str) {
+        self.happens_to(who, Event::Wrote { what: what.into() });
+    }
+
+    /// Writes into the book what the tag that moves means.
+    pub fn tag_means(&self, content: &str) {
+        self.happens_to("", Event::Tag { content: content.into() });
+    }
+
+    /// Writes into the book that the store went back.
+    pub fn restored(&self, from: u64) {
+        self.happens_to("", Event::Restored { from });
+    }
+
+    pub fn is(&self, kind: Kind) -> bool {
+        self.worlds.contains(&kind)
+    }
+
+    /// Says that something odd is still to come.
+    pub fn busy(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self.busy.clone())
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a stranger may take one more of so many names.
+    pub fn takes_name(&self, most: u32) -> bool {
+        let mut inner = self.inner();
+        inner.names += 1;
+        inner.names <= most
+    }
+
+    /// Members of etcd other than this node's that do not take part now.
+    pub fn outside_quorum(&self, node: &str) -> Vec<String> {
+        let others = self.nodes.values().filter(|other| other.is_control_plane() && other.name() != node);
+        others.filter(|other| !other.in_quorum()).map(|other| other.name().to_owned()).collect()
     }
 
     /// Writes into the book.

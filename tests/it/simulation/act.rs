@@ -77,11 +77,15 @@ impl Operator {
             Action::MakeJob { op, node, name } => world.make_job(&op, &node, &name),
             Action::ResumeJob { job } => world.resume(&job),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
+            Action::SettleJob { job, boot: _ } => world.settle(&job),
             Action::DeleteJob { job, after_its_pods: _, why: _ } => {
                 world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
                 world.delete_job(&job);
             }
-            Action::DeletePod { pod, why: _ } => world.delete_pod(&pod),
+            Action::DeletePod { pod, why: _ } => {
+                world.check_ending(&pod);
+                world.delete_pod(&pod);
+            }
             Action::Evict { node, pod, grace_period_seconds: _ } => self.evict(world, &node, &pod),
         }
         None
@@ -176,6 +180,12 @@ impl World {
         }
     }
 
+    fn settle(&mut self, target: &Target) {
+        if let Some(job) = self.job_of(&target.uid) {
+            self.put_job(JobView { suspended: true, ..(*job).clone() });
+        }
+    }
+
     pub fn delete_job(&mut self, target: &Target) {
         if let Some(job) = self.job_of(&target.uid) {
             self.put_job(JobView { deleting: true, ..(*job).clone() });
@@ -240,6 +250,7 @@ pub fn brief(action: &Action) -> String {
         Action::MakeJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
         Action::ResumeJob { job } => format!("let Job {} run", job.name),
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
+        Action::SettleJob { job, boot: _ } => format!("settle Job {}", job.name),
         Action::DeleteJob { job, after_its_pods: _, why } => format!("delete Job {}: {why}", job.name),
         Action::DeletePod { pod, why } => format!("delete pod {}: {why}", pod.name),
         Action::Evict { node, pod, .. } => format!("evict {} from {node}", pod.name),

@@ -1,11 +1,14 @@
 //! What must never be, checked on what really happens in the world, whatever the planner says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kairos_operator::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
     plan::model::{
-        action::NodeChange,
+        action::{NodeChange, Target},
         id::OpRef,
         intent::Intent,
         snapshot::{JobState, JobView, NodeView, PodView, Role},
@@ -128,6 +131,9 @@ impl World {
             if entry.phase == Phase::Completed && before.phase == Phase::Running {
                 self.check_success(&uid, node, entry.reboot_status, intent.reboot);
             }
+            if entry.phase.is_final() && before.phase == Phase::Running && !self.rivals {
+                self.check_called_off(&uid, node);
+            }
         }
         let taken = |entry: &&NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true);
         let held = new.node_statuses.values().filter(taken);
@@ -153,6 +159,30 @@ impl World {
         }
     }
 
+    /// Nothing of an operation may start once its entry is final: its Job has ended, or was told to.
+    fn check_called_off(&mut self, op: &str, node: &str) {
+        let ours = |job: &&Arc<JobView>| job.owner.uid == op && job.node == node;
+        let left = self.jobs.live().values().filter(ours).find(|job| job.state == JobState::Active && !job.deleting);
+        if let Some(job) = left.cloned() {
+            self.broken(format!("the entry of {node} in {op} is final, and Job {} can still start", job.name));
+        }
+    }
+
+    /// A pod is deleted by an operator: never the waiter of an operation that goes on.
+    pub fn check_ending(&mut self, target: &Target) {
+        let pod = self.pods.get(&(target.namespace.clone(), target.name.clone())).filter(|pod| pod.uid == target.uid);
+        let Some(pod) = pod.filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) else { return };
+        let Some(op) = self.op_of(&pod.owner.uid).filter(|op| op.metadata.deletion_timestamp.is_none()) else { return };
+        let entry = self.entry(&pod.owner.uid, &pod.node).unwrap_or_default();
+        let node = self.nodes.get(&node_key(&pod.node)).map(|node| node.uid.clone());
+        let job = entry.job_uid.as_ref().and_then(|uid| self.job_of(uid)).filter(|job| !job.deleting && !job.suspended);
+        let goes_on = job.is_some_and(|job| matches!(job.state, JobState::Active | JobState::Complete));
+        let held = entry.phase == Phase::Running && entry.step == Some(Step::Job) && entry.deadline.is_none() && entry.node_uid == node;
+        if held && goes_on && !self.rivals {
+            self.broken(format!("the waiter of {:?} on {} is ended while its Job goes on", op.metadata.name, pod.node));
+        }
+    }
+
     /// A node is patched by an operator.
     pub fn check_patch(&mut self, node: &NodeView, change: &NodeChange) {
         if change.unschedulable == Some(false) && self.machines.get(&node.name).is_some_and(|machine| machine.human) {
@@ -162,6 +192,12 @@ impl World {
             && new != old
         {
             self.broken(format!("{} is taken from {old} by {new}", node.name));
+        }
+        if let Some(Some(new)) = &change.claimed_by
+            && self.entry(&new.uid, &node.name).is_none_or(|entry| entry.phase != Phase::Running)
+            && !self.rivals
+        {
+            self.broken(format!("{} is claimed for {new}, which does not have it in hand", node.name));
         }
         if change.claimed_by == Some(None) {
             self.check_release(node);

@@ -10,6 +10,7 @@ mod controllers;
 mod faults;
 mod history;
 mod kubelet;
+mod moments;
 pub mod operator;
 mod rng;
 pub mod scenario;

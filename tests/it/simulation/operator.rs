@@ -70,6 +70,19 @@ pub struct Operator {
     hang: (usize, i64),
     /// Caches do not lag.
     pub calm: bool,
+    /// But for one, which shows this version.
+    still: Vec<(Cache, usize)>,
+}
+
+/// One of the caches that a watch feeds.
+#[derive(Clone, Copy, Debug)]
+pub enum Cache {
+    Nodes,
+    Ops,
+    Jobs,
+    Pods,
+    /// Those of Jobs and of pods.
+    Work,
 }
 
 impl Operator {
@@ -87,13 +100,39 @@ impl Operator {
             wake: None,
             hang: (0, 0),
             calm: false,
+            still: Vec::new(),
         }
+    }
+
+    /// From now on one cache shows what was there so many ticks ago.
+    pub fn stand_still(&mut self, world: &World, cache: Cache, ticks: usize) {
+        let (jobs, pods) = ((Cache::Jobs, world.jobs.oldest(ticks)), (Cache::Pods, world.pods.oldest(ticks)));
+        self.still = match cache {
+            Cache::Nodes => vec![(cache, world.nodes.oldest(ticks))],
+            Cache::Ops => vec![(cache, world.ops.oldest(ticks))],
+            Cache::Jobs => vec![jobs],
+            Cache::Pods => vec![pods],
+            Cache::Work => vec![jobs, pods],
+        };
+    }
+
+    /// It goes on.
+    pub fn go_on(&mut self) {
+        self.still.clear();
     }
 
     /// Each cache goes on by itself: not at all, some way, or to the end. None goes back, none lags for ever.
     fn watch(&mut self, world: &mut World) {
         if self.calm {
             self.seen = Seen::all(world);
+            for (cache, version) in self.still.clone() {
+                match cache {
+                    Cache::Nodes => self.seen.nodes = version,
+                    Cache::Ops => self.seen.ops = version,
+                    Cache::Jobs => self.seen.jobs = version,
+                    Cache::Pods | Cache::Work => self.seen.pods = version,
+                }
+            }
             return;
         }
         fn go<T: Clone>(at: usize, store: &Store<T>, rng: &mut super::rng::Rng, hangs: bool) -> usize {

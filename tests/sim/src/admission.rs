@@ -1,4 +1,5 @@
-//! What a cluster does not admit, by the word of a test: it stands for quota, limits, Pod Security and webhooks.
+//! What a cluster does not admit or adds to objects, by the word of a test: it stands for quota, limits, Pod Security and
+//! webhooks.
 //!
 //! A rule is asked about every object that is created, whoever creates it: a client, with or without a dry run, or the
 //! simulator's own Job controller.
@@ -22,11 +23,13 @@ pub struct Creation<'a> {
 }
 
 type Rule = Arc<dyn Fn(&Creation<'_>) -> Option<String> + Send + Sync>;
+type Addition = Arc<dyn Fn(&str, &mut Value) + Send + Sync>;
 
 /// The rules; clones share them.
 #[derive(Clone, Default)]
 pub struct Admission {
     rules: Arc<Mutex<Vec<Rule>>>,
+    additions: Arc<Mutex<Vec<Addition>>>,
 }
 
 impl fmt::Debug for Admission {
@@ -41,8 +44,20 @@ impl Admission {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(rule));
     }
 
-    /// Takes all rules away.
+    /// Changes every object of any table before it is created.
+    pub fn mutate(&self, addition: impl Fn(&str, &mut Value) + Send + Sync + 'static) {
+        self.additions.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(addition));
+    }
+
+    /// Makes all additions to a new object.
+    pub fn add(&self, table: &str, object: &mut Value) {
+        let additions = self.additions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        additions.iter().for_each(|addition| addition(table, object));
+    }
+
+    /// Takes all rules and additions away.
     pub fn clear(&self) {
+        self.additions.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

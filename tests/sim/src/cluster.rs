@@ -26,6 +26,7 @@ use crate::{
     hollow::{
         fleet::{self, Nodes},
         node::{self, Node},
+        registry::Registry,
         script::{Outcome, Run, Script},
     },
     in_process::InProcess,
@@ -41,6 +42,7 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     nodes: Nodes,
     scripts: Arc<Mutex<Vec<Script>>>,
+    registry: Registry,
     tasks: Arc<Mutex<JoinSet<()>>>,
     client: Client,
 }
@@ -64,6 +66,7 @@ impl Cluster {
         let server = if plan.in_process { None } else { Some(listen(&plan, &shared, &tasks).await?) };
         spawn(&tasks, control::run(shared.clone()));
         let scripts: Arc<Mutex<Vec<Script>>> = Arc::new(Mutex::new(plan.scripts.clone()));
+        let registry = Registry::default();
         let config = node::Config {
             server: server.clone().unwrap_or_default(),
             disks: !plan.in_process,
@@ -73,6 +76,7 @@ impl Cluster {
             script_time: plan.script_time,
             scripts: scripts.clone(),
             images: Arc::new(plan.images.clone()),
+            registry: registry.clone(),
             tasks: tasks.clone(),
         };
         let token = shared.lock().token(User::new("system:node:sim", &["system:nodes"]));
@@ -80,14 +84,14 @@ impl Cluster {
         let kubelet = door.client("sim", &token).await?;
         let nodes = make_nodes(&plan, &config, &kubelet, dir.path())?;
         fleet::register(&nodes).await.context("registering the nodes")?;
-        spawn(&tasks, fleet::run(kubelet, nodes.clone()));
+        spawn(&tasks, fleet::run(kubelet, nodes.clone(), shared.faults.cuts(false)));
         let token = shared.lock().token(User::new(TEST_USER, &[MASTERS]));
         let client = door.client("test", &token).await?;
         let token = shared.lock().token(User::new("admin", &[MASTERS]));
         if let Some(server) = &server {
             std::fs::write(dir.path().join("kubeconfig"), kubeconfig::text(server, "admin", &token, "default"))?;
         }
-        Ok(Self { shared, server, dir, nodes, scripts, tasks, client })
+        Ok(Self { shared, server, dir, nodes, scripts, registry, tasks, client })
     }
 
     /// Address of the API; empty if it is in this process only.
@@ -229,7 +233,19 @@ impl Cluster {
         self.nodes.values()
     }
 
-    /// What is not admitted.
+    /// What the tags of images mean, and what nodes have in their caches.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
+    /// The store goes back to what it was after this version, as after a restore of etcd: resourceVersions are given a
+    /// second time, and all watches end.
+    pub fn restore(&self, version: u64) {
+        self.shared.lock().store.restore(version);
+        self.shared.faults.close_all_watches();
+    }
+
+    /// What is not admitted, and what admission adds.
     pub fn admission(&self) -> Admission {
         self.shared.lock().admission.clone()
     }

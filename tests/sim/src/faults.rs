@@ -127,11 +127,12 @@ struct Armed {
 pub struct Faults {
     armed: Arc<Mutex<Armed>>,
     cut: watch::Sender<u64>,
+    cut_all: watch::Sender<u64>,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { armed: Arc::default(), cut: watch::channel(0).0 }
+        Self { armed: Arc::default(), cut: watch::channel(0).0, cut_all: watch::channel(0).0 }
     }
 }
 
@@ -155,6 +156,12 @@ impl Faults {
     /// Ends all watches of clients that are not the simulator's own, without a word.
     pub fn close_watches(&self) {
         self.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Ends all watches, the simulator's own too, as a server that starts anew does.
+    pub(crate) fn close_all_watches(&self) {
+        self.cut_all.send_modify(|count| *count += 1);
+        self.close_watches();
     }
 
     /// Sends each of the next `n` watch events twice.
@@ -184,8 +191,9 @@ impl Faults {
         Some((fault.effect, fault.words.clone()))
     }
 
-    pub(crate) fn cuts(&self) -> watch::Receiver<u64> {
-        self.cut.subscribe()
+    /// What ends a watch: of a client that faults may hit, or of any.
+    pub(crate) fn cuts(&self, cuttable: bool) -> watch::Receiver<u64> {
+        if cuttable { self.cut.subscribe() } else { self.cut_all.subscribe() }
     }
 
     pub(crate) fn take_duplicate(&self) -> bool {

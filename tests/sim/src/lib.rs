@@ -24,14 +24,14 @@
 //!   the administrator's;
 //! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops naming;
 //! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security (a test's closure says what they
-//!   refuse, see [`admission`]), priorities; no API priority and fairness; no CEL cost limits; no multi-version conversion of custom resources;
+//!   refuse and add, see [`admission`]), priority classes (the two of the system are known by name); no API priority and fairness; no CEL cost limits; no multi-version conversion of custom resources;
 //! - node authorizer: hollow nodes may do everything;
 //! - watches of `events.k8s.io/v1` (they see nothing; those of `v1` see all Events);
 //! - snapshots of the past: a later page of a list shows the present;
 //! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that is away shows
 //!   as NotReady after a time that the test sets;
 //! - rolling updates of Deployments, Indexed Jobs, TTL of finished Jobs, CronJobs, Services' endpoints, storage;
-//! - sidecar containers, probes, resources, cgroups, users: containers that are not the operator's are scripts;
+//! - sidecar containers, probes, resources (but for the number of pods on a node), cgroups, users: containers that are not the operator's are scripts;
 //! - long back-offs: what takes seconds to minutes on a real cluster (restarts, Job retries) takes a fraction of one;
 //! - the ten seconds for which a real server retries the eviction of a Pending pod under a wrong UID.
 
@@ -61,8 +61,10 @@ pub use builder::Builder;
 pub use cluster::Cluster;
 pub use faults::{Effect, Fault, Faults};
 pub use hollow::{
+    etcd::Tells,
     kairos,
     node::{Boot, Fate, Node},
+    registry::{Registry, image_id},
     script::{Outcome, Run, Script},
 };
 pub use in_process::InProcess;

@@ -111,11 +111,22 @@ pub fn brief(words: &str) -> String {
     line.chars().take(MAX_WORDS).collect()
 }
 
+/// A container's output on one line. Its end says what went wrong, and its beginning what that was about.
+fn both_ends(output: &str) -> String {
+    let line = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (count, half) = (line.chars().count(), MAX_WORDS / 2);
+    if count <= MAX_WORDS {
+        return line;
+    }
+    let (beginning, end): (String, String) = (line.chars().take(half).collect(), line.chars().skip(count - half).collect());
+    format!("{beginning} … {end}")
+}
+
 /// The exit code, and what was said last.
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, reason, message } = self;
-        match brief(message) {
+        match both_ends(message) {
             line if line.is_empty() => write!(f, "exit code {code}, {reason}"),
             line => write!(f, "exit code {code}: {line}"),
         }
@@ -198,5 +209,15 @@ mod tests {
         ] {
             assert_eq!(ContainerView { image_id: image_id.into(), ..running.clone() }.digest(), digest, "{image_id}");
         }
+    }
+
+    #[test]
+    fn of_a_long_output_both_ends_are_told() {
+        let told = |message: String| Ended { code: 4, reason: "Error".into(), message }.to_string();
+        assert_eq!(told("looking\nat the disk\n".into()), "exit code 4: looking at the disk");
+        assert_eq!(told(" \n".into()), "exit code 4, Error");
+        let long = told(format!("checking the disks\n{}\nsda2 is too small", "ok ".repeat(1000)));
+        assert!(long.starts_with("exit code 4: checking the disks") && long.ends_with("sda2 is too small"), "{long}");
+        assert!(long.chars().count() < MAX_WORDS + 20, "{long}");
     }
 }

@@ -1,6 +1,7 @@
 //! The operation itself: a Job on the node, allowed to run once its UID is recorded, and what came of it.
 
 mod deadline;
+mod injected;
 mod message;
 mod sentinel;
 
@@ -193,6 +194,10 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Decision {
         return next;
     }
     deadline::extend_once(turn, job);
+    let others = injected::running_on(turn, job);
+    if !others.is_empty() {
+        return succeeded_beside(turn, job, &others);
+    }
     let obstacle = obstacle(turn, job);
     if legacy::is_adopted(turn) || turn.job_pods(&job.uid).any(|pod| pod.has_begun()) {
         return Decision::Wait(obstacle.map_or_else(|| tries(turn, job), |obstacle| format!("{RUNNING}: {}", obstacle.text)));
@@ -201,6 +206,25 @@ fn running(turn: &mut Turn<'_>, job: &JobView) -> Decision {
         return turn.fail_untouched(format!("the Job's pod cannot start: {text}"));
     }
     not_begun(turn, job, obstacle.map(|obstacle| obstacle.text))
+}
+
+/// The operation has succeeded, and containers of somebody else keep its Job from completing.
+fn succeeded_beside(turn: &mut Turn<'_>, job: &JobView, others: &[String]) -> Decision {
+    let others = others.join(", ");
+    let said = || last_words(turn, job).map(|said| format!(": {said}")).unwrap_or_default();
+    if !turn.op.intent.reboot {
+        let message =
+            format!("Job completed successfully{}; container {others}, which is not ours, still ran and is ended with it", said());
+        return turn.complete(RebootStatus::NotRequested, message);
+    }
+    match sentinel(turn, &job.uid) {
+        Ok(found) if found.boot.is_empty() => {
+            let message = format!("nothing had to be changed{}; container {others}, which is not ours, is ended with the Job", said());
+            turn.complete(RebootStatus::NotRequested, message)
+        }
+        Ok(found) => other_target(turn, &found).unwrap_or_else(|| to_reboot(turn, Some(found))),
+        Err(_) => Decision::Wait(format!("{RUNNING}: the command has ended, container {others} has not")),
+    }
 }
 
 /// No container of the operation has begun: for `pullTimeoutSeconds` that is waited for, whatever keeps it.

@@ -5,14 +5,19 @@ use crate::{
     contract::Sentinel,
     plan::{
         model::snapshot::{PodPhase, PodView},
-        node::turn::{Decision, Turn},
+        node::{
+            job::injected,
+            turn::{Decision, Turn},
+        },
     },
 };
 
 /// The boot in which the operation succeeded, as the sentinel container printed it. `Err`: not (yet) to be had.
 pub fn sentinel(turn: &Turn<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static str>> {
     // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
-    let succeeded = turn.job_pods(job_uid).filter(|pod| pod.phase == PodPhase::Succeeded);
+    // One in which a container of somebody else still runs has succeeded all the same.
+    let over = |pod: &PodView| pod.phase == PodPhase::Succeeded || (!pod.phase.is_final() && injected::succeeded(pod));
+    let succeeded = turn.job_pods(job_uid).filter(|pod| over(pod));
     let said = |pod: &PodView| pod.container(container::SENTINEL)?.words::<Sentinel>();
     let found = succeeded.filter_map(|pod| Some((pod, said(pod).filter(|found| found.job_uid == job_uid)?)));
     // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps in another boot.

@@ -18,6 +18,7 @@ use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, operator, text};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
+    worlds::{self, Kind, STRANGER},
 };
 
 const ACCOUNTS: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
@@ -25,6 +26,8 @@ const ACCOUNTS: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io
 const IDLE: usize = 20;
 /// What operators may ask within ten seconds: a rollout's beginning on all nodes, and each answer lost.
 const BURST: usize = 500;
+/// And for one object, or of one sort of object that is made.
+const BURST_OF_EACH: usize = 40;
 /// Writes for one node of an upgrade that takes its time (each step and word is written twice), and for an operation as a whole.
 const PER_NODE: usize = 30;
 const PER_OPERATION: usize = 20;
@@ -42,7 +45,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
     let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());
-    arrived && !claimed && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
+    arrived && !claimed && !world.is_busy() && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
 }
 
 /// What is open, in words.
@@ -84,9 +87,28 @@ pub fn check_pace(requests: &[Request], scenario: &Scenario, broken: &mut Vec<St
     }
 }
 
+/// However bad it is, no operator asks for one thing without end.
+pub fn check_pace_of_each(requests: &[Request], scenario: &Scenario, broken: &mut Vec<String>) {
+    let mut times: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
+    let counts = |request: &&Request| request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases");
+    for request in requests.iter().filter(counts) {
+        // Events have a name each.
+        let name = if request.resource.starts_with("events") || request.verb == "create" { "" } else { &request.name };
+        let what = format!("{} {} {}/{name}", request.verb, request.resource, request.namespace);
+        times.entry(what).or_default().push(request.at);
+    }
+    let fast = |(what, times): (String, Vec<Duration>)| {
+        let most = times.windows(BURST_OF_EACH).any(|window| window[BURST_OF_EACH - 1] - window[0] < Duration::from_secs(10));
+        most.then(|| format!("more than {BURST_OF_EACH} times within ten seconds: {what}"))
+    };
+    if scenario.mode != Mode::Rivals && worlds::is_on("check-pace") {
+        broken.extend(times.into_iter().filter_map(fast));
+    }
+}
+
 /// Where nothing goes wrong, an operation costs no more writes than it needs: dry runs, Events, evictions and the Lease aside.
 pub fn check_budget(cluster: &Cluster, boots: usize, scenario: &Scenario, broken: &mut Vec<String>) {
-    if !scenario.trouble.is_zero() {
+    if !scenario.is_calm() || !scenario.worlds.is_empty() {
         return;
     }
     let counts = |request: &&Request| {
@@ -106,8 +128,13 @@ pub fn check_budget(cluster: &Cluster, boots: usize, scenario: &Scenario, broken
     }
 }
 
+/// Ours, and to be cleared away by us. A pod that was told to end on a node that went away ends with the Node.
 fn ours(object: &Value) -> bool {
-    !object["metadata"]["labels"]["kairos.io/nodeop"].is_null() || object["metadata"]["labels"]["app"] == "kairos-node-labeler"
+    let labels = &object["metadata"]["labels"];
+    let node = text(object, "/spec/nodeName");
+    let lost = node.starts_with("dead-") && !text(object, "/metadata/deletionTimestamp").is_empty();
+    let marked = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
+    marked && labels[STRANGER].is_null() && !lost
 }
 
 /// Nothing is left but what is meant to stay.
@@ -139,7 +166,9 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         if !unschedulable && !mark.is_empty() {
             broken.push(format!("at rest: {name} keeps a stale mark"));
         }
-        if unschedulable && !is_human(world, name) && !keeps(&ops, world, name, mark) {
+        // A store that went back may have brought back a human's cordon, which that human had lifted.
+        let restored = mark.is_empty() && world.is(Kind::StoreBack);
+        if unschedulable && !is_human(world, name) && !restored && !keeps(&ops, world, name, mark) {
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
     }
@@ -163,7 +192,11 @@ fn keeps(ops: &[NodeOp], world: &World, node: &str, mark: &str) -> bool {
 /// After the operations were deleted nothing tells that they ever were.
 pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
     for table in ACCOUNTS.into_iter().chain(["pods", "jobs.batch", OPS, UPGRADES]) {
-        let left = cluster.list(table).into_iter().filter(|object| ours(object) || table.contains("kairos"));
+        // A facts pod that failed is the memory of that, as long as its node is there.
+        let memory =
+            |object: &Value| object["metadata"]["labels"]["app"] == "kairos-node-labeler" && text(object, "/status/phase") == "Failed";
+        let stays = |object: &Value| (world.is(Kind::Sandboxes) || world.is(Kind::FullNodes)) && memory(object);
+        let left = cluster.list(table).into_iter().filter(|object| (ours(object) && !stays(object)) || table.contains("kairos"));
         broken.extend(left.map(|object| format!("after deletion: {table} {} is left", object["metadata"]["name"])));
     }
     for node in cluster.list("nodes") {
@@ -171,7 +204,7 @@ pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
         if !text(&node, CLAIMED_BY).is_empty() || !text(&node, CORDONED_BY).is_empty() {
             broken.push(format!("after deletion: {name} keeps a mark"));
         }
-        if node["spec"]["unschedulable"] == true && !is_human(world, name) {
+        if node["spec"]["unschedulable"] == true && !is_human(world, name) && !world.is(Kind::StoreBack) {
             broken.push(format!("after deletion: {name} is left cordoned"));
         }
     }

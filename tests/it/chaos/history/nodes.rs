@@ -14,7 +14,8 @@ fn cordoned(node: &Value) -> bool {
 
 fn control_plane(node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
-    names::CONTROL_PLANE_LABELS.iter().any(|label| !labels[*label].is_null())
+    // A member of etcd counts, whatever else it is.
+    names::CONTROL_PLANE_LABELS.iter().chain([&"node-role.kubernetes.io/etcd"]).any(|label| !labels[*label].is_null())
 }
 
 impl Past<'_> {
@@ -65,6 +66,7 @@ impl Past<'_> {
         if runs {
             self.broken(format!("{name} is given back while the operation of {op} runs on it"));
         }
+        self.watched(op, name, "is given back");
     }
 
     /// How many nodes are in hand at once, for one operation and for control planes.

@@ -25,6 +25,7 @@ impl Past<'_> {
             self.ops.remove(&uid);
             return;
         }
+        self.odd.born.entry(uid.clone()).or_insert(self.at);
         let before = self.ops.get(&uid).and_then(|op| op.status.clone()).unwrap_or_default();
         if let Some(status) = &op.status
             && before != *status
@@ -61,6 +62,7 @@ impl Past<'_> {
             if entry.phase == Phase::Completed && old.phase == Phase::Running {
                 self.succeeded(op, uid, node, entry);
             }
+            self.moved(op, node, (&old, entry), now);
             let live = self.nodes.get(node).filter(|live| old.node_uid.as_deref() == Some(text(live, "/metadata/uid")));
             let claimed = live.and_then(|live| owner(live, CLAIMED_BY)).as_deref() == Some(uid);
             if entry.node_uid.is_none() && old.node_uid.is_some() && claimed && !self.rivals() {
@@ -116,8 +118,8 @@ impl Past<'_> {
     }
 
     /// Whether the node has booted the release of an upgrade's image, from the active image.
-    fn runs_target(&self, op: &NodeOp, node: &str) -> bool {
-        let target = format!("{}-k3sv1.30.11+k3s1", op.spec.image.as_deref().unwrap_or_default().trim_start_matches("kairos:"));
+    pub(super) fn runs_target(&self, op: &NodeOp, node: &str) -> bool {
+        let target = self.target(op, node);
         self.booted.get(node).is_some_and(|(release, state)| *release == target && *state == boot_state::ACTIVE)
     }
 
@@ -138,6 +140,7 @@ impl Past<'_> {
         if self.running.iter().filter(|(_, on)| on == node).count() > 1 {
             self.broken(format!("two operations run on {node} at once"));
         }
+        self.again(job, &op, node);
         self.check_room(&op, &object);
         if !self.ops.contains_key(&op) {
             return;
@@ -158,7 +161,7 @@ impl Past<'_> {
     }
 
     /// Whether the node is still the one that an entry took in hand.
-    fn is_same(&self, node: &str, entry: &NodeStatus) -> bool {
+    pub(super) fn is_same(&self, node: &str, entry: &NodeStatus) -> bool {
         self.nodes.get(node).is_some_and(|live| entry.node_uid.as_deref() == Some(text(live, "/metadata/uid")))
     }
 

@@ -85,11 +85,13 @@ fn owner_lives(state: &State, namespace: &str, reference: &Value) -> bool {
     owner.is_some_and(|o| text(&o, "/metadata/uid") == text(reference, "/uid"))
 }
 
-/// An object that was created for owners of which none lives.
+/// An object that was created for owners of which none lives. One whose owner is of a kind that nobody serves is left: the real
+/// collector asks for that owner again and again.
 fn collect_if_orphan(state: &mut State, key: &Key) {
     let Some(object) = state.store.get(key) else { return };
     let owners = list(&object, "/metadata/ownerReferences");
-    if !owners.is_empty() && !owners.iter().any(|r| owner_lives(state, &key.namespace, r)) {
+    let known = |reference: &Value| state.registry.of_object(text(reference, "/apiVersion"), text(reference, "/kind")).is_some();
+    if !owners.is_empty() && owners.iter().all(known) && !owners.iter().any(|r| owner_lives(state, &key.namespace, r)) {
         delete_as(state, key, "Background");
     }
 }

@@ -49,6 +49,15 @@ impl Timers {
         self.after(delay, key);
     }
 
+    /// Whether it is so long ago that this was asked first about something; the object is looked at again when it is.
+    pub fn passed(&self, what: &str, delay: Duration, key: &Key) -> bool {
+        let known = self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what);
+        if !known {
+            self.hold(what, delay, key.clone());
+        }
+        !self.holds(what)
+    }
+
     /// Whether something is held back.
     pub fn holds(&self, what: &str) -> bool {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).get(what).is_some_and(|until| Instant::now() < *until)
@@ -108,7 +117,7 @@ fn react(state: &mut State, change: &Arc<Change>, timers: &Timers, queue: &mut B
 fn look(state: &mut State, key: &Key, timers: &Timers) {
     match key.table.as_ref() {
         "jobs.batch" => job::look(state, key, timers),
-        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => workload::look(state, key),
+        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => workload::look(state, key, timers),
         "poddisruptionbudgets.policy" => pdb::compute(state, key),
         "nodes" => schedule::sweep(state, key),
         _ => {}

@@ -52,10 +52,18 @@ fn place(state: &mut State, key: &Key) {
         return;
     }
     let mut load: HashMap<&str, usize> = HashMap::new();
+    let mut taken: HashMap<&str, usize> = HashMap::new();
     for pod in state.store.list("pods", None) {
         *load.entry(text(pod, "/spec/nodeName")).or_default() += 1;
+        if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
+            *taken.entry(text(pod, "/spec/nodeName")).or_default() += 1;
+        }
     }
-    let fitting = state.store.list("nodes", None).filter(|node| fits(&pod, node)).map(|n| text(n, "/metadata/name"));
+    let roomy = |node: &&Object| {
+        let room: Option<usize> = text(node, "/status/allocatable/pods").parse().ok();
+        room.is_none_or(|room| taken.get(text(node, "/metadata/name")).copied().unwrap_or_default() < room)
+    };
+    let fitting = state.store.list("nodes", None).filter(|node| fits(&pod, node)).filter(roomy).map(|n| text(n, "/metadata/name"));
     let best = fitting.map(|name| (load.get(name).copied().unwrap_or_default(), name.to_owned())).min();
     match best {
         Some((_, node)) => state.assign(key, &node),

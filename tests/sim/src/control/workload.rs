@@ -2,15 +2,19 @@
 //!
 //! No rolling update: a Deployment has one ReplicaSet, which follows its template only for new pods.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
 
+use super::Timers;
 use crate::{
     json::{flag, int, list, set, text},
     server::{State, delete, evict::is_ready, write::Options},
     store::{Change, Key, Object},
 };
+
+/// A pod that failed is not replaced before this time: a node that refuses pods must not be fed with them.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// The controller of a pod that changed.
 pub fn owner(change: &Change) -> Option<Key> {
@@ -31,16 +35,16 @@ pub fn daemon_sets(state: &State) -> Vec<Key> {
 }
 
 /// Makes what is missing of a workload, removes what is too much, and writes its status.
-pub fn look(state: &mut State, key: &Key) {
+pub fn look(state: &mut State, key: &Key, timers: &Timers) {
     let Some(object) = state.store.get(key).filter(|o| o.pointer("/metadata/deletionTimestamp").is_none()) else { return };
     match key.table.as_ref() {
         "deployments.apps" => deployment(state, key, &object),
         "daemonsets.apps" => daemon_set(state, key, &object),
         _ => {
-            replicas(state, key, &object);
+            replicas(state, key, &object, timers);
             let deployment = list(&object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Deployment");
             if let Some(deployment) = deployment {
-                look(state, &Key::new("deployments.apps", &key.namespace, text(deployment, "/name")));
+                look(state, &Key::new("deployments.apps", &key.namespace, text(deployment, "/name")), timers);
             }
         }
     }
@@ -110,17 +114,32 @@ fn remove(state: &mut State, pod: &Value) {
     }
 }
 
-fn replicas(state: &mut State, key: &Key, owner: &Object) {
+/// Whether some time has passed since the last pod of a controller failed.
+fn paused(state: &State, key: &Key, owner: &Value, timers: &Timers) -> bool {
+    let keys = state.store.owned_by(text(owner, "/metadata/uid"));
+    let pods = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k));
+    let failed: Vec<Object> = pods.filter(|pod| text(pod, "/status/phase") == "Failed").collect();
+    failed.iter().any(|pod| !timers.passed(&format!("{}/replaced", text(pod, "/metadata/uid")), PAUSE, key))
+}
+
+fn replicas(state: &mut State, key: &Key, owner: &Object, timers: &Timers) {
     let wanted = usize::try_from(int(owner, "/spec/replicas").unwrap_or(1)).unwrap_or_default();
     let pods = living(state, owner);
     let ordinal = key.table.as_ref() == "statefulsets.apps";
     for pod in pods.iter().skip(wanted) {
         remove(state, pod);
     }
-    if ordinal {
+    if paused(state, key, owner, timers) {
+        // It is looked at again.
+    } else if ordinal {
         // A stateful pod comes back under its own name, so only when the old one is gone.
         for name in (0..wanted).map(|i| format!("{}-{i}", key.name)) {
-            if state.store.get(&Key::new("pods", &key.namespace, &name)).is_none() {
+            let found = state.store.get(&Key::new("pods", &key.namespace, &name));
+            let over = |pod: &&Object| matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+            // One that is over would hold the name for ever.
+            let ended = found.as_ref().filter(over).filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
+            ended.into_iter().for_each(|pod| remove(state, pod));
+            if found.is_none() {
                 create(state, "pods", pod_of(owner, Some(name)));
             }
         }

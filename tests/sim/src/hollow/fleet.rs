@@ -12,7 +12,8 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 
-use super::node::Node;
+use super::{kubelet, node::Node};
+use crate::watch;
 
 /// The nodes, by name.
 pub type Nodes = Arc<BTreeMap<String, Node>>;
@@ -24,8 +25,24 @@ pub async fn register(nodes: &Nodes) -> anyhow::Result<()> {
     work.buffered(16).try_collect().await
 }
 
-/// Brings pods to their nodes until it is dropped.
-pub async fn run(client: Client, nodes: Nodes) {
+/// Brings pods to their nodes until it is dropped. When the store has gone back, nothing that was seen before counts.
+pub async fn run(client: Client, nodes: Nodes, mut restored: watch::Receiver<u64>) {
+    loop {
+        tokio::select! {
+            biased;
+            again = restored.changed() => {
+                if again.is_err() {
+                    return;
+                }
+                // A real kubelet would go on with its containers and report them; these begin anew with what the store says.
+                forget_unseen(&nodes, &HashSet::new());
+            }
+            () = follow(client.clone(), &nodes) => return,
+        }
+    }
+}
+
+async fn follow(client: Client, nodes: &Nodes) {
     let pods: Api<Pod> = Api::all(client);
     let config = watcher::Config::default().fields("spec.nodeName!=");
     let mut seen = HashSet::new();
@@ -38,14 +55,14 @@ pub async fn run(client: Client, nodes: Nodes) {
             continue;
         };
         match event {
-            Some(Event::Apply(pod)) => changed(&nodes, pod),
-            Some(Event::Delete(pod)) => gone(&nodes, &pod),
+            Some(Event::Apply(pod)) => changed(nodes, pod),
+            Some(Event::Delete(pod)) => gone(nodes, &pod),
             Some(Event::Init) => seen.clear(),
             Some(Event::InitApply(pod)) => {
                 seen.insert(pod.uid().unwrap_or_default());
-                changed(&nodes, pod);
+                changed(nodes, pod);
             }
-            Some(Event::InitDone) => forget_unseen(&nodes, &seen),
+            Some(Event::InitDone) => forget_unseen(nodes, &seen),
             None => return,
         }
     }
@@ -56,7 +73,8 @@ fn node_of<'a>(nodes: &'a Nodes, pod: &Pod) -> Option<&'a Node> {
 }
 
 fn changed(nodes: &Nodes, pod: Pod) {
-    if let Some(node) = node_of(nodes, &pod) {
+    // A static pod is its node's own affair.
+    if let Some(node) = node_of(nodes, &pod).filter(|_| !kubelet::is_mirror(&pod)) {
         node.pod_changed(Arc::new(pod));
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! They use nothing of the server but its API, so they would work against a real one.
 
+mod containers;
+pub mod etcd;
 pub mod fleet;
 pub mod kairos;
+mod kubelet;
 mod model;
 pub mod node;
 mod register;
+pub mod registry;
 mod root;
 mod run;
 pub mod script;

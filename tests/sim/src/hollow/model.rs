@@ -34,6 +34,8 @@ pub enum Doing {
 pub struct ContainerModel {
     name: String,
     image: String,
+    /// The image that it was started from, by its digest; empty before.
+    pub image_id: String,
     /// What it does now.
     pub now: Doing,
     /// How it ended the last time.
@@ -51,6 +53,8 @@ pub struct PodModel {
     pub phase: &'static str,
     /// Why the pod failed, if not by its containers.
     pub reason: Option<(&'static str, String)>,
+    /// The kubelet did not take it in: it has no containers.
+    pub refused: bool,
     /// When the node took it in.
     pub started: Timestamp,
     /// Init containers.
@@ -61,10 +65,11 @@ pub struct PodModel {
 
 impl PodModel {
     /// A pod that was just taken in.
-    pub fn new(pod: &Pod) -> Self {
+    pub fn new(pod: &Pod, now: Timestamp) -> Self {
         let model = |c: &k8s_openapi::api::core::v1::Container, reason| ContainerModel {
             name: c.name.clone(),
             image: c.image.clone().unwrap_or_default(),
+            image_id: String::new(),
             now: Doing::Waiting(reason),
             last: None,
             restarts: 0,
@@ -73,7 +78,7 @@ impl PodModel {
         let init: Vec<_> = spec.init_containers.iter().flatten().map(|c| model(c, "PodInitializing")).collect();
         let main =
             spec.containers.iter().map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" })).collect();
-        Self { version: 1, phase: "Pending", reason: None, started: crate::clock::now(), init, main }
+        Self { version: 1, phase: "Pending", reason: None, refused: false, started: now, init, main }
     }
 
     /// The containers of either sort.
@@ -82,8 +87,7 @@ impl PodModel {
     }
 
     /// Ends whatever runs, as a kubelet does that finds its containers gone or has to end the pod.
-    pub fn end_all(&mut self, code: i32, reason: &'static str) {
-        let at = crate::clock::now();
+    pub fn end_all(&mut self, code: i32, reason: &'static str, at: Timestamp) {
         for container in self.init.iter_mut().chain(&mut self.main) {
             let started = match container.now {
                 Doing::Ended(_) => continue,
@@ -110,12 +114,15 @@ impl PodModel {
         let initialized = self.init.iter().all(|c| matches!(&c.now, Doing::Ended(e) if e.code == 0));
         let ready = !self.is_over() && self.main.iter().all(|c| matches!(c.now, Doing::Running(_)));
         let condition = |kind: &str, is: bool| json!({"type": kind, "status": if is { "True" } else { "False" }});
+        let statuses = |containers: &[ContainerModel]| -> Vec<Value> {
+            if self.refused { Vec::new() } else { containers.iter().map(ContainerModel::status).collect() }
+        };
         let mut status = json!({
             "phase": self.phase, "startTime": self.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "hostIP": host_ip, "podIP": pod_ip, "podIPs": [{"ip": pod_ip}],
             "conditions": [condition("Initialized", initialized), condition("Ready", ready), condition("ContainersReady", ready), condition("PodScheduled", true)],
-            "containerStatuses": self.main.iter().map(ContainerModel::status).collect::<Vec<_>>(),
-            "initContainerStatuses": self.init.iter().map(ContainerModel::status).collect::<Vec<_>>(),
+            "containerStatuses": statuses(&self.main),
+            "initContainerStatuses": statuses(&self.init),
         });
         if let Some((reason, message)) = &self.reason {
             status["reason"] = (*reason).into();
@@ -135,7 +142,7 @@ impl ContainerModel {
         };
         let last = self.last.as_ref().map_or_else(|| json!({}), |ended| json!({"terminated": ended.status()}));
         json!({
-            "name": self.name, "image": self.image, "imageID": format!("sim://{}", self.image), "ready": running, "started": running,
+            "name": self.name, "image": self.image, "imageID": self.image_id, "ready": running, "started": running,
             "restartCount": self.restarts, "state": state, "lastState": last,
         })
     }

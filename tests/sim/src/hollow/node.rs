@@ -15,7 +15,7 @@ use tokio::{process::Command, task::JoinSet};
 
 use crate::watch;
 
-use super::{kairos, register, root::Places, script::Script, worker::Worker};
+use super::{etcd::Member, kairos, kubelet::Kubelet, register, registry::Registry, root::Places, script::Script, worker::Worker};
 
 /// What all nodes have in common.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ pub struct Config {
     pub scripts: Arc<Mutex<Vec<Script>>>,
     /// What images hold, by their names.
     pub images: Arc<BTreeMap<String, PathBuf>>,
+    /// What tags mean, and what nodes have of them.
+    pub registry: Registry,
     /// Everything that runs; ends with the cluster.
     pub tasks: Arc<Mutex<JoinSet<()>>>,
 }
@@ -86,6 +88,8 @@ struct Inner {
     boots: Mutex<Vec<String>>,
     power: tokio::sync::Notify,
     workers: Mutex<HashMap<String, Worker>>,
+    kubelet: Kubelet,
+    etcd: Mutex<Option<Member>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -126,6 +130,8 @@ impl Node {
             boots: Mutex::new(vec![id]),
             power: tokio::sync::Notify::new(),
             workers: Mutex::default(),
+            kubelet: Kubelet::default(),
+            etcd: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -216,6 +222,14 @@ impl Node {
         &self.0.config
     }
 
+    pub(super) fn kubelet(&self) -> &Kubelet {
+        &self.0.kubelet
+    }
+
+    pub(super) fn etcd(&self) -> MutexGuard<'_, Option<Member>> {
+        locked(&self.0.etcd)
+    }
+
     pub(super) fn places(&self, pod: &Pod) -> Places {
         Places { disk: self.disk(), pod: self.0.dir.join("pods").join(pod.uid().unwrap_or_default()) }
     }
@@ -234,6 +248,9 @@ impl Node {
     /// Takes a pod in, or tells its worker what changed.
     pub(super) fn pod_changed(&self, pod: Arc<Pod>) {
         let Some(uid) = pod.uid() else { return };
+        if self.0.kubelet.misses(&uid, Some(&pod)) {
+            return;
+        }
         let mut workers = locked(&self.0.workers);
         match workers.get(&uid) {
             Some(worker) => worker.tell(Some(pod)),
@@ -243,9 +260,13 @@ impl Node {
 
     /// A pod's object is gone.
     pub(super) fn pod_gone(&self, uid: &str) {
+        if self.0.kubelet.misses(uid, None) {
+            return;
+        }
         if let Some(worker) = locked(&self.0.workers).remove(uid) {
             worker.tell(None);
         }
+        self.0.kubelet.forget(uid);
     }
 
     /// UIDs of the pods that the node has in hand.
@@ -337,6 +358,8 @@ impl Node {
         self.0.boot.send_modify(|boot| *boot = Boot { id, number: number + 1, up: false });
         register::report(self).await;
         self.0.boot.send_modify(|boot| boot.up = true);
+        self.hear();
+        self.rejoin();
     }
 }
 

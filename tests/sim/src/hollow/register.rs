@@ -9,8 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{kairos, node::Node};
-use crate::server::now;
+use super::{etcd, kairos, node::Node};
 
 /// Lays out a node's disk.
 pub fn make_disk(disk: &Path) -> io::Result<()> {
@@ -58,11 +57,12 @@ pub async fn report(node: &Node) {
 /// What the node controller says about a node that does not report any more.
 pub async fn mark_unknown(node: &Node) {
     let why = ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.");
-    write(node, json!({"status": {"conditions": [ready(why)]}})).await;
+    let now = time(crate::clock::now());
+    write(node, json!({"status": {"conditions": [ready(why, &now)]}})).await;
 }
 
 /// Patches the status until the API takes it; false if there is no such Node.
-async fn write(node: &Node, patch: Value) -> bool {
+pub(super) async fn write(node: &Node, patch: Value) -> bool {
     let nodes: Api<NodeObject> = Api::all(node.client());
     loop {
         match nodes.patch_status(node.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await {
@@ -73,16 +73,30 @@ async fn write(node: &Node, patch: Value) -> bool {
     }
 }
 
-fn ready((status, reason, message): (&str, &str, &str)) -> Value {
-    json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now(), "lastHeartbeatTime": now()})
+/// A time as Kubernetes writes it, by the node's clock or, for what the node controller says, by the server's.
+fn time(at: k8s_openapi::jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn ready((status, reason, message): (&str, &str, &str), now: &str) -> Value {
+    json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now, "lastHeartbeatTime": now})
 }
 
 fn status(node: &Node, why: Option<(&str, &str, &str)>) -> Value {
-    let ready = ready(why.unwrap_or(("True", "KubeletReady", "kubelet is posting ready status")));
-    let fine = |kind: &str, reason: &str| json!({"type": kind, "status": "False", "reason": reason, "lastTransitionTime": now(), "lastHeartbeatTime": now()});
-    let resources = json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "100Gi"});
+    let now = time(node.now());
+    let ready = ready(why.unwrap_or(("True", "KubeletReady", "kubelet is posting ready status")), &now);
+    let fine = |kind: &str, reason: &str| json!({"type": kind, "status": "False", "reason": reason, "lastTransitionTime": now, "lastHeartbeatTime": now});
+    let room = node.room().unwrap_or(110).to_string();
+    let resources = json!({"cpu": "4", "memory": "8Gi", "pods": room, "ephemeral-storage": "100Gi"});
+    let mut conditions = vec![
+        fine("MemoryPressure", "KubeletHasSufficientMemory"),
+        fine("DiskPressure", "KubeletHasNoDiskPressure"),
+        fine("PIDPressure", "KubeletHasSufficientPID"),
+        ready,
+    ];
+    conditions.extend(etcd::condition(node));
     json!({
-        "conditions": [fine("MemoryPressure", "KubeletHasSufficientMemory"), fine("DiskPressure", "KubeletHasNoDiskPressure"), fine("PIDPressure", "KubeletHasSufficientPID"), ready],
+        "conditions": conditions,
         "addresses": [{"type": "InternalIP", "address": node.address()}, {"type": "Hostname", "address": node.name()}],
         "capacity": resources, "allocatable": resources,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},

@@ -195,6 +195,7 @@ mod tests {
             pod: pod.clone().into(),
             container: container.clone(),
             root: root.clone(),
+            content: String::new(),
             restarts: 0,
         };
         prepare(&places, None, &run).unwrap();

@@ -17,6 +17,8 @@ pub struct Run {
     pub container: Container,
     /// The directory that stands for the container's `/`.
     pub root: PathBuf,
+    /// What its image holds: the image's name, unless the registry was told something else.
+    pub content: String,
     /// How often this container was started before.
     pub restarts: i32,
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
@@ -10,11 +9,9 @@ use kube::{
 };
 
 use super::{
-    model::{Doing, Ended, PodModel},
+    kubelet::Verdict,
+    model::{Doing, PodModel},
     node::{Boot, Node},
-    root,
-    run::{Exit, is_applet, run},
-    script::{Outcome, Run, by_default},
 };
 use crate::watch;
 
@@ -28,7 +25,8 @@ impl Worker {
     /// Begins to care for a pod.
     pub fn start(node: &Node, pod: Arc<Pod>) -> Self {
         let (sender, seen) = watch::channel(Some(pod.clone()));
-        let life = Life { model: watch::channel(PodModel::new(&pod)).0, reported: watch::channel(0).0, node: node.clone(), pod, seen };
+        let model = watch::channel(PodModel::new(&pod, node.now())).0;
+        let life = Life { model, reported: watch::channel(0).0, node: node.clone(), pod, seen };
         node.spawn(async move { life.live().await });
         Self { pod: sender }
     }
@@ -46,13 +44,17 @@ enum End {
     Gone,
     Deleted(Duration),
     Deadline,
+    /// The kubelet needs its place for a critical pod.
+    Doomed(Verdict),
 }
 
-struct Life {
-    node: Node,
-    pod: Arc<Pod>,
+/// A pod's life on its node.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) node: Node,
+    pub(super) pod: Arc<Pod>,
     seen: watch::Receiver<Option<Arc<Pod>>>,
-    model: watch::Sender<PodModel>,
+    pub(super) model: watch::Sender<PodModel>,
     reported: watch::Sender<u64>,
 }
 
@@ -60,8 +62,14 @@ impl Life {
     async fn live(self) {
         let phase = self.pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
         if !matches!(phase.as_str(), "Succeeded" | "Failed") {
+            let admitted = self.node.kubelet().admit(&self.pod);
             let report = self.report_changes();
-            let work = self.work();
+            let work = async {
+                match admitted {
+                    Ok(doomed) => self.work(doomed).await,
+                    Err(verdict) => self.refuse(verdict).await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = work => {}
@@ -79,14 +87,14 @@ impl Life {
     }
 
     /// Works through boots until the pod is over or gone.
-    async fn work(&self) {
+    async fn work(&self, doomed: watch::Receiver<Option<Verdict>>) {
         let mut boots = self.node.follow();
         loop {
             let Ok(boot) = boots.wait_for(|b| b.up).await.map(|b| b.clone()) else { return };
             if !self.resume() {
                 break;
             }
-            match self.boot_long(&boot).await {
+            match self.boot_long(&boot, &doomed).await {
                 End::Over => break,
                 End::Down => {}
                 End::Gone => return,
@@ -99,13 +107,17 @@ impl Life {
                     self.finish(137, Some(("DeadlineExceeded", message)));
                     break;
                 }
+                End::Doomed(verdict) => {
+                    self.finish(137, Some(verdict));
+                    break;
+                }
             }
         }
         self.flush().await;
     }
 
     /// Works on the pod in one boot. What runs is killed when this returns.
-    async fn boot_long(&self, boot: &Boot) -> End {
+    async fn boot_long(&self, boot: &Boot, doomed: &watch::Receiver<Option<Verdict>>) -> End {
         let (stop, stopped) = watch::channel(false);
         let mut boots = self.node.follow();
         let number = boot.number;
@@ -118,13 +130,14 @@ impl Life {
            biased;
             () = &mut down => return End::Down,
             grace = self.deletion() => grace.map_or(End::Gone, End::Deleted),
+            verdict = doom(doomed) => End::Doomed(verdict),
             () = self.deadline() => End::Deadline,
             () = &mut work => End::Over,
         };
         let grace = match first {
             End::Deleted(grace) => grace,
             // The same grace as on deletion; nobody waits for it here.
-            End::Deadline => Duration::from_secs(1),
+            End::Deadline | End::Doomed(_) => Duration::from_secs(1),
             other => return other,
         };
         stop.send_replace(true);
@@ -153,7 +166,7 @@ impl Life {
             return false;
         }
         self.change(|model| {
-            model.end_all(255, "Unknown");
+            model.end_all(255, "Unknown", self.node.now());
             let kept = |c: &super::model::ContainerModel| policy == "OnFailure" && matches!(&c.now, Doing::Ended(e) if e.code == 0);
             let main = model.main.iter_mut().filter(|c| !kept(c));
             for container in model.init.iter_mut().chain(main) {
@@ -167,127 +180,27 @@ impl Life {
         true
     }
 
-    async fn run_all(&self, boot: &Boot, stop: &watch::Receiver<bool>) {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        for index in 0..spec.init_containers.as_ref().map_or(0, Vec::len) {
-            if !self.run_until_done(boot, true, index, stop).await {
-                if !*stop.borrow() {
-                    self.finish(0, None);
-                }
-                return;
-            }
-        }
-        join_all((0..spec.containers.len()).map(|index| self.run_until_done(boot, false, index, stop))).await;
-        if !*stop.borrow() {
-            self.finish(0, None);
-        }
+    /// The kubelet does not take the pod in.
+    async fn refuse(&self, verdict: Verdict) {
+        self.change(|model| (model.phase, model.reason, model.refused) = ("Failed", Some(verdict), true));
+        self.flush().await;
     }
 
-    /// Runs a container as often as the restart policy wants; true if it ended well.
-    async fn run_until_done(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> bool {
-        let policy = self.policy();
-        loop {
-            if let Some(Doing::Ended(ended)) = self.model.borrow().clone().containers(init).get(index).map(|c| c.now.clone()) {
-                return ended.code == 0;
-            }
-            let Some((code, _)) = self.run_once(boot, init, index, stop).await else {
-                stopped(stop).await;
-                return false;
-            };
-            let again = !*stop.borrow()
-                && if init { code != 0 && policy != "Never" } else { policy == "Always" || (policy == "OnFailure" && code != 0) };
-            if !again {
-                return code == 0;
-            }
-            let restarts = self.change(|model| {
-                let container = &mut model.containers(init)[index];
-                if let Doing::Ended(ended) = std::mem::replace(&mut container.now, Doing::Waiting("CrashLoopBackOff")) {
-                    container.last = Some(ended);
-                }
-                container.restarts += 1;
-                container.restarts
-            });
-            let back_off = Duration::from_millis(50) * 2_u32.pow(restarts.clamp(0, 6).unsigned_abs());
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(back_off) => {}
-                () = stopped(stop) => return false,
-            }
-        }
-    }
-
-    /// Runs a container once; `None` if its image cannot be pulled, or the pod is to end.
-    async fn run_once(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> Option<Exit> {
-        // A pod that is to end starts nothing more, and nothing at all if it was deleted while its node was away.
-        if *stop.borrow() {
-            return None;
-        }
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let container =
-            if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
-        let restarts = self.model.borrow().clone().containers(init)[index].restarts;
-        let places = self.node.places(&self.pod);
-        let this = Run {
-            node: self.node.name().into(),
-            boot: boot.id.clone(),
-            root: root::path(&places, &container),
-            pod: self.pod.clone(),
-            container,
-            restarts,
-        };
-        let image = this.container.image.as_ref().and_then(|image| self.node.config().images.get(image));
-        // A thousand workload pods that nobody looks into need no directories.
-        let error = if self.is_looked_into(&this) { root::prepare(&places, image.map(AsRef::as_ref), &this).err() } else { None };
-        let outcome = match error {
-            Some(error) => Some(Outcome::Exit(Duration::ZERO, 128, format!("cannot make the container's root: {error}"))),
-            None => self.outcome(&this),
-        };
-        if matches!(outcome, Some(Outcome::NoImage)) {
-            self.change(|model| model.containers(init)[index].now = Doing::Waiting("ImagePullBackOff"));
-            return None;
-        }
-        let started = crate::clock::now();
-        self.change(|model| {
-            model.containers(init)[index].now = Doing::Running(started);
-            if !init {
-                model.phase = "Running";
-            }
-        });
-        let (code, message) = run(&self.node, &this, outcome, stop.clone()).await;
-        let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = Ended { code, reason, message: message.clone(), started: Some(started), at: crate::clock::now() };
-        self.change(|model| model.containers(init)[index].now = Doing::Ended(ended));
-        Some((code, message))
-    }
-
-    fn is_looked_into(&self, run: &Run) -> bool {
-        let scripts = &self.node.config().scripts;
-        self.node.config().disks && (is_applet(run) || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty())
-    }
-
-    /// What a run does; `None`: it is a process.
-    fn outcome(&self, run: &Run) -> Option<Outcome> {
-        let config = self.node.config();
-        let scripts = config.scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let scripted = scripts.iter().rev().find_map(|script| script(run));
-        let process = scripted.is_none() && is_applet(run) && config.operator.is_some();
-        (!process).then(|| scripted.unwrap_or_else(|| by_default(run, config.script_time)))
-    }
-
-    fn policy(&self) -> String {
+    pub(super) fn policy(&self) -> String {
         self.pod.spec.as_ref().and_then(|s| s.restart_policy.clone()).unwrap_or_else(|| "Always".into())
     }
 
     /// The pod is over: what still runs ended with this code, and the phase follows from the containers.
-    fn finish(&self, code: i32, reason: Option<(&'static str, String)>) {
+    pub(super) fn finish(&self, code: i32, reason: Option<(&'static str, String)>) {
         self.change(|model| {
-            model.end_all(code, if code == 255 { "Unknown" } else { "Error" });
+            model.end_all(code, if code == 255 { "Unknown" } else { "Error" }, self.node.now());
             model.phase = if reason.is_none() && model.all_succeeded() { "Succeeded" } else { "Failed" };
             model.reason = reason;
         });
+        self.node.kubelet().leave(&self.pod.uid().unwrap_or_default());
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut PodModel) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut PodModel) -> T) -> T {
         let mut result = None;
         self.model.send_modify(|model| {
             result = Some(change(model));
@@ -308,6 +221,7 @@ impl Life {
         let address = self.node.address();
         loop {
             let Ok(boot) = boots.wait_for(|b| b.up).await.map(|b| b.number) else { return };
+            self.node.kubelet().running().await;
             let now = model.borrow_and_update().clone();
             let patch = now.patch(&self.pod.uid().unwrap_or_default(), &address, &address);
             let answer = self.api().patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(&patch)).await;
@@ -353,7 +267,7 @@ impl Life {
 
     async fn deadline(&self) {
         let Some(seconds) = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds) else { return std::future::pending().await };
-        let spent = crate::clock::now().duration_since(self.model.borrow().started).as_millis();
+        let spent = self.node.now().duration_since(self.model.borrow().started).as_millis();
         let left = u64::try_from(i128::from(seconds) * 1000 - spent).unwrap_or_default();
         tokio::time::sleep(Duration::from_millis(left)).await;
     }
@@ -366,6 +280,7 @@ impl Life {
             if boots.wait_for(|b| b.up).await.is_err() {
                 return;
             }
+            self.node.kubelet().running().await;
             match self.api().delete(&self.pod.name_any(), &parameters).await {
                 Ok(_) => return,
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
@@ -376,7 +291,18 @@ impl Life {
 }
 
 /// Waits until the pod's containers have been told to end.
-async fn stopped(stop: &watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &watch::Receiver<bool>) {
     // An error means that this boot's work is over, and with it this future.
     let _ = stop.clone().wait_for(|stop| *stop).await;
+}
+
+/// Waits until the kubelet needs the pod's place.
+async fn doom(doomed: &watch::Receiver<Option<Verdict>>) -> Verdict {
+    let mut doomed = doomed.clone();
+    // An error means that the node is gone.
+    let found = doomed.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+    match found {
+        Some(verdict) => verdict,
+        None => std::future::pending().await,
+    }
 }

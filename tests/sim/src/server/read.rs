@@ -73,15 +73,12 @@ impl State {
         let token = query.get("continue");
         if token.is_empty() {
             let asked = query.number("resourceVersion")?.unwrap_or_default();
-            return if asked > self.store.version() {
-                Err(too_new(asked, self.store.version()))
-            } else {
-                Ok((self.store.version(), String::new()))
-            };
+            let present = self.store.revision();
+            return if asked > present { Err(too_new(asked, present)) } else { Ok((present, String::new())) };
         }
         let (version, place) = token.split_once(':').ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
         let version = version.parse().map_err(|_| ApiError::bad_request("continue key is not valid"))?;
-        if version < self.store.compacted() {
+        if self.store.version_of(version) < self.store.compacted() {
             return Err(ApiError::expired(
                 "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
             ));

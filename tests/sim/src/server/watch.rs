@@ -35,9 +35,12 @@ pub struct Watch {
     selector: Selector,
     form: Form,
     cursor: u64,
+    /// The cursor as clients know it.
+    revision: u64,
     queue: VecDeque<Bytes>,
     head: watch::Receiver<u64>,
-    cuts: Option<watch::Receiver<u64>>,
+    cuts: watch::Receiver<u64>,
+    cuttable: bool,
     bookmarks: bool,
     end: Instant,
     over: bool,
@@ -49,10 +52,10 @@ impl Watch {
         let selector = read::selector(kind, resource, query)?;
         let timeout = query.number("timeoutSeconds")?.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
         let mut state = shared.lock();
-        let present = state.store.version();
+        let (present, revision) = (state.store.version(), state.store.revision());
         let asked = query.number("resourceVersion")?.unwrap_or_default();
-        if asked > present {
-            return Err(read::too_new(asked, present));
+        if asked > revision {
+            return Err(read::too_new(asked, revision));
         }
         let initial = query.flag("sendInitialEvents");
         let from_now = asked == 0 || initial;
@@ -61,10 +64,12 @@ impl Watch {
             kind: kind.clone(),
             selector,
             form,
-            cursor: if from_now { present } else { asked },
+            cursor: if from_now { present } else { state.store.version_of(asked) },
+            revision: if from_now { revision } else { asked },
             queue: VecDeque::new(),
             head: state.store.follow(kind.table()),
-            cuts: cuttable.then(|| shared.faults.cuts()),
+            cuts: shared.faults.cuts(cuttable),
+            cuttable,
             bookmarks: query.flag("allowWatchBookmarks"),
             end: Instant::now() + timeout,
             over: false,
@@ -114,13 +119,14 @@ impl Watch {
                 if changed.is_err() {
                     return false;
                 }
-                let delay = if self.cuts.is_some() { self.shared.faults.watch_delay() } else { Duration::ZERO };
+                let delay = if self.cuttable { self.shared.faults.watch_delay() } else { Duration::ZERO };
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
                 }
                 self.fill();
             }
-            () = cut(self.cuts.as_mut()) => return false,
+            // An error means that the switchboard is gone, with the cluster.
+            _ = self.cuts.changed() => return false,
             () = tokio::time::sleep_until(self.end) => {
                 self.over = true;
                 self.bookmark(false);
@@ -136,7 +142,7 @@ impl Watch {
             let state = self.shared.lock();
             let changes = state.store.since(self.kind.table(), self.cursor);
             if changes.is_some() {
-                self.cursor = state.store.version();
+                (self.cursor, self.revision) = (state.store.version(), state.store.revision());
             }
             changes
         };
@@ -162,12 +168,12 @@ impl Watch {
             (true, false) => {
                 // The object lives, but not for this watch: it gets the last version that it could see.
                 let mut last = change.before.as_deref().cloned().unwrap_or_default();
-                set(&mut last, "/metadata/resourceVersion", change.version.to_string());
+                set(&mut last, "/metadata/resourceVersion", text(&change.object, "/metadata/resourceVersion"));
                 self.event("DELETED", &Arc::new(last), None)
             }
             (false, false) => return,
         };
-        if self.cuts.is_some() && self.shared.faults.take_duplicate() {
+        if self.cuttable && self.shared.faults.take_duplicate() {
             self.queue.push_back(event.clone());
         }
         self.queue.push_back(event);
@@ -191,20 +197,13 @@ impl Watch {
         if !self.bookmarks {
             return;
         }
-        let mut object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": {"resourceVersion": self.cursor.to_string(), "creationTimestamp": null}});
+        let revision = self.revision.to_string();
+        let mut object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": {"resourceVersion": revision, "creationTimestamp": null}});
         if end_of_initial {
             set(&mut object, "/metadata/annotations/k8s.io~1initial-events-end", "true");
         }
         debug_assert!(!text(&object, "/kind").is_empty(), "a bookmark names its kind");
         self.queue.push_back(line(&json!({"type": "BOOKMARK", "object": object})));
-    }
-}
-
-async fn cut(cuts: Option<&mut watch::Receiver<u64>>) {
-    match cuts {
-        // An error means that the switchboard is gone, with the cluster.
-        Some(cuts) => drop(cuts.changed().await),
-        None => std::future::pending().await,
     }
 }
 

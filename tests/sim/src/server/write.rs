@@ -60,6 +60,7 @@ impl State {
             return Err(ApiError::exists(table, &name));
         }
         self.prepare(kind, &mut object);
+        self.admission.add(table, &mut object);
         let mut object = kind.admit(&object, None, options.strict)?;
         self.before_insert(kind, &mut object, options.user)?;
         if let Some(why) = self.admission.refusal(&Creation { table, object: &object, dry_run: options.dry_run }) {

@@ -1,8 +1,10 @@
 //! All objects, and every change that was ever made to them, in the order of one integer.
 //!
 //! The resourceVersion counts changes of the whole store, as etcd's revision does. The log is what watches read from,
-//! and what tests check their invariants on.
+//! and what tests check their invariants on. It counts on when the store goes back ([`Store::restore`]), and the
+//! resourceVersion does not: from then on the two differ.
 
+mod restore;
 pub mod selector;
 
 use std::{
@@ -49,7 +51,7 @@ pub enum ChangeKind {
 /// One change of one object.
 #[derive(Debug)]
 pub struct Change {
-    /// The resourceVersion that this change made.
+    /// Which change it is; the resourceVersion that it made, as long as the store has never gone back.
     pub version: u64,
     /// What happened.
     pub kind: ChangeKind,
@@ -88,6 +90,8 @@ impl Default for Table {
 #[derive(Debug)]
 pub struct Store {
     version: u64,
+    /// By how much the resourceVersion is behind the count of changes.
+    back: u64,
     compacted: u64,
     tables: BTreeMap<Arc<str>, Table>,
     log: VecDeque<Arc<Change>>,
@@ -102,6 +106,7 @@ impl Store {
     pub fn new(limit: usize) -> Self {
         Self {
             version: 0,
+            back: 0,
             compacted: 0,
             tables: BTreeMap::new(),
             log: VecDeque::new(),
@@ -115,6 +120,16 @@ impl Store {
     /// The version of the last change.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The resourceVersion of the last change.
+    pub fn revision(&self) -> u64 {
+        self.version - self.back
+    }
+
+    /// The version that a client's resourceVersion means.
+    pub fn version_of(&self, revision: u64) -> u64 {
+        revision.saturating_add(self.back)
     }
 
     /// The version before which nothing can be watched any more.
@@ -146,7 +161,7 @@ impl Store {
     /// Stores a version of an object and returns it with its resourceVersion.
     pub fn put(&mut self, key: &Key, mut object: Value) -> Object {
         self.version += 1;
-        json::set(&mut object, "/metadata/resourceVersion", self.version.to_string());
+        json::set(&mut object, "/metadata/resourceVersion", self.revision().to_string());
         let object = Arc::new(object);
         let table = self.tables.entry(key.table.clone()).or_default();
         let before = table.objects.insert((key.namespace.clone(), key.name.clone()), object.clone());
@@ -162,7 +177,7 @@ impl Store {
         let before = table.objects.remove(&(key.namespace.clone(), key.name.clone()))?;
         self.version += 1;
         let mut last = (*before).clone();
-        json::set(&mut last, "/metadata/resourceVersion", self.version.to_string());
+        json::set(&mut last, "/metadata/resourceVersion", self.revision().to_string());
         let last = Arc::new(last);
         self.index(key, Some(&before), None);
         self.record(key, ChangeKind::Deleted, last.clone(), Some(before));

@@ -9,6 +9,7 @@ mod faults;
 mod jobs;
 mod kubectl;
 mod nodes;
+mod odd;
 mod rbac;
 
 use std::time::Duration;

@@ -139,3 +139,6 @@ fn end(turn: &mut Turn<'_>) -> Option<String> {
     }
     cancel::waiter(turn.s, turn.op, node, attempt, turn.plan)
 }
+
+#[cfg(test)]
+mod tests;

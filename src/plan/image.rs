@@ -1,0 +1,301 @@
+//! Which content an image's name stands for: a tag moves, and a node may have an old one in its cache.
+//!
+//! All nodes of one architecture run what the first one ran. What that was stands in status before anything follows from it.
+//! A node whose kubelet reports another digest for the same name is failed, at the verdict of its preflight if it has one; and
+//! where the node would ask the registry again, its Job names the content that its preflight ran.
+
+use crate::{
+    api::{
+        image_content::ImageContent,
+        names::container,
+        nodeop::{NodeOp, NodeOpStatus},
+        pull_policy::PullPolicy,
+    },
+    plan::model::{
+        id::OpRef,
+        snapshot::{PodView, Role, Snapshot},
+    },
+};
+
+/// At most so many contents are recorded. There are two names in an operation at most, and a handful of architectures.
+const MOST: usize = 16;
+/// No name that can be pulled is longer, nor is what a kubelet makes of it.
+const LONGEST: usize = 512;
+/// Digits of a SHA-256 digest.
+const DIGITS: usize = 64;
+
+/// A pod's content, compared with what is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The kubelet has not said which content it runs, or not in a way that can be compared.
+    Unknown,
+    /// It is the first of its architecture, and is about to be recorded.
+    First,
+    Same,
+    /// It is another one, in words.
+    Differs(String),
+}
+
+/// Compares the content that a preflight or a Job's pod runs with the one that the first node of its architecture ran.
+pub fn compare(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
+    // A name with a digest in it stands for one content alone.
+    let Some(here) = content(s, op, pod).filter(|here| !here.image.contains('@')) else { return Compared::Unknown };
+    let recorded = op.status.as_ref().map(|status| status.images.as_slice()).unwrap_or_default();
+    let Some(first) = find(recorded, &here) else {
+        return if recorded.len() < MOST { Compared::First } else { Compared::Unknown };
+    };
+    if sha256(&first.digest) == sha256(&here.digest) {
+        return Compared::Same;
+    }
+    let (name, arch) = (if here.image.is_empty() { "the default image" } else { &here.image }, &here.architecture);
+    Compared::Differs(format!(
+        "{name} is {} on this node, and was {} on the first {arch} node of this operation: the tag has moved, or a node has an old image. \
+         Name the image by digest, or with a tag that does not move, and create the operation again",
+        here.digest, first.digest
+    ))
+}
+
+/// Why a pod must not go on: it runs another content than the first node of its architecture.
+pub fn mismatch(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<String> {
+    match compare(s, op, pod) {
+        Compared::Differs(why) => Some(why),
+        Compared::Unknown | Compared::First | Compared::Same => None,
+    }
+}
+
+/// Records what is run for the first time on an architecture.
+pub fn record(s: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
+    let me = OpRef::of(op);
+    let of_job = |pod: &PodView| pod.role == Role::Job && s.job_of(pod).is_some_and(|job| job.is_of(&me));
+    let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
+    let mut pods: Vec<&PodView> = s.pods.values().map(AsRef::as_ref).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
+    pods.sort_by_key(|pod| (pod.created, &pod.name));
+    for here in pods.into_iter().filter_map(|pod| content(s, op, pod)) {
+        if status.images.len() < MOST && find(&status.images, &here).is_none() {
+            status.images.push(here);
+        }
+    }
+    let ran = status.images.iter().filter(|content| content.image == named(op, container::NODEOP));
+    let mut shown: Vec<String> = ran.map(with_digest).collect();
+    shown.sort();
+    shown.dedup();
+    status.image = (!shown.is_empty()).then(|| shown.join(", "));
+}
+
+/// The operation's image by the digest of what the node's preflight ran, if the node would ask the registry again what the name
+/// means. A digest that the node has under another name is of no use to it.
+pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
+    let name = named(op, container::NODEOP);
+    let container = pod.containers.iter().find(|container| container.name == container::PREFLIGHT)?;
+    let image = without_scheme(&container.image_id);
+    let by_default = || split_tag(name).1.is_none_or(|tag| tag == "latest");
+    let asks = !name.contains('@') && op.spec.image_pull_policy.map_or_else(by_default, |policy| policy == PullPolicy::Always);
+    let same = named(op, container::PREFLIGHT) == name && repository(image) == repository(name);
+    (asks && same && image.contains('@') && sha256(image).is_some() && image.len() <= LONGEST).then(|| image.to_owned())
+}
+
+/// What the pod's container runs, that runs the operation or asks for it.
+fn content(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageContent> {
+    let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
+    let container = pod.containers.iter().find(|container| ours(&container.name))?;
+    let architecture = s.nodes.get(&pod.node).map(|node| node.arch.clone()).filter(|arch| !arch.is_empty())?;
+    let digest = without_scheme(&container.image_id).to_owned();
+    let image = named(op, &container.name).to_owned();
+    (sha256(&digest).is_some() && digest.len().max(image.len()) <= LONGEST).then_some(ImageContent { architecture, image, digest })
+}
+
+/// The image of a container as the operation names it.
+fn named<'a>(op: &'a NodeOp, container: &str) -> &'a str {
+    let own = op.spec.preflight.as_ref().filter(|_| container == container::PREFLIGHT).and_then(|preflight| preflight.image.as_deref());
+    own.filter(|image| !image.is_empty()).or(op.spec.image.as_deref()).unwrap_or_default()
+}
+
+/// What was recorded of the same name on the same architecture, if it can be compared: the digest of a manifest and the one of a
+/// configuration differ, whatever the content.
+fn find<'a>(recorded: &'a [ImageContent], here: &ImageContent) -> Option<&'a ImageContent> {
+    let of_manifest = |content: &ImageContent| content.digest.contains('@');
+    let alike = |content: &&ImageContent| content.architecture == here.architecture && content.image == here.image;
+    recorded.iter().filter(alike).find(|content| of_manifest(content) == of_manifest(here))
+}
+
+fn split_tag(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+        _ => (name, None),
+    }
+}
+
+/// The repository of an image, with the registry and the folder that a short name leaves out.
+fn repository(name: &str) -> String {
+    let bare = split_tag(name.split_once('@').map_or(name, |(name, _)| name)).0;
+    let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
+    match bare.split_once('/') {
+        Some((host, _)) if is_host(host) => bare.to_owned(),
+        Some(_) => format!("docker.io/{bare}"),
+        None => format!("docker.io/library/{bare}"),
+    }
+}
+
+/// Docker's kubelets put a scheme before it.
+fn without_scheme(image_id: &str) -> &str {
+    image_id.split_once("://").map_or(image_id, |(_, rest)| rest)
+}
+
+fn sha256(digest: &str) -> Option<&str> {
+    let (repository, digits) = digest.rsplit_once("sha256:")?;
+    let whole = digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    (whole && (repository.is_empty() || repository.ends_with('@'))).then_some(digits)
+}
+
+/// The name with the digest of what it stands for.
+fn with_digest(content: &ImageContent) -> String {
+    match sha256(&content.digest) {
+        _ if content.image.contains('@') => content.image.clone(),
+        Some(digits) if !content.image.is_empty() => format!("{}@sha256:{digits}", content.image),
+        _ => content.digest.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::{
+        fixtures,
+        model::{
+            id::OpRef,
+            snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, Owner},
+        },
+    };
+
+    fn op(spec: Value) -> Arc<NodeOp> {
+        let meta = json!({"name": "op", "namespace": "ns", "uid": "u"});
+        Arc::new(
+            serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": meta, "spec": spec}))
+                .unwrap(),
+        )
+    }
+
+    fn ran(role: Role, node: &str, image_id: &str) -> PodView {
+        let (name, owner) = match role {
+            Role::Job => (container::NODEOP, Owner::job("j", "ju")),
+            _ => (container::PREFLIGHT, Owner::nodeop("op", "u")),
+        };
+        let state = ContainerState::Running { since: k8s_openapi::jiff::Timestamp::UNIX_EPOCH };
+        let containers = vec![ContainerView { image_id: image_id.into(), ..ContainerView::new(name, state) }];
+        PodView { containers, ..fixtures::pod(role, &format!("{name}-{node}"), owner, node) }
+    }
+
+    fn world(op: &Arc<NodeOp>, pods: Vec<PodView>) -> Snapshot {
+        let node = |(name, arch): (&str, &str)| {
+            (name.to_owned(), Arc::new(NodeView { name: name.into(), arch: arch.into(), ..NodeView::default() }))
+        };
+        let job = JobView {
+            namespace: "ns".into(),
+            name: "j".into(),
+            uid: "ju".into(),
+            resource_version: String::new(),
+            owner: Owner::nodeop("op", "u"),
+            node: "n1".into(),
+            suspended: false,
+            deleting: false,
+            state: JobState::Active,
+            started_at: None,
+            deadline_seconds: None,
+        };
+        Snapshot {
+            nodes: [("n1", "amd64"), ("n2", "amd64"), ("a1", "arm64")].map(node).into(),
+            ops: [(OpRef::of(op).key(), op.clone())].into(),
+            jobs: [(("ns".into(), "j".into()), Arc::new(job))].into(),
+            pods: pods.into_iter().map(|pod| (("ns".to_owned(), pod.name.clone()), Arc::new(pod))).collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    fn digest(repository: &str, digit: char) -> String {
+        format!("{repository}sha256:{}", digit.to_string().repeat(DIGITS))
+    }
+
+    #[test]
+    fn the_first_content_of_each_architecture_is_recorded_and_the_others_are_compared_with_it() {
+        let object = op(json!({"image": "os:v1", "upgrade": {"active": true}}));
+        let pods = vec![
+            ran(Role::Preflight, "n1", &digest("os@", 'a')),
+            ran(Role::Preflight, "a1", &digest("os@", 'b')),
+            ran(Role::Preflight, "gone", &digest("os@", 'c')),
+        ];
+        let s = world(&object, pods);
+        let mut status = NodeOpStatus::default();
+        record(&s, &object, &mut status);
+        let both = format!("{}, {}", digest("os:v1@", 'a'), digest("os:v1@", 'b'));
+        assert_eq!((status.images.len(), status.image.clone()), (2, Some(both)));
+        let again = status.clone();
+        record(&s, &object, &mut status);
+        assert_eq!(status, again);
+
+        let mut recorded = (*object).clone();
+        recorded.status = Some(status);
+        for (node, image_id, same) in [
+            ("n2", digest("os@", 'a'), Compared::Same),
+            ("n2", digest("mirror.example.com/os@", 'a'), Compared::Same),
+            ("n2", digest("", 'd'), Compared::First),
+            ("a1", digest("os@", 'b'), Compared::Same),
+            ("gone", digest("os@", 'd'), Compared::Unknown),
+            ("n2", "os@sha256:short".into(), Compared::Unknown),
+            ("n2", String::new(), Compared::Unknown),
+        ] {
+            assert_eq!(compare(&s, &recorded, &ran(Role::Preflight, node, &image_id)), same, "{node} {image_id}");
+        }
+        let why = mismatch(&s, &recorded, &ran(Role::Job, "n2", &digest("os@", 'b'))).unwrap();
+        assert!(why.contains(&digest("os@", 'a')) && why.contains(&digest("os@", 'b')), "{why}");
+        assert!(why.len() < 1000, "{why}");
+    }
+
+    #[test]
+    fn without_a_preflight_the_jobs_pods_say_what_is_run() {
+        let object = op(json!({"command": ["true"]}));
+        let s = world(&object, vec![ran(Role::Job, "n1", &digest("docker.io/library/busybox@", 'a'))]);
+        let mut status = NodeOpStatus::default();
+        record(&s, &object, &mut status);
+        assert_eq!(status.image, Some(digest("docker.io/library/busybox@", 'a')), "its name is the controller's affair");
+        let stranger = PodView { owner: Owner::job("j", "another"), ..ran(Role::Job, "n1", &digest("os@", 'a')) };
+        let mut status = NodeOpStatus::default();
+        record(&world(&object, vec![stranger]), &object, &mut status);
+        assert_eq!(status, NodeOpStatus::default());
+    }
+
+    #[test]
+    fn a_preflight_of_another_image_says_nothing_of_the_operations() {
+        let object = op(json!({"image": "os:latest", "command": ["true"], "preflight": {"command": ["check"], "image": "check:v1"}}));
+        let pod = ran(Role::Preflight, "n1", &digest("docker.io/library/os@", 'a'));
+        let mut status = NodeOpStatus::default();
+        record(&world(&object, vec![pod.clone()]), &object, &mut status);
+        assert_eq!((status.images[0].image.as_str(), status.image), ("check:v1", None));
+        assert_eq!(pinned(&object, &pod), None);
+    }
+
+    #[test]
+    fn a_job_runs_by_digest_what_its_name_may_not_mean_any_more() {
+        let found = digest("docker.io/library/os@", 'a');
+        let same: String = digest("example.com:5000/team/os@", 'a');
+        for (image, image_id, pinned_to) in [
+            ("os:latest", &found, Some(&found)),
+            ("os", &found, Some(&found)),
+            ("docker.io/library/os", &found, Some(&found)),
+            ("example.com:5000/team/os", &same, Some(&same)),
+            ("example.com:5000/team/os:latest", &same, Some(&same)),
+            ("os:v1", &found, None),
+            ("example.com:5000/team/os:v1", &same, None),
+            ("example.com/os:latest", &found, None),
+            (found.as_str(), &found, None),
+            ("os:latest", &digest("", 'a'), None),
+        ] {
+            let object = op(json!({"image": image, "upgrade": {"active": true}}));
+            let pod = ran(Role::Preflight, "n1", image_id);
+            assert_eq!(pinned(&object, &pod).as_ref(), pinned_to, "{image} {image_id}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Giving up, pass by pass: what is recorded, what is ended, and in which order.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus},
+    contract::reboot_state,
+    plan::{
+        fixtures,
+        model::{
+            action::{Action, Plan},
+            id::OpRef,
+            question::{Answer, Question},
+            snapshot::{ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role, Snapshot},
+        },
+        plan,
+    },
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// One node that is worked on, as `entry` says, and what there is of its operation.
+struct World {
+    s: Snapshot,
+    me: OpRef,
+}
+
+impl World {
+    fn new(entry: Value) -> Self {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "generation": 1, "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "pullTimeoutSeconds": 40, "concurrency": 1},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {"n1": entry}},
+        }))
+        .unwrap();
+        let me = OpRef::of(&op);
+        let node = NodeView {
+            name: "n1".into(),
+            uid: "n1".into(),
+            machine_id: "m1".into(),
+            claimed_by: Some(me.clone()),
+            cordoned_by: Some(me.clone()),
+            unschedulable: true,
+            ready: true,
+            boot_id: "b1".into(),
+            ..NodeView::default()
+        };
+        let s = Snapshot { nodes: [("n1".into(), Arc::new(node))].into(), ops: [(me.key(), Arc::new(op))].into(), ..Snapshot::default() };
+        Self { s, me }
+    }
+
+    fn put(&mut self, pod: PodView) {
+        self.s.pods.insert((pod.namespace.clone(), pod.name.clone()), Arc::new(pod));
+    }
+
+    fn waiter(&self, attempt: i32) -> PodView {
+        let name = crate::plan::model::object_name::object(("op", "u"), "n1", "reboot", attempt);
+        PodView { name: name.clone(), phase: PodPhase::Running, ..fixtures::pod(Role::Waiter, &name, Owner::nodeop("op", "u"), "n1") }
+    }
+
+    /// Plans until all questions are answered, as the API server would, and records what is to be recorded.
+    fn pass(&mut self, second: i64) -> Plan {
+        self.s.now = at(second);
+        self.s.answers.clear();
+        for _ in 0..4 {
+            let out = plan(&self.s);
+            let open: Vec<_> = out.questions.iter().filter(|question| self.s.answer(question).is_none()).cloned().collect();
+            if open.is_empty() {
+                self.record(&out);
+                return out;
+            }
+            for question in open {
+                let seen = match &question {
+                    Question::Pod(key) => self.s.pods.contains_key(key),
+                    Question::Job(key) => self.s.jobs.contains_key(key),
+                    Question::Node(name) => self.s.nodes.contains_key(name),
+                    _ => true,
+                };
+                self.s.answers.insert(question, if seen { Answer::Seen } else { Answer::Gone });
+            }
+        }
+        panic!("asks for ever");
+    }
+
+    fn record(&mut self, out: &Plan) {
+        for action in &out.actions {
+            if let Action::Status { op, status, .. } = action {
+                let op = NodeOp { status: Some((**status).clone()), ..(**op).clone() };
+                self.s.ops.insert(self.me.key(), Arc::new(op));
+            }
+        }
+    }
+
+    fn entry(&self) -> NodeStatus {
+        self.s.ops.values().next().unwrap().status.clone().unwrap().node_statuses["n1"].clone()
+    }
+}
+
+fn drains() -> Value {
+    json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": "1970-01-12T13:46:40Z"})
+}
+
+fn ends_waiter(out: &Plan) -> bool {
+    out.actions.iter().any(|action| matches!(action, Action::DeletePod { .. }))
+}
+
+fn makes_waiter(out: &Plan) -> bool {
+    out.actions.iter().any(|action| matches!(action, Action::MakeWaiter { .. }))
+}
+
+/// A waiter that is told that its state directory cannot be written, again and again.
+fn crashing(world: &World, attempt: i32) -> PodView {
+    let state = ContainerState::Waiting { reason: "CrashLoopBackOff".into(), message: "back-off 10s".into() };
+    let last = Ended { code: 1, reason: "Error".into(), message: "making /state/.kairos: Read-only file system (os error 30)".into() };
+    let container = ContainerView { last: Some(last), ..ContainerView::new("reboot", state) };
+    PodView { containers: vec![container], ..world.waiter(attempt) }
+}
+
+#[test]
+fn a_waiter_that_does_not_get_ready_fails_its_node_after_one_pull_timeout() {
+    let mut world = World::new(drains());
+    world.put(crashing(&world, 0));
+    world.pass(39);
+    assert!(world.entry().message.unwrap().contains("Read-only file system"), "{:?}", world.entry());
+    let out = world.pass(40);
+    assert!(!ends_waiter(&out), "the verdict is recorded before it is carried out");
+    assert!(world.entry().given_up.is_some_and(|why| why.contains("did not get ready in 40 s") && why.contains("Read-only")));
+    assert!(ends_waiter(&world.pass(41)));
+    let over = PodView { phase: PodPhase::Failed, ..crashing(&world, 0) };
+    world.put(over);
+    let out = world.pass(42);
+    let entry = world.entry();
+    assert!(!makes_waiter(&out) && entry.phase == Phase::Failed, "its end is no loss: {entry:?}");
+    assert!(entry.message.unwrap().contains("Read-only file system"));
+    assert_eq!((entry.job_name, entry.given_up), (None, None), "the node was not touched, and is released");
+}
+
+#[test]
+fn the_loss_of_waiters_that_never_stood_starts_no_new_time() {
+    let mut world = World::new(drains());
+    let mut made = 0;
+    for second in 0..80 {
+        let attempt = world.entry().attempt.unwrap_or(0);
+        let out = world.pass(second);
+        if makes_waiter(&out) {
+            made += 1;
+            let lost = PodView { phase: PodPhase::Failed, reason: "Evicted: low on disk".into(), ..crashing(&world, attempt) };
+            world.put(lost);
+        }
+        if world.entry().phase == Phase::Failed {
+            assert!((40..50).contains(&second), "{second}");
+            assert!((3..8).contains(&made), "with pauses in between: {made}");
+            return;
+        }
+    }
+    panic!("{:?}", world.entry());
+}
+
+#[test]
+fn a_strangers_pod_under_the_waiters_name_is_passed_by() {
+    let mut world = World::new(drains());
+    let stranger = PodView { owner: Owner::default(), role: Role::Stranger, ..world.waiter(0) };
+    world.put(stranger);
+    world.pass(0);
+    assert_eq!(world.entry().attempt, Some(1));
+    let out = world.pass(30);
+    assert!(makes_waiter(&out) && !ends_waiter(&out), "{:?}", out.actions);
+}
+
+fn runs(untouched: Value) -> Value {
+    let name = crate::plan::model::object_name::object(("op", "u"), "n1", "", 0);
+    json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju", "rebootStatus": "pending",
+        "givenUp": "the Job's pod could not start", "untouched": untouched})
+}
+
+fn job(state: JobState) -> JobView {
+    JobView {
+        namespace: "ns".into(),
+        name: crate::plan::model::object_name::object(("op", "u"), "n1", "", 0),
+        uid: "ju".into(),
+        resource_version: "1".into(),
+        owner: Owner::nodeop("op", "u"),
+        node: "n1".into(),
+        suspended: false,
+        deleting: false,
+        state,
+        started_at: None,
+        deadline_seconds: None,
+    }
+}
+
+#[test]
+fn a_job_that_completes_after_it_was_given_up_has_succeeded() {
+    let mut world = World::new(runs(json!(true)));
+    let done = job(JobState::Complete);
+    world.s.jobs.insert((done.namespace.clone(), done.name.clone()), Arc::new(done));
+    world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
+    world.pass(0);
+    world.pass(1);
+    let entry = world.entry();
+    assert_eq!(entry.step, Some(crate::api::nodeop::Step::Reboot), "{entry:?}");
+    assert_eq!(entry.given_up, None);
+}
+
+#[test]
+fn a_job_that_was_given_up_goes_with_its_waiter_before_the_node_has_failed() {
+    let mut world = World::new(runs(json!(true)));
+    let active = job(JobState::Active);
+    world.s.jobs.insert((active.namespace.clone(), active.name.clone()), Arc::new(active));
+    world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
+    let out = world.pass(0);
+    assert!(out.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "{:?}", out.actions);
+    assert_eq!(world.entry().phase, Phase::Running);
+    world.s.jobs.clear();
+    assert!(ends_waiter(&world.pass(1)));
+    world.s.pods.clear();
+    world.pass(2);
+    let entry = world.entry();
+    assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(RebootStatus::Cancelled)), "{entry:?}");
+    assert_eq!(entry.job_name, None, "nothing of it has begun: the node is released");
+}
+
+#[test]
+fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machine() {
+    let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": "b1",
+        "machineId": "m1", "rebootStatus": "pending", "deadline": "1970-01-12T14:00:00Z"});
+    let mut world = World::new(reboots);
+    let node = world.s.nodes.remove("n1").unwrap();
+    world.pass(0);
+    assert_eq!(world.entry().phase, Phase::Running, "it may come back");
+    let back = |machine: &str| NodeView {
+        uid: "n2".into(),
+        boot_id: "b2".into(),
+        machine_id: machine.into(),
+        claimed_by: None,
+        cordoned_by: None,
+        unschedulable: false,
+        ..(*node).clone()
+    };
+    let mut other = World { s: world.s.clone(), me: world.me.clone() };
+    other.s.nodes.insert("n1".into(), Arc::new(back("m2")));
+    other.pass(1);
+    assert_eq!(other.entry().phase, Phase::Failed, "another machine");
+    world.s.nodes.insert("n1".into(), Arc::new(back("m1")));
+    world.pass(1);
+    world.pass(2);
+    world.pass(3);
+    let entry = world.entry();
+    assert_eq!((entry.phase, entry.reboot_status), (Phase::Completed, Some(RebootStatus::Completed)), "{entry:?}");
+}

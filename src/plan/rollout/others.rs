@@ -1,0 +1,85 @@
+//! Other NodeOps that have to do with a node: those that have it, and older ones that are not finished with it.
+//!
+//! What is found out about such a node ahead of its turn is not true for long: "already at this release" was said of a node
+//! while another NodeOp's agent was writing the next one.
+
+use std::sync::Arc;
+
+use crate::{
+    api::nodeop::{NodeOp, NodeStatus, Phase},
+    plan::{
+        model::{
+            id::OpRef,
+            question::Question,
+            snapshot::{NodeView, Snapshot},
+        },
+        node::turn::Op,
+    },
+};
+
+/// In which order NodeOps are served: the oldest first, those of one second by name.
+pub fn age(op: &NodeOp) -> impl Ord + '_ {
+    let meta = &op.metadata;
+    (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
+}
+
+/// All NodeOps but one that are not over.
+#[derive(Debug)]
+pub struct Others<'a> {
+    op: &'a Op,
+    unfinished: Vec<&'a Arc<NodeOp>>,
+}
+
+impl<'a> Others<'a> {
+    /// Those other than `op`.
+    pub fn of(s: &'a Snapshot, op: &'a Op) -> Self {
+        let is_over = |other: &NodeOp| other.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
+        let unfinished = s.ops.values().filter(|other| OpRef::of(other) != op.me && !is_over(other));
+        Self { op, unfinished: unfinished.collect() }
+    }
+
+    /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
+    pub fn keep(&self, node: &NodeView) -> Option<String> {
+        if let Some(holder) = &node.claimed_by {
+            return Some(in_the_hands_of(&self.op.me, holder));
+        }
+        let concerned = || self.unfinished.iter().filter_map(|other| Some((*other, entry(other, node)?)));
+        if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
+            return Some(in_the_hands_of(&self.op.me, &OpRef::of(other)));
+        }
+        let to_come = |(other, entry): &(&Arc<NodeOp>, &NodeStatus)| {
+            let older = age(other) < age(&self.op.object);
+            // One that is being deleted takes nothing any more.
+            older && !entry.phase.is_final() && other.metadata.deletion_timestamp.is_none()
+        };
+        let (other, _) = concerned().find(to_come)?;
+        let OpRef { namespace, name, uid: _ } = OpRef::of(other);
+        Some(format!("waiting for NodeOp {namespace}/{name}, which is older and not finished with the node"))
+    }
+
+    /// What has to be read live before it is believed that nobody else has to do with the node: the node itself, which says whose
+    /// it is, and what other NodeOps say of it, if there are any that may.
+    pub fn questions(&self, node: &NodeView) -> Vec<Question> {
+        let may_meet = |other: &&Arc<NodeOp>| other.status.is_none() || entry(other, node).is_some_and(|entry| !entry.phase.is_final());
+        let rivals = self.unfinished.iter().any(may_meet).then_some(Question::Rivals);
+        [Question::Node(node.name.clone())].into_iter().chain(rivals).collect()
+    }
+}
+
+fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {
+    op.status.as_ref()?.node_statuses.get(&node.name)
+}
+
+/// It has taken the node, or has not given it back.
+fn has(entry: &NodeStatus) -> bool {
+    entry.phase == Phase::Running || entry.node_uid.is_some()
+}
+
+/// Why a node waits that a NodeOp, perhaps this one, has in hand.
+pub fn in_the_hands_of(me: &OpRef, holder: &OpRef) -> String {
+    let OpRef { namespace, name, uid: _ } = holder;
+    match holder == me {
+        true => "waiting: the node is being given back".into(),
+        false => format!("waiting for NodeOp {namespace}/{name}, which has claimed the node"),
+    }
+}

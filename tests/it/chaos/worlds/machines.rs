@@ -1,0 +1,115 @@
+//! Machines whose disks, sandboxes or reboots are not as they should be, and what is in images and pods.
+
+use std::sync::Arc;
+
+use kairos_operator::contract::Sentinel;
+use kairos_sim::Cluster;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    super::world::{Init, World},
+    Kind,
+};
+
+/// What a webhook adds to pods.
+pub const SIDECAR: &str = "mesh-proxy";
+/// How a mesh is told to leave a pod alone.
+const NOT_HERE: [(&str, &str); 2] = [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")];
+/// The tag that moves.
+pub const TAG: &str = "kairos:latest";
+
+/// The state directory of a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disk {
+    #[default]
+    Good,
+    ReadOnly,
+    /// A file can be made, and not one byte be put into it.
+    Full,
+}
+
+/// How many bytes a waiter writes to try the state directory, as `StateDir::prepare` does.
+const TRIAL: usize = 0;
+
+impl Disk {
+    /// What the waiter says who tries to write.
+    pub fn trial(self) -> Result<(), String> {
+        match self {
+            Self::ReadOnly => Err("checking the state directory: making /state/.kairos: Read-only file system (os error 30)".into()),
+            Self::Full if TRIAL > 0 => Err("checking the state directory: No space left on device (os error 28)".into()),
+            Self::Full | Self::Good => Ok(()),
+        }
+    }
+
+    /// What the sentinel's applet says.
+    pub fn write(self, sentinel: &Sentinel) -> Result<(), String> {
+        match self {
+            Self::ReadOnly => Err(format!("writing /sentinel/{}.json: Read-only file system (os error 30)", sentinel.job)),
+            Self::Full => Err(format!("writing /sentinel/{}.json: No space left on device (os error 28)", sentinel.job)),
+            Self::Good => Ok(()),
+        }
+    }
+}
+
+/// Spoils some machines for good.
+pub fn spoil(world: &World, kind: Kind) {
+    for node in world.nodes.keys() {
+        if !world.chance(30) {
+            continue;
+        }
+        match kind {
+            Kind::Sandboxes => {
+                world.nodes[node].fail_sandboxes(Some("plugin type=\"calico\" failed (add): no free address in the pool"));
+                world.machine(node, |machine| machine.no_sandbox = true);
+            }
+            Kind::Disks => {
+                let disk = if world.chance(50) { Disk::ReadOnly } else { Disk::Full };
+                world.machine(node, |machine| machine.disk = disk);
+            }
+            Kind::DeafWaiters => world.machine(node, |machine| machine.deaf_waiters = true),
+            _ => world.machine(node, |machine| machine.init = Init::Stuck),
+        }
+        world.note(|| format!("{kind:?}: {node}"));
+    }
+}
+
+/// The tag means one release, and some nodes have an older one of it in their caches.
+pub fn shelve(world: &World) {
+    world.registry.push(TAG, "kairos:v3.5.0");
+    world.tag_means("kairos:v3.5.0");
+    for node in world.nodes.keys() {
+        if world.chance(50) {
+            world.registry.preload(node, TAG, "kairos:v3.4.2");
+        }
+    }
+}
+
+/// The tag is pushed again, once.
+pub fn move_tag(world: &Arc<World>) {
+    let (world, busy) = (world.clone(), world.busy());
+    tokio::spawn(async move {
+        sleep(world.time(1_000, 200_000)).await;
+        world.note(|| format!("{TAG} is pushed again"));
+        world.registry.push(TAG, "kairos:v3.6.0");
+        world.tag_means("kairos:v3.6.0");
+        drop(busy);
+    });
+}
+
+/// Every pod of the namespace gets a second container, unless it says that it wants none and this mesh listens.
+pub fn inject(cluster: &Cluster, world: &World) {
+    let listens = world.chance(50);
+    world.note(|| format!("a webhook injects {SIDECAR}, and heeds marks against it: {listens}"));
+    cluster.admission().mutate(move |table, object| {
+        let ours = table == "pods" && object["metadata"]["namespace"] == "default" && object["metadata"]["labels"]["group"].is_null();
+        let marked =
+            |(name, value): (&str, &str)| object["metadata"]["annotations"][name] == value || object["metadata"]["labels"][name] == value;
+        if !ours || (listens && NOT_HERE.into_iter().any(marked)) {
+            return;
+        }
+        if let Some(containers) = object.pointer_mut("/spec/containers").and_then(Value::as_array_mut) {
+            containers.push(json!({"name": SIDECAR, "image": "mesh:1"}));
+        }
+    });
+}

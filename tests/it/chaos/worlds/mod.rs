@@ -1,0 +1,272 @@
+//! Worlds that are not as an operator's author imagines them first: as clusters, machines and people really are.
+//!
+//! A seed draws some of them, each with its own chance. `KAIROS_CHAOS_WORLD=name` puts every seed into that world (several
+//! names with commas between them); half of such seeds are calm otherwise, so that what goes wrong is the world's own doing, and
+//! [`super::history`] asks more of them: nothing fails for nothing. [`WORLDS_NOT_YET_ON`] names what is switched off until it holds.
+
+mod machines;
+mod nodes;
+mod people;
+mod strangers;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use kairos_sim::{Cluster, Outcome, Run};
+
+use super::{
+    operator::Replica,
+    scenario::{Mode, Scenario},
+    world::World,
+};
+
+pub use self::{
+    machines::Disk,
+    people::restore,
+    strangers::{STRANGER, is_strange, take_name},
+};
+
+/// Worlds, and checks of the history (`check-…`), that today's operator does not hold yet. They are on if
+/// `KAIROS_CHAOS_WORLD` names them.
+pub const WORLDS_NOT_YET_ON: &[&str] = &[
+    "clocks-apart",
+    "dead-nodes",
+    "windows",
+    "strangers",
+    "foreign-names",
+    "full-nodes",
+    "refusing",
+    "sandboxes",
+    "disks",
+    "moving-tags",
+    "injected",
+    "deaf-waiters",
+    "nodes-remade",
+    "store-back",
+    "etcd-members",
+    "rollbacks",
+    "check-failed-cordons",
+    "check-reasons",
+    "check-cancelled",
+    "check-verified",
+];
+
+/// A way in which a cluster is odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nodes, server and operators have clocks that are minutes or hours apart.
+    ClocksApart,
+    /// A dozen nodes that were Ready for a moment, and then went away for good.
+    DeadNodes,
+    /// A dozen Windows nodes, which run none of our containers.
+    Windows,
+    /// Pods of others with labels of ours, and with owners that they do not have.
+    Strangers,
+    /// Accounts, Roles and pods of others under the names that we want.
+    ForeignNames,
+    /// Nodes at their limit of pods: a kubelet that is asked for a critical one ends others.
+    FullNodes,
+    /// Kubelets that refuse pods for a while.
+    Refusing,
+    /// Nodes that make no sandbox, for a while or at all: only Events say so.
+    Sandboxes,
+    /// State directories that are read-only or full.
+    Disks,
+    /// A tag that is pushed again, with caches on the nodes.
+    MovingTags,
+    /// Containers that a webhook adds, which do not end.
+    Injected,
+    /// Nodes on which a waiter never gets ready.
+    DeafWaiters,
+    /// NodeOps that are deleted and made again under one name.
+    MadeAgain,
+    /// A cloud controller deletes the Node of every machine that is away; the machine joins again.
+    NodesRemade,
+    /// The store goes back, once.
+    StoreBack,
+    /// Members of etcd that have no other role, and take part again only some time after their boot.
+    EtcdMembers,
+    /// Kubelets that stop for a while, and leave their containers running.
+    KubeletsStop,
+    /// People who uncordon nodes that are in hand.
+    Uncordoned,
+    /// A rollback that meets the upgrade.
+    Rollbacks,
+    /// The API server refuses one sort of request for a while.
+    Refusals,
+    /// Machines that never reboot, whatever they are told.
+    MachinesHang,
+    /// People who strip NodeOps of their finalizers and delete them.
+    Stripped,
+    /// One watch of one operator stands still for minutes, and the other operator dies meanwhile.
+    WatchesStall,
+}
+
+impl Kind {
+    pub const ALL: [Self; 23] = [
+        Self::ClocksApart,
+        Self::DeadNodes,
+        Self::Windows,
+        Self::Strangers,
+        Self::ForeignNames,
+        Self::FullNodes,
+        Self::Refusing,
+        Self::Sandboxes,
+        Self::Disks,
+        Self::MovingTags,
+        Self::Injected,
+        Self::DeafWaiters,
+        Self::MadeAgain,
+        Self::NodesRemade,
+        Self::StoreBack,
+        Self::EtcdMembers,
+        Self::KubeletsStop,
+        Self::Uncordoned,
+        Self::Rollbacks,
+        Self::Refusals,
+        Self::MachinesHang,
+        Self::Stripped,
+        Self::WatchesStall,
+    ];
+
+    pub fn name(self) -> String {
+        let dashed = |c: char| if c.is_uppercase() { format!("-{}", c.to_lowercase()) } else { c.to_string() };
+        format!("{self:?}").chars().map(dashed).collect::<String>().trim_start_matches('-').to_owned()
+    }
+
+    /// In how many of a hundred seeds it is drawn.
+    fn percent(self) -> u32 {
+        match self {
+            Self::ClocksApart | Self::Strangers | Self::NodesRemade | Self::EtcdMembers | Self::KubeletsStop => 6,
+            Self::StoreBack | Self::WatchesStall => 5,
+            _ => 4,
+        }
+    }
+
+    /// It needs other things to go wrong, too.
+    fn needs_trouble(self) -> bool {
+        matches!(self, Self::StoreBack | Self::WatchesStall | Self::Stripped)
+    }
+}
+
+/// What `KAIROS_CHAOS_WORLD` names.
+fn forced() -> BTreeSet<String> {
+    let named = std::env::var("KAIROS_CHAOS_WORLD").unwrap_or_default();
+    named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a world may be drawn, or a check of that name is made.
+pub fn is_on(name: &str) -> bool {
+    !WORLDS_NOT_YET_ON.contains(&name) || forced().contains(name)
+}
+
+/// The worlds of a seed.
+pub fn of(seed: u64) -> BTreeSet<Kind> {
+    let forced = forced();
+    let named: BTreeSet<Kind> = Kind::ALL.into_iter().filter(|kind| forced.contains(&kind.name())).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let rng = &mut fastrand::Rng::with_seed(seed ^ 0x0dd5);
+    // Every seed draws as often, whatever is on.
+    let drawn = Kind::ALL.map(|kind| (kind, rng.u32(..100) < kind.percent()));
+    drawn.into_iter().filter(|(kind, drawn)| *drawn && is_on(&kind.name())).map(|(kind, _)| kind).collect()
+}
+
+/// Fits a scenario to its worlds.
+pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
+    let worlds = scenario.worlds.clone();
+    if worlds.is_empty() {
+        return;
+    }
+    let calm = rng.bool();
+    if worlds.iter().any(|kind| kind.needs_trouble()) {
+        scenario.trouble = scenario.trouble.max(std::time::Duration::from_secs(rng.u64(200..500)));
+    } else if calm {
+        (scenario.trouble, scenario.mode) = (std::time::Duration::ZERO, Mode::Alone);
+    }
+    if worlds.contains(&Kind::WatchesStall) {
+        scenario.mode = Mode::Elected;
+    }
+    people::wish(scenario, rng);
+}
+
+/// Makes a cluster odd, before any operator starts.
+pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
+    for kind in world.worlds.clone() {
+        match kind {
+            Kind::ClocksApart => nodes::clocks(world),
+            Kind::FullNodes => nodes::fill(cluster, world).await,
+            Kind::EtcdMembers => nodes::members(world).await,
+            Kind::Strangers => strangers::arrive(cluster, world).await,
+            Kind::ForeignNames => strangers::take_accounts(cluster, world).await,
+            Kind::Sandboxes | Kind::Disks | Kind::DeafWaiters | Kind::MachinesHang => machines::spoil(world, kind),
+            Kind::MovingTags => machines::shelve(world),
+            Kind::Injected => machines::inject(cluster, world),
+            Kind::DeadNodes
+            | Kind::Windows
+            | Kind::Refusing
+            | Kind::MadeAgain
+            | Kind::NodesRemade
+            | Kind::StoreBack
+            | Kind::KubeletsStop
+            | Kind::Uncordoned
+            | Kind::Rollbacks
+            | Kind::Refusals
+            | Kind::Stripped
+            | Kind::WatchesStall => {}
+        }
+    }
+}
+
+/// What goes on in odd worlds while operators work.
+pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replicas: &[Replica]) {
+    for kind in world.worlds.clone() {
+        match kind {
+            Kind::DeadNodes => nodes::join_and_die(world),
+            Kind::Windows => nodes::join_windows(world),
+            Kind::Refusing => nodes::refuse(world),
+            Kind::Sandboxes => nodes::lose_sandboxes(world),
+            Kind::NodesRemade => nodes::delete_the_absent(world),
+            Kind::KubeletsStop => nodes::stop_kubelets(world),
+            Kind::Strangers => strangers::forge(world),
+            Kind::MovingTags => machines::move_tag(world),
+            Kind::MadeAgain => people::make_again(world, scenario),
+            Kind::Uncordoned => people::uncordon(world),
+            Kind::Refusals => people::refuse(cluster, world),
+            Kind::Stripped => people::strip(world),
+            Kind::WatchesStall => people::stall_watches(world, replicas),
+            Kind::ClocksApart
+            | Kind::ForeignNames
+            | Kind::FullNodes
+            | Kind::Disks
+            | Kind::Injected
+            | Kind::DeafWaiters
+            | Kind::StoreBack
+            | Kind::EtcdMembers
+            | Kind::Rollbacks
+            | Kind::MachinesHang => {}
+        }
+    }
+}
+
+/// Whether a container is somebody else's.
+pub fn is_somebody_elses(run: &Run) -> bool {
+    run.container.name == machines::SIDECAR || is_strange(&run.pod.metadata)
+}
+
+/// What somebody else's container does: it says what it was told to, or runs for ever.
+pub fn theirs(run: &Run) -> Outcome {
+    let says = run.pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(strangers::SAYS));
+    says.map_or(Outcome::Forever, |says| Outcome::Exit(std::time::Duration::from_secs(1), 0, says.clone()))
+}
+
+/// The world of a name; also for people who mistype one.
+#[test]
+fn every_name_is_known() {
+    let worlds: BTreeSet<String> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    assert!(worlds.contains("clocks-apart") && worlds.len() == Kind::ALL.len(), "{worlds:?}");
+    let known = |name: &String| worlds.contains(name) || super::history::CHECKS.contains(&name.as_str());
+    let off = WORLDS_NOT_YET_ON.iter().map(|name| (*name).to_owned());
+    let unknown: Vec<String> = forced().into_iter().chain(off).filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "neither worlds nor checks: {unknown:?}; there are {worlds:?} and {:?}", super::history::CHECKS);
+}

@@ -1,0 +1,185 @@
+//! Nodes, their clocks and their kubelets.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{api::core::v1::Node as NodeObject, jiff::SignedDuration};
+use kairos_sim::{Cluster, Tells};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::super::{history::text, world::World};
+
+/// More than facts pods may be under way at once.
+const DOZEN: usize = 12;
+/// For so long odd things go on.
+const LONG: Duration = Duration::from_secs(600);
+
+/// Each clock is off by minutes, or by hours.
+pub fn clocks(world: &World) {
+    for (name, node) in &world.nodes {
+        let seconds = world.rng(|rng| if rng.bool() { rng.i64(-900..900) } else { rng.i64(-20_000..20_000) });
+        node.set_clock(SignedDuration::from_secs(seconds));
+        world.note(|| format!("the clock of {name} is off by {seconds} s"));
+    }
+}
+
+/// Some nodes have room for what is on them, and for no more.
+pub async fn fill(cluster: &Cluster, world: &World) {
+    let pods = cluster.list("pods");
+    for (name, node) in &world.nodes {
+        let here = pods.iter().filter(|pod| text(pod, "/spec/nodeName") == name).count();
+        if here > 1 && world.chance(60) {
+            node.set_room(here).await;
+            world.note(|| format!("{name} takes {here} pods, and has them"));
+        }
+    }
+}
+
+/// The control planes are members of etcd, most of them with no other role.
+pub async fn members(world: &World) {
+    let nodes: Api<NodeObject> = Api::all(world.client.clone());
+    let tells = [Tells::Condition, Tells::MirrorPods, Tells::Nothing][world.rng(|rng| rng.usize(..3))];
+    for (name, node) in world.nodes.iter().filter(|(_, node)| node.is_control_plane()) {
+        if world.chance(80) {
+            let labels = json!({"node-role.kubernetes.io/control-plane": null, "node-role.kubernetes.io/etcd": "true"});
+            let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+            nodes.patch(name, &PatchParams::default(), &patch).await.expect("a node");
+        }
+        node.set_etcd(tells, world.time(5_000, 50_000)).await;
+    }
+    world.note(|| format!("members of etcd, shown by {tells:?}"));
+}
+
+fn object(name: &str, os: &str) -> NodeObject {
+    let condition = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
+    let node = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": os, "kubernetes.io/arch": "amd64"}},
+        "spec": {"taints": [{"key": "os", "value": os, "effect": "NoSchedule"}]},
+        "status": {"conditions": [condition], "nodeInfo": {
+            "machineID": format!("machine-{name}"), "systemUUID": format!("system-{name}"), "bootID": format!("boot-{name}"),
+            "kernelVersion": "6", "osImage": os, "containerRuntimeVersion": "sim://1.0", "kubeletVersion": "v1.33.0",
+            "kubeProxyVersion": "", "operatingSystem": os, "architecture": "amd64"}}});
+    serde_json::from_value(node).expect("a Node")
+}
+
+/// Nodes that are Ready for some seconds, and are never heard of again.
+pub fn join_and_die(world: &Arc<World>) {
+    let (world, busy) = (world.clone(), world.busy());
+    tokio::spawn(async move {
+        sleep(world.time(2_000, 10_000)).await;
+        let nodes: Api<NodeObject> = Api::all(world.client.clone());
+        let names: Vec<String> = (1..=DOZEN).map(|number| format!("dead-{number}")).collect();
+        for name in &names {
+            nodes.create(&PostParams::default(), &object(name, "linux")).await.expect("a node");
+        }
+        sleep(world.time(500, 4_000)).await;
+        let gone: Value = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}});
+        for name in &names {
+            nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(&gone)).await.expect("a node");
+        }
+        world.note(|| format!("{DOZEN} nodes went away"));
+        drop(busy);
+    });
+}
+
+/// Windows nodes, which are Ready and stay.
+pub fn join_windows(world: &Arc<World>) {
+    let (world, busy) = (world.clone(), world.busy());
+    tokio::spawn(async move {
+        sleep(world.time(0, 10_000)).await;
+        let nodes: Api<NodeObject> = Api::all(world.client.clone());
+        for number in 1..=DOZEN {
+            nodes.create(&PostParams::default(), &object(&format!("windows-{number}"), "windows")).await.expect("a node");
+        }
+        drop(busy);
+    });
+}
+
+/// Does something to one node after the other, with pauses, for some minutes; each time it is undone before the next.
+async fn now_and_then(world: Arc<World>, pause: (u64, u64), change: impl AsyncFn(&World, &str)) {
+    let busy = world.busy();
+    let names: Vec<String> = world.nodes.keys().cloned().collect();
+    let end = world.elapsed() + LONG;
+    loop {
+        sleep(world.time(pause.0, pause.1)).await;
+        if world.elapsed() > end {
+            break;
+        }
+        let node = names[world.rng(|rng| rng.usize(..names.len()))].clone();
+        change(&world, &node).await;
+    }
+    drop(busy);
+}
+
+/// Kubelets take no pod in for some seconds.
+pub fn refuse(world: &Arc<World>) {
+    let one = async |world: &World, node: &str| {
+        let reasons = [
+            ("OutOfpods", "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"),
+            ("OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu, requested: 100, used: 3900, capacity: 4000"),
+            ("Evicted", "The node had condition: [DiskPressure]."),
+            ("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present"),
+        ];
+        let (reason, message) = reasons[world.rng(|rng| rng.usize(..reasons.len()))];
+        world.note(|| format!("{node} refuses pods: {reason}"));
+        world.nodes[node].refuse_pods(Some((reason, message.into())));
+        sleep(world.time(3_000, 60_000)).await;
+        world.nodes[node].refuse_pods(None);
+        world.note(|| format!("{node} takes pods again"));
+    };
+    tokio::spawn(now_and_then(world.clone(), (1_000, 40_000), one));
+}
+
+/// Nodes make no sandboxes for some seconds; those that never do are left so.
+pub fn lose_sandboxes(world: &Arc<World>) {
+    let one = async |world: &World, node: &str| {
+        if world.machine(node, |machine| machine.no_sandbox) {
+            return;
+        }
+        world.note(|| format!("{node} makes no sandboxes"));
+        world.nodes[node].fail_sandboxes(Some("plugin type=\"calico\" failed (add): connection refused"));
+        sleep(world.time(3_000, 80_000)).await;
+        world.nodes[node].fail_sandboxes(None);
+        world.note(|| format!("{node} makes sandboxes again"));
+    };
+    tokio::spawn(now_and_then(world.clone(), (1_000, 60_000), one));
+}
+
+/// Kubelets stop, and their containers do not.
+pub fn stop_kubelets(world: &Arc<World>) {
+    let one = async |world: &World, node: &str| {
+        if !world.nodes[node].boot().up {
+            return;
+        }
+        world.note(|| format!("the kubelet of {node} stops"));
+        world.nodes[node].stop_kubelet();
+        sleep(world.time(5_000, 120_000)).await;
+        world.note(|| format!("the kubelet of {node} starts"));
+        world.nodes[node].start_kubelet().await;
+    };
+    tokio::spawn(now_and_then(world.clone(), (1_000, 60_000), one));
+}
+
+/// A cloud controller deletes the Nodes of machines that are away.
+pub fn delete_the_absent(world: &Arc<World>) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        let nodes: Api<NodeObject> = Api::all(world.client.clone());
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            for (name, node) in &world.nodes {
+                let boot = node.boot();
+                if boot.up || !world.chance(25) || nodes.get_opt(name).await.ok().flatten().is_none() || node.boot() != boot {
+                    continue;
+                }
+                world.note(|| format!("a cloud controller deletes {name}, which is away"));
+                // It may be gone already.
+                let _ = nodes.delete(name, &DeleteParams::default()).await;
+            }
+        }
+    });
+}

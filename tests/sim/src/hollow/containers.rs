@@ -1,0 +1,177 @@
+//! The containers of one pod: in their order, as often as the restart policy wants.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Event;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::{
+    model::{Doing, Ended},
+    node::Boot,
+    registry, root,
+    run::{Exit, is_applet, run},
+    script::{Outcome, Run, by_default},
+    worker::{Life, stopped},
+};
+use crate::watch;
+
+/// How often a kubelet tries again to make a sandbox.
+const SANDBOX_EVERY: Duration = Duration::from_secs(12);
+
+impl Life {
+    pub(super) async fn run_all(&self, boot: &Boot, stop: &watch::Receiver<bool>) {
+        self.sandbox(stop).await;
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        for index in 0..spec.init_containers.as_ref().map_or(0, Vec::len) {
+            if !self.run_until_done(boot, true, index, stop).await {
+                if !*stop.borrow() {
+                    self.finish(0, None);
+                }
+                return;
+            }
+        }
+        join_all((0..spec.containers.len()).map(|index| self.run_until_done(boot, false, index, stop))).await;
+        if !*stop.borrow() {
+            self.finish(0, None);
+        }
+    }
+
+    /// Runs a container as often as the restart policy wants; true if it ended well.
+    async fn run_until_done(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> bool {
+        let policy = self.policy();
+        loop {
+            if let Some(Doing::Ended(ended)) = self.model.borrow().clone().containers(init).get(index).map(|c| c.now.clone()) {
+                return ended.code == 0;
+            }
+            let Some((code, _)) = self.run_once(boot, init, index, stop).await else {
+                stopped(stop).await;
+                return false;
+            };
+            let again = !*stop.borrow()
+                && if init { code != 0 && policy != "Never" } else { policy == "Always" || (policy == "OnFailure" && code != 0) };
+            if !again {
+                return code == 0;
+            }
+            let restarts = self.change(|model| {
+                let container = &mut model.containers(init)[index];
+                if let Doing::Ended(ended) = std::mem::replace(&mut container.now, Doing::Waiting("CrashLoopBackOff")) {
+                    container.last = Some(ended);
+                }
+                container.restarts += 1;
+                container.restarts
+            });
+            let back_off = Duration::from_millis(50) * 2_u32.pow(restarts.clamp(0, 6).unsigned_abs());
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(back_off) => {}
+                () = stopped(stop) => return false,
+            }
+        }
+    }
+
+    /// Runs a container once; `None` if its image cannot be pulled, or the pod is to end.
+    async fn run_once(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> Option<Exit> {
+        tokio::select! {
+            biased;
+            () = self.node.kubelet().running() => {}
+            () = stopped(stop) => {}
+        }
+        // A pod that is to end starts nothing more, and nothing at all if it was deleted while its node was away.
+        if *stop.borrow() {
+            return None;
+        }
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let container =
+            if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
+        let restarts = self.model.borrow().clone().containers(init)[index].restarts;
+        let places = self.node.places(&self.pod);
+        let image = container.image.clone().unwrap_or_default();
+        let policy = container.image_pull_policy.as_deref().unwrap_or_default();
+        let content = self.node.config().registry.start(self.node.name(), &image, policy);
+        let this = Run {
+            node: self.node.name().into(),
+            boot: boot.id.clone(),
+            root: root::path(&places, &container),
+            pod: self.pod.clone(),
+            container,
+            content,
+            restarts,
+        };
+        let files = self.node.config().images.get(&image);
+        // A thousand workload pods that nobody looks into need no directories.
+        let error = if self.is_looked_into(&this) { root::prepare(&places, files.map(AsRef::as_ref), &this).err() } else { None };
+        let outcome = match error {
+            Some(error) => Some(Outcome::Exit(Duration::ZERO, 128, format!("cannot make the container's root: {error}"))),
+            None => self.outcome(&this),
+        };
+        if matches!(outcome, Some(Outcome::NoImage)) {
+            self.change(|model| model.containers(init)[index].now = Doing::Waiting("ImagePullBackOff"));
+            return None;
+        }
+        let started = self.node.now();
+        self.change(|model| {
+            let container = &mut model.containers(init)[index];
+            container.now = Doing::Running(started);
+            container.image_id = registry::image_id(&image, &this.content);
+            if !init {
+                model.phase = "Running";
+            }
+        });
+        let (code, message) = run(&self.node, &this, outcome, stop.clone()).await;
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        let ended = Ended { code, reason, message: message.clone(), started: Some(started), at: self.node.now() };
+        self.change(|model| model.containers(init)[index].now = Doing::Ended(ended));
+        Some((code, message))
+    }
+
+    fn is_looked_into(&self, run: &Run) -> bool {
+        let scripts = &self.node.config().scripts;
+        self.node.config().disks && (is_applet(run) || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty())
+    }
+
+    /// What a run does; `None`: it is a process.
+    fn outcome(&self, run: &Run) -> Option<Outcome> {
+        let config = self.node.config();
+        let scripts = config.scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let scripted = scripts.iter().rev().find_map(|script| script(run));
+        let process = scripted.is_none() && is_applet(run) && config.operator.is_some();
+        (!process).then(|| scripted.unwrap_or_else(|| by_default(run, config.script_time)))
+    }
+
+    /// Waits until the node can make a sandbox. Until then the pod's Events alone say why it does not start.
+    async fn sandbox(&self, stop: &watch::Receiver<bool>) {
+        let mut count = 0;
+        while let Some(words) = self.node.kubelet().sandbox_trouble() {
+            count += 1;
+            self.complain(&format!("Failed to create pod sandbox: {words}"), count).await;
+            tokio::select! {
+                biased;
+                () = stopped(stop) => return,
+                () = tokio::time::sleep(SANDBOX_EVERY) => {}
+            }
+        }
+    }
+
+    /// One Event per pod, which counts.
+    async fn complain(&self, words: &str, count: i32) {
+        let (namespace, pod) = (self.pod.namespace().unwrap_or_default(), self.pod.name_any());
+        let events: Api<Event> = Api::namespaced(self.node.client(), &namespace);
+        let (name, now) = (format!("{pod}.sandbox"), crate::server::now());
+        let about = json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": pod, "uid": self.pod.uid()});
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace}, "type": "Warning",
+            "reason": "FailedCreatePodSandBox", "message": words, "count": count, "involvedObject": about,
+            "firstTimestamp": now, "lastTimestamp": now, "source": {"component": "kubelet", "host": self.node.name()}});
+        let again = json!({"count": count, "message": words, "lastTimestamp": now});
+        if events.patch(&name, &PatchParams::default(), &Patch::Merge(&again)).await.is_err()
+            && let Ok(event) = serde_json::from_value(event)
+        {
+            // An Event that is lost is said again with the next try.
+            let _ = events.create(&PostParams::default(), &event).await;
+        }
+    }
+}
