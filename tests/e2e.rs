@@ -210,13 +210,13 @@ fn deleting_a_nodeop_stops_its_commands_and_leaves_nothing() {
 
 #[test]
 #[ignore = "needs a cluster that the operator runs in"]
-fn a_selector_that_matches_nothing_completes_at_once() {
+fn a_selector_that_matches_nothing_waits_for_a_node() {
     in_a_namespace(|client, namespace| async move {
         let place = Place { client, namespace };
         let nobody = json!({"nodeSelector": {"matchLabels": {"kairos.io/e2e-no-such-label": "true"}}});
         place.create("nobody", &["true"], nobody).await;
-        let status = place.end("nobody").await;
-        assert_eq!((status.phase, status.node_statuses.len()), (Some(Phase::Completed), 0));
-        assert!(status.message.unwrap_or_default().contains("no node matches"));
+        let told = |status: &NodeOpStatus| status.message.as_ref().is_some_and(|message| message.contains("no node matches"));
+        let status = place.wait("nobody", "told that no node matches", told).await;
+        assert_eq!((status.phase, status.node_statuses.len()), (Some(Phase::Pending), 0));
     });
 }

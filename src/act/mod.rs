@@ -16,7 +16,8 @@ mod workload;
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use kube::{Client, runtime::events::Recorder};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Client, Resource, runtime::events::Recorder};
 use serde_json::json;
 
 pub use self::admission::Admission;
@@ -75,7 +76,7 @@ impl Actor {
         match action {
             Action::Status { op, status, notices } => {
                 let seen = self.status(op, status).await?;
-                self.say(op, notices).await;
+                self.say(&op.object_ref(&()), notices).await;
                 Ok(seen)
             }
             Action::Finalizers { op, finalizers } => self.finalizers(op, finalizers).await,
@@ -88,7 +89,11 @@ impl Actor {
             Action::PassOn { child, concurrency, paused, stop_on_failure } => {
                 self.pass_on(child, json!({"concurrency": concurrency, "paused": paused, "stopOnFailure": stop_on_failure})).await
             }
-            Action::UpgradeStatus { upgrade, status } => self.upgrade_status(upgrade, status).await,
+            Action::UpgradeStatus { upgrade, status, notices } => {
+                let seen = self.upgrade_status(upgrade, status).await?;
+                self.say(&upgrade.object_ref(&()), notices).await;
+                Ok(seen)
+            }
             Action::MakeFacts { node, node_uid, name, attempt, complaint } => {
                 self.unreadable(node, *attempt, complaint.as_deref()).await;
                 self.make_facts(node, node_uid, name, *attempt).await
@@ -113,10 +118,10 @@ impl Actor {
 }
 
 impl Actor {
-    /// Says Events about a NodeOp, and about the node that each names. They are a courtesy: a lost one is logged.
-    async fn say(&self, op: &crate::api::nodeop::NodeOp, notices: &[Notice]) {
+    /// Says Events about an operation, and about the node that each names. They are a courtesy: a lost one is logged.
+    async fn say(&self, about: &ObjectReference, notices: &[Notice]) {
         for notice in notices {
-            if let Err(error) = self.say_one(op, notice).await {
+            if let Err(error) = self.say_one(about, notice).await {
                 tracing::warn!(error = words(&error), reason = notice.reason, "an Event was lost");
             }
         }

@@ -71,8 +71,8 @@ impl Actor {
         Ok(vec![Seen::Op(Box::new(written))])
     }
 
-    pub(super) async fn say_one(&self, op: &NodeOp, notice: &Notice) -> anyhow::Result<()> {
-        for (event, about) in events(op, notice) {
+    pub(super) async fn say_one(&self, about: &ObjectReference, notice: &Notice) -> anyhow::Result<()> {
+        for (event, about) in events(about, notice) {
             self.publish(event, &about).await?;
         }
         Ok(())
@@ -126,7 +126,7 @@ pub fn about_node(node: &str) -> ObjectReference {
 
 /// The Events of one notice, and what each is about. The recorder takes Events of one reason about one object for the
 /// same one said again, and drops their words; the other object keeps those of different nodes apart.
-fn events(op: &NodeOp, notice: &Notice) -> Vec<(Event, ObjectReference)> {
+fn events(about: &ObjectReference, notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let event = |note: String, secondary: Option<ObjectReference>| Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
         reason: notice.reason.into(),
@@ -134,15 +134,14 @@ fn events(op: &NodeOp, notice: &Notice) -> Vec<(Event, ObjectReference)> {
         action: notice.reason.into(),
         secondary,
     };
-    let about = op.object_ref(&());
     let Some(node) = &notice.node else {
-        return vec![(event(notice.message.clone(), None), about)];
+        return vec![(event(notice.message.clone(), None), about.clone())];
     };
     let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
     let on = about_node(node);
     vec![
         (event(notice.message.clone(), Some(on.clone())), about.clone()),
-        (event(format!("NodeOp {path}: {}", notice.message), Some(about)), on),
+        (event(format!("NodeOp {path}: {}", notice.message), Some(about.clone())), on),
     ]
 }
 
@@ -167,7 +166,7 @@ mod tests {
 
     #[test]
     fn no_event_is_lost_for_its_length() {
-        let op = NodeOp::new("op", Default::default());
+        let op = NodeOp::new("op", Default::default()).object_ref(&());
         let notice = Notice { warning: true, reason: "NodeFailed", message: "ä".repeat(700), node: Some("n1".into()) };
         for (event, _) in events(&op, &notice) {
             let note = fit(event).note.unwrap();
@@ -177,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_events_of_two_nodes_are_not_taken_for_one_said_again() {
-        let op = NodeOp::new("op", Default::default());
+        let op = NodeOp::new("op", Default::default()).object_ref(&());
         let notice =
             |node: &str| Notice { warning: true, reason: "NodeFailed", message: format!("node {node}: broken"), node: Some(node.into()) };
         // What kube's recorder tells Events apart by, besides the reporter.

@@ -192,6 +192,16 @@ pub mod reason {
     pub const BLOCKED: &str = "Blocked";
     /// It is over, badly.
     pub const FAILED: &str = "Failed";
+    /// No node is being worked on; the message says what is waited for.
+    pub const WAITING: &str = "Waiting";
+    /// Nothing new is started, because `spec.paused` says so.
+    pub const PAUSED: &str = "Paused";
+    /// No node matches the selector; it starts when the first one does.
+    pub const NO_NODES: &str = "NoNodes";
+    /// Nodes that failed are out of service and hold every slot, until somebody puts them back into service.
+    pub const NODES_OUT_OF_SERVICE: &str = "NodesOutOfService";
+    /// A NodeOp that the NodeOpUpgrade did not make has its name.
+    pub const NAME_TAKEN: &str = "NameTaken";
 }
 
 /// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole name.

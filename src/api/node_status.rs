@@ -112,6 +112,10 @@ pub struct NodeStatus {
     /// The boot that proves the reboot; during the preflight, the boot in which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,
+    /// True for a node that failed and is out of service since: still cordoned, or not Ready. It holds its slot until it is back
+    /// in service, or deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds_slot: Option<bool>,
     /// Since when we have seen the node Ready in that boot, or not Ready before it was started; when the last preflight pod or waiter
     /// was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,7 +38,12 @@ use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
+    printcolumn(
+        name = "Current",
+        type_ = "string",
+        json_path = ".status.counts.current",
+        description = "Nodes in progress, and whether it is paused."
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -239,7 +244,7 @@ pub struct NodeOpStatus {
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Progressing`, `Complete`, `Failed` and, for upgrades, `Verified`.
+    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades, `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
@@ -274,7 +279,7 @@ pub struct Counts {
     pub failed: i32,
     /// Finished of all, as `2/7`.
     pub done: String,
-    /// Names of the nodes in hand, at most three.
+    /// Names of the nodes in progress, at most three, and `(paused)` if nothing new is started.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current: String,
 }

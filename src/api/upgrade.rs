@@ -43,7 +43,12 @@ use super::{
         description = "Nodes finished of all, failed ones included."
     ),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.counts.failed"),
-    printcolumn(name = "Current", type_ = "string", json_path = ".status.counts.current", description = "Nodes in hand."),
+    printcolumn(
+        name = "Current",
+        type_ = "string",
+        json_path = ".status.counts.current",
+        description = "Nodes in progress, and whether it is paused."
+    ),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -156,7 +161,7 @@ pub struct NodeOpUpgradeStatus {
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Progressing`, `Complete`, `Failed` and `Verified`.
+    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; and `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,

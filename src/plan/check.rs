@@ -28,12 +28,20 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
             if Intent::of(op).concurrency.is_some_and(|limit| running > limit.max(before_running)) {
                 found.push(format!("{running} nodes in hand of {:?}", op.metadata.name));
             }
+            if status.phase == Some(Phase::Completed) && status.node_statuses.is_empty() {
+                found.push(format!("{:?} is completed without a node", op.metadata.name));
+            }
+            if status.phase == Some(Phase::Pending) && running > 0 {
+                found.push(format!("{:?} is pending, and {running} nodes are worked on", op.metadata.name));
+            }
             for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
-                let given_back = NodeStatus { node_uid: None, ..entry.clone() };
                 let after = status.node_statuses.get(name);
+                // Its slot alone may change hands.
+                let slot = |of: Option<&NodeStatus>| of.map(|of| NodeStatus { node_uid: None, holds_slot: None, ..of.clone() });
+                let taken = after.is_some_and(|after| after.node_uid.is_some() && after.node_uid != entry.node_uid);
                 // The Go operator called a node completed before it had rebooted.
                 let rebooting = legacy::is_legacy_reboot(before, entry);
-                if entry.phase.is_final() && !rebooting && after != Some(entry) && after != Some(&given_back) {
+                if entry.phase.is_final() && !rebooting && (taken || slot(after) != slot(Some(entry))) {
                     found.push(format!("the final entry of {name} changes"));
                 }
             }
@@ -56,7 +64,7 @@ fn spinning(s: &Snapshot, plan: &Plan) -> Vec<String> {
     found
 }
 
-/// Nodes that are neither finished, nor moved by this plan, nor said to wait for anything.
+/// Nodes that are not finished or still hold their slot, and are neither moved by this plan nor said to wait for anything.
 fn unexplained(s: &Snapshot, plan: &Plan) -> Vec<String> {
     let written: BTreeMap<_, _> = plan
         .actions
@@ -71,7 +79,8 @@ fn unexplained(s: &Snapshot, plan: &Plan) -> Vec<String> {
         let Some(status) = op.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final)) else {
             continue;
         };
-        for (name, entry) in status.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final()) {
+        let holds = |entry: &NodeStatus| !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot == Some(true);
+        for (name, entry) in status.node_statuses.iter().filter(|(_, entry)| holds(entry)) {
             let moved = written.get(&(op.metadata.namespace.clone(), op.metadata.name.clone())).and_then(|w| w.node_statuses.get(name));
             let explained = plan.waiting.contains_key(&(key.clone(), name.clone())) || moved.is_some_and(|moved| moved != entry);
             if !explained {

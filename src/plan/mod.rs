@@ -7,6 +7,7 @@
 //! - `model`: what goes in and what comes out, a snapshot and a plan; nothing there decides;
 //! - `rollout`: one NodeOp, which nodes it is about, who is next, and who has to wait;
 //! - `node`: one node that an operation has taken, step by step, to its end;
+//! - `conditions`: the conditions and Events of an operation as a whole, for both kinds;
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
@@ -15,6 +16,7 @@
 //! - `check`: what must never be, as a function that tests call after every plan.
 
 pub mod check;
+mod conditions;
 pub mod facts;
 #[cfg(test)]
 mod fixtures;

@@ -12,18 +12,21 @@ use k8s_openapi::{
 
 use crate::{
     api::{
-        names::{condition, reason},
+        names::reason,
         nodeop::{NodeOp, NodeStatus, Phase},
         owner,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
-    plan::model::{
-        action::{Action, Plan},
-        failing,
-        id::{Key, OpRef},
-        question::Question,
-        snapshot::Snapshot,
-        time::later,
+    plan::{
+        conditions::{self, Moment, Standing},
+        model::{
+            action::{Action, Plan},
+            failing,
+            id::{Key, OpRef},
+            question::Question,
+            snapshot::Snapshot,
+            time::later,
+        },
     },
 };
 
@@ -105,14 +108,14 @@ fn foreign(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
     let status = base(upgrade);
     let name = status.node_op_name.clone().unwrap_or_default();
     let why = format!("a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name");
-    say(s, upgrade, status, reason::BLOCKED, why, plan);
+    say(s, upgrade, status, reason::NAME_TAKEN, why, plan);
 }
 
 /// Writes what there is to say without a NodeOp to copy it from.
-fn say(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus, reason: &str, why: String, plan: &mut Plan) {
+fn say(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus, reason: &'static str, why: String, plan: &mut Plan) {
     let phase = if reason == reason::FAILED { UpgradePhase::Failed } else { UpgradePhase::Initializing };
     (status.phase, status.message) = (Some(phase), Some(why));
-    status.conditions = own_conditions(s, &status, reason);
+    own_conditions(s, &mut status, reason);
     write(s, upgrade, status, plan);
 }
 
@@ -143,7 +146,7 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
         None => {
             status.phase = Some(UpgradePhase::Initializing);
             status.message = Some("NodeOp created".into());
-            status.conditions = own_conditions(s, &status, reason::INITIALIZING);
+            own_conditions(s, &mut status, reason::INITIALIZING);
         }
         Some(shown) => {
             status.phase = shown.phase.map(UpgradePhase::from);
@@ -182,6 +185,7 @@ fn copied(nodes: &BTreeMap<String, NodeStatus>) -> BTreeMap<String, NodeStatus> 
         reboot_status: node.reboot_status,
         last_updated: node.last_updated.clone(),
         verified: node.verified,
+        holds_slot: node.holds_slot,
         ..NodeStatus::default()
     };
     copy.map(|(name, node)| (name.clone(), times(node))).collect()
@@ -191,45 +195,43 @@ fn conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
     shown.iter().map(|condition| Condition { observed_generation: generation, ..condition.clone() }).collect()
 }
 
-/// Writes the status if it differs: at once if a phase changed, else at most every few seconds.
+/// Writes the status if it differs: at once if a phase or a condition changed, else at most every few seconds.
 fn write(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus, plan: &mut Plan) {
     let old = upgrade.status.as_ref();
     if old == Some(&status) {
         return;
     }
-    let urgent = old.is_none_or(|old| phases(old) != phases(&status));
+    let urgent = old.is_none_or(|old| shown(old) != shown(&status));
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
     let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= s.now).map(|time| later(time.0, DETAILS_EVERY));
     if let Some(at) = last.filter(|at| !urgent && s.now < *at) {
         return plan.wake(at);
     }
     status.last_updated = Some(Time(s.now));
-    plan.actions.push(Action::UpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status) });
+    let before = old.map_or((None, [].as_slice()), |old| (old.phase, old.conditions.as_slice()));
+    let notices = conditions::notice(before, (status.phase, &status.conditions), status.message.as_deref().unwrap_or_default());
+    let notices = notices.into_iter().collect();
+    plan.actions.push(Action::UpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status), notices });
 }
 
-type Phases<'a> = (Option<UpgradePhase>, Option<&'a String>, BTreeMap<&'a String, Phase>);
+/// What is shown at once: phases, and what the conditions say besides words.
+type Shown<'a> = (Option<UpgradePhase>, Option<&'a String>, BTreeMap<&'a String, Phase>, Vec<[&'a str; 3]>);
 
-fn phases(status: &NodeOpUpgradeStatus) -> Phases<'_> {
-    (status.phase, status.node_op_uid.as_ref(), status.node_statuses.iter().map(|(name, node)| (name, node.phase)).collect())
+fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
+    let conditions = status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
+    let nodes = status.node_statuses.iter().map(|(name, node)| (name, node.phase));
+    (status.phase, status.node_op_uid.as_ref(), nodes.collect(), conditions.collect())
 }
 
 /// Where there is no NodeOp to copy them from.
-fn own_conditions(s: &Snapshot, status: &NodeOpUpgradeStatus, reason: &str) -> Vec<Condition> {
-    let failed = reason == reason::FAILED;
-    let types = [(condition::COMPLETE, false), (condition::FAILED, failed), (condition::PROGRESSING, !failed)];
-    let condition = |(type_, holds): (&str, bool)| {
-        let holds = if holds { "True" } else { "False" };
-        let since = status.conditions.iter().find(|c| c.type_ == type_ && c.status == holds);
-        Condition {
-            type_: type_.into(),
-            status: holds.into(),
-            reason: reason.into(),
-            message: status.message.clone().unwrap_or_default(),
-            observed_generation: status.observed_generation,
-            last_transition_time: since.map_or(Time(s.now), |c| c.last_transition_time.clone()),
-        }
+fn own_conditions(s: &Snapshot, status: &mut NodeOpUpgradeStatus, reason: &'static str) {
+    let blocked = reason == reason::BLOCKED && conditions::is_blocked_for_long(&status.conditions, s.now);
+    let standing = match reason {
+        reason::FAILED => Standing::Failed,
+        _ => Standing::Open { reason, stalled: blocked || reason == reason::NAME_TAKEN },
     };
-    types.into_iter().map(condition).collect()
+    let at = Moment { generation: status.observed_generation, now: s.now };
+    conditions::set(&mut status.conditions, standing, status.message.as_deref().unwrap_or_default(), at);
 }
 
 #[cfg(test)]

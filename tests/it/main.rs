@@ -15,6 +15,7 @@ mod manifests;
 mod policies;
 mod reconcile;
 mod rendered;
+mod rollouts;
 mod simulation;
 mod takeover;
 mod tidy;

@@ -74,13 +74,13 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
 /// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above, so each can be
 /// read without the ones that come later, and no circle can grow. What stands in the house's own `mod.rs` is its roof.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("plan", &["model", "fixtures", "image", "quorum", "facts", "node", "release", "upgrades", "rollout", "check"]),
+    ("plan", &["model", "fixtures", "conditions", "image", "quorum", "facts", "node", "release", "upgrades", "rollout", "check"]),
     (
         "plan::node",
         &["turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up"],
     ),
     ("plan::node::job", &["message", "injected", "sentinel", "deadline"]),
-    ("plan::rollout", &["targets", "finalizer", "status", "others", "preflight", "prestart", "admit", "adopt"]),
+    ("plan::rollout", &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"]),
 ];
 
 /// Words that make a function of its arguments depend on something else.

@@ -77,8 +77,8 @@ pub enum Action {
     MakeChild { upgrade: Arc<NodeOpUpgrade> },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
     PassOn { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
-    /// Write the status that follows from `upgrade`, at its resourceVersion.
-    UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus> },
+    /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
+    UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
     MakeFacts { node: String, node_uid: String, name: String, attempt: i32, complaint: Option<String> },
     /// Make the preflight pod of a node.
@@ -270,7 +270,7 @@ impl fmt::Display for Action {
             Self::PassOn { child, concurrency: _, paused: _, stop_on_failure: _ } => {
                 write!(f, "passing the changed spec on to {}", of(child))
             }
-            Self::UpgradeStatus { upgrade, status: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
+            Self::UpgradeStatus { upgrade, status: _, notices: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
             Self::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => write!(f, "making facts pod {name} on node {node}"),
             Self::MakePreflight { op, node, name } => write!(f, "making preflight pod {name} of {} on node {node}", of(op)),
             Self::MakeWaiter { op, node, name, job: _, grant: _ } => {

@@ -24,6 +24,35 @@ fn meets(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String
     }
 }
 
+/// Whether `labels` match, or might if those whose keys are `open` were others.
+pub fn may_match(selector: &LabelSelector, labels: &BTreeMap<String, String>, open: impl Fn(&str) -> bool) -> bool {
+    let wanted = selector.match_labels.iter().flatten();
+    wanted.clone().all(|(key, value)| open(key) || labels.get(key) == Some(value))
+        && selector.match_expressions.iter().flatten().all(|e| open(&e.key) || meets(e, labels))
+}
+
+/// The keys that a selector looks at.
+pub fn keys(selector: &LabelSelector) -> impl Iterator<Item = &str> {
+    let expressions = selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str());
+    selector.match_labels.iter().flatten().map(|(key, _)| key.as_str()).chain(expressions)
+}
+
+/// The selector as `kubectl get -l` takes it.
+pub fn describe(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let expression = |e: &LabelSelectorRequirement| {
+        let (key, values) = (&e.key, e.values.iter().flatten().cloned().collect::<Vec<_>>().join(","));
+        match e.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.clone(),
+            "DoesNotExist" => format!("!{key}"),
+            other => format!("{key} {other} ({values})"),
+        }
+    };
+    labels.chain(selector.match_expressions.iter().flatten().map(expression)).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +85,19 @@ mod tests {
             assert_eq!((matches(&selector, &a), matches(&selector, &none)), (on_a, on_none), "{operator} {values:?}");
         }
         assert!(matches(&LabelSelector::default(), &none));
+    }
+
+    #[test]
+    fn what_is_not_known_yet_may_match() {
+        let selector = LabelSelector {
+            match_labels: Some([("role".to_owned(), "edge".to_owned())].into()),
+            match_expressions: expression("In", &["a", "b"]).match_expressions,
+        };
+        assert_eq!(keys(&selector).collect::<Vec<_>>(), ["role", "zone"]);
+        assert_eq!(describe(&selector), "role=edge,zone in (a,b)");
+        let labels = |role: &str| -> BTreeMap<_, _> { [("role".to_owned(), role.to_owned())].into() };
+        let zone = |key: &str| key == "zone";
+        assert!(may_match(&selector, &labels("edge"), zone) && !may_match(&selector, &labels("core"), zone));
+        assert!(!matches(&selector, &labels("edge")));
     }
 }

@@ -40,7 +40,9 @@ pub fn advance(turn: &mut Turn<'_>) -> Decision {
             turn.ask(question);
             Decision::Wait("checking who cordoned the node".into())
         }
-        Take::Taken(other) => back_to_pending(turn, format!("the node is in the hands of NodeOp {}/{}", other.namespace, other.name)),
+        Take::Taken(other) => {
+            back_to_pending(turn, format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name))
+        }
     }
 }
 
@@ -55,12 +57,13 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Decision> {
     let nodes = turn.s.nodes.values().filter(|node| node.control_plane());
     let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::Rivals]);
     let open: Vec<_> = questions.filter(|question| turn.s.answer(question).is_none()).collect();
-    if !open.is_empty() {
+    let asked = quorum::ask(turn.s, &turn.node.name, turn.plan);
+    if asked || !open.is_empty() {
         turn.plan.questions.extend(open);
         return Some(Decision::Wait("checking that no other control-plane node is in hand".into()));
     }
-    if let Some(other) = quorum::others_not_ready(turn.s, &turn.node.name).next() {
-        return Some(back_to_pending(turn, format!("control-plane node {other} is not Ready")));
+    if let Some(why) = quorum::others_not_ready(turn.s, &turn.node.name, turn.plan) {
+        return Some(back_to_pending(turn, format!("waiting: {why}")));
     }
     let mine = (turn.op.me.key(), turn.node.name.clone());
     let rivals: Vec<_> = quorum::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
@@ -68,7 +71,7 @@ fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Decision> {
         return None;
     }
     let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(turn, format!("control-plane node {node} is in the hands of NodeOp {namespace}/{name}")))
+    Some(back_to_pending(turn, format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}")))
 }
 
 fn back_to_pending(turn: &Turn<'_>, why: String) -> Decision {

@@ -38,6 +38,16 @@ pub fn owner(s: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
     }
 }
 
+/// The same as far as this node goes: a NodeOp that waits for somebody to repair the node is over there.
+fn owner_here(s: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> Owner {
+    let entry = s.op(of).and_then(|op| op.status.as_ref()).and_then(|status| status.node_statuses.get(&node.name));
+    let done = entry.is_some_and(|entry| entry.phase.is_final() && entry.node_uid.is_none());
+    match owner(s, me, of) {
+        Owner::Live if done => Owner::Over,
+        other => other,
+    }
+}
+
 /// What taking a node comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Take {
@@ -64,7 +74,7 @@ pub fn take(s: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> Take {
         change.unschedulable = Some(true);
         change.cordoned_by = Some(Some(me.clone()));
     } else if cordon {
-        match node.cordoned_by.as_ref().map(|of| (of, owner(s, me, of))) {
+        match node.cordoned_by.as_ref().map(|of| (of, owner_here(s, node, me, of))) {
             Some((of, Owner::Unknown)) => return Take::Ask(Question::Op(of.clone())),
             Some((_, Owner::Over)) => change.cordoned_by = Some(Some(me.clone())),
             Some((_, Owner::Ours | Owner::Live)) | None => {}

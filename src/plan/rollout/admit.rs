@@ -1,6 +1,6 @@
-//! Admission: which pending nodes start a preflight, which are taken in hand, and why each of the others waits.
+//! Admission: which pending nodes start a preflight, which are taken, and why each of the others waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -35,7 +35,7 @@ const AHEAD_AT_MOST: usize = 10;
 /// What NodeOps planned earlier in this plan have taken.
 #[derive(Debug, Default)]
 pub struct Shared {
-    nodes: BTreeSet<String>,
+    nodes: BTreeMap<String, Key>,
     control_planes: Option<Vec<(Key, String)>>,
 }
 
@@ -51,6 +51,8 @@ enum Hold {
     Node(String),
     /// So do all that come after it: the order is a promise (control-plane nodes first).
     AllAfter(String),
+    /// So do all that come after it, for the very same reason.
+    All(String),
 }
 
 /// One pass over the pending nodes of a NodeOp.
@@ -64,10 +66,12 @@ struct Pass<'a> {
     whole: &'a mut Whole,
     /// Slots that are left.
     free: usize,
+    /// Nodes that are worked on, or still to be released.
+    busy: usize,
     /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those behind, which
     /// wait for this one, must not keep it from being looked at.
     ahead: usize,
-    /// Why no further node is taken in hand; preflights go on.
+    /// Why no further node is taken; preflights go on.
     queue: Option<String>,
     /// The API server said in this pass that it admits what we make; one node speaks for all.
     admitted: bool,
@@ -77,14 +81,14 @@ struct Pass<'a> {
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
 pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, whole: &mut Whole, shared: &mut Shared, plan: &mut Plan) {
-    let failed = nodes.iter().find(|(_, node)| node.phase == Phase::Failed).map(|(name, _)| name.clone());
-    let closed = closed(op, whole, failed);
+    let closed = closed(op, whole);
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
-    let free = limit.saturating_sub(running + whole.unreleased);
+    let free = limit.saturating_sub(running + whole.slots.count());
+    let busy = running + whole.slots.unreleased;
     let ahead = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
     let others = op.intent.preflight.is_some().then(|| Others::of(s, op));
-    let mut pass = Pass { s, op, others, shared, plan, whole, free, ahead, queue: None, admitted: false, unanswered: None };
+    let mut pass = Pass { s, op, others, shared, plan, whole, free, busy, ahead, queue: None, admitted: false, unanswered: None };
     let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
@@ -103,16 +107,19 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
             pass.plan.waiting.insert((op.me.key(), name.clone()), why.clone());
             entry.message = Some(why);
         }
+        if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
+            pass.whole.first.get_or_insert_with(|| (name.clone(), entry.message.clone().unwrap_or_default()));
+        }
     }
 }
 
 /// Why nothing at all is started.
-fn closed(op: &Op, whole: &Whole, failed: Option<String>) -> Option<String> {
+fn closed(op: &Op, whole: &Whole) -> Option<String> {
     if op.deleting {
         return Some("not started: the NodeOp is being deleted".into());
     }
-    let failed = failed.unwrap_or_default();
-    whole.stopped.then(|| format!("not started: node {failed} failed (stopOnFailure)"))
+    let stopped = whole.stopped.as_ref().map(|why| format!("not started: {why}"));
+    stopped.or_else(|| op.intent.paused.then(|| "waiting: paused (spec.paused)".into()))
 }
 
 impl Pass<'_> {
@@ -154,9 +161,14 @@ impl Pass<'_> {
                 self.queue = Some(format!("waiting for its turn, after {name}"));
                 return Some(why);
             }
+            Some(Hold::All(why)) => {
+                self.queue = Some(why.clone());
+                return Some(why);
+            }
             None => {}
         }
         self.free -= 1;
+        self.busy += 1;
         take(self.s, self.op, view, entry, self.shared);
         None
     }
@@ -164,8 +176,7 @@ impl Pass<'_> {
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is made for it.
     fn kept(&self, view: &NodeView) -> Option<String> {
         let others = self.others.as_ref()?;
-        let taken = self.shared.nodes.contains(&view.name).then(|| "waiting: another NodeOp takes the node".into());
-        others.keep(view).or(taken)
+        others.keep(view).or_else(|| self.shared.nodes.get(&view.name).map(|other| waiting_for(other, "takes the node")))
     }
 
     /// Starts the preflight if it is not too far ahead.
@@ -211,7 +222,9 @@ impl Pass<'_> {
             return None;
         }
         if let Some(limit) = self.op.intent.not_ready_timeout {
-            let since = entry.since.get_or_insert(Time(self.s.now)).0;
+            // A stamp that lies in the future is of a clock that was wrong.
+            let since = entry.since.as_ref().map_or(self.s.now, |since| since.0.min(self.s.now));
+            entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.s.now >= deadline {
                 let message =
@@ -226,7 +239,11 @@ impl Pass<'_> {
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
         if self.free == 0 {
-            return Some(Hold::AllAfter("waiting for its turn".into()));
+            // With nobody at work no turn will come by itself.
+            let held = self.whole.slots.out_of_service.values().next().filter(|_| self.busy == 0);
+            let Some(why) = held else { return Some(Hold::AllAfter("waiting for its turn".into())) };
+            self.whole.held = true;
+            return Some(Hold::All(format!("waiting: {why}")));
         }
         let ordered = |why| {
             if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
@@ -234,8 +251,8 @@ impl Pass<'_> {
         if let Some(other) = view.claimed_by.as_ref() {
             return Some(ordered(in_the_hands_of(&self.op.me, other)));
         }
-        if self.shared.nodes.contains(&view.name) {
-            return Some(ordered("waiting: another NodeOp takes the node".into()));
+        if let Some(other) = self.shared.nodes.get(&view.name) {
+            return Some(ordered(waiting_for(other, "takes the node")));
         }
         self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
     }
@@ -245,12 +262,24 @@ impl Pass<'_> {
         if !self.op.intent.disturbs() || !view.control_plane() {
             return None;
         }
-        if let Some(other) = quorum::others_not_ready(self.s, &view.name).next() {
-            return Some(format!("waiting: control-plane node {other} is not Ready, and a second one must not go away"));
-        }
+        let limit = self.s.settings.control_plane_concurrency;
         let held = self.shared.control_planes(self.s);
-        let ((namespace, name), node) = held.first().filter(|_| held.len() >= self.s.settings.control_plane_concurrency)?;
-        Some(format!("waiting: control-plane node {node} is in the hands of NodeOp {namespace}/{name}"))
+        if let Some((key, node)) = held.first().filter(|_| held.len() >= limit) {
+            let ours = *key == self.op.me.key();
+            let turn = || format!("waiting for its turn: control-plane nodes go one at a time, and {node} is in progress");
+            return Some(if ours { turn() } else { waiting_for(key, &format!("has control-plane node {node}")) });
+        }
+        // A control-plane node that failed and is out of service is one that is away, however many may go at once.
+        let control_plane = |name: &str| self.s.nodes.get(name).is_some_and(|node| node.control_plane());
+        let down = self.whole.slots.out_of_service.iter().filter(|(name, _)| control_plane(name));
+        if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
+            self.whole.held = self.busy == 0;
+            return Some(format!("waiting: {why}"));
+        }
+        if quorum::ask(self.s, &view.name, self.plan) {
+            return Some("checking that the other control-plane nodes are well".into());
+        }
+        quorum::others_not_ready(self.s, &view.name, self.plan).map(|why| format!("waiting: {why}"))
     }
 
     /// What must stand before the first node is taken: the finalizer, and the API server's word that it admits our pods.
@@ -301,6 +330,11 @@ impl Pass<'_> {
     }
 }
 
+/// Behind which NodeOp a node waits.
+fn waiting_for((namespace, name): &Key, what: &str) -> String {
+    format!("waiting for NodeOp {namespace}/{name}, which {what}")
+}
+
 fn finished(s: &Snapshot, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {
     match finish(s.now, entry, phase, Some(RebootStatus::NotRequested), message) {
         Next::Become(next) => *next,
@@ -308,9 +342,9 @@ fn finished(s: &Snapshot, entry: &NodeStatus, phase: Phase, message: String) -> 
     }
 }
 
-/// Takes a node in hand: recorded first, and everything else follows from that.
+/// Takes a node: recorded first, and everything else follows from that.
 fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
-    shared.nodes.insert(view.name.clone());
+    shared.nodes.insert(view.name.clone(), op.me.key());
     if op.intent.disturbs() && view.control_plane() {
         shared.control_planes(s).push((op.me.key(), view.name.clone()));
     }
@@ -318,7 +352,7 @@ fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: 
         phase: Phase::Running,
         step: Some(Step::Claim),
         node_uid: Some(view.uid.clone()),
-        message: Some("taken in hand".into()),
+        message: Some("being claimed".into()),
         // The preflight's verdict, in case the node has to be given back untouched; and what the operation is held to.
         boot: entry.boot.clone(),
         target: entry.target.clone(),

@@ -26,8 +26,8 @@ use crate::{
         },
         rollout::{
             finalizer,
-            status::{self, Whole},
-            targets,
+            status::{self, NoTargets, Whole},
+            targets::{self, Targets},
         },
     },
 };
@@ -46,22 +46,35 @@ pub fn may_have_begun(s: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
 
 /// Writes our first status of a NodeOp that the Go operator began.
 pub fn plan(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
-    let unfinished = old.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final());
+    let unfinished =
+        old.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some());
     let waiting = |name: &String| ((op.me.key(), name.clone()), "is being taken over from an older operator".to_owned());
     plan.waiting.extend(unfinished.map(|(name, _)| waiting(name)));
     if !listed(s, op, plan) {
         return;
     }
     let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
+    let nothing_begun = old.node_statuses.is_empty() && jobs(s, op).next().is_none();
     let mut whole = Whole::default();
     let mut nodes = BTreeMap::new();
-    if old.node_statuses.is_empty() && jobs(s, op).next().is_none() && s.now >= later(created, EMPTY) {
+    if nothing_begun && s.now >= later(created, EMPTY) {
         whole.refused = Some("was left unfinished by an older operator; create it again (see metadata.generateName)".into());
     } else {
-        nodes = targets::choose(s, &op.object);
+        match targets::choose(s, &op.object, plan) {
+            // What was begun is taken over at once, with the nodes that its own labels select.
+            Targets::Unknown(why) if nothing_begun => whole.no_targets = Some(NoTargets::Unknown(why)),
+            Targets::Unknown(_) => nodes = targets::matching(s, &op.object),
+            Targets::Chosen(chosen) => nodes = chosen,
+            Targets::None(why) => whole.no_targets = Some(NoTargets::None(why)),
+        }
         nodes.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.created <= created));
         nodes.extend(old.node_statuses.clone());
         nodes.extend(jobs(s, op).filter(|job| !old.node_statuses.contains_key(&job.node)).map(|job| (job.node.clone(), begun())));
+        if nodes.is_empty() {
+            whole.no_targets.get_or_insert_with(|| NoTargets::None("waiting: no node that is older than this NodeOp matches".into()));
+        } else {
+            whole.no_targets = None;
+        }
     }
     for (name, entry) in &mut nodes {
         match adopt(s, op, name, entry, plan) {

@@ -9,13 +9,17 @@ mod finalizer;
 mod others;
 mod preflight;
 mod prestart;
+mod slots;
 pub mod status;
 mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use self::status::Whole;
 pub use self::{admit::Shared, others::age};
+use self::{
+    status::{NoTargets, Whole},
+    targets::Targets,
+};
 use crate::{
     api::{
         names,
@@ -25,8 +29,7 @@ use crate::{
         image,
         model::{
             action::{Action, Plan},
-            failing::{self, Mark, Troubles},
-            question::Question,
+            failing::{Mark, Troubles},
             snapshot::Snapshot,
         },
         node::{
@@ -44,53 +47,69 @@ pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut 
     match &object.status {
         Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
         Some(status) if legacy::is_legacy(status) => adopt::plan(s, &op, status, plan),
-        // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what is done would be done again.
-        Some(status) if status.phase.is_some() || !status.node_statuses.is_empty() => roll(s, &op, status, shared, plan),
+        // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what is done would be done
+        // again. So is one of a run from which somebody removed the nodes.
+        Some(status) if status.phase == Some(Phase::Running) || !status.node_statuses.is_empty() => roll(s, &op, status, shared, plan),
         _ if op.deleting => conclude(s, &op, plan),
         _ if upgrades::may_start(s, object) => start(s, &op, plan),
         _ => {}
     }
 }
 
-/// Records the targets.
+/// Records the targets, or why there are none.
 fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
-    match adopt::may_have_begun(s, op, plan) {
+    // Whatever has a status of ours was looked at before.
+    let begun = if op.object.status.is_some() { Some(false) } else { adopt::may_have_begun(s, op, plan) };
+    match begun {
         Some(false) => {}
         Some(true) => return adopt::plan(s, op, &NodeOpStatus::default(), plan),
         None => return,
     }
-    let nodes = targets::choose(s, &op.object);
-    let status = status::summarize(&op.object, nodes, &Whole::default(), s.now);
+    let (nodes, whole) = targets(s, op, plan);
+    let status = status::summarize(&op.object, nodes, &whole, s.now);
     status::write(s, &op.object, status, plan);
+}
+
+/// The nodes of a NodeOp that has none yet.
+fn targets(s: &Snapshot, op: &Op, plan: &mut Plan) -> (BTreeMap<String, NodeStatus>, Whole) {
+    let without = |why| (BTreeMap::new(), Whole { no_targets: Some(why), ..Whole::default() });
+    match targets::choose(s, &op.object, plan) {
+        Targets::Chosen(nodes) => (nodes, Whole::default()),
+        // That there is none was said already, and stays so while somebody new is looked at.
+        Targets::Unknown(why) if status::has_no_nodes(&op.object) => without(NoTargets::None(why)),
+        Targets::Unknown(why) => without(NoTargets::Unknown(why)),
+        Targets::None(why) => without(NoTargets::None(why)),
+    }
 }
 
 /// One pass over a NodeOp under way.
 fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
     release::expire_waiters(s, op, plan);
     let mut nodes = old.node_statuses.clone();
-    let stopped = op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed);
+    let stopped = stops(op, &nodes);
     let mut troubles = Troubles::default();
     for (name, node) in nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight)) {
         let mark = Mark::set(plan);
         let next = if node.phase == Phase::Running {
             node::advance(s, op, name, node, plan)
         } else {
-            preflight::advance(s, op, name, node, stopped, plan)
+            preflight::advance(s, op, name, node, stopped.is_some(), plan)
         };
         let trouble = mark.lift(s, plan);
         apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
     }
-    let stopped = stopped || (op.intent.stop_on_failure && nodes.values().any(|node| node.phase == Phase::Failed));
-    if stopped {
+    let stopped = stopped.or_else(|| stops(op, &nodes));
+    if stopped.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
-    let unreleased = unreleased(s, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
-    let mut whole = Whole { unreleased, stopped, deleting: op.deleting, refused: None, troubles };
+    let slots = slots::find(s, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
+    let mut whole = Whole { slots, stopped, deleting: op.deleting, troubles, ..Whole::default() };
     admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
     if whole.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
     }
-    if op.deleting || stopped || whole.refused.is_some() {
+    let nothing_starts = op.deleting || op.intent.paused || whole.stopped.is_some() || whole.refused.is_some();
+    if nothing_starts || whole.are_slots_held(&op.intent) {
         prestart::withdraw(s, op, &nodes, plan);
     } else {
         prestart::prepare(s, op, &nodes, plan);
@@ -98,6 +117,21 @@ fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &m
     let mut status = status::summarize(&op.object, nodes, &whole, s.now);
     image::record(s, &op.object, &mut status);
     status::write(s, &op.object, status, plan);
+}
+
+/// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that
+/// proves nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the next node is the canary.
+fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
+    if !op.intent.stop_on_failure {
+        return None;
+    }
+    if let Some((name, _)) = nodes.iter().find(|(_, node)| node.phase == Phase::Failed) {
+        return Some(format!("node {name} failed (stopOnFailure)"));
+    }
+    let of_ours = |name: &str, node: &NodeStatus| node.job_name.as_ref() == Some(&op.object_name(name, "", 0));
+    let unproved = |name: &str, node: &NodeStatus| node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node);
+    let (name, _) = nodes.iter().find(|(name, node)| unproved(name, node))?;
+    Some(format!("what node {name} runs is not proved (stopOnFailure)"))
 }
 
 /// Puts a step's result into the status, and the reason to wait where readers and tests look for it.
@@ -110,42 +144,6 @@ fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, complete: impl 
             node.message = Some(why);
         }
     }
-}
-
-/// Nodes that are no longer worked on and not proved to be given back: each holds its slot.
-///
-/// That a node is free again stands in status, like that it was taken: a view of the node that is older than our claim
-/// shows it free as well, and a leader with such a view would take one node too many. So a live read proves it.
-fn unreleased(
-    s: &Snapshot,
-    op: &Op,
-    old: &BTreeMap<String, NodeStatus>,
-    nodes: &mut BTreeMap<String, NodeStatus>,
-    troubles: &mut Troubles,
-    plan: &mut Plan,
-) -> usize {
-    let mut count = 0;
-    for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
-        let Some(uid) = entry.node_uid.clone() else { continue };
-        let question = Question::Node(name.clone());
-        let node = s.nodes.get(name).filter(|node| node.uid == uid);
-        if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&op.me)) {
-            count += 1;
-            if let Some(trouble) = release::node(s, node).trouble(s) {
-                troubles.note(trouble);
-            }
-        } else if old.get(name).is_some_and(|old| old.phase == Phase::Running) {
-            // Not before it stands in status that the node is given up: a claim may be under way that relies on it.
-            count += 1;
-        } else if s.answer(&question).is_some() {
-            entry.node_uid = None;
-        } else {
-            failing::of(s, &question).into_iter().for_each(|trouble| troubles.note(trouble));
-            plan.questions.insert(question);
-            count += 1;
-        }
-    }
-    count
 }
 
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and the

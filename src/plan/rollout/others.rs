@@ -79,7 +79,7 @@ fn has(entry: &NodeStatus) -> bool {
 pub fn in_the_hands_of(me: &OpRef, holder: &OpRef) -> String {
     let OpRef { namespace, name, uid: _ } = holder;
     match holder == me {
-        true => "waiting: the node is in the hands of this NodeOp, which is releasing it".into(),
-        false => format!("waiting: the node is in the hands of NodeOp {namespace}/{name}"),
+        true => "waiting: the node is being given back".into(),
+        false => format!("waiting for NodeOp {namespace}/{name}, which has claimed the node"),
     }
 }

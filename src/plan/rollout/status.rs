@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::{SignedDuration, Timestamp},
 };
 
@@ -12,14 +12,19 @@ use crate::{
         names::{condition, reason},
         nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus},
         text::clipped,
+        upgrade::UpgradePhase,
     },
-    plan::model::{
-        action::{Action, Notice, Plan},
-        failing::{self, Troubles},
-        id::OpRef,
-        intent::Intent,
-        snapshot::Snapshot,
-        time::later,
+    plan::{
+        conditions::{self, Moment, Standing},
+        model::{
+            action::{Action, Notice, Plan},
+            failing::{self, Troubles},
+            id::OpRef,
+            intent::Intent,
+            snapshot::Snapshot,
+            time::later,
+        },
+        rollout::slots::Slots,
     },
 };
 
@@ -32,22 +37,50 @@ const MIN_MESSAGE: usize = 120;
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// At most so many nodes are named in a condition.
 const NAMED: usize = 10;
-/// At most so many names in `counts.current`.
+/// At most so many names of nodes in `counts.current`.
 const CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Whole {
-    /// Nodes that are finished but not released yet: their slot is taken, and the operation is not over.
-    pub unreleased: usize,
-    /// Nothing more is started: a node failed under `stopOnFailure`.
-    pub stopped: bool,
+    /// Slots that nobody works on: they are taken, and while a node is not released the operation is not over.
+    pub slots: Slots,
+    /// Nothing more is started, and why: a node failed, or is not proved, under `stopOnFailure`.
+    pub stopped: Option<String>,
     /// The NodeOp is being deleted.
     pub deleting: bool,
     /// It cannot go on at all, and why.
     pub refused: Option<String>,
+    /// It has no node, and why.
+    pub no_targets: Option<NoTargets>,
+    /// Nodes wait for slots that nodes out of service hold, and for nothing else.
+    pub held: bool,
+    /// The first node, in order, that is not started, and why.
+    pub first: Option<(String, String)>,
     /// What it wants done or known, and what keeps failing.
     pub troubles: Troubles,
+}
+
+/// Why a NodeOp has no node yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoTargets {
+    /// Nobody can tell yet which match.
+    Unknown(String),
+    /// None matches.
+    None(String),
+}
+
+impl Whole {
+    /// Whether nodes that are out of service hold every slot.
+    pub fn are_slots_held(&self, intent: &Intent) -> bool {
+        intent.concurrency.is_some_and(|limit| self.slots.out_of_service.len() >= limit)
+    }
+}
+
+/// Whether it was said that no node matches.
+pub fn has_no_nodes(op: &NodeOp) -> bool {
+    let conditions = op.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }
 
 /// Counts the nodes.
@@ -77,86 +110,142 @@ fn to_i32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// The phase that follows from the counts. `Completed` and `Failed` only when nothing is in hand and nothing will be.
-fn phase(counts: &Counts, whole: &Whole) -> Phase {
-    let open = counts.running > 0 || whole.unreleased > 0;
-    let more = counts.pending > 0 && !whole.stopped && !whole.deleting && whole.refused.is_none();
-    if !open && whole.refused.is_some() {
-        return Phase::Failed;
-    }
-    match (open || more, counts.failed > 0 || counts.pending > 0) {
-        (true, _) => Phase::Running,
-        (false, true) => Phase::Failed,
-        (false, false) => Phase::Completed,
-    }
+/// A NodeOp's nodes, and what is known of the whole.
+struct View<'a> {
+    op: &'a NodeOp,
+    intent: &'a Intent,
+    nodes: &'a BTreeMap<String, NodeStatus>,
+    counts: &'a Counts,
+    whole: &'a Whole,
 }
 
-fn sentence(phase: Phase, counts: &Counts, whole: &Whole) -> String {
-    let Counts { total, pending, running, completed, failed, .. } = counts;
-    if let Some(why) = &whole.refused {
-        return why.clone();
-    }
-    match phase {
-        Phase::Completed if *total == 0 => "no node matches the selector: nothing was done".into(),
-        Phase::Completed => format!("all {total} nodes completed"),
-        Phase::Failed if *pending > 0 => format!("{failed} of {total} nodes failed, {completed} completed, {pending} were not started"),
-        Phase::Failed => format!("{failed} of {total} nodes failed, {completed} completed"),
-        Phase::Pending | Phase::Preflight | Phase::Running => {
-            let mut text = format!("{completed} of {total} nodes completed, {running} in hand");
-            if *failed > 0 {
-                text.push_str(&format!(", {failed} failed"));
+impl View<'_> {
+    /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is worked on and nothing will be;
+    /// `Completed` never without a node.
+    fn phase(&self) -> Phase {
+        let (counts, whole) = (self.counts, self.whole);
+        let open = counts.running > 0 || whole.slots.unreleased > 0;
+        let more = counts.pending > 0 && whole.stopped.is_none() && !whole.deleting;
+        match () {
+            () if whole.refused.is_some() => {
+                if open {
+                    Phase::Running
+                } else {
+                    Phase::Failed
+                }
             }
-            if whole.stopped {
-                text.push_str("; nothing more is started (stopOnFailure)");
-            }
-            if whole.deleting {
-                text.push_str("; being deleted, nodes in hand are released");
-            }
-            if let Some(trouble) = &whole.troubles.first {
-                text.push_str("; ");
-                text.push_str(trouble);
-            }
-            text
+            () if whole.no_targets.is_some() => Phase::Pending,
+            () if open => Phase::Running,
+            () if more && self.has_begun() => Phase::Running,
+            () if more => Phase::Pending,
+            () if counts.failed > 0 || counts.pending > 0 || counts.total == 0 => Phase::Failed,
+            () => Phase::Completed,
         }
     }
-}
 
-fn conditions(old: &[Condition], phase: Phase, message: &str, blocked: bool, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let progress = if blocked { reason::BLOCKED } else { reason::ROLLING_OUT };
-    let wanted = match phase {
-        Phase::Completed => [("False", "Finished"), ("True", "Completed"), ("False", "Completed")],
-        Phase::Failed => [("False", "Finished"), ("False", "Failed"), ("True", "Failed")],
-        Phase::Pending | Phase::Preflight | Phase::Running => {
-            [("True", progress), ("False", reason::ROLLING_OUT), ("False", reason::ROLLING_OUT)]
-        }
-    };
-    let types = [condition::PROGRESSING, condition::COMPLETE, condition::FAILED];
-    let mut set: Vec<Condition> = old.iter().filter(|c| !types.contains(&c.type_.as_str())).cloned().collect();
-    for (type_, (status, reason)) in types.into_iter().zip(wanted) {
-        let since = old.iter().find(|c| c.type_ == type_ && c.status == status).map(|c| c.last_transition_time.clone());
-        set.push(Condition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: reason.into(),
-            message: message.into(),
-            observed_generation: generation,
-            last_transition_time: since.unwrap_or(Time(now)),
-        });
+    /// Whether a node has been taken; those that a preflight skipped or failed never were. One that was taken and given back
+    /// untouched before it was claimed does not count either.
+    fn has_begun(&self) -> bool {
+        let before = self.op.status.as_ref().and_then(|status| status.phase);
+        before == Some(Phase::Running) && self.counts.completed + self.counts.failed > 0
     }
-    set.sort_by(|a, b| a.type_.cmp(&b.type_));
-    set
+
+    /// Whether something is done for a node now.
+    fn is_moving(&self) -> bool {
+        self.counts.running > 0 || self.whole.slots.unreleased > 0 || self.nodes.values().any(|node| node.phase == Phase::Preflight)
+    }
+
+    fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
+        let reason = match phase {
+            Phase::Completed => return Standing::Completed,
+            Phase::Failed => return Standing::Failed,
+            Phase::Pending | Phase::Preflight | Phase::Running => self.reason(),
+        };
+        let conditions = self.op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let blocked = reason == reason::BLOCKED && conditions::is_blocked_for_long(conditions, now);
+        Standing::Open { reason, stalled: blocked || reason == reason::NODES_OUT_OF_SERVICE }
+    }
+
+    /// Whether it would start something, were it not paused.
+    fn is_paused(&self) -> bool {
+        self.intent.paused && self.whole.stopped.is_none() && !self.whole.deleting
+    }
+
+    fn reason(&self) -> &'static str {
+        let whole = self.whole;
+        match () {
+            () if whole.troubles.first.is_some() => reason::BLOCKED,
+            () if self.is_paused() => reason::PAUSED,
+            () if matches!(whole.no_targets, Some(NoTargets::None(_))) => reason::NO_NODES,
+            () if whole.held && !self.is_moving() => reason::NODES_OUT_OF_SERVICE,
+            () if self.is_moving() => reason::ROLLING_OUT,
+            () => reason::WAITING,
+        }
+    }
+
+    fn sentence(&self, phase: Phase) -> String {
+        let Counts { total, pending, running, completed, failed, .. } = self.counts;
+        let whole = self.whole;
+        if let Some(why) = &whole.refused {
+            return why.clone();
+        }
+        let stopped = whole.stopped.as_ref().map(|why| format!("; nothing more is started: {why}")).unwrap_or_default();
+        match phase {
+            Phase::Completed => format!("all {total} nodes completed"),
+            Phase::Failed if *total == 0 => {
+                "its nodes are not in its status any more, and what was done on them is not known; create the NodeOp again".into()
+            }
+            Phase::Failed if *pending > 0 => {
+                let why = whole.stopped.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("{failed} of {total} nodes failed, {completed} completed, {pending} were not started{why}")
+            }
+            Phase::Failed => format!("{failed} of {total} nodes failed, {completed} completed"),
+            Phase::Pending | Phase::Preflight | Phase::Running => {
+                let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+                let counts = format!("{completed} of {total} nodes completed, {running} in progress{failed}{stopped}");
+                let paused = self.is_paused().then(|| "paused: nothing new is started until spec.paused is false".to_owned());
+                let why = paused.or_else(|| self.waits_for());
+                let mut text = match &whole.no_targets {
+                    Some(NoTargets::Unknown(why) | NoTargets::None(why)) => why.clone(),
+                    None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
+                };
+                if whole.deleting {
+                    text.push_str("; being deleted, nodes in progress are released");
+                }
+                if let Some(trouble) = whole.troubles.first.as_ref().filter(|trouble| !text.contains(trouble.as_str())) {
+                    text.push_str("; ");
+                    text.push_str(trouble);
+                }
+                text
+            }
+        }
+    }
+
+    /// What the operation as a whole waits for, if it works on no node.
+    fn waits_for(&self) -> Option<String> {
+        if self.counts.running > 0 {
+            return None;
+        }
+        let slots = &self.whole.slots;
+        let first = || self.whole.first.as_ref().filter(|(_, why)| !why.is_empty());
+        slots.unreleased_why.clone().or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
+    }
 }
 
 /// The status of a NodeOp whose nodes stand like this.
 pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
-    let counts = count(&nodes);
-    let phase = phase(&counts, whole);
-    let message = sentence(phase, &counts, whole);
-    let old = op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut conditions = conditions(old, phase, &message, whole.troubles.first.is_some(), op.metadata.generation, now);
-    if Intent::of(op).upgrade && phase.is_final() {
-        conditions.retain(|condition| condition.type_ != condition::VERIFIED);
-        conditions.push(verified(&nodes, op.metadata.generation, now));
+    let (mut counts, intent, at) = (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
+    let view = View { op, intent: &intent, nodes: &nodes, counts: &counts, whole };
+    let phase = view.phase();
+    let (message, standing, paused) = (view.sentence(phase), view.standing(phase, now), view.is_paused() && !phase.is_final());
+    if paused {
+        counts.current = format!("{} (paused)", counts.current).trim().to_owned();
+    }
+    let mut conditions = op.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    conditions::set(&mut conditions, standing, &message, at);
+    if intent.upgrade && phase.is_final() {
+        let (status, reason, words) = verified(&intent, &nodes);
+        conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &words, at);
     }
     NodeOpStatus {
         phase: Some(phase),
@@ -171,27 +260,27 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
     }
 }
 
-/// Whether it was proved that the upgraded nodes run what they were upgraded to.
-fn verified(nodes: &BTreeMap<String, NodeStatus>, generation: Option<i64>, now: Timestamp) -> Condition {
+/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and words.
+fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static str, &'static str, String) {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes.iter().filter(|(_, node)| wanted(node)).map(|(name, _)| name.as_str()).take(NAMED).collect();
-        names.join(", ")
+        Some(names.join(", ")).filter(|names| !names.is_empty())
     };
     // What the Go operator finished was never looked at.
     let rebooted = |node: &NodeStatus| node.phase == Phase::Completed && node.reboot_status == Some(RebootStatus::Completed);
-    let (unknown, failed) = (named(&|node| rebooted(node) && node.verified != Some(true)), named(&|node| node.phase == Phase::Failed));
-    let (status, reason, message) = match (failed.is_empty(), unknown.is_empty()) {
-        (false, _) => ("False", "NodesFailed", format!("failed: {failed}")),
-        (true, false) => ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}")),
-        (true, true) => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
-    };
-    Condition {
-        type_: condition::VERIFIED.into(),
-        status: status.into(),
-        reason: reason.into(),
-        message,
-        observed_generation: generation,
-        last_transition_time: Time(now),
+    if let Some(failed) = named(&|node| node.phase == Phase::Failed) {
+        return ("False", "NodesFailed", format!("failed: {failed}"));
+    }
+    if let Some(unknown) = named(&|node| rebooted(node) && node.verified != Some(true)) {
+        return ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}"));
+    }
+    if let Some(untouched) = named(&|node| !node.phase.is_final()) {
+        return ("Unknown", "NotStarted", format!("not started: {untouched}"));
+    }
+    match () {
+        () if nodes.is_empty() => ("Unknown", reason::NO_NODES, "no node was upgraded".into()),
+        () if !intent.reboot => ("Unknown", "NotRebooted", "what was installed was not booted, and so not proved".into()),
+        () => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
     }
 }
 
@@ -249,21 +338,15 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
         let message = node.message.clone().unwrap_or_default();
         let (warning, reason, text) = match node.phase {
             Phase::Preflight | Phase::Pending => continue,
-            Phase::Running => (false, "NodeStarted", format!("node {name} is taken in hand")),
+            Phase::Running => (false, "NodeStarted", format!("node {name} is taken")),
             Phase::Completed => (false, "NodeCompleted", format!("node {name}: {message}")),
             Phase::Failed => (true, "NodeFailed", format!("node {name}: {message}")),
         };
         said.push(Notice { warning, reason, message: text, node: Some(name.clone()) });
     }
-    if old.and_then(|old| old.phase) != new.phase {
-        let message = new.message.clone().unwrap_or_default();
-        match new.phase {
-            Some(Phase::Completed) => said.push(Notice { warning: false, reason: "Completed", message, node: None }),
-            Some(Phase::Failed) => said.push(Notice { warning: true, reason: "Failed", message, node: None }),
-            Some(Phase::Running) => said.push(Notice { warning: false, reason: "Started", message, node: None }),
-            Some(Phase::Pending | Phase::Preflight) | None => {}
-        }
-    }
+    let phase = |status: &NodeOpStatus| status.phase.map(UpgradePhase::from);
+    let before = old.map_or((None, [].as_slice()), |old| (phase(old), old.conditions.as_slice()));
+    said.extend(conditions::notice(before, (phase(new), &new.conditions), new.message.as_deref().unwrap_or_default()));
     said
 }
 

@@ -1,23 +1,137 @@
 //! Which nodes a NodeOp is about, chosen once and recorded, and in which order they are taken.
+//!
+//! A selector that names labels which we ourselves write is not evaluated before they are there: a NodeOp that is applied
+//! together with the operator, or while a node boots, would leave nodes out, or have none at all. And a NodeOp without a
+//! node is not over: it begins when the first one matches.
 
 use std::collections::BTreeMap;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::SignedDuration};
 
 use crate::{
     api::{
         names,
         nodeop::{NodeOp, NodeStatus},
+        text::clipped,
     },
-    plan::model::{selector, snapshot::Snapshot},
+    plan::{
+        facts::{self, labels},
+        model::{
+            action::Plan,
+            selector,
+            snapshot::{NodeView, Snapshot},
+            time::later,
+        },
+    },
 };
 
-/// The nodes that match the selector; all Linux nodes without one. A node that says nothing of its system counts as Linux.
-pub fn choose(s: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
-    let selector = op.spec.node_selector.as_ref().filter(|selector| **selector != <_>::default());
+/// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than a network plugin
+/// takes to be installed, and shorter than people wait for a node that is broken.
+const JOINING: SignedDuration = SignedDuration::from_secs(300);
+/// At most so many nodes are named in a sentence.
+const NAMED: usize = 10;
+/// Bytes of a selector in a sentence, at most.
+const DESCRIBED: usize = 300;
+
+/// The nodes of a NodeOp, or why it has none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// These, of which there is at least one.
+    Chosen(BTreeMap<String, NodeStatus>),
+    /// Nobody can tell yet.
+    Unknown(String),
+    /// No node matches now.
+    None(String),
+}
+
+/// The nodes that match the selector; all Linux nodes without one.
+pub fn choose(s: &Snapshot, op: &NodeOp, plan: &mut Plan) -> Targets {
+    let selector = selector_of(op);
+    if let Some(why) = selector.and_then(|selector| unread(s, selector, plan)) {
+        return Targets::Unknown(why);
+    }
+    let chosen = matching(s, op);
+    if !chosen.is_empty() {
+        return Targets::Chosen(chosen);
+    }
+    let none = match selector {
+        Some(selector) => format!("no node matches nodeSelector {}", clipped(&selector::describe(selector), DESCRIBED)),
+        None => "there is no Linux node".into(),
+    };
+    Targets::None(format!("waiting: {none}; the operation starts when a node does"))
+}
+
+/// The nodes that match the selector as their labels are now.
+pub fn matching(s: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
+    let selector = selector_of(op);
     let chosen = s.nodes.values().filter(|node| match selector {
         Some(selector) => selector::matches(selector, &node.labels),
-        None => node.labels.get(names::OS_LABEL).is_none_or(|os| os == "linux"),
+        None => is_linux(node),
     });
     chosen.map(|node| (node.name.clone(), NodeStatus::default())).collect()
+}
+
+/// An empty selector selects everything, like none.
+fn selector_of(op: &NodeOp) -> Option<&LabelSelector> {
+    op.spec.node_selector.as_ref().filter(|selector| **selector != <_>::default())
+}
+
+/// A node that says nothing of its system counts as Linux.
+fn is_linux(node: &NodeView) -> bool {
+    let label = node.labels.get(names::OS_LABEL).map_or(node.os.as_str(), String::as_str);
+    ["", "linux"].contains(&label)
+}
+
+/// Whether it is us who write a node's label of this key.
+fn is_fact(key: &str) -> bool {
+    key.starts_with("kairos.io/")
+}
+
+/// Whose labels, of those that the selector looks at, are not known yet.
+fn unread(s: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Option<String> {
+    if !selector::keys(selector).any(is_fact) {
+        return None;
+    }
+    let may_match = |node: &&NodeView| {
+        let open = is_linux(node) && !node.deleting && !labels::hands_off(node) && !labels::up_to_date(node);
+        open && selector::may_match(selector, &node.labels, is_fact)
+    };
+    let open: Vec<&NodeView> = s.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
+    let reading: Vec<&NodeView> = open.iter().copied().filter(|node| node.ready).collect();
+    if !reading.is_empty() {
+        let trouble = reading.iter().find_map(|node| facts::trouble(s, node, plan)).map(|trouble| format!("; {trouble}"));
+        return Some(format!(
+            "waiting: the facts of {} are being read: {}{}",
+            count(reading.len()),
+            named(&reading),
+            trouble.unwrap_or_default()
+        ));
+    }
+    let joins = |node: &&&NodeView| {
+        let until = later(s.away_since(node), JOINING);
+        let joins = !node.annotations.contains_key(names::FACTS_OF) && s.now < until;
+        if joins {
+            plan.wake(until);
+        }
+        joins
+    };
+    let joining: Vec<&NodeView> = open.iter().filter(joins).copied().collect();
+    (!joining.is_empty())
+        .then(|| format!("waiting: {} not Ready yet, and what they run is not known: {}", are(joining.len()), named(&joining)))
+}
+
+fn count(nodes: usize) -> String {
+    if nodes == 1 { "1 node".into() } else { format!("{nodes} nodes") }
+}
+
+fn are(nodes: usize) -> String {
+    if nodes == 1 { "1 node is".into() } else { format!("{nodes} nodes are") }
+}
+
+fn named(nodes: &[&NodeView]) -> String {
+    let names: Vec<&str> = nodes.iter().take(NAMED).map(|node| node.name.as_str()).collect();
+    let more = if nodes.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
 }
 
 /// Target names in the order in which they are taken: control-plane nodes first, then by name.

@@ -74,6 +74,7 @@ async fn play(seed: u64) -> Outcome {
         if world.elapsed() > mended + STUBBORN {
             trouble::lift_budgets(&cluster, &world).await;
         }
+        trouble::look_after_failed_nodes(&cluster, &world).await;
         if world.elapsed() > mended + PATIENCE {
             broken.push(format!("not over {} s after the end of trouble: {}", PATIENCE.as_secs(), history::open(&cluster)));
             break;

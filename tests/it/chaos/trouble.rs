@@ -276,6 +276,18 @@ pub async fn human(world: &World, node: &str) {
     }
 }
 
+/// Somebody uncordons the nodes that failed and hold their slot.
+pub async fn look_after_failed_nodes(cluster: &Cluster, world: &World) {
+    for op in cluster.list(super::history::OPS).iter().filter(|op| op["status"]["phase"] == "Running") {
+        let entries = op["status"]["nodeStatuses"].as_object().into_iter().flatten();
+        for (node, _) in entries.filter(|(_, entry)| entry["holdsSlot"] == true) {
+            if cluster.get("nodes", "", node).is_some_and(|node| node["spec"]["unschedulable"] == true) {
+                human(world, node).await;
+            }
+        }
+    }
+}
+
 async fn allow(world: &World, budget: &str, pods: u32) {
     let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(world.client.clone());
     let patch = json!({"spec": {"maxUnavailable": pods}});

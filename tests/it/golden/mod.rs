@@ -76,14 +76,43 @@ fn deleted_while_running() {
     stage.compare("deleted_while_running");
 }
 
-/// No node matches: over at once, and said so.
+/// No node matches: not over, and said so, until the first one does.
 #[test]
 fn no_node_matches() {
     let mut stage = Stage::new(2);
     let spec = NodeOpSpec { node_selector: Some(hosts(vec!["elsewhere".into()])), ..command_only(0) };
     stage.world.add_op("nowhere", spec, Script::default());
     stage.play(30);
+    stage.world.set_node("w1", |node| drop(node.labels.insert("kubernetes.io/hostname".into(), "elsewhere".into())));
+    stage.play(60);
     stage.compare("no_node_matches");
+}
+
+/// A bad image takes one node, and no other until somebody has put that one back into service.
+#[test]
+fn a_failed_node_keeps_its_slot() {
+    let mut stage = Stage::new(3);
+    let spec = NodeOpSpec { backoff_limit: Some(0), drain_options: None, reboot_on_success: None, ..reboot_and_drain() };
+    let script = Script { failures: [("w1".to_owned(), 9)].into(), ..Script::default() };
+    stage.world.add_op("bad", spec, script);
+    stage.play(200);
+    stage.world.human("w1");
+    stage.play(100);
+    stage.compare("a_failed_node_keeps_its_slot");
+}
+
+/// A second NodeOp repairs the node that the first one failed on, with its cordon, and so frees the slot of the first.
+#[test]
+fn a_repair_frees_the_slot() {
+    let mut stage = Stage::new(2);
+    let spec = || NodeOpSpec { backoff_limit: Some(0), drain_options: None, reboot_on_success: None, ..reboot_and_drain() };
+    let script = Script { failures: [("c1".to_owned(), 9)].into(), ..Script::default() };
+    stage.world.add_op("bad", spec(), script);
+    stage.play(60);
+    let repair = NodeOpSpec { node_selector: Some(hosts(vec!["c1".into()])), ..spec() };
+    stage.world.add_op("repair", repair, Script::default());
+    stage.play(200);
+    stage.compare("a_repair_frees_the_slot");
 }
 
 /// A budget allows no eviction until the drain is given up: the node is given back as it was, and the next one goes on.

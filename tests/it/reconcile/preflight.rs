@@ -40,7 +40,7 @@ async fn a_node_that_another_operation_has_is_not_looked_at() {
     rig.upgrade("to-new", "v3.5.0").await;
     rig.in_step("to-new", "n1", "Reboot").await;
     rig.upgrade("back", "v3.4.2").await;
-    rig.says("back", "n1", "waiting: the node is in the hands of NodeOp default/to-new").await;
+    rig.says("back", "n1", "waiting for NodeOp default/to-new, which has claimed the node").await;
     let of_back = |labels: &serde_json::Value| labels["kairos.io/preflight"] == "true" && labels["kairos.io/nodeop"] == "back";
     assert_eq!(rig.cluster.list("pods").iter().filter(|pod| of_back(&pod["metadata"]["labels"])).count(), 0);
     rig.cluster.faults().clear();

@@ -131,7 +131,7 @@ async fn lose_and_win(rig: &Rig) {
     rig.op("yields", and(reboot(), json!({"rebootOnSuccess": false, "nodeSelector": on("n2")}))).await;
     rig.in_step("yields", "n2", "Claim").await;
     rig.patch_node("n2", json!({"metadata": {"annotations": {"operator.kairos.io/claimed-by": "default/ghost@ghost"}}})).await;
-    rig.says("yields", "n2", "in the hands of").await;
+    rig.says("yields", "n2", "waiting for NodeOp ").await;
     rig.cluster.faults().clear();
     assert_eq!(rig.over("yields").await["phase"], "Completed");
 }

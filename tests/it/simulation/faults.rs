@@ -1,7 +1,7 @@
 //! What goes wrong, and what people do meanwhile.
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, Step},
+    api::nodeop::{NodeOp, Phase, Step},
     plan::model::{
         action::Target,
         snapshot::{JobView, PodView, Role},
@@ -148,6 +148,17 @@ impl World {
         let mut op = op.clone();
         op.metadata.deletion_timestamp.get_or_insert_with(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(self.now)));
         self.put_op(op);
+    }
+
+    /// Somebody looks after the nodes that failed and hold their slot; `false` if there is none.
+    pub fn look_after_failed_nodes(&mut self) -> bool {
+        let ops = self.ops.live().values().filter(|op| !op.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final));
+        let entries = ops.flat_map(|op| op.status.iter().flat_map(|status| &status.node_statuses));
+        let failed: Vec<String> = entries.filter(|(_, entry)| entry.holds_slot == Some(true)).map(|(node, _)| node.clone()).collect();
+        let cordoned = |node: &String| self.nodes.get(&node_key(node)).is_some_and(|node| node.unschedulable);
+        let Some(node) = failed.into_iter().find(cordoned) else { return false };
+        self.human(&node);
+        true
     }
 
     /// The end of all faults: machines that are away for good are taken out of the cluster, or mended.

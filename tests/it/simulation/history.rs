@@ -135,7 +135,8 @@ impl World {
                 self.check_called_off(&uid, node);
             }
         }
-        let held = new.node_statuses.values().filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
+        let taken = |entry: &&NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true);
+        let held = new.node_statuses.values().filter(taken);
         if intent.concurrency.is_some_and(|limit| held.count() > limit) {
             self.broken(format!("{uid} has too many nodes in hand"));
         }
@@ -296,7 +297,10 @@ impl World {
             let me = OpRef::of(op);
             let running = op.status.iter().flat_map(|status| &status.node_statuses);
             let mut held: BTreeSet<&String> = running.filter(|(_, entry)| entry.phase == Phase::Running).map(|(node, _)| node).collect();
-            held.extend(self.nodes.live().values().filter(|node| node.claimed_by.as_ref() == Some(&me)).map(|node| &node.name));
+            // A node that it failed on and left cordoned is down as well.
+            let ours =
+                |node: &NodeView| node.claimed_by.as_ref() == Some(&me) || (node.unschedulable && node.cordoned_by.as_ref() == Some(&me));
+            held.extend(self.nodes.live().values().filter(|node| ours(node)).map(|node| &node.name));
             if Intent::of(op).concurrency.is_some_and(|limit| held.len() > limit) {
                 found.push(format!("{me} has {held:?} in hand"));
             }
@@ -309,7 +313,9 @@ impl World {
         let mut found = Vec::new();
         for op in self.ops.live().values() {
             let name = &op.metadata.name;
-            if !op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
+            // One that no node matches waits for the first, and holds nothing.
+            let empty = op.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Pending) && status.node_statuses.is_empty());
+            if !empty && !op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
                 let entries = op.status.iter().flat_map(|status| &status.node_statuses);
                 let open = entries.filter(|(_, entry)| !entry.phase.is_final() || entry.node_uid.is_some());
                 let open: Vec<_> = open.map(|(node, entry)| (node, entry.phase, entry.step, entry.message.clone())).collect();

@@ -99,7 +99,7 @@ fn at_rest(world: &mut World, operators: &mut [Operator]) -> bool {
     // A Job's deadline is nothing that an operator waits for.
     let running = world.jobs.live().values().any(|job| !job.suspended && job.state == JobState::Active);
     world.now = world.now.max(wake.unwrap_or(0)) + if running { 60 } else { 0 };
-    wake.is_none() && !running
+    wake.is_none() && !running && !world.look_after_failed_nodes()
 }
 
 /// Two planners, two control-plane nodes, one NodeOp for each: nothing but their reading of each other's intents keeps

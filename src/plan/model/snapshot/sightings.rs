@@ -22,6 +22,8 @@ pub struct Sightings {
     runs: BTreeMap<Run, Timestamp>,
     /// Jobs that may run, by UID.
     jobs: BTreeMap<String, Timestamp>,
+    /// Nodes that are not Ready, by UID.
+    away: BTreeMap<String, Timestamp>,
     /// Control-plane nodes, by name.
     members: BTreeMap<String, Member>,
 }
@@ -45,6 +47,7 @@ impl Sightings {
         renew(&mut self.runs, pods().flat_map(runs), now);
         let let_go = s.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
         renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
+        renew(&mut self.away, s.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()), now);
         self.members.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.control_plane()));
         for node in s.nodes.values().filter(|node| node.control_plane()) {
             self.note_member(node, now);
@@ -92,6 +95,11 @@ impl Snapshot {
     /// When we first saw that the Job may run; now, if it is new or may not.
     pub fn let_go_since(&self, job: &JobView) -> Timestamp {
         self.sightings.jobs.get(&job.uid).copied().unwrap_or(self.now)
+    }
+
+    /// Since when we have seen that the node is not Ready; now, if it is Ready.
+    pub fn away_since(&self, node: &NodeView) -> Timestamp {
+        self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
     }
 
     /// Since when a control-plane node has been Ready in its present boot, as far as we saw it: at the latest since we lead, if it
@@ -190,7 +198,7 @@ mod tests {
         let first = world(0, &Snapshot::default(), vec![], vec![node(true, "b1")]);
         assert_eq!(since(&first), Some(at(-100)), "it was so before we looked: since we lead");
         let away = world(10, &first, vec![], vec![node(false, "b1")]);
-        assert_eq!(since(&away), None);
+        assert_eq!((since(&away), away.away_since(away.nodes.values().next().unwrap())), (None, at(10)));
         let back = world(20, &away, vec![], vec![node(true, "b1")]);
         assert_eq!(since(&world(25, &back, vec![], vec![node(true, "b1")])), Some(at(20)));
         let fast = world(30, &back, vec![], vec![node(true, "b2")]);

@@ -39,7 +39,9 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
     let ended = |object: &Value| {
         let phase = object["status"]["phase"].as_str();
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
-        matches!(phase, Some("Completed" | "Failed")) && !held
+        // One that no node matches waits for the first, and holds nothing.
+        let empty = phase == Some("Pending") && object["status"]["nodeStatuses"].is_null();
+        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
     let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());

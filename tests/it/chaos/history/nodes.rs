@@ -1,5 +1,7 @@
 //! Claims and cordons, at every change of a node.
 
+use std::collections::BTreeSet;
+
 use kairos_operator::api::{names, nodeop::Phase};
 use kairos_sim::{Change, ChangeKind};
 use serde_json::Value;
@@ -73,7 +75,10 @@ impl Past<'_> {
         let claims: Vec<(String, String, bool)> =
             self.nodes.iter().filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node)))).collect();
         for (uid, op) in &self.known {
-            let held: Vec<&String> = claims.iter().filter(|(_, of, _)| of == uid).map(|(name, _, _)| name).collect();
+            let claimed = claims.iter().filter(|(_, of, _)| of == uid).map(|(name, _, _)| name);
+            // A node that it failed on and left cordoned is down as well.
+            let left = self.nodes.iter().filter(|(_, node)| cordoned(node) && owner(node, CORDONED_BY).as_ref() == Some(uid));
+            let held: BTreeSet<&String> = claimed.chain(left.map(|(name, _)| name)).collect();
             if intent(op).concurrency.is_some_and(|limit| held.len() > limit) {
                 found.push(format!("{uid} has {held:?} in hand"));
             }

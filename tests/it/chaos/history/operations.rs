@@ -72,7 +72,8 @@ impl Past<'_> {
                 self.broken(format!("{uid} does not say why {node} failed"));
             }
         }
-        let held = now.node_statuses.values().filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
+        let taken = |entry: &&NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true);
+        let held = now.node_statuses.values().filter(taken);
         if intent.concurrency.is_some_and(|limit| held.count() > limit) {
             self.broken(format!("{uid} has too many nodes in hand"));
         }

@@ -192,7 +192,7 @@ fn a_verdict_is_recorded_after_the_node_was_read_live() {
         });
         let recorded = recorded.unwrap();
         assert_eq!((recorded.phase, recorded.boot), (Phase::Pending, None), "{code} {message:?}");
-        assert_eq!(recorded.message.unwrap(), "waiting: the node is in the hands of NodeOp ns/other");
+        assert_eq!(recorded.message.unwrap(), "waiting for NodeOp ns/other, which has claimed the node");
     }
 }
 
@@ -218,7 +218,7 @@ fn another_boot_or_a_node_that_is_away_is_asked_again_whatever_was_said() {
 fn no_preflight_of_a_node_that_another_operation_has_or_has_still_to_take() {
     let holder = OpRef { namespace: "ns".into(), name: "other".into(), uid: "other".into() };
     let older = "waiting for NodeOp ns/other, which is older and not finished with the node";
-    let has = "waiting: the node is in the hands of NodeOp ns/other";
+    let has = "waiting for NodeOp ns/other, which has claimed the node";
     for (created, entry, claimed, waits) in [
         (-5, json!({"phase": "Running", "step": "Job", "nodeUid": "n1"}), true, Some(has)),
         (5, json!({"phase": "Running", "step": "Claim", "nodeUid": "n1"}), false, Some(has)),

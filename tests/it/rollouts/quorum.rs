@@ -1,0 +1,133 @@
+//! When a control-plane node may go: the others are not only Ready, their etcd votes.
+
+use kairos_operator::plan::model::question::{Answer, Question};
+use serde_json::json;
+
+use super::{Cluster, condition};
+
+fn pods(node: &str) -> Question {
+    Question::ControlPlanePods(node.into())
+}
+
+/// Two control-plane nodes, both known for long.
+fn two() -> Cluster {
+    let mut cluster = Cluster::new(&["c1", "c2"]);
+    ["c1", "c2"].iter().for_each(|name| cluster.control_plane(name));
+    cluster.planned();
+    cluster
+}
+
+/// c2 boots, which nobody sees it away for.
+fn booted(cluster: &mut Cluster) {
+    cluster.node("c2", |node| node.boot_id = "b2".into());
+    cluster.read_facts("c2");
+    cluster.planned();
+}
+
+#[test]
+fn where_the_distribution_says_whether_etcd_votes_that_counts() {
+    let mut cluster = two();
+    ["c1", "c2"].iter().for_each(|name| cluster.node(name, |node| node.etcd_votes = Some(false)));
+    cluster.op("op", json!({}));
+    cluster.settle();
+    assert_eq!(cluster.says("op", "c1"), "waiting: etcd of control-plane node c2 is not a voting member");
+    assert!(cluster.message("op").starts_with("waiting: etcd of control-plane node c2"), "{}", cluster.message("op"));
+    assert_eq!(condition(&cluster.status("op").conditions, "Progressing"), "True/Waiting");
+    cluster.node("c2", |node| node.etcd_votes = Some(true));
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["c1"]);
+    assert!(!cluster.s.answers.contains_key(&pods("c2")), "nobody had to be asked");
+}
+
+#[test]
+fn where_it_runs_in_static_pods_they_must_be_ready() {
+    let mut cluster = two();
+    cluster.answers.insert(pods("c2"), Answer::NotReady(vec!["etcd-c2".into()]));
+    cluster.op("op", json!({}));
+    let out = cluster.settle();
+    assert_eq!(cluster.says("op", "c1"), "waiting: pod kube-system/etcd-c2 of control-plane node c2 is not Ready");
+    assert_eq!(out.wake_at, Some(cluster.s.now.checked_add(k8s_openapi::jiff::SignedDuration::from_secs(10)).unwrap()), "no watch tells");
+    cluster.answers.insert(pods("c2"), Answer::Seen);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["c1"]);
+}
+
+/// Right after a boot, what stands there may have been said before it.
+#[test]
+fn what_is_told_of_etcd_right_after_a_boot_is_not_believed_at_once() {
+    for told in ["condition", "pods"] {
+        let mut cluster = two();
+        match told {
+            "pods" => drop(cluster.answers.insert(pods("c2"), Answer::Seen)),
+            _ => cluster.node("c2", |node| node.etcd_votes = Some(true)),
+        }
+        cluster.planned();
+        booted(&mut cluster);
+        cluster.op("op", json!({}));
+        cluster.step();
+        cluster.wait(2);
+        cluster.step();
+        assert!(cluster.says("op", "c1").ends_with("10 s are waited for"), "{told}: {}", cluster.says("op", "c1"));
+        cluster.wait(8);
+        cluster.settle();
+        assert_eq!(cluster.running("op"), ["c1"], "{told}");
+    }
+}
+
+#[test]
+fn where_nobody_tells_the_others_must_have_been_ready_for_a_minute() {
+    let mut cluster = two();
+    booted(&mut cluster);
+    cluster.op("op", json!({}));
+    cluster.step();
+    cluster.wait(2);
+    cluster.step();
+    let said = cluster.says("op", "c1");
+    assert!(said.starts_with("waiting: control-plane node c2 is Ready since ") && said.ends_with("; 60 s are waited for"), "{said}");
+    cluster.wait(57);
+    cluster.step();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    cluster.wait(1);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["c1"]);
+}
+
+/// Another leader has not seen for how long a node has been Ready.
+#[test]
+fn a_new_leader_counts_the_minute_anew() {
+    let mut cluster = two();
+    cluster.another_leader();
+    cluster.op("op", json!({}));
+    cluster.step();
+    cluster.wait(2);
+    cluster.step();
+    assert!(cluster.says("op", "c1").ends_with("60 s are waited for"), "{}", cluster.says("op", "c1"));
+    cluster.wait(60);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["c1"]);
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_named_and_workers_wait_behind() {
+    let mut cluster = Cluster::new(&["c1", "c2", "w1"]);
+    ["c1", "c2"].iter().for_each(|name| cluster.control_plane(name));
+    cluster.node("c2", |node| node.ready = false);
+    cluster.op("op", json!({"concurrency": 0}));
+    cluster.settle();
+    assert!(cluster.message("op").starts_with("waiting: control-plane node c2 is not Ready"), "{}", cluster.message("op"));
+    assert_eq!(cluster.says("op", "w1"), "waiting for its turn, after c1");
+    // What neither cordons nor reboots takes nobody away.
+    cluster.op("look", json!({"cordon": false, "concurrency": 0}));
+    cluster.settle();
+    assert_eq!(cluster.running("look"), ["c1", "w1"]);
+}
+
+#[test]
+fn a_member_of_etcd_alone_counts() {
+    let mut cluster = Cluster::new(&["e1", "e2", "e3"]);
+    ["e1", "e2", "e3"].iter().for_each(|name| cluster.label(name, "node-role.kubernetes.io/etcd", "true"));
+    cluster.op("op", json!({"concurrency": 0}));
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["e1"]);
+    assert!(cluster.says("op", "e2").contains("control-plane nodes go one at a time, and e1 is in progress"));
+}

@@ -1,0 +1,166 @@
+//! How many nodes may be down: failed ones that are out of service count, until they are back.
+
+use kairos_operator::{
+    api::{names, nodeop::Phase},
+    plan::model::id::OpRef,
+};
+use serde_json::{Value, json};
+
+use super::{Cluster, condition, key};
+
+fn failed() -> Value {
+    json!({"phase": "Failed", "rebootStatus": "not-requested", "message": "Job failed", "nodeUid": "n1-uid"})
+}
+
+/// n1 failed under the operation, which holds it still, as it was cordoned then; n2 and n3 wait.
+fn one_failed(spec: Value, cordoned: bool) -> Cluster {
+    let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
+    cluster.op("op", spec);
+    cluster.entry("op", "n1", failed(), true);
+    ["n2", "n3"].iter().for_each(|name| cluster.entry("op", name, json!({"phase": "Pending"}), false));
+    cluster.edit("op", |op| {
+        let status = op.status.as_mut().unwrap();
+        (status.phase, status.observed_generation) = (Some(Phase::Running), Some(1));
+    });
+    let me = OpRef::of(&cluster.s.ops[&key("op")]);
+    cluster.node("n1", |node| {
+        (node.claimed_by, node.unschedulable) = (Some(me.clone()), cordoned);
+        node.cordoned_by = Some(me).filter(|_| cordoned);
+    });
+    cluster
+}
+
+#[test]
+fn with_one_slot_a_bad_image_takes_one_node() {
+    let mut cluster = one_failed(json!({}), true);
+    cluster.settle();
+    cluster.wait(86_400);
+    cluster.another_leader();
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    let status = cluster.status("op");
+    assert_eq!(status.phase, Some(Phase::Running));
+    let why = "waiting: node n1 failed and is still cordoned; kubectl uncordon n1 when it is well";
+    assert_eq!(["n2", "n3"].map(|node| cluster.says("op", node)), [why, why]);
+    assert!(status.message.unwrap().starts_with(why));
+    assert_eq!(condition(&status.conditions, "Progressing"), "True/NodesOutOfService");
+    assert_eq!(condition(&status.conditions, "Stalled"), "True/NodesOutOfService", "it waits for somebody");
+    assert_eq!(condition(&status.conditions, "Reconciling"), "");
+    assert!(cluster.waiting[&(key("op"), "n1".to_owned())].contains("uncordon"), "the final entry has a reason as well");
+    assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);
+    cluster.node("n1", |node| node.unschedulable = false);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["n2"]);
+    assert_eq!(condition(&cluster.status("op").conditions, "Stalled"), "");
+    cluster.node("n1", |node| node.unschedulable = true);
+    cluster.settle();
+    assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None, "a later cordon is none of the operation's");
+}
+
+#[test]
+fn what_frees_the_slot_of_a_failed_node() {
+    for (what, taken) in [
+        ("nothing", vec![]),
+        ("deleted", vec!["n2"]),
+        ("uncordonOnFailure", vec!["n2"]),
+        ("uncordonOnFailure, and it is not Ready", vec![]),
+        ("no cordon was asked for", vec!["n2"]),
+        ("two slots", vec!["n2"]),
+        ("no limit", vec!["n2", "n3"]),
+        ("it was not touched", vec!["n2"]),
+    ] {
+        let spec = match what {
+            "uncordonOnFailure" | "uncordonOnFailure, and it is not Ready" => json!({"uncordonOnFailure": true}),
+            "no cordon was asked for" => json!({"cordon": false}),
+            "two slots" => json!({"concurrency": 2}),
+            "no limit" => json!({"concurrency": 0}),
+            _ => json!({}),
+        };
+        let mut cluster = one_failed(spec, what != "no cordon was asked for");
+        match what {
+            "it was not touched" => cluster.edit("op", |op| {
+                op.status.as_mut().unwrap().node_statuses.get_mut("n1").unwrap().job_name = None;
+            }),
+            "uncordonOnFailure, and it is not Ready" => cluster.node("n1", |node| node.ready = false),
+            _ => {}
+        }
+        cluster.settle();
+        if what == "deleted" {
+            cluster.s.nodes.remove("n1");
+            cluster.settle();
+        }
+        assert_eq!(cluster.running("op"), taken, "{what}: {}", cluster.message("op"));
+    }
+}
+
+/// Each of two planners may see the node as it was before it was taken.
+#[test]
+fn a_view_that_is_older_than_our_claim_frees_no_slot() {
+    let mut cluster = one_failed(json!({}), true);
+    cluster.settle();
+    cluster.node("n1", |node| (node.unschedulable, node.cordoned_by) = (false, None));
+    let out = kairos_operator::plan::plan(&cluster.s);
+    let asks = out.questions.iter().any(|question| question.to_string() == "reading node n1");
+    let frees = out.actions.iter().any(|action| action.to_string().contains("status of NodeOp ns/op"));
+    assert!(asks && !frees, "{:?} {:?}", out.questions, out.actions);
+}
+
+/// However many may go at once, control-plane nodes go one at a time, and one that failed is one that is away.
+#[test]
+fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
+    let mut cluster = one_failed(json!({"concurrency": 0}), true);
+    ["n1", "n2"].iter().for_each(|name| cluster.control_plane(name));
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    assert!(cluster.says("op", "n2").contains("n1 failed and is still cordoned"), "{}", cluster.says("op", "n2"));
+    // Another operation may take it, to repair it, and inherits its cordon.
+    cluster.op("repair", json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}}));
+    cluster.settle();
+    assert_eq!(cluster.running("repair"), ["n1"]);
+    assert_eq!(cluster.s.nodes["n1"].cordoned_by.as_ref().map(|of| of.name.as_str()), Some("repair"));
+    assert_eq!(cluster.running("op"), [""; 0], "not before it is repaired");
+}
+
+#[test]
+fn under_stop_on_failure_it_ends_with_the_first_failure() {
+    let mut cluster = one_failed(json!({"stopOnFailure": true}), true);
+    cluster.settle();
+    let status = cluster.status("op");
+    assert_eq!(status.phase, Some(Phase::Failed));
+    assert_eq!(status.message.unwrap(), "1 of 3 nodes failed, 0 completed, 2 were not started: node n1 failed (stopOnFailure)");
+    assert_eq!(cluster.says("op", "n2"), "not started: node n1 failed (stopOnFailure)");
+    assert!(cluster.s.nodes["n1"].unschedulable);
+}
+
+/// An upgrade that is not proved stops a canary as a failure does.
+#[test]
+fn a_canary_that_proves_nothing_has_not_passed() {
+    let done = |verified: bool| {
+        json!({"phase": "Completed", "rebootStatus": "completed", "verified": verified, "nodeUid": "n1-uid",
+            "message": "Job and reboot completed successfully; not verified: what the node runs could not be read in 15 s"})
+    };
+    for (stop, verified, by_us, stops) in
+        [(true, false, true, true), (true, true, true, false), (false, false, true, false), (true, false, false, false)]
+    {
+        let mut cluster = one_failed(
+            json!({"stopOnFailure": stop, "command": null, "image": "kairos:v2",
+            "upgrade": {"active": true, "recovery": false, "force": false, "debug": false}, "rebootOnSuccess": true}),
+            false,
+        );
+        cluster.entry("op", "n1", done(verified), by_us);
+        if !by_us {
+            // The Go operator's names are random.
+            cluster.edit("op", |op| op.status.as_mut().unwrap().node_statuses.get_mut("n1").unwrap().job_name = Some("op-n1-x7k2q".into()));
+        }
+        cluster.settle();
+        let status = cluster.status("op");
+        assert_eq!(status.phase == Some(Phase::Failed), stops, "{stop} {verified} {by_us}: {status:?}");
+        if stops {
+            assert_eq!(cluster.says("op", "n2"), "not started: what node n1 runs is not proved (stopOnFailure)");
+            assert_eq!(condition(&status.conditions, "Verified"), "Unknown/NotProved");
+            let said = "0 of 3 nodes failed, 1 completed, 2 were not started: what node n1 runs is not proved (stopOnFailure)";
+            assert_eq!(status.message.unwrap(), said);
+        }
+    }
+    assert!(names::CONTROL_PLANE_LABELS.contains(&names::ETCD_LABEL));
+}
