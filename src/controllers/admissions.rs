@@ -1,4 +1,4 @@
-//! What came of dry runs, and of looks at Events. A dry run is several writes that change nothing, a list of Events is read from all of a
+//! What came of dry runs, and of looks at Events and at the control plane's pods. A dry run is several writes that change nothing, a list of Events is read from all of a
 //! namespace, and either is asked for whenever a plan wonders why a Job has no pod, or a pod no container: so an answer stands for a
 //! while, one that says what is wrong ever longer.
 
@@ -38,7 +38,13 @@ impl Admissions {
 
     /// Remembers an answer to such a question; others are good for one plan only.
     pub fn learn(&mut self, question: &Question, answer: &Answer, now: Instant) {
-        if !matches!(question, Question::Admission(..) | Question::PodEvents { .. }) {
+        let stands = match question {
+            Question::Admission(..) | Question::PodEvents { .. } => true,
+            // That all of a member's pods are Ready lets the next node go away, and is always asked anew.
+            Question::ControlPlanePods(_) => matches!(answer, Answer::Gone | Answer::NotReady(_)),
+            _ => false,
+        };
+        if !stands {
             return;
         }
         self.known.retain(|_, known| known.until + STANDS.1 > now);

@@ -25,16 +25,7 @@ use super::{
 fn scenario() -> Scenario {
     let spec = json!({"command": ["true"], "image": "busybox:1", "rebootOnSuccess": true, "cordon": true});
     let wish = Wish { kind: "NodeOp", name: "op0".into(), arrives: Duration::ZERO, spec, fates: Fates::default() };
-    Scenario {
-        mode: Mode::Alone,
-        nodes: 1,
-        control_planes: 1,
-        wishes: vec![wish],
-        trouble: Duration::ZERO,
-        groups: 0,
-        fall_back: Vec::new(),
-        worlds: [].into(),
-    }
+    Scenario { wishes: vec![wish], ..Scenario::calm(1) }
 }
 
 /// The names of all waiters that were ever made, in their order.

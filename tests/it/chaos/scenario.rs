@@ -78,6 +78,12 @@ impl Scenario {
         scenario
     }
 
+    /// A cluster of that many nodes, without workload, wishes or trouble.
+    pub fn calm(nodes: usize) -> Self {
+        let (wishes, fall_back, worlds) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { mode: Mode::Alone, nodes, control_planes: 1, wishes, trouble: Duration::ZERO, groups: 0, fall_back, worlds }
+    }
+
     /// Whether nothing goes wrong but what the worlds bring.
     pub fn is_calm(&self) -> bool {
         self.trouble.is_zero()

@@ -214,3 +214,25 @@ impl Surroundings for OnNode {
         Ok(())
     }
 }
+
+/// Its kubelet may be away and never tell it; so it looks itself, and a pod that is being deleted is as good as gone.
+#[test]
+fn a_waiter_that_was_told_to_end_sees_it_in_a_live_look() {
+    use kube::api::DeleteParams;
+    use serde_json::json;
+    let scenario = super::scenario::Scenario::calm(1);
+    super::run::runtime(1).block_on(async {
+        let (cluster, world) = super::run::cluster(1, &scenario).await;
+        let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+        let pod = json!({"metadata": {"name": "w", "finalizers": ["example.com/held"]},
+            "spec": {"nodeName": "n1", "containers": [{"name": "reboot", "image": "i:1"}]}});
+        let made = pods.create(&PostParams::default(), &serde_json::from_value(pod).expect("a Pod")).await.expect("it is new");
+        let me = Identity { namespace: "default".into(), name: "w".into(), uid: made.uid().unwrap_or_default() };
+        let waiter = Cluster::new(world.client.clone(), me, "job", "owner");
+        let before = waiter.look(None).await;
+        pods.delete("w", &DeleteParams::default()).await.expect("it is there");
+        let after = waiter.look(None).await;
+        let (before, after) = (format!("{:?}", before.pod), format!("{:?}", after.pod));
+        assert!(before.starts_with("Ours") && after.starts_with("Lost"), "{before}, then {after}");
+    });
+}

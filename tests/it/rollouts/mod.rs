@@ -178,8 +178,8 @@ impl Cluster {
                     let change = change.clone();
                     self.node(name, |node| {
                         node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
-                        node.cordoned_by = change.cordoned_by.unwrap_or(node.cordoned_by.take());
-                        node.claimed_by = change.claimed_by.unwrap_or(node.claimed_by.take());
+                        node.cordoned_by = change.cordoned_by.unwrap_or_else(|| node.cordoned_by.take());
+                        node.claimed_by = change.claimed_by.unwrap_or_else(|| node.claimed_by.take());
                     });
                 }
                 _ => {}

@@ -125,7 +125,7 @@ fn a_preflight_of_a_node_that_no_cache_shows_is_not_forgotten() {
     let out = kairos_operator::plan::plan(&cluster.s);
     assert!(out.questions.contains(&Question::Node("n1".into())), "{:?}", out.questions);
     let forgets = |action: &Action| {
-        let status = if let Action::Status { status, .. } = action { status } else { return false };
+        let Action::Status { status, .. } = action else { return false };
         let entry = &status.node_statuses["n1"];
         (entry.phase, entry.step, entry.attempt) != (Phase::Preflight, Some(Step::Preflight), Some(3))
     };

@@ -194,7 +194,7 @@ fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message
 
 /// Somebody else has to do with the node: what was found out about it is forgotten, and asked again under another name.
 pub fn forget(entry: &mut NodeStatus) {
-    entry.attempt = entry.attempt.or(entry.boot.is_some().then_some(0));
+    entry.attempt = entry.attempt.or_else(|| entry.boot.is_some().then_some(0));
     (entry.boot, entry.target, entry.image) = (None, None, None);
 }
 

@@ -85,7 +85,7 @@ impl Past<'_> {
             return;
         }
         let target = self.target(op, node);
-        let (booted, state) = self.booted.get(node).cloned().unwrap_or((OLD.into(), boot_state::ACTIVE));
+        let (booted, state) = self.booted.get(node).cloned().unwrap_or_else(|| (OLD.into(), boot_state::ACTIVE));
         let installed = self.odd.installed.get(node).cloned().unwrap_or_else(|| booted.clone());
         let me = op.metadata.uid.clone().unwrap_or_default();
         let mine = |uid: &String| self.odd.born.get(uid).copied();

@@ -37,7 +37,7 @@ impl Disk {
     pub fn trial(self) -> Result<(), String> {
         match self {
             Self::ReadOnly => Err("checking the state directory: making /state/.kairos: Read-only file system (os error 30)".into()),
-            Self::Full if TRIAL > 0 => Err("checking the state directory: No space left on device (os error 28)".into()),
+            Self::Full if TRIAL != 0 => Err("checking the state directory: No space left on device (os error 28)".into()),
             Self::Full | Self::Good => Ok(()),
         }
     }
