@@ -178,7 +178,10 @@ impl Cluster {
                     let change = change.clone();
                     self.node(name, |node| {
                         node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
-                        node.cordoned_by = change.cordoned_by.unwrap_or_else(|| node.cordoned_by.take());
+                        // Both stand in one annotation.
+                        if change.kept_cordon.is_some() || change.cordoned_by.is_some() {
+                            (node.cordoned_by, node.kept_cordon) = (change.cordoned_by.flatten(), change.kept_cordon.as_deref().cloned());
+                        }
                         node.claimed_by = change.claimed_by.unwrap_or_else(|| node.claimed_by.take());
                     });
                 }
