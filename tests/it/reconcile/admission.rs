@@ -88,7 +88,7 @@ async fn a_webhook_that_is_down_is_waited_for() {
     rig.cluster.faults().arm(Fault::on("create", "pods", Effect::Refuse(500)).saying(words).always());
     rig.op("op", reboot()).await;
     rig.says("op", "n1", words).await;
-    assert_eq!((rig.claims().0.len(), &rig.status("op")["phase"]), (0, &json!("Running")));
+    assert_eq!((rig.claims().0.len(), &rig.status("op")["phase"]), (0, &json!("Pending")));
     rig.cluster.faults().clear();
     assert_eq!((&rig.over("op").await["phase"], rig.reboots("n1")), (&json!("Completed"), 1));
 }

@@ -113,11 +113,12 @@ fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
     cluster.settle();
     assert_eq!(cluster.running("op"), [""; 0]);
     assert!(cluster.says("op", "n2").contains("n1 failed and is still cordoned"), "{}", cluster.says("op", "n2"));
-    // Another operation may take it, to repair it, and inherits its cordon.
+    // Another operation may take it, to repair it; the cordon keeps the mark of the one that failed until the repair has succeeded.
     cluster.op("repair", json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}}));
     cluster.settle();
     assert_eq!(cluster.running("repair"), ["n1"]);
-    assert_eq!(cluster.s.nodes["n1"].cordoned_by.as_ref().map(|of| of.name.as_str()), Some("repair"));
+    let kept = |cluster: &Cluster| cluster.s.nodes["n1"].kept_cordon.as_ref().map(|kept| kept.by.name.clone());
+    assert_eq!((cluster.s.nodes["n1"].unschedulable, kept(&cluster).as_deref()), (true, Some("op")));
     assert_eq!(cluster.running("op"), [""; 0], "not before it is repaired");
 }
 

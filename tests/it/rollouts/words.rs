@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kairos_operator::{
-    api::{
-        nodeop::Phase,
-        upgrade::UpgradePhase,
-    },
+    api::{nodeop::Phase, upgrade::UpgradePhase},
     plan::model::{
         action::Action,
         id::OpRef,
