@@ -157,8 +157,9 @@ fn play(seed: u64, drains: bool, at: i64, change: Change) -> World {
             break;
         }
         if tick > 300 {
-            // What is left is to wait for a time.
+            // What is left is to wait for a time, or for somebody to uncordon a node that failed.
             world.now += 20;
+            world.look_after_failed_nodes();
         }
     }
     if world.history.broken.is_empty() {
