@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::snapshot::{Owner, PodPhase, PodView, Role};
+use crate::plan::model::snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role};
 
 /// A pod that runs in namespace `ns`, named after its UID, with nothing in it yet.
 pub fn pod(role: Role, uid: &str, owner: Owner, node: &str) -> PodView {
@@ -20,5 +20,22 @@ pub fn pod(role: Role, uid: &str, owner: Owner, node: &str) -> PodView {
         attempt: 0,
         reboot_state: None,
         containers: vec![],
+    }
+}
+
+/// A Job with UID `ju` that NodeOp `ns/op` (UID `u`) has on n1, and that may run.
+pub fn job(name: &str, state: JobState) -> JobView {
+    JobView {
+        namespace: "ns".into(),
+        name: name.into(),
+        uid: "ju".into(),
+        resource_version: "1".into(),
+        owner: Owner::nodeop("op", "u"),
+        node: "n1".into(),
+        suspended: false,
+        deleting: false,
+        state,
+        started_at: None,
+        deadline_seconds: None,
     }
 }

@@ -131,19 +131,7 @@ mod tests {
         let me = OpRef::of(&op);
         let held = Some(me.clone());
         let n1 = NodeView { unschedulable: true, cordoned_by: held.clone(), claimed_by: held, ..node("n1") };
-        let job = job.map(|state| JobView {
-            namespace: "ns".into(),
-            name: job_name(),
-            uid: "ju".into(),
-            resource_version: "1".into(),
-            owner: Owner::nodeop("op", "u"),
-            node: "n1".into(),
-            suspended: false,
-            deleting: false,
-            state,
-            started_at: Some(Timestamp::UNIX_EPOCH),
-            deadline_seconds: None,
-        });
+        let job = job.map(|state| JobView { started_at: Some(Timestamp::UNIX_EPOCH), ..fixtures::job(&job_name(), state) });
         Snapshot {
             nodes: [n1, node("n2")].into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             ops: [(me.key(), Arc::new(op))].into(),

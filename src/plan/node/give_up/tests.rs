@@ -13,6 +13,7 @@ use crate::{
         model::{
             action::{Action, Plan},
             id::OpRef,
+            object_name,
             question::{Answer, Question},
             snapshot::{ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role, Snapshot},
         },
@@ -60,7 +61,7 @@ impl World {
     }
 
     fn waiter(&self, attempt: i32) -> PodView {
-        let name = crate::plan::model::object_name::object(("op", "u"), "n1", "reboot", attempt);
+        let name = object_name::object(("op", "u"), "n1", "reboot", attempt);
         PodView { name: name.clone(), phase: PodPhase::Running, ..fixtures::pod(Role::Waiter, &name, Owner::nodeop("op", "u"), "n1") }
     }
 
@@ -174,25 +175,13 @@ fn a_strangers_pod_under_the_waiters_name_is_passed_by() {
 }
 
 fn runs(untouched: Value) -> Value {
-    let name = crate::plan::model::object_name::object(("op", "u"), "n1", "", 0);
+    let name = object_name::object(("op", "u"), "n1", "", 0);
     json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju", "rebootStatus": "pending",
         "givenUp": "the Job's pod could not start", "untouched": untouched})
 }
 
 fn job(state: JobState) -> JobView {
-    JobView {
-        namespace: "ns".into(),
-        name: crate::plan::model::object_name::object(("op", "u"), "n1", "", 0),
-        uid: "ju".into(),
-        resource_version: "1".into(),
-        owner: Owner::nodeop("op", "u"),
-        node: "n1".into(),
-        suspended: false,
-        deleting: false,
-        state,
-        started_at: None,
-        deadline_seconds: None,
-    }
+    fixtures::job(&object_name::object(("op", "u"), "n1", "", 0), state)
 }
 
 #[test]

@@ -59,17 +59,9 @@ mod tests {
         let me = OpRef::of(&op);
         let node = NodeView { name: "n1".into(), claimed_by: Some(me.clone()), ready: true, ..NodeView::default() };
         let job = JobView {
-            namespace: "ns".into(),
-            name: "j".into(),
-            uid: "ju".into(),
-            resource_version: "1".into(),
-            owner: Owner::nodeop("op", "u"),
-            node: "n1".into(),
-            suspended: false,
-            deleting: false,
-            state: JobState::Active,
             started_at: Some(Timestamp::UNIX_EPOCH),
             deadline_seconds: Some(deadline_seconds),
+            ..fixtures::job("j", JobState::Active)
         };
         let pod = PodView { phase, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") };
         let plan = plan(&Snapshot {
