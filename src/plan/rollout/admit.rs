@@ -15,7 +15,7 @@ use crate::{
             snapshot::{NodeView, Snapshot},
             time::later,
         },
-        node::turn::{Next, Op, finish},
+        node::turn::{Op, finished},
         quorum,
         rollout::{
             finalizer,
@@ -211,7 +211,7 @@ impl Pass<'_> {
             self.plan.questions.insert(question);
             return Some("checking whether the node still exists".into());
         }
-        *entry = finished(self.s, entry, Phase::Completed, "Skipped: the node was deleted before its turn".into());
+        *entry = self.end(entry, Phase::Completed, "Skipped: the node was deleted before its turn".into());
         None
     }
 
@@ -229,7 +229,7 @@ impl Pass<'_> {
             if self.s.now >= deadline {
                 let message =
                     format!("the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started", limit.as_secs());
-                *entry = finished(self.s, entry, Phase::Failed, message);
+                *entry = self.end(entry, Phase::Failed, message);
                 return None;
             }
             self.plan.wake(deadline);
@@ -328,18 +328,16 @@ impl Pass<'_> {
             }
         }
     }
+
+    /// The end of a node on which nothing has begun.
+    fn end(&self, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {
+        finished(self.s.now, entry, phase, Some(RebootStatus::NotRequested), message)
+    }
 }
 
 /// Behind which NodeOp a node waits.
 fn waiting_for((namespace, name): &Key, what: &str) -> String {
     format!("waiting for NodeOp {namespace}/{name}, which {what}")
-}
-
-fn finished(s: &Snapshot, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {
-    match finish(s.now, entry, phase, Some(RebootStatus::NotRequested), message) {
-        Next::Become(next) => *next,
-        Next::Wait(_) => entry.clone(),
-    }
 }
 
 /// Takes a node: recorded first, and everything else follows from that.
