@@ -98,7 +98,7 @@ impl Actor {
         let type_ = if notice.warning { EventType::Warning } else { EventType::Normal };
         let (reason, action, note) = (notice.reason.into(), notice.reason.into(), Some(notice.message.clone()));
         if let Err(error) = self.publish(Event { type_, reason, note, action, secondary: None }, &about_node(node)).await {
-            tracing::warn!(error = format!("{error:#}"), node, reason = notice.reason, "an Event was lost");
+            tracing::warn!(error = words(&error), node, reason = notice.reason, "an Event was lost");
         }
     }
 
