@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
-use super::Actor;
+use super::{Actor, about_node};
 use crate::{
     api::names,
     observe::Seen,
@@ -46,7 +46,7 @@ impl Actor {
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let node = self.write(api.patch(name, &params, &patch)).await?;
         if let Some(notice) = &change.notice {
-            self.say_of_node(name, notice).await;
+            self.say(&about_node(name), std::slice::from_ref(&**notice)).await;
         }
         Ok(vec![Seen::Node(Box::new(node))])
     }

@@ -93,15 +93,6 @@ impl Actor {
         }
     }
 
-    /// Says something about a node that was changed.
-    pub(super) async fn say_of_node(&self, node: &str, notice: &Notice) {
-        let type_ = if notice.warning { EventType::Warning } else { EventType::Normal };
-        let (reason, action, note) = (notice.reason.into(), notice.reason.into(), Some(notice.message.clone()));
-        if let Err(error) = self.publish(Event { type_, reason, note, action, secondary: None }, &about_node(node)).await {
-            tracing::warn!(error = words(&error), node, reason = notice.reason, "an Event was lost");
-        }
-    }
-
     pub(super) async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {
         self.write(self.recorder.publish(&fit(event), about)).await
     }

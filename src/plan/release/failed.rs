@@ -25,7 +25,7 @@ pub fn sweep(s: &Snapshot, node: &NodeView, kept: &KeptCordon, effects: &mut Eff
         let message = format!(
             "the node stays cordoned: NodeOp {namespace}/{op}, which is deleted, failed on it. Look at the node, then kubectl uncordon {name}"
         );
-        let notice = Notice { warning: true, reason: "CordonKept", message, node: Some(name.clone()) };
+        let notice = Notice { warning: true, reason: "CordonKept", message, node: None };
         let kept = KeptCordon { deleted: true, ..kept.clone() };
         patch(node, NodeChange { kept_cordon: Some(kept.into()), notice: Some(notice.into()), ..NodeChange::default() }, effects);
     } else if s.answer(&gone).is_none() {
