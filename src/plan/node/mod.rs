@@ -37,6 +37,13 @@ use crate::{
 
 /// Advances a node in hand.
 pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
+    // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
+    if !s.nodes.contains_key(name)
+        && let Some(until) = awaited_until(s, op, status)
+    {
+        plan.wake(until);
+        return Next::Wait(format!("the Node object was deleted while the node reboots; it may come back until {until:.0}"));
+    }
     let node = match s.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
         Some(node) if s.answer(&Question::Node(name.into())).is_some() && is_same_machine(status, node) => {
@@ -47,12 +54,6 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
         Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
             let why = "another machine has joined under the node's name while it was in hand";
             return lost(s, op, (name, node.ready), status, why, plan);
-        }
-        None if s.is_gone(&Question::Node(name.into()))
-            && let Some(until) = awaited_until(s, op, status) =>
-        {
-            plan.wake(until);
-            return Next::Wait(format!("the Node object was deleted while the node reboots; it may come back until {until:.0}"));
         }
         None if s.is_gone(&Question::Node(name.into())) => {
             return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
