@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::nodeop::Phase;
 
-/// Where a node in hand is on its way.
+/// Where a node in progress is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Step {
-    /// Its preflight runs (not in hand yet).
+    /// Its preflight runs; the node is not taken yet.
     Preflight,
     /// Being claimed and cordoned.
     Claim,
@@ -33,11 +33,11 @@ pub enum RebootStatus {
     Pending,
     /// Proved by a new boot id.
     Completed,
-    /// Asked for, and called off because the operation did not succeed.
+    /// Asked for, and cancelled because the operation did not succeed.
     Cancelled,
 }
 
-/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in hand.
+/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
@@ -58,7 +58,7 @@ pub struct NodeStatus {
     /// Last change of phase or step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-    /// UID of the node in hand: a node made again under the same name is another machine. It goes when a live read has
+    /// UID of the node that was taken: a node made again under the same name is another machine. It goes when a live read has
     /// proved that the node was given back; until then the node holds its slot, whatever its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,

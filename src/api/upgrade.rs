@@ -70,7 +70,9 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
-    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the upgrade runs, but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all. Control-plane nodes always go one at a time if the upgrade
+    /// cordons or reboots. A node that failed counts until it is uncordoned and Ready, or deleted. May be changed while the upgrade
+    /// runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
@@ -78,7 +80,8 @@ pub struct NodeOpUpgradeSpec {
     /// on finish. May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Start no further node once one has failed. May be changed while the upgrade runs.
+    /// Start no further node once one has failed, or once it could not be proved what it runs (default false). May be changed while the
+    /// upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_failure: Option<bool>,
     /// Upgrade the active image, and reboot into it (default true).
@@ -87,7 +90,7 @@ pub struct NodeOpUpgradeSpec {
     /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_recovery: Option<bool>,
-    /// Upgrade even a node that already runs the image's release (default false).
+    /// Upgrade without comparing releases (default false): also a node that runs the image's release already, or a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
     /// Pass `--debug` to kairos-agent (default false).
@@ -111,7 +114,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub preflight_timeout_seconds: Option<i32>,
-    /// Seconds that a node may take to pull the image (default 1800).
+    /// Seconds that a node may take to pull the image (default 1800). A preflight whose pod the kubelet refuses or ends is made again
+    /// for as long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub pull_timeout_seconds: Option<i32>,

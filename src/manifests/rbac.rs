@@ -82,7 +82,7 @@ pub const OPERATOR: &[Grant] = &[
     ),
     grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "delete"]),
     grant(
-        "What those waiters may do, and only with the waiters and Jobs in hand, by name.",
+        "What those waiters may do, and only with the waiters and Jobs at work, by name.",
         RBAC,
         &["roles"],
         &["get", "create", "patch", "delete"],
@@ -120,7 +120,7 @@ const ROOT: &str = "Whoever creates a NodeOp or NodeOpUpgrade runs any command a
      the same uses the component manifests/aggregated-roles.";
 
 /// Roles for users: name, why it is as it is, verbs, and the label that makes it a part of a role of the cluster.
-const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
+pub(super) const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
     ("nodeop-admin-role", ROOT, ADMIN, None),
     ("nodeop-editor-role", ROOT, EDIT, None),
     (

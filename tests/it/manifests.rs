@@ -1,4 +1,5 @@
-//! `manifests/` is what the binary prints and what Cargo.toml says: nobody installs another release than they checked out.
+//! `manifests/` is what the binary prints and what Cargo.toml says: nobody installs another release than they checked out, or
+//! reads of fields and rights that it does not have.
 
 use std::{
     fs,
@@ -34,12 +35,25 @@ fn yaml_files(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn generated_files_are_up_to_date() {
-    let generated = [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap());
-    let stale: Vec<String> = generated
-        .filter(|file| fs::read_to_string(manifests().join(&file.path)).unwrap_or_default() != file.text)
-        .map(|file| file.path)
-        .collect();
+    let docs = manifests().with_file_name("docs");
+    let mut stale = Vec::new();
+    for (part, directory) in [(Part::Crd, manifests()), (Part::Rbac, manifests()), (Part::Docs, docs)] {
+        let paths = generate(part).unwrap().into_iter().map(|file| (directory.join(file.path), file.text));
+        stale.extend(paths.filter(|(path, text)| fs::read_to_string(path).unwrap_or_default() != *text).map(|(path, _)| path));
+    }
     assert!(stale.is_empty(), "run scripts/generate: {stale:?} are not what the code says");
+}
+
+/// `kairos-operator manifests | kubectl apply -f -` installs what is printed, so no page for people may be among it.
+#[test]
+fn pages_are_printed_when_they_are_asked_for() {
+    let printed = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(printed(&["manifests", "docs"]).contains("# Fields"));
+    assert!(!printed(&["manifests"]).contains("# Fields"));
 }
 
 /// What scripts/generate runs is what the tests here call.

@@ -58,7 +58,7 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     layer("node", &["api::names", "contract", "telemetry"], &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"]),
-    layer("manifests", &["api"], &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"]),
+    layer("manifests", &["api", "render::access"], &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"]),
 ];
 
 /// Files with rights of their own beyond their layer's: (start of the path below src, crates).

@@ -235,27 +235,25 @@ fn the_printed_roles_are_these_grants() {
     }
 }
 
-/// What README tells is all that is held, in these words.
+/// What a reader is told is all that is held, each with a reason.
 #[test]
-fn the_readme_names_every_right() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let line = |start: &str| readme.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no row {start:?}"));
-    let rights = |row: &str| row.matches('`').count() / 2;
-    for (row, grants) in [("| the operator | all namespaces |", OPERATOR), ("| the operator | its own |", LEADER)] {
-        let said = line(row);
-        let resources: Vec<(&str, &Grant)> =
-            grants.iter().flat_map(|grant| grant.resources.iter().map(move |name| (*name, grant))).collect();
-        for (resource, grant) in &resources {
-            let right = format!("`{resource}` {}", grant.verbs.join(", "));
-            let whole = said.split(['|', ';']).any(|part| part.trim() == right || part.trim().starts_with(&format!("{right} (")));
-            assert!(whole, "{right} is not in {said}");
+fn the_page_on_rights_names_every_right() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rights.md")).unwrap();
+    // The rows of the table below a heading, as (resource, verb); a cell holds one or more resources, and what they are limited to.
+    let told = |heading: &str| {
+        let section = page.split("\n## ").find(|section| section.starts_with(heading)).unwrap_or_else(|| panic!("no {heading}"));
+        let mut told = BTreeSet::new();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+            let [resources, _, verbs, why] = cells.as_slice() else { panic!("{row}") };
+            assert!(why.ends_with('.'), "{row}");
+            let resources = resources.split(", only").next().unwrap().split('`').skip(1).step_by(2);
+            told.extend(resources.flat_map(|resource| verbs.split(", ").map(move |verb| (verb.to_owned(), resource.to_owned()))));
         }
-        assert_eq!(rights(said), resources.len(), "{said}");
-    }
-    let said = line("| a NodeOp's reboot waiters");
-    for resource in granted().iter().map(|(_, _, resource)| resource) {
-        let verbs: Vec<String> = granted().into_iter().filter(|(_, _, of)| of == resource).map(|(verb, _, _)| verb).collect();
-        assert!(said.contains(&format!("`{resource}` {}", verbs.join(", "))), "{resource} {verbs:?}");
-    }
-    assert_eq!(rights(said), 3);
+        told
+    };
+    let pairs = |rights: Rights| rights.into_iter().map(|(verb, _, resource)| (verb, resource)).collect::<BTreeSet<_>>();
+    assert_eq!(told("The operator, in all namespaces"), pairs(held(OPERATOR)));
+    assert_eq!(told("The operator, in its own namespace"), pairs(held(LEADER)));
+    assert_eq!(told("The reboot waiters"), pairs(granted()));
 }
