@@ -299,7 +299,7 @@ fn kubelets_and_people_go_on_as_before() {
 }
 
 /// What is said of an operation, as it is created or as it was before; the server's defaults stand in both.
-fn warned(kind: &str, old: Option<Value>, new: Value) -> bool {
+pub fn warned(kind: &str, old: Option<Value>, new: Value) -> bool {
     let object = |spec: Value| {
         let mut object = json!({"metadata": {"name": "op", "namespace": "default"}, "spec": {"concurrency": 0}});
         object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());

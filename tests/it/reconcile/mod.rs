@@ -18,6 +18,7 @@ mod rig;
 mod rights;
 mod rivals;
 mod rollout;
+mod samples;
 mod silent;
 mod strangers;
 mod takeover;
