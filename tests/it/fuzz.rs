@@ -1,6 +1,6 @@
 //! Every case that the fuzz targets kept, and what little else can be made of each: the same functions, without a fuzzer.
 //!
-//! cargo-fuzz adds to `tests/fuzz/corpus/<target>`; see "Develop" in the README. A case that it found comes here as a file, and fails
+//! cargo-fuzz adds to `tests/fuzz/corpus/<target>`; see tests/README.md. A case that it found comes here as a file, and fails
 //! until what it found is mended.
 
 use std::{

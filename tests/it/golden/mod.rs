@@ -28,7 +28,7 @@ fn command_only(concurrency: i32) -> NodeOpSpec {
     NodeOpSpec { command: Some(vec!["true".into()]), concurrency, ..NodeOpSpec::default() }
 }
 
-/// The README's NodeOp: three nodes, one at a time, the control-plane node first; drained and rebooted.
+/// The commonest NodeOp: three nodes, one at a time, the control-plane node first; drained and rebooted.
 #[test]
 fn three_nodes_drained_and_rebooted() {
     let mut stage = Stage::new(3);
