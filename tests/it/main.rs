@@ -7,6 +7,7 @@ mod applets;
 mod bad_input;
 mod chaos;
 mod contract;
+mod docs;
 mod drain_and_cordon;
 mod elections;
 mod fuzz;
