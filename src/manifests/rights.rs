@@ -65,7 +65,7 @@ fn waiters() -> String {
 
 fn users() -> String {
     let row = |(name, _, verbs, aggregate): (&str, &str, &[&str], Option<&str>)| {
-        let part = aggregate.map_or("no".to_owned(), |label| code(label.rsplit("aggregate-to-").next().unwrap_or(label)));
+        let part = aggregate.map_or_else(|| "no".to_owned(), |label| code(label.rsplit("aggregate-to-").next().unwrap_or(label)));
         vec![code(name), verbs.join(", "), part]
     };
     table(&["ClusterRole", "verbs on NodeOps and NodeOpUpgrades", "part of the cluster's own role"], &USERS.map(row))
