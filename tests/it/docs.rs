@@ -173,6 +173,19 @@ fn joined(code: &str) -> String {
     lines.fold(first, |text, line| text + line.trim_start())
 }
 
+/// What a script reads off a status is in the manual.
+#[test]
+fn every_reason_and_step_is_explained() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let names = fs::read_to_string(root().join("src/api/names.rs")).unwrap();
+    let reasons = names.split("pub mod reason {").nth(1).unwrap().split("\n}").next().unwrap();
+    let mut words: Vec<&str> = reasons.split('"').skip(1).step_by(2).collect();
+    assert!(words.len() > 6, "{words:?}");
+    words.extend(["Claim", "Drain", "Job", "Reboot", "Verify"]);
+    words.retain(|word| !page.contains(&format!("`{word}`")));
+    assert!(words.is_empty(), "docs/operations.md does not explain {words:?}");
+}
+
 /// Words that nobody but us says, or that say nothing to somebody who looks for help.
 #[test]
 fn pages_are_written_in_plain_english() {
