@@ -1,5 +1,5 @@
-//! Node operations for Kubernetes: observe the cluster, plan without touching it, render what the plan needs, act; small
-//! applets on the node do the rest.
+//! Node operations for Kubernetes: observe the cluster, plan without touching it, render what the plan needs,
+//! act; small applets on the node do the rest.
 //!
 //! ```text
 //!              watch                Snapshot           Plan{actions, questions, waiting}            objects
@@ -13,9 +13,9 @@
 //!
 //! # The protocol, on one page
 //!
-//! The operator may be killed between any two requests, its caches lag, and two operators may believe to lead at once. So
-//! the way of a node is a chain of records, each of which can be found again by whoever comes next, and each of which is
-//! written before what follows from it is done:
+//! The operator may be killed between any two requests, its caches lag, and two operators may believe to lead
+//! at once. So the way of a node is a chain of records, each of which can be found again by whoever comes
+//! next, and each of which is written before what follows from it is done:
 //!
 //! | record | where | what follows from it | if the operator dies here |
 //! |---|---|---|---|
@@ -28,16 +28,18 @@
 //! | 7. another boot id, seen live | the Node | the reboot is proved; for an upgrade, what the node runs is read | it is seen again |
 //! | 8. the verdict | the status | claim and cordon are taken off, the waiter is deleted | a node with a claim of a finished entry is released by a sweep over all nodes |
 //!
-//! Three rules make it hold. *Status before action*: what cannot be found again is recorded first. *Absence in a cache
-//! proves nothing*: what depends on an absence is a [`Question`](plan::model::question::Question), answered by a live
-//! read, and its answer lives for one plan. *A reboot is due* if and only if the sentinel of the waiter's own Job names the
-//! boot that the node is still in, and a live read shows that Job `Complete`: it cannot come twice, for a reboot changes
-//! the boot id, and not unasked, for nobody else writes that file. [`node::reboot_waiter`] has the table of what happens
-//! when the power fails after each of its lines.
+//! Three rules make it hold. *Status before action*: what cannot be found again is recorded first. *Absence
+//! in a cache proves nothing*: what depends on an absence is a [`Question`](plan::model::question::Question),
+//! answered by a live read, and its answer lives for one plan. *A reboot is due* if and only if the sentinel
+//! of the waiter's own Job names the boot that the node is still in, and a live read shows that Job
+//! `Complete`: it cannot come twice, for a reboot changes the boot id, and not unasked, for nobody else
+//! writes that file. [`node::reboot_waiter`] has the table of what happens when the power fails after each of
+//! its lines.
 //!
 //! # The planner, tried
 //!
-//! [`plan::plan`] is a function of its argument: no client, no clock, no randomness. One node and one operation:
+//! [`plan::plan`] is a function of its argument: no client, no clock, no randomness. One node and one
+//! operation:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -67,8 +69,9 @@
 //! 6. [`node`]: the applets, the other end of the contract. [`node::reboot_waiter`] is the one to begin with.
 //! 7. [`manifests`]: what is installed, printed from the code.
 //!
-//! `tests/it/tidy.rs` holds the walls between these modules: each may use those above it that it names, and no others.
-//! `tests/README.md` says which kind of test finds what, and `.github/CONTRIBUTING.md` where a change goes.
+//! `tests/it/tidy.rs` holds the walls between these modules: each may use those above it that it names, and
+//! no others. `tests/README.md` says which kind of test finds what, and `.github/CONTRIBUTING.md` where a
+//! change goes.
 
 pub mod api;
 pub mod contract;

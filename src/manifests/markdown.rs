@@ -34,6 +34,9 @@ mod tests {
     #[test]
     fn a_cell_ends_neither_its_row_nor_itself() {
         let rows = [vec!["a|b".to_owned(), "one\ntwo".to_owned()], vec![String::new(), code("x")]];
-        assert_eq!(table(&["field", "meaning"], &rows), "| field | meaning |\n| --- | --- |\n| a\\|b | one two |\n|  | `x` |\n");
+        assert_eq!(
+            table(&["field", "meaning"], &rows),
+            "| field | meaning |\n| --- | --- |\n| a\\|b | one two |\n|  | `x` |\n"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The page of docs/ on every field of both kinds: their schemas, as tables.
 //!
-//! What a field means stands in one place, the comment on it in `src/api`, from which the schema's description comes.
+//! What a field means stands in one place, the comment on it in `src/api`, from which the schema's
+//! description comes.
 
 use anyhow::Context;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -29,7 +30,11 @@ pub(super) fn page(crds: &[CustomResourceDefinition]) -> anyhow::Result<String> 
         text.push_str(&format!("\n### {kind}.spec\n\n{}\n\n{}", description(spec), spec_fields(spec)));
         text.push_str("\nThe API server refuses what breaks a rule, in these words:\n\n");
         text.push_str(&rules(spec).iter().map(|rule| format!("- {rule}\n")).collect::<String>());
-        text.push_str(&format!("\n### {kind}.status\n\n{}\n\n{}", description(status), status_fields(status, &told)));
+        text.push_str(&format!(
+            "\n### {kind}.status\n\n{}\n\n{}",
+            description(status),
+            status_fields(status, &told)
+        ));
         told.push((kind.to_owned(), status.clone()));
     }
     Ok(text)
@@ -55,13 +60,19 @@ fn status_fields(schema: &Value, told: &Told) -> String {
 }
 
 fn add_fields(schema: &Value, prefix: &str, told: &Told, rows: &mut Vec<Vec<String>>) {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{prefix}{name}");
-        let same = told.iter().find(|(_, status)| !inner(field).1.is_null() && inner(&status["properties"][name]) == inner(field));
+        let same = told.iter().find(|(_, status)| {
+            !inner(field).1.is_null() && inner(&status["properties"][name]) == inner(field)
+        });
         let (mut meaning, mut default) = default_of(field);
         if let Some((kind, _)) = same {
-            meaning.push_str(&format!(" Its fields are those of [{kind}.status](#{}status).", kind.to_lowercase()));
+            meaning.push_str(&format!(
+                " Its fields are those of [{kind}.status](#{}status).",
+                kind.to_lowercase()
+            ));
         }
         if default.is_empty() && required.contains(&name.as_str()) {
             "required".clone_into(&mut default);
@@ -74,8 +85,8 @@ fn add_fields(schema: &Value, prefix: &str, told: &Told, rows: &mut Vec<Vec<Stri
     }
 }
 
-/// How a path goes on below a field, and the object that is there; null for one that has no fields of its own, and for
-/// Kubernetes' own types, which are explained elsewhere.
+/// How a path goes on below a field, and the object that is there; null for one that has no fields of its
+/// own, and for Kubernetes' own types, which are explained elsewhere.
 fn inner(field: &Value) -> (&'static str, &Value) {
     const NOTHING: &Value = &Value::Null;
     if is_selector(field) || is_conditions(field) {
@@ -113,8 +124,8 @@ fn kind_of(field: &Value) -> String {
     }
 }
 
-/// What a field means, and its default. A default that the server does not fill in stands in the description: in brackets,
-/// or at its end.
+/// What a field means, and its default. A default that the server does not fill in stands in the description:
+/// in brackets, or at its end.
 fn default_of(field: &Value) -> (String, String) {
     let text = description(field);
     if !field["default"].is_null() {
@@ -177,6 +188,17 @@ mod tests {
         let mut rows = Vec::new();
         add_fields(&schema, "", &[], &mut rows);
         let paths: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
-        assert_eq!(paths, ["`list`", "`list[].name`", "`map`", "`map.NODE.name`", "`object`", "`object.name`", "`selector`"]);
+        assert_eq!(
+            paths,
+            [
+                "`list`",
+                "`list[].name`",
+                "`map`",
+                "`map.NODE.name`",
+                "`object`",
+                "`object.name`",
+                "`selector`"
+            ]
+        );
     }
 }

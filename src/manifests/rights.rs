@@ -30,9 +30,11 @@ to every account. What the rights mean for you is said in [Security](security.md
 There is no wildcard and no right to read Secrets, and the operator can grant nothing that it does not hold itself.
 ";
 
-const WAITERS: &str = "Each NodeOp that reboots has one account for its waiters. It exists for as long as the NodeOp runs.\n\n";
+const WAITERS: &str =
+    "Each NodeOp that reboots has one account for its waiters. It exists for as long as the NodeOp runs.\n\n";
 
-const OTHERS: &str = "Jobs, preflights and the pods that read what a node runs have no token, and so no rights at all.\n";
+const OTHERS: &str =
+    "Jobs, preflights and the pods that read what a node runs have no token, and so no rights at all.\n";
 
 const PEOPLE: &str = "
 **The editor and the admin role make their holders root on the nodes.** They are not aggregated to the cluster's own roles,
@@ -46,7 +48,12 @@ fn grants(grants: &[Grant]) -> String {
         let resources: Vec<String> = grant.resources.iter().map(|resource| code(resource)).collect();
         let names: Vec<String> = grant.names.iter().map(|name| code(name)).collect();
         let limit = if names.is_empty() { String::new() } else { format!(", only {}", names.join(", ")) };
-        vec![format!("{}{limit}", resources.join(", ")), group(grant.group), grant.verbs.join(", "), grant.reason.to_owned()]
+        vec![
+            format!("{}{limit}", resources.join(", ")),
+            group(grant.group),
+            grant.verbs.join(", "),
+            grant.reason.to_owned(),
+        ]
     };
     table(&["resources", "API group", "verbs", "why"], &grants.iter().map(row).collect::<Vec<_>>())
 }
@@ -65,8 +72,14 @@ fn waiters() -> String {
 
 fn users() -> String {
     let row = |(name, _, verbs, aggregate): (&str, &str, &[&str], Option<&str>)| {
-        let part = aggregate.map_or_else(|| "no".to_owned(), |label| code(label.rsplit("aggregate-to-").next().unwrap_or(label)));
+        let part = aggregate.map_or_else(
+            || "no".to_owned(),
+            |label| code(label.rsplit("aggregate-to-").next().unwrap_or(label)),
+        );
         vec![code(name), verbs.join(", "), part]
     };
-    table(&["ClusterRole", "verbs on NodeOps and NodeOpUpgrades", "part of the cluster's own role"], &USERS.map(row))
+    table(
+        &["ClusterRole", "verbs on NodeOps and NodeOpUpgrades", "part of the cluster's own role"],
+        &USERS.map(row),
+    )
 }

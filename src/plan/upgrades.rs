@@ -1,7 +1,8 @@
 //! NodeOpUpgrades: each makes one NodeOp of its own name, once, and shows that one's status.
 //!
-//! Its NodeOp's UID is recorded before that NodeOp may start (see [`may_start`]), so a NodeOp that is missing later has
-//! run or been deleted, and is never made again. A NodeOp of the name that is somebody else's is not touched.
+//! Its NodeOp's UID is recorded before that NodeOp may start (see [`may_start`]), so a NodeOp that is missing
+//! later has run or been deleted, and is never made again. A NodeOp of the name that is somebody else's is
+//! not touched.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,25 +34,28 @@ use crate::{
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
 const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// Above so many nodes only those are copied that are unfinished or failed.
-const COPIED_WHOLE: usize = 1000;
+const MAX_COPIED_ENTRIES: usize = 1000;
 
 /// Plans every NodeOpUpgrade.
-pub fn plan(s: &Snapshot, plan: &mut Plan) {
-    for (key, upgrade) in &s.upgrades {
-        let over = upgrade.status.as_ref().and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
+pub fn plan(snapshot: &Snapshot, plan: &mut Plan) {
+    for (key, upgrade) in &snapshot.upgrades {
+        let over =
+            upgrade.status.as_ref().and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
         if over || upgrade.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        match s.ops.get(key) {
-            Some(child) if owned_by(child, upgrade) => follow(s, upgrade, child, plan),
-            Some(_) => foreign(s, upgrade, plan),
-            None => absent(s, key, upgrade, plan),
+        match snapshot.ops.get(key) {
+            Some(child) if owned_by(child, upgrade) => follow(snapshot, upgrade, child, plan),
+            Some(_) => foreign(snapshot, upgrade, plan),
+            None => absent(snapshot, key, upgrade, plan),
         }
     }
 }
 
 fn owner_uid(op: &NodeOp) -> Option<&str> {
-    owner::controller(&op.metadata).filter(|owner| owner.kind == "NodeOpUpgrade").map(|owner| owner.uid.as_str())
+    owner::controller(&op.metadata)
+        .filter(|owner| owner.kind == "NodeOpUpgrade")
+        .map(|owner| owner.uid.as_str())
 }
 
 fn owned_by(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {
@@ -59,11 +63,14 @@ fn owned_by(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {
 }
 
 /// Whether a NodeOp may start: one that a NodeOpUpgrade controls waits until that one's status names it.
-pub fn may_start(s: &Snapshot, op: &NodeOp) -> bool {
+pub fn may_start(snapshot: &Snapshot, op: &NodeOp) -> bool {
     let Some(owner) = owner_uid(op) else { return true };
-    let key = (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
-    let upgrade = s.upgrades.get(&key).filter(|upgrade| upgrade.metadata.uid.as_deref() == Some(owner));
-    let recorded = upgrade.and_then(|upgrade| upgrade.status.as_ref()).and_then(|status| status.node_op_uid.as_ref());
+    let key =
+        (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
+    let upgrade =
+        snapshot.upgrades.get(&key).filter(|upgrade| upgrade.metadata.uid.as_deref() == Some(owner));
+    let recorded =
+        upgrade.and_then(|upgrade| upgrade.status.as_ref()).and_then(|status| status.node_op_uid.as_ref());
     recorded.is_some() && recorded == op.metadata.uid.as_ref()
 }
 
@@ -75,25 +82,27 @@ fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
 }
 
 /// No NodeOp of the name is in the cache.
-fn absent(s: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
+fn absent(snapshot: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
     let status = base(upgrade);
     if let Some(uid) = status.node_op_uid.clone() {
         let child = Question::Op(OpRef { namespace: key.0.clone(), name: key.1.clone(), uid });
-        if !s.is_gone(&child) {
+        if !snapshot.is_gone(&child) {
             plan.questions.insert(child);
             return;
         }
         let why = "Upgrade operation failed: its NodeOp was deleted. Nothing is run twice: create the upgrade again";
-        return say(s, upgrade, status, reason::FAILED, why.into(), plan);
+        return say(snapshot, upgrade, status, reason::FAILED, why.into(), plan);
     }
-    // The Go operator's object whose NodeOp is gone: it has run, or nobody knows. It wrote its first status after the NodeOp.
+    // The Go operator's object whose NodeOp is gone: it has run, or nobody knows. It wrote its first status
+    // after the NodeOp.
     let legacy = upgrade.status.as_ref().is_some_and(|status| status.observed_generation.is_none());
     if legacy || status.phase.is_some_and(|phase| phase != UpgradePhase::Initializing) {
-        let why = "Upgrade operation failed: its NodeOp is gone. Nothing is run twice: create the upgrade again";
-        return say(s, upgrade, status, reason::FAILED, why.into(), plan);
+        let why =
+            "Upgrade operation failed: its NodeOp is gone. Nothing is run twice: create the upgrade again";
+        return say(snapshot, upgrade, status, reason::FAILED, why.into(), plan);
     }
-    let make = Action::MakeChild { upgrade: upgrade.clone() };
-    let trouble = failing::of(s, &make);
+    let make = Action::CreateChild { upgrade: upgrade.clone() };
+    let trouble = failing::of(snapshot, &make);
     if status.phase.is_some() {
         plan.actions.push(make);
     }
@@ -101,44 +110,56 @@ fn absent(s: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan
         Some(trouble) => (reason::BLOCKED, format!("NodeOp is being created; {trouble}")),
         None => (reason::INITIALIZING, "NodeOp is being created".into()),
     };
-    say(s, upgrade, status, reason, why, plan);
+    say(snapshot, upgrade, status, reason, why, plan);
 }
 
-fn foreign(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
+fn foreign(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
     let status = base(upgrade);
     let name = status.node_op_name.clone().unwrap_or_default();
-    let why = format!("a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name");
-    say(s, upgrade, status, reason::NAME_TAKEN, why, plan);
+    let why = format!(
+        "a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name"
+    );
+    say(snapshot, upgrade, status, reason::NAME_TAKEN, why, plan);
 }
 
 /// Writes what there is to say without a NodeOp to copy it from.
-fn say(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus, reason: &'static str, why: String, plan: &mut Plan) {
+fn say(
+    snapshot: &Snapshot,
+    upgrade: &Arc<NodeOpUpgrade>,
+    mut status: NodeOpUpgradeStatus,
+    reason: &'static str,
+    why: String,
+    plan: &mut Plan,
+) {
     let phase = if reason == reason::FAILED { UpgradePhase::Failed } else { UpgradePhase::Initializing };
     (status.phase, status.message) = (Some(phase), Some(why));
-    own_conditions(s, &mut status, reason);
-    write(s, upgrade, status, plan);
+    own_conditions(snapshot, &mut status, reason);
+    write(snapshot, upgrade, status, plan);
 }
 
 /// The upgrade's NodeOp is there: record it, pass changes on, show its status.
-fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan: &mut Plan) {
+fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan: &mut Plan) {
     let mut status = base(upgrade);
     let recorded = status.node_op_uid.clone();
     if recorded.is_some() && recorded != child.metadata.uid {
         let why = "Upgrade operation failed: its NodeOp was replaced. Nothing is run twice: create the upgrade again";
-        return say(s, upgrade, status, reason::FAILED, why.into(), plan);
+        return say(snapshot, upgrade, status, reason::FAILED, why.into(), plan);
     }
     let mut trouble = None;
     // What may be changed. A NodeOp is given `false` by the server where an upgrade says nothing.
-    let of = |concurrency: i32, paused: Option<bool>, stop: Option<bool>| (concurrency, paused.unwrap_or(false), stop.unwrap_or(false));
+    let of = |concurrency: i32, paused: Option<bool>, stop: Option<bool>| {
+        (concurrency, paused.unwrap_or(false), stop.unwrap_or(false))
+    };
     let is = of(child.spec.concurrency, child.spec.paused, child.spec.stop_on_failure);
-    // An upgrade's 0 (all at once) is what it began with: who has slowed its NodeOp down by hand since is not overruled, and the
-    // server would not let us either.
-    let concurrency = if upgrade.spec.concurrency == 0 { child.spec.concurrency } else { upgrade.spec.concurrency };
+    // An upgrade's 0 (all at once) is what it began with: who has slowed its NodeOp down by hand since is not
+    // overruled, and the server would not let us either.
+    let concurrency =
+        if upgrade.spec.concurrency == 0 { child.spec.concurrency } else { upgrade.spec.concurrency };
     let wanted = of(concurrency, upgrade.spec.paused, upgrade.spec.stop_on_failure);
     if wanted != is && child.metadata.deletion_timestamp.is_none() {
         let (concurrency, paused, stop_on_failure) = wanted;
-        let pass_on = Action::PassOn { child: child.clone(), concurrency, paused, stop_on_failure };
-        trouble = failing::of(s, &pass_on);
+        let pass_on = Action::PropagateSpec { child: child.clone(), concurrency, paused, stop_on_failure };
+        trouble = failing::of(snapshot, &pass_on);
         plan.actions.push(pass_on);
     }
     status.node_op_uid = child.metadata.uid.clone();
@@ -146,7 +167,7 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
         None => {
             status.phase = Some(UpgradePhase::Initializing);
             status.message = Some("NodeOp created".into());
-            own_conditions(s, &mut status, reason::INITIALIZING);
+            own_conditions(snapshot, &mut status, reason::INITIALIZING);
         }
         Some(shown) => {
             status.phase = shown.phase.map(UpgradePhase::from);
@@ -160,7 +181,7 @@ fn follow(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan:
     if let (Some(message), Some(trouble)) = (&mut status.message, trouble) {
         message.push_str(&format!("; {trouble}"));
     }
-    write(s, upgrade, status, plan);
+    write(snapshot, upgrade, status, plan);
 }
 
 /// The Go operator's sentence, and after it what there is to say.
@@ -171,12 +192,16 @@ fn sentence(phase: Option<Phase>, detail: &str) -> String {
         Some(Phase::Running | Phase::Preflight) => "is running",
         Some(Phase::Pending) | None => "is pending",
     };
-    if detail.is_empty() { format!("Upgrade operation {what}") } else { format!("Upgrade operation {what}: {detail}") }
+    if detail.is_empty() {
+        format!("Upgrade operation {what}")
+    } else {
+        format!("Upgrade operation {what}: {detail}")
+    }
 }
 
 fn copied(nodes: &BTreeMap<String, NodeStatus>) -> BTreeMap<String, NodeStatus> {
-    let whole = nodes.len() <= COPIED_WHOLE;
-    let copy = nodes.iter().filter(|(_, node)| whole || node.phase != Phase::Completed);
+    let progress = nodes.len() <= MAX_COPIED_ENTRIES;
+    let copy = nodes.iter().filter(|(_, node)| progress || node.phase != Phase::Completed);
     let times = |node: &NodeStatus| NodeStatus {
         phase: node.phase,
         step: node.step,
@@ -195,42 +220,61 @@ fn conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
     shown.iter().map(|condition| Condition { observed_generation: generation, ..condition.clone() }).collect()
 }
 
-/// Writes the status if it differs: at once if a phase or a condition changed, else at most every few seconds.
-fn write(s: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus, plan: &mut Plan) {
+/// Writes the status if it differs: at once if a phase or a condition changed, else at most every few
+/// seconds.
+fn write(
+    snapshot: &Snapshot,
+    upgrade: &Arc<NodeOpUpgrade>,
+    mut status: NodeOpUpgradeStatus,
+    plan: &mut Plan,
+) {
     let old = upgrade.status.as_ref();
     if old == Some(&status) {
         return;
     }
     let urgent = old.is_none_or(|old| shown(old) != shown(&status));
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
-    let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= s.now).map(|time| later(time.0, DETAILS_EVERY));
-    if let Some(at) = last.filter(|at| !urgent && s.now < *at) {
+    let last = old
+        .and_then(|old| old.last_updated.as_ref())
+        .filter(|time| time.0 <= snapshot.now)
+        .map(|time| later(time.0, DETAILS_EVERY));
+    if let Some(at) = last.filter(|at| !urgent && snapshot.now < *at) {
         return plan.wake(at);
     }
-    status.last_updated = Some(Time(s.now));
+    status.last_updated = Some(Time(snapshot.now));
     let before = old.map_or((None, [].as_slice()), |old| (old.phase, old.conditions.as_slice()));
-    let notices = conditions::notice(before, (status.phase, &status.conditions), status.message.as_deref().unwrap_or_default());
+    let notices = conditions::notice(
+        before,
+        (status.phase, &status.conditions),
+        status.message.as_deref().unwrap_or_default(),
+    );
     let notices = notices.into_iter().collect();
-    plan.actions.push(Action::UpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status), notices });
+    plan.actions.push(Action::PatchUpgradeStatus {
+        upgrade: upgrade.clone(),
+        status: Box::new(status),
+        notices,
+    });
 }
 
 /// What is shown at once: phases, and what the conditions say besides words.
 type Shown<'a> = (Option<UpgradePhase>, Option<&'a String>, BTreeMap<&'a String, Phase>, Vec<[&'a str; 3]>);
 
 fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
-    let conditions = status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
+    let conditions =
+        status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
     let nodes = status.node_statuses.iter().map(|(name, node)| (name, node.phase));
     (status.phase, status.node_op_uid.as_ref(), nodes.collect(), conditions.collect())
 }
 
 /// Where there is no NodeOp to copy them from.
-fn own_conditions(s: &Snapshot, status: &mut NodeOpUpgradeStatus, reason: &'static str) {
-    let blocked = reason == reason::BLOCKED && conditions::is_blocked_for_long(&status.conditions, s.now);
+fn own_conditions(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, reason: &'static str) {
+    let blocked =
+        reason == reason::BLOCKED && conditions::is_blocked_for_long(&status.conditions, snapshot.now);
     let standing = match reason {
         reason::FAILED => Standing::Failed,
         _ => Standing::Open { reason, stalled: blocked || reason == reason::NAME_TAKEN },
     };
-    let at = Moment { generation: status.observed_generation, now: s.now };
+    let at = Moment { generation: status.observed_generation, now: snapshot.now };
     conditions::set(&mut status.conditions, standing, status.message.as_deref().unwrap_or_default(), at);
 }
 
@@ -267,11 +311,11 @@ mod tests {
         }
     }
 
-    fn planned(s: &Snapshot) -> (Plan, Option<NodeOpUpgradeStatus>) {
+    fn planned(snapshot: &Snapshot) -> (Plan, Option<NodeOpUpgradeStatus>) {
         let mut out = Plan::default();
-        plan(s, &mut out);
+        plan(snapshot, &mut out);
         let status = out.actions.iter().find_map(|action| match action {
-            Action::UpgradeStatus { status, .. } => Some(status.as_ref().clone()),
+            Action::PatchUpgradeStatus { status, .. } => Some(status.as_ref().clone()),
             _ => None,
         });
         (out, status)
@@ -285,25 +329,26 @@ mod tests {
 
         let announced = upgrade(serde_json::to_value(status.unwrap()).unwrap());
         let (out, _) = planned(&snapshot(announced.clone(), None));
-        assert!(matches!(out.actions[..], [Action::MakeChild { .. }]), "{:?}", out.actions);
+        assert!(matches!(out.actions[..], [Action::CreateChild { .. }]), "{:?}", out.actions);
 
-        let s = snapshot(announced.clone(), Some(op(&announced, "child")));
-        assert!(!may_start(&s, &s.ops[&("ns".into(), "up".into())]));
-        let (_, status) = planned(&s);
+        let snapshot = snapshot(announced.clone(), Some(op(&announced, "child")));
+        assert!(!may_start(&snapshot, &snapshot.ops[&("ns".into(), "up".into())]));
+        let (_, status) = planned(&snapshot);
         let recorded = upgrade(serde_json::to_value(status.unwrap()).unwrap());
-        let s = snapshot(recorded.clone(), Some(op(&recorded, "child")));
-        assert!(may_start(&s, &s.ops[&("ns".into(), "up".into())]));
-        assert!(planned(&s).0.actions.is_empty(), "and nothing is written twice");
+        let snapshot = snapshot(recorded.clone(), Some(op(&recorded, "child")));
+        assert!(may_start(&snapshot, &snapshot.ops[&("ns".into(), "up".into())]));
+        assert!(planned(&snapshot).0.actions.is_empty(), "and nothing is written twice");
     }
 
     #[test]
     fn a_child_that_was_deleted_is_never_made_again() {
-        let mut s = snapshot(upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"})), None);
-        let (out, status) = planned(&s);
+        let mut snapshot =
+            snapshot(upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"})), None);
+        let (out, status) = planned(&snapshot);
         assert!(out.actions.is_empty() && status.is_none(), "an absence in a cache proves nothing");
         let question = out.questions.first().unwrap().clone();
-        s.answers.insert(question, Answer::Gone);
-        let (out, status) = planned(&s);
+        snapshot.answers.insert(question, Answer::NotFound);
+        let (out, status) = planned(&snapshot);
         let status = status.unwrap();
         assert_eq!((status.phase, out.actions.len()), (Some(UpgradePhase::Failed), 1));
         assert!(status.message.unwrap().contains("was deleted"));
@@ -324,8 +369,13 @@ mod tests {
     #[test]
     fn what_the_go_operator_left_without_a_nodeop_is_not_run_again() {
         for phase in ["Running", "Pending"] {
-            let (out, status) = planned(&snapshot(upgrade(json!({"phase": phase, "nodeOpName": "up"})), None));
-            assert_eq!((status.unwrap().phase, out.actions.len()), (Some(UpgradePhase::Failed), 1), "{phase}");
+            let (out, status) =
+                planned(&snapshot(upgrade(json!({"phase": phase, "nodeOpName": "up"})), None));
+            assert_eq!(
+                (status.unwrap().phase, out.actions.len()),
+                (Some(UpgradePhase::Failed), 1),
+                "{phase}"
+            );
         }
         for phase in ["Completed", "Failed"] {
             let (out, _) = planned(&snapshot(upgrade(json!({"phase": phase})), None));
@@ -342,7 +392,7 @@ mod tests {
         changed.spec.concurrency = 3;
         let (out, _) = planned(&snapshot(changed, Some(child)));
         let passed = out.actions.iter().any(|action| {
-            matches!(action, Action::PassOn { concurrency: 3, paused: true, stop_on_failure: true, child }
+            matches!(action, Action::PropagateSpec { concurrency: 3, paused: true, stop_on_failure: true, child }
                 if child.metadata.uid.as_deref() == Some("child"))
         });
         assert!(passed, "{:?}", out.actions);
@@ -354,7 +404,11 @@ mod tests {
         let mut child = op(&silent, "child");
         (child.spec.stop_on_failure, child.spec.paused) = (Some(false), Some(false));
         let (out, _) = planned(&snapshot(silent, Some(child)));
-        assert!(!out.actions.iter().any(|action| matches!(action, Action::PassOn { .. })), "{:?}", out.actions);
+        assert!(
+            !out.actions.iter().any(|action| matches!(action, Action::PropagateSpec { .. })),
+            "{:?}",
+            out.actions
+        );
     }
 
     /// The server refuses it, so trying would only fill the message with its refusal.
@@ -367,7 +421,7 @@ mod tests {
         let passed_on = |upgrade: NodeOpUpgrade, child: NodeOp| {
             let (out, _) = planned(&snapshot(upgrade, Some(child)));
             out.actions.iter().find_map(|action| match action {
-                Action::PassOn { concurrency, .. } => Some(*concurrency),
+                Action::PropagateSpec { concurrency, .. } => Some(*concurrency),
                 _ => None,
             })
         };
@@ -379,11 +433,17 @@ mod tests {
     #[test]
     fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
         let node = |phase| NodeStatus { phase, boot: Some("b".into()), ..NodeStatus::default() };
-        let many =
-            |count: usize| (0..count).map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed }))).collect();
+        let many = |count: usize| {
+            (0..count)
+                .map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed })))
+                .collect()
+        };
         let few: BTreeMap<String, NodeStatus> = many(1000);
         assert_eq!(copied(&few).len(), 1000);
-        assert!(copied(&few).values().all(|node| node.boot.is_none()), "what the NodeOp keeps for itself is not copied");
+        assert!(
+            copied(&few).values().all(|node| node.boot.is_none()),
+            "what the NodeOp keeps for itself is not copied"
+        );
         assert_eq!(copied(&many(1001)).into_keys().collect::<Vec<_>>(), ["n0"]);
     }
 }

@@ -1,5 +1,5 @@
-//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name, and say
-//! one kind of Event. One account per NodeOp, for as long as it runs.
+//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name,
+//! and say one kind of Event. One account per NodeOp, for as long as it runs.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parts;
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::action::Grant,
+    plan::model::action::WaiterGrant,
 };
 
 /// `account` is the name of all three.
@@ -59,7 +59,7 @@ impl Right {
     }
 
     /// The names in a Role; `None` where there can be none.
-    fn names(self, grant: &Grant) -> Option<&[String]> {
+    fn names(self, grant: &WaiterGrant) -> Option<&[String]> {
         match self.on {
             On::Waiters => Some(&grant.waiters),
             On::Jobs => Some(&grant.jobs),
@@ -68,8 +68,8 @@ impl Right {
     }
 }
 
-/// All that waiters may do. What stands here must also stand in the operator's own ClusterRole: nobody can grant what they
-/// do not hold.
+/// All that waiters may do. What stands here must also stand in the operator's own ClusterRole: nobody can
+/// grant what they do not hold.
 pub const RIGHTS: [Right; 3] = [
     Right {
         reason: "A waiter reads its own pod, to know whether it is wanted still, and announces there what it is about to do.",
@@ -94,8 +94,9 @@ pub const RIGHTS: [Right; 3] = [
     },
 ];
 
-/// The rules of the waiters at work. A rule with an empty list of names would hold for all objects, so it is left out.
-pub fn role(op: &NodeOp, account: &str, grant: &Grant) -> Role {
+/// The rules of the waiters at work. A rule with an empty list of names would hold for all objects, so it is
+/// left out.
+pub fn role(op: &NodeOp, account: &str, grant: &WaiterGrant) -> Role {
     let named = |right: &Right| right.names(grant).is_none_or(|names| !names.is_empty());
     let rule = |right: Right| PolicyRule {
         api_groups: Some(vec![right.group.into()]),
@@ -111,7 +112,16 @@ pub fn role_binding(op: &NodeOp, account: &str) -> RoleBinding {
     let namespace = op.metadata.namespace.clone();
     RoleBinding {
         metadata: meta(op, account),
-        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: account.into() },
-        subjects: Some(vec![Subject { kind: "ServiceAccount".into(), name: account.into(), namespace, api_group: None }]),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "Role".into(),
+            name: account.into(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: account.into(),
+            namespace,
+            api_group: None,
+        }]),
     }
 }

@@ -1,5 +1,5 @@
-//! What is written for people: links that lead somewhere, commands and samples that exist, messages as they are said, and
-//! plain English.
+//! What is written for people: links that lead somewhere, commands and samples that exist, messages as they
+//! are said, and plain English.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,8 @@ use std::{
 
 use crate::tidy::scan::{below, files, root};
 
-/// Bytes of README.md, at most: who opens it wants to know what this is and how to begin. All else has a page of its own.
+/// Bytes of README.md, at most: who opens it wants to know what this is and how to begin. All else has a page
+/// of its own.
 const MAX_README: usize = 10_000;
 
 /// A page, by its path in the repository.
@@ -19,7 +20,8 @@ struct Page {
 }
 
 fn pages() -> Vec<Page> {
-    let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md"), root().join("tests/README.md")];
+    let mut paths =
+        vec![root().join("README.md"), root().join("CHANGELOG.md"), root().join("tests/README.md")];
     for directory in ["docs", ".github"] {
         paths.extend(files(&root().join(directory), ".md"));
     }
@@ -57,7 +59,12 @@ impl Page {
 
     /// What its links lead to, as they are written.
     fn links(&self) -> Vec<String> {
-        let targets = |line: &str| line.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect::<Vec<_>>();
+        let targets = |line: &str| {
+            line.split("](")
+                .skip(1)
+                .filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
+                .collect::<Vec<_>>()
+        };
         self.prose().flat_map(targets).collect()
     }
 
@@ -76,7 +83,10 @@ impl Page {
 
     /// The samples that it links to.
     fn samples(&self) -> impl Iterator<Item = String> {
-        self.links().into_iter().map(|link| self.resolve(&link)).filter(|path| path.starts_with("manifests/samples/"))
+        self.links()
+            .into_iter()
+            .map(|link| self.resolve(&link))
+            .filter(|path| path.starts_with("manifests/samples/"))
     }
 }
 
@@ -87,7 +97,8 @@ fn every_link_leads_to_a_file_and_to_a_heading_in_it() {
     for page in &pages {
         for link in page.links().iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
             checked += 1;
-            let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
+            let (file, anchor) =
+                link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
             let path = if file.is_empty() { page.path.clone() } else { page.resolve(file) };
             let target = pages.iter().find(|page| page.path == path);
             if !root().join(&path).exists() {
@@ -107,27 +118,44 @@ fn every_link_leads_to_a_file_and_to_a_heading_in_it() {
 fn a_heading_becomes_its_anchor() {
     let text = "# The Job's pod\n```\n# no heading\n```\n## a `b`: c_d\n## a b c_d\n## a b c_d\n";
     let anchors = Page { path: "a.md".into(), text: text.into() }.anchors();
-    assert_eq!(anchors.iter().map(String::as_str).collect::<Vec<_>>(), ["a-b-c_d", "a-b-c_d-1", "a-b-c_d-2", "the-jobs-pod"]);
+    assert_eq!(
+        anchors.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["a-b-c_d", "a-b-c_d-1", "a-b-c_d-2", "the-jobs-pod"]
+    );
 }
 
 #[test]
 fn the_readme_is_short_and_leads_everywhere() {
     let pages = pages();
     let readme = pages.iter().find(|page| page.path == "README.md").unwrap();
-    assert!(readme.text.len() <= MAX_README, "README.md has {} bytes, more than {MAX_README}", readme.text.len());
-    let linked: Vec<String> = readme.links().iter().map(|link| readme.resolve(link.split('#').next().unwrap())).collect();
-    let missing: Vec<&String> =
-        pages.iter().map(|page| &page.path).filter(|path| path.starts_with("docs/") && !linked.contains(path)).collect();
+    assert!(
+        readme.text.len() <= MAX_README,
+        "README.md has {} bytes, more than {MAX_README}",
+        readme.text.len()
+    );
+    let linked: Vec<String> =
+        readme.links().iter().map(|link| readme.resolve(link.split('#').next().unwrap())).collect();
+    let missing: Vec<&String> = pages
+        .iter()
+        .map(|page| &page.path)
+        .filter(|path| path.starts_with("docs/") && !linked.contains(path))
+        .collect();
     assert!(missing.is_empty(), "README.md does not link to {missing:?}");
     let beginning: String = readme.text.chars().take(900).collect();
-    assert!(beginning.contains("`concurrency: 1`") && beginning.contains("0, which means all"), "what a user must know first");
+    assert!(
+        beginning.contains("`concurrency: 1`") && beginning.contains("0, which means all"),
+        "what a user must know first"
+    );
 }
 
 #[test]
 fn every_sample_is_explained() {
-    let explained: BTreeSet<String> = pages().iter().filter(|page| page.path.starts_with("docs/")).flat_map(Page::samples).collect();
-    let samples: BTreeSet<String> =
-        files(&root().join("manifests/samples"), ".yaml").iter().map(|path| below(path, "").to_owned()).collect();
+    let explained: BTreeSet<String> =
+        pages().iter().filter(|page| page.path.starts_with("docs/")).flat_map(Page::samples).collect();
+    let samples: BTreeSet<String> = files(&root().join("manifests/samples"), ".yaml")
+        .iter()
+        .map(|path| below(path, "").to_owned())
+        .collect();
     assert_eq!(explained, samples);
 }
 
@@ -136,7 +164,10 @@ fn scripts_that_are_named_exist() {
     let mut missing = Vec::new();
     for page in pages() {
         for rest in page.text.split("scripts/").skip(1) {
-            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || ['-', '.', '_'].contains(c)).collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || ['-', '.', '_'].contains(c))
+                .collect();
             let name = name.trim_end_matches('.');
             if !name.is_empty() && !root().join("scripts").join(name).exists() {
                 missing.push(format!("{}: scripts/{name}", page.path));
@@ -146,14 +177,16 @@ fn scripts_that_are_named_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// A reader searches for the message that a cluster shows, so each one on the page is one that the code says: its fixed parts
-/// stand in a string there. Where a sentence is broken over lines in the code, it is joined as the compiler does.
+/// A reader searches for the message that a cluster shows, so each one on the page is one that the code says:
+/// its fixed parts stand in a string there. Where a sentence is broken over lines in the code, it is joined
+/// as the compiler does.
 #[test]
 fn the_page_on_failures_has_the_messages_of_the_code() {
     let sources = files(&root().join("src"), ".rs");
     let code: Vec<String> = sources.iter().map(|path| joined(&fs::read_to_string(path).unwrap())).collect();
     let page = fs::read_to_string(root().join("docs/failures.md")).unwrap();
-    let messages: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("Message: `")?.strip_suffix('`')).collect();
+    let messages: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("Message: `")?.strip_suffix('`')).collect();
     assert!(messages.len() > 20, "{messages:?}");
     let unknown: Vec<&&str> = messages
         .iter()
@@ -189,13 +222,29 @@ fn every_reason_and_step_is_explained() {
 /// Words that nobody but us says, or that say nothing to somebody who looks for help.
 #[test]
 fn pages_are_written_in_plain_english() {
-    const PRIVATE: [&str; 9] = ["in hand", "mend", "mended", "hangs on", "so many", "last words", "is at it", "call off", "telegram"];
+    const PRIVATE: [&str; 9] = [
+        "in hand",
+        "mend",
+        "mended",
+        "hangs on",
+        "so many",
+        "last words",
+        "is at it",
+        "call off",
+        "telegram",
+    ];
     let mut found = Vec::new();
     for page in pages().iter().filter(|page| !page.path.ends_with("CHANGELOG.md")) {
         let text = page.prose().collect::<Vec<_>>().join(" ").to_lowercase();
-        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
         let text = format!(" {} ", words.join(" "));
-        found.extend(PRIVATE.iter().filter(|word| text.contains(&format!(" {word} "))).map(|word| format!("{}: {word}", page.path)));
+        found.extend(
+            PRIVATE
+                .iter()
+                .filter(|word| text.contains(&format!(" {word} ")))
+                .map(|word| format!("{}: {word}", page.path)),
+        );
     }
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -1,6 +1,8 @@
-//! Every file of `manifests/samples`, applied as it is to a cluster with all manifests installed, and run to its end.
+//! Every file of `manifests/samples`, applied as it is to a cluster with all manifests installed, and run to
+//! its end.
 //!
-//! The admission policies, which kairos-sim stores and does not evaluate, are asked beside it what they say of a sample.
+//! The admission policies, which kairos-sim stores and does not evaluate, are asked beside it what they say
+//! of a sample.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
@@ -17,8 +19,12 @@ use crate::{policies, tidy::scan::files};
 
 /// The samples that are run below, so that none is forgotten.
 const NODEOPS: [&str; 3] = ["nodeop.yaml", "nodeop-generatename.yaml", "nodeop-preflight.yaml"];
-const UPGRADED: [&str; 4] =
-    ["nodeopupgrade.yaml", "upgrade-canary-then-fleet.yaml", "upgrade-recovery-only.yaml", "upgrade-single-node.yaml"];
+const UPGRADED: [&str; 4] = [
+    "nodeopupgrade.yaml",
+    "upgrade-canary-then-fleet.yaml",
+    "upgrade-recovery-only.yaml",
+    "upgrade-single-node.yaml",
+];
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -37,10 +43,14 @@ fn documents(file: &str) -> Vec<Value> {
 #[test]
 fn every_sample_is_run_here_and_none_is_warned_of() {
     let run: BTreeSet<String> = NODEOPS.iter().chain(&UPGRADED).map(|file| (*file).to_owned()).collect();
-    let there: BTreeSet<String> =
-        files(&directory(), "").iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let there: BTreeSet<String> = files(&directory(), "")
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
     assert_eq!(run, there);
-    for (file, object) in run.iter().flat_map(|file| documents(file).into_iter().map(move |object| (file, object))) {
+    for (file, object) in
+        run.iter().flat_map(|file| documents(file).into_iter().map(move |object| (file, object)))
+    {
         let kind = if object["kind"] == "NodeOp" { "nodeops" } else { "nodeopupgrades" };
         assert!(!policies::warned(kind, None, object["spec"].clone()), "{file} takes all nodes at once");
     }
@@ -58,12 +68,24 @@ async fn the_commands() {
     rig.cluster.apply(&sample("nodeop.yaml")).await.unwrap();
     let status = rig.over("example-nodeop").await;
     let counts = &status["counts"];
-    assert_eq!((&status["phase"], &counts["completed"], &counts["total"]), (&json!("Completed"), &json!(1), &json!(1)), "{status:#}");
-    assert_eq!(NODES.map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1), (0, 0), (0, 0)], "the control-plane node alone");
+    assert_eq!(
+        (&status["phase"], &counts["completed"], &counts["total"]),
+        (&json!("Completed"), &json!(1), &json!(1)),
+        "{status:#}"
+    );
+    assert_eq!(
+        NODES.map(|node| (rig.commands(node), rig.reboots(node))),
+        [(1, 1), (0, 0), (0, 0)],
+        "the control-plane node alone"
+    );
 
     rig.cluster.apply(&sample("nodeop-preflight.yaml")).await.unwrap();
     let status = rig.over("inotify-limit").await;
-    assert_eq!((&status["phase"], &status["counts"]["completed"]), (&json!("Completed"), &json!(3)), "{status:#}");
+    assert_eq!(
+        (&status["phase"], &status["counts"]["completed"]),
+        (&json!("Completed"), &json!(3)),
+        "{status:#}"
+    );
     assert_eq!(status["nodeStatuses"]["n2"]["message"], "Skipped by preflight: the limit is set already");
     assert_eq!(NODES.map(|node| (rig.commands(node), rig.reboots(node))), [(2, 2), (0, 0), (1, 1)]);
 
@@ -75,7 +97,11 @@ async fn the_commands() {
         let made = ops.create(&PostParams::default(), &op).await.unwrap();
         let name = made.metadata.name.unwrap();
         let status = rig.over(&name).await;
-        assert_eq!((&status["phase"], &status["counts"]["completed"]), (&json!("Completed"), &json!(3)), "{status:#}");
+        assert_eq!(
+            (&status["phase"], &status["counts"]["completed"]),
+            (&json!("Completed"), &json!(3)),
+            "{status:#}"
+        );
         names.insert(name);
     }
     assert_eq!(names.len(), 2, "{names:?}");
@@ -83,7 +109,10 @@ async fn the_commands() {
 }
 
 async fn upgraded(rig: &Rig, name: &str) -> Value {
-    let over = |up: &Value| up["metadata"]["name"] == name && matches!(up["status"]["phase"].as_str(), Some("Completed" | "Failed"));
+    let over = |up: &Value| {
+        up["metadata"]["name"] == name
+            && matches!(up["status"]["phase"].as_str(), Some("Completed" | "Failed"))
+    };
     if let Err(error) = rig.cluster.until(UPGRADES, LONG, over).await {
         panic!("{error:#}: {:#}", rig.status(name));
     }
@@ -105,10 +134,18 @@ async fn the_upgrades() {
 
     rig.cluster.apply(&sample("upgrade-recovery-only.yaml")).await.unwrap();
     let status = upgraded(&rig, "upgrade-recovery").await;
-    assert_eq!(status["nodeStatuses"]["n1"]["message"], "Job completed successfully: recovery upgraded to v3.5.0-k3sv1.30.11+k3s1");
+    assert_eq!(
+        status["nodeStatuses"]["n1"]["message"],
+        "Job completed successfully: recovery upgraded to v3.5.0-k3sv1.30.11+k3s1"
+    );
     assert_eq!(reboots(), [0, 0, 0]);
-    let cordoned = |change: &kairos_sim::Change| change.key.table.as_ref() == "nodes" && change.object["spec"]["unschedulable"] == true;
-    assert!(!rig.cluster.history().iter().any(|change| cordoned(change)), "the recovery image is written under a node at work");
+    let cordoned = |change: &kairos_sim::Change| {
+        change.key.table.as_ref() == "nodes" && change.object["spec"]["unschedulable"] == true
+    };
+    assert!(
+        !rig.cluster.history().iter().any(|change| cordoned(change)),
+        "the recovery image is written under a node at work"
+    );
 
     rig.patch_node("n3", json!({"metadata": {"labels": {"kubernetes.io/hostname": "worker-1"}}})).await;
     rig.cluster.apply(&sample("upgrade-single-node.yaml")).await.unwrap();
@@ -134,6 +171,10 @@ async fn the_upgrades() {
 
     rig.cluster.apply(&sample("nodeopupgrade.yaml")).await.unwrap();
     let status = upgraded(&rig, "kairos-upgrade").await;
-    assert_eq!((&status["counts"]["completed"], reboots()), (&json!(3), [1, 1, 1]), "all are up to date: {status:#}");
+    assert_eq!(
+        (&status["counts"]["completed"], reboots()),
+        (&json!(3), [1, 1, 1]),
+        "all are up to date: {status:#}"
+    );
     assert_eq!(rig.left(), [""; 0]);
 }
