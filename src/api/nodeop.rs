@@ -2,7 +2,10 @@
 //!
 //! Field names, types and defaults of the Go operator stand; what is ours is optional.
 
-#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the keys of two printer columns for one attribute given twice"
+)]
 
 use std::collections::BTreeMap;
 
@@ -17,7 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
 use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`
+/// and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -66,8 +70,8 @@ pub struct NodeOpSpec {
     /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag `latest` and for no tag,
-    /// else `IfNotPresent`.
+    /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag
+    /// `latest` and for no tag, else `IfNotPresent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with which nodes pull the image.
@@ -93,12 +97,13 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the operation runs, but not to 0.
+    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the operation
+    /// runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
-    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being worked on finish.
-    /// May be changed while the operation runs.
+    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being
+    /// worked on finish. May be changed while the operation runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
@@ -129,7 +134,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is waited for.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is
+    /// waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
@@ -189,7 +195,8 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub timeout_seconds: Option<i32>,
-    /// Refuse, as `kubectl drain` does, instead of leaving pods: not one eviction, and the node fails with the list.
+    /// Refuse, as `kubectl drain` does, instead of leaving pods: not one eviction, and the node fails with
+    /// the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub strict: Option<bool>,
@@ -201,16 +208,18 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub skip: Option<LabelSelector>,
-    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or unset: always waited for.
+    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or
+    /// unset: always waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skip_wait_for_delete_timeout_seconds: Option<i32>,
 }
 
-/// A short unprivileged check that runs on a node ahead of the operation, with the host's root mounted read-only.
+/// A short unprivileged check that runs on a node ahead of the operation, with the host's root mounted
+/// read-only.
 ///
-/// Exit 0 with nothing in `/dev/termination-log`: go on. Exit 0 with a message there: the node needs nothing and is
-/// `Completed`. Anything else: the node is `Failed`, untouched.
+/// Exit 0 with nothing in `/dev/termination-log`: go on. Exit 0 with a message there: the node needs nothing
+/// and is `Completed`. Anything else: the node is `Failed`, untouched.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Preflight {
@@ -244,18 +253,20 @@ pub struct NodeOpStatus {
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades, `Verified`.
+    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades,
+    /// `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
     /// Counts of targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// The image with the digest of the content that is run, `name:tag@sha256:…`. With several of them, for several architectures,
-    /// see `images`.
+    /// The image with the digest of the content that is run, `name:tag@sha256:…`. With several of them, for
+    /// several architectures, see `images`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// What each image's name stood for on the first node of each architecture. A node on which it stands for another content is failed.
+    /// What each image's name stood for on the first node of each architecture. A node on which it stands for
+    /// another content is failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageContent>,
     /// Last change of this status.

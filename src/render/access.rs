@@ -1,5 +1,5 @@
-//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name, and say
-//! one kind of Event. One account per NodeOp, for as long as it runs.
+//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name,
+//! and say one kind of Event. One account per NodeOp, for as long as it runs.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parts;
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::action::Grant,
+    plan::model::action::WaiterGrant,
 };
 
 /// `account` is the name of all three.
@@ -29,9 +29,10 @@ pub fn service_account(op: &NodeOp, account: &str) -> ServiceAccount {
     ServiceAccount { metadata: meta(op, account), ..ServiceAccount::default() }
 }
 
-/// The rules of the waiters in hand. What stands here must also stand in the operator's own ClusterRole: nobody can
-/// grant what they do not hold. A rule without a name would hold for all of them, so there is none.
-pub fn role(op: &NodeOp, account: &str, grant: &Grant) -> Role {
+/// The rules of the waiters in hand. What stands here must also stand in the operator's own ClusterRole:
+/// nobody can grant what they do not hold. A rule without a name would hold for all of them, so there is
+/// none.
+pub fn role(op: &NodeOp, account: &str, grant: &WaiterGrant) -> Role {
     let rule = |group: &str, resource: &str, verbs: &[&str], names: Option<&[String]>| PolicyRule {
         api_groups: Some(vec![group.into()]),
         resources: Some(vec![resource.into()]),
@@ -52,7 +53,16 @@ pub fn role_binding(op: &NodeOp, account: &str) -> RoleBinding {
     let namespace = op.metadata.namespace.clone();
     RoleBinding {
         metadata: meta(op, account),
-        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: account.into() },
-        subjects: Some(vec![Subject { kind: "ServiceAccount".into(), name: account.into(), namespace, api_group: None }]),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "Role".into(),
+            name: account.into(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: account.into(),
+            namespace,
+            api_group: None,
+        }]),
     }
 }

@@ -1,6 +1,10 @@
 //! One binary for all integration tests: one link instead of many.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are no tests to clippy; a test that cannot go on panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests are no tests to clippy; a test that cannot go on panics"
+)]
 
 mod api;
 mod applets;

@@ -15,9 +15,13 @@ const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
 /// The Job of a pod that changed. A pod whose Job is gone is let go.
 pub fn owner(state: &mut State, change: &Change) -> Option<Key> {
-    let owner = list(&change.object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Job" && flag(r, "/controller"));
-    let key = owner.map(|o| (Key::new("jobs.batch", &change.key.namespace, text(o, "/name")), text(o, "/uid")));
-    let living = key.filter(|(key, uid)| state.store.get(key).is_some_and(|j| text(&j, "/metadata/uid") == *uid));
+    let owner = list(&change.object, "/metadata/ownerReferences")
+        .iter()
+        .find(|r| text(r, "/kind") == "Job" && flag(r, "/controller"));
+    let key =
+        owner.map(|o| (Key::new("jobs.batch", &change.key.namespace, text(o, "/name")), text(o, "/uid")));
+    let living =
+        key.filter(|(key, uid)| state.store.get(key).is_some_and(|j| text(&j, "/metadata/uid") == *uid));
     if living.is_none() && change.kind != ChangeKind::Deleted && is_tracked(&change.object) {
         untrack(state, &change.key);
     }
@@ -38,7 +42,11 @@ impl Pods {
     pub fn of(state: &State, job: &Value) -> Self {
         let mut pods = Self::default();
         for pod in all(state, job).into_iter().filter(|pod| !is_over(pod)) {
-            if pod.pointer("/metadata/deletionTimestamp").is_some() { pods.terminating.push(pod) } else { pods.active.push(pod) }
+            if pod.pointer("/metadata/deletionTimestamp").is_some() {
+                pods.terminating.push(pod)
+            } else {
+                pods.active.push(pod)
+            }
         }
         pods
     }
@@ -63,7 +71,8 @@ fn all(state: &State, job: &Value) -> Vec<Object> {
 
 fn is_over(pod: &Value) -> bool {
     // A pod that is deleted before it has a node never gets a kubelet that would end it.
-    let never_ran = text(pod, "/spec/nodeName").is_empty() && pod.pointer("/metadata/deletionTimestamp").is_some();
+    let never_ran =
+        text(pod, "/spec/nodeName").is_empty() && pod.pointer("/metadata/deletionTimestamp").is_some();
     never_ran || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
@@ -108,7 +117,8 @@ fn key_of(pod: &Value) -> Key {
 
 fn untrack(state: &mut State, key: &Key) {
     state.modify(key, |pod| {
-        let kept: Vec<Value> = list(pod, "/metadata/finalizers").iter().filter(|f| *f != TRACKING).cloned().collect();
+        let kept: Vec<Value> =
+            list(pod, "/metadata/finalizers").iter().filter(|f| *f != TRACKING).cloned().collect();
         crate::json::put(pod, "/metadata/finalizers", (!kept.is_empty()).then(|| kept.into()));
     });
 }
@@ -124,7 +134,8 @@ pub fn release(state: &mut State, job: &Value) {
 pub fn remove(state: &mut State, pods: &[Object]) {
     let Some(kind) = state.registry.of_table("pods") else { return };
     for pod in pods {
-        let options = delete::Options { uid: text(pod, "/metadata/uid").into(), ..delete::Options::default() };
+        let options =
+            delete::Options { uid: text(pod, "/metadata/uid").into(), ..delete::Options::default() };
         if let Err(error) = state.delete(&kind, &key_of(pod), &options) {
             tracing::warn!(?error, "a Job's pod was not deleted");
         }
@@ -150,7 +161,8 @@ pub fn make(state: &mut State, job: &Value, pods: &Pods, timers: &Timers) {
 
 fn pod_of(job: &Value) -> Value {
     let mut pod = job.pointer("/spec/template").cloned().unwrap_or_default();
-    let (name, namespace, uid) = (text(job, "/metadata/name"), text(job, "/metadata/namespace"), text(job, "/metadata/uid"));
+    let (name, namespace, uid) =
+        (text(job, "/metadata/name"), text(job, "/metadata/namespace"), text(job, "/metadata/uid"));
     set(&mut pod, "/metadata/generateName", format!("{name}-"));
     set(&mut pod, "/metadata/namespace", namespace);
     set(&mut pod, "/metadata/finalizers", json!([TRACKING]));

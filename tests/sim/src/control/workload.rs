@@ -1,4 +1,5 @@
-//! Deployments, ReplicaSets, StatefulSets and DaemonSets, as small as a drain needs: pods that are gone are made again.
+//! Deployments, ReplicaSets, StatefulSets and DaemonSets, as small as a drain needs: pods that are gone are
+//! made again.
 //!
 //! No rolling update: a Deployment has one ReplicaSet, which follows its template only for new pods.
 
@@ -31,18 +32,23 @@ pub fn owner(change: &Change) -> Option<Key> {
 /// DaemonSets, which follow the nodes.
 pub fn daemon_sets(state: &State) -> Vec<Key> {
     let sets = state.store.list("daemonsets.apps", None);
-    sets.map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name"))).collect()
+    sets.map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name")))
+        .collect()
 }
 
 /// Makes what is missing of a workload, removes what is too much, and writes its status.
 pub fn look(state: &mut State, key: &Key, timers: &Timers) {
-    let Some(object) = state.store.get(key).filter(|o| o.pointer("/metadata/deletionTimestamp").is_none()) else { return };
+    let Some(object) = state.store.get(key).filter(|o| o.pointer("/metadata/deletionTimestamp").is_none())
+    else {
+        return;
+    };
     match key.table.as_ref() {
         "deployments.apps" => deployment(state, key, &object),
         "daemonsets.apps" => daemon_set(state, key, &object),
         _ => {
             replicas(state, key, &object, timers);
-            let deployment = list(&object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Deployment");
+            let deployment =
+                list(&object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Deployment");
             if let Some(deployment) = deployment {
                 look(state, &Key::new("deployments.apps", &key.namespace, text(deployment, "/name")), timers);
             }
@@ -91,8 +97,11 @@ fn reference(object: &Value) -> Value {
 fn living(state: &State, owner: &Value) -> Vec<Object> {
     let keys = state.store.owned_by(text(owner, "/metadata/uid"));
     let pods = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k));
-    pods.filter(|p| p.pointer("/metadata/deletionTimestamp").is_none() && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed"))
-        .collect()
+    pods.filter(|p| {
+        p.pointer("/metadata/deletionTimestamp").is_none()
+            && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")
+    })
+    .collect()
 }
 
 fn pod_of(owner_object: &Value, name: Option<String>) -> Value {
@@ -137,7 +146,10 @@ fn replicas(state: &mut State, key: &Key, owner: &Object, timers: &Timers) {
             let found = state.store.get(&Key::new("pods", &key.namespace, &name));
             let over = |pod: &&Object| matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
             // One that is over would hold the name for ever.
-            let ended = found.as_ref().filter(over).filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
+            let ended = found
+                .as_ref()
+                .filter(over)
+                .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
             ended.into_iter().for_each(|pod| remove(state, pod));
             if found.is_none() {
                 create(state, "pods", pod_of(owner, Some(name)));
@@ -156,11 +168,13 @@ fn replicas(state: &mut State, key: &Key, owner: &Object, timers: &Timers) {
 }
 
 fn daemon_set(state: &mut State, key: &Key, owner: &Object) {
-    let nodes: Vec<String> = state.store.list("nodes", None).map(|n| text(n, "/metadata/name").to_owned()).collect();
+    let nodes: Vec<String> =
+        state.store.list("nodes", None).map(|n| text(n, "/metadata/name").to_owned()).collect();
     let uid = text(owner, "/metadata/uid");
     // A pod on its way still holds its node's place.
     let keys = state.store.owned_by(uid);
-    let present: Vec<Object> = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k)).collect();
+    let present: Vec<Object> =
+        keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k)).collect();
     let held: HashSet<&str> = present.iter().map(|p| text(p, "/spec/nodeName")).collect();
     for node in &nodes {
         if !held.contains(node.as_str()) {

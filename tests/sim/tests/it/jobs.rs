@@ -37,7 +37,8 @@ async fn a_failing_job_is_retried_as_often_as_asked() {
     cluster.apply(&job("a", &["false"], json!({"backoffLimit": 2}))).await.unwrap();
     let failed = cluster.until("jobs.batch", LONG, |j| has(j, "Failed")).await.unwrap();
     assert_eq!(failed["status"]["failed"], 3);
-    let reason = failed["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Failed").unwrap();
+    let reason =
+        failed["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Failed").unwrap();
     assert_eq!(reason["reason"], "BackoffLimitExceeded");
 }
 
@@ -47,7 +48,10 @@ async fn an_exit_code_of_the_policy_fails_the_job_at_once() {
     let policy = json!({"backoffLimit": 5, "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]}});
     cluster.apply(&job("a", &["sh", "-c", "exit 42"], policy)).await.unwrap();
     let failed = cluster.until("jobs.batch", LONG, |j| has(j, "Failed")).await.unwrap();
-    assert_eq!((&failed["status"]["failed"], failed["spec"]["podReplacementPolicy"].as_str()), (&json!(1), Some("Failed")));
+    assert_eq!(
+        (&failed["status"]["failed"], failed["spec"]["podReplacementPolicy"].as_str()),
+        (&json!(1), Some("Failed"))
+    );
 }
 
 #[tokio::test]
@@ -61,7 +65,11 @@ async fn a_deadline_ends_the_pods_before_the_job_is_failed() {
         .filter(|c| c.key.table.as_ref() == "pods" && c.object["status"]["phase"] == "Failed")
         .map(|c| c.version)
         .min();
-    let failed = cluster.history().into_iter().find(|c| c.key.table.as_ref() == "jobs.batch" && has(&c.object, "Failed")).unwrap();
+    let failed = cluster
+        .history()
+        .into_iter()
+        .find(|c| c.key.table.as_ref() == "jobs.batch" && has(&c.object, "Failed"))
+        .unwrap();
     assert!(over.unwrap() < failed.version);
 }
 
@@ -72,7 +80,12 @@ async fn a_deleted_job_takes_its_pods_along_in_the_background_and_orphans_them_b
     let cluster = small().start().await.unwrap();
     for name in ["a", "b"] {
         cluster.apply(&job(name, &["sleep", "infinity"], json!({}))).await.unwrap();
-        cluster.until("pods", LONG, |p| p["metadata"]["labels"]["job-name"] == name && p["status"]["phase"] == "Running").await.unwrap();
+        cluster
+            .until("pods", LONG, |p| {
+                p["metadata"]["labels"]["job-name"] == name && p["status"]["phase"] == "Running"
+            })
+            .await
+            .unwrap();
     }
     let jobs: Api<Job> = Api::default_namespaced(cluster.client());
     jobs.delete("a", &DeleteParams::background()).await.unwrap();

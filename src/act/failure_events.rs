@@ -34,7 +34,9 @@ pub fn about_op(op: &OpRef) -> ObjectReference {
 
 /// The object, as Events name it.
 pub fn reference_to(about: &About) -> ObjectReference {
-    let of_target = |kind, api_version, target: &Target| reference(kind, api_version, &target.namespace, &target.name, &target.uid);
+    let of_target = |kind, api_version, target: &Target| {
+        reference(kind, api_version, &target.namespace, &target.name, &target.uid)
+    };
     match about {
         About::Op(op) => about_op(op),
         About::Upgrade(upgrade) => upgrade.object_ref(&()),
@@ -46,16 +48,16 @@ pub fn reference_to(about: &About) -> ObjectReference {
 
 impl Actor {
     /// Says that something keeps failing. The caller says it once.
-    pub async fn complain(&self, about: &ObjectReference, what: &str, words: &str) {
+    pub async fn report_failure(&self, about: &ObjectReference, what: &str, message: &str) {
         let event = Event {
             type_: EventType::Warning,
             reason: reason::BLOCKED.into(),
-            note: Some(format!("{what} keeps failing, it is tried again with pauses: {words}")),
+            note: Some(format!("{what} keeps failing, it is tried again with pauses: {message}")),
             action: reason::BLOCKED.into(),
             secondary: None,
         };
         if let Err(lost) = self.publish(event, about).await {
-            tracing::warn!(error = error::words(&lost), what, "an Event was lost");
+            tracing::warn!(error = error::error_message(&lost), what, "an Event was lost");
         }
     }
 }

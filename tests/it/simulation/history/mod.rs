@@ -1,5 +1,7 @@
 //! What must never be, checked on what really happens in the world, whatever the planner says.
 
+mod moment;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -57,7 +59,10 @@ impl World {
         }
         let Some(object) = self.op_of(&op) else { return };
         let entry = self.entry(&op, &node).unwrap_or_default();
-        if entry.phase != Phase::Running || entry.step != Some(Step::Job) || entry.job_uid.as_ref() != Some(&job.uid) {
+        if entry.phase != Phase::Running
+            || entry.step != Some(Step::Job)
+            || entry.job_uid.as_ref() != Some(&job.uid)
+        {
             self.broken(format!("the command of {op} starts on {node}, whose entry is {entry:?}"));
         }
         self.check_drained(&object, &entry, &node);
@@ -74,8 +79,15 @@ impl World {
         let Some(started) = entry.drain_started_at.as_ref().filter(|_| Intent::of(op).drain.is_some()) else {
             return;
         };
-        let homes = self.homes.live().values().filter(|home| home.node == node && home.bound <= started.0.as_second());
-        let left: Vec<_> = homes.filter(|home| home.pod.labels["app"].starts_with('g')).map(|home| home.pod.name.clone()).collect();
+        let homes = self
+            .homes
+            .live()
+            .values()
+            .filter(|home| home.node == node && home.bound <= started.0.as_second());
+        let left: Vec<_> = homes
+            .filter(|home| home.pod.labels["app"].starts_with('g'))
+            .map(|home| home.pod.name.clone())
+            .collect();
         if !left.is_empty() {
             self.broken(format!("the command starts on {node}, and {left:?} are still there"));
         }
@@ -92,7 +104,8 @@ impl World {
         if sentinel.boot != boot || !self.history.reboots.insert(sentinel.job_uid.clone()) {
             self.broken(format!("{node} is rebooted a second time for one success of {op}"));
         }
-        let complete = self.history.jobs.get(&sentinel.job_uid).is_some_and(|job| job.state == JobState::Complete);
+        let complete =
+            self.history.jobs.get(&sentinel.job_uid).is_some_and(|job| job.state == JobState::Complete);
         if !complete {
             self.broken(format!("{node} is rebooted, and the Job of {op} is not Complete"));
         }
@@ -116,16 +129,24 @@ impl World {
             if entry.job_uid.is_some() {
                 self.history.started.insert((uid.clone(), node.clone()));
             }
-            if before.phase.is_final() && (before.phase != entry.phase || before.reboot_status != entry.reboot_status) {
+            if before.phase.is_final()
+                && (before.phase != entry.phase || before.reboot_status != entry.reboot_status)
+            {
                 self.broken(format!("the final entry of {node} in {uid} becomes {entry:?}"));
             }
             let live = self.nodes.get(&node_key(node));
-            let claimed = live.is_some_and(|live| Some(&live.uid) == before.node_uid.as_ref() && live.claimed_by == Some(OpRef::of(op)));
+            let claimed = live.is_some_and(|live| {
+                Some(&live.uid) == before.node_uid.as_ref() && live.claimed_by == Some(OpRef::of(op))
+            });
             // Of two planners one may still have a claim under way that the other gives up.
             if entry.node_uid.is_none() && claimed && !self.rivals {
                 self.broken(format!("{uid} says that it gave {node} back, and still claims it"));
             }
-            if failed && intent.stop_on_failure && before.phase == Phase::Pending && entry.phase == Phase::Running {
+            if failed
+                && intent.stop_on_failure
+                && before.phase == Phase::Pending
+                && entry.phase == Phase::Running
+            {
                 self.broken(format!("{uid} takes {node} after a failure"));
             }
             if entry.phase == Phase::Completed && before.phase == Phase::Running {
@@ -135,12 +156,15 @@ impl World {
                 self.check_called_off(&uid, node);
             }
         }
-        let taken = |entry: &&NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true);
+        let taken = |entry: &&NodeStatus| {
+            entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true)
+        };
         let held = new.node_statuses.values().filter(taken);
         if intent.concurrency.is_some_and(|limit| held.count() > limit) {
             self.broken(format!("{uid} has too many nodes in hand"));
         }
-        let stuck = new.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
+        let stuck =
+            new.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
         if stuck && new.phase.is_some_and(Phase::is_final) {
             self.broken(format!("{uid} is over and nodes of it are not"));
         }
@@ -148,7 +172,8 @@ impl World {
 
     /// A node is reported as done.
     fn check_success(&mut self, op: &str, node: &str, reboot: Option<RebootStatus>, asked: bool) {
-        let Some((machine, boot)) = self.history.successes.get(&(op.to_owned(), node.to_owned())).cloned() else {
+        let Some((machine, boot)) = self.history.successes.get(&(op.to_owned(), node.to_owned())).cloned()
+        else {
             return self.broken(format!("{op} reports success on {node}, where its command did not succeed"));
         };
         let now = self.machines.get(node).map(|machine| (machine.uid.clone(), machine.boot));
@@ -162,30 +187,55 @@ impl World {
     /// Nothing of an operation may start once its entry is final: its Job has ended, or was told to.
     fn check_called_off(&mut self, op: &str, node: &str) {
         let ours = |job: &&Arc<JobView>| job.owner.uid == op && job.node == node;
-        let left = self.jobs.live().values().filter(ours).find(|job| job.state == JobState::Active && !job.deleting);
+        let left =
+            self.jobs.live().values().filter(ours).find(|job| job.state == JobState::Active && !job.deleting);
         if let Some(job) = left.cloned() {
-            self.broken(format!("the entry of {node} in {op} is final, and Job {} can still start", job.name));
+            self.broken(format!(
+                "the entry of {node} in {op} is final, and Job {} can still start",
+                job.name
+            ));
         }
     }
 
     /// A pod is deleted by an operator: never the waiter of an operation that goes on.
     pub fn check_ending(&mut self, target: &Target) {
-        let pod = self.pods.get(&(target.namespace.clone(), target.name.clone())).filter(|pod| pod.uid == target.uid);
-        let Some(pod) = pod.filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting) else { return };
-        let Some(op) = self.op_of(&pod.owner.uid).filter(|op| op.metadata.deletion_timestamp.is_none()) else { return };
+        let pod = self
+            .pods
+            .get(&(target.namespace.clone(), target.name.clone()))
+            .filter(|pod| pod.uid == target.uid);
+        let Some(pod) = pod.filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting)
+        else {
+            return;
+        };
+        let Some(op) = self.op_of(&pod.owner.uid).filter(|op| op.metadata.deletion_timestamp.is_none())
+        else {
+            return;
+        };
         let entry = self.entry(&pod.owner.uid, &pod.node).unwrap_or_default();
         let node = self.nodes.get(&node_key(&pod.node)).map(|node| node.uid.clone());
-        let job = entry.job_uid.as_ref().and_then(|uid| self.job_of(uid)).filter(|job| !job.deleting && !job.suspended);
+        let job = entry
+            .job_uid
+            .as_ref()
+            .and_then(|uid| self.job_of(uid))
+            .filter(|job| !job.deleting && !job.suspended);
         let goes_on = job.is_some_and(|job| matches!(job.state, JobState::Active | JobState::Complete));
-        let held = entry.phase == Phase::Running && entry.step == Some(Step::Job) && entry.deadline.is_none() && entry.node_uid == node;
+        let held = entry.phase == Phase::Running
+            && entry.step == Some(Step::Job)
+            && entry.deadline.is_none()
+            && entry.node_uid == node;
         if held && goes_on && !self.rivals {
-            self.broken(format!("the waiter of {:?} on {} is ended while its Job goes on", op.metadata.name, pod.node));
+            self.broken(format!(
+                "the waiter of {:?} on {} is ended while its Job goes on",
+                op.metadata.name, pod.node
+            ));
         }
     }
 
     /// A node is patched by an operator.
     pub fn check_patch(&mut self, node: &NodeView, change: &NodeChange) {
-        if change.unschedulable == Some(false) && self.machines.get(&node.name).is_some_and(|machine| machine.human) {
+        if change.unschedulable == Some(false)
+            && self.machines.get(&node.name).is_some_and(|machine| machine.human)
+        {
             self.broken(format!("a human's cordon of {} is removed", node.name));
         }
         if let (Some(Some(new)), Some(old)) = (&change.claimed_by, &node.claimed_by)
@@ -216,17 +266,28 @@ impl World {
         let entry = self.entry(&of.uid, &node.name);
         // After a proved reboot its sentinel is old: a waiter can do nothing but say so and end.
         let proved = entry.as_ref().is_some_and(|entry| entry.reboot_status == Some(RebootStatus::Completed));
-        if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_ref() == Some(&node.uid)) {
+        if entry
+            .is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_ref() == Some(&node.uid))
+        {
             self.broken(format!("{} is given back while {of} has it in hand", node.name));
         }
-        let up = self.machines.get(&node.name).filter(|machine| machine.down.is_none()).map(|machine| machine.boot);
+        let up = self
+            .machines
+            .get(&node.name)
+            .filter(|machine| machine.down.is_none())
+            .map(|machine| machine.boot);
         let runs = |pod: &PodView| {
             let same = self.procs.get(&pod.uid).is_some_and(|proc| Some(proc.boot) == up);
             let harmless = pod.role == Role::Preflight || (pod.role == Role::Waiter && proved);
             same && !pod.phase.is_final() && !harmless && self.nodeop_of(pod).as_ref() == Some(&of.uid)
         };
-        let left: Vec<String> =
-            self.pods.live().values().filter(|pod| pod.node == node.name && runs(pod)).map(|pod| pod.name.clone()).collect();
+        let left: Vec<String> = self
+            .pods
+            .live()
+            .values()
+            .filter(|pod| pod.node == node.name && runs(pod))
+            .map(|pod| pod.name.clone())
+            .collect();
         if !left.is_empty() && !self.rivals {
             self.broken(format!("{} is given back while {left:?} runs on it", node.name));
         }
@@ -234,12 +295,15 @@ impl World {
 
     /// A Job is deleted by an operator: never one that runs as it should.
     pub fn check_delete(&mut self, job: &JobView) {
-        let Some(op) = self.op_of(&job.owner.uid).filter(|op| op.metadata.deletion_timestamp.is_none()) else {
+        let Some(op) = self.op_of(&job.owner.uid).filter(|op| op.metadata.deletion_timestamp.is_none())
+        else {
             return;
         };
         let entry = self.entry(&job.owner.uid, &job.node).unwrap_or_default();
         let node = self.nodes.get(&node_key(&job.node)).map(|node| node.uid.clone());
-        let expected = entry.phase == Phase::Running && entry.job_uid.as_ref() == Some(&job.uid) && entry.node_uid == node;
+        let expected = entry.phase == Phase::Running
+            && entry.job_uid.as_ref() == Some(&job.uid)
+            && entry.node_uid == node;
         let unpullable = self.scripts[&job.owner.uid].unpullable.contains(&job.node);
         // Of two planners one may let it go while the other, which saw no waiter, gives it up.
         let race = self.rivals && job.started_at.is_some_and(|at| at.as_second() + 2 >= self.now);
@@ -250,7 +314,11 @@ impl World {
 
     /// A control-plane node is taken; no other one is known to be away.
     fn check_quorum(&mut self, node: &NodeView) {
-        let others = self.nodes.live().values().filter(|other| other.control_plane() && other.name != node.name && !other.ready);
+        let others = self
+            .nodes
+            .live()
+            .values()
+            .filter(|other| other.control_plane() && other.name != node.name && !other.ready);
         let long = |name: &String| {
             let machine = self.machines.get(name);
             machine.is_some_and(|machine| machine.down.is_some() && self.tick > machine.silent_since + 20)
@@ -265,9 +333,10 @@ impl World {
     pub fn check_evict(&mut self, node: &str) {
         let view = self.nodes.get(&node_key(node));
         let owner = view.and_then(|view| view.claimed_by.clone()).and_then(|of| self.entry(&of.uid, node));
-        let draining = owner.is_some_and(|entry| entry.phase == Phase::Running && entry.step == Some(Step::Drain));
-        // A machine that has just joined under the name of one being drained is not known for another one until the node is
-        // seen again. The eviction goes by UID and budget all the same.
+        let draining =
+            owner.is_some_and(|entry| entry.phase == Phase::Running && entry.step == Some(Step::Drain));
+        // A machine that has just joined under the name of one being drained is not known for another one
+        // until the node is seen again. The eviction goes by UID and budget all the same.
         let uid = self.nodes.get(&node_key(node)).map(|view| view.uid.clone());
         let drained = |op: &NodeOp| {
             let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
@@ -277,83 +346,5 @@ impl World {
         if !draining && !replaced && !self.rivals {
             self.broken(format!("a pod is evicted from {node}, which no NodeOp drains"));
         }
-    }
-
-    /// What holds at every moment.
-    pub fn check_moment(&mut self) {
-        let mut found = Vec::new();
-        let mut control_planes = Vec::new();
-        for node in self.nodes.live().values() {
-            let Some(of) = &node.claimed_by else { continue };
-            let Some(op) = self.history.ops.get(&of.uid) else { continue };
-            if node.control_plane() && Intent::of(op).disturbs() {
-                control_planes.push(node.name.clone());
-            }
-        }
-        if control_planes.len() > 1 {
-            found.push(format!("control-plane nodes {control_planes:?} are in hand together"));
-        }
-        for op in self.ops.live().values() {
-            let me = OpRef::of(op);
-            let running = op.status.iter().flat_map(|status| &status.node_statuses);
-            let mut held: BTreeSet<&String> = running.filter(|(_, entry)| entry.phase == Phase::Running).map(|(node, _)| node).collect();
-            // A node that it failed on and left cordoned is down as well.
-            let ours =
-                |node: &NodeView| node.claimed_by.as_ref() == Some(&me) || (node.unschedulable && node.cordoned_by.as_ref() == Some(&me));
-            held.extend(self.nodes.live().values().filter(|node| ours(node)).map(|node| &node.name));
-            if Intent::of(op).concurrency.is_some_and(|limit| held.len() > limit) {
-                found.push(format!("{me} has {held:?} in hand"));
-            }
-        }
-        found.into_iter().for_each(|what| self.broken(what));
-    }
-
-    /// What holds once the faults have stopped and everything has come to rest.
-    pub fn check_rest(&mut self) {
-        let mut found = Vec::new();
-        for op in self.ops.live().values() {
-            let name = &op.metadata.name;
-            // One that no node matches waits for the first, and holds nothing.
-            let empty = op.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Pending) && status.node_statuses.is_empty());
-            if !empty && !op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final) {
-                let entries = op.status.iter().flat_map(|status| &status.node_statuses);
-                let open = entries.filter(|(_, entry)| !entry.phase.is_final() || entry.node_uid.is_some());
-                let open: Vec<_> = open.map(|(node, entry)| (node, entry.phase, entry.step, entry.message.clone())).collect();
-                found.push(format!("{name:?} never ends: {open:?}"));
-            }
-            if op.metadata.finalizers.iter().flatten().next().is_some() {
-                found.push(format!("{name:?} keeps its finalizer"));
-            }
-        }
-        for node in self.nodes.live().values() {
-            if let Some(of) = &node.claimed_by {
-                found.push(format!("{} is still claimed by {of}", node.name));
-            }
-            let human = self.machines.get(&node.name).is_some_and(|machine| machine.human);
-            if !node.unschedulable && (node.cordoned_by.is_some() || node.kept_cordon.is_some()) {
-                found.push(format!("{} keeps a stale annotation", node.name));
-            }
-            if node.unschedulable && !human && !self.keeps_cordon(node) {
-                found.push(format!("{} is left cordoned by {:?}, {:?}", node.name, node.cordoned_by, node.kept_cordon));
-            }
-        }
-        for job in self.jobs.live().values().filter(|job| job.state == JobState::Active) {
-            found.push(format!("Job {} is left", job.name));
-        }
-        for pod in self.pods.live().values().filter(|pod| !pod.phase.is_final()) {
-            found.push(format!("{:?} pod {} is left", pod.role, pod.name));
-        }
-        found.into_iter().for_each(|what| self.broken(what));
-    }
-
-    /// A node that failed after its operation had started stays cordoned for a human to look at.
-    fn keeps_cordon(&self, node: &NodeView) -> bool {
-        let Some(kept) = &node.kept_cordon else { return false };
-        let of = &kept.by;
-        // Also when its NodeOp is gone, which has been told then.
-        let Some(op) = self.history.ops.get(&of.uid).filter(|_| kept.deleted == self.history.gone.contains(&of.uid)) else { return false };
-        let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(&node.name));
-        let failed = entry.is_some_and(|entry| entry.phase == Phase::Failed);
-        failed && !op.spec.uncordon_on_failure.unwrap_or(false) && self.history.started.contains(&(of.uid.clone(), node.name.clone()))
     }
 }

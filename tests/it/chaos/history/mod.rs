@@ -1,5 +1,5 @@
-//! What must never be, checked on the server's history and on the book of what machines did, in the order in which all of
-//! it happened.
+//! What must never be, checked on the server's history and on the book of what machines did, in the order in
+//! which all of it happened.
 
 mod end;
 mod nodes;
@@ -20,7 +20,10 @@ use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
 pub use self::{
-    end::{check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over, open, told},
+    end::{
+        check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over,
+        open, told,
+    },
     odd::CHECKS,
 };
 use super::{
@@ -61,7 +64,8 @@ struct Past<'a> {
     pods: BTreeMap<(String, String), Object>,
     /// When a node joined.
     joined: BTreeMap<String, Duration>,
-    /// When a pod was bound to its node, by UID; and when a drain was said to have started, by NodeOp and node.
+    /// When a pod was bound to its node, by UID; and when a drain was said to have started, by NodeOp and
+    /// node.
     bound: BTreeMap<String, Duration>,
     drains: BTreeMap<(String, String), Duration>,
     /// When a node was last left by a drain.
@@ -170,16 +174,21 @@ impl Past<'_> {
             "jobs.batch" => self.job(&change.object, gone),
             OPS => self.operation(change, gone),
             UPGRADES => self.upgrade(change),
-            "leases.coordination.k8s.io" => self.leader = text(&change.object, "/spec/holderIdentity").to_owned(),
+            "leases.coordination.k8s.io" => {
+                self.leader = text(&change.object, "/spec/holderIdentity").to_owned()
+            }
             _ => {}
         }
     }
 
     fn job(&mut self, job: &Value, gone: bool) {
         let owners = job.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-        let Some(owner) = owners.into_iter().flatten().find(|owner| owner["kind"] == "NodeOp") else { return };
+        let Some(owner) = owners.into_iter().flatten().find(|owner| owner["kind"] == "NodeOp") else {
+            return;
+        };
         let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-        let has = |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
+        let has =
+            |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
         let (complete, failed) = (has("Complete"), has("Failed") || has("FailureTarget"));
         let known = Job {
             op: text(owner, "/uid").to_owned(),
@@ -213,14 +222,18 @@ impl Past<'_> {
             }
             Event::Leaves { job } => drop(self.odd.left.insert(job.clone())),
             Event::Thin { without } => self.thin(node, without),
-            Event::Watches { pod, op } => drop(self.odd.watching.insert(pod.clone(), (op.clone(), node.clone()))),
+            Event::Watches { pod, op } => {
+                drop(self.odd.watching.insert(pod.clone(), (op.clone(), node.clone())))
+            }
             Event::Rests { pod } => drop(self.odd.watching.remove(pod)),
             Event::Ran { owner, content, preflight } => self.ran(owner, node, content, *preflight),
             Event::Installed { release } => drop(self.odd.installed.insert(node.clone(), release.clone())),
             Event::Tag { content } => self.odd.tag.push((self.at, content.clone())),
             Event::Restored { .. } => {}
             Event::Wrote { what } => self.wrote(node, what),
-            Event::Booted { release, state } => drop(self.booted.insert(node.clone(), (release.clone(), *state))),
+            Event::Booted { release, state } => {
+                drop(self.booted.insert(node.clone(), (release.clone(), *state)))
+            }
             Event::Human { cordoned: true } => drop(self.human.insert(node.clone())),
             Event::Human { cordoned: false } => {
                 self.human.remove(node);
@@ -240,14 +253,19 @@ impl Past<'_> {
     fn evicted(&mut self, name: &(String, String)) {
         let Some(pod) = self.pods.get(name).cloned() else { return };
         let node = text(&pod, "/spec/nodeName").to_owned();
-        let owner = self.claim(&node).and_then(|op| Some((self.known.get(&op)?.clone(), self.entry(&op, &node)?)));
-        let draining = owner.as_ref().is_some_and(|(op, entry)| entry.step == Some(Step::Drain) && intent(op).drain.is_some());
+        let owner =
+            self.claim(&node).and_then(|op| Some((self.known.get(&op)?.clone(), self.entry(&op, &node)?)));
+        let draining = owner
+            .as_ref()
+            .is_some_and(|(op, entry)| entry.step == Some(Step::Drain) && intent(op).drain.is_some());
         // One that was under way when the drain was called off ends later; it has at most this long.
-        let under_way = self.drained.get(&node).is_some_and(|until| self.at < *until + Duration::from_secs(15));
+        let under_way =
+            self.drained.get(&node).is_some_and(|until| self.at < *until + Duration::from_secs(15));
         if !draining && !under_way && !self.rivals() {
             self.broken(format!("{}/{} is evicted from {node}, which nobody drains", name.0, name.1));
         }
-        // One of two that both lead may drain a node by an old view, in which the other's Job is not there yet.
+        // One of two that both lead may drain a node by an old view, in which the other's Job is not there
+        // yet.
         let theirs = !pod["metadata"]["labels"][worlds::STRANGER].is_null();
         if !text(&pod, "/metadata/labels/group").starts_with('g') && !theirs && !self.rivals() {
             self.broken(format!("{}/{} is evicted, which a drain leaves", name.0, name.1));
@@ -270,7 +288,8 @@ impl Past<'_> {
             self.evicted(&name);
         }
         if request.verb == "delete" && request.resource == "pods" && request.code == 200 {
-            let labels = self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();
+            let labels =
+                self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();
             let ours = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
             if self.pods.contains_key(&name) && (!ours || !labels[worlds::STRANGER].is_null()) {
                 self.broken(format!("the operator deletes a pod that is not its own: {}", what()));

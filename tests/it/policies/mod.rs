@@ -1,9 +1,11 @@
-//! The admission policies, evaluated without a server: who may change what on waiters' pods and on nodes, who is let alone, and who
-//! is warned.
+//! The admission policies, evaluated without a server: who may change what on waiters' pods and on nodes, who
+//! is let alone, and who is warned.
 //!
-//! kairos-sim stores policies and does not evaluate them. Here kube-cel runs their expressions on the variables that an API
-//! server binds; which requests they are about, and what follows from an error, is played below. A real server is right where the
-//! two differ.
+//! kairos-sim stores policies and does not evaluate them. Here kube-cel runs their expressions on the
+//! variables that an API server binds; which requests they are about, and what follows from an error, is
+//! played below. A real server is right where the two differ.
+
+mod warnings;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -48,9 +50,11 @@ impl User {
 
     /// The operator's account, with the rights of its printed role.
     fn operator() -> Self {
-        let resources = OPERATOR.iter().flat_map(|grant| grant.resources.iter().map(move |resource| (grant, resource)));
-        let rights =
-            resources.flat_map(|(grant, resource)| grant.verbs.iter().map(move |verb| format!("{}|{resource}|{verb}", grant.group)));
+        let resources =
+            OPERATOR.iter().flat_map(|grant| grant.resources.iter().map(move |resource| (grant, resource)));
+        let rights = resources.flat_map(|(grant, resource)| {
+            grant.verbs.iter().map(move |verb| format!("{}|{resource}|{verb}", grant.group))
+        });
         Self { rights: Some(rights.collect()), ..Self::new("system:serviceaccount:anywhere:under-any-name") }
     }
 
@@ -86,7 +90,8 @@ impl Policy {
         policies.collect()
     }
 
-    /// What becomes of a request. `resource` has the subresource after a slash; no `old` means CREATE, no `new` DELETE.
+    /// What becomes of a request. `resource` has the subresource after a slash; no `old` means CREATE, no
+    /// `new` DELETE.
     fn judge(&self, user: &User, resource: &str, old: Option<&Value>, new: Option<&Value>) -> Verdict {
         let operation = match (old, new) {
             (None, _) => "CREATE",
@@ -115,7 +120,9 @@ impl Policy {
         for validation in list(&self.0["validations"]) {
             match evaluate(validation, &context) {
                 Ok(Cel::Bool(true)) => {}
-                Ok(Cel::Bool(false)) => return Verdict::Refused(validation["message"].as_str().unwrap().into()),
+                Ok(Cel::Bool(false)) => {
+                    return Verdict::Refused(validation["message"].as_str().unwrap().into());
+                }
                 other => return Verdict::Failed(format!("{other:?}")),
             }
         }
@@ -124,12 +131,17 @@ impl Policy {
 
     fn is_about(&self, resource: &str, operation: &str, old: Option<&Value>, new: Option<&Value>) -> bool {
         let constraints = &self.0["matchConstraints"];
-        let has = |rule: &Value, field: &str, wanted: &str| list(&rule[field]).iter().any(|value| value == wanted);
+        let has =
+            |rule: &Value, field: &str, wanted: &str| list(&rule[field]).iter().any(|value| value == wanted);
         let selected = |object: &Value| {
             let wanted = constraints["objectSelector"]["matchLabels"].as_object();
-            wanted.is_none_or(|wanted| wanted.iter().all(|(key, value)| object["metadata"]["labels"].get(key) == Some(value)))
+            wanted.is_none_or(|wanted| {
+                wanted.iter().all(|(key, value)| object["metadata"]["labels"].get(key) == Some(value))
+            })
         };
-        list(&constraints["resourceRules"]).iter().any(|rule| has(rule, "resources", resource) && has(rule, "operations", operation))
+        list(&constraints["resourceRules"])
+            .iter()
+            .any(|rule| has(rule, "resources", resource) && has(rule, "operations", operation))
             && old.into_iter().chain(new).any(selected)
     }
 }
@@ -154,9 +166,14 @@ fn context(user: &User, operation: &str, old: Option<&Value>, new: Option<&Value
     context.add_variable("oldObject", old.cloned()).unwrap();
     context.add_variable("authorizer", "").unwrap();
     context.add_function("group", |This(_): This<Arc<String>>, group: Arc<String>| group.to_string());
-    context.add_function("resource", |This(this): This<Arc<String>>, name: Arc<String>| format!("{this}|{name}"));
-    context.add_function("subresource", |This(this): This<Arc<String>>, name: Arc<String>| format!("{this}/{name}"));
-    context.add_function("check", |This(this): This<Arc<String>>, verb: Arc<String>| format!("{this}|{verb}"));
+    context.add_function("resource", |This(this): This<Arc<String>>, name: Arc<String>| {
+        format!("{this}|{name}")
+    });
+    context.add_function("subresource", |This(this): This<Arc<String>>, name: Arc<String>| {
+        format!("{this}/{name}")
+    });
+    context
+        .add_function("check", |This(this): This<Arc<String>>, verb: Arc<String>| format!("{this}|{verb}"));
     let rights = user.rights.clone();
     context.add_function("allowed", move |This(this): This<Arc<String>>| -> bool {
         rights.as_ref().is_none_or(|rights| rights.contains(this.as_str()))
@@ -194,26 +211,49 @@ fn a_waiter_announces_on_its_own_pod_and_does_nothing_else() {
     let bare = without(announced.clone(), "/metadata", "annotations");
     for (what, new, why) in [
         ("another word", with(waiter(), state, json!("done")), "is waiting, rebooting or completed"),
-        ("much of it", with(waiter(), state, json!("x".repeat(200_000))), "is waiting, rebooting or completed"),
+        (
+            "much of it",
+            with(waiter(), state, json!("x".repeat(200_000))),
+            "is waiting, rebooting or completed",
+        ),
         ("no word", waiter(), "is waiting, rebooting or completed"),
-        ("another annotation", with(announced.clone(), "/metadata/annotations/more", json!("x")), "only its annotation"),
+        (
+            "another annotation",
+            with(announced.clone(), "/metadata/annotations/more", json!("x")),
+            "only its annotation",
+        ),
         (
             "its node's name",
             with(announced.clone(), "/metadata/annotations/operator.kairos.io~1node-name", json!("n2")),
             "only its annotation",
         ),
         ("no annotation", bare, "only its annotation"),
-        ("the image", with(announced.clone(), "/spec/containers", json!([{"name": "reboot", "image": "evil"}])), "nothing in its pod but"),
+        (
+            "the image",
+            with(announced.clone(), "/spec/containers", json!([{"name": "reboot", "image": "evil"}])),
+            "nothing in its pod but",
+        ),
         ("its label", with(announced.clone(), "/metadata/labels", json!({})), "nothing in its pod but"),
         ("its labels", without(announced.clone(), "/metadata", "labels"), "nothing in its pod but"),
         ("its owner", without(announced.clone(), "/metadata", "ownerReferences"), "nothing in its pod but"),
-        ("a finalizer", with(announced.clone(), "/metadata/finalizers", json!(["x"])), "nothing in its pod but"),
+        (
+            "a finalizer",
+            with(announced.clone(), "/metadata/finalizers", json!(["x"])),
+            "nothing in its pod but",
+        ),
     ] {
-        assert!(matches!(judge(&new), Verdict::Refused(said) if said.contains(why)), "{what}: {:?}", judge(&new));
+        assert!(
+            matches!(judge(&new), Verdict::Refused(said) if said.contains(why)),
+            "{what}: {:?}",
+            judge(&new)
+        );
     }
     for user in [User::waiter("u2"), User::new("system:serviceaccount:default:op-reboot")] {
         let verdict = policy.judge(&user, "pods", Some(&waiter()), Some(&announced));
-        assert!(matches!(&verdict, Verdict::Refused(said) if said.contains("its token was issued for")), "{verdict:?}");
+        assert!(
+            matches!(&verdict, Verdict::Refused(said) if said.contains("its token was issued for")),
+            "{verdict:?}"
+        );
     }
 }
 
@@ -221,8 +261,18 @@ fn a_waiter_announces_on_its_own_pod_and_does_nothing_else() {
 fn nobody_else_is_concerned_by_the_waiters_policy() {
     let policy = Policy::read("waiter-policy.yaml");
     let changed = with(waiter(), "/metadata/annotations/more", json!("x"));
-    for user in [User::operator(), User::admin(), User::new("system:node:n1"), User::new("system:serviceaccount:other:op-reboot")] {
-        assert_eq!(policy.judge(&user, "pods", Some(&waiter()), Some(&changed)), Verdict::NotConcerned, "{}", user.name);
+    for user in [
+        User::operator(),
+        User::admin(),
+        User::new("system:node:n1"),
+        User::new("system:serviceaccount:other:op-reboot"),
+    ] {
+        assert_eq!(
+            policy.judge(&user, "pods", Some(&waiter()), Some(&changed)),
+            Verdict::NotConcerned,
+            "{}",
+            user.name
+        );
     }
     // An application that annotates its own pod.
     let app = with(waiter(), "/metadata/labels", json!({"app": "db"}));
@@ -241,7 +291,8 @@ fn annotated(node: Value, key: &str, value: &str) -> Value {
 }
 
 /// Every annotation by which the operator decides something.
-const RECORDS: [&str; 5] = [names::CLAIMED_BY, names::CORDONED_BY, names::FACTS_OF, names::RELEASE, names::BOOT_STATE_OF];
+const RECORDS: [&str; 5] =
+    [names::CLAIMED_BY, names::CORDONED_BY, names::FACTS_OF, names::RELEASE, names::BOOT_STATE_OF];
 
 #[test]
 fn only_the_operator_and_administrators_write_its_records_on_nodes() {
@@ -249,10 +300,19 @@ fn only_the_operator_and_administrators_write_its_records_on_nodes() {
     let kubelet = User::new("system:node:n1");
     let bare = without(node(), "/metadata", "annotations");
     for key in RECORDS {
-        let (set, gone) = (annotated(node(), key, "forged"), without(annotated(node(), key, "was"), "/metadata/annotations", key));
+        let (set, gone) = (
+            annotated(node(), key, "forged"),
+            without(annotated(node(), key, "was"), "/metadata/annotations", key),
+        );
         let was = annotated(node(), key, "was");
         for resource in ["nodes", "nodes/status"] {
-            for (old, new) in [(Some(&was), &set), (Some(&was), &gone), (Some(&was), &bare), (Some(&bare), &set), (None, &set)] {
+            for (old, new) in [
+                (Some(&was), &set),
+                (Some(&was), &gone),
+                (Some(&was), &bare),
+                (Some(&bare), &set),
+                (None, &set),
+            ] {
                 let judge = |user: &User| policy.judge(user, resource, old, Some(new));
                 assert!(
                     matches!(judge(&kubelet), Verdict::Refused(said) if said.contains("operator's")),
@@ -260,7 +320,11 @@ fn only_the_operator_and_administrators_write_its_records_on_nodes() {
                     judge(&kubelet)
                 );
                 assert!(matches!(judge(&User::waiter("u1")), Verdict::Refused(_)), "{key} {resource}");
-                assert_eq!((judge(&User::operator()), judge(&User::admin())), (Verdict::Passes, Verdict::Passes), "{key} {resource}");
+                assert_eq!(
+                    (judge(&User::operator()), judge(&User::admin())),
+                    (Verdict::Passes, Verdict::Passes),
+                    "{key} {resource}"
+                );
             }
         }
     }
@@ -275,7 +339,12 @@ fn kubelets_and_people_go_on_as_before() {
     let fresh = json!({"metadata": {"name": "n2", "annotations": {"k3s.io/internal-ip": "10.0.0.2"}}});
     let bare = json!({"metadata": {"name": "n2"}});
     let cases = [
-        ("a heartbeat", "nodes/status", Some(node()), with(node(), "/status/conditions", json!([{"type": "Ready"}]))),
+        (
+            "a heartbeat",
+            "nodes/status",
+            Some(node()),
+            with(node(), "/status/conditions", json!([{"type": "Ready"}])),
+        ),
         (
             "a kubelet's own annotation",
             "nodes/status",
@@ -283,7 +352,12 @@ fn kubelets_and_people_go_on_as_before() {
             annotated(node(), "volumes.kubernetes.io/controller-managed-attach-detach", "true"),
         ),
         ("a cordon", "nodes", Some(node()), with(node(), "/spec/unschedulable", json!(true))),
-        ("hands off", "nodes", Some(node()), with(node(), "/metadata/labels/kairos.io~1managed", json!("false"))),
+        (
+            "hands off",
+            "nodes",
+            Some(node()),
+            with(node(), "/metadata/labels/kairos.io~1managed", json!("false")),
+        ),
         ("a registration", "nodes", None, fresh.clone()),
         ("a bare registration", "nodes", None, bare.clone()),
         ("a first annotation", "nodes", Some(bare.clone()), fresh.clone()),
@@ -291,68 +365,17 @@ fn kubelets_and_people_go_on_as_before() {
     ];
     for (what, resource, old, new) in cases {
         for user in [User::new("system:node:n1"), User::new("someone")] {
-            assert_eq!(policy.judge(&user, resource, old.as_ref(), Some(&new)), Verdict::NotConcerned, "{what}");
+            assert_eq!(
+                policy.judge(&user, resource, old.as_ref(), Some(&new)),
+                Verdict::NotConcerned,
+                "{what}"
+            );
         }
     }
-    assert_eq!(policy.judge(&User::new("system:node:n1"), "nodes", Some(&node()), None), Verdict::NotConcerned, "its deletion");
+    assert_eq!(
+        policy.judge(&User::new("system:node:n1"), "nodes", Some(&node()), None),
+        Verdict::NotConcerned,
+        "its deletion"
+    );
     assert_eq!(policy.0["failurePolicy"], "Ignore", "said in its header");
-}
-
-/// What is said of an operation, as it is created or as it was before; the server's defaults stand in both.
-fn warned(kind: &str, old: Option<Value>, new: Value) -> bool {
-    let object = |spec: Value| {
-        let mut object = json!({"metadata": {"name": "op", "namespace": "default"}, "spec": {"concurrency": 0}});
-        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        object
-    };
-    let policies = Policy::read_all("all-at-once-warning.yaml", "Warn");
-    let verdicts =
-        policies.iter().map(|policy| policy.judge(&User::admin(), kind, old.clone().map(object).as_ref(), Some(&object(new.clone()))));
-    let mut concerned: Vec<Verdict> = verdicts.filter(|verdict| *verdict != Verdict::NotConcerned).collect();
-    match (concerned.pop(), concerned.pop()) {
-        (None, _) | (Some(Verdict::Passes), None) => false,
-        (Some(Verdict::Refused(said)), None) => said.contains("set concurrency: 1"),
-        verdicts => panic!("{verdicts:?}"),
-    }
-}
-
-#[test]
-fn an_operation_that_takes_all_nodes_at_once_is_warned_of() {
-    let (cordon, reboot) = (json!({"cordon": true}), json!({"rebootOnSuccess": true}));
-    for spec in
-        [cordon.clone(), reboot, json!({"cordon": true, "drainOptions": {"enabled": true}, "nodeSelector": {"matchLabels": {"a": "b"}}})]
-    {
-        assert!(warned("nodeops", None, spec.clone()), "{spec}");
-    }
-    let one_by_one = json!({"cordon": true, "concurrency": 1});
-    let one_node = json!({"cordon": true, "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}});
-    for spec in [one_by_one.clone(), one_node, json!({}), json!({"cordon": false, "rebootOnSuccess": false})] {
-        assert!(!warned("nodeops", None, spec.clone()), "{spec}");
-    }
-    let drained = json!({"upgradeActive": false, "upgradeRecovery": true, "drainOptions": {"enabled": true}});
-    for spec in [json!({}), json!({"upgradeActive": true, "nodeSelector": {}}), drained] {
-        assert!(warned("nodeopupgrades", None, spec.clone()), "{spec}");
-    }
-    for spec in [json!({"concurrency": 2}), json!({"upgradeActive": false, "upgradeRecovery": true})] {
-        assert!(!warned("nodeopupgrades", None, spec.clone()), "{spec}");
-    }
-    // What is changed while it runs.
-    let paused = json!({"cordon": true, "paused": true});
-    assert!(warned("nodeops", Some(paused.clone()), cordon.clone()), "its pause ends");
-    assert!(warned("nodeopupgrades", Some(json!({"paused": true})), json!({"paused": false})), "its pause ends");
-    assert!(warned("nodeops", Some(one_by_one), cordon.clone()), "where the CRD of an older release lets it pass");
-    for new in [cordon.clone(), paused, json!({"cordon": true, "stopOnFailure": true})] {
-        assert!(!warned("nodeops", Some(cordon.clone()), new.clone()), "said once: {new}");
-    }
-}
-
-#[test]
-fn the_nodeop_of_an_upgrade_is_not_warned_of_again() {
-    let child = json!({"metadata": {"name": "up", "ownerReferences": [{"kind": "NodeOpUpgrade", "name": "up", "uid": "u"}]},
-        "spec": {"concurrency": 0, "cordon": true, "rebootOnSuccess": true}});
-    for policy in Policy::read_all("all-at-once-warning.yaml", "Warn") {
-        assert_eq!(policy.judge(&User::operator(), "nodeops", None, Some(&child)), Verdict::NotConcerned);
-        assert_eq!(policy.judge(&User::operator(), "nodeops/status", Some(&child), Some(&child)), Verdict::NotConcerned);
-        assert_eq!(policy.0["failurePolicy"], "Ignore", "a warning refuses nothing");
-    }
 }

@@ -1,5 +1,7 @@
 //! Admission: which pending nodes start a preflight, which are taken, and why each of the others waits.
 
+mod admission;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,26 +13,25 @@ use crate::{
             action::Plan,
             failing::Mark,
             id::Key,
-            question::{Answer, Question},
+            question::Question,
             snapshot::{NodeView, Snapshot},
             time::later,
         },
-        node::turn::{Op, finished},
+        node::context::{Op, finished},
         quorum,
         rollout::{
-            finalizer,
-            others::{Others, in_the_hands_of},
+            others::{Others, claimed_by_another},
             preflight,
-            status::Whole,
+            status::OpProgress,
             targets,
         },
     },
 };
 
 /// Preflights run ahead of the slots by at least this many nodes …
-const AHEAD_AT_LEAST: usize = 3;
+const MIN_PREFLIGHTS_AHEAD: usize = 3;
 /// … and by at most this many: each pulls an image of gigabytes.
-const AHEAD_AT_MOST: usize = 10;
+const MAX_PREFLIGHTS_AHEAD: usize = 10;
 
 /// What NodeOps planned earlier in this plan have taken.
 #[derive(Debug, Default)]
@@ -40,8 +41,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    fn control_planes(&mut self, s: &Snapshot) -> &mut Vec<(Key, String)> {
-        self.control_planes.get_or_insert_with(|| quorum::control_planes_in_hand(s))
+    fn control_planes(&mut self, snapshot: &Snapshot) -> &mut Vec<(Key, String)> {
+        self.control_planes.get_or_insert_with(|| quorum::control_planes_under_way(snapshot))
     }
 }
 
@@ -57,19 +58,19 @@ enum Hold {
 
 /// One pass over the pending nodes of a NodeOp.
 struct Pass<'a> {
-    s: &'a Snapshot,
+    snapshot: &'a Snapshot,
     op: &'a Op,
     /// Whom a preflight gives way to; none are asked for if there is no preflight.
     others: Option<Others<'a>>,
     shared: &'a mut Shared,
     plan: &'a mut Plan,
-    whole: &'a mut Whole,
+    progress: &'a mut OpProgress,
     /// Slots that are left.
     free: usize,
     /// Nodes that are worked on, or still to be released.
     busy: usize,
-    /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those behind, which
-    /// wait for this one, must not keep it from being looked at.
+    /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those
+    /// behind, which wait for this one, must not keep it from being looked at.
     ahead: usize,
     /// Why no further node is taken; preflights go on.
     queue: Option<String>,
@@ -80,16 +81,36 @@ struct Pass<'a> {
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
-pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, whole: &mut Whole, shared: &mut Shared, plan: &mut Plan) {
-    let closed = closed(op, whole);
+pub fn fill(
+    snapshot: &Snapshot,
+    op: &Op,
+    nodes: &mut BTreeMap<String, NodeStatus>,
+    progress: &mut OpProgress,
+    shared: &mut Shared,
+    plan: &mut Plan,
+) {
+    let closed = closed(op, progress);
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
-    let free = limit.saturating_sub(running + whole.slots.count());
-    let busy = running + whole.slots.unreleased;
-    let ahead = limit.clamp(AHEAD_AT_LEAST, AHEAD_AT_MOST);
-    let others = op.intent.preflight.is_some().then(|| Others::of(s, op));
-    let mut pass = Pass { s, op, others, shared, plan, whole, free, busy, ahead, queue: None, admitted: false, unanswered: None };
-    let order: Vec<String> = targets::order(s, nodes).into_iter().cloned().collect();
+    let free = limit.saturating_sub(running + progress.slots.count());
+    let busy = running + progress.slots.unreleased;
+    let ahead = limit.clamp(MIN_PREFLIGHTS_AHEAD, MAX_PREFLIGHTS_AHEAD);
+    let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
+    let mut pass = Pass {
+        snapshot,
+        op,
+        others,
+        shared,
+        plan,
+        progress,
+        free,
+        busy,
+        ahead,
+        queue: None,
+        admitted: false,
+        unanswered: None,
+    };
+    let order: Vec<String> = targets::order(snapshot, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
         let mark = Mark::set(pass.plan);
@@ -102,30 +123,32 @@ pub fn fill(s: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>, who
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         };
-        let trouble = mark.lift(s, pass.plan);
-        if let Some(why) = why.map(|why| pass.whole.troubles.complete(why, trouble)) {
-            pass.plan.waiting.insert((op.me.key(), name.clone()), why.clone());
+        let trouble = mark.lift(snapshot, pass.plan);
+        if let Some(why) = why.map(|why| pass.progress.troubles.complete(why, trouble)) {
+            pass.plan.waiting.insert((op.id.key(), name.clone()), why.clone());
             entry.message = Some(why);
         }
         if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
-            pass.whole.first.get_or_insert_with(|| (name.clone(), entry.message.clone().unwrap_or_default()));
+            pass.progress
+                .first
+                .get_or_insert_with(|| (name.clone(), entry.message.clone().unwrap_or_default()));
         }
     }
 }
 
 /// Why nothing at all is started.
-fn closed(op: &Op, whole: &Whole) -> Option<String> {
+fn closed(op: &Op, progress: &OpProgress) -> Option<String> {
     if op.deleting {
         return Some("not started: the NodeOp is being deleted".into());
     }
-    let stopped = whole.stopped.as_ref().map(|why| format!("not started: {why}"));
+    let stopped = progress.stopped.as_ref().map(|why| format!("not started: {why}"));
     stopped.or_else(|| op.intent.paused.then(|| "waiting: paused (spec.paused)".into()))
 }
 
 impl Pass<'_> {
     /// Starts a pending node, or says why not.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<String> {
-        let Some(view) = self.s.nodes.get(name).filter(|view| !view.deleting) else {
+        let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
         };
         if let Some(why) = self.not_ready(view, entry) {
@@ -169,14 +192,17 @@ impl Pass<'_> {
         }
         self.free -= 1;
         self.busy += 1;
-        take(self.s, self.op, view, entry, self.shared);
+        take(self.snapshot, self.op, view, entry, self.shared);
         None
     }
 
-    /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is made for it.
+    /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is
+    /// made for it.
     fn kept(&self, view: &NodeView) -> Option<String> {
         let others = self.others.as_ref()?;
-        others.keep(view).or_else(|| self.shared.nodes.get(&view.name).map(|other| waiting_for(other, "takes the node")))
+        others
+            .keep(view)
+            .or_else(|| self.shared.nodes.get(&view.name).map(|other| waiting_for(other, "takes the node")))
     }
 
     /// Starts the preflight if it is not too far ahead.
@@ -189,13 +215,13 @@ impl Pass<'_> {
             return Some(why);
         }
         self.ahead -= 1;
-        *entry = preflight::begin(self.s.now, view, entry);
+        *entry = preflight::begin(self.snapshot.now, view, entry);
         None
     }
 
     /// Workers are not taken before a control-plane node whose preflight has not spoken yet.
     fn behind(&mut self, name: &str) -> Option<String> {
-        if self.s.nodes.get(name).is_some_and(|view| view.control_plane() && view.ready) {
+        if self.snapshot.nodes.get(name).is_some_and(|view| view.control_plane() && view.ready) {
             self.queue.get_or_insert_with(|| format!("waiting for its turn, after {name}"));
         }
         None
@@ -204,10 +230,10 @@ impl Pass<'_> {
     /// A target that is not there: once that is confirmed, nothing has to be done on it.
     fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<String> {
         let question = Question::Node(name.to_owned());
-        if self.s.nodes.contains_key(name) {
+        if self.snapshot.nodes.contains_key(name) {
             return Some("the node is being deleted".into());
         }
-        if !self.s.is_gone(&question) {
+        if !self.snapshot.is_gone(&question) {
             self.plan.questions.insert(question);
             return Some("checking whether the node still exists".into());
         }
@@ -215,7 +241,8 @@ impl Pass<'_> {
         None
     }
 
-    /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after that long.
+    /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after
+    /// that long.
     fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<String> {
         if view.ready {
             entry.since = None;
@@ -223,12 +250,15 @@ impl Pass<'_> {
         }
         if let Some(limit) = self.op.intent.not_ready_timeout {
             // A stamp that lies in the future is of a clock that was wrong.
-            let since = entry.since.as_ref().map_or(self.s.now, |since| since.0.min(self.s.now));
+            let since =
+                entry.since.as_ref().map_or(self.snapshot.now, |since| since.0.min(self.snapshot.now));
             entry.since = Some(Time(since));
             let deadline = later(since, limit);
-            if self.s.now >= deadline {
-                let message =
-                    format!("the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started", limit.as_secs());
+            if self.snapshot.now >= deadline {
+                let message = format!(
+                    "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
+                    limit.as_secs()
+                );
                 *entry = self.end(entry, Phase::Failed, message);
                 return None;
             }
@@ -240,16 +270,16 @@ impl Pass<'_> {
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
         if self.free == 0 {
             // With nobody at work no turn will come by itself.
-            let held = self.whole.slots.out_of_service.values().next().filter(|_| self.busy == 0);
+            let held = self.progress.slots.out_of_service.values().next().filter(|_| self.busy == 0);
             let Some(why) = held else { return Some(Hold::AllAfter("waiting for its turn".into())) };
-            self.whole.held = true;
+            self.progress.held = true;
             return Some(Hold::All(format!("waiting: {why}")));
         }
         let ordered = |why| {
             if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
         if let Some(other) = view.claimed_by.as_ref() {
-            return Some(ordered(in_the_hands_of(&self.op.me, other)));
+            return Some(ordered(claimed_by_another(&self.op.id, other)));
         }
         if let Some(other) = self.shared.nodes.get(&view.name) {
             return Some(ordered(waiting_for(other, "takes the node")));
@@ -262,76 +292,39 @@ impl Pass<'_> {
         if !self.op.intent.disturbs() || !view.control_plane() {
             return None;
         }
-        let limit = self.s.settings.control_plane_concurrency;
-        let held = self.shared.control_planes(self.s);
+        let limit = self.snapshot.settings.control_plane_concurrency;
+        let held = self.shared.control_planes(self.snapshot);
         if let Some((key, node)) = held.first().filter(|_| held.len() >= limit) {
-            let ours = *key == self.op.me.key();
-            let turn = || format!("waiting for its turn: control-plane nodes go one at a time, and {node} is in progress");
-            return Some(if ours { turn() } else { waiting_for(key, &format!("has control-plane node {node}")) });
+            let ours = *key == self.op.id.key();
+            let ctx = || {
+                format!(
+                    "waiting for its turn: control-plane nodes go one at a time, and {node} is in progress"
+                )
+            };
+            return Some(if ours {
+                ctx()
+            } else {
+                waiting_for(key, &format!("has control-plane node {node}"))
+            });
         }
-        // A control-plane node that failed and is out of service is one that is away, however many may go at once.
-        let control_plane = |name: &str| self.s.nodes.get(name).is_some_and(|node| node.control_plane());
-        let down = self.whole.slots.out_of_service.iter().filter(|(name, _)| control_plane(name));
+        // A control-plane node that failed and is out of service is one that is away, however many may go at
+        // once.
+        let control_plane =
+            |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| node.control_plane());
+        let down = self.progress.slots.out_of_service.iter().filter(|(name, _)| control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
-            self.whole.held = self.busy == 0;
+            self.progress.held = self.busy == 0;
             return Some(format!("waiting: {why}"));
         }
-        if quorum::ask(self.s, &view.name, self.plan) {
+        if quorum::ask(self.snapshot, &view.name, self.plan) {
             return Some("checking that the other control-plane nodes are well".into());
         }
-        quorum::others_not_ready(self.s, &view.name, self.plan).map(|why| format!("waiting: {why}"))
-    }
-
-    /// What must stand before the first node is taken: the finalizer, and the API server's word that it admits our pods.
-    fn prepared(&mut self, view: &NodeView) -> Option<String> {
-        if let Some(prepare) = finalizer::add(self.op) {
-            self.plan.actions.push(prepare);
-            return Some("preparing".into());
-        }
-        self.admission(view)
-    }
-
-    /// Whether the API server admits what we are going to make, asked before anything is made for the first node.
-    fn admission(&mut self, view: &NodeView) -> Option<String> {
-        let ran = |node: &NodeStatus| node.phase == Phase::Running || node.job_name.is_some();
-        let entries = || self.op.object.status.iter().flat_map(|status| status.node_statuses.values());
-        if self.admitted || entries().any(ran) {
-            return None;
-        }
-        if let Some(why) = self.whole.refused.as_ref().or(self.unanswered.as_ref()) {
-            return Some(why.clone());
-        }
-        let untouched = entries().all(|node| !node.phase.is_final());
-        let question = Question::Admission(self.op.me.clone(), view.name.clone());
-        match self.s.answer(&question) {
-            None => {
-                self.plan.questions.insert(question);
-                let why = "checking that the API server admits the pods".to_owned();
-                self.unanswered = Some(why.clone());
-                Some(why)
-            }
-            Some(Answer::Refused(words)) => {
-                let touched = if untouched { "no node was touched" } else { "no further node is taken" };
-                let why = format!("the API server refuses what the operation needs, {touched}: {words}");
-                self.whole.refused = Some(why.clone());
-                Some(why)
-            }
-            Some(Answer::NotYet(words)) => {
-                let why = format!("the API server does not admit what the operation needs yet: {words}");
-                self.unanswered = Some(why.clone());
-                self.whole.troubles.note(why.clone());
-                Some(why)
-            }
-            Some(Answer::Gone | Answer::Seen | Answer::Soon | Answer::Attached(_) | Answer::Said(_) | Answer::NotReady(_)) => {
-                self.admitted = true;
-                None
-            }
-        }
+        quorum::others_not_ready(self.snapshot, &view.name, self.plan).map(|why| format!("waiting: {why}"))
     }
 
     /// The end of a node on which nothing has begun.
     fn end(&self, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {
-        finished(self.s.now, entry, phase, Some(RebootStatus::NotRequested), message)
+        finished(self.snapshot.now, entry, phase, Some(RebootStatus::NotRequested), message)
     }
 }
 
@@ -341,21 +334,22 @@ fn waiting_for((namespace, name): &Key, what: &str) -> String {
 }
 
 /// Takes a node: recorded first, and everything else follows from that.
-fn take(s: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
-    shared.nodes.insert(view.name.clone(), op.me.key());
+fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
+    shared.nodes.insert(view.name.clone(), op.id.key());
     if op.intent.disturbs() && view.control_plane() {
-        shared.control_planes(s).push((op.me.key(), view.name.clone()));
+        shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
     }
     *entry = NodeStatus {
         phase: Phase::Running,
         step: Some(Step::Claim),
         node_uid: Some(view.uid.clone()),
         message: Some("being claimed".into()),
-        // The preflight's verdict, in case the node has to be given back untouched; and what the operation is held to.
+        // The preflight's verdict, in case the node has to be given back untouched; and what the operation is
+        // held to.
         boot: entry.boot.clone(),
         target: entry.target.clone(),
         image: entry.image.clone(),
-        last_updated: Some(Time(s.now)),
+        last_updated: Some(Time(snapshot.now)),
         ..NodeStatus::default()
     };
 }

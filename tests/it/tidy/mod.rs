@@ -1,4 +1,5 @@
-//! The rules of the house, read from the text of the code: who may use whom, a first line in every file, and sizes.
+//! The rules of the house, read from the text of the code: who may use whom, a first line in every file, and
+//! sizes.
 //!
 //! Walls hold for what is built into the binary; the tests at the end of a file may use what they like.
 
@@ -30,7 +31,11 @@ const LAYERS: &[Layer] = &[
     layer("telemetry", &[], &["tracing", "tracing_subscriber"]),
     layer("api", &[], &["kube", "k8s_openapi", "schemars", "serde", "serde_json"]),
     layer("plan", &["api", "contract"], &["k8s_openapi", "serde", "serde_json"]),
-    layer("observe", &["api", "plan::model"], &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"]),
+    layer(
+        "observe",
+        &["api", "plan::model"],
+        &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
+    ),
     layer("render", &["api", "contract", "plan::model"], &["k8s_openapi", "kube", "serde", "serde_json"]),
     // `Seen` is what a live request returned, handed on to the next plan: data, no cache.
     layer(
@@ -57,8 +62,16 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
-    layer("node", &["api::names", "contract", "telemetry"], &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"]),
-    layer("manifests", &["api"], &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"]),
+    layer(
+        "node",
+        &["api::names", "contract", "telemetry"],
+        &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
+    ),
+    layer(
+        "manifests",
+        &["api"],
+        &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
+    ),
 ];
 
 /// Files with rights of their own beyond their layer's: (start of the path below src, crates).
@@ -71,16 +84,38 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("node/upgrade/signals", &["tokio"]),
 ];
 
-/// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above, so each can be
-/// read without the ones that come later, and no circle can grow. What stands in the house's own `mod.rs` is its roof.
+/// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above,
+/// so each can be read without the ones that come later, and no circle can grow. What stands in the house's
+/// own `mod.rs` is its roof.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("plan", &["model", "fixtures", "conditions", "image", "quorum", "facts", "node", "release", "upgrades", "rollout", "check"]),
+    (
+        "plan",
+        &[
+            "model",
+            "fixtures",
+            "conditions",
+            "image",
+            "quorum",
+            "facts",
+            "node",
+            "release",
+            "upgrades",
+            "rollout",
+            "check",
+        ],
+    ),
     (
         "plan::node",
-        &["turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up"],
+        &[
+            "turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim",
+            "prepare", "reboot", "give_up",
+        ],
     ),
     ("plan::node::job", &["message", "injected", "sentinel", "deadline"]),
-    ("plan::rollout", &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"]),
+    (
+        "plan::rollout",
+        &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"],
+    ),
 ];
 
 /// Words that make a function of its arguments depend on something else.
@@ -126,7 +161,8 @@ fn every_module_stays_behind_its_wall() {
                 broken.push(format!("{file}: crate::{used}"));
             }
         }
-        let extra = EXCEPTIONS.iter().filter(|(start, _)| file.starts_with(start)).flat_map(|(_, crates)| *crates);
+        let extra =
+            EXCEPTIONS.iter().filter(|(start, _)| file.starts_with(start)).flat_map(|(_, crates)| *crates);
         let crates: BTreeSet<&str> = layer.crates.iter().chain(extra).copied().collect();
         for name in dependencies() {
             if !crates.contains(name.as_str()) && !paths(&text, &name).is_empty() {
@@ -156,8 +192,14 @@ fn inside_plan_every_room_uses_only_those_below_it() {
         for (house, rooms) in FLOORS {
             let Some(here) = room(house, &module) else { continue };
             let floor = |name: &str| rooms.iter().position(|room| *room == name);
-            let above = |there: &str| there != here && floor(there).is_none_or(|there| floor(here).is_some_and(|here| there > here));
-            broken.extend(used.iter().filter(|used| room(house, used).is_some_and(above)).map(|used| format!("{file}: crate::{used}")));
+            let above = |there: &str| {
+                there != here && floor(there).is_none_or(|there| floor(here).is_some_and(|here| there > here))
+            };
+            broken.extend(
+                used.iter()
+                    .filter(|used| room(house, used).is_some_and(above))
+                    .map(|used| format!("{file}: crate::{used}")),
+            );
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
@@ -170,7 +212,9 @@ fn what_is_planned_and_rendered_is_a_function_of_its_arguments() {
         let file = below(&path, "src");
         if layer_of(file).is_some_and(|layer| PURE.contains(&layer.name)) {
             let text = code(&path);
-            broken.extend(IMPURE.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
+            broken.extend(
+                IMPURE.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")),
+            );
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
@@ -204,7 +248,11 @@ fn no_file_is_an_orphan() {
         let owns_directory = ["main", "lib", "mod"].contains(&stem);
         let directory = if owns_directory { parent.to_owned() } else { parent.join(stem) };
         for line in read(path).lines() {
-            let declared = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").trim_start_matches("pub ");
+            let declared = line
+                .trim_start()
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub(super) ")
+                .trim_start_matches("pub ");
             if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
                 visit(&directory.join(format!("{name}.rs")), seen);
                 visit(&directory.join(name).join("mod.rs"), seen);
@@ -235,7 +283,8 @@ fn no_file_is_an_orphan() {
 #[test]
 fn only_tests_of_a_cluster_are_ignored() {
     let word = concat!("#[", "ignore");
-    let ignored = sources().into_iter().filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
+    let ignored =
+        sources().into_iter().filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
     let ignored: Vec<PathBuf> = ignored.collect();
     assert!(ignored.is_empty(), "{ignored:#?}");
 }
@@ -246,10 +295,17 @@ fn errors_are_told_in_words() {
     let modules = ["src/act/", "src/controllers/", "src/observe/", "src/plan/", "src/render/"];
     let (formats, tests) = (["error:#", "error:?", "?error"], "#[cfg(test)]");
     let mut broken = Vec::new();
-    for path in sources().iter().filter(|path| modules.iter().any(|module| below(path, "").starts_with(module))) {
+    for path in
+        sources().iter().filter(|path| modules.iter().any(|module| below(path, "").starts_with(module)))
+    {
         let text = read(path);
         let code = text.split(tests).next().unwrap_or_default();
-        broken.extend(formats.iter().filter(|format| code.contains(*format)).map(|format| format!("{}: {format}", below(path, ""))));
+        broken.extend(
+            formats
+                .iter()
+                .filter(|format| code.contains(*format))
+                .map(|format| format!("{}: {format}", below(path, ""))),
+        );
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
@@ -262,7 +318,12 @@ fn nothing_names_the_machine_that_it_was_written_on() {
         for path in files(&root().join(directory), "") {
             // Fixtures may be bytes of anything.
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{}: {word}", path.display())));
+            broken.extend(
+                words
+                    .iter()
+                    .filter(|word| text.contains(*word))
+                    .map(|word| format!("{}: {word}", path.display())),
+            );
         }
     }
     for file in ["Cargo.toml", "README.md"] {

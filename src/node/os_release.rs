@@ -1,7 +1,7 @@
 //! Which release an image or a node is, from `/etc/kairos-release` or `/etc/os-release`.
 //!
-//! Parsed, never sourced: what a shell would *run* (`$(…)`, backquotes, variables) is text here. A line that is no
-//! assignment is passed over; a file that is no text, too large, or no file is an error that says so.
+//! Parsed, never sourced: what a shell would *run* (`$(…)`, backquotes, variables) is text here. A line that
+//! is no assignment is passed over; a file that is no text, too large, or no file is an error that says so.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,8 +13,8 @@ use super::host::mounts::read_in_root;
 /// How large a release file may be. Real ones have 2 KiB.
 const MAX_RELEASE: u64 = 1024 * 1024;
 
-/// How many characters of a release are kept: it goes into records that have to fit into a termination message. Cut here, it
-/// is the same in all of them.
+/// How many characters of a release are kept: it goes into records that have to fit into a termination
+/// message. Cut here, it is the same in all of them.
 const MAX_VERSION: usize = 200;
 
 const KAIROS_RELEASE: &str = "/etc/kairos-release";
@@ -34,8 +34,8 @@ pub struct Release {
     pub keys: Keys,
 }
 
-/// Reads the release of the system below `root`. What cannot be read is unknown, and said in the log: an upgrade is what
-/// mends a node whose release file is broken.
+/// Reads the release of the system below `root`. What cannot be read is unknown, and said in the log: an
+/// upgrade is what mends a node whose release file is broken.
 pub fn of(root: &Path) -> Release {
     let read = |path| match read(root, path) {
         Ok(keys) => keys,
@@ -47,9 +47,11 @@ pub fn of(root: &Path) -> Release {
     let (kairos, os) = (read(KAIROS_RELEASE), read(OS_RELEASE).unwrap_or_default());
     let by_id = os.get("ID").is_some_and(|id| id.to_ascii_lowercase().contains("kairos"));
     // Upstream's first test is that the file is not empty; an empty one marks nothing.
-    let is_kairos = by_id || os.contains_key("KAIROS_VERSION") || kairos.as_ref().is_some_and(|keys| !keys.is_empty());
+    let is_kairos =
+        by_id || os.contains_key("KAIROS_VERSION") || kairos.as_ref().is_some_and(|keys| !keys.is_empty());
     let kairos = kairos.unwrap_or_default();
-    let keys = if version(&kairos).is_some() || version(&os).is_none() && !kairos.is_empty() { kairos } else { os };
+    let keys =
+        if version(&kairos).is_some() || version(&os).is_none() && !kairos.is_empty() { kairos } else { os };
     Release { kairos: is_kairos, version: version(&keys), keys }
 }
 
@@ -64,7 +66,8 @@ fn read(root: &Path, path: &str) -> Result<Option<Keys>> {
 /// `KAIROS_VERSION`, and what it carries (`k3sv1.33.5+k3s1`), if it says.
 fn version(keys: &Keys) -> Option<String> {
     let get = |key: &str| keys.get(key).map(String::as_str).unwrap_or_default();
-    let (version, prefix, software) = (get("KAIROS_VERSION"), get("KAIROS_SOFTWARE_VERSION_PREFIX"), get("KAIROS_SOFTWARE_VERSION"));
+    let (version, prefix, software) =
+        (get("KAIROS_VERSION"), get("KAIROS_SOFTWARE_VERSION_PREFIX"), get("KAIROS_SOFTWARE_VERSION"));
     let whole = match (version, prefix, software) {
         ("", _, _) => return None,
         (version, "", "") => version.to_owned(),
@@ -90,8 +93,8 @@ fn assignment(line: &str) -> Option<(String, String)> {
     Some((key.into(), unquote(value)?))
 }
 
-/// A shell word as text: quotes of both kinds, backslashes, pieces put together. `None` if a quote does not end, or if
-/// something but a comment follows the word (`A=b c` runs `c` in a shell).
+/// A shell word as text: quotes of both kinds, backslashes, pieces put together. `None` if a quote does not
+/// end, or if something but a comment follows the word (`A=b c` runs `c` in a shell).
 fn unquote(word: &str) -> Option<String> {
     let mut value = String::new();
     let mut chars = word.chars();
@@ -180,8 +183,14 @@ mod tests {
         assert_eq!(version_of(&[("kairos-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
         assert_eq!(version_of(&[("kairos-release", b"KAIROS_VERSION=v3.4.2")]).as_deref(), Some("v3.4.2"));
         assert_eq!(version_of(&[("os-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
-        assert_eq!(version_of(&[("kairos-release", b"KAIROS_VERSION=a"), ("os-release", V350)]).as_deref(), Some("a"));
-        assert_eq!(version_of(&[("kairos-release", b"KAIROS_ID=x"), ("os-release", V350)]).as_deref(), Some("v3.5.0-k3sv1.33.5+k3s1"));
+        assert_eq!(
+            version_of(&[("kairos-release", b"KAIROS_VERSION=a"), ("os-release", V350)]).as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            version_of(&[("kairos-release", b"KAIROS_ID=x"), ("os-release", V350)]).as_deref(),
+            Some("v3.5.0-k3sv1.33.5+k3s1")
+        );
     }
 
     #[test]

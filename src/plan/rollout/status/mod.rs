@@ -1,4 +1,5 @@
-//! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth a write.
+//! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth
+//! a write.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +19,7 @@ use crate::{
         conditions::{self, Moment, Standing},
         model::{
             action::{Action, Notice, Plan},
-            failing::{self, Troubles},
+            failing::{self, FailureSummary},
             id::OpRef,
             intent::Intent,
             snapshot::Snapshot,
@@ -28,22 +29,24 @@ use crate::{
     },
 };
 
-/// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end with 4 KiB of words on
-/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded any more.
+/// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end
+/// with 4 KiB of words on each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that
+/// nothing could be recorded any more.
 const MAX_MESSAGE: (usize, usize) = (1000, 600_000);
 /// So many each of them may have, however many there are: enough for what we say ourselves.
 const MIN_MESSAGE: usize = 120;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// At most so many nodes are named in a condition.
-const NAMED: usize = 10;
+const MAX_NAMES: usize = 10;
 /// At most so many names of nodes in `counts.current`.
-const CURRENT: usize = 3;
+const MAX_CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Whole {
-    /// Slots that nobody works on: they are taken, and while a node is not released the operation is not over.
+pub struct OpProgress {
+    /// Slots that nobody works on: they are taken, and while a node is not released the operation is not
+    /// over.
     pub slots: Slots,
     /// Nothing more is started, and why: a node failed, or is not proved, under `stopOnFailure`.
     pub stopped: Option<String>,
@@ -58,7 +61,7 @@ pub struct Whole {
     /// The first node, in order, that is not started, and why.
     pub first: Option<(String, String)>,
     /// What it wants done or known, and what keeps failing.
-    pub troubles: Troubles,
+    pub troubles: FailureSummary,
 }
 
 /// Why a NodeOp has no node yet.
@@ -70,7 +73,7 @@ pub enum NoTargets {
     None(String),
 }
 
-impl Whole {
+impl OpProgress {
     /// Whether nodes that are out of service hold every slot.
     pub fn are_slots_held(&self, intent: &Intent) -> bool {
         intent.concurrency.is_some_and(|limit| self.slots.out_of_service.len() >= limit)
@@ -80,7 +83,9 @@ impl Whole {
 /// Whether it was said that no node matches.
 pub fn has_no_nodes(op: &NodeOp) -> bool {
     let conditions = op.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }
 
 /// Counts the nodes.
@@ -99,8 +104,8 @@ pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
         }
     }
     counts.done = format!("{}/{}", counts.completed + counts.failed, counts.total);
-    counts.current = current.iter().take(CURRENT).copied().collect::<Vec<_>>().join(",");
-    if current.len() > CURRENT {
+    counts.current = current.iter().take(MAX_CURRENT).copied().collect::<Vec<_>>().join(",");
+    if current.len() > MAX_CURRENT {
         counts.current.push_str(",…");
     }
     counts
@@ -116,25 +121,25 @@ struct View<'a> {
     intent: &'a Intent,
     nodes: &'a BTreeMap<String, NodeStatus>,
     counts: &'a Counts,
-    whole: &'a Whole,
+    progress: &'a OpProgress,
 }
 
 impl View<'_> {
-    /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is worked on and nothing will be;
-    /// `Completed` never without a node.
+    /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is worked on and
+    /// nothing will be; `Completed` never without a node.
     fn phase(&self) -> Phase {
-        let (counts, whole) = (self.counts, self.whole);
-        let open = counts.running > 0 || whole.slots.unreleased > 0;
-        let more = counts.pending > 0 && whole.stopped.is_none() && !whole.deleting;
+        let (counts, progress) = (self.counts, self.progress);
+        let open = counts.running > 0 || progress.slots.unreleased > 0;
+        let more = counts.pending > 0 && progress.stopped.is_none() && !progress.deleting;
         match () {
-            () if whole.refused.is_some() => {
+            () if progress.refused.is_some() => {
                 if open {
                     Phase::Running
                 } else {
                     Phase::Failed
                 }
             }
-            () if whole.no_targets.is_some() => Phase::Pending,
+            () if progress.no_targets.is_some() => Phase::Pending,
             () if open => Phase::Running,
             () if more && self.has_begun() => Phase::Running,
             () if more => Phase::Pending,
@@ -143,8 +148,8 @@ impl View<'_> {
         }
     }
 
-    /// Whether a node has been taken; those that a preflight skipped or failed never were. One that was taken and given back
-    /// untouched before it was claimed does not count either.
+    /// Whether a node has been taken; those that a preflight skipped or failed never were. One that was taken
+    /// and given back untouched before it was claimed does not count either.
     fn has_begun(&self) -> bool {
         let before = self.op.status.as_ref().and_then(|status| status.phase);
         before == Some(Phase::Running) && self.counts.completed + self.counts.failed > 0
@@ -152,7 +157,9 @@ impl View<'_> {
 
     /// Whether something is done for a node now.
     fn is_moving(&self) -> bool {
-        self.counts.running > 0 || self.whole.slots.unreleased > 0 || self.nodes.values().any(|node| node.phase == Phase::Preflight)
+        self.counts.running > 0
+            || self.progress.slots.unreleased > 0
+            || self.nodes.values().any(|node| node.phase == Phase::Preflight)
     }
 
     fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
@@ -161,23 +168,24 @@ impl View<'_> {
             Phase::Failed => return Standing::Failed,
             Phase::Pending | Phase::Preflight | Phase::Running => self.reason(),
         };
-        let conditions = self.op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let conditions =
+            self.op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let blocked = reason == reason::BLOCKED && conditions::is_blocked_for_long(conditions, now);
         Standing::Open { reason, stalled: blocked || reason == reason::NODES_OUT_OF_SERVICE }
     }
 
     /// Whether it would start something, were it not paused.
     fn is_paused(&self) -> bool {
-        self.intent.paused && self.whole.stopped.is_none() && !self.whole.deleting
+        self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
     }
 
     fn reason(&self) -> &'static str {
-        let whole = self.whole;
+        let progress = self.progress;
         match () {
-            () if whole.troubles.first.is_some() => reason::BLOCKED,
+            () if progress.troubles.first.is_some() => reason::BLOCKED,
             () if self.is_paused() => reason::PAUSED,
-            () if matches!(whole.no_targets, Some(NoTargets::None(_))) => reason::NO_NODES,
-            () if whole.held && !self.is_moving() => reason::NODES_OUT_OF_SERVICE,
+            () if matches!(progress.no_targets, Some(NoTargets::None(_))) => reason::NO_NODES,
+            () if progress.held && !self.is_moving() => reason::NODES_OUT_OF_SERVICE,
             () if self.is_moving() => reason::ROLLING_OUT,
             () => reason::WAITING,
         }
@@ -185,18 +193,22 @@ impl View<'_> {
 
     fn sentence(&self, phase: Phase) -> String {
         let Counts { total, pending, running, completed, failed, .. } = self.counts;
-        let whole = self.whole;
-        if let Some(why) = &whole.refused {
+        let progress = self.progress;
+        if let Some(why) = &progress.refused {
             return why.clone();
         }
-        let stopped = whole.stopped.as_ref().map(|why| format!("; nothing more is started: {why}")).unwrap_or_default();
+        let stopped = progress
+            .stopped
+            .as_ref()
+            .map(|why| format!("; nothing more is started: {why}"))
+            .unwrap_or_default();
         match phase {
             Phase::Completed => format!("all {total} nodes completed"),
             Phase::Failed if *total == 0 => {
                 "its nodes are not in its status any more, and what was done on them is not known; create the NodeOp again".into()
             }
             Phase::Failed if *pending > 0 => {
-                let why = whole.stopped.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                let why = progress.stopped.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
                 format!("{failed} of {total} nodes failed, {completed} completed, {pending} were not started{why}")
             }
             Phase::Failed => format!("{failed} of {total} nodes failed, {completed} completed"),
@@ -205,14 +217,14 @@ impl View<'_> {
                 let counts = format!("{completed} of {total} nodes completed, {running} in progress{failed}{stopped}");
                 let paused = self.is_paused().then(|| "paused: nothing new is started until spec.paused is false".to_owned());
                 let why = paused.or_else(|| self.waits_for());
-                let mut text = match &whole.no_targets {
+                let mut text = match &progress.no_targets {
                     Some(NoTargets::Unknown(why) | NoTargets::None(why)) => why.clone(),
                     None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
                 };
-                if whole.deleting {
+                if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
                 }
-                if let Some(trouble) = whole.troubles.first.as_ref().filter(|trouble| !text.contains(trouble.as_str())) {
+                if let Some(trouble) = progress.troubles.first.as_ref().filter(|trouble| !text.contains(trouble.as_str())) {
                     text.push_str("; ");
                     text.push_str(trouble);
                 }
@@ -226,26 +238,33 @@ impl View<'_> {
         if self.counts.running > 0 {
             return None;
         }
-        let slots = &self.whole.slots;
-        let first = || self.whole.first.as_ref().filter(|(_, why)| !why.is_empty());
+        let slots = &self.progress.slots;
+        let first = || self.progress.first.as_ref().filter(|(_, why)| !why.is_empty());
         slots.unreleased_why.clone().or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
     }
 }
 
 /// The status of a NodeOp whose nodes stand like this.
-pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole, now: Timestamp) -> NodeOpStatus {
-    let (mut counts, intent, at) = (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
-    let view = View { op, intent: &intent, nodes: &nodes, counts: &counts, whole };
+pub fn summarize(
+    op: &NodeOp,
+    nodes: BTreeMap<String, NodeStatus>,
+    progress: &OpProgress,
+    now: Timestamp,
+) -> NodeOpStatus {
+    let (mut counts, intent, at) =
+        (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
+    let view = View { op, intent: &intent, nodes: &nodes, counts: &counts, progress };
     let phase = view.phase();
-    let (message, standing, paused) = (view.sentence(phase), view.standing(phase, now), view.is_paused() && !phase.is_final());
+    let (message, standing, paused) =
+        (view.sentence(phase), view.standing(phase, now), view.is_paused() && !phase.is_final());
     if paused {
         counts.current = format!("{} (paused)", counts.current).trim().to_owned();
     }
     let mut conditions = op.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     conditions::set(&mut conditions, standing, &message, at);
     if intent.upgrade && phase.is_final() {
-        let (status, reason, words) = verified(&intent, &nodes);
-        conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &words, at);
+        let (status, reason, message) = verified(&intent, &nodes);
+        conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
     }
     NodeOpStatus {
         phase: Some(phase),
@@ -263,11 +282,18 @@ pub fn summarize(op: &NodeOp, nodes: BTreeMap<String, NodeStatus>, whole: &Whole
 /// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and words.
 fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static str, &'static str, String) {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
-        let names: Vec<&str> = nodes.iter().filter(|(_, node)| wanted(node)).map(|(name, _)| name.as_str()).take(NAMED).collect();
+        let names: Vec<&str> = nodes
+            .iter()
+            .filter(|(_, node)| wanted(node))
+            .map(|(name, _)| name.as_str())
+            .take(MAX_NAMES)
+            .collect();
         Some(names.join(", ")).filter(|names| !names.is_empty())
     };
     // What the Go operator finished was never looked at.
-    let rebooted = |node: &NodeStatus| node.phase == Phase::Completed && node.reboot_status == Some(RebootStatus::Completed);
+    let rebooted = |node: &NodeStatus| {
+        node.phase == Phase::Completed && node.reboot_status == Some(RebootStatus::Completed)
+    };
     if let Some(failed) = named(&|node| node.phase == Phase::Failed) {
         return ("False", "NodesFailed", format!("failed: {failed}"));
     }
@@ -279,26 +305,32 @@ fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static 
     }
     match () {
         () if nodes.is_empty() => ("Unknown", reason::NO_NODES, "no node was upgraded".into()),
-        () if !intent.reboot => ("Unknown", "NotRebooted", "what was installed was not booted, and so not proved".into()),
+        () if !intent.reboot => {
+            ("Unknown", "NotRebooted", "what was installed was not booted, and so not proved".into())
+        }
         () => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
     }
 }
 
-/// Writes the status if it differs. A change of messages alone waits until a second after the last write, and until
-/// nothing is being asked: the plan that follows the answers is made at once, and says what came of them.
-pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
-    let now = s.now;
+/// Writes the status if it differs. A change of messages alone waits until a second after the last write, and
+/// until nothing is being asked: the plan that follows the answers is made at once, and says what came of
+/// them.
+pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
+    let now = snapshot.now;
     let old = op.status.as_ref();
     shorten(old, &mut status);
     if old == Some(&status) {
         return;
     }
     let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
-    if !urgent && plan.questions.iter().any(|question| failing::of(s, question).is_none()) {
+    if !urgent && plan.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
         return;
     }
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
-    let last = old.and_then(|old| old.last_updated.as_ref()).filter(|time| time.0 <= now).map(|time| later(time.0, MESSAGES_EVERY));
+    let last = old
+        .and_then(|old| old.last_updated.as_ref())
+        .filter(|time| time.0 <= now)
+        .map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
         plan.wake(at);
         return;
@@ -306,7 +338,7 @@ pub fn write(s: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mu
     status.last_updated = Some(Time(now));
     let mut notices = notices(old, &status);
     notices.extend(plan.said.remove(&OpRef::of(op).key()).unwrap_or_default());
-    plan.actions.push(Action::Status { op: op.clone(), status: Box::new(status), notices });
+    plan.actions.push(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
 }
 
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
@@ -314,7 +346,9 @@ fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
     let most = (MAX_MESSAGE.1 / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE.0);
     for (name, node) in &mut status.node_statuses {
         let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
-        if let Some(message) = node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said) {
+        if let Some(message) =
+            node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said)
+        {
             *message = clipped(message, most);
         }
     }
@@ -346,47 +380,13 @@ fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
     }
     let phase = |status: &NodeOpStatus| status.phase.map(UpgradePhase::from);
     let before = old.map_or((None, [].as_slice()), |old| (phase(old), old.conditions.as_slice()));
-    said.extend(conditions::notice(before, (phase(new), &new.conditions), new.message.as_deref().unwrap_or_default()));
+    said.extend(conditions::notice(
+        before,
+        (phase(new), &new.conditions),
+        new.message.as_deref().unwrap_or_default(),
+    ));
     said
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
-        let now = Timestamp::constant(1_000, 0);
-        let says = |message: &str, at: i64| NodeOpStatus {
-            phase: Some(Phase::Running),
-            message: Some(message.into()),
-            last_updated: Timestamp::from_second(at).ok().map(Time),
-            ..NodeOpStatus::default()
-        };
-        let written = |at: i64| {
-            let op = Arc::new(NodeOp { status: Some(says("old", at)), ..NodeOp::new("op", Default::default()) });
-            let mut plan = Plan::default();
-            write(&Snapshot { now, ..Snapshot::default() }, &op, says("new", at), &mut plan);
-            (plan.actions.len(), plan.wake_at)
-        };
-        assert_eq!(written(990), (1, None));
-        assert_eq!(written(1_000), (0, Timestamp::from_second(1_001).ok()), "it says something every second at most");
-        assert_eq!(written(31_537_000), (1, None), "somebody's clock was a year ahead");
-    }
-
-    #[test]
-    fn whatever_nodes_say_the_status_fits_into_etcd() {
-        let op = NodeOp::default();
-        let says = |words: usize| NodeStatus { phase: Phase::Failed, message: Some("é".repeat(words)), ..NodeStatus::default() };
-        for (count, words) in [(1, 1_000_000), (500, 4096), (5000, 4096)] {
-            let nodes = (0..count).map(|n| (format!("node-{n}.example.com"), says(words))).collect();
-            let mut status = summarize(&op, nodes, &Whole::default(), Timestamp::UNIX_EPOCH);
-            shorten(None, &mut status);
-            let bytes = serde_json::to_vec(&status).unwrap().len();
-            assert!(bytes < 1_200_000, "{count} nodes: {bytes} bytes");
-            let mut again = status.clone();
-            shorten(Some(&status), &mut again);
-            assert_eq!(again, status, "what is cut stays as it is");
-        }
-    }
-}
+mod tests;

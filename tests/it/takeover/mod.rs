@@ -1,5 +1,7 @@
-//! What the Go operator leaves behind, kind by kind, and what becomes of it: pure plans on what it would have written.
+//! What the Go operator leaves behind, kind by kind, and what becomes of it: pure plans on what it would have
+//! written.
 
+mod ends;
 mod mid_life;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -98,16 +100,17 @@ fn pod(s: &mut Snapshot, node: &str, role: Role, phase: PodPhase, reboot_state: 
     s.pods.insert(("ns".into(), name), Arc::new(view));
 }
 
-/// Plans until nothing more is asked, as the controller does. What is asked is answered by what the snapshot shows, and a finalizer
-/// is there before anything else is done.
+/// Plans until nothing more is asked, as the controller does. What is asked is answered by what the snapshot
+/// shows, and a finalizer is there before anything else is done.
 fn planned(s: &mut Snapshot) -> Plan {
     s.answers.clear();
     loop {
         let out = plan(s);
         assert_eq!(check::broken(s, &out), [""; 0]);
-        let open: Vec<Question> = out.questions.iter().filter(|question| s.answer(question).is_none()).cloned().collect();
+        let open: Vec<Question> =
+            out.questions.iter().filter(|question| s.answer(question).is_none()).cloned().collect();
         let finalizers = out.actions.iter().find_map(|action| match action {
-            Action::Finalizers { finalizers, .. } => Some(finalizers.clone()),
+            Action::SetFinalizers { finalizers, .. } => Some(finalizers.clone()),
             _ => None,
         });
         match finalizers {
@@ -128,24 +131,27 @@ fn planned(s: &mut Snapshot) -> Plan {
                 Question::Op(of) => s.op(of).is_some(),
                 _ => true,
             };
-            s.answers.insert(question, if there { Answer::Seen } else { Answer::Gone });
+            s.answers.insert(question, if there { Answer::Found } else { Answer::NotFound });
         }
     }
 }
 
 fn status(out: &Plan) -> Option<NodeOpStatus> {
     out.actions.iter().find_map(|action| match action {
-        Action::Status { status, .. } => Some(status.as_ref().clone()),
+        Action::PatchStatus { status, .. } => Some(status.as_ref().clone()),
         _ => None,
     })
 }
 
-/// Plans and writes the status, again and again, until it says no more; returns everything else that was wanted.
+/// Plans and writes the status, again and again, until it says no more; returns everything else that was
+/// wanted.
 fn settled(s: &mut Snapshot) -> Vec<Action> {
     let mut wanted = Vec::new();
     for _ in 0..20 {
         let out = planned(s);
-        wanted.extend(out.actions.iter().filter(|action| !matches!(action, Action::Status { .. })).cloned());
+        wanted.extend(
+            out.actions.iter().filter(|action| !matches!(action, Action::PatchStatus { .. })).cloned(),
+        );
         let Some(status) = status(&out) else { return wanted };
         let key = ("ns".to_owned(), "op".to_owned());
         let mut op = (*s.ops[&key]).clone();
@@ -166,8 +172,8 @@ fn entry(s: &Snapshot, node: &str) -> NodeStatus {
 
 fn makes(wanted: &[Action]) -> Vec<String> {
     let made = |action: &Action| match action {
-        Action::MakeJob { node, .. } => Some(format!("Job on {node}")),
-        Action::MakeWaiter { node, .. } => Some(format!("waiter on {node}")),
+        Action::CreateJob { node, .. } => Some(format!("Job on {node}")),
+        Action::CreateWaiter { node, .. } => Some(format!("waiter on {node}")),
         _ => None,
     };
     wanted.iter().filter_map(made).collect()
@@ -187,33 +193,46 @@ fn in_hand(spec: Value, entry: Value) -> Snapshot {
 #[test]
 fn what_it_finished_is_over_and_loses_its_finalizer() {
     for phase in ["Completed", "Failed"] {
-        let mut s = world(json!({}), json!({"phase": phase, "nodeStatuses": {"n1": {"phase": phase, "jobName": "op-n1-x7k2q"}}}));
+        let mut s = world(
+            json!({}),
+            json!({"phase": phase, "nodeStatuses": {"n1": {"phase": phase, "jobName": "op-n1-x7k2q"}}}),
+        );
         pod(&mut s, "n1", Role::Preflight, PodPhase::Succeeded, None);
         let out = planned(&mut s);
         assert!(status(&out).is_none(), "{phase} is final");
-        let concluded = out.actions.iter().any(|action| matches!(action, Action::Conclude { finalizers, .. } if finalizers.is_empty()));
+        let concluded = out
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Finalize { finalizers, .. } if finalizers.is_empty()));
         assert!(concluded, "{:?}", out.actions);
     }
 }
 
 #[test]
 fn a_cordon_that_it_left_on_a_finished_node_is_undone_as_our_own() {
-    let mut s =
-        world(json!({"cordon": true}), json!({"phase": "Completed", "nodeStatuses": {"n1": {"phase": "Completed", "jobName": "j"}}}));
+    let mut s = world(
+        json!({"cordon": true}),
+        json!({"phase": "Completed", "nodeStatuses": {"n1": {"phase": "Completed", "jobName": "j"}}}),
+    );
     let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
     let n1 = NodeView { unschedulable: true, cordoned_by: Some(me), ..(*s.nodes["n1"]).clone() };
     s.nodes.insert("n1".into(), Arc::new(n1));
     let out = planned(&mut s);
-    let undone =
-        |action: &Action| matches!(action, Action::Node { name, change, .. } if name == "n1" && change.unschedulable == Some(false));
+    let undone = |action: &Action| matches!(action, Action::PatchNode { name, change, .. } if name == "n1" && change.unschedulable == Some(false));
     assert!(out.actions.iter().any(undone), "{:?}", out.actions);
 }
 
 #[test]
 fn a_running_job_is_adopted_and_its_outcome_counts() {
-    for (state, phase) in [(JobState::Complete, Phase::Completed), (JobState::Failed("BackoffLimitExceeded".into()), Phase::Failed)] {
+    for (state, phase) in [
+        (JobState::Complete, Phase::Completed),
+        (JobState::Failed("BackoffLimitExceeded".into()), Phase::Failed),
+    ] {
         for before in ["Pending", "Running"] {
-            let mut s = in_hand(json!({}), json!({"phase": before, "jobName": "op-n1-x7k2q", "rebootStatus": "not-requested"}));
+            let mut s = in_hand(
+                json!({}),
+                json!({"phase": before, "jobName": "op-n1-x7k2q", "rebootStatus": "not-requested"}),
+            );
             job(&mut s, "n1", JobState::Active);
             let wanted = settled(&mut s);
             assert_eq!((entry(&s, "n1").phase, entry(&s, "n1").step), (Phase::Running, Some(Step::Job)));
@@ -259,15 +278,20 @@ fn its_reboot_pod_reboots_and_only_another_boot_proves_it() {
         assert_eq!(entry(&s, "n1").phase, Phase::Running, "its word is no proof");
         s.nodes.insert("n1".into(), Arc::new(NodeView { boot_id: "b2".into(), ..(*s.nodes["n1"]).clone() }));
         settled(&mut s);
-        assert_eq!((entry(&s, "n1").phase, entry(&s, "n1").reboot_status), (Phase::Completed, Some(RebootStatus::Completed)));
+        assert_eq!(
+            (entry(&s, "n1").phase, entry(&s, "n1").reboot_status),
+            (Phase::Completed, Some(RebootStatus::Completed))
+        );
     }
 }
 
 #[test]
 fn a_reboot_that_was_under_way_is_not_proved() {
     for state in [Some("completed"), None] {
-        let mut s =
-            in_hand(json!({"rebootOnSuccess": true}), json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}));
+        let mut s = in_hand(
+            json!({"rebootOnSuccess": true}),
+            json!({"phase": "Completed", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
+        );
         job(&mut s, "n1", JobState::Complete);
         if state.is_some() {
             pod(&mut s, "n1", Role::Waiter, PodPhase::Succeeded, state);
@@ -280,14 +304,20 @@ fn a_reboot_that_was_under_way_is_not_proved() {
 
 #[test]
 fn a_job_that_failed_ends_the_reboot_pod_first() {
-    let mut s = in_hand(json!({"rebootOnSuccess": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}));
+    let mut s = in_hand(
+        json!({"rebootOnSuccess": true}),
+        json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
+    );
     job(&mut s, "n1", JobState::Failed("BackoffLimitExceeded".into()));
     pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
     let wanted = settled(&mut s);
     assert!(wanted.iter().any(|action| matches!(action, Action::DeletePod { .. })), "{wanted:?}");
     s.pods.clear();
     settled(&mut s);
-    assert_eq!((entry(&s, "n1").phase, entry(&s, "n1").reboot_status), (Phase::Failed, Some(RebootStatus::Cancelled)));
+    assert_eq!(
+        (entry(&s, "n1").phase, entry(&s, "n1").reboot_status),
+        (Phase::Failed, Some(RebootStatus::Cancelled))
+    );
 }
 
 #[test]
@@ -313,73 +343,24 @@ fn nodes_that_it_had_not_begun_join_if_they_are_older_and_finished_ones_stay() {
     // Made for n3 before its Job: it waits for any sentinel of this NodeOp on the node, so it ends first.
     pod(&mut s, "n3", Role::Waiter, PodPhase::Running, None);
     let wanted = settled(&mut s);
-    assert!(wanted.iter().any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("waiter-n3"))), "{wanted:?}");
+    assert!(
+        wanted
+            .iter()
+            .any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("waiter-n3"))),
+        "{wanted:?}"
+    );
     assert!(!entries(&s).contains_key("n3"), "not before");
     s.pods.retain(|_, pod| pod.role != Role::Waiter);
     let out = planned(&mut s);
     let nodes = status(&out).unwrap().node_statuses;
     let phases: Vec<(String, Phase)> = nodes.iter().map(|(name, node)| (name.clone(), node.phase)).collect();
-    let expected = [("n1", Phase::Completed), ("n2", Phase::Pending), ("n3", Phase::Pending)].map(|(name, phase)| (name.to_owned(), phase));
+    let expected = [("n1", Phase::Completed), ("n2", Phase::Pending), ("n3", Phase::Pending)]
+        .map(|(name, phase)| (name.to_owned(), phase));
     assert_eq!(phases, expected, "n4 came later");
-    assert!(out.actions.iter().any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("preflight-n2"))));
+    assert!(
+        out.actions.iter().any(
+            |action| matches!(action, Action::DeletePod { pod, .. } if pod.name.contains("preflight-n2"))
+        )
+    );
     assert_eq!(nodes["n1"].reboot_status, Some(RebootStatus::Completed));
-}
-
-#[test]
-fn an_empty_map_is_given_up_after_ten_minutes_and_begun_before() {
-    let mut young = world(json!({}), json!({"phase": "Running"}));
-    assert_eq!(status(&planned(&mut young)).unwrap().counts.unwrap().total, 3);
-    let mut old = world(json!({}), json!({"phase": "Running"}));
-    old.now = at(601);
-    let status = status(&planned(&mut old)).unwrap();
-    assert_eq!(status.phase, Some(Phase::Failed));
-    assert!(status.message.unwrap().contains("create it again"));
-}
-
-#[test]
-fn one_that_is_deleted_is_released_and_starts_nothing() {
-    let mut s = in_hand(json!({"rebootOnSuccess": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}));
-    let key = ("ns".to_owned(), "op".to_owned());
-    let mut op = (*s.ops[&key]).clone();
-    op.metadata.deletion_timestamp = Some(Time(at(200)));
-    s.ops.insert(key, Arc::new(op));
-    job(&mut s, "n1", JobState::Active);
-    pod(&mut s, "n1", Role::Waiter, PodPhase::Running, None);
-    let wanted = settled(&mut s);
-    assert!(wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "{wanted:?}");
-    s.jobs.clear();
-    settled(&mut s);
-    s.pods.clear();
-    let wanted = settled(&mut s);
-    assert_eq!(entry(&s, "n1").phase, Phase::Failed);
-    assert!(wanted.iter().any(|action| matches!(action, Action::Conclude { finalizers, .. } if finalizers.is_empty())), "{wanted:?}");
-}
-
-/// Its NodeOpUpgrade without its NodeOp: it wrote `Initializing` only after it had made one.
-#[test]
-fn an_upgrade_whose_nodeop_is_gone_is_not_run_again() {
-    for phase in ["Initializing", "Running", "Pending"] {
-        let upgrade: NodeOpUpgrade = serde_json::from_value(json!({
-            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
-            "metadata": {"name": "up", "namespace": "ns", "uid": "uu", "generation": 1},
-            "spec": {"image": "kairos:v2"}, "status": {"phase": phase, "nodeOpName": "up", "message": "NodeOp created"},
-        }))
-        .unwrap();
-        let mut s = Snapshot { now: at(300), ..Snapshot::default() };
-        s.upgrades.insert(("ns".into(), "up".into()), Arc::new(upgrade));
-        let out = planned(&mut s);
-        let failed = |action: &Action| matches!(action, Action::UpgradeStatus { status, .. } if status.phase == Some(UpgradePhase::Failed));
-        assert!(out.actions.len() == 1 && out.actions.iter().all(failed), "{phase}: {:?}", out.actions);
-    }
-}
-
-/// The pods of its labeler's DaemonSet and Jobs carry the label of our facts pods; deleting them would never end.
-#[test]
-fn its_labelers_pods_are_not_touched() {
-    let mut s = world(json!({}), json!({"phase": "Completed"}));
-    pod(&mut s, "n1", Role::Job, PodPhase::Running, None);
-    s.facts = std::mem::take(&mut s.pods);
-    let out = planned(&mut s);
-    assert!(!out.actions.iter().any(|action| matches!(action, Action::DeletePod { .. })), "{:?}", out.actions);
-    assert!(out.actions.iter().any(|action| matches!(action, Action::MakeFacts { .. })), "ours are made all the same");
 }

@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Op {
     pub object: Arc<NodeOp>,
-    pub me: OpRef,
+    pub id: OpRef,
     pub intent: Intent,
     /// Somebody deleted it: cancel, release, conclude.
     pub deleting: bool,
@@ -33,12 +33,12 @@ pub struct Op {
 impl Op {
     pub fn of(object: &Arc<NodeOp>) -> Self {
         let deleting = object.metadata.deletion_timestamp.is_some();
-        Self { object: object.clone(), me: OpRef::of(object), intent: Intent::of(object), deleting }
+        Self { object: object.clone(), id: OpRef::of(object), intent: Intent::of(object), deleting }
     }
 
     /// The deterministic name of what we make for a node.
     pub fn object_name(&self, node: &str, kind: &str, attempt: i32) -> String {
-        object_name::object((&self.me.name, &self.me.uid), node, kind, attempt)
+        object_name::object((&self.id.name, &self.id.uid), node, kind, attempt)
     }
 }
 
@@ -49,7 +49,8 @@ pub enum Decision {
     Wait(String),
     /// Record this: the next step, or a fact that an action relies on.
     Record(Box<NodeStatus>),
-    /// The node fails for this reason, as soon as nothing of the operation can act on it any more (see `give_up`).
+    /// The node fails for this reason, as soon as nothing of the operation can act on it any more (see
+    /// `give_up`).
     GiveUp(Verdict),
 }
 
@@ -72,15 +73,15 @@ pub enum Next {
 
 /// Everything a step looks at and writes to.
 #[derive(Debug)]
-pub struct Turn<'a> {
-    pub s: &'a Snapshot,
+pub struct NodeContext<'a> {
+    pub snapshot: &'a Snapshot,
     pub op: &'a Op,
     pub node: &'a NodeView,
     pub status: &'a NodeStatus,
     pub plan: &'a mut Plan,
 }
 
-impl Turn<'_> {
+impl NodeContext<'_> {
     pub fn act(&mut self, action: Action) {
         self.plan.actions.push(action);
     }
@@ -91,7 +92,7 @@ impl Turn<'_> {
 
     /// Says something, together with the status write that records it.
     pub fn say(&mut self, notice: Notice) {
-        self.plan.said.entry(self.op.me.key()).or_default().push(notice);
+        self.plan.said.entry(self.op.id.key()).or_default().push(notice);
     }
 
     /// A copy of the status, moved to `step`.
@@ -108,7 +109,7 @@ impl Turn<'_> {
             phase: Phase::Running,
             step: Some(step),
             message: Some(message.into()),
-            last_updated: Some(Time(self.s.now)),
+            last_updated: Some(Time(self.snapshot.now)),
             ..self.status.clone()
         }
     }
@@ -123,16 +124,19 @@ impl Turn<'_> {
     /// The pods that the node's Job made. `job_uid`: as which Job it is recorded.
     pub fn job_pods<'a>(&'a self, job_uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
         let name = self.status.job_name.as_deref().unwrap_or_default();
-        self.s.pods_of_job(&self.op.me.namespace, name, job_uid).filter(|pod| pod.node == self.node.name)
+        self.snapshot
+            .pods_of_job(&self.op.id.namespace, name, job_uid)
+            .filter(|pod| pod.node == self.node.name)
     }
 
-    /// When the present step is over, whose limit is `span`. A time that an earlier leader wrote is by a clock of its own, which may be
-    /// hours away from ours: then the whole limit counts from when we began to lead. The step ends later so, never too early.
+    /// When the present step is over, whose limit is `span`. A time that an earlier leader wrote is by a
+    /// clock of its own, which may be hours away from ours: then the whole limit counts from when we began to
+    /// lead. The step ends later so, never too early.
     pub fn deadline(&self, span: SignedDuration) -> Option<Timestamp> {
         let recorded = self.status.deadline.as_ref()?.0;
         let written = self.status.last_updated.as_ref().map(|time| time.0);
-        let by_another = written.is_some_and(|at| at < self.s.leading_since || at > self.s.now);
-        Some(if by_another { later(self.s.leading_since, span) } else { recorded })
+        let by_another = written.is_some_and(|at| at < self.snapshot.leading_since || at > self.snapshot.now);
+        Some(if by_another { later(self.snapshot.leading_since, span) } else { recorded })
     }
 
     /// Gives the node up. What was planned for it in this pass is not done.
@@ -147,16 +151,31 @@ impl Turn<'_> {
 
     /// The node is done.
     pub fn complete(&self, reboot: RebootStatus, message: impl Into<String>) -> Decision {
-        Decision::Record(Box::new(finished(self.s.now, self.status, Phase::Completed, Some(reboot), message)))
+        Decision::Record(Box::new(finished(
+            self.snapshot.now,
+            self.status,
+            Phase::Completed,
+            Some(reboot),
+            message,
+        )))
     }
 }
 
 /// The final status of a node: what it was in hand for is forgotten, what a reader wants to know stays.
-pub fn finished(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> NodeStatus {
+pub fn finished(
+    now: Timestamp,
+    status: &NodeStatus,
+    phase: Phase,
+    reboot: Option<RebootStatus>,
+    message: impl Into<String>,
+) -> NodeStatus {
     NodeStatus {
         phase,
         // A Job whose UID was never recorded never ran: the node was not touched by the operation.
-        job_name: status.job_name.clone().filter(|_| status.job_uid.is_some() && status.untouched != Some(true)),
+        job_name: status
+            .job_name
+            .clone()
+            .filter(|_| status.job_uid.is_some() && status.untouched != Some(true)),
         message: Some(message.into()),
         reboot_status: reboot,
         last_updated: Some(Time(now)),
@@ -167,6 +186,12 @@ pub fn finished(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Optio
 }
 
 /// The same, as what becomes of the entry.
-pub fn finish(now: Timestamp, status: &NodeStatus, phase: Phase, reboot: Option<RebootStatus>, message: impl Into<String>) -> Next {
+pub fn finish(
+    now: Timestamp,
+    status: &NodeStatus,
+    phase: Phase,
+    reboot: Option<RebootStatus>,
+    message: impl Into<String>,
+) -> Next {
     Next::Become(Box::new(finished(now, status, phase, reboot, message)))
 }

@@ -1,8 +1,9 @@
-//! The multicall: which applet was asked for, and with which arguments. A pure function from `argv` to [`Applet`].
+//! The multicall: which applet was asked for, and with which arguments. A pure function from `argv` to
+//! [`Applet`].
 //!
-//! If the file name of `argv[0]` is an applet's name, that applet runs (a link `reboot-waiter -> kairos-operator`);
-//! a file of any other name takes its first argument, so a copy may be called what it likes. Names are compared whole:
-//! guessing by suffix makes `my-controller` a controller.
+//! If the file name of `argv[0]` is an applet's name, that applet runs (a link `reboot-waiter ->
+//! kairos-operator`); a file of any other name takes its first argument, so a copy may be called what it
+//! likes. Names are compared whole: guessing by suffix makes `my-controller` a controller.
 
 mod controller;
 
@@ -14,7 +15,10 @@ pub use self::controller::ControllerArgs;
 use crate::{
     contract::applet,
     manifests,
-    node::{facts::FactsArgs, install::InstallArgs, reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs, upgrade::UpgradeArgs},
+    node::{
+        facts::FactsArgs, install::InstallArgs, reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs,
+        upgrade::UpgradeArgs,
+    },
 };
 
 /// The name in help texts, whatever the file is called.
@@ -65,8 +69,8 @@ pub enum Applet {
     Manifests(manifests::Args),
 }
 
-/// Parses `argv`, its first element being the file name of the binary. The error is also what `--help` and `--version`
-/// print; clap's `exit_code` tells them apart.
+/// Parses `argv`, its first element being the file name of the binary. The error is also what `--help` and
+/// `--version` print; clap's `exit_code` tells them apart.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Applet, clap::Error> {
     let argv = controller::with_two_dashes(by_file_name(argv.into_iter().collect()));
     let unknown = argv.get(1).cloned();
@@ -112,22 +116,29 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-        let names: Vec<_> = Cli::command().get_subcommands().map(|applet| applet.get_name().to_owned()).collect();
+        let names: Vec<_> =
+            Cli::command().get_subcommands().map(|applet| applet.get_name().to_owned()).collect();
         assert_eq!(names, APPLETS, "the list by which argv[0] is judged is the list of subcommands");
     }
 
     #[test]
     fn an_applet_is_found_by_the_file_name() {
         for file in ["sentinel", "./sentinel", "/usr/bin/sentinel"] {
-            assert!(matches!(of(&[file, SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(args)) if args.job == "j"));
+            assert!(
+                matches!(of(&[file, SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(args)) if args.job == "j")
+            );
         }
         assert!(matches!(of(&["manifests"]), Ok(Applet::Manifests(_))));
     }
 
     #[test]
     fn a_file_of_any_other_name_takes_its_first_argument() {
-        for file in ["kairos-operator", "/kairos-operator", "/mnt/x", "my-sentinel", "sentinel.bak", "/", ""] {
-            assert!(matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))), "{file}");
+        for file in ["kairos-operator", "/kairos-operator", "/mnt/x", "my-sentinel", "sentinel.bak", "/", ""]
+        {
+            assert!(
+                matches!(of(&[file, "sentinel", SENTINEL[0], SENTINEL[1]]), Ok(Applet::Sentinel(_))),
+                "{file}"
+            );
         }
     }
 

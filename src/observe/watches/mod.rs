@@ -34,9 +34,11 @@ use super::{
 };
 use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
-/// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit into our memory.
+/// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
+/// into our memory.
 const PAGE: u32 = 50;
-/// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an API server that is down.
+/// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
+/// API server that is down.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// Between two tries to look, and how long one may take.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -79,8 +81,9 @@ impl Observer {
         }
     }
 
-    /// Looks whether the store has lost what we have seen, when a watch broke and from time to time. Where it has, a watch may deliver
-    /// nothing until the store's versions have come up to ours again, and nothing may ask for a live read.
+    /// Looks whether the store has lost what we have seen, when a watch broke and from time to time. Where it
+    /// has, a watch may deliver nothing until the store's versions have come up to ours again, and nothing
+    /// may ask for a live read.
     async fn look_back(&self, client: &Client) {
         loop {
             tokio::select! {
@@ -114,7 +117,11 @@ impl Observer {
 
     /// Ends all watches and empties all caches; what follows begins anew.
     pub(super) fn forget(&self, why: &WentBack) {
-        warn!(had = why.had, has = why.has, "the API server's store went back, as after a restore of etcd: everything is listed anew");
+        warn!(
+            had = why.had,
+            has = why.has,
+            "the API server's store went back, as after a restore of etcd: everything is listed anew"
+        );
         // Held until the caches are empty: no watch may be started for what is about to go.
         let mut watches = self.watches();
         let Watches { count: _, cluster, work, drains } = &mut *watches;
@@ -133,10 +140,34 @@ impl Observer {
         let mut watches = self.watches();
         let count = &mut watches.count;
         let cluster = vec![
-            self.spawn(count, Api::<Node>::all(client.clone()), config(), |caches| Some(&mut caches.nodes), |node| view::node(&node)),
-            self.spawn(count, Api::<NodeOp>::all(client.clone()), config(), |caches| Some(&mut caches.ops), trimmed),
-            self.spawn(count, Api::<NodeOpUpgrade>::all(client.clone()), config(), |caches| Some(&mut caches.upgrades), trimmed),
-            self.spawn(count, facts, labeler, |caches| Some(&mut caches.facts), move |pod| view::pod(&pod, &own)),
+            self.spawn(
+                count,
+                Api::<Node>::all(client.clone()),
+                config(),
+                |caches| Some(&mut caches.nodes),
+                |node| view::node(&node),
+            ),
+            self.spawn(
+                count,
+                Api::<NodeOp>::all(client.clone()),
+                config(),
+                |caches| Some(&mut caches.ops),
+                trimmed,
+            ),
+            self.spawn(
+                count,
+                Api::<NodeOpUpgrade>::all(client.clone()),
+                config(),
+                |caches| Some(&mut caches.upgrades),
+                trimmed,
+            ),
+            self.spawn(
+                count,
+                facts,
+                labeler,
+                |caches| Some(&mut caches.facts),
+                move |pod| view::pod(&pod, &own),
+            ),
         ];
         watches.cluster = cluster;
     }
@@ -241,7 +272,8 @@ impl Observer {
         tokio::spawn(async move { this.feed(&kind, number, stream, cache, parse).await })
     }
 
-    /// Fills a cache from a watch, as long as it is the one that fills it: one that was ended may still have an event in its hands.
+    /// Fills a cache from a watch, as long as it is the one that fills it: one that was ended may still have
+    /// an event in its hands.
     async fn feed<K: Resource, V>(
         &self,
         kind: &str,
@@ -262,7 +294,9 @@ impl Observer {
             };
             let fed = {
                 let mut caches = self.lock();
-                let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else { return };
+                let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else {
+                    return;
+                };
                 feed_one(cache, event, &parse)
             };
             match fed {
@@ -273,7 +307,11 @@ impl Observer {
     }
 }
 
-fn feed_one<K: Resource, V>(cache: &mut Cache<V>, event: Event<K>, parse: impl Fn(K) -> V) -> Result<(), WentBack> {
+fn feed_one<K: Resource, V>(
+    cache: &mut Cache<V>,
+    event: Event<K>,
+    parse: impl Fn(K) -> V,
+) -> Result<(), WentBack> {
     match event {
         Event::Init => cache.list_begins(),
         Event::InitApply(object) => cache.listed(view::version(object.meta()), parse(object))?,
@@ -288,81 +326,4 @@ fn feed_one<K: Resource, V>(cache: &mut Cache<V>, event: Event<K>, parse: impl F
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        convert::Infallible,
-        pin::Pin,
-        sync::{
-            Arc,
-            atomic::{AtomicU64, Ordering},
-        },
-        task::{Context, Poll},
-    };
-
-    use http_body_util::Full;
-    use hyper::{Request, Response, StatusCode, body::Bytes};
-    use kube::client::Body;
-    use serde_json::json;
-    use tower_service::Service;
-
-    use super::*;
-
-    /// An API server with one node. Its watches deliver nothing; if they break, then when its store has another version.
-    #[derive(Clone)]
-    struct Server {
-        version: Arc<AtomicU64>,
-        breaks: bool,
-    }
-
-    impl Service<Request<Body>> for Server {
-        type Response = Response<Full<Bytes>>;
-        type Error = Infallible;
-        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let Self { version, breaks } = self.clone();
-            let has = version.load(Ordering::Relaxed);
-            Box::pin(async move {
-                if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
-                    while !breaks || version.load(Ordering::Relaxed) == has {
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                    let mut down = Response::new(Full::default());
-                    *down.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                    return Ok(down);
-                }
-                let node = json!({"metadata": {"name": "n1", "uid": "u", "resourceVersion": has.to_string()}});
-                let items = if request.uri().path() == "/api/v1/nodes" { vec![node] } else { vec![] };
-                let list = json!({"metadata": {"resourceVersion": has.to_string()}, "items": items});
-                Ok(Response::new(Full::from(list.to_string())))
-            })
-        }
-    }
-
-    async fn has(observer: &Observer, version: u64) {
-        while observer.lock().nodes.newest() != Some(version) || !observer.ready() {
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_restored_store_is_listed_anew_though_no_watch_tells_and_nobody_asks() {
-        for (breaks, within) in [(true, Duration::from_secs(10)), (false, LOOK_EVERY + LOOK_AGAIN)] {
-            let version = Arc::new(AtomicU64::new(726));
-            let observer = Observer::default();
-            observer.start(&Client::new(Server { version: version.clone(), breaks }, "default"), "own");
-            has(&observer, 726).await;
-            sleep(LOOK_EVERY * 2).await;
-            assert_eq!(observer.lock().nodes.newest(), Some(726), "nothing happened");
-            version.store(596, Ordering::Relaxed);
-            assert!(timeout(within, has(&observer, 596)).await.is_ok(), "breaks: {breaks}");
-            version.store(597, Ordering::Relaxed);
-            sleep(LOOK_EVERY * 2).await;
-            assert_eq!(observer.lock().nodes.newest(), Some(596), "only what went back is listed anew");
-        }
-    }
-}
+mod tests;

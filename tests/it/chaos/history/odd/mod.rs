@@ -1,4 +1,7 @@
-//! What must hold in odd worlds, and in those that are not: places of workload, waiters, cordons, names of others.
+//! What must hold in odd worlds, and in those that are not: places of workload, waiters, cordons, names of
+//! others.
+
+mod reasons;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +14,7 @@ use kairos_operator::{
 };
 use kairos_sim::{Change, ChangeKind};
 
-use super::{CLAIMED_BY, CORDONED_BY, Past, intent, owner, text};
+use super::{CORDONED_BY, Past, intent, owner, text};
 use crate::chaos::{
     world::{Event, Init, Record, World},
     worlds::{self, Disk, Kind, STRANGER},
@@ -85,7 +88,8 @@ impl Known {
     pub fn of(world: &World, book: &[Record]) -> Self {
         let mut known = Self::default();
         for node in world.nodes.keys() {
-            let (disk, none, deaf, init) = world.machine(node, |it| (it.disk, it.no_sandbox, it.deaf_waiters, it.init));
+            let (disk, none, deaf, init) =
+                world.machine(node, |it| (it.disk, it.no_sandbox, it.deaf_waiters, it.init));
             let why = [(disk != Disk::Good, "disk"), (deaf, "waiter"), (none, "sandbox")];
             known.hopeless.extend(why.into_iter().filter(|(is, _)| *is).map(|(_, why)| (node.clone(), why)));
             if init != Init::Obeys {
@@ -111,12 +115,23 @@ impl Past<'_> {
         if self.odd.swaps.iter().any(|(from, to)| (*from + 1..=*to).contains(&change.version)) {
             self.odd.restored = true;
         }
-        let strange = change.before.as_ref().is_some_and(|before| !before["metadata"]["labels"][STRANGER].is_null());
-        let account = ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
+        let strange =
+            change.before.as_ref().is_some_and(|before| !before["metadata"]["labels"][STRANGER].is_null());
+        let account =
+            ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
         if strange && account.contains(&change.key.table.as_ref()) {
-            self.broken(format!("{} {} of somebody else is {:?}", change.key.table, change.key.name, change.kind));
+            self.broken(format!(
+                "{} {} of somebody else is {:?}",
+                change.key.table, change.key.name, change.kind
+            ));
         }
-        let late: Vec<String> = self.odd.bare.iter().filter(|(_, at)| self.at > **at + UNCORDONED).map(|(node, _)| node.clone()).collect();
+        let late: Vec<String> = self
+            .odd
+            .bare
+            .iter()
+            .filter(|(_, at)| self.at > **at + UNCORDONED)
+            .map(|(node, _)| node.clone())
+            .collect();
         for node in late {
             self.odd.bare.remove(&node);
             // Who leads may be away, and a webhook may be.
@@ -127,7 +142,9 @@ impl Past<'_> {
                 ));
             }
         }
-        if change.key.table.as_ref() == "nodes" && (change.object["spec"]["unschedulable"] == true || change.kind == ChangeKind::Deleted) {
+        if change.key.table.as_ref() == "nodes"
+            && (change.object["spec"]["unschedulable"] == true || change.kind == ChangeKind::Deleted)
+        {
             self.odd.bare.remove(&change.key.name);
         }
     }
@@ -135,21 +152,34 @@ impl Past<'_> {
     /// A pod changed.
     pub(super) fn pod(&mut self, change: &Change) {
         let pod = &change.object;
-        let (uid, node, name) = (text(pod, "/metadata/uid").to_owned(), text(pod, "/spec/nodeName").to_owned(), change.key.name.clone());
+        let (uid, node, name) = (
+            text(pod, "/metadata/uid").to_owned(),
+            text(pod, "/spec/nodeName").to_owned(),
+            change.key.name.clone(),
+        );
         let labels = &pod["metadata"]["labels"];
         if change.kind == ChangeKind::Deleted || !text(pod, "/metadata/deletionTimestamp").is_empty() {
             self.odd.ending.entry(uid.clone()).or_insert(self.at);
         }
         let ours = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
-        if ours && labels[STRANGER].is_null() && node.starts_with("windows-") && change.kind == ChangeKind::Added {
+        if ours
+            && labels[STRANGER].is_null()
+            && node.starts_with("windows-")
+            && change.kind == ChangeKind::Added
+        {
             self.broken(format!("{name} is made for {node}, which runs Windows"));
         }
         if text(pod, "/status/reason") == "Preempting" && self.odd.lost.insert(uid) {
-            self.broken(format!("{name} is ended by the kubelet of {node}, which needs its place for a critical pod"));
+            self.broken(format!(
+                "{name} is ended by the kubelet of {node}, which needs its place for a critical pod"
+            ));
         }
         let started = !pod["status"]["containerStatuses"].is_null();
-        let failed = text(pod, "/status/phase") == "Failed" && change.before.as_ref().is_some_and(|b| text(b, "/status/phase") != "Failed");
-        if let (true, false, Some(job)) = (failed, started, labels["batch.kubernetes.io/controller-uid"].as_str()) {
+        let failed = text(pod, "/status/phase") == "Failed"
+            && change.before.as_ref().is_some_and(|b| text(b, "/status/phase") != "Failed");
+        if let (true, false, Some(job)) =
+            (failed, started, labels["batch.kubernetes.io/controller-uid"].as_str())
+        {
             *self.odd.refused.entry(job.to_owned()).or_default() += 1;
         }
     }
@@ -165,7 +195,11 @@ impl Past<'_> {
             Some(Step::Job) => entry.deadline.is_none(),
             _ => false,
         };
-        if intent(object).cordon && holds && entry.phase == Phase::Running && object.metadata.deletion_timestamp.is_none() {
+        if intent(object).cordon
+            && holds
+            && entry.phase == Phase::Running
+            && object.metadata.deletion_timestamp.is_none()
+        {
             self.odd.bare.insert(node.to_owned(), self.at);
         }
     }
@@ -179,7 +213,9 @@ impl Past<'_> {
 
     /// No waiter may act any more once its node is given back, or its reboot is called off.
     pub(super) fn watched(&mut self, op: &str, node: &str, what: &str) {
-        let proved = |entry: NodeStatus| entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed);
+        let proved = |entry: NodeStatus| {
+            entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed)
+        };
         if !self.checks("check-waiters") || self.entry(op, node).is_some_and(proved) {
             return;
         }
@@ -189,7 +225,8 @@ impl Past<'_> {
         });
         let lives = |uid: &String| {
             let pod = self.pods.values().find(|pod| text(pod, "/metadata/uid") == uid);
-            // Told to end on a node that is away, it sees that before it acts. One that is over was seen to be.
+            // Told to end on a node that is away, it sees that before it acts. One that is over was seen to
+            // be.
             pod.is_some_and(|pod| {
                 let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
                 !over && (ready || text(pod, "/metadata/deletionTimestamp").is_empty())
@@ -209,7 +246,13 @@ impl Past<'_> {
     }
 
     /// An entry is written.
-    pub(super) fn moved(&mut self, op: &NodeOp, node: &str, (old, entry): (&NodeStatus, &NodeStatus), now: &NodeOpStatus) {
+    pub(super) fn moved(
+        &mut self,
+        op: &NodeOp,
+        node: &str,
+        (old, entry): (&NodeStatus, &NodeStatus),
+        now: &NodeOpStatus,
+    ) {
         let uid = op.metadata.uid.clone().unwrap_or_default();
         let key = (uid.clone(), node.to_owned());
         if old.phase != entry.phase || old.step != entry.step || !self.odd.steps.contains_key(&key) {
@@ -226,13 +269,18 @@ impl Past<'_> {
         }
         self.given_up(op, &key);
         self.is_true(op, node, (old, entry));
-        let called_off = entry.phase.is_final() && !old.phase.is_final() && entry.reboot_status == Some(RebootStatus::Cancelled);
+        let called_off = entry.phase.is_final()
+            && !old.phase.is_final()
+            && entry.reboot_status == Some(RebootStatus::Cancelled);
         if called_off {
             // A Job that has failed, or is gone, lets no waiter act.
             if self.jobs.values().any(|job| job.op == key.0 && job.node == node && !job.over) {
                 self.watched(&uid, node, "is called off");
             }
-            let job = self.jobs.iter().find(|(uid, job)| job.op == key.0 && job.node == node && self.odd.left.contains(*uid));
+            let job = self
+                .jobs
+                .iter()
+                .find(|(uid, job)| job.op == key.0 && job.node == node && self.odd.left.contains(*uid));
             if job.is_some() && self.checks("check-cancelled") {
                 self.broken(format!(
                     "{uid} says that it called the reboot of {node} off, which went down as it was asked: {:?}",
@@ -259,7 +307,9 @@ impl Past<'_> {
         let message = entry.message.as_deref().unwrap_or_default();
         // Before that, and of a drain or a command of its own, a node may fail for another reason.
         let other = step == Some(Step::Claim)
-            || ["drain", "the command failed", "this node must not", "deleted"].iter().any(|it| message.contains(it));
+            || ["drain", "the command failed", "this node must not", "deleted"]
+                .iter()
+                .any(|it| message.contains(it));
         let told = words.iter().any(|words| message.contains(words));
         if self.scenario.is_calm() && !other && !told && self.checks("check-reasons") {
             self.broken(format!("{} fails {} and does not say why: {message:?}", key.0, key.1));
@@ -271,13 +321,24 @@ impl Past<'_> {
         let me = OpRef::of(op).uid;
         let keeps = |(name, entry): &(&String, &NodeStatus)| {
             let live = self.nodes.get(*name);
-            let cordoned = live.is_some_and(|live| live["spec"]["unschedulable"] == true && owner(live, CORDONED_BY).as_ref() == Some(&me));
+            let cordoned = live.is_some_and(|live| {
+                live["spec"]["unschedulable"] == true && owner(live, CORDONED_BY).as_ref() == Some(&me)
+            });
             entry.phase == Phase::Failed && entry.node_uid.is_none() && cordoned
         };
         let failed = now.node_statuses.iter().filter(keeps).count();
-        let held = now.node_statuses.values().filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some()).count();
-        if failed > 0 && intent(op).concurrency.is_some_and(|limit| held + failed > limit) && self.checks("check-failed-cordons") {
-            self.broken(format!("{me} takes {node}, and {failed} nodes that failed are still cordoned by it"));
+        let held = now
+            .node_statuses
+            .values()
+            .filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some())
+            .count();
+        if failed > 0
+            && intent(op).concurrency.is_some_and(|limit| held + failed > limit)
+            && self.checks("check-failed-cordons")
+        {
+            self.broken(format!(
+                "{me} takes {node}, and {failed} nodes that failed are still cordoned by it"
+            ));
         }
     }
 
@@ -286,11 +347,19 @@ impl Past<'_> {
         let Some((since, phase, step)) = self.odd.steps.get(key).copied() else { return };
         let waits = match self.odd.hopeless.get(&key.1) {
             Some(&"waiter") => step == Some(Step::Drain) && intent(op).reboot,
-            Some(&"sandbox") => matches!(step, Some(Step::Job | Step::Preflight)) || (step == Some(Step::Drain) && intent(op).reboot),
+            Some(&"sandbox") => {
+                matches!(step, Some(Step::Job | Step::Preflight))
+                    || (step == Some(Step::Drain) && intent(op).reboot)
+            }
             _ => false,
         };
         let limit = Duration::from_secs(intent(op).pull_timeout.as_secs().unsigned_abs()) + SLACK;
-        if waits && !phase.is_final() && self.at > since + limit && self.scenario.is_calm() && self.checks("check-given-up") {
+        if waits
+            && !phase.is_final()
+            && self.at > since + limit
+            && self.scenario.is_calm()
+            && self.checks("check-given-up")
+        {
             self.odd.steps.insert(key.clone(), (self.at + Duration::from_secs(36_000), phase, step));
             self.broken(format!(
                 "{} waits in step {step:?} for more than {} s on {}, where nothing can start",
@@ -299,30 +368,5 @@ impl Past<'_> {
                 key.1
             ));
         }
-    }
-
-    /// A final entry that holds its slot says why, sooner or later.
-    fn reasons(&mut self, key: &(String, String), entry: &NodeStatus, now: &NodeOpStatus) {
-        let claimed = self.nodes.get(&key.1).and_then(|node| owner(node, CLAIMED_BY)).as_ref() == Some(&key.0);
-        if !entry.phase.is_final() || entry.node_uid.is_none() || !claimed {
-            if let Some((since, told)) = self.odd.holds.remove(key)
-                && !told
-                && self.at > since + SILENT
-                && self.scenario.is_calm()
-                && self.checks("check-reasons")
-            {
-                self.broken(format!("{} held the slot of {} for {:?} and did not say why", key.0, key.1, self.at - since));
-            }
-            return;
-        }
-        let on_node = |pod: &&super::Object| text(pod, "/spec/nodeName") == key.1;
-        let names: Vec<&str> = self.pods.values().filter(on_node).map(|pod| text(pod, "/metadata/name")).collect();
-        let says = |message: &Option<String>| {
-            let message = message.as_deref().unwrap_or_default();
-            message.contains("given back") || message.contains("waiting for") || names.iter().any(|name| message.contains(name))
-        };
-        let told = says(&entry.message) || says(&now.message);
-        let held = self.odd.holds.entry(key.clone()).or_insert((self.at, false));
-        held.1 |= told;
     }
 }

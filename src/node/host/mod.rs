@@ -1,7 +1,8 @@
 //! The node as an applet sees it: files, boot, init, under a root directory that is a parameter.
 //!
-//! Only this module and those below it use nix and rustix. With any root but `/` nothing outside the root is touched:
-//! a signal goes to the process of [`contract::env::INIT_PID`] or to none, and `reboot(2)` is never called.
+//! Only this module and those below it use nix and rustix. With any root but `/` nothing outside the root is
+//! touched: a signal goes to the process of [`contract::env::INIT_PID`] or to none, and `reboot(2)` is never
+//! called.
 
 pub mod files;
 pub mod init;
@@ -25,7 +26,9 @@ pub struct Host {
 impl Host {
     /// The host of this process: `/`, or what the environment says.
     pub fn from_env() -> Self {
-        let root = std::env::var_os(contract::env::ROOT).filter(|root| !root.is_empty()).unwrap_or_else(|| "/".into());
+        let root = std::env::var_os(contract::env::ROOT)
+            .filter(|root| !root.is_empty())
+            .unwrap_or_else(|| "/".into());
         let init_pid = std::env::var(contract::env::INIT_PID).ok().and_then(|pid| pid.parse().ok());
         Self::at(root, init_pid)
     }
