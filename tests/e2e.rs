@@ -91,7 +91,7 @@ impl Place {
         let found = tokio::time::timeout(TIMEOUT, await_condition(self.ops(), name, meets)).await;
         let Ok(found) = found else {
             let last = self.ops().get_opt(name).await;
-            panic!("{name} is not {what} within {PATIENCE:?}: {last:#?}");
+            panic!("{name} is not {what} within {TIMEOUT:?}: {last:#?}");
         };
         found.unwrap().and_then(|op| op.status).unwrap()
     }

@@ -51,7 +51,7 @@ impl Actor {
             return Ok(Outcome::Done);
         }
         if let Some(message) = self.works_for(&found.metadata).await? {
-            return Ok(Outcome::Refused { error_message, retry_after: None, permanent: false });
+            return Ok(Outcome::Refused { message, retry_after: None, permanent: false });
         }
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
@@ -107,14 +107,14 @@ fn judge(status: Status) -> anyhow::Result<Outcome> {
         details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
     match status.code {
         404 | 409 => Ok(Outcome::Done),
-        429 => Ok(Outcome::Refused { error_message, retry_after: seconds, permanent: false }),
+        429 => Ok(Outcome::Refused { message, retry_after: seconds, permanent: false }),
         500 if status.message.contains("more than one PodDisruptionBudget") => {
             Ok(Outcome::Refused { message: status.message, retry_after: None, permanent: true })
         }
         403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
             Ok(Outcome::Done)
         }
-        403 => Ok(Outcome::Refused { error_message, retry_after: None, permanent: true }),
+        403 => Ok(Outcome::Refused { message, retry_after: None, permanent: true }),
         _ => Err(kube::Error::Api(Box::new(status)).into()),
     }
 }

@@ -98,7 +98,7 @@ impl Actor {
             type_: EventType::Warning,
             reason: "FactsUnreadable".into(),
             note: Some(format!(
-                "what the node runs could not be read, it is tried again with pauses: {complaint}"
+                "what the node runs could not be read, it is tried again with pauses: {last_error}"
             )),
             action: "ReadFacts".into(),
             secondary: None,

@@ -40,7 +40,7 @@ use super::{
     sight::{HANDED_OVER, Sight, holder},
 };
 use crate::{
-    act::{Fence, REQUEST_TIMEOUT, is_conflict, is_gone, message},
+    act::{Fence, REQUEST_TIMEOUT, error_message, is_conflict, is_gone},
     api::names,
 };
 
@@ -132,7 +132,7 @@ impl Election {
             let error = self.hold(lease).await;
             self.state.leading.send_replace(None);
             self.state.renewed(None);
-            warn!(error = message(&error), "leadership lost; nothing more is written");
+            warn!(error = error_message(&error), "leadership lost; nothing more is written");
         }
     }
 
@@ -147,7 +147,9 @@ impl Election {
                 Ok(None) => {}
                 // Another one was faster, which the next look shows.
                 Err(error) if is_conflict(&error) => {}
-                Err(error) => warn!(error = message(&error), "the Lease could not be taken; trying again"),
+                Err(error) => {
+                    warn!(error = error_message(&error), "the Lease could not be taken; trying again")
+                }
             }
             if let Some(report) = sight.report() {
                 info!("{report}");
@@ -209,10 +211,10 @@ impl Election {
                                 holder(&now).unwrap_or_default()
                             );
                         }
-                        Err(error) => warn!(error = message(&error), "the Lease could not be read"),
+                        Err(error) => warn!(error = error_message(&error), "the Lease could not be read"),
                     },
                     Err(error) => {
-                        warn!(error = message(&error), "the Lease could not be renewed; trying again")
+                        warn!(error = error_message(&error), "the Lease could not be renewed; trying again")
                     }
                 }
                 if self.state.age().is_none_or(|age| age >= WRITES_UNTIL) {

@@ -34,7 +34,7 @@ use self::{
     planner::Planner,
 };
 use crate::{
-    act::{Actor, message},
+    act::{Actor, error_message},
     api::names,
     cli::ControllerArgs,
     observe::Observer,
@@ -179,7 +179,7 @@ impl Running {
         }
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
-            warn!(error = message(&error), "the Lease could not be handed over; it runs out by itself");
+            warn!(error = error_message(&error), "the Lease could not be handed over; it runs out by itself");
         }
     }
 }

@@ -229,8 +229,8 @@ mod tests {
                                 overdue,
                                 ..observed(Some(&sentinel), Some(&live))
                             };
-                            assert_eq!(decide(&observed) == NextStep::AskInit, due, "{facts:?}");
-                            assert_ne!(decide(&observed), NextStep::AskKernel, "{facts:?}");
+                            assert_eq!(decide(&observed) == NextStep::AskInit, due, "{observed:?}");
+                            assert_ne!(decide(&observed), NextStep::AskKernel, "{observed:?}");
                         }
                     }
                 }

@@ -11,7 +11,7 @@ use crate::{
     node::{
         AppletExit, Permanent,
         host::{Host, mounts},
-        release,
+        os_release,
     },
 };
 

@@ -52,7 +52,7 @@ use self::{
 use super::{
     AppletExit, Permanent, RECORD_TIMEOUT, facts,
     host::{Host, files, reserve},
-    job_name, release, result,
+    job_name, os_release, result,
 };
 use crate::contract::{self, UpgradeOrder, UpgradeResult, UpgradeState};
 

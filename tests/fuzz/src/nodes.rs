@@ -8,7 +8,7 @@ use kairos_operator::{
     node::{
         facts::{FactsArgs, run as read_facts},
         host::{Host, mounts::mount_points},
-        release::{Keys, Release, parse},
+        os_release::{Keys, Release, parse},
         sentinel::{SentinelArgs, run as write_sentinel},
         upgrade::{
             agent::last_lines,
@@ -79,8 +79,8 @@ pub fn facts(data: &[u8]) {
     ];
     let (_root, host) = node(&files);
     let Ok(ended) = read_facts(&FactsArgs { host_dir: "/host".into() }, &host) else { return };
-    assert!(ended.code == 0 && ended.words.len() <= MAX_MESSAGE, "{} bytes", ended.words.len());
-    let facts: Facts = serde_json::from_str(&ended.words).expect("what one end writes the other reads");
+    assert!(ended.code == 0 && ended.message.len() <= MAX_MESSAGE, "{} bytes", ended.message.len());
+    let facts: Facts = serde_json::from_str(&ended.message).expect("what one end writes the other reads");
     said(&facts);
 }
 
@@ -88,7 +88,7 @@ pub fn facts(data: &[u8]) {
 pub fn facts_message(data: &[u8]) {
     let Some(message) = text(data) else { return };
     let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: message.into() };
-    if let Some(facts) = ended.words::<Facts>() {
+    if let Some(facts) = ended.parsed_message::<Facts>() {
         assert!(message.len() <= MAX_MESSAGE);
         said(&facts);
     }
@@ -130,7 +130,7 @@ pub fn records(data: &[u8]) {
     waiter_reads(root.path(), sentinel);
     let (job, job_uid) = ("job".into(), Some("u".into()));
     let args = SentinelArgs { state_dir: "/state".into(), job, upgrade: true, patience_seconds: 0, job_uid };
-    let ended = write_sentinel(&args, &host).ok().map(|ended| ended.words);
+    let ended = write_sentinel(&args, &host).ok().map(|ended| ended.message);
     let due = ended.map(|words| serde_json::from_str::<Sentinel>(&words).expect("a sentinel").boot);
     match known.filter(|known| known.job_uid == "u") {
         None => assert_eq!(due, None),

@@ -158,7 +158,7 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
     );
     let failure = PersistentFailure {
         since: Timestamp::from_second(NOW - 30).ok()?,
-        words: "a webhook says no".into(),
+        message: "a webhook says no".into(),
     };
     let mut snapshot = Snapshot {
         now: Timestamp::from_second(objects["now"].as_i64()?).ok()?,

@@ -60,8 +60,8 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
         started: Instant::now(),
     };
     let ended = Waiter::new(on, place.boot.clone(), limits).run().await;
-    world.note(|| format!("{}: waiter of {} ends: {} {}", place.node, args.job, ended.code, ended.words));
-    (ended.code.into(), ended.words)
+    world.note(|| format!("{}: waiter of {} ends: {} {}", place.node, args.job, ended.code, ended.message));
+    (ended.code.into(), ended.message)
 }
 
 /// What a kubelet does for a pod.

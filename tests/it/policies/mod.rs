@@ -5,7 +5,7 @@
 //! variables that an API server binds; which requests they are about, and what follows from an error, is
 //! played below. A real server is right where the two differ.
 
-mod warnings;
+pub mod warnings;
 
 use std::{
     collections::{BTreeSet, HashMap},

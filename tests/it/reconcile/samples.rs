@@ -52,7 +52,10 @@ fn every_sample_is_run_here_and_none_is_warned_of() {
         run.iter().flat_map(|file| documents(file).into_iter().map(move |object| (file, object)))
     {
         let kind = if object["kind"] == "NodeOp" { "nodeops" } else { "nodeopupgrades" };
-        assert!(!policies::warned(kind, None, object["spec"].clone()), "{file} takes all nodes at once");
+        assert!(
+            !policies::warnings::warned(kind, None, object["spec"].clone()),
+            "{file} takes all nodes at once"
+        );
     }
 }
 

@@ -117,9 +117,9 @@ impl Operator {
         world.check_evict(node);
         let now = world.time();
         let before = self.evictions.get(&pod.uid).and_then(|last| last.refusal.clone());
-        let refusal = world.evict(&key, &pod.uid).err().map(|words| Refusal {
+        let refusal = world.evict(&key, &pod.uid).err().map(|message| Refusal {
             since: before.map_or(now, |before| before.since),
-            words,
+            message,
             retry_after: None,
             permanent: false,
         });

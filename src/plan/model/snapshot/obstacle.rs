@@ -65,8 +65,8 @@ fn waiting(container: &ContainerView) -> Option<Obstacle> {
         return None;
     }
     let last = container.last.as_ref().filter(|last| last.code != 0);
-    let message = if message.is_empty() { reason.clone() } else { format!("{reason}: {}", brief(message)) };
-    let text = last.map_or_else(|| message.clone(), |last| format!("{message}; it ended with {last}"));
+    let told = if message.is_empty() { reason.clone() } else { format!("{reason}: {}", brief(message)) };
+    let text = last.map_or_else(|| told.clone(), |last| format!("{told}; it ended with {last}"));
     let lasts = reason == "InvalidImageName" || is_unfit(reason, message);
     Some(Obstacle { permanent: lasts || last.is_some_and(Ended::never_began), text })
 }
@@ -101,7 +101,7 @@ impl Ended {
 
 /// Whether a runtime that could not start a container will never be able to.
 fn is_unfit(reason: &str, message: &str) -> bool {
-    let says = |message: &str| message.contains(message);
+    let says = |text: &str| message.contains(text);
     // `no such file` alone may be a mount's source, which can still come.
     let command = says("exec: \"")
         && [": no such file or directory", ": permission denied", ": is a directory"].into_iter().any(says);

@@ -31,7 +31,7 @@ fn at(second: i64) -> Timestamp {
 /// One node that is worked on, as `entry` says, and what there is of its operation.
 struct World {
     snapshot: Snapshot,
-    id: OpRef,
+    me: OpRef,
 }
 
 impl World {
@@ -109,7 +109,7 @@ impl World {
         for action in &out.actions {
             if let Action::PatchStatus { op, status, .. } = action {
                 let op = NodeOp { status: Some((**status).clone()), ..(**op).clone() };
-                self.snapshot.ops.insert(self.id.key(), Arc::new(op));
+                self.snapshot.ops.insert(self.me.key(), Arc::new(op));
             }
         }
     }
@@ -265,7 +265,7 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
         unschedulable: false,
         ..(*node).clone()
     };
-    let mut other = World { snapshot: world.snapshot.clone(), me: world.id.clone() };
+    let mut other = World { snapshot: world.snapshot.clone(), me: world.me.clone() };
     other.snapshot.nodes.insert("n1".into(), Arc::new(back("m2")));
     other.pass(1);
     assert_eq!(other.entry().phase, Phase::Failed, "another machine");

@@ -1,6 +1,9 @@
 //! Every entry that holds a slot has a reason.
 
-use super::*;
+use super::{
+    super::{CLAIMED_BY, Object},
+    *,
+};
 
 impl Past<'_> {
     /// A final entry that holds its slot says why, sooner or later.
@@ -23,7 +26,7 @@ impl Past<'_> {
             }
             return;
         }
-        let on_node = |pod: &&super::Object| text(pod, "/spec/nodeName") == key.1;
+        let on_node = |pod: &&Object| text(pod, "/spec/nodeName") == key.1;
         let names: Vec<&str> =
             self.pods.values().filter(on_node).map(|pod| text(pod, "/metadata/name")).collect();
         let says = |message: &Option<String>| {

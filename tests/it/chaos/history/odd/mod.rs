@@ -1,6 +1,8 @@
 //! What must hold in odd worlds, and in those that are not: places of workload, waiters, cordons, names of
 //! others.
 
+mod reasons;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -12,7 +14,7 @@ use kairos_operator::{
 };
 use kairos_sim::{Change, ChangeKind};
 
-use super::{CLAIMED_BY, CORDONED_BY, Past, intent, owner, text};
+use super::{CORDONED_BY, Past, intent, owner, text};
 use crate::chaos::{
     world::{Event, Init, Record, World},
     worlds::{self, Disk, Kind, STRANGER},
