@@ -13,9 +13,9 @@
 //!
 //! # The protocol, on one page
 //!
-//! The operator may be killed between any two requests, its caches lag, and two operators may believe to lead
-//! at once. So the way of a node is a chain of records, each of which can be found again by whoever comes
-//! next, and each of which is written before what follows from it is done:
+//! The operator may be killed between any two requests, its caches lag, and two operators may both believe
+//! that they lead. So the way of a node is a chain of records, each of which can be found again by whoever
+//! comes next, and each of which is written before what follows from it is done:
 //!
 //! | record | where | what follows from it | if the operator dies here |
 //! |---|---|---|---|
@@ -69,7 +69,7 @@
 //! 6. [`node`]: the applets, the other end of the contract. [`node::reboot_waiter`] is the one to begin with.
 //! 7. [`manifests`]: what is installed, printed from the code.
 //!
-//! `tests/it/tidy.rs` holds the walls between these modules: each may use those above it that it names, and
+//! `tests/it/tidy` holds the walls between these modules: each may use those above it that it names, and
 //! no others. `tests/README.md` says which kind of test finds what, and `.github/CONTRIBUTING.md` where a
 //! change goes.
 

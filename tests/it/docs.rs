@@ -160,21 +160,36 @@ fn every_sample_is_explained() {
 }
 
 #[test]
-fn scripts_that_are_named_exist() {
+fn files_that_are_named_exist() {
     let mut missing = Vec::new();
     for page in pages() {
-        for rest in page.text.split("scripts/").skip(1) {
-            let name: String = rest
-                .chars()
-                .take_while(|c| c.is_ascii_alphanumeric() || ['-', '.', '_'].contains(c))
-                .collect();
-            let name = name.trim_end_matches('.');
-            if !name.is_empty() && !root().join("scripts").join(name).exists() {
-                missing.push(format!("{}: scripts/{name}", page.path));
-            }
-        }
+        let scripts =
+            page.text.split("scripts/").skip(1).map(|rest| format!("scripts/{}", path_at_start(rest)));
+        let prose = page.prose().collect::<Vec<_>>().join("\n");
+        let spans = prose.split('`').skip(1).step_by(2).map(path_at_start);
+        // The page about the tests names them as they lie beside it.
+        let beside = |path: &String| {
+            page.path == "tests/README.md" && ["it/", "sim/", "fuzz/"].iter().any(|at| path.starts_with(at))
+        };
+        let named = spans.filter_map(|path| match path.split('/').next() {
+            Some("src" | "tests" | "manifests" | "images" | "docs") => Some(path),
+            _ => beside(&path).then(|| format!("tests/{path}")),
+        });
+        missing.extend(
+            scripts
+                .chain(named)
+                .filter(|path| !root().join(path).exists())
+                .map(|path| format!("{}: {path}", page.path)),
+        );
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The path that `text` begins with.
+fn path_at_start(text: &str) -> String {
+    let path: String =
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || ['-', '.', '_', '/'].contains(c)).collect();
+    path.trim_end_matches('.').to_owned()
 }
 
 /// A reader searches for the message that a cluster shows, so each one on the page is one that the code says:
