@@ -92,14 +92,14 @@ fn the_planners_cases_have_it_do_things() {
         done.extend(actions.map(|action| format!("{action:?}").split([' ', '{']).next().unwrap().to_owned()));
     }
     let wanted = [
-        "Status",
-        "Conclude",
-        "Node",
-        "PassOn",
-        "UpgradeStatus",
-        "MakeFacts",
-        "MakePreflight",
-        "MakeWaiter",
+        "PatchStatus",
+        "Finalize",
+        "PatchNode",
+        "PropagateSpec",
+        "PatchUpgradeStatus",
+        "CreateFactsPod",
+        "CreatePreflightPod",
+        "CreateWaiter",
         "DeleteJob",
         "DeletePod",
         "Evict",

@@ -1,4 +1,4 @@
-//! OpProgress rollouts of the real operator against kairos-sim, in one process and in paused time, while
+//! Whole rollouts of the real operator against kairos-sim, in one process and in paused time, while
 //! everything goes wrong.
 //!
 //! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds (from

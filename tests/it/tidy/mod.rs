@@ -37,10 +37,10 @@ const LAYERS: &[Layer] = &[
         &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
     ),
     layer("render", &["api", "contract", "plan::model"], &["k8s_openapi", "kube", "serde", "serde_json"]),
-    // `Seen` is what a live request returned, handed on to the next plan: data, no cache.
+    // `LiveObject` is what a live request returned, handed on to the next plan: data, no cache.
     layer(
         "act",
-        &["api", "contract", "observe::Seen", "plan::model", "render"],
+        &["api", "contract", "observe::LiveObject", "plan::model", "render"],
         &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
     ),
     layer(
@@ -107,7 +107,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "plan::node",
         &[
-            "turn", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim",
+            "context", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim",
             "prepare", "reboot", "give_up",
         ],
     ),

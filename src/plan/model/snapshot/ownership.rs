@@ -178,7 +178,7 @@ mod tests {
     fn claims(namespace: &str, owner: Owner) -> PodView {
         let message =
             json!({"job": job_name(), "jobUid": "ju", "boot": "b1", "time": "", "target": "v9"}).to_string();
-        let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message: message };
+        let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message };
         let containers = vec![ContainerView::new(container::SENTINEL, state)];
         let pod = fixtures::pod(Role::Job, "p", owner, "n1");
         PodView { namespace: namespace.into(), phase: PodPhase::Succeeded, containers, ..pod }
