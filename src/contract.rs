@@ -190,7 +190,7 @@ pub mod reboot_state {
     pub const COMPLETED: &str = "completed";
 }
 
-/// Exit code of an applet after an error that no retry can mend; Jobs fail at once on it
+/// Exit code of an applet after an error that no retry can repair; Jobs fail at once on it
 /// (`podFailurePolicy`).
 ///
 /// `upgrade` ends with it where another try could do harm, and `sentinel` wherever it fails: the operation

@@ -1,4 +1,4 @@
-//! Logging, and the last words of an applet.
+//! Logging, and the termination message of an applet.
 //!
 //! Logs go to standard error. What an applet wants the controller to know goes to the container's termination
 //! message instead: the kubelet shows it in the pod's status, where it outlives the log.
@@ -39,13 +39,13 @@ impl TerminationMessage {
         Self(OpenOptions::new().write(true).open(path).ok())
     }
 
-    /// The open file, to keep room in it: the words of an applet that filled a disk must fit on that disk.
+    /// The open file, to keep room in it: the message of an applet that filled a disk must fit on that disk.
     pub fn file(&self) -> Option<&File> {
         self.0.as_ref()
     }
 
-    /// Leaves `words`, cut at a character to what the kubelet keeps, instead of what was said before. Written
-    /// first and cut afterwards: cutting gives room that was kept back to the disk.
+    /// Leaves `message`, cut at a character to what the kubelet keeps, instead of what was said before.
+    /// Written first and cut afterwards: cutting gives room that was kept back to the disk.
     pub fn say(&mut self, message: &str) {
         let mut end = message.len().min(MAX_TERMINATION_MESSAGE);
         while !message.is_char_boundary(end) {
@@ -60,7 +60,7 @@ impl TerminationMessage {
     }
 }
 
-/// Leaves `words` as the container's termination message under `root`; see [`TerminationMessage`].
+/// Leaves `message` as the container's termination message under `root`; see [`TerminationMessage`].
 pub fn termination_message(root: &Path, message: &str) {
     TerminationMessage::open(root).say(message);
 }

@@ -27,9 +27,9 @@ const NAME: &str = "kairos-operator-dry-run";
 pub enum Admission {
     /// It admits everything.
     Admitted,
-    /// It refuses something, in its words, and time may change that.
+    /// It refuses something; this is its message, and time may change that.
     NotYet(String),
-    /// It refuses something, in its words, and will go on to.
+    /// It refuses something; this is its message, and it will go on to.
     Refused(String),
 }
 

@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub enum Outcome {
     /// It is being deleted, is gone, or is another pod by now.
     Done,
-    /// Refused; `permanent` if time does not mend it.
+    /// Refused; `permanent` if waiting does not help.
     Refused { message: String, retry_after: Option<i64>, permanent: bool },
 }
 
@@ -97,7 +97,7 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
 }
 
 /// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody mends them.
+/// a 500 that speaks of several budgets stays until somebody repairs them.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let details = status.details.as_ref();
     let causes: Vec<&str> =

@@ -21,8 +21,8 @@ pub fn is_gone(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
-/// What went wrong, as a user may read it: what we were at, then the server's own words, without the client's
-/// wrapping of them. A test holds that no other way leads from an error to a text.
+/// What went wrong, as a user may read it: what we were at, then the server's own message, without the
+/// client's wrapping of them. A test holds that no other way leads from an error to a text.
 pub fn error_message(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
@@ -55,7 +55,7 @@ fn said(status: &Status) -> String {
     }
 }
 
-/// The most bytes of a server's words in a status: the longest ones repeat every field of an object.
+/// The most bytes of a server's message in a status: the longest ones repeat every field of an object.
 const MAX_ERROR_BYTES: usize = 500;
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ use crate::{
     render::RenderConfig,
 };
 
-/// After so long a request counts as failed. Together with the fence it ends before another replica may lead.
+/// The time after which a request counts as failed. Together with the fence it ends before another replica
+/// may lead.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Says whether we may still write.

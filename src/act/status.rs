@@ -132,7 +132,7 @@ pub fn about_node(node: &str) -> ObjectReference {
 }
 
 /// The Events of one notice, and what each is about. The recorder takes Events of one reason about one object
-/// for the same one said again, and drops their words; the other object keeps those of different nodes apart.
+/// for the same one said again, and drops their notes; the other object keeps those of different nodes apart.
 fn events(about: &ObjectReference, notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let event = |note: String, secondary: Option<ObjectReference>| Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },

@@ -26,7 +26,7 @@ pub const MANAGED: &str = "kairos.io/managed";
 /// Node annotation: which NodeOp made the node unschedulable, as `<namespace>/<name>@<uid>`, with `!failed`
 /// behind it once that has failed on the node, and `!failed!deleted` once it is gone.
 pub const CORDONED_BY: &str = "operator.kairos.io/cordoned-by";
-/// Node annotation: which NodeOp has the node in hand, as `<namespace>/<name>@<uid>`.
+/// Node annotation: which NodeOp has claimed the node, as `<namespace>/<name>@<uid>`.
 pub const CLAIMED_BY: &str = "operator.kairos.io/claimed-by";
 /// Node annotation: what our facts were read from, as `<boot id>/<schema version>`.
 pub const FACTS_OF: &str = "operator.kairos.io/facts-of";

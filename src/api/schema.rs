@@ -1,4 +1,5 @@
-//! What the derive cannot say about the CRDs: mended schemas of Kubernetes' own types, and the rules in CEL.
+//! What the derive cannot say about the CRDs: corrected schemas of Kubernetes' own types, and the rules in
+//! CEL.
 //!
 //! A refusal is read by somebody who wrote a manifest, so each rule's message says what to write instead. A
 //! server estimates the cost of a rule from the bounds of what it reads, and refuses the whole CRD above a

@@ -205,13 +205,13 @@ pub(super) fn with_two_dashes(argv: Vec<OsString>) -> Vec<OsString> {
     if argv.get(1).is_none_or(|name| name != applet::CONTROLLER) {
         return argv;
     }
-    let mend = |arg: OsString| match arg.to_str() {
+    let respell = |arg: OsString| match arg.to_str() {
         Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => {
             format!("-{text}").into()
         }
         _ => arg,
     };
-    argv.into_iter().map(mend).collect()
+    argv.into_iter().map(respell).collect()
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Failures {
             .collect()
     }
 
-    /// What is to be said now: the object, what fails, and the words. Once for each object, however much
+    /// What is to be said now: the object, what fails, and the error. Once for each object, however much
     /// fails for it.
     pub fn unsaid(&mut self) -> Vec<(ObjectReference, String, String)> {
         let mut unsaid = Vec::new();

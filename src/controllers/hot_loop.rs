@@ -1,6 +1,6 @@
 //! The same thing done again and again, each time with success: somebody undoes it, and would for ever at the
-//! speed of the network. A human who uncordons a node in hand is one thing, a controller that does is
-//! another.
+//! speed of the network. A human who uncordons a node that is worked on is one thing, a controller that does
+//! is another.
 //!
 //! Each action may be repeated so often at once, and once a minute from then on. Beyond that a success is
 //! taken for a failure: told, and tried with growing pauses, until it was wanted seldom enough for a while.
@@ -13,7 +13,7 @@ use crate::plan::model::identity::Id;
 
 /// Repetitions at once. Several NodeOps in a row on one node patch it a few times each.
 const BURST: u32 = 60;
-/// After so long one more is allowed.
+/// The time after which one more is allowed.
 const REFILL_EVERY: Duration = Duration::from_secs(60);
 
 /// What is said of it.

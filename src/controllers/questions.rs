@@ -183,10 +183,12 @@ async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::
     let young = |pod: &Pod| {
         pod.creation_timestamp().is_some_and(|made| snapshot.now.duration_since(made.0) < REPLICA_START_GRACE)
     };
-    Ok(match () {
-        () if others.iter().any(|pod| is_ready(pod)) => Answer::Found,
-        () if others.iter().any(|pod| young(pod)) => Answer::Pending,
-        () => Answer::NotFound,
+    Ok(if others.iter().any(|pod| is_ready(pod)) {
+        Answer::Found
+    } else if others.iter().any(|pod| young(pod)) {
+        Answer::Pending
+    } else {
+        Answer::NotFound
     })
 }
 

@@ -28,7 +28,7 @@ pub(super) fn page(crds: &[CustomResourceDefinition]) -> anyhow::Result<String> 
         let (spec, status) = (&schema["properties"]["spec"], &schema["properties"]["status"]);
         text.push_str(&format!("\n## {kind}\n\n{}\n", description(schema)));
         text.push_str(&format!("\n### {kind}.spec\n\n{}\n\n{}", description(spec), spec_fields(spec)));
-        text.push_str("\nThe API server refuses what breaks a rule, in these words:\n\n");
+        text.push_str("\nThe API server refuses what breaks a rule, with these messages:\n\n");
         text.push_str(&rules(spec).iter().map(|rule| format!("- {rule}\n")).collect::<String>());
         text.push_str(&format!(
             "\n### {kind}.status\n\n{}\n\n{}",

@@ -1,8 +1,8 @@
 //! On the node: the applets that a NodeOp's pods run. Synchronous and small, with the root directory as a
 //! parameter ([`host::Host`]), so that a temporary directory can be a node.
 //!
-//! An applet's result is an exit code and its last words, which the kubelet keeps in the pod's status. A
-//! non-zero code never comes without them.
+//! An applet's result is an exit code and its termination message, which the kubelet keeps in the pod's
+//! status. A non-zero code never comes without them.
 
 mod clock;
 pub mod facts;
@@ -55,8 +55,8 @@ pub(crate) fn state_directory() -> String {
     format!("the node's state directory ({} by default)", contract::STATE_DIR)
 }
 
-/// An error that no retry can mend; it ends the process with [`contract::EXIT_PERMANENT`], at which Jobs fail
-/// at once.
+/// An error that no retry can repair; it ends the process with [`contract::EXIT_PERMANENT`], at which Jobs
+/// fail at once.
 #[derive(Debug)]
 pub struct Permanent(pub String);
 
@@ -68,7 +68,7 @@ impl fmt::Display for Permanent {
 
 impl std::error::Error for Permanent {}
 
-/// Runs an applet: gives it the host, and its last words to the kubelet.
+/// Runs an applet: gives it the host, and its termination message to the kubelet.
 ///
 /// The termination message is opened first, because an applet may cover `/dev` with another mount; and room
 /// is kept in it, because an applet may fill the disk that it is on.

@@ -35,7 +35,7 @@ pub struct Release {
 }
 
 /// Reads the release of the system below `root`. What cannot be read is unknown, and said in the log: an
-/// upgrade is what mends a node whose release file is broken.
+/// upgrade is what repairs a node whose release file is broken.
 pub fn of(root: &Path) -> Release {
     let read = |path| match read(root, path) {
         Ok(keys) => keys,

@@ -12,14 +12,14 @@
 //!
 //! A record that cannot be written must not make the operation run again, which a retry of the Job's pod
 //! would do. So the waiter keeps room for it from before the operation begins ([`reserve`]), the write is
-//! tried for a while, and then it is given up for good, with [`contract::EXIT_PERMANENT`] and words that say
-//! what is known here and nowhere else: that the operation succeeded.
+//! tried for a while, and then it is given up for good, with [`contract::EXIT_PERMANENT`] and a message that
+//! says what is known here and nowhere else: that the operation succeeded.
 //!
 //! | what this container finds | what it does | what follows |
 //! |---|---|---|
 //! | room that is kept, on a disk that is full or not | writes over it, renames it | as ever |
 //! | no room kept, and a disk that gets some within half a minute | writes the record | as ever |
-//! | a disk that stays full, or takes nothing | nothing; exit 42 | the Job fails at once, with these words; no reboot, no second run |
+//! | a disk that stays full, or takes nothing | nothing; exit 42 | the Job fails at once, with this message; no reboot, no second run |
 //! | an upgrade's result that is missing, or says no success | nothing; exit 42 | the same: the agent may have run |
 //! | killed before the record, by the kubelet or a power cut | | the Job's pod is tried again, the operation with it |
 
@@ -55,14 +55,14 @@ pub struct SentinelArgs {
     pub job_uid: Option<String>,
 }
 
-/// Writes the sentinel, and ends with the same record as its last words.
+/// Writes the sentinel, and ends with the same record as its termination message.
 ///
 /// Whatever fails here fails for good: the operation has succeeded, and a retry of the pod would run it
 /// again.
 pub fn run(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
     write(args, host).map_err(|error| {
         let known = "the operation succeeded and is not run again, but its record could not be written";
-        Permanent(format!("{known}: {error:#}. Mend {}, then reboot the node", super::state_directory()))
+        Permanent(format!("{known}: {error:#}. Repair {}, then reboot the node", super::state_directory()))
             .into()
     })
 }

@@ -34,7 +34,7 @@ pub struct Version {
     pub resource_version: String,
 }
 
-/// So many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
+/// How many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
 const MAX_TOMBSTONES: usize = 4096;
 
 /// The views of one kind.

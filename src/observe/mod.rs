@@ -180,7 +180,7 @@ impl Caches {
 pub struct Observer {
     caches: Arc<Mutex<Caches>>,
     watches: Arc<Mutex<Watches>>,
-    /// Told whenever a cache changed: for plans, and for the watches that hang on what there is.
+    /// Told whenever a cache changed: for plans, and for the watches that depend on what there is.
     changed: Arc<Notify>,
     moved: Arc<Notify>,
     /// Told when a watch broke, and when the caches were emptied because the store went back.

@@ -165,13 +165,18 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
 fn role(meta: &ObjectMeta, owner: &Owner, own: &str) -> Role {
     let labels = meta.labels.as_ref();
     let has = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
-    match () {
-        () if owner.is_job() => Role::Job,
-        () if owner.is_nodeop() && has(names::REBOOT) => Role::Waiter,
-        () if owner.is_nodeop() && has(names::PREFLIGHT) => Role::Preflight,
-        // The Go operator's labeler pods carry the label, too, and belong to its DaemonSet or Jobs.
-        () if owner.is_node() && has(names::APP) && meta.namespace.as_deref() == Some(own) => Role::Facts,
-        () => Role::Stranger,
+    // The Go operator's labeler pods carry the label of ours, too, and belong to its DaemonSet or Jobs.
+    let reads_facts = owner.is_node() && has(names::APP) && meta.namespace.as_deref() == Some(own);
+    if owner.is_job() {
+        Role::Job
+    } else if owner.is_nodeop() && has(names::REBOOT) {
+        Role::Waiter
+    } else if owner.is_nodeop() && has(names::PREFLIGHT) {
+        Role::Preflight
+    } else if reads_facts {
+        Role::Facts
+    } else {
+        Role::Stranger
     }
 }
 

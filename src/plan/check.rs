@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The broken invariants of a plan, in words; empty if all hold.
+/// The broken invariants of a plan, as sentences; empty if all hold.
 pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     for action in &plan.actions {
@@ -31,7 +31,7 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
             let before_running = before
                 .map_or(0, |b| b.node_statuses.values().filter(|node| node.phase == Phase::Running).count());
             if Intent::of(op).concurrency.is_some_and(|limit| running > limit.max(before_running)) {
-                found.push(format!("{running} nodes in hand of {:?}", op.metadata.name));
+                found.push(format!("{running} nodes are worked on at once of {:?}", op.metadata.name));
             }
             if status.phase == Some(Phase::Completed) && status.node_statuses.is_empty() {
                 found.push(format!("{:?} is completed without a node", op.metadata.name));

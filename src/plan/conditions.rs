@@ -1,8 +1,8 @@
 //! The conditions of both kinds, and the Event when an operation as a whole turns.
 //!
 //! `Progressing`, `Complete` and `Failed` are for scripts. `Ready`, `Reconciling` and `Stalled` are the three
-//! words by which kstatus, and with it Flux, Helm and Argo CD, judges any resource; the last two are absent
-//! where they do not hold, and never there together:
+//! conditions by which kstatus, and with it Flux, Helm and Argo CD, judges any resource; the last two are
+//! absent where they do not hold, and never there together:
 //!
 //! | | Ready | Reconciling | Stalled | kstatus says |
 //! |---|---|---|---|---|
@@ -82,7 +82,7 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
     }
 }
 
-/// What keeps failing for so long needs somebody's help.
+/// What keeps failing for this time needs somebody's help.
 const STALLS_AFTER: SignedDuration = SignedDuration::from_secs(600);
 
 /// Status and reason of a condition that is not there at all.
@@ -114,8 +114,8 @@ pub fn set_condition(
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
-/// Whether an operation that is still blocked has been so for so long that it needs somebody's help, or was
-/// said to.
+/// Whether an operation that is still blocked has been so for a time after which it needs somebody's help, or
+/// was said to.
 pub fn is_blocked_for_long(conditions: &[Condition], now: Timestamp) -> bool {
     let blocked =
         |type_: &str| conditions.iter().find(|old| old.type_ == type_ && old.reason == reason::BLOCKED);
@@ -179,11 +179,15 @@ mod tests {
     /// What kstatus makes of a resource's conditions (`cli-utils`, `pkg/kstatus/status/generic.go`).
     fn kstatus(conditions: &[Condition]) -> &'static str {
         let holds = |type_: &str| says(conditions, type_).is_some_and(|(status, _)| status == "True");
-        match () {
-            () if holds("Reconciling") => "InProgress",
-            () if holds("Stalled") => "Failed",
-            () if says(conditions, "Ready").is_some_and(|(status, _)| status == "False") => "InProgress",
-            () => "Current",
+        let not_ready = says(conditions, "Ready").is_some_and(|(status, _)| status == "False");
+        if holds("Reconciling") {
+            "InProgress"
+        } else if holds("Stalled") {
+            "Failed"
+        } else if not_ready {
+            "InProgress"
+        } else {
+            "Current"
         }
     }
 

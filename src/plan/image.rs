@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// At most so many contents are recorded. There are two names in an operation at most, and a handful of
+/// How many contents are recorded at most. There are two names in an operation at most, and a handful of
 /// architectures.
 const MAX_CONTENTS: usize = 16;
 /// No name that can be pulled is longer, nor is what a kubelet makes of it.
@@ -34,7 +34,7 @@ pub enum Compared {
     /// It is the first of its architecture, and is about to be recorded.
     First,
     Same,
-    /// It is another one, in words.
+    /// It is another one; this says which.
     Differs(String),
 }
 

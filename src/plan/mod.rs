@@ -6,7 +6,7 @@
 //!
 //! - `model`: what goes in and what comes out, a snapshot and a plan; nothing there decides;
 //! - `rollout`: one NodeOp, which nodes it is about, who is next, and who has to wait;
-//! - `node`: one node that an operation has taken, step by step, to its end;
+//! - `node`: one node that an operation has claimed, step by step, to its end;
 //! - `conditions`: the conditions and Events of an operation as a whole, for both kinds;
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
@@ -46,7 +46,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     plan
 }
 
-/// A decision that hangs on two answers may ask for the second only once it has the first, which would be
+/// A decision that needs two answers may ask for the second only once it has the first, which would be
 /// forgotten by then. So whenever something new is asked, what was answered is asked again with it, and both
 /// come in one snapshot.
 fn carry_over(snapshot: &Snapshot, plan: &mut Plan) {

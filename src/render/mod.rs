@@ -11,7 +11,7 @@ pub mod preflight;
 pub mod upgrade;
 pub mod waiter;
 
-/// What the administrator set, as far as objects hang on it.
+/// What the administrator set, as far as rendered objects depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderConfig {
     /// Our own image, for everything that we make ourselves.

@@ -131,8 +131,8 @@ pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
-/// The end of a container's log becomes its last words if it failed and left none, so that a message can say
-/// why.
+/// The end of a container's log becomes its termination message if it failed and left none, so that a message
+/// can say why.
 pub fn termination_message() -> Option<String> {
     Some("FallbackToLogsOnError".into())
 }

@@ -76,7 +76,7 @@ fn reboot(op: &NodeOp, job: &str, site: &RenderConfig) -> Container {
             ..parts::plain_root()
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),
-        // Its last words are for the log reader; the annotation is what the controller reads.
+        // Its termination message is for people; the annotation is what the controller reads.
         termination_message_policy: parts::termination_message(),
         ..Container::default()
     }

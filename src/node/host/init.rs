@@ -24,7 +24,7 @@ const SYSTEMD_REBOOT: i32 = 39;
 /// Bit of CAP_SYS_BOOT in `/proc/self/status`.
 const CAP_SYS_BOOT: u32 = 22;
 
-/// How long `sync` may take. A dead network disk holds it for ever, and the reboot is what mends that.
+/// How long `sync` may take. A dead network disk holds it for ever, and the reboot is what ends that.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What may be asked to reboot the node.

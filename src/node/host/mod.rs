@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::contract;
 
-/// How large a file may be that holds a few words.
+/// How large a file may be that holds a few lines.
 const SMALL: u64 = 4096;
 
 /// The root directory of a node, or of a directory that stands for one.

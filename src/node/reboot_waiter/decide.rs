@@ -11,7 +11,7 @@ pub enum Pod {
     Unknown,
     /// It is there, with our UID, and is not being deleted. `completed`: it bears that annotation.
     Ours { completed: bool },
-    /// It is gone, replaced, or being deleted; how, for the last words.
+    /// It is gone, replaced, or being deleted; how, for the termination message.
     Lost(String),
 }
 
@@ -25,7 +25,7 @@ pub enum Job {
     Running,
     /// `Complete`: the Job that wrote the sentinel, and ours.
     Complete,
-    /// Failed, gone, replaced, somebody else's: never again `Complete`; how, for the last words.
+    /// Failed, gone, replaced, somebody else's: never again `Complete`; how, for the termination message.
     Over(String),
 }
 
@@ -40,7 +40,7 @@ pub struct Live {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     No,
-    /// Init took the signal so long ago.
+    /// How long ago init took the signal.
     Init(Duration),
     /// Init cannot be asked.
     Refused,

@@ -37,7 +37,7 @@ pub trait World {
     async fn look(&mut self, job_uid: Option<&str>) -> Live;
     /// Annotates the pod.
     async fn announce(&mut self, state: &'static str) -> Announced;
-    /// Waits for an event, at most so long; an event of the Job counts if `job` says so.
+    /// Waits for an event, for at most this time; an event of the Job counts if `job` says so.
     async fn wait(&mut self, job: bool, at_most: Duration);
     fn ask_init(&mut self) -> Result<()>;
     /// Has the kernel reboot the node. Returns only if it did not.
@@ -183,7 +183,7 @@ impl<W: World> Waiter<W> {
     }
 
     /// `waiting` and `completed` are said until they are heard. `rebooting` is said once: whether a reboot is
-    /// due must not hang on an annotation that may be lost on either way (upstream's does, and waits for
+    /// due must not depend on an annotation that may be lost on either way (upstream's does, and waits for
     /// ever). It is no more than news for people, and its answer one more chance to learn that this pod is
     /// being deleted.
     async fn announce(&mut self, state: &'static str) {

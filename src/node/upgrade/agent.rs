@@ -32,7 +32,7 @@ const HELP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long output may go on after the agent's end: something that it left behind may hold the pipe for ever.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of the output is kept for the last words; the termination message has room for more, the node's
+/// How much of the output is kept for the exit message; the termination message has room for more, the node's
 /// `message` should not.
 const TAIL: usize = 1024;
 
@@ -99,7 +99,7 @@ impl Agent {
 
     /// Runs the agent to its end, streaming what it says. The Job's deadline is the limit: only it knows how
     /// long an upgrade may take, and ends with SIGTERM. The first SIGTERM is not passed on, because an agent
-    /// stopped while it writes leaves more to mend than one that ends in its own time; a second one is.
+    /// stopped while it writes leaves more to repair than one that ends in its own time; a second one is.
     pub fn run(&self, args: &[String], host_dir: &Path, signals: &Signals) -> Result<Run> {
         info!(?args, "running {AGENT}");
         let mut command = Command::new(&self.path);

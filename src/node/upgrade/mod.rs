@@ -207,7 +207,7 @@ fn not_started() -> String {
     format!("kairos-agent was not started; {} cannot be used", super::state_directory())
 }
 
-/// The agent's own words come first, whatever becomes of the record. Without one a retry would find
+/// The agent's own message comes first, whatever becomes of the record. Without one a retry would find
 /// `started`, and could only say that nobody knows how the agent ended.
 fn failed(path: &Path, result: &UpgradeResult, message: String, patience: Duration) -> Result<AppletExit> {
     match result::conclude(path, result, patience) {
@@ -222,7 +222,7 @@ fn failed(path: &Path, result: &UpgradeResult, message: String, patience: Durati
 /// so is why nobody else will know.
 fn unrecorded(error: &anyhow::Error) -> String {
     let known = "kairos-agent succeeded and is not run again, but its record could not be written";
-    format!("{known}: {error:#}. Mend the disk, and reboot the node before another upgrade")
+    format!("{known}: {error:#}. Repair the disk, and reboot the node before another upgrade")
 }
 
 fn settled(result: &UpgradeResult) -> String {

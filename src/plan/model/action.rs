@@ -84,7 +84,7 @@ pub enum Action {
     CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
     /// Make the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },
-    /// Grant the waiters in hand what they need, then make this one.
+    /// Grant the waiters of the nodes that are worked on what they need, then make this one.
     CreateWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: WaiterGrant },
     /// Make the node's Job, suspended.
     CreateJob { op: Arc<NodeOp>, node: String, name: String },

@@ -13,7 +13,7 @@ use crate::plan::model::{
     snapshot::Snapshot,
 };
 
-/// So many nodes have the words in their own message; with thousands in hand at once the status must not
+/// How many nodes have the error in their own message; with thousands worked on at once the status must not
 /// outgrow etcd.
 const MAX_NODES_QUOTED: usize = 100;
 

@@ -54,7 +54,7 @@ pub enum Answer {
     Pending,
     /// These volumes, by name.
     Attached(Vec<String>),
-    /// What would be made is refused, in the server's words.
+    /// What would be made is refused; this is the server's message.
     Refused(String),
     /// The newest warning, with its reason.
     Said(String),

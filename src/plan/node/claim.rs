@@ -1,4 +1,4 @@
-//! Taking a node in hand: the intent stands in status, and now the claim on the node itself keeps other
+//! Claiming a node: the intent stands in status, and now the claim on the node itself keeps other
 //! NodeOps away.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -66,7 +66,7 @@ fn yield_to_rival(ctx: &mut NodeContext<'_>) -> Option<Decision> {
     let asked = quorum::ask(ctx.snapshot, &ctx.node.name, ctx.plan);
     if asked || !open.is_empty() {
         ctx.plan.questions.extend(open);
-        return Some(Decision::Wait("checking that no other control-plane node is in hand".into()));
+        return Some(Decision::Wait("checking that no other control-plane node is worked on".into()));
     }
     if let Some(why) = quorum::others_not_ready(ctx.snapshot, &ctx.node.name, ctx.plan) {
         return Some(back_to_pending(ctx, format!("waiting: {why}")));
@@ -105,15 +105,15 @@ fn after_claim(ctx: &mut NodeContext<'_>) -> Decision {
         return start_job(ctx);
     }
     let timeout = intent.drain.as_ref().and_then(|drain| drain.timeout);
-    let mut next = ctx.to(Step::Drain);
+    // What is about to be so is said with the step, and needs no write of its own a second later.
+    let message = match ctx.op.intent.reboot {
+        true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
+        false => drain::LISTING.into(),
+    };
+    let mut next = ctx.moved_to(Step::Drain, message);
     next.drain_started_at = Some(Time(ctx.snapshot.now));
     next.deadline = timeout.map(|timeout| Time(later(ctx.snapshot.now, timeout)));
     next.attempt = None;
-    // What is about to be so is said with the step, and needs no write of its own a second later.
-    next.message = Some(match ctx.op.intent.reboot {
-        true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
-        false => drain::LISTING.into(),
-    });
     Decision::Record(Box::new(next))
 }
 

@@ -95,16 +95,8 @@ impl NodeContext<'_> {
         self.plan.said.entry(self.op.id.key()).or_default().push(notice);
     }
 
-    /// A copy of the status, moved to `step`.
-    pub fn to(&self, step: Step) -> NodeStatus {
-        let message = match step {
-            Step::Preflight => "Preflight in progress",
-            Step::Claim => "taken in hand",
-            Step::Drain => "preparing the node",
-            Step::Job => "making the Job",
-            Step::Reboot => "Job completed, the node reboots",
-            Step::Verify => "the node rebooted, its release is being verified",
-        };
+    /// A copy of the status, moved to `step` with a message.
+    pub fn moved_to(&self, step: Step, message: impl Into<String>) -> NodeStatus {
         NodeStatus {
             phase: Phase::Running,
             step: Some(step),
@@ -161,7 +153,7 @@ impl NodeContext<'_> {
     }
 }
 
-/// The final status of a node: what it was in hand for is forgotten, what a reader wants to know stays.
+/// The final status of a node: what it was claimed for is forgotten, what a reader wants to know stays.
 pub fn finished(
     now: Timestamp,
     status: &NodeStatus,

@@ -60,7 +60,7 @@ pub enum Take {
     Patch(NodeChange),
     /// This has to be known first.
     Ask(Question),
-    /// Somebody else has it in hand.
+    /// Another NodeOp has claimed it.
     Taken(OpRef),
 }
 

@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-/// Advances a node in hand.
+/// Advances a node that is worked on.
 pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
     // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
     if !snapshot.nodes.contains_key(name)
@@ -61,7 +61,7 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus, pl
             return Next::Become(Box::new(status));
         }
         Some(node) if snapshot.answer(&Question::Node(name.into())).is_some() => {
-            let why = "another machine has joined under the node's name while it was in hand";
+            let why = "another machine has joined under the node's name while the operation worked on it";
             return lost(snapshot, op, (name, node.ready), status, why, plan);
         }
         None if snapshot.is_gone(&Question::Node(name.into())) => {
@@ -70,7 +70,7 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus, pl
                 op,
                 (name, false),
                 status,
-                "the node was deleted while it was in hand",
+                "the node was deleted while the operation worked on it",
                 plan,
             );
         }

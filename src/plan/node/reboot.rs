@@ -175,7 +175,7 @@ fn back(ctx: &mut NodeContext<'_>, deadline: k8s_openapi::jiff::Timestamp) -> De
 
 fn proved(ctx: &NodeContext<'_>) -> Decision {
     if ctx.op.intent.upgrade {
-        let mut next = ctx.to(Step::Verify);
+        let mut next = ctx.moved_to(Step::Verify, "the node rebooted, its release is being verified");
         next.new_boot = Some(ctx.node.boot_id.clone());
         next.reboot_status = Some(RebootStatus::Completed);
         next.deadline = Some(Time(later(ctx.snapshot.now, ctx.op.intent.verify_timeout)));

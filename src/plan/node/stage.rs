@@ -48,7 +48,8 @@ impl Stage {
         Self::Failed,
     ];
 
-    /// The stage of an entry. `None`: no entry of ours looks like this; the Go operator wrote it, or somebody changed it.
+    /// The stage of an entry. `None`: no entry of ours looks like this; the Go operator wrote it, or somebody
+    /// changed it.
     pub fn of(entry: &NodeStatus) -> Option<Self> {
         let worked_on = |step| match step {
             _ if entry.given_up.is_some() => Some(Self::GivenUp),

@@ -1,4 +1,4 @@
-//! The reboot waiter of a node in hand: there before the Job may start, there again if it was lost.
+//! The reboot waiter of a node that is worked on: there before the Job may start, there again if it was lost.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
@@ -23,8 +23,8 @@ use crate::{
 const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
 /// … and at most this: a node that ends its pods at once must not be fed with them.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
-/// Before the operation has started, a node on which so many waiters were lost is given up, however long each
-/// may take to start.
+/// Before the operation has started, a node on which this number of waiters were lost is given up, however
+/// long each may take to start.
 const MAX_ATTEMPTS: i32 = 50;
 
 /// What a waiter does that has not said anything yet.
@@ -201,8 +201,8 @@ fn in_time(ctx: &mut NodeContext<'_>, why: String) -> Waiter {
     Waiter::Starting(why)
 }
 
-/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are in hand,
-/// and of those that are not yet, or not any more, while there is a waiter. `name` is about to be made on
+/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are worked
+/// on, and of those that are not yet, or not any more, while there is a waiter. `name` is about to be made on
 /// node `of`.
 pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> WaiterGrant {
     let mut grant = WaiterGrant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };

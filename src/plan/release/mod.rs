@@ -1,4 +1,4 @@
-//! Giving nodes back: level-triggered from the nodes themselves, so that nothing hangs on who finished,
+//! Giving nodes back: level-triggered from the nodes themselves, so that nothing depends on who finished,
 //! crashed or was deleted in which order.
 //!
 //! A claim goes once the Job's pods and the waiter are gone or cannot act any more; before that the slot
@@ -49,7 +49,7 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
     let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
     owners.dedup();
     for owner in owners {
-        // What a finished NodeOp left cordoned belongs, while it has the node in hand, to the one that
+        // What a finished NodeOp left cordoned belongs, while it has claimed the node, to the one that
         // claimed it.
         if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
             continue;
@@ -140,7 +140,7 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, eff
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
     let live = Question::Op(owner.clone());
     if !is_final && snapshot.answer(&live).is_none() {
-        // What is final stays so, but a node that is not started in an old view may be in hand by now.
+        // What is final stays so, but a node that is not started in an old view may have been started by now.
         effects.questions.push(live);
         return;
     }

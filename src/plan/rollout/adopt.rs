@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// After so long a NodeOp that never got a node is given up.
+/// The age at which a NodeOp that never got a node is given up.
 const EMPTY_STATUS_TIMEOUT: SignedDuration = SignedDuration::from_secs(600);
 
 /// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not

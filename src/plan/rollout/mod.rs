@@ -1,4 +1,4 @@
-//! Who is next: one NodeOp's nodes in hand are advanced, and free slots are given to the next nodes in order.
+//! Who is next: one NodeOp's claimed nodes are advanced, and free slots are given to the next nodes in order.
 //!
 //! All NodeOps are planned one after the other on one snapshot, the oldest first, and each sees what the ones
 //! before it took in the same plan ([`Shared`]): a limit across nodes cannot be kept by decisions that see

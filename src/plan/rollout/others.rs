@@ -80,7 +80,7 @@ fn has(entry: &NodeStatus) -> bool {
     entry.phase == Phase::Running || entry.node_uid.is_some()
 }
 
-/// Why a node waits that a NodeOp, perhaps this one, has in hand.
+/// Why a node waits that a NodeOp, perhaps this one, has claimed.
 pub fn claimed_by_another(me: &OpRef, holder: &OpRef) -> String {
     let OpRef { namespace, name, uid: _ } = holder;
     match holder == me {

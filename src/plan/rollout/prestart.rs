@@ -2,7 +2,7 @@
 //!
 //! So the operator's image is pulled, and whether a waiter can start at all is seen, before the node is
 //! cordoned, and the node is not kept away for the time that this takes. A waiter is harmless ahead of its
-//! turn: without a sentinel of its own Job, which is not made before the node is in hand, it reboots nothing.
+//! turn: without a sentinel of its own Job, which is not made before the node is claimed, it reboots nothing.
 
 use std::collections::BTreeMap;
 
@@ -90,8 +90,8 @@ mod tests {
         },
     };
 
-    /// n1 is in hand, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a waiter
-    /// already.
+    /// n1 is worked on, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a
+    /// waiter already.
     fn planned(first: Value, change: Value, waiter: Option<&str>) -> Plan {
         let mut op = json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",

@@ -28,7 +28,7 @@ use crate::{
 /// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than
 /// a network plugin takes to be installed, and shorter than people wait for a node that is broken.
 const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
-/// At most so many nodes are named in a sentence.
+/// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
 /// Bytes of a selector in a sentence, at most.
 const DESCRIBED: usize = 300;

@@ -33,7 +33,7 @@ use crate::{
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
 const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// Above so many nodes only those are copied that are unfinished or failed.
+/// Above this number of nodes only those are copied that are unfinished or failed.
 const MAX_COPIED_ENTRIES: usize = 1000;
 
 /// Plans every NodeOpUpgrade.
@@ -256,7 +256,7 @@ fn write(
     });
 }
 
-/// What is shown at once: phases, and what the conditions say besides words.
+/// What is shown at once: phases, and what the conditions say besides their messages.
 type Shown<'a> = (Option<UpgradePhase>, Option<&'a String>, BTreeMap<&'a String, Phase>, Vec<[&'a str; 3]>);
 
 fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {

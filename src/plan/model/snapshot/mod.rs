@@ -1,7 +1,7 @@
 //! What the planner sees: one moment of the cluster, as plain data, parsed once by `observe`.
 //!
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
-//! what hangs on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
+//! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
 mod obstacle;
 mod ownership;
@@ -68,10 +68,10 @@ pub struct Snapshot {
     pub failures: BTreeMap<Id, PersistentFailure>,
 }
 
-/// What the administrator set, as far as decisions hang on it.
+/// What the administrator set, as far as decisions depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannerConfig {
-    /// How many control-plane nodes may be in hand at once, over all NodeOps that cordon or reboot.
+    /// How many control-plane nodes may be worked on at once, over all NodeOps that cordon or reboot.
     pub control_plane_concurrency: usize,
     /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready
     /// elsewhere.
@@ -99,7 +99,7 @@ pub struct NodeView {
     pub cordoned_by: Option<OpRef>,
     /// Whose operation failed on it, which is why it stays unschedulable.
     pub kept_cordon: Option<KeptCordon>,
-    /// Who has it in hand.
+    /// Which NodeOp has claimed it.
     pub claimed_by: Option<OpRef>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
@@ -220,11 +220,11 @@ pub struct Eviction {
 pub struct Refusal {
     /// Since when it has been refusing.
     pub since: Timestamp,
-    /// Its own words.
+    /// What it says.
     pub message: String,
     /// Seconds that it asked us to stay away.
     pub retry_after: Option<i64>,
-    /// Time does not mend it (for example two budgets over one pod).
+    /// Waiting does not help (for example two budgets over one pod).
     pub permanent: bool,
 }
 
@@ -233,7 +233,7 @@ pub struct Refusal {
 pub struct PersistentFailure {
     /// When it failed first.
     pub since: Timestamp,
-    /// The API server's last words about it, or why it had none.
+    /// The API server's last answer about it, or why it had none.
     pub message: String,
 }
 

@@ -1,16 +1,16 @@
-//! What keeps a pod from its work, in the kubelet's and the container runtime's words, and whether waiting
-//! mends it.
+//! What keeps a pod from its work, as the kubelet and the container runtime tell it, and whether waiting
+//! helps.
 //!
-//! Nobody has to be asked about what these words mean: they were taken from kubelets with containerd (runc)
-//! and CRI-O (runc, crun). What is not known to last counts as passing. Then a limit of time ends the wait,
-//! and nothing is given up that would have mended itself.
+//! Nobody has to be asked about what these messages mean: they were taken from kubelets with containerd
+//! (runc) and CRI-O (runc, crun). What is not known to last counts as passing. Then a limit of time ends the
+//! wait, and nothing is given up that would have passed by itself.
 
 use crate::plan::model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief};
 
 /// What keeps a pod from its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// No waiting mends it: the image, the command or the pod itself is wrong.
+    /// No waiting helps: the image, the command or the pod itself is wrong.
     pub permanent: bool,
     pub text: String,
 }
@@ -148,7 +148,7 @@ mod tests {
     const RUNC: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: \
                         unable to start container process: error during container init: ";
 
-    /// Words of real kubelets and runtimes, and whether waiting mends what they tell of.
+    /// Messages of real kubelets and runtimes, and whether waiting helps against what they tell of.
     #[test]
     fn what_a_container_waits_for_passes_or_lasts() {
         for (permanent, reason, message) in [

@@ -130,7 +130,7 @@ mod tests {
         },
     };
 
-    /// The NodeOp `ns/op` has n1 in hand, or is done with it, as `entry` says; `job` is where its Job stands,
+    /// The NodeOp `ns/op` works on n1, or is done with it, as `entry` says; `job` is where its Job stands,
     /// and `pods` are on n1.
     fn world(entry: Value, job: Option<JobState>, pods: Vec<PodView>) -> Snapshot {
         let op: NodeOp = serde_json::from_value(json!({
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn only_a_pod_of_our_own_job_proves_what_it_did() {
-        // The boot and the target that the plan records from the pod's words.
+        // The boot and the target that the plan records from the pod's termination message.
         let believed = |pod: PodView| {
             let entry = json!({"phase": "Running", "step": "Job", "jobName": job_name(), "jobUid": "ju", "nodeUid": "n1"});
             let planned = plan(&world(entry, Some(JobState::Complete), vec![pod]));

@@ -103,10 +103,10 @@ pub struct Ended {
     pub message: String,
 }
 
-/// At most so much of somebody's words stands in a message of ours.
+/// How many characters of somebody's text stand in a message of ours at most.
 const MAX_BRIEF: usize = 300;
 
-/// Somebody's words on one line, in at most 300 characters.
+/// Somebody's text on one line, in at most 300 characters.
 pub fn brief(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(MAX_BRIEF).collect()
@@ -158,7 +158,7 @@ pub enum ContainerState {
 const MAX_MESSAGE: usize = 4096;
 
 impl ContainerState {
-    /// The record that a container of ours left as its last words, if it ended well.
+    /// The record that a container of ours left as its termination message, if it ended well.
     pub fn parsed_message<T: DeserializeOwned>(&self) -> Option<T> {
         match self {
             Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => {

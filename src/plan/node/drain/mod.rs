@@ -35,7 +35,7 @@ use crate::plan::{
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// Before the first list of the node's pods.
 pub const LISTING: &str = "draining: listing the node's pods";
-/// At most so many blocked pods are named in a message.
+/// How many blocked pods are named in a message at most.
 const MAX_NAMES: usize = 10;
 
 /// Where a drain stands.
@@ -227,8 +227,8 @@ fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp, pod: &N
     blocked
 }
 
-/// How long to stay away after a refusal. What only a human mends (two budgets over one pod) is asked again,
-/// slowly.
+/// How long to stay away after a refusal. What only a human can repair (two budgets over one pod) is asked
+/// again, slowly.
 fn pause(pod: &NodePod, refusal: &Refusal) -> SignedDuration {
     if refusal.permanent {
         return RETRY * 12;

@@ -1,4 +1,4 @@
-//! What a Job's pods said: the words that end up in a node's message.
+//! What a Job's pods said: the part of it that ends up in a node's message.
 
 use crate::{
     api::names::container,

@@ -36,7 +36,7 @@ use crate::{
 
 /// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
-/// A Job controller makes the pod at once. When it has made none for so long, we ask why.
+/// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
 const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 const NO_POD: &str = "the Job controller has made none";
 
@@ -64,7 +64,7 @@ pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
 
 /// The operation is next: its Job's name is recorded before the Job is made.
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
-    let mut next = ctx.to(Step::Job);
+    let mut next = ctx.moved_to(Step::Job, "making the Job");
     next.job_name = Some(ctx.op.object_name(&ctx.node.name, "", 0));
     next.deadline = None;
     next.reboot_status =
@@ -365,7 +365,7 @@ fn other_target(ctx: &NodeContext<'_>, found: &Sentinel) -> Option<Decision> {
 }
 
 fn to_reboot(ctx: &NodeContext<'_>, found: Option<Sentinel>) -> Decision {
-    let mut next = ctx.to(Step::Reboot);
+    let mut next = ctx.moved_to(Step::Reboot, "Job completed, the node reboots");
     (next.boot, next.before, next.target) =
         found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);

@@ -1,4 +1,5 @@
-//! What must stand before the first node is taken: the finalizer, and the API server's word that it admits our pods.
+//! What must stand before the first node is taken: the finalizer, and the API server's word that it admits
+//! our pods.
 
 use super::Pass;
 use crate::{

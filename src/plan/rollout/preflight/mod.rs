@@ -3,7 +3,7 @@
 //! A verdict is the command's own exit code, or its deadline, and it counts for a node that nobody else has,
 //! in the boot in which it was asked, confirmed by a live read when it is recorded. A pod that was refused,
 //! evicted, shut down with its node or deleted says nothing, and is made again (see [`lost`]). What no
-//! waiting mends fails the node at once.
+//! waiting helps fails the node at once.
 //!
 //! Times are counted from when we first saw the pod, and its container run: the node has a clock of its own.
 
@@ -170,8 +170,8 @@ fn verdict(
     }
 }
 
-/// Our own check's word to go ahead, and what it found. The same words of a user's command skip the node, as
-/// all of its words do.
+/// Our own check's record that the node may go ahead, and what it found. The same text from a user's command
+/// skips the node, as all of its output does.
 fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
     let ours = op.object.spec.preflight.is_none() && op.object.spec.upgrade.is_some();
     let said = pod.container(container::PREFLIGHT).filter(|_| ours)?.parsed_message::<Proceed>();

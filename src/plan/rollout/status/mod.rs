@@ -30,16 +30,16 @@ use crate::{
 };
 
 /// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end
-/// with 4 KiB of words on each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that
-/// nothing could be recorded any more.
+/// with 4 KiB of messages on each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond
+/// that nothing could be recorded any more.
 const MAX_MESSAGE: (usize, usize) = (1000, 600_000);
-/// So many each of them may have, however many there are: enough for what we say ourselves.
+/// How many bytes each of them may have, however many there are: enough for what we say ourselves.
 const MIN_MESSAGE: usize = 120;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// At most so many nodes are named in a condition.
+/// How many nodes are named in a condition at most.
 const MAX_NAMES: usize = 10;
-/// At most so many names of nodes in `counts.current`.
+/// How many names of nodes stand in `counts.current` at most.
 const MAX_CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
@@ -131,20 +131,18 @@ impl View<'_> {
         let (counts, progress) = (self.counts, self.progress);
         let open = counts.running > 0 || progress.slots.unreleased > 0;
         let more = counts.pending > 0 && progress.stopped.is_none() && !progress.deleting;
-        match () {
-            () if progress.refused.is_some() => {
-                if open {
-                    Phase::Running
-                } else {
-                    Phase::Failed
-                }
-            }
-            () if progress.no_targets.is_some() => Phase::Pending,
-            () if open => Phase::Running,
-            () if more && self.has_begun() => Phase::Running,
-            () if more => Phase::Pending,
-            () if counts.failed > 0 || counts.pending > 0 || counts.total == 0 => Phase::Failed,
-            () => Phase::Completed,
+        if progress.no_targets.is_some() && progress.refused.is_none() {
+            Phase::Pending
+        } else if open {
+            Phase::Running
+        } else if progress.refused.is_some() {
+            Phase::Failed
+        } else if more {
+            if self.has_begun() { Phase::Running } else { Phase::Pending }
+        } else if counts.failed > 0 || counts.pending > 0 || counts.total == 0 {
+            Phase::Failed
+        } else {
+            Phase::Completed
         }
     }
 
@@ -181,13 +179,18 @@ impl View<'_> {
 
     fn reason(&self) -> &'static str {
         let progress = self.progress;
-        match () {
-            () if progress.troubles.first.is_some() => reason::BLOCKED,
-            () if self.is_paused() => reason::PAUSED,
-            () if matches!(progress.no_targets, Some(NoTargets::None(_))) => reason::NO_NODES,
-            () if progress.held && !self.is_moving() => reason::NODES_OUT_OF_SERVICE,
-            () if self.is_moving() => reason::ROLLING_OUT,
-            () => reason::WAITING,
+        if progress.troubles.first.is_some() {
+            reason::BLOCKED
+        } else if self.is_paused() {
+            reason::PAUSED
+        } else if matches!(progress.no_targets, Some(NoTargets::None(_))) {
+            reason::NO_NODES
+        } else if self.is_moving() {
+            reason::ROLLING_OUT
+        } else if progress.held {
+            reason::NODES_OUT_OF_SERVICE
+        } else {
+            reason::WAITING
         }
     }
 
@@ -279,7 +282,7 @@ pub fn summarize(
     }
 }
 
-/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and words.
+/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and message.
 fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static str, &'static str, String) {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes
@@ -303,13 +306,14 @@ fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static 
     if let Some(untouched) = named(&|node| !node.phase.is_final()) {
         return ("Unknown", "NotStarted", format!("not started: {untouched}"));
     }
-    match () {
-        () if nodes.is_empty() => ("Unknown", reason::NO_NODES, "no node was upgraded".into()),
-        () if !intent.reboot => {
-            ("Unknown", "NotRebooted", "what was installed was not booted, and so not proved".into())
-        }
-        () => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
+    if nodes.is_empty() {
+        return ("Unknown", reason::NO_NODES, "no node was upgraded".into());
     }
+    if !intent.reboot {
+        let message = "what was installed was not booted, and so not proved".into();
+        return ("Unknown", "NotRebooted", message);
+    }
+    ("True", "Proved", "every node that was upgraded runs the image's release".into())
 }
 
 /// Writes the status if it differs. A change of messages alone waits until a second after the last write, and
