@@ -94,6 +94,10 @@ pub struct NodeStatus {
     /// known again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
+    /// True for a node of the control plane that is about to reboot; it counts as away also while its Node
+    /// object is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<bool>,
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
-    api::nodeop::Phase,
+    api::nodeop::{NodeStatus, Phase},
     plan::model::{
         action::Plan,
         id::Key,
@@ -33,23 +33,25 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// The control-plane nodes claimed by NodeOps that cordon or reboot: recorded in a status, or claimed on the
 /// node. A claim whose owner is gone counts too: nobody knows any more what it did, and its waiter may still
-/// have to end.
+/// have to end. And so does a node whose Node object was deleted while it reboots, as cloud controllers do:
+/// its machine is away, and is to come back.
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     let mut held = BTreeSet::new();
+    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| node.control_plane());
     for node in snapshot.nodes.values().filter(|node| node.control_plane()) {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(op).disturbs())
         {
             held.insert((of.key(), node.name.clone()));
         }
-        for (key, op) in &snapshot.ops {
-            let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(&node.name));
-            let recorded =
-                entry.is_some_and(|entry| entry.phase == Phase::Running || entry.node_uid.is_some());
-            if recorded && Intent::of(op).disturbs() {
-                held.insert((key.clone(), node.name.clone()));
-            }
-        }
+    }
+    for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
+        let entries = op.status.iter().flat_map(|status| &status.node_statuses);
+        let recorded = |entry: &NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some();
+        let members = entries.filter(|(name, entry)| {
+            recorded(entry) && (is_member(name) || entry.control_plane == Some(true))
+        });
+        held.extend(members.map(|(name, _)| (key.clone(), name.clone())));
     }
     held.into_iter().collect()
 }

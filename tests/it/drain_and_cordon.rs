@@ -84,7 +84,7 @@ fn fates_are_kubectls() {
     ];
     let daemon = || Some(owner("DaemonSet"));
     let node = || Some(Owner::node("n1", "n"));
-    let rows: [(&str, NodePod, &str); 15] = [
+    let rows: [(&str, NodePod, &str); 17] = [
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
@@ -109,6 +109,16 @@ fn fates_are_kubectls() {
             "being deleted, bare",
             pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)),
             "WWWWWWW",
+        ),
+        (
+            "mirror, being deleted",
+            pod(|p| (p.mirror, p.controller, p.deleting_since) = (true, node(), Some(p.created))),
+            "LLLLLLL",
+        ),
+        (
+            "DaemonSet, being deleted",
+            pod(|p| (p.controller, p.deleting_since) = (daemon(), Some(p.created))),
+            "LLLLWLW",
         ),
         ("of our own Job", pod(|p| p.controller = Some(Owner::job("ours", "ju"))), "LLLLLLL"),
         (
@@ -135,6 +145,11 @@ fn selectors_and_patience() {
     assert_eq!(letter(&web, &options(|o| o.skip = Some(app("web")))), 'L');
     assert_eq!(letter(&web, &options(|o| o.skip = Some(app("db")))), 'E');
     let ending = pod(|p| p.deleting_since = Timestamp::from_second(STARTED).ok());
+    assert_eq!(
+        letter(&ending, &options(|o| o.pod_selector = Some(app("db")))),
+        'L',
+        "what is left is not waited for"
+    );
     assert_eq!(letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(50))), 'L');
     assert_eq!(letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(51))), 'W');
     assert_eq!(letter(&ending, &options(|o| o.skip_wait_for_delete_timeout_seconds = Some(0))), 'W');

@@ -3,7 +3,7 @@
 use kairos_operator::plan::model::question::{Answer, Question};
 use serde_json::json;
 
-use super::{Cluster, condition};
+use super::{Cluster, at, condition};
 
 fn pods(node: &str) -> Question {
     Question::ControlPlanePods(node.into())
@@ -153,4 +153,32 @@ fn a_member_of_etcd_alone_counts() {
     cluster.settle();
     assert_eq!(cluster.running("op"), ["e1"]);
     assert!(cluster.says("op", "e2").contains("control-plane nodes go one at a time, and e1 is in progress"));
+}
+
+/// Cloud controllers delete the Node of a machine that is away. It is away all the same.
+#[test]
+fn a_node_that_reboots_counts_when_its_object_is_deleted_meanwhile() {
+    for another in [false, true] {
+        let mut cluster = two();
+        cluster.op("op", json!({"rebootOnSuccess": true, "concurrency": 2}));
+        cluster.settle();
+        let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "c1-uid", "jobUid": "ju", "boot": "b1", "machineId": "m1",
+            "controlPlane": true, "rebootStatus": "pending", "deadline": format!("{:.0}", at(900))});
+        cluster.entry("op", "c1", entry, true);
+        cluster.entry("op", "c2", json!({"phase": if another { "Completed" } else { "Pending" }}), false);
+        cluster.s.nodes.remove("c1");
+        if another {
+            cluster.op("other", json!({}));
+        }
+        cluster.settle();
+        let (op, said) = if another {
+            ("other", "NodeOp ns/op, which has control-plane node c1")
+        } else {
+            ("op", "c1 is in progress")
+        };
+        assert!(cluster.says(op, "c2").contains(said), "{}", cluster.says(op, "c2"));
+        cluster.wait(1000);
+        cluster.settle();
+        assert_eq!(cluster.running(op), ["c2"], "c1 is given up by then");
+    }
 }

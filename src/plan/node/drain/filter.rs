@@ -1,8 +1,9 @@
 //! What is done with each pod of a node: evict it, wait for it, leave it, or refuse to drain at all. Each
 //! with a reason.
 //!
-//! kubectl's filters in kubectl's order: what is being deleted, DaemonSets, static pods, local storage, pods
-//! that nobody would make again. Before them, what is ours; after them, selectors.
+//! kubectl's filters: DaemonSets, static pods, local storage, pods that nobody would make again, selectors;
+//! before them, what is ours. A pod that is left anyway is not waited for when it is being deleted: as with
+//! kubectl, the end of a static pod's mirror or of a DaemonSet's pod keeps no node from its operation.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -49,6 +50,20 @@ pub fn decide(
     if !pod.mirror && controller.is_some_and(Owner::is_node) {
         return EvictionDecision::Skip("it belongs to the node itself");
     }
+    if pod.mirror {
+        return EvictionDecision::Skip("it is a static pod");
+    }
+    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels))
+    {
+        return EvictionDecision::Skip("podSelector does not match it");
+    }
+    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
+        return EvictionDecision::Skip("skip matches it");
+    }
+    let of_daemon_set = !pod.finished && controller.is_some_and(|owner| owner.kind == "DaemonSet");
+    if of_daemon_set && options.ignore_daemon_sets {
+        return EvictionDecision::Skip("a DaemonSet would make it again at once");
+    }
     if let Some(since) = pod.deleting_since {
         return match options.skip_wait_for_delete {
             Some(limit) if now >= later(since, limit) => {
@@ -60,26 +75,14 @@ pub fn decide(
     if !was_there {
         return EvictionDecision::Skip("it was made after the drain had started");
     }
-    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels))
-    {
-        return EvictionDecision::Skip("podSelector does not match it");
-    }
-    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
-        return EvictionDecision::Skip("skip matches it");
-    }
     let refuse =
         |why| if options.strict { EvictionDecision::Refuse(why) } else { EvictionDecision::Skip(why) };
-    if !pod.finished && controller.is_some_and(|owner| owner.kind == "DaemonSet") {
-        return match (options.ignore_daemon_sets, options.strict) {
-            (true, _) => EvictionDecision::Skip("a DaemonSet would make it again at once"),
-            (false, true) => {
-                EvictionDecision::Refuse("it belongs to a DaemonSet (ignoreDaemonSets is false)")
-            }
-            (false, false) => EvictionDecision::Evict,
+    if of_daemon_set {
+        return if options.strict {
+            EvictionDecision::Refuse("it belongs to a DaemonSet (ignoreDaemonSets is false)")
+        } else {
+            EvictionDecision::Evict
         };
-    }
-    if pod.mirror {
-        return EvictionDecision::Skip("it is a static pod");
     }
     if !pod.finished && pod.local_storage && !options.delete_empty_dir_data {
         return refuse("it has emptyDir data (deleteEmptyDirData is false)");

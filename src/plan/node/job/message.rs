@@ -31,7 +31,7 @@ pub fn termination_message(ctx: &NodeContext<'_>, job: &JobView) -> Option<Strin
 }
 
 /// What was said last in a pod: by the container that failed, whichever it is, or else by the operation's
-/// own.
+/// own; or by the kubelet, of a pod that it has refused or ended.
 fn message_of(pod: &PodView) -> Option<String> {
     let operation = pod
         .containers
@@ -48,7 +48,8 @@ fn message_of(pod: &PodView) -> Option<String> {
     if let Some((name, ended)) = failed {
         return Some(format!("container {name} ended with {ended}"));
     }
-    operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty())
+    let said = operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty());
+    said.or_else(|| Some(pod.obstacle().filter(|_| pod.phase == PodPhase::Failed)?.text))
 }
 
 #[cfg(test)]
@@ -81,5 +82,9 @@ mod tests {
         assert_eq!(message(vec![ended(container::NODEOP, 0, "done"), ended(sentinel, 1, full)]), Some(told));
         assert!(message(vec![ended(container::INSTALL, 255, "exec format error")]).is_some());
         assert_eq!(message(vec![]), None);
+        let refused = "OutOfcpu Pod was rejected: Node didn't have enough resource: cpu";
+        let job = fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1");
+        let pod = PodView { phase: PodPhase::Failed, reason: refused.into(), ..job };
+        assert_eq!(message_of(&pod), Some(refused.into()), "the kubelet alone says why nothing was started");
     }
 }

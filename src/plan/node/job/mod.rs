@@ -370,6 +370,7 @@ fn to_reboot(ctx: &NodeContext<'_>, found: Option<Sentinel>) -> Decision {
         found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);
     next.machine_id = Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty());
+    next.control_plane = ctx.node.control_plane().then_some(true);
     next.deadline = Some(Time(later(ctx.snapshot.now, ctx.op.intent.reboot_timeout)));
     next.new_boot = None;
     next.since = None;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -53,6 +53,19 @@ impl Node {
         boot.up && self.etcd().is_none_or(|member| member.joined == boot.number)
     }
 
+    /// The object of a static pod is gone or is to go, as when somebody deletes it: the kubelet runs the pod
+    /// on, takes the object away, and makes another one.
+    pub(super) fn mirror_ended(&self) {
+        let node = self.clone();
+        self.spawn(async move {
+            node.kubelet().running().await;
+            let (boot, member) = (node.boot(), *node.etcd());
+            if let Some(member) = member.filter(|member| boot.up && member.tells == Tells::MirrorPods) {
+                show(&node, member.joined == boot.number).await;
+            }
+        });
+    }
+
     /// The node has reported a boot.
     pub(super) fn rejoin(&self) {
         let Some(member) = *self.etcd() else { return };
@@ -93,6 +106,11 @@ async fn show(node: &Node, joined: bool) {
             let patch = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}, {"type": "ContainersReady", "status": status}]}});
             for name in STATIC_PODS {
                 let pods: Api<Pod> = Api::namespaced(node.client(), NAMESPACE);
+                let object = pods.get_opt(&pod_name(name, node)).await.ok().flatten();
+                if object.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                    let _ =
+                        pods.delete(&pod_name(name, node), &DeleteParams::default().grace_period(0)).await;
+                }
                 // The Node may have been deleted, and the pod with it: the kubelet makes it anew.
                 if pods
                     .patch_status(&pod_name(name, node), &PatchParams::default(), &Patch::Strategic(&patch))

@@ -76,14 +76,20 @@ fn node_of<'a>(nodes: &'a Nodes, pod: &Pod) -> Option<&'a Node> {
 }
 
 fn changed(nodes: &Nodes, pod: Pod) {
-    // A static pod is its node's own affair.
-    if let Some(node) = node_of(nodes, &pod).filter(|_| !kubelet::is_mirror(&pod)) {
-        node.pod_changed(Arc::new(pod));
+    let Some(node) = node_of(nodes, &pod) else { return };
+    // A static pod is its node's own affair, and so is its object.
+    match (kubelet::is_mirror(&pod), pod.metadata.deletion_timestamp.is_some()) {
+        (false, _) => node.pod_changed(Arc::new(pod)),
+        (true, true) => node.mirror_ended(),
+        (true, false) => {}
     }
 }
 
 fn gone(nodes: &Nodes, pod: &Pod) {
     if let Some(node) = node_of(nodes, pod) {
+        if kubelet::is_mirror(pod) {
+            node.mirror_ended();
+        }
         node.pod_gone(&pod.uid().unwrap_or_default());
     }
 }
