@@ -61,9 +61,15 @@ impl Past<'_> {
 
     /// An upgrade says something.
     pub(super) fn upgrade(&mut self, change: &Change) {
+        self.upgrade_is_paused(&change.object);
         let uid = text(&change.object, "/metadata/uid").to_owned();
         let conditions = change.object.pointer("/status/conditions").and_then(Value::as_array);
-        let sworn = conditions.into_iter().flatten().any(|c| c["type"] == "Verified" && c["status"] == "True");
+        let is = |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
+        let nodes = change.object.pointer("/status/nodeStatuses").and_then(Value::as_object).cloned().unwrap_or_default();
+        if is("Complete") && nodes.is_empty() {
+            self.broken(format!("{} is Complete=True over no node", change.key.name));
+        }
+        let sworn = is("Verified");
         if !sworn || !self.odd.sworn.insert(uid.clone()) || !self.checks("check-verified") {
             return;
         }
@@ -71,7 +77,6 @@ impl Past<'_> {
         if !self.known.values().any(|op| child(&op)) {
             self.broken(format!("{} is Verified=True, and has no NodeOp", change.key.name));
         }
-        let nodes = change.object.pointer("/status/nodeStatuses").and_then(Value::as_object).cloned().unwrap_or_default();
         if nodes.is_empty() {
             self.broken(format!("{} is Verified=True over no node", change.key.name));
         }
