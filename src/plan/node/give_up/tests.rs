@@ -243,3 +243,21 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
     let entry = world.entry();
     assert_eq!((entry.phase, entry.reboot_status), (Phase::Completed, Some(RebootStatus::Completed)), "{entry:?}");
 }
+
+/// A leader whose view of Jobs is old: it shows none yet, or one that was deleted before the recorded one was made.
+#[test]
+fn a_job_that_an_old_view_does_not_show_is_read_live_before_anything_is_made_of_its_absence() {
+    let name = object_name::object(("op", "u"), "n1", "", 0);
+    let runs = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju"});
+    for older in [None, Some(JobView { uid: "older".into(), suspended: true, ..fixtures::job(&name, JobState::Active) })] {
+        let mut world = World::new(runs.clone());
+        world.put(world.waiter(0));
+        world.s.jobs = older.into_iter().map(|job| (("ns".to_owned(), name.clone()), Arc::new(job))).collect();
+        world.s.now = at(1);
+        let out = plan(&world.s);
+        assert!(out.questions.contains(&Question::Job(("ns".into(), name.clone()))), "{out:?}");
+        assert!(!out.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. } | Action::DeletePod { .. })), "{out:?}");
+        world.record(&out);
+        assert_eq!(world.entry().given_up, None, "nobody has looked yet");
+    }
+}

@@ -93,11 +93,12 @@ impl Past<'_> {
         let (booted, state) = self.booted.get(node).cloned().unwrap_or_else(|| (OLD.into(), boot_state::ACTIVE));
         let installed = self.odd.installed.get(node).cloned().unwrap_or_else(|| booted.clone());
         let me = op.metadata.uid.clone().unwrap_or_default();
-        let mine = |uid: &String| self.odd.born.get(uid).copied();
+        // By what the server says: where its clock was set back, the one that was asked for first is the younger one.
+        let age = |op: &NodeOp| (op.metadata.creation_timestamp.as_ref().map(|time| time.0), op.metadata.name.clone());
         let older = |(uid, other): (&String, &NodeOp)| {
             let open = other.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final));
             let entry = open.and_then(|status| status.node_statuses.get(node));
-            *uid != me && intent(other).upgrade && mine(uid) < mine(&me) && entry.is_some_and(|entry| !entry.phase.is_final())
+            *uid != me && intent(other).upgrade && age(other) < age(op) && entry.is_some_and(|entry| !entry.phase.is_final())
         };
         let contested = self.ops.iter().any(older);
         // One that fell back runs what it ran before, and says so; that its active image is another one is known.
