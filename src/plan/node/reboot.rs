@@ -114,7 +114,11 @@ pub fn arrival(turn: &Turn<'_>) -> Arrival {
 
 /// The deadline has passed: the reboot is given up. If it comes before the waiter has ended, it counts all the same.
 fn time_out(turn: &Turn<'_>) -> Decision {
-    let state = if turn.node.ready { "is still in the boot in which the operation succeeded" } else { "went away and has not come back" };
+    let state = match (&turn.status.boot, turn.node.ready) {
+        (_, false) => "went away and has not come back",
+        (Some(_), true) => "is still in the boot in which the operation succeeded",
+        (None, true) => "is Ready, and whether it rebooted is not known: the record of the boot in which the operation succeeded is gone",
+    };
     let after = turn.op.intent.reboot_timeout.as_secs();
     turn.fail(format!(
         "RebootTimeout: the operation succeeded, but {after} s later the node {state}. Look at its console, then create the NodeOp again"

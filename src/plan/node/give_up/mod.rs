@@ -63,7 +63,7 @@ pub fn carry_out(turn: &mut Turn<'_>, verdict: &Verdict) -> Decision {
 }
 
 fn fail(turn: &Turn<'_>, verdict: &Verdict) -> Decision {
-    let reboot = turn.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| turn.op.intent.reboot);
+    let reboot = turn.status.reboot_status.map(|_| called_off(turn)).filter(|_| turn.op.intent.reboot);
     // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not stay. A command that was
     // stopped ends badly, which says nothing about the node.
     let failed = job(turn).is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)) && !job.deleting);
@@ -71,6 +71,17 @@ fn fail(turn: &Turn<'_>, verdict: &Verdict) -> Decision {
     let status = NodeStatus { untouched: (verdict.untouched || called_off).then_some(true), ..turn.status.clone() };
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     Decision::Record(Box::new(finished(turn.s.now, &status, Phase::Failed, reboot, verdict.reason.clone())))
+}
+
+/// What is said of a reboot that is given up: that it was called off only where the node is seen in the boot that it was to leave. One
+/// that went away may come back in another boot, and where nothing tells which boot it was to leave, nobody knows whether it did.
+fn called_off(turn: &Turn<'_>) -> RebootStatus {
+    let stays = turn.node.ready && turn.status.boot.as_ref() == Some(&turn.node.boot_id);
+    match turn.status.step {
+        Some(Step::Verify) => RebootStatus::Completed,
+        Some(Step::Reboot) if !stays => RebootStatus::Pending,
+        _ => RebootStatus::Cancelled,
+    }
 }
 
 /// What was given up has succeeded before its end was seen: its step goes on.

@@ -261,3 +261,28 @@ fn a_job_that_an_old_view_does_not_show_is_read_live_before_anything_is_made_of_
         assert_eq!(world.entry().given_up, None, "nobody has looked yet");
     }
 }
+
+/// Its reboot was asked for, and its deadline has passed.
+#[test]
+fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
+    let expected = [
+        (json!("b1"), true, RebootStatus::Cancelled, "still in the boot"),
+        (json!("b1"), false, RebootStatus::Pending, "has not come back"),
+        // The Job and its pod were deleted before anybody had read in which boot the operation succeeded.
+        (Value::Null, true, RebootStatus::Pending, "not known"),
+    ];
+    for (boot, ready, reboot, words) in expected {
+        let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": boot,
+            "rebootStatus": "pending", "deadline": "1970-01-12T13:46:40Z"});
+        let mut world = World::new(reboots);
+        let node = NodeView { ready, ..(*world.s.nodes["n1"]).clone() };
+        world.s.nodes.insert("n1".into(), Arc::new(node));
+        world.s.leading_since = at(-10_000);
+        for second in [1, 2, 3] {
+            world.pass(second);
+        }
+        let entry = world.entry();
+        assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
+        assert!(entry.message.as_ref().is_some_and(|message| message.contains(words)), "{entry:?}");
+    }
+}
