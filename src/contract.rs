@@ -1,8 +1,9 @@
-//! What the controller and the applets on a node agree on: applet names, paths, environment, exit codes, and the
-//! shapes of what an applet leaves behind.
+//! What the controller and the applets on a node agree on: applet names, paths, environment, exit codes, and
+//! the shapes of what an applet leaves behind.
 //!
-//! Both ends are this one crate. The controller builds an applet's arguments here and `cli` parses them; the test
-//! `contract` closes the loop for every applet. Nothing here does anything: it is names and small records.
+//! Both ends are this one crate. The controller builds an applet's arguments here and `cli` parses them; the
+//! test `contract` closes the loop for every applet. Nothing here does anything: it is names and small
+//! records.
 
 use std::collections::BTreeMap;
 
@@ -32,9 +33,11 @@ pub mod env {
     pub const JOB_UID: &str = "JOB_UID";
     /// Where the host's root is mounted; scripts of users and `kairos-agent` read it.
     pub const HOST_DIR: &str = "HOST_DIR";
-    /// A directory that stands for `/` in every path that an applet opens. Tests and kairos-sim set it; unset means `/`.
+    /// A directory that stands for `/` in every path that an applet opens. Tests and kairos-sim set it; unset
+    /// means `/`.
     pub const ROOT: &str = "KAIROS_ROOT";
-    /// The process that stands for the node's PID 1 when [`ROOT`] is set. With a root and without this, no reboot is asked.
+    /// The process that stands for the node's PID 1 when [`ROOT`] is set. With a root and without this, no
+    /// reboot is asked.
     pub const INIT_PID: &str = "KAIROS_INIT_PID";
 }
 
@@ -45,13 +48,14 @@ pub const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 pub const STATE_DIR: &str = "/usr/local/.kairos";
 /// Where the sentinel container sees the state directory.
 pub const SENTINEL_MOUNT: &str = "/sentinel";
-/// Where the waiter sees the *parent* of the state directory: a mount of the directory itself would go on showing a
-/// removed directory after it has been made again.
+/// Where the waiter sees the *parent* of the state directory: a mount of the directory itself would go on
+/// showing a removed directory after it has been made again.
 pub const WAITER_MOUNT: &str = "/state";
 /// Where the host's root is mounted if a NodeOp does not say.
 pub const HOST_MOUNT: &str = "/host";
 
-/// Where the volume with the copied binary is mounted: below `/mnt`, which `kairos-agent` leaves out of the image it writes.
+/// Where the volume with the copied binary is mounted: below `/mnt`, which `kairos-agent` leaves out of the
+/// image it writes.
 pub const INSTALL_MOUNT: &str = "/mnt/kairos-operator";
 /// The copied binary, for the `command` of containers that run in the user's image.
 pub const INSTALLED: &str = "/mnt/kairos-operator/kairos-operator";
@@ -66,10 +70,11 @@ pub fn result_file(job: &str) -> String {
     format!("{job}.upgrade.json")
 }
 
-/// Says that a Job's operation succeeded, and in which boot. Written by `sentinel` into the state directory, and as its
-/// termination message; read by `reboot-waiter` and by the controller.
+/// Says that a Job's operation succeeded, and in which boot. Written by `sentinel` into the state directory,
+/// and as its termination message; read by `reboot-waiter` and by the controller.
 ///
-/// A reboot is due if and only if the sentinel of the waiter's own Job names the boot that the node is still in.
+/// A reboot is due if and only if the sentinel of the waiter's own Job names the boot that the node is still
+/// in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sentinel {
@@ -77,7 +82,8 @@ pub struct Sentinel {
     pub job: String,
     /// UID of the Job: a Job that was deleted and made again under the same name is another one.
     pub job_uid: String,
-    /// `/proc/sys/kernel/random/boot_id` of the boot in which the operation *succeeded*. Empty: nothing was changed, do not reboot.
+    /// `/proc/sys/kernel/random/boot_id` of the boot in which the operation *succeeded*. Empty: nothing was
+    /// changed, do not reboot.
     pub boot: String,
     /// When, in RFC 3339, by the node's clock. For people only; nothing is decided by it.
     pub time: String,
@@ -114,9 +120,10 @@ pub struct UpgradeResult {
 
 /// What `upgrade --check` says, as its termination message, about a node that is to be upgraded.
 ///
-/// A preflight goes ahead by silence, and by any message of a user's command the node is skipped. This record is our own
-/// check's, so it counts in the preflight of an upgrade alone, and means there what silence means. It makes known what
-/// the image would bring, before the node is claimed: a sentinel that says another target is not of this image.
+/// A preflight goes ahead by silence, and by any message of a user's command the node is skipped. This record
+/// is our own check's, so it counts in the preflight of an upgrade alone, and means there what silence means.
+/// It makes known what the image would bring, before the node is claimed: a sentinel that says another target
+/// is not of this image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proceed {
@@ -160,7 +167,8 @@ pub struct Facts {
     pub release: BTreeMap<String, String>,
 }
 
-/// Which facts are read and what is made of them. Another number in a node's annotation means that they are read again.
+/// Which facts are read and what is made of them. Another number in a node's annotation means that they are
+/// read again.
 pub const FACTS_SCHEMA: &str = "2";
 
 /// Values of [`Facts::boot_state`].
@@ -182,10 +190,11 @@ pub mod reboot_state {
     pub const COMPLETED: &str = "completed";
 }
 
-/// Exit code of an applet after an error that no retry can mend; Jobs fail at once on it (`podFailurePolicy`).
+/// Exit code of an applet after an error that no retry can mend; Jobs fail at once on it
+/// (`podFailurePolicy`).
 ///
-/// `upgrade` ends with it where another try could do harm, and `sentinel` wherever it fails: the operation before it has
-/// succeeded by then, and a retry of the pod would run it again.
+/// `upgrade` ends with it where another try could do harm, and `sentinel` wherever it fails: the operation
+/// before it has succeeded by then, and a retry of the pod would run it again.
 pub const EXIT_PERMANENT: u8 = 42;
 
 /// Arguments of `sentinel`, after the applet's name.
@@ -197,10 +206,17 @@ pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
     args
 }
 
-/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it waits, from the
-/// sentinel on, for what must come between the sentinel and the reboot; and how long init gets before the kernel is asked.
-/// For the sentinel itself it waits without an end. Over its timeout the waiter ends with 1 and loses nothing by a restart.
-pub fn reboot_waiter_args(job: &str, owner_uid: &str, state_dir_name: &str, timeout: u32, grace: u32) -> Vec<String> {
+/// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it
+/// waits, from the sentinel on, for what must come between the sentinel and the reboot; and how long init
+/// gets before the kernel is asked. For the sentinel itself it waits without an end. Over its timeout the
+/// waiter ends with 1 and loses nothing by a restart.
+pub fn reboot_waiter_args(
+    job: &str,
+    owner_uid: &str,
+    state_dir_name: &str,
+    timeout: u32,
+    grace: u32,
+) -> Vec<String> {
     vec![
         format!("--state-dir={WAITER_MOUNT}/{state_dir_name}"),
         format!("--job={job}"),
@@ -228,7 +244,8 @@ pub fn upgrade_args(job: &str, state_dir: &str, order: &UpgradeOrder) -> Vec<Str
     args
 }
 
-/// Arguments of `upgrade` as a preflight. A node that does not run Kairos is skipped or refused, as `skip_foreign` says.
+/// Arguments of `upgrade` as a preflight. A node that does not run Kairos is skipped or refused, as
+/// `skip_foreign` says.
 pub fn check_args(order: &UpgradeOrder, skip_foreign: bool) -> Vec<String> {
     let mut args = vec!["--check".to_owned()];
     if skip_foreign {

@@ -7,8 +7,8 @@ use kairos_operator::{
     controllers, manifests, node, telemetry,
 };
 
-/// What is logged unless `RUST_LOG` says otherwise. kube and notify complain on their own account about what we handle: an API
-/// that is away, a watch on a directory that is gone.
+/// What is logged unless `RUST_LOG` says otherwise. kube and notify complain on their own account about what
+/// we handle: an API that is away, a watch on a directory that is gone.
 const LOG: &str = "info,kube_client=off,notify=off";
 
 fn main() -> ExitCode {

@@ -1,14 +1,15 @@
-//! End to end, against any cluster that the operator runs in: no reboot, no cordon, the command is `true` or `false`.
+//! End to end, against any cluster that the operator runs in: no reboot, no cordon, the command is `true` or
+//! `false`.
 //!
 //! ```sh
 //! kubectl apply -k manifests/default          # or run the operator in any other way
 //! KUBECONFIG=… cargo test --test e2e -- --ignored
 //! ```
 //!
-//! Every test makes a namespace of its own and deletes it. Whoever runs them must be allowed to create namespaces and
-//! NodeOps; the NodeOps run privileged pods on every Linux node, so Pod Security must admit them (the namespaces ask for
-//! it). `KAIROS_E2E_IMAGE` names an image with `true`, `false` and `sh` that the nodes have or can pull; `busybox:1` if not
-//! set.
+//! Every test makes a namespace of its own and deletes it. Whoever runs them must be allowed to create
+//! namespaces and NodeOps; the NodeOps run privileged pods on every Linux node, so Pod Security must admit
+//! them (the namespaces ask for it). `KAIROS_E2E_IMAGE` names an image with `true`, `false` and `sh` that the
+//! nodes have or can pull; `busybox:1` if not set.
 
 // Helpers of tests, outside of them: a panic is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -34,7 +35,7 @@ use kube::{
 use serde_json::{Value, json};
 
 /// Pulling the image included.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A namespace that goes with the test.
 struct Place {
@@ -50,14 +51,20 @@ fn in_a_namespace<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Cli
     let namespace = runtime.block_on(async {
         let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned())];
         let wanted = Namespace {
-            metadata: ObjectMeta { generate_name: Some("kairos-e2e-".into()), labels: Some(labels.into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                generate_name: Some("kairos-e2e-".into()),
+                labels: Some(labels.into()),
+                ..ObjectMeta::default()
+            },
             ..Namespace::default()
         };
         let made = namespaces.create(&PostParams::default(), &wanted).await.unwrap();
         made.metadata.name.unwrap()
     });
     let ended = runtime.block_on(runtime.spawn(test(client, namespace.clone())));
-    runtime.block_on(namespaces.delete(&namespace, &DeleteParams::default())).expect("the namespace is deleted");
+    runtime
+        .block_on(namespaces.delete(&namespace, &DeleteParams::default()))
+        .expect("the namespace is deleted");
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic.into_panic());
     }
@@ -81,10 +88,10 @@ impl Place {
     /// Waits until the NodeOp's status is as asked.
     async fn wait(&self, name: &str, what: &str, until: impl Fn(&NodeOpStatus) -> bool) -> NodeOpStatus {
         let meets = |op: Option<&NodeOp>| op.and_then(|op| op.status.as_ref()).is_some_and(&until);
-        let found = tokio::time::timeout(PATIENCE, await_condition(self.ops(), name, meets)).await;
+        let found = tokio::time::timeout(TIMEOUT, await_condition(self.ops(), name, meets)).await;
         let Ok(found) = found else {
             let last = self.ops().get_opt(name).await;
-            panic!("{name} is not {what} within {PATIENCE:?}: {last:#?}");
+            panic!("{name} is not {what} within {TIMEOUT:?}: {last:#?}");
         };
         found.unwrap().and_then(|op| op.status).unwrap()
     }
@@ -97,7 +104,7 @@ impl Place {
         let (name, uid) = (op.metadata.name.as_deref().unwrap(), op.metadata.uid.as_deref().unwrap());
         self.ops().delete(name, &DeleteParams::default()).await.unwrap();
         let gone = await_condition(self.ops(), name, is_deleted(uid));
-        tokio::time::timeout(PATIENCE, gone).await.expect("the NodeOp goes").unwrap();
+        tokio::time::timeout(TIMEOUT, gone).await.expect("the NodeOp goes").unwrap();
     }
 
     /// Names of our Jobs, pods and accounts.
@@ -122,7 +129,7 @@ impl Place {
             if left.is_empty() {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "still there: {left:?}");
+            assert!(start.elapsed() < TIMEOUT, "still there: {left:?}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
@@ -156,12 +163,23 @@ fn a_command_runs_on_every_node_and_holds_none_at_the_end() {
         let op = place.create("fine", &["true"], json!({"concurrency": 2, "stopOnFailure": true})).await;
         let status = place.end("fine").await;
         assert_eq!(status.phase, Some(Phase::Completed), "{status:#?}");
-        assert_eq!((condition(&status, "Complete"), condition(&status, "Failed")), ("True".into(), "False".into()));
+        assert_eq!(
+            (condition(&status, "Complete"), condition(&status, "Failed")),
+            ("True".into(), "False".into())
+        );
         assert_eq!(status.observed_generation, op.metadata.generation);
         let nodes = place.nodes(&op).await;
-        assert_eq!(status.node_statuses.keys().collect::<Vec<_>>(), nodes.keys().collect::<Vec<_>>(), "every Linux node is a target");
+        assert_eq!(
+            status.node_statuses.keys().collect::<Vec<_>>(),
+            nodes.keys().collect::<Vec<_>>(),
+            "every Linux node is a target"
+        );
         for (name, entry) in &status.node_statuses {
-            assert_eq!((entry.phase, entry.reboot_status), (Phase::Completed, Some(RebootStatus::NotRequested)), "{name}");
+            assert_eq!(
+                (entry.phase, entry.reboot_status),
+                (Phase::Completed, Some(RebootStatus::NotRequested)),
+                "{name}"
+            );
             assert!(entry.job_name.is_some(), "{name}: its Job is named for those who want its log");
         }
         let counts = status.counts.unwrap();
@@ -178,7 +196,9 @@ fn a_failure_stops_the_rollout_and_says_what_the_command_said_last() {
     in_a_namespace(|client, namespace| async move {
         let place = Place { client, namespace };
         let command = ["sh", "-c", "echo the disk is full; exit 3"];
-        let op = place.create("bad", &command, json!({"concurrency": 1, "stopOnFailure": true, "backoffLimit": 0})).await;
+        let op = place
+            .create("bad", &command, json!({"concurrency": 1, "stopOnFailure": true, "backoffLimit": 0}))
+            .await;
         let status = place.end("bad").await;
         assert_eq!(status.phase, Some(Phase::Failed), "{status:#?}");
         assert_eq!(condition(&status, "Failed"), "True");
@@ -215,7 +235,9 @@ fn a_selector_that_matches_nothing_waits_for_a_node() {
         let place = Place { client, namespace };
         let nobody = json!({"nodeSelector": {"matchLabels": {"kairos.io/e2e-no-such-label": "true"}}});
         place.create("nobody", &["true"], nobody).await;
-        let told = |status: &NodeOpStatus| status.message.as_ref().is_some_and(|message| message.contains("no node matches"));
+        let told = |status: &NodeOpStatus| {
+            status.message.as_ref().is_some_and(|message| message.contains("no node matches"))
+        };
         let status = place.wait("nobody", "told that no node matches", told).await;
         assert_eq!((status.phase, status.node_statuses.len()), (Some(Phase::Pending), 0));
     });

@@ -1,9 +1,10 @@
 //! The account of a NodeOp's waiters: a ServiceAccount, a Role and a RoleBinding of one name.
 //!
-//! Anything may have that name already. What does not carry our label and the NodeOp as its owner is somebody else's: it is
-//! passed by for another name, and neither changed nor deleted. The name holds a hash of the NodeOp's UID, so a NodeOp that
-//! is made again under the name of an earlier one shares no account with it. Nothing is applied by force: an object is
-//! created, or changed at the resourceVersion at which it was seen to be ours.
+//! Anything may have that name already. What does not carry our label and the NodeOp as its owner is somebody
+//! else's: it is passed by for another name, and neither changed nor deleted. The name holds a hash of the
+//! NodeOp's UID, so a NodeOp that is made again under the name of an earlier one shares no account with it.
+//! Nothing is applied by force: an object is created, or changed at the resourceVersion at which it was seen
+//! to be ours.
 
 use std::fmt::Debug;
 
@@ -25,7 +26,7 @@ use serde_json::json;
 use super::{Actor, is_conflict, is_gone, status::params, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::{action::Grant, object_name::accounts},
+    plan::model::{action::WaiterGrant, object_name::accounts},
     render::access,
 };
 
@@ -44,7 +45,7 @@ impl<K> Found<K> {
 
 impl Actor {
     /// Sets what the NodeOp's waiters may do, and returns the name of their account.
-    pub(super) async fn grant(&self, op: &NodeOp, grant: &Grant) -> anyhow::Result<String> {
+    pub(super) async fn grant(&self, op: &NodeOp, grant: &WaiterGrant) -> anyhow::Result<String> {
         let names = names_of(op);
         for name in &names {
             let granted = match self.grant_as(op, name, grant).await {
@@ -56,25 +57,36 @@ impl Actor {
                 return Ok(name.clone());
             }
         }
-        bail!("each name for the waiters' account is taken by a ServiceAccount, Role or RoleBinding of somebody else: {}", names.join(", "))
+        bail!(
+            "each name for the waiters' account is taken by a ServiceAccount, Role or RoleBinding of somebody else: {}",
+            names.join(", ")
+        )
     }
 
     /// Grants under this name, unless something of somebody else has it.
-    async fn grant_as(&self, op: &NodeOp, name: &str, grant: &Grant) -> anyhow::Result<bool> {
-        let account = self.look_for::<ServiceAccount>(op, name).await.context("reading the waiters' ServiceAccount")?;
+    async fn grant_as(&self, op: &NodeOp, name: &str, grant: &WaiterGrant) -> anyhow::Result<bool> {
+        let account =
+            self.look_for::<ServiceAccount>(op, name).await.context("reading the waiters' ServiceAccount")?;
         let role = self.look_for::<Role>(op, name).await.context("reading the waiters' Role")?;
-        let binding = self.look_for::<RoleBinding>(op, name).await.context("reading the waiters' RoleBinding")?;
+        let binding =
+            self.look_for::<RoleBinding>(op, name).await.context("reading the waiters' RoleBinding")?;
         if account.is_foreign() || role.is_foreign() || binding.is_foreign() {
             return Ok(false);
         }
         if matches!(account, Found::Nothing) {
-            self.add(op, &access::service_account(op, name)).await.context("making the waiters' ServiceAccount")?;
+            self.add(op, &access::service_account(op, name))
+                .await
+                .context("making the waiters' ServiceAccount")?;
         }
         let wanted = access::role(op, name, grant);
         match role {
             Found::Ours(found) if found.rules == wanted.rules => {}
-            Found::Ours(found) => self.set_rules(op, &found, &wanted).await.context("changing the waiters' Role")?,
-            Found::Nothing | Found::Foreign => self.add(op, &wanted).await.context("making the waiters' Role")?,
+            Found::Ours(found) => {
+                self.set_rules(op, &found, &wanted).await.context("changing the waiters' Role")?
+            }
+            Found::Nothing | Found::Foreign => {
+                self.add(op, &wanted).await.context("making the waiters' Role")?
+            }
         }
         if matches!(binding, Found::Nothing) {
             self.add(op, &access::role_binding(op, name)).await.context("making the waiters' RoleBinding")?;
@@ -106,7 +118,9 @@ impl Actor {
     async fn set_rules(&self, op: &NodeOp, found: &Role, wanted: &Role) -> anyhow::Result<()> {
         let seen = json!({"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version});
         let patch = Patch::Merge(json!({"metadata": seen, "rules": wanted.rules}));
-        self.write(self.api::<Role>(namespace(op)).patch(&found.name_any(), &params(), &patch)).await.map(drop)
+        self.write(self.api::<Role>(namespace(op)).patch(&found.name_any(), &params(), &patch))
+            .await
+            .map(drop)
     }
 
     /// Takes back what the NodeOp's waiters might do. One that reboots nothing had none.
@@ -139,7 +153,10 @@ impl Actor {
 }
 
 fn names_of(op: &NodeOp) -> Vec<String> {
-    accounts((op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default()))
+    accounts((
+        op.metadata.name.as_deref().unwrap_or_default(),
+        op.metadata.uid.as_deref().unwrap_or_default(),
+    ))
 }
 
 /// Whether we made the object for this NodeOp, and it is not on its way out.

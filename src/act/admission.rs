@@ -1,5 +1,6 @@
-//! Dry runs: would the API server admit what a NodeOp makes? Asked before a node is touched, since Pod Security, quota,
-//! limits and webhooks refuse objects only when they are created, by then on a node that is cordoned and drained.
+//! Dry runs: would the API server admit what a NodeOp makes? Asked before a node is touched, since Pod
+//! Security, quota, limits and webhooks refuse objects only when they are created, by then on a node that is
+//! cordoned and drained.
 //!
 //! A Job's template is not admitted with the Job, so its pod is tried by itself.
 
@@ -11,10 +12,10 @@ use k8s_openapi::{
 use kube::{Resource, api::PostParams, core::Status};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Actor, words, workload::namespace};
+use super::{Actor, error_message, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::action::Grant,
+    plan::model::action::WaiterGrant,
     render::{access, job, preflight, waiter},
 };
 
@@ -33,24 +34,29 @@ pub enum Admission {
 }
 
 impl Actor {
-    /// Whether the API server would admit everything that is made for `op` on `node`. What is no answer to that, such as
-    /// one about a webhook that does not answer, is an error.
+    /// Whether the API server would admit everything that is made for `op` on `node`. What is no answer to
+    /// that, such as one about a webhook that does not answer, is an error.
     pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Admission> {
         let Err(error) = self.try_all(op, node).await else { return Ok(Admission::Admitted) };
         match error.downcast_ref::<kube::Error>() {
-            Some(kube::Error::Api(status)) if is_refusal(status) => {
-                Ok(if passes(status) { Admission::NotYet(words(&error)) } else { Admission::Refused(words(&error)) })
-            }
+            Some(kube::Error::Api(status)) if is_refusal(status) => Ok(if passes(status) {
+                Admission::NotYet(error_message(&error))
+            } else {
+                Admission::Refused(error_message(&error))
+            }),
             _ => Err(error),
         }
     }
 
     async fn try_all(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
-        let job_pod = |spec: PodSpec| Pod { metadata: job::pod_meta(op, node, NAME), spec: Some(spec), status: None };
+        let job_pod =
+            |spec: PodSpec| Pod { metadata: job::pod_meta(op, node, NAME), spec: Some(spec), status: None };
         if let Some(pod) = preflight::pod(op, node, NAME, &self.site) {
             self.try_creating(op, &pod).await.context("the preflight's pod")?;
         }
-        self.try_creating(op, &job_pod(job::pod(op, node, NAME, &self.site))).await.context("the Job's pod")?;
+        self.try_creating(op, &job_pod(job::pod(op, node, NAME, &self.site)))
+            .await
+            .context("the Job's pod")?;
         self.try_creating(op, &job::job(op, node, NAME, &self.site)).await.context("the Job")?;
         if op.spec.reboot_on_success.unwrap_or(false) {
             self.try_rebooting(op, node).await?;
@@ -66,8 +72,10 @@ impl Actor {
             spec.automount_service_account_token = Some(false);
         }
         self.try_creating(op, &waiter).await.context("the reboot waiter")?;
-        self.try_creating(op, &access::service_account(op, NAME)).await.context("the waiters' ServiceAccount")?;
-        let grant = Grant { waiters: vec![NAME.into()], jobs: vec![NAME.into()] };
+        self.try_creating(op, &access::service_account(op, NAME))
+            .await
+            .context("the waiters' ServiceAccount")?;
+        let grant = WaiterGrant { waiters: vec![NAME.into()], jobs: vec![NAME.into()] };
         // Not their RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
         self.try_creating(op, &access::role(op, NAME, &grant)).await.context("the waiters' Role")
     }
@@ -82,7 +90,8 @@ impl Actor {
     }
 }
 
-/// Whether the server judged the object: forbidden (Pod Security, quota, a webhook) or invalid. A proxy's page is no judgement.
+/// Whether the server judged the object: forbidden (Pod Security, quota, a webhook) or invalid. A proxy's
+/// page is no judgement.
 fn is_refusal(status: &Status) -> bool {
     matches!(status.code, 400 | 403 | 422) && status.reason != NO_STATUS
 }
@@ -90,11 +99,12 @@ fn is_refusal(status: &Status) -> bool {
 /// What kube gives as the reason where the answer's body was none of the API server's.
 const NO_STATUS: &str = "Failed to parse error data";
 
-/// What API servers say when they refuse something for now. There is no field for it: all of these are a plain `Forbidden`.
-/// Policies (Pod Security, limits, webhooks, ValidatingAdmissionPolicies) are not among them: whoever changes one makes the
-/// NodeOp again.
+/// What API servers say when they refuse something for now. There is no field for it: all of these are a
+/// plain `Forbidden`. Policies (Pod Security, limits, webhooks, ValidatingAdmissionPolicies) are not among
+/// them: whoever changes one makes the NodeOp again.
 const PASSING: [&str; 8] = [
-    // A quota is full until somebody else's pod ends, is not counted yet, or does not exist yet where one is demanded.
+    // A quota is full until somebody else's pod ends, is not counted yet, or does not exist yet where one is
+    // demanded.
     "exceeded quota: ",
     "status unknown for quota: ",
     "insufficient quota to match these scopes: ",
@@ -110,7 +120,7 @@ const PASSING: [&str; 8] = [
 ];
 
 fn passes(status: &Status) -> bool {
-    PASSING.iter().any(|words| status.message.contains(words))
+    PASSING.iter().any(|message| status.message.contains(message))
 }
 
 #[cfg(test)]
@@ -126,7 +136,8 @@ mod tests {
         let limits = "pods \"x\" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi";
         let unset = "pods \"x\" is forbidden: failed quota: compute: must specify limits.cpu for: nodeop";
         let webhook = "admission webhook \"policy.example.com\" denied the request: no Jobs here";
-        let policy = "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        let policy =
+            "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
         let invalid = "Pod \"x\" is invalid: spec.nodeName: Invalid value";
         let cases = [
             (403, quota, Some(true)),
@@ -134,7 +145,11 @@ mod tests {
             (403, rights, Some(true)),
             (403, "pods \"x\" is forbidden: not yet ready to handle request", Some(true)),
             (403, "pods \"x\" is forbidden: status unknown for quota: q, resources: pods", Some(true)),
-            (403, "pods \"x\" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [a]}]", Some(true)),
+            (
+                403,
+                "pods \"x\" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [a]}]",
+                Some(true),
+            ),
             (403, security, Some(false)),
             (403, limits, Some(false)),
             (403, unset, Some(false)),
@@ -149,6 +164,9 @@ mod tests {
             let status = Status::failure(message, "Forbidden").with_code(code);
             assert_eq!(is_refusal(&status).then(|| passes(&status)), passing, "{message}");
         }
-        assert!(!is_refusal(&Status::failure("<html>no entry", NO_STATUS).with_code(403)), "a proxy said that");
+        assert!(
+            !is_refusal(&Status::failure("<html>no entry", NO_STATUS).with_code(403)),
+            "a proxy said that"
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! Evicting one pod, and no other.
 //!
-//! Through the Eviction API, so that PodDisruptionBudgets hold. The pod is read first and compared by UID and node: an
-//! eviction with a wrong UID is refused, but spends the budget all the same (measured), and a pod that was made again
-//! under its name elsewhere must not be touched. The UID precondition is the second line. `kube::Api::evict` cannot be
-//! used: it drops its options (kube 5.0).
+//! Through the Eviction API, so that PodDisruptionBudgets hold. The pod is read first and compared by UID and
+//! node: an eviction with a wrong UID is refused, but spends the budget all the same (measured), and a pod
+//! that was made again under its name elsewhere must not be touched. The UID precondition is the second line.
+//! `kube::Api::evict` cannot be used: it drops its options (kube 5.0).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +20,8 @@ use crate::{
     plan::model::action::Target,
 };
 
-/// The server itself may hold an eviction for ten seconds. After a fresh renewal of the Lease there is room for this.
+/// The server itself may hold an eviction for ten seconds. After a fresh renewal of the Lease there is room
+/// for this.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What came of one try.
@@ -29,12 +30,17 @@ pub enum Outcome {
     /// It is being deleted, is gone, or is another pod by now.
     Done,
     /// Refused; `permanent` if time does not mend it.
-    Refused { words: String, retry_after: Option<i64>, permanent: bool },
+    Refused { message: String, retry_after: Option<i64>, permanent: bool },
 }
 
 impl Actor {
     /// Tries once to evict the pod of this UID from `node`.
-    pub async fn evict(&self, node: &str, pod: &Target, grace_period_seconds: Option<i64>) -> anyhow::Result<Outcome> {
+    pub async fn evict(
+        &self,
+        node: &str,
+        pod: &Target,
+        grace_period_seconds: Option<i64>,
+    ) -> anyhow::Result<Outcome> {
         let api = self.api::<Pod>(&pod.namespace);
         let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
             return Ok(Outcome::Done);
@@ -44,8 +50,8 @@ impl Actor {
         if !same || !there || found.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        if let Some(words) = self.works_for(&found.metadata).await? {
-            return Ok(Outcome::Refused { words, retry_after: None, permanent: false });
+        if let Some(message) = self.works_for(&found.metadata).await? {
+            return Ok(Outcome::Refused { message, retry_after: None, permanent: false });
         }
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
@@ -57,15 +63,18 @@ impl Actor {
         }
     }
 
-    /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show yet is found
-    /// here: its pod would look like anybody's. The label is only why we ask, since anybody can set one; the Job's owner
-    /// is the proof.
+    /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show
+    /// yet is found here: its pod would look like anybody's. The label is only why we ask, since anybody can
+    /// set one; the Job's owner is the proof.
     async fn works_for(&self, pod: &ObjectMeta) -> anyhow::Result<Option<String>> {
         let labelled = pod.labels.iter().flatten().any(|(name, _)| name == names::NODEOP);
         let job = Owner::of(pod).filter(|owner| labelled && owner.is_job());
         let Some(job) = job else { return Ok(None) };
         let api = self.api::<Job>(pod.namespace.as_deref().unwrap_or_default());
-        let found = self.write(api.get_opt(&job.name)).await.with_context(|| format!("reading its Job {}", job.name))?;
+        let found = self
+            .write(api.get_opt(&job.name))
+            .await
+            .with_context(|| format!("reading its Job {}", job.name))?;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(&job.uid));
         let op = found.and_then(|found| Owner::of(&found.metadata)).filter(Owner::is_nodeop);
         Ok(op.map(|op| format!("it carries out NodeOp {} (Job {})", op.name, job.name)))
@@ -74,7 +83,11 @@ impl Actor {
 
 fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
     Eviction {
-        metadata: ObjectMeta { name: Some(pod.name.clone()), namespace: Some(pod.namespace.clone()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(pod.name.clone()),
+            namespace: Some(pod.namespace.clone()),
+            ..ObjectMeta::default()
+        },
         delete_options: Some(DeleteOptions {
             grace_period_seconds,
             preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
@@ -83,21 +96,25 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
     }
 }
 
-/// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room; a 500
-/// that speaks of several budgets stays until somebody mends them.
+/// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
+/// a 500 that speaks of several budgets stays until somebody mends them.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let details = status.details.as_ref();
-    let causes: Vec<&str> = details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
-    let words = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
-    let seconds = details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
+    let causes: Vec<&str> =
+        details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
+    let message = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
+    let seconds =
+        details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
     match status.code {
         404 | 409 => Ok(Outcome::Done),
-        429 => Ok(Outcome::Refused { words, retry_after: seconds, permanent: false }),
+        429 => Ok(Outcome::Refused { message, retry_after: seconds, permanent: false }),
         500 if status.message.contains("more than one PodDisruptionBudget") => {
-            Ok(Outcome::Refused { words: status.message, retry_after: None, permanent: true })
+            Ok(Outcome::Refused { message: status.message, retry_after: None, permanent: true })
         }
-        403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => Ok(Outcome::Done),
-        403 => Ok(Outcome::Refused { words, retry_after: None, permanent: true }),
+        403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
+            Ok(Outcome::Done)
+        }
+        403 => Ok(Outcome::Refused { message, retry_after: None, permanent: true }),
         _ => Err(kube::Error::Api(Box::new(status)).into()),
     }
 }

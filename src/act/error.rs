@@ -21,9 +21,9 @@ pub fn is_gone(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
-/// What went wrong, as a user may read it: what we were at, then the server's own words, without the client's wrapping of
-/// them. A test holds that no other way leads from an error to a text.
-pub fn words(error: &anyhow::Error) -> String {
+/// What went wrong, as a user may read it: what we were at, then the server's own words, without the client's
+/// wrapping of them. A test holds that no other way leads from an error to a text.
+pub fn error_message(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         match cause.downcast_ref::<kube::Error>() {
@@ -34,14 +34,16 @@ pub fn words(error: &anyhow::Error) -> String {
             Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)) => {
                 parts.push("the API server did not answer".into());
             }
-            Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => parts.push("the API server's answer cannot be read".into()),
+            Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
+                parts.push("the API server's answer cannot be read".into())
+            }
             // The others repeat their cause, which comes next.
             Some(_) if cause.source().is_some() => {}
             _ => parts.push(cause.to_string()),
         }
     }
     let text = parts.join(": ");
-    clipped(&text.split_whitespace().collect::<Vec<_>>().join(" "), WORDS)
+    clipped(&text.split_whitespace().collect::<Vec<_>>().join(" "), MAX_ERROR_BYTES)
 }
 
 /// The server's message, or what there is instead of one.
@@ -54,7 +56,7 @@ fn said(status: &Status) -> String {
 }
 
 /// The most bytes of a server's words in a status: the longest ones repeat every field of an object.
-const WORDS: usize = 500;
+const MAX_ERROR_BYTES: usize = 500;
 
 #[cfg(test)]
 mod tests {
@@ -64,21 +66,25 @@ mod tests {
 
     #[test]
     fn words_are_what_we_were_at_and_what_the_server_said() {
-        let refused = || kube::Error::Api(Box::new(Status::failure("exceeded quota", "Forbidden").with_code(403)));
-        assert_eq!(words(&refused().into()), "exceeded quota");
+        let refused =
+            || kube::Error::Api(Box::new(Status::failure("exceeded quota", "Forbidden").with_code(403)));
+        assert_eq!(error_message(&refused().into()), "exceeded quota");
         let error = Err::<(), _>(refused()).context("making the account").unwrap_err();
-        assert_eq!(words(&error), "making the account: exceeded quota");
-        assert!(words(&anyhow::anyhow!("no answer")).starts_with("no answer"));
+        assert_eq!(error_message(&error), "making the account: exceeded quota");
+        assert!(error_message(&anyhow::anyhow!("no answer")).starts_with("no answer"));
         let empty = kube::Error::Api(Box::new(Status::failure(" ", "Forbidden").with_code(403)));
-        assert_eq!(words(&empty.into()), "the API server answered with code 403, Forbidden");
+        assert_eq!(error_message(&empty.into()), "the API server answered with code 403, Forbidden");
     }
 
     /// What the client calls things by, and how Rust prints them.
     #[test]
     fn no_error_is_told_in_the_clients_words() {
-        let io = || std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused\n  (os error 111)");
+        let io = || {
+            std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused\n  (os error 111)")
+        };
         let json = || serde_json::from_str::<u8>("x").unwrap_err();
-        let status = || Box::new(Status::failure("admission webhook denied\nthe request", "Invalid").with_code(422));
+        let status =
+            || Box::new(Status::failure("admission webhook denied\nthe request", "Invalid").with_code(422));
         let errors = || {
             [
                 kube::Error::Api(status()),
@@ -94,9 +100,16 @@ mod tests {
         };
         for (bare, wrapped) in errors().into_iter().zip(errors()) {
             let wrapped = anyhow::Error::from(wrapped).context("making the Job").context("on n1");
-            for (text, start) in [(words(&bare.into()), ""), (words(&wrapped), "on n1: making the Job: ")] {
+            for (text, start) in
+                [(error_message(&bare.into()), ""), (error_message(&wrapped), "on n1: making the Job: ")]
+            {
                 let debug = ["ApiError", "Status {", "Some(", "ServiceError", "HyperError", "\n", "  "];
-                assert!(text.starts_with(start) && text.len() > start.len() && debug.iter().all(|word| !text.contains(word)), "{text}");
+                assert!(
+                    text.starts_with(start)
+                        && text.len() > start.len()
+                        && debug.iter().all(|word| !text.contains(word)),
+                    "{text}"
+                );
             }
         }
     }

@@ -1,13 +1,14 @@
 //! The only writer: carries out what a plan asks for, with a few requests each, and decides nothing.
 //!
-//! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each request a time
-//! after which it counts as failed. What the API server returns is handed back, so that the next plan is made from it.
+//! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each
+//! request a time after which it counts as failed. What the API server returns is handed back, so that the
+//! next plan is made from it.
 
 mod accounts;
 mod admission;
-mod complaint;
 mod drain;
 mod error;
+mod failure_events;
 mod node;
 mod status;
 mod upgrade;
@@ -21,13 +22,13 @@ use kube::{Client, Resource, runtime::events::Recorder};
 use serde_json::json;
 
 pub use self::admission::Admission;
-pub use self::complaint::{about_node, about_op, reference_to};
 pub use self::drain::Outcome as Eviction;
-pub use self::error::{is_conflict, is_gone, words};
+pub use self::error::{error_message, is_conflict, is_gone};
+pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
-    observe::Seen,
+    observe::LiveObject,
     plan::model::action::{Action, Notice},
-    render::Site,
+    render::RenderConfig,
 };
 
 /// After so long a request counts as failed. Together with the fence it ends before another replica may lead.
@@ -35,7 +36,8 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Says whether we may still write.
 pub trait Fence: Send + Sync {
-    /// How long a request that begins now may last: then another replica may lead. `Err`: leadership is lost or in doubt.
+    /// How long a request that begins now may last: then another replica may lead. `Err`: leadership is lost
+    /// or in doubt.
     fn check(&self) -> anyhow::Result<Duration>;
 }
 
@@ -43,7 +45,7 @@ pub trait Fence: Send + Sync {
 #[derive(Clone)]
 pub struct Actor {
     pub client: Client,
-    pub site: Site,
+    pub site: RenderConfig,
     fence: Arc<dyn Fence>,
     recorder: Recorder,
 }
@@ -55,7 +57,7 @@ impl fmt::Debug for Actor {
 }
 
 impl Actor {
-    pub fn new(client: Client, site: Site, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
+    pub fn new(client: Client, site: RenderConfig, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
         Self { client, site, fence, recorder }
     }
 
@@ -64,7 +66,8 @@ impl Actor {
         Ok(self.answer_to(request, REQUEST_TIMEOUT).await??)
     }
 
-    /// The answer to one write, whatever it says; `patience` is cut short where another replica might lead before its end.
+    /// The answer to one write, whatever it says; `patience` is cut short where another replica might lead
+    /// before its end.
     async fn answer_to<T>(&self, request: impl Future<Output = T>, patience: Duration) -> anyhow::Result<T> {
         let patience = patience.min(self.fence.check()?);
         let answer = tokio::time::timeout(patience, request).await;
@@ -72,38 +75,44 @@ impl Actor {
     }
 
     /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].
-    pub async fn carry_out(&self, action: &Action) -> anyhow::Result<Vec<Seen>> {
+    pub async fn carry_out(&self, action: &Action) -> anyhow::Result<Vec<LiveObject>> {
         match action {
-            Action::Status { op, status, notices } => {
+            Action::PatchStatus { op, status, notices } => {
                 let seen = self.status(op, status).await?;
                 self.say(&op.object_ref(&()), notices).await;
                 Ok(seen)
             }
-            Action::Finalizers { op, finalizers } => self.finalizers(op, finalizers).await,
-            Action::Conclude { op, finalizers } => {
+            Action::SetFinalizers { op, finalizers } => self.finalizers(op, finalizers).await,
+            Action::Finalize { op, finalizers } => {
                 self.revoke(op).await?;
                 self.finalizers(op, finalizers).await
             }
-            Action::Node { name, resource_version, change } => self.node(name, resource_version, change).await,
-            Action::MakeChild { upgrade } => self.make_child(upgrade).await,
-            Action::PassOn { child, concurrency, paused, stop_on_failure } => {
-                self.pass_on(child, json!({"concurrency": concurrency, "paused": paused, "stopOnFailure": stop_on_failure})).await
+            Action::PatchNode { name, resource_version, change } => {
+                self.node(name, resource_version, change).await
             }
-            Action::UpgradeStatus { upgrade, status, notices } => {
+            Action::CreateChild { upgrade } => self.make_child(upgrade).await,
+            Action::PropagateSpec { child, concurrency, paused, stop_on_failure } => {
+                self.pass_on(
+                    child,
+                    json!({"concurrency": concurrency, "paused": paused, "stopOnFailure": stop_on_failure}),
+                )
+                .await
+            }
+            Action::PatchUpgradeStatus { upgrade, status, notices } => {
                 let seen = self.upgrade_status(upgrade, status).await?;
                 self.say(&upgrade.object_ref(&()), notices).await;
                 Ok(seen)
             }
-            Action::MakeFacts { node, node_uid, name, attempt, complaint } => {
-                self.unreadable(node, *attempt, complaint.as_deref()).await;
+            Action::CreateFactsPod { node, node_uid, name, attempt, last_error } => {
+                self.report_unreadable(node, *attempt, last_error.as_deref()).await;
                 self.make_facts(node, node_uid, name, *attempt).await
             }
-            Action::MakePreflight { op, node, name } => self.make_preflight(op, node, name).await,
-            Action::MakeWaiter { op, node, name, job, grant } => {
+            Action::CreatePreflightPod { op, node, name } => self.make_preflight(op, node, name).await,
+            Action::CreateWaiter { op, node, name, job, grant } => {
                 let account = self.grant(op, grant).await?;
                 self.make_waiter(op, node, name, job, &account).await
             }
-            Action::MakeJob { op, node, name } => self.make_job(op, node, name).await,
+            Action::CreateJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,
             Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
             Action::SettleJob { job, boot } => self.settle(job, boot).await,
@@ -118,11 +127,12 @@ impl Actor {
 }
 
 impl Actor {
-    /// Says Events about an operation, and about the node that each names. They are a courtesy: a lost one is logged.
+    /// Says Events about an operation, and about the node that each names. They are a courtesy: a lost one is
+    /// logged.
     async fn say(&self, about: &ObjectReference, notices: &[Notice]) {
         for notice in notices {
             if let Err(error) = self.say_one(about, notice).await {
-                tracing::warn!(error = words(&error), reason = notice.reason, "an Event was lost");
+                tracing::warn!(error = error_message(&error), reason = notice.reason, "an Event was lost");
             }
         }
     }

@@ -10,23 +10,36 @@ use serde_json::{Map, Value, json};
 use super::{Actor, about_node};
 use crate::{
     api::names,
-    observe::Seen,
+    observe::LiveObject,
     plan::model::{action::NodeChange, id::OpRef},
 };
 
 /// The merge patch of a change: `null` removes an annotation.
 fn patch(resource_version: &str, change: &NodeChange) -> Value {
-    let NodeChange { unschedulable, cordoned_by, claimed_by, kept_cordon, labels, annotations: said, notice: _ } = change;
+    let NodeChange {
+        unschedulable,
+        cordoned_by,
+        claimed_by,
+        kept_cordon,
+        labels,
+        annotations: said,
+        notice: _,
+    } = change;
     let mut annotations = Map::new();
     let mut set = |name: &str, value: &Option<Option<OpRef>>| {
         if let Some(value) = value {
-            annotations.insert(name.into(), value.as_ref().map_or(Value::Null, |of| Value::String(of.to_string())));
+            annotations
+                .insert(name.into(), value.as_ref().map_or(Value::Null, |of| Value::String(of.to_string())));
         }
     };
     set(names::CORDONED_BY, cordoned_by);
     set(names::CLAIMED_BY, claimed_by);
-    annotations.extend(kept_cordon.iter().map(|kept| (names::CORDONED_BY.to_owned(), Value::String(kept.to_string()))));
-    let value = |(key, value): (&String, &Option<String>)| (key.clone(), value.clone().map_or(Value::Null, Value::String));
+    annotations.extend(
+        kept_cordon.iter().map(|kept| (names::CORDONED_BY.to_owned(), Value::String(kept.to_string()))),
+    );
+    let value = |(key, value): (&String, &Option<String>)| {
+        (key.clone(), value.clone().map_or(Value::Null, Value::String))
+    };
     annotations.extend(said.iter().map(value));
     let mut patch = json!({"metadata": {"resourceVersion": resource_version, "annotations": annotations}});
     if !labels.is_empty() {
@@ -34,13 +47,19 @@ fn patch(resource_version: &str, change: &NodeChange) -> Value {
     }
     if let Some(unschedulable) = unschedulable {
         // `false` is the field's absence, as kubectl uncordon leaves it.
-        patch["spec"] = json!({"unschedulable": if *unschedulable { Value::Bool(true) } else { Value::Null }});
+        patch["spec"] =
+            json!({"unschedulable": if *unschedulable { Value::Bool(true) } else { Value::Null }});
     }
     patch
 }
 
 impl Actor {
-    pub(super) async fn node(&self, name: &str, resource_version: &str, change: &NodeChange) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn node(
+        &self,
+        name: &str,
+        resource_version: &str,
+        change: &NodeChange,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let api = Api::<Node>::all(self.client.clone());
         let patch = Patch::Merge(patch(resource_version, change));
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
@@ -48,7 +67,7 @@ impl Actor {
         if let Some(notice) = &change.notice {
             self.say(&about_node(name), std::slice::from_ref(&**notice)).await;
         }
-        Ok(vec![Seen::Node(Box::new(node))])
+        Ok(vec![LiveObject::Node(Box::new(node))])
     }
 }
 
@@ -72,11 +91,22 @@ mod tests {
             json!({"metadata": {"resourceVersion": "7", "annotations": {names::CORDONED_BY: text, names::CLAIMED_BY: text}},
                    "spec": {"unschedulable": true}})
         );
-        let give = NodeChange { unschedulable: None, cordoned_by: None, claimed_by: Some(None), ..NodeChange::default() };
-        assert_eq!(patch("8", &give), json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}}));
+        let give = NodeChange {
+            unschedulable: None,
+            cordoned_by: None,
+            claimed_by: Some(None),
+            ..NodeChange::default()
+        };
+        assert_eq!(
+            patch("8", &give),
+            json!({"metadata": {"resourceVersion": "8", "annotations": {names::CLAIMED_BY: null}}})
+        );
         let by = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
-        let keep =
-            NodeChange { claimed_by: Some(None), kept_cordon: Some(KeptCordon { by, deleted: false }.into()), ..NodeChange::default() };
+        let keep = NodeChange {
+            claimed_by: Some(None),
+            kept_cordon: Some(KeptCordon { by, deleted: false }.into()),
+            ..NodeChange::default()
+        };
         let kept = json!({names::CLAIMED_BY: null, names::CORDONED_BY: "ns/op@u!failed"});
         assert_eq!(patch("9", &keep), json!({"metadata": {"resourceVersion": "9", "annotations": kept}}));
     }

@@ -11,22 +11,22 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use super::{Actor, words, workload::namespace};
+use super::{Actor, error_message, workload::namespace};
 use crate::{
     api::{
         names,
         nodeop::{NodeOp, NodeOpStatus},
         text::clipped,
     },
-    observe::Seen,
+    observe::LiveObject,
     plan::model::action::Notice,
 };
 
 /// Bytes of an Event's note; a server refuses a longer one.
 const MAX_NOTE: usize = 1024;
 
-/// The merge patch that turns `old` into `new`: only what differs, so that a status of thousands of nodes is not sent
-/// whole for one of them. Keys that are gone become `null`.
+/// The merge patch that turns `old` into `new`: only what differs, so that a status of thousands of nodes is
+/// not sent whole for one of them. Keys that are gone become `null`.
 fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
@@ -43,13 +43,19 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 }
 
 impl Actor {
-    pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<LiveObject>> {
         let written = self.patch_status(op, op.status.as_ref(), status).await?;
-        Ok(written.map(|op| Seen::Op(Box::new(op))).into_iter().collect())
+        Ok(written.map(|op| LiveObject::Op(Box::new(op))).into_iter().collect())
     }
 
-    /// Turns the status `old` of `object` into `new`, at the object's resourceVersion; `None` if nothing differs.
-    pub(super) async fn patch_status<K, S>(&self, object: &K, old: Option<&S>, new: &S) -> anyhow::Result<Option<K>>
+    /// Turns the status `old` of `object` into `new`, at the object's resourceVersion; `None` if nothing
+    /// differs.
+    pub(super) async fn patch_status<K, S>(
+        &self,
+        object: &K,
+        old: Option<&S>,
+        new: &S,
+    ) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
@@ -59,16 +65,23 @@ impl Actor {
         let Some(diff) = merge_diff(&old, &serde_json::to_value(new)?) else {
             return Ok(None);
         };
-        let patch = Patch::Merge(json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}));
+        let patch = Patch::Merge(
+            json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}),
+        );
         let api = self.api::<K>(&object.namespace().unwrap_or_default());
         self.write(api.patch_status(&object.name_any(), &params(), &patch)).await.map(Some)
     }
 
-    pub(super) async fn finalizers(&self, op: &NodeOp, finalizers: &[String]) -> anyhow::Result<Vec<Seen>> {
-        let patch = json!({"metadata": {"resourceVersion": op.metadata.resource_version, "finalizers": finalizers}});
+    pub(super) async fn finalizers(
+        &self,
+        op: &NodeOp,
+        finalizers: &[String],
+    ) -> anyhow::Result<Vec<LiveObject>> {
+        let patch =
+            json!({"metadata": {"resourceVersion": op.metadata.resource_version, "finalizers": finalizers}});
         let api = self.api::<NodeOp>(namespace(op));
         let written = self.write(api.patch(&op.name_any(), &params(), &Patch::Merge(patch))).await?;
-        Ok(vec![Seen::Op(Box::new(written))])
+        Ok(vec![LiveObject::Op(Box::new(written))])
     }
 
     pub(super) async fn say_one(&self, about: &ObjectReference, notice: &Notice) -> anyhow::Result<()> {
@@ -79,17 +92,19 @@ impl Actor {
     }
 
     /// Says once, after the first failure, that a node's facts cannot be read.
-    pub(super) async fn unreadable(&self, node: &str, attempt: i32, complaint: Option<&str>) {
-        let Some(complaint) = complaint.filter(|_| attempt == 1) else { return };
+    pub(super) async fn report_unreadable(&self, node: &str, attempt: i32, last_error: Option<&str>) {
+        let Some(last_error) = last_error.filter(|_| attempt == 1) else { return };
         let event = Event {
             type_: EventType::Warning,
             reason: "FactsUnreadable".into(),
-            note: Some(format!("what the node runs could not be read, it is tried again with pauses: {complaint}")),
+            note: Some(format!(
+                "what the node runs could not be read, it is tried again with pauses: {last_error}"
+            )),
             action: "ReadFacts".into(),
             secondary: None,
         };
         if let Err(error) = self.publish(event, &about_node(node)).await {
-            tracing::warn!(error = words(&error), node, "an Event was lost");
+            tracing::warn!(error = error_message(&error), node, "an Event was lost");
         }
     }
 
@@ -104,7 +119,8 @@ fn fit(mut event: Event) -> Event {
     event
 }
 
-/// A node, as Events name it. The kubelet's Events carry the node's name as UID, and `kubectl describe node` asks for that.
+/// A node, as Events name it. The kubelet's Events carry the node's name as UID, and `kubectl describe node`
+/// asks for that.
 pub fn about_node(node: &str) -> ObjectReference {
     ObjectReference {
         kind: Some("Node".into()),
@@ -115,8 +131,8 @@ pub fn about_node(node: &str) -> ObjectReference {
     }
 }
 
-/// The Events of one notice, and what each is about. The recorder takes Events of one reason about one object for the
-/// same one said again, and drops their words; the other object keeps those of different nodes apart.
+/// The Events of one notice, and what each is about. The recorder takes Events of one reason about one object
+/// for the same one said again, and drops their words; the other object keeps those of different nodes apart.
 fn events(about: &ObjectReference, notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let event = |note: String, secondary: Option<ObjectReference>| Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
@@ -128,7 +144,11 @@ fn events(about: &ObjectReference, notice: &Notice) -> Vec<(Event, ObjectReferen
     let Some(node) = &notice.node else {
         return vec![(event(notice.message.clone(), None), about.clone())];
     };
-    let path = format!("{}/{}", about.namespace.as_deref().unwrap_or_default(), about.name.as_deref().unwrap_or_default());
+    let path = format!(
+        "{}/{}",
+        about.namespace.as_deref().unwrap_or_default(),
+        about.name.as_deref().unwrap_or_default()
+    );
     let on = about_node(node);
     vec![
         (event(notice.message.clone(), Some(on.clone())), about.clone()),
@@ -152,13 +172,20 @@ mod tests {
         assert_eq!(merge_diff(&old, &new), Some(diff));
         assert_eq!(merge_diff(&new, &new), None);
         assert_eq!(merge_diff(&json!({}), &new), Some(new));
-        assert_eq!(merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})), Some(json!({"l": [2]})), "a list is one value");
+        assert_eq!(
+            merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})),
+            Some(json!({"l": [2]})),
+            "a list is one value"
+        );
     }
 
     #[test]
     fn no_event_is_lost_for_its_length() {
         let op = NodeOp::new("op", Default::default()).object_ref(&());
-        let notice = Notice { warning: true, reason: "NodeFailed", message: "ä".repeat(700), node: Some("n1".into()) };
+        let notice =
+            Notice {
+                warning: true, reason: "NodeFailed", message: "ä".repeat(700), node: Some("n1".into())
+            };
         for (event, _) in events(&op, &notice) {
             let note = fit(event).note.unwrap();
             assert!((1000..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
@@ -168,14 +195,20 @@ mod tests {
     #[test]
     fn the_events_of_two_nodes_are_not_taken_for_one_said_again() {
         let op = NodeOp::new("op", Default::default()).object_ref(&());
-        let notice =
-            |node: &str| Notice { warning: true, reason: "NodeFailed", message: format!("node {node}: broken"), node: Some(node.into()) };
+        let notice = |node: &str| Notice {
+            warning: true,
+            reason: "NodeFailed",
+            message: format!("node {node}: broken"),
+            node: Some(node.into()),
+        };
         // What kube's recorder tells Events apart by, besides the reporter.
         let keys = |node| {
             let events = events(&op, &notice(node));
             events
                 .into_iter()
-                .map(|(event, about)| (event.reason, about.kind, about.name, event.secondary.and_then(|other| other.name)))
+                .map(|(event, about)| {
+                    (event.reason, about.kind, about.name, event.secondary.and_then(|other| other.name))
+                })
                 .collect::<Vec<_>>()
         };
         let (one, other) = (keys("n1"), keys("n2"));

@@ -10,27 +10,31 @@ use crate::{
         nodeop::NodeOp,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus},
     },
-    observe::Seen,
+    observe::LiveObject,
 };
 
 impl Actor {
     /// Makes the NodeOp, or hands back the one that has its name: whose it is, the next plan sees.
-    pub(super) async fn make_child(&self, upgrade: &NodeOpUpgrade) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn make_child(&self, upgrade: &NodeOpUpgrade) -> anyhow::Result<Vec<LiveObject>> {
         let made = self.create(&child::node_op(upgrade)).await?;
-        Ok(vec![Seen::Op(Box::new(made))])
+        Ok(vec![LiveObject::Op(Box::new(made))])
     }
 
     /// Writes the fields of the NodeOp's spec that may be changed.
-    pub(super) async fn pass_on(&self, child: &NodeOp, spec: Value) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn pass_on(&self, child: &NodeOp, spec: Value) -> anyhow::Result<Vec<LiveObject>> {
         let meta = json!({"uid": child.metadata.uid, "resourceVersion": child.metadata.resource_version});
         let patch = json!({"metadata": meta, "spec": spec});
         let api = self.api::<NodeOp>(namespace(child));
         let written = self.write(api.patch(&child.name_any(), &params(), &Patch::Merge(patch))).await?;
-        Ok(vec![Seen::Op(Box::new(written))])
+        Ok(vec![LiveObject::Op(Box::new(written))])
     }
 
-    pub(super) async fn upgrade_status(&self, upgrade: &NodeOpUpgrade, status: &NodeOpUpgradeStatus) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn upgrade_status(
+        &self,
+        upgrade: &NodeOpUpgrade,
+        status: &NodeOpUpgradeStatus,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let written = self.patch_status(upgrade, upgrade.status.as_ref(), status).await?;
-        Ok(written.map(|upgrade| Seen::Upgrade(Box::new(upgrade))).into_iter().collect())
+        Ok(written.map(|upgrade| LiveObject::Upgrade(Box::new(upgrade))).into_iter().collect())
     }
 }

@@ -1,7 +1,7 @@
 //! Making and deleting the Jobs and pods of a NodeOp.
 //!
-//! Names are deterministic. If an object of the name is there already, it is read and handed back: whether it is ours,
-//! and what to do with it, the next plan decides.
+//! Names are deterministic. If an object of the name is there already, it is read and handed back: whether it
+//! is ours, and what to do with it, the next plan decides.
 
 use std::fmt::Debug;
 
@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{Actor, is_conflict, is_gone};
 use crate::{
     api::{names, nodeop::NodeOp},
-    observe::Seen,
+    observe::LiveObject,
     plan::model::action::Target,
     render::{facts, job, preflight, waiter},
 };
@@ -47,70 +47,113 @@ impl Actor {
         let api = self.api::<K>(&object.namespace().unwrap_or_default());
         let params = PostParams { field_manager: Some(names::MANAGER.into()), dry_run: false };
         match self.write(api.create(&params, object)).await {
-            Err(error) if is_conflict(&error) => self.write(api.get(&object.name_any())).await.context("reading the one that exists"),
+            Err(error) if is_conflict(&error) => {
+                self.write(api.get(&object.name_any())).await.context("reading the one that exists")
+            }
             answer => answer,
         }
     }
 
-    pub(super) async fn make_job(&self, op: &NodeOp, node: &str, name: &str) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn make_job(
+        &self,
+        op: &NodeOp,
+        node: &str,
+        name: &str,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let made = self.create(&job::job(op, node, name, &self.site)).await?;
-        Ok(vec![Seen::Job(Box::new(made))])
+        Ok(vec![LiveObject::Job(Box::new(made))])
     }
 
-    pub(super) async fn make_waiter(&self, op: &NodeOp, node: &str, name: &str, job: &str, account: &str) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn make_waiter(
+        &self,
+        op: &NodeOp,
+        node: &str,
+        name: &str,
+        job: &str,
+        account: &str,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let made = self.create(&waiter::pod(op, node, name, job, account, &self.site)).await?;
-        Ok(vec![Seen::Pod(Box::new(made))])
+        Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
-    pub(super) async fn make_preflight(&self, op: &NodeOp, node: &str, name: &str) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn make_preflight(
+        &self,
+        op: &NodeOp,
+        node: &str,
+        name: &str,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let pod = preflight::pod(op, node, name, &self.site).context("the NodeOp asks for no preflight")?;
         let made = self.create(&pod).await?;
-        Ok(vec![Seen::Pod(Box::new(made))])
+        Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
-    pub(super) async fn make_facts(&self, node: &str, node_uid: &str, name: &str, attempt: i32) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn make_facts(
+        &self,
+        node: &str,
+        node_uid: &str,
+        name: &str,
+        attempt: i32,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let made = self.create(&facts::pod(node, node_uid, name, attempt, &self.site)).await?;
-        Ok(vec![Seen::Pod(Box::new(made))])
+        Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
     /// Lets the Job of this UID run.
-    pub(super) async fn resume(&self, job: &Target) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn resume(&self, job: &Target) -> anyhow::Result<Vec<LiveObject>> {
         self.patch_job(job, json!({"spec": {"suspend": false}})).await
     }
 
     /// Gives the Job of this UID another deadline, in seconds from its start.
-    pub(super) async fn extend(&self, job: &Target, deadline_seconds: i64) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn extend(
+        &self,
+        job: &Target,
+        deadline_seconds: i64,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         self.patch_job(job, json!({"spec": {"activeDeadlineSeconds": deadline_seconds}})).await
     }
 
     /// Suspends the Job of this UID, and writes on it in which boot its operation succeeded.
-    pub(super) async fn settle(&self, job: &Target, boot: &str) -> anyhow::Result<Vec<Seen>> {
-        self.patch_job(job, json!({"metadata": {"annotations": {(names::SETTLED_IN): boot}}, "spec": {"suspend": true}})).await
+    pub(super) async fn settle(&self, job: &Target, boot: &str) -> anyhow::Result<Vec<LiveObject>> {
+        self.patch_job(
+            job,
+            json!({"metadata": {"annotations": {(names::SETTLED_IN): boot}}, "spec": {"suspend": true}}),
+        )
+        .await
     }
 
-    async fn patch_job(&self, job: &Target, mut patch: serde_json::Value) -> anyhow::Result<Vec<Seen>> {
+    async fn patch_job(&self, job: &Target, mut patch: serde_json::Value) -> anyhow::Result<Vec<LiveObject>> {
         // A UID in a merge patch is a precondition: an object's UID cannot be changed.
         patch["metadata"]["uid"] = json!(job.uid);
         let api = self.api::<Job>(&job.namespace);
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let written = self.write(api.patch(&job.name, &params, &Patch::Merge(patch))).await?;
-        Ok(vec![Seen::Job(Box::new(written))])
+        Ok(vec![LiveObject::Job(Box::new(written))])
     }
 
-    pub(super) async fn delete_job(&self, job: &Target, after_its_pods: bool) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn delete_job(
+        &self,
+        job: &Target,
+        after_its_pods: bool,
+    ) -> anyhow::Result<Vec<LiveObject>> {
         let params = if after_its_pods { DeleteParams::foreground() } else { DeleteParams::background() };
         let left = self.delete::<Job>(job, params).await?;
-        Ok(vec![left.map_or_else(|| Seen::NoJob(job.key(), job.uid.clone()), |job| Seen::Job(Box::new(job)))])
+        Ok(vec![left.map_or_else(
+            || LiveObject::NoJob(job.key(), job.uid.clone()),
+            |job| LiveObject::Job(Box::new(job)),
+        )])
     }
 
-    pub(super) async fn delete_pod(&self, pod: &Target) -> anyhow::Result<Vec<Seen>> {
+    pub(super) async fn delete_pod(&self, pod: &Target) -> anyhow::Result<Vec<LiveObject>> {
         let left = self.delete::<Pod>(pod, DeleteParams::background()).await?;
-        Ok(vec![left.map_or_else(|| Seen::NoPod(pod.key(), pod.uid.clone()), |pod| Seen::Pod(Box::new(pod)))])
+        Ok(vec![left.map_or_else(
+            || LiveObject::NoPod(pod.key(), pod.uid.clone()),
+            |pod| LiveObject::Pod(Box::new(pod)),
+        )])
     }
 
-    /// Deletes the object of this UID, and what it owns; returns it if it has still to end. That it is gone is success. A
-    /// conflict (another object by now, as a rule) is the caller's to judge: planned again from a newer view, or looked at
-    /// again.
+    /// Deletes the object of this UID, and what it owns; returns it if it has still to end. That it is gone
+    /// is success. A conflict (another object by now, as a rule) is the caller's to judge: planned again from
+    /// a newer view, or looked at again.
     async fn delete<K>(&self, target: &Target, mut params: DeleteParams) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
@@ -119,7 +162,9 @@ impl Actor {
         params.preconditions = Some(Preconditions { uid: Some(target.uid.clone()), resource_version: None });
         match self.write(self.api::<K>(&target.namespace).delete(&target.name, &params)).await {
             Err(error) if is_gone(&error) => Ok(None),
-            answer => answer.map(|answer| answer.left().filter(|left| left.meta().deletion_timestamp.is_some())),
+            answer => {
+                answer.map(|answer| answer.left().filter(|left| left.meta().deletion_timestamp.is_some()))
+            }
         }
     }
 }

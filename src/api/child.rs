@@ -1,6 +1,7 @@
 //! The NodeOp that a NodeOpUpgrade makes: a pure function of the NodeOpUpgrade.
 //!
-//! It has the same name and namespace, and belongs to the NodeOpUpgrade, so that deleting the one deletes the other.
+//! It has the same name and namespace, and belongs to the NodeOpUpgrade, so that deleting the one deletes the
+//! other.
 
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 
@@ -10,12 +11,14 @@ use super::{
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
 };
 
-/// Where the host's root is mounted. kairos-agent leaves this path, and hardly another, out of the image that it writes.
+/// Where the host's root is mounted. kairos-agent leaves this path, and hardly another, out of the image that
+/// it writes.
 const HOST_MOUNT: &str = "/host";
-/// Seconds after which a drain before an upgrade is given up: a forgotten PodDisruptionBudget must not hold a rollout for ever.
+/// Seconds after which a drain before an upgrade is given up: a forgotten PodDisruptionBudget must not hold a
+/// rollout for ever.
 const DRAIN_TIMEOUT: i32 = 300;
-/// How often an agent that failed is tried again. A Job's own default of six, with its growing pauses, would let a canary wait ten
-/// minutes for a failure that each try repeats.
+/// How often an agent that failed is tried again. A Job's own default of six, with its growing pauses, would
+/// let a canary wait ten minutes for a failure that each try repeats.
 const RETRIES: i32 = 2;
 /// Seconds that an upgrade may take on one node. It writes some gigabytes; one that takes longer hangs.
 const DEADLINE: i64 = 3600;
@@ -122,7 +125,10 @@ mod tests {
                 }],
             })
         );
-        assert_eq!((&child["apiVersion"], &child["kind"]), (&json!("operator.kairos.io/v1alpha1"), &json!("NodeOp")));
+        assert_eq!(
+            (&child["apiVersion"], &child["kind"]),
+            (&json!("operator.kairos.io/v1alpha1"), &json!("NodeOp"))
+        );
     }
 
     #[test]
@@ -147,8 +153,14 @@ mod tests {
         };
         for quiet in [Value::Null, json!({ "timeoutSeconds": 60 })] {
             let spec = alone(quiet);
-            assert_eq!((&spec["cordon"], &spec["rebootOnSuccess"], &spec["drainOptions"]), (&json!(false), &json!(false), &Value::Null));
-            assert_eq!(spec["upgrade"], json!({ "active": false, "recovery": true, "force": false, "debug": false }));
+            assert_eq!(
+                (&spec["cordon"], &spec["rebootOnSuccess"], &spec["drainOptions"]),
+                (&json!(false), &json!(false), &Value::Null)
+            );
+            assert_eq!(
+                spec["upgrade"],
+                json!({ "active": false, "recovery": true, "force": false, "debug": false })
+            );
         }
         let drained = alone(json!({ "enabled": true }));
         assert_eq!(
@@ -168,8 +180,11 @@ mod tests {
 
     #[test]
     fn what_the_user_says_about_the_drain_wins() {
-        let drain = |options: Value| child(json!({ "image": "kairos:v2", "drainOptions": options }))["spec"].clone();
-        let spec = drain(json!({ "deleteEmptyDirData": false, "timeoutSeconds": 0, "gracePeriodSeconds": 30, "strict": true }));
+        let drain =
+            |options: Value| child(json!({ "image": "kairos:v2", "drainOptions": options }))["spec"].clone();
+        let spec = drain(
+            json!({ "deleteEmptyDirData": false, "timeoutSeconds": 0, "gracePeriodSeconds": 30, "strict": true }),
+        );
         assert_eq!(
             spec["drainOptions"],
             json!({ "enabled": true, "deleteEmptyDirData": false, "ignoreDaemonSets": true, "timeoutSeconds": 0, "gracePeriodSeconds": 30, "strict": true })
@@ -186,9 +201,12 @@ mod tests {
             "activeDeadlineSeconds": 2, "rebootTimeoutSeconds": 3, "verifyTimeoutSeconds": 4, "minReadySeconds": 5, "notReadyTimeoutSeconds": 6,
         });
         let mut spec = same.clone();
-        for (field, value) in
-            [("force", json!(true)), ("debug", json!(true)), ("excludePaths", json!(["/a b"])), ("preflightTimeoutSeconds", json!(9))]
-        {
+        for (field, value) in [
+            ("force", json!(true)),
+            ("debug", json!(true)),
+            ("excludePaths", json!(["/a b"])),
+            ("preflightTimeoutSeconds", json!(9)),
+        ] {
             spec[field] = value;
         }
         let child = child(spec)["spec"].clone();

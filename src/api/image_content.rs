@@ -12,6 +12,7 @@ pub struct ImageContent {
     /// The image as the operation names it; empty for the controller's default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image: String,
-    /// The content as the kubelet names it: `repository@sha256:…`, or `sha256:…` for an image that was loaded from a file.
+    /// The content as the kubelet names it: `repository@sha256:…`, or `sha256:…` for an image that was loaded
+    /// from a file.
     pub digest: String,
 }

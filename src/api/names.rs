@@ -23,8 +23,8 @@ pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
 /// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
 pub const MANAGED: &str = "kairos.io/managed";
 
-/// Node annotation: which NodeOp made the node unschedulable, as `<namespace>/<name>@<uid>`, with `!failed` behind it once that has
-/// failed on the node, and `!failed!deleted` once it is gone.
+/// Node annotation: which NodeOp made the node unschedulable, as `<namespace>/<name>@<uid>`, with `!failed`
+/// behind it once that has failed on the node, and `!failed!deleted` once it is gone.
 pub const CORDONED_BY: &str = "operator.kairos.io/cordoned-by";
 /// Node annotation: which NodeOp has the node in hand, as `<namespace>/<name>@<uid>`.
 pub const CLAIMED_BY: &str = "operator.kairos.io/claimed-by";
@@ -43,8 +43,8 @@ pub const LABELER: &str = "kairos-node-labeler";
 /// Node label: the boot state, see [`FACT_LABELS`].
 pub const BOOT_STATE: &str = "kairos.io/boot-state";
 
-/// Node labels that say what `/etc/kairos-release` says, with the key (less `KAIROS_`) that each comes from. Beside these,
-/// [`MANAGED`] and [`BOOT_STATE`]. No other label is ever removed.
+/// Node labels that say what `/etc/kairos-release` says, with the key (less `KAIROS_`) that each comes from.
+/// Beside these, [`MANAGED`] and [`BOOT_STATE`]. No other label is ever removed.
 pub const FACT_LABELS: [(&str, &str); 12] = [
     ("kairos.io/id", "ID"),
     ("kairos.io/family", "FAMILY"),
@@ -69,15 +69,17 @@ pub const FACT_ANNOTATIONS: [(&str, &str); 6] = [
     ("kairos.io/home-url", "HOME_URL"),
 ];
 
-/// Labels, with their values, by which a pod tells whoever adds containers to pods (service meshes above all) to leave it as it
-/// is: a container that was added and does not end would keep a Job from completing. Each key is its maker's word.
+/// Labels, with their values, by which a pod tells whoever adds containers to pods (service meshes above all)
+/// to leave it as it is: a container that was added and does not end would keep a Job from completing. Each
+/// key is its maker's word.
 pub const LEAVE_ALONE_LABELS: [(&str, &str); 4] = [
     ("sidecar.istio.io/inject", "false"),
     ("istio.io/dataplane-mode", "none"),
     ("kuma.io/sidecar-injection", "disabled"),
     ("injector.nsm.nginx.com/auto-inject", "false"),
 ];
-/// The same for those that read annotations. Some read one in older releases and a label in newer ones, and stand in both lists.
+/// The same for those that read annotations. Some read one in older releases and a label in newer ones, and
+/// stand in both lists.
 pub const LEAVE_ALONE_ANNOTATIONS: [(&str, &str); 10] = [
     ("sidecar.istio.io/inject", "false"),
     ("linkerd.io/inject", "disabled"),
@@ -92,19 +94,22 @@ pub const LEAVE_ALONE_ANNOTATIONS: [(&str, &str); 10] = [
 ];
 /// Annotation on pods: the container that `kubectl logs` and `kubectl exec` mean when none is named.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
-/// The readiness gate of our pods. Nothing ever sets this condition, so that none of them is Ready: a disruption budget whose
-/// selector happens to match one must not count it as a healthy replica, and let the last real one be evicted.
+/// The readiness gate of our pods. Nothing ever sets this condition, so that none of them is Ready: a
+/// disruption budget whose selector happens to match one must not count it as a healthy replica, and let the
+/// last real one be evicted.
 pub const NO_REPLICA: &str = "operator.kairos.io/no-replica";
 
-/// Annotations, with their values, that keep Cluster Autoscaler and Karpenter from removing the node under a pod.
+/// Annotations, with their values, that keep Cluster Autoscaler and Karpenter from removing the node under a
+/// pod.
 pub const KEEPS_NODE: [(&str, &str); 2] =
     [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];
 /// Annotation on Jobs and pods: the full node name (the label may be cut).
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
 pub const REBOOT_STATE: &str = "kairos.io/reboot-state";
-/// Annotation on a Job of ours: the boot in which its operation succeeded, although a container that somebody else added to its pod
-/// keeps the Job from completing. The Job is suspended with it, which ends that pod and starts no other.
+/// Annotation on a Job of ours: the boot in which its operation succeeded, although a container that somebody
+/// else added to its pod keeps the Job from completing. The Job is suspended with it, which ends that pod and
+/// starts no other.
 pub const SETTLED_IN: &str = "operator.kairos.io/settled-in";
 
 /// Finalizer on a NodeOp that has something to release.
@@ -117,14 +122,15 @@ pub const LEASE: &str = "ce9721c3.kairos.io";
 /// Field manager of our writes and reporting controller of our Events.
 pub const MANAGER: &str = "kairos-operator";
 
-/// Node labels by which a distribution marks a member of the control plane or of its etcd, whatever their value. Each was looked up in the
-/// sources or the documentation of those that are named.
+/// Node labels by which a distribution marks a member of the control plane or of its etcd, whatever their
+/// value. Each was looked up in the sources or the documentation of those that are named.
 pub const CONTROL_PLANE_LABELS: [&str; 10] = [
     // Kubernetes' own: kubeadm, k3s, RKE2, k0s, Talos, kOps, OpenShift, MicroShift, Canonical Kubernetes.
     "node-role.kubernetes.io/control-plane",
     // The same before Kubernetes 1.20; k3s, RKE2, OpenShift and MicroShift set both.
     "node-role.kubernetes.io/master",
-    // Members of etcd that may be nothing else: k3s and RKE2 (`disable-apiserver`), Rancher's RKE, Harvester, kOps.
+    // Members of etcd that may be nothing else: k3s and RKE2 (`disable-apiserver`), Rancher's RKE, Harvester,
+    // kOps.
     ETCD_LABEL,
     // Rancher's RKE, in its spelling.
     "node-role.kubernetes.io/controlplane",
@@ -152,7 +158,8 @@ pub const CONTROL_PLANE_ROLES: [(&str, &str); 3] = [
 ];
 /// Node label of the members of etcd.
 pub const ETCD_LABEL: &str = "node-role.kubernetes.io/etcd";
-/// Node condition by which k3s and RKE2 say whether the node's etcd votes, and its reason on a node that runs no etcd.
+/// Node condition by which k3s and RKE2 say whether the node's etcd votes, and its reason on a node that runs
+/// no etcd.
 pub const ETCD_CONDITION: &str = "EtcdIsVoter";
 pub const ETCD_NO_MEMBER: &str = "NotAMember";
 /// Node label with the operating system, set by every kubelet.
@@ -170,8 +177,9 @@ pub mod container {
     pub const FACTS: &str = "node-labeler";
 }
 
-/// Condition types in the status of both kinds: first those that scripts wait for, then those by which kstatus, and with it
-/// Flux, Helm and Argo CD, judges any resource. `Reconciling` and `Stalled` are absent where they do not hold.
+/// Condition types in the status of both kinds: first those that scripts wait for, then those by which
+/// kstatus, and with it Flux, Helm and Argo CD, judges any resource. `Reconciling` and `Stalled` are absent
+/// where they do not hold.
 pub mod condition {
     pub const PROGRESSING: &str = "Progressing";
     pub const COMPLETE: &str = "Complete";
@@ -204,7 +212,8 @@ pub mod reason {
     pub const NAME_TAKEN: &str = "NameTaken";
 }
 
-/// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole name.
+/// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole
+/// name.
 pub fn label_value(name: &str) -> String {
     const MAX: usize = 63;
     const DIGITS: usize = 10;
@@ -212,8 +221,9 @@ pub fn label_value(name: &str) -> String {
         return name.to_owned();
     }
     // FNV-1a, 64 bits: stable over releases of Rust and of this project, which labels must be.
-    let hash =
-        name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let head = cut(name, MAX - DIGITS - 1).trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     format!("{head}-{}", &format!("{hash:016x}")[..DIGITS])
 }

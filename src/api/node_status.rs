@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::nodeop::Phase;
 
-/// Where a node in hand is on its way.
+/// Where a node in progress is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Step {
-    /// Its preflight runs (not in hand yet).
+    /// Its preflight runs; the node is not taken yet.
     Preflight,
     /// Being claimed and cordoned.
     Claim,
@@ -33,11 +33,11 @@ pub enum RebootStatus {
     Pending,
     /// Proved by a new boot id.
     Completed,
-    /// Asked for, and called off because the operation did not succeed.
+    /// Asked for, and cancelled because the operation did not succeed.
     Cancelled,
 }
 
-/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in hand.
+/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
@@ -58,8 +58,9 @@ pub struct NodeStatus {
     /// Last change of phase or step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
-    /// UID of the node in hand: a node made again under the same name is another machine. It goes when a live read has
-    /// proved that the node was given back; until then the node holds its slot, whatever its phase.
+    /// UID of the node that was taken: a node made again under the same name is another machine. It goes when
+    /// a live read has proved that the node was given back; until then the node holds its slot, whatever its
+    /// phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_uid: Option<String>,
     /// UID of the Job, recorded before the Job is allowed to run.
@@ -77,18 +78,20 @@ pub struct NodeStatus {
     /// Since when the drain waits for volumes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detaching_since: Option<Time>,
-    /// Why the node is given up, once it is: it fails for this reason when nothing of the operation can act on it any more.
+    /// Why the node is given up, once it is: it fails for this reason when nothing of the operation can act
+    /// on it any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
-    /// Set if the node was given up because its Job had not begun: true while no container of the operation has, false if one began
-    /// before the Job was seen to end.
+    /// Set if the node was given up because its Job had not begun: true while no container of the operation
+    /// has, false if one began before the Job was seen to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untouched: Option<bool>,
-    /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the step: an earlier one
-    /// stood and was lost, or had to wait for the room that the drain makes.
+    /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the
+    /// step: an earlier one stood and was lost, or had to wait for the room that the drain makes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiter_since: Option<Time>,
-    /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is known again.
+    /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is
+    /// known again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
     /// When the present step is given up.
@@ -100,7 +103,8 @@ pub struct NodeStatus {
     /// The release that the upgrade brings, as its image says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The image by the digest of what the preflight ran here, if its name may have come to mean something else by now.
+    /// The image by the digest of what the preflight ran here, if its name may have come to mean something
+    /// else by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The release that the node ran before.
@@ -112,12 +116,12 @@ pub struct NodeStatus {
     /// The boot that proves the reboot; during the preflight, the boot in which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_boot: Option<String>,
-    /// True for a node that failed and is out of service since: still cordoned, or not Ready. It holds its slot until it is back
-    /// in service, or deleted.
+    /// True for a node that failed and is out of service since: still cordoned, or not Ready. It holds its
+    /// slot until it is back in service, or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds_slot: Option<bool>,
-    /// Since when we have seen the node Ready in that boot, or not Ready before it was started; when the last preflight pod or waiter
-    /// was lost.
+    /// Since when we have seen the node Ready in that boot, or not Ready before it was started; when the last
+    /// preflight pod or waiter was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }

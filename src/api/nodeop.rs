@@ -2,7 +2,10 @@
 //!
 //! Field names, types and defaults of the Go operator stand; what is ours is optional.
 
-#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the keys of two printer columns for one attribute given twice"
+)]
 
 use std::collections::BTreeMap;
 
@@ -17,7 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
 use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`
+/// and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -53,28 +57,32 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
-    /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint.
+    /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint. It runs in
+    /// a privileged container, in which the host's root is mounted at `hostMountPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
     /// Upgrade Kairos instead of running a command. Set by a NodeOpUpgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<UpgradeOptions>,
-    /// Where the host's root is mounted, writable, in the container.
+    /// Where the host's root is mounted, writable, in the container. The variable `HOST_DIR` says it to the
+    /// command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::mount_path, extend("default" = "/host"))]
     pub host_mount_path: Option<String>,
-    /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`).
+    /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`). Name one:
+    /// what a tag `latest` stands for changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag `latest` and for no tag,
-    /// else `IfNotPresent`.
+    /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag
+    /// `latest` and for no tag, else `IfNotPresent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with which nodes pull the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pull_secrets")]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Make the node unschedulable first, and schedulable again after success.
+    /// Make the node unschedulable first, and schedulable again after success. A node that somebody else had
+    /// cordoned stays cordoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub cordon: Option<bool>,
@@ -89,31 +97,37 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub reboot_on_success: Option<bool>,
-    /// How often the operation is tried again on a node before the node is failed.
+    /// How often the operation is tried again on a node before the node is failed (default 6; an upgrade's
+    /// 2). It is never tried again after its success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the operation runs, but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all. Control-plane nodes always go
+    /// one at a time if the operation cordons or reboots. A node that failed counts until it is uncordoned
+    /// and Ready, or deleted. May be changed while the operation runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
-    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being worked on finish.
-    /// May be changed while the operation runs.
+    /// Start no further node for as long as this is true: nothing new is started, and nodes that are being
+    /// worked on finish. May be changed while the operation runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
-    /// Start no further node once one has failed. May be changed while the operation runs.
+    /// Start no further node once one has failed, or once it could not be proved what an upgraded node runs.
+    /// May be changed while the operation runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub stop_on_failure: Option<bool>,
-    /// A command that decides, before the node is touched, whether it needs the operation at all.
+    /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
+    /// unprivileged, with the host's root mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
     /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub active_deadline_seconds: Option<i64>,
-    /// Seconds that a node may take to pull the image (default 1800).
+    /// Seconds that a node may take to pull the image (default 1800). A preflight whose pod the kubelet
+    /// refuses or ends is made again for as long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub pull_timeout_seconds: Option<i32>,
@@ -121,7 +135,7 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub reboot_timeout_seconds: Option<i32>,
-    /// Seconds from the new boot until the node must have proved what it runs (default 300).
+    /// Seconds from the new boot until the node must have proved what it runs (default 300). For upgrades.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub verify_timeout_seconds: Option<i32>,
@@ -129,7 +143,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is waited for.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is
+    /// waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
@@ -177,7 +192,7 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1))]
     pub grace_period_seconds: Option<i32>,
-    /// Leave the pods of DaemonSets.
+    /// Leave the pods of DaemonSets. If false they are evicted, once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = true))]
     pub ignore_daemon_sets: Option<bool>,
@@ -185,11 +200,13 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub delete_empty_dir_data: Option<bool>,
-    /// Seconds after which the drain is given up and the node failed; 0 or unset: never.
+    /// Seconds after which the drain is given up and the node failed, uncordoned and untouched; 0 or unset:
+    /// never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub timeout_seconds: Option<i32>,
-    /// Refuse, as `kubectl drain` does, instead of leaving pods: not one eviction, and the node fails with the list.
+    /// Refuse, as `kubectl drain` does, instead of leaving pods: not one eviction, and the node fails with
+    /// the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub strict: Option<bool>,
@@ -201,20 +218,21 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub skip: Option<LabelSelector>,
-    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or unset: always waited for.
+    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or
+    /// unset: always waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skip_wait_for_delete_timeout_seconds: Option<i32>,
 }
 
-/// A short unprivileged check that runs on a node ahead of the operation, with the host's root mounted read-only.
-///
-/// Exit 0 with nothing in `/dev/termination-log`: go on. Exit 0 with a message there: the node needs nothing and is
-/// `Completed`. Anything else: the node is `Failed`, untouched.
+/// A short unprivileged check that runs on a node ahead of the operation, with the host's root mounted
+/// read-only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Preflight {
-    /// The command.
+    /// The command. Exit 0 with nothing in `/dev/termination-log`: the operation goes on. Exit 0 with a
+    /// message there: the node needs nothing and is `Completed`. Anything else: the node is `Failed`,
+    /// untouched.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// The image; unset: the operation's. `imagePullPolicy` holds for both.
@@ -244,18 +262,20 @@ pub struct NodeOpStatus {
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades, `Verified`.
+    /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades,
+    /// `Verified`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::conditions)]
     pub conditions: Vec<Condition>,
     /// Counts of targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// The image with the digest of the content that is run, `name:tag@sha256:…`. With several of them, for several architectures,
-    /// see `images`.
+    /// The image with the digest of the content that is run, `name:tag@sha256:…`. With several of them, for
+    /// several architectures, see `images`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// What each image's name stood for on the first node of each architecture. A node on which it stands for another content is failed.
+    /// What each image's name stood for on the first node of each architecture. A node on which it stands for
+    /// another content is failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageContent>,
     /// Last change of this status.
@@ -271,7 +291,7 @@ pub struct Counts {
     pub total: i32,
     /// Neither started nor finished.
     pub pending: i32,
-    /// In hand.
+    /// In progress.
     pub running: i32,
     /// Finished well, skipped ones included.
     pub completed: i32,
@@ -292,7 +312,7 @@ pub enum Phase {
     Pending,
     /// A node's preflight runs; the node is untouched.
     Preflight,
-    /// Under way; a node is in hand.
+    /// Under way.
     Running,
     /// Finished well. Final.
     Completed,

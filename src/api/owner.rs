@@ -1,9 +1,10 @@
 //! Who owns an object, by its owner references.
 //!
-//! The answer to "is this ours?" comes from these and never from a label, which anybody may set. Nor is a UID enough: whoever
-//! may create pods in a namespace of their own can write any UID into a reference, and the garbage collector, which takes away
-//! what names an owner that is not there, leaves alone what names a kind that it cannot look up. So group, kind, name, UID and
-//! the namespace, which is always the object's own, are compared together.
+//! The answer to "is this ours?" comes from these and never from a label, which anybody may set. Nor is a UID
+//! enough: whoever may create pods in a namespace of their own can write any UID into a reference, and the
+//! garbage collector, which takes away what names an owner that is not there, leaves alone what names a kind
+//! that it cannot look up. So group, kind, name, UID and the namespace, which is always the object's own, are
+//! compared together.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 

@@ -1,8 +1,9 @@
 //! What the derive cannot say about the CRDs: mended schemas of Kubernetes' own types, and the rules in CEL.
 //!
-//! A refusal is read by somebody who wrote a manifest, so each rule's message says what to write instead. A server
-//! estimates the cost of a rule from the bounds of what it reads, and refuses the whole CRD above a limit: rules look at
-//! sizes and at single fields, and what they read in a list stands in a list with `maxItems`.
+//! A refusal is read by somebody who wrote a manifest, so each rule's message says what to write instead. A
+//! server estimates the cost of a rule from the bounds of what it reads, and refuses the whole CRD above a
+//! limit: rules look at sizes and at single fields, and what they read in a list stands in a list with
+//! `maxItems`.
 
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -12,10 +13,12 @@ use super::nodeop::DrainOptions;
 /// A CEL rule, and the sentence with which the server refuses an object that breaks it.
 type Rule = (&'static str, &'static str);
 
-/// Fields of both specs that may be changed while an operation runs. They steer what starts next, never what has started.
+/// Fields of both specs that may be changed while an operation runs. They steer what starts next, never what
+/// has started.
 const MUTABLE: [&str; 3] = ["concurrency", "paused", "stopOnFailure"];
 
-/// The most requirements of a selector. One rule runs for each of them, so the server wants a bound; nobody writes this many.
+/// The most requirements of a selector. One rule runs for each of them, so the server wants a bound; nobody
+/// writes this many.
 const MAX_EXPRESSIONS: u32 = 100;
 
 const NODEOP_RULES: [Rule; 6] = [
@@ -27,7 +30,10 @@ const NODEOP_RULES: [Rule; 6] = [
         "!has(self.command) || !has(self.upgrade)",
         "command and upgrade exclude each other: remove upgrade to run the command, or remove command to upgrade Kairos",
     ),
-    ("!has(self.upgrade) || (has(self.image) && size(self.image) > 0)", "an upgrade needs image: set it to the Kairos image to upgrade to"),
+    (
+        "!has(self.upgrade) || (has(self.image) && size(self.image) > 0)",
+        "an upgrade needs image: set it to the Kairos image to upgrade to",
+    ),
     (
         "!has(self.upgrade) || !has(self.hostMountPath) || self.hostMountPath == '/host'",
         "an upgrade needs hostMountPath: /host, the only mount that kairos-agent leaves out of the image it writes; remove hostMountPath",
@@ -47,8 +53,8 @@ const NODEOPUPGRADE_RULES: [Rule; 1] = [(
     "nothing to upgrade: remove upgradeActive: false, or set upgradeRecovery: true to upgrade the recovery image alone",
 )];
 
-/// 0 is the smallest number and means all nodes, so whoever lowers `concurrency` to it, or leaves it out, sets loose what they
-/// meant to hold. An object that was created with 0 is not concerned.
+/// 0 is the smallest number and means all nodes, so whoever lowers `concurrency` to it, or leaves it out,
+/// sets loose what they meant to hold. An object that was created with 0 is not concerned.
 const SLOWER_RULE: Rule = (
     "!has(oldSelf.concurrency) || oldSelf.concurrency == 0 || (has(self.concurrency) && self.concurrency > 0)",
     "concurrency: 0, the default, means all nodes at once, so it cannot be lowered to that: to start no further node set paused: true; \
@@ -106,7 +112,8 @@ pub(super) fn mount_path(schema: &mut Schema) {
     add_rules(schema, &MOUNT_PATH_RULES);
 }
 
-/// A label selector as Kubernetes' own kinds check it: atomic (two appliers never mix theirs), with the four operators.
+/// A label selector as Kubernetes' own kinds check it: atomic (two appliers never mix theirs), with the four
+/// operators.
 pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
     let mut requirement = schemars::json_schema!({
         "type": "object",
@@ -160,8 +167,9 @@ pub(super) fn pull_secrets(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// `NodeOpUpgrade.spec.drainOptions`: the fields of a NodeOp's without its defaults. A server would fill those in, and a
-/// field that the user left out could then not be told from one set to the NodeOp's default, which differs from an upgrade's.
+/// `NodeOpUpgrade.spec.drainOptions`: the fields of a NodeOp's without its defaults. A server would fill
+/// those in, and a field that the user left out could then not be told from one set to the NodeOp's default,
+/// which differs from an upgrade's.
 pub(super) fn upgrade_drain(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<DrainOptions>();
     let defaults = [
@@ -205,12 +213,19 @@ fn extend_rules(schema: &mut Schema, rules: impl Iterator<Item = Value>) {
 /// The rule that keeps `concurrency` from being lowered to "all".
 fn never_loosened(schema: &mut Schema) {
     let (rule, message) = SLOWER_RULE;
-    extend_rules(schema, [json!({ "rule": rule, "message": message, "fieldPath": ".concurrency" })].into_iter());
+    extend_rules(
+        schema,
+        [json!({ "rule": rule, "message": message, "fieldPath": ".concurrency" })].into_iter(),
+    );
 }
 
-/// One rule for each property but the mutable ones, so that the server names the field that somebody tried to change.
+/// One rule for each property but the mutable ones, so that the server names the field that somebody tried to
+/// change.
 fn immutable(schema: &mut Schema, one_run: &str) {
-    let names: Vec<String> = properties(schema).map(|(name, _)| name.clone()).filter(|name| !MUTABLE.contains(&name.as_str())).collect();
+    let names: Vec<String> = properties(schema)
+        .map(|(name, _)| name.clone())
+        .filter(|name| !MUTABLE.contains(&name.as_str()))
+        .collect();
     let rules = names.iter().map(|name| {
         let message = format!(
             "{one_run} and cannot be changed once created, except concurrency, paused and stopOnFailure: \
@@ -225,8 +240,8 @@ fn immutable(schema: &mut Schema, one_run: &str) {
     extend_rules(schema, rules);
 }
 
-/// Makes every optional field simply optional. The derive says `nullable`, which would keep an explicit null where the Go
-/// operator's CRDs dropped it and put the default.
+/// Makes every optional field simply optional. The derive says `nullable`, which would keep an explicit null
+/// where the Go operator's CRDs dropped it and put the default.
 pub(super) fn not_null(schema: &mut Schema) {
     schemars::transform::transform_subschemas(&mut not_null, schema);
     let Some(object) = schema.as_object_mut() else { return };
@@ -253,5 +268,11 @@ pub(super) fn not_null(schema: &mut Schema) {
 }
 
 fn properties(schema: &mut Schema) -> impl Iterator<Item = (&String, &mut Value)> {
-    schema.ensure_object().get_mut("properties").and_then(Value::as_object_mut).map(Map::iter_mut).into_iter().flatten()
+    schema
+        .ensure_object()
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .map(Map::iter_mut)
+        .into_iter()
+        .flatten()
 }

@@ -1,9 +1,13 @@
-//! `NodeOpUpgrade`: upgrade Kairos on chosen nodes. It makes a NodeOp of its own name and shows that one's status.
+//! `NodeOpUpgrade`: upgrade Kairos on chosen nodes. It makes a NodeOp of its own name and shows that one's
+//! status.
 //!
-//! Only what an upgrade needs to be told: image and nodes are enough for a safe one. [`super::child`] says what the NodeOp
-//! looks like.
+//! Only what an upgrade needs to be told: image and nodes are enough for a safe one. [`super::child`] says
+//! what the NodeOp looks like.
 
-#![expect(clippy::duplicated_attributes, reason = "clippy takes the keys of two printer columns for one attribute given twice")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "clippy takes the keys of two printer columns for one attribute given twice"
+)]
 
 use std::collections::BTreeMap;
 
@@ -21,8 +25,8 @@ use super::{
     schema,
 };
 
-/// What to upgrade to, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused` and
-/// `stopOnFailure`.
+/// What to upgrade to, on which nodes, and how. It cannot be changed once created, except `concurrency`,
+/// `paused` and `stopOnFailure`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -58,7 +62,8 @@ pub struct NodeOpUpgradeSpec {
     /// The Kairos image to upgrade to. The kairos-agent in it does the upgrade.
     #[schemars(length(min = 1))]
     pub image: String,
-    /// When a node pulls the image. Unset: what Kubernetes does, `Always` for the tag `latest` and for no tag, else `IfNotPresent`.
+    /// When a node pulls the image. Unset: what Kubernetes does, `Always` for the tag `latest` and for no
+    /// tag, else `IfNotPresent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with which nodes pull the image.
@@ -70,15 +75,18 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
-    /// How many nodes may be in hand at once; 0, the default, means all. May be changed while the upgrade runs, but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all. Control-plane nodes always go
+    /// one at a time if the upgrade cordons or reboots. A node that failed counts until it is uncordoned and
+    /// Ready, or deleted. May be changed while the upgrade runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
-    /// Start no further node for as long as this is true (default false): nothing new is started, and nodes that are being worked
-    /// on finish. May be changed while the upgrade runs.
+    /// Start no further node for as long as this is true (default false): nothing new is started, and nodes
+    /// that are being worked on finish. May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Start no further node once one has failed. May be changed while the upgrade runs.
+    /// Start no further node once one has failed, or once it could not be proved what it runs (default
+    /// false). May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_failure: Option<bool>,
     /// Upgrade the active image, and reboot into it (default true).
@@ -87,23 +95,27 @@ pub struct NodeOpUpgradeSpec {
     /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_recovery: Option<bool>,
-    /// Upgrade even a node that already runs the image's release (default false).
+    /// Upgrade without comparing releases (default false): also a node that runs the image's release already,
+    /// or a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
     /// Pass `--debug` to kairos-agent (default false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
-    /// Uncordon a node that failed (default false). A node that failed before its upgrade started is always uncordoned.
+    /// Uncordon a node that failed (default false). A node that failed before its upgrade started is always
+    /// uncordoned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncordon_on_failure: Option<bool>,
-    /// Paths that are left out of the new image. Needs a kairos-agent that knows `--exclude-path` (Kairos 3.6 and later).
+    /// Paths that are left out of the new image. Needs a kairos-agent that knows `--exclude-path` (Kairos 3.6
+    /// and later).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_paths: Vec<String>,
     /// How nodes are drained. Unset fields have the defaults of an upgrade, which differ from a NodeOp's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::upgrade_drain")]
     pub drain_options: Option<DrainOptions>,
-    /// How often the upgrade is tried again on a node before the node is failed (default 2). Never after a success of the agent.
+    /// How often the upgrade is tried again on a node before the node is failed (default 2). Never after a
+    /// success of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
@@ -111,7 +123,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub preflight_timeout_seconds: Option<i32>,
-    /// Seconds that a node may take to pull the image (default 1800).
+    /// Seconds that a node may take to pull the image (default 1800). A preflight whose pod the kubelet
+    /// refuses or ends is made again for as long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub pull_timeout_seconds: Option<i32>,
@@ -131,7 +144,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is waited for.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is
+    /// waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
@@ -148,7 +162,8 @@ pub struct NodeOpUpgradeStatus {
     /// Name of the NodeOp that does the upgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_op_name: Option<String>,
-    /// UID of that NodeOp, recorded before it may start: an upgrade never runs twice because somebody deleted its NodeOp.
+    /// UID of that NodeOp, recorded before it may start: an upgrade never runs twice because somebody deleted
+    /// its NodeOp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_op_uid: Option<String>,
     /// One sentence on where the upgrade stands.

@@ -1,6 +1,6 @@
-//! The controller's flags and environment, spelt as upstream's users know them: Go's booleans (`--leader-elect`,
-//! `--leader-elect=false`), one dash or two. Flags that mean nothing here are taken and named once in a warning, so that
-//! an existing Deployment starts.
+//! The controller's flags and environment, spelt as upstream's users know them: Go's booleans
+//! (`--leader-elect`, `--leader-elect=false`), one dash or two. Flags that mean nothing here are taken and
+//! named once in a warning, so that an existing Deployment starts.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -29,7 +29,8 @@ pub struct ControllerArgs {
     /// A kubeconfig, to run outside a cluster.
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
-    /// The directory on every node that sentinels and results are kept in; it must survive a reboot and an upgrade.
+    /// The directory on every node that sentinels and results are kept in; it must survive a reboot and an
+    /// upgrade.
     #[arg(long, default_value = contract::STATE_DIR)]
     pub state_dir: PathBuf,
     /// How many control-plane nodes may be cordoned or rebooted at once, over all NodeOps.
@@ -122,7 +123,10 @@ impl ControllerArgs {
 
     /// The controller's own namespace, as far as flags and variables say it.
     pub fn namespace(&self) -> Option<&str> {
-        [&self.controller_pod_namespace, &self.pod_namespace].into_iter().flatten().find_map(|name| said(name))
+        [&self.controller_pod_namespace, &self.pod_namespace]
+            .into_iter()
+            .flatten()
+            .find_map(|name| said(name))
     }
 
     /// The filter of what is logged, in `RUST_LOG`'s terms. Upstream's numbers above 0 mean ever more detail.
@@ -150,8 +154,9 @@ impl ControllerArgs {
         let level = self.log_level().is_none().then(|| {
             format!("--zap-log-level={level} is not understood, info is logged: write debug, info, warn, error, or a number from 0 to 255")
         });
-        let encoder = (!matches!(encoder.as_str(), "json" | "console"))
-            .then(|| format!("--zap-encoder={encoder} is not understood, text is logged: write json or console"));
+        let encoder = (!matches!(encoder.as_str(), "json" | "console")).then(|| {
+            format!("--zap-encoder={encoder} is not understood, text is logged: write json or console")
+        });
         level.into_iter().chain(encoder).collect()
     }
 }
@@ -201,7 +206,9 @@ pub(super) fn with_two_dashes(argv: Vec<OsString>) -> Vec<OsString> {
         return argv;
     }
     let mend = |arg: OsString| match arg.to_str() {
-        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => format!("-{text}").into(),
+        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => {
+            format!("-{text}").into()
+        }
         _ => arg,
     };
     argv.into_iter().map(mend).collect()
@@ -223,7 +230,9 @@ mod tests {
     #[test]
     fn booleans_as_go_spells_them() {
         assert!(!controller(&[]).leader_elect);
-        for flag in ["--leader-elect", "-leader-elect", "--leader-elect=true", "--leader-elect=T", "--leader-elect=1"] {
+        for flag in
+            ["--leader-elect", "-leader-elect", "--leader-elect=true", "--leader-elect=T", "--leader-elect=1"]
+        {
             assert!(controller(&[flag]).leader_elect, "{flag}");
         }
         for flag in ["--leader-elect=false", "-leader-elect=0", "--leader-elect=F"] {
@@ -233,15 +242,31 @@ mod tests {
 
     #[test]
     fn the_deployment_of_the_go_operator_starts() {
-        let args = controller(&["--metrics-bind-address=:8443", "--leader-elect", "--health-probe-bind-address=:8081"]);
+        let args = controller(&[
+            "--metrics-bind-address=:8443",
+            "--leader-elect",
+            "--health-probe-bind-address=:8081",
+        ]);
         assert_eq!((args.metrics_bind_address.as_str(), args.ignored.given().len()), (":8443", 0));
     }
 
     #[test]
     fn flags_without_a_meaning_are_named() {
-        let args = controller(&["--metrics-secure=false", "--zap-devel", "--webhook-cert-path", "/x", "-enable-http2"]);
-        assert_eq!(args.ignored.given(), ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]);
-        assert_eq!(controller(&["--sentinel-image=x"]).ignored.given(), ["--sentinel-image (SENTINEL_IMAGE)"]);
+        let args = controller(&[
+            "--metrics-secure=false",
+            "--zap-devel",
+            "--webhook-cert-path",
+            "/x",
+            "-enable-http2",
+        ]);
+        assert_eq!(
+            args.ignored.given(),
+            ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]
+        );
+        assert_eq!(
+            controller(&["--sentinel-image=x"]).ignored.given(),
+            ["--sentinel-image (SENTINEL_IMAGE)"]
+        );
     }
 
     #[test]
@@ -251,7 +276,11 @@ mod tests {
         assert!(named.contains("--zap-log-level=nonsense") && named.contains("--zap-encoder=xml"), "{named}");
         assert!(args.log_filter().ends_with("kairos_operator=info") && !args.log_json());
         for level in ["debug", "info", "warn", "error", "dpanic", "panic", "fatal", "0", "1", "255"] {
-            assert_eq!(controller(&[&format!("--zap-log-level={level}")]).not_understood(), [""; 0], "{level}");
+            assert_eq!(
+                controller(&[&format!("--zap-log-level={level}")]).not_understood(),
+                [""; 0],
+                "{level}"
+            );
         }
         assert_eq!(controller(&["--zap-log-level=256"]).not_understood().len(), 1);
         assert_eq!(controller(&["--zap-encoder=console"]).not_understood(), [""; 0]);
@@ -259,11 +288,19 @@ mod tests {
 
     #[test]
     fn what_is_empty_was_not_said() {
-        let empty =
-            ["--operator-image=", "--node-labeler-image=", "--nodeop-default-image= ", "--pod-name=", "--controller-pod-namespace="];
+        let empty = [
+            "--operator-image=",
+            "--node-labeler-image=",
+            "--nodeop-default-image= ",
+            "--pod-name=",
+            "--controller-pod-namespace=",
+        ];
         let args = controller(&empty);
         assert_eq!((args.operator_image(), args.node_labeler_image()), (OPERATOR_IMAGE, OPERATOR_IMAGE));
-        assert_eq!((args.nodeop_default_image(), args.pod_name(), args.namespace()), (NODEOP_DEFAULT_IMAGE, None, None));
+        assert_eq!(
+            (args.nodeop_default_image(), args.pod_name(), args.namespace()),
+            (NODEOP_DEFAULT_IMAGE, None, None)
+        );
         assert_eq!(controller(&["--controller-pod-namespace=", "--pod-namespace=b"]).namespace(), Some("b"));
         assert_eq!(controller(&["--controller-pod-namespace=a", "--pod-namespace=b"]).namespace(), Some("a"));
     }

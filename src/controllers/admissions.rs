@@ -1,6 +1,7 @@
-//! What came of dry runs, and of looks at Events and at the control plane's pods. A dry run is several writes that change nothing, a list of Events is read from all of a
-//! namespace, and either is asked for whenever a plan wonders why a Job has no pod, or a pod no container: so an answer stands for a
-//! while, one that says what is wrong ever longer.
+//! What came of dry runs, and of looks at Events and at the control plane's pods. A dry run is several writes
+//! that change nothing, a list of Events is read from all of a namespace, and either is asked for whenever a
+//! plan wonders why a Job has no pod, or a pod no container: so an answer stands for a while, one that says
+//! what is wrong ever longer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::plan::model::question::{Answer, Question};
 
-/// For how long an answer stands; one that says again what is wrong, twice as long each time, up to the second.
+/// For how long an answer stands; one that says again what is wrong, twice as long each time, up to the
+/// second.
 const STANDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
 
 /// The answers that stand.
@@ -32,7 +34,10 @@ impl Admissions {
 
     /// When one that passes by itself may be asked for again.
     pub fn next(&self, now: Instant) -> Option<Duration> {
-        let passing = self.known.values().filter(|known| matches!(known.answer, Answer::NotYet(_)) && known.until > now);
+        let passing = self
+            .known
+            .values()
+            .filter(|known| matches!(known.answer, Answer::NotYet(_)) && known.until > now);
         passing.map(|known| known.until - now).min()
     }
 
@@ -41,14 +46,15 @@ impl Admissions {
         let stands = match question {
             Question::Admission(..) | Question::PodEvents { .. } => true,
             // That all of a member's pods are Ready lets the next node go away, and is always asked anew.
-            Question::ControlPlanePods(_) => matches!(answer, Answer::Gone | Answer::NotReady(_)),
+            Question::ControlPlanePods(_) => matches!(answer, Answer::NotFound | Answer::NotReady(_)),
             _ => false,
         };
         if !stands {
             return;
         }
         self.known.retain(|_, known| known.until + STANDS.1 > now);
-        let lasts = |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_));
+        let lasts =
+            |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_));
         let before = self.known.get(question).filter(|_| lasts(answer));
         let stands = before.map_or(STANDS.0, |known| (known.stands * 2).min(STANDS.1));
         self.known.insert(question.clone(), Known { answer: answer.clone(), until: now + stands, stands });
@@ -79,18 +85,22 @@ mod tests {
         assert_eq!(admissions.next(now), None, "what is refused for good need not be asked again");
         admissions.learn(&question, &Answer::NotYet("quota".into()), now);
         assert_eq!(admissions.next(now), Some(STANDS.1));
-        admissions.learn(&question, &Answer::Seen, now);
+        admissions.learn(&question, &Answer::Found, now);
         assert_eq!(admissions.known[&question].stands, STANDS.0);
-        admissions.learn(&Question::Rivals, &Answer::Seen, now + STANDS.1 * 2);
+        admissions.learn(&Question::AllNodeOps, &Answer::Found, now + STANDS.1 * 2);
         assert_eq!(admissions.known.len(), 1, "only what is dear is remembered");
-        let other = Question::Admission(OpRef { namespace: "ns".into(), name: "op".into(), uid: "v".into() }, "n1".into());
-        admissions.learn(&other, &Answer::Seen, now + STANDS.1 * 2);
+        let other = Question::Admission(
+            OpRef { namespace: "ns".into(), name: "op".into(), uid: "v".into() },
+            "n1".into(),
+        );
+        admissions.learn(&other, &Answer::Found, now + STANDS.1 * 2);
         assert_eq!(admissions.known.len(), 1, "the old one is gone");
     }
 
     #[test]
     fn events_of_one_pod_are_read_every_ten_seconds_at_most_and_those_of_another_at_once() {
-        let question = |uid: &str| Question::PodEvents { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
+        let question =
+            |uid: &str| Question::PodEvents { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
         let (mut admissions, now) = (Admissions::default(), Instant::now());
         admissions.learn(&question("u"), &Answer::Said("FailedMount: no such device".into()), now);
         assert!(admissions.standing(&question("u"), now + STANDS.0 - Duration::from_millis(1)).is_some());

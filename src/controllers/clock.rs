@@ -1,8 +1,9 @@
-//! The clock that plans are made by, and that is written into objects: the wall clock of the start, and the time that has
-//! passed since then.
+//! The clock that plans are made by, and that is written into objects: the wall clock of the start, and the
+//! time that has passed since then.
 //!
-//! So it never jumps while a process lives. Deadlines that a leader sets and judges by it are those of a monotonic clock,
-//! whatever somebody or NTP does to the machine's; a step of that one is seen by the next process.
+//! So it never jumps while a process lives. Deadlines that a leader sets and judges by it are those of a
+//! monotonic clock, whatever somebody or NTP does to the machine's; a step of that one is seen by the next
+//! process.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;

@@ -53,13 +53,19 @@ impl Evictions {
         self.lock().retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
     }
 
-    /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later plan.
+    /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later
+    /// plan.
     pub fn start(&self, node: String, pod: Target, grace_period_seconds: Option<i64>) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
         let refusal = {
             let mut known = self.lock();
             let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
-            let eviction = Eviction { node: node.clone(), at: self.clock.now(), under_way: true, refusal: before.clone() };
+            let eviction = Eviction {
+                node: node.clone(),
+                at: self.clock.now(),
+                under_way: true,
+                refusal: before.clone(),
+            };
             known.insert(pod.uid.clone(), eviction);
             before
         };
@@ -81,7 +87,13 @@ impl Evictions {
         self.slots.close();
     }
 
-    fn judge(&self, pod: &Target, node: &str, before: Option<Refusal>, outcome: anyhow::Result<act::Eviction>) -> Option<Refusal> {
+    fn judge(
+        &self,
+        pod: &Target,
+        node: &str,
+        before: Option<Refusal>,
+        outcome: anyhow::Result<act::Eviction>,
+    ) -> Option<Refusal> {
         let path = format!("{}/{}", pod.namespace, pod.name);
         let since = before.as_ref().map_or_else(|| self.clock.now(), |before| before.since);
         match outcome {
@@ -89,16 +101,16 @@ impl Evictions {
                 info!(pod = path, node, "evicted");
                 None
             }
-            Ok(act::Eviction::Refused { words, retry_after, permanent }) => {
+            Ok(act::Eviction::Refused { message, retry_after, permanent }) => {
                 if before.is_none() {
-                    info!(pod = path, node, words, "the eviction is refused");
+                    info!(pod = path, node, message, "the eviction is refused");
                 }
-                Some(Refusal { since, words, retry_after, permanent })
+                Some(Refusal { since, message, retry_after, permanent })
             }
             Err(error) => {
-                let words = act::words(&error);
-                warn!(pod = path, node, error = words, "the eviction failed");
-                Some(Refusal { since, words, retry_after: None, permanent: false })
+                let message = act::error_message(&error);
+                warn!(pod = path, node, error = message, "the eviction failed");
+                Some(Refusal { since, message, retry_after: None, permanent: false })
             }
         }
     }

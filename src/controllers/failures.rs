@@ -1,8 +1,8 @@
 //! What this process fails at: when each of it may be tried again, and what there is to say about it.
 //!
-//! Pauses double from a quarter of a second to two minutes, so that a refusal that stays costs a request every other
-//! minute. One failure is a hiccup; what failed three times in a row is told, in the status by the planner (it is part of
-//! the snapshot) and once in an Event about the object that waits for it.
+//! Pauses double from a quarter of a second to two minutes, so that a refusal that stays costs a request
+//! every other minute. One failure is a hiccup; what failed three times in a row is told, in the status by
+//! the planner (it is part of the snapshot) and once in an Event about the object that waits for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use crate::plan::model::{identity::Id, snapshot::Failure};
+use crate::plan::model::{identity::Id, snapshot::PersistentFailure};
 
 /// First and longest pause after a failure; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
@@ -33,7 +33,7 @@ pub struct Failures {
 #[derive(Clone, Debug)]
 pub struct Said {
     pub what: String,
-    pub words: String,
+    pub message: String,
     pub about: Option<ObjectReference>,
 }
 
@@ -56,11 +56,16 @@ impl Failures {
         self.known.get(what).is_some_and(|entry| entry.until > now)
     }
 
-    /// It failed; returns how often in a row, and for how long it is left alone, at most for `longest`. What failed twice in
-    /// one pass (two changes of one node) failed once.
+    /// It failed; returns how often in a row, and for how long it is left alone, at most for `longest`. What
+    /// failed twice in one pass (two changes of one node) failed once.
     pub fn failed(&mut self, what: Id, said: Said, longest: Duration, now: Instant) -> (u32, Duration) {
         let since = self.clock.now();
-        let entry = self.known.entry(what).or_insert_with(|| Entry { times: 0, since, until: now, said: said.clone() });
+        let entry = self.known.entry(what).or_insert_with(|| Entry {
+            times: 0,
+            since,
+            until: now,
+            said: said.clone(),
+        });
         entry.said = said;
         if entry.until <= now {
             let pause = (PAUSE.0 * 2u32.saturating_pow(entry.times.min(16))).min(PAUSE.1).min(longest);
@@ -84,29 +89,40 @@ impl Failures {
     }
 
     fn forget_said(&mut self) {
-        let failing: BTreeSet<String> = self.known.values().filter_map(|entry| entry.said.about.as_ref().map(path)).collect();
+        let failing: BTreeSet<String> =
+            self.known.values().filter_map(|entry| entry.said.about.as_ref().map(path)).collect();
         self.said.retain(|object| failing.contains(object));
     }
 
     /// Until when something is left alone that failed.
     pub fn next(&self, now: Instant) -> Option<Duration> {
-        self.known.values().map(|entry| entry.until).filter(|until| *until > now).min().map(|until| until - now)
+        self.known
+            .values()
+            .map(|entry| entry.until)
+            .filter(|until| *until > now)
+            .min()
+            .map(|until| until - now)
     }
 
     /// What the planner is to know.
-    pub fn lasting(&self) -> BTreeMap<Id, Failure> {
+    pub fn lasting(&self) -> BTreeMap<Id, PersistentFailure> {
         let lasting = self.known.iter().filter(|(_, entry)| entry.times >= LASTING);
-        lasting.map(|(what, entry)| (what.clone(), Failure { since: entry.since, words: entry.said.words.clone() })).collect()
+        lasting
+            .map(|(what, entry)| {
+                (what.clone(), PersistentFailure { since: entry.since, message: entry.said.message.clone() })
+            })
+            .collect()
     }
 
-    /// What is to be said now: the object, what fails, and the words. Once for each object, however much fails for it.
+    /// What is to be said now: the object, what fails, and the words. Once for each object, however much
+    /// fails for it.
     pub fn unsaid(&mut self) -> Vec<(ObjectReference, String, String)> {
         let mut unsaid = Vec::new();
         for Entry { said, .. } in self.known.values().filter(|entry| entry.times >= LASTING) {
             if let Some(about) = &said.about
                 && self.said.insert(path(about))
             {
-                unsaid.push((about.clone(), said.what.clone(), said.words.clone()));
+                unsaid.push((about.clone(), said.what.clone(), said.message.clone()));
             }
         }
         unsaid
@@ -124,21 +140,35 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn said(words: &str, node: &str) -> Said {
-        let about = ObjectReference { kind: Some("Node".into()), name: Some(node.into()), ..ObjectReference::default() };
-        Said { what: "trying".into(), words: words.into(), about: Some(about) }
+    fn said(message: &str, node: &str) -> Said {
+        let about = ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(node.into()),
+            ..ObjectReference::default()
+        };
+        Said { what: "trying".into(), message: message.into(), about: Some(about) }
     }
 
     fn id(does: &'static str) -> Id {
         Id::Action { does, to: "n1".into() }
     }
 
-    /// Fails as often as that, each time as soon as it may be tried again; returns the pauses in milliseconds.
-    fn fail(failures: &mut Failures, what: &'static str, said: &Said, times: usize, longest: Duration, now: &mut Instant) -> Vec<u128> {
+    /// Fails as often as that, each time as soon as it may be tried again; returns the pauses in
+    /// milliseconds.
+    fn fail(
+        failures: &mut Failures,
+        what: &'static str,
+        said: &Said,
+        times: usize,
+        longest: Duration,
+        now: &mut Instant,
+    ) -> Vec<u128> {
         let mut pauses = Vec::new();
         for _ in 0..times {
             let (_, pause) = failures.failed(id(what), said.clone(), longest, *now);
-            assert!(failures.paused(&id(what), *now) && failures.next(*now).is_some_and(|next| next <= pause));
+            assert!(
+                failures.paused(&id(what), *now) && failures.next(*now).is_some_and(|next| next <= pause)
+            );
             *now += pause;
             pauses.push(pause.as_millis());
         }
@@ -149,7 +179,10 @@ mod tests {
     fn pauses_grow_to_two_minutes_and_end_with_a_success() {
         let (mut failures, mut now) = (Failures::default(), Instant::now());
         let pauses = fail(&mut failures, "a", &said("no", "n1"), 12, LONG, &mut now);
-        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 120_000, 120_000, 120_000]);
+        assert_eq!(
+            pauses,
+            [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 120_000, 120_000, 120_000]
+        );
         assert!(!failures.paused(&id("a"), now), "it may be tried now");
         failures.succeeded(&id("a"));
         assert!(failures.next(now).is_none() && failures.lasting().is_empty());
@@ -167,7 +200,10 @@ mod tests {
             model::identity::Identified,
         };
         let pod = Target { namespace: "ns".into(), name: "pod".into(), uid: "u".into() };
-        let delete = |why: &'static str, uid: &str| Action::DeletePod { pod: Target { uid: uid.into(), ..pod.clone() }, why };
+        let delete = |why: &'static str, uid: &str| Action::DeletePod {
+            pod: Target { uid: uid.into(), ..pod.clone() },
+            why,
+        };
         let (mut failures, now) = (Failures::default(), Instant::now());
         failures.failed(delete("its reboot was called off", "u").id(), said("no", "n1"), LONG, now);
         assert!(failures.paused(&delete("its node is being released", "u").id(), now));
@@ -192,9 +228,12 @@ mod tests {
         for what in ["a", "b"] {
             fail(&mut failures, what, &said("never", "n1"), 1, LONG, &mut now);
         }
-        assert_eq!(failures.lasting()[&id("a")].words, "never");
-        let told: Vec<String> =
-            failures.unsaid().into_iter().map(|(about, what, words)| format!("{:?} {what} {words}", about.name)).collect();
+        assert_eq!(failures.lasting()[&id("a")].message, "never");
+        let told: Vec<String> = failures
+            .unsaid()
+            .into_iter()
+            .map(|(about, what, message)| format!("{:?} {what} {message}", about.name))
+            .collect();
         assert_eq!(told, ["Some(\"n1\") trying never"]);
         fail(&mut failures, "a", &said("never", "n1"), 5, LONG, &mut now);
         failures.succeeded(&id("a"));

@@ -1,10 +1,12 @@
 //! `/healthz` and `/readyz` on one listener, `/metrics` on another, over plain HTTP.
 //!
-//! Healthy is a process whose planner came round lately; ready one whose caches are filled. A standby is both.
+//! Healthy is a process whose planner came round lately; ready one whose caches are filled. A standby is
+//! both.
 //!
-//! Anybody who reaches the pod's address can connect, and the whole operator has a few dozen megabytes. So a listener has
-//! at most [`CONNECTIONS`], each with one small request and some seconds. With one too many the oldest is closed and not
-//! the newest: the kubelet's probe is answered in a moment, whatever else is left half open.
+//! Anybody who reaches the pod's address can connect, and the whole operator has a few dozen megabytes. So a
+//! listener has at most [`MAX_CONNECTIONS`], each with one small request and some seconds. With one too many
+//! the oldest is closed and not the newest: the kubelet's probe is answered in a moment, whatever else is
+//! left half open.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +21,9 @@ use std::{
 
 use anyhow::Context;
 use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Bytes, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Bytes, body::Incoming, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -33,9 +37,9 @@ use crate::observe::Observer;
 /// The planner comes round at least every five minutes; twice that without a sign of it is a fault.
 const ALIVE_WITHIN: Duration = Duration::from_secs(600);
 /// Connections of a listener at once.
-const CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may take, from its first byte to its last.
-const LASTS: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's header, and of each buffer: the least that hyper takes.
 const BUFFER: usize = 8192;
 /// The pause after a connection that could not be accepted, as when file descriptors have run out.
@@ -75,7 +79,11 @@ impl Health {
 
     fn answer(&self, routes: Routes, path: &str) -> (StatusCode, String) {
         let check = |fine: bool, what: &str| {
-            if fine { (StatusCode::OK, "ok\n".to_owned()) } else { (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")) }
+            if fine {
+                (StatusCode::OK, "ok\n".to_owned())
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n"))
+            }
         };
         match (routes, path) {
             (Routes::Probes, "/healthz") => check(self.alive(), "the planner stands still"),
@@ -100,13 +108,14 @@ pub fn address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
         return Ok(None);
     }
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
-    let parsed =
-        full.parse().with_context(|| format!("{text:?} is not an address to bind to; write :8081, 127.0.0.1:8081, or 0 for none"))?;
+    let parsed = full.parse().with_context(|| {
+        format!("{text:?} is not an address to bind to; write :8081, 127.0.0.1:8081, or 0 for none")
+    })?;
     Ok(Some(parsed))
 }
 
-/// Binds, so that an address that is taken is an error at the start, and serves until the runtime ends. Returns the address
-/// that was bound.
+/// Binds, so that an address that is taken is an error at the start, and serves until the runtime ends.
+/// Returns the address that was bound.
 pub async fn serve(health: Arc<Health>, address: SocketAddr, routes: Routes) -> anyhow::Result<SocketAddr> {
     let listener = match TcpListener::bind(address).await {
         // A kernel without IPv6 has no `[::]`.
@@ -127,7 +136,7 @@ async fn accept(listener: TcpListener, health: Arc<Health>, routes: Routes) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 open.retain(|connection| !connection.is_finished());
-                if open.len() >= CONNECTIONS
+                if open.len() >= MAX_CONNECTIONS
                     && let Some(oldest) = open.pop_front()
                 {
                     oldest.abort();
@@ -151,8 +160,9 @@ async fn converse(stream: TcpStream, health: Arc<Health>, routes: Routes) {
         async move { Ok::<_, Infallible>(response) }
     });
     let mut server = http1::Builder::new();
-    let connection = server.keep_alive(false).max_buf_size(BUFFER).serve_connection(TokioIo::new(stream), service);
-    match timeout(LASTS, connection).await {
+    let connection =
+        server.keep_alive(false).max_buf_size(BUFFER).serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "a connection for {routes:?} broke"),
         Err(_) => debug!("a connection for {routes:?} took too long"),
@@ -195,7 +205,8 @@ mod tests {
         for path in ["/healthz", "/readyz", "/metrics", "/"] {
             codes.push((get(probes, path).await, get(metrics, path).await));
         }
-        let codes: Vec<(&str, &str)> = codes.iter().map(|(probe, metric)| (probe.as_str(), metric.as_str())).collect();
+        let codes: Vec<(&str, &str)> =
+            codes.iter().map(|(probe, metric)| (probe.as_str(), metric.as_str())).collect();
         assert_eq!(codes, [("200", "404"), ("503", "404"), ("404", "200"), ("404", "404")]);
     }
 
@@ -203,17 +214,17 @@ mod tests {
     async fn connections_that_are_left_half_open_keep_no_probe_from_its_answer() {
         let address = listener(Routes::Probes).await;
         let mut half_open = Vec::new();
-        for n in 0..CONNECTIONS * 3 {
+        for n in 0..MAX_CONNECTIONS * 3 {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET /healthz HTTP/1.1\r\nX: ").await.unwrap();
             half_open.push(stream);
-            if n % CONNECTIONS == 0 {
+            if n % MAX_CONNECTIONS == 0 {
                 assert_eq!(get(address, "/healthz").await, "200", "with {n} half open");
             }
         }
         assert_eq!(get(address, "/healthz").await, "200");
         // The oldest ones were closed for it.
-        for stream in half_open.iter_mut().take(CONNECTIONS) {
+        for stream in half_open.iter_mut().take(MAX_CONNECTIONS) {
             let mut byte = [0];
             assert!(matches!(stream.read(&mut byte).await, Ok(0) | Err(_)));
         }

@@ -1,14 +1,16 @@
 //! Leader election that fences.
 //!
-//! A Lease of 15 seconds, renewed every 5 with its resourceVersion. The holder may begin a write until 10 seconds after its
-//! last renewal, counted by a monotonic clock from *before* that request was sent, and no request lasts beyond the 15: its
-//! last write has ended before another replica, which waits 15 seconds from when *it* last saw the Lease change, may begin.
-//! No clock is compared with another machine's. A stop hands the Lease over at once, and standbys watch it by name.
+//! A Lease of 15 seconds, renewed every 5 with its resourceVersion. The holder may begin a write until 10
+//! seconds after its last renewal, counted by a monotonic clock from *before* that request was sent, and no
+//! request lasts beyond the 15: its last write has ended before another replica, which waits 15 seconds from
+//! when *it* last saw the Lease change, may begin. No clock is compared with another machine's. A stop hands
+//! the Lease over at once, and standbys watch it by name.
 //!
-//! What the Lease says is believed within bounds alone, since anybody with the right may edit or delete it: [`Sight`].
+//! What the Lease says is believed within bounds alone, since anybody with the right may edit or delete it:
+//! [`Sight`].
 //!
-//! Own code: a holder here must know at every write how old its last renewal is, and how long the write may take. The
-//! crates that elect leaders on kube 5 tell whether one leads, and not until when.
+//! Own code: a holder here must know at every write how old its last renewal is, and how long the write may
+//! take. The crates that elect leaders on kube 5 tell whether one leads, and not until when.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -38,7 +40,7 @@ use super::{
     sight::{HANDED_OVER, Sight, holder},
 };
 use crate::{
-    act::{Fence, REQUEST_TIMEOUT, is_conflict, is_gone, words},
+    act::{Fence, REQUEST_TIMEOUT, error_message, is_conflict, is_gone},
     api::names,
 };
 
@@ -63,12 +65,12 @@ pub struct Leadership {
 
 impl Leadership {
     /// A process that has to win an election.
-    pub fn contended() -> Arc<Self> {
+    pub fn elected() -> Arc<Self> {
         Arc::new(Self { renewed: Mutex::new(None), leading: watch::Sender::new(None), elected: true })
     }
 
     /// A process that is alone, or told so.
-    pub fn uncontended(now: Timestamp) -> Arc<Self> {
+    pub fn standalone(now: Timestamp) -> Arc<Self> {
         Arc::new(Self { renewed: Mutex::new(None), leading: watch::Sender::new(Some(now)), elected: false })
     }
 
@@ -109,7 +111,13 @@ pub struct Election {
 }
 
 impl Election {
-    pub fn new(client: Client, namespace: &str, identity: String, clock: Clock, state: Arc<Leadership>) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        identity: String,
+        clock: Clock,
+        state: Arc<Leadership>,
+    ) -> Self {
         Self { api: Api::namespaced(client, namespace), namespace: namespace.into(), identity, clock, state }
     }
 
@@ -124,7 +132,7 @@ impl Election {
             let error = self.hold(lease).await;
             self.state.leading.send_replace(None);
             self.state.renewed(None);
-            warn!(error = words(&error), "leadership lost; nothing more is written");
+            warn!(error = error_message(&error), "leadership lost; nothing more is written");
         }
     }
 
@@ -139,7 +147,9 @@ impl Election {
                 Ok(None) => {}
                 // Another one was faster, which the next look shows.
                 Err(error) if is_conflict(&error) => {}
-                Err(error) => warn!(error = words(&error), "the Lease could not be taken; trying again"),
+                Err(error) => {
+                    warn!(error = error_message(&error), "the Lease could not be taken; trying again")
+                }
             }
             if let Some(report) = sight.report() {
                 info!("{report}");
@@ -151,7 +161,8 @@ impl Election {
 
     /// Takes the Lease if nobody holds it, or if it has not changed for as long as it lasts.
     async fn attempt(&self, sight: &mut Sight) -> anyhow::Result<Option<Lease>> {
-        let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(names::LEASE)).await.context("reading the Lease")??;
+        let found =
+            timeout(REQUEST_TIMEOUT, self.api.get_opt(names::LEASE)).await.context("reading the Lease")??;
         sight.look(found.as_ref());
         if !sight.is_free() {
             return Ok(None);
@@ -178,7 +189,9 @@ impl Election {
                 let begun = Instant::now();
                 let renewed = match self.put(lease.clone(), &self.identity, DURATION).await {
                     // Nobody else makes it within the time in which we may still write: see `Sight::is_free`.
-                    Err(error) if is_gone(&error) => self.make().await.inspect(|_| warn!("the Lease was deleted; it is made again")),
+                    Err(error) if is_gone(&error) => {
+                        self.make().await.inspect(|_| warn!("the Lease was deleted; it is made again"))
+                    }
                     answer => answer,
                 };
                 match renewed {
@@ -188,16 +201,27 @@ impl Election {
                         break;
                     }
                     Err(error) if is_conflict(&error) => match self.reread().await {
-                        // Somebody else wrote to it, or our own renewal was applied without an answer. Where our name was
-                        // wiped out, nobody has taken it: others wait until we can no longer write.
+                        // Somebody else wrote to it, or our own renewal was applied without an answer. Where
+                        // our name was wiped out, nobody has taken it: others wait until we can no longer
+                        // write.
                         Ok(now) if holder(&now).is_none_or(|holder| holder == self.identity) => lease = now,
-                        Ok(now) => return anyhow::anyhow!("the Lease is held by {}", holder(&now).unwrap_or_default()),
-                        Err(error) => warn!(error = words(&error), "the Lease could not be read"),
+                        Ok(now) => {
+                            return anyhow::anyhow!(
+                                "the Lease is held by {}",
+                                holder(&now).unwrap_or_default()
+                            );
+                        }
+                        Err(error) => warn!(error = error_message(&error), "the Lease could not be read"),
                     },
-                    Err(error) => warn!(error = words(&error), "the Lease could not be renewed; trying again"),
+                    Err(error) => {
+                        warn!(error = error_message(&error), "the Lease could not be renewed; trying again")
+                    }
                 }
                 if self.state.age().is_none_or(|age| age >= WRITES_UNTIL) {
-                    return anyhow::anyhow!("the Lease could not be renewed for {} s", WRITES_UNTIL.as_secs());
+                    return anyhow::anyhow!(
+                        "the Lease could not be renewed for {} s",
+                        WRITES_UNTIL.as_secs()
+                    );
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -222,7 +246,11 @@ impl Election {
     async fn make(&self) -> anyhow::Result<Lease> {
         let now = MicroTime(self.clock.now());
         let lease = Lease {
-            metadata: ObjectMeta { name: Some(names::LEASE.into()), namespace: Some(self.namespace.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(names::LEASE.into()),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
@@ -262,7 +290,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_write_lasts_beyond_the_lease_that_it_was_begun_under() {
-        let state = Leadership::contended();
+        let state = Leadership::elected();
         assert!(state.check().is_err(), "nothing was won yet");
         state.renewed(Some(Instant::now()));
         assert_eq!(state.check().unwrap(), DURATION);

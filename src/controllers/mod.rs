@@ -1,15 +1,15 @@
-//! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the probes, and
-//! hands over when it is told to end.
+//! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the
+//! probes, and hands over when it is told to end.
 
 mod admissions;
 mod clock;
 mod evictions;
 mod failures;
 mod health;
+mod hot_loop;
 mod lease;
 mod planner;
 mod questions;
-mod repeats;
 mod sight;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
@@ -34,12 +34,12 @@ use self::{
     planner::Planner,
 };
 use crate::{
-    act::{Actor, words},
+    act::{Actor, error_message},
     api::names,
     cli::ControllerArgs,
     observe::Observer,
-    plan::model::snapshot::Settings,
-    render::Site,
+    plan::model::snapshot::PlannerConfig,
+    render::RenderConfig,
 };
 
 /// The namespace where a pod finds its own.
@@ -67,7 +67,9 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
     }
     let client = Client::try_from(config(args).await?).context("making a client")?;
     let controller = Controller::new(args, client, Clock::system(), identity(args));
-    for (text, routes) in [(&args.health_probe_bind_address, Routes::Probes), (&args.metrics_bind_address, Routes::Metrics)] {
+    for (text, routes) in
+        [(&args.health_probe_bind_address, Routes::Probes), (&args.metrics_bind_address, Routes::Metrics)]
+    {
         if let Some(address) = health::address(text)? {
             health::serve(controller.health.clone(), address, routes).await?;
         }
@@ -96,7 +98,10 @@ pub struct Controller {
 
 impl fmt::Debug for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Controller").field("namespace", &self.namespace).field("election", &self.election).finish_non_exhaustive()
+        f.debug_struct("Controller")
+            .field("namespace", &self.namespace)
+            .field("election", &self.election)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,20 +120,24 @@ impl Controller {
         let namespace = own_namespace(args);
         let observer = Observer::default();
         let health = Health::new(observer.clone());
-        let leadership = if args.leader_elect { Leadership::contended() } else { Leadership::uncontended(clock.now()) };
-        let election = args.leader_elect.then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
-        let site = Site {
+        let leadership =
+            if args.leader_elect { Leadership::elected() } else { Leadership::standalone(clock.now()) };
+        let election = args
+            .leader_elect
+            .then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
+        let site = RenderConfig {
             operator: args.operator_image().into(),
             labeler: args.node_labeler_image().into(),
             namespace: namespace.clone(),
             default: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),
         };
-        let settings = Settings {
+        let settings = PlannerConfig {
             control_plane_concurrency: args.control_plane_concurrency as usize,
             own_pod: args.pod_name().map(|name| (namespace.clone(), name.to_owned())),
         };
-        let reporter = Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };
+        let reporter =
+            Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };
         let recorder = Recorder::new(client.clone(), reporter);
         let leading = leadership.subscribe();
         let actor = Actor::new(client.clone(), site, leadership, recorder);
@@ -150,15 +159,15 @@ impl Controller {
 }
 
 impl Running {
-    /// Ends at once, at whatever await it is, and hands nothing over. Watches and evictions under way end with the runtime,
-    /// or with the client's last answer.
+    /// Ends at once, at whatever await it is, and hands nothing over. Watches and evictions under way end
+    /// with the runtime, or with the client's last answer.
     pub fn kill(&self) {
         self.planning.abort();
         self.campaign.iter().for_each(|(campaign, _)| campaign.abort());
     }
 
-    /// Ends, then hands the Lease over: not before every write has had its answer, or a successor would begin while one of
-    /// them is still on its way.
+    /// Ends, then hands the Lease over: not before every write has had its answer, or a successor would begin
+    /// while one of them is still on its way.
     pub async fn hand_over(mut self) {
         self.stop.notify_one();
         let ended = tokio::time::timeout(LAST_PASS, &mut self.planning).await.is_ok();
@@ -170,7 +179,7 @@ impl Running {
         }
         let released = tokio::time::timeout(HAND_OVER, election.release()).await;
         if let Err(error) = released.context("no answer in time").and_then(|released| released) {
-            warn!(error = words(&error), "the Lease could not be handed over; it runs out by itself");
+            warn!(error = error_message(&error), "the Lease could not be handed over; it runs out by itself");
         }
     }
 }
@@ -180,13 +189,17 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
     let mut config = match &args.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.context("reading the kubeconfig")?
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .context("reading the kubeconfig")?
         }
-        None => Config::infer().await.context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
+        None => Config::infer()
+            .await
+            .context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
-    // kube repeats a 429 by itself for minutes: the answer of a PodDisruptionBudget without room would never get here, and
-    // a write would go out long after the fence was asked.
+    // kube repeats a 429 by itself for minutes: the answer of a PodDisruptionBudget without room would never
+    // get here, and a write would go out long after the fence was asked.
     config.default_retry = false;
     Ok(config)
 }
@@ -194,13 +207,17 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
 fn own_namespace(args: &ControllerArgs) -> String {
     let file = || std::fs::read_to_string(Path::new(NAMESPACE_FILE)).ok();
     let named = args.namespace().map(str::to_owned).or_else(file);
-    named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+    named
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| DEFAULT_NAMESPACE.into())
 }
 
 /// Unique for this process: a container that was restarted in its pod is another candidate.
 fn identity(args: &ControllerArgs) -> String {
     let name = args.pod_name().unwrap_or("outside");
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_else(|_| format!("{}", std::process::id()));
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .unwrap_or_else(|_| format!("{}", std::process::id()));
     format!("{name}_{}", id.trim())
 }
 

@@ -1,7 +1,7 @@
 //! The loop: wait for a change, take a snapshot, plan, answer the plan's questions, act.
 //!
-//! One task, one plan at a time, for all NodeOps. Nothing in it waits for long: a drain or a reboot is many short passes.
-//! Evictions, which the server may hold for ten seconds, run beside it.
+//! One task, one plan at a time, for all NodeOps. Nothing in it waits for long: a drain or a reboot is many
+//! short passes. Evictions, which the server may hold for ten seconds, run beside it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +23,13 @@ use super::{
     evictions::Evictions,
     failures::{Failures, Said},
     health::Health,
+    hot_loop::{self, HotLoopLimiter},
     lease::Leading,
     questions,
-    repeats::{self, Repeats},
 };
 use crate::{
     act::{self, Actor, is_conflict},
-    observe::{Observer, Seen},
+    observe::{LiveObject, Observer},
     plan::{
         self,
         model::{
@@ -37,7 +37,7 @@ use crate::{
             id::OpRef,
             identity::Identified,
             question::{Answer, Question},
-            snapshot::{Settings, Snapshot},
+            snapshot::{PlannerConfig, Snapshot},
         },
     },
 };
@@ -49,8 +49,9 @@ const AT_ONCE: usize = 16;
 /// Changes come in bursts: a Job's pod and its Job, a node and its pods.
 const SETTLE: Duration = Duration::from_millis(10);
 /// Even if nothing happens, so that a lost watch event costs minutes at most.
-const IDLE: Duration = Duration::from_secs(300);
-/// The longest pause after an action failed, and after a question had no answer. An answer is cheap, and nodes wait for it.
+const IDLE_PLAN_INTERVAL: Duration = Duration::from_secs(300);
+/// The longest pause after an action failed, and after a question had no answer. An answer is cheap, and
+/// nodes wait for it.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(30));
 /// The longest pause before a NodeOp that is in doubt is read again: nothing is planned meanwhile.
 const DOUBT: Duration = Duration::from_secs(5);
@@ -60,23 +61,24 @@ const DOUBT: Duration = Duration::from_secs(5);
 pub struct Planner {
     actor: Actor,
     observer: Observer,
-    settings: Settings,
+    settings: PlannerConfig,
     clock: Clock,
     leading: watch::Receiver<Leading>,
     evictions: Evictions,
     health: Arc<Health>,
     failures: Failures,
     admissions: Admissions,
-    repeats: Repeats,
-    /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before the next plan.
-    doubtful: BTreeSet<OpRef>,
+    hot_loops: HotLoopLimiter,
+    /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before
+    /// the next plan.
+    uncertain_writes: BTreeSet<OpRef>,
 }
 
 impl Planner {
     pub fn new(
         actor: Actor,
         observer: Observer,
-        settings: Settings,
+        settings: PlannerConfig,
         clock: Clock,
         leading: watch::Receiver<Leading>,
         health: Arc<Health>,
@@ -92,14 +94,14 @@ impl Planner {
             evictions,
             health,
             admissions: Admissions::default(),
-            repeats: Repeats::default(),
-            doubtful: BTreeSet::new(),
+            hot_loops: HotLoopLimiter::default(),
+            uncertain_writes: BTreeSet::new(),
         }
     }
 
     /// Plans until it is told to stop, or the task is ended. Told, it lets what is under way end.
     pub async fn run(mut self, stop: Arc<Notify>) {
-        let mut wait = IDLE;
+        let mut wait = IDLE_PLAN_INTERVAL;
         loop {
             tokio::select! {
                 biased;
@@ -112,7 +114,7 @@ impl Planner {
             let since = *self.leading.borrow_and_update();
             wait = match since {
                 Some(since) if self.observer.ready() => self.pass(since).await,
-                Some(_) | None => IDLE,
+                Some(_) | None => IDLE_PLAN_INTERVAL,
             };
         }
     }
@@ -120,8 +122,8 @@ impl Planner {
     /// One pass; returns how long to wait for the next if nothing happens.
     async fn pass(&mut self, since: Timestamp) -> Duration {
         self.failures.forget_old(Instant::now());
-        if !self.clear_doubts(since).await {
-            self.complain().await;
+        if !self.reread_uncertain(since).await {
+            self.report_failures().await;
             return self.failures.next(Instant::now()).unwrap_or(DOUBT);
         }
         let (plan, snapshot) = self.plan(since).await;
@@ -132,31 +134,38 @@ impl Planner {
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions).await;
-        self.complain().await;
+        self.report_failures().await;
         let now = Instant::now();
-        [Some(IDLE), wake, self.failures.next(now), self.admissions.next(now)].into_iter().flatten().min().unwrap_or(IDLE)
+        [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.admissions.next(now)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(IDLE_PLAN_INTERVAL)
     }
 
-    /// Reads the NodeOps live whose last write is in doubt; whether all could be read. What is gone is no longer in doubt.
-    async fn clear_doubts(&mut self, since: Timestamp) -> bool {
-        if self.doubtful.is_empty() {
+    /// Reads the NodeOps live whose last write is in doubt; whether all could be read. What is gone is no
+    /// longer in doubt.
+    async fn reread_uncertain(&mut self, since: Timestamp) -> bool {
+        if self.uncertain_writes.is_empty() {
             return true;
         }
-        let asked: BTreeSet<Question> = self.doubtful.iter().cloned().map(Question::Op).collect();
+        let asked: BTreeSet<Question> = self.uncertain_writes.iter().cloned().map(Question::Op).collect();
         let snapshot = self.snapshot(since, BTreeMap::new());
         let found = self.ask(&snapshot, asked, DOUBT).await;
-        self.doubtful.retain(|op| !found.contains_key(&Question::Op(op.clone())));
-        self.doubtful.is_empty()
+        self.uncertain_writes.retain(|op| !found.contains_key(&Question::Op(op.clone())));
+        self.uncertain_writes.is_empty()
     }
 
-    /// Plans, and plans again with the answers to its questions: what is asked is meant to be known before acting.
+    /// Plans, and plans again with the answers to its questions: what is asked is meant to be known before
+    /// acting.
     async fn plan(&mut self, since: Timestamp) -> (Plan, Snapshot) {
         let mut answers: BTreeMap<Question, Answer> = BTreeMap::new();
         let mut round = 0;
         loop {
             let snapshot = self.snapshot(since, answers.clone());
             let plan = plan::plan(&snapshot);
-            let asked: BTreeSet<Question> = plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
+            let asked: BTreeSet<Question> =
+                plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
             round += 1;
             if asked.is_empty() || round > ROUNDS {
                 return (plan, snapshot);
@@ -170,15 +179,23 @@ impl Planner {
     }
 
     fn snapshot(&self, since: Timestamp, answers: BTreeMap<Question, Answer>) -> Snapshot {
-        let mut snapshot = self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers);
+        let mut snapshot =
+            self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers);
         snapshot.failures = self.failures.lasting();
         snapshot
     }
 
-    /// Answers what may be asked again by now. What has no answer is asked by a later pass, `longest` after this one at the latest.
-    async fn ask(&mut self, snapshot: &Snapshot, mut asked: BTreeSet<Question>, longest: Duration) -> BTreeMap<Question, Answer> {
+    /// Answers what may be asked again by now. What has no answer is asked by a later pass, `longest` after
+    /// this one at the latest.
+    async fn ask(
+        &mut self,
+        snapshot: &Snapshot,
+        mut asked: BTreeSet<Question>,
+        longest: Duration,
+    ) -> BTreeMap<Question, Answer> {
         let now = Instant::now();
-        let standing = |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
+        let standing =
+            |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
         let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
         asked.retain(|question| !found.contains_key(question) && !self.failures.paused(&question.id(), now));
         for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked).await {
@@ -186,8 +203,8 @@ impl Planner {
             match answer {
                 Ok(answer) => {
                     // A refusal that passes is an answer, and told like a failure if it does not.
-                    if let Answer::NotYet(words) = &answer {
-                        self.failed(&question, words.clone(), about, longest);
+                    if let Answer::NotYet(message) = &answer {
+                        self.failed(&question, message.clone(), about, longest);
                     } else {
                         self.failures.succeeded(&question.id());
                     }
@@ -195,8 +212,8 @@ impl Planner {
                     found.insert(question, answer);
                 }
                 Err(error) => {
-                    let (_, pause) = self.failed(&question, act::words(&error), about, longest);
-                    warn!(error = act::words(&error), retry_in = ?pause, "{question} failed");
+                    let (_, pause) = self.failed(&question, act::error_message(&error), about, longest);
+                    warn!(error = act::error_message(&error), retry_in = ?pause, "{question} failed");
                 }
             }
         }
@@ -204,8 +221,19 @@ impl Planner {
     }
 
     /// Remembers a failure: how often it was one in a row, and for how long it is left alone.
-    fn failed(&mut self, what: &impl Identified, words: String, about: Option<ObjectReference>, longest: Duration) -> (u32, Duration) {
-        self.failures.failed(what.id(), Said { what: what.to_string(), words, about }, longest, Instant::now())
+    fn failed(
+        &mut self,
+        what: &impl Identified,
+        message: String,
+        about: Option<ObjectReference>,
+        longest: Duration,
+    ) -> (u32, Duration) {
+        self.failures.failed(
+            what.id(),
+            Said { what: what.to_string(), message, about },
+            longest,
+            Instant::now(),
+        )
     }
 
     /// Carries the actions out, side by side, but for those that failed and are left alone for a while.
@@ -213,16 +241,18 @@ impl Planner {
         let (now, mut under_way) = (Instant::now(), Vec::new());
         for action in actions.into_iter().filter(|action| !self.failures.paused(&action.id(), now)) {
             match action {
-                Action::Evict { node, pod, grace_period_seconds } => self.evictions.start(node, pod, grace_period_seconds),
+                Action::Evict { node, pod, grace_period_seconds } => {
+                    self.evictions.start(node, pod, grace_period_seconds)
+                }
                 other => under_way.push(other),
             }
         }
         let actor = &self.actor;
-        let results: Vec<(Action, anyhow::Result<Vec<Seen>>)> = stream::iter(under_way)
+        let results: Vec<(Action, anyhow::Result<Vec<LiveObject>>)> = stream::iter(under_way)
             .map(|action| async move {
                 debug!("{action}");
                 let result = actor.carry_out(&action).await;
-                if result.is_ok() && !matches!(action, Action::Status { .. }) {
+                if result.is_ok() && !matches!(action, Action::PatchStatus { .. }) {
                     info!("{action}");
                 }
                 (action, result)
@@ -231,42 +261,43 @@ impl Planner {
             .collect()
             .await;
         for (action, result) in results {
-            self.doubtful.extend(action.writes().filter(|_| result.is_err()));
+            self.uncertain_writes.extend(action.writes().filter(|_| result.is_err()));
             self.settle(&action, result);
         }
     }
 
-    /// Takes an action's result. What failed, or was planned from an old view, is planned again after a pause.
-    fn settle(&mut self, action: &Action, result: anyhow::Result<Vec<Seen>>) {
+    /// Takes an action's result. What failed, or was planned from an old view, is planned again after a
+    /// pause.
+    fn settle(&mut self, action: &Action, result: anyhow::Result<Vec<LiveObject>>) {
         let about = action.about().map(|about| act::reference_to(&about));
         match result {
             Ok(seen) => {
                 // A status is written as often as there is something to say.
-                let says = matches!(action, Action::Status { .. } | Action::UpgradeStatus { .. });
-                if !says && self.repeats.too_often(action.id(), Instant::now()) {
-                    let (_, pause) = self.failed(action, repeats::WORDS.into(), about, PAUSES.0);
-                    warn!(retry_in = ?pause, "{action}: {}", repeats::WORDS);
+                let says = matches!(action, Action::PatchStatus { .. } | Action::PatchUpgradeStatus { .. });
+                if !says && self.hot_loops.too_often(action.id(), Instant::now()) {
+                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, PAUSES.0);
+                    warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
                 } else {
                     self.failures.succeeded(&action.id());
                 }
                 seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
-                let words = act::words(&error);
-                let (times, pause) = self.failed(action, words.clone(), about, PAUSES.0);
+                let message = act::error_message(&error);
+                let (times, pause) = self.failed(action, message.clone(), about, PAUSES.0);
                 if is_conflict(&error) && times < 3 {
-                    debug!(error = words, "{action}: planned from an old view");
+                    debug!(error = message, "{action}: planned from an old view");
                 } else {
-                    warn!(error = words, retry_in = ?pause, "{action} failed");
+                    warn!(error = message, retry_in = ?pause, "{action} failed");
                 }
             }
         }
     }
 
     /// Says in an Event what keeps failing, once for each object that waits for it.
-    async fn complain(&mut self) {
-        for (about, what, words) in self.failures.unsaid() {
-            self.actor.complain(&about, &what, &words).await;
+    async fn report_failures(&mut self) {
+        for (about, what, message) in self.failures.unsaid() {
+            self.actor.report_failure(&about, &what, &message).await;
         }
     }
 }

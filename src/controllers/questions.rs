@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp, owner},
-    observe::{Observer, Seen},
+    observe::{LiveObject, Observer},
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
@@ -39,7 +39,8 @@ pub async fn answer(
 ) -> Vec<(Question, anyhow::Result<Answer>)> {
     let answers = stream::iter(asked).map(|question| async move {
         let answer = timeout(REQUEST_TIMEOUT, one(actor, observer, snapshot, &question)).await;
-        let answer = answer.with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()));
+        let answer = answer
+            .with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()));
         (question, answer.and_then(|answer| answer))
     });
     answers.buffer_unordered(AT_ONCE).collect().await
@@ -48,57 +49,74 @@ pub async fn answer(
 /// The object for which something is asked, if it is one.
 pub fn about(question: &Question) -> Option<ObjectReference> {
     match question {
-        Question::Op(op) | Question::Work(op) | Question::Admission(op, _) => Some(act::about_op(op)),
+        Question::Op(op) | Question::OwnedWorkload(op) | Question::Admission(op, _) => {
+            Some(act::about_op(op))
+        }
         Question::Node(node) | Question::ControlPlanePods(node) => Some(act::about_node(node)),
         Question::Job(_)
         | Question::Pod(_)
-        | Question::Rivals
-        | Question::Successor(_)
+        | Question::AllNodeOps
+        | Question::OtherReplica(_)
         | Question::Volumes(_)
         | Question::PodEvents { .. } => None,
     }
 }
 
-async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: &Question) -> anyhow::Result<Answer> {
+async fn one(
+    actor: &Actor,
+    observer: &Observer,
+    snapshot: &Snapshot,
+    question: &Question,
+) -> anyhow::Result<Answer> {
     let (client, began) = (&actor.client, Instant::now());
     let seen = match question {
-        Question::Node(name) => Api::<Node>::all(client.clone()).get_opt(name).await?.map(|node| Seen::Node(Box::new(node))),
+        Question::Node(name) => {
+            Api::<Node>::all(client.clone()).get_opt(name).await?.map(|node| LiveObject::Node(Box::new(node)))
+        }
         Question::Job((namespace, name)) => {
             let job = Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?;
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
-            let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&pods).await.context("listing the Job's pods")?;
+            let pods = Api::<Pod>::namespaced(client.clone(), namespace)
+                .list(&pods)
+                .await
+                .context("listing the Job's pods")?;
             // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
             let ours = pods.items.into_iter().filter(|pod| pod.labels().contains_key(names::NODEOP));
-            ours.for_each(|pod| observer.read(Seen::Pod(Box::new(pod)), began));
-            job.map(|job| Seen::Job(Box::new(job)))
+            ours.for_each(|pod| observer.read(LiveObject::Pod(Box::new(pod)), began));
+            job.map(|job| LiveObject::Job(Box::new(job)))
         }
-        Question::Pod((namespace, name)) => {
-            Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await?.map(|pod| Seen::Pod(Box::new(pod)))
-        }
+        Question::Pod((namespace, name)) => Api::<Pod>::namespaced(client.clone(), namespace)
+            .get_opt(name)
+            .await?
+            .map(|pod| LiveObject::Pod(Box::new(pod))),
         Question::Op(of) => {
             let found = Api::<NodeOp>::namespaced(client.clone(), &of.namespace).get_opt(&of.name).await?;
             if let Some(other) = found.clone().filter(|op| op.metadata.uid.as_deref() != Some(&of.uid)) {
-                observer.read(Seen::Op(Box::new(other)), began);
+                observer.read(LiveObject::Op(Box::new(other)), began);
             }
-            found.filter(|op| op.metadata.uid.as_deref() == Some(&of.uid)).map(|op| Seen::Op(Box::new(op)))
+            found
+                .filter(|op| op.metadata.uid.as_deref() == Some(&of.uid))
+                .map(|op| LiveObject::Op(Box::new(op)))
         }
-        Question::Successor(node) => return successor(client, snapshot, node).await,
+        Question::OtherReplica(node) => return successor(client, snapshot, node).await,
         Question::Volumes(node) => return volumes(client, snapshot, node).await,
         Question::PodEvents { namespace, name: _, uid } => return events(client, namespace, uid).await,
         Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
-        Question::Work(of) => return work(client, observer, of).await,
-        Question::Rivals => return rivals(client, observer).await,
-        Question::Admission(of, node) => return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await,
+        Question::OwnedWorkload(of) => return work(client, observer, of).await,
+        Question::AllNodeOps => return rivals(client, observer).await,
+        Question::Admission(of, node) => {
+            return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await;
+        }
     };
     Ok(match seen {
         Some(seen) => {
             observer.read(seen, began);
-            Answer::Seen
+            Answer::Found
         }
         None => {
             observer.gone(question);
-            Answer::Gone
+            Answer::NotFound
         }
     })
 }
@@ -106,48 +124,69 @@ async fn one(actor: &Actor, observer: &Observer, snapshot: &Snapshot, question: 
 async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
     let began = Instant::now();
     let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
-    let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its Jobs")?;
-    let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace).list(&params).await.context("listing its pods")?;
-    jobs.items.into_iter().for_each(|job| observer.read(Seen::Job(Box::new(job)), began));
-    pods.items.into_iter().for_each(|pod| observer.read(Seen::Pod(Box::new(pod)), began));
-    Ok(Answer::Seen)
+    let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace)
+        .list(&params)
+        .await
+        .context("listing its Jobs")?;
+    let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace)
+        .list(&params)
+        .await
+        .context("listing its pods")?;
+    jobs.items.into_iter().for_each(|job| observer.read(LiveObject::Job(Box::new(job)), began));
+    pods.items.into_iter().for_each(|pod| observer.read(LiveObject::Pod(Box::new(pod)), began));
+    Ok(Answer::Found)
 }
 
 async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
     let began = Instant::now();
-    let all = Api::<NodeOp>::all(client.clone()).list(&ListParams::default()).await.context("listing all NodeOps")?;
+    let all = Api::<NodeOp>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .context("listing all NodeOps")?;
     for op in all.items {
-        observer.read(Seen::Op(Box::new(op)), began);
+        observer.read(LiveObject::Op(Box::new(op)), began);
     }
-    Ok(Answer::Seen)
+    Ok(Answer::Found)
 }
 
-async fn admission(actor: &Actor, snapshot: &Snapshot, key: &(String, String), node: &str) -> anyhow::Result<Answer> {
+async fn admission(
+    actor: &Actor,
+    snapshot: &Snapshot,
+    key: &(String, String),
+    node: &str,
+) -> anyhow::Result<Answer> {
     let op = snapshot.ops.get(key).context("the NodeOp has gone meanwhile")?;
     Ok(match actor.admits(op, node).await? {
-        Admission::Admitted => Answer::Seen,
-        Admission::NotYet(words) => Answer::NotYet(words),
-        Admission::Refused(words) => Answer::Refused(words),
+        Admission::Admitted => Answer::Found,
+        Admission::NotYet(message) => Answer::NotYet(message),
+        Admission::Refused(message) => Answer::Refused(message),
     })
 }
 
 /// How young a replica may be that is not Ready yet, and still be waited for.
-const YOUNG: SignedDuration = SignedDuration::from_secs(60);
+const REPLICA_START_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// Another replica is one that has our own pod's controller. It stays, is on another node, and is Ready, or young.
+/// Another replica is one that has our own pod's controller. It stays, is on another node, and is Ready, or
+/// young.
 async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
-    let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::Gone) };
+    let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::NotFound) };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
     let own = api.get(name).await.context("reading our own pod")?;
-    let Some(ours) = owner(&own) else { return Ok(Answer::Gone) };
+    let Some(ours) = owner(&own) else { return Ok(Answer::NotFound) };
     let pods = api.list(&ListParams::default()).await.context("listing our own replicas")?;
-    let others: Vec<&Pod> = pods.items.iter().filter(|pod| owner(pod).as_ref() == Some(&ours) && stays_elsewhere(pod, node)).collect();
-    let young = |pod: &Pod| pod.creation_timestamp().is_some_and(|made| snapshot.now.duration_since(made.0) < YOUNG);
+    let others: Vec<&Pod> = pods
+        .items
+        .iter()
+        .filter(|pod| owner(pod).as_ref() == Some(&ours) && stays_elsewhere(pod, node))
+        .collect();
+    let young = |pod: &Pod| {
+        pod.creation_timestamp().is_some_and(|made| snapshot.now.duration_since(made.0) < REPLICA_START_GRACE)
+    };
     Ok(match () {
-        () if others.iter().any(|pod| is_ready(pod)) => Answer::Seen,
-        () if others.iter().any(|pod| young(pod)) => Answer::Soon,
-        () => Answer::Gone,
+        () if others.iter().any(|pod| is_ready(pod)) => Answer::Found,
+        () if others.iter().any(|pod| young(pod)) => Answer::Pending,
+        () => Answer::NotFound,
     })
 }
 
@@ -158,56 +197,73 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|c| c.type_ == "Ready" && c.status == "True")
+    pod.status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Warnings of one pod that are read at once: what repeats is one Event.
 const WARNINGS: u32 = 50;
 
-/// The newest warning about a pod. The server's version of it says which that is: who reports it has a clock of its own.
+/// The newest warning about a pod. The server's version of it says which that is: who reports it has a clock
+/// of its own.
 async fn events(client: &Client, namespace: &str, uid: &str) -> anyhow::Result<Answer> {
     let params = ListParams::default().fields(&format!("regarding.uid={uid},type=Warning")).limit(WARNINGS);
-    let events = Api::<Event>::namespaced(client.clone(), namespace).list(&params).await.context("listing its Events")?;
+    let events = Api::<Event>::namespaced(client.clone(), namespace)
+        .list(&params)
+        .await
+        .context("listing its Events")?;
     Ok(newest(&events.items))
 }
 
 fn newest(events: &[Event]) -> Answer {
     let version = |event: &&Event| event.resource_version().and_then(|version| version.parse::<u64>().ok());
-    events.iter().max_by_key(version).map_or(Answer::Seen, |event| {
-        let said: Vec<&str> = [&event.reason, &event.note].into_iter().flatten().map(String::as_str).collect();
+    events.iter().max_by_key(version).map_or(Answer::Found, |event| {
+        let said: Vec<&str> =
+            [&event.reason, &event.note].into_iter().flatten().map(String::as_str).collect();
         Answer::Said(brief(&said.join(": ")))
     })
 }
 
 /// Where kubeadm, and those that build on it, run the control plane: static pods with these labels.
-const CONTROL_PLANE_PODS: (&str, &str) = ("kube-system", "tier=control-plane,component in (etcd,kube-apiserver)");
+const CONTROL_PLANE_PODS: (&str, &str) =
+    ("kube-system", "tier=control-plane,component in (etcd,kube-apiserver)");
 
 async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answer> {
     let (namespace, labels) = CONTROL_PLANE_PODS;
     let params = ListParams::default().labels(labels).fields(&format!("spec.nodeName={node}"));
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await.context("listing them")?;
+    let pods =
+        Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await.context("listing them")?;
     Ok(standing(&pods.items))
 }
 
 fn standing(pods: &[Pod]) -> Answer {
-    let not_ready: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
+    let not_ready: Vec<String> =
+        pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
     match not_ready.is_empty() {
-        true if pods.is_empty() => Answer::Gone,
-        true => Answer::Seen,
+        true if pods.is_empty() => Answer::NotFound,
+        true => Answer::Found,
         false => Answer::NotReady(not_ready),
     }
 }
 
 /// What is attached to the node, less what the pods that stay on it use.
 async fn volumes(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
-    let attachments =
-        Api::<VolumeAttachment>::all(client.clone()).list(&ListParams::default()).await.context("listing VolumeAttachments")?;
+    let attachments = Api::<VolumeAttachment>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .context("listing VolumeAttachments")?;
     let here = attachments.items.into_iter().filter(|attachment| attachment.spec.node_name == node);
-    let mut attached: BTreeSet<String> = here.filter_map(|attachment| attachment.spec.source.persistent_volume_name).collect();
+    let mut attached: BTreeSet<String> =
+        here.filter_map(|attachment| attachment.spec.source.persistent_volume_name).collect();
     for pod in snapshot.residents.get(node).into_iter().flatten().filter(|pod| !pod.finished) {
         for name in &pod.claims {
             let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &pod.namespace);
-            let claim = claims.get_opt(name).await.with_context(|| format!("reading PersistentVolumeClaim {}/{name}", pod.namespace))?;
+            let claim = claims
+                .get_opt(name)
+                .await
+                .with_context(|| format!("reading PersistentVolumeClaim {}/{name}", pod.namespace))?;
             let used = claim.and_then(|claim| claim.spec).and_then(|spec| spec.volume_name);
             attached.retain(|volume| Some(volume) != used.as_ref());
         }
@@ -228,21 +284,30 @@ mod tests {
                 .unwrap()
         };
         let ahead = event("9", "FailedMount", "2035-01-01T00:00:00.000000Z", "no such device");
-        let last = event("10", "FailedCreatePodSandBox", "2020-01-01T00:00:00.000000Z", &format!("no address\n{}", "x".repeat(1000)));
-        let Answer::Said(words) = newest(&[last, ahead]) else { panic!("nothing was said") };
-        assert!(words.starts_with("FailedCreatePodSandBox: no address x"), "{words}");
-        assert_eq!(words.len(), 300);
-        assert_eq!(newest(&[]), Answer::Seen);
+        let last = event(
+            "10",
+            "FailedCreatePodSandBox",
+            "2020-01-01T00:00:00.000000Z",
+            &format!("no address\n{}", "x".repeat(1000)),
+        );
+        let Answer::Said(message) = newest(&[last, ahead]) else { panic!("nothing was said") };
+        assert!(message.starts_with("FailedCreatePodSandBox: no address x"), "{message}");
+        assert_eq!(message.len(), 300);
+        assert_eq!(newest(&[]), Answer::Found);
     }
 
     #[test]
     fn a_control_plane_stands_if_all_its_pods_are_ready() {
         let pod = |name: &str, ready: &str| -> Pod {
             let conditions: Value = json!([{"type": "Ready", "status": ready}]);
-            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": conditions}})).unwrap()
+            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": conditions}}))
+                .unwrap()
         };
-        assert_eq!(standing(&[]), Answer::Gone, "none is run as a pod");
-        assert_eq!(standing(&[pod("etcd-n1", "True"), pod("kube-apiserver-n1", "True")]), Answer::Seen);
-        assert_eq!(standing(&[pod("etcd-n1", "False"), pod("kube-apiserver-n1", "True")]), Answer::NotReady(vec!["etcd-n1".into()]));
+        assert_eq!(standing(&[]), Answer::NotFound, "none is run as a pod");
+        assert_eq!(standing(&[pod("etcd-n1", "True"), pod("kube-apiserver-n1", "True")]), Answer::Found);
+        assert_eq!(
+            standing(&[pod("etcd-n1", "False"), pod("kube-apiserver-n1", "True")]),
+            Answer::NotReady(vec!["etcd-n1".into()])
+        );
     }
 }

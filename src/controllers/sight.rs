@@ -1,14 +1,15 @@
 //! What a candidate sees of the Lease, and what it believes of it.
 //!
-//! A holder may write for some seconds after its last renewal, and only time proves that it does not: so the Lease is free
-//! when it has not changed for [`DURATION`], by our own clock. Two things that it says are believed within bounds, since
-//! anybody with the right may have written them. A longer duration is, up to [`LONGEST`]. A shorter one is not: whoever
-//! holds it writes for as long as always. A missing holder is only if the duration says that it was handed over (a second,
-//! as Kubernetes' own client has it, too); if somebody has wiped the name out, or deleted the Lease, its holder may not
-//! know yet.
+//! A holder may write for some seconds after its last renewal, and only time proves that it does not: so the
+//! Lease is free when it has not changed for [`DURATION`], by our own clock. Two things that it says are
+//! believed within bounds, since anybody with the right may have written them. A longer duration is, up to
+//! [`LONGEST`]. A shorter one is not: whoever holds it writes for as long as always. A missing holder is only
+//! if the duration says that it was handed over (a second, as Kubernetes' own client has it, too); if
+//! somebody has wiped the name out, or deleted the Lease, its holder may not know yet.
 //!
-//! A candidate that has never seen a Lease makes one at once, or a first installation would begin with a wait. It could only
-//! meet a leader if the Lease was deleted within the five seconds in which that leader makes it again.
+//! A candidate that has never seen a Lease makes one at once, or a first installation would begin with a
+//! wait. It could only meet a leader if the Lease was deleted within the five seconds in which that leader
+//! makes it again.
 
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use tokio::time::Instant;
 use super::lease::DURATION;
 
 /// No holder is waited for longer, whatever the Lease says.
-const LONGEST: Duration = Duration::from_secs(60);
-/// The Lease is looked at so often, though the watch tells of no change: together with [`DURATION`] less than 20 seconds.
+const MAX_LEASE_DURATION: Duration = Duration::from_secs(60);
+/// The Lease is looked at so often, though the watch tells of no change: together with [`DURATION`] less than
+/// 20 seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(4);
 /// How often the log says for whom we wait.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// How long a Lease lasts that its holder has handed over.
 pub const HANDED_OVER: Duration = Duration::from_secs(1);
 
@@ -30,13 +32,13 @@ pub const HANDED_OVER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sight {
     identity: String,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
     /// When the log said last for whom we wait.
     told: Instant,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct ObservedLease {
     /// `None`: it was there, and is gone.
     lease: Option<Lease>,
     since: Instant,
@@ -51,9 +53,12 @@ impl Sight {
     pub fn look(&mut self, found: Option<&Lease>) {
         let version = |lease: Option<&Lease>| lease.and_then(|lease| lease.metadata.resource_version.clone());
         // Of a Lease that was never there nothing is remembered: nobody can have held it.
-        let changed = self.seen.as_ref().map_or_else(|| found.is_some(), |seen| version(seen.lease.as_ref()) != version(found));
+        let changed = self
+            .seen
+            .as_ref()
+            .map_or_else(|| found.is_some(), |seen| version(seen.lease.as_ref()) != version(found));
         if changed {
-            self.seen = Some(Seen { lease: found.cloned(), since: Instant::now() });
+            self.seen = Some(ObservedLease { lease: found.cloned(), since: Instant::now() });
         }
     }
 
@@ -73,7 +78,7 @@ impl Sight {
 
     /// For whom we wait, once a minute.
     pub fn report(&mut self) -> Option<String> {
-        if self.told.elapsed() < TELL_EVERY {
+        if self.told.elapsed() < REPORT_EVERY {
             return None;
         }
         self.told = Instant::now();
@@ -84,18 +89,24 @@ impl Sight {
             Some(None) => "the Lease names nobody".into(),
             None => "the Lease was deleted".into(),
         };
-        Some(format!("not leading: {held}; it has not changed for {unchanged} s, and is free after {lasts} s without a change"))
+        Some(format!(
+            "not leading: {held}; it has not changed for {unchanged} s, and is free after {lasts} s without a change"
+        ))
     }
 }
 
-impl Seen {
+impl ObservedLease {
     /// After what time without a change it is free.
     fn lasts(&self) -> Duration {
         let Some(lease) = &self.lease else { return DURATION };
-        let said = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|seconds| u64::try_from(seconds).ok());
+        let said = lease
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.lease_duration_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok());
         let said = said.map_or(DURATION, Duration::from_secs);
         match holder(lease) {
-            Some(_) => said.clamp(DURATION, LONGEST),
+            Some(_) => said.clamp(DURATION, MAX_LEASE_DURATION),
             None if said <= HANDED_OVER => Duration::ZERO,
             None => DURATION,
         }
@@ -154,7 +165,11 @@ mod tests {
             let mut sight = Sight::new("me");
             sight.look(Some(&edited));
             tokio::time::advance(Duration::from_secs(20)).await;
-            assert_eq!(free_after(&mut sight, mended.as_ref()).await, 15, "its holder might write: {mended:?}");
+            assert_eq!(
+                free_after(&mut sight, mended.as_ref()).await,
+                15,
+                "its holder might write: {mended:?}"
+            );
         }
         assert!(DURATION + LOOK_EVERY < Duration::from_secs(20));
     }
@@ -166,11 +181,13 @@ mod tests {
         for second in 0..180u64 {
             // Its holder renews for two minutes, and is heard no more.
             sight.look(Some(&lease(&(second.min(120) / 5).to_string(), "other", 15)));
-            told.extend(sight.report().map(|words| (second, words)));
+            told.extend(sight.report().map(|message| (second, message)));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         let waited = |seconds| {
-            format!("not leading: the Lease is held by other; it has not changed for {seconds} s, and is free after 15 s without a change")
+            format!(
+                "not leading: the Lease is held by other; it has not changed for {seconds} s, and is free after 15 s without a change"
+            )
         };
         assert_eq!(told, [(60, waited(0)), (120, waited(0))]);
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -1,8 +1,8 @@
 //! Who may do what: the operator, a NodeOp's waiters, and users. Each grant has its reason.
 //!
-//! The operator holds what it does itself and what it must hold to grant to waiters: a server lets nobody create a Role
-//! with more than its creator has. No secrets, no wildcard, no `escalate`, no `bind`. That nothing stands here that nobody
-//! uses is tested on a run of everything (`tests/it/reconcile/rights.rs`).
+//! The operator holds what it does itself and what it must hold to grant to waiters: a server lets nobody
+//! create a Role with more than its creator has. No secrets, no wildcard, no `escalate`, no `bind`. That
+//! nothing stands here that nobody uses is tested on a run of everything (`tests/it/reconcile/rights.rs`).
 
 use k8s_openapi::{
     api::{
@@ -27,7 +27,12 @@ pub struct Grant {
     pub verbs: &'static [&'static str],
 }
 
-const fn grant(reason: &'static str, group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str]) -> Grant {
+const fn grant(
+    reason: &'static str,
+    group: &'static str,
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+) -> Grant {
     Grant { reason, group, resources, names: &[], verbs }
 }
 
@@ -38,7 +43,8 @@ const COORDINATION: &str = "coordination.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 
-/// What the operator does, in any namespace (a NodeOp may stand in each), and what it grants: see [`crate::render::access`].
+/// What the operator does, in any namespace (a NodeOp may stand in each), and what it grants: see
+/// [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
         "Targets, their readiness and boot ids; patch: cordon, claim, labels with what a node runs.",
@@ -58,8 +64,18 @@ pub const OPERATOR: &[Grant] = &[
         &["volumeattachments"],
         &["list"],
     ),
-    grant("The volumes of the pods that stay on a drained node are not waited for.", CORE, &["persistentvolumeclaims"], &["get"]),
-    grant("Drains: evictions obey PodDisruptionBudgets, a plain delete would not.", CORE, &["pods/eviction"], &["create"]),
+    grant(
+        "The volumes of the pods that stay on a drained node are not waited for.",
+        CORE,
+        &["persistentvolumeclaims"],
+        &["get"],
+    ),
+    grant(
+        "Drains: evictions obey PodDisruptionBudgets, a plain delete would not.",
+        CORE,
+        &["pods/eviction"],
+        &["create"],
+    ),
     grant(
         "The operation on each node; get, list and watch are granted to waiters too.",
         BATCH,
@@ -80,9 +96,14 @@ pub const OPERATOR: &[Grant] = &[
         &["nodeopupgrades/finalizers"],
         &["update"],
     ),
-    grant("One account for the waiters of a NodeOp.", CORE, &["serviceaccounts"], &["get", "create", "delete"]),
     grant(
-        "What those waiters may do, and only with the waiters and Jobs in hand, by name.",
+        "One account for the waiters of a NodeOp.",
+        CORE,
+        &["serviceaccounts"],
+        &["get", "create", "delete"],
+    ),
+    grant(
+        "What those waiters may do, and only with the waiters and Jobs at work, by name.",
         RBAC,
         &["roles"],
         &["get", "create", "patch", "delete"],
@@ -106,7 +127,12 @@ pub const LEADER: &[Grant] = &[
         names: &[names::LEASE],
         verbs: &["get", "list", "watch", "update"],
     },
-    grant("The Lease is made at first start. A create cannot be limited to a name.", COORDINATION, &["leases"], &["create"]),
+    grant(
+        "The Lease is made at first start. A create cannot be limited to a name.",
+        COORDINATION,
+        &["leases"],
+        &["create"],
+    ),
 ];
 
 const KINDS: &[&str] = &["nodeops", "nodeopupgrades"];
@@ -119,8 +145,9 @@ const ROOT: &str = "Whoever creates a NodeOp or NodeOpUpgrade runs any command a
      cluster's own: a user with `edit` in one namespace would own every node. Bind it to people; who wants it aggregated all\n\
      the same uses the component manifests/aggregated-roles.";
 
-/// Roles for users: name, why it is as it is, verbs, and the label that makes it a part of a role of the cluster.
-const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
+/// Roles for users: name, why it is as it is, verbs, and the label that makes it a part of a role of the
+/// cluster.
+pub(super) const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
     ("nodeop-admin-role", ROOT, ADMIN, None),
     ("nodeop-editor-role", ROOT, EDIT, None),
     (
@@ -131,14 +158,18 @@ const USERS: [(&str, &str, &[&str], Option<&str>); 3] = [
     ),
 ];
 
-/// Whether the operator holds all of `granted` in every namespace: a server lets nobody create a Role with more than they hold.
+/// Whether the operator holds all of `granted` in every namespace: a server lets nobody create a Role with
+/// more than they hold.
 pub fn operator_holds(granted: &[PolicyRule]) -> bool {
     let holds = |group: &str, resource: &str, verb: &str| {
-        OPERATOR.iter().any(|grant| grant.group == group && grant.resources.contains(&resource) && grant.verbs.contains(&verb))
+        OPERATOR.iter().any(|grant| {
+            grant.group == group && grant.resources.contains(&resource) && grant.verbs.contains(&verb)
+        })
     };
     granted.iter().all(|rule| {
         let groups = rule.api_groups.iter().flatten();
-        let mut wanted = groups.flat_map(|group| rule.resources.iter().flatten().map(move |resource| (group, resource)));
+        let mut wanted =
+            groups.flat_map(|group| rule.resources.iter().flatten().map(move |resource| (group, resource)));
         wanted.all(|(group, resource)| rule.verbs.iter().all(|verb| holds(group, resource, verb)))
     })
 }
@@ -180,10 +211,20 @@ pub(super) fn files() -> anyhow::Result<Vec<(String, String)>> {
         if let (Some(labels), Some(label)) = (&mut metadata.labels, aggregate) {
             labels.insert(label.to_owned(), "true".to_owned());
         }
-        let grants = [grant("The operations.", names::GROUP, KINDS, verbs), grant("Their outcome.", names::GROUP, STATUS, &["get"])];
-        users.push(format!("{}{}", comment(why, ""), role(&ClusterRole { metadata, ..ClusterRole::default() }, &grants)?));
+        let grants = [
+            grant("The operations.", names::GROUP, KINDS, verbs),
+            grant("Their outcome.", names::GROUP, STATUS, &["get"]),
+        ];
+        users.push(format!(
+            "{}{}",
+            comment(why, ""),
+            role(&ClusterRole { metadata, ..ClusterRole::default() }, &grants)?
+        ));
     }
-    Ok(vec![("operator.yaml".to_owned(), operator.join("---\n")), ("users.yaml".to_owned(), users.join("---\n"))])
+    Ok(vec![
+        ("operator.yaml".to_owned(), operator.join("---\n")),
+        ("users.yaml".to_owned(), users.join("---\n")),
+    ])
 }
 
 const ACCOUNT: &str = "kairos-operator";
@@ -220,7 +261,12 @@ fn reference(kind: &str, name: &str) -> RoleRef {
 }
 
 fn account() -> Subject {
-    Subject { kind: "ServiceAccount".to_owned(), name: ACCOUNT.to_owned(), namespace: Some(NAMESPACE.to_owned()), ..Subject::default() }
+    Subject {
+        kind: "ServiceAccount".to_owned(),
+        name: ACCOUNT.to_owned(),
+        namespace: Some(NAMESPACE.to_owned()),
+        ..Subject::default()
+    }
 }
 
 #[cfg(test)]
@@ -230,8 +276,8 @@ mod tests {
     #[test]
     fn no_wildcard_no_secret_no_escalation() {
         for grant in OPERATOR.iter().chain(LEADER) {
-            let words = grant.resources.iter().chain(grant.verbs).chain([&grant.group]);
-            for word in words {
+            let message = grant.resources.iter().chain(grant.verbs).chain([&grant.group]);
+            for word in message {
                 assert!(!["*", "secrets", "escalate", "bind", "impersonate"].contains(word), "{grant:?}");
             }
             assert!(grant.reason.ends_with('.'), "{grant:?}");

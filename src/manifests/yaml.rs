@@ -18,7 +18,8 @@ pub(super) fn document<T: Serialize>(object: &T) -> anyhow::Result<String> {
 fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(number) => {
-            let whole = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15);
+            let whole =
+                number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15);
             if let Some(float) = whole {
                 #[expect(clippy::cast_possible_truncation, reason = "whole, and below what an i64 holds")]
                 let whole = float as i64;
@@ -60,12 +61,18 @@ mod tests {
             "=",
         ] {
             let document = document(&json!({ "a": text })).unwrap();
-            assert!(document.contains(&format!("a: \"{text}\"")) || document.contains(&format!("a: '{text}'")), "{document}");
+            assert!(
+                document.contains(&format!("a: \"{text}\"")) || document.contains(&format!("a: '{text}'")),
+                "{document}"
+            );
         }
     }
 
     #[test]
     fn bounds_are_whole_numbers() {
-        assert_eq!(document(&json!({ "minimum": 0.0, "maximum": 1.5, "least": -1.0 })).unwrap(), "least: -1\nmaximum: 1.5\nminimum: 0\n");
+        assert_eq!(
+            document(&json!({ "minimum": 0.0, "maximum": 1.5, "least": -1.0 })).unwrap(),
+            "least: -1\nmaximum: 1.5\nminimum: 0\n"
+        );
     }
 }

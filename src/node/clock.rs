@@ -1,4 +1,5 @@
-//! The node's wall clock as text for people. Nothing is decided by it: a node without a battery starts in 1970.
+//! The node's wall clock as text for people. Nothing is decided by it: a node without a battery starts in
+//! 1970.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,8 +8,8 @@ pub fn now() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-/// Seconds since 1970 as a date of the Gregorian calendar, counted in eras of 400 years that start in March, so that the
-/// leap day is the last of its year.
+/// Seconds since 1970 as a date of the Gregorian calendar, counted in eras of 400 years that start in March,
+/// so that the leap day is the last of its year.
 fn rfc3339(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,17 +1,18 @@
 //! Applet `node-labeler`: prints what labels are made of, and what proves an upgrade, as termination message.
 //!
-//! The kubelet cuts a message at 4096 bytes, and a cut JSON document says nothing; so only the keys that the controller
-//! uses are printed, cut to what a label or an annotation can use, and the longest goes first if it is still too much.
+//! The kubelet cuts a message at 4096 bytes, and a cut JSON document says nothing; so only the keys that the
+//! controller uses are printed, cut to what a label or an annotation can use, and the longest goes first if
+//! it is still too much.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::{Ended, host::Host, release};
+use super::{AppletExit, host::Host, os_release};
 use crate::{
     contract::{Facts, boot_state},
-    telemetry::MAX_LAST_WORDS,
+    telemetry::MAX_TERMINATION_MESSAGE,
 };
 
 /// The keys of `/etc/kairos-release` that become labels and annotations, without `KAIROS_`.
@@ -49,8 +50,8 @@ pub struct FactsArgs {
 }
 
 /// Reads the facts of the node, and ends with them.
-pub fn run(args: &FactsArgs, host: &Host) -> Result<Ended> {
-    let found = release::of(&host.path(&args.host_dir));
+pub fn run(args: &FactsArgs, host: &Host) -> Result<AppletExit> {
+    let found = os_release::of(&host.path(&args.host_dir));
     let wanted = |key: &str| found.keys.get(&format!("KAIROS_{key}")).filter(|value| !value.is_empty());
     let keys = KEYS.into_iter().chain([VERSION]);
     let facts = Facts {
@@ -60,7 +61,7 @@ pub fn run(args: &FactsArgs, host: &Host) -> Result<Ended> {
         version: found.version,
         release: keys.filter_map(|key| Some((key.to_owned(), cut(wanted(key)?)))).collect(),
     };
-    Ok(Ended::well(fit(facts)?))
+    Ok(AppletExit::success(fit(facts)?))
 }
 
 /// The boot state of the node. The kernel's command line is the same in every container.
@@ -93,9 +94,10 @@ fn fit(mut facts: Facts) -> Result<String> {
     facts.boot = cut(&facts.boot);
     loop {
         let json = serde_json::to_string(&facts)?;
-        let longest = facts.release.iter().filter(|(key, _)| *key != VERSION).max_by_key(|(_, value)| value.len());
+        let longest =
+            facts.release.iter().filter(|(key, _)| *key != VERSION).max_by_key(|(_, value)| value.len());
         match longest.map(|(key, _)| key.clone()) {
-            Some(key) if json.len() > MAX_LAST_WORDS => facts.release.remove(&key),
+            Some(key) if json.len() > MAX_TERMINATION_MESSAGE => facts.release.remove(&key),
             _ => return Ok(json),
         };
     }
@@ -116,14 +118,15 @@ mod tests {
         fs::write(host.path("/host/etc/kairos-release"), release).unwrap();
         fs::write(host.path("/proc/cmdline"), cmdline).unwrap();
         fs::write(host.path("/proc/sys/kernel/random/boot_id"), "b1\n").unwrap();
-        let words = run(&FactsArgs { host_dir: "/host".into() }, &host).unwrap().words;
-        let facts = serde_json::from_str(&words).unwrap();
-        (words, facts)
+        let message = run(&FactsArgs { host_dir: "/host".into() }, &host).unwrap().message;
+        let facts = serde_json::from_str(&message).unwrap();
+        (message, facts)
     }
 
     #[test]
     fn keys_without_their_prefix_and_no_others() {
-        let release = "KAIROS_VERSION=v3.5.0\nKAIROS_FLAVOR=ubuntu\nKAIROS_TARGETARCH=amd64\nKAIROS_MODEL=\nOTHER=x\n";
+        let release =
+            "KAIROS_VERSION=v3.5.0\nKAIROS_FLAVOR=ubuntu\nKAIROS_TARGETARCH=amd64\nKAIROS_MODEL=\nOTHER=x\n";
         let (_, facts) = facts(release, "root=LABEL=COS_ACTIVE quiet");
         assert_eq!((facts.boot.as_str(), facts.boot_state.as_str(), facts.kairos), ("b1", "active", true));
         assert_eq!(facts.version.as_deref(), Some("v3.5.0"));
@@ -158,9 +161,10 @@ mod tests {
     #[test]
     fn it_always_fits_and_is_always_json() {
         for filler in ["x", "\"", "\\\\", "\u{1}", "\u{10ffff}"] {
-            let release: String = KEYS.iter().map(|key| format!("KAIROS_{key}='{}'\n", filler.repeat(3000))).collect();
-            let (words, facts) = facts(&format!("{release}KAIROS_VERSION=v9\n"), "");
-            assert!(words.len() <= MAX_LAST_WORDS, "{} bytes of {filler:?}", words.len());
+            let release: String =
+                KEYS.iter().map(|key| format!("KAIROS_{key}='{}'\n", filler.repeat(3000))).collect();
+            let (message, facts) = facts(&format!("{release}KAIROS_VERSION=v9\n"), "");
+            assert!(message.len() <= MAX_TERMINATION_MESSAGE, "{} bytes of {filler:?}", message.len());
             assert_eq!(facts.release.get("VERSION").map(String::as_str), Some("v9"));
         }
     }

@@ -1,4 +1,5 @@
-//! Applet `install`: copies this very binary, which is static, to where a container of the user's image can run it.
+//! Applet `install`: copies this very binary, which is static, to where a container of the user's image can
+//! run it.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::{
-    Ended,
+    AppletExit,
     host::{Host, files},
 };
 
@@ -18,15 +19,16 @@ pub struct InstallArgs {
     pub to: PathBuf,
 }
 
-/// Copies the running binary. Read from `/proc/self/exe`, which is this process's own even below another root.
-pub fn run(args: &InstallArgs, host: &Host) -> Result<Ended> {
+/// Copies the running binary. Read from `/proc/self/exe`, which is this process's own even below another
+/// root.
+pub fn run(args: &InstallArgs, host: &Host) -> Result<AppletExit> {
     let binary = std::fs::read("/proc/self/exe").context("reading the running binary")?;
     let to = host.path(&args.to);
     if let Some(directory) = to.parent() {
         std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
     files::write_atomic(&to, &binary, 0o755)?;
-    Ok(Ended::well(format!("installed {} bytes as {}", binary.len(), args.to.display())))
+    Ok(AppletExit::success(format!("installed {} bytes as {}", binary.len(), args.to.display())))
 }
 
 #[cfg(test)]

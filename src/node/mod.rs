@@ -1,15 +1,15 @@
-//! On the node: the applets that a NodeOp's pods run. Synchronous and small, with the root directory as a parameter
-//! ([`host::Host`]), so that a temporary directory can be a node.
+//! On the node: the applets that a NodeOp's pods run. Synchronous and small, with the root directory as a
+//! parameter ([`host::Host`]), so that a temporary directory can be a node.
 //!
-//! An applet's result is an exit code and its last words, which the kubelet keeps in the pod's status. A non-zero code
-//! never comes without them.
+//! An applet's result is an exit code and its last words, which the kubelet keeps in the pod's status. A
+//! non-zero code never comes without them.
 
 mod clock;
 pub mod facts;
 pub mod host;
 pub mod install;
+pub mod os_release;
 pub mod reboot_waiter;
-pub mod release;
 mod result;
 pub mod sentinel;
 pub mod upgrade;
@@ -22,39 +22,41 @@ use tracing::{error, info};
 use self::host::{Host, reserve};
 use crate::{
     contract,
-    telemetry::{LastWords, MAX_LAST_WORDS},
+    telemetry::{MAX_TERMINATION_MESSAGE, TerminationMessage},
 };
 
 /// How an applet ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct AppletExit {
     /// The exit code; 0 is success.
     pub code: u8,
     /// The termination message.
-    pub words: String,
+    pub message: String,
 }
 
-impl Ended {
-    pub fn well(words: impl Into<String>) -> Self {
-        Self { code: 0, words: words.into() }
+impl AppletExit {
+    pub fn success(message: impl Into<String>) -> Self {
+        Self { code: 0, message: message.into() }
     }
 
     /// Gave up; another try may succeed.
-    pub fn badly(words: impl Into<String>) -> Self {
-        Self { code: 1, words: words.into() }
+    pub fn failure(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
     }
 }
 
-/// How many seconds a record that comes after the work is tried to be written, if nobody says. A kubelet short of disk space
-/// begins to clean up within ten.
-pub(crate) const RECORD_PATIENCE: u32 = 30;
+/// How many seconds a record that comes after the work is tried to be written, if nobody says. A kubelet
+/// short of disk space begins to clean up within ten.
+pub(crate) const RECORD_TIMEOUT: u32 = 30;
 
-/// The state directory, for people: an applet sees it somewhere else, and knows only the default of `--state-dir`.
+/// The state directory, for people: an applet sees it somewhere else, and knows only the default of
+/// `--state-dir`.
 pub(crate) fn state_directory() -> String {
     format!("the node's state directory ({} by default)", contract::STATE_DIR)
 }
 
-/// An error that no retry can mend; it ends the process with [`contract::EXIT_PERMANENT`], at which Jobs fail at once.
+/// An error that no retry can mend; it ends the process with [`contract::EXIT_PERMANENT`], at which Jobs fail
+/// at once.
 #[derive(Debug)]
 pub struct Permanent(pub String);
 
@@ -68,21 +70,22 @@ impl std::error::Error for Permanent {}
 
 /// Runs an applet: gives it the host, and its last words to the kubelet.
 ///
-/// The termination message is opened first, because an applet may cover `/dev` with another mount; and room is kept in it,
-/// because an applet may fill the disk that it is on.
-pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<Ended>) -> ExitCode {
+/// The termination message is opened first, because an applet may cover `/dev` with another mount; and room
+/// is kept in it, because an applet may fill the disk that it is on.
+pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<AppletExit>) -> ExitCode {
     let host = Host::from_env();
-    let mut last_words = LastWords::open(host.root());
-    if let Some(file) = last_words.file() {
-        reserve::allocate(file, MAX_LAST_WORDS);
+    let mut termination_message = TerminationMessage::open(host.root());
+    if let Some(file) = termination_message.file() {
+        reserve::allocate(file, MAX_TERMINATION_MESSAGE);
     }
-    let ended = applet(&host).unwrap_or_else(|error| Ended { code: code_of(&error), words: format!("{error:#}") });
+    let ended = applet(&host)
+        .unwrap_or_else(|error| AppletExit { code: code_of(&error), message: format!("{error:#}") });
     match ended.code {
-        0 if ended.words.is_empty() => {}
-        0 => info!("{}", ended.words),
-        code => error!(code, "{}", ended.words),
+        0 if ended.message.is_empty() => {}
+        0 => info!("{}", ended.message),
+        code => error!(code, "{}", ended.message),
     }
-    last_words.say(&ended.words);
+    termination_message.say(&ended.message);
     ExitCode::from(ended.code)
 }
 

@@ -1,4 +1,5 @@
-//! The file in which an upgrade's result outlives its pod: written by `upgrade`, read by its retries and by `sentinel`.
+//! The file in which an upgrade's result outlives its pod: written by `upgrade`, read by its retries and by
+//! `sentinel`.
 
 use std::{path::Path, time::Duration};
 
@@ -13,12 +14,14 @@ use crate::contract::UpgradeResult;
 /// How large a result may be. Ours are a few hundred bytes.
 const MAX_RESULT: u64 = 64 * 1024;
 
-/// Reads what an earlier pod left. A file that cannot be read is not "none", and fails for good: the agent may have succeeded.
+/// Reads what an earlier pod left. A file that cannot be read is not "none", and fails for good: the agent
+/// may have succeeded.
 pub fn read(path: &Path) -> Result<Option<UpgradeResult>> {
     let Some(bytes) = files::read(path, MAX_RESULT)? else {
         return Ok(None);
     };
-    let result = serde_json::from_slice(&bytes).map_err(|error| Permanent(format!("{} cannot be read: {error}", path.display())));
+    let result = serde_json::from_slice(&bytes)
+        .map_err(|error| Permanent(format!("{} cannot be read: {error}", path.display())));
     Ok(Some(result?))
 }
 
@@ -27,8 +30,8 @@ pub fn write(path: &Path, result: &UpgradeResult) -> Result<()> {
     files::write_atomic(path, &serde_json::to_vec(result)?, 0o644)
 }
 
-/// Writes how the agent ended, into the room that was kept for it, trying again for a while: the agent has done its work,
-/// and nobody else will ever know how it ended.
+/// Writes how the agent ended, into the room that was kept for it, trying again for a while: the agent has
+/// done its work, and nobody else will ever know how it ended.
 pub fn conclude(path: &Path, result: &UpgradeResult, patience: Duration) -> Result<()> {
     reserve::write_within(patience, path, &serde_json::to_vec(result)?, 0o644)
 }

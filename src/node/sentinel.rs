@@ -1,17 +1,19 @@
-//! Applet `sentinel`, the last container of a Job: says that the operation before it succeeded, and in which boot.
+//! Applet `sentinel`, the last container of a Job: says that the operation before it succeeded, and in which
+//! boot.
 //!
-//! It runs only if all containers before it exited with 0, and a pod is never carried over a boot, so the boot id that it
-//! reads is the one in which the operation succeeded. An upgrade is the exception: a retry finds that the agent is done
-//! already, perhaps in an earlier boot, so there the wrapper's result file names the boot.
+//! It runs only if all containers before it exited with 0, and a pod is never carried over a boot, so the
+//! boot id that it reads is the one in which the operation succeeded. An upgrade is the exception: a retry
+//! finds that the agent is done already, perhaps in an earlier boot, so there the wrapper's result file names
+//! the boot.
 //!
-//! The file comes first and the termination message second: whoever reads the message may rely on the file. Both are
-//! the same record, and writing it again is harmless: in the same boot it says the same, and in a later boot the
-//! operation has indeed succeeded once more, for which a reboot is due once more.
+//! The file comes first and the termination message second: whoever reads the message may rely on the file.
+//! Both are the same record, and writing it again is harmless: in the same boot it says the same, and in a
+//! later boot the operation has indeed succeeded once more, for which a reboot is due once more.
 //!
-//! A record that cannot be written must not make the operation run again, which a retry of the Job's pod would do. So the
-//! waiter keeps room for it from before the operation begins ([`reserve`]), the write is tried for a while, and then it is
-//! given up for good, with [`contract::EXIT_PERMANENT`] and words that say what is known here and nowhere else: that the
-//! operation succeeded.
+//! A record that cannot be written must not make the operation run again, which a retry of the Job's pod
+//! would do. So the waiter keeps room for it from before the operation begins ([`reserve`]), the write is
+//! tried for a while, and then it is given up for good, with [`contract::EXIT_PERMANENT`] and words that say
+//! what is known here and nowhere else: that the operation succeeded.
 //!
 //! | what this container finds | what it does | what follows |
 //! |---|---|---|
@@ -27,7 +29,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::{
-    Ended, Permanent, RECORD_PATIENCE, clock,
+    AppletExit, Permanent, RECORD_TIMEOUT, clock,
     host::{Host, reserve},
     job_name, result,
 };
@@ -46,7 +48,7 @@ pub struct SentinelArgs {
     #[arg(long)]
     pub upgrade: bool,
     /// How long to try to write the sentinel on a disk that does not take it.
-    #[arg(long, default_value_t = RECORD_PATIENCE)]
+    #[arg(long, default_value_t = RECORD_TIMEOUT)]
     pub patience_seconds: u32,
     /// UID of the Job.
     #[arg(long, env = contract::env::JOB_UID)]
@@ -55,18 +57,31 @@ pub struct SentinelArgs {
 
 /// Writes the sentinel, and ends with the same record as its last words.
 ///
-/// Whatever fails here fails for good: the operation has succeeded, and a retry of the pod would run it again.
-pub fn run(args: &SentinelArgs, host: &Host) -> Result<Ended> {
+/// Whatever fails here fails for good: the operation has succeeded, and a retry of the pod would run it
+/// again.
+pub fn run(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
     write(args, host).map_err(|error| {
         let known = "the operation succeeded and is not run again, but its record could not be written";
-        Permanent(format!("{known}: {error:#}. Mend {}, then reboot the node", super::state_directory())).into()
+        Permanent(format!("{known}: {error:#}. Mend {}, then reboot the node", super::state_directory()))
+            .into()
     })
 }
 
-fn write(args: &SentinelArgs, host: &Host) -> Result<Ended> {
+fn write(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
     let directory = host.path(&args.state_dir);
-    let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty()).with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
-    let mut sentinel = Sentinel { job: args.job.clone(), job_uid, boot: String::new(), time: clock::now(), before: None, target: None };
+    let job_uid = args
+        .job_uid
+        .clone()
+        .filter(|uid| !uid.is_empty())
+        .with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
+    let mut sentinel = Sentinel {
+        job: args.job.clone(),
+        job_uid,
+        boot: String::new(),
+        time: clock::now(),
+        before: None,
+        target: None,
+    };
     if args.upgrade {
         let path = directory.join(contract::result_file(&args.job));
         let result = result::read(&path)?.with_context(|| format!("{} is missing", path.display()))?;
@@ -80,12 +95,18 @@ fn write(args: &SentinelArgs, host: &Host) -> Result<Ended> {
     if sentinel.boot.is_empty() {
         reserve::release(&path);
     } else {
-        reserve::write_within(Duration::from_secs(args.patience_seconds.into()), &path, json.as_bytes(), 0o644)?;
+        reserve::write_within(
+            Duration::from_secs(args.patience_seconds.into()),
+            &path,
+            json.as_bytes(),
+            0o644,
+        )?;
     }
-    Ok(Ended::well(json))
+    Ok(AppletExit::success(json))
 }
 
-/// The boot in which an upgrade succeeded; empty if no reboot follows from it, as the active partition is what it was.
+/// The boot in which an upgrade succeeded; empty if no reboot follows from it, as the active partition is
+/// what it was.
 fn boot_of(result: &UpgradeResult, job_uid: &str) -> Result<String> {
     if result.job_uid != job_uid {
         bail!("the result is of another Job, {}", result.job_uid);
@@ -95,7 +116,9 @@ fn boot_of(result: &UpgradeResult, job_uid: &str) -> Result<String> {
         UpgradeState::Upgraded if !result.active => Ok(String::new()),
         UpgradeState::Upgraded if result.boot.is_empty() => bail!("the result names no boot"),
         UpgradeState::Upgraded => Ok(result.boot.clone()),
-        UpgradeState::Started | UpgradeState::Failed => bail!("the upgrade did not end well: {:?}", result.state),
+        UpgradeState::Started | UpgradeState::Failed => {
+            bail!("the upgrade did not end well: {:?}", result.state)
+        }
     }
 }
 
@@ -148,8 +171,11 @@ mod tests {
         for _ in 0..2 {
             let ended = run(&args(false), &host).unwrap();
             let sentinel = written(&host).unwrap();
-            assert_eq!((sentinel.job.as_str(), sentinel.job_uid.as_str(), sentinel.boot.as_str()), ("j", "u", "b1"));
-            assert_eq!(ended, Ended::well(serde_json::to_string(&sentinel).unwrap()));
+            assert_eq!(
+                (sentinel.job.as_str(), sentinel.job_uid.as_str(), sentinel.boot.as_str()),
+                ("j", "u", "b1")
+            );
+            assert_eq!(ended, AppletExit::success(serde_json::to_string(&sentinel).unwrap()));
         }
         assert_eq!(fs::read_dir(host.path("/sentinel")).unwrap().count(), 1);
     }
@@ -179,9 +205,10 @@ mod tests {
         let recovery = UpgradeResult { active: false, ..result(UpgradeState::Upgraded) };
         for result in [result(UpgradeState::UpToDate), recovery] {
             let (_root, host) = node("new");
-            fs::write(host.path("/sentinel/j.upgrade.json"), serde_json::to_string(&result).unwrap()).unwrap();
+            fs::write(host.path("/sentinel/j.upgrade.json"), serde_json::to_string(&result).unwrap())
+                .unwrap();
             let ended = run(&args(true), &host).unwrap();
-            assert_eq!(serde_json::from_str::<Sentinel>(&ended.words).unwrap().boot, "");
+            assert_eq!(serde_json::from_str::<Sentinel>(&ended.message).unwrap().boot, "");
             assert_eq!(written(&host), None);
         }
     }
@@ -206,9 +233,9 @@ mod tests {
             let (_root, host) = node("b1");
             spoil(&host);
             let error = run(&args(upgrade), &host).unwrap_err();
-            let words = format!("{error:#}");
-            assert!(is_permanent(&error) && words.contains(why), "{words}");
-            assert!(words.starts_with("the operation succeeded and is not run again"), "{words}");
+            let message = format!("{error:#}");
+            assert!(is_permanent(&error) && message.contains(why), "{message}");
+            assert!(message.starts_with("the operation succeeded and is not run again"), "{message}");
         }
         let (_root, host) = node("b1");
         assert!(is_permanent(&run(&SentinelArgs { job_uid: None, ..args(false) }, &host).unwrap_err()));
@@ -218,7 +245,11 @@ mod tests {
     fn room_that_is_not_needed_is_given_back() {
         let (_root, host) = node("b1");
         reserve::keep(&host.path("/sentinel/j.json")).unwrap();
-        fs::write(host.path("/sentinel/j.upgrade.json"), serde_json::to_string(&result(UpgradeState::UpToDate)).unwrap()).unwrap();
+        fs::write(
+            host.path("/sentinel/j.upgrade.json"),
+            serde_json::to_string(&result(UpgradeState::UpToDate)).unwrap(),
+        )
+        .unwrap();
         run(&args(true), &host).unwrap();
         assert_eq!(fs::read_dir(host.path("/sentinel")).unwrap().count(), 1);
     }

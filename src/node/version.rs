@@ -1,17 +1,19 @@
 //! Which of two releases is the older one, as far as that can be told.
 //!
-//! Releases have an order if they are of one flavour and of one scheme: numbers with dots, and perhaps `-rc1` or another name of
-//! a stage that comes before the release. For whatever else somebody builds there is none, and nobody is told that it is old.
+//! Releases have an order if they are of one flavour and of one scheme: numbers with dots, and perhaps `-rc1`
+//! or another name of a stage that comes before the release. For whatever else somebody builds there is none,
+//! and nobody is told that it is old.
 
 use std::cmp::Ordering;
 
-use super::release::Keys;
+use super::os_release::Keys;
 
-/// What comes before a release, in order. Any other suffix may as well come after it: `git describe` calls the twelfth
-/// commit after `v3.5.0` `v3.5.0-12-g1a2b3c4`.
+/// What comes before a release, in order. Any other suffix may as well come after it: `git describe` calls
+/// the twelfth commit after `v3.5.0` `v3.5.0-12-g1a2b3c4`.
 const STAGES: [&str; 4] = ["alpha", "beta", "pre", "rc"];
 
-/// The order of two releases: by the version of Kairos, then by that of the Kubernetes that it carries. `None` if they have none.
+/// The order of two releases: by the version of Kairos, then by that of the Kubernetes that it carries.
+/// `None` if they have none.
 pub fn compare(one: &Keys, other: &Keys) -> Option<Ordering> {
     if !of_one_flavour(one, other) {
         return None;
@@ -19,13 +21,17 @@ pub fn compare(one: &Keys, other: &Keys) -> Option<Ordering> {
     let parsed = |keys, name| Version::parse(get(keys, name)?);
     let (left, right) = (parsed(one, "KAIROS_VERSION")?, parsed(other, "KAIROS_VERSION")?);
     refined(left.compare(&right)?, || {
-        let carry_the_same = get(one, "KAIROS_SOFTWARE_VERSION_PREFIX") == get(other, "KAIROS_SOFTWARE_VERSION_PREFIX");
-        let (left, right) = (parsed(one, "KAIROS_SOFTWARE_VERSION")?, parsed(other, "KAIROS_SOFTWARE_VERSION")?);
-        refined(left.compare(&right)?, || compare_identifiers(left.build, right.build)).filter(|_| carry_the_same)
+        let carry_the_same =
+            get(one, "KAIROS_SOFTWARE_VERSION_PREFIX") == get(other, "KAIROS_SOFTWARE_VERSION_PREFIX");
+        let (left, right) =
+            (parsed(one, "KAIROS_SOFTWARE_VERSION")?, parsed(other, "KAIROS_SOFTWARE_VERSION")?);
+        refined(left.compare(&right)?, || compare_identifiers(left.build, right.build))
+            .filter(|_| carry_the_same)
     })
 }
 
-/// Whether both say the same flavour, or neither says any. A distribution of its own (`KAIROS_ID`) counts its versions by itself.
+/// Whether both say the same flavour, or neither says any. A distribution of its own (`KAIROS_ID`) counts its
+/// versions by itself.
 fn of_one_flavour(one: &Keys, other: &Keys) -> bool {
     let same_id = match (get(one, "KAIROS_ID"), get(other, "KAIROS_ID")) {
         (Some(one), Some(other)) => one == other,
@@ -68,7 +74,10 @@ impl<'a> Version<'a> {
     }
 
     fn compare(&self, other: &Self) -> Option<Ordering> {
-        let before = |stage: &str| STAGES.contains(&stem(stage.split('.').next().unwrap_or_default()).0.to_ascii_lowercase().as_str());
+        let before = |stage: &str| {
+            STAGES
+                .contains(&stem(stage.split('.').next().unwrap_or_default()).0.to_ascii_lowercase().as_str())
+        };
         refined(self.numbers.cmp(&other.numbers), || match (self.stage, other.stage) {
             ("", "") => Some(Ordering::Equal),
             ("", stage) => before(stage).then_some(Ordering::Greater),
@@ -99,7 +108,8 @@ fn compare_identifiers(one: &str, other: &str) -> Option<Ordering> {
     }
 }
 
-/// `rc9` is older than `rc10`, which by their letters would be the other way round, and `beta2` is older than `rc1`.
+/// `rc9` is older than `rc10`, which by their letters would be the other way round, and `beta2` is older than
+/// `rc1`.
 fn compare_identifier(one: &str, other: &str) -> Option<Ordering> {
     let ((left, left_number), (right, right_number)) = (stem(one), stem(other));
     let rank = |stem: &str| STAGES.iter().position(|stage| stage.eq_ignore_ascii_case(stem));
@@ -185,15 +195,22 @@ mod tests {
             (("k3s", "v1.30.9+k3s1"), ("", ""), None),
             (("k3s", "master"), ("k3s", "v1.30.11+k3s1"), None),
         ] {
-            assert_eq!(order(&carries(one.0, one.1), &carries(other.0, other.1)), expected, "{one:?} {other:?}");
+            assert_eq!(
+                order(&carries(one.0, one.1), &carries(other.0, other.1)),
+                expected,
+                "{one:?} {other:?}"
+            );
         }
-        let newer = [("VERSION", "v3.6.0"), ("SOFTWARE_VERSION_PREFIX", "k3s"), ("SOFTWARE_VERSION", "v1.29.0+k3s1")];
+        let newer =
+            [("VERSION", "v3.6.0"), ("SOFTWARE_VERSION_PREFIX", "k3s"), ("SOFTWARE_VERSION", "v1.29.0+k3s1")];
         assert_eq!(order(&carries("k3s", "v1.30.9+k3s1"), &newer), LESS, "the version of Kairos comes first");
     }
 
     #[test]
     fn flavours_have_no_order_between_them() {
-        let of = |flavour: &'static str, id: &'static str, version: &'static str| [("VERSION", version), ("FLAVOR", flavour), ("ID", id)];
+        let of = |flavour: &'static str, id: &'static str, version: &'static str| {
+            [("VERSION", version), ("FLAVOR", flavour), ("ID", id)]
+        };
         for (one, other, expected) in [
             (("ubuntu", "kairos"), ("ubuntu", "kairos"), LESS),
             (("ubuntu", ""), ("ubuntu", "kairos"), LESS),
@@ -202,7 +219,11 @@ mod tests {
             (("ubuntu", "kairos"), ("", "kairos"), None),
             (("ubuntu", "kairos"), ("ubuntu", "acme"), None),
         ] {
-            assert_eq!(order(&of(one.0, one.1, "v3.4.2"), &of(other.0, other.1, "v3.5.0")), expected, "{one:?} {other:?}");
+            assert_eq!(
+                order(&of(one.0, one.1, "v3.4.2"), &of(other.0, other.1, "v3.5.0")),
+                expected,
+                "{one:?} {other:?}"
+            );
         }
     }
 }

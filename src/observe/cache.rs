@@ -1,8 +1,9 @@
-//! A cache of views that only goes forward: fed by a watch, and by the answers to our own writes and live reads.
+//! A cache of views that only goes forward: fed by a watch, and by the answers to our own writes and live
+//! reads.
 //!
-//! Our own write's answer is in here at once, so the next plan is never made from a version older than our last write.
-//! An older version that a lagging watch delivers later is passed over, and so is the late answer to a write of an object
-//! that the watch has seen go since: nothing would ever take such a ghost away again.
+//! Our own write's answer is in here at once, so the next plan is never made from a version older than our
+//! last write. An older version that a lagging watch delivers later is passed over, and so is the late answer
+//! to a write of an object that the watch has seen go since: nothing would ever take such a ghost away again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,8 @@ use crate::plan::model::id::Key;
 struct Entry<V> {
     view: Arc<V>,
     uid: String,
-    /// As a number, which Kubernetes allows since 1.35 and etcd has always made true; `None` always yields to what is newer.
+    /// As a number, which Kubernetes allows since 1.35 and etcd has always made true; `None` always yields to
+    /// what is newer.
     version: Option<u64>,
     /// When it came in here.
     taken: Instant,
@@ -33,14 +35,14 @@ pub struct Version {
 }
 
 /// So many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
-const TOMBS: usize = 4096;
+const MAX_TOMBSTONES: usize = 4096;
 
 /// The views of one kind.
 #[derive(Debug)]
 pub struct Cache<V> {
     entries: BTreeMap<Key, Entry<V>>,
     /// The version of each object that has gone, at its end as far as we know it.
-    tombs: BTreeMap<Key, u64>,
+    tombstones: BTreeMap<Key, u64>,
     /// When the list that is still coming in was asked for, and the keys seen in it.
     listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
@@ -48,7 +50,8 @@ pub struct Cache<V> {
     watch: u64,
 }
 
-/// The store has lost what it had: a read that cannot be late shows an object as it was before. A backup was restored.
+/// The store has lost what it had: a read that cannot be late shows an object as it was before. A backup was
+/// restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WentBack {
     pub had: u64,
@@ -57,7 +60,7 @@ pub struct WentBack {
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), tombs: BTreeMap::new(), listing: None, ready: false, watch: 0 }
+        Self { entries: BTreeMap::new(), tombstones: BTreeMap::new(), listing: None, ready: false, watch: 0 }
     }
 }
 
@@ -93,10 +96,12 @@ impl<V> Cache<V> {
         Ok(())
     }
 
-    /// Whether the store is one that can have what is here. A live read (no resourceVersion asked for: from a majority of etcd) of an
-    /// object that was here before the read began, in a newer version, under the same UID, proves that it is not.
+    /// Whether the store is one that can have what is here. A live read (no resourceVersion asked for: from a
+    /// majority of etcd) of an object that was here before the read began, in a newer version, under the same
+    /// UID, proves that it is not.
     pub fn check(&self, version: &Version, began: Instant) -> Result<(), WentBack> {
-        let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid && entry.taken < began);
+        let here =
+            self.entries.get(&version.key).filter(|entry| entry.uid == version.uid && entry.taken < began);
         match (here.and_then(|entry| entry.version), version.resource_version.parse().ok()) {
             (Some(had), Some(has)) if has < had => Err(WentBack { had, has }),
             _ => Ok(()),
@@ -108,11 +113,12 @@ impl<V> Cache<V> {
         self.entries.values().filter_map(|entry| entry.version).max()
     }
 
-    /// The list is complete: what it did not name is gone. (If the list was an old one, the planner asks before it
-    /// relies on an absence, and finds the object again.)
+    /// The list is complete: what it did not name is gone. (If the list was an old one, the planner asks
+    /// before it relies on an absence, and finds the object again.)
     pub fn list_ends(&mut self) {
         if let Some((_, listing)) = self.listing.take() {
-            // No tomb: a list older than our own write does not name what that write made, and the watch still has to show it.
+            // No tomb: a list older than our own write does not name what that write made, and the watch
+            // still has to show it.
             self.entries.retain(|key, _| listing.contains(key));
         }
         self.ready = true;
@@ -122,19 +128,22 @@ impl<V> Cache<V> {
     pub fn apply(&mut self, version: Version, view: V) -> bool {
         let number = version.resource_version.parse().ok();
         let here = self.entries.get(&version.key).and_then(|entry| entry.version);
-        let newest = here.max(self.tombs.get(&version.key).copied());
+        let newest = here.max(self.tombstones.get(&version.key).copied());
         if let (Some(newest), Some(number)) = (newest, number)
             && number <= newest
         {
             return false;
         }
-        self.tombs.remove(&version.key);
-        self.entries.insert(version.key, Entry { view: Arc::new(view), uid: version.uid, version: number, taken: Instant::now() });
+        self.tombstones.remove(&version.key);
+        self.entries.insert(
+            version.key,
+            Entry { view: Arc::new(view), uid: version.uid, version: number, taken: Instant::now() },
+        );
         true
     }
 
-    /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its end, if known.
-    /// Whether it was here.
+    /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its
+    /// end, if known. Whether it was here.
     pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {
         let same = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
         let removed = if same { self.entries.remove(key) } else { None };
@@ -144,13 +153,14 @@ impl<V> Cache<V> {
         let there = removed.is_some();
         let last = last.and_then(|last| last.parse().ok());
         if let Some(last) = last.max(removed.and_then(|entry| entry.version)) {
-            let tomb = self.tombs.entry(key.clone()).or_default();
+            let tomb = self.tombstones.entry(key.clone()).or_default();
             *tomb = last.max(*tomb);
         }
-        if self.tombs.len() > TOMBS
-            && let Some(oldest) = self.tombs.iter().min_by_key(|(_, version)| **version).map(|(key, _)| key.clone())
+        if self.tombstones.len() > MAX_TOMBSTONES
+            && let Some(oldest) =
+                self.tombstones.iter().min_by_key(|(_, version)| **version).map(|(key, _)| key.clone())
         {
-            self.tombs.remove(&oldest);
+            self.tombstones.remove(&oldest);
         }
         there
     }
@@ -207,7 +217,11 @@ mod tests {
             cache.apply(version("u", "10"), 10);
             cache.remove(&key, uid, last);
             assert!(!cache.apply(version("u", "10"), 10), "{last:?}");
-            assert_eq!(cache.apply(version("u", "12"), 12), last.is_none(), "only what is known to have ended stays away");
+            assert_eq!(
+                cache.apply(version("u", "12"), 12),
+                last.is_none(),
+                "only what is known to have ended stays away"
+            );
             assert!(cache.apply(version("v", "20"), 20), "one made again is another matter");
         }
         let mut cache = Cache::default();
@@ -228,18 +242,24 @@ mod tests {
     #[test]
     fn deletions_are_remembered_up_to_a_number() {
         let mut cache = Cache::<i32>::default();
-        for i in 0..TOMBS + 10 {
+        for i in 0..MAX_TOMBSTONES + 10 {
             cache.remove(&("ns".into(), format!("p{i}")), None, Some(&i.to_string()));
         }
-        assert_eq!(cache.tombs.len(), TOMBS);
-        assert!(cache.tombs.contains_key(&("ns".into(), format!("p{}", TOMBS + 9))), "the newest are kept");
+        assert_eq!(cache.tombstones.len(), MAX_TOMBSTONES);
+        assert!(
+            cache.tombstones.contains_key(&("ns".into(), format!("p{}", MAX_TOMBSTONES + 9))),
+            "the newest are kept"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_relist_drops_what_it_does_not_name_and_keeps_what_came_in_meanwhile() {
         let mut cache = Cache::default();
         cache.apply(version("u", "10"), 10);
-        cache.apply(Version { key: ("ns".into(), "b".into()), uid: "v".into(), resource_version: "11".into() }, 11);
+        cache.apply(
+            Version { key: ("ns".into(), "b".into()), uid: "v".into(), resource_version: "11".into() },
+            11,
+        );
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         cache.list_begins();
         cache.apply(version("u", "12"), 12);

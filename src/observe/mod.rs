@@ -1,8 +1,9 @@
 //! The cluster, as far as it concerns us, turned into a [`Snapshot`].
 //!
-//! Watched are all nodes and NodeOps; the Jobs and pods that carry our label, in namespaces that have NodeOps and nowhere else, since
-//! anybody may set a label; and, only while a node is drained, the pods of that node: never all pods. Objects are parsed
-//! into views as they come in and dropped, so that a node's list of images is not kept.
+//! Watched are all nodes and NodeOps; the Jobs and pods that carry our label, in namespaces that have NodeOps
+//! and nowhere else, since anybody may set a label; and, only while a node is drained, the pods of that node:
+//! never all pods. Objects are parsed into views as they come in and dropped, so that a node's list of images
+//! is not kept.
 
 pub mod cache;
 pub mod view;
@@ -33,13 +34,13 @@ use crate::{
     plan::model::{
         id::Key,
         question::{Answer, Question},
-        snapshot::{Eviction, JobView, NodeView, PodView, Resident, Role, Settings, Sightings, Snapshot},
+        snapshot::{Eviction, JobView, NodePod, NodeView, PlannerConfig, PodView, Role, Sightings, Snapshot},
     },
 };
 
 /// An object that a live request returned, to be seen by the next plan.
 #[derive(Clone, Debug)]
-pub enum Seen {
+pub enum LiveObject {
     Op(Box<NodeOp>),
     Upgrade(Box<NodeOpUpgrade>),
     Node(Box<Node>),
@@ -76,22 +77,24 @@ struct Work {
 /// The pods of a node that is being drained.
 #[derive(Debug, Default)]
 struct Residents {
-    cache: Cache<Resident>,
+    cache: Cache<NodePod>,
     /// The UIDs in the first list.
     first: Option<Arc<BTreeSet<String>>>,
 }
 
 impl Residents {
     /// All pods; nothing before the first list has come in, whose UIDs are kept.
-    fn views(&mut self) -> Option<Vec<Arc<Resident>>> {
+    fn views(&mut self) -> Option<Vec<Arc<NodePod>>> {
         let pods: Vec<_> = self.cache.ready().then(|| self.cache.views().into_values().collect())?;
-        self.first.get_or_insert_with(|| Arc::new(pods.iter().map(|pod: &Arc<Resident>| pod.uid.clone()).collect()));
+        self.first
+            .get_or_insert_with(|| Arc::new(pods.iter().map(|pod: &Arc<NodePod>| pod.uid.clone()).collect()));
         Some(pods)
     }
 }
 
 impl Caches {
-    /// The namespaces whose Jobs and pods concern us: those with NodeOps, and those of NodeOps that still hold a node.
+    /// The namespaces whose Jobs and pods concern us: those with NodeOps, and those of NodeOps that still
+    /// hold a node.
     fn namespaces(&self) -> BTreeSet<&str> {
         let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
         let held = self.nodes.iter().flat_map(|(_, node)| node.claimed_by.iter().chain(&node.cordoned_by));
@@ -99,53 +102,66 @@ impl Caches {
     }
 
     fn ready(&self) -> bool {
-        let listed = |namespace: &str| self.work.get(namespace).is_some_and(|work| work.jobs.ready() && work.pods.ready());
+        let listed = |namespace: &str| {
+            self.work.get(namespace).is_some_and(|work| work.jobs.ready() && work.pods.ready())
+        };
         let cluster = self.nodes.ready() && self.ops.ready() && self.upgrades.ready() && self.facts.ready();
         cluster && self.namespaces().into_iter().all(listed)
     }
 
     /// Keeps only what is no copy of the store.
     fn empty(&mut self) {
-        *self = Self { own: mem::take(&mut self.own), sightings: mem::take(&mut self.sightings), ..Self::default() };
+        *self = Self {
+            own: mem::take(&mut self.own),
+            sightings: mem::take(&mut self.sightings),
+            ..Self::default()
+        };
     }
 
     /// Whether a live read that began then can be true of the store that these caches were filled from.
-    fn check(&self, seen: &Seen, began: Instant) -> Result<(), WentBack> {
+    fn check(&self, seen: &LiveObject, began: Instant) -> Result<(), WentBack> {
         let work = |version: &Version| self.work.get(&version.key.0);
         match seen {
-            Seen::Op(op) => self.ops.check(&view::version(&op.metadata), began),
-            Seen::Upgrade(upgrade) => self.upgrades.check(&view::version(&upgrade.metadata), began),
-            Seen::Node(node) => self.nodes.check(&view::version(&node.metadata), began),
-            Seen::Job(job) => {
+            LiveObject::Op(op) => self.ops.check(&view::version(&op.metadata), began),
+            LiveObject::Upgrade(upgrade) => self.upgrades.check(&view::version(&upgrade.metadata), began),
+            LiveObject::Node(node) => self.nodes.check(&view::version(&node.metadata), began),
+            LiveObject::Job(job) => {
                 let version = view::version(&job.metadata);
                 work(&version).map_or(Ok(()), |work| work.jobs.check(&version, began))
             }
-            Seen::Pod(pod) => {
+            LiveObject::Pod(pod) => {
                 let version = view::version(&pod.metadata);
                 self.facts.check(&version, began)?;
                 work(&version).map_or(Ok(()), |work| work.pods.check(&version, began))
             }
-            Seen::NoJob(..) | Seen::NoPod(..) => Ok(()),
+            LiveObject::NoJob(..) | LiveObject::NoPod(..) => Ok(()),
         }
     }
 
     /// Takes what a request returned; whether anything changed.
-    fn take(&mut self, seen: Seen) -> bool {
+    fn take(&mut self, seen: LiveObject) -> bool {
         match seen {
-            Seen::NoJob(key, uid) => self.work.get_mut(&key.0).is_some_and(|work| work.jobs.remove(&key, Some(&uid), None)),
-            Seen::NoPod(key, uid) => {
-                let ours = self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
+            LiveObject::NoJob(key, uid) => {
+                self.work.get_mut(&key.0).is_some_and(|work| work.jobs.remove(&key, Some(&uid), None))
+            }
+            LiveObject::NoPod(key, uid) => {
+                let ours =
+                    self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
                 self.facts.remove(&key, Some(&uid), None) || ours
             }
-            Seen::Op(op) => self.ops.apply(view::version(&op.metadata), trimmed(*op)),
-            Seen::Upgrade(upgrade) => self.upgrades.apply(view::version(&upgrade.metadata), trimmed(*upgrade)),
-            Seen::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
-            // What no watch tells of would stay for good.
-            Seen::Job(job) => {
-                let version = view::version(&job.metadata);
-                self.work.get_mut(&version.key.0).is_some_and(|work| work.jobs.apply(version, view::job(&job)))
+            LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trimmed(*op)),
+            LiveObject::Upgrade(upgrade) => {
+                self.upgrades.apply(view::version(&upgrade.metadata), trimmed(*upgrade))
             }
-            Seen::Pod(pod) => {
+            LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
+            // What no watch tells of would stay for good.
+            LiveObject::Job(job) => {
+                let version = view::version(&job.metadata);
+                self.work
+                    .get_mut(&version.key.0)
+                    .is_some_and(|work| work.jobs.apply(version, view::job(&job)))
+            }
+            LiveObject::Pod(pod) => {
                 let (version, view) = (view::version(&pod.metadata), view::pod(&pod, &self.own));
                 match self.work.get_mut(&version.key.0) {
                     _ if view.role == Role::Facts => self.facts.apply(version, view),
@@ -174,7 +190,8 @@ pub struct Observer {
 
 impl Observer {
     fn lock(&self) -> MutexGuard<'_, Caches> {
-        // A panic while a cache was locked aborts the process in release builds; in tests the data is still whole.
+        // A panic while a cache was locked aborts the process in release builds; in tests the data is still
+        // whole.
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,15 +216,16 @@ impl Observer {
     }
 
     /// Takes the answer to a write of ours.
-    pub fn saw(&self, seen: Seen) {
+    pub fn saw(&self, seen: LiveObject) {
         if self.lock().take(seen) {
             self.tell();
         }
     }
 
-    /// Takes what a live read found that began at that moment. No such read can be older than what was here by then, unless the store
-    /// went back: then all that is here is of a past that never was, and the cluster is listed anew.
-    pub fn read(&self, seen: Seen, began: Instant) {
+    /// Takes what a live read found that began at that moment. No such read can be older than what was here
+    /// by then, unless the store went back: then all that is here is of a past that never was, and the
+    /// cluster is listed anew.
+    pub fn read(&self, seen: LiveObject, began: Instant) {
         let checked = self.lock().check(&seen, began);
         match checked {
             Ok(()) => self.saw(seen),
@@ -219,36 +237,64 @@ impl Observer {
     pub fn gone(&self, question: &Question) {
         let mut caches = self.lock();
         match question {
-            Question::Node(name) => drop(caches.nodes.remove(&(String::new(), name.clone()), None, None)),
-            Question::Op(op) => drop(caches.ops.remove(&op.key(), Some(&op.uid), None)),
-            Question::Job(key) => drop(caches.work.get_mut(&key.0).map(|work| work.jobs.remove(key, None, None))),
-            Question::Pod(key) => drop(caches.work.get_mut(&key.0).map(|work| work.pods.remove(key, None, None))),
-            Question::Rivals
-            | Question::Work(_)
+            Question::Node(name) => {
+                caches.nodes.remove(&(String::new(), name.clone()), None, None);
+            }
+            Question::Op(op) => {
+                caches.ops.remove(&op.key(), Some(&op.uid), None);
+            }
+            Question::Job(key) => {
+                if let Some(work) = caches.work.get_mut(&key.0) {
+                    work.jobs.remove(key, None, None);
+                }
+            }
+            Question::Pod(key) => {
+                if let Some(work) = caches.work.get_mut(&key.0) {
+                    work.pods.remove(key, None, None);
+                }
+            }
+            Question::AllNodeOps
+            | Question::OwnedWorkload(_)
             | Question::Admission(..)
-            | Question::Successor(_)
+            | Question::OtherReplica(_)
             | Question::Volumes(_)
             | Question::PodEvents { .. }
             | Question::ControlPlanePods(_) => {}
         }
     }
 
-    /// One moment of the cluster. Of a cluster that has not been listed completely nothing is shown, so that nothing is planned.
+    /// One moment of the cluster. Of a cluster that has not been listed completely nothing is shown, so that
+    /// nothing is planned.
     pub fn snapshot(
         &self,
-        settings: &Settings,
+        settings: &PlannerConfig,
         now: Timestamp,
         leading_since: Timestamp,
         evictions: BTreeMap<String, Eviction>,
         answers: BTreeMap<Question, Answer>,
     ) -> Snapshot {
         let mut caches = self.lock();
-        let mut snapshot = Snapshot { now, leading_since, settings: settings.clone(), evictions, answers, ..Snapshot::default() };
+        let mut snapshot = Snapshot {
+            now,
+            leading_since,
+            settings: settings.clone(),
+            evictions,
+            answers,
+            ..Snapshot::default()
+        };
         if !caches.ready() {
             return snapshot;
         }
-        snapshot.residents = caches.residents.iter_mut().filter_map(|(node, pods)| Some((node.clone(), pods.views()?))).collect();
-        snapshot.listed = caches.residents.iter().filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?))).collect();
+        snapshot.residents = caches
+            .residents
+            .iter_mut()
+            .filter_map(|(node, pods)| Some((node.clone(), pods.views()?)))
+            .collect();
+        snapshot.listed = caches
+            .residents
+            .iter()
+            .filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?)))
+            .collect();
         snapshot.nodes = caches.nodes.views().into_iter().map(|((_, name), node)| (name, node)).collect();
         snapshot.ops = caches.ops.views();
         snapshot.upgrades = caches.upgrades.views();
@@ -272,89 +318,4 @@ fn trimmed<K: Resource>(mut object: K) -> K {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::api::names;
-
-    /// An observer whose watch of namespace `ns` has begun.
-    fn observer() -> Observer {
-        let observer = Observer::default();
-        observer.lock().own = "own".into();
-        observer.lock().work.insert("ns".into(), Work::default());
-        observer
-    }
-
-    fn pod(namespace: &str, label: &str, owner: Value) -> Seen {
-        let meta = json!({"name": label, "namespace": namespace, "uid": "u", "resourceVersion": "7", "labels": {label: ""}, "ownerReferences": [owner]});
-        Seen::Pod(serde_json::from_value(json!({"metadata": meta})).unwrap())
-    }
-
-    #[test]
-    fn what_a_deletion_did_not_find_is_not_seen_any_more() {
-        let observer = observer();
-        let node = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "nu", "controller": true});
-        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "op", "uid": "ou", "controller": true});
-        for (namespace, label, owner) in [("ns", names::REBOOT, op), ("own", names::APP, node)] {
-            observer.saw(pod(namespace, label, owner.clone()));
-            let key = (namespace.to_owned(), label.to_owned());
-            let there = || {
-                let caches = observer.lock();
-                caches.work["ns"].pods.views().contains_key(&key) || caches.facts.views().contains_key(&key)
-            };
-            observer.saw(Seen::NoPod(key.clone(), "another".into()));
-            assert!(there(), "one of another UID was meant");
-            observer.saw(Seen::NoPod(key.clone(), "u".into()));
-            assert!(!there(), "{label}");
-            observer.saw(pod(namespace, label, owner));
-            assert!(!there(), "nor does an old watch bring it back");
-        }
-    }
-
-    fn nodeop(version: &str, phase: &str) -> Seen {
-        let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": version},
-            "spec": {"command": ["true"]}, "status": {"phase": phase}});
-        Seen::Op(serde_json::from_value(op).unwrap())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_went_back_empties_the_caches() {
-        let observer = observer();
-        observer.saw(nodeop("700", "Completed"));
-        let slow = Instant::now();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        observer.read(nodeop("700", "Completed"), Instant::now());
-        observer.read(nodeop("540", "Running"), slow);
-        assert_eq!(observer.lock().ops.newest(), Some(700), "an answer that was on its way for long proves nothing");
-        observer.read(nodeop("540", "Running"), Instant::now());
-        assert_eq!(observer.lock().ops.newest(), None, "what never was is forgotten");
-        assert!(observer.lock().work.is_empty() && !observer.ready());
-        assert_eq!(observer.lock().own, "own");
-        let listing = observer.emptied.notified();
-        assert!(tokio::time::timeout(Duration::from_secs(1), listing).await.is_ok(), "and all is listed anew");
-    }
-
-    #[test]
-    fn a_cluster_that_is_not_listed_completely_is_not_shown() {
-        let observer = observer();
-        let show =
-            || observer.snapshot(&Settings::default(), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, BTreeMap::new(), BTreeMap::new());
-        observer.saw(nodeop("7", "Running"));
-        {
-            let mut caches = observer.lock();
-            let Caches { nodes, ops, facts, upgrades, work, .. } = &mut *caches;
-            nodes.list_ends();
-            ops.list_ends();
-            facts.list_ends();
-            upgrades.list_ends();
-            work.get_mut("ns").unwrap().jobs.list_ends();
-        }
-        assert!(show().ops.is_empty(), "the pods of its namespace have not come in");
-        observer.lock().work.get_mut("ns").unwrap().pods.list_ends();
-        assert_eq!(show().ops.len(), 1);
-    }
-}
+mod tests;

@@ -14,12 +14,18 @@ use k8s_openapi::{
 use super::cache::Version;
 use crate::{
     api::{names, owner::Owner},
-    plan::model::snapshot::{ContainerState, ContainerView, Ended, JobState, JobView, NodeView, PodPhase, PodView, Resident, Role},
+    plan::model::snapshot::{
+        ContainerState, ContainerView, Ended, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role,
+    },
 };
 
 /// Which version of which object this is.
 pub fn version(meta: &ObjectMeta) -> Version {
-    Version { key: (text(&meta.namespace), text(&meta.name)), uid: text(&meta.uid), resource_version: text(&meta.resource_version) }
+    Version {
+        key: (text(&meta.namespace), text(&meta.name)),
+        uid: text(&meta.uid),
+        resource_version: text(&meta.resource_version),
+    }
 }
 
 fn text(value: &Option<String>) -> String {
@@ -42,7 +48,11 @@ fn node_of(meta: &ObjectMeta) -> String {
 
 /// Those annotations of a node that say facts.
 fn facts(meta: &ObjectMeta) -> BTreeMap<String, String> {
-    let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([names::FACTS_OF, names::RELEASE, names::BOOT_STATE_OF]);
+    let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
+        names::FACTS_OF,
+        names::RELEASE,
+        names::BOOT_STATE_OF,
+    ]);
     ours.filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
 }
 
@@ -69,7 +79,9 @@ pub fn node(node: &Node) -> NodeView {
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
         arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),
         etcd_votes: etcd_votes(node),
-        volumes_attached: status.and_then(|status| status.volumes_attached.as_ref()).is_some_and(|volumes| !volumes.is_empty()),
+        volumes_attached: status
+            .and_then(|status| status.volumes_attached.as_ref())
+            .is_some_and(|volumes| !volumes.is_empty()),
         deleting: meta.deletion_timestamp.is_some(),
     }
 }
@@ -79,8 +91,8 @@ fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
     conditions.into_iter().flatten().find(|condition| condition.type_ == type_)
 }
 
-/// What the distribution says of the node's etcd. It says `NotAMember` of a node that runs none, which is none of its troubles, and of one
-/// that has lost its membership, which the node's label tells apart.
+/// What the distribution says of the node's etcd. It says `NotAMember` of a node that runs none, which is
+/// none of its troubles, and of one that has lost its membership, which the node's label tells apart.
 fn etcd_votes(node: &Node) -> Option<bool> {
     let condition = condition(node, names::ETCD_CONDITION)?;
     let member = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::ETCD_LABEL));
@@ -106,16 +118,18 @@ pub fn job(job: &Job) -> JobView {
     }
 }
 
-/// `Complete` and `Failed` are the outcome; `SuccessCriteriaMet` and `FailureTarget` come before the pods have ended.
+/// `Complete` and `Failed` are the outcome; `SuccessCriteriaMet` and `FailureTarget` come before the pods
+/// have ended.
 fn job_state(job: &Job) -> JobState {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let find = |type_: &str| conditions.into_iter().flatten().find(|c| c.type_ == type_ && c.status == "True");
-    let words = |type_: &str| find(type_).map(|c| format!("{}: {}", text(&c.reason), text(&c.message)));
+    let find =
+        |type_: &str| conditions.into_iter().flatten().find(|c| c.type_ == type_ && c.status == "True");
+    let message = |type_: &str| find(type_).map(|c| format!("{}: {}", text(&c.reason), text(&c.message)));
     if find("Complete").is_some() {
         JobState::Complete
-    } else if let Some(why) = words("Failed") {
+    } else if let Some(why) = message("Failed") {
         JobState::Failed(why)
-    } else if let Some(why) = words("FailureTarget") {
+    } else if let Some(why) = message("FailureTarget") {
         JobState::Failing(why)
     } else {
         JobState::Active
@@ -128,7 +142,8 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
     let status = pod.status.as_ref();
     let owner = Owner::of(meta).unwrap_or_default();
     let reason = status.map(|status| [text(&status.reason), text(&status.message)]);
-    let reason = reason.map(|said| said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "));
+    let reason =
+        reason.map(|said| said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": "));
     PodView {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
@@ -170,13 +185,17 @@ fn phase(pod: &Pod) -> PodPhase {
 }
 
 fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
-    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let all =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     all.map(container).collect()
 }
 
 fn container(status: &ContainerStatus) -> ContainerView {
-    let ended =
-        |ended: ContainerStateTerminated| Ended { code: ended.exit_code, reason: text(&ended.reason), message: text(&ended.message) };
+    let ended = |ended: ContainerStateTerminated| Ended {
+        code: ended.exit_code,
+        reason: text(&ended.reason),
+        message: text(&ended.message),
+    };
     ContainerView {
         name: status.name.clone(),
         state: state(status),
@@ -189,10 +208,16 @@ fn container(status: &ContainerStatus) -> ContainerView {
 fn state(status: &ContainerStatus) -> ContainerState {
     let state = status.state.clone().unwrap_or_default();
     if let Some(ended) = state.terminated {
-        return ContainerState::Ended { code: ended.exit_code, reason: text(&ended.reason), message: text(&ended.message) };
+        return ContainerState::Ended {
+            code: ended.exit_code,
+            reason: text(&ended.reason),
+            message: text(&ended.message),
+        };
     }
     if let Some(running) = state.running {
-        return ContainerState::Running { since: running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0) };
+        return ContainerState::Running {
+            since: running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        };
     }
     let waiting = state.waiting.unwrap_or_default();
     ContainerState::Waiting { reason: text(&waiting.reason), message: text(&waiting.message) }
@@ -201,15 +226,16 @@ fn state(status: &ContainerStatus) -> ContainerState {
 /// The PersistentVolumeClaim behind a volume; an ephemeral volume's claim is named after pod and volume.
 fn claim(pod: &Pod, volume: &Volume) -> Option<String> {
     let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
-    let ephemeral = || volume.ephemeral.as_ref().map(|_| format!("{}-{}", text(&pod.metadata.name), volume.name));
+    let ephemeral =
+        || volume.ephemeral.as_ref().map(|_| format!("{}-{}", text(&pod.metadata.name), volume.name));
     named.or_else(ephemeral)
 }
 
 /// Any pod, as a drain sees it.
-pub fn resident(pod: &Pod) -> Resident {
+pub fn resident(pod: &Pod) -> NodePod {
     let meta = &pod.metadata;
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
-    Resident {
+    NodePod {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
         uid: text(&meta.uid),
@@ -240,8 +266,7 @@ mod tests {
 
     #[test]
     fn a_label_alone_makes_no_pod_ours() {
-        let owner =
-            |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "name": "o", "uid": "ou", "controller": true});
+        let owner = |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "name": "o", "uid": "ou", "controller": true});
         let ours = "operator.kairos.io/v1alpha1";
         for (namespace, label, by, role) in [
             ("ns", names::REBOOT, owner(ours, "NodeOp"), Role::Waiter),
@@ -263,14 +288,18 @@ mod tests {
 
     #[test]
     fn a_container_is_seen_with_its_last_end_and_the_content_that_it_runs() {
-        let last = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "Read-only file system"}});
+        let last =
+            json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "Read-only file system"}});
         let status = json!({"name": "reboot", "image": "i", "imageID": "i@sha256:1", "ready": false, "restartCount": 2,
             "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last});
         let status = json!({"reason": "Evicted", "message": "disk", "containerStatuses": [status]});
         let seen = pod(&serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap(), "own");
         let container = &seen.containers[0];
         let last = Ended { code: 1, reason: "Error".into(), message: "Read-only file system".into() };
-        assert_eq!((container.last.as_ref(), container.restarts, container.image_id.as_str()), (Some(&last), 2, "i@sha256:1"));
+        assert_eq!(
+            (container.last.as_ref(), container.restarts, container.image_id.as_str()),
+            (Some(&last), 2, "i@sha256:1")
+        );
         assert_eq!(seen.reason, "Evicted: disk");
     }
 
@@ -280,11 +309,17 @@ mod tests {
             let info = json!({"machineID": "m", "operatingSystem": "linux", "architecture": "arm64", "bootID": "b", "systemUUID": "",
                 "kernelVersion": "", "osImage": "", "containerRuntimeVersion": "", "kubeletVersion": "", "kubeProxyVersion": ""});
             let status = json!({"conditions": [condition], "nodeInfo": info});
-            let seen = node(&serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap());
-            assert_eq!((seen.machine_id.as_str(), seen.os.as_str(), seen.arch.as_str()), ("m", "linux", "arm64"));
+            let seen = node(
+                &serde_json::from_value(json!({"metadata": {"labels": labels}, "status": status})).unwrap(),
+            );
+            assert_eq!(
+                (seen.machine_id.as_str(), seen.os.as_str(), seen.arch.as_str()),
+                ("m", "linux", "arm64")
+            );
             seen.etcd_votes
         };
-        let says = |status: &str, reason: &str| json!({"type": "EtcdIsVoter", "status": status, "reason": reason});
+        let says =
+            |status: &str, reason: &str| json!({"type": "EtcdIsVoter", "status": status, "reason": reason});
         let member = || json!({names::ETCD_LABEL: "true"});
         assert_eq!(votes(member(), says("True", "MemberNotLearner")), Some(true));
         assert_eq!(votes(member(), says("False", "MemberIsLearner")), Some(false));

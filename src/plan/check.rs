@@ -1,4 +1,5 @@
-//! What must never be, checked on a snapshot and on the plan made from it. Property tests call it after every plan.
+//! What must never be, checked on a snapshot and on the plan made from it. Property tests call it after every
+//! plan.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +16,17 @@ use crate::{
 };
 
 /// The broken invariants of a plan, in words; empty if all hold.
-pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
+pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     for action in &plan.actions {
-        if let Action::Status { op, status, .. } = action {
+        if let Action::PatchStatus { op, status, .. } = action {
             let before = op.status.as_ref();
             if before.and_then(|b| b.phase).is_some_and(Phase::is_final) {
                 found.push(format!("a finished NodeOp is written: {:?}", op.metadata.name));
             }
             let running = status.node_statuses.values().filter(|node| node.phase == Phase::Running).count();
-            let before_running = before.map_or(0, |b| b.node_statuses.values().filter(|node| node.phase == Phase::Running).count());
+            let before_running = before
+                .map_or(0, |b| b.node_statuses.values().filter(|node| node.phase == Phase::Running).count());
             if Intent::of(op).concurrency.is_some_and(|limit| running > limit.max(before_running)) {
                 found.push(format!("{running} nodes in hand of {:?}", op.metadata.name));
             }
@@ -37,8 +39,11 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
             for (name, entry) in before.iter().flat_map(|b| &b.node_statuses) {
                 let after = status.node_statuses.get(name);
                 // Its slot alone may change hands.
-                let slot = |of: Option<&NodeStatus>| of.map(|of| NodeStatus { node_uid: None, holds_slot: None, ..of.clone() });
-                let taken = after.is_some_and(|after| after.node_uid.is_some() && after.node_uid != entry.node_uid);
+                let slot = |of: Option<&NodeStatus>| {
+                    of.map(|of| NodeStatus { node_uid: None, holds_slot: None, ..of.clone() })
+                };
+                let taken =
+                    after.is_some_and(|after| after.node_uid.is_some() && after.node_uid != entry.node_uid);
                 // The Go operator called a node completed before it had rebooted.
                 let rebooting = legacy::is_legacy_reboot(before, entry);
                 if entry.phase.is_final() && !rebooting && (taken || slot(after) != slot(Some(entry))) {
@@ -47,42 +52,52 @@ pub fn broken(s: &Snapshot, plan: &Plan) -> Vec<String> {
             }
         }
     }
-    found.extend(unexplained(s, plan));
-    found.extend(spinning(s, plan));
+    found.extend(unexplained(snapshot, plan));
+    found.extend(spinning(snapshot, plan));
     found
 }
 
 /// A plan that would be made again at once, with the same result, for ever.
-fn spinning(s: &Snapshot, plan: &Plan) -> Vec<String> {
+fn spinning(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
-    if !plan.questions.is_empty() && plan.questions.iter().all(|question| s.answer(question).is_some()) {
+    if !plan.questions.is_empty() && plan.questions.iter().all(|question| snapshot.answer(question).is_some())
+    {
         found.push(format!("asks again only what was answered: {:?}", plan.questions));
     }
-    if let Some(at) = plan.wake_at.filter(|at| *at <= s.now) {
-        found.push(format!("wakes at {at}, which is not after {}", s.now));
+    if let Some(at) = plan.wake_at.filter(|at| *at <= snapshot.now) {
+        found.push(format!("wakes at {at}, which is not after {}", snapshot.now));
     }
     found
 }
 
-/// Nodes that are not finished or still hold their slot, and are neither moved by this plan nor said to wait for anything.
-fn unexplained(s: &Snapshot, plan: &Plan) -> Vec<String> {
+/// Nodes that are not finished or still hold their slot, and are neither moved by this plan nor said to wait
+/// for anything.
+fn unexplained(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     let written: BTreeMap<_, _> = plan
         .actions
         .iter()
         .filter_map(|action| match action {
-            Action::Status { op, status, .. } => Some(((op.metadata.namespace.clone(), op.metadata.name.clone()), status)),
+            Action::PatchStatus { op, status, .. } => {
+                Some(((op.metadata.namespace.clone(), op.metadata.name.clone()), status))
+            }
             _ => None,
         })
         .collect();
     let mut found = Vec::new();
-    for (key, op) in &s.ops {
-        let Some(status) = op.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final)) else {
+    for (key, op) in &snapshot.ops {
+        let Some(status) = op.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final))
+        else {
             continue;
         };
-        let holds = |entry: &NodeStatus| !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot == Some(true);
+        let holds = |entry: &NodeStatus| {
+            !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot == Some(true)
+        };
         for (name, entry) in status.node_statuses.iter().filter(|(_, entry)| holds(entry)) {
-            let moved = written.get(&(op.metadata.namespace.clone(), op.metadata.name.clone())).and_then(|w| w.node_statuses.get(name));
-            let explained = plan.waiting.contains_key(&(key.clone(), name.clone())) || moved.is_some_and(|moved| moved != entry);
+            let moved = written
+                .get(&(op.metadata.namespace.clone(), op.metadata.name.clone()))
+                .and_then(|w| w.node_statuses.get(name));
+            let explained = plan.waiting.contains_key(&(key.clone(), name.clone()))
+                || moved.is_some_and(|moved| moved != entry);
             if !explained {
                 found.push(format!("{}/{} on {name} stands still without a reason: {entry:?}", key.0, key.1));
             }

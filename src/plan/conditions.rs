@@ -1,8 +1,8 @@
 //! The conditions of both kinds, and the Event when an operation as a whole turns.
 //!
-//! `Progressing`, `Complete` and `Failed` are for scripts. `Ready`, `Reconciling` and `Stalled` are the three words by which
-//! kstatus, and with it Flux, Helm and Argo CD, judges any resource; the last two are absent where they do not hold, and never
-//! there together:
+//! `Progressing`, `Complete` and `Failed` are for scripts. `Ready`, `Reconciling` and `Stalled` are the three
+//! words by which kstatus, and with it Flux, Helm and Argo CD, judges any resource; the last two are absent
+//! where they do not hold, and never there together:
 //!
 //! | | Ready | Reconciling | Stalled | kstatus says |
 //! |---|---|---|---|---|
@@ -43,11 +43,13 @@ pub struct Moment {
     pub now: Timestamp,
 }
 
-/// Sets all conditions that every operation has; others are left. `Reconciling` is dated anew when the operation gets blocked or
-/// is so no longer: how long it has been blocked is counted from there, by whichever leader.
+/// Sets all conditions that every operation has; others are left. `Reconciling` is dated anew when the
+/// operation gets blocked or is so no longer: how long it has been blocked is counted from there, by
+/// whichever leader.
 pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, at: Moment) {
     let blocked = matches!(standing, Standing::Open { reason: reason::BLOCKED, .. });
-    conditions.retain(|old| old.type_ != condition::RECONCILING || (old.reason == reason::BLOCKED) == blocked);
+    conditions
+        .retain(|old| old.type_ != condition::RECONCILING || (old.reason == reason::BLOCKED) == blocked);
     let mut set = |type_, (status, reason)| set_condition(conditions, type_, (status, reason), message, at);
     match standing {
         Standing::Completed => {
@@ -70,7 +72,10 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
             set(condition::PROGRESSING, ("True", reason));
             set(condition::COMPLETE, ("False", reason));
             set(condition::FAILED, ("False", reason));
-            set(condition::READY, ("False", if reason == reason::ROLLING_OUT { condition::PROGRESSING } else { reason }));
+            set(
+                condition::READY,
+                ("False", if reason == reason::ROLLING_OUT { condition::PROGRESSING } else { reason }),
+            );
             set(condition::RECONCILING, if stalled { ABSENT } else { ("True", reason) });
             set(condition::STALLED, if stalled { ("True", reason) } else { ABSENT });
         }
@@ -83,9 +88,17 @@ const STALLS_AFTER: SignedDuration = SignedDuration::from_secs(600);
 /// Status and reason of a condition that is not there at all.
 const ABSENT: (&str, &str) = ("", "");
 
-/// Sets one condition to a status and a reason, or takes it out. Its transition time changes with its status only.
-pub fn set_condition(conditions: &mut Vec<Condition>, type_: &str, (status, reason): (&str, &str), message: &str, at: Moment) {
-    let old = conditions.iter().position(|condition| condition.type_ == type_).map(|at| conditions.swap_remove(at));
+/// Sets one condition to a status and a reason, or takes it out. Its transition time changes with its status
+/// only.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    (status, reason): (&str, &str),
+    message: &str,
+    at: Moment,
+) {
+    let old =
+        conditions.iter().position(|condition| condition.type_ == type_).map(|at| conditions.swap_remove(at));
     if (status, reason) == ABSENT {
         return;
     }
@@ -101,17 +114,25 @@ pub fn set_condition(conditions: &mut Vec<Condition>, type_: &str, (status, reas
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
 }
 
-/// Whether an operation that is still blocked has been so for so long that it needs somebody's help, or was said to.
+/// Whether an operation that is still blocked has been so for so long that it needs somebody's help, or was
+/// said to.
 pub fn is_blocked_for_long(conditions: &[Condition], now: Timestamp) -> bool {
-    let blocked = |type_: &str| conditions.iter().find(|old| old.type_ == type_ && old.reason == reason::BLOCKED);
+    let blocked =
+        |type_: &str| conditions.iter().find(|old| old.type_ == type_ && old.reason == reason::BLOCKED);
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
-    let long = |old: &Condition| old.last_transition_time.0 > now || now >= later(old.last_transition_time.0, STALLS_AFTER);
+    let long = |old: &Condition| {
+        old.last_transition_time.0 > now || now >= later(old.last_transition_time.0, STALLS_AFTER)
+    };
     blocked(condition::STALLED).is_some() || blocked(condition::RECONCILING).is_some_and(long)
 }
 
-/// The Event of an operation as a whole, if its phase has changed, or what it waits for has become something that only
-/// people change.
-pub fn notice(old: (Option<UpgradePhase>, &[Condition]), new: (Option<UpgradePhase>, &[Condition]), message: &str) -> Option<Notice> {
+/// The Event of an operation as a whole, if its phase has changed, or what it waits for has become something
+/// that only people change.
+pub fn notice(
+    old: (Option<UpgradePhase>, &[Condition]),
+    new: (Option<UpgradePhase>, &[Condition]),
+    message: &str,
+) -> Option<Notice> {
     let say = |warning, reason| Some(Notice { warning, reason, message: message.to_owned(), node: None });
     let phase = new.0.filter(|_| old.0 != new.0);
     match phase {
@@ -130,7 +151,10 @@ pub fn notice(old: (Option<UpgradePhase>, &[Condition]), new: (Option<UpgradePha
 
 /// The reason of `Progressing`.
 fn progress(conditions: &[Condition]) -> Option<&str> {
-    conditions.iter().find(|condition| condition.type_ == condition::PROGRESSING).map(|condition| condition.reason.as_str())
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == condition::PROGRESSING)
+        .map(|condition| condition.reason.as_str())
 }
 
 #[cfg(test)]
@@ -146,7 +170,10 @@ mod tests {
     }
 
     fn says(conditions: &[Condition], type_: &str) -> Option<(String, String)> {
-        conditions.iter().find(|condition| condition.type_ == type_).map(|found| (found.status.clone(), found.reason.clone()))
+        conditions
+            .iter()
+            .find(|condition| condition.type_ == type_)
+            .map(|found| (found.status.clone(), found.reason.clone()))
     }
 
     /// What kstatus makes of a resource's conditions (`cli-utils`, `pkg/kstatus/status/generic.go`).
@@ -176,7 +203,10 @@ mod tests {
                 set(&mut conditions, before, "before", at(1));
                 set(&mut conditions, standing, "now", at(2));
                 assert_eq!(kstatus(&conditions), expected, "{standing:?} after {before:?}: {conditions:?}");
-                assert!(conditions.iter().all(|condition| condition.observed_generation == Some(2)), "{conditions:?}");
+                assert!(
+                    conditions.iter().all(|condition| condition.observed_generation == Some(2)),
+                    "{conditions:?}"
+                );
                 assert!(conditions.iter().all(|condition| !condition.reason.is_empty()), "{conditions:?}");
             }
         }
@@ -188,7 +218,15 @@ mod tests {
         set_condition(&mut conditions, "Theirs", ("True", "Because"), "", at(0));
         set(&mut conditions, open(reason::WAITING), "", at(1));
         set(&mut conditions, open(reason::ROLLING_OUT), "", at(2));
-        let since = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_).unwrap().last_transition_time.0.as_second();
+        let since = |type_: &str| {
+            conditions
+                .iter()
+                .find(|condition| condition.type_ == type_)
+                .unwrap()
+                .last_transition_time
+                .0
+                .as_second()
+        };
         assert_eq!((since("Progressing"), since("Theirs")), (1, 0));
         assert_eq!(says(&conditions, "Ready"), Some(("False".into(), "Progressing".into())));
     }
@@ -219,7 +257,16 @@ mod tests {
         assert_eq!(said((None, &none), (pending, &empty)), Some("NoNodes"));
         assert_eq!(said((pending, &empty), (pending, &empty)), None);
         assert_eq!(said((pending, &empty), (Some(UpgradePhase::Running), &running)), Some("Started"));
-        assert_eq!(said((Some(UpgradePhase::Running), &running), (Some(UpgradePhase::Running), &running)), None);
-        assert_eq!(said((Some(UpgradePhase::Running), &running), (Some(UpgradePhase::Failed), &of(Standing::Failed))), Some("Failed"));
+        assert_eq!(
+            said((Some(UpgradePhase::Running), &running), (Some(UpgradePhase::Running), &running)),
+            None
+        );
+        assert_eq!(
+            said(
+                (Some(UpgradePhase::Running), &running),
+                (Some(UpgradePhase::Failed), &of(Standing::Failed))
+            ),
+            Some("Failed")
+        );
     }
 }

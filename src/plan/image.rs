@@ -1,8 +1,9 @@
 //! Which content an image's name stands for: a tag moves, and a node may have an old one in its cache.
 //!
-//! All nodes of one architecture run what the first one ran. What that was stands in status before anything follows from it.
-//! A node whose kubelet reports another digest for the same name is failed, at the verdict of its preflight if it has one; and
-//! where the node would ask the registry again, its Job names the content that its preflight ran.
+//! All nodes of one architecture run what the first one ran. What that was stands in status before anything
+//! follows from it. A node whose kubelet reports another digest for the same name is failed, at the verdict
+//! of its preflight if it has one; and where the node would ask the registry again, its Job names the content
+//! that its preflight ran.
 
 use crate::{
     api::{
@@ -17,10 +18,11 @@ use crate::{
     },
 };
 
-/// At most so many contents are recorded. There are two names in an operation at most, and a handful of architectures.
-const MOST: usize = 16;
+/// At most so many contents are recorded. There are two names in an operation at most, and a handful of
+/// architectures.
+const MAX_CONTENTS: usize = 16;
 /// No name that can be pulled is longer, nor is what a kubelet makes of it.
-const LONGEST: usize = 512;
+const MAX_REFERENCE_BYTES: usize = 512;
 /// Digits of a SHA-256 digest.
 const DIGITS: usize = 64;
 
@@ -36,18 +38,22 @@ pub enum Compared {
     Differs(String),
 }
 
-/// Compares the content that a preflight or a Job's pod runs with the one that the first node of its architecture ran.
-pub fn compare(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
+/// Compares the content that a preflight or a Job's pod runs with the one that the first node of its
+/// architecture ran.
+pub fn compare(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
     // A name with a digest in it stands for one content alone.
-    let Some(here) = content(s, op, pod).filter(|here| !here.image.contains('@')) else { return Compared::Unknown };
+    let Some(here) = content(snapshot, op, pod).filter(|here| !here.image.contains('@')) else {
+        return Compared::Unknown;
+    };
     let recorded = op.status.as_ref().map(|status| status.images.as_slice()).unwrap_or_default();
     let Some(first) = find(recorded, &here) else {
-        return if recorded.len() < MOST { Compared::First } else { Compared::Unknown };
+        return if recorded.len() < MAX_CONTENTS { Compared::First } else { Compared::Unknown };
     };
     if sha256(&first.digest) == sha256(&here.digest) {
         return Compared::Same;
     }
-    let (name, arch) = (if here.image.is_empty() { "the default image" } else { &here.image }, &here.architecture);
+    let (name, arch) =
+        (if here.image.is_empty() { "the default image" } else { &here.image }, &here.architecture);
     Compared::Differs(format!(
         "{name} is {} on this node, and was {} on the first {arch} node of this operation: the tag has moved, or a node has an old image. \
          Name the image by digest, or with a tag that does not move, and create the operation again",
@@ -56,22 +62,24 @@ pub fn compare(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
 }
 
 /// Why a pod must not go on: it runs another content than the first node of its architecture.
-pub fn mismatch(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<String> {
-    match compare(s, op, pod) {
+pub fn mismatch(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<String> {
+    match compare(snapshot, op, pod) {
         Compared::Differs(why) => Some(why),
         Compared::Unknown | Compared::First | Compared::Same => None,
     }
 }
 
 /// Records what is run for the first time on an architecture.
-pub fn record(s: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
+pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let me = OpRef::of(op);
-    let of_job = |pod: &PodView| pod.role == Role::Job && s.job_of(pod).is_some_and(|job| job.is_of(&me));
+    let of_job =
+        |pod: &PodView| pod.role == Role::Job && snapshot.job_of(pod).is_some_and(|job| job.is_of(&me));
     let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
-    let mut pods: Vec<&PodView> = s.pods.values().map(AsRef::as_ref).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
+    let mut pods: Vec<&PodView> =
+        snapshot.pods.values().map(AsRef::as_ref).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
-    for here in pods.into_iter().filter_map(|pod| content(s, op, pod)) {
-        if status.images.len() < MOST && find(&status.images, &here).is_none() {
+    for here in pods.into_iter().filter_map(|pod| content(snapshot, op, pod)) {
+        if status.images.len() < MAX_CONTENTS && find(&status.images, &here).is_none() {
             status.images.push(here);
         }
     }
@@ -82,39 +90,49 @@ pub fn record(s: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     status.image = (!shown.is_empty()).then(|| shown.join(", "));
 }
 
-/// The operation's image by the digest of what the node's preflight ran, if the node would ask the registry again what the name
-/// means. A digest that the node has under another name is of no use to it.
+/// The operation's image by the digest of what the node's preflight ran, if the node would ask the registry
+/// again what the name means. A digest that the node has under another name is of no use to it.
 pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
     let name = named(op, container::NODEOP);
     let container = pod.containers.iter().find(|container| container.name == container::PREFLIGHT)?;
     let image = without_scheme(&container.image_id);
     let by_default = || split_tag(name).1.is_none_or(|tag| tag == "latest");
-    let asks = !name.contains('@') && op.spec.image_pull_policy.map_or_else(by_default, |policy| policy == PullPolicy::Always);
+    let asks = !name.contains('@')
+        && op.spec.image_pull_policy.map_or_else(by_default, |policy| policy == PullPolicy::Always);
     let same = named(op, container::PREFLIGHT) == name && repository(image) == repository(name);
-    (asks && same && image.contains('@') && sha256(image).is_some() && image.len() <= LONGEST).then(|| image.to_owned())
+    (asks && same && image.contains('@') && sha256(image).is_some() && image.len() <= MAX_REFERENCE_BYTES)
+        .then(|| image.to_owned())
 }
 
 /// What the pod's container runs, that runs the operation or asks for it.
-fn content(s: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageContent> {
+fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageContent> {
     let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
     let container = pod.containers.iter().find(|container| ours(&container.name))?;
-    let architecture = s.nodes.get(&pod.node).map(|node| node.arch.clone()).filter(|arch| !arch.is_empty())?;
+    let architecture =
+        snapshot.nodes.get(&pod.node).map(|node| node.arch.clone()).filter(|arch| !arch.is_empty())?;
     let digest = without_scheme(&container.image_id).to_owned();
     let image = named(op, &container.name).to_owned();
-    (sha256(&digest).is_some() && digest.len().max(image.len()) <= LONGEST).then_some(ImageContent { architecture, image, digest })
+    (sha256(&digest).is_some() && digest.len().max(image.len()) <= MAX_REFERENCE_BYTES)
+        .then_some(ImageContent { architecture, image, digest })
 }
 
 /// The image of a container as the operation names it.
 fn named<'a>(op: &'a NodeOp, container: &str) -> &'a str {
-    let own = op.spec.preflight.as_ref().filter(|_| container == container::PREFLIGHT).and_then(|preflight| preflight.image.as_deref());
+    let own = op
+        .spec
+        .preflight
+        .as_ref()
+        .filter(|_| container == container::PREFLIGHT)
+        .and_then(|preflight| preflight.image.as_deref());
     own.filter(|image| !image.is_empty()).or(op.spec.image.as_deref()).unwrap_or_default()
 }
 
-/// What was recorded of the same name on the same architecture, if it can be compared: the digest of a manifest and the one of a
-/// configuration differ, whatever the content.
+/// What was recorded of the same name on the same architecture, if it can be compared: the digest of a
+/// manifest and the one of a configuration differ, whatever the content.
 fn find<'a>(recorded: &'a [ImageContent], here: &ImageContent) -> Option<&'a ImageContent> {
     let of_manifest = |content: &ImageContent| content.digest.contains('@');
-    let alike = |content: &&ImageContent| content.architecture == here.architecture && content.image == here.image;
+    let alike =
+        |content: &&ImageContent| content.architecture == here.architecture && content.image == here.image;
     recorded.iter().filter(alike).find(|content| of_manifest(content) == of_manifest(here))
 }
 
@@ -143,8 +161,8 @@ fn without_scheme(image_id: &str) -> &str {
 
 fn sha256(digest: &str) -> Option<&str> {
     let (repository, digits) = digest.rsplit_once("sha256:")?;
-    let whole = digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    (whole && (repository.is_empty() || repository.ends_with('@'))).then_some(digits)
+    let progress = digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    (progress && (repository.is_empty() || repository.ends_with('@'))).then_some(digits)
 }
 
 /// The name with the digest of what it stands for.
@@ -191,7 +209,10 @@ mod tests {
 
     fn world(op: &Arc<NodeOp>, pods: Vec<PodView>) -> Snapshot {
         let node = |(name, arch): (&str, &str)| {
-            (name.to_owned(), Arc::new(NodeView { name: name.into(), arch: arch.into(), ..NodeView::default() }))
+            (
+                name.to_owned(),
+                Arc::new(NodeView { name: name.into(), arch: arch.into(), ..NodeView::default() }),
+            )
         };
         let job = JobView {
             namespace: "ns".into(),
@@ -227,13 +248,13 @@ mod tests {
             ran(Role::Preflight, "a1", &digest("os@", 'b')),
             ran(Role::Preflight, "gone", &digest("os@", 'c')),
         ];
-        let s = world(&object, pods);
+        let snapshot = world(&object, pods);
         let mut status = NodeOpStatus::default();
-        record(&s, &object, &mut status);
+        record(&snapshot, &object, &mut status);
         let both = format!("{}, {}", digest("os:v1@", 'a'), digest("os:v1@", 'b'));
         assert_eq!((status.images.len(), status.image.clone()), (2, Some(both)));
         let again = status.clone();
-        record(&s, &object, &mut status);
+        record(&snapshot, &object, &mut status);
         assert_eq!(status, again);
 
         let mut recorded = (*object).clone();
@@ -247,9 +268,13 @@ mod tests {
             ("n2", "os@sha256:short".into(), Compared::Unknown),
             ("n2", String::new(), Compared::Unknown),
         ] {
-            assert_eq!(compare(&s, &recorded, &ran(Role::Preflight, node, &image_id)), same, "{node} {image_id}");
+            assert_eq!(
+                compare(&snapshot, &recorded, &ran(Role::Preflight, node, &image_id)),
+                same,
+                "{node} {image_id}"
+            );
         }
-        let why = mismatch(&s, &recorded, &ran(Role::Job, "n2", &digest("os@", 'b'))).unwrap();
+        let why = mismatch(&snapshot, &recorded, &ran(Role::Job, "n2", &digest("os@", 'b'))).unwrap();
         assert!(why.contains(&digest("os@", 'a')) && why.contains(&digest("os@", 'b')), "{why}");
         assert!(why.len() < 1000, "{why}");
     }
@@ -257,11 +282,16 @@ mod tests {
     #[test]
     fn without_a_preflight_the_jobs_pods_say_what_is_run() {
         let object = op(json!({"command": ["true"]}));
-        let s = world(&object, vec![ran(Role::Job, "n1", &digest("docker.io/library/busybox@", 'a'))]);
+        let snapshot = world(&object, vec![ran(Role::Job, "n1", &digest("docker.io/library/busybox@", 'a'))]);
         let mut status = NodeOpStatus::default();
-        record(&s, &object, &mut status);
-        assert_eq!(status.image, Some(digest("docker.io/library/busybox@", 'a')), "its name is the controller's affair");
-        let stranger = PodView { owner: Owner::job("j", "another"), ..ran(Role::Job, "n1", &digest("os@", 'a')) };
+        record(&snapshot, &object, &mut status);
+        assert_eq!(
+            status.image,
+            Some(digest("docker.io/library/busybox@", 'a')),
+            "its name is the controller's affair"
+        );
+        let stranger =
+            PodView { owner: Owner::job("j", "another"), ..ran(Role::Job, "n1", &digest("os@", 'a')) };
         let mut status = NodeOpStatus::default();
         record(&world(&object, vec![stranger]), &object, &mut status);
         assert_eq!(status, NodeOpStatus::default());
@@ -269,7 +299,9 @@ mod tests {
 
     #[test]
     fn a_preflight_of_another_image_says_nothing_of_the_operations() {
-        let object = op(json!({"image": "os:latest", "command": ["true"], "preflight": {"command": ["check"], "image": "check:v1"}}));
+        let object = op(
+            json!({"image": "os:latest", "command": ["true"], "preflight": {"command": ["check"], "image": "check:v1"}}),
+        );
         let pod = ran(Role::Preflight, "n1", &digest("docker.io/library/os@", 'a'));
         let mut status = NodeOpStatus::default();
         record(&world(&object, vec![pod.clone()]), &object, &mut status);

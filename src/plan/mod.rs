@@ -1,8 +1,8 @@
-//! The planner: a total, synchronous function from one moment of the cluster to what to do, what to ask, and why
-//! everything else stands still.
+//! The planner: a total, synchronous function from one moment of the cluster to what to do, what to ask, and
+//! why everything else stands still.
 //!
-//! No client, no clock, no environment, no randomness, no logging: time is `snapshot.now`. One planner decides for all
-//! NodeOps on one snapshot. In reading order:
+//! No client, no clock, no environment, no randomness, no logging: time is `snapshot.now`. One planner
+//! decides for all NodeOps on one snapshot. In reading order:
 //!
 //! - `model`: what goes in and what comes out, a snapshot and a plan; nothing there decides;
 //! - `rollout`: one NodeOp, which nodes it is about, who is next, and who has to wait;
@@ -31,25 +31,26 @@ mod upgrades;
 use model::{action::Plan, snapshot::Snapshot};
 
 /// Plans everything.
-pub fn plan(s: &Snapshot) -> Plan {
+pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
-    upgrades::plan(s, &mut plan);
+    upgrades::plan(snapshot, &mut plan);
     let mut shared = rollout::Shared::default();
-    let mut ops: Vec<_> = s.ops.values().collect();
+    let mut ops: Vec<_> = snapshot.ops.values().collect();
     ops.sort_by(|one, other| rollout::age(one).cmp(&rollout::age(other)));
     for op in ops {
-        rollout::plan(s, op, &mut shared, &mut plan);
+        rollout::plan(snapshot, op, &mut shared, &mut plan);
     }
-    release::sweep(s, &mut plan);
-    facts::sweep(s, &mut plan);
-    carry_over(s, &mut plan);
+    release::sweep(snapshot, &mut plan);
+    facts::sweep(snapshot, &mut plan);
+    carry_over(snapshot, &mut plan);
     plan
 }
 
-/// A decision that hangs on two answers may ask for the second only once it has the first, which would be forgotten by
-/// then. So whenever something new is asked, what was answered is asked again with it, and both come in one snapshot.
-fn carry_over(s: &Snapshot, plan: &mut Plan) {
-    if plan.questions.iter().any(|question| s.answer(question).is_none()) {
-        plan.questions.extend(s.answers.keys().cloned());
+/// A decision that hangs on two answers may ask for the second only once it has the first, which would be
+/// forgotten by then. So whenever something new is asked, what was answered is asked again with it, and both
+/// come in one snapshot.
+fn carry_over(snapshot: &Snapshot, plan: &mut Plan) {
+    if plan.questions.iter().any(|question| snapshot.answer(question).is_none()) {
+        plan.questions.extend(snapshot.answers.keys().cloned());
     }
 }

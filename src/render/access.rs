@@ -1,5 +1,5 @@
-//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name, and say
-//! one kind of Event. One account per NodeOp, for as long as it runs.
+//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name,
+//! and say one kind of Event. One account per NodeOp, for as long as it runs.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parts;
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::action::Grant,
+    plan::model::action::WaiterGrant,
 };
 
 /// `account` is the name of all three.
@@ -29,30 +29,99 @@ pub fn service_account(op: &NodeOp, account: &str) -> ServiceAccount {
     ServiceAccount { metadata: meta(op, account), ..ServiceAccount::default() }
 }
 
-/// The rules of the waiters in hand. What stands here must also stand in the operator's own ClusterRole: nobody can
-/// grant what they do not hold. A rule without a name would hold for all of them, so there is none.
-pub fn role(op: &NodeOp, account: &str, grant: &Grant) -> Role {
-    let rule = |group: &str, resource: &str, verbs: &[&str], names: Option<&[String]>| PolicyRule {
-        api_groups: Some(vec![group.into()]),
-        resources: Some(vec![resource.into()]),
-        resource_names: names.map(<[String]>::to_vec),
-        verbs: verbs.iter().map(|verb| (*verb).into()).collect(),
+/// A right of the waiters, and why they have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Right {
+    pub reason: &'static str,
+    pub group: &'static str,
+    pub resource: &'static str,
+    pub verbs: &'static [&'static str],
+    on: On,
+}
+
+/// Which objects a right is about.
+#[derive(Clone, Copy, Debug)]
+enum On {
+    Waiters,
+    Jobs,
+    /// What is created cannot be named in a Role.
+    New,
+}
+
+impl Right {
+    /// The objects as a reader knows them.
+    pub fn objects(self) -> &'static str {
+        match self.on {
+            On::Waiters => "the waiters at work, by name",
+            On::Jobs => "their Jobs, by name",
+            On::New => "any",
+        }
+    }
+
+    /// The names in a Role; `None` where there can be none.
+    fn names(self, grant: &WaiterGrant) -> Option<&[String]> {
+        match self.on {
+            On::Waiters => Some(&grant.waiters),
+            On::Jobs => Some(&grant.jobs),
+            On::New => None,
+        }
+    }
+}
+
+/// All that waiters may do. What stands here must also stand in the operator's own ClusterRole: nobody can
+/// grant what they do not hold.
+pub const RIGHTS: [Right; 3] = [
+    Right {
+        reason: "A waiter reads its own pod, to know whether it is wanted still, and announces there what it is about to do.",
+        group: "",
+        resource: "pods",
+        verbs: &["get", "patch"],
+        on: On::Waiters,
+    },
+    Right {
+        reason: "It reboots once its Job is complete, and not before.",
+        group: "batch",
+        resource: "jobs",
+        verbs: &["get", "list", "watch"],
+        on: On::Jobs,
+    },
+    Right {
+        reason: "It says in one Event that it had to ask the kernel because the node's init did not reboot.",
+        group: "events.k8s.io",
+        resource: "events",
+        verbs: &["create"],
+        on: On::New,
+    },
+];
+
+/// The rules of the waiters at work. A rule with an empty list of names would hold for all objects, so it is
+/// left out.
+pub fn role(op: &NodeOp, account: &str, grant: &WaiterGrant) -> Role {
+    let named = |right: &Right| right.names(grant).is_none_or(|names| !names.is_empty());
+    let rule = |right: Right| PolicyRule {
+        api_groups: Some(vec![right.group.into()]),
+        resources: Some(vec![right.resource.into()]),
+        resource_names: right.names(grant).map(<[String]>::to_vec),
+        verbs: right.verbs.iter().map(|verb| (*verb).into()).collect(),
         ..PolicyRule::default()
     };
-    let rules = [
-        rule("", "pods", &["get", "patch"], Some(&grant.waiters)),
-        rule("batch", "jobs", &["get", "list", "watch"], Some(&grant.jobs)),
-        rule("events.k8s.io", "events", &["create"], None),
-    ];
-    let named = |rule: &PolicyRule| rule.resource_names.as_ref().is_none_or(|names| !names.is_empty());
-    Role { metadata: meta(op, account), rules: Some(rules.into_iter().filter(named).collect()) }
+    Role { metadata: meta(op, account), rules: Some(RIGHTS.into_iter().filter(named).map(rule).collect()) }
 }
 
 pub fn role_binding(op: &NodeOp, account: &str) -> RoleBinding {
     let namespace = op.metadata.namespace.clone();
     RoleBinding {
         metadata: meta(op, account),
-        role_ref: RoleRef { api_group: "rbac.authorization.k8s.io".into(), kind: "Role".into(), name: account.into() },
-        subjects: Some(vec![Subject { kind: "ServiceAccount".into(), name: account.into(), namespace, api_group: None }]),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "Role".into(),
+            name: account.into(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: account.into(),
+            namespace,
+            api_group: None,
+        }]),
     }
 }

@@ -1,4 +1,5 @@
-//! The pod that reads what a node says of itself: the host's `/etc` and `/usr/lib`, read-only, no token, no privilege.
+//! The pod that reads what a node says of itself: the host's `/etc` and `/usr/lib`, read-only, no token, no
+//! privilege.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +8,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 
-use super::{Site, parts};
+use super::{RenderConfig, parts};
 use crate::{
     api::names::{self, container},
     contract::{self, applet},
 };
 
 /// The facts pod of a node; it goes when the node goes.
-pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &Site) -> Pod {
+pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderConfig) -> Pod {
     let labels = [(names::APP, names::LABELER.to_owned()), ("node", names::label_value(node))];
     let annotations = [(names::NODE_NAME, node.to_owned()), (names::ATTEMPT, attempt.to_string())];
     let owned = |(key, value): (&str, String)| (key.to_owned(), value);
@@ -51,10 +52,13 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &Site) ->
                     parts::mount("etc", &format!("{}/etc", contract::HOST_MOUNT), true),
                     parts::mount("usr-lib", &format!("{}/usr/lib", contract::HOST_MOUNT), true),
                 ]),
-                termination_message_policy: parts::last_words(),
+                termination_message_policy: parts::termination_message(),
                 ..Container::default()
             }],
-            volumes: Some(vec![parts::host_path("etc", "/etc", "Directory"), parts::host_path("usr-lib", "/usr/lib", "Directory")]),
+            volumes: Some(vec![
+                parts::host_path("etc", "/etc", "Directory"),
+                parts::host_path("usr-lib", "/usr/lib", "Directory"),
+            ]),
             ..parts::pod_spec(node)
         }),
         status: None,

@@ -1,18 +1,20 @@
 //! The Job that runs an operation on one node.
 //!
-//! The user's image and command as they are, privileged, the host's root writable. With a reboot the command becomes an
-//! init container, and the container after it writes the sentinel: that the Job is `Complete` and that the sentinel is
-//! there are then one and the same success.
+//! The user's image and command as they are, privileged, the host's root writable. With a reboot the command
+//! becomes an init container, and the container after it writes the sentinel: that the Job is `Complete` and
+//! that the sentinel is there are then one and the same success.
 
 use k8s_openapi::{
     api::{
-        batch::v1::{Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule},
+        batch::v1::{
+            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+        },
         core::v1::{Container, PodSecurityContext, PodSpec, PodTemplateSpec, SecurityContext},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Site, parts, upgrade};
+use super::{RenderConfig, parts, upgrade};
 use crate::{
     api::{names::container, nodeop::NodeOp},
     contract,
@@ -20,9 +22,10 @@ use crate::{
 };
 
 /// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
-pub fn job(op: &NodeOp, node: &str, name: &str, site: &Site) -> Job {
+pub fn job(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Job {
     let template = pod_meta(op, node, name);
-    let template = ObjectMeta { labels: template.labels, annotations: template.annotations, ..ObjectMeta::default() };
+    let template =
+        ObjectMeta { labels: template.labels, annotations: template.annotations, ..ObjectMeta::default() };
     Job {
         metadata: parts::meta(op, node, name),
         spec: Some(JobSpec {
@@ -48,8 +51,9 @@ pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
     meta
 }
 
-/// The pod of the Job; the dry run before a rollout creates it by itself, since a Job's template is not admitted with it.
-pub fn pod(op: &NodeOp, node: &str, job: &str, site: &Site) -> PodSpec {
+/// The pod of the Job; the dry run before a rollout creates it by itself, since a Job's template is not
+/// admitted with it.
+pub fn pod(op: &NodeOp, node: &str, job: &str, site: &RenderConfig) -> PodSpec {
     let spec = &op.spec;
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let mut containers = match &spec.upgrade {
@@ -63,8 +67,14 @@ pub fn pod(op: &NodeOp, node: &str, job: &str, site: &Site) -> PodSpec {
         volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
         containers.push(sentinel(op, job, site));
     }
-    let found = op.status.as_ref().and_then(|status| status.node_statuses.get(node)).and_then(|entry| entry.image.clone());
-    if let (Some(operation), Some(image)) = (containers.iter_mut().find(|container| container.name == container::NODEOP), found) {
+    let found = op
+        .status
+        .as_ref()
+        .and_then(|status| status.node_statuses.get(node))
+        .and_then(|entry| entry.image.clone());
+    if let (Some(operation), Some(image)) =
+        (containers.iter_mut().find(|container| container.name == container::NODEOP), found)
+    {
         operation.image = Some(image);
     }
     // All but the last run one after the other, each only if the one before succeeded.
@@ -81,18 +91,22 @@ pub fn pod(op: &NodeOp, node: &str, job: &str, site: &Site) -> PodSpec {
     }
 }
 
-/// After which failures the Job fails at once, though `backoffLimit` would allow another try. The rules name containers of ours: a
-/// user's command may end with any code, and so may a container that somebody else added.
+/// After which failures the Job fails at once, though `backoffLimit` would allow another try. The rules name
+/// containers of ours: a user's command may end with any code, and so may a container that somebody else
+/// added.
 ///
-/// - An upgrade says by its code that no retry can help. After the agent's success a retry only reports it, and may.
-/// - The sentinel of a command comes after the command's success, and a retry would run the command again: there is none, whatever
-///   kept the success from being recorded.
+/// - An upgrade says by its code that no retry can help. After the agent's success a retry only reports it,
+///   and may.
+/// - The sentinel of a command comes after the command's success, and a retry would run the command again:
+///   there is none, whatever kept the success from being recorded.
 fn failure_policy(op: &NodeOp) -> Option<PodFailurePolicy> {
     let (upgrade, reboot) = (op.spec.upgrade.is_some(), op.spec.reboot_on_success.unwrap_or(false));
     let permanent = i32::from(contract::EXIT_PERMANENT);
     let mut rules = Vec::new();
     if upgrade {
-        rules.extend([container::INSTALL, container::NODEOP].map(|name| fails_for_good(name, "In", permanent)));
+        rules.extend(
+            [container::INSTALL, container::NODEOP].map(|name| fails_for_good(name, "In", permanent)),
+        );
     }
     if reboot {
         let (operator, code) = if upgrade { ("In", permanent) } else { ("NotIn", 0) };
@@ -102,12 +116,15 @@ fn failure_policy(op: &NodeOp) -> Option<PodFailurePolicy> {
 }
 
 fn fails_for_good(container: &str, operator: &str, code: i32) -> PodFailurePolicyRule {
-    let codes =
-        PodFailurePolicyOnExitCodesRequirement { container_name: Some(container.into()), operator: operator.into(), values: vec![code] };
+    let codes = PodFailurePolicyOnExitCodesRequirement {
+        container_name: Some(container.into()),
+        operator: operator.into(),
+        values: vec![code],
+    };
     PodFailurePolicyRule { action: "FailJob".into(), on_exit_codes: Some(codes), on_pod_conditions: None }
 }
 
-fn operation(op: &NodeOp, site: &Site) -> Container {
+fn operation(op: &NodeOp, site: &RenderConfig) -> Container {
     Container {
         name: container::NODEOP.into(),
         image: Some(parts::image(&op.spec, site)),
@@ -116,13 +133,13 @@ fn operation(op: &NodeOp, site: &Site) -> Container {
         env: Some(vec![parts::host_dir(op)]),
         security_context: Some(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), false)]),
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }
 
 /// The container that says that the operation succeeded, and in which boot.
-fn sentinel(op: &NodeOp, job: &str, site: &Site) -> Container {
+fn sentinel(op: &NodeOp, job: &str, site: &RenderConfig) -> Container {
     Container {
         name: container::SENTINEL.into(),
         image: Some(site.operator.clone()),
@@ -132,7 +149,7 @@ fn sentinel(op: &NodeOp, job: &str, site: &Site) -> Container {
         env: Some(vec![parts::job_uid()]),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }
@@ -151,7 +168,7 @@ mod tests {
             "status": {"nodeStatuses": {"n1": {"phase": "Running", "image": "os@sha256:1"}, "n2": {"phase": "Running"}}},
         }))
         .unwrap();
-        let site = Site {
+        let site = RenderConfig {
             operator: "operator:v1".into(),
             labeler: "operator:v1".into(),
             namespace: "operator-system".into(),
@@ -160,7 +177,8 @@ mod tests {
         };
         for (node, image) in [("n1", "os@sha256:1"), ("n2", "os:latest")] {
             let pod = pod(&op, node, "job", &site);
-            let operation = pod.init_containers.iter().flatten().find(|container| container.name == container::NODEOP);
+            let operation =
+                pod.init_containers.iter().flatten().find(|container| container.name == container::NODEOP);
             assert_eq!(operation.and_then(|operation| operation.image.as_deref()), Some(image));
             assert_eq!(pod.containers[0].image.as_deref(), Some("operator:v1"));
         }

@@ -1,7 +1,7 @@
 //! Pure: from what a plan asks for to the Kubernetes objects that do it.
 //!
-//! Everything that runs on a node in our name is described here, and nowhere else: what it may do is read off these
-//! files.
+//! Everything that runs on a node in our name is described here, and nowhere else: what it may do is read off
+//! these files.
 
 pub mod access;
 pub mod facts;
@@ -13,7 +13,7 @@ pub mod waiter;
 
 /// What the administrator set, as far as objects hang on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct RenderConfig {
     /// Our own image, for everything that we make ourselves.
     pub operator: String,
     /// The image of facts pods: ours, unless it was named.
@@ -26,10 +26,12 @@ pub struct Site {
     pub state_dir: String,
 }
 
-impl Site {
-    /// The state directory's parent and its own name: waiters mount the parent, see [`crate::contract::WAITER_MOUNT`].
+impl RenderConfig {
+    /// The state directory's parent and its own name: waiters mount the parent, see
+    /// [`crate::contract::WAITER_MOUNT`].
     pub fn state_dir_parts(&self) -> (&str, &str) {
-        let (parent, name) = self.state_dir.trim_end_matches('/').rsplit_once('/').unwrap_or(("", &self.state_dir));
+        let (parent, name) =
+            self.state_dir.trim_end_matches('/').rsplit_once('/').unwrap_or(("", &self.state_dir));
         (if parent.is_empty() { "/" } else { parent }, name)
     }
 }

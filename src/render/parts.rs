@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector, PodReadinessGate, PodSpec, SecurityContext,
-        Toleration, Volume, VolumeMount,
+        EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector,
+        PodReadinessGate, PodSpec, SecurityContext, Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::Resource;
 
-use super::Site;
+use super::RenderConfig;
 use crate::{
     api::{
         names,
@@ -29,7 +29,10 @@ pub const STATE: &str = "sentinel-volume";
 /// The labels of everything that we make for one NodeOp on one node.
 pub fn labels(op: &NodeOp, node: &str) -> BTreeMap<String, String> {
     let name = op.metadata.name.as_deref().unwrap_or_default();
-    BTreeMap::from([(names::NODEOP.into(), names::label_value(name)), (names::NODE.into(), names::label_value(node))])
+    BTreeMap::from([
+        (names::NODEOP.into(), names::label_value(name)),
+        (names::NODE.into(), names::label_value(node)),
+    ])
 }
 
 /// Metadata of an object that we make for one NodeOp on one node; it goes when the NodeOp goes.
@@ -44,8 +47,8 @@ pub fn meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
     }
 }
 
-/// Metadata of a pod of ours whose container `main` does what the pod is for: nobody adds a container to it, and `kubectl logs`
-/// shows that one.
+/// Metadata of a pod of ours whose container `main` does what the pod is for: nobody adds a container to it,
+/// and `kubectl logs` shows that one.
 pub fn pod_meta(mut meta: ObjectMeta, main: &str) -> ObjectMeta {
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     meta.labels.get_or_insert_with(BTreeMap::new).extend(names::LEAVE_ALONE_LABELS.map(owned));
@@ -55,9 +58,10 @@ pub fn pod_meta(mut meta: ObjectMeta, main: &str) -> ObjectMeta {
     meta
 }
 
-/// What every pod of ours is. It has no priority of its own and asks for no resources: the node that it is bound to may be full
-/// and not drained, and a kubelet makes room for a critical pod by killing others, whatever their budgets say. So ours is what
-/// is refused, or evicted first, and is made again. It is never Ready, see [`names::NO_REPLICA`].
+/// What every pod of ours is. It has no priority of its own and asks for no resources: the node that it is
+/// bound to may be full and not drained, and a kubelet makes room for a critical pod by killing others,
+/// whatever their budgets say. So ours is what is refused, or evicted first, and is made again. It is never
+/// Ready, see [`names::NO_REPLICA`].
 pub fn pod_spec(node: &str) -> PodSpec {
     PodSpec {
         node_name: Some(node.into()),
@@ -75,18 +79,19 @@ pub fn keep_node(meta: &mut ObjectMeta) {
     meta.annotations.get_or_insert_with(BTreeMap::new).extend(keeps);
 }
 
-/// A controller reference to the NodeOp. Deleting the NodeOp in the foreground does not wait for its objects: that
-/// would delete a running upgrade's pod under it.
+/// A controller reference to the NodeOp. Deleting the NodeOp in the foreground does not wait for its objects:
+/// that would delete a running upgrade's pod under it.
 pub fn owner(op: &NodeOp) -> OwnerReference {
     OwnerReference { block_owner_deletion: Some(false), ..op.controller_owner_ref(&()).unwrap_or_default() }
 }
 
 /// The image of the operation.
-pub fn image(spec: &NodeOpSpec, site: &Site) -> String {
+pub fn image(spec: &NodeOpSpec, site: &RenderConfig) -> String {
     spec.image.clone().filter(|image| !image.is_empty()).unwrap_or_else(|| site.default.clone())
 }
 
-/// Our pods go to the node that they are for, whatever its taints: that node is cordoned by us, and may be not ready.
+/// Our pods go to the node that they are for, whatever its taints: that node is cordoned by us, and may be
+/// not ready.
 fn tolerate_everything() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
 }
@@ -96,8 +101,8 @@ pub fn own_pull_policy() -> Option<String> {
     Some("IfNotPresent".into())
 }
 
-/// For the user's images. Without a word of theirs the server decides, as for any pod: with `:latest` the image that is named is
-/// what the registry has now, not what a node still has of an earlier pull.
+/// For the user's images. Without a word of theirs the server decides, as for any pod: with `:latest` the
+/// image that is named is what the registry has now, not what a node still has of an earlier pull.
 pub fn pull_policy(spec: &NodeOpSpec) -> Option<String> {
     spec.image_pull_policy.map(|policy| policy.as_str().to_owned())
 }
@@ -114,8 +119,8 @@ pub fn host_path(name: &str, path: &str, type_: &str) -> Volume {
     }
 }
 
-/// A mount. Read-only means what is mounted below it, too, wherever kubelet and runtime can do that: on Kairos `/usr/local` and
-/// parts of `/etc` are mounts of their own below the host's root.
+/// A mount. Read-only means what is mounted below it, too, wherever kubelet and runtime can do that: on
+/// Kairos `/usr/local` and parts of `/etc` are mounts of their own below the host's root.
 pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.into(),
@@ -126,8 +131,9 @@ pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
-/// The end of a container's log becomes its last words if it failed and left none, so that a message can say why.
-pub fn last_words() -> Option<String> {
+/// The end of a container's log becomes its last words if it failed and left none, so that a message can say
+/// why.
+pub fn termination_message() -> Option<String> {
     Some("FallbackToLogsOnError".into())
 }
 
@@ -158,7 +164,10 @@ pub fn plain_root() -> SecurityContext {
         run_as_non_root: Some(false),
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
-        capabilities: Some(k8s_openapi::api::core::v1::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+        capabilities: Some(k8s_openapi::api::core::v1::Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: None,
+        }),
         ..SecurityContext::default()
     }
 }

@@ -1,10 +1,11 @@
-//! The pod that asks, before a node is touched, whether it needs the operation: unprivileged, the host's root read-only.
+//! The pod that asks, before a node is touched, whether it needs the operation: unprivileged, the host's root
+//! read-only.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSpec, SecurityContext};
 
-use super::{Site, parts, upgrade};
+use super::{RenderConfig, parts, upgrade};
 use crate::{
     api::{
         names::{self, container},
@@ -17,7 +18,7 @@ use crate::{
 const BACKSTOP: i64 = 600;
 
 /// The preflight of `op` on `node`; `None` if it asks for none.
-pub fn pod(op: &NodeOp, node: &str, name: &str, site: &Site) -> Option<Pod> {
+pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<Pod> {
     let spec = &op.spec;
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let (install, check) = match (&spec.preflight, &spec.upgrade) {
@@ -38,7 +39,9 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &Site) -> Option<Pod> {
             // A verdict is the command's own exit code, once.
             restart_policy: Some("Never".into()),
             // More than a pod may have means: as long as it may.
-            active_deadline_seconds: Some((intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::LONGEST)),
+            active_deadline_seconds: Some(
+                (intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::MAX_SECONDS),
+            ),
             image_pull_secrets: parts::pull_secrets(spec),
             init_containers: install,
             containers: vec![check],
@@ -50,7 +53,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &Site) -> Option<Pod> {
 }
 
 /// The user's own check.
-fn check(op: &NodeOp, preflight: &Preflight, site: &Site) -> Container {
+fn check(op: &NodeOp, preflight: &Preflight, site: &RenderConfig) -> Container {
     let image = preflight.image.clone().filter(|image| !image.is_empty());
     Container {
         name: container::PREFLIGHT.into(),
@@ -64,7 +67,7 @@ fn check(op: &NodeOp, preflight: &Preflight, site: &Site) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), true)]),
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }

@@ -1,13 +1,15 @@
 //! What an upgrade adds to a Job and to a preflight: our binary, copied into the Kairos image's container.
 //!
-//! The Kairos image brings the agent and no more is asked of it: no shell, no tool. A first container copies our static
-//! binary into a volume in memory, and the Kairos image runs it from there. The volume is mounted below `/mnt`, which
-//! the agent leaves out of the image that it writes.
+//! The Kairos image brings the agent and no more is asked of it: no shell, no tool. A first container copies
+//! our static binary into a volume in memory, and the Kairos image runs it from there. The volume is mounted
+//! below `/mnt`, which the agent leaves out of the image that it writes.
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, EmptyDirVolumeSource, SecurityContext, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EmptyDirVolumeSource, SecurityContext, Volume, VolumeMount,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{Site, parts};
+use super::{RenderConfig, parts};
 use crate::{
     api::{
         names::container,
@@ -18,7 +20,8 @@ use crate::{
 
 /// The volume with our binary.
 const BINARY: &str = "operator-binary";
-/// Seconds that an agent which is writing gets to end: its image is gigabytes, and killing it leaves half of one.
+/// Seconds that an agent which is writing gets to end: its image is gigabytes, and killing it leaves half of
+/// one.
 pub const GRACE_SECONDS: i64 = 900;
 
 fn order(options: &UpgradeOptions) -> UpgradeOrder {
@@ -31,9 +34,11 @@ fn order(options: &UpgradeOptions) -> UpgradeOrder {
     }
 }
 
-/// The volume with our binary; in memory, so that nothing is left on the disk and no filesystem forbids to run it.
+/// The volume with our binary; in memory, so that nothing is left on the disk and no filesystem forbids to
+/// run it.
 pub fn volume() -> Volume {
-    let memory = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(Quantity("64Mi".into())) };
+    let memory =
+        EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(Quantity("64Mi".into())) };
     Volume { name: BINARY.into(), empty_dir: Some(memory), ..Volume::default() }
 }
 
@@ -42,7 +47,7 @@ fn binary(read_only: bool) -> VolumeMount {
 }
 
 /// Copies our binary into the volume.
-pub fn install(site: &Site) -> Container {
+pub fn install(site: &RenderConfig) -> Container {
     Container {
         name: container::INSTALL.into(),
         image: Some(site.operator.clone()),
@@ -51,7 +56,7 @@ pub fn install(site: &Site) -> Container {
         args: Some(contract::install_args()),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![binary(false)]),
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }
@@ -61,7 +66,7 @@ fn installed(applet: &str) -> Option<Vec<String>> {
 }
 
 /// Runs the agent of the Kairos image on the host, once.
-pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &Site) -> Container {
+pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &RenderConfig) -> Container {
     Container {
         name: container::NODEOP.into(),
         image: Some(parts::image(&op.spec, site)),
@@ -70,15 +75,19 @@ pub fn operation(op: &NodeOp, options: &UpgradeOptions, job: &str, site: &Site) 
         args: parts::arguments(contract::upgrade_args(job, &site.state_dir, &order(options))),
         env: Some(vec![parts::host_dir(op), parts::job_uid()]),
         // The agent is root's; an image whose USER is another one would only break it.
-        security_context: Some(SecurityContext { privileged: Some(true), run_as_user: Some(0), ..SecurityContext::default() }),
+        security_context: Some(SecurityContext {
+            privileged: Some(true),
+            run_as_user: Some(0),
+            ..SecurityContext::default()
+        }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, contract::HOST_MOUNT, false), binary(true)]),
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }
 
 /// Looks whether the node needs the upgrade, and whether the image could do it.
-pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &Site) -> Container {
+pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &RenderConfig) -> Container {
     let everywhere = op.spec.node_selector.as_ref().is_none_or(|selector| *selector == <_>::default());
     Container {
         name: container::PREFLIGHT.into(),
@@ -94,7 +103,7 @@ pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &Site) -> Container {
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, contract::HOST_MOUNT, true), binary(true)]),
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }

@@ -1,13 +1,15 @@
 //! The pod that reboots its node once its Job is `Complete`.
 //!
-//! It sees the host's processes, to ask init; it has two capabilities, to signal init and to call `reboot(2)`; and it
-//! sees one directory of the host. It is never privileged.
+//! It sees the host's processes, to ask init; it has two capabilities, to signal init and to call
+//! `reboot(2)`; and it sees one directory of the host. It is never privileged.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
+};
 
-use super::{Site, parts};
+use super::{RenderConfig, parts};
 use crate::{
     api::{
         names::{self, container},
@@ -17,11 +19,12 @@ use crate::{
     plan::model::intent,
 };
 
-/// Seconds that init gets to reboot before the kernel is asked: systemd itself gives units 90 s to stop, and kills twice.
+/// Seconds that init gets to reboot before the kernel is asked: systemd itself gives units 90 s to stop, and
+/// kills twice.
 const GRACE_SECONDS: u32 = 600;
 
 /// The waiter of `op` on `node` for the Job `job`, with the rights of this account.
-pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: &Site) -> Pod {
+pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: &RenderConfig) -> Pod {
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     parts::keep_node(&mut meta);
@@ -43,7 +46,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: 
     }
 }
 
-fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
+fn reboot(op: &NodeOp, job: &str, site: &RenderConfig) -> Container {
     let (_, dir) = site.state_dir_parts();
     let owner = op.metadata.uid.as_deref().unwrap_or_default();
     let timeout = op.spec.reboot_timeout_seconds.unwrap_or(intent::REBOOT_TIMEOUT).max(0).unsigned_abs();
@@ -59,16 +62,22 @@ fn reboot(op: &NodeOp, job: &str, site: &Site) -> Container {
             parts::env_from(contract::env::POD_UID, "metadata.uid"),
         ]),
         security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: Some(vec!["SYS_BOOT".into(), "KILL".into()]) }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                add: Some(vec!["SYS_BOOT".into(), "KILL".into()]),
+            }),
             // The default AppArmor profile and SELinux domain may forbid a container to signal init.
             app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None }),
-            se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".into()), ..SELinuxOptions::default() }),
+            se_linux_options: Some(SELinuxOptions {
+                type_: Some("spc_t".into()),
+                ..SELinuxOptions::default()
+            }),
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
             ..parts::plain_root()
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),
         // Its last words are for the log reader; the annotation is what the controller reads.
-        termination_message_policy: parts::last_words(),
+        termination_message_policy: parts::termination_message(),
         ..Container::default()
     }
 }

@@ -53,7 +53,10 @@ fn an_upgrade_leaves_its_defaults_to_the_controller() {
         assert!(name == "concurrency" || schema.get("default").is_none(), "{name}");
     }
     for (name, schema) in field("NodeOpUpgrade", "spec.drainOptions")["properties"].as_object().unwrap() {
-        assert!(schema.get("default").is_none(), "drainOptions.{name}: a default could not be told from the user's own word");
+        assert!(
+            schema.get("default").is_none(),
+            "drainOptions.{name}: a default could not be told from the user's own word"
+        );
     }
 }
 
@@ -61,7 +64,10 @@ fn an_upgrade_leaves_its_defaults_to_the_controller() {
 fn types_of_kubernetes_are_mended() {
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         assert_eq!(field(kind, "spec.nodeSelector")["x-kubernetes-map-type"], "atomic");
-        assert_eq!(field(kind, "spec.nodeSelector.matchExpressions.[].operator")["enum"], json!(["In", "NotIn", "Exists", "DoesNotExist"]));
+        assert_eq!(
+            field(kind, "spec.nodeSelector.matchExpressions.[].operator")["enum"],
+            json!(["In", "NotIn", "Exists", "DoesNotExist"])
+        );
         assert!(field(kind, "spec.imagePullSecrets.[]").get("required").is_none());
         assert_eq!(field(kind, "status.nodeStatuses")["x-kubernetes-map-type"], "atomic");
         assert_eq!(field(kind, "status.conditions")["x-kubernetes-list-map-keys"], json!(["type"]));
@@ -73,7 +79,10 @@ fn phases_are_those_of_the_contract() {
     let node = field("NodeOp", "status.nodeStatuses")["additionalProperties"]["properties"].clone();
     assert_eq!(node["phase"]["enum"], json!(["Pending", "Preflight", "Running", "Completed", "Failed"]));
     assert_eq!(node["rebootStatus"]["enum"], json!(["not-requested", "pending", "completed", "cancelled"]));
-    assert_eq!(field("NodeOpUpgrade", "status.phase")["enum"], json!(["Initializing", "Pending", "Running", "Completed", "Failed"]));
+    assert_eq!(
+        field("NodeOpUpgrade", "status.phase")["enum"],
+        json!(["Initializing", "Pending", "Running", "Completed", "Failed"])
+    );
 }
 
 #[test]
@@ -116,8 +125,12 @@ fn kubectl_get_shows_how_far_it_is() {
         assert_eq!(spec["scope"], "Namespaced");
         let version = &spec["versions"][0];
         assert_eq!(version["subresources"], json!({ "status": {} }));
-        let shown: Vec<&str> =
-            version["additionalPrinterColumns"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+        let shown: Vec<&str> = version["additionalPrinterColumns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap())
+            .collect();
         assert_eq!(shown, columns);
         for column in version["additionalPrinterColumns"].as_array().unwrap() {
             let path = column["jsonPath"].as_str().unwrap().trim_start_matches('.');

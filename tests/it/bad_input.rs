@@ -1,6 +1,6 @@
-//! Every field of both kinds with every kind of bad value, all the way: refused by the API server (its schema and rules, as
-//! kairos-sim checks them), or read, rendered into objects that an API server takes, and run to an end or to a reason to
-//! wait, without a write that repeats.
+//! Every field of both kinds with every kind of bad value, all the way: refused by the API server (its schema
+//! and rules, as kairos-sim checks them), or read, rendered into objects that an API server takes, and run to
+//! an end or to a reason to wait, without a write that repeats.
 //!
 //! The fields are read off the CRDs, so that none is forgotten.
 
@@ -31,7 +31,8 @@ fn kind(name: &str) -> Kind {
 }
 
 fn schema(name: &str) -> Value {
-    let crd = serde_json::to_value(if name == "NodeOp" { NodeOp::crd() } else { NodeOpUpgrade::crd() }).unwrap();
+    let crd =
+        serde_json::to_value(if name == "NodeOp" { NodeOp::crd() } else { NodeOpUpgrade::crd() }).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
 }
 
@@ -78,15 +79,44 @@ fn with(mut spec: Value, pointer: &str, value: &Value) -> Value {
 
 /// Wrong, extreme, empty, huge and non-ASCII.
 fn values() -> Vec<Value> {
-    let mut values = vec![Value::Null, json!(true), json!(false), json!({}), json!({"a": "b"}), json!({"ключ": "значение"})];
-    values.extend([json!([]), json!([null]), json!([""]), json!(["a", "a"]), json!(["日本\u{202e}語", "\u{0}\n", "-"]), json!([{}])]);
+    let mut values = vec![
+        Value::Null,
+        json!(true),
+        json!(false),
+        json!({}),
+        json!({"a": "b"}),
+        json!({"ключ": "значение"}),
+    ];
+    values.extend([
+        json!([]),
+        json!([null]),
+        json!([""]),
+        json!(["a", "a"]),
+        json!(["日本\u{202e}語", "\u{0}\n", "-"]),
+        json!([{}]),
+    ]);
     for number in [i64::MIN, -1, 0, 1, i64::from(i32::MAX), i64::from(i32::MAX) + 1, i64::MAX] {
         values.push(json!(number));
     }
     values.extend([json!(1.5), json!(1e300), json!(u64::MAX)]);
-    for text in
-        ["", " ", "x", "In", "Exists", "/", "/a", "..", "\u{0}", "a\nb", "'; rm -rf / #", "日本語", "%s%n", "--force", "true", "300s"]
-    {
+    for text in [
+        "",
+        " ",
+        "x",
+        "In",
+        "Exists",
+        "/",
+        "/a",
+        "..",
+        "\u{0}",
+        "a\nb",
+        "'; rm -rf / #",
+        "日本語",
+        "%s%n",
+        "--force",
+        "true",
+        "300s",
+    ] {
         values.push(json!(text));
     }
     values.extend([json!("y".repeat(70_000)), json!(vec!["z".repeat(70); 2000])]);
@@ -99,7 +129,10 @@ const BASES: [(&str, &str); 3] = [
         r#"{"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1, "drainOptions": {"enabled": true},
         "preflight": {"command": ["check"]}}"#,
     ),
-    ("NodeOp", r#"{"image": "kairos:v2", "upgrade": {"active": true}, "cordon": true, "rebootOnSuccess": true}"#),
+    (
+        "NodeOp",
+        r#"{"image": "kairos:v2", "upgrade": {"active": true}, "cordon": true, "rebootOnSuccess": true}"#,
+    ),
     ("NodeOpUpgrade", r#"{"image": "kairos:v2"}"#),
 ];
 
@@ -135,12 +168,14 @@ fn unfit(op: &NodeOp) -> Vec<String> {
             }
         }
     }
-    let named = (op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default());
+    let named =
+        (op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default());
     wrong.extend(object_name::accounts(named).into_iter().filter(|name| name.len() > 253));
     wrong
 }
 
-/// Runs it in a calm world of two nodes; what goes wrong with that. That world has no upgrades: a command stands in for one.
+/// Runs it in a calm world of two nodes; what goes wrong with that. That world has no upgrades: a command
+/// stands in for one.
 fn played(spec: &NodeOpSpec) -> Vec<String> {
     let mut stage = Stage::new(2);
     let command = spec.command.clone().or_else(|| Some(vec!["upgrade".into()]));
@@ -153,15 +188,24 @@ fn played(spec: &NodeOpSpec) -> Vec<String> {
     let mut wrong = stage.world.history.broken.clone();
     let lines = stage.world.log.len();
     if lines > 250 {
-        wrong.push(format!("{lines} things happened: {:?}", stage.world.log.iter().rev().take(6).collect::<Vec<_>>()));
+        wrong.push(format!(
+            "{lines} things happened: {:?}",
+            stage.world.log.iter().rev().take(6).collect::<Vec<_>>()
+        ));
     }
     let status = stage.world.ops.live().values().next().and_then(|op| op.status.clone()).unwrap_or_default();
-    let silent = |phase: Phase, message: &Option<String>| phase != Phase::Completed && message.as_deref().unwrap_or_default().is_empty();
+    let silent = |phase: Phase, message: &Option<String>| {
+        phase != Phase::Completed && message.as_deref().unwrap_or_default().is_empty()
+    };
     if silent(status.phase.unwrap_or_default(), &status.message) {
         wrong.push("the NodeOp says nothing".into());
     }
     wrong.extend(
-        status.node_statuses.iter().filter(|(_, node)| silent(node.phase, &node.message)).map(|(name, _)| format!("{name} says nothing")),
+        status
+            .node_statuses
+            .iter()
+            .filter(|(_, node)| silent(node.phase, &node.message))
+            .map(|(name, _)| format!("{name} says nothing")),
     );
     wrong
 }
@@ -176,8 +220,11 @@ fn every_field_with_every_value_is_refused_or_runs_to_an_end_or_a_reason() {
         let mut pointers = Vec::new();
         fields(&schema(name), "", &mut pointers);
         assert!(pointers.len() > 20, "{pointers:?}");
-        for (pointer, value) in pointers.iter().flat_map(|pointer| values().into_iter().map(move |value| (pointer, value))) {
-            let case = || format!("{name}{pointer} = {}", value.to_string().chars().take(60).collect::<String>());
+        for (pointer, value) in
+            pointers.iter().flat_map(|pointer| values().into_iter().map(move |value| (pointer, value)))
+        {
+            let case =
+                || format!("{name}{pointer} = {}", value.to_string().chars().take(60).collect::<String>());
             let spec = with(base.clone(), pointer, &value);
             let object = match admitted(&kind, &spec) {
                 Ok(object) => object,
@@ -194,9 +241,11 @@ fn every_field_with_every_value_is_refused_or_runs_to_an_end_or_a_reason() {
                 continue;
             }
             let op: NodeOp = if name == "NodeOp" {
-                serde_json::from_value(object).unwrap_or_else(|error| panic!("{}: {error}, and no NodeOp is seen any more", case()))
+                serde_json::from_value(object)
+                    .unwrap_or_else(|error| panic!("{}: {error}, and no NodeOp is seen any more", case()))
             } else {
-                let upgrade: NodeOpUpgrade = serde_json::from_value(object).unwrap_or_else(|error| panic!("{}: {error}", case()));
+                let upgrade: NodeOpUpgrade =
+                    serde_json::from_value(object).unwrap_or_else(|error| panic!("{}: {error}", case()));
                 let made = child::node_op(&upgrade);
                 if let Err(why) = admitted(&nodeop, &serde_json::to_value(&made.spec).unwrap()) {
                     wrong.push(format!("{}: its NodeOp is refused: {why}", case()));
@@ -205,7 +254,9 @@ fn every_field_with_every_value_is_refused_or_runs_to_an_end_or_a_reason() {
                 made
             };
             ran += 1;
-            wrong.extend(unfit(&op).into_iter().chain(played(&op.spec)).map(|what| format!("{}: {what}", case())));
+            wrong.extend(
+                unfit(&op).into_iter().chain(played(&op.spec)).map(|what| format!("{}: {what}", case())),
+            );
         }
     }
     println!("{refused} refused, {ran} run");

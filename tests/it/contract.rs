@@ -19,7 +19,10 @@ fn parsed(name: &str, args: Vec<String>) -> Applet {
 #[test]
 fn sentinel() {
     for upgrade in [false, true] {
-        let Applet::Sentinel(args) = parsed(applet::SENTINEL, contract::sentinel_args("job-1", upgrade)) else { panic!() };
+        let Applet::Sentinel(args) = parsed(applet::SENTINEL, contract::sentinel_args("job-1", upgrade))
+        else {
+            panic!()
+        };
         assert_eq!(args.state_dir, Path::new(contract::SENTINEL_MOUNT));
         assert_eq!((args.job.as_str(), args.upgrade), ("job-1", upgrade));
     }
@@ -62,7 +65,10 @@ fn upgrade() {
 fn check() {
     for order in orders() {
         for skip_foreign in [false, true] {
-            let Applet::Upgrade(args) = parsed(applet::UPGRADE, contract::check_args(&order, skip_foreign)) else { panic!() };
+            let Applet::Upgrade(args) = parsed(applet::UPGRADE, contract::check_args(&order, skip_foreign))
+            else {
+                panic!()
+            };
             assert_eq!((args.order(), args.check, args.skip_foreign), (order.clone(), true, skip_foreign));
         }
     }
@@ -72,7 +78,10 @@ fn check() {
 fn install_and_facts() {
     let Applet::Install(args) = parsed(applet::INSTALL, contract::install_args()) else { panic!() };
     assert_eq!(args.to, Path::new(contract::INSTALLED));
-    assert!(contract::INSTALLED.starts_with(contract::INSTALL_MOUNT) && contract::INSTALL_MOUNT.starts_with("/mnt/"));
+    assert!(
+        contract::INSTALLED.starts_with(contract::INSTALL_MOUNT)
+            && contract::INSTALL_MOUNT.starts_with("/mnt/")
+    );
     let Applet::NodeLabeler(args) = parsed(applet::NODE_LABELER, contract::facts_args()) else { panic!() };
     assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
 }

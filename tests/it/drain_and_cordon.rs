@@ -1,5 +1,5 @@
-//! Tables: which pods a drain evicts, waits for, leaves or refuses, against kubectl's documented behaviour; and who owns
-//! a cordon.
+//! Tables: which pods a drain evicts, waits for, leaves or refuses, against kubectl's documented behaviour;
+//! and who owns a cordon.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use kairos_operator::{
             intent::{Drain, Intent},
             kept_cordon::KeptCordon,
             question::{Answer, Question},
-            snapshot::{NodeView, Owner, Resident, Snapshot},
+            snapshot::{NodePod, NodeView, Owner, Snapshot},
         },
         node::{
             cordon::{Ending, Take, give_back, is_kept_by, take},
-            drain::{Fate, fate},
+            drain::{EvictionDecision, decide},
         },
     },
 };
@@ -35,15 +35,15 @@ fn options(change: impl FnOnce(&mut DrainOptions)) -> Drain {
     Intent::of(&NodeOp::new("op", spec)).drain.expect("a drain")
 }
 
-fn pod(change: impl FnOnce(&mut Resident)) -> Resident {
-    let mut pod = Resident {
+fn pod(change: impl FnOnce(&mut NodePod)) -> NodePod {
+    let mut pod = NodePod {
         namespace: "default".into(),
         name: "pod".into(),
         uid: "uid".into(),
         labels: [("app".to_owned(), "web".to_owned())].into(),
         created: Timestamp::from_second(STARTED - 100).unwrap(),
         controller: Some(owner("ReplicaSet")),
-        ..Resident::default()
+        ..NodePod::default()
     };
     change(&mut pod);
     pod
@@ -54,19 +54,20 @@ fn owner(kind: &str) -> Owner {
 }
 
 /// E evict, W wait, L leave, R refuse.
-fn letter(pod: &Resident, drain: &Drain) -> char {
+fn letter(pod: &NodePod, drain: &Drain) -> char {
     let ours = pod.controller == Some(Owner::job("ours", "ju"));
-    let (started, now) = (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
-    match fate(pod, drain, ours, pod.created <= started, now) {
-        Fate::Evict => 'E',
-        Fate::WaitFor => 'W',
-        Fate::Leave(_) => 'L',
-        Fate::Refuse(_) => 'R',
+    let (started, now) =
+        (Timestamp::from_second(STARTED).unwrap(), Timestamp::from_second(STARTED + 50).unwrap());
+    match decide(pod, drain, ours, pod.created <= started, now) {
+        EvictionDecision::Evict => 'E',
+        EvictionDecision::AwaitDeletion => 'W',
+        EvictionDecision::Skip(_) => 'L',
+        EvictionDecision::Refuse(_) => 'R',
     }
 }
 
-/// Each kind of pod under: no option, `force`, `deleteEmptyDirData`, both, `ignoreDaemonSets: false`, `strict`, `strict`
-/// with all three (kubectl with every flag, but `--ignore-daemonsets=false`).
+/// Each kind of pod under: no option, `force`, `deleteEmptyDirData`, both, `ignoreDaemonSets: false`,
+/// `strict`, `strict` with all three (kubectl with every flag, but `--ignore-daemonsets=false`).
 #[test]
 fn fates_are_kubectls() {
     let columns = [
@@ -77,12 +78,13 @@ fn fates_are_kubectls() {
         options(|o| o.ignore_daemon_sets = Some(false)),
         options(|o| o.strict = Some(true)),
         options(|o| {
-            (o.strict, o.force, o.delete_empty_dir_data, o.ignore_daemon_sets) = (Some(true), Some(true), Some(true), Some(false));
+            (o.strict, o.force, o.delete_empty_dir_data, o.ignore_daemon_sets) =
+                (Some(true), Some(true), Some(true), Some(false));
         }),
     ];
     let daemon = || Some(owner("DaemonSet"));
     let node = || Some(Owner::node("n1", "n"));
-    let rows: [(&str, Resident, &str); 15] = [
+    let rows: [(&str, NodePod, &str); 15] = [
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
@@ -91,13 +93,29 @@ fn fates_are_kubectls() {
         ("DaemonSet with emptyDir", pod(|p| (p.controller, p.local_storage) = (daemon(), true)), "LLLLELR"),
         ("mirror", pod(|p| (p.mirror, p.controller) = (true, node())), "LLLLLLL"),
         ("reading the node's facts for us", pod(|p| p.controller = node()), "LLLLLLL"),
-        ("that, being deleted", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), node())), "LLLLLLL"),
-        ("finished, bare, emptyDir", pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)), "EEEEEEE"),
+        (
+            "that, being deleted",
+            pod(|p| (p.deleting_since, p.controller) = (Some(p.created), node())),
+            "LLLLLLL",
+        ),
+        (
+            "finished, bare, emptyDir",
+            pod(|p| (p.finished, p.controller, p.local_storage) = (true, None, true)),
+            "EEEEEEE",
+        ),
         ("finished of a DaemonSet", pod(|p| (p.finished, p.controller) = (true, daemon())), "EEEEEEE"),
         ("being deleted", pod(|p| p.deleting_since = Some(p.created)), "WWWWWWW"),
-        ("being deleted, bare", pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)), "WWWWWWW"),
+        (
+            "being deleted, bare",
+            pod(|p| (p.deleting_since, p.controller) = (Some(p.created), None)),
+            "WWWWWWW",
+        ),
         ("of our own Job", pod(|p| p.controller = Some(Owner::job("ours", "ju"))), "LLLLLLL"),
-        ("made after the start", pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()), "LLLLLLL"),
+        (
+            "made after the start",
+            pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()),
+            "LLLLLLL",
+        ),
     ];
     for (kind, pod, wanted) in rows {
         let found: String = columns.iter().map(|drain| letter(&pod, drain)).collect();
@@ -107,7 +125,10 @@ fn fates_are_kubectls() {
 
 #[test]
 fn selectors_and_patience() {
-    let app = |value: &str| LabelSelector { match_labels: Some([("app".to_owned(), value.to_owned())].into()), ..LabelSelector::default() };
+    let app = |value: &str| LabelSelector {
+        match_labels: Some([("app".to_owned(), value.to_owned())].into()),
+        ..LabelSelector::default()
+    };
     let web = pod(|_| {});
     assert_eq!(letter(&web, &options(|o| o.pod_selector = Some(app("web")))), 'E');
     assert_eq!(letter(&web, &options(|o| o.pod_selector = Some(app("db")))), 'L');
@@ -150,13 +171,18 @@ fn snapshot() -> Snapshot {
         leading_since: Timestamp::UNIX_EPOCH,
         nodes: BTreeMap::new(),
         ops: [op("live", Phase::Running), op("over", Phase::Failed)].into(),
-        answers: [(Question::Op(by("gone")), Answer::Gone)].into(),
+        answers: [(Question::Op(by("gone")), Answer::NotFound)].into(),
         ..Snapshot::default()
     }
 }
 
 fn node(unschedulable: bool, cordoned_by: Option<&str>, claimed_by: Option<&str>) -> NodeView {
-    NodeView { unschedulable, cordoned_by: cordoned_by.map(by), claimed_by: claimed_by.map(by), ..NodeView::default() }
+    NodeView {
+        unschedulable,
+        cordoned_by: cordoned_by.map(by),
+        claimed_by: claimed_by.map(by),
+        ..NodeView::default()
+    }
 }
 
 #[test]
@@ -190,8 +216,18 @@ fn taking_a_node() {
             true,
             patch(Some(true), true, true),
         ),
-        ("cordoned by who knows", node(true, Some("unknown"), None), true, Take::Ask(Question::Op(by("unknown")))),
-        ("uncordoned under a stale mark", node(false, Some("over"), None), true, patch(Some(true), true, true)),
+        (
+            "cordoned by who knows",
+            node(true, Some("unknown"), None),
+            true,
+            Take::Ask(Question::Op(by("unknown"))),
+        ),
+        (
+            "uncordoned under a stale mark",
+            node(false, Some("over"), None),
+            true,
+            patch(Some(true), true, true),
+        ),
         ("claimed by a live one", node(true, Some("live"), Some("live")), true, Take::Taken(by("live"))),
         ("claimed by a finished one", node(false, None, Some("over")), true, Take::Taken(by("over"))),
         ("held", node(true, Some("me"), Some("me")), true, Take::Held),
@@ -207,12 +243,24 @@ fn taking_a_node() {
 fn giving_a_node_back() {
     let me = by("me");
     let change = |unschedulable: Option<bool>, mark: bool, claim: bool| {
-        Some(NodeChange { unschedulable, cordoned_by: mark.then_some(None), claimed_by: claim.then_some(None), ..NodeChange::default() })
+        Some(NodeChange {
+            unschedulable,
+            cordoned_by: mark.then_some(None),
+            claimed_by: claim.then_some(None),
+            ..NodeChange::default()
+        })
     };
     let marked = |claim: bool| {
-        Some(NodeChange { claimed_by: claim.then_some(None), kept_cordon: Some(kept("me", false).into()), ..NodeChange::default() })
+        Some(NodeChange {
+            claimed_by: claim.then_some(None),
+            kept_cordon: Some(kept("me", false).into()),
+            ..NodeChange::default()
+        })
     };
-    let failed = |by: &str, unschedulable: bool| NodeView { kept_cordon: Some(kept(by, true)), ..node(unschedulable, None, Some("me")) };
+    let failed = |by: &str, unschedulable: bool| NodeView {
+        kept_cordon: Some(kept(by, true)),
+        ..node(unschedulable, None, Some("me"))
+    };
     use Ending::{Keep, Uncordon, Undo};
     let cases = [
         ("all is ours", node(true, Some("me"), Some("me")), Uncordon, change(Some(false), true, true)),
@@ -220,22 +268,46 @@ fn giving_a_node_back() {
         ("it failed and stays cordoned", node(true, Some("me"), Some("me")), Keep, marked(true)),
         ("a human's cordon", node(true, None, Some("me")), Uncordon, change(None, false, true)),
         ("a human's cordon, after a failure", node(true, None, Some("me")), Keep, change(None, false, true)),
-        ("another NodeOp's cordon", node(true, Some("over"), Some("me")), Uncordon, change(None, false, true)),
+        (
+            "another NodeOp's cordon",
+            node(true, Some("over"), Some("me")),
+            Uncordon,
+            change(None, false, true),
+        ),
         ("a human uncordoned it", node(false, Some("me"), Some("me")), Uncordon, change(None, true, true)),
         ("a human uncordoned the failed one", node(false, Some("me"), None), Keep, change(None, true, false)),
         ("it failed, its claim was removed", node(true, Some("me"), None), Keep, marked(false)),
-        ("it repaired what another one had left", failed("over", true), Uncordon, change(Some(false), true, true)),
+        (
+            "it repaired what another one had left",
+            failed("over", true),
+            Uncordon,
+            change(Some(false), true, true),
+        ),
         ("it did not come to repair it", failed("over", true), Undo, change(None, false, true)),
         ("it failed again", failed("over", true), Keep, marked(true)),
         ("that it failed is marked already", failed("me", true), Keep, change(None, false, true)),
-        ("a human uncordoned what another one had left", failed("over", false), Keep, change(None, true, true)),
+        (
+            "a human uncordoned what another one had left",
+            failed("over", false),
+            Keep,
+            change(None, true, true),
+        ),
         ("nothing is ours", node(true, Some("live"), Some("live")), Uncordon, None),
-        ("what it left is not in its hands", NodeView { claimed_by: None, ..failed("me", true) }, Uncordon, None),
+        (
+            "what it left is not in its hands",
+            NodeView { claimed_by: None, ..failed("me", true) },
+            Uncordon,
+            None,
+        ),
     ];
     for (case, node, ending, wanted) in cases {
         assert_eq!(give_back(&node, &me, ending), wanted, "{case}");
     }
-    assert!(is_kept_by(&failed("me", true), &me) && !is_kept_by(&failed("over", true), &me) && !is_kept_by(&failed("me", false), &me));
+    assert!(
+        is_kept_by(&failed("me", true), &me)
+            && !is_kept_by(&failed("over", true), &me)
+            && !is_kept_by(&failed("me", false), &me)
+    );
     // A NodeOp made again under the same name is another one.
     let again = OpRef { uid: "another".into(), ..by("me") };
     assert_eq!(give_back(&node(true, Some("me"), Some("me")), &again, Uncordon), None);

@@ -1,5 +1,5 @@
-//! The Lease in the hands of others: edited, shortened, wiped and deleted, in paused time. Somebody leads again soon after it
-//! is mended, and nobody who still may write is succeeded.
+//! The Lease in the hands of others: edited, shortened, wiped and deleted, in paused time. Somebody leads
+//! again soon after it is mended, and nobody who still may write is succeeded.
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
@@ -43,10 +43,14 @@ async fn two() -> Replicas {
 
 impl Replicas {
     async fn start(&mut self, name: &str) {
-        let argv = ["kairos-operator", "controller", "--leader-elect", "--controller-pod-namespace=operator-system"].map(OsString::from);
+        let argv =
+            ["kairos-operator", "controller", "--leader-elect", "--controller-pod-namespace=operator-system"]
+                .map(OsString::from);
         let Ok(Applet::Controller(args)) = cli::parse(argv) else { panic!("no arguments of the controller") };
         let client = self.cluster.client_for(install::NAMESPACE, install::ACCOUNT).await.unwrap();
-        self.running.push(Controller::new(&args, client, Clock::set_to(kairos_sim::clock::now()), name.to_owned()).start());
+        self.running.push(
+            Controller::new(&args, client, Clock::set_to(kairos_sim::clock::now()), name.to_owned()).start(),
+        );
     }
 
     fn holder(&self) -> String {
@@ -55,7 +59,10 @@ impl Replicas {
     }
 
     async fn edit(&self, spec: Value) {
-        self.leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+        self.leases
+            .patch(LEASE, &PatchParams::default(), &Patch::Merge(json!({"spec": spec})))
+            .await
+            .unwrap();
     }
 
     async fn delete(&self) {
@@ -75,9 +82,12 @@ impl Replicas {
     /// All who held the Lease, in their order.
     fn holders(&self) -> Vec<String> {
         let history = self.cluster.history();
-        let leases = history.iter().filter(|change| change.key.table.as_ref() == LEASES && change.kind != ChangeKind::Deleted);
-        let mut holders: Vec<String> =
-            leases.map(|change| change.object["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()).collect();
+        let leases = history
+            .iter()
+            .filter(|change| change.key.table.as_ref() == LEASES && change.kind != ChangeKind::Deleted);
+        let mut holders: Vec<String> = leases
+            .map(|change| change.object["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+            .collect();
         holders.dedup();
         holders
     }
@@ -96,9 +106,12 @@ async fn an_edited_lease_stops_nobody_for_long_and_a_mended_one_for_less() {
     let took = replicas.led_after().await;
     assert!(took < SECOND * 65, "nobody mended it: {took:?}");
 
-    for mended in
-        [Some(json!({"leaseDurationSeconds": 15})), Some(json!({"holderIdentity": ""})), Some(json!({"holderIdentity": null})), None]
-    {
+    for mended in [
+        Some(json!({"leaseDurationSeconds": 15})),
+        Some(json!({"holderIdentity": ""})),
+        Some(json!({"holderIdentity": null})),
+        None,
+    ] {
         replicas.edit(json!({"holderIdentity": "evil", "leaseDurationSeconds": 86_400})).await;
         sleep(SECOND * 30).await;
         assert_eq!(replicas.holder(), "evil");
@@ -123,7 +136,8 @@ async fn a_leader_that_still_may_write_is_not_succeeded() {
     ] {
         replicas.edit(spec).await;
         sleep(SECOND * 30).await;
-        let others: Vec<String> = replicas.holders().into_iter().filter(|holder| !["one", ""].contains(&holder.as_str())).collect();
+        let others: Vec<String> =
+            replicas.holders().into_iter().filter(|holder| !["one", ""].contains(&holder.as_str())).collect();
         assert_eq!((others, replicas.holder().as_str()), (Vec::new(), "one"), "{what}");
     }
 }

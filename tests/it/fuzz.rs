@@ -1,7 +1,8 @@
-//! Every case that the fuzz targets kept, and what little else can be made of each: the same functions, without a fuzzer.
+//! Every case that the fuzz targets kept, and what little else can be made of each: the same functions,
+//! without a fuzzer.
 //!
-//! cargo-fuzz adds to `tests/fuzz/corpus/<target>`; see "Develop" in the README. A case that it found comes here as a file, and fails
-//! until what it found is mended.
+//! cargo-fuzz adds to `tests/fuzz/corpus/<target>`; see tests/README.md. A case that it found comes here as a
+//! file, and fails until what it found is mended.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +25,10 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn entries(directory: &Path) -> BTreeSet<PathBuf> {
-    fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())).map(|entry| entry.unwrap().path()).collect()
+    fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect()
 }
 
 fn stems(directory: &Path) -> BTreeSet<String> {
@@ -38,9 +42,19 @@ fn every_case_that_was_kept_holds_also_cut_and_doubled() {
         for path in entries(&directory("corpus").join(name)) {
             let data = fs::read(&path).unwrap();
             let (head, tail) = data.split_at(data.len() / 2);
-            for case in [data.clone(), head.to_vec(), tail.to_vec(), [tail, head].concat(), [data.as_slice(), &data].concat()] {
+            for case in [
+                data.clone(),
+                head.to_vec(),
+                tail.to_vec(),
+                [tail, head].concat(),
+                [data.as_slice(), &data].concat(),
+            ] {
                 if std::panic::catch_unwind(|| target(&case)).is_err() {
-                    broken.push(format!("{name}, from {}: {:?}", path.display(), names::cut(&String::from_utf8_lossy(&case), 300)));
+                    broken.push(format!(
+                        "{name}, from {}: {:?}",
+                        path.display(),
+                        names::cut(&String::from_utf8_lossy(&case), 300)
+                    ));
                 }
             }
         }
@@ -58,8 +72,12 @@ fn each_target_has_a_program_and_a_small_corpus() {
     let mut bytes = 0;
     for name in &known {
         let cases = entries(&directory("corpus").join(name));
-        assert!(!cases.is_empty() && manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name}");
-        bytes += cases.iter().map(|path| usize::try_from(path.metadata().unwrap().len()).unwrap()).sum::<usize>();
+        assert!(
+            !cases.is_empty() && manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")),
+            "{name}"
+        );
+        bytes +=
+            cases.iter().map(|path| usize::try_from(path.metadata().unwrap().len()).unwrap()).sum::<usize>();
     }
     assert!(bytes <= MAX_BYTES, "{bytes} bytes: run cargo fuzz cmin");
 }
@@ -74,14 +92,14 @@ fn the_planners_cases_have_it_do_things() {
         done.extend(actions.map(|action| format!("{action:?}").split([' ', '{']).next().unwrap().to_owned()));
     }
     let wanted = [
-        "Status",
-        "Conclude",
-        "Node",
-        "PassOn",
-        "UpgradeStatus",
-        "MakeFacts",
-        "MakePreflight",
-        "MakeWaiter",
+        "PatchStatus",
+        "Finalize",
+        "PatchNode",
+        "PropagateSpec",
+        "PatchUpgradeStatus",
+        "CreateFactsPod",
+        "CreatePreflightPod",
+        "CreateWaiter",
         "DeleteJob",
         "DeletePod",
         "Evict",

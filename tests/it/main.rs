@@ -1,12 +1,17 @@
 //! One binary for all integration tests: one link instead of many.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are no tests to clippy; a test that cannot go on panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests are no tests to clippy; a test that cannot go on panics"
+)]
 
 mod api;
 mod applets;
 mod bad_input;
 mod chaos;
 mod contract;
+mod docs;
 mod drain_and_cordon;
 mod elections;
 mod fuzz;

@@ -1,4 +1,5 @@
-//! `manifests/` is what the binary prints and what Cargo.toml says: nobody installs another release than they checked out.
+//! `manifests/` is what the binary prints and what Cargo.toml says: nobody installs another release than they
+//! checked out, or reads of fields and rights that it does not have.
 
 use std::{
     fs,
@@ -10,7 +11,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kairos_operator::{
     api::names,
     manifests::{Part, generate, operator_holds},
-    plan::model::action::Grant,
+    plan::model::action::WaiterGrant,
     render::access,
 };
 use serde_json::Value;
@@ -34,38 +35,70 @@ fn yaml_files(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn generated_files_are_up_to_date() {
-    let generated = [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap());
-    let stale: Vec<String> = generated
-        .filter(|file| fs::read_to_string(manifests().join(&file.path)).unwrap_or_default() != file.text)
-        .map(|file| file.path)
-        .collect();
+    let docs = manifests().with_file_name("docs");
+    let mut stale = Vec::new();
+    for (part, directory) in [(Part::Crd, manifests()), (Part::Rbac, manifests()), (Part::Docs, docs)] {
+        let paths = generate(part).unwrap().into_iter().map(|file| (directory.join(file.path), file.text));
+        stale.extend(
+            paths
+                .filter(|(path, text)| fs::read_to_string(path).unwrap_or_default() != *text)
+                .map(|(path, _)| path),
+        );
+    }
     assert!(stale.is_empty(), "run scripts/generate: {stale:?} are not what the code says");
+}
+
+/// `kairos-operator manifests | kubectl apply -f -` installs what is printed, so no page for people may be
+/// among it.
+#[test]
+fn pages_are_printed_when_they_are_asked_for() {
+    let printed = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(printed(&["manifests", "docs"]).contains("# Fields"));
+    assert!(!printed(&["manifests"]).contains("# Fields"));
 }
 
 /// What scripts/generate runs is what the tests here call.
 #[test]
 fn the_binary_prints_the_same() {
     for (part, name) in [(Part::Crd, "crd"), (Part::Rbac, "rbac")] {
-        let output = Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", name]).output().unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", name]).output().unwrap();
         let texts: Vec<String> = generate(part).unwrap().into_iter().map(|file| file.text).collect();
         assert!(output.status.success());
         assert_eq!(String::from_utf8(output.stdout).unwrap(), texts.join("---\n"));
     }
     let directory = tempfile::tempdir().unwrap();
-    let status =
-        Command::new(env!("CARGO_BIN_EXE_kairos-operator")).args(["manifests", "--write-to"]).arg(directory.path()).status().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_kairos-operator"))
+        .args(["manifests", "--write-to"])
+        .arg(directory.path())
+        .status()
+        .unwrap();
     assert!(status.success());
     for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
-        assert_eq!(fs::read_to_string(directory.path().join(&file.path)).unwrap(), file.text, "{}", file.path);
+        assert_eq!(
+            fs::read_to_string(directory.path().join(&file.path)).unwrap(),
+            file.text,
+            "{}",
+            file.path
+        );
     }
 }
 
-/// Reading back what was written, and applying it: `kubectl apply` keeps the whole object in an annotation, which may hold 256 KiB.
+/// Reading back what was written, and applying it: `kubectl apply` keeps the whole object in an annotation,
+/// which may hold 256 KiB.
 #[test]
 fn generated_files_can_be_read_and_applied() {
     for file in [Part::Crd, Part::Rbac].into_iter().flat_map(|part| generate(part).unwrap()) {
         for document in documents(&file.text) {
-            assert!(document["kind"].is_string() && document["metadata"]["name"].is_string(), "{}", file.path);
+            assert!(
+                document["kind"].is_string() && document["metadata"]["name"].is_string(),
+                "{}",
+                file.path
+            );
             assert!(document.to_string().len() < 256 * 1024, "{}", file.path);
         }
     }
@@ -75,15 +108,20 @@ fn generated_files_can_be_read_and_applied() {
 fn the_image_is_the_release_in_cargo_toml() {
     let kustomization = &documents(&text("operator/kustomization.yaml"))[0];
     assert_eq!(kustomization["images"][0]["newName"], "quay.io/kairos/operator");
-    assert_eq!(kustomization["images"][0]["newTag"], concat!("v", env!("CARGO_PKG_VERSION")), "run scripts/generate");
+    assert_eq!(
+        kustomization["images"][0]["newTag"],
+        concat!("v", env!("CARGO_PKG_VERSION")),
+        "run scripts/generate"
+    );
     for path in yaml_files(&manifests()) {
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("quay.io/kairos/operator:"), "{}: a second place for the tag", path.display());
     }
 }
 
-/// The operator's own pod goes first and takes nobody's room: not in the scheduler, and not on a node, where a kubelet kills for
-/// pods of the system's priorities. Those are also what some clusters admit in kube-system alone.
+/// The operator's own pod goes first and takes nobody's room: not in the scheduler, and not on a node, where
+/// a kubelet kills for pods of the system's priorities. Those are also what some clusters admit in
+/// kube-system alone.
 #[test]
 fn the_operator_preempts_nobody() {
     const SYSTEM: u64 = 2_000_000_000;
@@ -93,7 +131,11 @@ fn the_operator_preempts_nobody() {
     assert_eq!(class["preemptionPolicy"], "Never");
     assert!(class["value"].as_u64().unwrap() < SYSTEM && class["globalDefault"].is_null());
     for path in yaml_files(&manifests()) {
-        assert!(!fs::read_to_string(&path).unwrap().contains("priorityClassName: system-"), "{}", path.display());
+        assert!(
+            !fs::read_to_string(&path).unwrap().contains("priorityClassName: system-"),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -102,17 +144,22 @@ fn the_operator_preempts_nobody() {
 fn samples_name_an_image_that_stays_what_it_is() {
     for path in yaml_files(&manifests().join("samples")) {
         for object in documents(&fs::read_to_string(&path).unwrap()) {
-            let image = object["spec"]["image"].as_str().unwrap_or_else(|| panic!("{}: no image", path.display()));
+            let image =
+                object["spec"]["image"].as_str().unwrap_or_else(|| panic!("{}: no image", path.display()));
             assert!(image.contains(':') && !image.ends_with(":latest"), "{}: {image}", path.display());
         }
     }
 }
 
-/// `kubectl apply -k` replaces the Go operator in place only under its names, and a Deployment's selector never changes.
+/// `kubectl apply -k` replaces the Go operator in place only under its names, and a Deployment's selector
+/// never changes.
 #[test]
 fn names_and_selector_are_those_of_the_go_operator() {
     let default = &documents(&text("default/kustomization.yaml"))[0];
-    assert_eq!((&default["namespace"], &default["namePrefix"]), (&"operator-system".into(), &"operator-".into()));
+    assert_eq!(
+        (&default["namespace"], &default["namePrefix"]),
+        (&"operator-system".into(), &"operator-".into())
+    );
     let deployment = &documents(&text("operator/deployment.yaml"))[0];
     let labels = serde_json::json!({ "app.kubernetes.io/name": "kairos-operator", "app.kubernetes.io/component": "operator" });
     assert_eq!(deployment["metadata"]["name"], "kairos-operator");
@@ -122,7 +169,9 @@ fn names_and_selector_are_those_of_the_go_operator() {
     let names: Vec<String> = documents(&text("rbac/operator.yaml"))
         .iter()
         .chain(&documents(&text("rbac/users.yaml")))
-        .map(|object| format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap()))
+        .map(|object| {
+            format!("{} {}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+        })
         .collect();
     assert_eq!(
         names,
@@ -143,16 +192,18 @@ fn names_and_selector_are_those_of_the_go_operator() {
 fn samples_are_accepted() {
     for path in yaml_files(&manifests().join("samples")) {
         for object in documents(&fs::read_to_string(&path).unwrap()) {
-            let refused = super::validation::refusals(object["kind"].as_str().unwrap(), &object["spec"], None);
+            let refused =
+                super::validation::refusals(object["kind"].as_str().unwrap(), &object["spec"], None);
             assert!(refused.is_empty(), "{}: {refused:?}", path.display());
         }
     }
 }
 
-/// Otherwise the first NodeOp with a reboot would fail with "attempting to grant RBAC permissions not currently held".
+/// Otherwise the first NodeOp with a reboot would fail with "attempting to grant RBAC permissions not
+/// currently held".
 #[test]
 fn the_operator_holds_what_it_grants_to_waiters() {
-    let grant = Grant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
+    let grant = WaiterGrant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
     let rules = access::role(&Default::default(), "account", &grant).rules.unwrap();
     assert!(rules.len() > 1 && operator_holds(&rules));
     let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
@@ -169,11 +220,19 @@ fn network_policies_are_about_our_pods_and_their_ports() {
     assert_eq!(operator["spec"]["podSelector"]["matchLabels"], template["metadata"]["labels"]);
     let ports = template["spec"]["containers"][0]["ports"].as_array().unwrap();
     let port = |name: &str| ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone();
-    let [metrics, probes] = operator["spec"]["ingress"].as_array().unwrap().as_slice() else { panic!("two rules") };
-    assert_eq!((&metrics["ports"][0]["port"], &probes["ports"][0]["port"]), (&port("metrics"), &port("probes")));
+    let [metrics, probes] = operator["spec"]["ingress"].as_array().unwrap().as_slice() else {
+        panic!("two rules")
+    };
+    assert_eq!(
+        (&metrics["ports"][0]["port"], &probes["ports"][0]["port"]),
+        (&port("metrics"), &port("probes"))
+    );
     assert!(metrics["from"][0]["namespaceSelector"].is_object() && probes["from"].is_null());
     let labels = serde_json::json!({ names::APP: names::LABELER });
-    assert_eq!((&labeler["spec"]["podSelector"]["matchLabels"], &labeler["spec"]["egress"]), (&labels, &Value::Null));
+    assert_eq!(
+        (&labeler["spec"]["podSelector"]["matchLabels"], &labeler["spec"]["egress"]),
+        (&labels, &Value::Null)
+    );
     assert_eq!(labeler["spec"]["policyTypes"], serde_json::json!(["Ingress", "Egress"]));
 }
 
@@ -182,10 +241,22 @@ fn network_policies_are_about_our_pods_and_their_ports() {
 fn only_the_component_aggregates_who_may_create() {
     let component = &documents(&text("aggregated-roles/kustomization.yaml"))[0];
     assert_eq!(component["kind"], "Component");
-    let names: Vec<&str> = component["patches"].as_array().unwrap().iter().map(|patch| patch["target"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = component["patches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|patch| patch["target"]["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["(.*-)?nodeop-admin-role", "(.*-)?nodeop-editor-role"]);
-    for path in yaml_files(&manifests()).into_iter().filter(|path| !path.starts_with(manifests().join("aggregated-roles"))) {
+    for path in yaml_files(&manifests())
+        .into_iter()
+        .filter(|path| !path.starts_with(manifests().join("aggregated-roles")))
+    {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(!text.contains("aggregate-to-edit") && !text.contains("aggregate-to-admin"), "{}", path.display());
+        assert!(
+            !text.contains("aggregate-to-edit") && !text.contains("aggregate-to-admin"),
+            "{}",
+            path.display()
+        );
     }
 }

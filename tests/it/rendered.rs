@@ -1,5 +1,5 @@
-//! What holds of every pod that we make, whatever was asked for: it takes nobody's room, nobody adds a container to it, its words
-//! are kept, and what it may only read it cannot write.
+//! What holds of every pod that we make, whatever was asked for: it takes nobody's room, nobody adds a
+//! container to it, its words are kept, and what it may only read it cannot write.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use kairos_operator::{
         nodeop::NodeOp,
     },
     contract,
-    render::{Site, facts, job, preflight, waiter},
+    render::{RenderConfig, facts, job, preflight, waiter},
 };
 use serde_json::{Value, json};
 
 use crate::tidy::scan;
 
-pub fn site() -> Site {
-    Site {
+pub fn site() -> RenderConfig {
+    RenderConfig {
         operator: "operator:v1".into(),
         labeler: "operator:v1".into(),
         namespace: "operator-system".into(),
@@ -38,7 +38,11 @@ fn pod_of(job: Job) -> Pod {
 /// Every pod that is made for `op`, and the one that reads a node's facts, each with its main container.
 pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
     let site = site();
-    let tried = Pod { metadata: job::pod_meta(op, "n1", "job"), spec: Some(job::pod(op, "n1", "job", &site)), status: None };
+    let tried = Pod {
+        metadata: job::pod_meta(op, "n1", "job"),
+        spec: Some(job::pod(op, "n1", "job", &site)),
+        status: None,
+    };
     let mut pods = vec![
         (container::NODEOP, pod_of(job::job(op, "n1", "job", &site))),
         (container::NODEOP, tried),
@@ -81,7 +85,10 @@ fn takes_room(pod: &Pod) -> Vec<String> {
     let spec = pod.spec.as_ref().unwrap();
     let mut wrong = Vec::new();
     let mut check = |fits: bool, what: &str| wrong.extend((!fits).then(|| what.to_owned()));
-    check(spec.priority_class_name.is_none() && spec.priority.is_none() && spec.preemption_policy.is_none(), "it has a priority");
+    check(
+        spec.priority_class_name.is_none() && spec.priority.is_none() && spec.preemption_policy.is_none(),
+        "it has a priority",
+    );
     check(spec.resources.is_none() && spec.overhead.is_none(), "the pod asks for resources");
     check(spec.runtime_class_name.is_none(), "a runtime class may ask for resources");
     check(spec.resource_claims.is_none(), "it asks for devices");
@@ -89,7 +96,10 @@ fn takes_room(pod: &Pod) -> Vec<String> {
     check(spec.host_network.is_none(), "it has the host's ports");
     // Limits are requests where there are no others.
     check(containers(pod).all(|c| c.resources.is_none()), "a container asks for resources, or has limits");
-    check(containers(pod).all(|c| c.ports.iter().flatten().all(|port| port.host_port.is_none())), "it takes a port of the host");
+    check(
+        containers(pod).all(|c| c.ports.iter().flatten().all(|port| port.host_port.is_none())),
+        "it takes a port of the host",
+    );
     let gates = spec.readiness_gates.iter().flatten().any(|gate| gate.condition_type == names::NO_REPLICA);
     check(gates, "a budget may count it as a healthy replica");
     for volume in spec.volumes.iter().flatten() {
@@ -98,7 +108,10 @@ fn takes_room(pod: &Pod) -> Vec<String> {
         check(bare == Default::default(), "a volume other than the host's and our binary's");
         if let Some(memory) = &volume.empty_dir {
             let limit = memory.size_limit.as_ref().map(|limit| limit.0.as_str());
-            check((memory.medium.as_deref(), limit) == (Some("Memory"), Some("64Mi")), "a volume of unknown size");
+            check(
+                (memory.medium.as_deref(), limit) == (Some("Memory"), Some("64Mi")),
+                "a volume of unknown size",
+            );
         }
     }
     wrong
@@ -106,9 +119,12 @@ fn takes_room(pod: &Pod) -> Vec<String> {
 
 fn invites_containers(pod: &Pod) -> Option<String> {
     let has = |all: &Option<BTreeMap<String, String>>, marks: &[(&str, &str)]| {
-        marks.iter().all(|(key, value)| all.as_ref().and_then(|all| all.get(*key)).is_some_and(|is| is == value))
+        marks
+            .iter()
+            .all(|(key, value)| all.as_ref().and_then(|all| all.get(*key)).is_some_and(|is| is == value))
     };
-    let marked = has(&pod.metadata.labels, &names::LEAVE_ALONE_LABELS) && has(&pod.metadata.annotations, &names::LEAVE_ALONE_ANNOTATIONS);
+    let marked = has(&pod.metadata.labels, &names::LEAVE_ALONE_LABELS)
+        && has(&pod.metadata.annotations, &names::LEAVE_ALONE_ANNOTATIONS);
     (!marked).then(|| "a mesh may add a container".to_owned())
 }
 
@@ -124,7 +140,8 @@ fn op(spec: Value) -> NodeOp {
 fn ops() -> [NodeOp; 3] {
     let command = json!({"command": ["true"], "cordon": true, "drainOptions": {"enabled": true}, "rebootOnSuccess": true,
         "preflight": {"command": ["check"], "image": "checker"}});
-    let upgrade = json!({"image": "kairos:v2", "upgrade": {"active": true}, "cordon": true, "rebootOnSuccess": true});
+    let upgrade =
+        json!({"image": "kairos:v2", "upgrade": {"active": true}, "cordon": true, "rebootOnSuccess": true});
     let recovery = json!({"image": "kairos:v2", "upgrade": {"recovery": true}});
     [op(command), op(upgrade), op(recovery)]
 }
@@ -143,10 +160,16 @@ fn nothing_is_wrong_with_any_pod() {
 fn every_pod_is_described_where_it_is_tested() {
     let mut makes = Vec::new();
     for file in scan::files(&scan::root().join("src"), ".rs") {
-        let made = scan::code(&file).lines().filter(|line| line.contains("PodSpec {") && !line.contains("->")).count();
+        let made = scan::code(&file)
+            .lines()
+            .filter(|line| line.contains("PodSpec {") && !line.contains("->"))
+            .count();
         makes.extend((0..made).map(|_| scan::below(&file, "src").to_owned()));
     }
-    assert_eq!(makes, ["facts", "job", "parts", "preflight", "waiter"].map(|name| format!("render/{name}.rs")));
+    assert_eq!(
+        makes,
+        ["facts", "job", "parts", "preflight", "waiter"].map(|name| format!("render/{name}.rs"))
+    );
 }
 
 #[test]
@@ -186,7 +209,10 @@ fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
     let job = job::job(&upgrade, "n1", "job", &site);
     let permanent = i32::from(contract::EXIT_PERMANENT);
     for container in [container::INSTALL, container::NODEOP, container::SENTINEL] {
-        assert!(fails_for_good(&job, container, permanent) && !fails_for_good(&job, container, 1), "{container}");
+        assert!(
+            fails_for_good(&job, container, permanent) && !fails_for_good(&job, container, 1),
+            "{container}"
+        );
     }
 }
 
@@ -194,7 +220,11 @@ fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
 #[test]
 fn failure_policies_are_admitted() {
     let plain = op(json!({"command": ["true"]}));
-    assert_eq!(job::job(&plain, "n1", "job", &site()).spec.unwrap().pod_failure_policy, None, "nothing follows the command");
+    assert_eq!(
+        job::job(&plain, "n1", "job", &site()).spec.unwrap().pod_failure_policy,
+        None,
+        "nothing follows the command"
+    );
     for op in ops() {
         let job = job::job(&op, "n1", "job", &site());
         let policy = job.spec.as_ref().unwrap().pod_failure_policy.clone().unwrap();

@@ -1,8 +1,9 @@
 //! What the CRDs accept and refuse, case by case (`tests/fixtures/validation.yaml`), without a server.
 //!
-//! kube-cel evaluates the rules; the few structural checks that the cases need are below, in an API server's words. Where
-//! the two differ a real API server is right: the same file can be run against one. What neither tells offline is the
-//! server's estimate of a rule's cost, so a list that a rule looks into must have a bound.
+//! kube-cel evaluates the rules; the few structural checks that the cases need are below, in an API server's
+//! words. Where the two differ a real API server is right: the same file can be run against one. What neither
+//! tells offline is the server's estimate of a rule's cost, so a list that a rule looks into must have a
+//! bound.
 
 use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
 use kube::CustomResourceExt;
@@ -50,7 +51,11 @@ fn structural(schema: &Value, value: &Value, errors: &mut Vec<String>) {
                 }
             }
             for (name, field) in fields {
-                let inner = if schema["properties"].is_object() { &schema["properties"][name] } else { &schema["additionalProperties"] };
+                let inner = if schema["properties"].is_object() {
+                    &schema["properties"][name]
+                } else {
+                    &schema["additionalProperties"]
+                };
                 if inner.is_null() {
                     errors.push(format!("unknown field {name}"));
                 }
@@ -68,7 +73,8 @@ fn structural(schema: &Value, value: &Value, errors: &mut Vec<String>) {
                 errors.push(format!("should be at least {} chars long", schema["minLength"]));
             }
             if schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
-                let values: Vec<String> = schema["enum"].as_array().unwrap().iter().map(Value::to_string).collect();
+                let values: Vec<String> =
+                    schema["enum"].as_array().unwrap().iter().map(Value::to_string).collect();
                 errors.push(format!("supported values: {}", values.join(", ")));
             }
         }
@@ -117,12 +123,17 @@ fn each_case_is_accepted_or_refused_in_words_that_help() {
 #[test]
 fn what_is_accepted_can_be_read() {
     for case in cases().into_iter().filter(|case| case.refused.is_none()) {
-        let object =
-            json!({ "apiVersion": "operator.kairos.io/v1alpha1", "kind": case.kind, "metadata": { "name": "x" }, "spec": case.spec });
+        let object = json!({ "apiVersion": "operator.kairos.io/v1alpha1", "kind": case.kind, "metadata": { "name": "x" }, "spec": case.spec });
         let object = apply_defaults(&schema(&case.kind), &object);
         match case.kind.as_str() {
-            "NodeOp" => drop(serde_json::from_value::<NodeOp>(object).unwrap_or_else(|error| panic!("{}: {error}", case.name))),
-            _ => drop(serde_json::from_value::<NodeOpUpgrade>(object).unwrap_or_else(|error| panic!("{}: {error}", case.name))),
+            "NodeOp" => drop(
+                serde_json::from_value::<NodeOp>(object)
+                    .unwrap_or_else(|error| panic!("{}: {error}", case.name)),
+            ),
+            _ => drop(
+                serde_json::from_value::<NodeOpUpgrade>(object)
+                    .unwrap_or_else(|error| panic!("{}: {error}", case.name)),
+            ),
         }
     }
 }
@@ -139,7 +150,8 @@ fn every_rule_has_a_case_that_breaks_it() {
             _ => {}
         }
     }
-    let said: Vec<String> = cases().iter().filter(|case| case.refused.is_some()).flat_map(Case::refusals).collect();
+    let said: Vec<String> =
+        cases().iter().filter(|case| case.refused.is_some()).flat_map(Case::refusals).collect();
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         let mut found = Vec::new();
         messages(&schema(kind), &mut found);
@@ -158,14 +170,20 @@ fn all_fields_but_three_are_immutable() {
         let rules: Vec<&Value> = spec["x-kubernetes-validations"].as_array().unwrap().iter().collect();
         for name in spec["properties"].as_object().unwrap().keys() {
             let about = |rule: &&&Value| rule["fieldPath"] == format!(".{name}");
-            let said: Vec<&str> = rules.iter().filter(about).map(|rule| rule["message"].as_str().unwrap()).collect();
+            let said: Vec<&str> =
+                rules.iter().filter(about).map(|rule| rule["message"].as_str().unwrap()).collect();
             let guarded = said.iter().any(|message| message.contains("cannot be changed once created"));
-            assert_eq!(guarded, !["concurrency", "paused", "stopOnFailure"].contains(&name.as_str()), "{kind}.spec.{name}");
+            assert_eq!(
+                guarded,
+                !["concurrency", "paused", "stopOnFailure"].contains(&name.as_str()),
+                "{kind}.spec.{name}"
+            );
         }
     }
 }
 
-/// A rule inside a list runs once an item: without `maxItems` a server multiplies its cost by the largest list there could be.
+/// A rule inside a list runs once an item: without `maxItems` a server multiplies its cost by the largest
+/// list there could be.
 #[test]
 fn a_list_with_a_rule_in_it_is_bounded() {
     fn has_rule(schema: &Value) -> bool {

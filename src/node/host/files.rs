@@ -40,14 +40,16 @@ pub fn contents(file: File, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file so that, whenever the power goes, its path holds the old contents or the new, and holds the new once
-/// this has returned: file, rename and directory are all synced.
+/// Writes a file so that, whenever the power goes, its path holds the old contents or the new, and holds the
+/// new once this has returned: file, rename and directory are all synced.
 ///
-/// The temporary name starts with a dot, and so is never taken for a sentinel. It is a fixed one, so that crashes leave
-/// at most one of it.
+/// The temporary name starts with a dot, and so is never taken for a sentinel. It is a fixed one, so that
+/// crashes leave at most one of it.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let doing = || format!("writing {}", path.display());
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { bail!("{} names no file", path.display()) };
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} names no file", path.display())
+    };
     let temporary = directory.join(format!(".{}.tmp", name.to_string_lossy()));
     let write = || -> std::io::Result<()> {
         remove_if_there(&temporary)?;
@@ -68,7 +70,9 @@ pub fn remove(path: &Path) -> Result<()> {
         sync_directory(path)
     };
     match remove() {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", path.display())),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -85,7 +89,8 @@ fn remove_if_there(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// An exclusive lock on a file, which the kernel drops with the last descriptor of it, however its holder ends.
+/// An exclusive lock on a file, which the kernel drops with the last descriptor of it, however its holder
+/// ends.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held for its Drop")] Flock<File>);
 
@@ -95,13 +100,22 @@ const LOCK_RETRY: Duration = Duration::from_millis(100);
 /// Takes the lock on `path`, which is made if missing, waiting for it at most `patience`.
 pub fn lock(path: &Path, patience: Duration) -> Result<Lock> {
     let doing = || format!("locking {}", path.display());
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).with_context(doing)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(doing)?;
     let until = Instant::now() + patience;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Lock(lock)),
             Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < until => file = back,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(anyhow!("held by somebody else for {} s", patience.as_secs())).with_context(doing),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(anyhow!("held by somebody else for {} s", patience.as_secs()))
+                    .with_context(doing);
+            }
             Err((_, errno)) => return Err(errno).with_context(doing),
         }
         std::thread::sleep(LOCK_RETRY);

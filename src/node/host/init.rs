@@ -17,15 +17,15 @@ use tracing::warn;
 use super::{Host, SMALL, files};
 use crate::contract;
 
-/// systemd's signal for `reboot.target`: SIGRTMIN+5 as the kernel and glibc on the host count. A literal, because another
-/// C library reserves another number of real-time signals and would count from elsewhere.
+/// systemd's signal for `reboot.target`: SIGRTMIN+5 as the kernel and glibc on the host count. A literal,
+/// because another C library reserves another number of real-time signals and would count from elsewhere.
 const SYSTEMD_REBOOT: i32 = 39;
 
 /// Bit of CAP_SYS_BOOT in `/proc/self/status`.
 const CAP_SYS_BOOT: u32 = 22;
 
 /// How long `sync` may take. A dead network disk holds it for ever, and the reboot is what mends that.
-const SYNC_PATIENCE: Duration = Duration::from_secs(30);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What may be asked to reboot the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum Reach {
 impl Host {
     /// The id of the boot that the node is in. The kernel makes it; containers see the node's.
     pub fn boot_id(&self) -> Result<String> {
-        let id = self.words("/proc/sys/kernel/random/boot_id")?;
+        let id = self.trimmed("/proc/sys/kernel/random/boot_id")?;
         if id.is_empty() {
             bail!("the boot id is empty");
         }
@@ -48,7 +48,7 @@ impl Host {
 
     /// The kernel's command line.
     pub fn cmdline(&self) -> Result<String> {
-        self.words("/proc/cmdline")
+        self.trimmed("/proc/cmdline")
     }
 
     /// Whether the node can be rebooted from here, without doing it.
@@ -68,7 +68,8 @@ impl Host {
         let (pid, comm) = self.init()?;
         match comm.as_str() {
             "systemd" => {
-                let signal = posix::Signal::from_raw(SYSTEMD_REBOOT).context("this C library reserves signal 39")?;
+                let signal =
+                    posix::Signal::from_raw(SYSTEMD_REBOOT).context("this C library reserves signal 39")?;
                 let pid = posix::Pid::from_raw(pid.as_raw()).context("a process id of zero")?;
                 posix::kill_process(pid, signal).context("sending systemd the signal for a reboot")
             }
@@ -87,7 +88,7 @@ impl Host {
             sync();
             let _ = done.send(());
         });
-        if synced.recv_timeout(SYNC_PATIENCE).is_err() {
+        if synced.recv_timeout(SYNC_TIMEOUT).is_err() {
             warn!("the disks do not finish writing; rebooting all the same");
         }
         reboot(RebootMode::RB_AUTOBOOT).context("calling reboot(2)")
@@ -106,18 +107,18 @@ impl Host {
         if u32::try_from(pid).is_ok_and(|pid| pid == process::id()) {
             bail!("this process is its own init; the pod needs hostPID");
         }
-        Ok((Pid::from_raw(pid), self.words("/proc/1/comm")?))
+        Ok((Pid::from_raw(pid), self.trimmed("/proc/1/comm")?))
     }
 
     fn may_reboot(&self) -> Result<bool> {
-        let status = self.words("/proc/self/status")?;
+        let status = self.trimmed("/proc/self/status")?;
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let mask = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
         Ok(mask & (1 << CAP_SYS_BOOT) != 0)
     }
 
     /// A small file of the kernel's, which must be there.
-    fn words(&self, path: &str) -> Result<String> {
+    fn trimmed(&self, path: &str) -> Result<String> {
         let bytes = files::read(&self.path(path), SMALL)?.with_context(|| format!("{path} is missing"))?;
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     }

@@ -16,12 +16,14 @@ use nix::{
 
 use super::files;
 
-/// Reads a regular file below `root`, with every link resolved as if `root` were `/`: the host's `/etc/os-release` is
-/// a link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if there is none.
+/// Reads a regular file below `root`, with every link resolved as if `root` were `/`: the host's
+/// `/etc/os-release` is a link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if
+/// there is none.
 pub fn read_in_root(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
     let doing = || format!("reading {path} below {}", root.display());
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).with_context(doing)?;
+    let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(doing)?;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     match openat2(&directory, path.trim_start_matches('/'), how) {
         Ok(file) => files::contents(File::from(file), limit).with_context(doing).map(Some),
@@ -41,7 +43,9 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
-        let octal = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 8).ok());
+        let octal = |digits: &[u8]| {
+            std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 8).ok())
+        };
         match (byte, tail.get(..3).and_then(octal)) {
             (b'\\', Some(code)) => {
                 bytes.push(code);
@@ -141,7 +145,8 @@ mod tests {
             assert_eq!(fs::read_to_string(&ours).unwrap(), "ours");
             assert!(unmount(&ours).is_err());
 
-            let (outer, inner, copy) = (dir.path().join("outer"), dir.path().join("outer/inner"), dir.path().join("copy"));
+            let (outer, inner, copy) =
+                (dir.path().join("outer"), dir.path().join("outer/inner"), dir.path().join("copy"));
             fs::create_dir_all(&inner).unwrap();
             fs::create_dir_all(&copy).unwrap();
             mount(nothing, &inner, Some("tmpfs"), MsFlags::empty(), nothing)?;

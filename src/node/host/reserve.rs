@@ -1,9 +1,10 @@
 //! Room on the disk for a record that must not fail to be written, kept until it is.
 //!
-//! A record of what was done is written when the work is done; if the disk is full by then, nobody knows of the work. So
-//! its room is taken before the work begins, by a file beside the record's path ([`keep`]). The record is then written
-//! over that file, which is renamed: that takes no block and no inode, on a full disk as on any other. A filesystem that never writes in
-//! place needs new blocks all the same; there the file is removed, and the record gets the blocks that it held.
+//! A record of what was done is written when the work is done; if the disk is full by then, nobody knows of
+//! the work. So its room is taken before the work begins, by a file beside the record's path ([`keep`]). The
+//! record is then written over that file, which is renamed: that takes no block and no inode, on a full disk
+//! as on any other. A filesystem that never writes in place needs new blocks all the same; there the file is
+//! removed, and the record gets the blocks that it held.
 //!
 //! Taking the room is also the trial of the directory: as much as will be written is written and synced.
 
@@ -21,7 +22,8 @@ use tracing::warn;
 
 use super::files;
 
-/// How much is kept: four times the largest record, which has to fit into a termination message of 4096 bytes.
+/// How much is kept: four times the largest record, which has to fit into a termination message of 4096
+/// bytes.
 pub const ROOM: usize = 16 * 1024;
 
 /// The end of the name of the file that keeps the room.
@@ -30,17 +32,20 @@ pub const SUFFIX: &str = ".reserve";
 /// The pause between two tries to write a record.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Keeps room for the record at `path`, durably. Room that is kept already is left as it is: all that has to be proved of
-/// it is that it can still be written to.
+/// Keeps room for the record at `path`, durably. Room that is kept already is left as it is: all that has to
+/// be proved of it is that it can still be written to.
 ///
-/// It is never written over here, for the record may be about to be: this may be a waiter that starts again at the
-/// moment at which its Job succeeds.
+/// It is never written over here, for the record may be about to be: this may be a waiter that starts again
+/// at the moment at which its Job succeeds.
 pub fn keep(path: &Path) -> Result<()> {
     let kept = beside(path);
-    let is_whole = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == ROOM as u64);
+    let is_whole =
+        |file: &File| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == ROOM as u64);
     match open(&kept) {
         Ok(file) if is_whole(&file) => Ok(()),
-        _ => files::write_atomic(&kept, &filler(), 0o600).with_context(|| format!("keeping {ROOM} bytes free")),
+        _ => {
+            files::write_atomic(&kept, &filler(), 0o600).with_context(|| format!("keeping {ROOM} bytes free"))
+        }
     }
 }
 
@@ -60,7 +65,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     }
 }
 
-/// Writes a record, trying again for `patience`: what fills a disk may be cleaned up, by the kubelet above all.
+/// Writes a record, trying again for `patience`: what fills a disk may be cleaned up, by the kubelet above
+/// all.
 pub fn write_within(patience: Duration, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -79,7 +85,8 @@ pub fn allocate(file: &File, bytes: usize) {
     }
 }
 
-/// What is kept may be replaced on the way, by [`keep`] in another process; so what the path holds in the end is looked at.
+/// What is kept may be replaced on the way, by [`keep`] in another process; so what the path holds in the end
+/// is looked at.
 fn write_over(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let kept = beside(path);
     let mut file = open(&kept)?;
@@ -92,7 +99,8 @@ fn write_over(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     if fs::read(path)? == bytes { Ok(()) } else { Err(std::io::Error::other("it was replaced")) }
 }
 
-/// Opens what keeps the room. A link is not followed, as what it leads to is not ours, and a FIFO is not waited for.
+/// Opens what keeps the room. A link is not followed, as what it leads to is not ours, and a FIFO is not
+/// waited for.
 fn open(kept: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(kept)
 }
@@ -122,7 +130,8 @@ mod tests {
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {
-        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.collect();
         names.sort();
         names
@@ -134,11 +143,18 @@ mod tests {
         let path = dir.path().join("a.json");
         keep(&path).unwrap();
         let kept = fs::metadata(beside(&path)).unwrap();
-        assert!(kept.len() == ROOM as u64 && kept.blocks() * 512 >= ROOM as u64, "no hole: {} blocks", kept.blocks());
+        assert!(
+            kept.len() == ROOM as u64 && kept.blocks() * 512 >= ROOM as u64,
+            "no hole: {} blocks",
+            kept.blocks()
+        );
         write(&path, b"one", 0o644).unwrap();
         let written = fs::metadata(&path).unwrap();
         assert_eq!((written.ino(), written.mode() & 0o777), (kept.ino(), 0o644), "the same file");
-        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(dir.path())), ("one", vec!["a.json".to_owned()]));
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap().as_str(), names(dir.path())),
+            ("one", vec!["a.json".to_owned()])
+        );
         write(&path, b"two", 0o644).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two", "without room it is written as any other");
     }

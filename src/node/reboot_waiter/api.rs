@@ -1,4 +1,5 @@
-//! What the waiter asks of the Kubernetes API: two GETs, one annotation on itself, a watch on one Job, and an Event.
+//! What the waiter asks of the Kubernetes API: two GETs, one annotation on itself, a watch on one Job, and an
+//! Event.
 //!
 //! A token of the pod can do no more. Every request has its own time limit, as kube has none.
 
@@ -29,10 +30,10 @@ use crate::{
 };
 
 /// How long one request may take. A reboot waits for it, so it is short.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the Event before a reboot by the kernel may take: nobody waits for it.
-const EVENT_PATIENCE: Duration = Duration::from_secs(3);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which pod this is; from the downward API.
 #[derive(Clone, Debug)]
@@ -44,7 +45,12 @@ pub struct Identity {
 
 impl Identity {
     pub fn from_env() -> Result<Self> {
-        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).with_context(|| format!("{name} is not set"));
+        let get = |name: &str| {
+            std::env::var(name)
+                .ok()
+                .filter(|value| !value.is_empty())
+                .with_context(|| format!("{name} is not set"))
+        };
         Ok(Self { namespace: get(env::POD_NAMESPACE)?, name: get(env::POD_NAME)?, uid: get(env::POD_UID)? })
     }
 }
@@ -89,19 +95,25 @@ impl Cluster {
         Live { pod, job }
     }
 
-    /// Sets the annotation. The UID in the patch is a precondition: a pod that took our name is not annotated.
+    /// Sets the annotation. The UID in the patch is a precondition: a pod that took our name is not
+    /// annotated.
     pub async fn announce(&self, state: &str) -> Announced {
-        let patch = json!({ "metadata": { "uid": self.me.uid, "annotations": { (names::REBOOT_STATE): state } } });
+        let patch =
+            json!({ "metadata": { "uid": self.me.uid, "annotations": { (names::REBOOT_STATE): state } } });
         match within(self.pods.patch(&self.me.name, &PatchParams::default(), &Patch::Merge(&patch))).await {
             Ok(pod) => Announced::Done(judge_pod(Some(&pod), &self.me.uid)),
-            Err(Failure::Answer(error)) if is_code(&error, 404) => Announced::Done(judge_pod(None, &self.me.uid)),
-            Err(Failure::Answer(error)) if is_code(&error, 409) => Announced::Done(Pod::Lost("was replaced".into())),
+            Err(RequestError::Answer(error)) if is_code(&error, 404) => {
+                Announced::Done(judge_pod(None, &self.me.uid))
+            }
+            Err(RequestError::Answer(error)) if is_code(&error, 409) => {
+                Announced::Done(Pod::Lost("was replaced".into()))
+            }
             Err(error) => unanswered("the annotation", &error, Announced::Unknown),
         }
     }
 
-    /// Watches our Job by its name, which is all that our Role allows. Reconnects by itself, with pauses; what was
-    /// missed meanwhile shows in the list that comes first.
+    /// Watches our Job by its name, which is all that our Role allows. Reconnects by itself, with pauses;
+    /// what was missed meanwhile shows in the list that comes first.
     pub fn watch_job(&self) -> JobEvents {
         let config = Config::default().fields(&format!("metadata.name={}", self.job));
         let events = watcher(self.jobs.clone(), config).default_backoff();
@@ -133,33 +145,35 @@ impl Cluster {
         pod.metadata.namespace = Some(self.me.namespace.clone());
         pod.metadata.uid = Some(self.me.uid.clone());
         let recorder = Recorder::new(self.client.clone(), reporter);
-        if tokio::time::timeout(EVENT_PATIENCE, recorder.publish(&event, &pod.object_ref(&()))).await.is_err() {
+        if tokio::time::timeout(EVENT_TIMEOUT, recorder.publish(&event, &pod.object_ref(&()))).await.is_err()
+        {
             warn!("the Event about the reboot was not taken in time");
         }
     }
 }
 
 /// Why there is no answer.
-enum Failure {
+enum RequestError {
     Answer(Box<kube::Error>),
     Timeout,
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Answer(error) => error.fmt(f),
-            Self::Timeout => write!(f, "no answer within {} s", PATIENCE.as_secs()),
+            Self::Timeout => write!(f, "no answer within {} s", REQUEST_TIMEOUT.as_secs()),
         }
     }
 }
 
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    let answer = tokio::time::timeout(PATIENCE, request).map(|answer| answer.map_err(|_| Failure::Timeout));
-    answer.await?.map_err(|error| Failure::Answer(Box::new(error)))
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, request)
+        .map(|answer| answer.map_err(|_| RequestError::Timeout));
+    answer.await?.map_err(|error| RequestError::Answer(Box::new(error)))
 }
 
-fn unanswered<T>(what: &str, error: &Failure, unknown: T) -> T {
+fn unanswered<T>(what: &str, error: &RequestError, unknown: T) -> T {
     warn!("asking about {what}: {error}");
     unknown
 }
@@ -182,9 +196,9 @@ fn judge_pod(pod: Option<&KubePod>, uid: &str) -> Pod {
     Pod::Ours { completed: state.is_some_and(|state| state == reboot_state::COMPLETED) }
 }
 
-/// What a live Job means, `None` being a 404. Only the conditions `Complete` and `Failed` are final; the earlier
-/// `SuccessCriteriaMet` and `FailureTarget` leave pods that are still ending. Without a sentinel any Job of our owner will
-/// do, and none at all is none *yet*.
+/// What a live Job means, `None` being a 404. Only the conditions `Complete` and `Failed` are final; the
+/// earlier `SuccessCriteriaMet` and `FailureTarget` leave pods that are still ending. Without a sentinel any
+/// Job of our owner will do, and none at all is none *yet*.
 fn judge_job(job: Option<&KubeJob>, job_uid: Option<&str>, owner_uid: &str) -> Job {
     let over = |how: &str| Job::Over(how.into());
     let Some(job) = job else {
@@ -201,20 +215,28 @@ fn judge_job(job: Option<&KubeJob>, job_uid: Option<&str>, owner_uid: &str) -> J
         return over("is being deleted");
     }
     let conditions = || job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let is = |type_: &str| conditions().any(|condition| condition.type_ == type_ && condition.status == "True");
+    let is =
+        |type_: &str| conditions().any(|condition| condition.type_ == type_ && condition.status == "True");
     match (is("Complete"), is("Failed")) {
         (_, true) => over("failed"),
         (true, false) => Job::Complete,
-        // The controller has seen that the operation succeeded, and ended a container that kept the Job from completing.
+        // The controller has seen that the operation succeeded, and ended a container that kept the Job from
+        // completing.
         (false, false) if is_settled(job) => Job::Complete,
         (false, false) => Job::Running,
     }
 }
 
-/// Whether the Job can start no pod any more, and the controller has written on it that its operation succeeded.
+/// Whether the Job can start no pod any more, and the controller has written on it that its operation
+/// succeeded.
 fn is_settled(job: &KubeJob) -> bool {
     let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
-    suspended && job.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(names::SETTLED_IN))
+    suspended
+        && job
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.contains_key(names::SETTLED_IN))
 }
 
 #[cfg(test)]
@@ -222,7 +244,8 @@ mod tests {
     use super::*;
 
     fn job(conditions: &[(&str, &str)]) -> KubeJob {
-        let conditions: Vec<_> = conditions.iter().map(|(type_, status)| json!({"type": type_, "status": status})).collect();
+        let conditions: Vec<_> =
+            conditions.iter().map(|(type_, status)| json!({"type": type_, "status": status})).collect();
         let owner = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": "o", "controller": true});
         let job = json!({"metadata": {"name": "j", "uid": "u", "ownerReferences": [owner]}, "status": {"conditions": conditions}});
         serde_json::from_value(job).unwrap()
@@ -258,13 +281,24 @@ mod tests {
 
     #[test]
     fn only_our_own_living_pod_is_ours() {
-        let pod = |meta: serde_json::Value| -> KubePod { serde_json::from_value(json!({ "metadata": meta })).unwrap() };
+        let pod = |meta: serde_json::Value| -> KubePod {
+            serde_json::from_value(json!({ "metadata": meta })).unwrap()
+        };
         let judge = |meta| judge_pod(Some(&pod(meta)), "u");
         assert_eq!(judge(json!({"uid": "u"})), Pod::Ours { completed: false });
-        assert_eq!(judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "completed"}})), Pod::Ours { completed: true });
-        assert_eq!(judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "rebooting"}})), Pod::Ours { completed: false });
+        assert_eq!(
+            judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "completed"}})),
+            Pod::Ours { completed: true }
+        );
+        assert_eq!(
+            judge(json!({"uid": "u", "annotations": {"kairos.io/reboot-state": "rebooting"}})),
+            Pod::Ours { completed: false }
+        );
         assert!(matches!(judge(json!({"uid": "v"})), Pod::Lost(_)));
-        assert!(matches!(judge(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})), Pod::Lost(_)));
+        assert!(matches!(
+            judge(json!({"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"})),
+            Pod::Lost(_)
+        ));
         assert!(matches!(judge_pod(None, "u"), Pod::Lost(_)));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     waiter::Waiter,
     world::{GRACE, Phase, Process, Shared, TIMEOUT, settle, start, step, universe},
 };
-use crate::{contract::reboot_state, node::Ended};
+use crate::{contract::reboot_state, node::AppletExit};
 
 /// A node whose waiter has announced itself and whose Job then runs.
 fn running() -> (Shared, Waiter<Process>) {
@@ -68,7 +68,10 @@ fn killed_between_any_two_steps_of_the_new_boot_it_still_completes() {
         }
         let ended = settle(&mut start(&all)).expect("it ends");
         assert_eq!((ended.code, asked(&all).len()), (0, 1), "killed after {steps} steps: {ended:?}");
-        assert_eq!((all.borrow().annotation, all.borrow().sentinel.as_ref()), (Some(reboot_state::COMPLETED), None));
+        assert_eq!(
+            (all.borrow().annotation, all.borrow().sentinel.as_ref()),
+            (Some(reboot_state::COMPLETED), None)
+        );
     }
 }
 
@@ -156,8 +159,9 @@ fn a_reboot_while_the_command_runs_is_followed_by_one_more() {
     boots_and_completes(&all);
 }
 
-/// The pod that wrote the sentinel was lost before the Job heard of its success, and the node rebooted: the Job tries
-/// again, in the boot in which the old sentinel is found. Ending there would leave nobody to reboot after the second success.
+/// The pod that wrote the sentinel was lost before the Job heard of its success, and the node rebooted: the
+/// Job tries again, in the boot in which the old sentinel is found. Ending there would leave nobody to reboot
+/// after the second success.
 #[test]
 fn a_job_that_is_retried_in_a_later_boot_is_waited_for() {
     let (all, mut waiter) = running();
@@ -182,7 +186,7 @@ fn a_failed_deleted_or_replaced_job_is_never_followed_by_a_reboot() {
         all.borrow_mut().job_uid = uid;
         all.borrow_mut().job(phase);
         let ended = settle(&mut waiter).expect("it ends");
-        assert!(ended.code == 0 && ended.words.starts_with("no reboot: "), "{phase:?}: {ended:?}");
+        assert!(ended.code == 0 && ended.message.starts_with("no reboot: "), "{phase:?}: {ended:?}");
         assert_eq!((asked(&all).len(), all.borrow().sentinel.as_ref()), (0, None));
     }
 }
@@ -204,7 +208,7 @@ fn a_waiter_whose_pod_is_lost_gives_up_and_its_replacement_reboots_once() {
             all.borrow_mut().pod_lost = true;
         }
         let ended = settle(&mut waiter).expect("it gives up");
-        assert!(ended.code == 1 && ended.words.contains("this pod"), "{ended:?}");
+        assert!(ended.code == 1 && ended.message.contains("this pod"), "{ended:?}");
         assert!(asked(&all).is_empty() && all.borrow().sentinel.is_some());
         all.borrow_mut().pod_uid = 3;
         all.borrow_mut().pod_lost = false;
@@ -226,7 +230,8 @@ fn a_pod_deleted_at_the_last_moment_cancels() {
     assert!(asked(&all).is_empty());
 }
 
-/// Before there was a sentinel any Job of our owner would do; the sentinel of another one must not profit by that answer.
+/// Before there was a sentinel any Job of our owner would do; the sentinel of another one must not profit by
+/// that answer.
 #[test]
 fn what_was_said_before_the_sentinel_does_not_count_for_it() {
     let all = universe();
@@ -262,7 +267,7 @@ fn over_its_deadline_it_leaves_the_sentinel_to_the_next_start() {
     assert_eq!(settle(&mut waiter), None);
     all.borrow_mut().now += TIMEOUT;
     let ended = settle(&mut waiter).expect("over");
-    assert_eq!(ended, Ended::badly("gave up without a reboot: the API did not answer in time"));
+    assert_eq!(ended, AppletExit::failure("gave up without a reboot: the API did not answer in time"));
     all.borrow_mut().api = true;
     assert_eq!(settle(&mut start(&all)), None);
     assert_eq!(asked(&all), [1]);
@@ -286,7 +291,7 @@ fn the_deadline_counts_from_the_sentinel_however_long_the_operation_took() {
 
 #[test]
 fn what_the_deadline_ends_is_told_as_it_is() {
-    for (api, words) in [(true, "the Job did not become Complete"), (false, "the API did not answer")] {
+    for (api, message) in [(true, "the Job did not become Complete"), (false, "the API did not answer")] {
         let (all, mut waiter) = running();
         all.borrow_mut().succeed();
         assert_eq!(settle(&mut waiter), None);
@@ -294,7 +299,7 @@ fn what_the_deadline_ends_is_told_as_it_is() {
         all.borrow_mut().api = api;
         all.borrow_mut().event = true;
         let ended = settle(&mut waiter).expect("over its deadline it ends");
-        assert!(ended.code == 1 && ended.words.contains(words), "{ended:?}");
+        assert!(ended.code == 1 && ended.message.contains(message), "{ended:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{contract::Sentinel, contract::reboot_state, node::Ended};
+use crate::{contract::Sentinel, contract::reboot_state, node::AppletExit};
 
 /// What the API said about the waiter's own pod, or did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Asked {
 
 /// All that is decided by.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub struct Observation<'a> {
     /// The boot that the node is in.
     pub boot: &'a str,
     /// The sentinel of our own Job.
@@ -80,7 +80,7 @@ pub enum Until {
 
 /// One step. Each has one effect, so that a crash falls between two of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum NextStep {
     /// GET the pod and the Job.
     Look,
     Announce(&'static str),
@@ -88,74 +88,96 @@ pub enum Step {
     AskInit,
     AskKernel,
     /// Remove the sentinel, then end.
-    Remove(Ended),
-    End(Ended),
+    Remove(AppletExit),
+    End(AppletExit),
 }
 
 /// The next step.
-pub fn decide(facts: &Facts<'_>) -> Step {
-    match facts.asked {
-        Asked::Refused => return Step::AskKernel,
-        Asked::Init(since) if since >= facts.grace => return Step::AskKernel,
-        // Whatever comes now, SIGTERM above all, comes because the node is going down. It must not end us before the
-        // grace is over: who would ask the kernel then?
-        Asked::Init(_) => return Step::Wait(Until::Init),
+pub fn decide(observed: &Observation<'_>) -> NextStep {
+    match observed.asked {
+        Asked::Refused => return NextStep::AskKernel,
+        Asked::Init(since) if since >= observed.grace => return NextStep::AskKernel,
+        // Whatever comes now, SIGTERM above all, comes because the node is going down. It must not end us
+        // before the grace is over: who would ask the kernel then?
+        Asked::Init(_) => return NextStep::Wait(Until::Init),
         Asked::No => {}
     }
-    if facts.stop {
-        return Step::End(Ended::badly("told to stop before a reboot was asked"));
+    if observed.stop {
+        return NextStep::End(AppletExit::failure("told to stop before a reboot was asked"));
     }
-    if let Some(Live { pod: Pod::Lost(how), .. }) = facts.live {
-        return Step::End(Ended::badly(format!("gave up: this pod {how}")));
+    if let Some(Live { pod: Pod::Lost(how), .. }) = observed.live {
+        return NextStep::End(AppletExit::failure(format!("gave up: this pod {how}")));
     }
-    let Some(sentinel) = facts.sentinel else { return without_sentinel(facts) };
-    match with_sentinel(facts, sentinel) {
+    let Some(sentinel) = observed.sentinel else { return without_sentinel(observed) };
+    match with_sentinel(observed, sentinel) {
         // Not before a last look: a wait for the Job knows no more than that it is over.
-        Step::Wait(_) if facts.overdue => Step::End(Ended::badly(overdue(facts))),
+        NextStep::Wait(_) if observed.overdue => NextStep::End(AppletExit::failure(overdue(observed))),
         step => step,
     }
 }
 
-/// Nothing is due. Our own `completed` from before a crash is the only thing to end on: it was written before the
-/// sentinel was removed.
-fn without_sentinel(facts: &Facts<'_>) -> Step {
-    if facts.announced == Some(reboot_state::WAITING) {
-        return Step::Wait(Until::Sentinel);
+/// Nothing is due. Our own `completed` from before a crash is the only thing to end on: it was written before
+/// the sentinel was removed.
+fn without_sentinel(observed: &Observation<'_>) -> NextStep {
+    if observed.announced == Some(reboot_state::WAITING) {
+        return NextStep::Wait(Until::Sentinel);
     }
-    let Some(live) = facts.live else { return Step::Look };
+    let Some(live) = observed.live else { return NextStep::Look };
     match (&live.pod, &live.job) {
-        (Pod::Ours { completed: true }, _) => Step::End(Ended::well("the reboot was completed before")),
-        (Pod::Ours { .. }, Job::Over(how)) => Step::End(Ended::well(format!("no reboot: the Job {how}"))),
-        // A Job that is Complete without a sentinel may be about to show one: the file was read before the Job was.
-        (Pod::Ours { .. }, Job::Unknown | Job::Absent | Job::Running | Job::Complete) => Step::Announce(reboot_state::WAITING),
-        (Pod::Unknown | Pod::Lost(_), _) => Step::Wait(Until::Api),
+        (Pod::Ours { completed: true }, _) => {
+            NextStep::End(AppletExit::success("the reboot was completed before"))
+        }
+        (Pod::Ours { .. }, Job::Over(how)) => {
+            NextStep::End(AppletExit::success(format!("no reboot: the Job {how}")))
+        }
+        // A Job that is Complete without a sentinel may be about to show one: the file was read before the
+        // Job was.
+        (Pod::Ours { .. }, Job::Unknown | Job::Absent | Job::Running | Job::Complete) => {
+            NextStep::Announce(reboot_state::WAITING)
+        }
+        (Pod::Unknown | Pod::Lost(_), _) => NextStep::Wait(Until::Api),
     }
 }
 
-/// Due if the sentinel names the boot that the node is in; otherwise done. Either counts only once the Job is `Complete`:
-/// the operation of a Job that goes on may succeed again, in a later boot, and then *that* boot is to be left.
-fn with_sentinel(facts: &Facts<'_>, sentinel: &Sentinel) -> Step {
-    let Some(live) = facts.live else { return Step::Look };
+/// Due if the sentinel names the boot that the node is in; otherwise done. Either counts only once the Job is
+/// `Complete`: the operation of a Job that goes on may succeed again, in a later boot, and then *that* boot
+/// is to be left.
+fn with_sentinel(observed: &Observation<'_>, sentinel: &Sentinel) -> NextStep {
+    let Some(live) = observed.live else { return NextStep::Look };
     match (&live.pod, &live.job) {
-        (Pod::Unknown | Pod::Lost(_), _) | (_, Job::Unknown | Job::Absent) => Step::Wait(Until::Api),
-        (Pod::Ours { .. }, Job::Over(how)) if sentinel.boot != facts.boot => {
-            Step::Remove(Ended::well(format!("no reboot by us: the node left boot {}, and the Job {how}", sentinel.boot)))
+        (Pod::Unknown | Pod::Lost(_), _) | (_, Job::Unknown | Job::Absent) => NextStep::Wait(Until::Api),
+        (Pod::Ours { .. }, Job::Over(how)) if sentinel.boot != observed.boot => {
+            NextStep::Remove(AppletExit::success(format!(
+                "no reboot by us: the node left boot {}, and the Job {how}",
+                sentinel.boot
+            )))
         }
-        (Pod::Ours { .. }, Job::Over(how)) => Step::Remove(Ended::well(format!("no reboot: the Job {how}"))),
-        (Pod::Ours { .. }, Job::Running) => Step::Wait(Until::Job),
-        (Pod::Ours { completed }, Job::Complete) if sentinel.boot != facts.boot => {
-            let said = *completed || facts.announced == Some(reboot_state::COMPLETED);
-            let done = || Step::Remove(Ended::well(format!("completed: the node left boot {}", sentinel.boot)));
-            if said { done() } else { Step::Announce(reboot_state::COMPLETED) }
+        (Pod::Ours { .. }, Job::Over(how)) => {
+            NextStep::Remove(AppletExit::success(format!("no reboot: the Job {how}")))
         }
-        (Pod::Ours { .. }, Job::Complete) if facts.announced != Some(reboot_state::REBOOTING) => Step::Announce(reboot_state::REBOOTING),
-        (Pod::Ours { .. }, Job::Complete) => Step::AskInit,
+        (Pod::Ours { .. }, Job::Running) => NextStep::Wait(Until::Job),
+        (Pod::Ours { completed }, Job::Complete) if sentinel.boot != observed.boot => {
+            let said = *completed || observed.announced == Some(reboot_state::COMPLETED);
+            let done = || {
+                NextStep::Remove(AppletExit::success(format!(
+                    "completed: the node left boot {}",
+                    sentinel.boot
+                )))
+            };
+            if said { done() } else { NextStep::Announce(reboot_state::COMPLETED) }
+        }
+        (Pod::Ours { .. }, Job::Complete) if observed.announced != Some(reboot_state::REBOOTING) => {
+            NextStep::Announce(reboot_state::REBOOTING)
+        }
+        (Pod::Ours { .. }, Job::Complete) => NextStep::AskInit,
     }
 }
 
-fn overdue(facts: &Facts<'_>) -> String {
-    let why = match facts.live {
-        None | Some(Live { pod: Pod::Unknown, .. } | Live { job: Job::Unknown, .. }) => "the API did not answer",
+fn overdue(observed: &Observation<'_>) -> String {
+    let why = match observed.live {
+        None | Some(Live { pod: Pod::Unknown, .. } | Live { job: Job::Unknown, .. }) => {
+            "the API did not answer"
+        }
         Some(_) => "the Job did not become Complete",
     };
     format!("gave up without a reboot: {why} in time")
@@ -171,8 +193,8 @@ mod tests {
         Sentinel { job: "j".into(), job_uid: "u".into(), boot: boot.into(), ..Sentinel::default() }
     }
 
-    fn facts<'a>(sentinel: Option<&'a Sentinel>, live: Option<&'a Live>) -> Facts<'a> {
-        Facts {
+    fn observed<'a>(sentinel: Option<&'a Sentinel>, live: Option<&'a Live>) -> Observation<'a> {
+        Observation {
             boot: "now",
             sentinel,
             live,
@@ -193,12 +215,22 @@ mod tests {
                 for job in [Job::Unknown, Job::Absent, Job::Running, Job::Complete, over()] {
                     for announced in [None, Some(reboot_state::WAITING), Some(reboot_state::REBOOTING)] {
                         for (stop, overdue) in [(false, false), (true, false), (false, true)] {
-                            let (sentinel, live) = (sentinel(boot), Live { pod: pod.clone(), job: job.clone() });
+                            let (sentinel, live) =
+                                (sentinel(boot), Live { pod: pod.clone(), job: job.clone() });
                             let ours = matches!(pod, Pod::Ours { .. });
-                            let due = boot == "now" && ours && job == Job::Complete && announced == Some("rebooting") && !stop;
-                            let facts = Facts { announced, stop, overdue, ..facts(Some(&sentinel), Some(&live)) };
-                            assert_eq!(decide(&facts) == Step::AskInit, due, "{facts:?}");
-                            assert_ne!(decide(&facts), Step::AskKernel, "{facts:?}");
+                            let due = boot == "now"
+                                && ours
+                                && job == Job::Complete
+                                && announced == Some("rebooting")
+                                && !stop;
+                            let observed = Observation {
+                                announced,
+                                stop,
+                                overdue,
+                                ..observed(Some(&sentinel), Some(&live))
+                            };
+                            assert_eq!(decide(&observed) == NextStep::AskInit, due, "{observed:?}");
+                            assert_ne!(decide(&observed), NextStep::AskKernel, "{observed:?}");
                         }
                     }
                 }
@@ -208,20 +240,20 @@ mod tests {
 
     #[test]
     fn without_a_sentinel_it_announces_itself_and_waits() {
-        assert_eq!(decide(&facts(None, None)), Step::Look);
+        assert_eq!(decide(&observed(None, None)), NextStep::Look);
         let live = Live { pod: OURS, job: Job::Absent };
-        assert_eq!(decide(&facts(None, Some(&live))), Step::Announce(reboot_state::WAITING));
-        let waiting = Facts { announced: Some(reboot_state::WAITING), ..facts(None, None) };
-        assert_eq!(decide(&waiting), Step::Wait(Until::Sentinel));
+        assert_eq!(decide(&observed(None, Some(&live))), NextStep::Announce(reboot_state::WAITING));
+        let waiting = Observation { announced: Some(reboot_state::WAITING), ..observed(None, None) };
+        assert_eq!(decide(&waiting), NextStep::Wait(Until::Sentinel));
         let live = Live { pod: Pod::Unknown, job: Job::Unknown };
-        assert_eq!(decide(&facts(None, Some(&live))), Step::Wait(Until::Api));
+        assert_eq!(decide(&observed(None, Some(&live))), NextStep::Wait(Until::Api));
     }
 
     #[test]
     fn a_running_job_is_waited_for_in_any_boot() {
         for boot in ["now", "old"] {
             let (sentinel, live) = (sentinel(boot), Live { pod: OURS, job: Job::Running });
-            assert_eq!(decide(&facts(Some(&sentinel), Some(&live))), Step::Wait(Until::Job));
+            assert_eq!(decide(&observed(Some(&sentinel), Some(&live))), NextStep::Wait(Until::Job));
         }
     }
 
@@ -230,13 +262,13 @@ mod tests {
         let asked = |since| Asked::Init(Duration::from_secs(since));
         let gone = Live { pod: Pod::Lost("is gone".into()), job: Job::Over("is gone".into()) };
         for (asked, step) in [
-            (asked(0), Step::Wait(Until::Init)),
-            (asked(599), Step::Wait(Until::Init)),
-            (asked(600), Step::AskKernel),
-            (Asked::Refused, Step::AskKernel),
+            (asked(0), NextStep::Wait(Until::Init)),
+            (asked(599), NextStep::Wait(Until::Init)),
+            (asked(600), NextStep::AskKernel),
+            (Asked::Refused, NextStep::AskKernel),
         ] {
-            let facts = Facts { asked, stop: true, overdue: true, ..facts(None, Some(&gone)) };
-            assert_eq!(decide(&facts), step);
+            let observed = Observation { asked, stop: true, overdue: true, ..observed(None, Some(&gone)) };
+            assert_eq!(decide(&observed), step);
         }
     }
 
@@ -245,9 +277,11 @@ mod tests {
     fn without_a_sentinel_no_deadline_ends_it() {
         let unknown = Live { pod: Pod::Unknown, job: Job::Unknown };
         let absent = Live { pod: OURS, job: Job::Absent };
-        for (announced, live) in [(None, None), (None, Some(&unknown)), (None, Some(&absent)), (Some(reboot_state::WAITING), None)] {
-            let in_time = Facts { announced, ..facts(None, live) };
-            let late = Facts { overdue: true, announced, ..facts(None, live) };
+        for (announced, live) in
+            [(None, None), (None, Some(&unknown)), (None, Some(&absent)), (Some(reboot_state::WAITING), None)]
+        {
+            let in_time = Observation { announced, ..observed(None, live) };
+            let late = Observation { overdue: true, announced, ..observed(None, live) };
             assert_eq!(decide(&late), decide(&in_time), "{late:?}");
         }
     }
@@ -255,12 +289,18 @@ mod tests {
     #[test]
     fn the_deadline_ends_waits_and_says_what_was_missing() {
         let sentinel = sentinel("now");
-        assert_eq!(decide(&Facts { overdue: true, ..facts(Some(&sentinel), None) }), Step::Look, "it has yet to learn why");
+        assert_eq!(
+            decide(&Observation { overdue: true, ..observed(Some(&sentinel), None) }),
+            NextStep::Look,
+            "it has yet to learn why"
+        );
         let unknown = Live { pod: OURS, job: Job::Unknown };
         let running = Live { pod: OURS, job: Job::Running };
-        for (live, words) in [(&unknown, "the API"), (&running, "the Job")] {
-            match decide(&Facts { overdue: true, ..facts(Some(&sentinel), Some(live)) }) {
-                Step::End(ended) => assert!(ended.code == 1 && ended.words.contains(words), "{ended:?}"),
+        for (live, message) in [(&unknown, "the API"), (&running, "the Job")] {
+            match decide(&Observation { overdue: true, ..observed(Some(&sentinel), Some(live)) }) {
+                NextStep::End(ended) => {
+                    assert!(ended.code == 1 && ended.message.contains(message), "{ended:?}")
+                }
                 step => panic!("{step:?}"),
             }
         }

@@ -1,7 +1,8 @@
-//! Applet `reboot-waiter`: reboots the node once, after its Job has succeeded. Never twice, never unasked, never not.
+//! Applet `reboot-waiter`: reboots the node once, after its Job has succeeded. Never twice, never unasked,
+//! never not.
 //!
-//! A reboot is due if and only if the sentinel of its own Job names the boot that the node is still in, and a live GET
-//! shows that very Job `Complete`. Nothing else is remembered, in the process or on the pod, so a
+//! A reboot is due if and only if the sentinel of its own Job names the boot that the node is still in, and a
+//! live GET shows that very Job `Complete`. Nothing else is remembered, in the process or on the pod, so a
 //! waiter that is killed, replaced or started again finds by itself where things stand:
 //!
 //! | after this line, the power fails or the waiter is killed | what the next start does |
@@ -21,16 +22,18 @@
 //!
 //! Each row is a test in `crashes`, and `storms` plays random ones in random order.
 //!
-//! For a sentinel it waits without an end: how long an operation may take is the controller's to judge, which deletes
-//! this pod. Its own deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it ends with 1 and leaves the
-//! sentinel: a restart goes on where it stood. After init was asked there is only the grace.
+//! For a sentinel it waits without an end: how long an operation may take is the controller's to judge, which
+//! deletes this pod. Its own deadline (`--timeout-seconds`) counts from when it found the sentinel; over, it
+//! ends with 1 and leaves the sentinel: a restart goes on where it stood. After init was asked there is only
+//! the grace.
 //!
-//! A state directory that is full, read-only or no directory is found before `waiting` is announced, and so before the
-//! operation begins: what is written there for trial is kept as the sentinel's room ([`super::host::reserve`]).
+//! A state directory that is full, read-only or no directory is found before `waiting` is announced, and so
+//! before the operation begins: what is written there for trial is kept as the sentinel's room
+//! ([`super::host::reserve`]).
 //!
-//! Where it cannot be said whether a pod or Job exists (no answer, 403, 500), it waits. It gives up without a reboot,
-//! and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes the pod cancels the reboot, and
-//! a replacement has its own waiter.
+//! Where it cannot be said whether a pod or Job exists (no answer, 403, 500), it waits. It gives up without a
+//! reboot, and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes the pod
+//! cancels the reboot, and a replacement has its own waiter.
 
 mod api;
 #[cfg(test)]
@@ -59,7 +62,7 @@ pub use self::{
 };
 use self::{node::Node, state_dir::StateDir};
 use super::{
-    Ended,
+    AppletExit,
     host::{Host, init::Reach},
     job_name,
 };
@@ -85,7 +88,7 @@ pub struct RebootWaiterArgs {
 }
 
 /// Checks that it could do its work, then waits for it.
-pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<Ended> {
+pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<AppletExit> {
     let me = Identity::from_env()?;
     let boot = host.boot_id()?;
     let directory = StateDir::new(host.path(&args.state_dir), &args.job);
@@ -99,10 +102,12 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<Ended> {
         grace: Duration::from_secs(args.grace_seconds.into()),
         jitter: node::jitter(&me.uid),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     let ended = runtime.block_on(async {
         let mut config = Config::infer().await.context("finding the cluster")?;
-        // The waiter tries again by itself, with what it knows by then; a request that goes on trying has an old answer.
+        // The waiter tries again by itself, with what it knows by then; a request that goes on trying has an
+        // old answer.
         config.default_retry = false;
         let client = Client::try_from(config).context("making a client")?;
         let cluster = Cluster::new(client, me, &args.job, &args.owner_uid);

@@ -100,7 +100,8 @@ impl World for Node {
     }
 
     async fn ask_kernel(&mut self) -> Error {
-        let why = self.init_refusal.take().unwrap_or_else(|| "init was asked and the node is still up".into());
+        let why =
+            self.init_refusal.take().unwrap_or_else(|| "init was asked and the node is still up".into());
         warn!("{why}");
         self.cluster.tell_of_kernel_reboot(&why).await;
         match self.host.ask_kernel() {

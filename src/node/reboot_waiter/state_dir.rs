@@ -23,10 +23,11 @@ const MAX_SENTINEL: u64 = 64 * 1024;
 
 /// How old another Job's file must be before it is swept, besides naming an old boot.
 ///
-/// A *sentinel* that names an old boot never makes a reboot due again, so removing it could at most keep its own waiter
-/// from saying `completed`. A *result* is another matter: as long as its Job may be tried again it is what keeps the agent
-/// from running twice, in later boots too. No Job of ours lives for a week (they have deadlines of hours), and
-/// files of a week are no burden. By the age of a file as its own disk tells it; a clock that jumps back keeps files.
+/// A *sentinel* that names an old boot never makes a reboot due again, so removing it could at most keep its
+/// own waiter from saying `completed`. A *result* is another matter: as long as its Job may be tried again it
+/// is what keeps the agent from running twice, in later boots too. No Job of ours lives for a week (they have
+/// deadlines of hours), and files of a week are no burden. By the age of a file as its own disk tells it; a
+/// clock that jumps back keeps files.
 const SWEEP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The state directory of a node and the Job that a waiter cares for.
@@ -47,30 +48,32 @@ impl StateDir {
         Self { path, job: job.into() }
     }
 
-    /// Makes the directory if it is missing, and proves that the sentinel can be written: its room is kept from now on,
-    /// whatever fills the disk while the operation runs. A sentinel that is there already needs none, and must be found on a
-    /// full disk too.
+    /// Makes the directory if it is missing, and proves that the sentinel can be written: its room is kept
+    /// from now on, whatever fills the disk while the operation runs. A sentinel that is there already needs
+    /// none, and must be found on a full disk too.
     pub fn prepare(&self) -> Result<()> {
         if self.sentinel().is_some() {
             return Ok(());
         }
         let made = fs::create_dir_all(&self.path).with_context(|| format!("making {}", self.path.display()));
-        made.and_then(|()| reserve::keep(&self.own())).with_context(|| format!("{} takes no sentinel", state_directory()))
+        made.and_then(|()| reserve::keep(&self.own()))
+            .with_context(|| format!("{} takes no sentinel", state_directory()))
     }
 
     fn own(&self) -> PathBuf {
         self.path.join(contract::sentinel_file(&self.job))
     }
 
-    /// The sentinel of our Job. One that cannot be read is as good as none until it changes: acting on half of one
-    /// would be worse, and `sentinel` replaces files whole.
+    /// The sentinel of our Job. One that cannot be read is as good as none until it changes: acting on half
+    /// of one would be worse, and `sentinel` replaces files whole.
     pub fn sentinel(&self) -> Option<Sentinel> {
         let path = self.own();
         let read = || -> Result<Option<Sentinel>> {
             let Some(bytes) = files::read(&path, MAX_SENTINEL)? else {
                 return Ok(None);
             };
-            let sentinel = serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
+            let sentinel =
+                serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))?;
             Ok(Some(sentinel))
         };
         let found = read().inspect_err(|error| warn!("no use: {error:#}")).ok().flatten();
@@ -87,14 +90,22 @@ impl StateDir {
         Ok(())
     }
 
-    /// Removes files of other Jobs that are of no use to anybody. A courtesy: errors are left to the next waiter.
+    /// Removes files of other Jobs that are of no use to anybody. A courtesy: errors are left to the next
+    /// waiter.
     fn sweep(&self, boot: &str, now: SystemTime) {
         let own = [contract::sentinel_file(&self.job), contract::result_file(&self.job)];
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let of_another_job = !own.contains(&name) && (name.ends_with(".json") || is_remnant(&name));
-            let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| now.duration_since(time).ok());
-            if of_another_job && age.is_some_and(|age| age > SWEEP_AFTER) && names_an_old_boot(&entry.path(), boot) {
+            let age = entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .ok()
+                .and_then(|time| now.duration_since(time).ok());
+            if of_another_job
+                && age.is_some_and(|age| age > SWEEP_AFTER)
+                && names_an_old_boot(&entry.path(), boot)
+            {
                 debug!(file = name, "sweeping");
                 let _ = files::remove(&entry.path());
             }
@@ -112,7 +123,10 @@ fn names_an_old_boot(path: &Path, boot: &str) -> bool {
     if path.file_name().is_some_and(|name| is_remnant(&name.to_string_lossy())) {
         return true;
     }
-    let record = files::read(path, MAX_SENTINEL).ok().flatten().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    let record = files::read(path, MAX_SENTINEL)
+        .ok()
+        .flatten()
+        .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
     record.is_some_and(|record| record.boot != boot)
 }
 
@@ -148,8 +162,11 @@ mod tests {
         assert_eq!(fs::read_dir(&state.path).unwrap().count(), 0);
         fs::remove_dir(&state.path).unwrap();
         fs::write(&state.path, "in its place").unwrap();
-        let words = format!("{:#}", state.prepare().unwrap_err());
-        assert!(words.contains("/usr/local/.kairos by default") && words.contains("File exists"), "{words}");
+        let message = format!("{:#}", state.prepare().unwrap_err());
+        assert!(
+            message.contains("/usr/local/.kairos by default") && message.contains("File exists"),
+            "{message}"
+        );
         drop(root);
     }
 
@@ -202,7 +219,8 @@ mod tests {
             ".mine.json.reserve",
             ".young.json.reserve",
         ];
-        let swept = ["old.json", "old.upgrade.json", ".old.json.tmp", ".old.json.reserve", "..old.json.reserve.tmp"];
+        let swept =
+            ["old.json", "old.upgrade.json", ".old.json.tmp", ".old.json.reserve", "..old.json.reserve.tmp"];
         for (name, boot, days) in [
             ("mine.json", "old", 30),
             ("mine.upgrade.json", "old", 30),
@@ -222,7 +240,10 @@ mod tests {
             write(&state, name, "", 30);
         }
         state.sweep("now", SystemTime::now());
-        let mut left: Vec<_> = fs::read_dir(&state.path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = fs::read_dir(&state.path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         let mut expected = kept.map(String::from).to_vec();
         expected.sort();

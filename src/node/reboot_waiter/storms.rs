@@ -1,6 +1,6 @@
-//! Random mishaps in random order, many times over, and what must hold whatever happened: no reboot is asked unless its
-//! Job is Complete and succeeded in this very boot; a Job brings about one reboot at most; and once everything works
-//! again, a node whose Job is Complete has left the boot in which it succeeded.
+//! Random mishaps in random order, many times over, and what must hold whatever happened: no reboot is asked
+//! unless its Job is Complete and succeeded in this very boot; a Job brings about one reboot at most; and
+//! once everything works again, a node whose Job is Complete has left the boot in which it succeeded.
 
 use std::time::Duration;
 
@@ -39,10 +39,19 @@ impl Storm {
     fn new(seed: u64) -> Self {
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let all = universe();
-        Self { all, dice, waiter: None, ended_well: false, succeeded: None, complete: None, asked: 0, reboots_by_us: 0 }
+        Self {
+            all,
+            dice,
+            waiter: None,
+            ended_well: false,
+            succeeded: None,
+            complete: None,
+            asked: 0,
+            reboots_by_us: 0,
+        }
     }
 
-    fn mishap(&mut self) {
+    fn inject_fault(&mut self) {
         match self.dice.roll(20) {
             0..=6 => self.go_on(),
             7 => self.waiter = None,
@@ -123,7 +132,8 @@ impl Storm {
                 self.all.borrow_mut().succeed();
                 self.succeeded = Some(boot);
             }
-            // Only a pod that has succeeded, in this boot or before a reboot that it was heard of in time, completes it.
+            // Only a pod that has succeeded, in this boot or before a reboot that it was heard of in time,
+            // completes it.
             (Phase::Running, 3..=5) if self.succeeded.is_some() => {
                 self.complete = self.succeeded;
                 self.all.borrow_mut().job(Phase::Complete);
@@ -131,7 +141,9 @@ impl Storm {
             // Its pod is lost before it is heard of; the next one does it all again.
             (Phase::Running, 6) => self.succeeded = None,
             (Phase::Running, 7) if self.dice.roll(4) == 0 => self.all.borrow_mut().job(Phase::Failed),
-            (Phase::Complete | Phase::Running, 7) if self.dice.roll(8) == 0 => self.all.borrow_mut().job(Phase::Gone),
+            (Phase::Complete | Phase::Running, 7) if self.dice.roll(8) == 0 => {
+                self.all.borrow_mut().job(Phase::Gone)
+            }
             _ => {}
         }
     }
@@ -179,7 +191,7 @@ fn once_never_twice_never_zero() {
         let storm = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
             for _ in 0..storm.dice.roll(120) {
-                storm.mishap();
+                storm.inject_fault();
             }
             storm.clear_up();
             (storm.reboots_by_us, u32::from(storm.all.borrow().phase == Phase::Complete))
@@ -188,5 +200,8 @@ fn once_never_twice_never_zero() {
         rebooted += by_us;
         complete += is_complete;
     }
-    assert!(rebooted > 1_500 && complete > 3_000, "the storms are too mild to prove a thing: {rebooted} {complete}");
+    assert!(
+        rebooted > 1_500 && complete > 3_000,
+        "the storms are too mild to prove a thing: {rebooted} {complete}"
+    );
 }

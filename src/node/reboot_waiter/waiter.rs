@@ -1,15 +1,15 @@
-//! The loop: gather what is known, decide, do one thing. What is done is behind [`World`], so that a test can be the
-//! node, the API and the power switch.
+//! The loop: gather what is known, decide, do one thing. What is done is behind [`World`], so that a test can
+//! be the node, the API and the power switch.
 
 use std::time::Duration;
 
 use anyhow::{Error, Result};
 use tracing::{info, warn};
 
-use super::decide::{Asked, Facts, Job, Live, Pod, Step, Until, decide};
+use super::decide::{Asked, Job, Live, NextStep, Observation, Pod, Until, decide};
 use crate::{
     contract::{Sentinel, reboot_state},
-    node::Ended,
+    node::AppletExit,
 };
 
 /// What came of an annotation.
@@ -22,7 +22,10 @@ pub enum Announced {
 }
 
 /// Everything that the waiter touches.
-#[expect(async_fn_in_trait, reason = "one thread runs a waiter, and nothing else; a test's own world may ask for more")]
+#[expect(
+    async_fn_in_trait,
+    reason = "one thread runs a waiter, and nothing else; a test's own world may ask for more"
+)]
 pub trait World {
     /// Monotonic time since the start of this process.
     fn elapsed(&self) -> Duration;
@@ -54,7 +57,8 @@ pub struct Limits {
     pub jitter: u32,
 }
 
-/// A waiter in the course of its life. Nothing in it is worth keeping: a new one finds its way from the node and the API.
+/// A waiter in the course of its life. Nothing in it is worth keeping: a new one finds its way from the node
+/// and the API.
 #[derive(Debug)]
 pub struct Waiter<W> {
     pub world: W,
@@ -69,7 +73,7 @@ pub struct Waiter<W> {
     found_at: Option<Duration>,
     /// How often the API gave no answer, in a row.
     failures: u32,
-    ending: Option<Ended>,
+    ending: Option<AppletExit>,
 }
 
 impl<W: World> Waiter<W> {
@@ -90,7 +94,7 @@ impl<W: World> Waiter<W> {
     }
 
     /// Runs until its end.
-    pub async fn run(mut self) -> Ended {
+    pub async fn run(mut self) -> AppletExit {
         loop {
             if let Some(ended) = self.step().await {
                 return ended;
@@ -99,13 +103,13 @@ impl<W: World> Waiter<W> {
     }
 
     /// One step, with one effect.
-    pub async fn step(&mut self) -> Option<Ended> {
+    pub async fn step(&mut self) -> Option<AppletExit> {
         if let Some(ended) = self.ending.take() {
             return Some(ended);
         }
         self.read();
         let now = self.world.elapsed();
-        let step = decide(&Facts {
+        let step = decide(&Observation {
             boot: &self.boot,
             sentinel: self.sentinel.as_ref(),
             live: self.live.as_ref(),
@@ -122,7 +126,8 @@ impl<W: World> Waiter<W> {
         self.perform(step).await
     }
 
-    /// The sentinel as it is now. A new one starts the deadline, and makes what was asked about another one worthless.
+    /// The sentinel as it is now. A new one starts the deadline, and makes what was asked about another one
+    /// worthless.
     fn read(&mut self) {
         let found = self.world.read();
         if found == self.sentinel {
@@ -141,17 +146,18 @@ impl<W: World> Waiter<W> {
         self.found_at.map(|found_at| found_at + self.limits.timeout)
     }
 
-    async fn perform(&mut self, step: Step) -> Option<Ended> {
+    async fn perform(&mut self, step: NextStep) -> Option<AppletExit> {
         match step {
-            Step::Look => {
+            NextStep::Look => {
                 let uid = self.sentinel.as_ref().map(|sentinel| sentinel.job_uid.as_str());
                 let live = self.world.look(uid).await;
-                self.failures = if live.pod == Pod::Unknown || live.job == Job::Unknown { self.failures + 1 } else { 0 };
+                self.failures =
+                    if live.pod == Pod::Unknown || live.job == Job::Unknown { self.failures + 1 } else { 0 };
                 self.live = Some(live);
             }
-            Step::Announce(state) => self.announce(state).await,
-            Step::Wait(until) => self.wait(until).await,
-            Step::AskInit => {
+            NextStep::Announce(state) => self.announce(state).await,
+            NextStep::Wait(until) => self.wait(until).await,
+            NextStep::AskInit => {
                 info!("asking init to reboot the node");
                 self.asked_at = Some(self.world.elapsed());
                 if let Err(error) = self.world.ask_init() {
@@ -159,24 +165,27 @@ impl<W: World> Waiter<W> {
                     self.refused = true;
                 }
             }
-            Step::AskKernel => {
+            NextStep::AskKernel => {
                 let error = self.world.ask_kernel().await;
-                return Some(Ended::badly(format!("the node cannot be rebooted: {error:#}")));
+                return Some(AppletExit::failure(format!("the node cannot be rebooted: {error:#}")));
             }
-            Step::Remove(ended) => {
-                if let Some(error) = self.sentinel.take().and_then(|sentinel| self.world.remove(&sentinel).err()) {
-                    return Some(Ended::badly(format!("{}, but: {error:#}", ended.words)));
+            NextStep::Remove(ended) => {
+                if let Some(error) =
+                    self.sentinel.take().and_then(|sentinel| self.world.remove(&sentinel).err())
+                {
+                    return Some(AppletExit::failure(format!("{}, but: {error:#}", ended.message)));
                 }
                 self.ending = Some(ended);
             }
-            Step::End(ended) => return Some(ended),
+            NextStep::End(ended) => return Some(ended),
         }
         None
     }
 
-    /// `waiting` and `completed` are said until they are heard. `rebooting` is said once: whether a reboot is due must
-    /// not hang on an annotation that may be lost on either way (upstream's does, and waits for ever). It is no more
-    /// than news for people, and its answer one more chance to learn that this pod is being deleted.
+    /// `waiting` and `completed` are said until they are heard. `rebooting` is said once: whether a reboot is
+    /// due must not hang on an annotation that may be lost on either way (upstream's does, and waits for
+    /// ever). It is no more than news for people, and its answer one more chance to learn that this pod is
+    /// being deleted.
     async fn announce(&mut self, state: &'static str) {
         let announced = self.world.announce(state).await;
         let job = self.live.take().map_or(Job::Unknown, |live| live.job);
@@ -197,7 +206,8 @@ impl<W: World> Waiter<W> {
         }
     }
 
-    /// Waits, at most until the deadline that applies. What the API said before a wait is not believed after it.
+    /// Waits, at most until the deadline that applies. What the API said before a wait is not believed after
+    /// it.
     async fn wait(&mut self, until: Until) {
         let now = self.world.elapsed();
         let left = self.deadline().map_or(LOOK_AGAIN, |deadline| deadline.saturating_sub(now));
@@ -219,8 +229,8 @@ impl<W> Waiter<W> {
     }
 }
 
-/// How long it waits for an event before it looks at the directory all the same. Events are not lost by inotify; but what is
-/// mounted there may be a filesystem that tells of none.
+/// How long it waits for an event before it looks at the directory all the same. Events are not lost by
+/// inotify; but what is mounted there may be a filesystem that tells of none.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// The longest pause between two questions to an API that does not answer.
@@ -228,7 +238,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Half a second, doubled with every failure, and up to half as much again by `jitter`.
 fn backoff(failures: u32, jitter: u32) -> Duration {
-    let pause = Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
+    let pause =
+        Duration::from_millis(500).saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
     pause + pause.mul_f64(f64::from(jitter % 1000) / 2000.0)
 }
 

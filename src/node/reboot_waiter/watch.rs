@@ -1,10 +1,10 @@
 //! The inotify watch on the state directory and its parent.
 //!
-//! A watch stays with the directory that it was set on: one that is removed, or renamed away, and made again under the same
-//! name is never heard of. So the parent is watched too, and [`Watch::arm`] sets both watches anew before every
-//! look at the directory; setting one that stands already costs a system call and changes nothing. That order,
-//! first watch and then look, and that events only say "look again", leave no gap for a sentinel to fall into, and make an
-//! overflow of the kernel's queue an event like any other.
+//! A watch stays with the directory that it was set on: one that is removed, or renamed away, and made again
+//! under the same name is never heard of. So the parent is watched too, and [`Watch::arm`] sets both watches
+//! anew before every look at the directory; setting one that stands already costs a system call and changes
+//! nothing. That order, first watch and then look, and that events only say "look again", leave no gap for a
+//! sentinel to fall into, and make an overflow of the kernel's queue an event like any other.
 
 use std::{io::ErrorKind, path::Path, path::PathBuf, sync::Arc};
 
@@ -52,7 +52,8 @@ impl Watch {
             self.watcher = Some((self.open)(self.changed.clone())?);
         }
         let Some(watcher) = &mut self.watcher else { return Ok(()) };
-        // The parent first: a directory made between the two calls is then either an event or there to be watched.
+        // The parent first: a directory made between the two calls is then either an event or there to be
+        // watched.
         if let Some(parent) = self.directory.parent() {
             watcher.watch(parent, RecursiveMode::NonRecursive)?;
         }
@@ -88,7 +89,11 @@ fn matters(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         EventKind::Access(_) => event.need_rescan(),
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => true,
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
     }
 }
 
@@ -164,7 +169,12 @@ mod tests {
         let (root, directory, mut watch) = armed();
         for remove in [true, false] {
             settle(&watch).await;
-            if remove { fs::remove_dir_all(&directory) } else { fs::rename(&directory, root.path().join("away")) }.unwrap();
+            if remove {
+                fs::remove_dir_all(&directory)
+            } else {
+                fs::rename(&directory, root.path().join("away"))
+            }
+            .unwrap();
             assert!(hears(&watch).await);
             settle(&watch).await;
             fs::create_dir(&directory).unwrap();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     contract::{Sentinel, reboot_state},
-    node::Ended,
+    node::AppletExit,
 };
 
 /// The Job as the API server has it.
@@ -25,7 +25,7 @@ pub enum Phase {
 
 /// Everything that outlives a waiter.
 #[derive(Clone, Debug)]
-pub struct Universe {
+pub struct FakeCluster {
     pub now: Duration,
     pub boot: u32,
     pub sentinel: Option<Sentinel>,
@@ -49,10 +49,10 @@ pub struct Universe {
     pub kernel: u32,
 }
 
-pub type Shared = Rc<RefCell<Universe>>;
+pub type Shared = Rc<RefCell<FakeCluster>>;
 
 pub fn universe() -> Shared {
-    Rc::new(RefCell::new(Universe {
+    Rc::new(RefCell::new(FakeCluster {
         now: Duration::ZERO,
         boot: 1,
         sentinel: None,
@@ -73,10 +73,15 @@ pub fn universe() -> Shared {
     }))
 }
 
-impl Universe {
+impl FakeCluster {
     /// The operation succeeds and its sentinel is written.
     pub fn succeed(&mut self) {
-        let sentinel = Sentinel { job: "j".into(), job_uid: self.job_uid.to_string(), boot: self.boot.to_string(), ..Sentinel::default() };
+        let sentinel = Sentinel {
+            job: "j".into(),
+            job_uid: self.job_uid.to_string(),
+            boot: self.boot.to_string(),
+            ..Sentinel::default()
+        };
         self.sentinel = Some(sentinel);
         self.event = true;
     }
@@ -114,12 +119,12 @@ pub fn start(all: &Shared) -> Waiter<Process> {
 }
 
 /// One step, or `None` if the waiter waits for something that does not happen.
-pub fn step(waiter: &mut Waiter<Process>) -> Option<Option<Ended>> {
+pub fn step(waiter: &mut Waiter<Process>) -> Option<Option<AppletExit>> {
     futures::FutureExt::now_or_never(waiter.step())
 }
 
 /// Steps until it waits (`None`) or ends.
-pub fn settle(waiter: &mut Waiter<Process>) -> Option<Ended> {
+pub fn settle(waiter: &mut Waiter<Process>) -> Option<AppletExit> {
     for _ in 0..100 {
         match step(waiter) {
             None => return None,

@@ -27,13 +27,13 @@ const AGENT: &str = "kairos-agent";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How long `--help` may take.
-const HELP_PATIENCE: Duration = Duration::from_secs(30);
+const HELP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long output may go on after the agent's end: something that it left behind may hold the pipe for ever.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of the output is kept for the last words; the termination message has room for more, the node's `message`
-/// should not.
+/// How much of the output is kept for the last words; the termination message has room for more, the node's
+/// `message` should not.
 const TAIL: usize = 1024;
 
 /// How a run ended.
@@ -64,20 +64,27 @@ impl Agent {
         if let (Some(agent), Some(own)) = (machine(&path), machine(Path::new("/proc/self/exe")))
             && agent != own
         {
-            bail!(Permanent(format!("the image's {AGENT} is for another architecture (ELF machine {agent}, this node has {own})")));
+            bail!(Permanent(format!(
+                "the image's {AGENT} is for another architecture (ELF machine {agent}, this node has {own})"
+            )));
         }
         Ok(Self { path })
     }
 
-    /// Whether `upgrade --help` lists `--exclude-path`. Agents before Kairos 3.6 end with "unknown flag" instead.
+    /// Whether `upgrade --help` lists `--exclude-path`. Agents before Kairos 3.6 end with "unknown flag"
+    /// instead.
     pub fn knows_exclude_path(&self) -> Result<bool> {
         let mut command = Command::new(&self.path);
-        command.args(["upgrade", "--help"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(["upgrade", "--help"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let child = command.spawn().with_context(|| format!("running {AGENT} upgrade --help"))?;
         let pid = child.id();
         let (done, output) = mpsc::channel();
         std::thread::spawn(move || done.send(child.wait_with_output()));
-        match output.recv_timeout(HELP_PATIENCE) {
+        match output.recv_timeout(HELP_TIMEOUT) {
             Ok(output) => {
                 let output = output.context("reading the help")?;
                 let help = [output.stdout, output.stderr].concat();
@@ -90,24 +97,32 @@ impl Agent {
         }
     }
 
-    /// Runs the agent to its end, streaming what it says. The Job's deadline is the limit: only it knows how long an upgrade may
-    /// take, and ends with SIGTERM. The first SIGTERM is not passed on, because an agent stopped while it writes
-    /// leaves more to mend than one that ends in its own time; a second one is.
+    /// Runs the agent to its end, streaming what it says. The Job's deadline is the limit: only it knows how
+    /// long an upgrade may take, and ends with SIGTERM. The first SIGTERM is not passed on, because an agent
+    /// stopped while it writes leaves more to mend than one that ends in its own time; a second one is.
     pub fn run(&self, args: &[String], host_dir: &Path, signals: &Signals) -> Result<Run> {
         info!(?args, "running {AGENT}");
         let mut command = Command::new(&self.path);
-        command.args(args).env(contract::env::HOST_DIR, host_dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .env(contract::env::HOST_DIR, host_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("running {}", self.path.display()))?;
         let tail = Tail::default();
-        let output = [stream(child.stdout.take(), std::io::stdout(), &tail), stream(child.stderr.take(), std::io::stderr(), &tail)];
+        let output = [
+            stream(child.stdout.take(), std::io::stdout(), &tail),
+            stream(child.stderr.take(), std::io::stderr(), &tail),
+        ];
         let status = wait(child, signals)?;
         for done in output {
-            let _ = done.recv_timeout(OUTPUT_PATIENCE);
+            let _ = done.recv_timeout(OUTPUT_TIMEOUT);
         }
         Ok(match status.code() {
             Some(0) => Run::Succeeded,
-            Some(code) => Run::Failed(format!("{AGENT} ended with {code}: {}", tail.words())),
-            None => Run::Killed(format!("{AGENT} was ended by a signal ({status}): {}", tail.words())),
+            Some(code) => Run::Failed(format!("{AGENT} ended with {code}: {}", tail.last_lines())),
+            None => Run::Killed(format!("{AGENT} was ended by a signal ({status}): {}", tail.last_lines())),
         })
     }
 }
@@ -143,7 +158,7 @@ impl Tail {
         tail.drain(..surplus);
     }
 
-    fn words(&self) -> String {
+    fn last_lines(&self) -> String {
         let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = tail.iter().copied().collect();
         last_lines(&bytes)
@@ -173,7 +188,11 @@ fn plain(text: &str) -> String {
 }
 
 /// Copies a pipe to our own output and into the tail, in a thread; the receiver hears of its end.
-fn stream(from: Option<impl Read + Send + 'static>, mut to: impl Write + Send + 'static, tail: &Tail) -> mpsc::Receiver<()> {
+fn stream(
+    from: Option<impl Read + Send + 'static>,
+    mut to: impl Write + Send + 'static,
+    tail: &Tail,
+) -> mpsc::Receiver<()> {
     let (done, ended) = mpsc::channel();
     let tail = tail.clone();
     std::thread::spawn(move || {
@@ -188,7 +207,8 @@ fn stream(from: Option<impl Read + Send + 'static>, mut to: impl Write + Send + 
     ended
 }
 
-/// The machine that an ELF file is for; `None` for a script or anything else that the kernel may know how to run.
+/// The machine that an ELF file is for; `None` for a script or anything else that the kernel may know how to
+/// run.
 fn machine(path: &Path) -> Option<u16> {
     let mut header = [0; 20];
     std::fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
@@ -207,8 +227,8 @@ mod tests {
         let tail = Tail::default();
         tail.push(&[b'x'; 5000]);
         tail.push(b"\n1\n2\n\n\x1b[31mred\x1b[0m alert\t!\r\n4\n5\nno space \xff\n");
-        assert_eq!(tail.words(), "2 | red alert ! | 4 | 5 | no space \u{fffd}");
-        assert_eq!(Tail::default().words(), "");
+        assert_eq!(tail.last_lines(), "2 | red alert ! | 4 | 5 | no space \u{fffd}");
+        assert_eq!(Tail::default().last_lines(), "");
         assert_eq!(plain("a\u{1b}"), "a");
     }
 

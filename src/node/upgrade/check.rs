@@ -1,7 +1,7 @@
 //! `upgrade --check`: whether the upgrade is needed and could work, before anything is touched.
 //!
-//! Ends well with words to skip the node, well with the record [`Proceed`] to go ahead, and badly, with the reason, if it
-//! could not work or would go back to an older release.
+//! Ends well with words to skip the node, well with the record [`Proceed`] to go ahead, and badly, with the
+//! reason, if it could not work or would go back to an older release.
 
 use anyhow::{Result, bail};
 
@@ -9,32 +9,33 @@ use super::{UpgradeArgs, agent::Agent, plan};
 use crate::{
     contract::{Proceed, UpgradeOrder},
     node::{
-        Ended, Permanent,
+        AppletExit, Permanent,
         host::{Host, mounts},
-        release,
+        os_release,
     },
 };
 
 /// Looks, and changes nothing.
-pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Ended> {
-    let node = release::of(&host.path(&args.host_dir));
+pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<AppletExit> {
+    let node = os_release::of(&host.path(&args.host_dir));
     if !node.kairos {
-        let words = "the node does not run Kairos";
+        let message = "the node does not run Kairos";
         if args.skip_foreign {
-            return Ok(Ended::well(words));
+            return Ok(AppletExit::success(message));
         }
-        bail!(Permanent(format!("{words}; select nodes by kairos.io/managed=true")));
+        bail!(Permanent(format!("{message}; select nodes by kairos.io/managed=true")));
     }
-    let image = release::of(host.root());
+    let image = os_release::of(host.root());
     if let Some(release) = plan::already_at(order, &node, &image) {
-        return Ok(Ended::well(format!("node is already at {release}")));
+        return Ok(AppletExit::success(format!("node is already at {release}")));
     }
     if let Some(why) = plan::too_old(order, &node, &image) {
         bail!(Permanent(why));
     }
     UsableAgent::find(order, host)?;
-    let proceed = Proceed { proceed: true, boot: host.boot_id()?, before: node.version, target: image.version };
-    Ok(Ended::well(serde_json::to_string(&proceed)?))
+    let proceed =
+        Proceed { proceed: true, boot: host.boot_id()?, before: node.version, target: image.version };
+    Ok(AppletExit::success(serde_json::to_string(&proceed)?))
 }
 
 /// An agent that can do what is asked: as root, on this machine, with all flags.
@@ -53,8 +54,8 @@ impl UsableAgent {
         let agent = Agent::find(host)?;
         let knows_exclude_path = agent.knows_exclude_path()?;
         if !order.exclude_paths.is_empty() && !knows_exclude_path {
-            let words = "excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)";
-            bail!(Permanent(words.into()));
+            let message = "excludePaths is set, but the image's kairos-agent does not know --exclude-path (Kairos 3.6 and later do)";
+            bail!(Permanent(message.into()));
         }
         Ok(Self { agent, knows_exclude_path })
     }

@@ -1,5 +1,5 @@
-//! Makes the container look like the image on a machine: without the files that Kubernetes mounted over the image's own,
-//! and with the devices of the host.
+//! Makes the container look like the image on a machine: without the files that Kubernetes mounted over the
+//! image's own, and with the devices of the host.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use tracing::{info, warn};
 
 use crate::node::host::{Host, mounts};
 
-/// What Kubernetes mounts over files of every container. `kairos-agent` copies `/` as it sees it; an image with the
-/// hostname and hosts of a pod in it is upstream's best known defect. What else is mounted is below directories that the
-/// agent leaves out.
+/// What Kubernetes mounts over files of every container. `kairos-agent` copies `/` as it sees it; an image
+/// with the hostname and hosts of a pod in it is upstream's best known defect. What else is mounted is below
+/// directories that the agent leaves out.
 const INJECTED: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 /// Directories of the host that the agent needs: block devices, and what the boot left in `/run`.

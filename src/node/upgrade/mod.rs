@@ -1,8 +1,10 @@
-//! Applet `upgrade`, in the Kairos image: runs the image's `kairos-agent` on the host, once. No shell is involved.
+//! Applet `upgrade`, in the Kairos image: runs the image's `kairos-agent` on the host, once. No shell is
+//! involved.
 //!
 //! The agent is not idempotent: each success makes the active image the fallback. A second run without a boot
-//! between would make the new and untried image its own fallback, so **the agent never runs again after a success**, nor after
-//! a run of which nobody knows the end. What was done is in a result file beside the sentinel, written before and after:
+//! between would make the new and untried image its own fallback, so **the agent never runs again after a
+//! success**, nor after a run of which nobody knows the end. What was done is in a result file beside the
+//! sentinel, written before and after:
 //!
 //! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
 //! |---|---|---|
@@ -20,11 +22,12 @@
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
 //! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails for good itself, and says how the agent ended and why that is not recorded |
 //!
-//! Failing for good ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what follows from what was left) and
-//! with a real process and an agent that is a script in `tests/it/applets/upgrade.rs`.
+//! Failing for good ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what
+//! follows from what was left) and with a real process and an agent that is a script in
+//! `tests/it/applets/upgrade.rs`.
 //!
-//! The lock is on the node and for all Jobs: two agents at once would write the same partition. The agent does not hold
-//! it itself: the wrapper is its container's PID 1, and the kernel ends the agent with it.
+//! The lock is on the node and for all Jobs: two agents at once would write the same partition. The agent
+//! does not hold it itself: the wrapper is its container's PID 1, and the kernel ends the agent with it.
 
 pub mod agent;
 mod check;
@@ -47,18 +50,18 @@ use self::{
     signals::Signals,
 };
 use super::{
-    Ended, Permanent, RECORD_PATIENCE, facts,
+    AppletExit, Permanent, RECORD_TIMEOUT, facts,
     host::{Host, files, reserve},
-    job_name, release, result,
+    job_name, os_release, result,
 };
 use crate::contract::{self, UpgradeOrder, UpgradeResult, UpgradeState};
 
 /// The lock's file in the state directory. Not a sentinel's name, and never removed.
 const LOCK: &str = ".upgrade.lock";
 
-/// How long to wait for an agent of somebody else. It would take minutes; but the pod that a retry replaces may take seconds
-/// to be gone.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for an agent of somebody else. It would take minutes; but the pod that a retry replaces
+/// may take seconds to be gone.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -94,7 +97,7 @@ pub struct UpgradeArgs {
     #[arg(long)]
     pub exclude_path: Vec<String>,
     /// How long to try to write how the agent ended on a disk that does not take it.
-    #[arg(long, default_value_t = RECORD_PATIENCE)]
+    #[arg(long, default_value_t = RECORD_TIMEOUT)]
     pub patience_seconds: u32,
     /// UID of the Job.
     #[arg(long, env = contract::env::JOB_UID)]
@@ -115,7 +118,7 @@ impl UpgradeArgs {
 }
 
 /// Upgrades the node, or finds that it need not or must not.
-pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
+pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     let order = args.order();
     if !order.active && !order.recovery {
         bail!(Permanent("neither partition is to be upgraded".into()));
@@ -124,10 +127,14 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
         return check::run(args, &order, host);
     }
     let signals = Signals::listen()?;
-    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else { bail!("--job and --state-dir are missing") };
+    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else {
+        bail!("--job and --state-dir are missing")
+    };
     let directory = host.path(state_dir);
-    std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display())).with_context(not_started)?;
-    let _lock = files::lock(&directory.join(LOCK), LOCK_PATIENCE).with_context(not_started)?;
+    std::fs::create_dir_all(&directory)
+        .with_context(|| format!("making {}", directory.display()))
+        .with_context(not_started)?;
+    let _lock = files::lock(&directory.join(LOCK), LOCK_TIMEOUT).with_context(not_started)?;
     let path = directory.join(contract::result_file(job));
     let found = find(args, host)?;
     let left = result::read(&path)?;
@@ -138,7 +145,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<Ended> {
             if left.as_ref() != Some(&result) {
                 result::write(&path, &result).with_context(|| settled(&result))?;
             }
-            Ok(Ended::well(settled(&result)))
+            Ok(AppletExit::success(settled(&result)))
         }
         Verdict::Run => upgrade(args, &order, host, &found, &path, &signals),
     }
@@ -150,14 +157,21 @@ fn find(args: &UpgradeArgs, host: &Host) -> Result<Found> {
         job_uid: job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?,
         boot: host.boot_id()?,
         boot_state: facts::boot_state_of(host).into(),
-        host: release::of(&host.path(&args.host_dir)),
-        image: release::of(host.root()),
+        host: os_release::of(&host.path(&args.host_dir)),
+        image: os_release::of(host.root()),
     })
 }
 
-/// Everything that may fail for reasons of the image or of the disk comes before `started`, so that such a failure proves
-/// nothing ran.
-fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found, path: &Path, signals: &Signals) -> Result<Ended> {
+/// Everything that may fail for reasons of the image or of the disk comes before `started`, so that such a
+/// failure proves nothing ran.
+fn upgrade(
+    args: &UpgradeArgs,
+    order: &UpgradeOrder,
+    host: &Host,
+    found: &Found,
+    path: &Path,
+    signals: &Signals,
+) -> Result<AppletExit> {
     let UsableAgent { agent, knows_exclude_path } = UsableAgent::find(order, host)?;
     let host_dir = host.path(&args.host_dir);
     let mut exclude = image::uncover(host)?;
@@ -167,23 +181,24 @@ fn upgrade(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host, found: &Found,
     exclude.extend(order.exclude_paths.iter().cloned());
     image::show_host(host, &host_dir)?;
     if signals.told_to_stop() {
-        return Ok(Ended::badly("told to stop before kairos-agent was started"));
+        return Ok(AppletExit::failure("told to stop before kairos-agent was started"));
     }
-    let (state, patience) = (|state| plan::result(order, found, state), Duration::from_secs(args.patience_seconds.into()));
+    let (state, patience) =
+        (|state| plan::result(order, found, state), Duration::from_secs(args.patience_seconds.into()));
     reserve::keep(path).with_context(not_started)?;
     result::write(path, &state(UpgradeState::Started)).with_context(not_started)?;
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
-            Ok(Run::Failed(words)) => return failed(path, &state(UpgradeState::Failed), words, patience),
+            Ok(Run::Failed(message)) => return failed(path, &state(UpgradeState::Failed), message, patience),
             // `started` stays: it may have been ended after it made the new image the active one.
-            Ok(Run::Killed(words)) => bail!(Permanent(words)),
+            Ok(Run::Killed(message)) => bail!(Permanent(message)),
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
     let done = state(UpgradeState::Upgraded);
     match result::conclude(path, &done, patience) {
-        Ok(()) => Ok(Ended::well(settled(&done))),
+        Ok(()) => Ok(AppletExit::success(settled(&done))),
         Err(error) => bail!(Permanent(unrecorded(&error))),
     }
 }
@@ -192,17 +207,19 @@ fn not_started() -> String {
     format!("kairos-agent was not started; {} cannot be used", super::state_directory())
 }
 
-/// The agent's own words come first, whatever becomes of the record. Without one a retry would find `started`, and could
-/// only say that nobody knows how the agent ended.
-fn failed(path: &Path, result: &UpgradeResult, words: String, patience: Duration) -> Result<Ended> {
+/// The agent's own words come first, whatever becomes of the record. Without one a retry would find
+/// `started`, and could only say that nobody knows how the agent ended.
+fn failed(path: &Path, result: &UpgradeResult, message: String, patience: Duration) -> Result<AppletExit> {
     match result::conclude(path, result, patience) {
-        Ok(()) => Ok(Ended::badly(words)),
-        Err(error) => bail!(Permanent(format!("{words}; it is not tried again, as that could not be recorded: {error:#}"))),
+        Ok(()) => Ok(AppletExit::failure(message)),
+        Err(error) => bail!(Permanent(format!(
+            "{message}; it is not tried again, as that could not be recorded: {error:#}"
+        ))),
     }
 }
 
-/// A retry would find `started` and call the agent interrupted. That it succeeded is known here and now, and so is why nobody
-/// else will know.
+/// A retry would find `started` and call the agent interrupted. That it succeeded is known here and now, and
+/// so is why nobody else will know.
 fn unrecorded(error: &anyhow::Error) -> String {
     let known = "kairos-agent succeeded and is not run again, but its record could not be written";
     format!("{known}: {error:#}. Mend the disk, and reboot the node before another upgrade")

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::{
     contract::{UpgradeOrder, UpgradeResult, UpgradeState, boot_state},
-    node::{release::Release, version},
+    node::{os_release::Release, version},
 };
 
 /// What the wrapper finds when it starts.
@@ -36,7 +36,9 @@ pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeRes
     let previous = previous.filter(|result| result.job_uid == found.job_uid);
     match previous {
         None => fresh(order, found),
-        Some(UpgradeResult { state: UpgradeState::UpToDate | UpgradeState::Failed, .. }) => fresh(order, found),
+        Some(UpgradeResult { state: UpgradeState::UpToDate | UpgradeState::Failed, .. }) => {
+            fresh(order, found)
+        }
         Some(done @ UpgradeResult { state: UpgradeState::Upgraded, .. }) => Verdict::Settled(done.clone()),
         Some(started @ UpgradeResult { state: UpgradeState::Started, .. }) => interrupted(found, started),
     }
@@ -49,20 +51,22 @@ fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
     too_old(order, &found.host, &found.image).map_or(Verdict::Run, Verdict::Refuse)
 }
 
-/// The release, if the node runs it already and nobody wants it written all the same. Two unknowns are not equal, and the
-/// release of the active partition says nothing about the recovery partition.
+/// The release, if the node runs it already and nobody wants it written all the same. Two unknowns are not
+/// equal, and the release of the active partition says nothing about the recovery partition.
 pub fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> Option<&'a str> {
     host.version.as_deref().filter(|host| compares(order) && Some(*host) == image.version.as_deref())
 }
 
-/// Why the image is refused, if its release is older than what the node runs and nobody wants to go back. Where the two
-/// have no order, it is not: see [`version`].
+/// Why the image is refused, if its release is older than what the node runs and nobody wants to go back.
+/// Where the two have no order, it is not: see [`version`].
 pub fn too_old(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<String> {
     if !compares(order) || version::compare(&image.keys, &host.keys) != Some(Ordering::Less) {
         return None;
     }
     let (host, image) = (host.version.as_deref()?, image.version.as_deref()?);
-    Some(format!("the image's release {image} is older than what the node runs ({host}); set force: true to go back"))
+    Some(format!(
+        "the image's release {image} is older than what the node runs ({host}); set force: true to go back"
+    ))
 }
 
 /// Whether releases are compared at all. `force` is without version checks.
@@ -70,12 +74,14 @@ fn compares(order: &UpgradeOrder) -> bool {
     order.active && !order.force
 }
 
-/// An agent was started and nobody knows how it ended, unless the node runs its work: a cloud-config may have the agent
-/// itself reboot the node. In the same boot there is no such proof, and the agent may have got as far as making the new
-/// image the active one; another run would then make it the fallback too.
+/// An agent was started and nobody knows how it ended, unless the node runs its work: a cloud-config may have
+/// the agent itself reboot the node. In the same boot there is no such proof, and the agent may have got as
+/// far as making the new image the active one; another run would then make it the fallback too.
 fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     if started.boot == found.boot {
-        return refuse("an earlier try was interrupted while kairos-agent ran; look at the node before trying again");
+        return refuse(
+            "an earlier try was interrupted while kairos-agent ran; look at the node before trying again",
+        );
     }
     let runs = &found.host.version;
     let runs_target = runs.is_some() && *runs == started.target && found.boot_state == boot_state::ACTIVE;
@@ -83,7 +89,9 @@ fn interrupted(found: &Found, started: &UpgradeResult) -> Verdict {
     if started.active && runs_target && !ran_before {
         return Verdict::Settled(UpgradeResult { state: UpgradeState::Upgraded, ..started.clone() });
     }
-    refuse("the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again")
+    refuse(
+        "the node rebooted while kairos-agent ran, and does not show that it was done; look at the node before trying again",
+    )
 }
 
 fn refuse(why: &str) -> Verdict {
@@ -103,7 +111,8 @@ pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> Upgra
     }
 }
 
-/// The agent's runs, as arguments: recovery first, so that the partition to fall back on is new before the risk is taken.
+/// The agent's runs, as arguments: recovery first, so that the partition to fall back on is new before the
+/// risk is taken.
 pub fn commands(order: &UpgradeOrder, exclude: &[String]) -> Vec<Vec<String>> {
     let run = |recovery: bool| {
         let mut args: Vec<String> = Vec::new();
@@ -128,7 +137,13 @@ mod tests {
     }
 
     fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Found {
-        Found { job_uid: "u".into(), boot: boot.into(), boot_state: state.into(), host: release(host), image: release(image) }
+        Found {
+            job_uid: "u".into(),
+            boot: boot.into(),
+            boot_state: state.into(),
+            host: release(host),
+            image: release(image),
+        }
     }
 
     fn release(version: Option<&str>) -> Release {
@@ -145,7 +160,10 @@ mod tests {
     fn the_partitions_asked_for_recovery_first() {
         assert_eq!(lines(&order(true, false), &[]), ["upgrade --source dir:/"]);
         assert_eq!(lines(&order(false, true), &[]), ["upgrade --recovery --source dir:/"]);
-        assert_eq!(lines(&order(true, true), &[]), ["upgrade --recovery --source dir:/", "upgrade --source dir:/"]);
+        assert_eq!(
+            lines(&order(true, true), &[]),
+            ["upgrade --recovery --source dir:/", "upgrade --source dir:/"]
+        );
         assert_eq!(lines(&order(false, false), &[]), [""; 0]);
     }
 
@@ -171,7 +189,11 @@ mod tests {
             (order(false, true), Some("a"), Some("a"), false),
             (force, Some("a"), Some("a"), false),
         ] {
-            assert_eq!(already_at(&order, &release(host), &release(image)).is_some(), expected, "{order:?} {host:?} {image:?}");
+            assert_eq!(
+                already_at(&order, &release(host), &release(image)).is_some(),
+                expected,
+                "{order:?} {host:?} {image:?}"
+            );
         }
     }
 
@@ -195,13 +217,18 @@ mod tests {
             match verdict(&order, &found, None) {
                 Verdict::Refuse(why) => {
                     assert!(refused, "{found:?}");
-                    let words = format!("older than what the node runs ({}); set force: true to go back", host.unwrap());
-                    assert!(why.contains(image.unwrap()) && why.ends_with(&words), "{why}");
+                    let message = format!(
+                        "older than what the node runs ({}); set force: true to go back",
+                        host.unwrap()
+                    );
+                    assert!(why.contains(image.unwrap()) && why.ends_with(&message), "{why}");
                 }
                 other => assert!(!refused && other == Verdict::Run, "{found:?}: {other:?}"),
             }
         }
-        let left = |state| result(&order(true, false), &found("b1", "active", Some("v3.4.2"), Some("v3.5.0")), state);
+        let left = |state| {
+            result(&order(true, false), &found("b1", "active", Some("v3.4.2"), Some("v3.5.0")), state)
+        };
         let again = found("b1", "active", Some("v3.6.0"), Some("v3.5.0"));
         let next = |state| verdict(&order(true, false), &again, Some(&left(state)));
         assert!(matches!(next(UpgradeState::Failed), Verdict::Refuse(_)), "a retry is no way around it");
@@ -225,12 +252,25 @@ mod tests {
             Verdict::Settled(left(UpgradeState::Upgraded)),
             "keeps its boot"
         );
-        assert_eq!(next(&now("b1", "active", "old"), UpgradeState::Upgraded), Verdict::Settled(left(UpgradeState::Upgraded)));
+        assert_eq!(
+            next(&now("b1", "active", "old"), UpgradeState::Upgraded),
+            Verdict::Settled(left(UpgradeState::Upgraded))
+        );
         assert!(refused(next(&before, UpgradeState::Started)), "in the same boot");
         let done = Verdict::Settled(left(UpgradeState::Upgraded));
-        assert_eq!(next(&now("b2", "active", "new"), UpgradeState::Started), done, "the agent rebooted the node itself");
-        assert!(refused(next(&now("b2", "active", "old"), UpgradeState::Started)), "nothing shows that it was done");
-        assert!(refused(next(&now("b2", "passive", "new"), UpgradeState::Started)), "runs it, but from the fallback");
+        assert_eq!(
+            next(&now("b2", "active", "new"), UpgradeState::Started),
+            done,
+            "the agent rebooted the node itself"
+        );
+        assert!(
+            refused(next(&now("b2", "active", "old"), UpgradeState::Started)),
+            "nothing shows that it was done"
+        );
+        assert!(
+            refused(next(&now("b2", "passive", "new"), UpgradeState::Started)),
+            "runs it, but from the fallback"
+        );
         assert!(refused(next(&found("b2", "active", None, Some("new")), UpgradeState::Started)), "unknown");
     }
 
@@ -243,7 +283,10 @@ mod tests {
         assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Refuse(_)));
         let passive = Found { boot_state: "passive".into(), ..same.clone() };
         let left = result(&force, &passive, UpgradeState::Started);
-        assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Settled(_)), "it was the fallback that ran it before");
+        assert!(
+            matches!(verdict(&force, &later, Some(&left)), Verdict::Settled(_)),
+            "it was the fallback that ran it before"
+        );
         let left = result(&order(false, true), &same, UpgradeState::Started);
         assert!(matches!(verdict(&order(false, true), &later, Some(&left)), Verdict::Refuse(_)));
     }
@@ -252,7 +295,8 @@ mod tests {
     fn a_result_of_another_job_is_none() {
         let found = found("b1", "active", Some("old"), Some("new"));
         for state in [UpgradeState::Started, UpgradeState::Upgraded] {
-            let left = UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
+            let left =
+                UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
             assert_eq!(verdict(&order(true, false), &found, Some(&left)), Verdict::Run);
         }
     }

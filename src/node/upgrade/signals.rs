@@ -1,7 +1,8 @@
 //! SIGTERM as an event, beside the agent's end.
 //!
-//! By a handler and not by a blocked mask: a child inherits the mask, and an agent that cannot be terminated would be our
-//! doing. Tokio brings the handler; its runtime lives in a thread of its own, and the applet stays synchronous.
+//! By a handler and not by a blocked mask: a child inherits the mask, and an agent that cannot be terminated
+//! would be our doing. Tokio brings the handler; its runtime lives in a thread of its own, and the applet
+//! stays synchronous.
 
 use std::{io, process::ExitStatus, sync::mpsc};
 

@@ -26,7 +26,8 @@ pub fn hands_off(node: &NodeView) -> bool {
 /// The one patch that makes the node say its facts.
 pub fn change(node: &NodeView, facts: &Facts) -> NodeChange {
     let (mut labels, mut annotations) = if hands_off(node) { <_>::default() } else { wanted(facts) };
-    let fact_labels = names::FACT_LABELS.iter().map(|(name, _)| *name).chain([names::MANAGED, names::BOOT_STATE]);
+    let fact_labels =
+        names::FACT_LABELS.iter().map(|(name, _)| *name).chain([names::MANAGED, names::BOOT_STATE]);
     let fact_annotations = names::FACT_ANNOTATIONS.iter().map(|(name, _)| *name);
     if hands_off(node) {
         labels.clear();
@@ -55,7 +56,10 @@ fn wanted(facts: &Facts) -> (Values, Values) {
         return (labels, annotations);
     }
     labels.insert(names::MANAGED.into(), Some("true".into()));
-    labels.insert(names::BOOT_STATE.into(), Some(sanitize(&facts.boot_state)).filter(|value| !value.is_empty()));
+    labels.insert(
+        names::BOOT_STATE.into(),
+        Some(sanitize(&facts.boot_state)).filter(|value| !value.is_empty()),
+    );
     for (name, key) in names::FACT_LABELS {
         let value = label(facts.release.get(key));
         labels.insert(name.into(), if key == RELEASE_KEY { Some(release(value, facts)) } else { value });
@@ -66,8 +70,8 @@ fn wanted(facts: &Facts) -> (Values, Values) {
     (labels, annotations)
 }
 
-/// The label by which people see what a node runs is there on every Kairos node. Not every image has `KAIROS_RELEASE`, from which the
-/// Go operator makes it; what upgrades compare says as much.
+/// The label by which people see what a node runs is there on every Kairos node. Not every image has
+/// `KAIROS_RELEASE`, from which the Go operator makes it; what upgrades compare says as much.
 fn release(said: Option<String>, facts: &Facts) -> String {
     said.or_else(|| label(facts.version.as_ref())).unwrap_or_else(|| UNKNOWN.into())
 }
@@ -87,7 +91,10 @@ fn retire<'a>(there: &BTreeMap<String, String>, ours: impl Iterator<Item = &'a s
 /// A label value: what is not allowed becomes a dash, no punctuation at the ends, at most 63 characters.
 pub fn sanitize(value: &str) -> String {
     let punctuation = ['-', '_', '.'];
-    let mapped: String = value.chars().map(|c| if c.is_ascii_alphanumeric() || punctuation.contains(&c) { c } else { '-' }).collect();
+    let mapped: String = value
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || punctuation.contains(&c) { c } else { '-' })
+        .collect();
     let trimmed = mapped.trim_matches(punctuation);
     trimmed[..trimmed.len().min(63)].trim_end_matches(punctuation).to_owned()
 }
@@ -97,7 +104,12 @@ mod tests {
     use super::*;
 
     fn facts() -> Facts {
-        let release = [("VERSION", "v3.5.0"), ("FLAVOR", "opensuse"), ("SOFTWARE_VERSION", "v1.30.11+k3s1"), ("TARGETARCH", "amd64")];
+        let release = [
+            ("VERSION", "v3.5.0"),
+            ("FLAVOR", "opensuse"),
+            ("SOFTWARE_VERSION", "v1.30.11+k3s1"),
+            ("TARGETARCH", "amd64"),
+        ];
         Facts {
             boot: "b2".into(),
             boot_state: "active".into(),
@@ -108,17 +120,28 @@ mod tests {
     }
 
     fn node(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> NodeView {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        NodeView { labels: map(labels), annotations: map(annotations), boot_id: "b2".into(), ..NodeView::default() }
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        NodeView {
+            labels: map(labels),
+            annotations: map(annotations),
+            boot_id: "b2".into(),
+            ..NodeView::default()
+        }
     }
 
     fn text(values: &Values) -> Vec<String> {
-        values.iter().map(|(key, value)| format!("{key}={}", value.as_deref().unwrap_or("(removed)"))).collect()
+        values
+            .iter()
+            .map(|(key, value)| format!("{key}={}", value.as_deref().unwrap_or("(removed)")))
+            .collect()
     }
 
     #[test]
     fn a_kairos_node_says_what_it_runs_and_keeps_the_users_own_labels() {
-        let change = change(&node(&[("kairos.io/site", "berlin"), ("kairos.io/variant", "core")], &[]), &facts());
+        let change =
+            change(&node(&[("kairos.io/site", "berlin"), ("kairos.io/variant", "core")], &[]), &facts());
         assert_eq!(
             text(&change.labels),
             [
@@ -153,7 +176,13 @@ mod tests {
             (None, None, "unknown"),
         ] {
             let release = key.map(|value| ("RELEASE".to_owned(), value.to_owned())).into_iter().collect();
-            let facts = Facts { boot: "b2".into(), kairos: true, version: version.map(Into::into), release, ..Facts::default() };
+            let facts = Facts {
+                boot: "b2".into(),
+                kairos: true,
+                version: version.map(Into::into),
+                release,
+                ..Facts::default()
+            };
             let change = change(&node(&[], &[]), &facts);
             assert_eq!(change.labels["kairos.io/release"].as_deref(), Some(expected), "{key:?} {version:?}");
         }
@@ -162,24 +191,36 @@ mod tests {
     #[test]
     fn what_is_said_already_is_not_said_again() {
         let first = change(&node(&[], &[]), &facts());
-        let said = |values: Values| values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        let node =
-            NodeView { labels: said(first.labels), annotations: said(first.annotations), boot_id: "b2".into(), ..NodeView::default() };
+        let said =
+            |values: Values| values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let node = NodeView {
+            labels: said(first.labels),
+            annotations: said(first.annotations),
+            boot_id: "b2".into(),
+            ..NodeView::default()
+        };
         assert!(up_to_date(&node));
         assert!(change(&node, &facts()).is_empty());
     }
 
     #[test]
     fn a_node_that_is_no_longer_kairos_loses_ours_and_nothing_else() {
-        let node = node(&[("kairos.io/managed", "true"), ("kairos.io/site", "berlin")], &[("kairos.io/version", "v1")]);
+        let node = node(
+            &[("kairos.io/managed", "true"), ("kairos.io/site", "berlin")],
+            &[("kairos.io/version", "v1")],
+        );
         let change = change(&node, &Facts { boot: "b2".into(), ..Facts::default() });
         assert_eq!(text(&change.labels), ["kairos.io/managed=(removed)"]);
-        assert_eq!(text(&change.annotations), ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/2"]);
+        assert_eq!(
+            text(&change.annotations),
+            ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/2"]
+        );
     }
 
     #[test]
     fn managed_false_means_hands_off() {
-        let change = change(&node(&[("kairos.io/managed", "false"), ("kairos.io/variant", "mine")], &[]), &facts());
+        let change =
+            change(&node(&[("kairos.io/managed", "false"), ("kairos.io/variant", "mine")], &[]), &facts());
         assert!(change.labels.is_empty());
         assert!(change.annotations.keys().all(|key| key.starts_with("operator.kairos.io/")));
     }

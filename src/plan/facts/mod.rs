@@ -1,10 +1,12 @@
-//! Which nodes' facts are read, and when: at first sight of a node, after each of its boots, and when our schema changes.
+//! Which nodes' facts are read, and when: at first sight of a node, after each of its boots, and when our
+//! schema changes.
 //!
-//! The annotation `facts-of` says what has been read, so a restarted or newly elected operator makes no pod. Ten nodes are read at a
-//! time; those that an upgrade waits for come first, are not counted, and do not have to be Ready yet. A pod that only its own
-//! kubelet can end must not keep the others waiting when that kubelet is gone: pods are counted on Ready nodes alone, and
-//! one whose node is away, or that takes too long, is deleted. A pod that failed stays, as the memory of when and how often, until
-//! its successor is made.
+//! The annotation `facts-of` says what has been read, so a restarted or newly elected operator makes no pod.
+//! Ten nodes are read at a time; those that an upgrade waits for come first, are not counted, and do not have
+//! to be Ready yet. A pod that only its own kubelet can end must not keep the others waiting when that
+//! kubelet is gone: pods are counted on Ready nodes alone, and one whose node is away, or that takes too
+//! long, is deleted. A pod that failed stays, as the memory of when and how often, until its successor is
+//! made.
 
 pub mod labels;
 mod trouble;
@@ -35,23 +37,25 @@ const AT_ONCE: usize = 10;
 const BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 /// How often the pause doubles at most.
 const DOUBLINGS: i32 = 7;
-/// How much longer than its deadline a pod may take, as we saw it: its kubelet counts from a moment of its own.
+/// How much longer than its deadline a pod may take, as we saw it: its kubelet counts from a moment of its
+/// own.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Reads what is to be read, and clears what has been.
-pub fn sweep(s: &Snapshot, plan: &mut Plan) {
+pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
     let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
-    for pod in ours(s) {
+    for pod in ours(snapshot) {
         pods.entry(&pod.node).or_default().push(pod);
     }
-    let mut free = AT_ONCE.saturating_sub(busy(s).len());
-    for node in s.nodes.values() {
-        let (mut effects, next) = plan_node(s, node, &pods.remove(node.name.as_str()).unwrap_or_default());
-        if let Next::Make { attempt, complaint, waited_for } = next
+    let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
+    for node in snapshot.nodes.values() {
+        let (mut effects, next) =
+            plan_node(snapshot, node, &pods.remove(node.name.as_str()).unwrap_or_default());
+        if let Next::Make { attempt, last_error, waited_for } = next
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);
-            effects.actions.push(make(s, node, attempt, complaint));
+            effects.actions.push(make(snapshot, node, attempt, last_error));
         }
         effects.add_to(plan);
     }
@@ -61,28 +65,31 @@ pub fn sweep(s: &Snapshot, plan: &mut Plan) {
 }
 
 /// The facts pods. Others that carry their label are the Go operator's, and none of ours to delete.
-fn ours(s: &Snapshot) -> impl Iterator<Item = &PodView> {
-    s.facts.values().map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts)
+fn ours(snapshot: &Snapshot) -> impl Iterator<Item = &PodView> {
+    snapshot.facts.values().map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts)
 }
 
 /// The nodes that are being read and count: their kubelets will end the pods.
-fn busy(s: &Snapshot) -> BTreeSet<&str> {
+fn busy(snapshot: &Snapshot) -> BTreeSet<&str> {
     let counts = |pod: &&PodView| {
-        let node = s.nodes.get(&pod.node).filter(|node| node.ready && node.is_linux() && is_current(pod, node));
-        !pod.phase.is_final() && !pod.deleting && node.is_some_and(|node| !is_waited_for(s, node))
+        let node = snapshot
+            .nodes
+            .get(&pod.node)
+            .filter(|node| node.ready && node.is_linux() && is_current(pod, node));
+        !pod.phase.is_final() && !pod.deleting && node.is_some_and(|node| !is_waited_for(snapshot, node))
     };
-    ours(s).filter(counts).map(|pod| pod.node.as_str()).collect()
+    ours(snapshot).filter(counts).map(|pod| pod.node.as_str()).collect()
 }
 
 /// Whether an upgrade waits to know what the node runs: it has booted, and that is to be proved.
-fn is_waited_for(s: &Snapshot, node: &NodeView) -> bool {
+fn is_waited_for(snapshot: &Snapshot, node: &NodeView) -> bool {
     let waits = |op: &NodeOp| {
         let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(&node.name));
         let entry = entry.filter(|entry| entry.phase == Phase::Running && op.spec.upgrade.is_some())?;
         let booted = entry.boot.as_ref().is_some_and(|left| *left != node.boot_id);
         Some(entry.step == Some(Step::Verify) || (entry.step == Some(Step::Reboot) && booted))
     };
-    s.ops.values().any(|op| waits(op).unwrap_or(false))
+    snapshot.ops.values().any(|op| waits(op).unwrap_or(false))
 }
 
 /// What comes next for a node.
@@ -97,13 +104,13 @@ enum Next<'a> {
     /// The last pod failed, and the next one is made then.
     Pause { until: Timestamp, why: String },
     /// A pod is to be made, once there is room.
-    Make { attempt: i32, complaint: Option<String>, waited_for: bool },
+    Make { attempt: i32, last_error: Option<String>, waited_for: bool },
 }
 
 /// What is to be done for a node, but for the making of a pod, which takes a slot.
-fn plan_node<'a>(s: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> (Effects, Next<'a>) {
+fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> (Effects, Next<'a>) {
     let mut effects = Effects::default();
-    let waited_for = !labels::up_to_date(node) && is_waited_for(s, node);
+    let waited_for = !labels::up_to_date(node) && is_waited_for(snapshot, node);
     let kept_off = labels::hands_off(node) && !waited_for;
     if labels::up_to_date(node) || node.boot_id.is_empty() || node.deleting || kept_off || !node.is_linux() {
         pods.iter().for_each(|pod| delete(pod, "its facts are recorded, or not wanted", &mut effects));
@@ -115,15 +122,21 @@ fn plan_node<'a>(s: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> (Effect
     }
     let may_start = node.ready || waited_for;
     let Some(pod) = newest else {
-        let next = if may_start { Next::Make { attempt: 0, complaint: None, waited_for } } else { Next::Away };
+        let next =
+            if may_start { Next::Make { attempt: 0, last_error: None, waited_for } } else { Next::Away };
         return (effects, next);
     };
     if let Some(facts) = read(pod).filter(|facts| facts.boot == node.boot_id) {
         let change = labels::change(node, &facts);
-        effects.actions.push(Action::Node { name: node.name.clone(), resource_version: node.resource_version.clone(), change });
+        effects.actions.push(Action::PatchNode {
+            name: node.name.clone(),
+            resource_version: node.resource_version.clone(),
+            change,
+        });
         return (effects, Next::Nothing);
     }
-    let overdue = later(s.first_seen(pod), SignedDuration::from_secs(contract::FACTS_DEADLINE) + MARGIN);
+    let overdue =
+        later(snapshot.first_seen(pod), SignedDuration::from_secs(contract::FACTS_DEADLINE) + MARGIN);
     let why = match failure(pod) {
         Some(_) if !may_start => return (effects, Next::Away),
         Some(why) => why,
@@ -131,7 +144,7 @@ fn plan_node<'a>(s: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> (Effect
             delete(pod, "its node is not Ready", &mut effects);
             return (effects, Next::Away);
         }
-        None if s.now < overdue => {
+        None if snapshot.now < overdue => {
             effects.wake(overdue);
             return (effects, Next::Reads(pod));
         }
@@ -145,12 +158,12 @@ fn plan_node<'a>(s: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> (Effect
         }
     };
     let pause = BACKOFF * 2i32.pow(u32::try_from(pod.attempt.clamp(0, DOUBLINGS)).unwrap_or(0));
-    let until = later(s.first_seen(pod), pause);
-    if s.now < until {
+    let until = later(snapshot.first_seen(pod), pause);
+    if snapshot.now < until {
         effects.wake(until);
         return (effects, Next::Pause { until, why });
     }
-    (effects, Next::Make { attempt: pod.attempt.saturating_add(1), complaint: Some(why), waited_for })
+    (effects, Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for })
 }
 
 fn delete(pod: &PodView, why: &'static str, effects: &mut Effects) {
@@ -170,14 +183,16 @@ fn is_current(pod: &PodView, node: &NodeView) -> bool {
 }
 
 fn read(pod: &PodView) -> Option<Facts> {
-    pod.container(container::FACTS)?.words()
+    pod.container(container::FACTS)?.parsed_message()
 }
 
 /// Why the pod has not read what it should have, if it is over.
 fn failure(pod: &PodView) -> Option<String> {
     // The kubelet had not yet reported the boot that the pod ran in, or reports an old one.
     let of_another_boot = read(pod).map(|_| "the facts are of another boot".to_owned());
-    of_another_boot.or_else(|| pod.phase.is_final().then(|| [pod.reason.clone(), ended(pod)].join(" ").trim().to_owned()))
+    of_another_boot.or_else(|| {
+        pod.phase.is_final().then(|| [pod.reason.clone(), ended(pod)].join(" ").trim().to_owned())
+    })
 }
 
 fn ended(pod: &PodView) -> String {
@@ -190,13 +205,25 @@ fn ended(pod: &PodView) -> String {
 }
 
 /// Makes a pod of this attempt, or of the next one whose name is nobody else's.
-fn make(s: &Snapshot, node: &NodeView, attempt: i32, complaint: Option<String>) -> Action {
-    let is_foreign = |name: &str| s.facts.values().chain(s.pods.values()).any(|pod| pod.name == name && !pod.is_of_node(node));
+fn make(snapshot: &Snapshot, node: &NodeView, attempt: i32, last_error: Option<String>) -> Action {
+    let is_foreign = |name: &str| {
+        snapshot
+            .facts
+            .values()
+            .chain(snapshot.pods.values())
+            .any(|pod| pod.name == name && !pod.is_of_node(node))
+    };
     let mut attempt = attempt;
     while is_foreign(&name(node, attempt)) && attempt < i32::MAX {
         attempt += 1;
     }
-    Action::MakeFacts { node: node.name.clone(), node_uid: node.uid.clone(), name: name(node, attempt), attempt, complaint }
+    Action::CreateFactsPod {
+        node: node.name.clone(),
+        node_uid: node.uid.clone(),
+        name: name(node, attempt),
+        attempt,
+        last_error,
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::*;
 use crate::plan::model::identity::Identified;
 use crate::plan::{
     fixtures,
-    model::snapshot::{ContainerView, Failure, Owner, PodPhase, Sightings},
+    model::snapshot::{ContainerView, Owner, PersistentFailure, PodPhase, Sightings},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -16,7 +16,13 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn node(name: &str) -> NodeView {
-    NodeView { name: name.into(), uid: format!("u-{name}"), boot_id: "b1".into(), ready: true, ..NodeView::default() }
+    NodeView {
+        name: name.into(),
+        uid: format!("u-{name}"),
+        boot_id: "b1".into(),
+        ready: true,
+        ..NodeView::default()
+    }
 }
 
 /// The clock of whoever made it is years off.
@@ -27,47 +33,68 @@ fn pod(of: &NodeView, attempt: i32, phase: PodPhase, state: ContainerState) -> P
         created: at(-100_000_000),
         attempt,
         containers: vec![ContainerView::new(container::FACTS, state)],
-        ..fixtures::pod(Role::Facts, &format!("{}-{attempt}", of.name), Owner::node(&of.name, &of.uid), &of.name)
+        ..fixtures::pod(
+            Role::Facts,
+            &format!("{}-{attempt}", of.name),
+            Owner::node(&of.name, &of.uid),
+            &of.name,
+        )
     }
 }
 
 fn pending(of: &NodeView) -> PodView {
-    pod(of, 0, PodPhase::Pending, ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() })
+    pod(
+        of,
+        0,
+        PodPhase::Pending,
+        ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() },
+    )
 }
 
 fn says(boot: &str) -> ContainerState {
     let facts = Facts { boot: boot.into(), kairos: true, ..Facts::default() };
-    ContainerState::Ended { code: 0, reason: "Completed".into(), message: serde_json::to_string(&facts).unwrap() }
+    ContainerState::Ended {
+        code: 0,
+        reason: "Completed".into(),
+        message: serde_json::to_string(&facts).unwrap(),
+    }
 }
 
 fn fails() -> ContainerState {
     ContainerState::Ended { code: 1, reason: "Error".into(), message: "no /etc".into() }
 }
 
-/// These nodes and pods, first seen at second 0, `now` seconds later; an upgrade waits for what some nodes run.
+/// These nodes and pods, first seen at second 0, `now` seconds later; an upgrade waits for what some nodes
+/// run.
 fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) -> Snapshot {
-    let entries: serde_json::Map<_, _> =
-        waited_for.iter().map(|name| ((*name).to_owned(), json!({"phase": "Running", "step": "Verify"}))).collect();
-    let upgrade: NodeOp = serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+    let entries: serde_json::Map<_, _> = waited_for
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({"phase": "Running", "step": "Verify"})))
+        .collect();
+    let upgrade: NodeOp =
+        serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
         "metadata": {"name": "up", "namespace": "ns", "uid": "u"}, "spec": {"image": "i", "upgrade": {}},
         "status": {"phase": "Running", "nodeStatuses": entries}}))
-    .unwrap();
-    let mut s = Snapshot {
+        .unwrap();
+    let mut snapshot = Snapshot {
         now: at(0),
         nodes: nodes.iter().map(|node| (node.name.clone(), Arc::new(node.clone()))).collect(),
-        facts: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+        facts: pods
+            .into_iter()
+            .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
+            .collect(),
         ops: [(("ns".to_owned(), "up".to_owned()), Arc::new(upgrade))].into(),
         ..Snapshot::default()
     };
     let mut sightings = Sightings::default();
-    sightings.note(&s);
-    (s.sightings, s.now) = (Arc::new(sightings), at(now));
-    s
+    sightings.note(&snapshot);
+    (snapshot.sightings, snapshot.now) = (Arc::new(sightings), at(now));
+    snapshot
 }
 
-fn planned(s: &Snapshot) -> Plan {
+fn planned(snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
-    sweep(s, &mut plan);
+    sweep(snapshot, &mut plan);
     plan
 }
 
@@ -77,7 +104,7 @@ fn plan_of(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]
 
 fn made(plan: &Plan) -> Vec<(&str, i32)> {
     let make = |action| match action {
-        &Action::MakeFacts { ref node, attempt, .. } => Some((node.as_str(), attempt)),
+        &Action::CreateFactsPod { ref node, attempt, .. } => Some((node.as_str(), attempt)),
         _ => None,
     };
     plan.actions.iter().filter_map(make).collect()
@@ -145,7 +172,9 @@ fn pods_of_an_earlier_boot_or_of_an_earlier_machine_are_deleted_at_once_and_do_n
 fn a_pod_that_outlives_its_deadline_as_we_saw_it_is_replaced() {
     let node = node("n1");
     let overdue = contract::FACTS_DEADLINE + MARGIN.as_secs();
-    let plan = |now, pod, ready, waited_for: &[&str]| plan_of(&[NodeView { ready, ..node.clone() }], vec![pod], now, waited_for);
+    let plan = |now, pod, ready, waited_for: &[&str]| {
+        plan_of(&[NodeView { ready, ..node.clone() }], vec![pod], now, waited_for)
+    };
     let early = plan(overdue - 1, pending(&node), true, &[]);
     assert_eq!((early.actions.len(), early.wake_at), (0, Some(at(overdue))));
     let late = plan(overdue, pending(&node), true, &[]);
@@ -157,14 +186,20 @@ fn a_pod_that_outlives_its_deadline_as_we_saw_it_is_replaced() {
     assert!(booting.actions.is_empty(), "a node that has just booted is not Ready yet");
     let dead = plan(overdue, pending(&node), false, &["n1"]);
     assert_eq!((deleted(&dead), made(&dead)), (vec!["n1-0"], vec![]));
-    assert!(plan(overdue, ending, false, &["n1"]).actions.is_empty(), "and no pod after pod on a node that confirms no end");
+    assert!(
+        plan(overdue, ending, false, &["n1"]).actions.is_empty(),
+        "and no pod after pod on a node that confirms no end"
+    );
 }
 
 #[test]
 fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
     let mut known = node("n1");
     known.annotations.insert(names::FACTS_OF.into(), labels::facts_of("b1"));
-    assert!(plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(), "a restarted operator makes no pod");
+    assert!(
+        plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(),
+        "a restarted operator makes no pod"
+    );
     let plan = plan_of(&[known.clone()], vec![pod(&known, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
     assert!(matches!(plan.actions[..], [Action::DeletePod { .. }]), "{:?}", plan.actions);
     known.boot_id = "b2".into();
@@ -174,19 +209,34 @@ fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
 #[test]
 fn facts_are_recorded_if_they_are_of_the_boot_that_the_node_reports() {
     let node = node("n1");
-    let plan = plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
-    assert!(matches!(&plan.actions[..], [Action::Node { name, .. }] if name == "n1"), "{:?}", plan.actions);
-    let plan = plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b0"))], 1, &[]);
+    let plan =
+        plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+    assert!(
+        matches!(&plan.actions[..], [Action::PatchNode { name, .. }] if name == "n1"),
+        "{:?}",
+        plan.actions
+    );
+    let plan =
+        plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Succeeded, says("b0"))], 1, &[]);
     assert!(plan.actions.is_empty() && plan.wake_at.is_some(), "{:?}", plan.actions);
 }
 
 #[test]
 fn a_pod_that_another_owner_has_says_nothing_of_a_node() {
     let node = node("n1");
-    for owner in [Owner::node("n1", "another"), Owner::node("n2", &node.uid), Owner::job("n1", &node.uid), Owner::default()] {
+    for owner in [
+        Owner::node("n1", "another"),
+        Owner::node("n2", &node.uid),
+        Owner::job("n1", &node.uid),
+        Owner::default(),
+    ] {
         let forged = PodView { owner: owner.clone(), ..pod(&node, 0, PodPhase::Succeeded, says("b1")) };
         let plan = plan_of(std::slice::from_ref(&node), vec![forged], 0, &[]);
-        assert!(!plan.actions.iter().any(|action| matches!(action, Action::Node { .. })), "{owner:?}: {:?}", plan.actions);
+        assert!(
+            !plan.actions.iter().any(|action| matches!(action, Action::PatchNode { .. })),
+            "{owner:?}: {:?}",
+            plan.actions
+        );
     }
 }
 
@@ -201,7 +251,12 @@ fn a_pod_that_failed_is_followed_by_another_after_a_pause_that_doubles() {
         assert_eq!(made(&plan), [("n1", attempt + 1)]);
     }
     let running = pod(&node, 1, PodPhase::Running, ContainerState::Running { since: at(31) });
-    let plan = plan_of(std::slice::from_ref(&node), vec![pod(&node, 0, PodPhase::Failed, fails()), running], 32, &[]);
+    let plan = plan_of(
+        std::slice::from_ref(&node),
+        vec![pod(&node, 0, PodPhase::Failed, fails()), running],
+        32,
+        &[],
+    );
     assert_eq!(deleted(&plan), ["n1-0"]);
 }
 
@@ -212,40 +267,59 @@ fn hands_off_means_no_pod_unless_an_upgrade_waits_for_the_proof() {
     assert!(plan_of(&[off.clone()], vec![], 0, &[]).actions.is_empty());
     assert_eq!(made(&plan_of(&[off], vec![], 0, &["n1"])), [("n1", 0)]);
     let away = NodeView { ready: false, ..node("n2") };
-    assert!(plan_of(std::slice::from_ref(&away), vec![], 0, &[]).actions.is_empty(), "a node that is not Ready starts no pod");
-    assert_eq!(made(&plan_of(&[away], vec![], 0, &["n2"])), [("n2", 0)], "one that has just booted soon does");
+    assert!(
+        plan_of(std::slice::from_ref(&away), vec![], 0, &[]).actions.is_empty(),
+        "a node that is not Ready starts no pod"
+    );
+    assert_eq!(
+        made(&plan_of(&[away], vec![], 0, &["n2"])),
+        [("n2", 0)],
+        "one that has just booted soon does"
+    );
 }
 
 #[test]
 fn an_upgrade_waits_for_a_node_from_its_new_boot_on() {
     let away = NodeView { ready: false, ..node("n1") };
     let read = |entry: serde_json::Value, spec: serde_json::Value| {
-        let mut s = world(std::slice::from_ref(&away), vec![], 1, &[]);
+        let mut snapshot = world(std::slice::from_ref(&away), vec![], 1, &[]);
         let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "up", "namespace": "ns", "uid": "u"},
             "spec": spec, "status": {"phase": "Running", "nodeStatuses": {"n1": entry}}});
-        s.ops.insert(("ns".into(), "up".into()), Arc::new(serde_json::from_value(op).unwrap()));
-        made(&planned(&s)).len() == 1
+        snapshot.ops.insert(("ns".into(), "up".into()), Arc::new(serde_json::from_value(op).unwrap()));
+        made(&planned(&snapshot)).len() == 1
     };
     let upgrade = || json!({"image": "i", "upgrade": {}});
     assert!(read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), upgrade()));
     assert!(read(json!({"phase": "Running", "step": "Verify"}), upgrade()));
-    assert!(!read(json!({"phase": "Running", "step": "Reboot", "boot": "b1"}), upgrade()), "it has not rebooted yet");
+    assert!(
+        !read(json!({"phase": "Running", "step": "Reboot", "boot": "b1"}), upgrade()),
+        "it has not rebooted yet"
+    );
     assert!(!read(json!({"phase": "Running", "step": "Job"}), upgrade()));
     assert!(!read(json!({"phase": "Completed", "boot": "b0"}), upgrade()), "it is over");
-    assert!(!read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), json!({"command": ["true"]})), "nothing is to be proved");
+    assert!(
+        !read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), json!({"command": ["true"]})),
+        "nothing is to be proved"
+    );
 }
 
 #[test]
 fn a_pod_of_somebody_else_under_the_name_is_passed_by() {
     let node = node("n1");
-    let taken = |attempt| PodView { owner: Owner::default(), role: Role::Stranger, ..pod(&node, attempt, PodPhase::Running, fails()) };
+    let taken = |attempt| PodView {
+        owner: Owner::default(),
+        role: Role::Stranger,
+        ..pod(&node, attempt, PodPhase::Running, fails())
+    };
     let plan = plan_of(std::slice::from_ref(&node), vec![taken(0), taken(1)], 0, &[]);
     assert_eq!((made(&plan), deleted(&plan).len()), (vec![("n1", 2)], 0));
 }
 
 #[test]
 fn whoever_waits_for_facts_is_told_what_holds_them_up() {
-    let told = |s: &Snapshot, name: &str| trouble(s, &s.nodes[name], &mut Plan::default()).unwrap_or_default();
+    let told = |snapshot: &Snapshot, name: &str| {
+        trouble(snapshot, &snapshot.nodes[name], &mut Plan::default()).unwrap_or_default()
+    };
     let nodes: Vec<NodeView> = (10..22).map(|i| node(&format!("n{i}"))).collect();
     let busy = world(&nodes, nodes[..10].iter().map(pending).collect(), 1, &["n21"]);
     assert_eq!(told(&busy, "n20"), "waiting for a free slot: 10 pods are reading other nodes");
@@ -263,15 +337,21 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
     let pausing = "the pod that read it failed, pausing until 1970-01-12T13:47:10Z: exit code 1: no /etc";
     assert_eq!(told(&failed, "n1"), pausing);
-    assert_eq!(told(&one(PodView { deleting: true, ..pending(&n) }, 1), "n1"), "the pod that reads it was lost, and has not ended yet");
+    assert_eq!(
+        told(&one(PodView { deleting: true, ..pending(&n) }, 1), "n1"),
+        "the pod that reads it was lost, and has not ended yet"
+    );
     let mut refused = world(std::slice::from_ref(&n), vec![], 1, &["n1"]);
     let Some(make) = planned(&refused).actions.pop() else { panic!() };
-    refused.failures = [(make.id(), Failure { since: at(0), words: "quota".into() })].into();
+    refused.failures = [(make.id(), PersistentFailure { since: at(0), message: "quota".into() })].into();
     assert!(
         told(&refused, "n1").ends_with("keeps failing since 1970-01-12T13:46:40Z, it is tried again: quota"),
         "{}",
         told(&refused, "n1")
     );
     let windows = NodeView { os: "windows".into(), ..n.clone() };
-    assert_eq!(told(&world(std::slice::from_ref(&windows), vec![], 1, &["n1"]), "n1"), "the node does not run Linux");
+    assert_eq!(
+        told(&world(std::slice::from_ref(&windows), vec![], 1, &["n1"]), "n1"),
+        "the node does not run Linux"
+    );
 }

@@ -8,26 +8,34 @@ use crate::plan::model::{
 };
 
 /// What holds up the reading of a node's facts. What is told in Events alone is asked for in `plan`.
-pub fn trouble(s: &Snapshot, node: &NodeView, plan: &mut Plan) -> Option<String> {
-    let pods: Vec<&PodView> = ours(s).filter(|pod| pod.node == node.name).collect();
-    let (mut effects, next) = plan_node(s, node, &pods);
+pub fn trouble(snapshot: &Snapshot, node: &NodeView, plan: &mut Plan) -> Option<String> {
+    let pods: Vec<&PodView> = ours(snapshot).filter(|pod| pod.node == node.name).collect();
+    let (mut effects, next) = plan_node(snapshot, node, &pods);
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
         Next::Nothing => None,
         Next::Away => Some("the node is not Ready".to_owned()),
-        Next::Reads(pod) if pod.deleting => Some("the pod that reads it was lost, and has not ended yet".to_owned()),
-        Next::Reads(pod) => {
-            let words = pod.obstacle().map(|obstacle| obstacle.text).or_else(|| silence::words(s, pod, plan));
-            words.map(|words| format!("the pod that reads it cannot start: {words}"))
+        Next::Reads(pod) if pod.deleting => {
+            Some("the pod that reads it was lost, and has not ended yet".to_owned())
         }
-        Next::Pause { until, why } => Some(format!("the pod that read it failed, pausing until {until:.0}: {why}")),
-        Next::Make { attempt, complaint, waited_for } => {
-            let busy = busy(s).len();
-            let full = (!waited_for && busy >= AT_ONCE).then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));
-            effects.actions.push(make(s, node, attempt, complaint));
+        Next::Reads(pod) => {
+            let message = pod
+                .obstacle()
+                .map(|obstacle| obstacle.text)
+                .or_else(|| silence::event_message(snapshot, pod, plan));
+            message.map(|message| format!("the pod that reads it cannot start: {message}"))
+        }
+        Next::Pause { until, why } => {
+            Some(format!("the pod that read it failed, pausing until {until:.0}: {why}"))
+        }
+        Next::Make { attempt, last_error, waited_for } => {
+            let busy = busy(snapshot).len();
+            let full = (!waited_for && busy >= AT_ONCE)
+                .then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));
+            effects.actions.push(make(snapshot, node, attempt, last_error));
             full
         }
     };
-    let said: Vec<String> = why.into_iter().chain(effects.trouble(s)).collect();
+    let said: Vec<String> = why.into_iter().chain(effects.trouble(snapshot)).collect();
     (!said.is_empty()).then(|| said.join("; "))
 }

@@ -1,6 +1,7 @@
 //! What a plan can ask for. `act` carries each out with a few requests and never decides.
 //!
-//! Match it without `_` and destructure it without `..`: a new action must break the build, not pass in silence.
+//! Match it without `_` and destructure it without `..`: a new action must break the build, not pass in
+//! silence.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,32 +67,33 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Write the status that follows from `op`, at its resourceVersion; then say the `notices`.
-    Status { op: Arc<NodeOp>, status: Box<NodeOpStatus>, notices: Vec<Notice> },
+    PatchStatus { op: Arc<NodeOp>, status: Box<NodeOpStatus>, notices: Vec<Notice> },
     /// Set the NodeOp's finalizers, at its resourceVersion.
-    Finalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
+    SetFinalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Take back what was granted to the NodeOp's waiters, then set its finalizers.
-    Conclude { op: Arc<NodeOp>, finalizers: Vec<String> },
+    Finalize { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Change a node, at its resourceVersion, in one patch.
-    Node { name: String, resource_version: String, change: NodeChange },
+    PatchNode { name: String, resource_version: String, change: NodeChange },
     /// Make the NodeOp of a NodeOpUpgrade.
-    MakeChild { upgrade: Arc<NodeOpUpgrade> },
+    CreateChild { upgrade: Arc<NodeOpUpgrade> },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PassOn { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
+    PropagateSpec { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
-    UpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
+    PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
-    MakeFacts { node: String, node_uid: String, name: String, attempt: i32, complaint: Option<String> },
+    CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
     /// Make the preflight pod of a node.
-    MakePreflight { op: Arc<NodeOp>, node: String, name: String },
+    CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },
     /// Grant the waiters in hand what they need, then make this one.
-    MakeWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: Grant },
+    CreateWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: WaiterGrant },
     /// Make the node's Job, suspended.
-    MakeJob { op: Arc<NodeOp>, node: String, name: String },
+    CreateJob { op: Arc<NodeOp>, node: String, name: String },
     /// Let the Job run whose UID is recorded.
     ResumeJob { job: Target },
     /// Give a Job whose pod has succeeded more time.
     ExtendJob { job: Target, deadline_seconds: i64 },
-    /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody else keeps it running.
+    /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody
+    /// else keeps it running.
     SettleJob { job: Target, boot: String },
     /// Delete a Job of ours, and its pods: before it, or in the background.
     DeleteJob { job: Target, after_its_pods: bool, why: &'static str },
@@ -115,22 +117,25 @@ impl Action {
     /// For whom it is done.
     pub fn about(&self) -> Option<About> {
         Some(match self {
-            Self::Status { op, .. }
-            | Self::Finalizers { op, .. }
-            | Self::Conclude { op, .. }
-            | Self::PassOn { child: op, .. }
-            | Self::MakePreflight { op, .. }
-            | Self::MakeWaiter { op, .. }
-            | Self::MakeJob { op, .. } => About::Op(OpRef::of(op)),
-            Self::Node { name, change, .. } => match &change.claimed_by {
+            Self::PatchStatus { op, .. }
+            | Self::SetFinalizers { op, .. }
+            | Self::Finalize { op, .. }
+            | Self::PropagateSpec { child: op, .. }
+            | Self::CreatePreflightPod { op, .. }
+            | Self::CreateWaiter { op, .. }
+            | Self::CreateJob { op, .. } => About::Op(OpRef::of(op)),
+            Self::PatchNode { name, change, .. } => match &change.claimed_by {
                 Some(Some(op)) => About::Op(op.clone()),
                 Some(None) | None => About::Node(name.clone()),
             },
-            Self::MakeChild { upgrade } | Self::UpgradeStatus { upgrade, .. } => About::Upgrade(upgrade.clone()),
-            Self::MakeFacts { node, .. } => About::Node(node.clone()),
-            Self::ResumeJob { job } | Self::ExtendJob { job, .. } | Self::SettleJob { job, .. } | Self::DeleteJob { job, .. } => {
-                About::Job(job.clone())
+            Self::CreateChild { upgrade } | Self::PatchUpgradeStatus { upgrade, .. } => {
+                About::Upgrade(upgrade.clone())
             }
+            Self::CreateFactsPod { node, .. } => About::Node(node.clone()),
+            Self::ResumeJob { job }
+            | Self::ExtendJob { job, .. }
+            | Self::SettleJob { job, .. }
+            | Self::DeleteJob { job, .. } => About::Job(job.clone()),
             Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
             // What holds up an eviction stands in the message of the node that is drained.
             Self::Evict { .. } => return None,
@@ -140,16 +145,17 @@ impl Action {
     /// The NodeOp that it writes to.
     pub fn writes(&self) -> Option<OpRef> {
         match self {
-            Self::Status { op, .. } | Self::Finalizers { op, .. } | Self::Conclude { op, .. } | Self::PassOn { child: op, .. } => {
-                Some(OpRef::of(op))
-            }
-            Self::Node { .. }
-            | Self::MakeChild { .. }
-            | Self::UpgradeStatus { .. }
-            | Self::MakeFacts { .. }
-            | Self::MakePreflight { .. }
-            | Self::MakeWaiter { .. }
-            | Self::MakeJob { .. }
+            Self::PatchStatus { op, .. }
+            | Self::SetFinalizers { op, .. }
+            | Self::Finalize { op, .. }
+            | Self::PropagateSpec { child: op, .. } => Some(OpRef::of(op)),
+            Self::PatchNode { .. }
+            | Self::CreateChild { .. }
+            | Self::PatchUpgradeStatus { .. }
+            | Self::CreateFactsPod { .. }
+            | Self::CreatePreflightPod { .. }
+            | Self::CreateWaiter { .. }
+            | Self::CreateJob { .. }
             | Self::ResumeJob { .. }
             | Self::ExtendJob { .. }
             | Self::SettleJob { .. }
@@ -163,21 +169,23 @@ impl Action {
 impl Identified for Action {
     fn id(&self) -> Id {
         let op = |op: &NodeOp| OpRef::of(op).to_string();
-        let upgrade = |upgrade: &NodeOpUpgrade| format!("{}@{}", of_upgrade(upgrade), upgrade.metadata.uid.as_deref().unwrap_or_default());
+        let upgrade = |upgrade: &NodeOpUpgrade| {
+            format!("{}@{}", of_upgrade(upgrade), upgrade.metadata.uid.as_deref().unwrap_or_default())
+        };
         let made = |op: &NodeOp, name: &str| format!("{} of {}", name, OpRef::of(op));
         let target = |target: &Target| format!("{target}@{}", target.uid);
         let (does, to) = match self {
-            Self::Status { op: of, .. } => ("status", op(of)),
-            Self::Finalizers { op: of, .. } => ("finalizers", op(of)),
-            Self::Conclude { op: of, .. } => ("conclude", op(of)),
-            Self::PassOn { child, .. } => ("pass on", op(child)),
-            Self::Node { name, .. } => ("node", name.clone()),
-            Self::MakeChild { upgrade: of } => ("make child", upgrade(of)),
-            Self::UpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
-            Self::MakeFacts { name, .. } => ("make facts pod", name.clone()),
-            Self::MakePreflight { op, name, .. } => ("make preflight pod", made(op, name)),
-            Self::MakeWaiter { op, name, .. } => ("make waiter", made(op, name)),
-            Self::MakeJob { op, name, .. } => ("make job", made(op, name)),
+            Self::PatchStatus { op: of, .. } => ("status", op(of)),
+            Self::SetFinalizers { op: of, .. } => ("finalizers", op(of)),
+            Self::Finalize { op: of, .. } => ("conclude", op(of)),
+            Self::PropagateSpec { child, .. } => ("pass on", op(child)),
+            Self::PatchNode { name, .. } => ("node", name.clone()),
+            Self::CreateChild { upgrade: of } => ("make child", upgrade(of)),
+            Self::PatchUpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
+            Self::CreateFactsPod { name, .. } => ("make facts pod", name.clone()),
+            Self::CreatePreflightPod { op, name, .. } => ("make preflight pod", made(op, name)),
+            Self::CreateWaiter { op, name, .. } => ("make waiter", made(op, name)),
+            Self::CreateJob { op, name, .. } => ("make job", made(op, name)),
             Self::ResumeJob { job } => ("resume job", target(job)),
             Self::ExtendJob { job, .. } => ("extend job", target(job)),
             Self::SettleJob { job, .. } => ("settle job", target(job)),
@@ -218,7 +226,7 @@ impl Target {
 
 /// What a NodeOp's waiters may touch, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
+pub struct WaiterGrant {
     pub waiters: Vec<String>,
     pub jobs: Vec<String>,
 }
@@ -262,27 +270,37 @@ pub struct Notice {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status { op, status: _, notices: _ } => write!(f, "writing the status of {}", of(op)),
-            Self::Finalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
-            Self::Conclude { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
-            Self::Node { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
-            Self::MakeChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
-            Self::PassOn { child, concurrency: _, paused: _, stop_on_failure: _ } => {
+            Self::PatchStatus { op, status: _, notices: _ } => write!(f, "writing the status of {}", of(op)),
+            Self::SetFinalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
+            Self::Finalize { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
+            Self::PatchNode { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
+            Self::CreateChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
+            Self::PropagateSpec { child, concurrency: _, paused: _, stop_on_failure: _ } => {
                 write!(f, "passing the changed spec on to {}", of(child))
             }
-            Self::UpgradeStatus { upgrade, status: _, notices: _ } => write!(f, "writing the status of {}", of_upgrade(upgrade)),
-            Self::MakeFacts { node, node_uid: _, name, attempt: _, complaint: _ } => write!(f, "making facts pod {name} on node {node}"),
-            Self::MakePreflight { op, node, name } => write!(f, "making preflight pod {name} of {} on node {node}", of(op)),
-            Self::MakeWaiter { op, node, name, job: _, grant: _ } => {
+            Self::PatchUpgradeStatus { upgrade, status: _, notices: _ } => {
+                write!(f, "writing the status of {}", of_upgrade(upgrade))
+            }
+            Self::CreateFactsPod { node, node_uid: _, name, attempt: _, last_error: _ } => {
+                write!(f, "making facts pod {name} on node {node}")
+            }
+            Self::CreatePreflightPod { op, node, name } => {
+                write!(f, "making preflight pod {name} of {} on node {node}", of(op))
+            }
+            Self::CreateWaiter { op, node, name, job: _, grant: _ } => {
                 write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
             }
-            Self::MakeJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
+            Self::CreateJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
             Self::ResumeJob { job } => write!(f, "starting Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
-            Self::SettleJob { job, boot: _ } => write!(f, "suspending Job {job}, whose operation has succeeded"),
+            Self::SettleJob { job, boot: _ } => {
+                write!(f, "suspending Job {job}, whose operation has succeeded")
+            }
             Self::DeleteJob { job, after_its_pods: _, why } => write!(f, "deleting Job {job}, because {why}"),
             Self::DeletePod { pod, why } => write!(f, "deleting pod {pod}, because {why}"),
-            Self::Evict { node, pod, grace_period_seconds: _ } => write!(f, "evicting pod {pod} from node {node}"),
+            Self::Evict { node, pod, grace_period_seconds: _ } => {
+                write!(f, "evicting pod {pod} from node {node}")
+            }
         }
     }
 }
@@ -294,10 +312,18 @@ impl fmt::Display for Target {
 }
 
 fn of(op: &NodeOp) -> String {
-    format!("NodeOp {}/{}", op.metadata.namespace.as_deref().unwrap_or_default(), op.metadata.name.as_deref().unwrap_or_default())
+    format!(
+        "NodeOp {}/{}",
+        op.metadata.namespace.as_deref().unwrap_or_default(),
+        op.metadata.name.as_deref().unwrap_or_default()
+    )
 }
 
 fn of_upgrade(upgrade: &NodeOpUpgrade) -> String {
     let meta = &upgrade.metadata;
-    format!("NodeOpUpgrade {}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    format!(
+        "NodeOpUpgrade {}/{}",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
+    )
 }

@@ -1,4 +1,5 @@
-//! What a decision wants done, known, and thought of again: a value that a caller adds to its plan, or only looks at.
+//! What a decision wants done, known, and thought of again: a value that a caller adds to its plan, or only
+//! looks at.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -34,8 +35,8 @@ impl Effects {
     }
 
     /// What of it keeps failing.
-    pub fn trouble(&self, s: &Snapshot) -> Option<String> {
-        let asked = || self.questions.iter().find_map(|question| failing::of(s, question));
-        failing::of_any(s, &self.actions).or_else(asked)
+    pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
+        let asked = || self.questions.iter().find_map(|question| failing::of(snapshot, question));
+        failing::of_any(snapshot, &self.actions).or_else(asked)
     }
 }

@@ -1,4 +1,5 @@
-//! How objects are named in a plan: namespace and name, or also the UID, where a later object of the same name is another one.
+//! How objects are named in a plan: namespace and name, or also the UID, where a later object of the same
+//! name is another one.
 
 use std::{fmt, str::FromStr};
 
@@ -41,8 +42,8 @@ impl fmt::Display for OpRef {
 impl FromStr for OpRef {
     type Err = ();
 
-    /// A value without a UID (the Go operator's early form, or a human's) names nobody, nor does one with something behind the UID (see
-    /// [`KeptCordon`](super::kept_cordon::KeptCordon)).
+    /// A value without a UID (the Go operator's early form, or a human's) names nobody, nor does one with
+    /// something behind the UID (see [`KeptCordon`](super::kept_cordon::KeptCordon)).
     fn from_str(text: &str) -> Result<Self, ()> {
         let (path, uid) = text.split_once('@').ok_or(())?;
         let (namespace, name) = path.split_once('/').ok_or(())?;

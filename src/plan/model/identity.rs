@@ -1,7 +1,7 @@
 //! What an action or a question is, whatever is said of it.
 //!
-//! Failures and their pauses are remembered by it. A sentence would not do: the same pod may be deleted for two reasons, and
-//! whoever words a log line better must not change when something is tried again.
+//! Failures and their pauses are remembered by it. A sentence would not do: the same pod may be deleted for
+//! two reasons, and whoever words a log line better must not change when something is tried again.
 
 use std::fmt;
 

@@ -10,7 +10,8 @@ use crate::{
     contract,
 };
 
-/// Seconds for a drain's waiter, or a preflight's image, to get going, if the spec does not say (`pullTimeoutSeconds`).
+/// Seconds for a drain's waiter, or a preflight's image, to get going, if the spec does not say
+/// (`pullTimeoutSeconds`).
 pub const PULL_TIMEOUT: i32 = 1800;
 /// Seconds from the operation's success to a proved reboot, if the spec does not say.
 pub const REBOOT_TIMEOUT: i32 = 1800;
@@ -18,9 +19,9 @@ pub const REBOOT_TIMEOUT: i32 = 1800;
 pub const VERIFY_TIMEOUT: i32 = 300;
 /// Seconds that an operation may take on one node, if the spec does not say: nothing waits for ever.
 pub const JOB_DEADLINE: i64 = 86_400;
-/// No deadline is longer, in seconds. A pod's may not be, and a Job's of a few hundred years overflows in its controller, which
-/// then takes it for one that has passed.
-pub const LONGEST: i64 = i32::MAX as i64;
+/// No deadline is longer, in seconds. A pod's may not be, and a Job's of a few hundred years overflows in its
+/// controller, which then takes it for one that has passed.
+pub const MAX_SECONDS: i64 = i32::MAX as i64;
 /// Retries of a Job, if the spec does not say (Kubernetes' own default, and the Go operator's).
 pub const BACKOFF_LIMIT: i32 = 6;
 /// Seconds that a preflight may run, if the spec does not say.
@@ -81,14 +82,22 @@ fn limit(value: Option<i32>) -> Option<SignedDuration> {
 }
 
 impl Intent {
-    /// Reads a spec that the API server admitted. What it admitted before our rules stood (the Go operator's objects) is
-    /// read as that operator did: a drain without a cordon is no drain.
+    /// Reads a spec that the API server admitted. What it admitted before our rules stood (the Go operator's
+    /// objects) is read as that operator did: a drain without a cordon is no drain.
     pub fn of(op: &NodeOp) -> Self {
         let spec = &op.spec;
         let cordon = spec.cordon.unwrap_or(false);
-        let drain = spec.drain_options.as_ref().filter(|drain| cordon && drain.enabled.unwrap_or(false)).map(Drain::of);
-        // An upgrade always looks first, even a forced one: that also pulls the image before anything is disturbed.
-        let check = spec.upgrade.as_ref().map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
+        let drain = spec
+            .drain_options
+            .as_ref()
+            .filter(|drain| cordon && drain.enabled.unwrap_or(false))
+            .map(Drain::of);
+        // An upgrade always looks first, even a forced one: that also pulls the image before anything is
+        // disturbed.
+        let check = spec
+            .upgrade
+            .as_ref()
+            .map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
         let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
         Self {
             concurrency: usize::try_from(spec.concurrency).ok().filter(|limit| *limit > 0),
@@ -99,8 +108,9 @@ impl Intent {
             drain,
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some() || is_older_upgrade(op),
-            preflight: preflight.or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
-            job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE).min(LONGEST),
+            preflight: preflight
+                .or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
+            job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE).min(MAX_SECONDS),
             pull_timeout: seconds(spec.pull_timeout_seconds.unwrap_or(PULL_TIMEOUT)),
             reboot_timeout: seconds(spec.reboot_timeout_seconds.unwrap_or(REBOOT_TIMEOUT)),
             verify_timeout: seconds(spec.verify_timeout_seconds.unwrap_or(VERIFY_TIMEOUT)),
@@ -141,8 +151,8 @@ impl PreflightIntent {
     }
 }
 
-/// Where the host's root is mounted in the operation's container. `kairos-agent` leaves only `/host` out of the image
-/// that it writes, so an upgrade always gets that.
+/// Where the host's root is mounted in the operation's container. `kairos-agent` leaves only `/host` out of
+/// the image that it writes, so an upgrade always gets that.
 pub fn host_mount(op: &NodeOp) -> &str {
     match op.spec.host_mount_path.as_deref() {
         Some(path) if !path.is_empty() && op.spec.upgrade.is_none() => path,

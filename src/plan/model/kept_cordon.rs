@@ -1,8 +1,10 @@
-//! The cordon of a node that failed: nobody lifts it but a human, or an operation that succeeds on the node later.
+//! The cordon of a node that failed: nobody lifts it but a human, or an operation that succeeds on the node
+//! later.
 //!
-//! That a node failed is known to the NodeOp, and when the NodeOp has been deleted nobody knows it any more. So it stands on the
-//! node, in the annotation `cordoned-by`, behind the NodeOp's identity: `<namespace>/<name>@<uid>!failed`, and once it was told that
-//! this NodeOp is gone, `<namespace>/<name>@<uid>!failed!deleted`.
+//! That a node failed is known to the NodeOp, and when the NodeOp has been deleted nobody knows it any more.
+//! So it stands on the node, in the annotation `cordoned-by`, behind the NodeOp's identity:
+//! `<namespace>/<name>@<uid>!failed`, and once it was told that this NodeOp is gone,
+//! `<namespace>/<name>@<uid>!failed!deleted`.
 
 use std::{fmt, str::FromStr};
 

@@ -1,7 +1,8 @@
 //! What goes into a plan and what comes out of it. Nothing here decides.
 //!
 //! - `snapshot`, `question`, `silence`: what is known of the cluster, and what has to be asked live;
-//! - `action`, `effects`, `failing`: what is to be done, what one decision wants of that, and what of it keeps failing;
+//! - `action`, `effects`, `failing`: what is to be done, what one decision wants of that, and what of it
+//!   keeps failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `id`, `kept_cordon`, `time`: identities, what stands about a failed node on the node, and deadlines.
 

@@ -1,7 +1,8 @@
-//! Names of what we make: readable, deterministic, and a valid DNS label of at most 63 characters for any input.
+//! Names of what we make: readable, deterministic, and a valid DNS label of at most 63 characters for any
+//! input.
 //!
-//! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name shares
-//! nothing with the old one), the node, what the object is for, and the attempt.
+//! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name
+//! shares nothing with the old one), the node, what the object is for, and the attempt.
 
 use crate::api::names::cut;
 
@@ -27,7 +28,11 @@ fn hash(parts: &[&str]) -> String {
 
 /// Lower-case letters, digits and dashes of `text`, not at its ends, at most `max` of them.
 fn readable(text: &str, max: usize) -> String {
-    let mapped: String = text.to_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let mapped: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .collect();
     let trimmed = mapped.trim_matches('-');
     trimmed[..trimmed.len().min(max)].trim_matches('-').to_owned()
 }
@@ -40,18 +45,22 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     let room = MAX - tail.len() - 2;
     let node = readable(node, room / 2);
     let name = readable(name, room - node.len());
-    let parts: Vec<&str> = [name.as_str(), node.as_str(), tail.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> =
+        [name.as_str(), node.as_str(), tail.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
     let joined = parts.join("-");
     // A label that starts with a digit is fine since RFC 1123.
     joined.trim_matches('-').to_owned()
 }
 
-/// Names of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters: the first is taken that nothing of somebody else
-/// has. They end as the Go operator's do, so that a policy finds both.
+/// Names of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters: the first is taken that nothing
+/// of somebody else has. They end as the Go operator's do, so that a policy finds both.
 pub fn accounts(op: (&str, &str)) -> Vec<String> {
     let (name, uid) = op;
     let tail = |attempt: usize| format!("-{}-reboot", hash(&[uid, "account", &attempt.to_string()]));
-    (0..ACCOUNTS).map(tail).map(|tail| cut(name, MAX_SUBDOMAIN - tail.len()).trim_end_matches(['-', '.']).to_owned() + &tail).collect()
+    (0..ACCOUNTS)
+        .map(tail)
+        .map(|tail| cut(name, MAX_SUBDOMAIN - tail.len()).trim_end_matches(['-', '.']).to_owned() + &tail)
+        .collect()
 }
 
 #[cfg(test)]
@@ -99,13 +108,17 @@ mod tests {
         let of = |name: &str, uid: &str| accounts((name, uid));
         let (one, again) = (of("mydb", "uid"), of("mydb", "made-again"));
         assert!(
-            one.iter().all(|name| name.starts_with("mydb-") && name.ends_with("-reboot") && !again.contains(name)),
+            one.iter()
+                .all(|name| name.starts_with("mydb-") && name.ends_with("-reboot") && !again.contains(name)),
             "{one:?} {again:?}"
         );
         assert!(one.len() == ACCOUNTS && one[0] != one[1] && one == of("mydb", "uid"));
         for name in ["a".repeat(253), "a.".repeat(126) + "b", "x".into()] {
             for account in of(&name, "uid") {
-                assert!(account.len() <= 253 && !account.contains("--") && !account.contains(".-"), "{account}");
+                assert!(
+                    account.len() <= 253 && !account.contains("--") && !account.contains(".-"),
+                    "{account}"
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What the planner wants to know before something irreversible, and cannot take from a cache.
 //!
-//! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer lives for one
-//! snapshot only, so that nothing is ever decided on an old answer; a plan that asks something new asks what it was told
-//! once more.
+//! A plan carries questions; `observe` answers them by live requests and plans again. A question's answer
+//! lives for one snapshot only, so that nothing is ever decided on an old answer; a plan that asks something
+//! new asks what it was told once more.
 
 use std::fmt;
 
@@ -18,26 +18,28 @@ pub enum Question {
     Node(String),
     /// Is the NodeOp there, with this UID?
     Op(OpRef),
-    /// Is the Job there, and which pods are there under its name? The snapshot shows both as they are now: a Job may be gone
-    /// while its pods still end, and no cache need show them yet.
+    /// Is the Job there, and which pods are there under its name? The snapshot shows both as they are now: a
+    /// Job may be gone while its pods still end, and no cache need show them yet.
     Job(Key),
     /// Is the pod there? A waiter that no cache shows yet can reboot its node all the same.
     Pod(Key),
-    /// Which Jobs and pods are there of the NodeOp, whoever made them and under whatever name? The snapshot shows them as they are now.
-    Work(OpRef),
-    /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both believe to lead
-    /// have both written their intent by then, so at least one of them sees the other's.
-    Rivals,
+    /// Which Jobs and pods are there of the NodeOp, whoever made them and under whatever name? The snapshot
+    /// shows them as they are now.
+    OwnedWorkload(OpRef),
+    /// What do all NodeOps say now? Asked before a control-plane node is claimed: two processes that both
+    /// believe to lead have both written their intent by then, so at least one of them sees the other's.
+    AllNodeOps,
     /// Is another replica of ours Ready on another node than this one?
-    Successor(String),
+    OtherReplica(String),
     /// Which volumes are attached to the node that none of its remaining pods uses?
     Volumes(String),
     /// Would the API server admit the pods that the NodeOp is going to make on this node?
     Admission(OpRef, String),
-    /// What do Events warn of about this pod? Some things stand nowhere else: a sandbox, an address, a mount, a device.
+    /// What do Events warn of about this pod? Some things stand nowhere else: a sandbox, an address, a mount,
+    /// a device.
     PodEvents { namespace: String, name: String, uid: String },
-    /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs there)? kubeadm's clusters have
-    /// such pods; elsewhere the answer is that there are none.
+    /// Are the static pods of the control plane on this node Ready (kube-apiserver, and etcd if it runs
+    /// there)? kubeadm's clusters have such pods; elsewhere the answer is that there are none.
     ControlPlanePods(String),
 }
 
@@ -45,11 +47,11 @@ pub enum Question {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It is not there, and not in the snapshot either.
-    Gone,
+    NotFound,
     /// It is there, and the snapshot shows it as it is now.
-    Seen,
+    Found,
     /// It is about to be there.
-    Soon,
+    Pending,
     /// These volumes, by name.
     Attached(Vec<String>),
     /// What would be made is refused, in the server's words.
@@ -76,14 +78,24 @@ impl fmt::Display for Question {
             Self::Op(op) => write!(f, "reading NodeOp {}/{}", op.namespace, op.name),
             Self::Job((namespace, name)) => write!(f, "reading Job {namespace}/{name} and its pods"),
             Self::Pod((namespace, name)) => write!(f, "reading pod {namespace}/{name}"),
-            Self::Work(op) => write!(f, "listing the Jobs and pods of NodeOp {}/{}", op.namespace, op.name),
-            Self::Rivals => f.write_str("listing all NodeOps"),
-            Self::Successor(node) => write!(f, "looking for a replica of the operator on another node than {node}"),
+            Self::OwnedWorkload(op) => {
+                write!(f, "listing the Jobs and pods of NodeOp {}/{}", op.namespace, op.name)
+            }
+            Self::AllNodeOps => f.write_str("listing all NodeOps"),
+            Self::OtherReplica(node) => {
+                write!(f, "looking for a replica of the operator on another node than {node}")
+            }
             Self::Volumes(node) => write!(f, "listing the volumes attached to node {node}"),
-            Self::PodEvents { namespace, name, uid: _ } => write!(f, "listing the Events of pod {namespace}/{name}"),
+            Self::PodEvents { namespace, name, uid: _ } => {
+                write!(f, "listing the Events of pod {namespace}/{name}")
+            }
             Self::ControlPlanePods(node) => write!(f, "listing the control plane's pods on node {node}"),
             Self::Admission(op, node) => {
-                write!(f, "trying with a dry run whether the objects of NodeOp {}/{} are admitted on node {node}", op.namespace, op.name)
+                write!(
+                    f,
+                    "trying with a dry run whether the objects of NodeOp {}/{} are admitted on node {node}",
+                    op.namespace, op.name
+                )
             }
         }
     }

@@ -25,7 +25,11 @@ fn meets(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String
 }
 
 /// Whether `labels` match, or might if those whose keys are `open` were others.
-pub fn may_match(selector: &LabelSelector, labels: &BTreeMap<String, String>, open: impl Fn(&str) -> bool) -> bool {
+pub fn may_match(
+    selector: &LabelSelector,
+    labels: &BTreeMap<String, String>,
+    open: impl Fn(&str) -> bool,
+) -> bool {
     let wanted = selector.match_labels.iter().flatten();
     wanted.clone().all(|(key, value)| open(key) || labels.get(key) == Some(value))
         && selector.match_expressions.iter().flatten().all(|e| open(&e.key) || meets(e, labels))
@@ -82,7 +86,11 @@ mod tests {
             ("Near", &["a"], false, false),
         ] {
             let selector = expression(operator, values);
-            assert_eq!((matches(&selector, &a), matches(&selector, &none)), (on_a, on_none), "{operator} {values:?}");
+            assert_eq!(
+                (matches(&selector, &a), matches(&selector, &none)),
+                (on_a, on_none),
+                "{operator} {values:?}"
+            );
         }
         assert!(matches(&LabelSelector::default(), &none));
     }

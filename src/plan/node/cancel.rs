@@ -1,7 +1,8 @@
 //! Calling off: nothing of an operation may start, and no reboot may come, once its node's entry is final.
 //!
-//! So what could still act is ended first, and its end is seen, or its absence confirmed by a live read, before the entry
-//! says that nothing more happens. A cache that does not show a Job or a waiter yet proves nothing.
+//! So what could still act is ended first, and its end is seen, or its absence confirmed by a live read,
+//! before the entry says that nothing more happens. A cache that does not show a Job or a waiter yet proves
+//! nothing.
 
 use crate::plan::{
     model::{
@@ -11,24 +12,25 @@ use crate::plan::{
         question::Question,
         snapshot::{JobState, JobView, Role, Snapshot},
     },
-    node::turn::Op,
+    node::context::Op,
 };
 
-/// What deletes this Job of a NodeOp. One that the Go operator made has pods without a label of ours, which no watch shows: such a
-/// Job is made to stay until they have gone, or its node would be given back under a command that still runs.
+/// What deletes this Job of a NodeOp. One that the Go operator made has pods without a label of ours, which
+/// no watch shows: such a Job is made to stay until they have gone, or its node would be given back under a
+/// command that still runs.
 pub fn delete(of: &OpRef, job: &JobView, why: &'static str) -> Action {
     let ours = job.name == object_name::object((&of.name, &of.uid), &job.node, "", 0);
     Action::DeleteJob { job: Target::of_job(job), after_its_pods: !ours, why }
 }
 
 /// Sees to it that the Job can start no pod any more. `Some`: not yet, and why.
-pub fn job(s: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String> {
-    let key = (op.me.namespace.clone(), name.to_owned());
-    let Some(job) = s.jobs.get(&key).filter(|job| job.is_of(&op.me)) else {
-        if s.jobs.contains_key(&key) || s.is_gone(&Question::Job(key.clone())) {
+pub fn job(snapshot: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String> {
+    let key = (op.id.namespace.clone(), name.to_owned());
+    let Some(job) = snapshot.jobs.get(&key).filter(|job| job.is_of(&op.id)) else {
+        if snapshot.jobs.contains_key(&key) || snapshot.is_gone(&Question::Job(key.clone())) {
             return None;
         }
-        if s.answer(&Question::Job(key.clone())).is_none() {
+        if snapshot.answer(&Question::Job(key.clone())).is_none() {
             plan.questions.insert(Question::Job(key));
         }
         return Some("checking whether its Job still exists".into());
@@ -38,31 +40,37 @@ pub fn job(s: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String>
         JobState::Active => {}
     }
     if !job.deleting {
-        plan.actions.push(delete(&op.me, job, "its node's operation was called off"));
+        plan.actions.push(delete(&op.id, job, "its node's operation was called off"));
     }
     Some("its Job is being deleted".into())
 }
 
-/// Sees to it that no waiter of the node can reboot it any more. `Some`: not yet, and why. Waiters of earlier attempts
-/// were seen to be over when the next attempt was recorded, so only the present one may be unseen.
-pub fn waiter(s: &Snapshot, op: &Op, node: (&str, bool), attempt: i32, plan: &mut Plan) -> Option<String> {
+/// Sees to it that no waiter of the node can reboot it any more. `Some`: not yet, and why. Waiters of earlier
+/// attempts were seen to be over when the next attempt was recorded, so only the present one may be unseen.
+pub fn waiter(
+    snapshot: &Snapshot,
+    op: &Op,
+    node: (&str, bool),
+    attempt: i32,
+    plan: &mut Plan,
+) -> Option<String> {
     let (node, ready) = node;
     let mut open = false;
-    for pod in s.pods_of(&op.me, Role::Waiter).filter(|pod| pod.node == node) {
+    for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.node == node) {
         if !pod.deleting && !pod.phase.is_final() {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" });
         }
-        open |= !pod.cannot_act(ready);
+        open |= !pod.is_terminated_or_fenced(ready);
     }
     if open {
         return Some("its reboot waiter is being ended".into());
     }
-    let key = (op.me.namespace.clone(), op.object_name(node, "reboot", attempt));
+    let key = (op.id.namespace.clone(), op.object_name(node, "reboot", attempt));
     let question = Question::Pod(key.clone());
-    if s.pods.contains_key(&key) || s.is_gone(&question) {
+    if snapshot.pods.contains_key(&key) || snapshot.is_gone(&question) {
         return None;
     }
-    if s.answer(&question).is_none() {
+    if snapshot.answer(&question).is_none() {
         plan.questions.insert(question);
     }
     Some("checking whether its reboot waiter still exists".into())

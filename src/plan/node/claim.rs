@@ -1,4 +1,5 @@
-//! Taking a node in hand: the intent stands in status, and now the claim on the node itself keeps other NodeOps away.
+//! Taking a node in hand: the intent stands in status, and now the claim on the node itself keeps other
+//! NodeOps away.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -7,11 +8,11 @@ use crate::{
     plan::{
         model::{action::Action, question::Question, time::later},
         node::{
+            context::{Decision, NodeContext},
             cordon::{self, Take},
             drain,
             hold::still_ours,
             job::start_job,
-            turn::{Decision, Turn},
             waiter,
         },
         quorum,
@@ -19,88 +20,97 @@ use crate::{
 };
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
-pub fn advance(turn: &mut Turn<'_>) -> Decision {
-    if turn.op.deleting {
-        return turn.fail("the NodeOp was deleted before the operation started");
+pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
+    if ctx.op.deleting {
+        return ctx.fail("the NodeOp was deleted before the operation started");
     }
-    if let Some(next) = yield_to_rival(turn) {
+    if let Some(next) = yield_to_rival(ctx) {
         return next;
     }
-    match cordon::take(turn.s, turn.node, &turn.op.me, turn.op.intent.cordon) {
-        Take::Held => after_claim(turn),
+    match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
+        Take::Held => after_claim(ctx),
         Take::Patch(change) => {
-            if let Some(wait) = still_ours(turn, &change) {
+            if let Some(wait) = still_ours(ctx, &change) {
                 return wait;
             }
-            let (name, resource_version) = (turn.node.name.clone(), turn.node.resource_version.clone());
-            turn.act(Action::Node { name, resource_version, change });
-            Decision::Wait(if turn.op.intent.cordon { "cordoning the node".into() } else { "claiming the node".into() })
+            let (name, resource_version) = (ctx.node.name.clone(), ctx.node.resource_version.clone());
+            ctx.act(Action::PatchNode { name, resource_version, change });
+            Decision::Wait(if ctx.op.intent.cordon {
+                "cordoning the node".into()
+            } else {
+                "claiming the node".into()
+            })
         }
         Take::Ask(question) => {
-            turn.ask(question);
+            ctx.ask(question);
             Decision::Wait("checking who cordoned the node".into())
         }
-        Take::Taken(other) => {
-            back_to_pending(turn, format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name))
-        }
+        Take::Taken(other) => back_to_pending(
+            ctx,
+            format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name),
+        ),
     }
 }
 
-/// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two planners that
-/// both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes themselves tell of claims
-/// whose NodeOp is finished or gone, and which of them are away.
-fn yield_to_rival(turn: &mut Turn<'_>) -> Option<Decision> {
-    let claimed = turn.node.claimed_by.as_ref() == Some(&turn.op.me);
-    if claimed || !turn.node.control_plane() || !turn.op.intent.disturbs() {
+/// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two
+/// planners that both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes
+/// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
+fn yield_to_rival(ctx: &mut NodeContext<'_>) -> Option<Decision> {
+    let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
+    if claimed || !ctx.node.control_plane() || !ctx.op.intent.disturbs() {
         return None;
     }
-    let nodes = turn.s.nodes.values().filter(|node| node.control_plane());
-    let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::Rivals]);
-    let open: Vec<_> = questions.filter(|question| turn.s.answer(question).is_none()).collect();
-    let asked = quorum::ask(turn.s, &turn.node.name, turn.plan);
+    let nodes = ctx.snapshot.nodes.values().filter(|node| node.control_plane());
+    let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::AllNodeOps]);
+    let open: Vec<_> = questions.filter(|question| ctx.snapshot.answer(question).is_none()).collect();
+    let asked = quorum::ask(ctx.snapshot, &ctx.node.name, ctx.plan);
     if asked || !open.is_empty() {
-        turn.plan.questions.extend(open);
+        ctx.plan.questions.extend(open);
         return Some(Decision::Wait("checking that no other control-plane node is in hand".into()));
     }
-    if let Some(why) = quorum::others_not_ready(turn.s, &turn.node.name, turn.plan) {
-        return Some(back_to_pending(turn, format!("waiting: {why}")));
+    if let Some(why) = quorum::others_not_ready(ctx.snapshot, &ctx.node.name, ctx.plan) {
+        return Some(back_to_pending(ctx, format!("waiting: {why}")));
     }
-    let mine = (turn.op.me.key(), turn.node.name.clone());
-    let rivals: Vec<_> = quorum::control_planes_in_hand(turn.s).into_iter().filter(|held| *held != mine).collect();
-    if rivals.len() < turn.s.settings.control_plane_concurrency {
+    let mine = (ctx.op.id.key(), ctx.node.name.clone());
+    let rivals: Vec<_> =
+        quorum::control_planes_under_way(ctx.snapshot).into_iter().filter(|held| *held != mine).collect();
+    if rivals.len() < ctx.snapshot.settings.control_plane_concurrency {
         return None;
     }
     let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(turn, format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}")))
+    Some(back_to_pending(
+        ctx,
+        format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}"),
+    ))
 }
 
-fn back_to_pending(turn: &Turn<'_>, why: String) -> Decision {
+fn back_to_pending(ctx: &NodeContext<'_>, why: String) -> Decision {
     Decision::Record(Box::new(NodeStatus {
         phase: Phase::Pending,
         message: Some(why),
         // What the preflight found out, which is asked again only in another boot.
-        boot: turn.status.boot.clone(),
-        target: turn.status.target.clone(),
-        image: turn.status.image.clone(),
-        attempt: turn.status.attempt,
-        node_uid: turn.status.node_uid.clone(),
-        last_updated: Some(Time(turn.s.now)),
+        boot: ctx.status.boot.clone(),
+        target: ctx.status.target.clone(),
+        image: ctx.status.image.clone(),
+        attempt: ctx.status.attempt,
+        node_uid: ctx.status.node_uid.clone(),
+        last_updated: Some(Time(ctx.snapshot.now)),
         ..NodeStatus::default()
     }))
 }
 
-fn after_claim(turn: &mut Turn<'_>) -> Decision {
-    let intent = &turn.op.intent;
+fn after_claim(ctx: &mut NodeContext<'_>) -> Decision {
+    let intent = &ctx.op.intent;
     if intent.drain.is_none() && !intent.reboot {
-        return start_job(turn);
+        return start_job(ctx);
     }
     let timeout = intent.drain.as_ref().and_then(|drain| drain.timeout);
-    let mut next = turn.to(Step::Drain);
-    next.drain_started_at = Some(Time(turn.s.now));
-    next.deadline = timeout.map(|timeout| Time(later(turn.s.now, timeout)));
+    let mut next = ctx.to(Step::Drain);
+    next.drain_started_at = Some(Time(ctx.snapshot.now));
+    next.deadline = timeout.map(|timeout| Time(later(ctx.snapshot.now, timeout)));
     next.attempt = None;
     // What is about to be so is said with the step, and needs no write of its own a second later.
-    next.message = Some(match turn.op.intent.reboot {
+    next.message = Some(match ctx.op.intent.reboot {
         true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
         false => drain::LISTING.into(),
     });
@@ -127,7 +137,7 @@ mod tests {
     };
 
     /// An operation that has recorded that it takes a control-plane node, and has not claimed it.
-    fn takes(s: &mut Snapshot, op: &str, node: &str) {
+    fn takes(snapshot: &mut Snapshot, op: &str, node: &str) {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": op, "namespace": "ns", "uid": op, "finalizers": [crate::api::names::FINALIZER]},
@@ -137,40 +147,52 @@ mod tests {
             }},
         }))
         .unwrap();
-        s.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+        snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
     }
 
     fn world() -> Snapshot {
-        let mut s = Snapshot::default();
+        let mut snapshot = Snapshot::default();
         for name in ["c1", "c2"] {
             let labels = [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into();
-            let node = NodeView { name: name.into(), uid: name.into(), ready: true, labels, ..NodeView::default() };
-            s.nodes.insert(name.into(), Arc::new(node));
+            let node =
+                NodeView { name: name.into(), uid: name.into(), ready: true, labels, ..NodeView::default() };
+            snapshot.nodes.insert(name.into(), Arc::new(node));
         }
-        takes(&mut s, "a", "c1");
-        s
+        takes(&mut snapshot, "a", "c1");
+        snapshot
     }
 
     fn claims(out: &Plan) -> bool {
-        out.actions.iter().any(|action| matches!(action, Action::Node { change, .. } if change.claimed_by.is_some()))
+        out.actions
+            .iter()
+            .any(|action| matches!(action, Action::PatchNode { change, .. } if change.claimed_by.is_some()))
     }
 
-    /// Of two planners that each know of their own intent alone, whoever reads after the other has written sees it.
+    /// Of two planners that each know of their own intent alone, whoever reads after the other has written
+    /// sees it.
     #[test]
     fn a_control_plane_node_is_claimed_only_after_all_that_may_have_another_was_read_live() {
-        let mut s = world();
-        let asked = plan(&s).questions;
-        for question in [Question::Rivals, Question::Node("c1".into()), Question::Node("c2".into())] {
-            let mut but_one = s.clone();
-            but_one.answers = asked.iter().filter(|other| **other != question).map(|other| (other.clone(), Answer::Seen)).collect();
+        let mut snapshot = world();
+        let asked = plan(&snapshot).questions;
+        for question in [Question::AllNodeOps, Question::Node("c1".into()), Question::Node("c2".into())] {
+            let mut but_one = snapshot.clone();
+            but_one.answers = asked
+                .iter()
+                .filter(|other| **other != question)
+                .map(|other| (other.clone(), Answer::Found))
+                .collect();
             let out = plan(&but_one);
-            assert!(out.questions.contains(&question) && !claims(&out), "{question} is not asked: {:?}", out.actions);
+            assert!(
+                out.questions.contains(&question) && !claims(&out),
+                "{question} is not asked: {:?}",
+                out.actions
+            );
         }
-        s.answers = asked.into_iter().map(|question| (question, Answer::Seen)).collect();
-        assert!(claims(&plan(&s)), "nobody else has one");
-        takes(&mut s, "b", "c2");
-        let out = plan(&s);
-        let yields = |action: &Action| matches!(action, Action::Status { op, status, .. } if op.metadata.name.as_deref() == Some("a") && status.node_statuses["c1"].phase == Phase::Pending);
+        snapshot.answers = asked.into_iter().map(|question| (question, Answer::Found)).collect();
+        assert!(claims(&plan(&snapshot)), "nobody else has one");
+        takes(&mut snapshot, "b", "c2");
+        let out = plan(&snapshot);
+        let yields = |action: &Action| matches!(action, Action::PatchStatus { op, status, .. } if op.metadata.name.as_deref() == Some("a") && status.node_statuses["c1"].phase == Phase::Pending);
         assert!(out.actions.iter().any(yields) && !claims(&out), "{:?}", out.actions);
     }
 }

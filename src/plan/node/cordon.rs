@@ -1,8 +1,8 @@
 //! Who owns a node's cordon and claim, and the one patch that takes or gives back both.
 //!
-//! A cordon is ours only if the annotation names our very NodeOp. Whoever else made the node unschedulable keeps it so,
-//! and a human who uncordons after the reboot wins. The cordon of a node that failed is marked as such (see `kept_cordon`) and
-//! outlives its NodeOp; one that succeeds on the node later ends it.
+//! A cordon is ours only if the annotation names our very NodeOp. Whoever else made the node unschedulable
+//! keeps it so, and a human who uncordons after the reboot wins. The cordon of a node that failed is marked
+//! as such (see `kept_cordon`) and outlives its NodeOp; one that succeeds on the node later ends it.
 
 use crate::plan::model::{
     action::NodeChange,
@@ -26,23 +26,26 @@ pub enum Owner {
 }
 
 /// Looks an owner up; the caller asks [`Question::Op`] for an unknown one.
-pub fn owner(s: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
+pub fn owner(snapshot: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
     if of == me {
         return Owner::Ours;
     }
-    match s.op(of) {
+    match snapshot.op(of) {
         Some(op) if op.status.as_ref().and_then(|st| st.phase).is_some_and(|p| p.is_final()) => Owner::Over,
         Some(_) => Owner::Live,
-        None if s.is_gone(&Question::Op(of.clone())) => Owner::Over,
+        None if snapshot.is_gone(&Question::Op(of.clone())) => Owner::Over,
         None => Owner::Unknown,
     }
 }
 
 /// The same as far as this node goes: a NodeOp that waits for somebody to repair the node is over there.
-fn owner_here(s: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> Owner {
-    let entry = s.op(of).and_then(|op| op.status.as_ref()).and_then(|status| status.node_statuses.get(&node.name));
+fn owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> Owner {
+    let entry = snapshot
+        .op(of)
+        .and_then(|op| op.status.as_ref())
+        .and_then(|status| status.node_statuses.get(&node.name));
     let done = entry.is_some_and(|entry| entry.phase.is_final() && entry.node_uid.is_none());
-    match owner(s, me, of) {
+    match owner(snapshot, me, of) {
         Owner::Live if done => Owner::Over,
         other => other,
     }
@@ -61,9 +64,9 @@ pub enum Take {
     Taken(OpRef),
 }
 
-/// Claims `node` for `me`, and cordons it if `cordon`. A claim whose owner is over is not jumped: its waiter may still
-/// have to end, and [`super::release`] is at it.
-pub fn take(s: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> Take {
+/// Claims `node` for `me`, and cordons it if `cordon`. A claim whose owner is over is not jumped: its waiter
+/// may still have to end, and [`super::release`] is at it.
+pub fn take(snapshot: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> Take {
     let mut change = NodeChange::default();
     match &node.claimed_by {
         Some(of) if of == me => {}
@@ -74,7 +77,7 @@ pub fn take(s: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> Take {
         change.unschedulable = Some(true);
         change.cordoned_by = Some(Some(me.clone()));
     } else if cordon {
-        match node.cordoned_by.as_ref().map(|of| (of, owner_here(s, node, me, of))) {
+        match node.cordoned_by.as_ref().map(|of| (of, owner_here(snapshot, node, me, of))) {
             Some((of, Owner::Unknown)) => return Take::Ask(Question::Op(of.clone())),
             Some((_, Owner::Over)) => change.cordoned_by = Some(Some(me.clone())),
             Some((_, Owner::Ours | Owner::Live)) | None => {}
@@ -94,7 +97,8 @@ pub enum Ending {
     Undo,
 }
 
-/// Gives back what `me` holds of `node`: the claim, and the cordon as the operation ended. `None`: it holds nothing.
+/// Gives back what `me` holds of `node`: the claim, and the cordon as the operation ended. `None`: it holds
+/// nothing.
 pub fn give_back(node: &NodeView, me: &OpRef, ending: Ending) -> Option<NodeChange> {
     let claimed = node.claimed_by.as_ref() == Some(me);
     let mut change = NodeChange { claimed_by: claimed.then_some(None), ..NodeChange::default() };

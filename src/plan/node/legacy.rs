@@ -1,8 +1,9 @@
 //! What the Go operator left on a node: its Job, its reboot pod, and what its entries mean.
 //!
-//! Its reboot pod says `completed` five seconds *before* it asks for the reboot, and exits 0 even if that failed: so only a
-//! boot id proves a reboot here too. While that pod is in its first run, the node is still in the boot to be left, whatever
-//! the pod says. In a later run the boot that we see may be the new one already, and nothing proves it.
+//! Its reboot pod says `completed` five seconds *before* it asks for the reboot, and exits 0 even if that
+//! failed: so only a boot id proves a reboot here too. While that pod is in its first run, the node is still
+//! in the boot to be left, whatever the pod says. In a later run the boot that we see may be the new one
+//! already, and nothing proves it.
 
 use crate::{
     api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus},
@@ -12,7 +13,7 @@ use crate::{
             question::Question,
             snapshot::{PodView, Role},
         },
-        node::turn::{Decision, Turn},
+        node::context::{Decision, NodeContext},
     },
 };
 
@@ -23,11 +24,13 @@ pub fn is_legacy(status: &NodeOpStatus) -> bool {
 
 /// An entry that the Go operator called completed though its reboot was still to come.
 pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bool {
-    status.is_some_and(is_legacy) && entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Pending)
+    status.is_some_and(is_legacy)
+        && entry.phase == Phase::Completed
+        && entry.reboot_status == Some(RebootStatus::Pending)
 }
 
-/// Whether an entry is not what it says: the NodeOp has still to be taken over, or the Go operator's reboot pod is at work.
-/// Nothing is ended and nothing given back because of such an entry.
+/// Whether an entry is not what it says: the NodeOp has still to be taken over, or the Go operator's reboot
+/// pod is at work. Nothing is ended and nothing given back because of such an entry.
 pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
     is_legacy(status) && (!status.phase.is_some_and(Phase::is_final) || is_legacy_reboot(Some(status), entry))
 }
@@ -37,52 +40,61 @@ pub const NOT_PROVED: &str = "the Job of an older operator completed, and its re
                               node rebooted is not proved. Look at the node; if it is well and still cordoned, kubectl uncordon it";
 
 /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
-pub fn is_adopted(turn: &Turn<'_>) -> bool {
-    turn.status.job_name.as_ref().is_some_and(|name| *name != turn.op.object_name(&turn.node.name, "", 0))
+pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
+    ctx.status.job_name.as_ref().is_some_and(|name| *name != ctx.op.object_name(&ctx.node.name, "", 0))
 }
 
-/// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the Go operator left no
-/// word that it was they who had cordoned it.
-pub fn remark(turn: &Turn<'_>, mut status: Box<NodeStatus>) -> Box<NodeStatus> {
-    let cordoned = turn.op.intent.cordon && turn.node.unschedulable && turn.node.cordoned_by.is_none() && turn.node.kept_cordon.is_none();
-    if status.phase == Phase::Completed && cordoned && is_adopted(turn) {
-        let name = &turn.node.name;
+/// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the
+/// Go operator left no word that it was they who had cordoned it.
+pub fn remark(ctx: &NodeContext<'_>, mut status: Box<NodeStatus>) -> Box<NodeStatus> {
+    let cordoned = ctx.op.intent.cordon
+        && ctx.node.unschedulable
+        && ctx.node.cordoned_by.is_none()
+        && ctx.node.kept_cordon.is_none();
+    if status.phase == Phase::Completed && cordoned && is_adopted(ctx) {
+        let name = &ctx.node.name;
         let said = status.message.take().unwrap_or_default();
-        status.message = Some(format!("{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"));
+        status.message = Some(format!(
+            "{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"
+        ));
     }
     status
 }
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
-fn waiters<'a>(turn: &'a Turn<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
-    let pods = turn.s.pods_of(&turn.op.me, Role::Waiter).map(AsRef::as_ref);
-    let there = pods.filter(|pod: &&PodView| pod.node == turn.node.name && !pod.phase.is_final() && !pod.deleting);
+fn waiters<'a>(ctx: &'a NodeContext<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
+    let pods = ctx.snapshot.pods_of(&ctx.op.id, Role::Waiter).map(AsRef::as_ref);
+    let there =
+        pods.filter(|pod: &&PodView| pod.node == ctx.node.name && !pod.phase.is_final() && !pod.deleting);
     there.map(|pod| (pod, pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)))
 }
 
-/// Whether a reboot pod has said that it reboots and is in a later run since: in a new boot, or after a crash.
+/// Whether a reboot pod has said that it reboots and is in a later run since: in a new boot, or after a
+/// crash.
 fn runs_again(pod: &PodView) -> bool {
     pod.containers.iter().any(|container| container.restarts > 0)
 }
 
-/// The reboot pod of an adopted node has begun another run, and the node is in the boot that we took for the one to be left.
-pub fn is_reboot_over(turn: &Turn<'_>) -> bool {
-    let same = turn.status.boot.as_ref() == Some(&turn.node.boot_id);
-    same && is_adopted(turn) && waiters(turn).any(|(pod, said)| said && runs_again(pod))
+/// The reboot pod of an adopted node has begun another run, and the node is in the boot that we took for the
+/// one to be left.
+pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
+    let same = ctx.status.boot.as_ref() == Some(&ctx.node.boot_id);
+    same && is_adopted(ctx) && waiters(ctx).any(|(pod, said)| said && runs_again(pod))
 }
 
-/// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot from which it
-/// follows is read live, while the pod has not gone on.
-pub fn succeeded(turn: &mut Turn<'_>) -> Result<String, Decision> {
-    let questions = [Question::Node(turn.node.name.clone()), Question::Work(turn.op.me.clone())];
-    let open: Vec<_> = questions.into_iter().filter(|question| turn.s.answer(question).is_none()).collect();
+/// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot
+/// from which it follows is read live, while the pod has not gone on.
+pub fn succeeded(ctx: &mut NodeContext<'_>) -> Result<String, Decision> {
+    let questions = [Question::Node(ctx.node.name.clone()), Question::OwnedWorkload(ctx.op.id.clone())];
+    let open: Vec<_> =
+        questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()).collect();
     if !open.is_empty() {
-        open.into_iter().for_each(|question| turn.ask(question));
+        open.into_iter().for_each(|question| ctx.ask(question));
         return Err(Decision::Wait("Job completed, reading the node's boot id before it reboots".into()));
     }
-    let to_come = waiters(turn).any(|(pod, said)| !said || !runs_again(pod));
-    if to_come && !turn.node.boot_id.is_empty() {
-        return Ok(turn.node.boot_id.clone());
+    let to_come = waiters(ctx).any(|(pod, said)| !said || !runs_again(pod));
+    if to_come && !ctx.node.boot_id.is_empty() {
+        return Ok(ctx.node.boot_id.clone());
     }
-    Err(turn.fail(NOT_PROVED))
+    Err(ctx.fail(NOT_PROVED))
 }

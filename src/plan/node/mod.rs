@@ -5,12 +5,14 @@
 //!                 └───────┴───────┴───────┴─────────┴──────▶ Failed
 //! ```
 //!
-//! Two rules make a crash harmless. A fact that an action relies on is in status before the action: the Job is made
-//! *suspended* and may run only once its UID stands in status, so a Job that is missing then has run or been deleted,
-//! and one that is missing before has never run. And every action is one that may be repeated.
+//! Two rules make a crash harmless. A fact that an action relies on is in status before the action: the Job
+//! is made *suspended* and may run only once its UID stands in status, so a Job that is missing then has run
+//! or been deleted, and one that is missing before has never run. And every action is one that may be
+//! repeated.
 
 pub mod cancel;
 mod claim;
+pub mod context;
 pub mod cordon;
 pub mod drain;
 mod give_up;
@@ -19,13 +21,12 @@ mod job;
 pub mod legacy;
 mod prepare;
 mod reboot;
-pub mod turn;
 pub mod verify;
 pub mod waiter;
 
 use k8s_openapi::jiff::Timestamp;
 
-use self::turn::{Decision, Next, Op, Turn, Verdict, finish};
+use self::context::{Decision, Next, NodeContext, Op, Verdict, finish};
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
     plan::model::{
@@ -36,27 +37,38 @@ use crate::{
 };
 
 /// Advances a node in hand.
-pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
+pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
     // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
-    if !s.nodes.contains_key(name)
-        && let Some(until) = awaited_until(s, op, status)
+    if !snapshot.nodes.contains_key(name)
+        && let Some(until) = awaited_until(snapshot, op, status)
     {
         plan.wake(until);
-        return Next::Wait(format!("the Node object was deleted while the node reboots; it may come back until {until:.0}"));
+        return Next::Wait(format!(
+            "the Node object was deleted while the node reboots; it may come back until {until:.0}"
+        ));
     }
-    let node = match s.nodes.get(name) {
+    let node = match snapshot.nodes.get(name) {
         Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
-        Some(node) if s.answer(&Question::Node(name.into())).is_some() && is_same_machine(status, node) => {
+        Some(node)
+            if snapshot.answer(&Question::Node(name.into())).is_some() && is_same_machine(status, node) =>
+        {
             // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
             let status = NodeStatus { node_uid: Some(node.uid.clone()), ..status.clone() };
             return Next::Become(Box::new(status));
         }
-        Some(node) if s.answer(&Question::Node(name.into())).is_some() => {
+        Some(node) if snapshot.answer(&Question::Node(name.into())).is_some() => {
             let why = "another machine has joined under the node's name while it was in hand";
-            return lost(s, op, (name, node.ready), status, why, plan);
+            return lost(snapshot, op, (name, node.ready), status, why, plan);
         }
-        None if s.is_gone(&Question::Node(name.into())) => {
-            return lost(s, op, (name, false), status, "the node was deleted while it was in hand", plan);
+        None if snapshot.is_gone(&Question::Node(name.into())) => {
+            return lost(
+                snapshot,
+                op,
+                (name, false),
+                status,
+                "the node was deleted while it was in hand",
+                plan,
+            );
         }
         // A cache that is older than the status may show an earlier machine of that name.
         Some(_) | None => {
@@ -66,53 +78,63 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mu
     };
     // What a step wants done is its own until it has decided: who gives up does nothing else.
     let mut effects = Plan::default();
-    let mut turn = Turn { s, op, node: &node, status, plan: &mut effects };
+    let mut ctx = NodeContext { snapshot, op, node: &node, status, plan: &mut effects };
     let decided = match give_up::recorded(status) {
-        Some(verdict) => give_up::carry_out(&mut turn, &verdict),
-        None => step(&mut turn),
+        Some(verdict) => give_up::carry_out(&mut ctx, &verdict),
+        None => step(&mut ctx),
     };
     let decided = match decided {
-        Decision::GiveUp(verdict) => give_up::begin(&mut turn, verdict),
+        Decision::GiveUp(verdict) => give_up::begin(&mut ctx, verdict),
         decided => decided,
     };
     let next = match decided {
-        Decision::Record(status) => Next::Become(legacy::remark(&turn, status)),
+        Decision::Record(status) => Next::Become(legacy::remark(&ctx, status)),
         Decision::Wait(why) | Decision::GiveUp(Verdict { reason: why, untouched: _ }) => Next::Wait(why),
     };
     plan.absorb(effects);
     next
 }
 
-fn step(turn: &mut Turn<'_>) -> Decision {
-    match turn.status.step {
-        Some(Step::Claim) | None => claim::advance(turn),
-        Some(Step::Drain) => prepare::advance(turn),
-        Some(Step::Job) => job::advance(turn),
-        Some(Step::Reboot) => reboot::advance(turn),
-        Some(Step::Verify) => verify::advance(turn),
+fn step(ctx: &mut NodeContext<'_>) -> Decision {
+    match ctx.status.step {
+        Some(Step::Claim) | None => claim::advance(ctx),
+        Some(Step::Drain) => prepare::advance(ctx),
+        Some(Step::Job) => job::advance(ctx),
+        Some(Step::Reboot) => reboot::advance(ctx),
+        Some(Step::Verify) => verify::advance(ctx),
         Some(Step::Preflight) => Decision::Wait("its preflight runs".into()),
     }
 }
 
-/// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives the Node object.
+/// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives
+/// the Node object.
 fn is_same_machine(status: &NodeStatus, node: &NodeView) -> bool {
     let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify));
     reboots && !node.machine_id.is_empty() && status.machine_id.as_ref() == Some(&node.machine_id)
 }
 
 /// Until when a node whose object was deleted while it reboots may join again, if it may.
-fn awaited_until(s: &Snapshot, op: &Op, status: &NodeStatus) -> Option<Timestamp> {
-    let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify)) && status.machine_id.is_some() && !op.deleting;
+fn awaited_until(snapshot: &Snapshot, op: &Op, status: &NodeStatus) -> Option<Timestamp> {
+    let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify))
+        && status.machine_id.is_some()
+        && !op.deleting;
     let deadline = status.deadline.as_ref().map(|time| time.0)?;
-    (reboots && s.now < deadline).then_some(deadline)
+    (reboots && snapshot.now < deadline).then_some(deadline)
 }
 
 /// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
-fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message: &str, plan: &mut Plan) -> Next {
-    let waiting = status.job_name.as_ref().and_then(|job| cancel::job(s, op, job, plan));
+fn lost(
+    snapshot: &Snapshot,
+    op: &Op,
+    node: (&str, bool),
+    status: &NodeStatus,
+    message: &str,
+    plan: &mut Plan,
+) -> Next {
+    let waiting = status.job_name.as_ref().and_then(|job| cancel::job(snapshot, op, job, plan));
     let waiting = waiting.or_else(|| {
         let may_reboot = op.intent.reboot && status.job_uid.is_some();
-        may_reboot.then(|| cancel::waiter(s, op, node, status.attempt.unwrap_or(0), plan))?
+        may_reboot.then(|| cancel::waiter(snapshot, op, node, status.attempt.unwrap_or(0), plan))?
     });
     if let Some(waiting) = waiting {
         return Next::Wait(format!("{message}; {waiting}"));
@@ -125,5 +147,5 @@ fn lost(s: &Snapshot, op: &Op, node: (&str, bool), status: &NodeStatus, message:
     };
     // Its claim and cordon went with it: nothing is to be given back.
     let status = NodeStatus { node_uid: None, ..status.clone() };
-    finish(s.now, &status, Phase::Failed, Some(reboot), message)
+    finish(snapshot.now, &status, Phase::Failed, Some(reboot), message)
 }

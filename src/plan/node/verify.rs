@@ -1,7 +1,7 @@
 //! The proof of an upgrade: what the node says of itself in the boot that followed.
 //!
-//! A wrong release, both being known, or a boot from another image than the active one is a failure. What is not known
-//! is no failure and no proof, and is said to be neither.
+//! A wrong release, both being known, or a boot from another image than the active one is a failure. What is
+//! not known is no failure and no proof, and is said to be neither.
 
 use crate::{
     api::{
@@ -12,7 +12,7 @@ use crate::{
     plan::{
         facts::{self, labels},
         model::snapshot::NodeView,
-        node::turn::{Decision, Turn, finished},
+        node::context::{Decision, NodeContext, finished},
     },
 };
 
@@ -30,16 +30,23 @@ pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
     if [boot_state::PASSIVE, boot_state::RECOVERY, boot_state::LIVECD].contains(&state) {
-        return Proof::Refuted(format!("the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"));
+        return Proof::Refuted(format!(
+            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
+        ));
     }
     match (target, release) {
         (Some(target), Some(release)) if target != release => {
             Proof::Refuted(format!("the node runs {release} after the upgrade to {target}"))
         }
-        (Some(_), Some(release)) if state == boot_state::ACTIVE || status.before.as_deref().is_some_and(|before| before != release) => {
+        (Some(_), Some(release))
+            if state == boot_state::ACTIVE
+                || status.before.as_deref().is_some_and(|before| before != release) =>
+        {
             Proof::Proved(format!("upgraded to {release}"))
         }
-        (Some(_), Some(release)) => Proof::Unknown(format!("the node runs {release}, as before; from which image it booted is not known")),
+        (Some(_), Some(release)) => Proof::Unknown(format!(
+            "the node runs {release}, as before; from which image it booted is not known"
+        )),
         (_, release) => {
             let release = release.unwrap_or("a release that it does not say");
             Proof::Unknown(format!("the node runs {release}; what the image brought is not known"))
@@ -48,41 +55,56 @@ pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
 }
 
 /// Advances a node in step `Verify`.
-pub fn advance(turn: &mut Turn<'_>) -> Decision {
-    let node = turn.node;
-    if turn.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
-        return record(turn, node);
+pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
+    let node = ctx.node;
+    if ctx.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
+        return record(ctx, node);
     }
-    let deadline = turn.deadline(turn.op.intent.verify_timeout).unwrap_or(turn.s.now);
-    if turn.s.now >= deadline {
-        let seconds = turn.op.intent.verify_timeout.as_secs();
-        let trouble = facts::trouble(turn.s, node, turn.plan).map(|trouble| format!(": {trouble}")).unwrap_or_default();
-        return conclude(turn, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{trouble}")));
+    let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
+    if ctx.snapshot.now >= deadline {
+        let seconds = ctx.op.intent.verify_timeout.as_secs();
+        let trouble = facts::trouble(ctx.snapshot, node, ctx.plan)
+            .map(|trouble| format!(": {trouble}"))
+            .unwrap_or_default();
+        return conclude(
+            ctx,
+            Proof::Unknown(format!("what the node runs could not be read in {seconds} s{trouble}")),
+        );
     }
-    turn.plan.wake(deadline);
-    if turn.status.new_boot.as_ref() != Some(&node.boot_id) && !node.boot_id.is_empty() {
+    ctx.plan.wake(deadline);
+    if ctx.status.new_boot.as_ref() != Some(&node.boot_id) && !node.boot_id.is_empty() {
         let boot = node.boot_id.clone();
-        return turn.record(|status| status.new_boot = Some(boot));
+        return ctx.record(|status| status.new_boot = Some(boot));
     }
-    let trouble = facts::trouble(turn.s, node, turn.plan).map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    let trouble = facts::trouble(ctx.snapshot, node, ctx.plan)
+        .map(|trouble| format!("; {trouble}"))
+        .unwrap_or_default();
     Decision::Wait(format!("the node rebooted; reading what it runs{trouble}"))
 }
 
-fn record(turn: &Turn<'_>, node: &NodeView) -> Decision {
+fn record(ctx: &NodeContext<'_>, node: &NodeView) -> Decision {
     let release = node.annotations.get(names::RELEASE).map(String::as_str);
     let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
-    conclude(turn, judge(turn.status, release, state))
+    conclude(ctx, judge(ctx.status, release, state))
 }
 
-fn conclude(turn: &Turn<'_>, proof: Proof) -> Decision {
+fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
     let (phase, verified, message) = match proof {
-        Proof::Proved(words) => (Phase::Completed, Some(true), format!("Job and reboot completed successfully: {words}")),
-        Proof::Unknown(words) => (Phase::Completed, Some(false), format!("Job and reboot completed successfully; not verified: {words}")),
-        Proof::Refuted(words) => {
-            (Phase::Failed, None, format!("{words}. Look at the node's console and logs, then create the upgrade again"))
+        Proof::Proved(message) => {
+            (Phase::Completed, Some(true), format!("Job and reboot completed successfully: {message}"))
         }
+        Proof::Unknown(message) => (
+            Phase::Completed,
+            Some(false),
+            format!("Job and reboot completed successfully; not verified: {message}"),
+        ),
+        Proof::Refuted(message) => (
+            Phase::Failed,
+            None,
+            format!("{message}. Look at the node's console and logs, then create the upgrade again"),
+        ),
     };
-    let status = finished(turn.s.now, turn.status, phase, Some(RebootStatus::Completed), message);
+    let status = finished(ctx.snapshot.now, ctx.status, phase, Some(RebootStatus::Completed), message);
     Decision::Record(Box::new(NodeStatus { verified, ..status }))
 }
 
@@ -125,7 +147,7 @@ mod tests {
     #[test]
     fn a_failure_names_both_releases() {
         let status = NodeStatus { target: Some("v2".into()), ..NodeStatus::default() };
-        let Proof::Refuted(words) = judge(&status, Some("v1"), "passive") else { panic!() };
-        assert!(words.contains("v1") && words.contains("v2") && words.contains("passive"), "{words}");
+        let Proof::Refuted(message) = judge(&status, Some("v1"), "passive") else { panic!() };
+        assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
     }
 }

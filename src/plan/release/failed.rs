@@ -1,4 +1,5 @@
-//! Nodes that failed and stay cordoned. Once the NodeOp is gone nothing but the node tells of it; so that is said, with what to do.
+//! Nodes that failed and stay cordoned. Once the NodeOp is gone nothing but the node tells of it; so that is
+//! said, with what to do.
 
 use super::patch;
 use crate::plan::model::{
@@ -11,24 +12,32 @@ use crate::plan::model::{
 };
 
 /// Looks after the cordon of a node that failed and that nobody works on.
-pub fn sweep(s: &Snapshot, node: &NodeView, kept: &KeptCordon, effects: &mut Effects) {
+pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon, effects: &mut Effects) {
     let gone = Question::Op(kept.by.clone());
     if !node.unschedulable {
         // A human lifted it. The next cordon is none of ours.
         return patch(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() }, effects);
     }
-    if kept.deleted || s.op(&kept.by).is_some() {
+    if kept.deleted || snapshot.op(&kept.by).is_some() {
         return;
     }
-    if s.is_gone(&gone) {
+    if snapshot.is_gone(&gone) {
         let (OpRef { namespace, name: op, .. }, name) = (&kept.by, &node.name);
         let message = format!(
             "the node stays cordoned: NodeOp {namespace}/{op}, which is deleted, failed on it. Look at the node, then kubectl uncordon {name}"
         );
         let notice = Notice { warning: true, reason: "CordonKept", message, node: None };
         let kept = KeptCordon { deleted: true, ..kept.clone() };
-        patch(node, NodeChange { kept_cordon: Some(kept.into()), notice: Some(notice.into()), ..NodeChange::default() }, effects);
-    } else if s.answer(&gone).is_none() {
+        patch(
+            node,
+            NodeChange {
+                kept_cordon: Some(kept.into()),
+                notice: Some(notice.into()),
+                ..NodeChange::default()
+            },
+            effects,
+        );
+    } else if snapshot.answer(&gone).is_none() {
         effects.questions.push(gone);
     }
 }
@@ -52,36 +61,46 @@ mod tests {
 
     /// n1 failed, was given back, and stays cordoned.
     fn failed(unschedulable: bool, deleted: bool) -> Snapshot {
-        let mut s = world("cancelled", "Failed", 1);
-        s.pods.clear();
+        let mut snapshot = world("cancelled", "Failed", 1);
+        snapshot.pods.clear();
         let kept_cordon = Some(kept(deleted));
-        let n1 = NodeView { claimed_by: None, cordoned_by: None, kept_cordon, unschedulable, ..(*s.nodes["n1"]).clone() };
-        s.nodes.insert("n1".into(), Arc::new(n1));
-        s
+        let n1 = NodeView {
+            claimed_by: None,
+            cordoned_by: None,
+            kept_cordon,
+            unschedulable,
+            ..(*snapshot.nodes["n1"]).clone()
+        };
+        snapshot.nodes.insert("n1".into(), Arc::new(n1));
+        snapshot
     }
 
     #[test]
     fn that_a_node_failed_stands_on_it_before_anything_that_tells_so_can_go() {
         let mark = NodeChange { kept_cordon: Some(kept(false).into()), ..NodeChange::default() };
-        let mut s = world("cancelled", "Failed", 1);
-        assert_eq!(changes(&s), Some(mark.clone()), "its waiter still ends, and it is not given back yet");
-        let mut op = (**s.ops.values().next().unwrap()).clone();
+        let mut snapshot = world("cancelled", "Failed", 1);
+        assert_eq!(
+            changes(&snapshot),
+            Some(mark.clone()),
+            "its waiter still ends, and it is not given back yet"
+        );
+        let mut op = (**snapshot.ops.values().next().unwrap()).clone();
         op.metadata.deletion_timestamp = Some(Time(at(1)));
-        s.ops = [(("ns".to_owned(), "op".to_owned()), Arc::new(op))].into();
-        assert_eq!(changes(&s), Some(mark.clone()), "it failed before the NodeOp was deleted");
-        s.pods.clear();
-        assert_eq!(changes(&s), Some(NodeChange { claimed_by: Some(None), ..mark }));
+        snapshot.ops = [(("ns".to_owned(), "op".to_owned()), Arc::new(op))].into();
+        assert_eq!(changes(&snapshot), Some(mark.clone()), "it failed before the NodeOp was deleted");
+        snapshot.pods.clear();
+        assert_eq!(changes(&snapshot), Some(NodeChange { claimed_by: Some(None), ..mark }));
         assert_eq!(changes(&failed(true, false)), None, "and there it stays");
     }
 
     #[test]
     fn the_deletion_of_a_nodeop_that_failed_is_told_once_on_each_node_and_uncordons_none() {
-        let mut s = failed(true, false);
-        s.ops.clear();
-        let asked = plan(&s).questions;
+        let mut snapshot = failed(true, false);
+        snapshot.ops.clear();
+        let asked = plan(&snapshot).questions;
         assert_eq!(asked, [Question::Op(kept(false).by)].into());
-        s.answers = asked.into_iter().map(|question| (question, Answer::Gone)).collect();
-        let change = changes(&s).unwrap();
+        snapshot.answers = asked.into_iter().map(|question| (question, Answer::NotFound)).collect();
+        let change = changes(&snapshot).unwrap();
         assert_eq!((change.unschedulable, change.kept_cordon), (None, Some(kept(true).into())));
         let notice = change.notice.unwrap();
         assert!(notice.warning && notice.message.ends_with("kubectl uncordon n1"), "{notice:?}");
@@ -92,7 +111,10 @@ mod tests {
     #[test]
     fn a_human_who_uncordons_a_node_that_failed_leaves_no_mark_for_the_next_cordon() {
         for deleted in [false, true] {
-            assert_eq!(changes(&failed(false, deleted)), Some(NodeChange { cordoned_by: Some(None), ..NodeChange::default() }));
+            assert_eq!(
+                changes(&failed(false, deleted)),
+                Some(NodeChange { cordoned_by: Some(None), ..NodeChange::default() })
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What is left on a node of an operation that is over: as long as it can still act there, the node is not given back.
+//! What is left on a node of an operation that is over: as long as it can still act there, the node is not
+//! given back.
 
 use std::fmt;
 
@@ -24,7 +25,8 @@ pub enum Remnant<'a> {
     JobPod(&'a PodView),
     /// A waiter or a preflight.
     Pod(&'a PodView),
-    /// The API server may still be at an eviction though the drain was called off: the pod would go from a node that nobody drains.
+    /// The API server may still be at an eviction though the drain was called off: the pod would go from a
+    /// node that nobody drains.
     Eviction,
 }
 
@@ -32,7 +34,9 @@ impl fmt::Display for Remnant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Job(job) => write!(f, "waiting for Job {}/{} to end", job.namespace, job.name),
-            Self::JobPod(pod) | Self::Pod(pod) => write!(f, "waiting for pod {}/{} to end", pod.namespace, pod.name),
+            Self::JobPod(pod) | Self::Pod(pod) => {
+                write!(f, "waiting for pod {}/{} to end", pod.namespace, pod.name)
+            }
             Self::Eviction => f.write_str("an eviction is under way"),
         }
     }
@@ -50,30 +54,53 @@ impl Remnant<'_> {
     }
 }
 
-/// What can still act on a node for the NodeOp that has claimed it; `entry` is what that NodeOp says of the node.
-pub fn find<'a>(s: &'a Snapshot, node: &NodeView, owner: &OpRef, entry: Option<&NodeStatus>) -> Vec<Remnant<'a>> {
-    let jobs = s.jobs.values().filter(|job| job.is_of(owner) && job.node == node.name && !is_over(job, node));
-    let pods = || s.pods.values().map(AsRef::as_ref).filter(|pod| pod.node == node.name && !pod.cannot_act(node.ready));
-    let of_jobs = pods().filter(|pod| operates(s, pod, owner));
+/// What can still act on a node for the NodeOp that has claimed it; `entry` is what that NodeOp says of the
+/// node.
+pub fn find<'a>(
+    snapshot: &'a Snapshot,
+    node: &NodeView,
+    owner: &OpRef,
+    entry: Option<&NodeStatus>,
+) -> Vec<Remnant<'a>> {
+    let jobs =
+        snapshot.jobs.values().filter(|job| job.is_of(owner) && job.node == node.name && !is_over(job, node));
+    let pods = || {
+        snapshot
+            .pods
+            .values()
+            .map(AsRef::as_ref)
+            .filter(|pod| pod.node == node.name && !pod.is_terminated_or_fenced(node.ready))
+    };
+    let of_jobs = pods().filter(|pod| operates(snapshot, pod, owner));
     let own = pods().filter(|pod| pod.is_of(owner) && !is_proved(entry));
-    let evicted = s.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
+    let evicted =
+        snapshot.evictions.values().any(|eviction| eviction.under_way && eviction.node == node.name);
     let evictions = evicted.then_some(Remnant::Eviction);
-    jobs.map(|job| Remnant::Job(job)).chain(of_jobs.map(Remnant::JobPod)).chain(own.map(Remnant::Pod)).chain(evictions).collect()
+    jobs.map(|job| Remnant::Job(job))
+        .chain(of_jobs.map(Remnant::JobPod))
+        .chain(own.map(Remnant::Pod))
+        .chain(evictions)
+        .collect()
 }
 
 fn is_over(job: &JobView, node: &NodeView) -> bool {
     matches!(job.state, JobState::Complete | JobState::Failed(_)) || (job.deleting && !node.ready)
 }
 
-/// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the node. Where nothing tells of
-/// its Job any more, because the NodeOp is gone with its status, the Job's name does, which is made from the NodeOp's UID.
-fn operates(s: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
-    if s.operation_of(pod).is_some() {
+/// Whether the pod carries out an operation, of whichever NodeOp: none but that of this claim can be on the
+/// node. Where nothing tells of its Job any more, because the NodeOp is gone with its status, the Job's name
+/// does, which is made from the NodeOp's UID.
+fn operates(snapshot: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
+    if snapshot.operation_of(pod).is_some() {
         return true;
     }
-    match s.job_of(pod) {
+    match snapshot.job_of(pod) {
         Some(job) => job.is_of(owner),
-        None => pod.is_of_job(&owner.namespace, &object_name::object((&owner.name, &owner.uid), &pod.node, "", 0), &pod.owner.uid),
+        None => pod.is_of_job(
+            &owner.namespace,
+            &object_name::object((&owner.name, &owner.uid), &pod.node, "", 0),
+            &pod.owner.uid,
+        ),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Taking over from the Go operator, in place and mid-life.
 //!
-//! What it finished stays as it is. A node whose Job it made is adopted with that Job and with the reboot pod that it
-//! made: no second run, no second reboot pod. A node that it had not begun joins, if it is older than the NodeOp. What
-//! cannot be told is failed, not tried again.
+//! What it finished stays as it is. A node whose Job it made is adopted with that Job and with the reboot pod
+//! that it made: no second run, no second reboot pod. A node that it had not begun joins, if it is older than
+//! the NodeOp. What cannot be told is failed, not tried again.
 //!
-//! Its status is written after its Jobs and its names are random, so what is there is listed live before anything is
-//! decided. What its Job and its reboot pod on a node prove stands in `node::legacy`.
+//! Its status is written after its Jobs and its names are random, so what is there is listed live before
+//! anything is decided. What its Job and its reboot pod on a node prove stands in `node::legacy`.
 
 use std::collections::BTreeMap;
 
@@ -21,76 +21,90 @@ use crate::{
             time::later,
         },
         node::{
-            cancel, legacy,
-            turn::{Next, Op, finish},
+            cancel,
+            context::{Next, Op, finish},
+            legacy,
         },
         rollout::{
             finalizer,
-            status::{self, NoTargets, Whole},
+            status::{self, NoTargets, OpProgress},
             targets::{self, Targets},
         },
     },
 };
 
 /// After so long a NodeOp that never got a node is given up.
-const EMPTY: SignedDuration = SignedDuration::from_secs(600);
+const EMPTY_STATUS_TIMEOUT: SignedDuration = SignedDuration::from_secs(600);
 
-/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not known yet.
-pub fn may_have_begun(s: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
+/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not
+/// known yet.
+pub fn may_have_begun(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
     let created = op.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    if created.is_none_or(|created| created >= s.leading_since) {
+    if created.is_none_or(|created| created >= snapshot.leading_since) {
         return Some(false);
     }
-    listed(s, op, plan).then(|| jobs(s, op).next().is_some())
+    listed(snapshot, op, plan).then(|| jobs(snapshot, op).next().is_some())
 }
 
 /// Writes our first status of a NodeOp that the Go operator began.
-pub fn plan(s: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
-    let unfinished =
-        old.node_statuses.iter().filter(|(_, entry)| !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some());
-    let waiting = |name: &String| ((op.me.key(), name.clone()), "is being taken over from an older operator".to_owned());
+pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
+    let unfinished = old.node_statuses.iter().filter(|(_, entry)| {
+        !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some()
+    });
+    let waiting = |name: &String| {
+        ((op.id.key(), name.clone()), "is being taken over from an older operator".to_owned())
+    };
     plan.waiting.extend(unfinished.map(|(name, _)| waiting(name)));
-    if !listed(s, op, plan) {
+    if !listed(snapshot, op, plan) {
         return;
     }
-    let created = op.object.metadata.creation_timestamp.as_ref().map_or(s.now, |time| time.0);
-    let nothing_begun = old.node_statuses.is_empty() && jobs(s, op).next().is_none();
-    let mut whole = Whole::default();
+    let created = op.object.metadata.creation_timestamp.as_ref().map_or(snapshot.now, |time| time.0);
+    let nothing_begun = old.node_statuses.is_empty() && jobs(snapshot, op).next().is_none();
+    let mut progress = OpProgress::default();
     let mut nodes = BTreeMap::new();
-    if nothing_begun && s.now >= later(created, EMPTY) {
-        whole.refused = Some("was left unfinished by an older operator; create it again (see metadata.generateName)".into());
+    if nothing_begun && snapshot.now >= later(created, EMPTY_STATUS_TIMEOUT) {
+        progress.refused = Some(
+            "was left unfinished by an older operator; create it again (see metadata.generateName)".into(),
+        );
     } else {
-        match targets::choose(s, &op.object, plan) {
+        match targets::choose(snapshot, &op.object, plan) {
             // What was begun is taken over at once, with the nodes that its own labels select.
-            Targets::Unknown(why) if nothing_begun => whole.no_targets = Some(NoTargets::Unknown(why)),
-            Targets::Unknown(_) => nodes = targets::matching(s, &op.object),
+            Targets::Unknown(why) if nothing_begun => progress.no_targets = Some(NoTargets::Unknown(why)),
+            Targets::Unknown(_) => nodes = targets::matching(snapshot, &op.object),
             Targets::Chosen(chosen) => nodes = chosen,
-            Targets::None(why) => whole.no_targets = Some(NoTargets::None(why)),
+            Targets::None(why) => progress.no_targets = Some(NoTargets::None(why)),
         }
-        nodes.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.created <= created));
+        nodes.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.created <= created));
         nodes.extend(old.node_statuses.clone());
-        nodes.extend(jobs(s, op).filter(|job| !old.node_statuses.contains_key(&job.node)).map(|job| (job.node.clone(), begun())));
+        nodes.extend(
+            jobs(snapshot, op)
+                .filter(|job| !old.node_statuses.contains_key(&job.node))
+                .map(|job| (job.node.clone(), begun())),
+        );
         if nodes.is_empty() {
-            whole.no_targets.get_or_insert_with(|| NoTargets::None("waiting: no node that is older than this NodeOp matches".into()));
+            progress.no_targets.get_or_insert_with(|| {
+                NoTargets::None("waiting: no node that is older than this NodeOp matches".into())
+            });
         } else {
-            whole.no_targets = None;
+            progress.no_targets = None;
         }
     }
     for (name, entry) in &mut nodes {
-        match adopt(s, op, name, entry, plan) {
+        match adopt(snapshot, op, name, entry, plan) {
             Next::Become(next) => *entry = *next,
-            // A reboot pod of a node that was not begun has to end before the node may join: it waits for any sentinel.
+            // A reboot pod of a node that was not begun has to end before the node may join: it waits for any
+            // sentinel.
             Next::Wait(_) => return,
         }
     }
-    // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted is gone at once, its
-    // command still running on a node that is free.
+    // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted
+    // is gone at once, its command still running on a node that is free.
     let open = nodes.values().any(|entry| !entry.phase.is_final());
     if let Some(prepare) = open.then(|| finalizer::add(op)).flatten() {
         plan.actions.push(prepare);
         return;
     }
-    status::write(s, &op.object, status::summarize(&op.object, nodes, &whole, s.now), plan);
+    status::write(snapshot, &op.object, status::summarize(&op.object, nodes, &progress, snapshot.now), plan);
 }
 
 /// The entry that the Go operator had not written yet when it made a Job.
@@ -98,48 +112,52 @@ fn begun() -> NodeStatus {
     NodeStatus { phase: Phase::Running, ..NodeStatus::default() }
 }
 
-fn listed(s: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
-    let question = Question::Work(op.me.clone());
-    let known = s.answer(&question).is_some();
+fn listed(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+    let question = Question::OwnedWorkload(op.id.clone());
+    let known = snapshot.answer(&question).is_some();
     if !known {
         plan.questions.insert(question);
     }
     known
 }
 
-fn jobs<'a>(s: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobView> {
-    s.jobs_of(&op.me).map(AsRef::as_ref)
+fn jobs<'a>(snapshot: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobView> {
+    snapshot.jobs_of(&op.id).map(AsRef::as_ref)
 }
 
-fn adopt(s: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut Plan) -> Next {
+fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut Plan) -> Next {
     let rebooting = op.intent.reboot && legacy::is_legacy_reboot(op.object.status.as_ref(), old);
     if old.phase.is_final() && !rebooting {
         return Next::Become(Box::new(old.clone()));
     }
     let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
-    if let Some(job) = jobs(s, op).filter(|job| job.node == name).find(named) {
+    if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
         return Next::Become(Box::new(NodeStatus {
             phase: Phase::Running,
             step: Some(Step::Job),
             job_name: Some(job.name.clone()),
             job_uid: Some(job.uid.clone()),
-            node_uid: s.nodes.get(name).map(|node| node.uid.clone()),
-            reboot_status: Some(if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested }),
+            node_uid: snapshot.nodes.get(name).map(|node| node.uid.clone()),
+            reboot_status: Some(if op.intent.reboot {
+                RebootStatus::Pending
+            } else {
+                RebootStatus::NotRequested
+            }),
             message: Some("taken over from an older operator, with its Job".into()),
-            last_updated: Some(Time(s.now)),
+            last_updated: Some(Time(snapshot.now)),
             ..NodeStatus::default()
         }));
     }
-    let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight) && old.job_name.as_deref().unwrap_or_default().is_empty();
-    let ready = s.nodes.get(name).is_some_and(|node| node.ready);
-    if let Some(why) = cancel::waiter(s, op, (name, ready), 0, plan) {
+    let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
+        && old.job_name.as_deref().unwrap_or_default().is_empty();
+    let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
+    if let Some(why) = cancel::waiter(snapshot, op, (name, ready), 0, plan) {
         return Next::Wait(why);
     }
     if untouched {
         return Next::Become(Box::default());
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
-    let message =
-        "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
-    finish(s.now, old, Phase::Failed, Some(reboot), message)
+    let message = "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
+    finish(snapshot.now, old, Phase::Failed, Some(reboot), message)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     api::names,
-    plan::{model::action::Action, node::turn::Op},
+    plan::{model::action::Action, node::context::Op},
 };
 
 /// What puts our finalizer on a NodeOp, if it has to be and may be: before there is anything to give back.
@@ -12,5 +12,5 @@ pub fn add(op: &Op) -> Option<Action> {
         return None;
     }
     let finalizers = finalizers.into_iter().chain([names::FINALIZER.to_owned()]).collect();
-    Some(Action::Finalizers { op: op.object.clone(), finalizers })
+    Some(Action::SetFinalizers { op: op.object.clone(), finalizers })
 }

@@ -1,7 +1,8 @@
 //! Who is next: one NodeOp's nodes in hand are advanced, and free slots are given to the next nodes in order.
 //!
-//! All NodeOps are planned one after the other on one snapshot, the oldest first, and each sees what the ones before it
-//! took in the same plan ([`Shared`]): a limit across nodes cannot be kept by decisions that see one object each.
+//! All NodeOps are planned one after the other on one snapshot, the oldest first, and each sees what the ones
+//! before it took in the same plan ([`Shared`]): a limit across nodes cannot be kept by decisions that see
+//! one object each.
 
 mod admit;
 mod adopt;
@@ -17,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::{admit::Shared, others::age};
 use self::{
-    status::{NoTargets, Whole},
+    status::{NoTargets, OpProgress},
     targets::Targets,
 };
 use crate::{
@@ -29,52 +30,56 @@ use crate::{
         image,
         model::{
             action::{Action, Plan},
-            failing::{Mark, Troubles},
+            failing::{FailureSummary, Mark},
             snapshot::Snapshot,
         },
         node::{
-            self, legacy,
-            turn::{Next, Op},
+            self,
+            context::{Next, Op},
+            legacy,
         },
         release, upgrades,
     },
 };
 
 /// Plans one NodeOp.
-pub fn plan(s: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut Plan) {
+pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut Plan) {
     let op = Op::of(object);
-    preflight::sweep(s, &op, plan);
+    preflight::sweep(snapshot, &op, plan);
     match &object.status {
-        Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(s, &op, plan),
-        Some(status) if legacy::is_legacy(status) => adopt::plan(s, &op, status, plan),
-        // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what is done would be done
-        // again. So is one of a run from which somebody removed the nodes.
-        Some(status) if status.phase == Some(Phase::Running) || !status.node_statuses.is_empty() => roll(s, &op, status, shared, plan),
-        _ if op.deleting => conclude(s, &op, plan),
-        _ if upgrades::may_start(s, object) => start(s, &op, plan),
+        Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(snapshot, &op, plan),
+        Some(status) if legacy::is_legacy(status) => adopt::plan(snapshot, &op, status, plan),
+        // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what
+        // is done would be done again. So is one of a run from which somebody removed the nodes.
+        Some(status) if status.phase == Some(Phase::Running) || !status.node_statuses.is_empty() => {
+            roll(snapshot, &op, status, shared, plan)
+        }
+        _ if op.deleting => conclude(snapshot, &op, plan),
+        _ if upgrades::may_start(snapshot, object) => start(snapshot, &op, plan),
         _ => {}
     }
 }
 
 /// Records the targets, or why there are none.
-fn start(s: &Snapshot, op: &Op, plan: &mut Plan) {
+fn start(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
     // Whatever has a status of ours was looked at before.
-    let begun = if op.object.status.is_some() { Some(false) } else { adopt::may_have_begun(s, op, plan) };
+    let begun =
+        if op.object.status.is_some() { Some(false) } else { adopt::may_have_begun(snapshot, op, plan) };
     match begun {
         Some(false) => {}
-        Some(true) => return adopt::plan(s, op, &NodeOpStatus::default(), plan),
+        Some(true) => return adopt::plan(snapshot, op, &NodeOpStatus::default(), plan),
         None => return,
     }
-    let (nodes, whole) = targets(s, op, plan);
-    let status = status::summarize(&op.object, nodes, &whole, s.now);
-    status::write(s, &op.object, status, plan);
+    let (nodes, progress) = targets(snapshot, op, plan);
+    let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
+    status::write(snapshot, &op.object, status, plan);
 }
 
 /// The nodes of a NodeOp that has none yet.
-fn targets(s: &Snapshot, op: &Op, plan: &mut Plan) -> (BTreeMap<String, NodeStatus>, Whole) {
-    let without = |why| (BTreeMap::new(), Whole { no_targets: Some(why), ..Whole::default() });
-    match targets::choose(s, &op.object, plan) {
-        Targets::Chosen(nodes) => (nodes, Whole::default()),
+fn targets(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> (BTreeMap<String, NodeStatus>, OpProgress) {
+    let without = |why| (BTreeMap::new(), OpProgress { no_targets: Some(why), ..OpProgress::default() });
+    match targets::choose(snapshot, &op.object, plan) {
+        Targets::Chosen(nodes) => (nodes, OpProgress::default()),
         // That there is none was said already, and stays so while somebody new is looked at.
         Targets::Unknown(why) if status::has_no_nodes(&op.object) => without(NoTargets::None(why)),
         Targets::Unknown(why) => without(NoTargets::Unknown(why)),
@@ -83,44 +88,49 @@ fn targets(s: &Snapshot, op: &Op, plan: &mut Plan) -> (BTreeMap<String, NodeStat
 }
 
 /// One pass over a NodeOp under way.
-fn roll(s: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
-    release::expire_waiters(s, op, plan);
+fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
+    release::expire_waiters(snapshot, op, plan);
     let mut nodes = old.node_statuses.clone();
     let stopped = stops(op, &nodes);
-    let mut troubles = Troubles::default();
-    for (name, node) in nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight)) {
+    let mut troubles = FailureSummary::default();
+    for (name, node) in
+        nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight))
+    {
         let mark = Mark::set(plan);
         let next = if node.phase == Phase::Running {
-            node::advance(s, op, name, node, plan)
+            node::advance(snapshot, op, name, node, plan)
         } else {
-            preflight::advance(s, op, name, node, stopped.is_some(), plan)
+            preflight::advance(snapshot, op, name, node, stopped.is_some(), plan)
         };
-        let trouble = mark.lift(s, plan);
+        let trouble = mark.lift(snapshot, plan);
         apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
     }
     let stopped = stopped.or_else(|| stops(op, &nodes));
     if stopped.is_some() {
-        nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
+        nodes.values_mut().for_each(|node| preflight::withdraw(snapshot.now, node));
     }
-    let slots = slots::find(s, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
-    let mut whole = Whole { slots, stopped, deleting: op.deleting, troubles, ..Whole::default() };
-    admit::fill(s, op, &mut nodes, &mut whole, shared, plan);
-    if whole.refused.is_some() {
-        nodes.values_mut().for_each(|node| preflight::withdraw(s.now, node));
+    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
+    let mut progress =
+        OpProgress { slots, stopped, deleting: op.deleting, troubles, ..OpProgress::default() };
+    admit::fill(snapshot, op, &mut nodes, &mut progress, shared, plan);
+    if progress.refused.is_some() {
+        nodes.values_mut().for_each(|node| preflight::withdraw(snapshot.now, node));
     }
-    let nothing_starts = op.deleting || op.intent.paused || whole.stopped.is_some() || whole.refused.is_some();
-    if nothing_starts || whole.are_slots_held(&op.intent) {
-        prestart::withdraw(s, op, &nodes, plan);
+    let nothing_starts =
+        op.deleting || op.intent.paused || progress.stopped.is_some() || progress.refused.is_some();
+    if nothing_starts || progress.are_slots_held(&op.intent) {
+        prestart::withdraw(snapshot, op, &nodes, plan);
     } else {
-        prestart::prepare(s, op, &nodes, plan);
+        prestart::prepare(snapshot, op, &nodes, plan);
     }
-    let mut status = status::summarize(&op.object, nodes, &whole, s.now);
-    image::record(s, &op.object, &mut status);
-    status::write(s, &op.object, status, plan);
+    let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
+    image::record(snapshot, &op.object, &mut status);
+    status::write(snapshot, &op.object, status, plan);
 }
 
-/// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that
-/// proves nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the next node is the canary.
+/// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not
+/// proved. A canary that proves nothing has not passed. What a Job of the Go operator brought nobody can
+/// prove, so there the next node is the canary.
 fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
     if !op.intent.stop_on_failure {
         return None;
@@ -128,39 +138,50 @@ fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
     if let Some((name, _)) = nodes.iter().find(|(_, node)| node.phase == Phase::Failed) {
         return Some(format!("node {name} failed (stopOnFailure)"));
     }
-    let of_ours = |name: &str, node: &NodeStatus| node.job_name.as_ref() == Some(&op.object_name(name, "", 0));
-    let unproved = |name: &str, node: &NodeStatus| node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node);
+    let of_ours =
+        |name: &str, node: &NodeStatus| node.job_name.as_ref() == Some(&op.object_name(name, "", 0));
+    let unproved = |name: &str, node: &NodeStatus| {
+        node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node)
+    };
     let (name, _) = nodes.iter().find(|(name, node)| unproved(name, node))?;
     Some(format!("what node {name} runs is not proved (stopOnFailure)"))
 }
 
 /// Puts a step's result into the status, and the reason to wait where readers and tests look for it.
-fn apply(op: &Op, name: &str, node: &mut NodeStatus, next: Next, complete: impl FnOnce(String) -> String, plan: &mut Plan) {
+fn apply(
+    op: &Op,
+    name: &str,
+    node: &mut NodeStatus,
+    next: Next,
+    complete: impl FnOnce(String) -> String,
+    plan: &mut Plan,
+) {
     match next {
         Next::Become(next) => *node = *next,
         Next::Wait(why) => {
             let why = complete(why);
-            plan.waiting.insert((op.me.key(), name.to_owned()), why.clone());
+            plan.waiting.insert((op.id.key(), name.to_owned()), why.clone());
             node.message = Some(why);
         }
     }
 }
 
-/// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and the
-/// finalizer goes. The Go operator's finalizer goes too.
-fn conclude(s: &Snapshot, op: &Op, plan: &mut Plan) {
-    let held =
-        s.nodes.values().any(|node| node.claimed_by.as_ref() == Some(&op.me) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.me)));
+/// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and
+/// the finalizer goes. The Go operator's finalizer goes too.
+fn conclude(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
+    let held = snapshot.nodes.values().any(|node| {
+        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.id))
+    });
     if let Some(status) = &op.object.status {
-        prestart::withdraw(s, op, &status.node_statuses, plan);
+        prestart::withdraw(snapshot, op, &status.node_statuses, plan);
     }
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
-    let lingers = !op.deleting && !release::expire_waiters(s, op, plan);
+    let lingers = !op.deleting && !release::expire_waiters(snapshot, op, plan);
     if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
         return;
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
-    plan.actions.push(Action::Conclude { op: op.object.clone(), finalizers });
+    plan.actions.push(Action::Finalize { op: op.object.clone(), finalizers });
 }

@@ -1,7 +1,8 @@
-//! Other NodeOps that have to do with a node: those that have it, and older ones that are not finished with it.
+//! Other NodeOps that have to do with a node: those that have it, and older ones that are not finished with
+//! it.
 //!
-//! What is found out about such a node ahead of its turn is not true for long: "already at this release" was said of a node
-//! while another NodeOp's agent was writing the next one.
+//! What is found out about such a node ahead of its turn is not true for long: "already at this release" was
+//! said of a node while another NodeOp's agent was writing the next one.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::{
             question::Question,
             snapshot::{NodeView, Snapshot},
         },
-        node::turn::Op,
+        node::context::Op,
     },
 };
 
@@ -32,20 +33,22 @@ pub struct Others<'a> {
 
 impl<'a> Others<'a> {
     /// Those other than `op`.
-    pub fn of(s: &'a Snapshot, op: &'a Op) -> Self {
-        let is_over = |other: &NodeOp| other.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
-        let unfinished = s.ops.values().filter(|other| OpRef::of(other) != op.me && !is_over(other));
+    pub fn of(snapshot: &'a Snapshot, op: &'a Op) -> Self {
+        let is_over = |other: &NodeOp| {
+            other.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+        };
+        let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !is_over(other));
         Self { op, unfinished: unfinished.collect() }
     }
 
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
     pub fn keep(&self, node: &NodeView) -> Option<String> {
         if let Some(holder) = &node.claimed_by {
-            return Some(in_the_hands_of(&self.op.me, holder));
+            return Some(claimed_by_another(&self.op.id, holder));
         }
         let concerned = || self.unfinished.iter().filter_map(|other| Some((*other, entry(other, node)?)));
         if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
-            return Some(in_the_hands_of(&self.op.me, &OpRef::of(other)));
+            return Some(claimed_by_another(&self.op.id, &OpRef::of(other)));
         }
         let to_come = |(other, entry): &(&Arc<NodeOp>, &NodeStatus)| {
             let older = age(other) < age(&self.op.object);
@@ -57,11 +60,13 @@ impl<'a> Others<'a> {
         Some(format!("waiting for NodeOp {namespace}/{name}, which is older and not finished with the node"))
     }
 
-    /// What has to be read live before it is believed that nobody else has to do with the node: the node itself, which says whose
-    /// it is, and what other NodeOps say of it, if there are any that may.
+    /// What has to be read live before it is believed that nobody else has to do with the node: the node
+    /// itself, which says whose it is, and what other NodeOps say of it, if there are any that may.
     pub fn questions(&self, node: &NodeView) -> Vec<Question> {
-        let may_meet = |other: &&Arc<NodeOp>| other.status.is_none() || entry(other, node).is_some_and(|entry| !entry.phase.is_final());
-        let rivals = self.unfinished.iter().any(may_meet).then_some(Question::Rivals);
+        let may_meet = |other: &&Arc<NodeOp>| {
+            other.status.is_none() || entry(other, node).is_some_and(|entry| !entry.phase.is_final())
+        };
+        let rivals = self.unfinished.iter().any(may_meet).then_some(Question::AllNodeOps);
         [Question::Node(node.name.clone())].into_iter().chain(rivals).collect()
     }
 }
@@ -76,7 +81,7 @@ fn has(entry: &NodeStatus) -> bool {
 }
 
 /// Why a node waits that a NodeOp, perhaps this one, has in hand.
-pub fn in_the_hands_of(me: &OpRef, holder: &OpRef) -> String {
+pub fn claimed_by_another(me: &OpRef, holder: &OpRef) -> String {
     let OpRef { namespace, name, uid: _ } = holder;
     match holder == me {
         true => "waiting: the node is being given back".into(),

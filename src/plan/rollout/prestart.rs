@@ -1,8 +1,8 @@
 //! Ahead of its turn: while a node reboots, the next one in line gets its reboot waiter.
 //!
-//! So the operator's image is pulled, and whether a waiter can start at all is seen, before the node is cordoned, and the
-//! node is not kept away for the time that this takes. A waiter is harmless ahead of its turn: without a sentinel of its
-//! own Job, which is not made before the node is in hand, it reboots nothing.
+//! So the operator's image is pulled, and whether a waiter can start at all is seen, before the node is
+//! cordoned, and the node is not kept away for the time that this takes. A waiter is harmless ahead of its
+//! turn: without a sentinel of its own Job, which is not made before the node is in hand, it reboots nothing.
 
 use std::collections::BTreeMap;
 
@@ -13,25 +13,39 @@ use crate::{
             action::{Action, Plan, Target},
             snapshot::{NodeView, Role, Snapshot},
         },
-        node::{turn::Op, waiter},
+        node::{context::Op, waiter},
         rollout::targets,
     },
 };
 
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
-    let reboots = |node: &&NodeStatus| node.phase == Phase::Running && matches!(node.step, Some(Step::Reboot | Step::Verify));
+pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
+    let reboots = |node: &&NodeStatus| {
+        node.phase == Phase::Running && matches!(node.step, Some(Step::Reboot | Step::Verify))
+    };
     let soon = nodes.values().filter(reboots).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
         return;
     }
-    let order = targets::order(s, nodes).into_iter().filter_map(|name| Some((s.nodes.get(name)?, nodes.get(name)?)));
-    let next: Vec<&NodeView> = order.filter(|(view, entry)| is_next(op, view, entry)).map(|(view, _)| view.as_ref()).take(soon).collect();
+    let order = targets::order(snapshot, nodes)
+        .into_iter()
+        .filter_map(|name| Some((snapshot.nodes.get(name)?, nodes.get(name)?)));
+    let next: Vec<&NodeView> = order
+        .filter(|(view, entry)| is_next(op, view, entry))
+        .map(|(view, _)| view.as_ref())
+        .take(soon)
+        .collect();
     for node in next {
-        if !s.pods_of(&op.me, Role::Waiter).any(|pod| pod.node == node.name) {
+        if !snapshot.pods_of(&op.id, Role::Waiter).any(|pod| pod.node == node.name) {
             let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
-            let grant = waiter::grant(s, op, &node.name, &name, &job);
-            plan.actions.push(Action::MakeWaiter { op: op.object.clone(), node: node.name.clone(), name, job, grant });
+            let grant = waiter::grant(snapshot, op, &node.name, &name, &job);
+            plan.actions.push(Action::CreateWaiter {
+                op: op.object.clone(),
+                node: node.name.clone(),
+                name,
+                job,
+                grant,
+            });
         }
     }
 }
@@ -44,11 +58,14 @@ fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
-pub fn withdraw(s: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
-    for pod in s.pods_of(&op.me, Role::Waiter) {
-        let untouched = nodes.get(&pod.node).is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight));
+pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
+    for pod in snapshot.pods_of(&op.id, Role::Waiter) {
+        let untouched = nodes
+            .get(&pod.node)
+            .is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight));
         if untouched && !pod.deleting && !pod.phase.is_final() {
-            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node's turn will not come" });
+            plan.actions
+                .push(Action::DeletePod { pod: Target::of(pod), why: "its node's turn will not come" });
         }
     }
 }
@@ -73,7 +90,8 @@ mod tests {
         },
     };
 
-    /// n1 is in hand, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a waiter already.
+    /// n1 is in hand, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a waiter
+    /// already.
     fn planned(first: Value, change: Value, waiter: Option<&str>) -> Plan {
         let mut op = json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
@@ -89,7 +107,13 @@ mod tests {
         let me = OpRef::of(&op);
         let node = |name: &str| {
             let claimed_by = Some(me.clone()).filter(|_| name == "n1");
-            let node = NodeView { name: name.into(), claimed_by, ready: true, boot_id: "b".into(), ..NodeView::default() };
+            let node = NodeView {
+                name: name.into(),
+                claimed_by,
+                ready: true,
+                boot_id: "b".into(),
+                ..NodeView::default()
+            };
             (name.to_owned(), Arc::new(node))
         };
         let pod = waiter.map(|node| PodView {
@@ -100,7 +124,10 @@ mod tests {
             now: Timestamp::UNIX_EPOCH,
             nodes: ["n1", "n2", "n3"].map(node).into(),
             ops: [(me.key(), Arc::new(op))].into(),
-            pods: pod.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            pods: pod
+                .into_iter()
+                .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
+                .collect(),
             ..Snapshot::default()
         })
     }
@@ -112,7 +139,7 @@ mod tests {
     /// Nodes other than n1 that get a waiter.
     fn made(plan: &Plan) -> Vec<&str> {
         let nodes = plan.actions.iter().filter_map(|action| match action {
-            Action::MakeWaiter { node, .. } if node != "n1" => Some(node.as_str()),
+            Action::CreateWaiter { node, .. } if node != "n1" => Some(node.as_str()),
             _ => None,
         });
         nodes.collect()
@@ -129,7 +156,10 @@ mod tests {
         assert!(made(&planned(in_hand("Job"), json!({}), None)).is_empty(), "the operation may still fail");
         assert!(made(&planned(in_hand("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
         let check = json!({"preflight": {"command": ["true"]}});
-        assert!(made(&planned(in_hand("Reboot"), check, None)).is_empty(), "it may turn out to have nothing to do");
+        assert!(
+            made(&planned(in_hand("Reboot"), check, None)).is_empty(),
+            "it may turn out to have nothing to do"
+        );
     }
 
     #[test]
@@ -137,6 +167,9 @@ mod tests {
         let failed = json!({"phase": "Failed", "rebootStatus": "cancelled", "jobName": "j"});
         let plan = planned(failed.clone(), json!({}), Some("n2"));
         assert!(deleted(&plan) && made(&plan).is_empty());
-        assert!(!deleted(&planned(failed, json!({"stopOnFailure": false}), Some("n2"))), "the rollout goes on");
+        assert!(
+            !deleted(&planned(failed, json!({"stopOnFailure": false}), Some("n2"))),
+            "the rollout goes on"
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Slots that are taken though nobody works on their node: one that is not proved to be given back yet, and one that failed
-//! and is out of service since.
+//! Slots that are taken though nobody works on their node: one that is not proved to be given back yet, and
+//! one that failed and is out of service since.
 //!
-//! A node that failed is down as people count: cordoned, or not Ready. If its slot were free, one bad image would take one
-//! node after the other. So it holds its slot until somebody has put it back into service, or has deleted it.
+//! A node that failed is down as people count: cordoned, or not Ready. If its slot were free, one bad image
+//! would take one node after the other. So it holds its slot until somebody has put it back into service, or
+//! has deleted it.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +12,11 @@ use crate::{
     plan::{
         model::{
             action::Plan,
-            failing::{self, Troubles},
+            failing::{self, FailureSummary},
             question::Question,
             snapshot::{NodeView, Snapshot},
         },
-        node::turn::Op,
+        node::context::Op,
         release,
     },
 };
@@ -40,28 +41,29 @@ impl Slots {
 
 /// One pass over the nodes of a NodeOp that are not worked on.
 struct Pass<'a> {
-    s: &'a Snapshot,
+    snapshot: &'a Snapshot,
     op: &'a Op,
     /// What stands in status.
     old: &'a BTreeMap<String, NodeStatus>,
     slots: Slots,
-    troubles: &'a mut Troubles,
+    troubles: &'a mut FailureSummary,
     plan: &'a mut Plan,
 }
 
 /// Finds the slots that are taken, and records which are free again.
 ///
-/// That a node is free again stands in status, like that it was taken: a view of the node that is older than our claim
-/// shows it free as well, and a leader with such a view would take one node too many. So a live read proves it.
+/// That a node is free again stands in status, like that it was taken: a view of the node that is older than
+/// our claim shows it free as well, and a leader with such a view would take one node too many. So a live
+/// read proves it.
 pub fn find(
-    s: &Snapshot,
+    snapshot: &Snapshot,
     op: &Op,
     old: &BTreeMap<String, NodeStatus>,
     nodes: &mut BTreeMap<String, NodeStatus>,
-    troubles: &mut Troubles,
+    troubles: &mut FailureSummary,
     plan: &mut Plan,
 ) -> Slots {
-    let mut pass = Pass { s, op, old, slots: Slots::default(), troubles, plan };
+    let mut pass = Pass { snapshot, op, old, slots: Slots::default(), troubles, plan };
     for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
         if entry.node_uid.is_some() {
             pass.unreleased(name, entry);
@@ -74,30 +76,32 @@ pub fn find(
 
 impl Pass<'_> {
     fn unreleased(&mut self, name: &str, entry: &mut NodeStatus) {
-        let node = self.s.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
+        let node = self.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
         let question = Question::Node(name.to_owned());
-        let why = if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&self.op.me)) {
-            if let Some(trouble) = release::node(self.s, node).trouble(self.s) {
+        let why = if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&self.op.id)) {
+            if let Some(trouble) = release::node(self.snapshot, node).trouble(self.snapshot) {
                 self.troubles.note(trouble);
             }
-            release::why_not_released(self.s, node, self.op).unwrap_or_else(|| "its end is being recorded".into())
+            release::why_not_released(self.snapshot, node, self.op)
+                .unwrap_or_else(|| "its end is being recorded".into())
         } else if self.old.get(name).is_some_and(|old| old.phase == Phase::Running) {
-            // Not before it stands in status that the node is given up: a claim may be under way that relies on it.
+            // Not before it stands in status that the node is given up: a claim may be under way that relies
+            // on it.
             "its end is being recorded".into()
-        } else if self.s.answer(&question).is_some() {
+        } else if self.snapshot.answer(&question).is_some() {
             entry.node_uid = None;
             let out_of_service = node.and_then(|node| out_of_service(self.op, entry, node));
             entry.holds_slot = out_of_service.is_some().then_some(true);
             return out_of_service.into_iter().for_each(|why| self.hold(name, why));
         } else {
-            failing::of(self.s, &question).into_iter().for_each(|trouble| self.troubles.note(trouble));
+            failing::of(self.snapshot, &question).into_iter().for_each(|trouble| self.troubles.note(trouble));
             self.plan.questions.insert(question);
             "checking that it was given back".into()
         };
         self.slots.unreleased += 1;
         if entry.phase.is_final() {
             let why = format!("node {name} is not released yet: {why}");
-            self.plan.waiting.insert((self.op.me.key(), name.to_owned()), why.clone());
+            self.plan.waiting.insert((self.op.id.key(), name.to_owned()), why.clone());
             self.slots.unreleased_why.get_or_insert(why);
         }
     }
@@ -105,32 +109,35 @@ impl Pass<'_> {
     /// A node that failed and was out of service when it was given back.
     fn failed(&mut self, name: &str, entry: &mut NodeStatus) {
         let question = Question::Node(name.to_owned());
-        let node = self.s.nodes.get(name);
+        let node = self.snapshot.nodes.get(name);
         if let Some(why) = node.and_then(|node| out_of_service(self.op, entry, node)) {
             return self.hold(name, why);
         }
-        if self.s.answer(&question).is_some() {
+        if self.snapshot.answer(&question).is_some() {
             entry.holds_slot = None;
             return;
         }
-        failing::of(self.s, &question).into_iter().for_each(|trouble| self.troubles.note(trouble));
+        failing::of(self.snapshot, &question).into_iter().for_each(|trouble| self.troubles.note(trouble));
         self.plan.questions.insert(question);
         self.hold(name, format!("checking that node {name} is back in service"));
     }
 
     fn hold(&mut self, name: &str, why: String) {
-        self.plan.waiting.insert((self.op.me.key(), name.to_owned()), why.clone());
+        self.plan.waiting.insert((self.op.id.key(), name.to_owned()), why.clone());
         self.slots.out_of_service.insert(name.to_owned(), why);
     }
 }
 
 /// Whether a node is out of service because our operation failed on it, and what is to be done about it.
 fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<String> {
-    let ran = entry.phase == Phase::Failed && entry.job_name.is_some() && op.intent.disturbs() && !op.deleting;
+    let ran =
+        entry.phase == Phase::Failed && entry.job_name.is_some() && op.intent.disturbs() && !op.deleting;
     let name = &node.name;
     let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
     if ran && stays_cordoned && node.unschedulable {
-        return Some(format!("node {name} failed and is still cordoned; kubectl uncordon {name} when it is well"));
+        return Some(format!(
+            "node {name} failed and is still cordoned; kubectl uncordon {name} when it is well"
+        ));
     }
     (ran && !node.ready).then(|| format!("node {name} failed and is not Ready"))
 }

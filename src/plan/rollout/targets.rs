@@ -1,8 +1,8 @@
 //! Which nodes a NodeOp is about, chosen once and recorded, and in which order they are taken.
 //!
-//! A selector that names labels which we ourselves write is not evaluated before they are there: a NodeOp that is applied
-//! together with the operator, or while a node boots, would leave nodes out, or have none at all. And a NodeOp without a
-//! node is not over: it begins when the first one matches.
+//! A selector that names labels which we ourselves write is not evaluated before they are there: a NodeOp
+//! that is applied together with the operator, or while a node boots, would leave nodes out, or have none at
+//! all. And a NodeOp without a node is not over: it begins when the first one matches.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than a network plugin
-/// takes to be installed, and shorter than people wait for a node that is broken.
-const JOINING: SignedDuration = SignedDuration::from_secs(300);
+/// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than
+/// a network plugin takes to be installed, and shorter than people wait for a node that is broken.
+const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// At most so many nodes are named in a sentence.
-const NAMED: usize = 10;
+const MAX_NAMES: usize = 10;
 /// Bytes of a selector in a sentence, at most.
 const DESCRIBED: usize = 300;
 
@@ -45,26 +45,28 @@ pub enum Targets {
 }
 
 /// The nodes that match the selector; all Linux nodes without one.
-pub fn choose(s: &Snapshot, op: &NodeOp, plan: &mut Plan) -> Targets {
+pub fn choose(snapshot: &Snapshot, op: &NodeOp, plan: &mut Plan) -> Targets {
     let selector = selector_of(op);
-    if let Some(why) = selector.and_then(|selector| unread(s, selector, plan)) {
+    if let Some(why) = selector.and_then(|selector| unread(snapshot, selector, plan)) {
         return Targets::Unknown(why);
     }
-    let chosen = matching(s, op);
+    let chosen = matching(snapshot, op);
     if !chosen.is_empty() {
         return Targets::Chosen(chosen);
     }
     let none = match selector {
-        Some(selector) => format!("no node matches nodeSelector {}", clipped(&selector::describe(selector), DESCRIBED)),
+        Some(selector) => {
+            format!("no node matches nodeSelector {}", clipped(&selector::describe(selector), DESCRIBED))
+        }
         None => "there is no Linux node".into(),
     };
     Targets::None(format!("waiting: {none}; the operation starts when a node does"))
 }
 
 /// The nodes that match the selector as their labels are now.
-pub fn matching(s: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
+pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let selector = selector_of(op);
-    let chosen = s.nodes.values().filter(|node| match selector {
+    let chosen = snapshot.nodes.values().filter(|node| match selector {
         Some(selector) => selector::matches(selector, &node.labels),
         None => is_linux(node),
     });
@@ -88,7 +90,7 @@ fn is_fact(key: &str) -> bool {
 }
 
 /// Whose labels, of those that the selector looks at, are not known yet.
-fn unread(s: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Option<String> {
+fn unread(snapshot: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Option<String> {
     if !selector::keys(selector).any(is_fact) {
         return None;
     }
@@ -96,10 +98,13 @@ fn unread(s: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Option<Str
         let open = is_linux(node) && !node.deleting && !labels::hands_off(node) && !labels::up_to_date(node);
         open && selector::may_match(selector, &node.labels, is_fact)
     };
-    let open: Vec<&NodeView> = s.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
+    let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
     let reading: Vec<&NodeView> = open.iter().copied().filter(|node| node.ready).collect();
     if !reading.is_empty() {
-        let trouble = reading.iter().find_map(|node| facts::trouble(s, node, plan)).map(|trouble| format!("; {trouble}"));
+        let trouble = reading
+            .iter()
+            .find_map(|node| facts::trouble(snapshot, node, plan))
+            .map(|trouble| format!("; {trouble}"));
         return Some(format!(
             "waiting: the facts of {} are being read: {}{}",
             count(reading.len()),
@@ -108,16 +113,21 @@ fn unread(s: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Option<Str
         ));
     }
     let joins = |node: &&&NodeView| {
-        let until = later(s.away_since(node), JOINING);
-        let joins = !node.annotations.contains_key(names::FACTS_OF) && s.now < until;
+        let until = later(snapshot.away_since(node), JOIN_TIMEOUT);
+        let joins = !node.annotations.contains_key(names::FACTS_OF) && snapshot.now < until;
         if joins {
             plan.wake(until);
         }
         joins
     };
     let joining: Vec<&NodeView> = open.iter().filter(joins).copied().collect();
-    (!joining.is_empty())
-        .then(|| format!("waiting: {} not Ready yet, and what they run is not known: {}", are(joining.len()), named(&joining)))
+    (!joining.is_empty()).then(|| {
+        format!(
+            "waiting: {} not Ready yet, and what they run is not known: {}",
+            are(joining.len()),
+            named(&joining)
+        )
+    })
 }
 
 fn count(nodes: usize) -> String {
@@ -129,15 +139,15 @@ fn are(nodes: usize) -> String {
 }
 
 fn named(nodes: &[&NodeView]) -> String {
-    let names: Vec<&str> = nodes.iter().take(NAMED).map(|node| node.name.as_str()).collect();
-    let more = if nodes.len() > NAMED { ", …" } else { "" };
+    let names: Vec<&str> = nodes.iter().take(MAX_NAMES).map(|node| node.name.as_str()).collect();
+    let more = if nodes.len() > MAX_NAMES { ", …" } else { "" };
     format!("{}{more}", names.join(", "))
 }
 
 /// Target names in the order in which they are taken: control-plane nodes first, then by name.
-pub fn order<'a>(s: &Snapshot, targets: &'a BTreeMap<String, NodeStatus>) -> Vec<&'a String> {
+pub fn order<'a>(snapshot: &Snapshot, targets: &'a BTreeMap<String, NodeStatus>) -> Vec<&'a String> {
     let mut names: Vec<&String> = targets.keys().collect();
     // Stable, and the map is sorted by name.
-    names.sort_by_key(|name| !s.nodes.get(*name).is_some_and(|node| node.control_plane()));
+    names.sort_by_key(|name| !snapshot.nodes.get(*name).is_some_and(|node| node.control_plane()));
     names
 }

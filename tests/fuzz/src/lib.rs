@@ -1,7 +1,9 @@
-//! What the fuzz targets feed, and what must hold of the outcome. cargo-fuzz calls these with what it invents, and the ordinary tests with
-//! every case that was kept (`tests/it/fuzz.rs`), so nothing here needs either.
+//! What the fuzz targets feed, and what must hold of the outcome. cargo-fuzz calls these with what it
+//! invents, and the ordinary tests with every case that was kept (`tests/it/fuzz.rs`), so nothing here needs
+//! either.
 //!
-//! A target takes any bytes and returns; what it finds wrong it says by a panic. Bytes that are no case for it are passed over.
+//! A target takes any bytes and returns; what it finds wrong it says by a panic. Bytes that are no case for
+//! it are passed over.
 
 pub mod nodes;
 pub mod planner;
@@ -17,7 +19,7 @@ pub const TARGETS: [Target; 13] = [
     ("facts_message", nodes::facts_message),
     ("records", nodes::records),
     ("mountinfo", nodes::mountinfo),
-    ("last_words", nodes::last_words),
+    ("last_words", nodes::termination_message),
     ("names", users::names),
     ("op_ref", users::op_ref),
     ("selector", users::selector),
@@ -41,12 +43,16 @@ fn texts<const N: usize>(data: &[u8]) -> Option<[&str; N]> {
 /// Whether a name is a DNS label.
 fn is_dns_label(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+    (1..=63).contains(&name.len())
+        && name.chars().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// Whether a text may be the value of a label.
 fn is_label_value(value: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let ends = value.chars().next().into_iter().chain(value.chars().last()).all(|c| c.is_ascii_alphanumeric());
+    let ends =
+        value.chars().next().into_iter().chain(value.chars().last()).all(|c| c.is_ascii_alphanumeric());
     value.len() <= 63 && value.chars().all(inner) && ends
 }

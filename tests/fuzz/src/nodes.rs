@@ -8,7 +8,7 @@ use kairos_operator::{
     node::{
         facts::{FactsArgs, run as read_facts},
         host::{Host, mounts::mount_points},
-        release::{Keys, Release, parse},
+        os_release::{Keys, Release, parse},
         sentinel::{SentinelArgs, run as write_sentinel},
         upgrade::{
             agent::last_lines,
@@ -28,7 +28,8 @@ use super::{is_label_value, text, texts};
 /// The kubelet cuts a termination message there.
 const MAX_MESSAGE: usize = 4096;
 
-/// A release file: names are names, nothing grows, and what was read, written as a shell would quote it, reads the same.
+/// A release file: names are names, nothing grows, and what was read, written as a shell would quote it,
+/// reads the same.
 pub fn release(data: &[u8]) {
     let Some(file) = text(data) else { return };
     let keys = parse(file);
@@ -43,7 +44,8 @@ pub fn release(data: &[u8]) {
     ordered(&keys);
 }
 
-/// Whatever has an order to another release has the opposite one the other way round, and none of itself but that it is equal.
+/// Whatever has an order to another release has the opposite one the other way round, and none of itself but
+/// that it is equal.
 fn ordered(keys: &Keys) {
     assert!(compare(keys, keys).is_none_or(Ordering::is_eq));
     for (version, software) in [("v3.5.0", "v1.30.11+k3s1"), ("v3.5.0-rc1", ""), ("v3", "v1")] {
@@ -77,8 +79,8 @@ pub fn facts(data: &[u8]) {
     ];
     let (_root, host) = node(&files);
     let Ok(ended) = read_facts(&FactsArgs { host_dir: "/host".into() }, &host) else { return };
-    assert!(ended.code == 0 && ended.words.len() <= MAX_MESSAGE, "{} bytes", ended.words.len());
-    let facts: Facts = serde_json::from_str(&ended.words).expect("what one end writes the other reads");
+    assert!(ended.code == 0 && ended.message.len() <= MAX_MESSAGE, "{} bytes", ended.message.len());
+    let facts: Facts = serde_json::from_str(&ended.message).expect("what one end writes the other reads");
     said(&facts);
 }
 
@@ -86,7 +88,7 @@ pub fn facts(data: &[u8]) {
 pub fn facts_message(data: &[u8]) {
     let Some(message) = text(data) else { return };
     let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: message.into() };
-    if let Some(facts) = ended.words::<Facts>() {
+    if let Some(facts) = ended.parsed_message::<Facts>() {
         assert!(message.len() <= MAX_MESSAGE);
         said(&facts);
     }
@@ -107,8 +109,8 @@ fn said(facts: &Facts) {
     assert!(labels::up_to_date(&node) && labels::change(&node, facts).is_empty());
 }
 
-/// A result and a sentinel in the state directory, cut at a NUL byte: the agent never runs after its success, and no
-/// reboot follows from what did not succeed.
+/// A result and a sentinel in the state directory, cut at a NUL byte: the agent never runs after its success,
+/// and no reboot follows from what did not succeed.
 pub fn records(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let (result, sentinel) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -118,19 +120,24 @@ pub fn records(data: &[u8]) {
         assert_eq!(serde_json::from_slice::<UpgradeResult>(&again).ok().as_ref(), Some(known));
         retry(known);
     }
-    let files: [(&str, &[u8]); 3] =
-        [("state/job.upgrade.json", result), ("state/job.json", sentinel), ("proc/sys/kernel/random/boot_id", b"b1")];
+    let files: [(&str, &[u8]); 3] = [
+        ("state/job.upgrade.json", result),
+        ("state/job.json", sentinel),
+        ("proc/sys/kernel/random/boot_id", b"b1"),
+    ];
     let (root, host) = node(&files);
     assert_eq!((result_file("job"), sentinel_file("job")), ("job.upgrade.json".into(), "job.json".into()));
     waiter_reads(root.path(), sentinel);
     let (job, job_uid) = ("job".into(), Some("u".into()));
     let args = SentinelArgs { state_dir: "/state".into(), job, upgrade: true, patience_seconds: 0, job_uid };
-    let ended = write_sentinel(&args, &host).ok().map(|ended| ended.words);
+    let ended = write_sentinel(&args, &host).ok().map(|ended| ended.message);
     let due = ended.map(|words| serde_json::from_str::<Sentinel>(&words).expect("a sentinel").boot);
     match known.filter(|known| known.job_uid == "u") {
         None => assert_eq!(due, None),
         Some(known) => match (known.state, known.active) {
-            (UpgradeState::Upgraded, true) => assert_eq!(due, Some(known.boot).filter(|boot| !boot.is_empty())),
+            (UpgradeState::Upgraded, true) => {
+                assert_eq!(due, Some(known.boot).filter(|boot| !boot.is_empty()))
+            }
             (UpgradeState::UpToDate | UpgradeState::Upgraded, _) => assert_eq!(due.as_deref(), Some("")),
             (UpgradeState::Started | UpgradeState::Failed, _) => assert_eq!(due, None),
         },
@@ -143,7 +150,13 @@ fn retry(known: &UpgradeResult) {
         for host in [None, Some("v1".to_owned()), known.target.clone()] {
             let release = |version| Release { version, ..Release::default() };
             let (host, image) = (release(host), release(known.target.clone()));
-            let found = Found { job_uid: known.job_uid.clone(), boot: boot.into(), boot_state: known.before_state.clone(), host, image };
+            let found = Found {
+                job_uid: known.job_uid.clone(),
+                boot: boot.into(),
+                boot_state: known.before_state.clone(),
+                host,
+                image,
+            };
             let verdict = verdict(&order, &found, Some(known));
             match known.state {
                 UpgradeState::Upgraded => assert_eq!(verdict, Verdict::Settled(known.clone())),
@@ -156,9 +169,13 @@ fn retry(known: &UpgradeResult) {
 
 /// The waiter of Job `job` takes a sentinel that is whole, names its Job and a boot; and nothing else.
 fn waiter_reads(root: &Path, bytes: &[u8]) {
-    let read = kairos_operator::node::reboot_waiter::state_dir::StateDir::new(root.join("state"), "job").sentinel();
+    let read =
+        kairos_operator::node::reboot_waiter::state_dir::StateDir::new(root.join("state"), "job").sentinel();
     let whole = serde_json::from_slice::<Sentinel>(bytes).ok();
-    assert_eq!(read, whole.filter(|found| found.job == "job" && !found.boot.is_empty() && bytes.len() <= 64 * 1024));
+    assert_eq!(
+        read,
+        whole.filter(|found| found.job == "job" && !found.boot.is_empty() && bytes.len() <= 64 * 1024)
+    );
 }
 
 /// A mountinfo: no more than was in it, and a line written as the kernel writes it names its mount point.
@@ -177,14 +194,19 @@ pub fn mountinfo(data: &[u8]) {
     assert_eq!(points.iter().map(|point| point.as_os_str().as_bytes()).collect::<Vec<_>>(), [data]);
 }
 
-/// An agent's output, and an applet's last words: a line that a terminal and a status can show, and no more than the kubelet keeps.
-pub fn last_words(data: &[u8]) {
+/// An agent's output, and an applet's last words: a line that a terminal and a status can show, and no more
+/// than the kubelet keeps.
+pub fn termination_message(data: &[u8]) {
     let line = last_lines(data);
     assert!(line.len() <= data.len() * 3 + 12 && !line.chars().any(char::is_control), "{line:?}");
     let (root, _host) = node(&[("dev/termination-log", b"before")]);
     let words = String::from_utf8_lossy(data);
-    telemetry::last_words(root.path(), &words);
+    telemetry::termination_message(root.path(), &words);
     let kept = fs::read(root.path().join("dev/termination-log")).expect("the message");
     let kept = String::from_utf8(kept).expect("a cut at a character");
-    assert!(kept.len() <= MAX_MESSAGE && words.starts_with(&kept) && kept.len() + 4 > words.len().min(MAX_MESSAGE));
+    assert!(
+        kept.len() <= MAX_MESSAGE
+            && words.starts_with(&kept)
+            && kept.len() + 4 > words.len().min(MAX_MESSAGE)
+    );
 }

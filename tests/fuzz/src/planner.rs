@@ -1,8 +1,8 @@
-//! The planner, on whatever stands in the cluster: specs and statuses that a user edited, pods that a kubelet lies about, Jobs and
-//! annotations of somebody else.
+//! The planner, on whatever stands in the cluster: specs and statuses that a user edited, pods that a kubelet
+//! lies about, Jobs and annotations of somebody else.
 //!
-//! The input is lines of `pointer=value`, each of which sets one field of the objects below (a value that is no JSON is a
-//! text; an empty one removes the field). So a case can be read, and half of one is one too.
+//! The input is lines of `pointer=value`, each of which sets one field of the objects below (a value that is
+//! no JSON is a text; an empty one removes the field). So a case can be read, and half of one is one too.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +27,7 @@ use kairos_operator::{
             identity::Identified,
             object_name::object,
             question::{Answer, Question},
-            snapshot::{Failure, Settings, Sightings, Snapshot},
+            snapshot::{PersistentFailure, PlannerConfig, Sightings, Snapshot},
         },
         plan,
     },
@@ -63,25 +63,23 @@ fn ended(name: &str, code: i32, message: &str) -> Value {
         "state": {"terminated": {"exitCode": code, "reason": "Error", "message": message}}})
 }
 
-/// A NodeOp that reboots two nodes, with one of them in hand and all that was made for it, and a NodeOpUpgrade with its NodeOp.
+/// A NodeOp that reboots two nodes, with one of them in hand and all that was made for it, and a
+/// NodeOpUpgrade with its NodeOp.
 fn objects() -> Value {
     let name = |kind: &str| object(("op", "op"), "n1", kind, 0);
     let spec = json!({"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1, "drainOptions": {"enabled": true}});
-    let running =
-        json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(""), "jobUid": name(""), "boot": "b1", "attempt": 0});
+    let running = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(""), "jobUid": name(""), "boot": "b1", "attempt": 0});
     let sentinel = json!({"job": name(""), "jobUid": name(""), "boot": "b1", "time": ""}).to_string();
     let pod = |role: &str, kind: &str, statuses: Value| {
         json!({"metadata": owned(OP, &name(kind), json!({"kairos.io/nodeop": "op", role: "true"})),
             "spec": {"nodeName": "n1", "containers": []}, "status": {"phase": "Running", "containerStatuses": statuses}})
     };
-    let mut job_pod = pod("x", "", json!([ended("nodeop", 1, "no"), ended("sentinel-creator", 0, &sentinel)]));
-    job_pod["metadata"]["ownerReferences"][0] =
-        json!({"apiVersion": "batch/v1", "kind": "Job", "name": name(""), "uid": name(""), "controller": true});
+    let mut job_pod =
+        pod("x", "", json!([ended("nodeop", 1, "no"), ended("sentinel-creator", 0, &sentinel)]));
+    job_pod["metadata"]["ownerReferences"][0] = json!({"apiVersion": "batch/v1", "kind": "Job", "name": name(""), "uid": name(""), "controller": true});
     let meta = |name: &str| json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1, "creationTimestamp": "2025-12-31T23:00:00Z"});
-    let mut child =
-        json!({"metadata": meta("up"), "spec": {"upgrade": {"active": true, "recovery": false, "force": false, "debug": false}}});
-    child["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": "up", "controller": true}]);
+    let mut child = json!({"metadata": meta("up"), "spec": {"upgrade": {"active": true, "recovery": false, "force": false, "debug": false}}});
+    child["metadata"]["ownerReferences"] = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": "up", "controller": true}]);
     json!({
         "now": NOW,
         "nodes": [node("n1"), node("n2"), node("n3")],
@@ -110,7 +108,9 @@ fn set(object: &mut Value, pointer: &str, value: Option<Value>) -> Option<()> {
     }
     match (place, value) {
         (Value::Array(items), Some(value)) => *items.get_mut(key.parse::<usize>().ok()?)? = value,
-        (Value::Array(items), None) => drop(key.parse::<usize>().ok().filter(|at| *at < items.len()).map(|at| items.remove(at))),
+        (Value::Array(items), None) => {
+            drop(key.parse::<usize>().ok().filter(|at| *at < items.len()).map(|at| items.remove(at)))
+        }
         (Value::Object(fields), Some(value)) => drop(fields.insert(key.replace("~1", "/"), value)),
         (Value::Object(fields), None) => drop(fields.remove(&key.replace("~1", "/"))),
         _ => return None,
@@ -118,9 +118,19 @@ fn set(object: &mut Value, pointer: &str, value: Option<Value>) -> Option<()> {
     Some(())
 }
 
-fn read<K: DeserializeOwned, V>(from: &Value, meta: impl Fn(&K) -> &ObjectMeta, parse: impl Fn(&K) -> V) -> BTreeMap<Key, Arc<V>> {
-    let objects = from.as_array().into_iter().flatten().filter_map(|object| serde_json::from_value::<K>(object.clone()).ok());
-    let key = |object: &K| (meta(object).namespace.clone().unwrap_or_default(), meta(object).name.clone().unwrap_or_default());
+fn read<K: DeserializeOwned, V>(
+    from: &Value,
+    meta: impl Fn(&K) -> &ObjectMeta,
+    parse: impl Fn(&K) -> V,
+) -> BTreeMap<Key, Arc<V>> {
+    let objects = from
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|object| serde_json::from_value::<K>(object.clone()).ok());
+    let key = |object: &K| {
+        (meta(object).namespace.clone().unwrap_or_default(), meta(object).name.clone().unwrap_or_default())
+    };
     objects.map(|object| (key(&object), Arc::new(parse(&object)))).collect()
 }
 
@@ -138,14 +148,22 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
             Question::Op(OpRef { namespace: "ns".into(), name, uid: "x".into() }),
         ])
     });
-    let mut answers: BTreeMap<Question, Answer> = gone.flatten().map(|question| (question, Answer::Gone)).collect();
-    answers.insert(Question::Rivals, Answer::Seen);
-    answers.extend(ops.values().flat_map(|op| [Question::Op, Question::Work].map(|about| (about(me(op)), Answer::Seen))));
-    let failure = Failure { since: Timestamp::from_second(NOW - 30).ok()?, words: "a webhook says no".into() };
+    let mut answers: BTreeMap<Question, Answer> =
+        gone.flatten().map(|question| (question, Answer::NotFound)).collect();
+    answers.insert(Question::AllNodeOps, Answer::Found);
+    answers.extend(
+        ops.values().flat_map(|op| {
+            [Question::Op, Question::OwnedWorkload].map(|about| (about(me(op)), Answer::Found))
+        }),
+    );
+    let failure = PersistentFailure {
+        since: Timestamp::from_second(NOW - 30).ok()?,
+        message: "a webhook says no".into(),
+    };
     let mut snapshot = Snapshot {
         now: Timestamp::from_second(objects["now"].as_i64()?).ok()?,
         leading_since: Timestamp::from_second(NOW - 60).ok()?,
-        settings: Settings { own_pod: Some(("ns".into(), "me".into())), ..Settings::default() },
+        settings: PlannerConfig { own_pod: Some(("ns".into(), "me".into())), ..PlannerConfig::default() },
         nodes: read(&objects["nodes"], |node: &Node| &node.metadata, view::node)
             .into_iter()
             .map(|((_, name), node)| (name, node))
@@ -155,12 +173,24 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
         facts: pods("facts"),
         jobs: read(&objects["jobs"], |job: &Job| &job.metadata, view::job),
         pods: pods("pods"),
-        residents: [("n1".to_owned(), read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect())]
-            .into(),
+        residents: [(
+            "n1".to_owned(),
+            read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect(),
+        )]
+        .into(),
         listed: BTreeMap::new(),
         evictions: BTreeMap::new(),
         answers,
-        failures: [(Action::Node { name: "n1".into(), resource_version: "1".into(), change: NodeChange::default() }.id(), failure)].into(),
+        failures: [(
+            Action::PatchNode {
+                name: "n1".into(),
+                resource_version: "1".into(),
+                change: NodeChange::default(),
+            }
+            .id(),
+            failure,
+        )]
+        .into(),
         ..Snapshot::default()
     };
     let mut sightings = Sightings::default();
@@ -169,15 +199,18 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
     Some(snapshot)
 }
 
-/// The plan is made, is the same again, says why each node waits in a sentence, and begins nothing for what is over.
+/// The plan is made, is the same again, says why each node waits in a sentence, and begins nothing for what
+/// is over.
 pub fn planner(data: &[u8]) {
     let Some((snapshot, planned)) = planned(data) else { return };
     assert_eq!(format!("{planned:?}"), format!("{:?}", plan(&snapshot)));
     assert_eq!(broken(&snapshot, &planned), [""; 0]);
     for action in &planned.actions {
         match action {
-            Action::Status { op, status, .. } => sentences(op, status),
-            Action::Node { change, .. } => assert!(format!("{change:?}").len() <= 64 * 1024 + data.len()),
+            Action::PatchStatus { op, status, .. } => sentences(op, status),
+            Action::PatchNode { change, .. } => {
+                assert!(format!("{change:?}").len() <= 64 * 1024 + data.len())
+            }
             _ => {}
         }
     }
@@ -189,7 +222,8 @@ pub fn planned(data: &[u8]) -> Option<(Snapshot, Plan)> {
     let mut objects = objects();
     for line in lines.lines().take(64) {
         let Some((pointer, value)) = line.split_once('=') else { continue };
-        let value = (!value.is_empty()).then(|| serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into())));
+        let value = (!value.is_empty())
+            .then(|| serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into())));
         set(&mut objects, pointer, value);
     }
     let snapshot = snapshot(&objects)?;
@@ -199,7 +233,11 @@ pub fn planned(data: &[u8]) -> Option<(Snapshot, Plan)> {
 
 fn sentences(op: &NodeOp, status: &NodeOpStatus) {
     for (name, node) in &status.node_statuses {
-        let old = op.status.as_ref().and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
+        let old = op
+            .status
+            .as_ref()
+            .and_then(|old| old.node_statuses.get(name))
+            .and_then(|old| old.message.as_ref());
         let length = node.message.as_ref().filter(|new| Some(*new) != old).map_or(0, String::len);
         assert!(length <= MAX_SENTENCE, "{length} bytes for {name}");
     }

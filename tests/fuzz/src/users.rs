@@ -17,12 +17,13 @@ use kairos_operator::{
         object_name::{accounts, object},
         selector::matches,
     },
-    render::{self, Site},
+    render::{self, RenderConfig},
 };
 
 use super::{is_dns_label, is_label_value, text, texts};
 
-/// Any NodeOp and node (name, UID, node, kind, cut at NUL bytes): names of objects, accounts and labels that a server takes.
+/// Any NodeOp and node (name, UID, node, kind, cut at NUL bytes): names of objects, accounts and labels that
+/// a server takes.
 pub fn names(data: &[u8]) {
     let Some([name, uid, node, kind]) = texts(data) else { return };
     let kind = ["", "reboot", "preflight", "facts"][kind.len() % 4];
@@ -50,7 +51,8 @@ pub fn op_ref(data: &[u8]) {
     }
 }
 
-/// A selector and labels, as JSON in two lines: each operator is the opposite of another one, and more conditions match less.
+/// A selector and labels, as JSON in two lines: each operator is the opposite of another one, and more
+/// conditions match less.
 pub fn selector(data: &[u8]) {
     let Some((selector, labels)) = text(data).and_then(|text| text.split_once('\n')) else { return };
     let Ok(selector) = serde_json::from_str::<LabelSelector>(selector) else { return };
@@ -71,9 +73,9 @@ pub fn selector(data: &[u8]) {
     assert_eq!(all, parts.into_iter().all(|part| part));
 }
 
-fn site() -> Site {
+fn site() -> RenderConfig {
     let own = |text: &str| text.to_owned();
-    Site {
+    RenderConfig {
         operator: own("operator"),
         labeler: own("operator"),
         namespace: own("own"),
@@ -82,9 +84,11 @@ fn site() -> Site {
     }
 }
 
-/// What the kubelet makes of a container's arguments: `$(NAME)` is a variable's value if there is one, `$$` a dollar sign.
+/// What the kubelet makes of a container's arguments: `$(NAME)` is a variable's value if there is one, `$$` a
+/// dollar sign.
 fn expanded(container: &Container) -> Vec<String> {
-    let variables: Vec<&str> = container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
+    let variables: Vec<&str> =
+        container.env.iter().flatten().map(|variable| variable.name.as_str()).collect();
     let one = |text: &String| {
         let (mut out, mut rest) = (String::new(), text.as_str());
         while let Some((before, after)) = rest.split_once('$') {
@@ -92,7 +96,9 @@ fn expanded(container: &Container) -> Vec<String> {
             let variable = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
             (out, rest) = match (after.strip_prefix('$'), variable) {
                 (Some(after), _) => (out + "$", after),
-                (None, Some((name, after))) if variables.contains(&name) => (out + "(a variable's value)", after),
+                (None, Some((name, after))) if variables.contains(&name) => {
+                    (out + "(a variable's value)", after)
+                }
                 (None, _) => (out + "$", after),
             };
         }
@@ -105,8 +111,9 @@ fn expanded(container: &Container) -> Vec<String> {
 /// What the containers that run our binary are told; the rest is the user's.
 fn applets(spec: &PodSpec) -> Vec<Applet> {
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let ours =
-        containers.filter(|container| container.command.iter().flatten().next().is_some_and(|path| path.ends_with("/kairos-operator")));
+    let ours = containers.filter(|container| {
+        container.command.iter().flatten().next().is_some_and(|path| path.ends_with("/kairos-operator"))
+    });
     let parsed = |container: &Container| {
         let argv = expanded(container);
         cli::parse(argv.iter().map(OsString::from)).unwrap_or_else(|error| panic!("{argv:?}: {error}"))
@@ -121,8 +128,8 @@ fn with_spec<K: DeserializeOwned>(data: &[u8]) -> Option<K> {
     serde_json::from_value(serde_json::json!({"metadata": meta, "spec": spec})).ok()
 }
 
-/// A NodeOp as JSON: what is made of it are objects with names and deadlines that a server takes, and applets are told what the
-/// user wrote, to the letter.
+/// A NodeOp as JSON: what is made of it are objects with names and deadlines that a server takes, and applets
+/// are told what the user wrote, to the letter.
 pub fn nodeop(data: &[u8]) {
     if let Some(op) = with_spec(data) {
         render(&op);
@@ -131,7 +138,10 @@ pub fn nodeop(data: &[u8]) {
 
 fn render(op: &NodeOp) {
     let intent = Intent::of(op);
-    assert!(intent.concurrency != Some(0) && intent.drain.is_none_or(|drain| drain.timeout.is_none_or(|timeout| timeout.is_positive())));
+    assert!(
+        intent.concurrency != Some(0)
+            && intent.drain.is_none_or(|drain| drain.timeout.is_none_or(|timeout| timeout.is_positive()))
+    );
     let job = render::job::job(op, "n1", "job", &site());
     let waiter = render::waiter::pod(op, "n1", "waiter", "job", "account", &site());
     let preflight = render::preflight::pod(op, "n1", "preflight", &site());
@@ -163,8 +173,14 @@ pub fn upgrade(data: &[u8]) {
     let Some(upgrade) = with_spec::<NodeOpUpgrade>(data) else { return };
     let op = child::node_op(&upgrade);
     assert_eq!(op.spec.image.as_ref(), Some(&upgrade.spec.image));
-    assert!(op.spec.upgrade.is_some() && op.spec.command.is_none() && op.spec.concurrency == upgrade.spec.concurrency);
-    let again = serde_json::to_value(&op).and_then(serde_json::from_value::<NodeOp>).expect("what is sent can be read");
+    assert!(
+        op.spec.upgrade.is_some()
+            && op.spec.command.is_none()
+            && op.spec.concurrency == upgrade.spec.concurrency
+    );
+    let again = serde_json::to_value(&op)
+        .and_then(serde_json::from_value::<NodeOp>)
+        .expect("what is sent can be read");
     assert_eq!(again.spec, op.spec);
     render(&op);
 }

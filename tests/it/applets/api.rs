@@ -1,5 +1,5 @@
-//! A scripted API server: one pod, perhaps one Job, and a switch to take it away. It knows what the waiter asks for and
-//! nothing else; kairos-sim is the place for more.
+//! A scripted API server: one pod, perhaps one Job, and a switch to take it away. It knows what the waiter
+//! asks for and nothing else; kairos-sim is the place for more.
 
 use std::{
     collections::BTreeMap,
@@ -60,7 +60,8 @@ impl Api {
 
     /// Makes the Job, or gives it a final condition.
     pub fn job(&self, condition: Option<&str>) {
-        let conditions: Vec<_> = condition.iter().map(|type_| json!({ "type": type_, "status": "True" })).collect();
+        let conditions: Vec<_> =
+            condition.iter().map(|type_| json!({ "type": type_, "status": "True" })).collect();
         let owner = json!({ "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "x", "uid": OWNER, "controller": true });
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job",
@@ -101,7 +102,8 @@ impl Api {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let mut words = line.split_whitespace();
-        let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let (method, path) =
+            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
         let mut length = 0;
         loop {
             let mut header = String::new();
@@ -139,7 +141,9 @@ impl Api {
             let job = {
                 let state = self.state.0.lock().unwrap();
                 let seen = last.clone();
-                let wait = self.state.1.wait_timeout_while(state, Duration::from_secs(60), |state| state.job == seen && !state.down);
+                let wait = self.state.1.wait_timeout_while(state, Duration::from_secs(60), |state| {
+                    state.job == seen && !state.down
+                });
                 let state = wait.unwrap().0;
                 if state.down {
                     return Ok(());
@@ -173,7 +177,10 @@ impl State {
             if method == "PATCH" {
                 let uid = &body["metadata"]["uid"];
                 if !uid.is_null() && *uid != self.pod_uid {
-                    return (409, json!({ "kind": "Status", "status": "Failure", "reason": "Conflict", "message": "uid", "code": 409 }));
+                    return (
+                        409,
+                        json!({ "kind": "Status", "status": "Failure", "reason": "Conflict", "message": "uid", "code": 409 }),
+                    );
                 }
                 for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {
                     self.annotations.insert(key.clone(), value.as_str().unwrap_or_default().into());
@@ -185,7 +192,10 @@ impl State {
             self.job.clone().map_or_else(gone, |job| (200, job))
         } else if path == jobs {
             let items: Vec<_> = self.job.iter().collect();
-            (200, json!({ "apiVersion": "batch/v1", "kind": "JobList", "metadata": { "resourceVersion": "7" }, "items": items }))
+            (
+                200,
+                json!({ "apiVersion": "batch/v1", "kind": "JobList", "metadata": { "resourceVersion": "7" }, "items": items }),
+            )
         } else if path.ends_with("/events") && method == "POST" {
             self.events.push(body.clone());
             (201, body.clone())

@@ -1,6 +1,7 @@
 //! Disks that are full or read-only: found before the operation begins, and never a reason to run it again.
 //!
-//! The state directory is a small filesystem of its own here, in a mount namespace that one thread and what it starts are in.
+//! The state directory is a small filesystem of its own here, in a mount namespace that one thread and what
+//! it starts are in.
 
 use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -58,7 +59,11 @@ impl Disk {
     }
 
     fn clean(&self) {
-        for entry in fs::read_dir(&self.0).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with('x')) {
+        for entry in fs::read_dir(&self.0)
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with('x'))
+        {
             fs::remove_file(entry.path()).unwrap();
         }
     }
@@ -72,7 +77,7 @@ impl Disk {
 /// What a waiter ends with that cannot do its work: the cause, for a status.
 fn refused(node: &Node, cause: &str) {
     assert_eq!(node.waiter().ends(), 1);
-    let words = node.last_words();
+    let words = node.termination_message();
     assert!(words.contains(cause) && words.contains("/usr/local/.kairos by default"), "{words}");
     assert!(words.len() < 300 && !words.contains('\n'), "{words}");
     assert!(node.api.log().is_empty(), "nothing is announced: {:?}", node.api.log());
@@ -109,7 +114,7 @@ fn a_disk_that_fills_up_meanwhile_has_room_for_the_sentinel() {
         node.gets_asked();
         waiter.kill();
         node.reboot("b2");
-        assert_eq!(node.waiter().ends(), 0, "{}", node.last_words());
+        assert_eq!(node.waiter().ends(), 0, "{}", node.termination_message());
         assert!(!node.sentinel_file().exists());
     });
 }
@@ -137,8 +142,12 @@ fn a_sentinel_that_cannot_be_written_at_all_fails_for_good_and_says_so() {
         disk.read_only(true);
         let status = node.sentinel_command().arg("--patience-seconds=1").status().unwrap();
         assert_eq!(status.code(), Some(permanent()));
-        let words = node.last_words();
-        assert!(words.starts_with("the operation succeeded and is not run again") && words.contains("Read-only file system"), "{words}");
+        let words = node.termination_message();
+        assert!(
+            words.starts_with("the operation succeeded and is not run again")
+                && words.contains("Read-only file system"),
+            "{words}"
+        );
         assert!(words.len() < 300, "a status cuts it there: {words}");
     });
 }
@@ -155,12 +164,22 @@ fn an_upgrade_needs_a_disk_that_takes_its_records_before_the_agent_runs() {
         for free in [1, 8192, 16 * 1024] {
             disk.fill(free);
             let (code, words) = node.try_once(&active());
-            assert!(code == 1 && words.contains("kairos-agent was not started") && words.contains("No space left"), "{code} {words}");
+            assert!(
+                code == 1
+                    && words.contains("kairos-agent was not started")
+                    && words.contains("No space left"),
+                "{code} {words}"
+            );
             disk.clean();
         }
         disk.read_only(true);
         let (code, words) = node.try_once(&active());
-        assert!(code == 1 && words.contains("kairos-agent was not started") && words.contains("Read-only file system"), "{code} {words}");
+        assert!(
+            code == 1
+                && words.contains("kairos-agent was not started")
+                && words.contains("Read-only file system"),
+            "{code} {words}"
+        );
         disk.read_only(false);
         assert_eq!((node.runs().len(), node.result()), (0, None));
         assert_eq!(node.try_once(&active()).0, 0);
@@ -174,13 +193,22 @@ fn an_upgrade_that_fills_the_disk_is_recorded_and_not_repeated() {
         for (ends, code, state) in [(0, 0, UpgradeState::Upgraded), (1, 1, UpgradeState::Failed)] {
             let node = Machine::new();
             let disk = fill_from(&node);
-            node.agent(&format!("cat /dev/zero >\"$KAIROS_ROOT/sentinel/xfull\" 2>/dev/null; echo done; exit {ends}"));
+            node.agent(&format!(
+                "cat /dev/zero >\"$KAIROS_ROOT/sentinel/xfull\" 2>/dev/null; echo done; exit {ends}"
+            ));
             assert_eq!(node.try_once(&active()).0, code);
             assert_eq!(node.state(), Some((state, "b1".into())));
             if ends == 0 {
                 let before = fs::metadata(node.path("sentinel").join(result_file("job-1"))).unwrap().ino();
-                assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()), "a retry has nothing to write");
-                assert_eq!(fs::metadata(node.path("sentinel").join(result_file("job-1"))).unwrap().ino(), before);
+                assert_eq!(
+                    node.try_once(&active()),
+                    (0, "upgraded to v2".into()),
+                    "a retry has nothing to write"
+                );
+                assert_eq!(
+                    fs::metadata(node.path("sentinel").join(result_file("job-1"))).unwrap().ino(),
+                    before
+                );
                 assert_eq!(node.runs().len(), 1);
             }
             disk.clean();
@@ -203,14 +231,19 @@ fn an_upgrade_that_fills_the_kubelets_disk_still_has_its_last_words() {
 #[test]
 fn an_upgrade_whose_end_cannot_be_recorded_says_how_it_ended_and_why_not() {
     with_mounts(|| {
-        for (ends, says) in [(0, "kairos-agent succeeded and is not run again"), (1, "kairos-agent ended with 1: no room")] {
+        for (ends, says) in
+            [(0, "kairos-agent succeeded and is not run again"), (1, "kairos-agent ended with 1: no room")]
+        {
             let node = Machine::new();
             let disk = fill_from(&node);
             let spoil = "rm \"$KAIROS_ROOT\"/sentinel/.*.reserve; cat /dev/zero >\"$KAIROS_ROOT/sentinel/xfull\" 2>/dev/null";
             node.agent(&format!("{spoil}; echo no room; exit {ends}"));
             let output = node.upgrade(&active()).arg("--patience-seconds=1").output().unwrap();
             let (code, words) = node.ended(&output);
-            assert!(code == permanent() && words.starts_with(says) && words.contains("No space left on device"), "{code} {words}");
+            assert!(
+                code == permanent() && words.starts_with(says) && words.contains("No space left on device"),
+                "{code} {words}"
+            );
             assert!(words.len() < 300, "a status cuts it there: {words}");
             disk.clean();
             let (code, words) = node.try_once(&active());

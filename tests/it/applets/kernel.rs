@@ -18,16 +18,24 @@ fn the_kernel_reboots_when_asked() {
         unshare(CloneFlags::CLONE_NEWPID)?;
         let me = std::env::current_exe().unwrap();
         let name = "applets::kernel::the_kernel_reboots_when_asked";
-        Ok::<_, nix::Error>(Command::new(me).args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, "1").status().unwrap())
+        Ok::<_, nix::Error>(
+            Command::new(me)
+                .args(["--exact", name, "--nocapture", "--test-threads=1"])
+                .env(CHILD, "1")
+                .status()
+                .unwrap(),
+        )
     });
     match result.join().unwrap() {
-        Ok(status) => assert_eq!(status.signal(), Some(1), "a reboot ends the namespace's init by SIGHUP: {status:?}"),
+        Ok(status) => {
+            assert_eq!(status.signal(), Some(1), "a reboot ends the namespace's init by SIGHUP: {status:?}")
+        }
         Err(errno) => eprintln!("skipped: a PID namespace is not permitted here ({errno})"),
     }
 }
 
-/// Asks only as the init of a namespace that is not the machine's: its process id there is 1, while `/proc`, which still
-/// shows the outer namespace, knows it by another.
+/// Asks only as the init of a namespace that is not the machine's: its process id there is 1, while `/proc`,
+/// which still shows the outer namespace, knows it by another.
 fn in_the_namespace() {
     let outside = std::fs::read_link("/proc/self").ok();
     assert_eq!(std::process::id(), 1);

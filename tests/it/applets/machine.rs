@@ -7,7 +7,9 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use kairos_operator::contract::{self, EXIT_PERMANENT, Sentinel, UpgradeOrder, UpgradeResult, UpgradeState, applet};
+use kairos_operator::contract::{
+    self, EXIT_PERMANENT, Sentinel, UpgradeOrder, UpgradeResult, UpgradeState, applet,
+};
 use tempfile::TempDir;
 
 use super::node::BINARY;
@@ -21,11 +23,16 @@ pub struct Machine(TempDir);
 impl Machine {
     pub fn new() -> Self {
         let machine = Self(tempfile::tempdir().unwrap());
-        for path in ["etc", "usr/bin", "dev", "proc/sys/kernel/random", "host/etc", "host/usr/local/.kairos"] {
+        for path in ["etc", "usr/bin", "dev", "proc/sys/kernel/random", "host/etc", "host/usr/local/.kairos"]
+        {
             fs::create_dir_all(machine.path(path)).unwrap();
         }
         symlink("host/usr/local/.kairos", machine.path("sentinel")).unwrap();
-        symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kairos-agent"), machine.path("usr/bin/kairos-agent")).unwrap();
+        symlink(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kairos-agent"),
+            machine.path("usr/bin/kairos-agent"),
+        )
+        .unwrap();
         machine.write("etc/kairos-release", "KAIROS_VERSION=\"v2\"\n");
         machine.write("help", "   --source value\n   --exclude-path value\n");
         machine.agent("echo writing");
@@ -70,7 +77,9 @@ impl Machine {
     }
 
     pub fn check(&self, order: &UpgradeOrder, skip_foreign: bool) -> (i32, String) {
-        self.ended(&self.command(applet::UPGRADE, contract::check_args(order, skip_foreign)).output().unwrap())
+        self.ended(
+            &self.command(applet::UPGRADE, contract::check_args(order, skip_foreign)).output().unwrap(),
+        )
     }
 
     pub fn ended(&self, output: &Output) -> (i32, String) {

@@ -16,11 +16,11 @@ use super::api::{Api, JOB, NAMESPACE, OWNER, POD};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_kairos-operator");
 
 /// How long anything may take before a test says no: far longer than a loaded machine needs.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Waits until `holds`, or panics with `what`.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while !holds() {
         assert!(Instant::now() < until, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(10));
@@ -76,7 +76,7 @@ impl Node {
         self.state_dir().join(contract::sentinel_file(JOB))
     }
 
-    pub fn last_words(&self) -> String {
+    pub fn termination_message(&self) -> String {
         fs::read_to_string(self.root.path().join("dev/termination-log")).unwrap()
     }
 
@@ -84,9 +84,14 @@ impl Node {
         fs::write(self.root.path().join("dev/termination-log"), "").unwrap();
         let mut command = Command::new(BINARY);
         command.arg(name).env_clear().stdout(Stdio::null());
-        command.env(contract::env::ROOT, self.root.path()).env(contract::env::INIT_PID, self.init.id().to_string());
+        command
+            .env(contract::env::ROOT, self.root.path())
+            .env(contract::env::INIT_PID, self.init.id().to_string());
         command.env(contract::env::JOB_UID, "job-uid").env("KUBECONFIG", self.root.path().join("kubeconfig"));
-        command.env(contract::env::POD_NAME, POD).env(contract::env::POD_NAMESPACE, NAMESPACE).env(contract::env::POD_UID, "pod-1");
+        command
+            .env(contract::env::POD_NAME, POD)
+            .env(contract::env::POD_NAMESPACE, NAMESPACE)
+            .env(contract::env::POD_UID, "pod-1");
         command
     }
 

@@ -1,4 +1,5 @@
-//! What runs before and beside an upgrade: the preflight, `install`, `node-labeler`, and the mounts of a real container.
+//! What runs before and beside an upgrade: the preflight, `install`, `node-labeler`, and the mounts of a real
+//! container.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -21,7 +22,8 @@ fn an_image_that_cannot_do_it_fails_for_good_and_before_anything() {
             elf[18] = 250;
             fs::remove_file(node.path("usr/bin/kairos-agent")).unwrap();
             fs::write(node.path("usr/bin/kairos-agent"), elf).unwrap();
-            fs::set_permissions(node.path("usr/bin/kairos-agent"), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::set_permissions(node.path("usr/bin/kairos-agent"), fs::Permissions::from_mode(0o755))
+                .unwrap();
         }),
         (&exclude, "--exclude-path", |node| node.write("help", "--source value\n")),
         (&UpgradeOrder::default(), "neither partition", |_| {}),
@@ -70,17 +72,26 @@ fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
 
 const K3S: &str = "KAIROS_SOFTWARE_VERSION_PREFIX=k3s\nKAIROS_SOFTWARE_VERSION=";
 
-/// Neither the preflight nor, where there was none or the node changed since, the wrapper itself goes back to an older release.
+/// Neither the preflight nor, where there was none or the node changed since, the wrapper itself goes back to
+/// an older release.
 #[test]
 fn an_older_image_is_refused_untouched_unless_it_is_forced() {
     for (host, image, older) in [
         ("KAIROS_VERSION=v3.5.0\n".to_owned(), "KAIROS_VERSION=v3.4.2\n".to_owned(), true),
         ("KAIROS_VERSION=v3.5.1-rc1\n".into(), "KAIROS_VERSION=v3.5.0\n".into(), true),
         ("KAIROS_VERSION=v3.10\n".into(), "KAIROS_VERSION=v3.9\n".into(), true),
-        (format!("KAIROS_VERSION=v3.5.0\n{K3S}v1.30.11+k3s1\n"), format!("KAIROS_VERSION=v3.5.0\n{K3S}v1.30.9+k3s1\n"), true),
+        (
+            format!("KAIROS_VERSION=v3.5.0\n{K3S}v1.30.11+k3s1\n"),
+            format!("KAIROS_VERSION=v3.5.0\n{K3S}v1.30.9+k3s1\n"),
+            true,
+        ),
         ("KAIROS_VERSION=v3.5.0\n".into(), "KAIROS_VERSION=v3.5.1-rc1\n".into(), false),
         ("KAIROS_VERSION=v3.5.0\n".into(), "KAIROS_VERSION=of-ours\n".into(), false),
-        ("KAIROS_VERSION=v3.5.0\nKAIROS_FLAVOR=ubuntu\n".into(), "KAIROS_VERSION=v3.4.2\nKAIROS_FLAVOR=debian\n".into(), false),
+        (
+            "KAIROS_VERSION=v3.5.0\nKAIROS_FLAVOR=ubuntu\n".into(),
+            "KAIROS_VERSION=v3.4.2\nKAIROS_FLAVOR=debian\n".into(),
+            false,
+        ),
     ] {
         let node = Machine::new();
         node.write("host/etc/kairos-release", &host);
@@ -101,7 +112,8 @@ fn an_older_image_is_refused_untouched_unless_it_is_forced() {
 #[test]
 fn facts_are_the_termination_message() {
     let node = Machine::new();
-    let (code, words) = node.ended(&node.command(applet::NODE_LABELER, contract::facts_args()).output().unwrap());
+    let (code, words) =
+        node.ended(&node.command(applet::NODE_LABELER, contract::facts_args()).output().unwrap());
     let facts: Facts = serde_json::from_str(&words).unwrap();
     assert_eq!((code, facts.boot.as_str(), facts.boot_state.as_str()), (0, "b1", "active"));
     assert_eq!((facts.kairos, facts.version.as_deref()), (true, Some("v1")));
@@ -116,8 +128,8 @@ fn install_puts_a_binary_that_runs() {
     assert!(String::from_utf8_lossy(&output.stdout).contains(env!("CARGO_PKG_VERSION")));
 }
 
-/// In a mount namespace of its own and on the machine's own root, as in a container: what was mounted over the image's
-/// files is off, and the host's devices are there, when the agent runs.
+/// In a mount namespace of its own and on the machine's own root, as in a container: what was mounted over
+/// the image's files is off, and the host's devices are there, when the agent runs.
 #[test]
 fn the_agent_sees_the_image_and_the_hosts_devices() {
     let permitted = Command::new("unshare").args(["-m", "true"]).status();
@@ -138,7 +150,9 @@ fn the_agent_sees_the_image_and_the_hosts_devices() {
     let script = "mount --bind \"$KAIROS_TEST/injected\" /etc/hosts && exec \"$0\" \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, BINARY, "upgrade", "--job=j", "--active", "--force"]);
-    command.arg(format!("--host-dir={}", host.display())).arg(format!("--state-dir={}", node.path("sentinel").display()));
+    command
+        .arg(format!("--host-dir={}", host.display()))
+        .arg(format!("--state-dir={}", node.path("sentinel").display()));
     command.env("PATH", format!("{}:{}", node.path("usr/bin").display(), std::env::var("PATH").unwrap()));
     command.env("KAIROS_TEST", node.path("")).env("KAIROS_ROOT", "").env(contract::env::JOB_UID, "u");
     let output = command.output().unwrap();

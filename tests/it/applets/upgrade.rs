@@ -14,12 +14,19 @@ fn it_runs_the_agent_once_whatever_is_retried() {
     let node = Machine::new();
     assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
     assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())));
-    assert_eq!(fs::read_to_string(node.path("host_dir")).unwrap().trim(), node.path("host").to_str().unwrap());
+    assert_eq!(
+        fs::read_to_string(node.path("host_dir")).unwrap().trim(),
+        node.path("host").to_str().unwrap()
+    );
     assert_eq!(node.sentinel_boot(), "b1");
     for boot in ["b1", "b2"] {
         node.boots(boot, "active", "v1");
         assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
-        assert_eq!(node.state(), Some((UpgradeState::Upgraded, "b1".into())), "the boot in which it succeeded");
+        assert_eq!(
+            node.state(),
+            Some((UpgradeState::Upgraded, "b1".into())),
+            "the boot in which it succeeded"
+        );
         assert_eq!(node.sentinel_boot(), "b1");
     }
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
@@ -52,8 +59,10 @@ fn something_left_behind_does_not_hold_it_up() {
     node.agent("sleep 3600 & echo $! >\"$KAIROS_ROOT/left\"; exit 0");
     let mut child = node.upgrade(&active()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    let left = nix::unistd::Pid::from_raw(fs::read_to_string(node.path("left")).unwrap().trim().parse().unwrap());
-    nix::sys::signal::kill(left, nix::sys::signal::Signal::SIGKILL).expect("it still ran: nothing waited for its end");
+    let left =
+        nix::unistd::Pid::from_raw(fs::read_to_string(node.path("left")).unwrap().trim().parse().unwrap());
+    nix::sys::signal::kill(left, nix::sys::signal::Signal::SIGKILL)
+        .expect("it still ran: nothing waited for its end");
 }
 
 /// A wrapper that is killed while its agent runs.
@@ -119,7 +128,10 @@ fn partitions_flags_and_paths_reach_the_agent() {
     let order = UpgradeOrder { recovery: true, debug: true, exclude_paths: paths, ..active() };
     assert_eq!(node.try_once(&order).0, 0);
     let tail = "--source dir:/ --exclude-path /etc/a b --exclude-path *.log";
-    assert_eq!(node.runs(), [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")]);
+    assert_eq!(
+        node.runs(),
+        [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")]
+    );
 }
 
 #[test]
@@ -128,7 +140,10 @@ fn recovery_alone_compares_nothing_and_asks_for_no_reboot() {
     node.boots("b1", "active", "v2");
     let order = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
     assert_eq!(node.try_once(&order), (0, "recovery upgraded to v2".into()));
-    assert_eq!((node.runs(), node.sentinel_boot()), (vec!["upgrade --recovery --source dir:/".into()], String::new()));
+    assert_eq!(
+        (node.runs(), node.sentinel_boot()),
+        (vec!["upgrade --recovery --source dir:/".into()], String::new())
+    );
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn one_job_one_reboot() {
     assert_eq!(node.waiter().ends(), 0);
     assert_eq!(node.api.reboot_state().as_deref(), Some("completed"));
     assert!(!node.sentinel_file().exists());
-    assert!(node.last_words().starts_with("completed"), "{}", node.last_words());
+    assert!(node.termination_message().starts_with("completed"), "{}", node.termination_message());
     assert_eq!(node.waiter().ends(), 0, "and once more, as the kubelet may have it");
     assert!(!node.is_asked());
 }
@@ -82,7 +82,10 @@ fn a_watch_that_breaks_is_taken_up_again() {
     let _waiter = node.waiting();
     node.sentinel();
     eventually("a watch", || node.api.log().iter().any(|line| line.contains("watch=true")));
-    assert!(node.api.log().iter().any(|line| line.contains("fieldSelector=metadata.name%3Djob-1")), "by name, as the Role has it");
+    assert!(
+        node.api.log().iter().any(|line| line.contains("fieldSelector=metadata.name%3Djob-1")),
+        "by name, as the Role has it"
+    );
     node.api.down(true);
     a_moment();
     node.api.job(Some("Complete"));
@@ -102,7 +105,7 @@ fn a_job_that_fails_or_goes_is_not_followed_by_a_reboot() {
             node.api.delete_job()
         }
         assert_eq!(waiter.ends(), 0);
-        assert!(node.last_words().starts_with("no reboot: "), "{}", node.last_words());
+        assert!(node.termination_message().starts_with("no reboot: "), "{}", node.termination_message());
         assert!(!node.sentinel_file().exists() && !node.is_asked());
     }
 }
@@ -115,7 +118,7 @@ fn a_replaced_pod_gives_up_and_leaves_the_sentinel() {
     node.api.replace_pod();
     node.api.job(Some("Complete"));
     assert_eq!(waiter.ends(), 1);
-    assert!(node.last_words().contains("was replaced"), "{}", node.last_words());
+    assert!(node.termination_message().contains("was replaced"), "{}", node.termination_message());
     assert!(node.sentinel_file().exists() && !node.is_asked());
 }
 
@@ -170,7 +173,9 @@ fn without_inotify_the_jobs_events_will_do() {
     command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let _waiter = Waiter(command.spawn().unwrap());
     node.is_announced("waiting");
-    eventually("a watch of the Job instead", || node.api.log().iter().any(|line| line.contains("watch=true")));
+    eventually("a watch of the Job instead", || {
+        node.api.log().iter().any(|line| line.contains("watch=true"))
+    });
     node.api.job(None);
     node.sentinel();
     a_moment();
@@ -185,7 +190,7 @@ fn sigterm_before_asking_ends_it() {
     let mut waiter = node.waiting();
     waiter.terminate();
     assert_eq!(waiter.ends(), 1);
-    assert!(node.last_words().contains("told to stop"), "{}", node.last_words());
+    assert!(node.termination_message().contains("told to stop"), "{}", node.termination_message());
     assert!(!node.is_asked());
 }
 
@@ -199,7 +204,11 @@ fn a_deadline_ends_it_and_counts_from_the_sentinel() {
     node.api.job(None);
     node.sentinel();
     assert_eq!(waiter.ends(), 1);
-    assert!(node.last_words().contains("the Job did not become Complete"), "{}", node.last_words());
+    assert!(
+        node.termination_message().contains("the Job did not become Complete"),
+        "{}",
+        node.termination_message()
+    );
 }
 
 #[test]
@@ -207,11 +216,16 @@ fn where_no_reboot_can_be_asked_it_does_not_announce_itself() {
     let node = Node::new("b1");
     let mut waiter = Waiter(node.waiter_command(60, 60).env_remove("KAIROS_INIT_PID").spawn().unwrap());
     assert_eq!(waiter.ends(), 1);
-    assert!(node.last_words().contains("cannot be rebooted from here"), "{}", node.last_words());
+    assert!(
+        node.termination_message().contains("cannot be rebooted from here"),
+        "{}",
+        node.termination_message()
+    );
     assert!(node.api.log().is_empty());
 }
 
-/// The kernel is the machine's, so under another root the attempt ends in words; the Event is sent all the same.
+/// The kernel is the machine's, so under another root the attempt ends in words; the Event is sent all the
+/// same.
 #[test]
 fn init_that_is_unknown_or_idle_is_followed_by_the_kernel() {
     for comm in ["runit", "systemd"] {
@@ -221,7 +235,7 @@ fn init_that_is_unknown_or_idle_is_followed_by_the_kernel() {
         node.sentinel();
         let mut waiter = Waiter(node.waiter_command(60, 1).spawn().unwrap());
         assert_eq!(waiter.ends(), 1);
-        assert!(node.last_words().contains("stands for a node"), "{}", node.last_words());
+        assert!(node.termination_message().contains("stands for a node"), "{}", node.termination_message());
         let events = node.api.events();
         assert_eq!((events.len(), events[0]["reason"].as_str()), (1, Some("RebootForced")));
         assert!(node.sentinel_file().exists());

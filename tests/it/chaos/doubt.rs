@@ -1,5 +1,5 @@
-//! A status write that was applied and never answered, while the watch of NodeOps stands still: the operator must not plan from
-//! the version before its own write.
+//! A status write that was applied and never answered, while the watch of NodeOps stands still: the operator
+//! must not plan from the version before its own write.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,14 +24,20 @@ use super::{
 /// One node, one operation that reboots it, and nothing that goes wrong by itself.
 fn scenario() -> Scenario {
     let spec = json!({"command": ["true"], "image": "busybox:1", "rebootOnSuccess": true, "cordon": true});
-    let wish = Wish { kind: "NodeOp", name: "op0".into(), arrives: Duration::ZERO, spec, fates: Fates::default() };
+    let wish =
+        Wish { kind: "NodeOp", name: "op0".into(), arrives: Duration::ZERO, spec, fates: Fates::default() };
     Scenario { wishes: vec![wish], ..Scenario::calm(1) }
 }
 
 /// The names of all waiters that were ever made, in their order.
 fn waiters(cluster: &Cluster) -> Vec<String> {
-    let made = cluster.history().into_iter().filter(|change| change.before.is_none() && change.key.table.as_ref() == "pods");
-    made.filter(|change| !change.object["metadata"]["labels"]["kairos.io/reboot"].is_null()).map(|change| change.key.name.clone()).collect()
+    let made = cluster
+        .history()
+        .into_iter()
+        .filter(|change| change.before.is_none() && change.key.table.as_ref() == "pods");
+    made.filter(|change| !change.object["metadata"]["labels"]["kairos.io/reboot"].is_null())
+        .map(|change| change.key.name.clone())
+        .collect()
 }
 
 fn attempt(cluster: &Cluster) -> Option<i64> {
@@ -51,9 +57,11 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 async fn lose_a_waiter_and_the_answer(cluster: &Cluster, world: &Arc<World>) {
     until("a waiter", || !waiters(cluster).is_empty()).await;
     let name = waiters(cluster)[0].clone();
-    // Its node's kubelet ends it before it has said a word. Whatever is written about that is applied, and never answered.
+    // Its node's kubelet ends it before it has said a word. Whatever is written about that is applied, and
+    // never answered.
     run::weather(world, |weather| {
-        weather.stall = Some(Stall { operator: 0, path: "/nodeops?", until: Instant::now() + Duration::from_secs(60) });
+        weather.stall =
+            Some(Stall { operator: 0, path: "/nodeops?", until: Instant::now() + Duration::from_secs(60) });
         weather.mute = Some("/nodeops/op0/status");
     });
     let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
@@ -61,7 +69,8 @@ async fn lose_a_waiter_and_the_answer(cluster: &Cluster, world: &Arc<World>) {
     pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(ended)).await.expect("it is there");
     until("the lost waiter is recorded", || attempt(cluster) == Some(1)).await;
     run::weather(world, |weather| weather.mute = None);
-    // And now somebody clears the pod away, by which alone an operator with the old view could tell the attempts apart.
+    // And now somebody clears the pod away, by which alone an operator with the old view could tell the
+    // attempts apart.
     pods.delete(&name, &DeleteParams::default().grace_period(0)).await.expect("it is there");
     sleep(Duration::from_secs(45)).await;
 }
@@ -79,7 +88,10 @@ fn what_a_lost_answer_left_in_doubt_is_read_before_anything_is_made() {
         let made = waiters(&cluster);
         let (first, others) = made.split_first().expect("a waiter");
         assert!(!others.is_empty(), "a waiter of the next attempt: {made:?}");
-        assert!(!others.contains(first), "the waiter of an attempt that was recorded as lost is made again: {made:?}");
+        assert!(
+            !others.contains(first),
+            "the waiter of an attempt that was recorded as lost is made again: {made:?}"
+        );
         assert_eq!(text(&cluster.list(OPS)[0], "/metadata/name"), "op0");
     });
 }

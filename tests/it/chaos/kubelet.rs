@@ -1,5 +1,5 @@
-//! What our containers do on a node, without processes: the command, the sentinel, the preflight, the upgrade and the
-//! facts as their applets define them; the reboot waiter is the real one (see [`super::waiter`]).
+//! What our containers do on a node, without processes: the command, the sentinel, the preflight, the upgrade
+//! and the facts as their applets define them; the reboot waiter is the real one (see [`super::waiter`]).
 
 use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
 
@@ -95,7 +95,8 @@ impl Place {
         let owners = run.pod.metadata.owner_references.iter().flatten();
         let owner = owners.map(|owner| owner.uid.clone()).next().unwrap_or_default();
         let content = run.content.clone();
-        let release = content.split_once(':').map(|(_, tag)| format!("{tag}-k3sv1.30.11+k3s1")).unwrap_or_default();
+        let release =
+            content.split_once(':').map(|(_, tag)| format!("{tag}-k3sv1.30.11+k3s1")).unwrap_or_default();
         let (op, job_uid) = (label(names::NODEOP), label(contract::JOB_UID_LABEL));
         Self { node: run.node.clone(), boot: run.boot.clone(), op, job_uid, owner, content, release }
     }
@@ -103,7 +104,10 @@ impl Place {
 
 /// Writes down what an operation's container runs.
 fn ran(world: &World, place: &Place, preflight: bool) {
-    world.happens(&place.node, Event::Ran { owner: place.owner.clone(), content: place.content.clone(), preflight });
+    world.happens(
+        &place.node,
+        Event::Ran { owner: place.owner.clone(), content: place.content.clone(), preflight },
+    );
 }
 
 fn until(work: impl Future<Output = (i32, String)> + Send + 'static) -> Outcome {
@@ -118,7 +122,10 @@ fn applet(run: &Run) -> Option<Applet> {
         return None;
     }
     argv[0] = "kairos-operator".into();
-    Some(cli::parse(argv).unwrap_or_else(|error| panic!("the binary does not understand its arguments: {error}")))
+    Some(
+        cli::parse(argv)
+            .unwrap_or_else(|error| panic!("the binary does not understand its arguments: {error}")),
+    )
 }
 
 /// The first container of a boot finds what has booted.
@@ -158,8 +165,9 @@ impl Drop for Running<'_> {
 async fn command(world: &World, place: &Place) -> (i32, String) {
     let _running = Running::new(world, place);
     sleep(if world.chance(80) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
-    let fails =
-        world.fates(&place.op, |fates| fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some());
+    let fails = world.fates(&place.op, |fates| {
+        fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+    });
     if fails {
         return (1, "the command failed".into());
     }
@@ -168,7 +176,12 @@ async fn command(world: &World, place: &Place) -> (i32, String) {
 }
 
 fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, String) {
-    let mut sentinel = Sentinel { job: job.into(), job_uid: place.job_uid.clone(), boot: place.boot.clone(), ..Sentinel::default() };
+    let mut sentinel = Sentinel {
+        job: job.into(),
+        job_uid: place.job_uid.clone(),
+        boot: place.boot.clone(),
+        ..Sentinel::default()
+    };
     if upgrade {
         let found = world.machine(&place.node, |machine| machine.results.get(job).cloned());
         let Some(result) = found.filter(|result| result.job_uid == place.job_uid) else {
@@ -177,7 +190,9 @@ fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, Str
         sentinel.boot = match result.state {
             UpgradeState::Upgraded if result.active => result.boot,
             UpgradeState::UpToDate | UpgradeState::Upgraded => String::new(),
-            UpgradeState::Started | UpgradeState::Failed => return (1, "the upgrade did not end well".into()),
+            UpgradeState::Started | UpgradeState::Failed => {
+                return (1, "the upgrade did not end well".into());
+            }
         };
         (sentinel.before, sentinel.target) = (result.before, result.target);
     }
@@ -199,7 +214,13 @@ fn booted(world: &World, place: &Place) -> Image {
 fn facts(world: &World, place: &Place) -> String {
     let Image { release: version, state } = booted(world, place);
     let release = BTreeMap::from([("VERSION".to_owned(), version.clone())]);
-    let facts = Facts { boot: place.boot.clone(), boot_state: state.into(), kairos: true, version: Some(version), release };
+    let facts = Facts {
+        boot: place.boot.clone(),
+        boot_state: state.into(),
+        kairos: true,
+        version: Some(version),
+        release,
+    };
     serde_json::to_string(&facts).expect("facts")
 }
 
@@ -225,7 +246,9 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     };
     match left.as_ref().map(|left| (left.state, left)) {
         Some((UpgradeState::Upgraded, _)) => return (0, "upgraded before".into()),
-        Some((UpgradeState::Started, left)) if left.boot == place.boot => return (FOR_GOOD, "interrupted".into()),
+        Some((UpgradeState::Started, left)) if left.boot == place.boot => {
+            return (FOR_GOOD, "interrupted".into());
+        }
         Some((UpgradeState::Started, left)) => {
             let before = left.before.clone().unwrap_or_default();
             if running == place.release && before != running && from == boot_state::ACTIVE {
@@ -246,8 +269,9 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     write(UpgradeState::Started, &place.boot, &running);
     let _running = Running::new(world, place);
     sleep(world.time(2000, 60_000)).await;
-    let fails =
-        world.fates(&place.op, |fates| fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some());
+    let fails = world.fates(&place.op, |fates| {
+        fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+    });
     if fails {
         write(UpgradeState::Failed, &place.boot, &running);
         return (1, "the agent failed".into());

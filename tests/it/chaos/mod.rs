@@ -1,13 +1,16 @@
-//! Whole rollouts of the real operator against kairos-sim, in one process and in paused time, while everything goes wrong.
+//! Whole rollouts of the real operator against kairos-sim, in one process and in paused time, while
+//! everything goes wrong.
 //!
-//! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds (from `KAIROS_CHAOS_FROM` on, until
-//! `KAIROS_CHAOS_ENOUGH` of them failed); `KAIROS_CHAOS_SEED=42` runs one of them and prints what happened. A run is one thread: the API server, its controllers and hollow nodes ([`kairos_sim`]), one or
-//! two operators ([`operator`]) whose requests and watches go through [`wire`], the real reboot waiter on machines that
-//! are none ([`waiter`], [`kubelet`]), and people and machines that make [`trouble`]. Minutes of waiting cost nothing. Some seeds
-//! are played in odd [`worlds`], each of which can be asked for by its name.
+//! `KAIROS_CHAOS_SEEDS=5000 cargo test --profile chaos --test it chaos` runs that many seeds (from
+//! `KAIROS_CHAOS_FROM` on, until `KAIROS_CHAOS_ENOUGH` of them failed); `KAIROS_CHAOS_SEED=42` runs one of
+//! them and prints what happened. A run is one thread: the API server, its controllers and hollow nodes
+//! ([`kairos_sim`]), one or two operators ([`operator`]) whose requests and watches go through [`wire`], the
+//! real reboot waiter on machines that are none ([`waiter`], [`kubelet`]), and people and machines that make
+//! [`trouble`]. Minutes of waiting cost nothing. Some seeds are played in odd [`worlds`], each of which can
+//! be asked for by its name.
 //!
-//! What is checked stands in [`history`], on the server's history and on the book of what machines did; never on what
-//! the operator says of itself.
+//! What is checked stands in [`history`], on the server's history and on the book of what machines did; never
+//! on what the operator says of itself.
 
 mod doubt;
 mod history;
@@ -78,9 +81,11 @@ fn what_must_never_happen_does_not() {
     }
     let from = number("KAIROS_CHAOS_FROM").unwrap_or(0);
     let seeds = number("KAIROS_CHAOS_SEEDS").unwrap_or(SEEDS);
-    let enough = number("KAIROS_CHAOS_ENOUGH").map_or(ENOUGH, |enough| usize::try_from(enough).expect("a count"));
+    let enough =
+        number("KAIROS_CHAOS_ENOUGH").map_or(ENOUGH, |enough| usize::try_from(enough).expect("a count"));
     let failed = sweep(from, from + seeds, enough);
-    let shown: Vec<String> = failed.iter().map(|(seed, what)| format!("seed {seed}: {}", what.join("; "))).collect();
+    let shown: Vec<String> =
+        failed.iter().map(|(seed, what)| format!("seed {seed}: {}", what.join("; "))).collect();
     assert!(
         failed.is_empty(),
         "{} of {seeds} seeds:\n{}\nKAIROS_CHAOS_SEED={} cargo test --test it chaos::what -- --nocapture",
@@ -90,8 +95,8 @@ fn what_must_never_happen_does_not() {
     );
 }
 
-/// Seeds that once found something in the operator: an object that was gone, deleted again and again for a watch that stood
-/// still (29); a Lease handed over while a write was on its way (478).
+/// Seeds that once found something in the operator: an object that was gone, deleted again and again for a
+/// watch that stood still (29); a Lease handed over while a write was on its way (478).
 const FOUND: [u64; 2] = [29, 478];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Operators that live, are killed at any request or moment, and live again: the real controller with its watches,
-//! caches, plans and writes.
+//! Operators that live, are killed at any request or moment, and live again: the real controller with its
+//! watches, caches, plans and writes.
 
 use std::{
     ffi::OsString,
@@ -45,7 +45,8 @@ pub struct Replica {
 
 fn args(mode: Mode) -> ControllerArgs {
     let elect = format!("--leader-elect={}", mode == Mode::Elected);
-    let argv = ["kairos-operator", "controller", &elect, "--controller-pod-namespace=operator-system"].map(OsString::from);
+    let argv = ["kairos-operator", "controller", &elect, "--controller-pod-namespace=operator-system"]
+        .map(OsString::from);
     match cli::parse(argv) {
         Ok(Applet::Controller(args)) => *args,
         other => panic!("{other:?}"),
@@ -63,7 +64,13 @@ impl Replica {
     }
 }
 
-async fn live(world: Arc<World>, number: usize, args: ControllerArgs, mut orders: mpsc::UnboundedReceiver<Order>, off: Arc<AtomicI64>) {
+async fn live(
+    world: Arc<World>,
+    number: usize,
+    args: ControllerArgs,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    off: Arc<AtomicI64>,
+) {
     for life in 0.. {
         let alive = watch::channel(true).0;
         let name = format!("operator-{number}.{life}");
@@ -90,7 +97,13 @@ async fn live(world: Arc<World>, number: usize, args: ControllerArgs, mut orders
     }
 }
 
-fn begin(world: &Arc<World>, args: &ControllerArgs, name: &str, alive: &watch::Sender<bool>, off: &Arc<AtomicI64>) -> Running {
+fn begin(
+    world: &Arc<World>,
+    args: &ControllerArgs,
+    name: &str,
+    alive: &watch::Sender<bool>,
+    off: &Arc<AtomicI64>,
+) -> Running {
     let client = Wire::client(world, name, &world.operator_token, true, alive.clone());
     let clock = Clock::set_to(time_off_by(off.load(Ordering::Relaxed)));
     Controller::new(args, client, clock, name.to_owned()).start()

@@ -21,8 +21,9 @@ use super::{
 };
 
 /// Within so long everything must be over once nothing goes wrong any more.
-const PATIENCE: Duration = Duration::from_secs(3 * 3600);
-/// Budgets that block a drain for so long, because too few nodes are left for the workload, are lifted by somebody.
+const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
+/// Budgets that block a drain for so long, because too few nodes are left for the workload, are lifted by
+/// somebody.
 const STUBBORN: Duration = Duration::from_secs(900);
 /// What happens at rest is watched for so long.
 const REST: Duration = Duration::from_secs(20 * 60);
@@ -58,7 +59,8 @@ async fn play(seed: u64) -> Outcome {
     let (cluster, world) = cluster(seed, &scenario).await;
     world.note(|| format!("{scenario:#?}"));
     let count = if scenario.mode == Mode::Alone { 1 } else { 2 };
-    let replicas: Vec<Replica> = (0..count).map(|number| Replica::start(&world, number, scenario.mode)).collect();
+    let replicas: Vec<Replica> =
+        (0..count).map(|number| Replica::start(&world, number, scenario.mode)).collect();
     worlds::go_on(&cluster, &world, &scenario, &replicas);
     for wish in scenario.wishes.clone() {
         tokio::spawn(arrive(world.clone(), wish));
@@ -75,8 +77,12 @@ async fn play(seed: u64) -> Outcome {
             trouble::lift_budgets(&cluster, &world).await;
         }
         trouble::look_after_failed_nodes(&cluster, &world).await;
-        if world.elapsed() > mended + PATIENCE {
-            broken.push(format!("not over {} s after the end of trouble: {}", PATIENCE.as_secs(), history::open(&cluster)));
+        if world.elapsed() > mended + TIMEOUT {
+            broken.push(format!(
+                "not over {} s after the end of trouble: {}",
+                TIMEOUT.as_secs(),
+                history::open(&cluster)
+            ));
             break;
         }
         sleep(Duration::from_secs(1)).await;
@@ -110,8 +116,17 @@ async fn play(seed: u64) -> Outcome {
 /// A cluster with its machines and its workload, and nobody who operates it.
 pub async fn cluster(seed: u64, scenario: &Scenario) -> (Cluster, Arc<World>) {
     kairos_sim::clock::set(BEGINNING);
-    let builder = Cluster::builder().in_process().seed(seed).nodes(scenario.nodes).control_planes(scenario.control_planes);
-    let cluster = builder.not_ready_after(Duration::from_secs(10)).boot(Duration::from_secs(8)).start().await.expect("a cluster");
+    let builder = Cluster::builder()
+        .in_process()
+        .seed(seed)
+        .nodes(scenario.nodes)
+        .control_planes(scenario.control_planes);
+    let cluster = builder
+        .not_ready_after(Duration::from_secs(10))
+        .boot(Duration::from_secs(8))
+        .start()
+        .await
+        .expect("a cluster");
     cluster.apply(&MANIFESTS).await.expect("manifests");
     let token = cluster.account_token(install::NAMESPACE, install::ACCOUNT).expect("the operator's token");
     let world = World::new(seed, &cluster, token, scenario.worlds.clone());

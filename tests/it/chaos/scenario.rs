@@ -73,7 +73,16 @@ impl Scenario {
         let mut some = || names.iter().filter(|_| chance(rng, 8)).cloned().collect();
         wishes.iter_mut().for_each(|wish| wish.fates.lies = some());
         let fall_back = some();
-        let mut scenario = Self { mode, nodes, control_planes, wishes, trouble, groups, fall_back, worlds: worlds::of(seed) };
+        let mut scenario = Self {
+            mode,
+            nodes,
+            control_planes,
+            wishes,
+            trouble,
+            groups,
+            fall_back,
+            worlds: worlds::of(seed),
+        };
         worlds::fit(&mut scenario, rng);
         scenario
     }
@@ -81,7 +90,16 @@ impl Scenario {
     /// A cluster of that many nodes, without workload, wishes or trouble.
     pub fn calm(nodes: usize) -> Self {
         let (wishes, fall_back, worlds) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { mode: Mode::Alone, nodes, control_planes: 1, wishes, trouble: Duration::ZERO, groups: 0, fall_back, worlds }
+        Self {
+            mode: Mode::Alone,
+            nodes,
+            control_planes: 1,
+            wishes,
+            trouble: Duration::ZERO,
+            groups: 0,
+            fall_back,
+            worlds,
+        }
     }
 
     /// Whether nothing goes wrong but what the worlds bring.

@@ -56,9 +56,12 @@ pub async fn make(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, re
     world.note(|| format!("{odds:?}, a fault every {pace} ms"));
     weather(world, |weather| {
         weather.odds = odds;
-        weather.latest = Duration::from_millis(if scenario.mode == Mode::Rivals { latest * 4 } else { latest });
+        weather.latest =
+            Duration::from_millis(if scenario.mode == Mode::Rivals { latest * 4 } else { latest });
     });
-    let mut restore = world.is(Kind::StoreBack).then(|| Instant::now() + scenario.trouble.mul_f64(world.rng(|rng| rng.f64()) * 0.5 + 0.3));
+    let mut restore = world
+        .is(Kind::StoreBack)
+        .then(|| Instant::now() + scenario.trouble.mul_f64(world.rng(|rng| rng.f64()) * 0.5 + 0.3));
     loop {
         let pause = world.time(pace / 10, pace * 2);
         if Instant::now() + pause >= end {
@@ -114,7 +117,8 @@ impl Trouble<'_> {
     /// One operator cannot renew, and could write on.
     fn lose_lease(&self) {
         let operator = self.world.rng(|rng| rng.usize(..self.replicas.len()));
-        let (now, breaks, time) = (Instant::now(), self.world.time(0, 10_000), self.world.time(8_000, 45_000));
+        let (now, breaks, time) =
+            (Instant::now(), self.world.time(0, 10_000), self.world.time(8_000, 45_000));
         let leaseless = Leaseless { operator, breaks_until: now + breaks, until: now + time };
         self.world.note(|| format!("fault: operator {operator} does not reach the Lease for {time:?}, connections break for {breaks:?}"));
         weather(self.world, |weather| weather.leaseless = Some(leaseless));
@@ -159,7 +163,8 @@ impl Trouble<'_> {
         let name = text(&job, "/metadata/name");
         self.world.note(|| format!("fault: Job {name} is deleted by hand"));
         let jobs: Api<Job> = Api::default_namespaced(self.world.client.clone());
-        let params = if self.world.chance(80) { DeleteParams::background() } else { DeleteParams::foreground() };
+        let params =
+            if self.world.chance(80) { DeleteParams::background() } else { DeleteParams::foreground() };
         let _ = jobs.delete(name, &params).await;
     }
 
@@ -179,7 +184,9 @@ impl Trouble<'_> {
     async fn delete_operation(&self) {
         let mut all: Vec<(bool, String)> = Vec::new();
         for (upgrade, table) in [(false, super::history::OPS), (true, super::history::UPGRADES)] {
-            all.extend(self.cluster.list(table).iter().map(|op| (upgrade, text(op, "/metadata/name").to_owned())));
+            all.extend(
+                self.cluster.list(table).iter().map(|op| (upgrade, text(op, "/metadata/name").to_owned())),
+            );
         }
         let Some((upgrade, name)) = self.pick(&all) else { return };
         self.world.note(|| format!("fault: {name} is deleted, as an upgrade: {upgrade}"));
@@ -206,7 +213,11 @@ impl Trouble<'_> {
     }
 
     fn away(&self) {
-        let time = if self.world.chance(70) { self.world.time(500, 20_000) } else { self.world.time(20_000, 240_000) };
+        let time = if self.world.chance(70) {
+            self.world.time(500, 20_000)
+        } else {
+            self.world.time(20_000, 240_000)
+        };
         self.world.note(|| format!("fault: the API server is away for {time:?}"));
         weather(self.world, |weather| {
             weather.away_until = Some(Instant::now() + time);
@@ -270,7 +281,8 @@ pub async fn human(world: &World, node: &str) {
         return;
     }
     let wanted = if cordoned { Value::Null } else { Value::Bool(true) };
-    let patch = json!({"metadata": {"resourceVersion": now.resource_version()}, "spec": {"unschedulable": wanted}});
+    let patch =
+        json!({"metadata": {"resourceVersion": now.resource_version()}, "spec": {"unschedulable": wanted}});
     if nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.is_ok() {
         world.happens(node, Event::Human { cordoned: !cordoned });
     }
@@ -294,7 +306,8 @@ async fn allow(world: &World, budget: &str, pods: u32) {
     let _ = budgets.patch(budget, &PatchParams::default(), &Patch::Merge(patch)).await;
 }
 
-/// Nothing goes wrong any more: machines that are away come back or are taken out of the cluster, clocks are right.
+/// Nothing goes wrong any more: machines that are away come back or are taken out of the cluster, clocks are
+/// right.
 pub async fn mend(cluster: &Cluster, world: &World, replicas: &[Replica]) {
     weather(world, super::wire::Weather::clear);
     replicas.iter().for_each(|replica| replica.off.store(replica.base, Ordering::Relaxed));

@@ -10,7 +10,10 @@ use k8s_openapi::api::{
 };
 use kairos_operator::{
     contract::Sentinel,
-    node::reboot_waiter::{Announced, Cluster, Identity, JobEvents, Limits, Live, RebootWaiterArgs, Waiter, World as Surroundings},
+    node::reboot_waiter::{
+        Announced, Cluster, Identity, JobEvents, Limits, Live, RebootWaiterArgs, Waiter,
+        World as Surroundings,
+    },
 };
 use kairos_sim::{Fate, watch};
 use kube::{Api, ResourceExt, api::PostParams};
@@ -31,7 +34,11 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
     if let Err(words) = world.machine(&place.node, |machine| machine.disk).trial() {
         return (1, words);
     }
-    let me = Identity { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), uid: pod.uid().unwrap_or_default() };
+    let me = Identity {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+    };
     let Some(token) = token(world, pod).await else { return (1, "no token".into()) };
     let alive = watch::channel(true).0;
     let client = Wire::client(world, &format!("waiter {}", me.name), &token, false, alive);
@@ -53,17 +60,25 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
         started: Instant::now(),
     };
     let ended = Waiter::new(on, place.boot.clone(), limits).run().await;
-    world.note(|| format!("{}: waiter of {} ends: {} {}", place.node, args.job, ended.code, ended.words));
-    (ended.code.into(), ended.words)
+    world.note(|| format!("{}: waiter of {} ends: {} {}", place.node, args.job, ended.code, ended.message));
+    (ended.code.into(), ended.message)
 }
 
 /// What a kubelet does for a pod.
 async fn token(world: &World, pod: &Pod) -> Option<String> {
     let account = pod.spec.as_ref()?.service_account_name.clone()?;
     let api: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &pod.namespace()?);
-    let bound =
-        BoundObjectReference { api_version: Some("v1".into()), kind: Some("Pod".into()), name: pod.metadata.name.clone(), uid: pod.uid() };
-    let spec = TokenRequestSpec { audiences: Vec::new(), bound_object_ref: Some(bound), expiration_seconds: Some(3600) };
+    let bound = BoundObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: pod.metadata.name.clone(),
+        uid: pod.uid(),
+    };
+    let spec = TokenRequestSpec {
+        audiences: Vec::new(),
+        bound_object_ref: Some(bound),
+        expiration_seconds: Some(3600),
+    };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     for _ in 0..20 {
         match api.create_token_request(&account, &PostParams::default(), &request).await {
@@ -177,8 +192,13 @@ impl Surroundings for OnNode {
     }
 
     fn ask_init(&mut self) -> Result<()> {
-        let sentinel = self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned()).unwrap_or_default();
-        let again = self.world.machine(&self.node, |machine| machine.asked.replace(self.boot.clone())).as_ref() == Some(&self.boot);
+        let sentinel = self
+            .world
+            .machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned())
+            .unwrap_or_default();
+        let again =
+            self.world.machine(&self.node, |machine| machine.asked.replace(self.boot.clone())).as_ref()
+                == Some(&self.boot);
         match self.world.machine(&self.node, |machine| machine.init) {
             Init::Deaf => Err(anyhow!("init is deaf")),
             init => {
@@ -193,7 +213,10 @@ impl Surroundings for OnNode {
     }
 
     async fn ask_kernel(&mut self) -> Error {
-        let sentinel = self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned()).unwrap_or_default();
+        let sentinel = self
+            .world
+            .machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned())
+            .unwrap_or_default();
         self.asks(&sentinel.job_uid);
         if self.world.machine(&self.node, |machine| machine.init) == Init::Stuck {
             return std::future::pending().await;
@@ -215,7 +238,8 @@ impl Surroundings for OnNode {
     }
 }
 
-/// Its kubelet may be away and never tell it; so it looks itself, and a pod that is being deleted is as good as gone.
+/// Its kubelet may be away and never tell it; so it looks itself, and a pod that is being deleted is as good
+/// as gone.
 #[test]
 fn a_waiter_that_was_told_to_end_sees_it_in_a_live_look() {
     use kube::api::DeleteParams;
@@ -226,8 +250,12 @@ fn a_waiter_that_was_told_to_end_sees_it_in_a_live_look() {
         let pods: Api<Pod> = Api::default_namespaced(cluster.client());
         let pod = json!({"metadata": {"name": "w", "finalizers": ["example.com/held"]},
             "spec": {"nodeName": "n1", "containers": [{"name": "reboot", "image": "i:1"}]}});
-        let made = pods.create(&PostParams::default(), &serde_json::from_value(pod).expect("a Pod")).await.expect("it is new");
-        let me = Identity { namespace: "default".into(), name: "w".into(), uid: made.uid().unwrap_or_default() };
+        let made = pods
+            .create(&PostParams::default(), &serde_json::from_value(pod).expect("a Pod"))
+            .await
+            .expect("it is new");
+        let me =
+            Identity { namespace: "default".into(), name: "w".into(), uid: made.uid().unwrap_or_default() };
         let waiter = Cluster::new(world.client.clone(), me, "job", "owner");
         let before = waiter.look(None).await;
         pods.delete("w", &DeleteParams::default()).await.expect("it is there");

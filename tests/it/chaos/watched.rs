@@ -36,11 +36,17 @@ impl Watch {
         let (cut, stall, repeat, lag) = self.wire.weather(|weather| {
             let odds = weather.odds;
             let longest = if weather.hits(800) { 20_000 } else { 290_000 };
-            let stall = weather.hits(odds.watch_stalled).then(|| Duration::from_millis(weather.rng.u64(200..longest)));
+            let stall = weather
+                .hits(odds.watch_stalled)
+                .then(|| Duration::from_millis(weather.rng.u64(200..longest)));
             let repeat = weather.hits(odds.watch_repeated).then(|| weather.rng.usize(1..6));
             let leg = weather.leg();
-            let hits = |it: &Stall| self.wire.who.starts_with(&format!("operator-{}.", it.operator)) && self.target.contains(it.path);
-            let still = weather.stall.filter(hits).map(|it| it.until.saturating_duration_since(Instant::now()));
+            let hits = |it: &Stall| {
+                self.wire.who.starts_with(&format!("operator-{}.", it.operator))
+                    && self.target.contains(it.path)
+            };
+            let still =
+                weather.stall.filter(hits).map(|it| it.until.saturating_duration_since(Instant::now()));
             (weather.hits(odds.watch_cut), stall, repeat, leg.max(still.unwrap_or_default()))
         });
         if cut {

@@ -1,7 +1,7 @@
 //! The way between a client and the API server: everything that can go wrong on it, by a seed.
 //!
-//! A request that is on its way goes on without its sender: an operator that is killed, or has given up waiting, does not
-//! stop what it sent.
+//! A request that is on its way goes on without its sender: an operator that is killed, or has given up
+//! waiting, does not stop what it sent.
 
 use std::{
     collections::VecDeque,
@@ -71,8 +71,8 @@ pub struct Weather {
 #[derive(Clone, Copy, Debug)]
 pub struct Leaseless {
     pub operator: usize,
-    /// Its connections break until then, which it hears of at once, and after that they stand: it may wait in vain for an
-    /// answer until just before another one leads.
+    /// Its connections break until then, which it hears of at once, and after that they stand: it may wait in
+    /// vain for an answer until just before another one leads.
     pub breaks_until: Instant,
     pub until: Instant,
 }
@@ -90,7 +90,16 @@ impl Weather {
     pub fn new(seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed ^ 0x00ea_7be5);
         let (odds, latest) = (Odds::default(), Duration::from_secs(4));
-        Self { rng, odds, latest, away_until: None, leaseless: None, stall: None, mute: None, cut: watch::channel(0).0 }
+        Self {
+            rng,
+            odds,
+            latest,
+            away_until: None,
+            leaseless: None,
+            stall: None,
+            mute: None,
+            cut: watch::channel(0).0,
+        }
     }
 
     /// Nothing goes wrong from here on.
@@ -146,7 +155,13 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn client(world: &Arc<World>, who: &str, token: &str, killable: bool, alive: watch::Sender<bool>) -> kube::Client {
+    pub fn client(
+        world: &Arc<World>,
+        who: &str,
+        token: &str,
+        killable: bool,
+        alive: watch::Sender<bool>,
+    ) -> kube::Client {
         let server = world.service.with_token(token);
         kube::Client::new(Self { world: world.clone(), server, who: who.into(), killable, alive }, "default")
     }
@@ -164,10 +179,14 @@ impl Wire {
             if weather.away_until.is_some_and(|until| Instant::now() < until) {
                 return (Fate::Dropped, there, back);
             }
-            if request.method() == Method::PATCH && weather.mute.is_some_and(|path| request.uri().path().ends_with(path)) {
+            if request.method() == Method::PATCH
+                && weather.mute.is_some_and(|path| request.uri().path().ends_with(path))
+            {
                 return (Fate::Unanswered, there, back);
             }
-            let hit = |it: &Leaseless| Instant::now() < it.until && self.who.starts_with(&format!("operator-{}.", it.operator));
+            let hit = |it: &Leaseless| {
+                Instant::now() < it.until && self.who.starts_with(&format!("operator-{}.", it.operator))
+            };
             let leaseless = weather.leaseless.filter(hit);
             if let Some(it) = leaseless.filter(|_| request.uri().path().contains("/leases/")) {
                 let fate = if Instant::now() < it.breaks_until { Fate::Dropped } else { Fate::Swallowed };
@@ -177,7 +196,9 @@ impl Wire {
                 there = weather.latest.mul_f64(weather.rng.f64());
             }
             let fate = match () {
-                () if weather.hits(odds.refused) => Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)]),
+                () if weather.hits(odds.refused) => {
+                    Fate::Refused([409, 429, 500, 503, 504][weather.rng.usize(..5)])
+                }
                 () if weather.hits(odds.dropped) => weather.lost(),
                 () if weather.hits(odds.unanswered) => [Fate::Unanswered, Fate::Mute][weather.rng.usize(..2)],
                 () if self.killable && write && weather.hits(odds.killed) => {
@@ -268,7 +289,9 @@ impl Wire {
     async fn named_before(&self, request: Request<Sent>) -> Request<Sent> {
         let (head, body) = request.into_parts();
         let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        if head.uri.path().ends_with("/pods") && !head.uri.query().is_some_and(|query| query.contains("dryRun=")) {
+        if head.uri.path().ends_with("/pods")
+            && !head.uri.query().is_some_and(|query| query.contains("dryRun="))
+        {
             worlds::take_name(&self.world, &bytes).await;
         }
         Request::from_parts(head, Sent::from(bytes.to_vec()))
@@ -288,8 +311,9 @@ impl Wire {
             past: VecDeque::new(),
             queue: VecDeque::new(),
         };
-        let stream =
-            futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch)) });
+        let stream = futures::stream::unfold(watch, |mut watch| async move {
+            watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch))
+        });
         Response::from_parts(head, StreamBody::new(stream).boxed_unsync())
     }
 }
@@ -304,7 +328,9 @@ fn refusal(code: u16) -> Response<Body> {
     };
     let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "injected", "reason": reason, "code": code});
-    let body = http_body_util::Full::new(Bytes::from(status.to_string())).map_err(|never| match never {}).boxed_unsync();
+    let body = http_body_util::Full::new(Bytes::from(status.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).expect("a code");
     response

@@ -1,5 +1,5 @@
-//! What all parts of one run share: the cluster, the machines behind its nodes, the weather, and the book of what really
-//! happened.
+//! What all parts of one run share: the cluster, the machines behind its nodes, the weather, and the book of
+//! what really happened.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +47,8 @@ pub enum Event {
     Tag { content: String },
     /// The store went back; before, this was its version.
     Restored { from: u64 },
-    /// The first container of a boot found this release booted, from the active image or from the one before it.
+    /// The first container of a boot found this release booted, from the active image or from the one before
+    /// it.
     Booted { release: String, state: &'static str },
     /// A write of this life of an operator reached the server, in the place of a node.
     Wrote { what: String },
@@ -166,12 +167,19 @@ pub struct World {
 pub const BEGINNING: Timestamp = Timestamp::constant(1_780_000_000, 0);
 
 impl World {
-    pub fn new(seed: u64, cluster: &kairos_sim::Cluster, operator_token: String, worlds: BTreeSet<Kind>) -> Arc<Self> {
-        let nodes: BTreeMap<String, kairos_sim::Node> = cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
+    pub fn new(
+        seed: u64,
+        cluster: &kairos_sim::Cluster,
+        operator_token: String,
+        worlds: BTreeSet<Kind>,
+    ) -> Arc<Self> {
+        let nodes: BTreeMap<String, kairos_sim::Node> =
+            cluster.nodes().map(|node| (node.name().to_owned(), node.clone())).collect();
         let machine = Machine { active: OLD.into(), ..Machine::default() };
         let machines = nodes.keys().map(|name| (name.clone(), machine.clone())).collect();
         let rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
-        let inner = Inner { rng, machines, fates: BTreeMap::new(), book: Vec::new(), log: Vec::new(), names: 0 };
+        let inner =
+            Inner { rng, machines, fates: BTreeMap::new(), book: Vec::new(), log: Vec::new(), names: 0 };
         Arc::new(Self {
             service: cluster.service(""),
             client: cluster.client(),
@@ -229,7 +237,13 @@ impl World {
 
     /// Writes into the book what happened on no node, but to somebody or something else.
     fn happens_to(&self, who: &str, event: Event) {
-        let record = Record { version: self.service.version(), at: self.elapsed(), node: who.into(), boot: String::new(), event };
+        let record = Record {
+            version: self.service.version(),
+            at: self.elapsed(),
+            node: who.into(),
+            boot: String::new(),
+            event,
+        };
         self.inner().book.push(record);
     }
 
@@ -279,7 +293,8 @@ impl World {
     pub fn happens(&self, node: &str, event: Event) {
         self.note(|| format!("{node}: {event:?}"));
         let boot = self.nodes[node].boot().id;
-        let record = Record { version: self.service.version(), at: self.elapsed(), node: node.into(), boot, event };
+        let record =
+            Record { version: self.service.version(), at: self.elapsed(), node: node.into(), boot, event };
         self.inner().book.push(record);
     }
 

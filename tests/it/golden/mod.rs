@@ -1,7 +1,8 @@
-//! Golden plans: what the planner does, step by step, in a world where nothing lags and nothing is left to chance.
+//! Golden plans: what the planner does, step by step, in a world where nothing lags and nothing is left to
+//! chance.
 //!
-//! Each scenario is a text file next to this one. `UPDATE_GOLDEN=1 cargo test --test it golden` writes them anew; read
-//! the difference before you commit it.
+//! Each scenario is a text file next to this one. `UPDATE_GOLDEN=1 cargo test --test it golden` writes them
+//! anew; read the difference before you commit it.
 
 pub mod stage;
 
@@ -28,7 +29,7 @@ fn command_only(concurrency: i32) -> NodeOpSpec {
     NodeOpSpec { command: Some(vec!["true".into()]), concurrency, ..NodeOpSpec::default() }
 }
 
-/// The README's NodeOp: three nodes, one at a time, the control-plane node first; drained and rebooted.
+/// The commonest NodeOp: three nodes, one at a time, the control-plane node first; drained and rebooted.
 #[test]
 fn three_nodes_drained_and_rebooted() {
     let mut stage = Stage::new(3);
@@ -45,7 +46,12 @@ fn three_nodes_drained_and_rebooted() {
 #[test]
 fn stop_on_failure() {
     let mut stage = Stage::new(3);
-    let spec = NodeOpSpec { stop_on_failure: Some(true), backoff_limit: Some(0), drain_options: None, ..reboot_and_drain() };
+    let spec = NodeOpSpec {
+        stop_on_failure: Some(true),
+        backoff_limit: Some(0),
+        drain_options: None,
+        ..reboot_and_drain()
+    };
     let script = Script { failures: [("w1".to_owned(), 9)].into(), ..Script::default() };
     stage.world.add_op("fragile", spec, script);
     stage.play(300);
@@ -57,7 +63,8 @@ fn stop_on_failure() {
 fn a_human_cordoned_the_node() {
     let mut stage = Stage::new(2);
     stage.world.human("w1");
-    let spec = NodeOpSpec { node_selector: Some(hosts(vec!["w1".into()])), cordon: Some(true), ..command_only(1) };
+    let spec =
+        NodeOpSpec { node_selector: Some(hosts(vec!["w1".into()])), cordon: Some(true), ..command_only(1) };
     stage.world.add_op("polite", spec, Script::default());
     stage.play(100);
     stage.compare("a_human_cordoned_the_node");
@@ -83,7 +90,9 @@ fn no_node_matches() {
     let spec = NodeOpSpec { node_selector: Some(hosts(vec!["elsewhere".into()])), ..command_only(0) };
     stage.world.add_op("nowhere", spec, Script::default());
     stage.play(30);
-    stage.world.set_node("w1", |node| drop(node.labels.insert("kubernetes.io/hostname".into(), "elsewhere".into())));
+    stage
+        .world
+        .set_node("w1", |node| drop(node.labels.insert("kubernetes.io/hostname".into(), "elsewhere".into())));
     stage.play(60);
     stage.compare("no_node_matches");
 }
@@ -92,7 +101,12 @@ fn no_node_matches() {
 #[test]
 fn a_failed_node_keeps_its_slot() {
     let mut stage = Stage::new(3);
-    let spec = NodeOpSpec { backoff_limit: Some(0), drain_options: None, reboot_on_success: None, ..reboot_and_drain() };
+    let spec = NodeOpSpec {
+        backoff_limit: Some(0),
+        drain_options: None,
+        reboot_on_success: None,
+        ..reboot_and_drain()
+    };
     let script = Script { failures: [("w1".to_owned(), 9)].into(), ..Script::default() };
     stage.world.add_op("bad", spec, script);
     stage.play(200);
@@ -101,11 +115,17 @@ fn a_failed_node_keeps_its_slot() {
     stage.compare("a_failed_node_keeps_its_slot");
 }
 
-/// A second NodeOp repairs the node that the first one failed on, with its cordon, and so frees the slot of the first.
+/// A second NodeOp repairs the node that the first one failed on, with its cordon, and so frees the slot of
+/// the first.
 #[test]
 fn a_repair_frees_the_slot() {
     let mut stage = Stage::new(2);
-    let spec = || NodeOpSpec { backoff_limit: Some(0), drain_options: None, reboot_on_success: None, ..reboot_and_drain() };
+    let spec = || NodeOpSpec {
+        backoff_limit: Some(0),
+        drain_options: None,
+        reboot_on_success: None,
+        ..reboot_and_drain()
+    };
     let script = Script { failures: [("c1".to_owned(), 9)].into(), ..Script::default() };
     stage.world.add_op("bad", spec(), script);
     stage.play(60);
@@ -115,14 +135,19 @@ fn a_repair_frees_the_slot() {
     stage.compare("a_repair_frees_the_slot");
 }
 
-/// A budget allows no eviction until the drain is given up: the node is given back as it was, and the next one goes on.
+/// A budget allows no eviction until the drain is given up: the node is given back as it was, and the next
+/// one goes on.
 #[test]
 fn blocked_drain() {
     let mut stage = Stage::new(2);
     stage.world.add_home("g0", "c1", |_| {});
     stage.world.blocked.insert("g0".into(), i64::MAX);
     let spec = NodeOpSpec {
-        drain_options: Some(DrainOptions { enabled: Some(true), timeout_seconds: Some(15), ..DrainOptions::default() }),
+        drain_options: Some(DrainOptions {
+            enabled: Some(true),
+            timeout_seconds: Some(15),
+            ..DrainOptions::default()
+        }),
         reboot_on_success: None,
         ..reboot_and_drain()
     };

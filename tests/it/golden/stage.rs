@@ -18,7 +18,9 @@ impl Stage {
             world.add_node(&format!("w{number}"), false);
         }
         for name in world.machines.keys().cloned().collect::<Vec<_>>() {
-            world.set_node(&name, |node| drop(node.labels.insert("kubernetes.io/hostname".into(), name.clone())));
+            world.set_node(&name, |node| {
+                drop(node.labels.insert("kubernetes.io/hostname".into(), name.clone()))
+            });
         }
         // Workload that finds no other node must not block a drain here.
         world.faults = false;

@@ -1,4 +1,5 @@
-//! Accounts of somebody else under the names of ours: neither changed nor deleted, and no NodeOp waits for them.
+//! Accounts of somebody else under the names of ours: neither changed nor deleted, and no NodeOp waits for
+//! them.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::rig::{OPS, Rig, and, reboot};
 
-const TABLES: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
+const TABLES: [&str; 3] =
+    ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
 
 /// A ServiceAccount, a Role and a RoleBinding that somebody made by hand.
 fn foreign(name: &str) -> String {
@@ -27,16 +29,22 @@ fn foreign(name: &str) -> String {
 
 fn versions(rig: &Rig, name: &str) -> Vec<Value> {
     TABLES
-        .map(|table| rig.cluster.get(table, "default", name).map_or(Value::Null, |found| found["metadata"]["resourceVersion"].clone()))
+        .map(|table| {
+            rig.cluster
+                .get(table, "default", name)
+                .map_or(Value::Null, |found| found["metadata"]["resourceVersion"].clone())
+        })
         .into()
 }
 
 /// The account of each waiter that there ever was.
 fn accounts_of_waiters(rig: &Rig) -> Vec<String> {
     let history = rig.cluster.history();
-    let waiters = history.iter().filter(|change| change.object["metadata"]["labels"]["kairos.io/reboot"] == "true");
-    let mut accounts: Vec<String> =
-        waiters.map(|change| change.object["spec"]["serviceAccountName"].as_str().unwrap_or_default().to_owned()).collect();
+    let waiters =
+        history.iter().filter(|change| change.object["metadata"]["labels"]["kairos.io/reboot"] == "true");
+    let mut accounts: Vec<String> = waiters
+        .map(|change| change.object["spec"]["serviceAccountName"].as_str().unwrap_or_default().to_owned())
+        .collect();
     accounts.dedup();
     accounts
 }
@@ -55,10 +63,18 @@ async fn an_account_of_somebody_else_is_passed_by_and_left_as_it_is() {
     let before = taken.map(|name| versions(&rig, name));
     rig.start(&[]);
     let status = rig.over("mydb").await;
-    assert_eq!((&status["phase"], rig.reboots("n1"), rig.reboots("n2")), (&json!("Completed"), 1, 1), "{status:#}");
+    assert_eq!(
+        (&status["phase"], rig.reboots("n1"), rig.reboots("n2")),
+        (&json!("Completed"), 1, 1),
+        "{status:#}"
+    );
     assert_eq!(taken.map(|name| versions(&rig, name)), before, "they are as they were made");
     assert_eq!(accounts_of_waiters(&rig), [names[1].as_str()]);
-    assert_eq!((versions(&rig, &names[1]), rig.left()), (vec![Value::Null; 3], Vec::new()), "and ours are gone");
+    assert_eq!(
+        (versions(&rig, &names[1]), rig.left()),
+        (vec![Value::Null; 3], Vec::new()),
+        "and ours are gone"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! An API server that does not admit what an operation makes: quota, limits, Pod Security, webhooks. The reason is told
-//! before any node is touched, and nothing is left behind.
+//! An API server that does not admit what an operation makes: quota, limits, Pod Security, webhooks. The
+//! reason is told before any node is touched, and nothing is left behind.
 
 use kairos_sim::{Cluster, Creation, Effect, Fault};
 use serde_json::{Value, json};
@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use super::rig::{LONG, OPS, Rig, and, reboot};
 
 /// What a real API server says.
-const RESTRICTED: &str =
-    "violates PodSecurity \"restricted:latest\": privileged (container \"nodeop\" must not set securityContext.privileged=true)";
+const RESTRICTED: &str = "violates PodSecurity \"restricted:latest\": privileged (container \"nodeop\" must not set securityContext.privileged=true)";
 const QUOTA: &str = "exceeded quota: compute, requested: pods=1, used: pods=10, limited: pods=10";
 
 fn has_container(pod: &Value, name: &str) -> bool {
@@ -27,10 +26,26 @@ type Case = (&'static str, fn(&Creation<'_>) -> bool, &'static str);
 // A RoleBinding cannot be tried: a server first looks for its Role, which a dry run does not store.
 const CASES: [Case; 6] = [
     ("the Job's pod", |c| c.table == "pods" && has_container(c.object, "nodeop"), RESTRICTED),
-    ("the reboot waiter", |c| c.table == "pods" && has_container(c.object, "reboot"), "hostPID is not allowed (baseline)"),
-    ("the preflight's pod", |c| c.table == "pods" && has_container(c.object, "preflight"), "hostPath volumes are not allowed"),
-    ("the Job", |c| c.table == "jobs.batch", "admission webhook \"policy.example.com\" denied the request: no Jobs here"),
-    ("the waiters' ServiceAccount", |c| c.table == "serviceaccounts" && is_made(c.object), "no accounts here"),
+    (
+        "the reboot waiter",
+        |c| c.table == "pods" && has_container(c.object, "reboot"),
+        "hostPID is not allowed (baseline)",
+    ),
+    (
+        "the preflight's pod",
+        |c| c.table == "pods" && has_container(c.object, "preflight"),
+        "hostPath volumes are not allowed",
+    ),
+    (
+        "the Job",
+        |c| c.table == "jobs.batch",
+        "admission webhook \"policy.example.com\" denied the request: no Jobs here",
+    ),
+    (
+        "the waiters' ServiceAccount",
+        |c| c.table == "serviceaccounts" && is_made(c.object),
+        "no accounts here",
+    ),
     ("the waiters' Role", |c| c.table.starts_with("roles.") && is_made(c.object), "no Roles here"),
 ];
 
@@ -40,10 +55,17 @@ async fn whatever_is_refused_fails_the_nodeop_in_the_servers_words_and_touches_n
         let mut rig = Rig::idle(Cluster::builder().nodes(2).control_planes(1)).await;
         rig.cluster.admission().refuse(move |c| rule(c).then(|| words.to_owned()));
         rig.start(&[]);
-        rig.op("op", and(reboot(), json!({"preflight": {"command": ["check"]}, "drainOptions": {"enabled": true}}))).await;
+        rig.op(
+            "op",
+            and(reboot(), json!({"preflight": {"command": ["check"]}, "drainOptions": {"enabled": true}})),
+        )
+        .await;
         let status = rig.over("op").await;
         let message = status["message"].as_str().unwrap();
-        assert!(message.contains("no node was touched") && message.contains(what) && message.contains(words), "{what}: {message}");
+        assert!(
+            message.contains("no node was touched") && message.contains(what) && message.contains(words),
+            "{what}: {message}"
+        );
         assert_eq!(status["phase"], "Failed");
         for node in ["n1", "n2"] {
             assert_eq!(status["nodeStatuses"][node]["phase"], "Pending", "{what}: {status:#}");
@@ -61,12 +83,18 @@ async fn a_refusal_that_passes_is_told_and_waited_for() {
     let account = "error looking up service account default/default: serviceaccount \"default\" not found";
     let waited_for = |words: &'static str| async move {
         let mut rig = Rig::idle(Cluster::builder().nodes(2).control_planes(1)).await;
-        rig.cluster.admission().refuse(move |c| (c.table == "pods" && is_made(c.object)).then(|| words.to_owned()));
+        rig.cluster
+            .admission()
+            .refuse(move |c| (c.table == "pods" && is_made(c.object)).then(|| words.to_owned()));
         rig.start(&[]);
         rig.op("op", reboot()).await;
         rig.says("op", "n1", words).await;
         let status = rig.status("op");
-        let blocked = |c: &Value| c["type"] == "Progressing" && c["reason"] == "Blocked" && c["message"].as_str().unwrap().contains(words);
+        let blocked = |c: &Value| {
+            c["type"] == "Progressing"
+                && c["reason"] == "Blocked"
+                && c["message"].as_str().unwrap().contains(words)
+        };
         assert!(status["conditions"].as_array().unwrap().iter().any(blocked), "{status:#}");
         assert_eq!((rig.claims().0.len(), rig.left()), (0, Vec::new()), "no node is touched meanwhile");
         let told = |event: &Value| event["reason"] == "Blocked" && event.to_string().contains(&words[..20]);
@@ -93,7 +121,8 @@ async fn a_webhook_that_is_down_is_waited_for() {
     assert_eq!((&rig.over("op").await["phase"], rig.reboots("n1")), (&json!("Completed"), 1));
 }
 
-/// The quota was free when it was tried, and is not when the Job controller makes the pod: only its Events say so.
+/// The quota was free when it was tried, and is not when the Job controller makes the pod: only its Events
+/// say so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_the_job_controller_may_not_make_is_told_and_the_node_goes_on_when_it_may() {
     let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
@@ -120,7 +149,11 @@ async fn a_pod_that_the_job_controller_may_not_make_is_told_and_the_node_goes_on
     assert!(tries as u64 <= most, "{tries} dry runs in {:?}", began.elapsed());
     rig.cluster.admission().clear();
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], rig.commands("n1"), rig.reboots("n1")), (&json!("Completed"), 1, 1), "{status:#}");
+    assert_eq!(
+        (&status["phase"], rig.commands("n1"), rig.reboots("n1")),
+        (&json!("Completed"), 1, 1),
+        "{status:#}"
+    );
 }
 
 /// A Job that is refused for good does not keep its node cordoned for ever.
@@ -128,7 +161,9 @@ async fn a_pod_that_the_job_controller_may_not_make_is_told_and_the_node_goes_on
 async fn a_job_that_cannot_be_made_in_time_fails_the_node_and_gives_it_back() {
     let rig = Rig::new(2).await;
     let n1 = |object: &Value| object["metadata"]["annotations"]["operator.kairos.io/node-name"] == "n1";
-    rig.cluster.admission().refuse(move |c| (c.table == "jobs.batch" && !c.dry_run && n1(c.object)).then(|| QUOTA.to_owned()));
+    rig.cluster
+        .admission()
+        .refuse(move |c| (c.table == "jobs.batch" && !c.dry_run && n1(c.object)).then(|| QUOTA.to_owned()));
     rig.op("op", and(reboot(), json!({"pullTimeoutSeconds": 20, "stopOnFailure": true}))).await;
     let status = rig.over("op").await;
     let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
@@ -144,7 +179,9 @@ async fn a_job_that_cannot_be_made_in_time_fails_the_node_and_gives_it_back() {
 async fn an_upgrade_in_a_restricted_namespace_fails_in_the_servers_words() {
     let rig = Rig::new(1).await;
     rig.labelled().await;
-    rig.cluster.admission().refuse(|c| (c.table == "pods" && is_made(c.object)).then(|| RESTRICTED.to_owned()));
+    rig.cluster
+        .admission()
+        .refuse(|c| (c.table == "pods" && is_made(c.object)).then(|| RESTRICTED.to_owned()));
     rig.upgrade("up", "v3.5.0").await;
     let over = |up: &Value| up["status"]["phase"] == "Failed";
     let up = rig.cluster.until(super::rig::UPGRADES, LONG, over).await.unwrap();

@@ -1,4 +1,5 @@
-//! Errors that stay: told in the status and in one Event, tried again ever more rarely, and forgotten when they are over.
+//! Errors that stay: told in the status and in one Event, tried again ever more rarely, and forgotten when
+//! they are over.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +13,35 @@ const WORDS: &str = "exceeded quota: nothing is left";
 
 /// The Events of our own about something that keeps failing.
 fn complaints(rig: &Rig, kind: &str) -> Vec<String> {
-    let about = |event: &Value| [&event["regarding"]["kind"], &event["involvedObject"]["kind"]].contains(&&json!(kind));
-    let words = |event: &Value| event["note"].as_str().or_else(|| event["message"].as_str()).unwrap_or_default().to_owned();
-    rig.cluster.list("events").iter().filter(|event| event["reason"] == "Blocked" && about(event)).map(|event| words(event)).collect()
+    let about = |event: &Value| {
+        [&event["regarding"]["kind"], &event["involvedObject"]["kind"]].contains(&&json!(kind))
+    };
+    let words = |event: &Value| {
+        event["note"].as_str().or_else(|| event["message"].as_str()).unwrap_or_default().to_owned()
+    };
+    rig.cluster
+        .list("events")
+        .iter()
+        .filter(|event| event["reason"] == "Blocked" && about(event))
+        .map(|event| words(event))
+        .collect()
 }
 
 async fn complained(rig: &Rig, kind: &str) {
-    let about = |event: &Value| [&event["regarding"]["kind"], &event["involvedObject"]["kind"]].contains(&&json!(kind));
+    let about = |event: &Value| {
+        [&event["regarding"]["kind"], &event["involvedObject"]["kind"]].contains(&&json!(kind))
+    };
     rig.cluster.until("events", LONG, |event| event["reason"] == "Blocked" && about(event)).await.unwrap();
 }
 
 fn progressing(status: &Value) -> (String, String) {
-    let found = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Progressing").cloned().unwrap_or_default();
+    let found = status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "Progressing")
+        .cloned()
+        .unwrap_or_default();
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     (text("reason"), text("message"))
 }
@@ -36,7 +54,10 @@ async fn rarely_asked_for(rig: &Rig, verb: &str, resource: &str) {
     let requests = rig.requests();
     // On a machine under load it was longer than that.
     let most = 1 + (began.elapsed().as_secs() + 1).ilog2();
-    let tries = requests.iter().filter(|r| r.verb == verb && r.resource == resource && !r.query.contains("dryRun")).count();
+    let tries = requests
+        .iter()
+        .filter(|r| r.verb == verb && r.resource == resource && !r.query.contains("dryRun"))
+        .count();
     assert!(tries <= most as usize, "{verb} {resource}: {tries} tries in {:?}", began.elapsed());
 }
 
@@ -49,12 +70,19 @@ struct Case {
     at: &'static str,
 }
 
-/// Each request that a node in hand hangs on is refused for good, with quota's 403, a webhook's 400, an invalid object's 422.
+/// Each request that a node in hand hangs on is refused for good, with quota's 403, a webhook's 400, an
+/// invalid object's 422.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_that_stays_is_told_tried_rarely_and_forgotten() {
     let case = |verb, resource, code, named, at| Case { verb, resource, code, named, at };
     let cases = [
-        case("patch", "nodeops.operator.kairos.io", 403, "^op$", "setting the finalizers of NodeOp default/op"),
+        case(
+            "patch",
+            "nodeops.operator.kairos.io",
+            403,
+            "^op$",
+            "setting the finalizers of NodeOp default/op",
+        ),
         case("patch", "nodes", 400, "n1", "patching node n1"),
         case("patch", "jobs.batch", 403, "op-", "starting Job default/op-"),
     ];
@@ -63,7 +91,8 @@ async fn a_refusal_that_stays_is_told_tried_rarely_and_forgotten() {
 
 async fn refused_for_good(case: Case) {
     let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
-    let fault = Fault::on(case.verb, case.resource, Effect::Refuse(case.code)).named(case.named).saying(WORDS);
+    let fault =
+        Fault::on(case.verb, case.resource, Effect::Refuse(case.code)).named(case.named).saying(WORDS);
     rig.cluster.faults().arm(fault.by("operator").always());
     is_told_and_forgotten(rig, &case, |rig| rig.cluster.faults().clear()).await;
 }
@@ -77,7 +106,10 @@ async fn is_told_and_forgotten(mut rig: Rig, case: &Case, mend: impl FnOnce(&Rig
     let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
     assert!(message.contains(at) && message.contains("keeps failing"), "{verb} {resource}: {message}");
     let (reason, text) = progressing(&status);
-    assert!(reason == "Blocked" && text.contains(WORDS) && status["message"].as_str().unwrap().contains(WORDS), "{status:#}");
+    assert!(
+        reason == "Blocked" && text.contains(WORDS) && status["message"].as_str().unwrap().contains(WORDS),
+        "{status:#}"
+    );
 
     let kind = if verb == "patch" && resource == "jobs.batch" { "Job" } else { "NodeOp" };
     complained(&rig, kind).await;
@@ -88,7 +120,11 @@ async fn is_told_and_forgotten(mut rig: Rig, case: &Case, mend: impl FnOnce(&Rig
 
     mend(&rig);
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], rig.commands("n1"), rig.reboots("n1")), (&json!("Completed"), 1, 1), "{status:#}");
+    assert_eq!(
+        (&status["phase"], rig.commands("n1"), rig.reboots("n1")),
+        (&json!("Completed"), 1, 1),
+        "{status:#}"
+    );
     assert!(!status.to_string().contains(WORDS), "{status:#}");
     assert_eq!((progressing(&status).0.as_str(), rig.left()), ("Finished", Vec::new()));
 }
@@ -106,7 +142,9 @@ async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
     let refused = |(verb, resource, at): (&'static str, &'static str, &'static str)| async move {
         let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
         let ours = |o: &Value| !o["metadata"]["labels"]["kairos.io/nodeop"].is_null();
-        rig.cluster.admission().refuse(move |c| (c.table == resource && !c.dry_run && ours(c.object)).then(|| WORDS.into()));
+        rig.cluster
+            .admission()
+            .refuse(move |c| (c.table == resource && !c.dry_run && ours(c.object)).then(|| WORDS.into()));
         let case = Case { verb, resource, code: 403, named: "", at };
         is_told_and_forgotten(rig, &case, |rig| rig.cluster.admission().clear()).await;
     };
@@ -117,12 +155,16 @@ async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_that_is_refused_is_told_in_an_event() {
     let rig = Rig::new(1).await;
-    let fault = Fault::on("patch", "nodeops.operator.kairos.io/status", Effect::Refuse(413)).saying("etcdserver: request is too large");
+    let fault = Fault::on("patch", "nodeops.operator.kairos.io/status", Effect::Refuse(413))
+        .saying("etcdserver: request is too large");
     rig.cluster.faults().arm(fault.always());
     rig.op("op", reboot()).await;
     complained(&rig, "NodeOp").await;
     let said = complaints(&rig, "NodeOp");
-    assert!(said[0].contains("writing the status of NodeOp default/op") && said[0].contains("too large"), "{said:?}");
+    assert!(
+        said[0].contains("writing the status of NodeOp default/op") && said[0].contains("too large"),
+        "{said:?}"
+    );
     rarely_asked_for(&rig, "patch", "nodeops.operator.kairos.io/status").await;
     assert_eq!((complaints(&rig, "NodeOp").len(), rig.claims().0.len()), (1, 0));
     rig.cluster.faults().clear();
@@ -139,7 +181,11 @@ async fn a_node_that_cannot_be_given_back_is_told() {
     rig.cluster.faults().arm(Fault::on("patch", "nodes", Effect::Refuse(400)).saying(webhook).always());
     let says = |op: &Value| op["status"]["message"].as_str().is_some_and(|message| message.contains(webhook));
     let op = rig.cluster.until(OPS, LONG, says).await.unwrap();
-    assert_eq!((&op["status"]["phase"], progressing(&op["status"]).0.as_str()), (&json!("Running"), "Blocked"), "{op:#}");
+    assert_eq!(
+        (&op["status"]["phase"], progressing(&op["status"]).0.as_str()),
+        (&json!("Running"), "Blocked"),
+        "{op:#}"
+    );
     assert!(op["status"]["message"].as_str().unwrap().contains("patching node n1 keeps failing"), "{op:#}");
     complained(&rig, "Node").await;
     rig.cluster.faults().clear();
@@ -164,7 +210,8 @@ async fn a_nodeop_that_an_upgrade_cannot_make_is_told_on_the_upgrade() {
     assert_eq!(complaints(&rig, "NodeOpUpgrade").len(), 1);
 }
 
-/// A live read that fails is read again soon, though nothing else happens, and one that keeps failing is told.
+/// A live read that fails is read again soon, though nothing else happens, and one that keeps failing is
+/// told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_without_an_answer_is_asked_again_and_told() {
     let rig = Rig::new(2).await;
@@ -179,13 +226,16 @@ async fn a_question_without_an_answer_is_asked_again_and_told() {
     assert_eq!(rig.over("op").await["phase"], "Completed");
 }
 
-/// Pods in the operator's own namespace that are refused: an upgrade that waits for its proof says so, and so does the node.
+/// Pods in the operator's own namespace that are refused: an upgrade that waits for its proof says so, and so
+/// does the node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn facts_that_cannot_be_read_are_told_where_they_are_waited_for() {
     let rig = Rig::new(1).await;
     rig.labelled().await;
     let facts = |o: &Value| o["metadata"]["labels"]["app"] == "kairos-node-labeler";
-    rig.cluster.admission().refuse(move |c| (c.table == "pods" && facts(c.object)).then(|| "violates PodSecurity restricted".into()));
+    rig.cluster.admission().refuse(move |c| {
+        (c.table == "pods" && facts(c.object)).then(|| "violates PodSecurity restricted".into())
+    });
     rig.upgrade("up", "v3.5.0").await;
     rig.says("up", "n1", "violates PodSecurity restricted").await;
     complained(&rig, "Node").await;

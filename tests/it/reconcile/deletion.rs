@@ -1,4 +1,5 @@
-//! A NodeOp that is deleted, at every step: nothing is left of it, and nothing reboots that was not asked to any more.
+//! A NodeOp that is deleted, at every step: nothing is left of it, and nothing reboots that was not asked to
+//! any more.
 
 use std::time::Duration;
 
@@ -11,8 +12,13 @@ use super::{
 };
 
 async fn gone(rig: &Rig) {
-    rig.cluster.until_none(OPS, LONG, |_| true).await.unwrap_or_else(|error| panic!("{error:#}: {:#}", rig.status("op")));
-    for table in ["roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts"] {
+    rig.cluster
+        .until_none(OPS, LONG, |_| true)
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}: {:#}", rig.status("op")));
+    for table in
+        ["roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts"]
+    {
         let ours = |o: &serde_json::Value| !o["metadata"]["labels"]["kairos.io/nodeop"].is_null();
         rig.cluster.until_none(table, LONG, ours).await.unwrap();
     }
@@ -90,7 +96,8 @@ async fn told(rig: &Rig, nodes: &[&str]) {
         let lifts = format!("kubectl uncordon {node}");
         let says = |event: &serde_json::Value| {
             let words = event["note"].as_str().or_else(|| event["message"].as_str()).unwrap_or_default();
-            (event["regarding"]["name"] == **node || event["involvedObject"]["name"] == **node) && words.contains(&lifts)
+            (event["regarding"]["name"] == **node || event["involvedObject"]["name"] == **node)
+                && words.contains(&lifts)
         };
         rig.cluster.until("events", LONG, says).await.unwrap();
     }
@@ -99,7 +106,11 @@ async fn told(rig: &Rig, nodes: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_nodes_failed_they_stay_cordoned_until_an_operation_succeeds_on_them() {
     let rig = Rig::new(3).await;
-    rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "exit 3"], "backoffLimit": 0, "concurrency": 3}))).await;
+    rig.op(
+        "op",
+        and(reboot(), json!({"command": ["sh", "-c", "exit 3"], "backoffLimit": 0, "concurrency": 3})),
+    )
+    .await;
     assert_eq!(rig.over("op").await["counts"]["failed"], 3);
     let nodes = ["n1", "n2", "n3"];
     assert!(nodes.iter().all(|node| rig.is_cordoned(node)));
@@ -111,7 +122,8 @@ async fn after_nodes_failed_they_stay_cordoned_until_an_operation_succeeds_on_th
     // A human looks at one of them, and lifts its cordon; an operation repairs the others.
     rig.patch_node("n3", json!({"spec": {"unschedulable": null}})).await;
     let stale = |node: &serde_json::Value| {
-        node["metadata"]["name"] == "n3" && !node["metadata"]["annotations"]["operator.kairos.io/cordoned-by"].is_null()
+        node["metadata"]["name"] == "n3"
+            && !node["metadata"]["annotations"]["operator.kairos.io/cordoned-by"].is_null()
     };
     rig.cluster.until_none("nodes", LONG, stale).await.unwrap();
     rig.op("repair", reboot()).await;
@@ -122,10 +134,19 @@ async fn after_nodes_failed_they_stay_cordoned_until_an_operation_succeeds_on_th
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_one_node_has_failed_and_another_runs_only_the_one_that_runs_is_given_back() {
     let rig = Rig::new(2).await;
-    rig.cluster.script(|run| (run.container.name == "nodeop" && run.node == "n1").then(|| kairos_sim::Outcome::code(1)));
-    rig.op("op", and(reboot(), json!({"command": ["sleep", "infinity"], "backoffLimit": 0, "concurrency": 2}))).await;
+    rig.cluster.script(|run| {
+        (run.container.name == "nodeop" && run.node == "n1").then(|| kairos_sim::Outcome::code(1))
+    });
+    rig.op(
+        "op",
+        and(reboot(), json!({"command": ["sleep", "infinity"], "backoffLimit": 0, "concurrency": 2})),
+    )
+    .await;
     rig.command_runs("n2").await;
-    rig.cluster.until("nodes", LONG, |n| n["metadata"]["name"] == "n1" && n["spec"]["unschedulable"] == true).await.unwrap();
+    rig.cluster
+        .until("nodes", LONG, |n| n["metadata"]["name"] == "n1" && n["spec"]["unschedulable"] == true)
+        .await
+        .unwrap();
     let failed = |op: &serde_json::Value| op["status"]["nodeStatuses"]["n1"]["phase"] == "Failed";
     rig.cluster.until(OPS, LONG, failed).await.unwrap();
     rig.delete("op").await;

@@ -49,13 +49,19 @@ async fn nodes_that_died_while_they_were_read_keep_no_upgrade_from_its_proof() {
     for name in &dead {
         dies(&rig, name).await;
     }
-    let unread =
-        |node: &Value| node["metadata"]["name"] == "n1" && node["metadata"]["annotations"]["operator.kairos.io/facts-of"].is_null();
+    let unread = |node: &Value| {
+        node["metadata"]["name"] == "n1"
+            && node["metadata"]["annotations"]["operator.kairos.io/facts-of"].is_null()
+    };
     rig.cluster.until_none("nodes", LONG, unread).await.unwrap();
     rig.upgrade("up", "v3.5.0").await;
     let over = |op: &Value| matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"));
     let status = rig.cluster.until(UPGRADES, LONG, over).await.unwrap()["status"].clone();
-    assert_eq!((&status["phase"], &status["nodeStatuses"]["n1"]["verified"]), (&json!("Completed"), &json!(true)), "{status:#}");
+    assert_eq!(
+        (&status["phase"], &status["nodeStatuses"]["n1"]["verified"]),
+        (&json!("Completed"), &json!(true)),
+        "{status:#}"
+    );
     let held = |pod: &Value| reads(pod) && pod["metadata"]["deletionTimestamp"].is_null();
     rig.cluster.until_none("pods", LONG, held).await.unwrap();
 }
@@ -82,11 +88,21 @@ async fn kairos_nodes_are_labelled_others_are_not_and_a_restart_asks_nothing_aga
     kairos::remove(&rig.cluster.node("n3").disk()).unwrap();
     rig.start(&[]);
     rig.labelled().await;
-    let label = |node: &str, name: &str| rig.cluster.get("nodes", "", node).unwrap()["metadata"]["labels"][name].clone();
+    let label = |node: &str, name: &str| {
+        rig.cluster.get("nodes", "", node).unwrap()["metadata"]["labels"][name].clone()
+    };
     assert_eq!(label("n1", "kairos.io/managed"), "true");
-    assert_eq!((label("n2", "kairos.io/boot-state"), label("n2", "kairos.io/flavor")), ("active".into(), "opensuse".into()));
+    assert_eq!(
+        (label("n2", "kairos.io/boot-state"), label("n2", "kairos.io/flavor")),
+        ("active".into(), "opensuse".into())
+    );
     let n3 = rig.cluster.get("nodes", "", "n3").unwrap();
-    let kept: Vec<&String> = n3["metadata"]["labels"].as_object().unwrap().keys().filter(|key| key.starts_with("kairos.io/")).collect();
+    let kept: Vec<&String> = n3["metadata"]["labels"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|key| key.starts_with("kairos.io/"))
+        .collect();
     assert!(kept.is_empty(), "{kept:?}");
 
     let facts = |pod: &Value| pod["metadata"]["labels"]["app"] == "kairos-node-labeler";
@@ -97,7 +113,10 @@ async fn kairos_nodes_are_labelled_others_are_not_and_a_restart_asks_nothing_aga
     rig.cluster.clear_requests();
     rig.start(&[]);
     let began = std::time::Instant::now();
-    while !["nodes", "nodeops.operator.kairos.io", "pods"].iter().all(|kind| rig.requests().iter().any(|r| r.resource == *kind)) {
+    while !["nodes", "nodeops.operator.kairos.io", "pods"]
+        .iter()
+        .all(|kind| rig.requests().iter().any(|r| r.resource == *kind))
+    {
         assert!(began.elapsed() < LONG, "it does not start");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -107,10 +126,14 @@ async fn kairos_nodes_are_labelled_others_are_not_and_a_restart_asks_nothing_aga
 
     rig.cluster.node("n2").reboot();
     let boot = |n: &Value| n["status"]["nodeInfo"]["bootID"].as_str().unwrap_or("none").to_owned();
-    let told = |n: &Value| n["metadata"]["annotations"]["operator.kairos.io/facts-of"].as_str().unwrap_or_default().to_owned();
+    let told = |n: &Value| {
+        n["metadata"]["annotations"]["operator.kairos.io/facts-of"].as_str().unwrap_or_default().to_owned()
+    };
     let before = boot(&rig.cluster.get("nodes", "", "n2").unwrap());
     rig.cluster
-        .until("nodes", LONG, |n| n["metadata"]["name"] == "n2" && boot(n) != before && told(n).starts_with(&boot(n)))
+        .until("nodes", LONG, |n| {
+            n["metadata"]["name"] == "n2" && boot(n) != before && told(n).starts_with(&boot(n))
+        })
         .await
         .unwrap();
 }

@@ -7,10 +7,17 @@ use super::rig::{Rig, and, reboot};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failure_nothing_new_starts_if_so_asked() {
     let rig = Rig::new(3).await;
-    rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "exit 3"], "backoffLimit": 1, "stopOnFailure": true}))).await;
+    rig.op(
+        "op",
+        and(reboot(), json!({"command": ["sh", "-c", "exit 3"], "backoffLimit": 1, "stopOnFailure": true})),
+    )
+    .await;
     let status = rig.over("op").await;
     let n1 = &status["nodeStatuses"]["n1"];
-    assert_eq!((&status["phase"], &n1["phase"], &n1["rebootStatus"]), (&json!("Failed"), &json!("Failed"), &json!("cancelled")));
+    assert_eq!(
+        (&status["phase"], &n1["phase"], &n1["rebootStatus"]),
+        (&json!("Failed"), &json!("Failed"), &json!("cancelled"))
+    );
     assert!(n1["message"].as_str().unwrap().contains("exit code 3"), "{n1}");
     assert_eq!(status["nodeStatuses"]["n2"]["phase"], "Pending");
     assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(2, 0), (0, 0), (0, 0)]);
@@ -21,7 +28,9 @@ async fn after_a_failure_nothing_new_starts_if_so_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_go_on_and_a_failed_node_is_uncordoned_if_so_asked() {
     let rig = Rig::new(3).await;
-    rig.cluster.script(|run| (run.container.name == "nodeop" && run.node == "n2").then(|| kairos_sim::Outcome::code(1)));
+    rig.cluster.script(|run| {
+        (run.container.name == "nodeop" && run.node == "n2").then(|| kairos_sim::Outcome::code(1))
+    });
     rig.op("op", and(reboot(), json!({"backoffLimit": 0, "uncordonOnFailure": true}))).await;
     let status = rig.over("op").await;
     assert_eq!((&status["phase"], &status["counts"]["failed"]), (&json!("Failed"), &json!(1)), "{status:#}");

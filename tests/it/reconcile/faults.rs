@@ -23,17 +23,28 @@ async fn everything_asked() -> BTreeSet<(String, String)> {
     let rig = Rig::new(2).await;
     rig.op("op", spec()).await;
     all_is_well(&rig, "without a fault").await;
-    let ours = rig.cluster.requests().into_iter().filter(|request| !kairos_sim::faults::is_ours(&request.user));
+    let ours =
+        rig.cluster.requests().into_iter().filter(|request| !kairos_sim::faults::is_ours(&request.user));
     ours.map(|request| (request.verb, request.resource)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_may_fail_in_every_way() {
     let asked = everything_asked().await;
-    for expected in [("create", "jobs.batch"), ("patch", "nodes"), ("patch", "pods"), ("create", "pods"), ("list", "nodes")] {
-        assert!(asked.contains(&(expected.0.to_owned(), expected.1.to_owned())), "{expected:?} is not in {asked:?}");
+    for expected in [
+        ("create", "jobs.batch"),
+        ("patch", "nodes"),
+        ("patch", "pods"),
+        ("create", "pods"),
+        ("list", "nodes"),
+    ] {
+        assert!(
+            asked.contains(&(expected.0.to_owned(), expected.1.to_owned())),
+            "{expected:?} is not in {asked:?}"
+        );
     }
-    let effects = [Effect::Refuse(409), Effect::Refuse(429), Effect::Refuse(500), Effect::Drop, Effect::ApplyAndDrop];
+    let effects =
+        [Effect::Refuse(409), Effect::Refuse(429), Effect::Refuse(500), Effect::Drop, Effect::ApplyAndDrop];
     let runs = effects.map(|effect| {
         let asked = asked.clone();
         async move {

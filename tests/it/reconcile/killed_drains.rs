@@ -1,5 +1,5 @@
-//! The operator ended by SIGKILL at any moment of a drain: the same end, no cordon left, and no pod evicted that was not on
-//! the node. `KAIROS_DRAIN_SEEDS=50 cargo test --test it killed_drains` plays fifty.
+//! The operator ended by SIGKILL at any moment of a drain: the same end, no cordon left, and no pod evicted
+//! that was not on the node. `KAIROS_DRAIN_SEEDS=50 cargo test --test it killed_drains` plays fifty.
 
 use std::collections::BTreeMap;
 
@@ -47,9 +47,11 @@ async fn killed(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut rig = Rig::idle(Cluster::builder().nodes(3).control_planes(1).seed(seed)).await;
     rig.cluster.apply(WORKLOAD).await.unwrap();
-    let running = |pod: &Value| pod["metadata"]["labels"]["app"] == "cache" && pod["status"]["phase"] == "Running";
+    let running =
+        |pod: &Value| pod["metadata"]["labels"]["app"] == "cache" && pod["status"]["phase"] == "Running";
     rig.cluster.until("pods", LONG, running).await.unwrap();
-    let cache = rig.cluster.list("pods").into_iter().find(|pod| running(pod)).unwrap()["metadata"]["uid"].clone();
+    let cache =
+        rig.cluster.list("pods").into_iter().find(|pod| running(pod)).unwrap()["metadata"]["uid"].clone();
     let spec = json!({"image": "busybox:1", "command": ["true"], "cordon": true, "concurrency": 1, "drainOptions": {"enabled": true}});
     rig.op("op", spec).await;
     rig.start(&[]);
@@ -60,24 +62,41 @@ async fn killed(seed: u64) {
         rig.start(&[]);
     }
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], &status["counts"]["completed"]), (&json!("Completed"), &json!(3)), "seed {seed}: {status:#}");
+    assert_eq!(
+        (&status["phase"], &status["counts"]["completed"]),
+        (&json!("Completed"), &json!(3)),
+        "seed {seed}: {status:#}"
+    );
     assert_eq!(rig.left(), [""; 0], "seed {seed}");
-    assert!(rig.cluster.list("pods").iter().any(|pod| pod["metadata"]["uid"] == cache), "seed {seed}: emptyDir data stays where it is");
-    let evictions = rig.cluster.requests().iter().filter(|request| request.resource == "pods/eviction" && request.code == 201).count();
+    assert!(
+        rig.cluster.list("pods").iter().any(|pod| pod["metadata"]["uid"] == cache),
+        "seed {seed}: emptyDir data stays where it is"
+    );
+    let evictions = rig
+        .cluster
+        .requests()
+        .iter()
+        .filter(|request| request.resource == "pods/eviction" && request.code == 201)
+        .count();
     assert!(evictions >= 3, "seed {seed}: nothing was drained");
-    let foreign: Vec<Request> = rig.cluster.requests().into_iter().filter(|request| !was_drained(&rig, request)).collect();
+    let foreign: Vec<Request> =
+        rig.cluster.requests().into_iter().filter(|request| !was_drained(&rig, request)).collect();
     assert!(foreign.is_empty(), "seed {seed}: {foreign:#?}");
 }
 
 /// Whether a request is no eviction, or one of a pod that was then on a node that was being drained.
 fn was_drained(rig: &Rig, request: &Request) -> bool {
-    if request.user != OPERATOR || (request.resource.as_str(), request.verb.as_str()) != ("pods/eviction", "create") {
+    if request.user != OPERATOR
+        || (request.resource.as_str(), request.verb.as_str()) != ("pods/eviction", "create")
+    {
         return true;
     }
     let (mut nodes, mut steps) = (BTreeMap::new(), Value::Null);
     for change in rig.cluster.history().iter().filter(|change| change.version <= request.version) {
         match change.object["kind"].as_str() {
-            Some("Pod") => drop(nodes.insert(change.key.name.clone(), change.object["spec"]["nodeName"].clone())),
+            Some("Pod") => {
+                drop(nodes.insert(change.key.name.clone(), change.object["spec"]["nodeName"].clone()))
+            }
             Some("NodeOp") => steps = change.object["status"]["nodeStatuses"].clone(),
             _ => {}
         }

@@ -41,7 +41,9 @@ fn holder(rig: &Rig) -> String {
 }
 
 async fn held_by(rig: &Rig, name: &str) {
-    let held = |lease: &Value| lease["spec"]["holderIdentity"].as_str().is_some_and(|holder| holder.starts_with(name));
+    let held = |lease: &Value| {
+        lease["spec"]["holderIdentity"].as_str().is_some_and(|holder| holder.starts_with(name))
+    };
     rig.cluster.until("leases.coordination.k8s.io", LONG, held).await.unwrap();
 }
 

@@ -1,6 +1,8 @@
-//! The operator's own process against an embedded cluster: NodeOps to their end, with everything that may go wrong between.
+//! The operator's own process against an embedded cluster: NodeOps to their end, with everything that may go
+//! wrong between.
 //!
-//! What is checked is what the cluster shows: requests, versions of objects, boots of nodes, and what is left at the end.
+//! What is checked is what the cluster shows: requests, versions of objects, boots of nodes, and what is left
+//! at the end.
 
 mod accounts;
 mod admission;
@@ -18,6 +20,7 @@ mod rig;
 mod rights;
 mod rivals;
 mod rollout;
+mod samples;
 mod silent;
 mod strangers;
 mod takeover;

@@ -14,24 +14,34 @@ async fn skip_fail_and_proceed() {
             "n2" => (7, "disk is broken"),
             _ => (0, ""),
         };
-        (run.container.name == "preflight").then(|| Outcome::Exit(std::time::Duration::from_millis(50), code, words.into()))
+        (run.container.name == "preflight")
+            .then(|| Outcome::Exit(std::time::Duration::from_millis(50), code, words.into()))
     });
     rig.op("op", and(reboot(), json!({"preflight": {"command": ["check"]}}))).await;
     let status = rig.over("op").await;
     let says = |node: &str| {
         let node = &status["nodeStatuses"][node];
-        (node["phase"].as_str().unwrap_or_default().to_owned(), node["message"].as_str().unwrap_or_default().to_owned())
+        (
+            node["phase"].as_str().unwrap_or_default().to_owned(),
+            node["message"].as_str().unwrap_or_default().to_owned(),
+        )
     };
     assert_eq!(says("n1"), ("Completed".into(), "Skipped by preflight: nothing to do".into()));
     assert_eq!(says("n2"), ("Failed".into(), "Preflight failed: exit code 7: disk is broken".into()));
     assert_eq!(says("n3").0, "Completed");
     assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(0, 0), (0, 0), (1, 1)]);
     assert_eq!(rig.claims().0, ["n3"], "the others were never in hand");
-    let preflights = rig.cluster.list("pods").iter().filter(|pod| pod["metadata"]["labels"]["kairos.io/preflight"] == "true").count();
+    let preflights = rig
+        .cluster
+        .list("pods")
+        .iter()
+        .filter(|pod| pod["metadata"]["labels"]["kairos.io/preflight"] == "true")
+        .count();
     assert_eq!((preflights, rig.left().len()), (0, 0));
 }
 
-/// A rollback, applied while the upgrade runs: "already at this release" is true of a node in the old boot, and not for long.
+/// A rollback, applied while the upgrade runs: "already at this release" is true of a node in the old boot,
+/// and not for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_another_operation_has_is_not_looked_at() {
     let rig = Rig::new(1).await;
@@ -41,7 +51,9 @@ async fn a_node_that_another_operation_has_is_not_looked_at() {
     rig.in_step("to-new", "n1", "Reboot").await;
     rig.upgrade("back", "v3.4.2").await;
     rig.says("back", "n1", "waiting for NodeOp default/to-new, which has claimed the node").await;
-    let of_back = |labels: &serde_json::Value| labels["kairos.io/preflight"] == "true" && labels["kairos.io/nodeop"] == "back";
+    let of_back = |labels: &serde_json::Value| {
+        labels["kairos.io/preflight"] == "true" && labels["kairos.io/nodeop"] == "back"
+    };
     assert_eq!(rig.cluster.list("pods").iter().filter(|pod| of_back(&pod["metadata"]["labels"])).count(), 0);
     rig.cluster.faults().clear();
     assert_eq!(rig.over("to-new").await["phase"], "Completed");

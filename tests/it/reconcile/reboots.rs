@@ -30,12 +30,23 @@ async fn a_waiter_that_is_deleted_after_the_sentinel_is_replaced_and_reboots_onc
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::default_namespaced(rig.cluster.client());
     let waiter = rig.cluster.list("pods").into_iter().find(|p| is_waiter(p)).unwrap();
     assert_eq!(rig.reboots("n1"), 0);
-    pods.delete(waiter["metadata"]["name"].as_str().unwrap(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    pods.delete(waiter["metadata"]["name"].as_str().unwrap(), &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
     rig.cluster.faults().clear();
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], rig.commands("n1"), rig.reboots("n1")), (&json!("Completed"), 1, 1), "{status:#}");
-    let waiters: BTreeSet<String> =
-        rig.cluster.history().iter().filter(|c| is_waiter(&c.object)).map(|c| c.object["metadata"]["uid"].to_string()).collect();
+    assert_eq!(
+        (&status["phase"], rig.commands("n1"), rig.reboots("n1")),
+        (&json!("Completed"), 1, 1),
+        "{status:#}"
+    );
+    let waiters: BTreeSet<String> = rig
+        .cluster
+        .history()
+        .iter()
+        .filter(|c| is_waiter(&c.object))
+        .map(|c| c.object["metadata"]["uid"].to_string())
+        .collect();
     assert_eq!(waiters.len(), 2, "{waiters:?}");
 }
 
@@ -49,8 +60,15 @@ async fn a_node_that_never_comes_back_fails_at_the_deadline_and_is_kept_from_oth
     rig.cluster.node("n1").set_fate(Fate::Gone);
     rig.op("op", and(reboot(), json!({"rebootTimeoutSeconds": 15, "stopOnFailure": true}))).await;
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], &status["nodeStatuses"]["n1"]["phase"]), (&json!("Failed"), &json!("Failed")), "{status:#}");
-    assert!(status["nodeStatuses"]["n1"]["message"].as_str().unwrap().starts_with("RebootTimeout"), "{status:#}");
+    assert_eq!(
+        (&status["phase"], &status["nodeStatuses"]["n1"]["phase"]),
+        (&json!("Failed"), &json!("Failed")),
+        "{status:#}"
+    );
+    assert!(
+        status["nodeStatuses"]["n1"]["message"].as_str().unwrap().starts_with("RebootTimeout"),
+        "{status:#}"
+    );
     assert!(status["nodeStatuses"]["n1"]["message"].as_str().unwrap().contains("went away"), "{status:#}");
     assert_eq!((rig.commands("n2"), rig.reboots("n2"), rig.is_cordoned("n1")), (0, 0, true));
     rig.cluster.node("n1").power_on();

@@ -1,4 +1,5 @@
-//! A cluster with the project's manifests installed, and operators that run against it with their own account's rights.
+//! A cluster with the project's manifests installed, and operators that run against it with their own
+//! account's rights.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +24,8 @@ use nix::{
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A watchdog, and no measure of anything: far longer than all that is waited for here takes on a machine under load.
+/// A watchdog, and no measure of anything: far longer than all that is waited for here takes on a machine
+/// under load.
 pub const LONG: Duration = Duration::from_secs(600);
 /// Clusters at once: each is a server, some nodes and several processes.
 static CLUSTERS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(6));
@@ -116,15 +118,19 @@ impl Rig {
 
     /// Waits until a node of a NodeOp is in a step.
     pub async fn in_step(&self, name: &str, node: &str, step: &str) {
-        let there = |op: &Value| op["metadata"]["name"] == name && op["status"]["nodeStatuses"][node]["step"] == step;
+        let there =
+            |op: &Value| op["metadata"]["name"] == name && op["status"]["nodeStatuses"][node]["step"] == step;
         self.cluster.until(OPS, LONG, there).await.unwrap();
     }
 
     /// Waits until the operation's command runs on a node.
     pub async fn command_runs(&self, node: &str) {
         let runs = |pod: &Value| {
-            let statuses = ["initContainerStatuses", "containerStatuses"].into_iter().filter_map(|list| pod["status"][list].as_array());
-            pod["spec"]["nodeName"] == node && statuses.flatten().any(|c| c["name"] == "nodeop" && c["state"].get("running").is_some())
+            let statuses = ["initContainerStatuses", "containerStatuses"]
+                .into_iter()
+                .filter_map(|list| pod["status"][list].as_array());
+            pod["spec"]["nodeName"] == node
+                && statuses.flatten().any(|c| c["name"] == "nodeop" && c["state"].get("running").is_some())
         };
         self.cluster.until("pods", LONG, runs).await.unwrap();
     }
@@ -140,8 +146,8 @@ impl Rig {
         }
     }
 
-    /// Holds every node between its sentinel and its reboot, until the faults are cleared: the waiter asks whether its Job is
-    /// complete, and gets no answer.
+    /// Holds every node between its sentinel and its reboot, until the faults are cleared: the waiter asks
+    /// whether its Job is complete, and gets no answer.
     pub fn hold_reboots(&self) {
         self.cluster.faults().arm(Fault::on("get", "jobs.batch", Effect::Refuse(503)).by(WAITERS).always());
     }
@@ -180,7 +186,9 @@ impl Rig {
             if change.key.table.as_ref() != "pods" || pod["spec"]["nodeName"] != node {
                 continue;
             }
-            let statuses = ["initContainerStatuses", "containerStatuses"].into_iter().filter_map(|list| pod["status"][list].as_array());
+            let statuses = ["initContainerStatuses", "containerStatuses"]
+                .into_iter()
+                .filter_map(|list| pod["status"][list].as_array());
             let ran = |c: &&Value| c["name"] == "nodeop" && c["state"].get("waiting").is_none();
             if statuses.flatten().any(|c| ran(&c)) {
                 runs.insert(pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned());
@@ -216,8 +224,8 @@ impl Rig {
         (order, most)
     }
 
-    /// Waits until the operator has asked for so much more, or until the NodeOp is over. Who is killed after so many requests
-    /// has got equally far on a slow machine and on a fast one.
+    /// Waits until the operator has asked for so much more, or until the NodeOp is over. Who is killed after
+    /// so many requests has got equally far on a slow machine and on a fast one.
     pub async fn asks(&self, more: usize, op: &str) {
         let before = self.requests().len();
         let asked = async {
@@ -225,7 +233,9 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(LONG, asked).await.unwrap_or_else(|_| panic!("nothing is asked: {:#}", self.status(op)));
+        tokio::time::timeout(LONG, asked)
+            .await
+            .unwrap_or_else(|_| panic!("nothing is asked: {:#}", self.status(op)));
     }
 
     /// Whether the NodeOp's last phase is reached.
@@ -236,9 +246,18 @@ impl Rig {
     /// Statuses and Events with what Rust prints for programmers, or what the client calls things by.
     fn debug_output(&self) -> Vec<String> {
         let told = |table: &str| [OPS, UPGRADES, "events"].contains(&table);
-        let texts = self.cluster.history().into_iter().filter(|change| told(&change.key.table)).map(|change| change.object.to_string());
+        let texts = self
+            .cluster
+            .history()
+            .into_iter()
+            .filter(|change| told(&change.key.table))
+            .map(|change| change.object.to_string());
         texts
-            .filter(|text| ["ApiError", "Status {", "ServiceError", "HyperError", "Some("].iter().any(|word| text.contains(word)))
+            .filter(|text| {
+                ["ApiError", "Status {", "ServiceError", "HyperError", "Some("]
+                    .iter()
+                    .any(|word| text.contains(word))
+            })
             .collect()
     }
 
@@ -257,16 +276,26 @@ impl Rig {
                 left.push(format!("{name}: cordoned"));
             }
         }
-        for table in ["roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts"] {
+        for table in
+            ["roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "serviceaccounts"]
+        {
             let ours = |o: &Value| !o["metadata"]["labels"]["kairos.io/nodeop"].is_null();
-            left.extend(self.cluster.list(table).iter().filter(|o| ours(o)).map(|o| format!("{table}: {}", o["metadata"]["name"])));
+            left.extend(
+                self.cluster
+                    .list(table)
+                    .iter()
+                    .filter(|o| ours(o))
+                    .map(|o| format!("{table}: {}", o["metadata"]["name"])),
+            );
         }
         left
     }
 
     /// Requests of the operator, watches and the Lease aside.
     pub fn requests(&self) -> Vec<Request> {
-        let counts = |request: &Request| request.user == OPERATOR && request.verb != "watch" && !request.resource.starts_with("leases");
+        let counts = |request: &Request| {
+            request.user == OPERATOR && request.verb != "watch" && !request.resource.starts_with("leases")
+        };
         self.cluster.requests().into_iter().filter(counts).collect()
     }
 }

@@ -1,14 +1,15 @@
-//! Least privilege: one run of everything, and then what the roles hold is compared with the rights that the server saw used.
+//! Least privilege: one run of everything, and then what the roles hold is compared with the rights that the
+//! server saw used.
 //!
-//! A right that is held and not used is a right that somebody else may use. One that is used and not held would have been
-//! refused, and the run would not end.
+//! A right that is held and not used is a right that somebody else may use. One that is used and not held
+//! would have been refused, and the run would not end.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use k8s_openapi::api::{core::v1::Node, policy::v1::PodDisruptionBudget};
 use kairos_operator::{
     manifests::{Grant, LEADER, OPERATOR},
-    plan::model::action::Grant as Names,
+    plan::model::action::WaiterGrant as Names,
     render::access,
 };
 use kairos_sim::{Cluster, Effect, Fault, Outcome};
@@ -35,8 +36,11 @@ fn right(verb: &str, group: &str, resource: &str) -> (String, String, String) {
 }
 
 fn held(grants: &[Grant]) -> Rights {
-    let resources = grants.iter().flat_map(|grant| grant.resources.iter().map(move |resource| (grant, resource)));
-    resources.flat_map(|(grant, resource)| grant.verbs.iter().map(move |verb| right(verb, grant.group, resource))).collect()
+    let resources =
+        grants.iter().flat_map(|grant| grant.resources.iter().map(move |resource| (grant, resource)));
+    resources
+        .flat_map(|(grant, resource)| grant.verbs.iter().map(move |verb| right(verb, grant.group, resource)))
+        .collect()
 }
 
 /// What waiters are granted, of the one waiter and Job that are in hand.
@@ -45,7 +49,12 @@ fn granted() -> Rights {
     let rules = access::role(&Default::default(), "account", &names).rules.unwrap();
     let mut rights = Rights::new();
     for rule in rules {
-        for (group, resource) in rule.api_groups.iter().flatten().flat_map(|g| rule.resources.iter().flatten().map(move |r| (g, r))) {
+        for (group, resource) in rule
+            .api_groups
+            .iter()
+            .flatten()
+            .flat_map(|g| rule.resources.iter().flatten().map(move |r| (g, r)))
+        {
             rights.extend(rule.verbs.iter().map(|verb| right(verb, group, resource)));
         }
     }
@@ -55,8 +64,10 @@ fn granted() -> Rights {
 /// Two candidates, so that the Lease is made, watched and handed over; three nodes that run Kairos.
 async fn cluster() -> Rig {
     let mut rig = Rig::idle(Cluster::builder().nodes(3).control_planes(1)).await;
-    rig.cluster
-        .script(|run| (run.container.name == "preflight" && run.container.image.as_deref() == Some("busybox:1")).then(|| Outcome::code(0)));
+    rig.cluster.script(|run| {
+        (run.container.name == "preflight" && run.container.image.as_deref() == Some("busybox:1"))
+            .then(|| Outcome::code(0))
+    });
     for name in ["first", "second"] {
         rig.start(&["--leader-elect", &format!("--pod-name={name}")]);
     }
@@ -64,7 +75,8 @@ async fn cluster() -> Rig {
     rig
 }
 
-/// A drain with a budget that blocks, a volume that stays attached for a pod that stays, a preflight and a reboot.
+/// A drain with a budget that blocks, a volume that stays attached for a pod that stays, a preflight and a
+/// reboot.
 async fn drain(rig: &Rig) {
     let keeps = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "keeps", "namespace": "default", "labels": {"keep": "yes"}},
         "spec": {"nodeName": "n2", "containers": [{"name": "c", "image": "busybox"}],
@@ -79,14 +91,18 @@ async fn drain(rig: &Rig) {
     let nodes: Api<Node> = Api::all(rig.cluster.client());
     let attached = json!({"status": {"volumesAttached": [{"name": "disk", "devicePath": "/dev/sdb"}]}});
     nodes.patch_status("n2", &PatchParams::default(), &Patch::Merge(attached)).await.unwrap();
-    let running = |name: &'static str| move |p: &Value| p["metadata"]["name"] == name && p["status"]["phase"] == "Running";
+    let running = |name: &'static str| {
+        move |p: &Value| p["metadata"]["name"] == name && p["status"]["phase"] == "Running"
+    };
     for name in ["keeps", "db"] {
         rig.cluster.until("pods", LONG, running(name)).await.unwrap();
     }
     let options = json!({"drainOptions": {"enabled": true, "force": true, "skip": {"matchLabels": {"keep": "yes"}}},
         "preflight": {"command": ["check"]}, "nodeSelector": on("n2")});
-    // The kubelet reports late that the Job's pod has ended: the waiter has its sentinel and watches for the Job's end.
-    let late = Fault::on("patch", "pods/status", Effect::Delay(Duration::from_millis(500))).by("^system:node:");
+    // The kubelet reports late that the Job's pod has ended: the waiter has its sentinel and watches for the
+    // Job's end.
+    let late =
+        Fault::on("patch", "pods/status", Effect::Delay(Duration::from_millis(500))).by("^system:node:");
     rig.cluster.faults().arm(late.named("^drains-n2-[0-9a-f]{10}-").always());
     rig.op("drains", and(reboot(), options)).await;
     rig.says("drains", "n2", BLOCKED).await;
@@ -112,7 +128,8 @@ async fn fail(rig: &Rig) {
 
 /// A NodeOp that is deleted while its command runs.
 async fn delete(rig: &Rig) {
-    rig.op("deleted", and(reboot(), json!({"command": ["sleep", "infinity"], "nodeSelector": on("n2")}))).await;
+    rig.op("deleted", and(reboot(), json!({"command": ["sleep", "infinity"], "nodeSelector": on("n2")})))
+        .await;
     rig.command_runs("n2").await;
     rig.delete("deleted").await;
     rig.cluster.until_none(rig::OPS, LONG, |op| op["metadata"]["name"] == "deleted").await.unwrap();
@@ -125,12 +142,17 @@ async fn wait_in_silence(rig: &Rig) {
     assert_eq!(rig.over("silent").await["phase"], "Completed");
 }
 
-/// A node that somebody else claims in the last moment: it goes back, and is taken again, which is the same Event once more.
+/// A node that somebody else claims in the last moment: it goes back, and is taken again, which is the same
+/// Event once more.
 async fn lose_and_win(rig: &Rig) {
     rig.cluster.faults().arm(Fault::on("patch", "nodes", Effect::Refuse(500)).named("n2").always());
     rig.op("yields", and(reboot(), json!({"rebootOnSuccess": false, "nodeSelector": on("n2")}))).await;
     rig.in_step("yields", "n2", "Claim").await;
-    rig.patch_node("n2", json!({"metadata": {"annotations": {"operator.kairos.io/claimed-by": "default/ghost@ghost"}}})).await;
+    rig.patch_node(
+        "n2",
+        json!({"metadata": {"annotations": {"operator.kairos.io/claimed-by": "default/ghost@ghost"}}}),
+    )
+    .await;
     rig.says("yields", "n2", "waiting for NodeOp ").await;
     rig.cluster.faults().clear();
     assert_eq!(rig.over("yields").await["phase"], "Completed");
@@ -145,7 +167,8 @@ async fn ask_the_kernel(rig: &Rig) {
     assert_eq!(changed, 1, "one waiter on n3");
     rig.cluster.faults().clear();
     rig.cluster.until("events", LONG, |event| event["reason"] == "RebootForced").await.unwrap();
-    // The kernel is the machine's and is not asked here. The waiter gives up, is started again, and finds its init.
+    // The kernel is the machine's and is not asked here. The waiter gives up, is started again, and finds its
+    // init.
     assert_eq!((rig.over("kernel").await["phase"].clone(), rig.reboots("n3")), (json!("Completed"), 1));
 }
 
@@ -215,7 +238,8 @@ async fn each_role_holds_what_a_run_of_everything_uses_and_nothing_else() {
     let (operator, lease, waiters) = run().await;
     assert_eq!(waiters, granted(), "the waiters' Role");
     assert_eq!(lease, held(LEADER), "the leader election Role");
-    let only_granted: Rights = ONLY_GRANTED.iter().map(|(verb, group, resource)| right(verb, group, resource)).collect();
+    let only_granted: Rights =
+        ONLY_GRANTED.iter().map(|(verb, group, resource)| right(verb, group, resource)).collect();
     assert!(only_granted.is_subset(&granted()), "{only_granted:?} is granted to nobody");
     let unused: Rights = held(OPERATOR).difference(&operator).cloned().collect();
     assert_eq!(unused, only_granted, "held, and neither used nor granted");
@@ -230,32 +254,39 @@ fn the_printed_roles_are_these_grants() {
     for (kind, grants) in [("ClusterRole", OPERATOR), ("Role", LEADER)] {
         let roles: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
         assert_eq!(roles.len(), 1, "{kind}");
-        let rules: Vec<Value> = grants.iter().map(|grant| serde_json::to_value(grant.rule()).unwrap()).collect();
+        let rules: Vec<Value> =
+            grants.iter().map(|grant| serde_json::to_value(grant.rule()).unwrap()).collect();
         assert_eq!(roles[0]["rules"], Value::Array(rules), "{kind}");
     }
 }
 
-/// What README tells is all that is held, in these words.
+/// What a reader is told is all that is held, each with a reason.
 #[test]
-fn the_readme_names_every_right() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let line = |start: &str| readme.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no row {start:?}"));
-    let rights = |row: &str| row.matches('`').count() / 2;
-    for (row, grants) in [("| the operator | all namespaces |", OPERATOR), ("| the operator | its own |", LEADER)] {
-        let said = line(row);
-        let resources: Vec<(&str, &Grant)> =
-            grants.iter().flat_map(|grant| grant.resources.iter().map(move |name| (*name, grant))).collect();
-        for (resource, grant) in &resources {
-            let right = format!("`{resource}` {}", grant.verbs.join(", "));
-            let whole = said.split(['|', ';']).any(|part| part.trim() == right || part.trim().starts_with(&format!("{right} (")));
-            assert!(whole, "{right} is not in {said}");
+fn the_page_on_rights_names_every_right() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rights.md")).unwrap();
+    // The rows of the table below a heading, as (resource, verb); a cell holds one or more resources, and
+    // what they are limited to.
+    let told = |heading: &str| {
+        let section = page
+            .split("\n## ")
+            .find(|section| section.starts_with(heading))
+            .unwrap_or_else(|| panic!("no {heading}"));
+        let mut told = BTreeSet::new();
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+            let [resources, _, verbs, why] = cells.as_slice() else { panic!("{row}") };
+            assert!(why.ends_with('.'), "{row}");
+            let resources = resources.split(", only").next().unwrap().split('`').skip(1).step_by(2);
+            told.extend(resources.flat_map(|resource| {
+                verbs.split(", ").map(move |verb| (verb.to_owned(), resource.to_owned()))
+            }));
         }
-        assert_eq!(rights(said), resources.len(), "{said}");
-    }
-    let said = line("| a NodeOp's reboot waiters");
-    for resource in granted().iter().map(|(_, _, resource)| resource) {
-        let verbs: Vec<String> = granted().into_iter().filter(|(_, _, of)| of == resource).map(|(verb, _, _)| verb).collect();
-        assert!(said.contains(&format!("`{resource}` {}", verbs.join(", "))), "{resource} {verbs:?}");
-    }
-    assert_eq!(rights(said), 3);
+        told
+    };
+    let pairs = |rights: Rights| {
+        rights.into_iter().map(|(verb, _, resource)| (verb, resource)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(told("The operator, in all namespaces"), pairs(held(OPERATOR)));
+    assert_eq!(told("The operator, in its own namespace"), pairs(held(LEADER)));
+    assert_eq!(told("The reboot waiters"), pairs(granted()));
 }

@@ -1,5 +1,5 @@
-//! Others who want something of the same nodes: a human with kubectl, another controller that cordons or reboots, an
-//! autoscaler that removes nodes. What each does to an operation; other NodeOps are in `rollout`.
+//! Others who want something of the same nodes: a human with kubectl, another controller that cordons or
+//! reboots, an autoscaler that removes nodes. What each does to an operation; other NodeOps are in `rollout`.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ async fn delete_node(rig: &Rig, name: &str) {
 async fn drain(rig: &Rig, node: &str) {
     for pod in rig.cluster.list("pods").iter().filter(|pod| pod["spec"]["nodeName"] == node) {
         let name = pod["metadata"]["name"].as_str().unwrap();
-        let pods: Api<Pod> = Api::namespaced(rig.cluster.client(), pod["metadata"]["namespace"].as_str().unwrap());
+        let pods: Api<Pod> =
+            Api::namespaced(rig.cluster.client(), pod["metadata"]["namespace"].as_str().unwrap());
         // One that has gone meanwhile is no error.
         let _ = pods.delete(name, &DeleteParams::default().grace_period(0)).await;
     }
@@ -36,7 +37,11 @@ async fn a_human_drains_a_node_in_hand_and_the_command_is_tried_again() {
     rig.command_runs("n1").await;
     drain(&rig, "n1").await;
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], rig.commands("n1"), rig.reboots("n1")), (&json!("Completed"), 2, 1), "{status:#}");
+    assert_eq!(
+        (&status["phase"], rig.commands("n1"), rig.reboots("n1")),
+        (&json!("Completed"), 2, 1),
+        "{status:#}"
+    );
     assert_eq!(rig.left(), [""; 0]);
 }
 
@@ -83,7 +88,8 @@ async fn a_controller_that_uncordons_for_ever_is_named_and_not_fought_at_full_sp
     assert_eq!(rig.left(), [""; 0]);
 }
 
-/// Kured found the node first: cordoned it, drained it, reboots it, and uncordons it, all while the node is in our hand.
+/// Kured found the node first: cordoned it, drained it, reboots it, and uncordons it, all while the node is
+/// in our hand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kured_reboots_a_node_in_hand_and_it_is_rebooted_once_more_and_left_schedulable() {
     let rig = Rig::new(2).await;
@@ -94,9 +100,13 @@ async fn kured_reboots_a_node_in_hand_and_it_is_rebooted_once_more_and_left_sche
     let boots = rig.cluster.node("n1").boots().len();
     rig.cluster.node("n1").reboot();
     let shown = |n: &Value| {
-        n["metadata"]["name"] == "n1" && n["status"]["nodeInfo"]["bootID"] == rig.cluster.node("n1").boots().last().unwrap().as_str()
+        n["metadata"]["name"] == "n1"
+            && n["status"]["nodeInfo"]["bootID"] == rig.cluster.node("n1").boots().last().unwrap().as_str()
     };
-    rig.cluster.until("nodes", LONG, |n| rig.cluster.node("n1").boots().len() > boots && shown(n)).await.unwrap();
+    rig.cluster
+        .until("nodes", LONG, |n| rig.cluster.node("n1").boots().len() > boots && shown(n))
+        .await
+        .unwrap();
     rig.patch_node("n1", json!({"spec": {"unschedulable": null}})).await;
     let status = rig.over("op").await;
     assert_eq!(status["phase"], "Completed", "{status:#}");
@@ -111,9 +121,17 @@ async fn an_autoscaler_removes_nodes_pending_and_in_hand_and_the_others_go_on() 
     rig.command_runs("n1").await;
     delete_node(&rig, "n3").await;
     rig.command_runs("n2").await;
-    for pod in rig.cluster.list("pods").iter().filter(|pod| pod["spec"]["nodeName"] == "n2" && pod["metadata"]["namespace"] == "default") {
+    for pod in rig
+        .cluster
+        .list("pods")
+        .iter()
+        .filter(|pod| pod["spec"]["nodeName"] == "n2" && pod["metadata"]["namespace"] == "default")
+    {
         let annotations = &pod["metadata"]["annotations"];
-        let keeps = [&annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], &annotations["karpenter.sh/do-not-disrupt"]];
+        let keeps = [
+            &annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"],
+            &annotations["karpenter.sh/do-not-disrupt"],
+        ];
         assert_eq!(keeps, ["false", "true"], "it was asked not to: {pod:#}");
     }
     rig.cluster.node("n2").die();
@@ -121,7 +139,10 @@ async fn an_autoscaler_removes_nodes_pending_and_in_hand_and_the_others_go_on() 
     let status = rig.over("op").await;
     let says = |node: &str| {
         let entry = &status["nodeStatuses"][node];
-        (entry["phase"].as_str().unwrap_or_default().to_owned(), entry["message"].as_str().unwrap_or_default().to_owned())
+        (
+            entry["phase"].as_str().unwrap_or_default().to_owned(),
+            entry["message"].as_str().unwrap_or_default().to_owned(),
+        )
     };
     assert_eq!(says("n3"), ("Completed".into(), "Skipped: the node was deleted before its turn".into()));
     assert_eq!(says("n2"), ("Failed".into(), "the node was deleted while it was in hand".into()));
@@ -129,7 +150,8 @@ async fn an_autoscaler_removes_nodes_pending_and_in_hand_and_the_others_go_on() 
     assert_eq!((rig.reboots("n1"), rig.reboots("n4"), rig.left()), (1, 1, Vec::new()));
 }
 
-/// Karpenter's finalizer holds a node for as long as it is drained: such a node is not taken, and holds up nobody.
+/// Karpenter's finalizer holds a node for as long as it is drained: such a node is not taken, and holds up
+/// nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_being_removed_is_not_taken_and_holds_up_nobody() {
     let rig = Rig::new(3).await;
@@ -141,6 +163,10 @@ async fn a_node_that_is_being_removed_is_not_taken_and_holds_up_nobody() {
     rig.cluster.until(super::rig::OPS, LONG, n3_done).await.unwrap();
     rig.patch_node("n2", json!({"metadata": {"finalizers": null}})).await;
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], &status["nodeStatuses"]["n2"]["phase"]), (&json!("Completed"), &json!("Completed")), "{status:#}");
+    assert_eq!(
+        (&status["phase"], &status["nodeStatuses"]["n2"]["phase"]),
+        (&json!("Completed"), &json!("Completed")),
+        "{status:#}"
+    );
     assert_eq!((rig.claims().0.join(" "), rig.commands("n2")), ("n1 n3".into(), 0));
 }

@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 
 use super::rig::{LONG, OPERATOR, Rig};
 
-/// A node without an address to give: its pods of this NodeOp get no container, and nothing but an Event says why.
+/// A node without an address to give: its pods of this NodeOp get no container, and nothing but an Event says
+/// why.
 pub async fn no_sandbox(rig: &Rig, op: &str, node: &str) {
     let words = "failed to allocate for range 0: no IP addresses available in range set";
     let silent = Fault::on("patch", "pods/status", Effect::Refuse(500)).by("^system:node:");
     rig.cluster.faults().arm(silent.named(&format!("^{op}-{node}-")).always());
     let on = json!({"matchLabels": {"kubernetes.io/hostname": node}});
     rig.op(op, json!({"command": ["true"], "nodeSelector": on})).await;
-    let ours = |pod: &Value| pod["metadata"]["labels"]["kairos.io/nodeop"] == op && pod["spec"]["nodeName"] == node;
+    let ours =
+        |pod: &Value| pod["metadata"]["labels"]["kairos.io/nodeop"] == op && pod["spec"]["nodeName"] == node;
     let pod = rig.cluster.until("pods", LONG, ours).await.unwrap();
     for (name, type_, reason, message) in [
         ("a", "Warning", "FailedMount", "MountVolume.SetUp failed"),
@@ -37,19 +39,27 @@ async fn what_only_events_know_is_told_and_asked_for_at_a_measured_pace() {
     rig.labelled().await;
     let began = Instant::now();
     no_sandbox(&rig, "silent", "n2").await;
-    let lists = rig.requests().iter().filter(|request| request.resource.starts_with("events") && request.verb == "list").count();
+    let lists = rig
+        .requests()
+        .iter()
+        .filter(|request| request.resource.starts_with("events") && request.verb == "list")
+        .count();
     let most = began.elapsed().as_secs() / 10;
     assert!((1..=most).contains(&(lists as u64)), "{lists} looks, and at most {most} were due");
     rig.cluster.faults().clear();
     assert_eq!(rig.over("silent").await["phase"], "Completed");
 }
 
-/// Pods that carry our label, in namespaces without a NodeOp and beside one: they are not listed there, and stop nothing here.
+/// Pods that carry our label, in namespaces without a NodeOp and beside one: they are not listed there, and
+/// stop nothing here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_with_our_label_are_neither_read_nor_waited_for() {
     let rig = Rig::with(Cluster::builder().nodes(2).control_planes(1)).await;
     rig.labelled().await;
-    rig.cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string()).await.unwrap();
+    rig.cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string())
+        .await
+        .unwrap();
     for namespace in ["team-a", "default"] {
         let web = json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "web", "namespace": namespace, "labels": {"kairos.io/nodeop": "op", "kairos.io/reboot": "true"}},
@@ -60,7 +70,15 @@ async fn strangers_with_our_label_are_neither_read_nor_waited_for() {
     rig.op("op", json!({"command": ["true"], "cordon": true, "nodeSelector": on})).await;
     assert_eq!(rig.over("op").await["phase"], "Completed");
     assert!(!rig.is_cordoned("n2"), "the node was given back");
-    let used = rig.cluster.rights().into_iter().filter(|right| right.user == OPERATOR && right.resource == "pods" && right.verb == "list");
+    let used = rig
+        .cluster
+        .rights()
+        .into_iter()
+        .filter(|right| right.user == OPERATOR && right.resource == "pods" && right.verb == "list");
     let namespaces: Vec<String> = used.map(|right| right.namespace).collect();
-    assert!(!namespaces.is_empty() && namespaces.iter().all(|namespace| namespace != "team-a" && !namespace.is_empty()), "{namespaces:?}");
+    assert!(
+        !namespaces.is_empty()
+            && namespaces.iter().all(|namespace| namespace != "team-a" && !namespace.is_empty()),
+        "{namespaces:?}"
+    );
 }

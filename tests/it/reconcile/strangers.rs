@@ -1,4 +1,5 @@
-//! Pods of others that carry our labels, or name owners that are ours: they hold no node, and nobody waits for them.
+//! Pods of others that carry our labels, or name owners that are ours: they hold no node, and nobody waits
+//! for them.
 
 use serde_json::{Value, json};
 
@@ -31,13 +32,18 @@ fn forged(namespace: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_goes_on_past_pods_that_carry_our_label() {
     let rig = Rig::new(2).await;
-    rig.cluster.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string()).await.unwrap();
+    rig.cluster
+        .apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}).to_string())
+        .await
+        .unwrap();
     for namespace in ["default", "team-a"] {
         rig.cluster.apply(&daemons(namespace)).await.unwrap();
         rig.cluster.apply(&forged(namespace)).await.unwrap();
         for node in ["n1", "n2"] {
             let runs = |pod: &Value| {
-                pod["metadata"]["namespace"] == namespace && pod["spec"]["nodeName"] == node && pod["status"]["phase"] == "Running"
+                pod["metadata"]["namespace"] == namespace
+                    && pod["spec"]["nodeName"] == node
+                    && pod["status"]["phase"] == "Running"
             };
             rig.cluster.until("pods", LONG, runs).await.unwrap();
         }

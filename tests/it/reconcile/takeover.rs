@@ -31,7 +31,8 @@ async fn leave_in_hand(rig: &Rig) {
 
     let owner = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "name": "op", "uid": uid, "controller": true}]);
     let labels = json!({"kairos.io/nodeop": "op", "kairos.io/node": "n1"});
-    let container = |name: &str, command: Value| json!({"name": name, "image": "busybox:latest", "command": command});
+    let container =
+        |name: &str, command: Value| json!({"name": name, "image": "busybox:latest", "command": command});
     let job = json!({"apiVersion": "batch/v1", "kind": "Job",
         "metadata": {"name": "op-n1-x7k2q", "namespace": "default", "labels": labels, "ownerReferences": owner},
         "spec": {"backoffLimit": 6, "template": {"spec": {"nodeName": "n1", "restartPolicy": "Never",
@@ -58,8 +59,15 @@ async fn a_rollout_of_the_go_operator_is_taken_over_and_brought_to_its_end() {
     rig.in_step("op", "n1", "Reboot").await;
     assert!(rig.is_cordoned("n1"));
     let reboot_pods = |node: &str| {
-        let pods = rig.cluster.history().into_iter().filter(|c| c.key.table.as_ref() == "pods").map(|c| c.object.clone());
-        let ours = pods.filter(|p| p["metadata"]["labels"]["kairos.io/reboot"] == "true" && p["spec"]["nodeName"] == node);
+        let pods = rig
+            .cluster
+            .history()
+            .into_iter()
+            .filter(|c| c.key.table.as_ref() == "pods")
+            .map(|c| c.object.clone());
+        let ours = pods.filter(|p| {
+            p["metadata"]["labels"]["kairos.io/reboot"] == "true" && p["spec"]["nodeName"] == node
+        });
         ours.map(|p| p["metadata"]["name"].to_string()).collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(reboot_pods("n1").len(), 1, "{:?}", reboot_pods("n1"));
@@ -71,7 +79,11 @@ async fn a_rollout_of_the_go_operator_is_taken_over_and_brought_to_its_end() {
     rig.cluster.node("n1").reboot();
 
     let status = rig.over("op").await;
-    assert_eq!((&status["phase"], &status["counts"]["done"]), (&json!("Completed"), &json!("2/2")), "{status:#}");
+    assert_eq!(
+        (&status["phase"], &status["counts"]["done"]),
+        (&json!("Completed"), &json!("2/2")),
+        "{status:#}"
+    );
     assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
     assert_eq!((reboot_pods("n1").len(), rig.left()), (1, Vec::new()));
 }
@@ -90,9 +102,15 @@ async fn its_labelers_pods_are_left_alone_and_its_finished_operations_too() {
     let old = ops.patch_status("op", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     rig.start(&[]);
     rig.labelled().await;
-    let made = |pod: &Value| pod["metadata"]["labels"]["app"] == "kairos-node-labeler" && pod["metadata"]["labels"]["mode"].is_null();
+    let made = |pod: &Value| {
+        pod["metadata"]["labels"]["app"] == "kairos-node-labeler"
+            && pod["metadata"]["labels"]["mode"].is_null()
+    };
     rig.cluster.until_none("pods", LONG, made).await.unwrap();
     assert!(rig.cluster.get("pods", "operator-system", "kairos-node-labeler-abcde").is_some());
     let now = rig.cluster.get(OPS, "default", "op").unwrap();
-    assert_eq!((now["metadata"]["resourceVersion"].as_str(), rig.reboots("n1")), (old.resource_version().as_deref(), 0));
+    assert_eq!(
+        (now["metadata"]["resourceVersion"].as_str(), rig.reboots("n1")),
+        (old.resource_version().as_deref(), 0)
+    );
 }

@@ -1,4 +1,5 @@
-//! Upgrades with the stand-in agent: a canary, the same again, an agent that lies or fails, a node that falls back.
+//! Upgrades with the stand-in agent: a canary, the same again, an agent that lies or fails, a node that falls
+//! back.
 
 use kairos_sim::kairos;
 use serde_json::{Value, json};
@@ -8,7 +9,10 @@ use super::rig::{LONG, Rig, UPGRADES};
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 async fn upgraded(rig: &Rig, name: &str) -> Value {
-    let over = |op: &Value| op["metadata"]["name"] == name && matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"));
+    let over = |op: &Value| {
+        op["metadata"]["name"] == name
+            && matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"))
+    };
     if let Err(error) = rig.cluster.until(UPGRADES, LONG, over).await {
         panic!("{error:#}: {:#}", rig.status(name));
     }
@@ -60,10 +64,14 @@ async fn a_canary_completes_with_one_agent_and_one_boot_a_node_and_again_it_skip
     rig.upgrade("back", "v3.5.0").await;
     let status = upgraded(&rig, "back").await;
     assert_eq!(status["phase"], "Failed", "{status:#}");
-    let messages = NODES.map(|node| status["nodeStatuses"][node]["message"].as_str().unwrap_or_default().to_owned());
+    let messages =
+        NODES.map(|node| status["nodeStatuses"][node]["message"].as_str().unwrap_or_default().to_owned());
     let words = "older than what the node runs (v3.6.0-k3sv1.30.11+k3s1); set force: true to go back";
     assert!(messages.iter().any(|message| message.contains(words)), "{messages:?}");
-    assert_eq!(NODES.map(|node| (calls(&rig, node), rig.reboots(node), rig.is_cordoned(node))), [(2, 2, false); 3]);
+    assert_eq!(
+        NODES.map(|node| (calls(&rig, node), rig.reboots(node), rig.is_cordoned(node))),
+        [(2, 2, false); 3]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +116,8 @@ async fn a_node_that_falls_back_is_failed_and_stays_cordoned() {
     assert_eq!((rig.reboots("n1"), calls(&rig, "n2"), rig.is_cordoned("n1")), (1, 0, true));
 }
 
-/// The server gives the NodeOp defaults that the upgrade has not: what one says and the other does not is no difference.
+/// The server gives the NodeOp defaults that the upgrade has not: what one says and the other does not is no
+/// difference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_that_names_only_its_image_writes_its_nodeop_once() {
     let rig = Rig::new(1).await;
@@ -117,7 +126,10 @@ async fn an_upgrade_that_names_only_its_image_writes_its_nodeop_once() {
         "metadata": {"name": "up", "namespace": "default"}, "spec": {"image": "kairos:v3.5.0"}});
     rig.cluster.apply(&upgrade.to_string()).await.unwrap();
     assert_eq!(upgraded(&rig, "up").await["phase"], "Completed");
-    let patches = rig.requests().into_iter().filter(|request| request.verb == "patch" && request.resource == "nodeops.operator.kairos.io");
+    let patches = rig
+        .requests()
+        .into_iter()
+        .filter(|request| request.verb == "patch" && request.resource == "nodeops.operator.kairos.io");
     let count = patches.count();
     assert!((2..5).contains(&count), "the finalizer and its removal, perhaps tried again: {count}");
 }

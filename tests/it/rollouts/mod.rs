@@ -1,5 +1,5 @@
-//! Rollouts as the planner decides them: which nodes, who is next, why everybody else waits, and what is said of it. Pure plans
-//! on worlds that are written down here.
+//! Rollouts as the planner decides them: which nodes, who is next, why everybody else waits, and what is said
+//! of it. Pure plans on worlds that are written down here.
 
 mod quorum;
 mod slots;
@@ -40,7 +40,8 @@ fn key(name: &str) -> Key {
     ("ns".to_owned(), name.to_owned())
 }
 
-/// A cluster in which everything that is asked for is done at once, but for pods and Jobs, of which there are none.
+/// A cluster in which everything that is asked for is done at once, but for pods and Jobs, of which there are
+/// none.
 struct Cluster {
     s: Snapshot,
     seen: Sightings,
@@ -56,7 +57,13 @@ impl Cluster {
     /// Ready nodes that run Linux, whose facts were read; the operator has led for long.
     fn new(nodes: &[&str]) -> Self {
         let s = Snapshot { now: at(0), leading_since: at(-1000), ..Snapshot::default() };
-        let mut cluster = Self { s, seen: Sightings::default(), events: vec![], waiting: BTreeMap::new(), answers: BTreeMap::new() };
+        let mut cluster = Self {
+            s,
+            seen: Sightings::default(),
+            events: vec![],
+            waiting: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        };
         nodes.iter().for_each(|name| cluster.join(name));
         cluster
     }
@@ -88,7 +95,9 @@ impl Cluster {
     }
 
     fn read_facts(&mut self, name: &str) {
-        self.node(name, |node| drop(node.annotations.insert(names::FACTS_OF.into(), labels::facts_of(&node.boot_id))));
+        self.node(name, |node| {
+            drop(node.annotations.insert(names::FACTS_OF.into(), labels::facts_of(&node.boot_id)))
+        });
     }
 
     fn forget_facts(&mut self, name: &str) {
@@ -133,7 +142,8 @@ impl Cluster {
         loop {
             let out = plan(&self.s);
             assert_eq!(check::broken(&self.s, &out), [""; 0]);
-            let open: Vec<Question> = out.questions.iter().filter(|question| self.s.answer(question).is_none()).cloned().collect();
+            let open: Vec<Question> =
+                out.questions.iter().filter(|question| self.s.answer(question).is_none()).cloned().collect();
             if open.is_empty() {
                 return out;
             }
@@ -146,7 +156,11 @@ impl Cluster {
                     Question::ControlPlanePods(_) => false,
                     _ => true,
                 };
-                let answer = self.answers.get(&question).cloned().unwrap_or(if there { Answer::Seen } else { Answer::Gone });
+                let answer = self.answers.get(&question).cloned().unwrap_or(if there {
+                    Answer::Found
+                } else {
+                    Answer::NotFound
+                });
                 self.s.answers.insert(question, answer);
             }
         }
@@ -158,29 +172,30 @@ impl Cluster {
         self.waiting.clone_from(&out.waiting);
         for action in &out.actions {
             match action {
-                Action::Status { op, status, notices } => {
+                Action::PatchStatus { op, status, notices } => {
                     let name = OpRef::of(op).name;
                     self.say(&name, notices);
                     self.edit(&name, |op| op.status = Some((**status).clone()));
                 }
-                Action::UpgradeStatus { status, notices, .. } => {
+                Action::PatchUpgradeStatus { status, notices, .. } => {
                     self.say("upgrade up", notices);
                     let upgrade = Arc::make_mut(self.s.upgrades.get_mut(&key("up")).unwrap());
                     upgrade.status = Some((**status).clone());
                 }
-                Action::MakeChild { upgrade } => {
+                Action::CreateChild { upgrade } => {
                     let mut op = child::node_op(upgrade);
                     (op.metadata.uid, op.metadata.generation) = (Some("up".into()), Some(1));
                     op.metadata.finalizers = Some(vec![names::FINALIZER.into()]);
                     self.s.ops.insert(key("up"), Arc::new(op));
                 }
-                Action::Node { name, change, .. } => {
+                Action::PatchNode { name, change, .. } => {
                     let change = change.clone();
                     self.node(name, |node| {
                         node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
                         // Both stand in one annotation.
                         if change.kept_cordon.is_some() || change.cordoned_by.is_some() {
-                            (node.cordoned_by, node.kept_cordon) = (change.cordoned_by.flatten(), change.kept_cordon.as_deref().cloned());
+                            (node.cordoned_by, node.kept_cordon) =
+                                (change.cordoned_by.flatten(), change.kept_cordon.as_deref().cloned());
                         }
                         node.claimed_by = change.claimed_by.unwrap_or_else(|| node.claimed_by.take());
                     });
@@ -195,8 +210,17 @@ impl Cluster {
     fn settle(&mut self) -> Plan {
         for _ in 0..20 {
             let out = self.step();
-            let writes = |action: &Action| matches!(action, Action::Status { .. } | Action::UpgradeStatus { .. } | Action::Node { .. });
-            if !out.actions.iter().any(|action| writes(action) || matches!(action, Action::MakeChild { .. })) {
+            let writes = |action: &Action| {
+                matches!(
+                    action,
+                    Action::PatchStatus { .. } | Action::PatchUpgradeStatus { .. } | Action::PatchNode { .. }
+                )
+            };
+            if !out
+                .actions
+                .iter()
+                .any(|action| writes(action) || matches!(action, Action::CreateChild { .. }))
+            {
                 return out;
             }
             self.wait(6);
@@ -209,7 +233,12 @@ impl Cluster {
     }
 
     fn say(&mut self, about: &str, notices: &[Notice]) {
-        self.events.extend(notices.iter().filter(|notice| notice.node.is_none()).map(|notice| (about.to_owned(), notice.reason)));
+        self.events.extend(
+            notices
+                .iter()
+                .filter(|notice| notice.node.is_none())
+                .map(|notice| (about.to_owned(), notice.reason)),
+        );
     }
 
     fn status(&self, op: &str) -> NodeOpStatus {
@@ -231,7 +260,11 @@ impl Cluster {
     /// Which nodes are worked on.
     fn running(&self, op: &str) -> Vec<String> {
         let nodes = self.status(op).node_statuses;
-        nodes.iter().filter(|(_, node)| node.phase == kairos_operator::api::nodeop::Phase::Running).map(|(name, _)| name.clone()).collect()
+        nodes
+            .iter()
+            .filter(|(_, node)| node.phase == kairos_operator::api::nodeop::Phase::Running)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn targets(&self, op: &str) -> Vec<String> {

@@ -31,7 +31,11 @@ fn where_the_distribution_says_whether_etcd_votes_that_counts() {
     cluster.op("op", json!({}));
     cluster.settle();
     assert_eq!(cluster.says("op", "c1"), "waiting: etcd of control-plane node c2 is not a voting member");
-    assert!(cluster.message("op").starts_with("waiting: etcd of control-plane node c2"), "{}", cluster.message("op"));
+    assert!(
+        cluster.message("op").starts_with("waiting: etcd of control-plane node c2"),
+        "{}",
+        cluster.message("op")
+    );
     assert_eq!(condition(&cluster.status("op").conditions, "Progressing"), "True/Waiting");
     cluster.node("c2", |node| node.etcd_votes = Some(true));
     cluster.settle();
@@ -45,9 +49,16 @@ fn where_it_runs_in_static_pods_they_must_be_ready() {
     cluster.answers.insert(pods("c2"), Answer::NotReady(vec!["etcd-c2".into()]));
     cluster.op("op", json!({}));
     let out = cluster.settle();
-    assert_eq!(cluster.says("op", "c1"), "waiting: pod kube-system/etcd-c2 of control-plane node c2 is not Ready");
-    assert_eq!(out.wake_at, Some(cluster.s.now.checked_add(k8s_openapi::jiff::SignedDuration::from_secs(10)).unwrap()), "no watch tells");
-    cluster.answers.insert(pods("c2"), Answer::Seen);
+    assert_eq!(
+        cluster.says("op", "c1"),
+        "waiting: pod kube-system/etcd-c2 of control-plane node c2 is not Ready"
+    );
+    assert_eq!(
+        out.wake_at,
+        Some(cluster.s.now.checked_add(k8s_openapi::jiff::SignedDuration::from_secs(10)).unwrap()),
+        "no watch tells"
+    );
+    cluster.answers.insert(pods("c2"), Answer::Found);
     cluster.settle();
     assert_eq!(cluster.running("op"), ["c1"]);
 }
@@ -58,7 +69,7 @@ fn what_is_told_of_etcd_right_after_a_boot_is_not_believed_at_once() {
     for told in ["condition", "pods"] {
         let mut cluster = two();
         match told {
-            "pods" => drop(cluster.answers.insert(pods("c2"), Answer::Seen)),
+            "pods" => drop(cluster.answers.insert(pods("c2"), Answer::Found)),
             _ => cluster.node("c2", |node| node.etcd_votes = Some(true)),
         }
         cluster.planned();
@@ -67,7 +78,11 @@ fn what_is_told_of_etcd_right_after_a_boot_is_not_believed_at_once() {
         cluster.step();
         cluster.wait(2);
         cluster.step();
-        assert!(cluster.says("op", "c1").ends_with("10 s are waited for"), "{told}: {}", cluster.says("op", "c1"));
+        assert!(
+            cluster.says("op", "c1").ends_with("10 s are waited for"),
+            "{told}: {}",
+            cluster.says("op", "c1")
+        );
         cluster.wait(8);
         cluster.settle();
         assert_eq!(cluster.running("op"), ["c1"], "{told}");
@@ -83,7 +98,11 @@ fn where_nobody_tells_the_others_must_have_been_ready_for_a_minute() {
     cluster.wait(2);
     cluster.step();
     let said = cluster.says("op", "c1");
-    assert!(said.starts_with("waiting: control-plane node c2 is Ready since ") && said.ends_with("; 60 s are waited for"), "{said}");
+    assert!(
+        said.starts_with("waiting: control-plane node c2 is Ready since ")
+            && said.ends_with("; 60 s are waited for"),
+        "{said}"
+    );
     cluster.wait(57);
     cluster.step();
     assert_eq!(cluster.running("op"), [""; 0]);
@@ -114,7 +133,11 @@ fn a_node_that_is_not_ready_is_named_and_workers_wait_behind() {
     cluster.node("c2", |node| node.ready = false);
     cluster.op("op", json!({"concurrency": 0}));
     cluster.settle();
-    assert!(cluster.message("op").starts_with("waiting: control-plane node c2 is not Ready"), "{}", cluster.message("op"));
+    assert!(
+        cluster.message("op").starts_with("waiting: control-plane node c2 is not Ready"),
+        "{}",
+        cluster.message("op")
+    );
     assert_eq!(cluster.says("op", "w1"), "waiting for its turn, after c1");
     // What neither cordons nor reboots takes nobody away.
     cluster.op("look", json!({"cordon": false, "concurrency": 0}));

@@ -46,7 +46,10 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(condition(&status.conditions, "Progressing"), "True/NodesOutOfService");
     assert_eq!(condition(&status.conditions, "Stalled"), "True/NodesOutOfService", "it waits for somebody");
     assert_eq!(condition(&status.conditions, "Reconciling"), "");
-    assert!(cluster.waiting[&(key("op"), "n1".to_owned())].contains("uncordon"), "the final entry has a reason as well");
+    assert!(
+        cluster.waiting[&(key("op"), "n1".to_owned())].contains("uncordon"),
+        "the final entry has a reason as well"
+    );
     assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);
     cluster.node("n1", |node| node.unschedulable = false);
     cluster.settle();
@@ -54,7 +57,11 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(condition(&cluster.status("op").conditions, "Stalled"), "");
     cluster.node("n1", |node| node.unschedulable = true);
     cluster.settle();
-    assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None, "a later cordon is none of the operation's");
+    assert_eq!(
+        cluster.status("op").node_statuses["n1"].holds_slot,
+        None,
+        "a later cordon is none of the operation's"
+    );
 }
 
 #[test]
@@ -70,7 +77,9 @@ fn what_frees_the_slot_of_a_failed_node() {
         ("it was not touched", vec!["n2"]),
     ] {
         let spec = match what {
-            "uncordonOnFailure" | "uncordonOnFailure, and it is not Ready" => json!({"uncordonOnFailure": true}),
+            "uncordonOnFailure" | "uncordonOnFailure, and it is not Ready" => {
+                json!({"uncordonOnFailure": true})
+            }
             "no cordon was asked for" => json!({"cordon": false}),
             "two slots" => json!({"concurrency": 2}),
             "no limit" => json!({"concurrency": 0}),
@@ -105,19 +114,26 @@ fn a_view_that_is_older_than_our_claim_frees_no_slot() {
     assert!(asks && !frees, "{:?} {:?}", out.questions, out.actions);
 }
 
-/// However many may go at once, control-plane nodes go one at a time, and one that failed is one that is away.
+/// However many may go at once, control-plane nodes go one at a time, and one that failed is one that is
+/// away.
 #[test]
 fn without_a_limit_a_bad_image_still_takes_one_control_plane_node() {
     let mut cluster = one_failed(json!({"concurrency": 0}), true);
     ["n1", "n2"].iter().for_each(|name| cluster.control_plane(name));
     cluster.settle();
     assert_eq!(cluster.running("op"), [""; 0]);
-    assert!(cluster.says("op", "n2").contains("n1 failed and is still cordoned"), "{}", cluster.says("op", "n2"));
-    // Another operation may take it, to repair it; the cordon keeps the mark of the one that failed until the repair has succeeded.
+    assert!(
+        cluster.says("op", "n2").contains("n1 failed and is still cordoned"),
+        "{}",
+        cluster.says("op", "n2")
+    );
+    // Another operation may take it, to repair it; the cordon keeps the mark of the one that failed until the
+    // repair has succeeded.
     cluster.op("repair", json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}}));
     cluster.settle();
     assert_eq!(cluster.running("repair"), ["n1"]);
-    let kept = |cluster: &Cluster| cluster.s.nodes["n1"].kept_cordon.as_ref().map(|kept| kept.by.name.clone());
+    let kept =
+        |cluster: &Cluster| cluster.s.nodes["n1"].kept_cordon.as_ref().map(|kept| kept.by.name.clone());
     assert_eq!((cluster.s.nodes["n1"].unschedulable, kept(&cluster).as_deref()), (true, Some("op")));
     assert_eq!(cluster.running("op"), [""; 0], "not before it is repaired");
 }
@@ -128,7 +144,10 @@ fn under_stop_on_failure_it_ends_with_the_first_failure() {
     cluster.settle();
     let status = cluster.status("op");
     assert_eq!(status.phase, Some(Phase::Failed));
-    assert_eq!(status.message.unwrap(), "1 of 3 nodes failed, 0 completed, 2 were not started: node n1 failed (stopOnFailure)");
+    assert_eq!(
+        status.message.unwrap(),
+        "1 of 3 nodes failed, 0 completed, 2 were not started: node n1 failed (stopOnFailure)"
+    );
     assert_eq!(cluster.says("op", "n2"), "not started: node n1 failed (stopOnFailure)");
     assert!(cluster.s.nodes["n1"].unschedulable);
 }
@@ -140,9 +159,12 @@ fn a_canary_that_proves_nothing_has_not_passed() {
         json!({"phase": "Completed", "rebootStatus": "completed", "verified": verified, "nodeUid": "n1-uid",
             "message": "Job and reboot completed successfully; not verified: what the node runs could not be read in 15 s"})
     };
-    for (stop, verified, by_us, stops) in
-        [(true, false, true, true), (true, true, true, false), (false, false, true, false), (true, false, false, false)]
-    {
+    for (stop, verified, by_us, stops) in [
+        (true, false, true, true),
+        (true, true, true, false),
+        (false, false, true, false),
+        (true, false, false, false),
+    ] {
         let mut cluster = one_failed(
             json!({"stopOnFailure": stop, "command": null, "image": "kairos:v2",
             "upgrade": {"active": true, "recovery": false, "force": false, "debug": false}, "rebootOnSuccess": true}),
@@ -151,13 +173,19 @@ fn a_canary_that_proves_nothing_has_not_passed() {
         cluster.entry("op", "n1", done(verified), by_us);
         if !by_us {
             // The Go operator's names are random.
-            cluster.edit("op", |op| op.status.as_mut().unwrap().node_statuses.get_mut("n1").unwrap().job_name = Some("op-n1-x7k2q".into()));
+            cluster.edit("op", |op| {
+                op.status.as_mut().unwrap().node_statuses.get_mut("n1").unwrap().job_name =
+                    Some("op-n1-x7k2q".into())
+            });
         }
         cluster.settle();
         let status = cluster.status("op");
         assert_eq!(status.phase == Some(Phase::Failed), stops, "{stop} {verified} {by_us}: {status:?}");
         if stops {
-            assert_eq!(cluster.says("op", "n2"), "not started: what node n1 runs is not proved (stopOnFailure)");
+            assert_eq!(
+                cluster.says("op", "n2"),
+                "not started: what node n1 runs is not proved (stopOnFailure)"
+            );
             assert_eq!(condition(&status.conditions, "Verified"), "Unknown/NotProved");
             let said = "0 of 3 nodes failed, 1 completed, 2 were not started: what node n1 runs is not proved (stopOnFailure)";
             assert_eq!(status.message.unwrap(), said);

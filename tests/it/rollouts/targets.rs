@@ -27,7 +27,11 @@ fn a_label_of_ours_is_not_looked_for_before_it_may_be_there() {
     cluster.label("n1", names::MANAGED, "true");
     cluster.read_facts("n3");
     cluster.settle();
-    assert_eq!(cluster.message("up"), "waiting: the facts of 1 node are being read: n2", "n2 may run Kairos as well");
+    assert_eq!(
+        cluster.message("up"),
+        "waiting: the facts of 1 node are being read: n2",
+        "n2 may run Kairos as well"
+    );
     assert_eq!(cluster.upgrade_status().phase, Some(UpgradePhase::Pending));
     assert!(cluster.upgrade_status().message.unwrap().contains("being read: n2"));
     cluster.read_facts("n2");
@@ -39,9 +43,14 @@ fn a_label_of_ours_is_not_looked_for_before_it_may_be_there() {
 
 #[test]
 fn only_nodes_that_might_match_are_waited_for() {
-    let selector =
-        json!({"matchLabels": {"kairos.io/managed": "true"}, "matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]});
-    for (what, waits) in [("unread", true), ("hands off", false), ("another zone", false), ("windows", false), ("booted again", true)] {
+    let selector = json!({"matchLabels": {"kairos.io/managed": "true"}, "matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]});
+    for (what, waits) in [
+        ("unread", true),
+        ("hands off", false),
+        ("another zone", false),
+        ("windows", false),
+        ("booted again", true),
+    ] {
         let mut cluster = Cluster::new(&["n1", "n2"]);
         ["n1", "n2"].iter().for_each(|name| cluster.label(name, "zone", "a"));
         cluster.label("n1", names::MANAGED, "true");
@@ -63,7 +72,10 @@ fn only_nodes_that_might_match_are_waited_for() {
     for (name, _) in names::FACT_LABELS.iter().chain(&[(names::MANAGED, ""), (names::BOOT_STATE, "")]) {
         let mut cluster = Cluster::new(&["n1"]);
         cluster.forget_facts("n1");
-        cluster.op("op", json!({"nodeSelector": {"matchExpressions": [{"key": name, "operator": "DoesNotExist"}]}}));
+        cluster.op(
+            "op",
+            json!({"nodeSelector": {"matchExpressions": [{"key": name, "operator": "DoesNotExist"}]}}),
+        );
         cluster.step();
         assert_eq!(cluster.targets("op"), [""; 0], "{name} is written by us");
     }
@@ -105,9 +117,17 @@ fn a_node_that_joins_is_waited_for_but_not_for_ever() {
 #[test]
 fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
     let selectors = [
-        ("kairos.io/manged=true", json!({"matchLabels": {"kairos.io/manged": "true"}}), ("kairos.io/manged", "true")),
+        (
+            "kairos.io/manged=true",
+            json!({"matchLabels": {"kairos.io/manged": "true"}}),
+            ("kairos.io/manged", "true"),
+        ),
         ("tier=canary", json!({"matchLabels": {"tier": "canary"}}), ("tier", "canary")),
-        ("kubernetes.io/hostname=n1", json!({"matchLabels": {"kubernetes.io/hostname": "n1"}}), ("kubernetes.io/hostname", "n1")),
+        (
+            "kubernetes.io/hostname=n1",
+            json!({"matchLabels": {"kubernetes.io/hostname": "n1"}}),
+            ("kubernetes.io/hostname", "n1"),
+        ),
     ];
     for (described, selector, (label, value)) in selectors {
         let mut cluster = Cluster::new(&["n1", "n2"]);
@@ -123,13 +143,26 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
         for (what, conditions) in [("NodeOp", &op.conditions), ("NodeOpUpgrade", &up.conditions)] {
             let of = |type_| condition(conditions, type_);
             assert_eq!(of("Progressing"), "True/NoNodes", "{what} {described}");
-            assert_eq!((of("Complete"), of("Failed")), ("False/NoNodes".into(), "False/NoNodes".into()), "{what}");
-            assert_eq!((of("Ready"), of("Reconciling")), ("False/NoNodes".into(), "True/NoNodes".into()), "{what}");
+            assert_eq!(
+                (of("Complete"), of("Failed")),
+                ("False/NoNodes".into(), "False/NoNodes".into()),
+                "{what}"
+            );
+            assert_eq!(
+                (of("Ready"), of("Reconciling")),
+                ("False/NoNodes".into(), "True/NoNodes".into()),
+                "{what}"
+            );
             assert_eq!((of("Stalled"), of("Verified")), (String::new(), String::new()), "{what}");
         }
         assert!(op.message.as_ref().unwrap().contains(described), "{op:?}");
         assert!(up.message.as_ref().unwrap().contains(described), "{up:?}");
-        let said: Vec<&str> = cluster.events.iter().filter(|(_, reason)| *reason == "NoNodes").map(|(about, _)| about.as_str()).collect();
+        let said: Vec<&str> = cluster
+            .events
+            .iter()
+            .filter(|(_, reason)| *reason == "NoNodes")
+            .map(|(about, _)| about.as_str())
+            .collect();
         assert_eq!(said, ["up", "upgrade up"], "one Event each: {:?}", cluster.events);
 
         cluster.label("n2", label, value);
@@ -157,9 +190,16 @@ fn that_no_node_matches_is_one_event_however_often_nodes_boot() {
         assert!(cluster.message("op").contains("kairos.io/managed=true"));
     }
     assert_eq!(cluster.events, [("op".to_owned(), "NoNodes")]);
-    cluster.edit("op", |op| op.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(super::at(0))));
+    cluster.edit("op", |op| {
+        op.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(super::at(0)))
+    });
     let out = cluster.planned();
-    assert!(out.actions.iter().any(|action| action.to_string() == "concluding NodeOp ns/op"), "it can be deleted: {:?}", out.actions);
+    assert!(
+        out.actions.iter().any(|action| action.to_string() == "concluding NodeOp ns/op"),
+        "it can be deleted: {:?}",
+        out.actions
+    );
 }
 
 #[test]
@@ -170,7 +210,11 @@ fn a_run_whose_nodes_somebody_removed_from_its_status_has_not_succeeded() {
     cluster.edit("op", |op| op.status.as_mut().unwrap().node_statuses.clear());
     assert_eq!(cluster.status("op").phase, Some(Phase::Running));
     cluster.settle();
-    assert_eq!((cluster.status("op").phase, cluster.targets("op").len()), (Some(Phase::Failed), 0), "nothing is done twice");
+    assert_eq!(
+        (cluster.status("op").phase, cluster.targets("op").len()),
+        (Some(Phase::Failed), 0),
+        "nothing is done twice"
+    );
     assert!(cluster.message("op").contains("create the NodeOp again"));
     assert!(cluster.s.ops.contains_key(&key("op")));
 }

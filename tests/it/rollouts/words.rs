@@ -22,13 +22,20 @@ fn a_paused_operation_takes_nothing_and_goes_on_when_it_is_resumed() {
     cluster.op("op", json!({"paused": true, "preflight": {"command": ["true"]}}));
     cluster.settle();
     let status = cluster.status("op");
-    assert_eq!((status.phase, cluster.targets("op").len()), (Some(Phase::Pending), 2), "its nodes can be read, and none is looked at");
+    assert_eq!(
+        (status.phase, cluster.targets("op").len()),
+        (Some(Phase::Pending), 2),
+        "its nodes can be read, and none is looked at"
+    );
     assert_eq!(["n1", "n2"].map(|node| cluster.says("op", node)), ["waiting: paused (spec.paused)"; 2]);
     assert!(status.message.as_ref().unwrap().starts_with("paused: "), "{status:?}");
     let of = |type_| condition(&status.conditions, type_);
     assert_eq!((of("Progressing"), of("Ready")), ("True/Paused".into(), "False/Paused".into()));
     assert_eq!((of("Reconciling"), of("Stalled")), ("True/Paused".into(), String::new()));
-    assert_eq!((cluster.events.clone(), status.counts.unwrap().current), (vec![("op".to_owned(), "Paused")], "(paused)".into()));
+    assert_eq!(
+        (cluster.events.clone(), status.counts.unwrap().current),
+        (vec![("op".to_owned(), "Paused")], "(paused)".into())
+    );
     cluster.edit("op", |op| op.spec.paused = Some(false));
     cluster.settle();
     assert_eq!(cluster.status("op").node_statuses["n1"].phase, Phase::Preflight);
@@ -42,15 +49,30 @@ fn nodes_that_are_worked_on_go_on_while_it_is_paused() {
     assert_eq!(cluster.running("op"), ["n1"]);
     cluster.edit("op", |op| op.spec.paused = Some(true));
     let out = cluster.settle();
-    assert!(out.actions.iter().any(|action| matches!(action, Action::MakeJob { node, .. } if node == "n1")), "{:?}", out.actions);
+    assert!(
+        out.actions.iter().any(|action| matches!(action, Action::CreateJob { node, .. } if node == "n1")),
+        "{:?}",
+        out.actions
+    );
     let status = cluster.status("op");
-    assert_eq!((status.phase, condition(&status.conditions, "Progressing")), (Some(Phase::Running), "True/Paused".into()));
+    assert_eq!(
+        (status.phase, condition(&status.conditions, "Progressing")),
+        (Some(Phase::Running), "True/Paused".into())
+    );
     assert!(status.message.as_ref().unwrap().contains("1 in progress"), "{status:?}");
     assert_eq!(status.counts.unwrap().current, "n1 (paused)", "that is a column of kubectl get");
     // Its node is done: the next one is not taken.
-    cluster.entry("op", "n1", json!({"phase": "Completed", "message": "Job completed successfully", "nodeUid": "n1-uid"}), true);
+    cluster.entry(
+        "op",
+        "n1",
+        json!({"phase": "Completed", "message": "Job completed successfully", "nodeUid": "n1-uid"}),
+        true,
+    );
     cluster.settle();
-    assert_eq!((cluster.running("op").len(), cluster.says("op", "n2")), (0, "waiting: paused (spec.paused)".into()));
+    assert_eq!(
+        (cluster.running("op").len(), cluster.says("op", "n2")),
+        (0, "waiting: paused (spec.paused)".into())
+    );
     cluster.edit("op", |op| op.spec.paused = None);
     cluster.settle();
     assert_eq!(cluster.running("op"), ["n2"]);
@@ -66,7 +88,12 @@ fn an_operation_that_waits_behind_another_is_pending_and_says_for_which() {
     let status = cluster.status("second");
     assert_eq!((status.phase, cluster.status("first").phase), (Some(Phase::Pending), Some(Phase::Running)));
     assert_eq!(cluster.says("second", "n1"), "waiting for NodeOp ns/first, which has claimed the node");
-    assert!(status.message.unwrap().starts_with("waiting for NodeOp ns/first, which has claimed the node (node n1)"));
+    assert!(
+        status
+            .message
+            .unwrap()
+            .starts_with("waiting for NodeOp ns/first, which has claimed the node (node n1)")
+    );
     assert_eq!(condition(&status.conditions, "Progressing"), "True/Waiting");
     assert_eq!(cluster.events, [("first".to_owned(), "Started")]);
     // Both at once: the one that was planned first has the node.
@@ -75,8 +102,15 @@ fn an_operation_that_waits_behind_another_is_pending_and_says_for_which() {
     cluster.step();
     cluster.wait(2);
     cluster.step();
-    assert_eq!((cluster.status("first").phase, cluster.status("second").phase), (Some(Phase::Running), Some(Phase::Pending)));
-    assert!(cluster.says("second", "n1").starts_with("waiting for NodeOp ns/first"), "{}", cluster.says("second", "n1"));
+    assert_eq!(
+        (cluster.status("first").phase, cluster.status("second").phase),
+        (Some(Phase::Running), Some(Phase::Pending))
+    );
+    assert!(
+        cluster.says("second", "n1").starts_with("waiting for NodeOp ns/first"),
+        "{}",
+        cluster.says("second", "n1")
+    );
 }
 
 /// A node that is done, and whose Job's pod has not ended.
@@ -108,7 +142,10 @@ fn a_node_that_is_done_and_not_released_has_a_reason() {
         let said = "node n1 is not released yet: waiting for pod ns/slow to end";
         assert!(cluster.waiting[&(key("op"), "n1".to_owned())].starts_with(said), "{:?}", cluster.waiting);
         assert!(cluster.message("op").starts_with(said), "{}", cluster.message("op"));
-        assert_eq!((cluster.says("op", "n1"), cluster.says("op", "n2")), ("as it was".into(), "waiting for its turn".into()));
+        assert_eq!(
+            (cluster.says("op", "n1"), cluster.says("op", "n2")),
+            ("as it was".into(), "waiting for its turn".into())
+        );
     }
 }
 
@@ -117,12 +154,17 @@ fn a_preflight_of_a_node_that_no_cache_shows_is_not_forgotten() {
     let mut cluster = Cluster::new(&["n1", "n2"]);
     cluster.op("op", json!({"preflight": {"command": ["true"]}}));
     cluster.settle();
-    cluster.entry("op", "n1", json!({"phase": "Preflight", "step": "Preflight", "attempt": 3, "newBoot": "b1"}), false);
+    cluster.entry(
+        "op",
+        "n1",
+        json!({"phase": "Preflight", "step": "Preflight", "attempt": 3, "newBoot": "b1"}),
+        false,
+    );
     let there = cluster.s.nodes.remove("n1").unwrap();
     let out = kairos_operator::plan::plan(&cluster.s);
     assert!(out.questions.contains(&Question::Node("n1".into())), "{:?}", out.questions);
     let forgets = |action: &Action| {
-        let Action::Status { status, .. } = action else { return false };
+        let Action::PatchStatus { status, .. } = action else { return false };
         status.node_statuses["n1"].attempt != Some(3)
     };
     assert!(!out.actions.iter().any(forgets), "it is only not seen: {:?}", out.actions);
@@ -130,7 +172,9 @@ fn a_preflight_of_a_node_that_no_cache_shows_is_not_forgotten() {
     let out = cluster.planned();
     let name = kairos_operator::plan::model::object_name::object(("op", "op"), "n1", "preflight", 3);
     assert!(
-        out.actions.iter().any(|action| matches!(action, Action::MakePreflight { name: made, .. } if *made == name)),
+        out.actions
+            .iter()
+            .any(|action| matches!(action, Action::CreatePreflightPod { name: made, .. } if *made == name)),
         "{:?}",
         out.actions
     );
@@ -149,17 +193,27 @@ fn an_upgrade_that_touched_nothing_is_not_verified() {
     cluster.settle();
     let me = OpRef::of(&cluster.s.ops[&key("up")]);
     cluster.entry("up", "n1", json!({"phase": "Pending"}), false);
-    cluster.answers.insert(Question::Admission(me, "n1".into()), Answer::Refused("violates PodSecurity".into()));
+    cluster
+        .answers
+        .insert(Question::Admission(me, "n1".into()), Answer::Refused("violates PodSecurity".into()));
     cluster.settle();
     let status = cluster.status("up");
-    assert_eq!((status.phase, condition(&status.conditions, "Verified")), (Some(Phase::Failed), "Unknown/NotStarted".into()), "{status:?}");
+    assert_eq!(
+        (status.phase, condition(&status.conditions, "Verified")),
+        (Some(Phase::Failed), "Unknown/NotStarted".into()),
+        "{status:?}"
+    );
     assert_eq!(
         (condition(&status.conditions, "Ready"), condition(&status.conditions, "Stalled")),
         ("False/Failed".into(), "True/Failed".into())
     );
     let up = cluster.upgrade_status();
-    assert_eq!((up.phase, condition(&up.conditions, "Verified")), (Some(UpgradePhase::Failed), "Unknown/NotStarted".into()));
-    let said: Vec<_> = cluster.events.iter().filter(|(about, _)| about == "upgrade up").map(|(_, reason)| *reason).collect();
+    assert_eq!(
+        (up.phase, condition(&up.conditions, "Verified")),
+        (Some(UpgradePhase::Failed), "Unknown/NotStarted".into())
+    );
+    let said: Vec<_> =
+        cluster.events.iter().filter(|(about, _)| about == "upgrade up").map(|(_, reason)| *reason).collect();
     assert_eq!(said, ["Failed"]);
 }
 
@@ -171,7 +225,10 @@ fn a_recovery_image_that_was_written_is_not_one_that_booted() {
     cluster.entry("up", "n1", json!({"phase": "Completed", "rebootStatus": "not-requested"}), true);
     cluster.settle();
     let status = cluster.status("up");
-    assert_eq!((status.phase, condition(&status.conditions, "Verified")), (Some(Phase::Completed), "Unknown/NotRebooted".into()));
+    assert_eq!(
+        (status.phase, condition(&status.conditions, "Verified")),
+        (Some(Phase::Completed), "Unknown/NotRebooted".into())
+    );
     assert_eq!(
         (condition(&status.conditions, "Ready"), condition(&status.conditions, "Complete")),
         ("True/Completed".into(), "True/Completed".into())
@@ -186,8 +243,14 @@ fn an_upgrade_whose_name_is_taken_says_so_in_an_event_once() {
     cluster.settle();
     cluster.settle();
     let up = cluster.upgrade_status();
-    assert_eq!((up.phase, condition(&up.conditions, "Progressing")), (Some(UpgradePhase::Initializing), "True/NameTaken".into()));
-    assert_eq!((condition(&up.conditions, "Stalled"), condition(&up.conditions, "Reconciling")), ("True/NameTaken".into(), String::new()));
+    assert_eq!(
+        (up.phase, condition(&up.conditions, "Progressing")),
+        (Some(UpgradePhase::Initializing), "True/NameTaken".into())
+    );
+    assert_eq!(
+        (condition(&up.conditions, "Stalled"), condition(&up.conditions, "Reconciling")),
+        ("True/NameTaken".into(), String::new())
+    );
     let said: Vec<_> = cluster.events.iter().filter(|(about, _)| about == "upgrade up").collect();
     assert_eq!(said.len(), 1, "{said:?}");
 }
@@ -200,7 +263,11 @@ fn every_condition_says_which_generation_it_follows() {
     let follows = |cluster: &Cluster, generation: i64| {
         let (op, up) = (cluster.status("up"), cluster.upgrade_status());
         let all = op.conditions.iter().chain(&up.conditions).map(|condition| condition.observed_generation);
-        assert!(all.chain([op.observed_generation, up.observed_generation]).all(|observed| observed == Some(generation)), "{op:?} {up:?}");
+        assert!(
+            all.chain([op.observed_generation, up.observed_generation])
+                .all(|observed| observed == Some(generation)),
+            "{op:?} {up:?}"
+        );
     };
     follows(&cluster, 1);
     cluster.edit("up", |op| op.metadata.generation = Some(2));

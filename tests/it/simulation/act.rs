@@ -1,4 +1,5 @@
-//! What an operator's action does to the cluster: compare-and-swap, preconditions, and writes whose answer is lost.
+//! What an operator's action does to the cluster: compare-and-swap, preconditions, and writes whose answer is
+//! lost.
 
 use std::sync::Arc;
 
@@ -23,11 +24,17 @@ impl Operator {
     pub fn perform(&mut self, world: &mut World, action: Action) {
         let lost = world.faults && world.rng.chance(3);
         let unanswered = world.faults && world.rng.chance(3);
-        world.note(format!("operator {}: {}{}", self.name, brief(&action), if lost { " (lost)" } else { "" }));
+        world.note(format!(
+            "operator {}: {}{}",
+            self.name,
+            brief(&action),
+            if lost { " (lost)" } else { "" }
+        ));
         if lost {
             return self.give_up(world);
         }
-        // Whether it was written or not: a NodeOp whose write had no answer is read live before it is planned again.
+        // Whether it was written or not: a NodeOp whose write had no answer is read live before it is planned
+        // again.
         if let Some(op) = self.apply(world, action) {
             self.written.insert(op_key(&op), op);
         }
@@ -45,36 +52,47 @@ impl Operator {
 
     fn apply(&mut self, world: &mut World, action: Action) -> Option<Arc<NodeOp>> {
         match action {
-            Action::Status { op, status, notices: _ } => {
+            Action::PatchStatus { op, status, notices: _ } => {
                 let mut live = world.current(&op)?;
                 world.check_status(&live, &status);
                 live.status = Some(*status);
                 return Some(world.put_op(live));
             }
-            Action::Finalizers { op, finalizers } | Action::Conclude { op, finalizers } => {
+            Action::SetFinalizers { op, finalizers } | Action::Finalize { op, finalizers } => {
                 let mut live = world.current(&op)?;
                 live.metadata.finalizers = Some(finalizers);
                 return Some(world.put_op(live));
             }
-            Action::Node { name, resource_version, change } => world.patch(&name, &resource_version, &change),
+            Action::PatchNode { name, resource_version, change } => {
+                world.patch(&name, &resource_version, &change)
+            }
             // The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
-            Action::MakeChild { .. } | Action::PassOn { .. } | Action::UpgradeStatus { .. } | Action::MakeFacts { .. } => {
+            Action::CreateChild { .. }
+            | Action::PropagateSpec { .. }
+            | Action::PatchUpgradeStatus { .. }
+            | Action::CreateFactsPod { .. } => {
                 panic!("nobody asked for this: {action:?}")
             }
-            Action::MakePreflight { op, node, name } => {
-                let made = world.make_pod(&name, owner(&op), &node, Role::Preflight, containers(Role::Preflight, false));
+            Action::CreatePreflightPod { op, node, name } => {
+                let made = world.make_pod(
+                    &name,
+                    owner(&op),
+                    &node,
+                    Role::Preflight,
+                    containers(Role::Preflight, false),
+                );
                 if made {
                     world.check_new(&op);
                 }
             }
-            Action::MakeWaiter { op, node, name, job, grant: _ } => {
+            Action::CreateWaiter { op, node, name, job, grant: _ } => {
                 if world.make_pod(&name, owner(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
                     world.check_new(&op);
                     let pod = world.pods.live()[&("default".into(), name)].uid.clone();
                     world.waits_for.insert(pod, job);
                 }
             }
-            Action::MakeJob { op, node, name } => world.make_job(&op, &node, &name),
+            Action::CreateJob { op, node, name } => world.make_job(&op, &node, &name),
             Action::ResumeJob { job } => world.resume(&job),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
             Action::SettleJob { job, boot: _ } => world.settle(&job),
@@ -99,9 +117,9 @@ impl Operator {
         world.check_evict(node);
         let now = world.time();
         let before = self.evictions.get(&pod.uid).and_then(|last| last.refusal.clone());
-        let refusal = world.evict(&key, &pod.uid).err().map(|words| Refusal {
+        let refusal = world.evict(&key, &pod.uid).err().map(|message| Refusal {
             since: before.map_or(now, |before| before.since),
-            words,
+            message,
             retry_after: None,
             permanent: false,
         });
@@ -130,7 +148,8 @@ impl World {
             node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
             // Both stand in one annotation.
             if change.kept_cordon.is_some() || change.cordoned_by.is_some() {
-                (node.cordoned_by, node.kept_cordon) = (change.cordoned_by.clone().flatten(), change.kept_cordon.as_deref().cloned());
+                (node.cordoned_by, node.kept_cordon) =
+                    (change.cordoned_by.clone().flatten(), change.kept_cordon.as_deref().cloned());
             }
             node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
         });
@@ -139,7 +158,9 @@ impl World {
     /// Something is made for a NodeOp.
     fn check_new(&mut self, op: &NodeOp) {
         let live = self.op_of(&uid(op));
-        let over = live.is_some_and(|live| live.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final));
+        let over = live.is_some_and(|live| {
+            live.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+        });
         if over && !self.rivals {
             self.broken(format!("something is made for {}, which is over", uid(op)));
         }
@@ -215,44 +236,61 @@ fn uid(op: &NodeOp) -> String {
 /// An action on one line, without names that are only hashes.
 pub fn brief(action: &Action) -> String {
     match action {
-        Action::Status { op, status, notices: _ } => {
+        Action::PatchStatus { op, status, notices: _ } => {
             let old = op.status.clone().unwrap_or_default();
-            let changed = status.node_statuses.iter().filter(|(node, entry)| old.node_statuses.get(*node) != Some(entry));
+            let changed = status
+                .node_statuses
+                .iter()
+                .filter(|(node, entry)| old.node_statuses.get(*node) != Some(entry));
             let mut parts: Vec<String> = changed
                 .map(|(node, entry)| {
                     let step = entry.step.map(|step| format!("/{step:?}")).unwrap_or_default();
                     let held = if entry.node_uid.is_some() { "" } else { ", free" };
-                    let reboot = entry.reboot_status.map(|reboot| format!(", reboot {reboot:?}")).unwrap_or_default();
+                    let reboot =
+                        entry.reboot_status.map(|reboot| format!(", reboot {reboot:?}")).unwrap_or_default();
                     let message = entry.message.clone().unwrap_or_default();
                     format!("{node} {:?}{step}{held}{reboot} \"{message}\"", entry.phase)
                 })
                 .collect();
             if old.phase != status.phase || parts.is_empty() {
-                parts.push(format!("{:?}: {}", status.phase.unwrap(), status.message.clone().unwrap_or_default()));
+                parts.push(format!(
+                    "{:?}: {}",
+                    status.phase.unwrap(),
+                    status.message.clone().unwrap_or_default()
+                ));
             }
             format!("status of {}: {}", op.metadata.name.clone().unwrap_or_default(), parts.join("; "))
         }
-        Action::MakeChild { .. } | Action::PassOn { .. } | Action::UpgradeStatus { .. } | Action::MakeFacts { .. } => {
+        Action::CreateChild { .. }
+        | Action::PropagateSpec { .. }
+        | Action::PatchUpgradeStatus { .. }
+        | Action::CreateFactsPod { .. } => {
             format!("{action:?}")
         }
-        Action::Finalizers { op, finalizers } => format!("finalizers of {}: {finalizers:?}", name(op)),
-        Action::Conclude { op, finalizers } => format!("conclude {}: {finalizers:?}", name(op)),
-        Action::Node { name, resource_version: _, change } => {
-            let claim =
-                change.claimed_by.as_ref().map(|by| by.as_ref().map_or_else(|| " unclaim".into(), |by| format!(" claim for {}", by.name)));
+        Action::SetFinalizers { op, finalizers } => format!("finalizers of {}: {finalizers:?}", name(op)),
+        Action::Finalize { op, finalizers } => format!("conclude {}: {finalizers:?}", name(op)),
+        Action::PatchNode { name, resource_version: _, change } => {
+            let claim = change.claimed_by.as_ref().map(|by| {
+                by.as_ref().map_or_else(|| " unclaim".into(), |by| format!(" claim for {}", by.name))
+            });
             let cordon = change.unschedulable.map(|on| if on { " cordon" } else { " uncordon" });
             let mark = change
                 .cordoned_by
                 .as_ref()
                 .filter(|_| cordon.is_none())
                 .map(|by| if by.is_some() { " inherit cordon" } else { " drop mark" });
-            let kept = change.kept_cordon.as_ref().map(|kept| if kept.deleted { " tell of kept cordon" } else { " keep cordon" });
+            let kept = change
+                .kept_cordon
+                .as_ref()
+                .map(|kept| if kept.deleted { " tell of kept cordon" } else { " keep cordon" });
             let parts = [claim.as_deref(), cordon, mark, kept];
             format!("node {name}:{}", parts.map(Option::unwrap_or_default).concat())
         }
-        Action::MakePreflight { op, node, name: _ } => format!("make preflight of {} on {node}", name(op)),
-        Action::MakeWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),
-        Action::MakeJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
+        Action::CreatePreflightPod { op, node, name: _ } => {
+            format!("make preflight of {} on {node}", name(op))
+        }
+        Action::CreateWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),
+        Action::CreateJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
         Action::ResumeJob { job } => format!("let Job {} run", job.name),
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
         Action::SettleJob { job, boot: _ } => format!("settle Job {}", job.name),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kairos_operator::plan::model::snapshot::{JobState, JobView, Owner, PodPhase, Resident, Role};
+use kairos_operator::plan::model::snapshot::{JobState, JobView, NodePod, Owner, PodPhase, Role};
 
 use super::{
     kubelet::containers,
@@ -20,7 +20,8 @@ impl World {
     }
 
     fn job_round(&mut self, job: &Arc<JobView>) {
-        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.owner.uid == job.uid).cloned().collect();
+        let pods: Vec<_> =
+            self.pods.live().values().filter(|pod| pod.owner.uid == job.uid).cloned().collect();
         let set = |world: &mut Self, state| world.put_job(JobView { state, ..(**job).clone() });
         if job.deleting {
             let foreground = self.minds[&job.uid].foreground;
@@ -57,7 +58,10 @@ impl World {
         if mind.failures > backoff {
             return set(self, JobState::Failing("BackoffLimitExceeded".into()));
         }
-        let late = job.started_at.zip(job.deadline_seconds).is_some_and(|(at, seconds)| time(self.now) > after(at, seconds));
+        let late = job
+            .started_at
+            .zip(job.deadline_seconds)
+            .is_some_and(|(at, seconds)| time(self.now) > after(at, seconds));
         if late {
             for pod in pods.iter().filter(|pod| !pod.phase.is_final() && !pod.deleting) {
                 self.set_pod(pod, |pod| pod.deleting = true);
@@ -74,7 +78,13 @@ impl World {
         mind.pods += 1;
         let name = format!("{}-{}", job.name, mind.pods);
         let reboot = self.history.ops[&job.owner.uid].spec.reboot_on_success.unwrap_or(false);
-        self.make_pod(&name, Owner::job(&job.name, &job.uid), &job.node, Role::Job, containers(Role::Job, reboot));
+        self.make_pod(
+            &name,
+            Owner::job(&job.name, &job.uid),
+            &job.node,
+            Role::Job,
+            containers(Role::Job, reboot),
+        );
         let uid = self.pods.live()[&(job.namespace.clone(), name)].uid.clone();
         self.minds.get_mut(&job.uid).unwrap().known.insert(uid);
     }
@@ -102,16 +112,16 @@ impl World {
     }
 
     /// A workload pod of a group; without a node it waits for one.
-    pub fn add_home(&mut self, group: &str, node: &str, change: impl FnOnce(&mut Resident)) {
+    pub fn add_home(&mut self, group: &str, node: &str, change: impl FnOnce(&mut NodePod)) {
         let uid = self.uid("work");
-        let mut pod = Resident {
+        let mut pod = NodePod {
             namespace: "work".into(),
             name: format!("{group}-{uid}"),
             labels: [("app".to_owned(), group.to_owned())].into(),
             created: self.time(),
             controller: Some(controller("ReplicaSet", group)),
             uid,
-            ..Resident::default()
+            ..NodePod::default()
         };
         change(&mut pod);
         let (node, bound) = (node.to_owned(), self.now);
@@ -125,8 +135,13 @@ impl World {
             if home.node.is_empty() && !self.faults {
                 self.remove_homes("");
             } else if home.node.is_empty() {
-                let open: Vec<String> =
-                    self.nodes.live().values().filter(|node| !node.unschedulable && node.ready).map(|node| node.name.clone()).collect();
+                let open: Vec<String> = self
+                    .nodes
+                    .live()
+                    .values()
+                    .filter(|node| !node.unschedulable && node.ready)
+                    .map(|node| node.name.clone())
+                    .collect();
                 if let Some(node) = self.rng.pick(&open).cloned() {
                     let rv = self.next_rv();
                     let mut home = (*home).clone();

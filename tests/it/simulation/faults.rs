@@ -104,7 +104,13 @@ impl World {
     }
 
     fn delete_some_pod(&mut self) {
-        let pods: Vec<_> = self.pods.live().values().filter(|pod| pod.role != Role::Preflight || self.tick % 2 == 0).cloned().collect();
+        let pods: Vec<_> = self
+            .pods
+            .live()
+            .values()
+            .filter(|pod| pod.role != Role::Preflight || self.tick % 2 == 0)
+            .cloned()
+            .collect();
         let Some(pod) = self.rng.pick(&pods).cloned() else { return };
         self.note(format!("fault: {:?} pod on {} is deleted by hand", pod.role, pod.node));
         if self.rng.chance(50) {
@@ -113,7 +119,14 @@ impl World {
             self.remove_pod(&pod);
         } else {
             self.procs.remove(&pod.uid);
-            self.set_pod(&pod, |pod| super::world::end(pod, kairos_operator::plan::model::snapshot::PodPhase::Failed, "Evicted", 143));
+            self.set_pod(&pod, |pod| {
+                super::world::end(
+                    pod,
+                    kairos_operator::plan::model::snapshot::PodPhase::Failed,
+                    "Evicted",
+                    143,
+                )
+            });
         }
     }
 
@@ -126,19 +139,31 @@ impl World {
 
     /// The NodeOp goes just when the reboot's waiter was lost and made again.
     pub fn delete_op_of_new_waiter(&mut self) {
-        let fresh = |pod: &PodView| pod.role == Role::Waiter && !self.procs.contains_key(&pod.uid) && !pod.phase.is_final();
+        let fresh = |pod: &PodView| {
+            pod.role == Role::Waiter && !self.procs.contains_key(&pod.uid) && !pod.phase.is_final()
+        };
         let pods = self.pods.live().values().filter(|pod| fresh(pod));
-        let due = |pod: &PodView| self.entry(&pod.owner.uid, &pod.node).is_some_and(|entry| entry.step == Some(Step::Reboot));
+        let due = |pod: &PodView| {
+            self.entry(&pod.owner.uid, &pod.node).is_some_and(|entry| entry.step == Some(Step::Reboot))
+        };
         let op = pods.filter(|pod| due(pod)).find_map(|pod| self.op_of(&pod.owner.uid));
         op.iter().for_each(|op| self.delete_op(op));
     }
 
     /// A waiter that has not looked yet is lost.
     pub fn lose_waiter(&mut self) {
-        let waiters = self.pods.live().values().filter(|pod| pod.role == Role::Waiter && self.procs.contains_key(&pod.uid));
-        let due = |pod: &PodView| self.entry(&pod.owner.uid, &pod.node).is_some_and(|entry| entry.job_uid.is_some());
+        let waiters = self
+            .pods
+            .live()
+            .values()
+            .filter(|pod| pod.role == Role::Waiter && self.procs.contains_key(&pod.uid));
+        let due = |pod: &PodView| {
+            self.entry(&pod.owner.uid, &pod.node).is_some_and(|entry| entry.job_uid.is_some())
+        };
         let lost = waiters.filter(|pod| due(pod)).find(|pod| self.op_of(&pod.owner.uid).is_some()).cloned();
-        if let Some(pod) = lost.filter(|pod| self.op_of(&pod.owner.uid).is_some_and(|op| op.metadata.deletion_timestamp.is_none())) {
+        if let Some(pod) = lost.filter(|pod| {
+            self.op_of(&pod.owner.uid).is_some_and(|op| op.metadata.deletion_timestamp.is_none())
+        }) {
             self.remove_pod(&pod);
         }
     }
@@ -146,15 +171,24 @@ impl World {
     pub fn delete_op(&mut self, op: &NodeOp) {
         self.note(format!("{:?} is deleted", op.metadata.name));
         let mut op = op.clone();
-        op.metadata.deletion_timestamp.get_or_insert_with(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(self.now)));
+        op.metadata
+            .deletion_timestamp
+            .get_or_insert_with(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(self.now)));
         self.put_op(op);
     }
 
     /// Somebody looks after the nodes that failed and hold their slot; `false` if there is none.
     pub fn look_after_failed_nodes(&mut self) -> bool {
-        let ops = self.ops.live().values().filter(|op| !op.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final));
+        let ops = self
+            .ops
+            .live()
+            .values()
+            .filter(|op| !op.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_final));
         let entries = ops.flat_map(|op| op.status.iter().flat_map(|status| &status.node_statuses));
-        let failed: Vec<String> = entries.filter(|(_, entry)| entry.holds_slot == Some(true)).map(|(node, _)| node.clone()).collect();
+        let failed: Vec<String> = entries
+            .filter(|(_, entry)| entry.holds_slot == Some(true))
+            .map(|(node, _)| node.clone())
+            .collect();
         let cordoned = |node: &String| self.nodes.get(&node_key(node)).is_some_and(|node| node.unschedulable);
         let Some(node) = failed.into_iter().find(cordoned) else { return false };
         self.human(&node);

@@ -1,4 +1,5 @@
-//! What happens on a machine: its kubelet runs our pods, one small step at a time, and a reboot may fall between any two.
+//! What happens on a machine: its kubelet runs our pods, one small step at a time, and a reboot may fall
+//! between any two.
 
 use std::sync::Arc;
 
@@ -61,12 +62,14 @@ impl World {
         }
     }
 
-    /// The kubelet ends a pod that was deleted. A waiter between its last look and its request may still go on: it
-    /// cannot know. One that has asked stays until the node goes.
+    /// The kubelet ends a pod that was deleted. A waiter between its last look and its request may still go
+    /// on: it cannot know. One that has asked stays until the node goes.
     fn stop(&mut self, pod: &Arc<PodView>, proc: Option<&Proc>) {
         match proc.map(|proc| &proc.stage) {
             Some(Stage::Asked) if self.rng.chance(80) => {}
-            Some(stage @ (Stage::Checked | Stage::Told)) if self.rng.chance(50) => self.waiter(pod, &stage.clone()),
+            Some(stage @ (Stage::Checked | Stage::Told)) if self.rng.chance(50) => {
+                self.waiter(pod, &stage.clone())
+            }
             _ => self.remove_pod(pod),
         }
     }
@@ -133,7 +136,8 @@ impl World {
         match stage {
             Stage::Run(left) if *left > 0 => self.set_stage(pod, Stage::Run(left - 1)),
             Stage::Run(_) => {
-                let failures = self.scripts.get_mut(&op).and_then(|script| script.failures.get_mut(&pod.node));
+                let failures =
+                    self.scripts.get_mut(&op).and_then(|script| script.failures.get_mut(&pod.node));
                 let fails = failures.filter(|left| **left > 0).map(|left| *left -= 1).is_some();
                 if fails {
                     return self.set_pod(pod, |pod| {
@@ -236,7 +240,8 @@ impl World {
         let job = self.jobs.get(&("default".into(), name.to_owned()));
         match job.filter(|job| job.uid == sentinel.job_uid).map(|job| job.state.clone()) {
             Some(JobState::Complete) if due => self.set_stage(pod, Stage::Checked),
-            // Also of an earlier boot: the pod that wrote it may have failed after all, and the Job tries again.
+            // Also of an earlier boot: the pod that wrote it may have failed after all, and the Job tries
+            // again.
             Some(JobState::Active | JobState::Failing(_)) => {}
             Some(JobState::Complete) | None if !due => {
                 self.set_pod(pod, |pod| pod.reboot_state = Some(reboot_state::COMPLETED.into()));

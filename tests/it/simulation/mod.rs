@@ -1,9 +1,11 @@
-//! The planner in a simulated world: seeded, deterministic, with everything that may go wrong between two requests.
+//! The planner in a simulated world: seeded, deterministic, with everything that may go wrong between two
+//! requests.
 //!
-//! `KAIROS_SIM_SEEDS=5000 cargo test --test it simulation` runs that many seeds; `KAIROS_SIM_SEED=42` runs one of them and
-//! prints what happened. What is checked stands in [`history`]; the world's simplifications: an API call is atomic, a
-//! kubelet reports its boot before it runs a pod in it, and a new leader's caches are not older than its predecessor's
-//! last write (a lease that fences has at least five seconds between the two).
+//! `KAIROS_SIM_SEEDS=5000 cargo test --test it simulation` runs that many seeds; `KAIROS_SIM_SEED=42` runs
+//! one of them and prints what happened. What is checked stands in [`history`]; the world's simplifications:
+//! an API call is atomic, a kubelet reports its boot before it runs a pod in it, and a new leader's caches
+//! are not older than its predecessor's last write (a lease that fences has at least five seconds between the
+//! two).
 
 mod act;
 mod controllers;
@@ -26,7 +28,7 @@ const SEEDS: u64 = 300;
 /// Ticks in which things go wrong.
 const TROUBLE: i64 = 250;
 /// Ticks within which everything has to end after that.
-const PATIENCE: i64 = 2500;
+const TIMEOUT: i64 = 2500;
 /// Ticks without a change after which nothing but time can bring one.
 const QUIET: i64 = 16;
 
@@ -40,8 +42,10 @@ fn run(seed: u64) -> World {
     let rivals = world.rivals;
     let planners = if rivals { 2 } else { 1 };
     let mut operators: Vec<Operator> = (0..planners).map(|name| Operator::new(name, &world)).collect();
-    let arrivals: Vec<i64> = (0..ops).map(|number| if number == 0 { 0 } else { world.rng.span(0, if rivals { 6 } else { 60 }) }).collect();
-    for tick in 0..TROUBLE + PATIENCE {
+    let arrivals: Vec<i64> = (0..ops)
+        .map(|number| if number == 0 { 0 } else { world.rng.span(0, if rivals { 6 } else { 60 }) })
+        .collect();
+    for tick in 0..TROUBLE + TIMEOUT {
         for number in (0..ops).filter(|number| arrivals[*number] == tick) {
             scenario::nodeop(&mut world, number);
         }
@@ -87,7 +91,8 @@ fn round(world: &mut World, operators: &mut [Operator]) {
 /// Whether nothing will happen any more. If all that is left is to wait for a time, it comes at once.
 fn at_rest(world: &mut World, operators: &mut [Operator]) -> bool {
     let away = world.machines.values().any(|machine| machine.down.is_some() || !machine.reported);
-    let moved = away || world.rv != world.rest.0 || operators.iter().any(|operator| !operator.queue.is_empty());
+    let moved =
+        away || world.rv != world.rest.0 || operators.iter().any(|operator| !operator.queue.is_empty());
     if moved {
         world.rest = (world.rv, world.tick);
     }
@@ -102,8 +107,9 @@ fn at_rest(world: &mut World, operators: &mut [Operator]) -> bool {
     wake.is_none() && !running && !world.look_after_failed_nodes()
 }
 
-/// Two planners, two control-plane nodes, one NodeOp for each: nothing but their reading of each other's intents keeps
-/// the nodes apart. The first NodeOp has a preflight, so that an old view shows it as not ready to go.
+/// Two planners, two control-plane nodes, one NodeOp for each: nothing but their reading of each other's
+/// intents keeps the nodes apart. The first NodeOp has a preflight, so that an old view shows it as not ready
+/// to go.
 fn duel(seed: u64) -> World {
     let mut world = World::new(seed);
     for name in ["c1", "c2"] {
@@ -124,8 +130,8 @@ fn duel(seed: u64) -> World {
     world
 }
 
-/// A reboot that is due, whose waiter is lost and made again and again, and the NodeOp deleted just when there is a new
-/// waiter that no cache shows yet.
+/// A reboot that is due, whose waiter is lost and made again and again, and the NodeOp deleted just when
+/// there is a new waiter that no cache shows yet.
 fn called_off(seed: u64) -> World {
     let mut world = World::new(seed);
     world.add_node("w1", false);
@@ -158,7 +164,8 @@ fn what_must_never_happen_does_not() {
         halves.into_iter().flat_map(|half| half.join().expect("no panic")).collect()
     });
     failed.sort();
-    let shown: Vec<String> = failed.iter().take(12).map(|(seed, what)| format!("seed {seed}: {what}")).collect();
+    let shown: Vec<String> =
+        failed.iter().take(12).map(|(seed, what)| format!("seed {seed}: {what}")).collect();
     assert!(
         failed.is_empty(),
         "{} of {seeds} seeds:\n{}\nKAIROS_SIM_SEED={} cargo test --test it simulation -- --nocapture",

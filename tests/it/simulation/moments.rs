@@ -1,6 +1,6 @@
-//! One thing that happens, at every moment of a rollout in turn: a new leader one of whose watches stands still, a Job or a
-//! NodeOp that somebody takes away. Nothing is left to chance but the seed's own draws, so each guard against an old view is
-//! tried just when it counts.
+//! One thing that happens, at every moment of a rollout in turn: a new leader one of whose watches stands
+//! still, a Job or a NodeOp that somebody takes away. Nothing is left to chance but the seed's own draws, so
+//! each guard against an old view is tried just when it counts.
 
 use kairos_operator::{
     api::nodeop::{DrainOptions, NodeOpSpec},
@@ -15,7 +15,7 @@ use super::{
 
 /// Ticks of the rollout, and within which it is over whatever happened.
 const MOMENTS: i64 = 75;
-const PATIENCE: i64 = 900;
+const TIMEOUT: i64 = 900;
 /// For so long the watch of a new leader stands still.
 const STILL: i64 = 25;
 
@@ -90,7 +90,9 @@ fn happen(world: &mut World, operator: &mut Operator, change: Change) {
     };
     match change {
         // By how much it is older differs from one moment to the next.
-        Change::Leader(cache) => lead(world, cache, [3, 10, 28, 45][usize::try_from(world.tick % 4).unwrap_or_default()]),
+        Change::Leader(cache) => {
+            lead(world, cache, [3, 10, 28, 45][usize::try_from(world.tick % 4).unwrap_or_default()])
+        }
         Change::Jobs | Change::JobsUnwatched => {
             // Until a waiter has seen its Job Complete, and has not yet said what it makes of that.
             let looked = |world: &World| world.procs.values().any(|proc| proc.stage == Stage::Checked);
@@ -139,7 +141,7 @@ fn play(seed: u64, drains: bool, at: i64, change: Change) -> World {
     let mut world = world(seed, drains);
     let mut operator = Operator::new(0, &world);
     operator.calm = true;
-    for tick in 0..PATIENCE {
+    for tick in 0..TIMEOUT {
         if tick == at {
             happen(&mut world, &mut operator, change);
         }
@@ -148,7 +150,11 @@ fn play(seed: u64, drains: bool, at: i64, change: Change) -> World {
         }
         step(&mut world, &mut operator);
         let over = world.ops.live().values().all(|op| {
-            let done = op.status.as_ref().and_then(|status| status.phase).is_some_and(kairos_operator::api::nodeop::Phase::is_final);
+            let done = op
+                .status
+                .as_ref()
+                .and_then(|status| status.phase)
+                .is_some_and(kairos_operator::api::nodeop::Phase::is_final);
             done && op.metadata.finalizers.iter().flatten().next().is_none()
         });
         let claimed = world.nodes.live().values().any(|node| node.claimed_by.is_some() || !node.ready);

@@ -1,5 +1,5 @@
-//! An operator: caches that lag, each on its own, questions answered live, a plan, and its actions one by one. It may
-//! crash between any two of them, and then knows nothing but what the API server knows.
+//! An operator: caches that lag, each on its own, questions answered live, a plan, and its actions one by
+//! one. It may crash between any two of them, and then knows nothing but what the API server knows.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,7 +14,7 @@ use kairos_operator::{
             action::{Action, Plan},
             id::Key,
             question::{Answer, Question},
-            snapshot::{Eviction, Role, Settings, Sightings, Snapshot},
+            snapshot::{Eviction, PlannerConfig, Role, Sightings, Snapshot},
         },
         plan,
     },
@@ -204,7 +204,7 @@ impl Operator {
         let mut snapshot = Snapshot {
             now: time(world.now),
             leading_since: time(self.leading_since),
-            settings: Settings::default(),
+            settings: PlannerConfig::default(),
             nodes: nodes.iter().map(|(key, node)| (key.1.clone(), node.clone())).collect(),
             ops,
             jobs: world.jobs.at(self.seen.jobs).clone(),
@@ -243,11 +243,11 @@ fn refresh<K: Ord + Clone, T>(map: &mut BTreeMap<K, Arc<T>>, key: &K, live: Opti
     match live {
         Some(live) => {
             map.insert(key.clone(), live);
-            Answer::Seen
+            Answer::Found
         }
         None => {
             map.remove(key);
-            Answer::Gone
+            Answer::NotFound
         }
     }
 }
@@ -267,19 +267,21 @@ fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer
             let live = world.ops.get(&of.key());
             let found = live.as_ref().is_some_and(|op| op.metadata.uid.as_ref() == Some(&of.uid));
             let shown = refresh(&mut snapshot.ops, &of.key(), live);
-            if found { shown } else { Answer::Gone }
+            if found { shown } else { Answer::NotFound }
         }
-        Question::Successor(_) | Question::Volumes(_) | Question::ControlPlanePods(_) => Answer::Gone,
-        Question::PodEvents { .. } => Answer::Seen,
+        Question::OtherReplica(_) | Question::Volumes(_) | Question::ControlPlanePods(_) => Answer::NotFound,
+        Question::PodEvents { .. } => Answer::Found,
         // Nothing in this world was begun by the Go operator.
-        Question::Work(_) => Answer::Seen,
-        Question::Rivals => {
+        Question::OwnedWorkload(_) => Answer::Found,
+        Question::AllNodeOps => {
             snapshot.ops = world.ops.live().clone();
-            Answer::Seen
+            Answer::Found
         }
         Question::Admission(of, _) => match world.scripts.get(&of.uid) {
-            Some(script) if script.inadmissible => Answer::Refused("pods are forbidden: violates PodSecurity".into()),
-            _ => Answer::Seen,
+            Some(script) if script.inadmissible => {
+                Answer::Refused("pods are forbidden: violates PodSecurity".into())
+            }
+            _ => Answer::Found,
         },
     }
 }

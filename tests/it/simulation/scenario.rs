@@ -62,7 +62,9 @@ pub fn nodeop(world: &mut World, number: usize) {
         backoff_limit: Some(i32::try_from(rng.span(0, 3)).unwrap()),
         concurrency: i32::try_from(rng.span(0, 3)).unwrap(),
         stop_on_failure: Some(rng.chance(40)),
-        preflight: rng.chance(30).then(|| Preflight { command: vec!["check".into()], ..Preflight::default() }),
+        preflight: rng
+            .chance(30)
+            .then(|| Preflight { command: vec!["check".into()], ..Preflight::default() }),
         pull_timeout_seconds: Some(200),
         reboot_timeout_seconds: Some(300),
         min_ready_seconds: rng.chance(30).then_some(10),
@@ -100,7 +102,11 @@ pub fn duellist(world: &mut World, number: i64) {
 
 /// A NodeOp that reboots its node.
 pub fn rebooter(world: &mut World) {
-    let spec = NodeOpSpec { command: Some(vec!["true".into()]), reboot_on_success: Some(true), ..NodeOpSpec::default() };
+    let spec = NodeOpSpec {
+        command: Some(vec!["true".into()]),
+        reboot_on_success: Some(true),
+        ..NodeOpSpec::default()
+    };
     world.add_op("rebooter", spec, Script::default());
 }
 

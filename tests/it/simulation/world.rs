@@ -17,7 +17,9 @@ use kairos_operator::{
     contract::Sentinel,
     plan::model::{
         id::{Key, OpRef},
-        snapshot::{ContainerState, ContainerView, JobView, NodeView, Owner, PodPhase, PodView, Resident, Role},
+        snapshot::{
+            ContainerState, ContainerView, JobView, NodePod, NodeView, Owner, PodPhase, PodView, Role,
+        },
     },
 };
 
@@ -89,7 +91,7 @@ pub struct Home {
     pub node: String,
     /// Since when it has been there.
     pub bound: i64,
-    pub pod: Resident,
+    pub pod: NodePod,
 }
 
 #[derive(Debug)]
@@ -182,12 +184,20 @@ impl World {
         let uid = self.uid("node");
         // Hands off the labels: nobody reads facts in this world.
         let labels = [(names::OS_LABEL, "linux"), (names::MANAGED, "false")];
-        let mut labels: BTreeMap<String, String> = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let mut labels: BTreeMap<String, String> =
+            labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         if control_plane {
             labels.insert(names::CONTROL_PLANE_LABELS[0].into(), String::new());
         }
         let machine = Machine { uid: uid.clone(), boot: 1, reported: true, ..Machine::default() };
-        let view = NodeView { name: name.into(), boot_id: boot_id(&uid, 1), uid, labels, ready: true, ..NodeView::default() };
+        let view = NodeView {
+            name: name.into(),
+            boot_id: boot_id(&uid, 1),
+            uid,
+            labels,
+            ready: true,
+            ..NodeView::default()
+        };
         self.machines.insert(name.into(), machine);
         self.put_node(view);
     }
@@ -222,7 +232,8 @@ impl World {
         let rv = self.next_rv();
         op.metadata.resource_version = Some(rv.to_string());
         let key = op_key(&op);
-        let over = op.metadata.deletion_timestamp.is_some() && op.metadata.finalizers.iter().flatten().next().is_none();
+        let over = op.metadata.deletion_timestamp.is_some()
+            && op.metadata.finalizers.iter().flatten().next().is_none();
         if over {
             self.history.gone.insert(op.metadata.uid.clone().unwrap());
             self.ops.remove(&key, rv);
@@ -258,7 +269,14 @@ impl World {
     }
 
     /// A new pod of ours; `false` if one of that name is there.
-    pub fn make_pod(&mut self, name: &str, owner: Owner, node: &str, role: Role, containers: &[&str]) -> bool {
+    pub fn make_pod(
+        &mut self,
+        name: &str,
+        owner: Owner,
+        node: &str,
+        role: Role,
+        containers: &[&str],
+    ) -> bool {
         let key = ("default".to_owned(), name.to_owned());
         if self.pods.live().contains_key(&key) {
             return false;
@@ -314,7 +332,8 @@ impl World {
         self.set_node(node, |node| node.ready = false);
     }
 
-    /// Machines that were away come back in a new boot; those that stay away are given up by the node controller.
+    /// Machines that were away come back in a new boot; those that stay away are given up by the node
+    /// controller.
     pub fn node_controller(&mut self) {
         for name in self.machines.keys().cloned().collect::<Vec<_>>() {
             let tick = self.tick;
@@ -326,7 +345,9 @@ impl World {
                 machine.reported = false;
                 let boot = machine.boot;
                 self.note(format!("{name} boots ({boot})"));
-            } else if tick >= machine.silent_since + SILENCE && self.nodes.get(&node_key(&name)).is_some_and(|node| node.ready) {
+            } else if tick >= machine.silent_since + SILENCE
+                && self.nodes.get(&node_key(&name)).is_some_and(|node| node.ready)
+            {
                 self.set_node(&name, |node| node.ready = false);
             }
         }

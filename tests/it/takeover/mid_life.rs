@@ -21,7 +21,8 @@ use super::{at, entry, in_hand, job, planned, pod, settled};
 /// The NodeOp's cordon of n1, with the Go operator's annotation or without it.
 fn cordoned(s: &mut Snapshot, annotated: bool) {
     let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
-    let n1 = NodeView { unschedulable: true, cordoned_by: annotated.then_some(me), ..(*s.nodes["n1"]).clone() };
+    let n1 =
+        NodeView { unschedulable: true, cordoned_by: annotated.then_some(me), ..(*s.nodes["n1"]).clone() };
     s.nodes.insert("n1".into(), Arc::new(n1));
 }
 
@@ -56,7 +57,9 @@ fn nothing_is_given_back_before_its_reboot_pod_has_done_its_part() {
         let wanted = settled(&mut s);
         let ends = |action: &&Action| match action {
             Action::DeletePod { .. } | Action::DeleteJob { .. } => true,
-            Action::Node { change, .. } => change.unschedulable.is_some() || change.cordoned_by.is_some(),
+            Action::PatchNode { change, .. } => {
+                change.unschedulable.is_some() || change.cordoned_by.is_some()
+            }
             _ => false,
         };
         assert_eq!(wanted.iter().find(ends), None, "{phase}");
@@ -76,7 +79,10 @@ fn a_reboot_pod_that_has_said_so_and_is_in_its_first_run_still_reboots() {
     let mut came = s.clone();
     boots(&mut came, "b2");
     settled(&mut came);
-    assert_eq!((entry(&came, "n1").phase, entry(&came, "n1").reboot_status), (Phase::Completed, Some(RebootStatus::Completed)));
+    assert_eq!(
+        (entry(&came, "n1").phase, entry(&came, "n1").reboot_status),
+        (Phase::Completed, Some(RebootStatus::Completed))
+    );
     // It ran again, and no other boot shows: what we took for the boot to be left was the new one.
     runs(&mut s, 1);
     settled(&mut s);
@@ -99,22 +105,28 @@ fn a_node_is_held_until_the_pods_of_a_job_that_it_made_have_gone() {
     settled(&mut s);
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (*s.ops[&key]).clone();
-    // Without one the NodeOp would be gone at once; the Go operator set its own only where a reboot was asked.
+    // Without one the NodeOp would be gone at once; the Go operator set its own only where a reboot was
+    // asked.
     assert!(op.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == names::FINALIZER));
     op.metadata.deletion_timestamp = Some(Time(at(200)));
     s.ops.insert(key, Arc::new(op));
     // Its pods carry no label, and no watch shows them.
     let wanted = planned(&mut s).actions;
-    assert!(wanted.iter().any(|action| matches!(action, Action::DeleteJob { after_its_pods: true, .. })), "{wanted:?}");
+    assert!(
+        wanted.iter().any(|action| matches!(action, Action::DeleteJob { after_its_pods: true, .. })),
+        "{wanted:?}"
+    );
 }
 
 #[test]
 fn its_upgrades_are_upgrades() {
-    let mut s = in_hand(json!({"rebootOnSuccess": true}), json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}));
+    let mut s = in_hand(
+        json!({"rebootOnSuccess": true}),
+        json!({"phase": "Running", "jobName": "op-n1-x7k2q", "rebootStatus": "pending"}),
+    );
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (*s.ops[&key]).clone();
-    let owner =
-        json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "op", "uid": "uu", "controller": true}]);
+    let owner = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "op", "uid": "uu", "controller": true}]);
     op.metadata.owner_references = serde_json::from_value(owner).unwrap();
     s.ops.insert(key.clone(), Arc::new(op.clone()));
     job(&mut s, "n1", JobState::Active);
@@ -126,7 +138,10 @@ fn its_upgrades_are_upgrades() {
     op.metadata.deletion_timestamp = Some(Time(at(310)));
     deleted.ops.insert(key, Arc::new(op));
     let wanted = settled(&mut deleted);
-    assert!(!wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "an agent is not stopped: {wanted:?}");
+    assert!(
+        !wanted.iter().any(|action| matches!(action, Action::DeleteJob { .. })),
+        "an agent is not stopped: {wanted:?}"
+    );
 
     job(&mut s, "n1", JobState::Complete);
     settled(&mut s);

@@ -49,7 +49,9 @@ pub fn code(path: &Path) -> String {
     }
     let text = read(path);
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
-    let lines = text.lines().map(|line| if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap() });
+    let lines = text.lines().map(|line| {
+        if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap() }
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -103,9 +105,11 @@ pub(super) fn dependencies() -> BTreeSet<String> {
 
 #[test]
 fn groups_are_written_out() {
-    let text =
-        "use crate::{api::{names, nodeop::NodeOp}, contract};\nlet x = crate::plan::check::broken {};\nuse crate::act;\nmycrate::no::no";
-    assert_eq!(paths(text, "crate"), ["api::names", "api::nodeop::NodeOp", "contract", "plan::check::broken", "act"]);
+    let text = "use crate::{api::{names, nodeop::NodeOp}, contract};\nlet x = crate::plan::check::broken {};\nuse crate::act;\nmycrate::no::no";
+    assert_eq!(
+        paths(text, "crate"),
+        ["api::names", "api::nodeop::NodeOp", "contract", "plan::check::broken", "act"]
+    );
     assert_eq!(paths("kube::Client; x_kube::a; other::kube::b", "kube"), ["Client"]);
     assert!(dependencies().contains("k8s_openapi") && dependencies().contains("serde_saphyr"));
 }

@@ -1,8 +1,8 @@
-//! What a cluster does not admit or adds to objects, by the word of a test: it stands for quota, limits, Pod Security and
-//! webhooks.
+//! What a cluster does not admit or adds to objects, by the word of a test: it stands for quota, limits, Pod
+//! Security and webhooks.
 //!
-//! A rule is asked about every object that is created, whoever creates it: a client, with or without a dry run, or the
-//! simulator's own Job controller.
+//! A rule is asked about every object that is created, whoever creates it: a client, with or without a dry
+//! run, or the simulator's own Job controller.
 
 use std::{
     fmt,

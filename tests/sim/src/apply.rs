@@ -33,7 +33,11 @@ async fn apply_one(client: &Client, document: Value) -> anyhow::Result<()> {
     let (resource, capabilities) = discovery::oneshot::pinned_kind(client, &gvk).await.with_context(what)?;
     let api: Api<DynamicObject> = match capabilities.scope {
         Scope::Cluster => Api::all_with(client.clone(), &resource),
-        Scope::Namespaced => Api::namespaced_with(client.clone(), object.namespace().as_deref().unwrap_or("default"), &resource),
+        Scope::Namespaced => Api::namespaced_with(
+            client.clone(),
+            object.namespace().as_deref().unwrap_or("default"),
+            &resource,
+        ),
     };
     let parameters = PatchParams::apply("kairos-sim").force();
     let answer = api.patch(&name, &parameters, &Patch::Apply(&object)).await;

@@ -9,7 +9,8 @@ pub struct Request {
     pub at: Duration,
     /// Who asked.
     pub user: String,
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; the method for other paths.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; the method for
+    /// other paths.
     pub verb: String,
     /// Table, with the subresource after a slash: `pods`, `jobs.batch`, `pods/eviction`.
     pub resource: String,
@@ -19,8 +20,8 @@ pub struct Request {
     pub name: String,
     /// Query as it was sent.
     pub query: String,
-    /// The store's version when it was answered: what this request changed is not younger, and whoever sees that change
-    /// finds this request in the list.
+    /// The store's version when it was answered: what this request changed is not younger, and whoever sees
+    /// that change finds this request in the list.
     pub version: u64,
     /// HTTP status of the answer; 0 if the connection was dropped instead.
     pub code: u16,
@@ -33,8 +34,8 @@ impl Request {
     }
 }
 
-/// A right that somebody used: authorization was asked for it and said yes. One request may use several, as a server-side
-/// apply that makes the object needs `patch` and `create`.
+/// A right that somebody used: authorization was asked for it and said yes. One request may use several, as a
+/// server-side apply that makes the object needs `patch` and `create`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
     /// Who.

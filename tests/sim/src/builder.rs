@@ -33,7 +33,10 @@ pub struct Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("nodes", &self.nodes).field("operator", &self.operator).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("nodes", &self.nodes)
+            .field("operator", &self.operator)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +82,8 @@ impl Builder {
         self
     }
 
-    /// The operator's binary, which containers named `kairos-operator` run. Without it they are scripts like all others.
+    /// The operator's binary, which containers named `kairos-operator` run. Without it they are scripts like
+    /// all others.
     #[must_use]
     pub fn operator(mut self, binary: impl AsRef<Path>) -> Self {
         self.operator = Some(binary.as_ref().to_owned());
@@ -135,15 +139,16 @@ impl Builder {
         self
     }
 
-    /// How many changes are remembered (all of them, unless this says otherwise). Older versions cannot be watched.
+    /// How many changes are remembered (all of them, unless this says otherwise). Older versions cannot be
+    /// watched.
     #[must_use]
     pub fn history(mut self, changes: usize) -> Self {
         self.history = changes;
         self
     }
 
-    /// No socket, no process and no disk of a node: clients come from [`Cluster::client_with`], containers are scripts. Such a
-    /// cluster can run on one thread in paused time.
+    /// No socket, no process and no disk of a node: clients come from [`Cluster::client_with`], containers
+    /// are scripts. Such a cluster can run on one thread in paused time.
     #[must_use]
     pub fn in_process(mut self) -> Self {
         self.in_process = true;

@@ -1,7 +1,9 @@
-//! The wall clock of the server and its nodes: the real one, or one that a test on paused time sets and moves.
+//! The wall clock of the server and its nodes: the real one, or one that a test on paused time sets and
+//! moves.
 //!
-//! Everything that waits uses `tokio::time`, which a test can pause. What is written into objects comes from here. The
-//! clock is the thread's own: a test on paused time has a runtime of one thread, and others beside it theirs.
+//! Everything that waits uses `tokio::time`, which a test can pause. What is written into objects comes from
+//! here. The clock is the thread's own: a test on paused time has a runtime of one thread, and others beside
+//! it theirs.
 
 use std::cell::Cell;
 
@@ -17,7 +19,8 @@ pub fn set(at: Timestamp) {
     SET.set(Some((at, Instant::now())));
 }
 
-/// Moves the clock of this thread, as a correction of a machine's clock does. Without [`set`] nothing happens.
+/// Moves the clock of this thread, as a correction of a machine's clock does. Without [`set`] nothing
+/// happens.
 pub fn jump(by: SignedDuration) {
     SET.set(SET.get().map(|(at, since)| (at.saturating_add(by).unwrap_or(at), since)));
 }

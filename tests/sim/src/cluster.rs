@@ -49,7 +49,10 @@ pub struct Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("server", &self.server).field("nodes", &self.nodes.keys()).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("server", &self.server)
+            .field("nodes", &self.nodes.keys())
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,7 +64,10 @@ impl Cluster {
 
     pub(crate) async fn start(plan: Builder) -> anyhow::Result<Self> {
         let shared = Shared::new(plan.seed, plan.rbac, plan.history);
-        let dir = tempfile::Builder::new().prefix("kairos-sim-").tempdir().context("making a directory for the nodes' disks")?;
+        let dir = tempfile::Builder::new()
+            .prefix("kairos-sim-")
+            .tempdir()
+            .context("making a directory for the nodes' disks")?;
         let tasks: Arc<Mutex<JoinSet<()>>> = Arc::default();
         let server = if plan.in_process { None } else { Some(listen(&plan, &shared, &tasks).await?) };
         spawn(&tasks, control::run(shared.clone()));
@@ -89,7 +95,10 @@ impl Cluster {
         let client = door.client("test", &token).await?;
         let token = shared.lock().token(User::new("admin", &[MASTERS]));
         if let Some(server) = &server {
-            std::fs::write(dir.path().join("kubeconfig"), kubeconfig::text(server, "admin", &token, "default"))?;
+            std::fs::write(
+                dir.path().join("kubeconfig"),
+                kubeconfig::text(server, "admin", &token, "default"),
+            )?;
         }
         Ok(Self { shared, server, dir, nodes, scripts, registry, tasks, client })
     }
@@ -140,7 +149,12 @@ impl Cluster {
             state.seed("", "v1", "namespaces", serde_json::json!({"metadata": {"name": namespace}}));
         }
         if state.store.get(&Key::new("serviceaccounts", namespace, account)).is_none() {
-            state.seed("", "v1", "serviceaccounts", serde_json::json!({"metadata": {"name": account, "namespace": namespace}}));
+            state.seed(
+                "",
+                "v1",
+                "serviceaccounts",
+                serde_json::json!({"metadata": {"name": account, "namespace": namespace}}),
+            );
         }
         state.account_token(namespace, account).map_err(|error| anyhow::anyhow!(error.message))
     }
@@ -186,9 +200,14 @@ impl Cluster {
         self.shared.lock().store.list(table, None).cloned().collect()
     }
 
-    /// Waits until an object of a table is as wanted, now or at any moment from now on. It looks at every version since, not
-    /// only at the latest one: what lasts for a moment is found on a slow machine, too.
-    pub async fn until(&self, table: &str, timeout: Duration, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Object> {
+    /// Waits until an object of a table is as wanted, now or at any moment from now on. It looks at every
+    /// version since, not only at the latest one: what lasts for a moment is found on a slow machine, too.
+    pub async fn until(
+        &self,
+        table: &str,
+        timeout: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Object> {
         let (mut head, mut seen, now): (_, u64, Vec<Object>) = {
             let mut state = self.shared.lock();
             let head = state.store.follow(table);
@@ -203,7 +222,9 @@ impl Cluster {
                 }
                 let changes = self.shared.lock().store.history(seen);
                 seen = changes.last().map_or(seen, |change| change.version);
-                let there = changes.into_iter().filter(|change| change.key.table.as_ref() == table && change.kind != ChangeKind::Deleted);
+                let there = changes.into_iter().filter(|change| {
+                    change.key.table.as_ref() == table && change.kind != ChangeKind::Deleted
+                });
                 looked_at = there.map(|change| change.object.clone()).collect::<Vec<_>>().into_iter();
             }
         };
@@ -211,7 +232,12 @@ impl Cluster {
     }
 
     /// Waits until no object of a table is as said.
-    pub async fn until_none(&self, table: &str, timeout: Duration, unwanted: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    pub async fn until_none(
+        &self,
+        table: &str,
+        timeout: Duration,
+        unwanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<()> {
         let mut head = self.shared.lock().store.follow(table);
         let gone = async {
             while self.list(table).iter().any(|o| unwanted(o)) {
@@ -219,7 +245,9 @@ impl Cluster {
             }
             Ok(())
         };
-        tokio::time::timeout(timeout, gone).await.with_context(|| format!("waiting until none of {table} is left"))?
+        tokio::time::timeout(timeout, gone)
+            .await
+            .with_context(|| format!("waiting until none of {table} is left"))?
     }
 
     /// A node. Asking for one that is none is a mistake of the test.
@@ -238,8 +266,8 @@ impl Cluster {
         self.registry.clone()
     }
 
-    /// The store goes back to what it was after this version, as after a restore of etcd: resourceVersions are given a
-    /// second time, and all watches end.
+    /// The store goes back to what it was after this version, as after a restore of etcd: resourceVersions
+    /// are given a second time, and all watches end.
     pub fn restore(&self, version: u64) {
         self.shared.lock().store.restore(version);
         self.shared.faults.close_all_watches();
@@ -294,10 +322,15 @@ struct Door<'a> {
 
 impl Door<'_> {
     async fn client(&self, user: &str, token: &str) -> anyhow::Result<Client> {
-        let Some(server) = self.server else { return Ok(Client::new(InProcess::new(self.shared, token), "default")) };
+        let Some(server) = self.server else {
+            return Ok(Client::new(InProcess::new(self.shared, token), "default"));
+        };
         let text = kubeconfig::text(server, user, token, "default");
-        let mut config = Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text)?, &KubeConfigOptions::default()).await?;
-        // By default the client itself tries a 429 again for minutes, and nobody sees a refused eviction or a fault.
+        let mut config =
+            Config::from_custom_kubeconfig(Kubeconfig::from_yaml(&text)?, &KubeConfigOptions::default())
+                .await?;
+        // By default the client itself tries a 429 again for minutes, and nobody sees a refused eviction or a
+        // fault.
         config.default_retry = false;
         Ok(Client::try_from(config)?)
     }
@@ -309,7 +342,8 @@ fn make_nodes(plan: &Builder, config: &node::Config, client: &Client, dir: &Path
     for index in 0..plan.nodes {
         let name = format!("n{}", index + 1);
         let place = dir.join("nodes").join(&name);
-        let node = Node::new(&name, index, index < plan.control_planes, config.clone(), client.clone(), place);
+        let node =
+            Node::new(&name, index, index < plan.control_planes, config.clone(), client.clone(), place);
         nodes.insert(name.clone(), node.with_context(|| format!("making the disk of {name}"))?);
     }
     Ok(Arc::new(nodes))

@@ -1,9 +1,10 @@
 //! Faults on demand: what goes wrong between a client and the API.
 //!
-//! What admission refuses, quota, Pod Security or a webhook, is no fault between the two: see [`crate::admission`].
+//! What admission refuses, quota, Pod Security or a webhook, is no fault between the two: see
+//! [`crate::admission`].
 //!
-//! A fault is armed for the next requests that it matches, or for a time. The simulator's own clients (hollow nodes and
-//! the test's client) are spared unless a fault names them.
+//! A fault is armed for the next requests that it matches, or for a time. The simulator's own clients (hollow
+//! nodes and the test's client) are spared unless a fault names them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -44,9 +45,19 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Hits the next request of this verb (`*`: any, `write`: any that changes something) on this resource (`*`: any).
+    /// Hits the next request of this verb (`*`: any, `write`: any that changes something) on this resource
+    /// (`*`: any).
     pub fn on(verb: &str, resource: &str, effect: Effect) -> Self {
-        Self { verb: verb.into(), resource: resource.into(), name: None, user: None, effect, words: None, skip: 0, times: 1 }
+        Self {
+            verb: verb.into(),
+            resource: resource.into(),
+            name: None,
+            user: None,
+            effect,
+            words: None,
+            skip: 0,
+            times: 1,
+        }
     }
 
     /// Only requests for a name that this expression finds. An expression that is none matches nothing.
@@ -147,7 +158,8 @@ impl Faults {
         *self.lock() = Armed::default();
     }
 
-    /// The whole API is away for a time: connections are dropped, watches end. The simulator's own clients go on.
+    /// The whole API is away for a time: connections are dropped, watches end. The simulator's own clients go
+    /// on.
     pub fn away(&self, time: Duration) {
         self.lock().away_until = Some(Instant::now() + time);
         self.close_watches();
@@ -174,12 +186,21 @@ impl Faults {
         self.lock().watch_delay = delay;
     }
 
-    pub(crate) fn take(&self, verb: &str, resource: &str, name: &str, user: &str) -> Option<(Effect, Option<String>)> {
+    pub(crate) fn take(
+        &self,
+        verb: &str,
+        resource: &str,
+        name: &str,
+        user: &str,
+    ) -> Option<(Effect, Option<String>)> {
         let mut armed = self.lock();
         if !is_ours(user) && armed.away_until.is_some_and(|until| Instant::now() < until) {
             return Some((Effect::Drop, None));
         }
-        let at = armed.faults.iter().position(|fault| fault.times > 0 && fault.hits(verb, resource, name, user))?;
+        let at = armed
+            .faults
+            .iter()
+            .position(|fault| fault.times > 0 && fault.hits(verb, resource, name, user))?;
         let fault = armed.faults.get_mut(at)?;
         if fault.skip > 0 {
             fault.skip -= 1;

@@ -15,7 +15,8 @@ use crate::server::{
     http::{self, Body},
 };
 
-/// The server, as whoever holds a token sees it. A request that is dropped before it was looked at is not applied.
+/// The server, as whoever holds a token sees it. A request that is dropped before it was looked at is not
+/// applied.
 #[derive(Clone)]
 pub struct InProcess {
     shared: Shared,

@@ -1,7 +1,8 @@
-//! What `kubectl apply -k manifests/default` sends, without kubectl: the files of `manifests/` with namespace and prefix.
+//! What `kubectl apply -k manifests/default` sends, without kubectl: the files of `manifests/` with namespace
+//! and prefix.
 //!
-//! It knows what those kustomizations do, and no more: namespace and prefix of names and of what refers to them. The
-//! operator's Deployment is left out, for here the operator is a process of its own.
+//! It knows what those kustomizations do, and no more: namespace and prefix of names and of what refers to
+//! them. The operator's Deployment is left out, for here the operator is a process of its own.
 
 use std::{fs, path::Path};
 
@@ -30,10 +31,15 @@ pub fn manifests(directory: &Path) -> anyhow::Result<String> {
 /// The objects of a kustomization's own resources.
 fn part_of(directory: &Path) -> anyhow::Result<Vec<Value>> {
     let kustomization = documents(&directory.join("kustomization.yaml"))?;
-    let resources = kustomization.first().and_then(|k| k["resources"].as_array()).cloned().unwrap_or_default();
+    let resources =
+        kustomization.first().and_then(|k| k["resources"].as_array()).cloned().unwrap_or_default();
     let mut objects = Vec::new();
     for resource in resources.iter().filter_map(Value::as_str) {
-        objects.extend(documents(&directory.join(resource))?.into_iter().filter(|o| o["kind"] != "Deployment" && o.is_object()));
+        objects.extend(
+            documents(&directory.join(resource))?
+                .into_iter()
+                .filter(|o| o["kind"] != "Deployment" && o.is_object()),
+        );
     }
     Ok(objects)
 }
@@ -77,13 +83,19 @@ mod tests {
     #[test]
     fn names_and_what_refers_to_them_get_the_prefix() {
         let text = manifests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests")).unwrap();
-        let objects: Vec<Value> = text.split("\n---\n").map(|text| serde_json::from_str(text).unwrap()).collect();
-        let of = |kind: &str, name: &str| objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name);
+        let objects: Vec<Value> =
+            text.split("\n---\n").map(|text| serde_json::from_str(text).unwrap()).collect();
+        let of = |kind: &str, name: &str| {
+            objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name)
+        };
         assert_eq!(objects[0]["metadata"]["name"], NAMESPACE);
         assert_eq!(of("ServiceAccount", ACCOUNT).unwrap()["metadata"]["namespace"], NAMESPACE);
         let binding = of("ClusterRoleBinding", "operator-kairos-operator-rolebinding").unwrap();
         assert!(of("ClusterRole", binding["roleRef"]["name"].as_str().unwrap()).is_some());
-        assert_eq!((&binding["subjects"][0]["name"], &binding["subjects"][0]["namespace"]), (&ACCOUNT.into(), &NAMESPACE.into()));
+        assert_eq!(
+            (&binding["subjects"][0]["name"], &binding["subjects"][0]["namespace"]),
+            (&ACCOUNT.into(), &NAMESPACE.into())
+        );
         assert!(of("CustomResourceDefinition", "nodeops.operator.kairos.io").is_some());
         assert!(objects.iter().all(|o| o["kind"] != "Deployment"));
     }

@@ -1,7 +1,7 @@
 //! Short ways to read and write JSON by pointer.
 //!
-//! The server is generic over resources, so it works on `serde_json::Value`; these helpers keep the absent cases
-//! ("no such field" and "field of another type") from cluttering every line.
+//! The server is generic over resources, so it works on `serde_json::Value`; these helpers keep the absent
+//! cases ("no such field" and "field of another type") from cluttering every line.
 
 use serde_json::{Map, Value};
 

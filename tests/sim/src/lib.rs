@@ -9,30 +9,36 @@
 //! # }
 //! ```
 //!
-//! [`Cluster`] is the door. Behind it, [`server`] answers HTTP on one [`store`] of JSON objects whose [`kinds`] are the
-//! built-in ones and those of CustomResourceDefinitions; [`mod@show`] is what kubectl asks for beside objects; [`auth`] is
-//! tokens and RBAC; a few controllers (garbage collection, Jobs, workloads, scheduler, namespaces, disruption budgets) are
-//! driven by the store's log. [`hollow`] nodes are clients of the API and use nothing else. [`faults`] and [`audit`] are
-//! for tests.
+//! [`Cluster`] is the door. Behind it, [`server`] answers HTTP on one [`store`] of JSON objects whose
+//! [`kinds`] are the built-in ones and those of CustomResourceDefinitions; [`mod@show`] is what kubectl asks
+//! for beside objects; [`auth`] is tokens and RBAC; a few controllers (garbage collection, Jobs, workloads,
+//! scheduler, namespaces, disruption budgets) are driven by the store's log. [`hollow`] nodes are clients of
+//! the API and use nothing else. [`faults`] and [`audit`] are for tests.
 //!
 //! # What is not imitated
 //!
 //! Where this and a real API server differ, this is wrong. On purpose it has no:
 //!
-//! - TLS, HTTP/2, protobuf (which new versions of kubectl send for `create namespace` and its like, but not for `apply` or
-//!   `create -f`), aggregated discovery, OpenAPI v2, `pods/log`, `pods/exec`, scale; a request without a token is
-//!   the administrator's;
-//! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops naming;
-//! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security (a test's closure says what they
-//!   refuse and add, see [`admission`]), priority classes (the two of the system are known by name); no API priority and fairness; no CEL cost limits; no multi-version conversion of custom resources;
+//! - TLS, HTTP/2, protobuf (which new versions of kubectl send for `create namespace` and its like, but not
+//!   for `apply` or `create -f`), aggregated discovery, OpenAPI v2, `pods/log`, `pods/exec`, scale; a request
+//!   without a token is the administrator's;
+//! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops
+//!   naming;
+//! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security (a test's closure
+//!   says what they refuse and add, see [`admission`]), priority classes (the two of the system are known by
+//!   name); no API priority and fairness; no CEL cost limits; no multi-version conversion of custom
+//!   resources;
 //! - node authorizer: hollow nodes may do everything;
 //! - watches of `events.k8s.io/v1` (they see nothing; those of `v1` see all Events);
 //! - snapshots of the past: a later page of a list shows the present;
-//! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that is away shows
-//!   as NotReady after a time that the test sets;
-//! - rolling updates of Deployments, Indexed Jobs, TTL of finished Jobs, CronJobs, Services' endpoints, storage;
-//! - sidecar containers, probes, resources (but for the number of pods on a node), cgroups, users: containers that are not the operator's are scripts;
-//! - long back-offs: what takes seconds to minutes on a real cluster (restarts, Job retries) takes a fraction of one;
+//! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that
+//!   is away shows as NotReady after a time that the test sets;
+//! - rolling updates of Deployments, Indexed Jobs, TTL of finished Jobs, CronJobs, Services' endpoints,
+//!   storage;
+//! - sidecar containers, probes, resources (but for the number of pods on a node), cgroups, users: containers
+//!   that are not the operator's are scripts;
+//! - long back-offs: what takes seconds to minutes on a real cluster (restarts, Job retries) takes a fraction
+//!   of one;
 //! - the ten seconds for which a real server retries the eviction of a Pending pod under a wrong UID.
 
 pub mod admission;

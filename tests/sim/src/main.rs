@@ -42,13 +42,18 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
     runtime.block_on(serve(arguments))
 }
 
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let boot = Duration::try_from_secs_f64(arguments.boot_seconds).context("--boot-seconds")?;
-    let mut builder = Cluster::builder().nodes(arguments.nodes).control_planes(arguments.control_planes).port(arguments.port).boot(boot);
+    let mut builder = Cluster::builder()
+        .nodes(arguments.nodes)
+        .control_planes(arguments.control_planes)
+        .port(arguments.port)
+        .boot(boot);
     if let Some(operator) = arguments.operator {
         builder = builder.operator(operator.canonicalize().context("--operator")?);
     }

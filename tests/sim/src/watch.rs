@@ -1,7 +1,7 @@
 //! A value that many follow, told in the order in which they began to wait.
 //!
-//! As `tokio::sync::watch`, as far as it is used here, but for that order: tokio's spreads its waiters at random, and a run in
-//! paused time would not be the same twice.
+//! As `tokio::sync::watch`, as far as it is used here, but for that order: tokio's spreads its waiters at
+//! random, and a run in paused time would not be the same twice.
 
 use std::{
     ops::Deref,
@@ -63,7 +63,11 @@ pub struct Receiver<T> {
 
 /// A value with its first sender and receiver.
 pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared { value: RwLock::new((value, 0)), told: Notify::new(), senders: AtomicUsize::new(1) });
+    let shared = Arc::new(Shared {
+        value: RwLock::new((value, 0)),
+        told: Notify::new(),
+        senders: AtomicUsize::new(1),
+    });
     (Sender(shared.clone()), Receiver { shared, seen: 0 })
 }
 

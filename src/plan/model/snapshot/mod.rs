@@ -1,7 +1,7 @@
 //! What the planner sees: one moment of the cluster, as plain data, parsed once by `observe`.
 //!
-//! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag: what hangs
-//! on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
+//! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
+//! what hangs on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
 mod obstacle;
 mod ownership;
@@ -36,10 +36,11 @@ use crate::{
 pub struct Snapshot {
     /// The time of planning; the planner has no other clock.
     pub now: Timestamp,
-    /// Since when this process leads. What an earlier leader did is not in our memory, so we start late, not at once.
+    /// Since when this process leads. What an earlier leader did is not in our memory, so we start late, not
+    /// at once.
     pub leading_since: Timestamp,
     /// What the administrator set.
-    pub settings: Settings,
+    pub settings: PlannerConfig,
     /// All nodes, by name.
     pub nodes: BTreeMap<String, Arc<NodeView>>,
     /// All NodeOps, by namespace and name.
@@ -53,7 +54,7 @@ pub struct Snapshot {
     /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
     pub pods: BTreeMap<Key, Arc<PodView>>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
-    pub residents: BTreeMap<String, Vec<Arc<Resident>>>,
+    pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
     /// The UIDs of the pods that were on such a node when this process first listed them.
     pub listed: BTreeMap<String, Arc<BTreeSet<String>>>,
     /// The last eviction of each pod that this process tried, by pod UID.
@@ -62,21 +63,22 @@ pub struct Snapshot {
     pub sightings: Arc<Sightings>,
     /// Answers to the questions of the previous plan.
     pub answers: BTreeMap<Question, Answer>,
-    /// The [`Action`](super::action::Action)s and [`Question`]s that this process has tried more than once or twice and still
-    /// fails at. They are tried again, with pauses.
-    pub failures: BTreeMap<Id, Failure>,
+    /// The [`Action`](super::action::Action)s and [`Question`]s that this process has tried more than once or
+    /// twice and still fails at. They are tried again, with pauses.
+    pub failures: BTreeMap<Id, PersistentFailure>,
 }
 
 /// What the administrator set, as far as decisions hang on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PlannerConfig {
     /// How many control-plane nodes may be in hand at once, over all NodeOps that cordon or reboot.
     pub control_plane_concurrency: usize,
-    /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready elsewhere.
+    /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready
+    /// elsewhere.
     pub own_pod: Option<Key>,
 }
 
-impl Default for Settings {
+impl Default for PlannerConfig {
     fn default() -> Self {
         Self { control_plane_concurrency: 1, own_pod: None }
     }
@@ -103,9 +105,11 @@ pub struct NodeView {
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
-    /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's first report.
+    /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's
+    /// first report.
     pub machine_id: String,
-    /// The operating system and the architecture as Go names them (`linux`, `arm64`); empty before the kubelet's first report.
+    /// The operating system and the architecture as Go names them (`linux`, `arm64`); empty before the
+    /// kubelet's first report.
     pub os: String,
     pub arch: String,
     /// Whether the node's etcd votes, where the distribution says so (k3s and RKE2 do, kubeadm does not).
@@ -116,18 +120,22 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// Whether neither its label nor its kubelet names another system than Linux. A node that says nothing counts as Linux.
+    /// Whether neither its label nor its kubelet names another system than Linux. A node that says nothing
+    /// counts as Linux.
     pub fn is_linux(&self) -> bool {
         let said = self.labels.get(names::OS_LABEL).into_iter().chain([&self.os]);
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 
-    /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone counts, as it does for
-    /// `kubectl get nodes`: a node that is taken for a member by mistake costs time, one that is not taken for one a quorum.
+    /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone
+    /// counts, as it does for `kubectl get nodes`: a node that is taken for a member by mistake costs time,
+    /// one that is not taken for one a quorum.
     pub fn control_plane(&self) -> bool {
         let labels = &self.labels;
         names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
-            || names::CONTROL_PLANE_ROLES.iter().any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
+            || names::CONTROL_PLANE_ROLES
+                .iter()
+                .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
     }
 }
 
@@ -165,7 +173,7 @@ pub enum JobState {
 
 /// Any pod on a node that is being drained.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Resident {
+pub struct NodePod {
     pub namespace: String,
     pub name: String,
     pub uid: String,
@@ -189,7 +197,7 @@ pub struct Resident {
     pub finalizers: Vec<String>,
 }
 
-impl Resident {
+impl NodePod {
     /// Namespace and name, as people write it.
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
@@ -213,7 +221,7 @@ pub struct Refusal {
     /// Since when it has been refusing.
     pub since: Timestamp,
     /// Its own words.
-    pub words: String,
+    pub message: String,
     /// Seconds that it asked us to stay away.
     pub retry_after: Option<i64>,
     /// Time does not mend it (for example two budgets over one pod).
@@ -222,11 +230,11 @@ pub struct Refusal {
 
 /// A request that keeps failing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct PersistentFailure {
     /// When it failed first.
     pub since: Timestamp,
     /// The API server's last words about it, or why it had none.
-    pub words: String,
+    pub message: String,
 }
 
 impl Snapshot {
@@ -242,7 +250,7 @@ impl Snapshot {
 
     /// Whether a live read confirmed that the object is not there.
     pub fn is_gone(&self, question: &Question) -> bool {
-        matches!(self.answers.get(question), Some(Answer::Gone))
+        matches!(self.answers.get(question), Some(Answer::NotFound))
     }
 }
 
@@ -253,7 +261,8 @@ mod tests {
     #[test]
     fn every_label_of_a_distribution_makes_a_member_of_the_control_plane() {
         let member = |key: &str, value: &str| {
-            NodeView { labels: [(key.to_owned(), value.to_owned())].into(), ..NodeView::default() }.control_plane()
+            NodeView { labels: [(key.to_owned(), value.to_owned())].into(), ..NodeView::default() }
+                .control_plane()
         };
         for label in names::CONTROL_PLANE_LABELS {
             for value in ["", "true", "false", "microk8s-controlplane"] {
@@ -263,9 +272,12 @@ mod tests {
         for (label, role) in names::CONTROL_PLANE_ROLES {
             assert!(member(label, role) && !member(label, "worker") && !member(label, ""), "{label}");
         }
-        for label in
-            ["node-role.kubernetes.io/worker", "node-role.kubernetes.io/node", "node.kubernetes.io/microk8s-worker", "kubernetes.io/os"]
-        {
+        for label in [
+            "node-role.kubernetes.io/worker",
+            "node-role.kubernetes.io/node",
+            "node.kubernetes.io/microk8s-worker",
+            "kubernetes.io/os",
+        ] {
             assert!(!member(label, "true"), "{label}");
         }
     }

@@ -1,8 +1,9 @@
-//! What keeps a pod from its work, in the kubelet's and the container runtime's words, and whether waiting mends it.
+//! What keeps a pod from its work, in the kubelet's and the container runtime's words, and whether waiting
+//! mends it.
 //!
-//! Nobody has to be asked about what these words mean: they were taken from kubelets with containerd (runc) and CRI-O (runc, crun).
-//! What is not known to last counts as passing. Then a limit of time ends the wait, and nothing is given up that would have
-//! mended itself.
+//! Nobody has to be asked about what these words mean: they were taken from kubelets with containerd (runc)
+//! and CRI-O (runc, crun). What is not known to last counts as passing. Then a limit of time ends the wait,
+//! and nothing is given up that would have mended itself.
 
 use crate::plan::model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief};
 
@@ -17,9 +18,9 @@ pub struct Obstacle {
 /// What a container says that nothing is wrong with yet.
 const CALM: [&str; 3] = ["", "PodInitializing", "ContainerCreating"];
 
-/// Reasons for which a kubelet rejects a pod, and will reject each one like it on this node. Others pass: a full node
-/// (`OutOfpods`, `OutOfcpu`), pressure (`Evicted`), a device plugin that is not up yet (`UnexpectedAdmissionError`), a kubelet that
-/// has not seen its own labels since its start (`NodeAffinity`).
+/// Reasons for which a kubelet rejects a pod, and will reject each one like it on this node. Others pass: a
+/// full node (`OutOfpods`, `OutOfcpu`), pressure (`Evicted`), a device plugin that is not up yet
+/// (`UnexpectedAdmissionError`), a kubelet that has not seen its own labels since its start (`NodeAffinity`).
 const UNFIT_POD: [&str; 5] = [
     "InitContainerRestartPolicyForbidden",
     "PodOSNotSupported",
@@ -29,15 +30,22 @@ const UNFIT_POD: [&str; 5] = [
 ];
 
 /// Reasons under which a runtime says that it could not start a container at all.
-const NOT_STARTED: [&str; 5] =
-    ["CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun"];
+const NOT_STARTED: [&str; 5] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "StartError",
+    "ContainerCannotRun",
+];
 
-/// A binary for another architecture. The kernel finds that out after the runtime has handed over, so it stands in the container's output.
+/// A binary for another architecture. The kernel finds that out after the runtime has handed over, so it
+/// stands in the container's output.
 const EXEC_FORMAT: &str = "exec format error";
 
 impl PodView {
-    /// What keeps the pod from its work, if its status says that something does. The first container that cannot start speaks
-    /// first, then one that ended badly, then one that runs again after it had ended badly.
+    /// What keeps the pod from its work, if its status says that something does. The first container that
+    /// cannot start speaks first, then one that ended badly, then one that runs again after it had ended
+    /// badly.
     pub fn obstacle(&self) -> Option<Obstacle> {
         let of_each = |judge: fn(&ContainerView) -> Option<Obstacle>| self.containers.iter().find_map(judge);
         self.rejection().or_else(|| of_each(waiting)).or_else(|| of_each(ended)).or_else(|| of_each(again))
@@ -57,40 +65,53 @@ fn waiting(container: &ContainerView) -> Option<Obstacle> {
         return None;
     }
     let last = container.last.as_ref().filter(|last| last.code != 0);
-    let words = if message.is_empty() { reason.clone() } else { format!("{reason}: {}", brief(message)) };
-    let text = last.map_or_else(|| words.clone(), |last| format!("{words}; it ended with {last}"));
+    let told = if message.is_empty() { reason.clone() } else { format!("{reason}: {}", brief(message)) };
+    let text = last.map_or_else(|| told.clone(), |last| format!("{told}; it ended with {last}"));
     let lasts = reason == "InvalidImageName" || is_unfit(reason, message);
     Some(Obstacle { permanent: lasts || last.is_some_and(Ended::never_began), text })
 }
 
 fn ended(container: &ContainerView) -> Option<Obstacle> {
     let ended = container.ended().filter(|ended| ended.code != 0)?;
-    Some(Obstacle { permanent: ended.never_began(), text: format!("container {} ended with {ended}", container.name) })
+    Some(Obstacle {
+        permanent: ended.never_began(),
+        text: format!("container {} ended with {ended}", container.name),
+    })
 }
 
 fn again(container: &ContainerView) -> Option<Obstacle> {
     let last = container.last.as_ref().filter(|last| last.code != 0)?;
     let running = matches!(container.state, ContainerState::Running { .. });
-    running.then(|| Obstacle { permanent: false, text: format!("container {} was started again after {last}", container.name) })
+    running.then(|| Obstacle {
+        permanent: false,
+        text: format!("container {} was started again after {last}", container.name),
+    })
 }
 
 impl Ended {
-    /// Whether what ended is only the attempt to start the container. Its own output proves nothing but for the one line that stands
-    /// there instead of any.
+    /// Whether what ended is only the attempt to start the container. Its own output proves nothing but for
+    /// the one line that stands there instead of any.
     pub fn never_began(&self) -> bool {
         let output = self.message.trim();
-        let one_line = !output.contains('\n') && (output.starts_with("exec ") || output.starts_with("standard_init_linux.go"));
+        let one_line = !output.contains('\n')
+            && (output.starts_with("exec ") || output.starts_with("standard_init_linux.go"));
         is_unfit(&self.reason, output) || (one_line && output.contains(EXEC_FORMAT))
     }
 }
 
 /// Whether a runtime that could not start a container will never be able to.
 fn is_unfit(reason: &str, message: &str) -> bool {
-    let says = |words: &str| message.contains(words);
+    let says = |text: &str| message.contains(text);
     // `no such file` alone may be a mount's source, which can still come.
-    let command = says("exec: \"") && [": no such file or directory", ": permission denied", ": is a directory"].into_iter().any(says);
+    let command = says("exec: \"")
+        && [": no such file or directory", ": permission denied", ": is a directory"].into_iter().any(says);
     let missing = says("executable file") && says("not found");
-    let named = [EXEC_FORMAT, "no command specified", "container has runAsNonRoot", "open executable: Permission denied"];
+    let named = [
+        EXEC_FORMAT,
+        "no command specified",
+        "container has runAsNonRoot",
+        "open executable: Permission denied",
+    ];
     NOT_STARTED.contains(&reason) && (command || missing || named.into_iter().any(says))
 }
 
@@ -118,7 +139,10 @@ mod tests {
     }
 
     fn ends(code: i32, reason: &str, message: &str) -> ContainerView {
-        ContainerView::new("install", ContainerState::Ended { code, reason: reason.into(), message: message.into() })
+        ContainerView::new(
+            "install",
+            ContainerState::Ended { code, reason: reason.into(), message: message.into() },
+        )
     }
 
     const RUNC: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: \
@@ -133,20 +157,46 @@ mod tests {
                 "InvalidImageName",
                 "Failed to apply default image tag \"quay.io/Kairos/x:v1\": couldn't parse image name: invalid reference format: repository name must be lowercase",
             ),
-            (true, "CreateContainerError", "failed to generate container \"5ce0\" spec: failed to generate spec: no command specified"),
-            (true, "CreateContainerError", "container create failed: executable file `/bin/nope` not found: No such file or directory"),
-            (true, "CreateContainerConfigError", "container has runAsNonRoot and image will run as root (pod: \"p_ns(1)\", container: c)"),
-            (true, "RunContainerError", &format!("{RUNC}exec: \"/go-runner\": stat /go-runner: no such file or directory: unknown")),
-            (true, "RunContainerError", &format!("{RUNC}exec: \"nope\": executable file not found in $PATH: unknown")),
+            (
+                true,
+                "CreateContainerError",
+                "failed to generate container \"5ce0\" spec: failed to generate spec: no command specified",
+            ),
+            (
+                true,
+                "CreateContainerError",
+                "container create failed: executable file `/bin/nope` not found: No such file or directory",
+            ),
+            (
+                true,
+                "CreateContainerConfigError",
+                "container has runAsNonRoot and image will run as root (pod: \"p_ns(1)\", container: c)",
+            ),
+            (
+                true,
+                "RunContainerError",
+                &format!("{RUNC}exec: \"/go-runner\": stat /go-runner: no such file or directory: unknown"),
+            ),
+            (
+                true,
+                "RunContainerError",
+                &format!("{RUNC}exec: \"nope\": executable file not found in $PATH: unknown"),
+            ),
             (true, "RunContainerError", &format!("{RUNC}exec: \"/etc/passwd\": permission denied: unknown")),
             (
                 false,
                 "RunContainerError",
-                &format!("{RUNC}error mounting \"/dev/sdz\" to rootfs at \"/data\": stat /dev/sdz: no such file or directory: unknown"),
+                &format!(
+                    "{RUNC}error mounting \"/dev/sdz\" to rootfs at \"/data\": stat /dev/sdz: no such file or directory: unknown"
+                ),
             ),
             (false, "CreateContainerConfigError", "secret \"registry\" not found"),
             (false, "CreateContainerError", "context deadline exceeded"),
-            (false, "CreateContainerError", "failed to reserve container name \"c_p_ns_1_0\": name is reserved for \"9f\""),
+            (
+                false,
+                "CreateContainerError",
+                "failed to reserve container name \"c_p_ns_1_0\": name is reserved for \"9f\"",
+            ),
             (
                 false,
                 "ErrImagePull",
@@ -157,7 +207,10 @@ mod tests {
             (false, "CrashLoopBackOff", "back-off 10s restarting failed container=c pod=p_ns(1)"),
         ] {
             let text = format!("{reason}: {}", brief(message));
-            assert_eq!(says(&pod(PodPhase::Pending, "", vec![waits(reason, message)])), Some((permanent, text)));
+            assert_eq!(
+                says(&pod(PodPhase::Pending, "", vec![waits(reason, message)])),
+                Some((permanent, text))
+            );
         }
         for calm in CALM {
             assert_eq!(says(&pod(PodPhase::Pending, "", vec![waits(calm, "")])), None, "{calm}");
@@ -167,7 +220,13 @@ mod tests {
     #[test]
     fn what_a_container_ended_with_is_told_and_judged_by_whether_it_began() {
         for (permanent, code, reason, message, told) in [
-            (true, 255, "Error", "exec /bin/install: exec format error\n", "exit code 255: exec /bin/install: exec format error"),
+            (
+                true,
+                255,
+                "Error",
+                "exec /bin/install: exec format error\n",
+                "exit code 255: exec /bin/install: exec format error",
+            ),
             (
                 true,
                 1,
@@ -182,11 +241,24 @@ mod tests {
                 "exec: \"nope\": executable file not found in $PATH",
                 "exit code 128: exec: \"nope\": executable file not found in $PATH",
             ),
-            (false, 1, "Error", "upgrading\n./tool: exec format error", "exit code 1: upgrading ./tool: exec format error"),
-            (false, 127, "Error", "sh: nope: executable file not found", "exit code 127: sh: nope: executable file not found"),
+            (
+                false,
+                1,
+                "Error",
+                "upgrading\n./tool: exec format error",
+                "exit code 1: upgrading ./tool: exec format error",
+            ),
+            (
+                false,
+                127,
+                "Error",
+                "sh: nope: executable file not found",
+                "exit code 127: sh: nope: executable file not found",
+            ),
             (false, 137, "OOMKilled", "", "exit code 137, OOMKilled"),
         ] {
-            let ended = pod(PodPhase::Failed, "", vec![ends(code, reason, message), waits("PodInitializing", "")]);
+            let ended =
+                pod(PodPhase::Failed, "", vec![ends(code, reason, message), waits("PodInitializing", "")]);
             assert_eq!(says(&ended), Some((permanent, format!("container install ended with {told}"))));
         }
         assert_eq!(says(&pod(PodPhase::Running, "", vec![ends(0, "Completed", "fine")])), None);
@@ -194,30 +266,46 @@ mod tests {
 
     #[test]
     fn a_container_that_comes_and_goes_tells_of_its_last_end() {
-        let last = |code, message: &str| Some(Ended { code, reason: "Error".into(), message: message.into() });
-        let words = "checking the state directory: making /state/.kairos: Read-only file system (os error 30)";
-        let looping = ContainerView { last: last(1, words), ..waits("CrashLoopBackOff", "back-off 10s") };
-        let told = format!("CrashLoopBackOff: back-off 10s; it ended with exit code 1: {words}");
+        let last =
+            |code, message: &str| Some(Ended { code, reason: "Error".into(), message: message.into() });
+        let message =
+            "checking the state directory: making /state/.kairos: Read-only file system (os error 30)";
+        let looping = ContainerView { last: last(1, message), ..waits("CrashLoopBackOff", "back-off 10s") };
+        let told = format!("CrashLoopBackOff: back-off 10s; it ended with exit code 1: {message}");
         assert_eq!(says(&pod(PodPhase::Running, "", vec![looping])), Some((false, told)));
-        let foreign = ContainerView { last: last(255, "exec /kairos-operator: exec format error"), ..waits("CrashLoopBackOff", "") };
+        let foreign = ContainerView {
+            last: last(255, "exec /kairos-operator: exec format error"),
+            ..waits("CrashLoopBackOff", "")
+        };
         assert!(says(&pod(PodPhase::Running, "", vec![foreign])).is_some_and(|(permanent, _)| permanent));
-        let running =
-            |last| ContainerView { last, ..ContainerView::new("reboot", ContainerState::Running { since: Timestamp::UNIX_EPOCH }) };
-        let told = format!("container reboot was started again after exit code 1: {words}");
-        assert_eq!(says(&pod(PodPhase::Running, "", vec![running(last(1, words))])), Some((false, told)));
+        let running = |last| ContainerView {
+            last,
+            ..ContainerView::new("reboot", ContainerState::Running { since: Timestamp::UNIX_EPOCH })
+        };
+        let told = format!("container reboot was started again after exit code 1: {message}");
+        assert_eq!(says(&pod(PodPhase::Running, "", vec![running(last(1, message))])), Some((false, told)));
         assert_eq!(says(&pod(PodPhase::Running, "", vec![running(last(0, ""))])), None);
     }
 
     #[test]
     fn what_the_kubelet_rejects_passes_unless_the_pod_is_wrong() {
         for (permanent, reason) in [
-            (false, "OutOfpods: Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"),
+            (
+                false,
+                "OutOfpods: Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110",
+            ),
             (false, "Evicted: The node was low on resource: ephemeral-storage."),
             (false, "Evicted: Pod was rejected: The node had condition: [DiskPressure]."),
             (false, "NodeAffinity: Pod was rejected: Predicate NodeAffinity failed"),
-            (false, "UnexpectedAdmissionError: Pod was rejected: Allocate failed due to no healthy devices present"),
+            (
+                false,
+                "UnexpectedAdmissionError: Pod was rejected: Allocate failed due to no healthy devices present",
+            ),
             (false, "Preempting: Preempted in order to admit critical pod"),
-            (true, "PodOSNotSupported: Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"),
+            (
+                true,
+                "PodOSNotSupported: Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
+            ),
         ] {
             // The kubelet ends what had begun with 137; that says nothing about the command.
             let ended = pod(PodPhase::Failed, reason, vec![ends(137, "Error", "")]);

@@ -1,7 +1,7 @@
 //! What is ours: by namespace, kind, name and UID of the owner, compared in one place.
 //!
-//! A label says only why an object is looked at. A stranger's pod with our label, a pod that names the UID of a Job of ours from
-//! another namespace, or an owner of a kind that does not exist matches nothing.
+//! A label says only why an object is looked at. A stranger's pod with our label, a pod that names the UID of
+//! a Job of ours from another namespace, or an owner of a kind that does not exist matches nothing.
 
 use std::sync::Arc;
 
@@ -56,7 +56,12 @@ impl Snapshot {
     }
 
     /// The pods that a Job made, whether or not a cache shows that Job.
-    pub fn pods_of_job<'a>(&'a self, namespace: &'a str, name: &'a str, uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
+    pub fn pods_of_job<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+        uid: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<PodView>> {
         self.pods.values().filter(move |pod| pod.is_of_job(namespace, name, uid))
     }
 
@@ -76,8 +81,8 @@ impl Snapshot {
         OpRef::of(op).owns(namespace, owner).then_some(op)
     }
 
-    /// The NodeOp whose operation a pod carries out: through its Job, or, when no cache shows that Job (any more), through the status
-    /// in which a NodeOp of the pod's namespace recorded it for the pod's node.
+    /// The NodeOp whose operation a pod carries out: through its Job, or, when no cache shows that Job (any
+    /// more), through the status in which a NodeOp of the pod's namespace recorded it for the pod's node.
     pub fn operation_of(&self, pod: &PodView) -> Option<&Arc<NodeOp>> {
         self.operation_of_job(&pod.namespace, &pod.owner, &pod.node)
     }
@@ -89,14 +94,20 @@ impl Snapshot {
         }
         match self.job(namespace, owner) {
             Some(job) => self.nodeop_of(namespace, &job.owner),
-            None => self.ops.values().find(|op| op.metadata.namespace.as_deref() == Some(namespace) && records(op, owner, node)),
+            None => self
+                .ops
+                .values()
+                .find(|op| op.metadata.namespace.as_deref() == Some(namespace) && records(op, owner, node)),
         }
     }
 }
 
-/// Whether the NodeOp's status names the Job. An entry that is final keeps the Job's name alone, which is made from the NodeOp's UID.
+/// Whether the NodeOp's status names the Job. An entry that is final keeps the Job's name alone, which is
+/// made from the NodeOp's UID.
 fn records(op: &NodeOp, job: &Owner, node: &str) -> bool {
-    let names = |entry: &NodeStatus| entry.job_name.as_ref() == Some(&job.name) && entry.job_uid.as_ref().is_none_or(|uid| *uid == job.uid);
+    let names = |entry: &NodeStatus| {
+        entry.job_name.as_ref() == Some(&job.name) && entry.job_uid.as_ref().is_none_or(|uid| *uid == job.uid)
+    };
     op.status.as_ref().and_then(|status| status.node_statuses.get(node)).is_some_and(names)
 }
 
@@ -119,7 +130,8 @@ mod tests {
         },
     };
 
-    /// The NodeOp `ns/op` has n1 in hand, or is done with it, as `entry` says; `job` is where its Job stands, and `pods` are on n1.
+    /// The NodeOp `ns/op` has n1 in hand, or is done with it, as `entry` says; `job` is where its Job stands,
+    /// and `pods` are on n1.
     fn world(entry: Value, job: Option<JobState>, pods: Vec<PodView>) -> Snapshot {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
@@ -131,12 +143,18 @@ mod tests {
         let me = OpRef::of(&op);
         let held = Some(me.clone());
         let n1 = NodeView { unschedulable: true, cordoned_by: held.clone(), claimed_by: held, ..node("n1") };
-        let job = job.map(|state| JobView { started_at: Some(Timestamp::UNIX_EPOCH), ..fixtures::job(&job_name(), state) });
+        let job = job.map(|state| JobView {
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            ..fixtures::job(&job_name(), state)
+        });
         Snapshot {
             nodes: [n1, node("n2")].into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             ops: [(me.key(), Arc::new(op))].into(),
             jobs: job.into_iter().map(|job| (("ns".to_owned(), job_name()), Arc::new(job))).collect(),
-            pods: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            pods: pods
+                .into_iter()
+                .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
+                .collect(),
             ..Snapshot::default()
         }
     }
@@ -146,13 +164,21 @@ mod tests {
     }
 
     fn node(name: &str) -> NodeView {
-        NodeView { name: name.into(), uid: name.into(), ready: true, boot_id: "b1".into(), ..NodeView::default() }
+        NodeView {
+            name: name.into(),
+            uid: name.into(),
+            ready: true,
+            boot_id: "b1".into(),
+            ..NodeView::default()
+        }
     }
 
-    /// A pod that names the Job of the NodeOp as its owner, wherever it is, and says what a sentinel would say.
+    /// A pod that names the Job of the NodeOp as its owner, wherever it is, and says what a sentinel would
+    /// say.
     fn claims(namespace: &str, owner: Owner) -> PodView {
-        let words = json!({"job": job_name(), "jobUid": "ju", "boot": "b1", "time": "", "target": "v9"}).to_string();
-        let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message: words };
+        let message =
+            json!({"job": job_name(), "jobUid": "ju", "boot": "b1", "time": "", "target": "v9"}).to_string();
+        let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message };
         let containers = vec![ContainerView::new(container::SENTINEL, state)];
         let pod = fixtures::pod(Role::Job, "p", owner, "n1");
         PodView { namespace: namespace.into(), phase: PodPhase::Succeeded, containers, ..pod }
@@ -169,13 +195,16 @@ mod tests {
             let entry = json!({"phase": "Running", "step": "Job", "jobName": job_name(), "jobUid": "ju", "nodeUid": "n1"});
             let planned = plan(&world(entry, Some(JobState::Complete), vec![pod]));
             let written = planned.actions.into_iter().find_map(|action| match action {
-                Action::Status { status, .. } => status.node_statuses.get("n1").cloned(),
+                Action::PatchStatus { status, .. } => status.node_statuses.get("n1").cloned(),
                 _ => None,
             });
             let written = written.unwrap();
             (written.boot, written.target)
         };
-        assert_eq!(believed(claims("ns", Owner::job(&job_name(), "ju"))), (Some("b1".into()), Some("v9".into())));
+        assert_eq!(
+            believed(claims("ns", Owner::job(&job_name(), "ju"))),
+            (Some("b1".into()), Some("v9".into()))
+        );
         for forged in [
             claims("team-b", Owner::job(&job_name(), "ju")),
             claims("ns", Owner::job("another", "ju")),
@@ -194,14 +223,20 @@ mod tests {
             let entry = json!({"phase": "Completed", "rebootStatus": "completed", "jobName": job_name(), "nodeUid": "n1"});
             let running = PodView { phase: PodPhase::Running, containers: vec![], ..pod };
             let planned = plan(&world(entry, job, vec![running]));
-            planned.actions.iter().any(|action| matches!(action, Action::Node { name, .. } if name == "n1"))
+            planned
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::PatchNode { name, .. } if name == "n1"))
         };
         let ours = || claims("ns", Owner::job(&job_name(), "ju"));
         assert!(!released(ours(), Some(JobState::Complete)), "our own Job's pod still ends");
         assert!(!released(ours(), None), "its Job has gone, and the status tells of it");
         for stranger in [
             PodView { role: Role::Stranger, ..claims("team-a", Owner::default()) },
-            PodView { role: Role::Stranger, ..claims("ns", Owner { kind: "DaemonSet".into(), ..Owner::job(&job_name(), "ju") }) },
+            PodView {
+                role: Role::Stranger,
+                ..claims("ns", Owner { kind: "DaemonSet".into(), ..Owner::job(&job_name(), "ju") })
+            },
             claims("team-a", Owner::job(&job_name(), "ju")),
             claims("ns", Owner::job("a-job-of-theirs", "tu")),
             claims("ns", elsewhere("Job")),
@@ -214,20 +249,28 @@ mod tests {
 
     #[test]
     fn a_forged_job_or_waiter_is_nobodys() {
-        let s = world(json!({"phase": "Pending"}), Some(JobState::Active), vec![]);
+        let snapshot = world(json!({"phase": "Pending"}), Some(JobState::Active), vec![]);
         let me = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
-        assert_eq!(s.jobs_of(&me).count(), 1);
+        assert_eq!(snapshot.jobs_of(&me).count(), 1);
         let own = Owner::nodeop("op", "u");
         assert!(me.owns("ns", &own));
         let group = Owner { group: "no.such.group".into(), ..own.clone() };
         let kind = Owner { kind: "NodeOpUpgrade".into(), ..own.clone() };
-        for (namespace, owner) in
-            [("team-a", own), ("ns", group), ("ns", kind), ("ns", Owner::nodeop("op", "v")), ("ns", Owner::nodeop("po", "u"))]
-        {
+        for (namespace, owner) in [
+            ("team-a", own),
+            ("ns", group),
+            ("ns", kind),
+            ("ns", Owner::nodeop("op", "v")),
+            ("ns", Owner::nodeop("po", "u")),
+        ] {
             assert!(!me.owns(namespace, &owner), "{owner:?} in {namespace}");
-            let waiter = PodView { namespace: namespace.into(), ..fixtures::pod(Role::Waiter, "w", owner, "n1") };
-            let s = Snapshot { pods: [((namespace.to_owned(), "w".to_owned()), Arc::new(waiter))].into(), ..s.clone() };
-            assert_eq!(s.pods_of(&me, Role::Waiter).count(), 0);
+            let waiter =
+                PodView { namespace: namespace.into(), ..fixtures::pod(Role::Waiter, "w", owner, "n1") };
+            let snapshot = Snapshot {
+                pods: [((namespace.to_owned(), "w".to_owned()), Arc::new(waiter))].into(),
+                ..snapshot.clone()
+            };
+            assert_eq!(snapshot.pods_of(&me, Role::Waiter).count(), 0);
         }
     }
 }

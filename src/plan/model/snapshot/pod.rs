@@ -76,8 +76,9 @@ impl ContainerView {
         Self { name: name.into(), state, last: None, restarts: 0, image_id: String::new() }
     }
 
-    /// The digest of the content that the kubelet runs, once it has the image: of what was pulled (`repository@sha256:…`), or, where an
-    /// image was put on the node without a registry, of its configuration (`sha256:…`).
+    /// The digest of the content that the kubelet runs, once it has the image: of what was pulled
+    /// (`repository@sha256:…`), or, where an image was put on the node without a registry, of its
+    /// configuration (`sha256:…`).
     pub fn digest(&self) -> Option<&str> {
         let digest = self.image_id.rsplit_once('@').map_or(self.image_id.as_str(), |(_, digest)| digest);
         Some(digest).filter(|digest| digest.contains(':'))
@@ -103,22 +104,23 @@ pub struct Ended {
 }
 
 /// At most so much of somebody's words stands in a message of ours.
-const MAX_WORDS: usize = 300;
+const MAX_BRIEF: usize = 300;
 
 /// Somebody's words on one line, in at most 300 characters.
-pub fn brief(words: &str) -> String {
-    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MAX_WORDS).collect()
+pub fn brief(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MAX_BRIEF).collect()
 }
 
 /// A container's output on one line. Its end says what went wrong, and its beginning what that was about.
 fn both_ends(output: &str) -> String {
     let line = output.split_whitespace().collect::<Vec<_>>().join(" ");
-    let (count, half) = (line.chars().count(), MAX_WORDS / 2);
-    if count <= MAX_WORDS {
+    let (count, half) = (line.chars().count(), MAX_BRIEF / 2);
+    if count <= MAX_BRIEF {
         return line;
     }
-    let (beginning, end): (String, String) = (line.chars().take(half).collect(), line.chars().skip(count - half).collect());
+    let (beginning, end): (String, String) =
+        (line.chars().take(half).collect(), line.chars().skip(count - half).collect());
     format!("{beginning} … {end}")
 }
 
@@ -151,40 +153,48 @@ pub enum ContainerState {
     },
 }
 
-/// The kubelet cuts a termination message there; a longer one is not from a kubelet, and would grow in our statuses.
+/// The kubelet cuts a termination message there; a longer one is not from a kubelet, and would grow in our
+/// statuses.
 const MAX_MESSAGE: usize = 4096;
 
 impl ContainerState {
     /// The record that a container of ours left as its last words, if it ended well.
-    pub fn words<T: DeserializeOwned>(&self) -> Option<T> {
+    pub fn parsed_message<T: DeserializeOwned>(&self) -> Option<T> {
         match self {
-            Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => serde_json::from_str(message).ok(),
+            Self::Ended { code: 0, message, .. } if message.len() <= MAX_MESSAGE => {
+                serde_json::from_str(message).ok()
+            }
             Self::Ended { .. } | Self::Running { .. } | Self::Waiting { .. } => None,
         }
     }
 }
 
 impl PodView {
-    /// Whether the pod cannot change its node any more. On a node that is away nobody confirms the end of a pod, but a
-    /// deleted waiter reads its own pod live before it acts, and gives up.
-    pub fn cannot_act(&self, node_ready: bool) -> bool {
+    /// Whether the pod cannot change its node any more. On a node that is away nobody confirms the end of a
+    /// pod, but a deleted waiter reads its own pod live before it acts, and gives up.
+    pub fn is_terminated_or_fenced(&self, node_ready: bool) -> bool {
         self.phase.is_final() || (self.deleting && !node_ready)
     }
 
     /// Whether any of its containers was ever started. A pod that a kubelet refuses has none.
     pub fn has_run(&self) -> bool {
-        let waits = |container: &ContainerView| matches!(container.state, ContainerState::Waiting { .. }) && container.last.is_none();
+        let waits = |container: &ContainerView| {
+            matches!(container.state, ContainerState::Waiting { .. }) && container.last.is_none()
+        };
         !self.containers.iter().all(waits)
     }
 
-    /// Whether the operation has begun in the pod of a Job: a container other than the one that only brings our binary was started.
+    /// Whether the operation has begun in the pod of a Job: a container other than the one that only brings
+    /// our binary was started.
     pub fn has_begun(&self) -> bool {
         let begun = |container: &ContainerView| match &container.state {
             ContainerState::Waiting { .. } => container.last.as_ref().is_some_and(|last| !last.never_began()),
             ContainerState::Running { .. } => true,
             ContainerState::Ended { .. } => container.ended().is_some_and(|ended| !ended.never_began()),
         };
-        self.containers.iter().any(|container| container.name != names::container::INSTALL && begun(container))
+        self.containers
+            .iter()
+            .any(|container| container.name != names::container::INSTALL && begun(container))
     }
 
     /// The state of the container of that name, if the kubelet has reported one.
@@ -207,7 +217,11 @@ mod tests {
             ("sha256:34", Some("sha256:34")),
             ("", None),
         ] {
-            assert_eq!(ContainerView { image_id: image_id.into(), ..running.clone() }.digest(), digest, "{image_id}");
+            assert_eq!(
+                ContainerView { image_id: image_id.into(), ..running.clone() }.digest(),
+                digest,
+                "{image_id}"
+            );
         }
     }
 
@@ -217,7 +231,10 @@ mod tests {
         assert_eq!(told("looking\nat the disk\n".into()), "exit code 4: looking at the disk");
         assert_eq!(told(" \n".into()), "exit code 4, Error");
         let long = told(format!("checking the disks\n{}\nsda2 is too small", "ok ".repeat(1000)));
-        assert!(long.starts_with("exit code 4: checking the disks") && long.ends_with("sda2 is too small"), "{long}");
-        assert!(long.chars().count() < MAX_WORDS + 20, "{long}");
+        assert!(
+            long.starts_with("exit code 4: checking the disks") && long.ends_with("sda2 is too small"),
+            "{long}"
+        );
+        assert!(long.chars().count() < MAX_BRIEF + 20, "{long}");
     }
 }

@@ -1,8 +1,9 @@
 //! Since when this process has seen what it sees, by the clock that plans are made by.
 //!
-//! A deadline that compares the node's or the API server's time stamps with our clock is wrong by as much as the two are apart, which
-//! on a board without a battery is years. So a deadline counts from the moment at which we first saw the thing. Another
-//! leader has seen nothing yet and counts anew: it ends later, never too early.
+//! A deadline that compares the node's or the API server's time stamps with our clock is wrong by as much as
+//! the two are apart, which on a board without a battery is years. So a deadline counts from the moment at
+//! which we first saw the thing. Another leader has seen nothing yet and counts anew: it ends later, never
+//! too early.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,28 +41,35 @@ struct Member {
 
 impl Sightings {
     /// Notes what is seen now, and forgets what is not.
-    pub fn note(&mut self, s: &Snapshot) {
-        let now = s.now;
-        let pods = || s.pods.values().chain(s.facts.values()).map(AsRef::as_ref);
+    pub fn note(&mut self, snapshot: &Snapshot) {
+        let now = snapshot.now;
+        let pods = || snapshot.pods.values().chain(snapshot.facts.values()).map(AsRef::as_ref);
         renew(&mut self.pods, pods().map(|pod| pod.uid.clone()), now);
         renew(&mut self.runs, pods().flat_map(runs), now);
-        let let_go = s.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
+        let let_go = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
         renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
-        renew(&mut self.away, s.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()), now);
-        self.members.retain(|name, _| s.nodes.get(name).is_some_and(|node| node.control_plane()));
-        for node in s.nodes.values().filter(|node| node.control_plane()) {
+        renew(
+            &mut self.away,
+            snapshot.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()),
+            now,
+        );
+        self.members.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.control_plane()));
+        for node in snapshot.nodes.values().filter(|node| node.control_plane()) {
             self.note_member(node, now);
         }
     }
 
     fn note_member(&mut self, node: &NodeView, now: Timestamp) {
         let known = self.members.get(&node.name);
-        if known.is_some_and(|known| known.ready == node.ready && known.boot_id == node.boot_id && known.uid == node.uid) {
+        if known.is_some_and(|known| {
+            known.ready == node.ready && known.boot_id == node.boot_id && known.uid == node.uid
+        }) {
             return;
         }
         // A node that reboots fast is never seen to be away: another boot is another time of being Ready.
         let since = known.is_some().then_some(now).filter(|_| node.ready);
-        let member = Member { uid: node.uid.clone(), boot_id: node.boot_id.clone(), ready: node.ready, since };
+        let member =
+            Member { uid: node.uid.clone(), boot_id: node.boot_id.clone(), ready: node.ready, since };
         self.members.insert(node.name.clone(), member);
     }
 }
@@ -76,7 +84,8 @@ fn renew<K: Ord>(times: &mut BTreeMap<K, Timestamp>, there: impl Iterator<Item =
 }
 
 fn runs(pod: &PodView) -> impl Iterator<Item = Run> + '_ {
-    let running = pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
+    let running =
+        pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
     running.map(|container| (pod.uid.clone(), container.name.clone(), container.restarts))
 }
 
@@ -102,17 +111,18 @@ impl Snapshot {
         self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
     }
 
-    /// Since when a control-plane node has been Ready in its present boot, as far as we saw it: at the latest since we lead, if it
-    /// was Ready by then. Nothing for a node that is not Ready.
+    /// Since when a control-plane node has been Ready in its present boot, as far as we saw it: at the latest
+    /// since we lead, if it was Ready by then. Nothing for a node that is not Ready.
     pub fn ready_since(&self, node: &NodeView) -> Option<Timestamp> {
         let seen = self.sightings.members.get(&node.name).and_then(|member| member.since);
         node.ready.then(|| seen.map_or(self.leading_since, |since| since.max(self.leading_since)))
     }
 
-    /// Since when we have seen a pod that has had no container, and of which its kubelet says nothing in its status. What keeps it
-    /// stands in Events alone.
+    /// Since when we have seen a pod that has had no container, and of which its kubelet says nothing in its
+    /// status. What keeps it stands in Events alone.
     pub fn silent_since(&self, pod: &PodView) -> Option<Timestamp> {
-        let begun = pod.containers.iter().any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
+        let begun =
+            pod.containers.iter().any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
         let silent = !begun && !pod.phase.is_final() && !pod.deleting && pod.obstacle().is_none();
         silent.then(|| self.first_seen(pod))
     }
@@ -133,22 +143,29 @@ mod tests {
     }
 
     fn world(now: i64, before: &Snapshot, pods: Vec<PodView>, nodes: Vec<NodeView>) -> Snapshot {
-        let mut s = Snapshot {
+        let mut snapshot = Snapshot {
             now: at(now),
             leading_since: at(-100),
-            pods: pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod))).collect(),
+            pods: pods
+                .into_iter()
+                .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
+                .collect(),
             nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             ..Snapshot::default()
         };
         let mut sightings = (*before.sightings).clone();
-        sightings.note(&s);
-        s.sightings = Arc::new(sightings);
-        s
+        sightings.note(&snapshot);
+        snapshot.sightings = Arc::new(sightings);
+        snapshot
     }
 
     fn pod(state: ContainerState, restarts: i32) -> PodView {
         let containers = vec![ContainerView { restarts, ..ContainerView::new("c", state) }];
-        PodView { containers, phase: PodPhase::Pending, ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1") }
+        PodView {
+            containers,
+            phase: PodPhase::Pending,
+            ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1")
+        }
     }
 
     #[test]
@@ -156,7 +173,8 @@ mod tests {
         let years_ago = ContainerState::Running { since: at(-100_000_000) };
         let first = world(5, &Snapshot::default(), vec![pod(years_ago.clone(), 0)], vec![]);
         let second = world(9, &first, vec![pod(years_ago.clone(), 0)], vec![]);
-        let running = |s: &Snapshot| s.running_since(s.pods.values().next().unwrap(), "c");
+        let running =
+            |snapshot: &Snapshot| snapshot.running_since(snapshot.pods.values().next().unwrap(), "c");
         assert_eq!((running(&first), running(&second)), (Some(at(5)), Some(at(5))));
         let again = world(20, &second, vec![pod(years_ago, 1)], vec![]);
         assert_eq!(running(&again), Some(at(20)), "another run");
@@ -167,10 +185,11 @@ mod tests {
 
     #[test]
     fn a_pod_is_silent_until_it_has_a_container_or_its_kubelet_says_why_not() {
-        let waiting = |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
+        let waiting =
+            |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
         let silent = |pod: PodView| {
-            let s = world(7, &Snapshot::default(), vec![pod.clone()], vec![]);
-            s.silent_since(&pod)
+            let snapshot = world(7, &Snapshot::default(), vec![pod.clone()], vec![]);
+            snapshot.silent_since(&pod)
         };
         assert_eq!(silent(PodView { containers: vec![], ..pod(waiting(""), 0) }), Some(at(7)));
         assert_eq!(silent(pod(waiting("ContainerCreating"), 0)), Some(at(7)));
@@ -179,9 +198,13 @@ mod tests {
         assert_eq!(silent(PodView { phase: PodPhase::Failed, ..pod(waiting(""), 0) }), None);
         assert_eq!(silent(PodView { deleting: true, ..pod(waiting(""), 0) }), None);
         let mut begun = pod(waiting("PodInitializing"), 0);
-        begun
-            .containers
-            .insert(0, ContainerView::new("init", ContainerState::Ended { code: 0, reason: String::new(), message: String::new() }));
+        begun.containers.insert(
+            0,
+            ContainerView::new(
+                "init",
+                ContainerState::Ended { code: 0, reason: String::new(), message: String::new() },
+            ),
+        );
         assert_eq!(silent(begun), None, "it has had one");
     }
 
@@ -194,7 +217,7 @@ mod tests {
             ready,
             ..NodeView::default()
         };
-        let since = |s: &Snapshot| s.ready_since(s.nodes.values().next().unwrap());
+        let since = |snapshot: &Snapshot| snapshot.ready_since(snapshot.nodes.values().next().unwrap());
         let first = world(0, &Snapshot::default(), vec![], vec![node(true, "b1")]);
         assert_eq!(since(&first), Some(at(-100)), "it was so before we looked: since we lead");
         let away = world(10, &first, vec![], vec![node(false, "b1")]);

@@ -1,15 +1,16 @@
 //! One pass of a drain: evicts the pods whose time has come, and says where the drain stands.
 //!
-//! kubectl's filters ([`fate`]), with one difference that the Go operator's users rely on: a pod that kubectl would refuse
-//! to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named; `strict: true` refuses as kubectl
-//! does. Pods made after the drain started are left too, as kubectl does by listing once: a controller that pins its pods to
-//! the node would otherwise make it endless. Which those are is known from our first list of the node's pods, not from the
-//! clock alone: ours may be behind the server's, and a pod of that interval would be left to die with the node. A new leader
-//! lists anew, and may so evict such a replacement once more.
+//! kubectl's filters ([`fate`]), with one difference that the Go operator's users rely on: a pod that kubectl
+//! would refuse to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named;
+//! `strict: true` refuses as kubectl does. Pods made after the drain started are left too, as kubectl does by
+//! listing once: a controller that pins its pods to the node would otherwise make it endless. Which those are
+//! is known from our first list of the node's pods, not from the clock alone: ours may be behind the
+//! server's, and a pod of that interval would be left to die with the node. A new leader lists anew, and may
+//! so evict such a replacement once more.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
-mod fate;
+mod filter;
 mod own;
 mod volumes;
 
@@ -18,23 +19,24 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-pub use self::fate::{Fate, fate};
+pub use self::filter::{EvictionDecision, decide};
 use crate::plan::{
     model::{
         action::{Action, Notice, Target},
         intent::Drain,
-        snapshot::{Refusal, Resident, Snapshot},
+        snapshot::{NodePod, Refusal, Snapshot},
         time::later,
     },
-    node::turn::{Decision, Turn},
+    node::context::{Decision, NodeContext},
 };
 
-/// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must not ask in step.
+/// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must
+/// not ask in step.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// Before the first list of the node's pods.
 pub const LISTING: &str = "draining: listing the node's pods";
 /// At most so many blocked pods are named in a message.
-const NAMED: usize = 10;
+const MAX_NAMES: usize = 10;
 
 /// Where a drain stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,99 +51,130 @@ pub enum Progress {
 }
 
 /// One pass over the pods of the node.
-pub fn advance(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Progress {
-    turn.plan.drains.insert(turn.node.name.clone());
-    let Some(pods) = turn.s.residents.get(&turn.node.name) else {
+pub fn advance(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -> Progress {
+    ctx.plan.drains.insert(ctx.node.name.clone());
+    let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
         return Progress::Going(LISTING.into());
     };
-    let listed = turn.s.listed.get(&turn.node.name);
-    let judge = |pod: &Resident, options: &Drain| {
+    let listed = ctx.snapshot.listed.get(&ctx.node.name);
+    let judge = |pod: &NodePod, options: &Drain| {
         let was_there = listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= started;
-        fate(pod, options, is_ours(turn.s, &turn.node.name, pod), was_there, turn.s.now)
+        decide(pod, options, is_ours(ctx.snapshot, &ctx.node.name, pod), was_there, ctx.snapshot.now)
     };
-    let decide = |pod: &Resident| if own::is(turn.s, pod) { Fate::Leave(own::WHY) } else { judge(pod, options) };
-    let fates: Vec<(&Resident, Fate)> = pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
-    let refused: Vec<String> = fates.iter().filter_map(|(pod, fate)| fate.refusal().map(|why| format!("{}: {why}", pod.path()))).collect();
+    let decide = |pod: &NodePod| {
+        if own::is(ctx.snapshot, pod) { EvictionDecision::Skip(own::WHY) } else { judge(pod, options) }
+    };
+    let decisions: Vec<(&NodePod, EvictionDecision)> =
+        pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
+    let refused: Vec<String> = decisions
+        .iter()
+        .filter_map(|(pod, decision)| decision.refusal().map(|why| format!("{}: {why}", pod.path())))
+        .collect();
     if !refused.is_empty() {
         return Progress::Refused(format!("drain refused, no pod was evicted: {}", list(&refused)));
     }
-    let left = left(&fates, |pod| judge(pod, &Drain { strict: true, ..options.clone() }));
-    let going = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Evict | Fate::WaitFor)).count();
+    let left = left(&decisions, |pod| judge(pod, &Drain { strict: true, ..options.clone() }));
+    let going = decisions
+        .iter()
+        .filter(|(_, decision)| matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion))
+        .count();
     if going == 0 {
-        return after_pods(turn, options, started, &left);
+        return after_pods(ctx, options, started, &left);
     }
     let mut blocked = Vec::new();
-    for (pod, _) in fates.iter().filter(|(_, fate)| *fate == Fate::Evict) {
-        blocked.extend(evict(turn, options, started, pod));
+    for (pod, _) in decisions.iter().filter(|(_, decision)| *decision == EvictionDecision::Evict) {
+        blocked.extend(evict(ctx, options, started, pod));
     }
-    if let Some(next) = say_blocked(turn, &blocked) {
+    if let Some(next) = say_blocked(ctx, &blocked) {
         return Progress::Record(next);
     }
-    let left = if left.is_empty() { String::new() } else { format!("; left where they are: {}", list(&left)) };
-    Progress::Going(sentence(turn, going, &blocked, &fates) + &left)
+    let left =
+        if left.is_empty() { String::new() } else { format!("; left where they are: {}", list(&left)) };
+    Progress::Going(sentence(ctx, going, &blocked, &decisions) + &left)
 }
 
 /// The pods that only a `strict` drain would refuse to leave, and why.
-fn left(fates: &[(&Resident, Fate)], strictly: impl Fn(&Resident) -> Fate) -> Vec<String> {
-    let kept = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Leave(_)));
+fn left(
+    decisions: &[(&NodePod, EvictionDecision)],
+    strictly: impl Fn(&NodePod) -> EvictionDecision,
+) -> Vec<String> {
+    let kept = decisions.iter().filter(|(_, decision)| matches!(decision, EvictionDecision::Skip(_)));
     kept.filter_map(|(pod, _)| strictly(pod).refusal().map(|why| format!("{}: {why}", pod.path()))).collect()
 }
 
-/// Whether the pod belongs to a NodeOp, known to us or not, or to the Job of one. A label proves nothing: anybody can set one.
-fn is_ours(s: &Snapshot, node: &str, pod: &Resident) -> bool {
+/// Whether the pod belongs to a NodeOp, known to us or not, or to the Job of one. A label proves nothing:
+/// anybody can set one.
+fn is_ours(snapshot: &Snapshot, node: &str, pod: &NodePod) -> bool {
     let owner = pod.controller.as_ref();
-    owner.is_some_and(|owner| owner.is_nodeop() || s.operation_of_job(&pod.namespace, owner, node).is_some())
+    owner.is_some_and(|owner| {
+        owner.is_nodeop() || snapshot.operation_of_job(&pod.namespace, owner, node).is_some()
+    })
 }
 
 /// What evictions bring with them: volumes to detach; and our own pod, which goes when all others have.
-fn after_pods(turn: &mut Turn<'_>, options: &Drain, started: Timestamp, left: &[String]) -> Progress {
-    if let Some(progress) = volumes::wait(turn) {
+fn after_pods(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp, left: &[String]) -> Progress {
+    if let Some(progress) = volumes::wait(ctx) {
         return progress;
     }
-    own::evict(turn, options, started).map_or_else(|| Progress::Done(left.to_vec()), Progress::Going)
+    own::evict(ctx, options, started).map_or_else(|| Progress::Done(left.to_vec()), Progress::Going)
 }
 
 /// Says which pods stay on the node while the operation runs.
-pub fn say_left(turn: &mut Turn<'_>, left: &[String]) {
+pub fn say_left(ctx: &mut NodeContext<'_>, left: &[String]) {
     if !left.is_empty() {
-        let name = turn.node.name.clone();
-        let message = format!("node {name}: drained, but these pods were left where they are: {}", list(left));
-        turn.say(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) });
+        let name = ctx.node.name.clone();
+        let message =
+            format!("node {name}: drained, but these pods were left where they are: {}", list(left));
+        ctx.say(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) });
     }
 }
 
 /// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
-fn say_blocked(turn: &mut Turn<'_>, blocked: &[String]) -> Option<Decision> {
-    let known = turn.status.blocked_since.is_some();
+fn say_blocked(ctx: &mut NodeContext<'_>, blocked: &[String]) -> Option<Decision> {
+    let known = ctx.status.blocked_since.is_some();
     if known != blocked.is_empty() {
         return None;
     }
-    let since = (!blocked.is_empty()).then_some(Time(turn.s.now));
+    let since = (!blocked.is_empty()).then_some(Time(ctx.snapshot.now));
     if since.is_some() {
-        let name = &turn.node.name;
+        let name = &ctx.node.name;
         let message = format!("node {name}: the drain is blocked: {}", list(blocked));
-        turn.say(Notice { warning: true, reason: "DrainBlocked", message, node: Some(name.clone()) });
+        ctx.say(Notice { warning: true, reason: "DrainBlocked", message, node: Some(name.clone()) });
     }
     let message = (!blocked.is_empty()).then(|| format!("draining: blocked: {}", list(blocked)));
-    Some(turn.record(|status| {
+    Some(ctx.record(|status| {
         status.blocked_since = since;
         status.message = message.or_else(|| status.message.take());
     }))
 }
 
 /// How far the drain is: what blocks it, what ends and how long that may take, and what else has to go.
-fn sentence(turn: &Turn<'_>, going: usize, blocked: &[String], fates: &[(&Resident, Fate)]) -> String {
+fn sentence(
+    ctx: &NodeContext<'_>,
+    going: usize,
+    blocked: &[String],
+    decisions: &[(&NodePod, EvictionDecision)],
+) -> String {
     let pods = if going == 1 { "1 pod to go".to_owned() } else { format!("{going} pods to go") };
     let mut parts = Vec::new();
     if !blocked.is_empty() {
         parts.push(format!("{} blocked: {}", blocked.len(), list(blocked)));
     }
-    let ending: Vec<String> = fates.iter().filter(|(_, fate)| *fate == Fate::WaitFor).map(|(pod, _)| until_gone(pod)).collect();
+    let ending: Vec<String> = decisions
+        .iter()
+        .filter(|(_, decision)| *decision == EvictionDecision::AwaitDeletion)
+        .map(|(pod, _)| until_gone(pod))
+        .collect();
     if !ending.is_empty() {
-        let unconfirmed = if turn.node.ready { "" } else { ", while the node is not Ready and does not confirm it" };
+        let unconfirmed =
+            if ctx.node.ready { "" } else { ", while the node is not Ready and does not confirm it" };
         parts.push(format!("ending{unconfirmed}: {}", list(&ending)));
     }
-    let evicted: Vec<String> = fates.iter().filter(|(_, fate)| *fate == Fate::Evict).map(|(pod, _)| pod.path()).collect();
+    let evicted: Vec<String> = decisions
+        .iter()
+        .filter(|(_, decision)| *decision == EvictionDecision::Evict)
+        .map(|(pod, _)| pod.path())
+        .collect();
     if blocked.is_empty() && !evicted.is_empty() {
         parts.push(format!("being evicted: {}", list(&evicted)));
     }
@@ -149,46 +182,54 @@ fn sentence(turn: &Turn<'_>, going: usize, blocked: &[String], fates: &[(&Reside
 }
 
 /// A pod that ends: since when, until when it may, and what holds it then.
-fn until_gone(pod: &Resident) -> String {
+fn until_gone(pod: &NodePod) -> String {
     let Some(until) = pod.deleting_since else { return pod.path() };
     let since = until.checked_sub(SignedDuration::from_secs(pod.grace_seconds)).unwrap_or(until);
-    let held = if pod.finalizers.is_empty() { String::new() } else { format!(", held by finalizers {}", pod.finalizers.join(", ")) };
+    let held = if pod.finalizers.is_empty() {
+        String::new()
+    } else {
+        format!(", held by finalizers {}", pod.finalizers.join(", "))
+    };
     format!("{} (since {since:.0}, has until {until:.0}{held})", pod.path())
 }
 
 fn list(items: &[String]) -> String {
-    let more = items.len().saturating_sub(NAMED);
-    let shown = items.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let more = items.len().saturating_sub(MAX_NAMES);
+    let shown = items.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join("; ");
     if more == 0 { shown } else { format!("{shown}; and {more} more") }
 }
 
 /// Evicts the pod if it is time to, and returns what blocks it.
-fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp, pod: &Resident) -> Option<String> {
-    let (now, leading_since) = (turn.s.now, turn.s.leading_since);
-    let last = turn.s.evictions.get(&pod.uid);
+fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp, pod: &NodePod) -> Option<String> {
+    let (now, leading_since) = (ctx.snapshot.now, ctx.snapshot.leading_since);
+    let last = ctx.snapshot.evictions.get(&pod.uid);
     let refusal = last.and_then(|last| last.refusal.as_ref());
-    let blocked = refusal.map(|refusal| format!("{} since {:.0}: {}", pod.path(), refusal.since, refusal.words));
+    let blocked =
+        refusal.map(|refusal| format!("{} since {:.0}: {}", pod.path(), refusal.since, refusal.message));
     if last.is_some_and(|last| last.under_way) {
         return blocked;
     }
     let due = match last {
-        // What an earlier leader tried is not known here: with its last try up to now, ours comes one interval later.
+        // What an earlier leader tried is not known here: with its last try up to now, ours comes one
+        // interval later.
         None if started < leading_since => later(leading_since, interval(pod)),
         None => now,
         Some(last) => later(last.at, refusal.map_or_else(|| interval(pod), |refusal| pause(pod, refusal))),
     };
     if now >= due {
-        let target = Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
-        let node = turn.node.name.clone();
-        turn.act(Action::Evict { node, pod: target, grace_period_seconds: options.grace_period_seconds });
+        let target =
+            Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
+        let node = ctx.node.name.clone();
+        ctx.act(Action::Evict { node, pod: target, grace_period_seconds: options.grace_period_seconds });
     } else {
-        turn.plan.wake(due);
+        ctx.plan.wake(due);
     }
     blocked
 }
 
-/// How long to stay away after a refusal. What only a human mends (two budgets over one pod) is asked again, slowly.
-fn pause(pod: &Resident, refusal: &Refusal) -> SignedDuration {
+/// How long to stay away after a refusal. What only a human mends (two budgets over one pod) is asked again,
+/// slowly.
+fn pause(pod: &NodePod, refusal: &Refusal) -> SignedDuration {
     if refusal.permanent {
         return RETRY * 12;
     }
@@ -196,7 +237,8 @@ fn pause(pod: &Resident, refusal: &Refusal) -> SignedDuration {
 }
 
 /// The retry interval of one pod: [`RETRY`] and up to a tenth of it more, by its UID.
-fn interval(pod: &Resident) -> SignedDuration {
-    let spread: u64 = pod.uid.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 500;
+fn interval(pod: &NodePod) -> SignedDuration {
+    let spread: u64 =
+        pod.uid.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 500;
     RETRY + SignedDuration::from_millis(i64::try_from(spread).unwrap_or(0))
 }

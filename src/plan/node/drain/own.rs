@@ -1,8 +1,9 @@
 //! The operator's own pod, if it is on the node that is drained.
 //!
-//! Evicting it ends this very drain, so it goes last, and only if another replica is Ready elsewhere to go on with it. One that
-//! starts there, because it had to leave this node too, is waited for: a leader that goes down with its node is missed for
-//! as long as its Lease lasts. With no other replica it stays, and goes down with the node.
+//! Evicting it ends this very drain, so it goes last, and only if another replica is Ready elsewhere to go on
+//! with it. One that starts there, because it had to leave this node too, is waited for: a leader that goes
+//! down with its node is missed for as long as its Lease lasts. With no other replica it stays, and goes down
+//! with the node.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -10,10 +11,10 @@ use crate::plan::{
     model::{
         intent::Drain,
         question::{Answer, Question},
-        snapshot::{Resident, Snapshot},
+        snapshot::{NodePod, Snapshot},
         time::later,
     },
-    node::turn::Turn,
+    node::context::NodeContext,
 };
 
 /// Between two looks at a replica that starts. Nothing watches it.
@@ -23,32 +24,43 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 pub const WHY: &str = "it is the operator itself, which goes last";
 
 /// Whether this is our own pod.
-pub fn is(s: &Snapshot, pod: &Resident) -> bool {
-    s.settings.own_pod.as_ref().is_some_and(|(namespace, name)| *namespace == pod.namespace && *name == pod.name)
+pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
+    snapshot
+        .settings
+        .own_pod
+        .as_ref()
+        .is_some_and(|(namespace, name)| *namespace == pod.namespace && *name == pod.name)
 }
 
 /// Evicts our own pod, if another replica can go on; says what is waited for.
-pub fn evict(turn: &mut Turn<'_>, options: &Drain, started: Timestamp) -> Option<String> {
-    let pods = turn.s.residents.get(&turn.node.name)?;
-    let pod = pods.iter().find(|pod| is(turn.s, pod))?.clone();
+pub fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -> Option<String> {
+    let pods = ctx.snapshot.residents.get(&ctx.node.name)?;
+    let pod = pods.iter().find(|pod| is(ctx.snapshot, pod))?.clone();
     if pod.deleting_since.is_some() {
         return Some("draining: the operator itself is about to move".into());
     }
-    let question = Question::Successor(turn.node.name.clone());
-    match turn.s.answer(&question) {
+    let question = Question::OtherReplica(ctx.node.name.clone());
+    match ctx.snapshot.answer(&question) {
         None => {
-            turn.ask(question);
+            ctx.ask(question);
             Some("draining: looking for another replica of the operator".into())
         }
-        Some(Answer::Seen) => {
-            let blocked = super::evict(turn, options, started, &pod);
+        Some(Answer::Found) => {
+            let blocked = super::evict(ctx, options, started, &pod);
             Some(blocked.unwrap_or_else(|| "draining: the operator itself moves to another node".into()))
         }
-        Some(Answer::Soon) => {
-            turn.plan.wake(later(turn.s.now, LOOK_EVERY));
+        Some(Answer::Pending) => {
+            ctx.plan.wake(later(ctx.snapshot.now, LOOK_EVERY));
             Some("draining: another replica of the operator is starting, then this one moves".into())
         }
-        Some(Answer::Gone | Answer::Attached(_) | Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_) | Answer::NotReady(_)) => None,
+        Some(
+            Answer::NotFound
+            | Answer::Attached(_)
+            | Answer::Refused(_)
+            | Answer::NotYet(_)
+            | Answer::Said(_)
+            | Answer::NotReady(_),
+        ) => None,
     }
 }
 
@@ -64,9 +76,9 @@ mod tests {
             model::{
                 action::{Action, Plan},
                 intent::Intent,
-                snapshot::{NodeView, Settings},
+                snapshot::{NodeView, PlannerConfig},
             },
-            node::{drain::own::*, turn::Op},
+            node::{context::Op, drain::own::*},
         },
     };
 
@@ -79,16 +91,24 @@ mod tests {
         .unwrap();
         let drain = Intent::of(&op).drain.unwrap();
         let op = Op::of(&Arc::new(op));
-        let own = Resident { namespace: "own".into(), name: "me".into(), uid: "p".into(), ..Resident::default() };
-        let s = Snapshot {
-            settings: Settings { own_pod: Some(("own".into(), "me".into())), ..Settings::default() },
+        let own =
+            NodePod { namespace: "own".into(), name: "me".into(), uid: "p".into(), ..NodePod::default() };
+        let snapshot = Snapshot {
+            settings: PlannerConfig {
+                own_pod: Some(("own".into(), "me".into())),
+                ..PlannerConfig::default()
+            },
             residents: [("n1".to_owned(), vec![Arc::new(own)])].into(),
-            answers: answer.map(|answer| (Question::Successor("n1".into()), answer)).into_iter().collect(),
+            answers: answer.map(|answer| (Question::OtherReplica("n1".into()), answer)).into_iter().collect(),
             ..Snapshot::default()
         };
         let (node, status) = (NodeView { name: "n1".into(), ..NodeView::default() }, NodeStatus::default());
         let mut plan = Plan::default();
-        let said = evict(&mut Turn { s: &s, op: &op, node: &node, status: &status, plan: &mut plan }, &drain, s.now);
+        let said = evict(
+            &mut NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status, plan: &mut plan },
+            &drain,
+            snapshot.now,
+        );
         (said, plan)
     }
 
@@ -96,11 +116,15 @@ mod tests {
     fn the_operator_moves_only_if_another_replica_can_go_on() {
         let (said, plan) = look(None);
         assert!(said.is_some() && plan.actions.is_empty() && plan.questions.len() == 1, "it asks first");
-        let (said, plan) = look(Some(Answer::Seen));
-        assert!(said.is_some() && matches!(&plan.actions[..], [Action::Evict { pod, .. }] if pod.name == "me"), "{:?}", plan.actions);
-        let (said, plan) = look(Some(Answer::Soon));
+        let (said, plan) = look(Some(Answer::Found));
+        assert!(
+            said.is_some() && matches!(&plan.actions[..], [Action::Evict { pod, .. }] if pod.name == "me"),
+            "{:?}",
+            plan.actions
+        );
+        let (said, plan) = look(Some(Answer::Pending));
         assert!(said.is_some() && plan.actions.is_empty() && plan.wake_at.is_some(), "it looks again");
-        let (said, plan) = look(Some(Answer::Gone));
+        let (said, plan) = look(Some(Answer::NotFound));
         assert!(said.is_none() && plan.actions.is_empty(), "alone, it stays and goes down with the node");
     }
 }

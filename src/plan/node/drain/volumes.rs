@@ -1,7 +1,8 @@
-//! Volumes of the pods that went: a database must not come up on a second node while the first still has its disk.
+//! Volumes of the pods that went: a database must not come up on a second node while the first still has its
+//! disk.
 //!
-//! Waited for with an end, since a storage driver that never detaches must not hold a rollout: after two minutes the drain
-//! goes on, and an Event says so.
+//! Waited for with an end, since a storage driver that never detaches must not hold a rollout: after two
+//! minutes the drain goes on, and an Event says so.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
@@ -12,44 +13,48 @@ use crate::plan::{
         time::later,
     },
     node::{
+        context::NodeContext,
         drain::{Progress, list},
-        turn::Turn,
     },
 };
 
 /// How long volumes are waited for.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+const DETACH_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 /// How often the attachments are looked at meanwhile: nothing tells when one goes.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
 
 /// Waits for the volumes of pods that have gone; `None` when there is nothing (more) to wait for.
-pub fn wait(turn: &mut Turn<'_>) -> Option<Progress> {
-    if !turn.node.volumes_attached {
+pub fn wait(ctx: &mut NodeContext<'_>) -> Option<Progress> {
+    if !ctx.node.volumes_attached {
         return None;
     }
-    let question = Question::Volumes(turn.node.name.clone());
-    let attached = match turn.s.answer(&question) {
+    let question = Question::Volumes(ctx.node.name.clone());
+    let attached = match ctx.snapshot.answer(&question) {
         None => {
-            turn.ask(question);
+            ctx.ask(question);
             return Some(Progress::Going("draining: looking for attached volumes".into()));
         }
         Some(Answer::Attached(volumes)) if !volumes.is_empty() => volumes.clone(),
         Some(_) => return None,
     };
-    let now = turn.s.now;
-    let Some(since) = turn.status.detaching_since.as_ref().map(|time| time.0) else {
-        return Some(Progress::Record(turn.record(|status| status.detaching_since = Some(Time(now)))));
+    let now = ctx.snapshot.now;
+    let Some(since) = ctx.status.detaching_since.as_ref().map(|time| time.0) else {
+        return Some(Progress::Record(ctx.record(|status| status.detaching_since = Some(Time(now)))));
     };
-    if now < later(since, PATIENCE) {
-        turn.plan.wake(later(now, LOOK_EVERY));
+    if now < later(since, DETACH_TIMEOUT) {
+        ctx.plan.wake(later(now, LOOK_EVERY));
         return Some(Progress::Going(format!(
             "draining: the pods are gone, waiting for their volumes to be detached: {}",
             list(&attached)
         )));
     }
-    let name = turn.node.name.clone();
-    let message = format!("node {name}: after {} s these volumes are still attached, going on: {}", PATIENCE.as_secs(), list(&attached));
-    turn.say(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) });
+    let name = ctx.node.name.clone();
+    let message = format!(
+        "node {name}: after {} s these volumes are still attached, going on: {}",
+        DETACH_TIMEOUT.as_secs(),
+        list(&attached)
+    );
+    ctx.say(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) });
     None
 }
 
@@ -68,7 +73,7 @@ mod tests {
                 action::Plan,
                 snapshot::{NodeView, Snapshot},
             },
-            node::turn::{Decision, Op},
+            node::context::{Decision, Op},
         },
     };
 
@@ -76,7 +81,8 @@ mod tests {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
-    /// One look at a node at `now`, whose volumes are waited for since `since`; the answer is what is still attached.
+    /// One look at a node at `now`, whose volumes are waited for since `since`; the answer is what is still
+    /// attached.
     fn look(now: i64, since: Option<i64>, attached: Option<&[&str]>) -> (Option<Progress>, Plan) {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
@@ -84,12 +90,22 @@ mod tests {
         }))
         .unwrap();
         let op = Op::of(&Arc::new(op));
-        let answer = attached.map(|names| (Question::Volumes("n1".into()), Answer::Attached(names.iter().map(|n| (*n).into()).collect())));
-        let s = Snapshot { now: at(now), answers: answer.into_iter().collect(), ..Snapshot::default() };
+        let answer = attached.map(|names| {
+            (Question::Volumes("n1".into()), Answer::Attached(names.iter().map(|n| (*n).into()).collect()))
+        });
+        let snapshot =
+            Snapshot { now: at(now), answers: answer.into_iter().collect(), ..Snapshot::default() };
         let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
-        let status = NodeStatus { detaching_since: since.map(|second| Time(at(second))), ..NodeStatus::default() };
+        let status =
+            NodeStatus { detaching_since: since.map(|second| Time(at(second))), ..NodeStatus::default() };
         let mut plan = Plan::default();
-        let progress = wait(&mut Turn { s: &s, op: &op, node: &node, status: &status, plan: &mut plan });
+        let progress = wait(&mut NodeContext {
+            snapshot: &snapshot,
+            op: &op,
+            node: &node,
+            status: &status,
+            plan: &mut plan,
+        });
         (progress, plan)
     }
 

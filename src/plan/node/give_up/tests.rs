@@ -15,7 +15,10 @@ use crate::{
             id::OpRef,
             object_name,
             question::{Answer, Question},
-            snapshot::{ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role, Snapshot},
+            snapshot::{
+                ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PodPhase, PodView,
+                Role, Snapshot,
+            },
         },
         plan,
     },
@@ -27,7 +30,7 @@ fn at(second: i64) -> Timestamp {
 
 /// One node that is worked on, as `entry` says, and what there is of its operation.
 struct World {
-    s: Snapshot,
+    snapshot: Snapshot,
     me: OpRef,
 }
 
@@ -52,38 +55,51 @@ impl World {
             boot_id: "b1".into(),
             ..NodeView::default()
         };
-        let s = Snapshot { nodes: [("n1".into(), Arc::new(node))].into(), ops: [(me.key(), Arc::new(op))].into(), ..Snapshot::default() };
-        Self { s, me }
+        let snapshot = Snapshot {
+            nodes: [("n1".into(), Arc::new(node))].into(),
+            ops: [(me.key(), Arc::new(op))].into(),
+            ..Snapshot::default()
+        };
+        Self { snapshot, me }
     }
 
     fn put(&mut self, pod: PodView) {
-        self.s.pods.insert((pod.namespace.clone(), pod.name.clone()), Arc::new(pod));
+        self.snapshot.pods.insert((pod.namespace.clone(), pod.name.clone()), Arc::new(pod));
     }
 
     fn waiter(&self, attempt: i32) -> PodView {
         let name = object_name::object(("op", "u"), "n1", "reboot", attempt);
-        PodView { name: name.clone(), phase: PodPhase::Running, ..fixtures::pod(Role::Waiter, &name, Owner::nodeop("op", "u"), "n1") }
+        PodView {
+            name: name.clone(),
+            phase: PodPhase::Running,
+            ..fixtures::pod(Role::Waiter, &name, Owner::nodeop("op", "u"), "n1")
+        }
     }
 
     /// Plans until all questions are answered, as the API server would, and records what is to be recorded.
     fn pass(&mut self, second: i64) -> Plan {
-        self.s.now = at(second);
-        self.s.answers.clear();
+        self.snapshot.now = at(second);
+        self.snapshot.answers.clear();
         for _ in 0..4 {
-            let out = plan(&self.s);
-            let open: Vec<_> = out.questions.iter().filter(|question| self.s.answer(question).is_none()).cloned().collect();
+            let out = plan(&self.snapshot);
+            let open: Vec<_> = out
+                .questions
+                .iter()
+                .filter(|question| self.snapshot.answer(question).is_none())
+                .cloned()
+                .collect();
             if open.is_empty() {
                 self.record(&out);
                 return out;
             }
             for question in open {
                 let seen = match &question {
-                    Question::Pod(key) => self.s.pods.contains_key(key),
-                    Question::Job(key) => self.s.jobs.contains_key(key),
-                    Question::Node(name) => self.s.nodes.contains_key(name),
+                    Question::Pod(key) => self.snapshot.pods.contains_key(key),
+                    Question::Job(key) => self.snapshot.jobs.contains_key(key),
+                    Question::Node(name) => self.snapshot.nodes.contains_key(name),
                     _ => true,
                 };
-                self.s.answers.insert(question, if seen { Answer::Seen } else { Answer::Gone });
+                self.snapshot.answers.insert(question, if seen { Answer::Found } else { Answer::NotFound });
             }
         }
         panic!("asks for ever");
@@ -91,15 +107,15 @@ impl World {
 
     fn record(&mut self, out: &Plan) {
         for action in &out.actions {
-            if let Action::Status { op, status, .. } = action {
+            if let Action::PatchStatus { op, status, .. } = action {
                 let op = NodeOp { status: Some((**status).clone()), ..(**op).clone() };
-                self.s.ops.insert(self.me.key(), Arc::new(op));
+                self.snapshot.ops.insert(self.me.key(), Arc::new(op));
             }
         }
     }
 
     fn entry(&self) -> NodeStatus {
-        self.s.ops.values().next().unwrap().status.clone().unwrap().node_statuses["n1"].clone()
+        self.snapshot.ops.values().next().unwrap().status.clone().unwrap().node_statuses["n1"].clone()
     }
 }
 
@@ -112,13 +128,17 @@ fn ends_waiter(out: &Plan) -> bool {
 }
 
 fn makes_waiter(out: &Plan) -> bool {
-    out.actions.iter().any(|action| matches!(action, Action::MakeWaiter { .. }))
+    out.actions.iter().any(|action| matches!(action, Action::CreateWaiter { .. }))
 }
 
 /// A waiter that is told that its state directory cannot be written, again and again.
 fn crashing(world: &World, attempt: i32) -> PodView {
     let state = ContainerState::Waiting { reason: "CrashLoopBackOff".into(), message: "back-off 10s".into() };
-    let last = Ended { code: 1, reason: "Error".into(), message: "making /state/.kairos: Read-only file system (os error 30)".into() };
+    let last = Ended {
+        code: 1,
+        reason: "Error".into(),
+        message: "making /state/.kairos: Read-only file system (os error 30)".into(),
+    };
     let container = ContainerView { last: Some(last), ..ContainerView::new("reboot", state) };
     PodView { containers: vec![container], ..world.waiter(attempt) }
 }
@@ -131,7 +151,12 @@ fn a_waiter_that_does_not_get_ready_fails_its_node_after_one_pull_timeout() {
     assert!(world.entry().message.unwrap().contains("Read-only file system"), "{:?}", world.entry());
     let out = world.pass(40);
     assert!(!ends_waiter(&out), "the verdict is recorded before it is carried out");
-    assert!(world.entry().given_up.is_some_and(|why| why.contains("did not get ready in 40 s") && why.contains("Read-only")));
+    assert!(
+        world
+            .entry()
+            .given_up
+            .is_some_and(|why| why.contains("did not get ready in 40 s") && why.contains("Read-only"))
+    );
     assert!(ends_waiter(&world.pass(41)));
     let over = PodView { phase: PodPhase::Failed, ..crashing(&world, 0) };
     world.put(over);
@@ -151,7 +176,11 @@ fn the_loss_of_waiters_that_never_stood_starts_no_new_time() {
         let out = world.pass(second);
         if makes_waiter(&out) {
             made += 1;
-            let lost = PodView { phase: PodPhase::Failed, reason: "Evicted: low on disk".into(), ..crashing(&world, attempt) };
+            let lost = PodView {
+                phase: PodPhase::Failed,
+                reason: "Evicted: low on disk".into(),
+                ..crashing(&world, attempt)
+            };
             world.put(lost);
         }
         if world.entry().phase == Phase::Failed {
@@ -188,7 +217,7 @@ fn job(state: JobState) -> JobView {
 fn a_job_that_completes_after_it_was_given_up_has_succeeded() {
     let mut world = World::new(runs(json!(true)));
     let done = job(JobState::Complete);
-    world.s.jobs.insert((done.namespace.clone(), done.name.clone()), Arc::new(done));
+    world.snapshot.jobs.insert((done.namespace.clone(), done.name.clone()), Arc::new(done));
     world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
     world.pass(0);
     world.pass(1);
@@ -201,17 +230,21 @@ fn a_job_that_completes_after_it_was_given_up_has_succeeded() {
 fn a_job_that_was_given_up_goes_with_its_waiter_before_the_node_has_failed() {
     let mut world = World::new(runs(json!(true)));
     let active = job(JobState::Active);
-    world.s.jobs.insert((active.namespace.clone(), active.name.clone()), Arc::new(active));
+    world.snapshot.jobs.insert((active.namespace.clone(), active.name.clone()), Arc::new(active));
     world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
     let out = world.pass(0);
     assert!(out.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "{:?}", out.actions);
     assert_eq!(world.entry().phase, Phase::Running);
-    world.s.jobs.clear();
+    world.snapshot.jobs.clear();
     assert!(ends_waiter(&world.pass(1)));
-    world.s.pods.clear();
+    world.snapshot.pods.clear();
     world.pass(2);
     let entry = world.entry();
-    assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(RebootStatus::Cancelled)), "{entry:?}");
+    assert_eq!(
+        (entry.phase, entry.reboot_status),
+        (Phase::Failed, Some(RebootStatus::Cancelled)),
+        "{entry:?}"
+    );
     assert_eq!(entry.job_name, None, "nothing of it has begun: the node is released");
 }
 
@@ -220,7 +253,7 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
     let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": "b1",
         "machineId": "m1", "rebootStatus": "pending", "deadline": "1970-01-12T14:00:00Z"});
     let mut world = World::new(reboots);
-    let node = world.s.nodes.remove("n1").unwrap();
+    let node = world.snapshot.nodes.remove("n1").unwrap();
     world.pass(0);
     assert_eq!(world.entry().phase, Phase::Running, "it may come back");
     let back = |machine: &str| NodeView {
@@ -232,31 +265,45 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
         unschedulable: false,
         ..(*node).clone()
     };
-    let mut other = World { s: world.s.clone(), me: world.me.clone() };
-    other.s.nodes.insert("n1".into(), Arc::new(back("m2")));
+    let mut other = World { snapshot: world.snapshot.clone(), me: world.me.clone() };
+    other.snapshot.nodes.insert("n1".into(), Arc::new(back("m2")));
     other.pass(1);
     assert_eq!(other.entry().phase, Phase::Failed, "another machine");
-    world.s.nodes.insert("n1".into(), Arc::new(back("m1")));
+    world.snapshot.nodes.insert("n1".into(), Arc::new(back("m1")));
     world.pass(1);
     world.pass(2);
     world.pass(3);
     let entry = world.entry();
-    assert_eq!((entry.phase, entry.reboot_status), (Phase::Completed, Some(RebootStatus::Completed)), "{entry:?}");
+    assert_eq!(
+        (entry.phase, entry.reboot_status),
+        (Phase::Completed, Some(RebootStatus::Completed)),
+        "{entry:?}"
+    );
 }
 
-/// A leader whose view of Jobs is old: it shows none yet, or one that was deleted before the recorded one was made.
+/// A leader whose view of Jobs is old: it shows none yet, or one that was deleted before the recorded one was
+/// made.
 #[test]
 fn a_job_that_an_old_view_does_not_show_is_read_live_before_anything_is_made_of_its_absence() {
     let name = object_name::object(("op", "u"), "n1", "", 0);
     let runs = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju"});
-    for older in [None, Some(JobView { uid: "older".into(), suspended: true, ..fixtures::job(&name, JobState::Active) })] {
+    for older in [
+        None,
+        Some(JobView { uid: "older".into(), suspended: true, ..fixtures::job(&name, JobState::Active) }),
+    ] {
         let mut world = World::new(runs.clone());
         world.put(world.waiter(0));
-        world.s.jobs = older.into_iter().map(|job| (("ns".to_owned(), name.clone()), Arc::new(job))).collect();
-        world.s.now = at(1);
-        let out = plan(&world.s);
+        world.snapshot.jobs =
+            older.into_iter().map(|job| (("ns".to_owned(), name.clone()), Arc::new(job))).collect();
+        world.snapshot.now = at(1);
+        let out = plan(&world.snapshot);
         assert!(out.questions.contains(&Question::Job(("ns".into(), name.clone()))), "{out:?}");
-        assert!(!out.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. } | Action::DeletePod { .. })), "{out:?}");
+        assert!(
+            !out.actions
+                .iter()
+                .any(|action| matches!(action, Action::DeleteJob { .. } | Action::DeletePod { .. })),
+            "{out:?}"
+        );
         world.record(&out);
         assert_eq!(world.entry().given_up, None, "nobody has looked yet");
     }
@@ -271,18 +318,18 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         // The Job and its pod were deleted before anybody had read in which boot the operation succeeded.
         (Value::Null, true, RebootStatus::Pending, "not known"),
     ];
-    for (boot, ready, reboot, words) in expected {
+    for (boot, ready, reboot, message) in expected {
         let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": boot,
             "rebootStatus": "pending", "deadline": "1970-01-12T13:46:40Z"});
         let mut world = World::new(reboots);
-        let node = NodeView { ready, ..(*world.s.nodes["n1"]).clone() };
-        world.s.nodes.insert("n1".into(), Arc::new(node));
-        world.s.leading_since = at(-10_000);
+        let node = NodeView { ready, ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        world.snapshot.leading_since = at(-10_000);
         for second in [1, 2, 3] {
             world.pass(second);
         }
         let entry = world.entry();
         assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
-        assert!(entry.message.as_ref().is_some_and(|message| message.contains(words)), "{entry:?}");
+        assert!(entry.message.as_ref().is_some_and(|message| message.contains(message)), "{entry:?}");
     }
 }

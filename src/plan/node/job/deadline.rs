@@ -1,27 +1,30 @@
 //! Time to count: a Job whose pod has succeeded must not fail of its deadline.
 //!
-//! The Job controller counts ended pods up to a second after they ended, and a deadline that passes in between makes a
-//! failure of a success. So the deadline is put off, once. It also spares the node that second: a Job whose spec was
-//! changed is looked at without delay (`syncJobBatchPeriod` of the controller is for changes of pods and of status).
+//! The Job controller counts ended pods up to a second after they ended, and a deadline that passes in
+//! between makes a failure of a success. So the deadline is put off, once. It also spares the node that
+//! second: a Job whose spec was changed is looked at without delay (`syncJobBatchPeriod` of the controller is
+//! for changes of pods and of status).
 
 use crate::plan::{
     model::{
         action::{Action, Target},
         snapshot::{JobView, PodPhase},
     },
-    node::turn::Turn,
+    node::context::NodeContext,
 };
 
 /// Seconds by which the deadline is put off.
 const TIME_TO_COUNT: i64 = 60;
 
 /// Puts the deadline off if a pod has succeeded and that has not been done yet.
-pub fn extend_once(turn: &mut Turn<'_>, job: &JobView) {
-    let given = turn.op.intent.job_deadline;
-    let succeeded = turn.job_pods(&job.uid).any(|pod| pod.phase == PodPhase::Succeeded);
+pub fn extend_after_success(ctx: &mut NodeContext<'_>, job: &JobView) {
+    let given = ctx.op.intent.job_deadline;
+    let succeeded = ctx.job_pods(&job.uid).any(|pod| pod.phase == PodPhase::Succeeded);
     if succeeded && job.deadline_seconds == Some(given) {
         let extended = given.checked_add(TIME_TO_COUNT);
-        turn.plan.actions.extend(extended.map(|deadline_seconds| Action::ExtendJob { job: Target::of_job(job), deadline_seconds }));
+        ctx.plan.actions.extend(
+            extended.map(|deadline_seconds| Action::ExtendJob { job: Target::of_job(job), deadline_seconds }),
+        );
     }
 }
 
@@ -57,7 +60,8 @@ mod tests {
         }))
         .unwrap();
         let me = OpRef::of(&op);
-        let node = NodeView { name: "n1".into(), claimed_by: Some(me.clone()), ready: true, ..NodeView::default() };
+        let node =
+            NodeView { name: "n1".into(), claimed_by: Some(me.clone()), ready: true, ..NodeView::default() };
         let job = JobView {
             started_at: Some(Timestamp::UNIX_EPOCH),
             deadline_seconds: Some(deadline_seconds),

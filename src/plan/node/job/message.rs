@@ -4,7 +4,7 @@ use crate::{
     api::names::container,
     plan::{
         model::snapshot::{ContainerView, JobView, PodPhase, PodView, brief},
-        node::turn::Turn,
+        node::context::NodeContext,
     },
 };
 
@@ -12,32 +12,43 @@ use crate::{
 pub const RUNNING: &str = "Job is running";
 
 /// What is said of a Job that goes on: that it does, and what its last try failed of, if one did.
-pub fn tries(turn: &Turn<'_>, job: &JobView) -> String {
-    let failed = turn.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
-    let last = turn.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).max_by_key(|pod| (pod.created, &pod.name));
-    match last.and_then(|pod| words_of(pod)) {
-        Some(words) if failed == 1 => format!("{RUNNING}; one try failed with {words}"),
-        Some(words) => format!("{RUNNING}; {failed} tries failed, the last one with {words}"),
+pub fn tries(ctx: &NodeContext<'_>, job: &JobView) -> String {
+    let failed = ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
+    let last = ctx
+        .job_pods(&job.uid)
+        .filter(|pod| pod.phase == PodPhase::Failed)
+        .max_by_key(|pod| (pod.created, &pod.name));
+    match last.and_then(|pod| message_of(pod)) {
+        Some(message) if failed == 1 => format!("{RUNNING}; one try failed with {message}"),
+        Some(message) => format!("{RUNNING}; {failed} tries failed, the last one with {message}"),
         None => RUNNING.into(),
     }
 }
 
 /// What the operation's container said last in the Job's newest pod.
-pub fn last_words(turn: &Turn<'_>, job: &JobView) -> Option<String> {
-    words_of(turn.job_pods(&job.uid).max_by_key(|pod| (pod.created, &pod.name))?)
+pub fn termination_message(ctx: &NodeContext<'_>, job: &JobView) -> Option<String> {
+    message_of(ctx.job_pods(&job.uid).max_by_key(|pod| (pod.created, &pod.name))?)
 }
 
-/// What was said last in a pod: by the container that failed, whichever it is, or else by the operation's own.
-fn words_of(pod: &PodView) -> Option<String> {
-    let operation = pod.containers.iter().find(|container| container.name == container::NODEOP).and_then(ContainerView::ended);
+/// What was said last in a pod: by the container that failed, whichever it is, or else by the operation's
+/// own.
+fn message_of(pod: &PodView) -> Option<String> {
+    let operation = pod
+        .containers
+        .iter()
+        .find(|container| container.name == container::NODEOP)
+        .and_then(ContainerView::ended);
     if let Some(ended) = operation.as_ref().filter(|ended| ended.code != 0) {
         return Some(ended.to_string());
     }
-    let failed = pod.containers.iter().find_map(|container| Some((&container.name, container.ended().filter(|ended| ended.code != 0)?)));
+    let failed = pod
+        .containers
+        .iter()
+        .find_map(|container| Some((&container.name, container.ended().filter(|ended| ended.code != 0)?)));
     if let Some((name, ended)) = failed {
         return Some(format!("container {name} ended with {ended}"));
     }
-    operation.map(|ended| brief(&ended.message)).filter(|words| !words.is_empty())
+    operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty())
 }
 
 #[cfg(test)]
@@ -51,15 +62,24 @@ mod tests {
     #[test]
     fn the_container_that_failed_speaks_whichever_it_is() {
         let ended = |name: &str, code, message: &str| {
-            ContainerView::new(name, ContainerState::Ended { code, reason: "Error".into(), message: message.into() })
+            ContainerView::new(
+                name,
+                ContainerState::Ended { code, reason: "Error".into(), message: message.into() },
+            )
         };
-        let words = |containers| words_of(&PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") });
-        let (sentinel, full) = (container::SENTINEL, "writing the sentinel: No space left on device (os error 28)");
-        assert_eq!(words(vec![ended(container::NODEOP, 0, "done\nindeed"), ended(sentinel, 0, "{}")]), Some("done indeed".into()));
-        assert_eq!(words(vec![ended(container::NODEOP, 3, "")]), Some("exit code 3, Error".into()));
+        let message = |containers| {
+            message_of(&PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") })
+        };
+        let (sentinel, full) =
+            (container::SENTINEL, "writing the sentinel: No space left on device (os error 28)");
+        assert_eq!(
+            message(vec![ended(container::NODEOP, 0, "done\nindeed"), ended(sentinel, 0, "{}")]),
+            Some("done indeed".into())
+        );
+        assert_eq!(message(vec![ended(container::NODEOP, 3, "")]), Some("exit code 3, Error".into()));
         let told = format!("container {sentinel} ended with exit code 1: {full}");
-        assert_eq!(words(vec![ended(container::NODEOP, 0, "done"), ended(sentinel, 1, full)]), Some(told));
-        assert!(words(vec![ended(container::INSTALL, 255, "exec format error")]).is_some());
-        assert_eq!(words(vec![]), None);
+        assert_eq!(message(vec![ended(container::NODEOP, 0, "done"), ended(sentinel, 1, full)]), Some(told));
+        assert!(message(vec![ended(container::INSTALL, 255, "exec format error")]).is_some());
+        assert_eq!(message(vec![]), None);
     }
 }

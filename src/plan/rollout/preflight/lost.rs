@@ -1,5 +1,6 @@
-//! Preflight pods that said nothing: refused by the kubelet, evicted, shut down with their node, deleted. Each is followed
-//! by another one, after a pause that grows, for as long as a node may take to pull an image.
+//! Preflight pods that said nothing: refused by the kubelet, evicted, shut down with their node, deleted.
+//! Each is followed by another one, after a pause that grows, for as long as a node may take to pull an
+//! image.
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
@@ -14,7 +15,7 @@ use crate::{
             snapshot::{Ended, PodView, brief},
             time::later,
         },
-        node::turn::{Next, Op},
+        node::context::{Next, Op},
     },
 };
 
@@ -33,8 +34,13 @@ pub fn says_nothing(pod: &PodView, ended: &Ended) -> bool {
 
 /// Why the pod was lost.
 pub fn reason(pod: &PodView) -> String {
-    let said = pod.obstacle().map(|obstacle| obstacle.text).or_else(|| (!pod.reason.is_empty()).then(|| brief(&pod.reason)));
-    said.unwrap_or_else(|| if pod.deleting { "it was deleted".into() } else { "it ended, and does not say why".into() })
+    let said = pod
+        .obstacle()
+        .map(|obstacle| obstacle.text)
+        .or_else(|| (!pod.reason.is_empty()).then(|| brief(&pod.reason)));
+    said.unwrap_or_else(|| {
+        if pod.deleting { "it was deleted".into() } else { "it ended, and does not say why".into() }
+    })
 }
 
 /// When the next pod is made, after the last one was lost. The last try is made when the time is over.
@@ -60,20 +66,31 @@ pub fn again(now: Timestamp, op: &Op, status: &NodeStatus, why: &str) -> Next {
     let first = status.last_updated.as_ref().map(|time| time.0).filter(|first| *first <= now).unwrap_or(now);
     let limit = op.intent.pull_timeout;
     if now >= later(first, limit) {
-        return super::fail(now, status, &format!("no try came to its end in {} s, the last one because: {why}", limit.as_secs()));
+        return super::fail(
+            now,
+            status,
+            &format!("no try came to its end in {} s, the last one because: {why}", limit.as_secs()),
+        );
     }
     try_again(now, op, status, first, why)
 }
 
-/// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name after the other holds
-/// the node up, and cannot fail it.
+/// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name after
+/// the other holds the node up, and cannot fail it.
 pub fn foreign(now: Timestamp, op: &Op, status: &NodeStatus, pod: &PodView) -> Next {
-    try_again(now, op, status, now, &format!("the name of pod {}/{} is taken by somebody else's", pod.namespace, pod.name))
+    try_again(
+        now,
+        op,
+        status,
+        now,
+        &format!("the name of pod {}/{} is taken by somebody else's", pod.namespace, pod.name),
+    )
 }
 
 fn try_again(now: Timestamp, op: &Op, status: &NodeStatus, first: Timestamp, why: &str) -> Next {
     let attempt = Some(status.attempt.unwrap_or(0).saturating_add(1));
-    let mut next = NodeStatus { attempt, since: Some(Time(now)), last_updated: Some(Time(first)), ..status.clone() };
+    let mut next =
+        NodeStatus { attempt, since: Some(Time(now)), last_updated: Some(Time(first)), ..status.clone() };
     let at = next_try(op, now, &next);
     next.message = Some(format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}"));
     Next::Become(Box::new(next))

@@ -1,8 +1,9 @@
 //! The preflight of a node: a pod that disturbs nothing, ahead of its turn.
 //!
-//! A verdict is the command's own exit code, or its deadline, and it counts for a node that nobody else has, in the boot in
-//! which it was asked, confirmed by a live read when it is recorded. A pod that was refused, evicted, shut down with its node
-//! or deleted says nothing, and is made again (see [`lost`]). What no waiting mends fails the node at once.
+//! A verdict is the command's own exit code, or its deadline, and it counts for a node that nobody else has,
+//! in the boot in which it was asked, confirmed by a live read when it is recorded. A pod that was refused,
+//! evicted, shut down with its node or deleted says nothing, and is made again (see [`lost`]). What no
+//! waiting mends fails the node at once.
 //!
 //! Times are counted from when we first saw the pod, and its container run: the node has a clock of its own.
 
@@ -25,7 +26,7 @@ use crate::{
             snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot},
             time::later,
         },
-        node::turn::{Next, Op, finish},
+        node::context::{Next, Op, finish},
         rollout::others::Others,
     },
 };
@@ -37,7 +38,8 @@ const NOT_STARTED: &str = "Preflight cannot start yet: ";
 
 /// The status of a node whose preflight is to run.
 ///
-/// A verdict that is outdated has a pod, which may still be seen: the next attempt must not read its verdict again.
+/// A verdict that is outdated has a pod, which may still be seen: the next attempt must not read its verdict
+/// again.
 pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus {
     let again = status.boot.is_some() || status.attempt.is_some();
     NodeStatus {
@@ -56,25 +58,33 @@ pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus
 }
 
 /// Advances a node in phase `Preflight`. `stopped`: the rollout starts nothing more, so the pod goes.
-pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, stopped: bool, plan: &mut Plan) -> Next {
+pub fn advance(
+    snapshot: &Snapshot,
+    op: &Op,
+    name: &str,
+    status: &NodeStatus,
+    stopped: bool,
+    plan: &mut Plan,
+) -> Next {
     let Some(intent) = op.intent.preflight.as_ref().filter(|_| !stopped && !op.deleting) else {
-        return to_pending(s.now, status, None, None);
+        return to_pending(snapshot.now, status, None, None);
     };
-    let asked_again = |why: &str| to_pending(s.now, status, None, Some(why.into()));
+    let asked_again = |why: &str| to_pending(snapshot.now, status, None, Some(why.into()));
     // A node that went away says nothing, and must not keep others from being looked at.
-    let Some(node) = s.nodes.get(name).filter(|node| node.ready) else {
+    let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
         return asked_again("Preflight interrupted: the node is not Ready");
     };
     if status.new_boot.as_ref() != Some(&node.boot_id) {
         return asked_again("the node was rebooted during its preflight, it is asked again");
     }
-    let others = Others::of(s, op);
+    let others = Others::of(snapshot, op);
     if let Some(why) = others.keep(node) {
-        return to_pending(s.now, status, None, Some(why));
+        return to_pending(snapshot.now, status, None, Some(why));
     }
-    let next = ask(s, op, intent, node, status, plan);
+    let next = ask(snapshot, op, intent, node, status, plan);
     let decides = matches!(&next, Next::Become(next) if next.phase != Phase::Preflight);
-    let open: Vec<_> = others.questions(node).into_iter().filter(|question| s.answer(question).is_none()).collect();
+    let open: Vec<_> =
+        others.questions(node).into_iter().filter(|question| snapshot.answer(question).is_none()).collect();
     if !decides || open.is_empty() {
         return next;
     }
@@ -83,91 +93,132 @@ pub fn advance(s: &Snapshot, op: &Op, name: &str, status: &NodeStatus, stopped: 
 }
 
 /// What the node's pod says, or is about to.
-fn ask(s: &Snapshot, op: &Op, intent: &PreflightIntent, node: &NodeView, status: &NodeStatus, plan: &mut Plan) -> Next {
+fn ask(
+    snapshot: &Snapshot,
+    op: &Op,
+    intent: &PreflightIntent,
+    node: &NodeView,
+    status: &NodeStatus,
+    plan: &mut Plan,
+) -> Next {
     let name = op.object_name(&node.name, "preflight", status.attempt.unwrap_or(0));
-    let Some(pod) = s.pods.get(&(op.me.namespace.clone(), name.clone())) else {
-        if let Some(why) = lost::pause(s.now, op, status, plan) {
+    let Some(pod) = snapshot.pods.get(&(op.id.namespace.clone(), name.clone())) else {
+        if let Some(why) = lost::pause(snapshot.now, op, status, plan) {
             return Next::Wait(why);
         }
-        plan.actions.push(Action::MakePreflight { op: op.object.clone(), node: node.name.clone(), name });
+        plan.actions.push(Action::CreatePreflightPod {
+            op: op.object.clone(),
+            node: node.name.clone(),
+            name,
+        });
         return Next::Wait(RUNNING.into());
     };
-    if pod.role != Role::Preflight || !pod.is_of(&op.me) || pod.node != node.name {
-        return lost::foreign(s.now, op, status, pod);
+    if pod.role != Role::Preflight || !pod.is_of(&op.id) || pod.node != node.name {
+        return lost::foreign(snapshot.now, op, status, pod);
     }
     let container = pod.containers.iter().find(|found| found.name == container::PREFLIGHT);
     let begun = container.filter(|container| !matches!(container.state, ContainerState::Waiting { .. }));
     match begun.map(|container| (container, container.ended())) {
-        Some((_, Some(ended))) => verdict(s, op, node, status, pod, &ended),
-        Some((container, None)) => running(s, intent, status, pod, container, plan),
-        None => not_started(s, op, status, pod, plan),
+        Some((_, Some(ended))) => verdict(snapshot, op, node, status, pod, &ended),
+        Some((container, None)) => running(snapshot, intent, status, pod, container, plan),
+        None => not_started(snapshot, op, status, pod, plan),
     }
 }
 
 /// The container has ended.
-fn verdict(s: &Snapshot, op: &Op, node: &NodeView, status: &NodeStatus, pod: &PodView, ended: &Ended) -> Next {
+fn verdict(
+    snapshot: &Snapshot,
+    op: &Op,
+    node: &NodeView,
+    status: &NodeStatus,
+    pod: &PodView,
+    ended: &Ended,
+) -> Next {
     if ended.code != 0 {
         return match lost::says_nothing(pod, ended) {
-            true => lost::again(s.now, op, status, &lost::reason(pod)),
-            false => fail(s.now, status, &ended.to_string()),
+            true => lost::again(snapshot.now, op, status, &lost::reason(pod)),
+            false => fail(snapshot.now, status, &ended.to_string()),
         };
     }
-    match image::compare(s, &op.object, pod) {
-        image::Compared::Differs(why) => return fail(s.now, status, &why),
+    match image::compare(snapshot, &op.object, pod) {
+        image::Compared::Differs(why) => return fail(snapshot.now, status, &why),
         // What it is compared with stands in status before anything follows from it.
         image::Compared::First => return Next::Wait(RUNNING.into()),
         image::Compared::Same | image::Compared::Unknown => {}
     }
     let record = proceed(op, pod);
     if record.as_ref().is_some_and(|record| record.boot != node.boot_id) {
-        return lost::again(s.now, op, status, "it looked at another boot than the one that the node reports");
+        return lost::again(
+            snapshot.now,
+            op,
+            status,
+            "it looked at another boot than the one that the node reports",
+        );
     }
     match ended.message.trim() {
-        words if record.is_none() && !words.is_empty() => end(s.now, status, Phase::Completed, format!("Skipped by preflight: {words}")),
+        message if record.is_none() && !message.is_empty() => {
+            end(snapshot.now, status, Phase::Completed, format!("Skipped by preflight: {message}"))
+        }
         _ => {
-            let found =
-                NodeStatus { target: record.and_then(|record| record.target), image: image::pinned(&op.object, pod), ..status.clone() };
-            to_pending(s.now, &found, Some(node.boot_id.clone()), Some("Preflight passed".into()))
+            let found = NodeStatus {
+                target: record.and_then(|record| record.target),
+                image: image::pinned(&op.object, pod),
+                ..status.clone()
+            };
+            to_pending(snapshot.now, &found, Some(node.boot_id.clone()), Some("Preflight passed".into()))
         }
     }
 }
 
-/// Our own check's word to go ahead, and what it found. The same words of a user's command skip the node, as all of its words do.
+/// Our own check's word to go ahead, and what it found. The same words of a user's command skip the node, as
+/// all of its words do.
 fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
     let ours = op.object.spec.preflight.is_none() && op.object.spec.upgrade.is_some();
-    let said = pod.container(container::PREFLIGHT).filter(|_| ours)?.words::<Proceed>();
+    let said = pod.container(container::PREFLIGHT).filter(|_| ours)?.parsed_message::<Proceed>();
     said.filter(|record| record.proceed)
 }
 
 /// The container runs, for as long as it may.
-fn running(s: &Snapshot, intent: &PreflightIntent, status: &NodeStatus, pod: &PodView, container: &ContainerView, plan: &mut Plan) -> Next {
-    let deadline = later(s.running_since(pod, &container.name).unwrap_or(s.now), intent.deadline);
-    if s.now >= deadline {
-        return fail(s.now, status, &format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs()));
+fn running(
+    snapshot: &Snapshot,
+    intent: &PreflightIntent,
+    status: &NodeStatus,
+    pod: &PodView,
+    container: &ContainerView,
+    plan: &mut Plan,
+) -> Next {
+    let deadline =
+        later(snapshot.running_since(pod, &container.name).unwrap_or(snapshot.now), intent.deadline);
+    if snapshot.now >= deadline {
+        return fail(
+            snapshot.now,
+            status,
+            &format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs()),
+        );
     }
     plan.wake(deadline);
     Next::Wait(RUNNING.into())
 }
 
 /// The container has not started, and in a pod that has ended it never will.
-fn not_started(s: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
+fn not_started(snapshot: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
     let obstacle = pod.obstacle();
     if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
-        return fail(s.now, status, &lasts.text);
+        return fail(snapshot.now, status, &lasts.text);
     }
     if pod.phase.is_final() || pod.deleting {
-        return lost::again(s.now, op, status, &lost::reason(pod));
+        return lost::again(snapshot.now, op, status, &lost::reason(pod));
     }
-    let deadline = later(s.first_seen(pod), op.intent.pull_timeout);
-    let why = obstacle.map(|obstacle| obstacle.text).or_else(|| silence::words(s, pod, plan));
-    if s.now < deadline {
+    let deadline = later(snapshot.first_seen(pod), op.intent.pull_timeout);
+    let why = obstacle.map(|obstacle| obstacle.text).or_else(|| silence::event_message(snapshot, pod, plan));
+    if snapshot.now < deadline {
         plan.wake(deadline);
         return Next::Wait(why.map_or_else(|| RUNNING.into(), |why| format!("{NOT_STARTED}{why}")));
     }
     // Events are not read in every plan; what they said last stands in the message.
     let told = || status.message.as_ref().and_then(|told| told.strip_prefix(NOT_STARTED)).map(str::to_owned);
     let why = why.or_else(told).unwrap_or_else(|| "the node did not start it".into());
-    fail(s.now, status, &format!("no start in {} s: {why}", op.intent.pull_timeout.as_secs()))
+    fail(snapshot.now, status, &format!("no start in {} s: {why}", op.intent.pull_timeout.as_secs()))
 }
 
 fn end(now: Timestamp, status: &NodeStatus, phase: Phase, message: String) -> Next {
@@ -192,7 +243,8 @@ fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message
     }))
 }
 
-/// Somebody else has to do with the node: what was found out about it is forgotten, and asked again under another name.
+/// Somebody else has to do with the node: what was found out about it is forgotten, and asked again under
+/// another name.
 pub fn forget(entry: &mut NodeStatus) {
     entry.attempt = entry.attempt.or_else(|| entry.boot.is_some().then_some(0));
     (entry.boot, entry.target, entry.image) = (None, None, None);
@@ -208,13 +260,13 @@ pub fn withdraw(now: Timestamp, entry: &mut NodeStatus) {
 }
 
 /// Preflight pods whose verdict is recorded, or no longer wanted.
-pub fn sweep(s: &Snapshot, op: &Op, plan: &mut Plan) {
+pub fn sweep(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
     let Some(status) = &op.object.status else { return };
-    for pod in s.pods_of(&op.me, Role::Preflight).filter(|pod| !pod.deleting) {
+    for pod in snapshot.pods_of(&op.id, Role::Preflight).filter(|pod| !pod.deleting) {
         let entry = status.node_statuses.get(&pod.node);
         let attempt = entry.and_then(|entry| entry.attempt).unwrap_or(0);
-        let wanted =
-            entry.is_some_and(|entry| entry.phase == Phase::Preflight) && pod.name == op.object_name(&pod.node, "preflight", attempt);
+        let wanted = entry.is_some_and(|entry| entry.phase == Phase::Preflight)
+            && pod.name == op.object_name(&pod.node, "preflight", attempt);
         if !wanted {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its verdict is recorded" });
         }

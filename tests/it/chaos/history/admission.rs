@@ -1,4 +1,5 @@
-//! Which nodes an operation is about, how many of them it may have in progress, and that it takes none while it is paused.
+//! Which nodes an operation is about, how many of them it may have in progress, and that it takes none while
+//! it is paused.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,8 @@ const PASSED_ON: Duration = Duration::from_secs(15);
 /// What is remembered of operations.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// How many nodes an operation may have in progress: its limit, or as many as it had when that was lowered.
+    /// How many nodes an operation may have in progress: its limit, or as many as it had when that was
+    /// lowered.
     allowed: BTreeMap<String, usize>,
     /// Upgrades that are paused, and since when.
     pub paused: BTreeMap<String, Duration>,
@@ -32,16 +34,21 @@ fn is_held(entry: &NodeStatus) -> bool {
 
 /// Whether a selector, as people write them here, matches these labels.
 pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
-    let equal = selector["matchLabels"].as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
-    let listed =
-        |it: &Value| it["values"].as_array().is_some_and(|values| values.contains(&labels[it["key"].as_str().unwrap_or_default()]));
+    let equal =
+        selector["matchLabels"].as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value);
+    let listed = |it: &Value| {
+        it["values"]
+            .as_array()
+            .is_some_and(|values| values.contains(&labels[it["key"].as_str().unwrap_or_default()]))
+    };
     equal && selector["matchExpressions"].as_array().into_iter().flatten().all(listed)
 }
 
 impl Past<'_> {
     /// The targets are chosen once; and without one, nothing is done.
     pub(super) fn targets(&mut self, op: &NodeOp, uid: &str, before: &NodeOpStatus, now: &NodeOpStatus) {
-        let added: Vec<&String> = now.node_statuses.keys().filter(|node| !before.node_statuses.contains_key(*node)).collect();
+        let added: Vec<&String> =
+            now.node_statuses.keys().filter(|node| !before.node_statuses.contains_key(*node)).collect();
         if !before.node_statuses.is_empty() && !added.is_empty() {
             self.broken(format!("{uid} is about {added:?} as well, which it was not in the beginning"));
         }
@@ -49,7 +56,9 @@ impl Past<'_> {
             self.left_out(op, uid, now);
         }
         let conditions = now.conditions.iter().filter(|condition| condition.status == "True");
-        let done = conditions.map(|condition| condition.type_.as_str()).any(|kind| matches!(kind, "Complete" | "Verified"));
+        let done = conditions
+            .map(|condition| condition.type_.as_str())
+            .any(|kind| matches!(kind, "Complete" | "Verified"));
         if now.node_statuses.is_empty() && (done || now.phase == Some(Phase::Completed)) {
             self.broken(format!("{uid} is done, and is about no node: {:?}", now.message));
         }
@@ -64,9 +73,11 @@ impl Past<'_> {
         let selector = json!(op.spec.node_selector);
         let left = self.nodes.iter().filter(|(name, node)| {
             let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
-            let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let ready =
+                conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
             let known = self.joined.get(*name).is_some_and(|joined| self.at > *joined + JUST_JOINED);
-            // Each machine here is one of ours, so each is going to have this label; but nobody reads what a Windows node runs.
+            // Each machine here is one of ours, so each is going to have this label; but nobody reads what a
+            // Windows node runs.
             let mut labels = node["metadata"]["labels"].clone();
             if labels["kubernetes.io/os"] != "windows" {
                 labels["kairos.io/managed"] = "true".into();
@@ -88,12 +99,18 @@ impl Past<'_> {
             let waits = matches!(was, Phase::Pending | Phase::Preflight);
             (waits && is == Phase::Running) || (was == Phase::Pending && is == Phase::Preflight)
         };
-        let started: Vec<String> = now.node_statuses.iter().filter(starts).map(|(node, _)| node.clone()).collect();
+        let started: Vec<String> =
+            now.node_statuses.iter().filter(starts).map(|(node, _)| node.clone()).collect();
         let paused = self.ops.get(uid).is_some_and(|op| op.spec.paused == Some(true));
         if paused && !started.is_empty() {
             self.broken(format!("{uid} starts {started:?}, and is paused"));
         }
-        let upgrades = op.metadata.owner_references.iter().flatten().filter_map(|owner| self.admission.paused.get(&owner.uid));
+        let upgrades = op
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .filter_map(|owner| self.admission.paused.get(&owner.uid));
         let late = upgrades.min().is_some_and(|since| self.at > *since + PASSED_ON);
         if late && !started.is_empty() && self.scenario.is_calm() && !self.scenario.is(Kind::Refusals) {
             self.broken(format!("{uid} starts {started:?}, and its upgrade is paused"));
@@ -108,16 +125,23 @@ impl Past<'_> {
         let message = now.message.clone().unwrap_or_default();
         let current = now.counts.as_ref().map(|counts| counts.current.clone()).unwrap_or_default();
         // Nor would it start anything if it went on.
-        let stopped = message.contains("nothing more is started") || message.contains("refuses what the operation needs");
+        let stopped = message.contains("nothing more is started")
+            || message.contains("refuses what the operation needs");
         if paused && !over && !stopped && !message.contains("paused") && !current.contains("paused") {
             self.broken(format!("{uid} is paused, and does not say so: {message:?}, current {current:?}"));
         }
     }
 
-    /// Never more nodes than `concurrency` says; those in progress when it is lowered go on, and none is taken beside them.
+    /// Never more nodes than `concurrency` says; those in progress when it is lowered go on, and none is
+    /// taken beside them.
     fn has_room(&mut self, op: &NodeOp, uid: &str, (before, now): (&NodeOpStatus, &NodeOpStatus)) {
         let held = |status: &NodeOpStatus| -> BTreeSet<String> {
-            status.node_statuses.iter().filter(|(_, entry)| is_held(entry)).map(|(node, _)| node.clone()).collect()
+            status
+                .node_statuses
+                .iter()
+                .filter(|(_, entry)| is_held(entry))
+                .map(|(node, _)| node.clone())
+                .collect()
         };
         let (had, has) = (held(before), held(now));
         let limit = intent(op).concurrency.unwrap_or(usize::MAX);

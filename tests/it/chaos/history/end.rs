@@ -21,14 +21,16 @@ use crate::chaos::{
     worlds::{self, Kind, STRANGER},
 };
 
-const ACCOUNTS: [&str; 3] = ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
+const ACCOUNTS: [&str; 3] =
+    ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
 /// What one operator may ask in twenty minutes at rest, its watches and the Lease aside.
 const IDLE: usize = 20;
 /// What operators may ask within ten seconds: a rollout's beginning on all nodes, and each answer lost.
 const BURST: usize = 500;
 /// And for one object, or of one sort of object that is made.
 const BURST_OF_EACH: usize = 40;
-/// Writes for one node of an upgrade that takes its time (each step and word is written twice), and for an operation as a whole.
+/// Writes for one node of an upgrade that takes its time (each step and word is written twice), and for an
+/// operation as a whole.
 const PER_NODE: usize = 30;
 const PER_OPERATION: usize = 20;
 /// And for each node that boots meanwhile, whose facts are read.
@@ -45,21 +47,30 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
     let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());
-    arrived && !claimed && !world.is_busy() && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
+    arrived
+        && !claimed
+        && !world.is_busy()
+        && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
 }
 
 /// What is open, in words.
 pub fn open(cluster: &Cluster) -> String {
     let mut open = Vec::new();
     for op in cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)) {
-        if matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed")) && op["metadata"]["finalizers"].is_null() {
+        if matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"))
+            && op["metadata"]["finalizers"].is_null()
+        {
             continue;
         }
         let entries = op["status"]["nodeStatuses"].as_object().cloned().unwrap_or_default();
-        let entries =
-            entries.iter().filter(|(_, e)| !matches!(e["phase"].as_str(), Some("Completed" | "Failed")) || !e["nodeUid"].is_null());
+        let entries = entries.iter().filter(|(_, e)| {
+            !matches!(e["phase"].as_str(), Some("Completed" | "Failed")) || !e["nodeUid"].is_null()
+        });
         let entries: Vec<String> = entries.map(|(node, e)| format!("{node}: {e}")).collect();
-        open.push(format!("{} {} finalizers {} {entries:?}", op["metadata"]["name"], op["status"]["phase"], op["metadata"]["finalizers"]));
+        open.push(format!(
+            "{} {} finalizers {} {entries:?}",
+            op["metadata"]["name"], op["status"]["phase"], op["metadata"]["finalizers"]
+        ));
     }
     open.join("; ")
 }
@@ -67,7 +78,9 @@ pub fn open(cluster: &Cluster) -> String {
 /// At rest, nothing is asked but the Lease and watches.
 pub fn check_idle(requests: &[Request], boots: usize, broken: &mut Vec<String>) {
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
-    let counts = |request: &&Request| request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases");
+    let counts = |request: &&Request| {
+        request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases")
+    };
     for request in requests.iter().filter(counts) {
         *asked.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
     }
@@ -90,15 +103,23 @@ pub fn check_pace(requests: &[Request], scenario: &Scenario, broken: &mut Vec<St
 /// However bad it is, no operator asks for one thing without end.
 pub fn check_pace_of_each(requests: &[Request], scenario: &Scenario, broken: &mut Vec<String>) {
     let mut times: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
-    let counts = |request: &&Request| request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases");
+    let counts = |request: &&Request| {
+        request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases")
+    };
     for request in requests.iter().filter(counts) {
         // Events have a name each.
-        let name = if request.resource.starts_with("events") || request.verb == "create" { "" } else { &request.name };
+        let name = if request.resource.starts_with("events") || request.verb == "create" {
+            ""
+        } else {
+            &request.name
+        };
         let what = format!("{} {} {}/{name}", request.verb, request.resource, request.namespace);
         times.entry(what).or_default().push(request.at);
     }
     let fast = |(what, times): (String, Vec<Duration>)| {
-        let most = times.windows(BURST_OF_EACH).any(|window| window[BURST_OF_EACH - 1] - window[0] < Duration::from_secs(10));
+        let most = times
+            .windows(BURST_OF_EACH)
+            .any(|window| window[BURST_OF_EACH - 1] - window[0] < Duration::from_secs(10));
         most.then(|| format!("more than {BURST_OF_EACH} times within ten seconds: {what}"))
     };
     if scenario.mode != Mode::Rivals && worlds::is_on("check-pace") {
@@ -106,13 +127,15 @@ pub fn check_pace_of_each(requests: &[Request], scenario: &Scenario, broken: &mu
     }
 }
 
-/// Where nothing goes wrong, an operation costs no more writes than it needs: dry runs, Events, evictions and the Lease aside.
+/// Where nothing goes wrong, an operation costs no more writes than it needs: dry runs, Events, evictions and
+/// the Lease aside.
 pub fn check_budget(cluster: &Cluster, boots: usize, scenario: &Scenario, broken: &mut Vec<String>) {
     if !scenario.is_calm() || !scenario.worlds.is_empty() {
         return;
     }
     let counts = |request: &&Request| {
-        let courtesy = ["leases", "events", "pods/eviction"].iter().any(|other| request.resource.starts_with(other));
+        let courtesy =
+            ["leases", "events", "pods/eviction"].iter().any(|other| request.resource.starts_with(other));
         request.user == operator() && request.is_write() && !courtesy && !request.query.contains("dryRun")
     };
     let mut writes: BTreeMap<String, usize> = BTreeMap::new();
@@ -120,15 +143,20 @@ pub fn check_budget(cluster: &Cluster, boots: usize, scenario: &Scenario, broken
         *writes.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
     }
     let ops = cluster.list(OPS);
-    let entries: usize = ops.iter().map(|op| op["status"]["nodeStatuses"].as_object().map_or(0, serde_json::Map::len)).sum();
+    let entries: usize =
+        ops.iter().map(|op| op["status"]["nodeStatuses"].as_object().map_or(0, serde_json::Map::len)).sum();
     let budget = PER_NODE * entries + PER_OPERATION * ops.len() + PER_BOOT * boots;
     let total = writes.values().sum::<usize>();
     if total > budget {
-        broken.push(format!("{total} writes for {entries} nodes of {} operations, {budget} would do: {writes:?}", ops.len()));
+        broken.push(format!(
+            "{total} writes for {entries} nodes of {} operations, {budget} would do: {writes:?}",
+            ops.len()
+        ));
     }
 }
 
-/// Ours, and to be cleared away by us. A pod that was told to end on a node that went away ends with the Node.
+/// Ours, and to be cleared away by us. A pod that was told to end on a node that went away ends with the
+/// Node.
 fn ours(object: &Value) -> bool {
     let labels = &object["metadata"]["labels"];
     let node = text(object, "/spec/nodeName");
@@ -146,17 +174,27 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
     }
     for pod in cluster.list("pods").iter().filter(|pod| ours(pod)) {
         if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
-            broken.push(format!("at rest: pod {} is left: {}", pod["metadata"]["name"], pod["status"]["phase"]));
+            broken.push(format!(
+                "at rest: pod {} is left: {}",
+                pod["metadata"]["name"], pod["status"]["phase"]
+            ));
         }
     }
     for job in cluster.list("jobs.batch") {
         let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-        let over = conditions.into_iter().flatten().any(|c| matches!(c["type"].as_str(), Some("Complete" | "Failed")));
+        let over = conditions
+            .into_iter()
+            .flatten()
+            .any(|c| matches!(c["type"].as_str(), Some("Complete" | "Failed")));
         if !over {
             broken.push(format!("at rest: Job {} is left", job["metadata"]["name"]));
         }
     }
-    for op in cluster.list(OPS).iter().filter(|op| op["status"]["nodeStatuses"].as_object().is_none_or(serde_json::Map::is_empty)) {
+    for op in cluster
+        .list(OPS)
+        .iter()
+        .filter(|op| op["status"]["nodeStatuses"].as_object().is_none_or(serde_json::Map::is_empty))
+    {
         check_waiting(cluster, op, broken);
     }
     for node in cluster.list("nodes") {
@@ -181,42 +219,67 @@ fn check_waiting(cluster: &Cluster, op: &Value, broken: &mut Vec<String>) {
     let name = text(op, "/metadata/name");
     let matches = |node: &Object| selects(&op["spec"]["nodeSelector"], &node["metadata"]["labels"]);
     if let Some(node) = cluster.list("nodes").into_iter().find(|node| matches(node)) {
-        broken.push(format!("at rest: {name} is about no node, and {} matches: {}", node["metadata"]["name"], op["status"]["message"]));
+        broken.push(format!(
+            "at rest: {name} is about no node, and {} matches: {}",
+            node["metadata"]["name"], op["status"]["message"]
+        ));
     }
     let conditions = op.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let reason = conditions.filter(|c| c["type"] == "Progressing").find_map(|c| c["reason"].as_str());
     if op["status"]["phase"] != "Pending" || reason != Some("NoNodes") {
-        broken.push(format!("at rest: {name}, which no node matches, is {}: {reason:?}", op["status"]["phase"]));
+        broken.push(format!(
+            "at rest: {name}, which no node matches, is {}: {reason:?}",
+            op["status"]["phase"]
+        ));
     }
 }
 
 fn is_human(world: &World, node: &str) -> bool {
-    let last = world.book().into_iter().rev().find(|record| record.node == node && matches!(record.event, Event::Human { .. }));
+    let last = world
+        .book()
+        .into_iter()
+        .rev()
+        .find(|record| record.node == node && matches!(record.event, Event::Human { .. }));
     last.is_some_and(|record| record.event == Event::Human { cordoned: true })
 }
 
-/// A node that failed after its operation had been let go stays cordoned for a human to look at, also when the NodeOp is gone; that has
-/// been told then.
+/// A node that failed after its operation had been let go stays cordoned for a human to look at, also when
+/// the NodeOp is gone; that has been told then.
 fn keeps(cluster: &Cluster, node: &str, mark: &str) -> bool {
     let Ok(kept) = mark.parse::<KeptCordon>() else { return false };
     let there = cluster.list(OPS).iter().any(|op| text(op, "/metadata/uid") == kept.by.uid);
     let history = cluster.history();
-    let last = history.iter().rev().find(|c| c.key.table.as_ref() == OPS && text(&c.object, "/metadata/uid") == kept.by.uid);
-    let Some(op) = last.and_then(|change| serde_json::from_value::<NodeOp>((*change.object).clone()).ok()) else { return false };
+    let last = history
+        .iter()
+        .rev()
+        .find(|c| c.key.table.as_ref() == OPS && text(&c.object, "/metadata/uid") == kept.by.uid);
+    let Some(op) = last.and_then(|change| serde_json::from_value::<NodeOp>((*change.object).clone()).ok())
+    else {
+        return false;
+    };
     let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
     let failed = entry.is_some_and(|entry| entry.phase == Phase::Failed && entry.job_name.is_some());
     failed && !op.spec.uncordon_on_failure.unwrap_or(false) && kept.deleted != there
 }
 
-/// After the operations were deleted nothing tells that they ever were, but for the cordons of nodes that failed.
+/// After the operations were deleted nothing tells that they ever were, but for the cordons of nodes that
+/// failed.
 pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
     for table in ACCOUNTS.into_iter().chain(["pods", "jobs.batch", OPS, UPGRADES]) {
         // A facts pod that failed is the memory of that, as long as its node is there.
-        let memory =
-            |object: &Value| object["metadata"]["labels"]["app"] == "kairos-node-labeler" && text(object, "/status/phase") == "Failed";
-        let stays = |object: &Value| (world.is(Kind::Sandboxes) || world.is(Kind::FullNodes)) && memory(object);
-        let left = cluster.list(table).into_iter().filter(|object| (ours(object) && !stays(object)) || table.contains("kairos"));
-        broken.extend(left.map(|object| format!("after deletion: {table} {} is left", object["metadata"]["name"])));
+        let memory = |object: &Value| {
+            object["metadata"]["labels"]["app"] == "kairos-node-labeler"
+                && text(object, "/status/phase") == "Failed"
+        };
+        let stays =
+            |object: &Value| (world.is(Kind::Sandboxes) || world.is(Kind::FullNodes)) && memory(object);
+        let left = cluster
+            .list(table)
+            .into_iter()
+            .filter(|object| (ours(object) && !stays(object)) || table.contains("kairos"));
+        broken.extend(
+            left.map(|object| format!("after deletion: {table} {} is left", object["metadata"]["name"])),
+        );
     }
     for node in cluster.list("nodes") {
         let name = text(&node, "/metadata/name");
@@ -238,15 +301,23 @@ pub fn told(cluster: &Cluster) -> Vec<(u64, String)> {
         let object = &change.object;
         let ending = if text(object, "/metadata/deletionTimestamp").is_empty() { "" } else { "ending" };
         let ready = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
-        let conditions: Vec<&str> = ready.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str()).collect();
+        let conditions: Vec<&str> =
+            ready.filter(|c| c["status"] == "True").filter_map(|c| c["type"].as_str()).collect();
         let said = match change.key.table.as_ref() {
-            "nodes" => format!("boot {} claim {:?}", text(object, "/status/nodeInfo/bootID"), text(object, CLAIMED_BY)),
+            "nodes" => format!(
+                "boot {} claim {:?}",
+                text(object, "/status/nodeInfo/bootID"),
+                text(object, CLAIMED_BY)
+            ),
             OPS => object["status"]["nodeStatuses"].to_string(),
             _ => String::new(),
         };
         let (at, version, name) = (change.at.as_secs_f64(), change.version, &change.key.name);
         let phase = text(object, "/status/phase");
-        let line = format!("{at:>10.3} v{version} {:?} {} {name} {phase} {ending} {conditions:?} {said}", change.kind, change.key.table);
+        let line = format!(
+            "{at:>10.3} v{version} {:?} {} {name} {phase} {ending} {conditions:?} {said}",
+            change.kind, change.key.table
+        );
         (change.version, line)
     };
     cluster.history().iter().filter(|change| tables.contains(&change.key.table.as_ref())).map(tell).collect()

@@ -15,7 +15,10 @@ fn cordoned(node: &Value) -> bool {
 fn control_plane(node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
     // A member of etcd counts, whatever else it is.
-    names::CONTROL_PLANE_LABELS.iter().chain([&"node-role.kubernetes.io/etcd"]).any(|label| !labels[*label].is_null())
+    names::CONTROL_PLANE_LABELS
+        .iter()
+        .chain([&"node-role.kubernetes.io/etcd"])
+        .any(|label| !labels[*label].is_null())
 }
 
 impl Past<'_> {
@@ -41,15 +44,21 @@ impl Past<'_> {
         let (name, after) = (&change.key.name, &*change.object);
         let Some(before) = change.before.as_deref() else { return };
         match (cordoned(before), cordoned(after)) {
-            (true, false) if self.human.contains(name) => self.broken(format!("a human's cordon of {name} is removed")),
+            (true, false) if self.human.contains(name) => {
+                self.broken(format!("a human's cordon of {name} is removed"))
+            }
             (true, false) if owner(before, CORDONED_BY).is_none() => {
                 self.broken(format!("{name} is uncordoned, and the cordon was nobody's"));
             }
-            (false, true) if owner(after, CORDONED_BY).is_none() => self.broken(format!("{name} is cordoned in nobody's name")),
+            (false, true) if owner(after, CORDONED_BY).is_none() => {
+                self.broken(format!("{name} is cordoned in nobody's name"))
+            }
             _ => {}
         }
         match (owner(before, CLAIMED_BY), owner(after, CLAIMED_BY)) {
-            (Some(old), Some(new)) if old != new => self.broken(format!("{name} is taken from {old} by {new}")),
+            (Some(old), Some(new)) if old != new => {
+                self.broken(format!("{name} is taken from {old} by {new}"))
+            }
             (Some(old), None) => self.released(name, after, &old),
             _ => {}
         }
@@ -59,10 +68,15 @@ impl Past<'_> {
     fn released(&mut self, name: &str, node: &Value, op: &str) {
         let entry = self.entry(op, name);
         let uid = text(node, "/metadata/uid");
-        if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_deref() == Some(uid)) && !self.rivals() {
+        if entry.is_some_and(|entry| entry.phase == Phase::Running && entry.node_uid.as_deref() == Some(uid))
+            && !self.rivals()
+        {
             self.broken(format!("{name} is given back while {op} has it in hand"));
         }
-        let runs = self.running.iter().any(|(job, on)| on == name && self.jobs.get(job).is_some_and(|job| job.op == op));
+        let runs = self
+            .running
+            .iter()
+            .any(|(job, on)| on == name && self.jobs.get(job).is_some_and(|job| job.op == op));
         if runs {
             self.broken(format!("{name} is given back while the operation of {op} runs on it"));
         }
@@ -72,19 +86,29 @@ impl Past<'_> {
     /// How many nodes are in hand at once, for one operation and for control planes.
     fn held(&mut self) {
         let mut found = Vec::new();
-        let claims: Vec<(String, String, bool)> =
-            self.nodes.iter().filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node)))).collect();
+        let claims: Vec<(String, String, bool)> = self
+            .nodes
+            .iter()
+            .filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node))))
+            .collect();
         for uid in self.known.keys() {
             let claimed = claims.iter().filter(|(_, of, _)| of == uid).map(|(name, _, _)| name);
             // A node that it failed on and left cordoned is down as well.
-            let left = self.nodes.iter().filter(|(_, node)| cordoned(node) && owner(node, CORDONED_BY).as_ref() == Some(uid));
+            let left = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| cordoned(node) && owner(node, CORDONED_BY).as_ref() == Some(uid));
             let held: BTreeSet<&String> = claimed.chain(left.map(|(name, _)| name)).collect();
             if self.allowed(uid).is_some_and(|limit| held.len() > limit) {
                 found.push(format!("{uid} has {held:?} in hand"));
             }
         }
         let disturbs = |uid: &String| self.known.get(uid).is_some_and(|op| intent(op).disturbs());
-        let quorum: Vec<&String> = claims.iter().filter(|(_, of, master)| *master && disturbs(of)).map(|(name, _, _)| name).collect();
+        let quorum: Vec<&String> = claims
+            .iter()
+            .filter(|(_, of, master)| *master && disturbs(of))
+            .map(|(name, _, _)| name)
+            .collect();
         if quorum.len() > 1 {
             found.push(format!("control-plane nodes {quorum:?} are in hand together"));
         }

@@ -1,4 +1,5 @@
-//! What is said of an operation, against what machines did; and what machines do, against what was said before.
+//! What is said of an operation, against what machines did; and what machines do, against what was said
+//! before.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,8 +11,8 @@ use kairos_sim::Change;
 
 use super::{CLAIMED_BY, Past, intent, owner, text};
 
-/// A machine that joins under a name in hand may be taken for the old one for so long: between the operator's last live read
-/// and the start of the operation lies a write that is on its way.
+/// A machine that joins under a name in hand may be taken for the old one for so long: between the operator's
+/// last live read and the start of the operation lies a write that is on its way.
 const UNNOTICED: Duration = Duration::from_secs(7);
 
 impl Past<'_> {
@@ -49,10 +50,15 @@ impl Past<'_> {
         }
         for (node, entry) in &now.node_statuses {
             let old = before.node_statuses.get(node).cloned().unwrap_or_default();
-            if old.phase.is_final() && (old.phase != entry.phase || old.reboot_status != entry.reboot_status) {
+            if old.phase.is_final() && (old.phase != entry.phase || old.reboot_status != entry.reboot_status)
+            {
                 self.broken(format!("the final entry of {node} in {uid} becomes {entry:?}"));
             }
-            if failed && intent.stop_on_failure && old.phase == Phase::Pending && entry.phase == Phase::Running {
+            if failed
+                && intent.stop_on_failure
+                && old.phase == Phase::Pending
+                && entry.phase == Phase::Running
+            {
                 self.broken(format!("{uid} takes {node} after a failure"));
             }
             if old.step == Some(Step::Drain) {
@@ -65,7 +71,10 @@ impl Past<'_> {
                 self.succeeded(op, uid, node, entry);
             }
             self.moved(op, node, (&old, entry), now);
-            let live = self.nodes.get(node).filter(|live| old.node_uid.as_deref() == Some(text(live, "/metadata/uid")));
+            let live = self
+                .nodes
+                .get(node)
+                .filter(|live| old.node_uid.as_deref() == Some(text(live, "/metadata/uid")));
             let claimed = live.and_then(|live| owner(live, CLAIMED_BY)).as_deref() == Some(uid);
             if entry.node_uid.is_none() && old.node_uid.is_some() && claimed && !self.rivals() {
                 self.broken(format!("{uid} says that it gave {node} back, and still claims it"));
@@ -74,7 +83,8 @@ impl Past<'_> {
                 self.broken(format!("{uid} does not say why {node} failed"));
             }
         }
-        let open = now.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
+        let open =
+            now.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
         if open && now.phase.is_some_and(Phase::is_final) {
             self.broken(format!("{uid} is over and nodes of it are not"));
         }
@@ -84,46 +94,62 @@ impl Past<'_> {
         }
     }
 
-    /// A node is reported as done: the operation succeeded on it and, where that was asked, it has left that boot since.
+    /// A node is reported as done: the operation succeeded on it and, where that was asked, it has left that
+    /// boot since.
     fn succeeded(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
         let intent = intent(op);
         let ours = |job: &String| self.jobs.get(job).is_some_and(|job| job.op == uid && job.node == node);
         let last = self.successes.iter().rev().find(|(job, on, _)| on == node && ours(job)).cloned();
         let Some((_, _, boot)) = last else {
-            // An upgrade that finds the release in place has done nothing, and says so. One that a boot interrupted finds it in place
-            // after that boot, if an earlier one had installed it and its reboot was called off.
-            let in_place = entry.reboot_status == Some(RebootStatus::NotRequested) || self.runs_target(op, node);
+            // An upgrade that finds the release in place has done nothing, and says so. One that a boot
+            // interrupted finds it in place after that boot, if an earlier one had installed it and its
+            // reboot was called off.
+            let in_place =
+                entry.reboot_status == Some(RebootStatus::NotRequested) || self.runs_target(op, node);
             if !(intent.upgrade && in_place) {
-                self.broken(format!("{uid} reports success on {node}, where its operation did not succeed: {entry:?}"));
+                self.broken(format!(
+                    "{uid} reports success on {node}, where its operation did not succeed: {entry:?}"
+                ));
             }
             return;
         };
         let same = self.nodes.get(node).is_some_and(|live| text(live, "/status/nodeInfo/bootID") == boot);
         if intent.reboot && (entry.reboot_status != Some(RebootStatus::Completed) || same) {
-            self.broken(format!("{uid} reports success on {node}, reboot {:?}, still in the old boot: {same}", entry.reboot_status));
+            self.broken(format!(
+                "{uid} reports success on {node}, reboot {:?}, still in the old boot: {same}",
+                entry.reboot_status
+            ));
         }
         if intent.upgrade && intent.reboot {
             self.check_upgraded(op, uid, node, entry);
         }
     }
 
-    /// An upgrade is done where the node runs the image's release, from the active image; or it says that it does not know.
+    /// An upgrade is done where the node runs the image's release, from the active image; or it says that it
+    /// does not know.
     fn check_upgraded(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
         if !(self.runs_target(op, node) || entry.verified == Some(false)) || entry.verified.is_none() {
-            self.broken(format!("{uid} reports {node} as upgraded: {entry:?}; it runs {:?}", self.booted.get(node)));
+            self.broken(format!(
+                "{uid} reports {node} as upgraded: {entry:?}; it runs {:?}",
+                self.booted.get(node)
+            ));
         }
     }
 
     /// Whether the node has booted the release of an upgrade's image, from the active image.
     pub(super) fn runs_target(&self, op: &NodeOp, node: &str) -> bool {
         let target = self.target(op, node);
-        self.booted.get(node).is_some_and(|(release, state)| *release == target && *state == boot_state::ACTIVE)
+        self.booted
+            .get(node)
+            .is_some_and(|(release, state)| *release == target && *state == boot_state::ACTIVE)
     }
 
     /// An operation's command or agent starts on a machine.
     pub(super) fn began(&mut self, job: &str, node: &str) {
         self.running.push((job.to_owned(), node.to_owned()));
-        let Some(known) = self.jobs.get(job).cloned() else { return self.broken(format!("an operation of no Job runs on {node}")) };
+        let Some(known) = self.jobs.get(job).cloned() else {
+            return self.broken(format!("an operation of no Job runs on {node}"));
+        };
         let op = known.op;
         let runs = self.runs.entry((op.clone(), node.to_owned())).or_default();
         let first = runs.insert(job.to_owned());
@@ -143,29 +169,43 @@ impl Past<'_> {
             return;
         }
         let entry = self.entry(&op, node).unwrap_or_default();
-        if entry.phase != Phase::Running || entry.step != Some(Step::Job) || entry.job_uid.as_deref() != Some(job) {
+        if entry.phase != Phase::Running
+            || entry.step != Some(Step::Job)
+            || entry.job_uid.as_deref() != Some(job)
+        {
             self.broken(format!("the operation of {op} starts on {node}, whose entry is {entry:?}"));
         }
         if self.is_same(node, &entry) && self.claim(node).as_deref() != Some(&op) {
-            self.broken(format!("the operation of {op} starts on {node}, which is claimed by {:?}", self.claim(node)));
+            self.broken(format!(
+                "the operation of {op} starts on {node}, which is claimed by {:?}",
+                self.claim(node)
+            ));
         }
         // A further try is the Job controller's, which knows no machines.
         let replaced = self.nodes.contains_key(node) && !self.is_same(node, &entry);
         if first && replaced && self.joined.get(node).is_some_and(|joined| self.at > *joined + UNNOTICED) {
-            self.broken(format!("the operation of {op} starts on another machine than it was meant for, under the name {node}"));
+            self.broken(format!(
+                "the operation of {op} starts on another machine than it was meant for, under the name {node}"
+            ));
         }
         self.check_drained(&object, &entry, node);
     }
 
     /// Whether the node is still the one that an entry took in hand.
     pub(super) fn is_same(&self, node: &str, entry: &NodeStatus) -> bool {
-        self.nodes.get(node).is_some_and(|live| entry.node_uid.as_deref() == Some(text(live, "/metadata/uid")))
+        self.nodes
+            .get(node)
+            .is_some_and(|live| entry.node_uid.as_deref() == Some(text(live, "/metadata/uid")))
     }
 
     /// Not more operations run than may.
     fn check_room(&mut self, op: &str) {
-        let on: BTreeSet<&String> =
-            self.running.iter().filter(|(job, _)| self.jobs.get(job).is_some_and(|job| job.op == op)).map(|(_, on)| on).collect();
+        let on: BTreeSet<&String> = self
+            .running
+            .iter()
+            .filter(|(job, _)| self.jobs.get(job).is_some_and(|job| job.op == op))
+            .map(|(_, on)| on)
+            .collect();
         if self.allowed(op).is_some_and(|limit| on.len() > limit) {
             self.broken(format!("the operation of {op} runs on {on:?} at once"));
         }
@@ -176,13 +216,18 @@ impl Past<'_> {
         if entry.drain_started_at.is_none() || intent(op).drain.is_none() {
             return;
         }
-        let Some(began) = self.drains.get(&(op.metadata.uid.clone().unwrap_or_default(), node.to_owned())).copied() else { return };
+        let Some(began) =
+            self.drains.get(&(op.metadata.uid.clone().unwrap_or_default(), node.to_owned())).copied()
+        else {
+            return;
+        };
         let there = |pod: &&super::Object| {
             text(pod, "/spec/nodeName") == node
                 && text(pod, "/metadata/labels/group").starts_with('g')
                 && self.bound.get(text(pod, "/metadata/uid")).is_some_and(|bound| *bound < began)
         };
-        let left: Vec<String> = self.pods.values().filter(there).map(|pod| text(pod, "/metadata/name").to_owned()).collect();
+        let left: Vec<String> =
+            self.pods.values().filter(there).map(|pod| text(pod, "/metadata/name").to_owned()).collect();
         if !left.is_empty() {
             self.broken(format!("the operation starts on {node}, and {left:?} are still there"));
         }
@@ -214,7 +259,8 @@ impl Past<'_> {
             Some(_) => {}
             None => self.broken(format!("{node} is rebooted for {op}, which is gone")),
         }
-        // With its Node the claim goes too; until the garbage collector has found the pods, the machine does what it was asked.
+        // With its Node the claim goes too; until the garbage collector has found the pods, the machine does
+        // what it was asked.
         let entry = self.entry(&op, node).unwrap_or_default();
         if self.is_same(node, &entry) && self.claim(node).as_deref() != Some(&op) && !self.rivals() {
             self.broken(format!("{node} is rebooted for {op}, and is claimed by {:?}", self.claim(node)));

@@ -30,7 +30,9 @@ impl Past<'_> {
     /// A container of an operation starts: what it runs must be what was named, and the same everywhere.
     pub(super) fn ran(&mut self, owner: &str, node: &str, content: &str, preflight: bool) {
         let op = self.jobs.get(owner).map_or_else(|| owner.to_owned(), |job| job.op.clone());
-        let Some(object) = self.known.get(&op).filter(|object| intent(object).upgrade).cloned() else { return };
+        let Some(object) = self.known.get(&op).filter(|object| intent(object).upgrade).cloned() else {
+            return;
+        };
         self.odd.ran.insert((op.clone(), node.to_owned()), content.to_owned());
         if !preflight {
             let contents = self.odd.contents.entry(op.clone()).or_default();
@@ -40,19 +42,35 @@ impl Past<'_> {
                 self.broken(format!("one upgrade, {op}, runs {contents:?}"));
             }
         }
-        if self.scenario.is(Kind::MovingTags) && object.spec.image.as_deref().is_some_and(|image| image.ends_with(":latest")) {
+        if self.scenario.is(Kind::MovingTags)
+            && object.spec.image.as_deref().is_some_and(|image| image.ends_with(":latest"))
+        {
             let born = self.odd.born.get(&op).copied().unwrap_or_default().saturating_sub(AT_ONCE);
             let until = |index: usize| self.odd.tag.get(index + 1).map_or(Duration::MAX, |(at, _)| *at);
-            let named = self.odd.tag.iter().enumerate().any(|(index, (_, meant))| meant == content && until(index) >= born);
+            let named = self
+                .odd
+                .tag
+                .iter()
+                .enumerate()
+                .any(|(index, (_, meant))| meant == content && until(index) >= born);
             if !named {
-                self.broken(format!("{op} runs {content} on {node}, which its tag has not meant since it was made"));
+                self.broken(format!(
+                    "{op} runs {content} on {node}, which its tag has not meant since it was made"
+                ));
             }
         }
     }
 
     /// An operation that has succeeded does not run again, where nothing ends pods.
     pub(super) fn again(&mut self, job: &str, op: &str, node: &str) {
-        let ends = [Kind::FullNodes, Kind::KubeletsStop, Kind::StoreBack, Kind::NodesRemade, Kind::MadeAgain, Kind::Stripped];
+        let ends = [
+            Kind::FullNodes,
+            Kind::KubeletsStop,
+            Kind::StoreBack,
+            Kind::NodesRemade,
+            Kind::MadeAgain,
+            Kind::Stripped,
+        ];
         let calm = self.scenario.is_calm() && !ends.iter().any(|kind| self.scenario.is(*kind));
         if calm && self.successes.iter().any(|(done, _, _)| done == job) && self.checks("check-again") {
             self.broken(format!("the operation of {op} runs on {node} again, though it had succeeded"));
@@ -64,8 +82,14 @@ impl Past<'_> {
         self.upgrade_is_paused(&change.object);
         let uid = text(&change.object, "/metadata/uid").to_owned();
         let conditions = change.object.pointer("/status/conditions").and_then(Value::as_array);
-        let is = |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
-        let nodes = change.object.pointer("/status/nodeStatuses").and_then(Value::as_object).cloned().unwrap_or_default();
+        let is =
+            |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
+        let nodes = change
+            .object
+            .pointer("/status/nodeStatuses")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
         if is("Complete") && nodes.is_empty() {
             self.broken(format!("{} is Complete=True over no node", change.key.name));
         }
@@ -73,7 +97,8 @@ impl Past<'_> {
         if !sworn || !self.odd.sworn.insert(uid.clone()) || !self.checks("check-verified") {
             return;
         }
-        let child = |op: &&NodeOp| op.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid);
+        let child =
+            |op: &&NodeOp| op.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid);
         if !self.known.values().any(|op| child(&op)) {
             self.broken(format!("{} is Verified=True, and has no NodeOp", change.key.name));
         }
@@ -82,31 +107,47 @@ impl Past<'_> {
         }
     }
 
-    /// An upgrade says that it is done with a node: the node runs what was wanted, will boot it again, and nobody is about to
-    /// change that who was first.
+    /// An upgrade says that it is done with a node: the node runs what was wanted, will boot it again, and
+    /// nobody is about to change that who was first.
     pub(super) fn is_true(&mut self, op: &NodeOp, node: &str, (old, entry): (&NodeStatus, &NodeStatus)) {
-        let done = entry.phase == Phase::Completed && old.phase != Phase::Completed && entry.verified != Some(false);
-        if !done || !intent(op).upgrade || !intent(op).reboot || !self.nodes.contains_key(node) || !self.checks("check-verified") {
+        let done =
+            entry.phase == Phase::Completed && old.phase != Phase::Completed && entry.verified != Some(false);
+        if !done
+            || !intent(op).upgrade
+            || !intent(op).reboot
+            || !self.nodes.contains_key(node)
+            || !self.checks("check-verified")
+        {
             return;
         }
         let target = self.target(op, node);
-        let (booted, state) = self.booted.get(node).cloned().unwrap_or_else(|| (OLD.into(), boot_state::ACTIVE));
+        let (booted, state) =
+            self.booted.get(node).cloned().unwrap_or_else(|| (OLD.into(), boot_state::ACTIVE));
         let installed = self.odd.installed.get(node).cloned().unwrap_or_else(|| booted.clone());
         let me = op.metadata.uid.clone().unwrap_or_default();
-        // By what the server says: where its clock was set back, the one that was asked for first is the younger one.
-        let age = |op: &NodeOp| (op.metadata.creation_timestamp.as_ref().map(|time| time.0), op.metadata.name.clone());
+        // By what the server says: where its clock was set back, the one that was asked for first is the
+        // younger one.
+        let age = |op: &NodeOp| {
+            (op.metadata.creation_timestamp.as_ref().map(|time| time.0), op.metadata.name.clone())
+        };
         let older = |(uid, other): (&String, &NodeOp)| {
             let open = other.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final));
             let entry = open.and_then(|status| status.node_statuses.get(node));
-            *uid != me && intent(other).upgrade && age(other) < age(op) && entry.is_some_and(|entry| !entry.phase.is_final())
+            *uid != me
+                && intent(other).upgrade
+                && age(other) < age(op)
+                && entry.is_some_and(|entry| !entry.phase.is_final())
         };
         let contested = self.ops.iter().any(older);
-        // One that fell back runs what it ran before, and says so; that its active image is another one is known.
+        // One that fell back runs what it ran before, and says so; that its active image is another one is
+        // known.
         let skipped = entry.reboot_status == Some(RebootStatus::NotRequested);
         let fell = state != boot_state::ACTIVE;
         if booted != target || (fell && !skipped) || (installed != target && !fell) || contested {
             let name = op.metadata.name.clone().unwrap_or_default();
-            let what = format!("{node} runs {booted} ({state}), will boot {installed}, an older upgrade is still to come: {contested}");
+            let what = format!(
+                "{node} runs {booted} ({state}), will boot {installed}, an older upgrade is still to come: {contested}"
+            );
             self.broken(format!("{name} is done with {node} for {target}; {what}: {:?}", entry.message));
         }
     }
@@ -128,10 +169,15 @@ impl Past<'_> {
         }
         for (uid, op) in self.known.clone() {
             let name = op.metadata.name.clone().unwrap_or_default();
-            let Some(wish) = self.scenario.wishes.iter().find(|wish| wish.name == name).cloned() else { continue };
+            let Some(wish) = self.scenario.wishes.iter().find(|wish| wish.name == name).cloned() else {
+                continue;
+            };
             for (node, entry) in op.status.iter().flat_map(|status| &status.node_statuses) {
                 let key = (uid.clone(), node.clone());
-                if entry.phase == Phase::Failed && self.checks("check-for-nothing") && !self.excused(&op, &wish, &key) {
+                if entry.phase == Phase::Failed
+                    && self.checks("check-for-nothing")
+                    && !self.excused(&op, &wish, &key)
+                {
                     self.broken(format!("{name} fails {node} for nothing: {:?}", entry.message));
                 }
                 self.proved(&op, &wish, node, entry);
@@ -142,8 +188,10 @@ impl Past<'_> {
     /// An upgrade that did what it should is proved.
     fn proved(&mut self, op: &NodeOp, wish: &Wish, node: &str, entry: &NodeStatus) {
         let done = entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Completed);
-        let honest = !wish.fates.lies.iter().any(|lies| lies == node) && !self.scenario.fall_back.iter().any(|falls| falls == node);
-        if done && honest && intent(op).upgrade && entry.verified != Some(true) && self.checks("check-proved") {
+        let honest = !wish.fates.lies.iter().any(|lies| lies == node)
+            && !self.scenario.fall_back.iter().any(|falls| falls == node);
+        if done && honest && intent(op).upgrade && entry.verified != Some(true) && self.checks("check-proved")
+        {
             self.broken(format!("{} upgraded {node}, and has no proof: {:?}", wish.name, entry.message));
         }
     }
@@ -166,7 +214,8 @@ impl Past<'_> {
         };
         let drain = intent.drain.is_some() && self.odd.last.get(key).copied().flatten() == Some(Step::Drain);
         // A newer release may be there already, or the tag have moved: such a node is failed, untouched.
-        let older = intent.upgrade && (self.scenario.wishes.iter().filter(|wish| wish.kind == "NodeOpUpgrade").count() > 1);
+        let older = intent.upgrade
+            && (self.scenario.wishes.iter().filter(|wish| wish.kind == "NodeOpUpgrade").count() > 1);
         let moved = intent.upgrade && self.scenario.is(Kind::MovingTags);
         let slow = self.odd.slow.contains(node) && intent.reboot;
         command || told || unproved || hopeless || drain || older || moved || slow

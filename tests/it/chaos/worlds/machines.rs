@@ -36,8 +36,13 @@ impl Disk {
     /// What the waiter says who tries to write.
     pub fn trial(self) -> Result<(), String> {
         match self {
-            Self::ReadOnly => Err("checking the state directory: making /state/.kairos: Read-only file system (os error 30)".into()),
-            Self::Full if TRIAL != 0 => Err("checking the state directory: No space left on device (os error 28)".into()),
+            Self::ReadOnly => Err(
+                "checking the state directory: making /state/.kairos: Read-only file system (os error 30)"
+                    .into(),
+            ),
+            Self::Full if TRIAL != 0 => {
+                Err("checking the state directory: No space left on device (os error 28)".into())
+            }
             Self::Full | Self::Good => Ok(()),
         }
     }
@@ -45,8 +50,12 @@ impl Disk {
     /// What the sentinel's applet says.
     pub fn write(self, sentinel: &Sentinel) -> Result<(), String> {
         match self {
-            Self::ReadOnly => Err(format!("writing /sentinel/{}.json: Read-only file system (os error 30)", sentinel.job)),
-            Self::Full => Err(format!("writing /sentinel/{}.json: No space left on device (os error 28)", sentinel.job)),
+            Self::ReadOnly => {
+                Err(format!("writing /sentinel/{}.json: Read-only file system (os error 30)", sentinel.job))
+            }
+            Self::Full => {
+                Err(format!("writing /sentinel/{}.json: No space left on device (os error 28)", sentinel.job))
+            }
             Self::Good => Ok(()),
         }
     }
@@ -60,7 +69,8 @@ pub fn spoil(world: &World, kind: Kind) {
         }
         match kind {
             Kind::Sandboxes => {
-                world.nodes[node].fail_sandboxes(Some("plugin type=\"calico\" failed (add): no free address in the pool"));
+                world.nodes[node]
+                    .fail_sandboxes(Some("plugin type=\"calico\" failed (add): no free address in the pool"));
                 world.machine(node, |machine| machine.no_sandbox = true);
             }
             Kind::Disks => {
@@ -97,14 +107,18 @@ pub fn move_tag(world: &Arc<World>) {
     });
 }
 
-/// Every pod of the namespace gets a second container, unless it says that it wants none and this mesh listens.
+/// Every pod of the namespace gets a second container, unless it says that it wants none and this mesh
+/// listens.
 pub fn inject(cluster: &Cluster, world: &World) {
     let listens = world.chance(50);
     world.note(|| format!("a webhook injects {SIDECAR}, and heeds marks against it: {listens}"));
     cluster.admission().mutate(move |table, object| {
-        let ours = table == "pods" && object["metadata"]["namespace"] == "default" && object["metadata"]["labels"]["group"].is_null();
-        let marked =
-            |(name, value): (&str, &str)| object["metadata"]["annotations"][name] == value || object["metadata"]["labels"][name] == value;
+        let ours = table == "pods"
+            && object["metadata"]["namespace"] == "default"
+            && object["metadata"]["labels"]["group"].is_null();
+        let marked = |(name, value): (&str, &str)| {
+            object["metadata"]["annotations"][name] == value || object["metadata"]["labels"][name] == value
+        };
         if !ours || (listens && NOT_HERE.into_iter().any(marked)) {
             return;
         }

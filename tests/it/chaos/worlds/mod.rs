@@ -1,8 +1,10 @@
-//! Worlds that are not as an operator's author imagines them first: as clusters, machines and people really are.
+//! Worlds that are not as an operator's author imagines them first: as clusters, machines and people really
+//! are.
 //!
-//! A seed draws some of them, each with its own chance. `KAIROS_CHAOS_WORLD=name` puts every seed into that world (several
-//! names with commas between them); half of such seeds are calm otherwise, so that what goes wrong is the world's own doing, and
-//! [`super::history`] asks more of them: nothing fails for nothing. [`WORLDS_NOT_YET_ON`] names what is switched off until it holds.
+//! A seed draws some of them, each with its own chance. `KAIROS_CHAOS_WORLD=name` puts every seed into that
+//! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
+//! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
+//! [`WORLDS_NOT_YET_ON`] names what is switched off until it holds.
 
 mod machines;
 mod nodes;
@@ -142,14 +144,19 @@ impl Kind {
     ];
 
     pub fn name(self) -> String {
-        let dashed = |c: char| if c.is_uppercase() { format!("-{}", c.to_lowercase()) } else { c.to_string() };
+        let dashed =
+            |c: char| if c.is_uppercase() { format!("-{}", c.to_lowercase()) } else { c.to_string() };
         format!("{self:?}").chars().map(dashed).collect::<String>().trim_start_matches('-').to_owned()
     }
 
     /// In how many of a hundred seeds it is drawn.
     fn percent(self) -> u32 {
         match self {
-            Self::ClocksApart | Self::Strangers | Self::NodesRemade | Self::EtcdMembers | Self::KubeletsStop => 6,
+            Self::ClocksApart
+            | Self::Strangers
+            | Self::NodesRemade
+            | Self::EtcdMembers
+            | Self::KubeletsStop => 6,
             Self::StoreBack | Self::WatchesStall => 5,
             _ => 4,
         }
@@ -213,7 +220,9 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::EtcdMembers => nodes::members(world).await,
             Kind::Strangers => strangers::arrive(cluster, world).await,
             Kind::ForeignNames => strangers::take_accounts(cluster, world).await,
-            Kind::Sandboxes | Kind::Disks | Kind::DeafWaiters | Kind::MachinesHang => machines::spoil(world, kind),
+            Kind::Sandboxes | Kind::Disks | Kind::DeafWaiters | Kind::MachinesHang => {
+                machines::spoil(world, kind)
+            }
             Kind::MovingTags => machines::shelve(world),
             Kind::Injected => machines::inject(cluster, world),
             Kind::NobodyYet => operations::keep_away(world).await,
@@ -290,5 +299,9 @@ fn every_name_is_known() {
     let known = |name: &String| worlds.contains(name) || super::history::CHECKS.contains(&name.as_str());
     let off = WORLDS_NOT_YET_ON.iter().map(|name| (*name).to_owned());
     let unknown: Vec<String> = forced().into_iter().chain(off).filter(|name| !known(name)).collect();
-    assert!(unknown.is_empty(), "neither worlds nor checks: {unknown:?}; there are {worlds:?} and {:?}", super::history::CHECKS);
+    assert!(
+        unknown.is_empty(),
+        "neither worlds nor checks: {unknown:?}; there are {worlds:?} and {:?}",
+        super::history::CHECKS
+    );
 }

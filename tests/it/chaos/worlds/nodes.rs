@@ -79,7 +79,10 @@ pub fn join_and_die(world: &Arc<World>) {
         sleep(world.time(500, 4_000)).await;
         let gone: Value = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}});
         for name in &names {
-            nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(&gone)).await.expect("a node");
+            nodes
+                .patch_status(name, &PatchParams::default(), &Patch::Strategic(&gone))
+                .await
+                .expect("a node");
         }
         world.note(|| format!("{DOZEN} nodes went away"));
         drop(busy);
@@ -93,13 +96,17 @@ pub fn join_windows(world: &Arc<World>) {
         sleep(world.time(0, 10_000)).await;
         let nodes: Api<NodeObject> = Api::all(world.client.clone());
         for number in 1..=DOZEN {
-            nodes.create(&PostParams::default(), &object(&format!("windows-{number}"), "windows")).await.expect("a node");
+            nodes
+                .create(&PostParams::default(), &object(&format!("windows-{number}"), "windows"))
+                .await
+                .expect("a node");
         }
         drop(busy);
     });
 }
 
-/// Does something to one node after the other, with pauses, for some minutes; each time it is undone before the next.
+/// Does something to one node after the other, with pauses, for some minutes; each time it is undone before
+/// the next.
 async fn now_and_then(world: Arc<World>, pause: (u64, u64), change: impl AsyncFn(&World, &str)) {
     let busy = world.busy();
     let names: Vec<String> = world.nodes.keys().cloned().collect();
@@ -119,8 +126,14 @@ async fn now_and_then(world: Arc<World>, pause: (u64, u64), change: impl AsyncFn
 pub fn refuse(world: &Arc<World>) {
     let one = async |world: &World, node: &str| {
         let reasons = [
-            ("OutOfpods", "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"),
-            ("OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu, requested: 100, used: 3900, capacity: 4000"),
+            (
+                "OutOfpods",
+                "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110",
+            ),
+            (
+                "OutOfcpu",
+                "Pod was rejected: Node didn't have enough resource: cpu, requested: 100, used: 3900, capacity: 4000",
+            ),
             ("Evicted", "The node had condition: [DiskPressure]."),
             ("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present"),
         ];
@@ -173,7 +186,11 @@ pub fn delete_the_absent(world: &Arc<World>) {
             sleep(Duration::from_secs(1)).await;
             for (name, node) in &world.nodes {
                 let boot = node.boot();
-                if boot.up || !world.chance(25) || nodes.get_opt(name).await.ok().flatten().is_none() || node.boot() != boot {
+                if boot.up
+                    || !world.chance(25)
+                    || nodes.get_opt(name).await.ok().flatten().is_none()
+                    || node.boot() != boot
+                {
                     continue;
                 }
                 world.note(|| format!("a cloud controller deletes {name}, which is away"));

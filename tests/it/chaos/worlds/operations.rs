@@ -1,4 +1,5 @@
-//! Operations that are asked for too early, that nobody matches yet, that are paused, and that are slowed down on their way.
+//! Operations that are asked for too early, that nobody matches yet, that are paused, and that are slowed
+//! down on their way.
 
 use std::{sync::Arc, time::Duration};
 
@@ -77,21 +78,33 @@ struct Changed {
 async fn all(world: &World) -> Vec<Changed> {
     let (ops, list) = (Api::<NodeOp>::default_namespaced(world.client.clone()), ListParams::default());
     let upgrades: Api<NodeOpUpgrade> = Api::default_namespaced(world.client.clone());
-    let (Ok(ops), Ok(upgrades)) = (ops.list(&list).await, upgrades.list(&list).await) else { return Vec::new() };
+    let (Ok(ops), Ok(upgrades)) = (ops.list(&list).await, upgrades.list(&list).await) else {
+        return Vec::new();
+    };
     let own = ops.into_iter().filter(|op| op.spec.upgrade.is_none());
     let own = own.map(|op| (false, op.name_any(), op.spec.concurrency, op.spec.paused));
-    let of_upgrades = upgrades.into_iter().map(|up| (true, up.name_any(), up.spec.concurrency, up.spec.paused));
+    let of_upgrades =
+        upgrades.into_iter().map(|up| (true, up.name_any(), up.spec.concurrency, up.spec.paused));
     let all = own.chain(of_upgrades);
-    all.map(|(upgrade, name, concurrency, paused)| Changed { upgrade, name, concurrency, paused: paused == Some(true) }).collect()
+    all.map(|(upgrade, name, concurrency, paused)| Changed {
+        upgrade,
+        name,
+        concurrency,
+        paused: paused == Some(true),
+    })
+    .collect()
 }
 
 /// Changes what may be changed; the operation may be gone by now.
 async fn change(world: &World, it: &Changed, spec: Value) {
     let (params, patch) = (PatchParams::default(), Patch::Merge(json!({"spec": spec})));
     if it.upgrade {
-        let _ = Api::<NodeOpUpgrade>::default_namespaced(world.client.clone()).patch(&it.name, &params, &patch).await;
+        let _ = Api::<NodeOpUpgrade>::default_namespaced(world.client.clone())
+            .patch(&it.name, &params, &patch)
+            .await;
     } else {
-        let _ = Api::<NodeOp>::default_namespaced(world.client.clone()).patch(&it.name, &params, &patch).await;
+        let _ =
+            Api::<NodeOp>::default_namespaced(world.client.clone()).patch(&it.name, &params, &patch).await;
     }
 }
 

@@ -130,8 +130,11 @@ pub fn refuse(cluster: &Cluster, world: &Arc<World>) {
             ];
             let (verb, resource) = sorts[world.rng(|rng| rng.usize(..sorts.len()))];
             world.note(|| format!("a webhook is down: {verb} {resource}"));
-            let words = "Internal error occurred: failed calling webhook \"policy.example\": no endpoints available";
-            faults.arm(Fault::on(verb, resource, Effect::Refuse(500)).by("kairos-operator").saying(words).always());
+            let words =
+                "Internal error occurred: failed calling webhook \"policy.example\": no endpoints available";
+            faults.arm(
+                Fault::on(verb, resource, Effect::Refuse(500)).by("kairos-operator").saying(words).always(),
+            );
             sleep(world.time(10_000, 90_000)).await;
             faults.clear();
             world.note(|| "the webhook is back".into());
@@ -149,7 +152,8 @@ pub fn strip(world: &Arc<World>) {
             sleep(world.time(10_000, 120_000)).await;
             let ops: Api<NodeOp> = Api::default_namespaced(world.client.clone());
             let Ok(found) = ops.list(&ListParams::default()).await else { continue };
-            let Some(op) = (!found.items.is_empty()).then(|| found.items[world.rng(|rng| rng.usize(..found.items.len()))].name_any())
+            let Some(op) = (!found.items.is_empty())
+                .then(|| found.items[world.rng(|rng| rng.usize(..found.items.len()))].name_any())
             else {
                 continue;
             };
@@ -167,7 +171,8 @@ pub fn strip(world: &Arc<World>) {
     });
 }
 
-/// One watch of one operator stands still, and the other operator is killed: whoever leads then sees the world in part as it was.
+/// One watch of one operator stands still, and the other operator is killed: whoever leads then sees the
+/// world in part as it was.
 pub fn stall_watches(world: &Arc<World>, replicas: &[Replica]) {
     let (world, busy, replicas) = (world.clone(), world.busy(), replicas.to_vec());
     tokio::spawn(async move {
@@ -177,7 +182,8 @@ pub fn stall_watches(world: &Arc<World>, replicas: &[Replica]) {
             stall(&world, operator).await;
             sleep(world.time(500, 25_000)).await;
             // It may be dead already.
-            let _ = replicas[1 - operator].orders.send(if world.chance(60) { Order::End } else { Order::Kill });
+            let _ =
+                replicas[1 - operator].orders.send(if world.chance(60) { Order::End } else { Order::Kill });
         }
         drop(busy);
     });
@@ -188,7 +194,9 @@ async fn stall(world: &World, operator: usize) {
     let sorts = ["/api/v1/nodes?", "/nodeops?", "/jobs?", "/api/v1/pods?"];
     let path = sorts[world.rng(|rng| rng.usize(..sorts.len()))];
     let until = Instant::now() + world.time(20_000, 200_000);
-    world.note(|| format!("the watch of {path} of operator {operator} stands still for {:?}", until - Instant::now()));
+    world.note(|| {
+        format!("the watch of {path} of operator {operator} stands still for {:?}", until - Instant::now())
+    });
     weather(world, |weather| weather.stall = Some(Stall { operator, path, until }));
 }
 
@@ -198,7 +206,11 @@ pub async fn restore(cluster: &Cluster, world: &World) {
     let back = world.time(3_000, 120_000);
     let (Some(first), Some(last)) = (history.first(), history.last()) else { return };
     let then = last.at.saturating_sub(back).max(Duration::from_secs(3));
-    let version = history.iter().take_while(|change| change.at <= then).last().map_or(first.version, |change| change.version);
+    let version = history
+        .iter()
+        .take_while(|change| change.at <= then)
+        .last()
+        .map_or(first.version, |change| change.version);
     world.note(|| format!("the store goes back from {} to {version}, by {back:?}", last.version));
     let from = world.service.version();
     cluster.restore(version);

@@ -1,4 +1,5 @@
-//! Objects of other people: under our labels, with owners that they do not have, under the names that we want.
+//! Objects of other people: under our labels, with owners that they do not have, under the names that we
+//! want.
 
 use std::{sync::Arc, time::Duration};
 
@@ -87,7 +88,8 @@ pub fn forge(world: &Arc<World>) {
                         "annotations": {names::NODE_NAME: node, SAYS: says}, "ownerReferences": [owner]},
                     "spec": {"nodeName": node, "restartPolicy": "Never", "containers": [{"name": container::SENTINEL, "image": "theirs:1"}]}});
                 // It may be there already, from the last look.
-                let _ = pods.create(&PostParams::default(), &serde_json::from_value(pod).expect("a Pod")).await;
+                let _ =
+                    pods.create(&PostParams::default(), &serde_json::from_value(pod).expect("a Pod")).await;
             }
         }
     });

@@ -1,7 +1,7 @@
 //! Who asks: bearer tokens of the administrator, of the simulator's own clients and of service accounts.
 //!
-//! A request without a token is the administrator's: kubectl sends none over plain HTTP, as it did not to the insecure
-//! port of old.
+//! A request without a token is the administrator's: kubectl sends none over plain HTTP, as it did not to the
+//! insecure port of old.
 
 pub mod rbac;
 
@@ -44,7 +44,10 @@ impl User {
     /// A service account.
     pub fn account(namespace: &str, name: &str) -> Self {
         let all = "system:serviceaccounts".to_owned();
-        Self { name: format!("system:serviceaccount:{namespace}:{name}"), groups: vec![format!("{all}:{namespace}"), all] }
+        Self {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            groups: vec![format!("{all}:{namespace}"), all],
+        }
     }
 
     /// Whether nothing is refused to this user.
@@ -74,7 +77,9 @@ impl State {
         };
         let unauthorized = || ApiError::new(401, "Unauthorized", "Unauthorized");
         let token = self.users.tokens.get(token.trim()).ok_or_else(unauthorized)?;
-        let alive = |(key, uid): &(Key, String)| self.store.get(key).is_some_and(|o| text(&o, "/metadata/uid") == uid);
+        let alive = |(key, uid): &(Key, String)| {
+            self.store.get(key).is_some_and(|o| text(&o, "/metadata/uid") == uid)
+        };
         if token.bound.iter().all(alive) { Ok(token.user.clone()) } else { Err(unauthorized()) }
     }
 
@@ -109,14 +114,23 @@ impl State {
             let pod = self.identify("pods", namespace, text(&request, "/spec/boundObjectRef/name"))?;
             let wanted = text(&request, "/spec/boundObjectRef/uid");
             if !wanted.is_empty() && wanted != pod.1 {
-                return Err(ApiError::conflict("serviceaccounts/token", account, "the UID in the bound object reference does not match"));
+                return Err(ApiError::conflict(
+                    "serviceaccounts/token",
+                    account,
+                    "the UID in the bound object reference does not match",
+                ));
             }
             bound.push(pod);
         }
         let token = self.new_token(User::account(namespace, account), bound);
         let lifetime = int(&request, "/spec/expirationSeconds").unwrap_or(3600);
-        let end = crate::clock::now().saturating_add(SignedDuration::from_secs(lifetime)).unwrap_or(Timestamp::MAX);
-        set(&mut request, "/status", json!({"token": token, "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}));
+        let end =
+            crate::clock::now().saturating_add(SignedDuration::from_secs(lifetime)).unwrap_or(Timestamp::MAX);
+        set(
+            &mut request,
+            "/status",
+            json!({"token": token, "expirationTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}),
+        );
         Ok(request)
     }
 }

@@ -34,11 +34,15 @@ struct Deed<'a> {
 impl Deed<'_> {
     fn allowed_by(&self, rule: &Value) -> bool {
         let holds = |field: &str, wanted: &str| texts(rule, field).any(|v| v == "*" || v == wanted);
-        let any_sub = self.resource.split_once('/').is_some_and(|(_, sub)| texts(rule, "/resources").any(|r| r == format!("*/{sub}")));
+        let any_sub = self
+            .resource
+            .split_once('/')
+            .is_some_and(|(_, sub)| texts(rule, "/resources").any(|r| r == format!("*/{sub}")));
         holds("/verbs", self.verb)
             && holds("/apiGroups", self.group)
             && (holds("/resources", self.resource) || any_sub)
-            && (list(rule, "/resourceNames").is_empty() || texts(rule, "/resourceNames").any(|n| n == self.name))
+            && (list(rule, "/resourceNames").is_empty()
+                || texts(rule, "/resourceNames").any(|n| n == self.name))
     }
 }
 
@@ -72,19 +76,30 @@ impl State {
         Ok(())
     }
 
-    /// Admission plugin `OwnerReferencesPermissionEnforcement` (on in OpenShift, off elsewhere): who says that an object holds up the
-    /// deletion of its owner must be allowed to set the owner's finalizers.
-    pub fn check_owners(&mut self, object: &Value, old: Option<&Value>, user: Option<&User>) -> ApiResult<()> {
+    /// Admission plugin `OwnerReferencesPermissionEnforcement` (on in OpenShift, off elsewhere): who says
+    /// that an object holds up the deletion of its owner must be allowed to set the owner's finalizers.
+    pub fn check_owners(
+        &mut self,
+        object: &Value,
+        old: Option<&Value>,
+        user: Option<&User>,
+    ) -> ApiResult<()> {
         let Some(user) = user else { return Ok(()) };
         let known = old.map(|old| list(old, "/metadata/ownerReferences")).unwrap_or_default();
         let blocks = |owner: &&Value| flag(owner, "/blockOwnerDeletion") && !known.contains(owner);
         for owner in list(object, "/metadata/ownerReferences").iter().filter(blocks) {
-            let Some(kind) = self.registry.of_object(text(owner, "/apiVersion"), text(owner, "/kind")) else { continue };
+            let Some(kind) = self.registry.of_object(text(owner, "/apiVersion"), text(owner, "/kind")) else {
+                continue;
+            };
             let resource = Resource {
                 group: kind.group.clone(),
                 version: kind.version.clone(),
                 plural: kind.plural.clone(),
-                namespace: if kind.namespaced { text(object, "/metadata/namespace").into() } else { String::new() },
+                namespace: if kind.namespaced {
+                    text(object, "/metadata/namespace").into()
+                } else {
+                    String::new()
+                },
                 name: text(owner, "/name").into(),
                 sub: "finalizers".into(),
             };
@@ -154,7 +169,9 @@ impl State {
         let Some(role) = self.role_of(binding) else { return Vec::new() };
         let mut rules = list(&role, "/rules").to_vec();
         for selector in list(&role, "/aggregationRule/clusterRoleSelectors") {
-            let Some(selector) = crate::store::selector::Selector::of_object(Some(selector)) else { continue };
+            let Some(selector) = crate::store::selector::Selector::of_object(Some(selector)) else {
+                continue;
+            };
             let roles = self.store.list("clusterroles.rbac.authorization.k8s.io", None);
             rules.extend(roles.filter(|r| selector.matches(r)).flat_map(|r| list(r, "/rules").to_vec()));
         }
@@ -163,11 +180,15 @@ impl State {
 
     /// Refuses a role, or a binding to one, that grants more than its author holds.
     pub fn check_grants(&self, kind: &Arc<Kind>, object: &Value, user: Option<&User>) -> ApiResult<()> {
-        let Some(user) = user.filter(|user| self.rbac && kind.group == RBAC && !self.is_free(user)) else { return Ok(()) };
+        let Some(user) = user.filter(|user| self.rbac && kind.group == RBAC && !self.is_free(user)) else {
+            return Ok(());
+        };
         let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
         let held = self.rules(user, namespace);
         let (granted, way_around, on) = match kind.plural.as_str() {
-            "roles" | "clusterroles" => (list(object, "/rules").to_vec(), "escalate", (kind.plural.clone(), name)),
+            "roles" | "clusterroles" => {
+                (list(object, "/rules").to_vec(), "escalate", (kind.plural.clone(), name))
+            }
             _ => (
                 self.rules_of(object),
                 "bind",
@@ -178,7 +199,8 @@ impl State {
         if held.iter().any(|rule| excuse.allowed_by(rule)) {
             return Ok(());
         }
-        // Whoever may not bind just any role is refused one that is not there: what it grants cannot be compared.
+        // Whoever may not bind just any role is refused one that is not there: what it grants cannot be
+        // compared.
         if object.get("roleRef").is_some() && self.role_of(object).is_none() {
             return Err(ApiError::not_found(kind.table(), name));
         }
@@ -204,9 +226,10 @@ impl State {
         let mut answer = call.body.clone();
         let user = match call.resource.plural.as_str() {
             "selfsubjectaccessreviews" => call.user.clone(),
-            "subjectaccessreviews" => {
-                User { name: text(&answer, "/spec/user").into(), groups: texts(&answer, "/spec/groups").map(str::to_owned).collect() }
-            }
+            "subjectaccessreviews" => User {
+                name: text(&answer, "/spec/user").into(),
+                groups: texts(&answer, "/spec/groups").map(str::to_owned).collect(),
+            },
             _ => return None,
         };
         let at = |field: &str| text(&answer, &format!("/spec/resourceAttributes/{field}")).to_owned();
@@ -227,7 +250,9 @@ impl State {
 fn is_subject(user: &User, subject: &Value) -> bool {
     let name = text(subject, "/name");
     match text(subject, "/kind") {
-        "ServiceAccount" => user.name == format!("system:serviceaccount:{}:{name}", text(subject, "/namespace")),
+        "ServiceAccount" => {
+            user.name == format!("system:serviceaccount:{}:{name}", text(subject, "/namespace"))
+        }
         "Group" => name == "system:authenticated" || user.groups.iter().any(|g| g == name),
         _ => user.name == name,
     }
@@ -243,11 +268,15 @@ fn not_held(rule: &Value, held: &[Value]) -> Vec<String> {
     for group in texts(rule, "/apiGroups") {
         for resource in texts(rule, "/resources") {
             for name in &names {
-                let lacks = |verb: &&str| !held.iter().any(|h| Deed { verb, group, resource, name }.allowed_by(h));
+                let lacks =
+                    |verb: &&str| !held.iter().any(|h| Deed { verb, group, resource, name }.allowed_by(h));
                 let verbs: Vec<&str> = texts(rule, "/verbs").filter(lacks).collect();
                 if !verbs.is_empty() {
-                    let names = if name.is_empty() { String::new() } else { format!(", ResourceNames:[\"{name}\"]") };
-                    missing.push(format!("{{APIGroups:[\"{group}\"], Resources:[\"{resource}\"]{names}, Verbs:{verbs:?}}}"));
+                    let names =
+                        if name.is_empty() { String::new() } else { format!(", ResourceNames:[\"{name}\"]") };
+                    missing.push(format!(
+                        "{{APIGroups:[\"{group}\"], Resources:[\"{resource}\"]{names}, Verbs:{verbs:?}}}"
+                    ));
                 }
             }
         }

@@ -31,7 +31,8 @@ fn has_finalizer(object: &Value, name: &str) -> bool {
 
 fn drop_finalizer(state: &mut State, key: &Key, name: &str) {
     state.modify(key, |object| {
-        let kept: Vec<Value> = list(object, "/metadata/finalizers").iter().filter(|f| *f != name).cloned().collect();
+        let kept: Vec<Value> =
+            list(object, "/metadata/finalizers").iter().filter(|f| *f != name).cloned().collect();
         set(object, "/metadata/finalizers", kept);
     });
 }
@@ -43,7 +44,11 @@ fn propagate(state: &mut State, key: &Key) {
     if has_finalizer(&object, "orphan") {
         for dependent in state.store.owned_by(uid) {
             state.modify(&dependent, |d| {
-                let kept: Vec<Value> = list(d, "/metadata/ownerReferences").iter().filter(|r| text(r, "/uid") != uid).cloned().collect();
+                let kept: Vec<Value> = list(d, "/metadata/ownerReferences")
+                    .iter()
+                    .filter(|r| text(r, "/uid") != uid)
+                    .cloned()
+                    .collect();
                 set(d, "/metadata/ownerReferences", kept);
             });
         }
@@ -58,8 +63,9 @@ fn propagate(state: &mut State, key: &Key) {
 fn collect(state: &mut State, uid: &str, propagation: &str) {
     for key in state.store.owned_by(uid) {
         let Some(dependent) = state.store.get(&key) else { continue };
-        let other_lives =
-            list(&dependent, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") != uid && owner_lives(state, &key.namespace, r));
+        let other_lives = list(&dependent, "/metadata/ownerReferences")
+            .iter()
+            .any(|r| text(r, "/uid") != uid && owner_lives(state, &key.namespace, r));
         if !other_lives && dependent.pointer("/metadata/deletionTimestamp").is_none() {
             delete_as(state, &key, propagation);
         }
@@ -85,13 +91,18 @@ fn owner_lives(state: &State, namespace: &str, reference: &Value) -> bool {
     owner.is_some_and(|o| text(&o, "/metadata/uid") == text(reference, "/uid"))
 }
 
-/// An object that was created for owners of which none lives. One whose owner is of a kind that nobody serves is left: the real
-/// collector asks for that owner again and again.
+/// An object that was created for owners of which none lives. One whose owner is of a kind that nobody serves
+/// is left: the real collector asks for that owner again and again.
 fn collect_if_orphan(state: &mut State, key: &Key) {
     let Some(object) = state.store.get(key) else { return };
     let owners = list(&object, "/metadata/ownerReferences");
-    let known = |reference: &Value| state.registry.of_object(text(reference, "/apiVersion"), text(reference, "/kind")).is_some();
-    if !owners.is_empty() && owners.iter().all(known) && !owners.iter().any(|r| owner_lives(state, &key.namespace, r)) {
+    let known = |reference: &Value| {
+        state.registry.of_object(text(reference, "/apiVersion"), text(reference, "/kind")).is_some()
+    };
+    if !owners.is_empty()
+        && owners.iter().all(known)
+        && !owners.iter().any(|r| owner_lives(state, &key.namespace, r))
+    {
         delete_as(state, key, "Background");
     }
 }
@@ -108,8 +119,11 @@ fn finish(state: &mut State, key: &Key) {
     let uid = text(&owner, "/metadata/uid");
     let blocks = |key: &Key| {
         let dependent = state.store.get(key);
-        dependent
-            .is_some_and(|d| list(&d, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") == uid && flag(r, "/blockOwnerDeletion")))
+        dependent.is_some_and(|d| {
+            list(&d, "/metadata/ownerReferences")
+                .iter()
+                .any(|r| text(r, "/uid") == uid && flag(r, "/blockOwnerDeletion"))
+        })
     };
     if !state.store.owned_by(uid).iter().any(blocks) {
         drop_finalizer(state, key, "foregroundDeletion");

@@ -19,7 +19,10 @@ use crate::{
 /// Brings a Job one step on.
 pub fn look(state: &mut State, key: &Key, timers: &Timers) {
     let Some(job) = state.store.get(key) else { return };
-    if verdict::has(&job, "Complete") || verdict::has(&job, "Failed") || job.pointer("/metadata/deletionTimestamp").is_some() {
+    if verdict::has(&job, "Complete")
+        || verdict::has(&job, "Failed")
+        || job.pointer("/metadata/deletionTimestamp").is_some()
+    {
         job_pods::release(state, &job);
         return;
     }

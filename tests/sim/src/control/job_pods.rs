@@ -15,9 +15,13 @@ const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
 /// The Job of a pod that changed. A pod whose Job is gone is let go.
 pub fn owner(state: &mut State, change: &Change) -> Option<Key> {
-    let owner = list(&change.object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Job" && flag(r, "/controller"));
-    let key = owner.map(|o| (Key::new("jobs.batch", &change.key.namespace, text(o, "/name")), text(o, "/uid")));
-    let living = key.filter(|(key, uid)| state.store.get(key).is_some_and(|j| text(&j, "/metadata/uid") == *uid));
+    let owner = list(&change.object, "/metadata/ownerReferences")
+        .iter()
+        .find(|r| text(r, "/kind") == "Job" && flag(r, "/controller"));
+    let key =
+        owner.map(|o| (Key::new("jobs.batch", &change.key.namespace, text(o, "/name")), text(o, "/uid")));
+    let living =
+        key.filter(|(key, uid)| state.store.get(key).is_some_and(|j| text(&j, "/metadata/uid") == *uid));
     if living.is_none() && change.kind != ChangeKind::Deleted && is_tracked(&change.object) {
         untrack(state, &change.key);
     }
@@ -38,7 +42,11 @@ impl Pods {
     pub fn of(state: &State, job: &Value) -> Self {
         let mut pods = Self::default();
         for pod in all(state, job).into_iter().filter(|pod| !is_over(pod)) {
-            if pod.pointer("/metadata/deletionTimestamp").is_some() { pods.terminating.push(pod) } else { pods.active.push(pod) }
+            if pod.pointer("/metadata/deletionTimestamp").is_some() {
+                pods.terminating.push(pod)
+            } else {
+                pods.active.push(pod)
+            }
         }
         pods
     }
@@ -56,17 +64,27 @@ pub struct Counts {
     pub fatal: Option<String>,
 }
 
-/// The pods in the Job's own namespace that say that a Job of this UID controls them. One elsewhere that says so is nobody's.
+/// The pods in the Job's own namespace that say that a Job of this UID controls them. One elsewhere that says
+/// so is nobody's.
 fn all(state: &State, job: &Value) -> Vec<Object> {
     let (uid, namespace) = (text(job, "/metadata/uid"), text(job, "/metadata/namespace"));
-    let keys = state.store.owned_by(uid).into_iter().filter(|key| key.table.as_ref() == "pods" && key.namespace == namespace);
-    let controls = |owner: &Value| text(owner, "/kind") == "Job" && text(owner, "/uid") == uid && flag(owner, "/controller");
-    keys.filter_map(|key| state.store.get(&key)).filter(|pod| list(pod, "/metadata/ownerReferences").iter().any(controls)).collect()
+    let keys = state
+        .store
+        .owned_by(uid)
+        .into_iter()
+        .filter(|key| key.table.as_ref() == "pods" && key.namespace == namespace);
+    let controls = |owner: &Value| {
+        text(owner, "/kind") == "Job" && text(owner, "/uid") == uid && flag(owner, "/controller")
+    };
+    keys.filter_map(|key| state.store.get(&key))
+        .filter(|pod| list(pod, "/metadata/ownerReferences").iter().any(controls))
+        .collect()
 }
 
 fn is_over(pod: &Value) -> bool {
     // A pod that is deleted before it has a node never gets a kubelet that would end it.
-    let never_ran = text(pod, "/spec/nodeName").is_empty() && pod.pointer("/metadata/deletionTimestamp").is_some();
+    let never_ran =
+        text(pod, "/spec/nodeName").is_empty() && pod.pointer("/metadata/deletionTimestamp").is_some();
     never_ran || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
@@ -111,7 +129,8 @@ fn key_of(pod: &Value) -> Key {
 
 fn untrack(state: &mut State, key: &Key) {
     state.modify(key, |pod| {
-        let kept: Vec<Value> = list(pod, "/metadata/finalizers").iter().filter(|f| *f != TRACKING).cloned().collect();
+        let kept: Vec<Value> =
+            list(pod, "/metadata/finalizers").iter().filter(|f| *f != TRACKING).cloned().collect();
         crate::json::put(pod, "/metadata/finalizers", (!kept.is_empty()).then(|| kept.into()));
     });
 }
@@ -133,7 +152,8 @@ pub fn suspend(state: &mut State, pods: &[Object]) {
 pub fn remove(state: &mut State, pods: &[Object]) {
     let Some(kind) = state.registry.of_table("pods") else { return };
     for pod in pods {
-        let options = delete::Options { uid: text(pod, "/metadata/uid").into(), ..delete::Options::default() };
+        let options =
+            delete::Options { uid: text(pod, "/metadata/uid").into(), ..delete::Options::default() };
         if let Err(error) = state.delete(&kind, &key_of(pod), &options) {
             tracing::warn!(?error, "a Job's pod was not deleted");
         }
@@ -159,7 +179,8 @@ pub fn make(state: &mut State, job: &Value, pods: &Pods, timers: &Timers) {
 
 fn pod_of(job: &Value) -> Value {
     let mut pod = job.pointer("/spec/template").cloned().unwrap_or_default();
-    let (name, namespace, uid) = (text(job, "/metadata/name"), text(job, "/metadata/namespace"), text(job, "/metadata/uid"));
+    let (name, namespace, uid) =
+        (text(job, "/metadata/name"), text(job, "/metadata/namespace"), text(job, "/metadata/uid"));
     set(&mut pod, "/metadata/generateName", format!("{name}-"));
     set(&mut pod, "/metadata/namespace", namespace);
     set(&mut pod, "/metadata/finalizers", json!([TRACKING]));

@@ -43,22 +43,38 @@ pub fn set_suspended(job: &mut Value, suspended: bool) {
 
 /// Whether, how and why a Job ends: the condition's type, reason and message.
 pub fn reached(_: &State, job: &Value, pods: &Pods) -> Option<(&'static str, String, String)> {
-    if let Some(target) =
-        list(job, "/status/conditions").iter().find(|c| text(c, "/type") == "FailureTarget" && text(c, "/status") == "True")
+    if let Some(target) = list(job, "/status/conditions")
+        .iter()
+        .find(|c| text(c, "/type") == "FailureTarget" && text(c, "/status") == "True")
     {
         return Some(("Failed", text(target, "/reason").into(), text(target, "/message").into()));
     }
     let status = |field: &str| int(job, &format!("/status/{field}")).unwrap_or_default();
     let completions = int(job, "/spec/completions");
-    let done = completions.map_or_else(|| status("succeeded") > 0 && pods.active.is_empty(), |wanted| status("succeeded") >= wanted);
+    let done = completions.map_or_else(
+        || status("succeeded") > 0 && pods.active.is_empty(),
+        |wanted| status("succeeded") >= wanted,
+    );
     if has(job, "SuccessCriteriaMet") || done {
-        return Some(("Complete", "CompletionsReached".into(), "Reached expected number of succeeded pods".into()));
+        return Some((
+            "Complete",
+            "CompletionsReached".into(),
+            "Reached expected number of succeeded pods".into(),
+        ));
     }
     if failures(job, pods) > int(job, "/spec/backoffLimit").unwrap_or(6) {
-        return Some(("Failed", "BackoffLimitExceeded".into(), "Job has reached the specified backoff limit".into()));
+        return Some((
+            "Failed",
+            "BackoffLimitExceeded".into(),
+            "Job has reached the specified backoff limit".into(),
+        ));
     }
     if is_past_deadline(job) {
-        return Some(("Failed", "DeadlineExceeded".into(), "Job was active longer than specified deadline".into()));
+        return Some((
+            "Failed",
+            "DeadlineExceeded".into(),
+            "Job was active longer than specified deadline".into(),
+        ));
     }
     None
 }
@@ -69,8 +85,15 @@ fn failures(job: &Value, pods: &Pods) -> i64 {
     if text(job, "/spec/template/spec/restartPolicy") != "OnFailure" {
         return failed;
     }
-    let of = |pod: &Value, field: &str| list(pod, field).iter().filter_map(|c| int(c, "/restartCount")).sum::<i64>();
-    failed + pods.active.iter().map(|p| of(p, "/status/containerStatuses") + of(p, "/status/initContainerStatuses")).sum::<i64>()
+    let of = |pod: &Value, field: &str| {
+        list(pod, field).iter().filter_map(|c| int(c, "/restartCount")).sum::<i64>()
+    };
+    failed
+        + pods
+            .active
+            .iter()
+            .map(|p| of(p, "/status/containerStatuses") + of(p, "/status/initContainerStatuses"))
+            .sum::<i64>()
 }
 
 fn is_past_deadline(job: &Value) -> bool {
@@ -106,14 +129,20 @@ pub fn on_failure(job: &Value, pod: &Value) -> OnFailure {
 fn matched(rule: &Value, pod: &Value) -> Option<String> {
     let full_name = format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
     if let Some(on) = rule.get("onExitCodes") {
-        let statuses = list(pod, "/status/initContainerStatuses").iter().chain(list(pod, "/status/containerStatuses"));
+        let statuses =
+            list(pod, "/status/initContainerStatuses").iter().chain(list(pod, "/status/containerStatuses"));
         for status in statuses {
             let wanted = text(on, "/containerName");
             let code = int(status, "/state/terminated/exitCode").filter(|code| *code != 0);
-            let (Some(code), true) = (code, wanted.is_empty() || wanted == text(status, "/name")) else { continue };
+            let (Some(code), true) = (code, wanted.is_empty() || wanted == text(status, "/name")) else {
+                continue;
+            };
             let listed = list(on, "/values").iter().any(|v| v.as_i64() == Some(code));
             if listed == (text(on, "/operator") == "In") {
-                return Some(format!("Container {} for pod {full_name} failed with exit code {code}", text(status, "/name")));
+                return Some(format!(
+                    "Container {} for pod {full_name} failed with exit code {code}",
+                    text(status, "/name")
+                ));
             }
         }
         return None;

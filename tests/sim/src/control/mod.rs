@@ -1,7 +1,7 @@
 //! The controllers that every cluster has, driven by the store's log: nothing here polls.
 //!
-//! One task reads each change and lets every controller look at what it concerns. What must happen later (a deadline, a
-//! back-off) is a timer that names the object to look at again.
+//! One task reads each change and lets every controller look at what it concerns. What must happen later (a
+//! deadline, a back-off) is a timer that names the object to look at again.
 
 mod gc;
 mod job;
@@ -45,11 +45,15 @@ impl Timers {
 
     /// Holds something back for a time, and looks at the object again after it.
     pub fn hold(&self, what: &str, delay: Duration, key: Key) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned(), Instant::now() + delay);
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(what.to_owned(), Instant::now() + delay);
         self.after(delay, key);
     }
 
-    /// Whether it is so long ago that this was asked first about something; the object is looked at again when it is.
+    /// Whether it is so long ago that this was asked first about something; the object is looked at again
+    /// when it is.
     pub fn passed(&self, what: &str, delay: Duration, key: &Key) -> bool {
         let known = self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(what);
         if !known {
@@ -60,7 +64,11 @@ impl Timers {
 
     /// Whether something is held back.
     pub fn holds(&self, what: &str) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(what).is_some_and(|until| Instant::now() < *until)
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(what)
+            .is_some_and(|until| Instant::now() < *until)
     }
 }
 
@@ -87,8 +95,9 @@ pub async fn run(shared: Shared) {
     }
 }
 
-/// One round: what a change means by itself is done at once; objects that several changes are about are looked at once,
-/// after all of them, or a thousand pods of one owner would mean a thousand looks at all of its pods.
+/// One round: what a change means by itself is done at once; objects that several changes are about are
+/// looked at once, after all of them, or a thousand pods of one owner would mean a thousand looks at all of
+/// its pods.
 fn round(shared: &Shared, changes: &[Arc<Change>], timers: &Timers) {
     let mut queue = BTreeSet::new();
     for change in changes {
@@ -117,7 +126,9 @@ fn react(state: &mut State, change: &Arc<Change>, timers: &Timers, queue: &mut B
 fn look(state: &mut State, key: &Key, timers: &Timers) {
     match key.table.as_ref() {
         "jobs.batch" => job::look(state, key, timers),
-        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => workload::look(state, key, timers),
+        "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => {
+            workload::look(state, key, timers)
+        }
         "poddisruptionbudgets.policy" => pdb::compute(state, key),
         "nodes" => schedule::sweep(state, key),
         _ => {}

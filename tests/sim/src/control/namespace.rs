@@ -32,7 +32,12 @@ fn empty(state: &mut State, namespace: &str) -> bool {
         let found: Vec<(Key, bool)> = state
             .store
             .list(table, Some(namespace))
-            .map(|o| (Key::new(table, namespace, text(o, "/metadata/name")), o.pointer("/metadata/deletionTimestamp").is_some()))
+            .map(|o| {
+                (
+                    Key::new(table, namespace, text(o, "/metadata/name")),
+                    o.pointer("/metadata/deletionTimestamp").is_some(),
+                )
+            })
             .collect();
         for (key, leaving) in found {
             let options = delete::Options { propagation: "Background".into(), ..delete::Options::default() };

@@ -12,7 +12,12 @@ use crate::{
 pub fn budgets(state: &State, change: &Change) -> Vec<Key> {
     let mut budgets = state.budgets_of(&change.object);
     budgets.extend(change.before.iter().flat_map(|before| state.budgets_of(before)));
-    budgets.iter().map(|b| Key::new("poddisruptionbudgets.policy", text(b, "/metadata/namespace"), text(b, "/metadata/name"))).collect()
+    budgets
+        .iter()
+        .map(|b| {
+            Key::new("poddisruptionbudgets.policy", text(b, "/metadata/namespace"), text(b, "/metadata/name"))
+        })
+        .collect()
 }
 
 /// Computes a budget's status.
@@ -25,10 +30,13 @@ pub fn compute(state: &mut State, key: &Key) {
         .filter(|p| selector.matches_labels(p.pointer("/metadata/labels")))
         .cloned()
         .collect();
-    let counted: Vec<&Object> = pods.iter().filter(|p| !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")).collect();
+    let counted: Vec<&Object> =
+        pods.iter().filter(|p| !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")).collect();
     let leaving = |name: &str| {
         pods.iter().all(|p| text(p, "/metadata/name") != name)
-            || pods.iter().any(|p| text(p, "/metadata/name") == name && p.pointer("/metadata/deletionTimestamp").is_some())
+            || pods.iter().any(|p| {
+                text(p, "/metadata/name") == name && p.pointer("/metadata/deletionTimestamp").is_some()
+            })
     };
     // An eviction that was granted counts until the pod shows that it is on its way.
     let disrupted: Value = map(&budget, "/status/disruptedPods")
@@ -39,7 +47,11 @@ pub fn compute(state: &mut State, key: &Key) {
         .collect();
     let healthy = counted
         .iter()
-        .filter(|p| is_ready(p) && p.pointer("/metadata/deletionTimestamp").is_none() && disrupted.get(text(p, "/metadata/name")).is_none())
+        .filter(|p| {
+            is_ready(p)
+                && p.pointer("/metadata/deletionTimestamp").is_none()
+                && disrupted.get(text(p, "/metadata/name")).is_none()
+        })
         .count();
     let (healthy, expected) = (i64::try_from(healthy).unwrap_or(i64::MAX), expected(state, &counted));
     let desired = desired(&budget, expected);
@@ -62,10 +74,18 @@ fn expected(state: &State, pods: &[&Object]) -> i64 {
     let mut owners: Vec<(Key, i64)> = Vec::new();
     let mut alone = 0;
     for pod in pods {
-        let owner = list(pod, "/metadata/ownerReferences").iter().find(|r| matches!(text(r, "/kind"), "ReplicaSet" | "StatefulSet"));
-        let key = owner
-            .map(|r| Key::new(&format!("{}s.apps", text(r, "/kind").to_lowercase()), text(pod, "/metadata/namespace"), text(r, "/name")));
-        match key.and_then(|key| state.store.get(&key).map(|o| (key, int(&o, "/spec/replicas").unwrap_or(1)))) {
+        let owner = list(pod, "/metadata/ownerReferences")
+            .iter()
+            .find(|r| matches!(text(r, "/kind"), "ReplicaSet" | "StatefulSet"));
+        let key = owner.map(|r| {
+            Key::new(
+                &format!("{}s.apps", text(r, "/kind").to_lowercase()),
+                text(pod, "/metadata/namespace"),
+                text(r, "/name"),
+            )
+        });
+        match key.and_then(|key| state.store.get(&key).map(|o| (key, int(&o, "/spec/replicas").unwrap_or(1))))
+        {
             Some(found) if owners.contains(&found) => {}
             Some(found) => owners.push(found),
             None => alone += 1,
@@ -91,7 +111,8 @@ fn desired(budget: &Value, expected: i64) -> i64 {
 }
 
 fn conditions(budget: &Value, allowed: i64) -> Value {
-    let (status, reason) = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+    let (status, reason) =
+        if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
     let before = list(budget, "/status/conditions").iter().find(|c| text(c, "/status") == status);
     let since = before.map_or_else(now, |c| text(c, "/lastTransitionTime").to_owned());
     json!([{"type": "DisruptionAllowed", "status": status, "reason": reason, "message": "", "lastTransitionTime": since, "observedGeneration": int(budget, "/metadata/generation")}])

@@ -47,7 +47,8 @@ fn place_waiting(state: &mut State) {
 
 fn place(state: &mut State, key: &Key) {
     let Some(pod) = state.store.get(key) else { return };
-    let waits = text(&pod, "/spec/nodeName").is_empty() && pod.pointer("/metadata/deletionTimestamp").is_none();
+    let waits =
+        text(&pod, "/spec/nodeName").is_empty() && pod.pointer("/metadata/deletionTimestamp").is_none();
     if !waits || text(&pod, "/spec/schedulerName") != "default-scheduler" {
         return;
     }
@@ -63,7 +64,12 @@ fn place(state: &mut State, key: &Key) {
         let room: Option<usize> = text(node, "/status/allocatable/pods").parse().ok();
         room.is_none_or(|room| taken.get(text(node, "/metadata/name")).copied().unwrap_or_default() < room)
     };
-    let fitting = state.store.list("nodes", None).filter(|node| fits(&pod, node)).filter(roomy).map(|n| text(n, "/metadata/name"));
+    let fitting = state
+        .store
+        .list("nodes", None)
+        .filter(|node| fits(&pod, node))
+        .filter(roomy)
+        .map(|n| text(n, "/metadata/name"));
     let best = fitting.map(|name| (load.get(name).copied().unwrap_or_default(), name.to_owned())).min();
     match best {
         Some((_, node)) => state.assign(key, &node),
@@ -77,10 +83,18 @@ fn place(state: &mut State, key: &Key) {
 
 fn fits(pod: &Value, node: &Value) -> bool {
     let labels = node.pointer("/metadata/labels");
-    let selected = map(pod, "/spec/nodeSelector").into_iter().flatten().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v));
-    let tolerated =
-        |taint: &Value| text(taint, "/effect") == "PreferNoSchedule" || list(pod, "/spec/tolerations").iter().any(|t| tolerates(t, taint));
-    !flag(node, "/spec/unschedulable") && is_ready(node) && selected && list(node, "/spec/taints").iter().all(tolerated)
+    let selected = map(pod, "/spec/nodeSelector")
+        .into_iter()
+        .flatten()
+        .all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v));
+    let tolerated = |taint: &Value| {
+        text(taint, "/effect") == "PreferNoSchedule"
+            || list(pod, "/spec/tolerations").iter().any(|t| tolerates(t, taint))
+    };
+    !flag(node, "/spec/unschedulable")
+        && is_ready(node)
+        && selected
+        && list(node, "/spec/taints").iter().all(tolerated)
 }
 
 /// Whether a toleration covers a taint.

@@ -1,4 +1,5 @@
-//! Deployments, ReplicaSets, StatefulSets and DaemonSets, as small as a drain needs: pods that are gone are made again.
+//! Deployments, ReplicaSets, StatefulSets and DaemonSets, as small as a drain needs: pods that are gone are
+//! made again.
 //!
 //! No rolling update: a Deployment has one ReplicaSet, which follows its template only for new pods.
 
@@ -31,18 +32,23 @@ pub fn owner(change: &Change) -> Option<Key> {
 /// DaemonSets, which follow the nodes.
 pub fn daemon_sets(state: &State) -> Vec<Key> {
     let sets = state.store.list("daemonsets.apps", None);
-    sets.map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name"))).collect()
+    sets.map(|d| Key::new("daemonsets.apps", text(d, "/metadata/namespace"), text(d, "/metadata/name")))
+        .collect()
 }
 
 /// Makes what is missing of a workload, removes what is too much, and writes its status.
 pub fn look(state: &mut State, key: &Key, timers: &Timers) {
-    let Some(object) = state.store.get(key).filter(|o| o.pointer("/metadata/deletionTimestamp").is_none()) else { return };
+    let Some(object) = state.store.get(key).filter(|o| o.pointer("/metadata/deletionTimestamp").is_none())
+    else {
+        return;
+    };
     match key.table.as_ref() {
         "deployments.apps" => deployment(state, key, &object),
         "daemonsets.apps" => daemon_set(state, key, &object),
         _ => {
             replicas(state, key, &object, timers);
-            let deployment = list(&object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Deployment");
+            let deployment =
+                list(&object, "/metadata/ownerReferences").iter().find(|r| text(r, "/kind") == "Deployment");
             if let Some(deployment) = deployment {
                 look(state, &Key::new("deployments.apps", &key.namespace, text(deployment, "/name")), timers);
             }
@@ -91,14 +97,19 @@ fn reference(object: &Value) -> Value {
 fn pods_of(state: &State, owner: &Value) -> Vec<Object> {
     let namespace = text(owner, "/metadata/namespace");
     let keys = state.store.owned_by(text(owner, "/metadata/uid")).into_iter();
-    keys.filter(|key| key.table.as_ref() == "pods" && key.namespace == namespace).filter_map(|key| state.store.get(&key)).collect()
+    keys.filter(|key| key.table.as_ref() == "pods" && key.namespace == namespace)
+        .filter_map(|key| state.store.get(&key))
+        .collect()
 }
 
 /// Those that are neither over nor on their way.
 fn living(state: &State, owner: &Value) -> Vec<Object> {
     let pods = pods_of(state, owner).into_iter();
-    pods.filter(|p| p.pointer("/metadata/deletionTimestamp").is_none() && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed"))
-        .collect()
+    pods.filter(|p| {
+        p.pointer("/metadata/deletionTimestamp").is_none()
+            && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")
+    })
+    .collect()
 }
 
 fn pod_of(owner_object: &Value, name: Option<String>) -> Value {
@@ -122,7 +133,8 @@ fn remove(state: &mut State, pod: &Value) {
 
 /// Whether some time has passed since the last pod of a controller failed.
 fn paused(state: &State, key: &Key, owner: &Value, timers: &Timers) -> bool {
-    let failed: Vec<Object> = pods_of(state, owner).into_iter().filter(|pod| text(pod, "/status/phase") == "Failed").collect();
+    let failed: Vec<Object> =
+        pods_of(state, owner).into_iter().filter(|pod| text(pod, "/status/phase") == "Failed").collect();
     failed.iter().any(|pod| !timers.passed(&format!("{}/replaced", text(pod, "/metadata/uid")), PAUSE, key))
 }
 
@@ -141,7 +153,10 @@ fn replicas(state: &mut State, key: &Key, owner: &Object, timers: &Timers) {
             let found = state.store.get(&Key::new("pods", &key.namespace, &name));
             let over = |pod: &&Object| matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
             // One that is over would hold the name for ever.
-            let ended = found.as_ref().filter(over).filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
+            let ended = found
+                .as_ref()
+                .filter(over)
+                .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
             ended.into_iter().for_each(|pod| remove(state, pod));
             if found.is_none() {
                 create(state, "pods", pod_of(owner, Some(name)));
@@ -160,7 +175,8 @@ fn replicas(state: &mut State, key: &Key, owner: &Object, timers: &Timers) {
 }
 
 fn daemon_set(state: &mut State, key: &Key, owner: &Object) {
-    let nodes: Vec<String> = state.store.list("nodes", None).map(|n| text(n, "/metadata/name").to_owned()).collect();
+    let nodes: Vec<String> =
+        state.store.list("nodes", None).map(|n| text(n, "/metadata/name").to_owned()).collect();
     // A pod on its way still holds its node's place.
     let present = pods_of(state, owner);
     let held: HashSet<&str> = present.iter().map(|p| text(p, "/spec/nodeName")).collect();

@@ -1,7 +1,9 @@
-//! `kairos-demo`: an upgrade (or any command) on five nodes of an embedded cluster, watched live. `scripts/demo` runs it.
+//! `kairos-demo`: an upgrade (or any command) on five nodes of an embedded cluster, watched live.
+//! `scripts/demo` runs it.
 //!
-//! In reading order: [`stage`] is the cluster with its workload, [`operator`] the process that works on it, [`story`]
-//! what its status tells, [`view`] how that is shown, [`summary`] what is said and checked at the end.
+//! In reading order: [`stage`] is the cluster with its workload, [`operator`] the process that works on it,
+//! [`story`] what its status tells, [`view`] how that is shown, [`summary`] what is said and checked at the
+//! end.
 
 mod operator;
 mod stage;
@@ -22,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::{operator::Operator, stage::Stage, story::Story, view::View};
 
 /// Longer than any of the stories takes, also on a machine that compiles beside it.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Runs the operator on an embedded cluster of five nodes and shows what happens.
 #[derive(Clone, Debug, Parser)]
@@ -88,7 +90,10 @@ async fn until_interrupted(arguments: &Arguments, files: &mut Option<PathBuf>) -
 }
 
 async fn run(arguments: &Arguments, files: &mut Option<PathBuf>) -> anyhow::Result<()> {
-    let binary = arguments.operator.canonicalize().with_context(|| format!("looking for {}", arguments.operator.display()))?;
+    let binary = arguments
+        .operator
+        .canonicalize()
+        .with_context(|| format!("looking for {}", arguments.operator.display()))?;
     println!("Starting an embedded cluster: five nodes, n1 is the control plane.");
     let stage = Stage::set(arguments, &binary).await?;
     *files = Some(stage.cluster.dir().to_owned());
@@ -99,7 +104,10 @@ async fn run(arguments: &Arguments, files: &mut Option<PathBuf>) -> anyhow::Resu
         return Err(error);
     }
     if arguments.keep {
-        println!("\nEverything is left running until Ctrl-C. In another terminal:\n\n  export KUBECONFIG={}", kubeconfig(&stage).display());
+        println!(
+            "\nEverything is left running until Ctrl-C. In another terminal:\n\n  export KUBECONFIG={}",
+            kubeconfig(&stage).display()
+        );
         println!("  kubectl get nodeops,nodeopupgrades,nodes,pods -A");
         operator.ended().await?;
     }
@@ -112,7 +120,9 @@ fn kubeconfig(stage: &Stage) -> PathBuf {
 
 async fn play(stage: &Stage, operator: &mut Operator) -> anyhow::Result<()> {
     let play = async {
-        println!("Starting the operator, with the rights of its own ServiceAccount; it reads what the nodes run.");
+        println!(
+            "Starting the operator, with the rights of its own ServiceAccount; it reads what the nodes run."
+        );
         stage.until_labelled().await?;
         for line in stage.nodes() {
             println!("  {line}");
@@ -122,7 +132,7 @@ async fn play(stage: &Stage, operator: &mut Operator) -> anyhow::Result<()> {
         watch(stage).await
     };
     let story = tokio::select! {
-        story = tokio::time::timeout(PATIENCE, play) => story.with_context(|| format!("it did not end in {} s", PATIENCE.as_secs()))??,
+        story = tokio::time::timeout(TIMEOUT, play) => story.with_context(|| format!("it did not end in {} s", TIMEOUT.as_secs()))??,
         ended = operator.ended() => return ended.and_then(|()| bail!("the operator ended")),
     };
     println!("{}", summary::table(stage, &story));
@@ -140,7 +150,9 @@ fn shown(path: &Path) -> String {
 
 /// Follows the NodeOp to its end.
 async fn watch(stage: &Stage) -> anyhow::Result<Story> {
-    let mut story = Story::new(stage.cluster.nodes().filter(|n| n.is_control_plane()).map(|n| n.name().to_owned()).collect());
+    let mut story = Story::new(
+        stage.cluster.nodes().filter(|n| n.is_control_plane()).map(|n| n.name().to_owned()).collect(),
+    );
     let mut view = View::new();
     let mut changes = story::follow(stage.cluster.client(), stage.name.clone());
     let mut tick = tokio::time::interval(Duration::from_millis(200));
@@ -154,7 +166,8 @@ async fn watch(stage: &Stage) -> anyhow::Result<Story> {
         }
         if story.is_over() {
             view.close(&story);
-            // The nodes are given back, and a NodeOpUpgrade shows the result, a moment after the NodeOp's own status.
+            // The nodes are given back, and a NodeOpUpgrade shows the result, a moment after the NodeOp's own
+            // status.
             stage.until_settled().await?;
             return Ok(story);
         }

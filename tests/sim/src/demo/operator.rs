@@ -1,4 +1,5 @@
-//! The operator as its own process, outside the cluster, with the token of its own ServiceAccount: RBAC holds for it.
+//! The operator as its own process, outside the cluster, with the token of its own ServiceAccount: RBAC holds
+//! for it.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,5 @@
-//! The cluster of the demo: nodes, images, workload, the operator's installation, and the sample that is to be applied.
+//! The cluster of the demo: nodes, images, workload, the operator's installation, and the sample that is to
+//! be applied.
 
 use std::{
     path::{Path, PathBuf},
@@ -90,7 +91,8 @@ impl Stage {
         };
         let manifests = arguments.repository.join("manifests");
         let sample_path = manifests.join("samples").join(file);
-        let sample = std::fs::read_to_string(&sample_path).with_context(|| format!("reading {}", sample_path.display()))?;
+        let sample = std::fs::read_to_string(&sample_path)
+            .with_context(|| format!("reading {}", sample_path.display()))?;
         let object: Value = serde_saphyr::from_str(&sample).context("reading the sample")?;
         let image = tempfile::Builder::new().prefix("kairos-demo-image-").tempdir()?;
         kairos::make_image(image.path(), NEW)?;
@@ -106,12 +108,21 @@ impl Stage {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let stage = Self { cluster, plot, sample_path, sample, name, _image: image };
         stage.prepare_nodes().await?;
-        println!("Installing manifests/default (without its Deployment: here the operator is a process) and some workload.");
+        println!(
+            "Installing manifests/default (without its Deployment: here the operator is a process) and some workload."
+        );
         stage.cluster.apply(&install::manifests(&manifests)?).await.context("installing the manifests")?;
         stage.cluster.apply(WORKLOAD).await.context("applying the workload")?;
         let pending = |pod: &Value| pod["status"]["phase"] != "Running";
-        stage.cluster.until("pods", Duration::from_secs(20), |pod| pod["metadata"]["labels"]["app"] == "cache").await?;
-        stage.cluster.until_none("pods", Duration::from_secs(20), pending).await.context("waiting for the workload")?;
+        stage
+            .cluster
+            .until("pods", Duration::from_secs(20), |pod| pod["metadata"]["labels"]["app"] == "cache")
+            .await?;
+        stage
+            .cluster
+            .until_none("pods", Duration::from_secs(20), pending)
+            .await
+            .context("waiting for the workload")?;
         Ok(stage)
     }
 
@@ -126,7 +137,8 @@ impl Stage {
             }
             if node.is_control_plane() {
                 // As k3s, which Kairos comes with, writes it; the sample selects by this value.
-                let patch = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": "true"}}});
+                let patch =
+                    json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": "true"}}});
                 nodes.patch(node.name(), &PatchParams::default(), &Patch::Merge(patch)).await?;
             }
         }
@@ -136,18 +148,30 @@ impl Stage {
     /// Waits until the operator has read and labelled every node.
     pub async fn until_labelled(&self) -> anyhow::Result<()> {
         let unlabelled = |node: &Value| node["metadata"]["labels"]["kairos.io/managed"] != "true";
-        self.cluster.until_none("nodes", Duration::from_secs(60), unlabelled).await.context("waiting for the nodes' labels")
+        self.cluster
+            .until_none("nodes", Duration::from_secs(60), unlabelled)
+            .await
+            .context("waiting for the nodes' labels")
     }
 
     /// Waits until the NodeOp has released what it held and, for an upgrade, until that shows the end too.
     pub async fn until_settled(&self) -> anyhow::Result<()> {
         let time = Duration::from_secs(20);
         let mine = |op: &Value| op["metadata"]["name"] == self.name.as_str();
-        let held = |op: &Value| mine(op) && op["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-        self.cluster.until_none("nodeops.operator.kairos.io", time, held).await.context("waiting until the nodes are given back")?;
+        let held =
+            |op: &Value| mine(op) && op["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        self.cluster
+            .until_none("nodeops.operator.kairos.io", time, held)
+            .await
+            .context("waiting until the nodes are given back")?;
         if self.plot != Plot::NodeOp {
-            let over = |op: &Value| mine(op) && matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"));
-            self.cluster.until("nodeopupgrades.operator.kairos.io", time, over).await.context("waiting for the NodeOpUpgrade")?;
+            let over = |op: &Value| {
+                mine(op) && matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"))
+            };
+            self.cluster
+                .until("nodeopupgrades.operator.kairos.io", time, over)
+                .await
+                .context("waiting for the NodeOpUpgrade")?;
         }
         Ok(())
     }
@@ -157,9 +181,13 @@ impl Stage {
         let nodes = self.cluster.list("nodes");
         let line = |node: &Value| {
             let label = |name: &str| node["metadata"]["labels"][name].as_str().unwrap_or("-").to_owned();
-            let role =
-                if node["metadata"]["labels"].get("node-role.kubernetes.io/control-plane").is_some() { "control-plane" } else { "worker" };
-            let release = node["metadata"]["annotations"]["operator.kairos.io/release"].as_str().unwrap_or("unknown");
+            let role = if node["metadata"]["labels"].get("node-role.kubernetes.io/control-plane").is_some() {
+                "control-plane"
+            } else {
+                "worker"
+            };
+            let release =
+                node["metadata"]["annotations"]["operator.kairos.io/release"].as_str().unwrap_or("unknown");
             format!(
                 "{}  {role:<13}  {release}  booted {}",
                 node["metadata"]["name"].as_str().unwrap_or_default(),

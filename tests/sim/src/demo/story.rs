@@ -47,7 +47,14 @@ pub struct Story {
 impl Story {
     pub fn new(control_planes: BTreeSet<String>) -> Self {
         let (nodes, order) = Default::default();
-        Self { began: Instant::now(), control_planes, nodes, order, phase: String::new(), message: String::new() }
+        Self {
+            began: Instant::now(),
+            control_planes,
+            nodes,
+            order,
+            phase: String::new(),
+            message: String::new(),
+        }
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -82,7 +89,13 @@ impl Story {
             }
             if next != (node.phase.clone(), node.step.clone(), node.message.clone()) {
                 (node.phase, node.step, node.message) = next;
-                lines.push(format!("{:6.1}s  {name}  {:<9} {:<8} {}", now.as_secs_f64(), node.phase, node.step, node.message));
+                lines.push(format!(
+                    "{:6.1}s  {name}  {:<9} {:<8} {}",
+                    now.as_secs_f64(),
+                    node.phase,
+                    node.step,
+                    node.message
+                ));
             }
         }
         if first && !self.nodes.is_empty() {
@@ -101,13 +114,18 @@ impl Story {
 /// Versions of the NodeOp of a name, as they come.
 pub fn follow(client: Client, name: String) -> mpsc::Receiver<Value> {
     let (sender, receiver) = mpsc::channel(64);
-    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("operator.kairos.io", "v1alpha1", "NodeOp"), "nodeops");
+    let kind = ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("operator.kairos.io", "v1alpha1", "NodeOp"),
+        "nodeops",
+    );
     let api: Api<DynamicObject> = Api::default_namespaced_with(client, &kind);
     tokio::spawn(async move {
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
         while let Some(event) = events.next().await {
             let (Ok(Event::Apply(op)) | Ok(Event::InitApply(op))) = event else { continue };
-            if op.name_any() == name && sender.send(serde_json::to_value(op).unwrap_or_default()).await.is_err() {
+            if op.name_any() == name
+                && sender.send(serde_json::to_value(op).unwrap_or_default()).await.is_err()
+            {
                 return;
             }
         }

@@ -13,7 +13,10 @@ use super::{
 /// A table of all nodes of the story.
 pub fn table(stage: &Stage, story: &Story) -> String {
     let evictions = evictions(stage);
-    let mut text = format!("\n  {:<5} {:<5} {:<10} {:>7}  {:>7}  {:>7}\n", "order", "node", "result", "time", "reboots", "evicted");
+    let mut text = format!(
+        "\n  {:<5} {:<5} {:<10} {:>7}  {:>7}  {:>7}\n",
+        "order", "node", "result", "time", "reboots", "evicted"
+    );
     let place = |name: &String| story.order.iter().position(|n| n == name);
     let mut names: Vec<&String> = story.nodes.keys().collect();
     names.sort_by_key(|name| (place(name).unwrap_or(usize::MAX), *name));
@@ -21,7 +24,9 @@ pub fn table(stage: &Stage, story: &Story) -> String {
         let node = &story.nodes[name];
         let order = place(name).map_or_else(|| "-".into(), |at| (at + 1).to_string());
         let result = if is_skipped(&node.message) { "skipped" } else { &node.phase };
-        let time = node.time(story.elapsed()).map_or_else(|| "-".into(), |time| format!("{:.1} s", time.as_secs_f64()));
+        let time = node
+            .time(story.elapsed())
+            .map_or_else(|| "-".into(), |time| format!("{:.1} s", time.as_secs_f64()));
         let evicted = evictions.get(name).copied().unwrap_or_default();
         text += &format!(
             "  {order:<5} {name:<5} {result:<10} {time:>7}  {:>7}  {evicted:>7}   {}\n",
@@ -52,7 +57,8 @@ fn reboots(node: &Node) -> usize {
 fn evictions(stage: &Stage) -> BTreeMap<String, usize> {
     let mut places = BTreeMap::new();
     for change in stage.cluster.history() {
-        if let ("pods", Some(node)) = (change.key.table.as_ref(), change.object["spec"]["nodeName"].as_str()) {
+        if let ("pods", Some(node)) = (change.key.table.as_ref(), change.object["spec"]["nodeName"].as_str())
+        {
             places.insert((change.key.namespace.clone(), change.key.name.clone()), node.to_owned());
         }
     }
@@ -75,17 +81,26 @@ pub fn broken_promises(stage: &Stage, story: &Story) -> Vec<String> {
         }
     };
     let expected = if stage.plot == Plot::BrokenCanary { "Failed" } else { "Completed" };
-    promise(story.phase == expected, format!("the operation is {}, not {expected}: {}", story.phase, story.message));
+    promise(
+        story.phase == expected,
+        format!("the operation is {}, not {expected}: {}", story.phase, story.message),
+    );
     for (name, node) in &story.nodes {
         let on_stage = stage.cluster.node(name);
         let boots = if node.started.is_some() { 1 } else { 0 };
-        promise(reboots(on_stage) == boots, format!("{name} rebooted {} times, not {boots}", reboots(on_stage)));
+        promise(
+            reboots(on_stage) == boots,
+            format!("{name} rebooted {} times, not {boots}", reboots(on_stage)),
+        );
         if stage.plot != Plot::NodeOp {
             let calls = kairos::agent_calls(&on_stage.disk()).len();
             promise(calls == boots, format!("kairos-agent ran {calls} times on {name}, not {boots}"));
         }
         let failed = stage.plot == Plot::BrokenCanary && name == BROKEN;
-        promise(cordoned(stage, name) == failed, format!("{name} is {}cordoned", if failed { "not " } else { "" }));
+        promise(
+            cordoned(stage, name) == failed,
+            format!("{name} is {}cordoned", if failed { "not " } else { "" }),
+        );
     }
     if stage.plot != Plot::NodeOp {
         let skipped = story.nodes.get(AHEAD).is_some_and(|node| is_skipped(&node.message));
@@ -94,8 +109,13 @@ pub fn broken_promises(stage: &Stage, story: &Story) -> Vec<String> {
     if stage.plot == Plot::BrokenCanary {
         let failed = story.nodes.get(BROKEN).cloned().unwrap_or_default();
         let named = ["v3.4.1", "v3.4.2", "passive"].iter().all(|word| failed.message.contains(word));
-        promise(failed.phase == "Failed" && named, format!("{BROKEN} did not fail with both releases named: {}", failed.message));
-        let untouched = ["n4", "n5"].iter().all(|name| story.nodes.get(*name).is_some_and(|node| node.phase == "Pending"));
+        promise(
+            failed.phase == "Failed" && named,
+            format!("{BROKEN} did not fail with both releases named: {}", failed.message),
+        );
+        let untouched = ["n4", "n5"]
+            .iter()
+            .all(|name| story.nodes.get(*name).is_some_and(|node| node.phase == "Pending"));
         promise(untouched, "the canary went on after a failure".into());
     }
     broken
@@ -111,9 +131,13 @@ pub fn moral(stage: &Stage, story: &Story) -> String {
     let last = story.order.last().cloned().unwrap_or_default();
     match stage.plot {
         Plot::NodeOp => "  Each node ran the command once and booted once, and none is cordoned.".into(),
-        Plot::Canary => format!("  Each node booted once and proved its release; {AHEAD} had it already; none is cordoned."),
+        Plot::Canary => format!(
+            "  Each node booted once and proved its release; {AHEAD} had it already; none is cordoned."
+        ),
         Plot::BrokenCanary => {
-            format!("  {last} fell back to its old image. It stays cordoned for you to look at, and the nodes after it were left alone.")
+            format!(
+                "  {last} fell back to its old image. It stays cordoned for you to look at, and the nodes after it were left alone."
+            )
         }
     }
 }

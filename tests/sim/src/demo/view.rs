@@ -1,4 +1,5 @@
-//! How a story is shown: on a terminal a bar and a line per node, drawn over itself; elsewhere a line per change.
+//! How a story is shown: on a terminal a bar and a line per node, drawn over itself; elsewhere a line per
+//! change.
 
 use std::io::{IsTerminal, Write};
 
@@ -83,7 +84,8 @@ fn line(story: &Story, name: &str, node: &NodeStory) -> String {
         "Running" | "Preflight" => ("●", 33),
         _ => ("·", 90),
     };
-    let time = node.time(story.elapsed()).map(|time| format!("{:.1} s", time.as_secs_f64())).unwrap_or_default();
+    let time =
+        node.time(story.elapsed()).map(|time| format!("{:.1} s", time.as_secs_f64())).unwrap_or_default();
     let role = if story.control_planes.contains(name) { "control plane" } else { "" };
     let step = if node.step.is_empty() { &node.phase } else { &node.step };
     format!("\x1b[{colour}m{mark} {name:<4}\x1b[0m {role:<13} {step:<10} {time:>7}  {}", node.message)

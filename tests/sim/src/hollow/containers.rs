@@ -42,10 +42,18 @@ impl Life {
     }
 
     /// Runs a container as often as the restart policy wants; true if it ended well.
-    async fn run_until_done(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> bool {
+    async fn run_until_done(
+        &self,
+        boot: &Boot,
+        init: bool,
+        index: usize,
+        stop: &watch::Receiver<bool>,
+    ) -> bool {
         let policy = self.policy();
         loop {
-            if let Some(Doing::Ended(ended)) = self.model.borrow().clone().containers(init).get(index).map(|c| c.now.clone()) {
+            if let Some(Doing::Ended(ended)) =
+                self.model.borrow().clone().containers(init).get(index).map(|c| c.now.clone())
+            {
                 return ended.code == 0;
             }
             let Some((code, _)) = self.run_once(boot, init, index, stop).await else {
@@ -53,13 +61,19 @@ impl Life {
                 return false;
             };
             let again = !*stop.borrow()
-                && if init { code != 0 && policy != "Never" } else { policy == "Always" || (policy == "OnFailure" && code != 0) };
+                && if init {
+                    code != 0 && policy != "Never"
+                } else {
+                    policy == "Always" || (policy == "OnFailure" && code != 0)
+                };
             if !again {
                 return code == 0;
             }
             let restarts = self.change(|model| {
                 let container = &mut model.containers(init)[index];
-                if let Doing::Ended(ended) = std::mem::replace(&mut container.now, Doing::Waiting("CrashLoopBackOff")) {
+                if let Doing::Ended(ended) =
+                    std::mem::replace(&mut container.now, Doing::Waiting("CrashLoopBackOff"))
+                {
                     container.last = Some(ended);
                 }
                 container.restarts += 1;
@@ -75,19 +89,29 @@ impl Life {
     }
 
     /// Runs a container once; `None` if its image cannot be pulled, or the pod is to end.
-    async fn run_once(&self, boot: &Boot, init: bool, index: usize, stop: &watch::Receiver<bool>) -> Option<Exit> {
+    async fn run_once(
+        &self,
+        boot: &Boot,
+        init: bool,
+        index: usize,
+        stop: &watch::Receiver<bool>,
+    ) -> Option<Exit> {
         tokio::select! {
             biased;
             () = self.node.kubelet().running() => {}
             () = stopped(stop) => {}
         }
-        // A pod that is to end starts nothing more, and nothing at all if it was deleted while its node was away.
+        // A pod that is to end starts nothing more, and nothing at all if it was deleted while its node was
+        // away.
         if *stop.borrow() {
             return None;
         }
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let container =
-            if init { spec.init_containers.unwrap_or_default().get(index).cloned() } else { spec.containers.get(index).cloned() }?;
+        let container = if init {
+            spec.init_containers.unwrap_or_default().get(index).cloned()
+        } else {
+            spec.containers.get(index).cloned()
+        }?;
         let restarts = self.model.borrow().clone().containers(init)[index].restarts;
         let places = self.node.places(&self.pod);
         let image = container.image.clone().unwrap_or_default();
@@ -104,9 +128,15 @@ impl Life {
         };
         let files = self.node.config().images.get(&image);
         // A thousand workload pods that nobody looks into need no directories.
-        let error = if self.is_looked_into(&this) { root::prepare(&places, files.map(AsRef::as_ref), &this).err() } else { None };
+        let error = if self.is_looked_into(&this) {
+            root::prepare(&places, files.map(AsRef::as_ref), &this).err()
+        } else {
+            None
+        };
         let outcome = match error {
-            Some(error) => Some(Outcome::Exit(Duration::ZERO, 128, format!("cannot make the container's root: {error}"))),
+            Some(error) => {
+                Some(Outcome::Exit(Duration::ZERO, 128, format!("cannot make the container's root: {error}")))
+            }
             None => self.outcome(&this),
         };
         if matches!(outcome, Some(Outcome::NoImage)) {
@@ -124,14 +154,17 @@ impl Life {
         });
         let (code, message) = run(&self.node, &this, outcome, stop.clone()).await;
         let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = Ended { code, reason, message: message.clone(), started: Some(started), at: self.node.now() };
+        let ended =
+            Ended { code, reason, message: message.clone(), started: Some(started), at: self.node.now() };
         self.change(|model| model.containers(init)[index].now = Doing::Ended(ended));
         Some((code, message))
     }
 
     fn is_looked_into(&self, run: &Run) -> bool {
         let scripts = &self.node.config().scripts;
-        self.node.config().disks && (is_applet(run) || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty())
+        self.node.config().disks
+            && (is_applet(run)
+                || !scripts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty())
     }
 
     /// What a run does; `None`: it is a process.

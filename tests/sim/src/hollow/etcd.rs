@@ -1,5 +1,5 @@
-//! How a control-plane node shows whether its etcd takes part again after a boot: a condition of the Node (k3s, RKE2), the
-//! mirror pods of its static pods (kubeadm), or not at all.
+//! How a control-plane node shows whether its etcd takes part again after a boot: a condition of the Node
+//! (k3s, RKE2), the mirror pods of its static pods (kubeadm), or not at all.
 
 use std::time::Duration;
 
@@ -94,9 +94,19 @@ async fn show(node: &Node, joined: bool) {
             for name in STATIC_PODS {
                 let pods: Api<Pod> = Api::namespaced(node.client(), NAMESPACE);
                 // The Node may have been deleted, and the pod with it: the kubelet makes it anew.
-                if pods.patch_status(&pod_name(name, node), &PatchParams::default(), &Patch::Strategic(&patch)).await.is_err() {
+                if pods
+                    .patch_status(&pod_name(name, node), &PatchParams::default(), &Patch::Strategic(&patch))
+                    .await
+                    .is_err()
+                {
                     make_mirrors(node).await;
-                    let _ = pods.patch_status(&pod_name(name, node), &PatchParams::default(), &Patch::Strategic(&patch)).await;
+                    let _ = pods
+                        .patch_status(
+                            &pod_name(name, node),
+                            &PatchParams::default(),
+                            &Patch::Strategic(&patch),
+                        )
+                        .await;
                 }
             }
         }

@@ -21,11 +21,13 @@ pub type Nodes = Arc<BTreeMap<String, Node>>;
 /// Registers nodes, some at a time.
 pub async fn register(nodes: &Nodes) -> anyhow::Result<()> {
     use futures::StreamExt;
-    let work = futures::stream::iter(nodes.values().cloned()).map(|node| async move { super::register::register(&node).await });
+    let work = futures::stream::iter(nodes.values().cloned())
+        .map(|node| async move { super::register::register(&node).await });
     work.buffered(16).try_collect().await
 }
 
-/// Brings pods to their nodes until it is dropped. When the store has gone back, nothing that was seen before counts.
+/// Brings pods to their nodes until it is dropped. When the store has gone back, nothing that was seen before
+/// counts.
 pub async fn run(client: Client, nodes: Nodes, mut restored: watch::Receiver<u64>) {
     loop {
         tokio::select! {
@@ -34,7 +36,8 @@ pub async fn run(client: Client, nodes: Nodes, mut restored: watch::Receiver<u64
                 if again.is_err() {
                     return;
                 }
-                // A real kubelet would go on with its containers and report them; these begin anew with what the store says.
+                // A real kubelet would go on with its containers and report them; these begin anew with what
+                // the store says.
                 forget_unseen(&nodes, &HashSet::new());
             }
             () = follow(client.clone(), &nodes) => return,

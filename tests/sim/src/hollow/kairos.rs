@@ -1,8 +1,10 @@
-//! What is Kairos about a hollow node: its two images, which of them it boots, and the images that upgrade it.
+//! What is Kairos about a hollow node: its two images, which of them it boots, and the images that upgrade
+//! it.
 //!
-//! An image is its release file. The agent ([`make_image`]) installs a new active one and keeps the old one as passive;
-//! a boot shows the release that it booted in `/etc` and the image in the kernel's command line. A node with the file
-//! `will-not-boot` falls back to its passive image, as a bootloader does that has counted failures.
+//! An image is its release file. The agent ([`make_image`]) installs a new active one and keeps the old one
+//! as passive; a boot shows the release that it booted in `/etc` and the image in the kernel's command line.
+//! A node with the file `will-not-boot` falls back to its passive image, as a bootloader does that has
+//! counted failures.
 
 use std::{
     fs, io,
@@ -34,7 +36,8 @@ pub fn release(version: &str) -> String {
     keys.map(|(key, value)| format!("KAIROS_{key}=\"{value}\"\n")).concat()
 }
 
-/// Makes a directory that stands for a Kairos image. Its agent knows `--exclude-path` from v3.6 on, as the real one does.
+/// Makes a directory that stands for a Kairos image. Its agent knows `--exclude-path` from v3.6 on, as the
+/// real one does.
 pub fn make_image(dir: &Path, version: &str) -> io::Result<()> {
     for each in ["etc", "usr/bin"] {
         fs::create_dir_all(dir.join(each))?;
@@ -60,7 +63,11 @@ pub fn install(disk: &Path, version: &str) -> io::Result<()> {
 /// What a boot leaves on the disk: the release that booted, and how. A disk without Kairos is left alone.
 pub fn boot(disk: &Path) -> io::Result<()> {
     let state = state(disk);
-    let (image, label) = if state.join("will-not-boot").exists() { ("passive", "COS_PASSIVE") } else { ("active", "COS_ACTIVE") };
+    let (image, label) = if state.join("will-not-boot").exists() {
+        ("passive", "COS_PASSIVE")
+    } else {
+        ("active", "COS_ACTIVE")
+    };
     let Ok(release) = fs::read(state.join(image)) else { return Ok(()) };
     fs::write(disk.join("etc/kairos-release"), release)?;
     fs::write(disk.join("proc/cmdline"), format!("root=LABEL={label} quiet\n"))

@@ -1,7 +1,9 @@
-//! What may be odd about one node: its clock, its kubelet, its room for pods, its sandboxes. Nothing is, unless a test says so.
+//! What may be odd about one node: its clock, its kubelet, its room for pods, its sandboxes. Nothing is,
+//! unless a test says so.
 //!
-//! A kubelet that has stopped leaves containers running: it reports nothing, starts nothing, and does not hear that a pod
-//! is to end. One that is full refuses pods, unless they are critical: for these it ends others, whatever their budgets say.
+//! A kubelet that has stopped leaves containers running: it reports nothing, starts nothing, and does not
+//! hear that a pod is to end. One that is full refuses pods, unless they are critical: for these it ends
+//! others, whatever their budgets say.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +19,8 @@ use kube::ResourceExt;
 use super::{node::Node, register};
 use crate::watch;
 
-/// Why a kubelet ends a pod that it had taken in, or does not take one in: reason and message of the pod's status.
+/// Why a kubelet ends a pod that it had taken in, or does not take one in: reason and message of the pod's
+/// status.
 pub type Verdict = (&'static str, String);
 
 /// From this priority on a pod is critical.
@@ -87,11 +90,17 @@ impl Kubelet {
         }
         let used = state.tenants.iter().filter(|(other, tenant)| **other != uid && !tenant.over).count();
         if let Some(room) = state.room.filter(|room| used >= *room && !known) {
-            let victim = state.tenants.values_mut().filter(|tenant| !tenant.over && !tenant.fixed && tenant.priority < CRITICAL);
+            let victim = state
+                .tenants
+                .values_mut()
+                .filter(|tenant| !tenant.over && !tenant.fixed && tenant.priority < CRITICAL);
             match victim.min_by_key(|tenant| tenant.priority).filter(|_| priority >= CRITICAL) {
                 Some(victim) => {
                     victim.over = true;
-                    victim.doom.send_replace(Some(("Preempting", "Preempted in order to admit critical pod".into())));
+                    victim.doom.send_replace(Some((
+                        "Preempting",
+                        "Preempted in order to admit critical pod".into(),
+                    )));
                 }
                 None => {
                     let words = "Pod was rejected: Node didn't have enough resource: pods, requested: 1";
@@ -151,7 +160,8 @@ impl Node {
         self.kubelet().state().refusal = verdict;
     }
 
-    /// Whether new pods get no sandbox, with these words of the runtime. Only Events say so: no container has a status.
+    /// Whether new pods get no sandbox, with these words of the runtime. Only Events say so: no container has
+    /// a status.
     pub fn fail_sandboxes(&self, words: Option<&str>) {
         self.kubelet().state().sandbox = words.map(str::to_owned);
     }

@@ -1,4 +1,5 @@
-//! Hollow nodes: clients of the API that play a node, its kubelet and its reboots, with a directory for a disk.
+//! Hollow nodes: clients of the API that play a node, its kubelet and its reboots, with a directory for a
+//! disk.
 //!
 //! They use nothing of the server but its API, so they would work against a real one.
 

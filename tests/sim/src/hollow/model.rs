@@ -75,9 +75,13 @@ impl PodModel {
             restarts: 0,
         };
         let spec = pod.spec.clone().unwrap_or_default();
-        let init: Vec<_> = spec.init_containers.iter().flatten().map(|c| model(c, "PodInitializing")).collect();
-        let main =
-            spec.containers.iter().map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" })).collect();
+        let init: Vec<_> =
+            spec.init_containers.iter().flatten().map(|c| model(c, "PodInitializing")).collect();
+        let main = spec
+            .containers
+            .iter()
+            .map(|c| model(c, if init.is_empty() { "ContainerCreating" } else { "PodInitializing" }))
+            .collect();
         Self { version: 1, phase: "Pending", reason: None, refused: false, started: now, init, main }
     }
 
@@ -113,7 +117,8 @@ impl PodModel {
     pub fn patch(&self, uid: &str, host_ip: &str, pod_ip: &str) -> Value {
         let initialized = self.init.iter().all(|c| matches!(&c.now, Doing::Ended(e) if e.code == 0));
         let ready = !self.is_over() && self.main.iter().all(|c| matches!(c.now, Doing::Running(_)));
-        let condition = |kind: &str, is: bool| json!({"type": kind, "status": if is { "True" } else { "False" }});
+        let condition =
+            |kind: &str, is: bool| json!({"type": kind, "status": if is { "True" } else { "False" }});
         let statuses = |containers: &[ContainerModel]| -> Vec<Value> {
             if self.refused { Vec::new() } else { containers.iter().map(ContainerModel::status).collect() }
         };
@@ -137,10 +142,13 @@ impl ContainerModel {
         let running = matches!(self.now, Doing::Running(_));
         let state = match &self.now {
             Doing::Waiting(reason) => json!({"waiting": {"reason": reason}}),
-            Doing::Running(since) => json!({"running": {"startedAt": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}}),
+            Doing::Running(since) => {
+                json!({"running": {"startedAt": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}})
+            }
             Doing::Ended(ended) => json!({"terminated": ended.status()}),
         };
-        let last = self.last.as_ref().map_or_else(|| json!({}), |ended| json!({"terminated": ended.status()}));
+        let last =
+            self.last.as_ref().map_or_else(|| json!({}), |ended| json!({"terminated": ended.status()}));
         json!({
             "name": self.name, "image": self.image, "imageID": self.image_id, "ready": running, "started": running,
             "restartCount": self.restarts, "state": state, "lastState": last,

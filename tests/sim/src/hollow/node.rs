@@ -15,7 +15,10 @@ use tokio::{process::Command, task::JoinSet};
 
 use crate::watch;
 
-use super::{etcd::Member, kairos, kubelet::Kubelet, register, registry::Registry, root::Places, script::Script, worker::Worker};
+use super::{
+    etcd::Member, kairos, kubelet::Kubelet, register, registry::Registry, root::Places, script::Script,
+    worker::Worker,
+};
 
 /// What all nodes have in common.
 #[derive(Clone)]
@@ -44,7 +47,10 @@ pub struct Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("server", &self.server).field("operator", &self.operator).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("server", &self.server)
+            .field("operator", &self.operator)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +100,10 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("name", &self.name).field("boot", &*self.boot.borrow()).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("name", &self.name)
+            .field("boot", &*self.boot.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,8 +188,8 @@ impl Node {
         locked(&self.0.fate).0 = fate;
     }
 
-    /// From the next boot on (or now, if nothing has asked for the node's init yet), init ignores being asked to
-    /// reboot: the node stays up, and the reboot never comes.
+    /// From the next boot on (or now, if nothing has asked for the node's init yet), init ignores being asked
+    /// to reboot: the node stays up, and the reboot never comes.
     pub fn ignore_reboots(&self, ignore: bool) {
         locked(&self.0.fate).1 = ignore;
     }
@@ -274,8 +283,8 @@ impl Node {
         locked(&self.0.workers).keys().cloned().collect()
     }
 
-    /// The process that stands for PID 1 in this boot. It is made when it is first asked for, and reads from a pipe that
-    /// we hold, so that it ends with us whatever ends us.
+    /// The process that stands for PID 1 in this boot. It is made when it is first asked for, and reads from
+    /// a pipe that we hold, so that it ends with us whatever ends us.
     pub(super) async fn init_pid(&self) -> anyhow::Result<u32> {
         let mut init = self.0.init.lock().await;
         let number = self.boot().number;
@@ -289,7 +298,12 @@ impl Node {
             command = Command::new("sh");
             command.args(["-c", "trap '' 15 39; exec cat"]);
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
         let pid = child.id().ok_or_else(|| anyhow::anyhow!("init ended at once"))?;
         *init = Some((number, pid));
         let node = self.clone();
@@ -302,7 +316,8 @@ impl Node {
             };
             drop(pipe);
             if ended {
-                // Whatever ended PID 1 (a real-time signal that asks for a reboot, or worse): the node goes down.
+                // Whatever ended PID 1 (a real-time signal that asks for a reboot, or worse): the node goes
+                // down.
                 node.go_down(number);
             }
         });
@@ -365,7 +380,9 @@ impl Node {
 
 /// A boot id that is the same in every run, for golden outputs.
 fn boot_id(node: &str, number: u32) -> String {
-    let seed = node.bytes().fold(u64::from(number), |sum, byte| sum.wrapping_mul(1_099_511_628_211) ^ u64::from(byte));
+    let seed = node
+        .bytes()
+        .fold(u64::from(number), |sum, byte| sum.wrapping_mul(1_099_511_628_211) ^ u64::from(byte));
     let mut random = fastrand::Rng::with_seed(seed);
     let (a, b) = (format!("{:016x}", random.u64(..)), format!("{:016x}", random.u64(..)));
     format!("{}-{}-4{}-8{}-{}", &a[..8], &a[8..12], &a[13..], &b[1..4], &b[4..])

@@ -42,8 +42,8 @@ pub async fn register(node: &Node) -> anyhow::Result<()> {
     }
 }
 
-/// Reports the present boot, and that the node is Ready. A Node that was deleted is registered again, as a kubelet does
-/// when it starts.
+/// Reports the present boot, and that the node is Ready. A Node that was deleted is registered again, as a
+/// kubelet does when it starts.
 pub async fn report(node: &Node) {
     if !write(node, json!({"status": status(node, None)})).await {
         // The node came back to a cluster that does not know it any more.
@@ -73,7 +73,8 @@ pub(super) async fn write(node: &Node, patch: Value) -> bool {
     }
 }
 
-/// A time as Kubernetes writes it, by the node's clock or, for what the node controller says, by the server's.
+/// A time as Kubernetes writes it, by the node's clock or, for what the node controller says, by the
+/// server's.
 fn time(at: k8s_openapi::jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

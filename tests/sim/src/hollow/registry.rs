@@ -1,7 +1,8 @@
 //! Images: what a tag means now, and what each node has in its cache of it.
 //!
-//! An image that nobody pushed holds nothing but its own name. A container's content is decided when it starts: with the
-//! policy `Always` by the registry, otherwise by the node's cache, if that has the reference.
+//! An image that nobody pushed holds nothing but its own name. A container's content is decided when it
+//! starts: with the policy `Always` by the registry, otherwise by the node's cache, if that has the
+//! reference.
 
 use std::{
     collections::BTreeMap,

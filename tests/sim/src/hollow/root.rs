@@ -1,7 +1,8 @@
 //! The directory that stands for a container's `/`, and the environment of the process in it.
 //!
-//! Volumes are links: a `hostPath` into the node's disk, an `emptyDir` into the pod's directory. A read-only `hostPath` is
-//! a copy: an applet that resolves links below a mount as if that were `/` must not be led out by ours.
+//! Volumes are links: a `hostPath` into the node's disk, an `emptyDir` into the pod's directory. A read-only
+//! `hostPath` is a copy: an applet that resolves links below a mount as if that were `/` must not be led out
+//! by ours.
 
 use std::{
     collections::BTreeMap,
@@ -127,10 +128,12 @@ pub fn environment(pod: &Pod, container: &Container) -> Vec<(String, String)> {
 }
 
 fn value_of(pod: &Value, variable: &EnvVar) -> String {
-    let field = variable.value_from.as_ref().and_then(|f| f.field_ref.as_ref()).map(|f| f.field_path.as_str());
+    let field =
+        variable.value_from.as_ref().and_then(|f| f.field_ref.as_ref()).map(|f| f.field_path.as_str());
     match field {
         None => variable.value.clone().unwrap_or_default(),
-        Some(path) => match path.split_once("['").and_then(|(map, key)| Some((map, key.strip_suffix("']")?))) {
+        Some(path) => match path.split_once("['").and_then(|(map, key)| Some((map, key.strip_suffix("']")?)))
+        {
             Some((map, key)) => at(pod, map).get(key).and_then(Value::as_str).unwrap_or_default().to_owned(),
             None => at(pod, path).as_str().unwrap_or_default().to_owned(),
         },
@@ -141,14 +144,17 @@ fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
     object.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null)
 }
 
-/// Replaces `$(NAME)` by the variable if there is one, and `$$` by a dollar sign, from left to right, as the kubelet does.
+/// Replaces `$(NAME)` by the variable if there is one, and `$$` by a dollar sign, from left to right, as the
+/// kubelet does.
 pub fn expand(text: &str, variables: &[(String, String)]) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let variable = after.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        let value = |name: &str| variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
-        rest = match (after.strip_prefix('$'), variable.and_then(|(name, after)| Some((value(name)?, after)))) {
+        let value =
+            |name: &str| variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
+        rest = match (after.strip_prefix('$'), variable.and_then(|(name, after)| Some((value(name)?, after))))
+        {
             (Some(after), _) => {
                 out.push('$');
                 after
@@ -209,7 +215,9 @@ mod tests {
     #[test]
     fn a_doubled_dollar_sign_is_one_and_no_variable() {
         let variables = [("A".to_owned(), "$(B)".to_owned()), ("B".to_owned(), "b".to_owned())];
-        for (text, expanded) in [("$(A)-$(B)", "$(B)-b"), ("$$(B) $$$(B) $", "$(B) $b $"), ("$(C) $B $(B", "$(C) $B $(B")] {
+        for (text, expanded) in
+            [("$(A)-$(B)", "$(B)-b"), ("$$(B) $$$(B) $", "$(B) $b $"), ("$(C) $B $(B", "$(C) $B $(B")]
+        {
             assert_eq!(expand(text, &variables), expanded, "{text}");
         }
     }

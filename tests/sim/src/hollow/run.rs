@@ -29,12 +29,15 @@ const TERMINATED: i32 = 143;
 
 /// Whether a container's command is the operator's binary.
 pub fn is_applet(run: &Run) -> bool {
-    let name = run.argv().first().map(|a| Path::new(a).file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned());
+    let name = run
+        .argv()
+        .first()
+        .map(|a| Path::new(a).file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned());
     name.as_deref() == Some("kairos-operator")
 }
 
-/// Runs a container until it ends. When `stop` turns true it gets SIGTERM; when the future is dropped, SIGKILL.
-/// `None`: it never starts, because its image cannot be pulled.
+/// Runs a container until it ends. When `stop` turns true it gets SIGTERM; when the future is dropped,
+/// SIGKILL. `None`: it never starts, because its image cannot be pulled.
 pub async fn run(node: &Node, run: &Run, outcome: Option<Outcome>, stop: watch::Receiver<bool>) -> Exit {
     let ended = match outcome {
         None => process(node, run, stop).await.unwrap_or_else(|error| (128, format!("{error:#}"))),
@@ -97,7 +100,8 @@ async fn process(node: &Node, run: &Run, mut stop: watch::Receiver<bool>) -> any
     };
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     let code = status.code().or_else(|| Some(128 + signal?)).unwrap_or(255);
-    let wants_log = run.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError") && code != 0;
+    let wants_log =
+        run.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError") && code != 0;
     let message = if wants_log { tail(&node.log_file(&run.pod, &run.container.name)) } else { String::new() };
     Ok((code, message))
 }
@@ -116,7 +120,8 @@ fn tail(log: &Path) -> String {
 }
 
 async fn command(node: &Node, run: &Run) -> anyhow::Result<Command> {
-    let binary = node.operator().ok_or_else(|| anyhow::anyhow!("no operator binary was given to the cluster"))?;
+    let binary =
+        node.operator().ok_or_else(|| anyhow::anyhow!("no operator binary was given to the cluster"))?;
     let variables = root::environment(&run.pod, &run.container);
     let arguments = run.argv().into_iter().skip(1).map(|a| root::expand(&a, &variables));
     let log = node.log_file(&run.pod, &run.container.name);
@@ -141,11 +146,20 @@ async fn command(node: &Node, run: &Run) -> anyhow::Result<Command> {
 /// A kubeconfig with a token of the pod's account that is bound to the pod.
 async fn kubeconfig(node: &Node, pod: &Pod) -> anyhow::Result<std::path::PathBuf> {
     let namespace = pod.namespace().unwrap_or_default();
-    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.clone()).unwrap_or_else(|| "default".into());
+    let account =
+        pod.spec.as_ref().and_then(|s| s.service_account_name.clone()).unwrap_or_else(|| "default".into());
     let accounts: Api<ServiceAccount> = Api::namespaced(node.client(), &namespace);
-    let bound =
-        BoundObjectReference { api_version: Some("v1".into()), kind: Some("Pod".into()), name: pod.metadata.name.clone(), uid: pod.uid() };
-    let spec = TokenRequestSpec { audiences: Vec::new(), bound_object_ref: Some(bound), expiration_seconds: Some(3600) };
+    let bound = BoundObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: pod.metadata.name.clone(),
+        uid: pod.uid(),
+    };
+    let spec = TokenRequestSpec {
+        audiences: Vec::new(),
+        bound_object_ref: Some(bound),
+        expiration_seconds: Some(3600),
+    };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let mut tries = 0;
     let answer = loop {

@@ -67,10 +67,11 @@ impl fmt::Debug for Outcome {
 /// A script: what a run does, if the script is about it.
 pub type Script = Arc<dyn Fn(&Run) -> Option<Outcome> + Send + Sync>;
 
-/// What a run does that no script is about: a workload runs on, a line of shell is read as far as tests use it, all else
-/// succeeds after `time`.
+/// What a run does that no script is about: a workload runs on, a line of shell is read as far as tests use
+/// it, all else succeeds after `time`.
 pub fn by_default(run: &Run, time: Duration) -> Outcome {
-    let workload = run.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).is_none_or(|p| p == "Always");
+    let workload =
+        run.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).is_none_or(|p| p == "Always");
     let argv = run.argv();
     let shell = argv.iter().position(|a| a == "-c" || a == "-ec").and_then(|at| argv.get(at + 1));
     match shell {
@@ -89,7 +90,8 @@ fn seconds_of(text: &str) -> Option<Duration> {
     text.trim_end_matches('s').parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok())
 }
 
-/// `sleep`, `exit`, `true`, `false`, and `echo` into the termination message; other commands succeed in no time.
+/// `sleep`, `exit`, `true`, `false`, and `echo` into the termination message; other commands succeed in no
+/// time.
 fn shell_line(line: &str, mut time: Duration) -> Outcome {
     let (mut code, mut message) = (0, String::new());
     for command in line.split([';', '\n']).flat_map(|part| part.split("&&")) {
@@ -99,7 +101,9 @@ fn shell_line(line: &str, mut time: Duration) -> Outcome {
             ["sleep", seconds, ..] => time += seconds_of(seconds).unwrap_or_default(),
             ["exit", number, ..] => return Outcome::Exit(time, number.parse().unwrap_or(1), message),
             ["false", ..] => code = 1,
-            ["echo", text @ .., ">", "/dev/termination-log"] => message = text.join(" ").replace(['"', '\''], ""),
+            ["echo", text @ .., ">", "/dev/termination-log"] => {
+                message = text.join(" ").replace(['"', '\''], "")
+            }
             [] => {}
             _ => code = 0,
         }
@@ -115,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_line_of_shell_is_read_as_far_as_tests_use_it() {
-        let Outcome::Exit(time, code, message) = shell_line("echo 'up to date' > /dev/termination-log; sleep 2 && exit 7", Duration::ZERO)
+        let Outcome::Exit(time, code, message) =
+            shell_line("echo 'up to date' > /dev/termination-log; sleep 2 && exit 7", Duration::ZERO)
         else {
             panic!("ends");
         };

@@ -167,10 +167,14 @@ impl Life {
         }
         self.change(|model| {
             model.end_all(255, "Unknown", self.node.now());
-            let kept = |c: &super::model::ContainerModel| policy == "OnFailure" && matches!(&c.now, Doing::Ended(e) if e.code == 0);
+            let kept = |c: &super::model::ContainerModel| {
+                policy == "OnFailure" && matches!(&c.now, Doing::Ended(e) if e.code == 0)
+            };
             let main = model.main.iter_mut().filter(|c| !kept(c));
             for container in model.init.iter_mut().chain(main) {
-                if let Doing::Ended(ended) = std::mem::replace(&mut container.now, Doing::Waiting("PodInitializing")) {
+                if let Doing::Ended(ended) =
+                    std::mem::replace(&mut container.now, Doing::Waiting("PodInitializing"))
+                {
                     container.last = Some(ended);
                     container.restarts += 1;
                 }
@@ -224,10 +228,15 @@ impl Life {
             self.node.kubelet().running().await;
             let now = model.borrow_and_update().clone();
             let patch = now.patch(&self.pod.uid().unwrap_or_default(), &address, &address);
-            let answer = self.api().patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(&patch)).await;
+            let answer = self
+                .api()
+                .patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(&patch))
+                .await;
             match answer {
                 Ok(_) => drop(self.reported.send_replace(now.version)),
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return std::future::pending().await,
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                    return std::future::pending().await;
+                }
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -259,14 +268,19 @@ impl Life {
     /// Waits until the pod is to be deleted, and tells the grace; `None` if it is gone already.
     async fn deletion(&self) -> Option<Duration> {
         let mut seen = self.seen.clone();
-        let found = seen.wait_for(|pod| pod.as_ref().is_none_or(|p| p.metadata.deletion_timestamp.is_some())).await.ok()?;
+        let found = seen
+            .wait_for(|pod| pod.as_ref().is_none_or(|p| p.metadata.deletion_timestamp.is_some()))
+            .await
+            .ok()?;
         let pod = (*found).clone()?;
         let seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
     }
 
     async fn deadline(&self) {
-        let Some(seconds) = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds) else { return std::future::pending().await };
+        let Some(seconds) = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds) else {
+            return std::future::pending().await;
+        };
         let spent = self.node.now().duration_since(self.model.borrow().started).as_millis();
         let left = u64::try_from(i128::from(seconds) * 1000 - spent).unwrap_or_default();
         tokio::time::sleep(Duration::from_millis(left)).await;
@@ -275,7 +289,11 @@ impl Life {
     async fn delete(&self) {
         let mut boots = self.node.follow();
         let preconditions = Preconditions { uid: self.pod.uid(), resource_version: None };
-        let parameters = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
         loop {
             if boots.wait_for(|b| b.up).await.is_err() {
                 return;

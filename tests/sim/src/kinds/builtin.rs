@@ -3,8 +3,9 @@
 use k8s_openapi::{
     Metadata,
     api::{
-        admissionregistration::v1 as admission, apps::v1 as apps, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
-        events::v1 as events, networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
+        admissionregistration::v1 as admission, apps::v1 as apps, batch::v1 as batch,
+        coordination::v1 as coordination, core::v1 as core, events::v1 as events,
+        networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
         storage::v1 as storage,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -24,7 +25,14 @@ pub fn kinds() -> Vec<Kind> {
 }
 
 fn core_kinds() -> Vec<Kind> {
-    let pod = ["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase", "status.podIP"];
+    let pod = [
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "status.phase",
+        "status.podIP",
+    ];
     let event = [
         "involvedObject.kind",
         "involvedObject.namespace",

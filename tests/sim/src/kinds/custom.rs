@@ -35,15 +35,17 @@ impl CustomSchema {
         kube_cel::apply_defaults(&self.raw, object)
     }
 
-    /// Faults by the schema, then by its CEL rules. A fault in a value that is unchanged passes, as in a server that
-    /// ratchets (1.30 and later).
+    /// Faults by the schema, then by its CEL rules. A fault in a value that is unchanged passes, as in a
+    /// server that ratchets (1.30 and later).
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = schema::check_root(&self.raw, object);
         causes.retain(|cause| !is_unchanged(&cause.field, object, old));
         if !causes.is_empty() {
             return causes;
         }
-        let Err(errors) = Validator::new().validate_compiled(&self.rules, object, old) else { return Vec::new() };
+        let Err(errors) = Validator::new().validate_compiled(&self.rules, object, old) else {
+            return Vec::new();
+        };
         errors
             .into_vec()
             .iter()
@@ -61,18 +63,25 @@ fn is_unchanged(path: &str, object: &Value, old: Option<&Value>) -> bool {
     match (schema::at_path(object, path), schema::at_path(old, path)) {
         (Some(new), Some(old)) => new == old,
         // A field that is required and absent in both: its parent decides.
-        (None, None) => path.rsplit_once('.').is_some_and(|(parent, _)| is_unchanged(parent, object, Some(old))),
+        (None, None) => {
+            path.rsplit_once('.').is_some_and(|(parent, _)| is_unchanged(parent, object, Some(old)))
+        }
         _ => false,
     }
 }
 
 /// The resources that a CustomResourceDefinition defines, one for each served version.
 pub fn kinds_of(definition: &Value) -> ApiResult<Vec<Kind>> {
-    list(definition, "/spec/versions").iter().filter(|v| flag(v, "/served")).map(|v| kind_of(definition, v)).collect()
+    list(definition, "/spec/versions")
+        .iter()
+        .filter(|v| flag(v, "/served"))
+        .map(|v| kind_of(definition, v))
+        .collect()
 }
 
 fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
-    let raw = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_else(|| json!({"type": "object"}));
+    let raw =
+        version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_else(|| json!({"type": "object"}));
     let rules = compile(definition, &raw)?;
     let name = |field: &str| text(definition, &format!("/spec/names/{field}")).to_owned();
     let column = |c: &Value| Column {
@@ -93,7 +102,10 @@ fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
         status: version.pointer("/subresources/status").is_some(),
         short: texts(definition, "/spec/names/shortNames").map(str::to_owned).collect(),
         categories: texts(definition, "/spec/names/categories").map(str::to_owned).collect(),
-        fields: list(version, "/selectableFields").iter().map(|f| text(f, "/jsonPath").trim_start_matches('.').into()).collect(),
+        fields: list(version, "/selectableFields")
+            .iter()
+            .map(|f| text(f, "/jsonPath").trim_start_matches('.').into())
+            .collect(),
         columns: list(version, "/additionalPrinterColumns").iter().map(column).collect(),
         form: Form::Custom(Box::new(CustomSchema { raw, rules })),
     })
@@ -101,8 +113,11 @@ fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
 
 fn compile(definition: &Value, raw: &Value) -> ApiResult<CompiledSchema> {
     let rules = compile_schema(raw);
-    let mut causes: Vec<Cause> =
-        rules.compilation_errors().iter().map(|e| Cause::invalid("spec.validation.openAPIV3Schema", &Value::Null, e.to_string())).collect();
+    let mut causes: Vec<Cause> = rules
+        .compilation_errors()
+        .iter()
+        .map(|e| Cause::invalid("spec.validation.openAPIV3Schema", &Value::Null, e.to_string()))
+        .collect();
     if text(raw, "/type") != "object" {
         causes.push(Cause::required("spec.validation.openAPIV3Schema.type", "must be object at the root"));
     }
@@ -117,12 +132,20 @@ fn compile(definition: &Value, raw: &Value) -> ApiResult<CompiledSchema> {
     if causes.is_empty() {
         return Ok(rules);
     }
-    Err(ApiError::invalid("CustomResourceDefinition.apiextensions.k8s.io", text(definition, "/metadata/name"), &causes))
+    Err(ApiError::invalid(
+        "CustomResourceDefinition.apiextensions.k8s.io",
+        text(definition, "/metadata/name"),
+        &causes,
+    ))
 }
 
 /// Says in the definition's status that its names are accepted and its resource is served.
 pub fn establish(definition: &mut Value, now: &str) {
-    let stored: Vec<Value> = list(definition, "/spec/versions").iter().filter(|v| flag(v, "/storage")).map(|v| v["name"].clone()).collect();
+    let stored: Vec<Value> = list(definition, "/spec/versions")
+        .iter()
+        .filter(|v| flag(v, "/storage"))
+        .map(|v| v["name"].clone())
+        .collect();
     let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now});
     let names = definition.pointer("/spec/names").cloned().unwrap_or_default();
     if list(definition, "/status/conditions").is_empty() {

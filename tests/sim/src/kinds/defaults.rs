@@ -49,10 +49,14 @@ fn pod_spec(object: &mut Value, at: &str) {
         set_default(object, &format!("{at}/{field}"), value);
     }
     for field in ["containers", "initContainers"] {
-        let Some(containers) = object.pointer_mut(&format!("{at}/{field}")).and_then(Value::as_array_mut) else { continue };
+        let Some(containers) = object.pointer_mut(&format!("{at}/{field}")).and_then(Value::as_array_mut)
+        else {
+            continue;
+        };
         for container in containers {
             let image = text(container, "/image");
-            let floating = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
+            let floating = image.ends_with(":latest")
+                || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
             set_default(container, "/imagePullPolicy", if floating { "Always" } else { "IfNotPresent" });
             set_default(container, "/terminationMessagePath", "/dev/termination-log");
             set_default(container, "/terminationMessagePolicy", "File");
@@ -69,7 +73,8 @@ fn job(object: &mut Value) {
     set_default(object, "/spec/backoffLimit", 6);
     set_default(object, "/spec/completionMode", "NonIndexed");
     set_default(object, "/spec/suspend", false);
-    let policy = if object.pointer("/spec/podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+    let policy =
+        if object.pointer("/spec/podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
     set_default(object, "/spec/podReplacementPolicy", policy);
     pod_spec(object, "/spec/template/spec");
 }
@@ -126,7 +131,8 @@ fn check_pod_spec(object: &Value, at: &str, causes: &mut Vec<Cause>) {
     if list(object, &format!("{at}/containers")).is_empty() {
         causes.push(Cause::required(format!("{field}.containers"), ""));
     }
-    let volumes: Vec<&str> = list(object, &format!("{at}/volumes")).iter().map(|v| text(v, "/name")).collect();
+    let volumes: Vec<&str> =
+        list(object, &format!("{at}/volumes")).iter().map(|v| text(v, "/name")).collect();
     for part in ["initContainers", "containers"] {
         for (i, container) in list(object, &format!("{at}/{part}")).iter().enumerate() {
             let path = format!("{field}.{part}[{i}]");
@@ -145,7 +151,11 @@ fn check_pod_spec(object: &Value, at: &str, causes: &mut Vec<Cause>) {
                 let volume = text(mount, "/name");
                 if !volumes.contains(&volume) {
                     let message = format!("Not found: \"{volume}\"");
-                    causes.push(Cause { reason: "FieldValueNotFound", field: format!("{path}.volumeMounts[{j}].name"), message });
+                    causes.push(Cause {
+                        reason: "FieldValueNotFound",
+                        field: format!("{path}.volumeMounts[{j}].name"),
+                        message,
+                    });
                 }
             }
         }
@@ -157,7 +167,13 @@ fn check_pod_change(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
     let Some(old) = old else { return };
     let fixed = |pod: &Value| {
         let mut spec = pod["spec"].clone();
-        for field in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "schedulingGates"] {
+        for field in [
+            "activeDeadlineSeconds",
+            "tolerations",
+            "terminationGracePeriodSeconds",
+            "nodeName",
+            "schedulingGates",
+        ] {
             crate::json::take(&mut spec, &format!("/{field}"));
         }
         for part in ["containers", "initContainers"] {
@@ -177,7 +193,11 @@ fn check_job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     check_pod_spec(object, "/spec/template/spec", causes);
     let restart = text(object, "/spec/template/spec/restartPolicy");
     if !matches!(restart, "Never" | "OnFailure") {
-        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", &restart.into(), &["OnFailure".into(), "Never".into()]));
+        causes.push(Cause::unsupported(
+            "spec.template.spec.restartPolicy",
+            &restart.into(),
+            &["OnFailure".into(), "Never".into()],
+        ));
     }
     if object.pointer("/spec/podFailurePolicy").is_some() && restart != "Never" {
         causes.push(Cause::invalid(
@@ -186,9 +206,15 @@ fn check_job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             "only \"Never\" is supported when podFailurePolicy is specified",
         ));
     }
-    for field in ["backoffLimit", "parallelism", "completions", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+    for field in
+        ["backoffLimit", "parallelism", "completions", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
+    {
         if let Some(value) = int(object, &format!("/spec/{field}")).filter(|n| *n < 0) {
-            causes.push(Cause::invalid(format!("spec.{field}"), &value.into(), "must be greater than or equal to 0"));
+            causes.push(Cause::invalid(
+                format!("spec.{field}"),
+                &value.into(),
+                "must be greater than or equal to 0",
+            ));
         }
     }
     let Some(old) = old else { return };

@@ -1,4 +1,5 @@
-//! Which resources there are: the built-in ones and those that CustomResourceDefinitions add while the server runs.
+//! Which resources there are: the built-in ones and those that CustomResourceDefinitions add while the server
+//! runs.
 
 pub mod builtin;
 pub mod custom;
@@ -96,13 +97,15 @@ impl Kind {
         matches!(self.form, Form::Custom(_))
     }
 
-    /// Drops unknown fields, writes defaults, and refuses what does not fit the kind's schema. `old` is the stored
-    /// version: what was wrong in it and is unchanged passes.
+    /// Drops unknown fields, writes defaults, and refuses what does not fit the kind's schema. `old` is the
+    /// stored version: what was wrong in it and is unchanged passes.
     pub fn admit(&self, object: &Value, old: Option<&Value>, strict: bool) -> ApiResult<Value> {
         let mut admitted = match &self.form {
             Form::Typed { round_trip, .. } => round_trip(object).map_err(|error| {
                 let (kind, version) = (&self.kind, &self.version);
-                ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
+                ApiError::bad_request(format!(
+                    "{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"
+                ))
             })?,
             Form::Custom(custom) => custom.prune(object),
         };
@@ -126,7 +129,8 @@ impl Kind {
         if causes.is_empty() {
             return Ok(());
         }
-        let kind = if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) };
+        let kind =
+            if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) };
         Err(ApiError::invalid(&kind, crate::json::text(object, "/metadata/name"), causes))
     }
 }

@@ -65,7 +65,8 @@ fn is_dns_label_of_any_length(label: &str) -> bool {
 fn is_label_value(value: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     let inner = |c: char| edge(c) || matches!(c, '-' | '_' | '.');
-    value.is_empty() || (value.len() <= 63 && value.starts_with(edge) && value.ends_with(edge) && value.chars().all(inner))
+    value.is_empty()
+        || (value.len() <= 63 && value.starts_with(edge) && value.ends_with(edge) && value.chars().all(inner))
 }
 
 fn is_qualified(key: &str) -> bool {
@@ -85,6 +86,11 @@ mod tests {
         }
         assert!(is_label_value("") && is_label_value("A_b.c-1"));
         assert!(!is_label_value(&"a".repeat(64)) && !is_label_value("-a"));
-        assert!(is_qualified("kairos.io/node") && is_qualified("app") && !is_qualified("a/b/c") && !is_qualified("/x"));
+        assert!(
+            is_qualified("kairos.io/node")
+                && is_qualified("app")
+                && !is_qualified("a/b/c")
+                && !is_qualified("/x")
+        );
     }
 }

@@ -34,7 +34,9 @@ fn prune(schema: &Value, value: &mut Value) {
 fn prune_map(schema: &Value, fields: &mut Map<String, Value>) {
     let known = map(schema, "/properties");
     let others = schema.get("additionalProperties").filter(|a| a.is_object());
-    let keep = flag(schema, "/x-kubernetes-preserve-unknown-fields") || others.is_some() || flag(schema, "/additionalProperties");
+    let keep = flag(schema, "/x-kubernetes-preserve-unknown-fields")
+        || others.is_some()
+        || flag(schema, "/additionalProperties");
     fields.retain(|key, _| keep || known.is_some_and(|k| k.contains_key(key)));
     // A null that has a default is as good as absent.
     fields.retain(|key, value| {
@@ -69,7 +71,11 @@ fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     if !type_fits(schema, value) {
         let wanted = text(schema, "/type");
-        let message = format!("Invalid value: \"{}\": {path} in body must be of type {wanted}: \"{}\"", type_of(value), type_of(value));
+        let message = format!(
+            "Invalid value: \"{}\": {path} in body must be of type {wanted}: \"{}\"",
+            type_of(value),
+            type_of(value)
+        );
         causes.push(Cause { reason: "FieldValueTypeInvalid", field: path.into(), message });
         return;
     }
@@ -80,21 +86,49 @@ fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match value {
         Value::Object(fields) => check_map(schema, value, fields, path, causes),
         Value::Array(items) => check_list(schema, items, value, path, causes),
-        Value::Number(number) => check_number(schema, number.as_f64().unwrap_or_default(), value, path, causes),
+        Value::Number(number) => {
+            check_number(schema, number.as_f64().unwrap_or_default(), value, path, causes)
+        }
         Value::String(string) => check_string(schema, string, value, path, causes),
         Value::Null | Value::Bool(_) => {}
     }
     check_combined(schema, value, path, causes);
 }
 
-fn check_map(schema: &Value, value: &Value, fields: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>) {
+fn check_map(
+    schema: &Value,
+    value: &Value,
+    fields: &Map<String, Value>,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
     let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     for key in crate::json::texts(schema, "/required").filter(|key| !fields.contains_key(*key)) {
         causes.push(Cause::required(join(key), ""));
     }
     let length = fields.len();
-    limit(schema, "/maxProperties", length, |l, m| l > m, "must have at most", "properties", value, path, causes);
-    limit(schema, "/minProperties", length, |l, m| l < m, "must have at least", "properties", value, path, causes);
+    limit(
+        schema,
+        "/maxProperties",
+        length,
+        |l, m| l > m,
+        "must have at most",
+        "properties",
+        value,
+        path,
+        causes,
+    );
+    limit(
+        schema,
+        "/minProperties",
+        length,
+        |l, m| l < m,
+        "must have at least",
+        "properties",
+        value,
+        path,
+        causes,
+    );
     for (key, value) in fields {
         let of = schema.get("properties").and_then(|p| p.get(key));
         if let Some(of) = of.or_else(|| schema.get("additionalProperties").filter(|a| a.is_object())) {
@@ -104,7 +138,17 @@ fn check_map(schema: &Value, value: &Value, fields: &Map<String, Value>, path: &
 }
 
 fn check_list(schema: &Value, items: &[Value], value: &Value, path: &str, causes: &mut Vec<Cause>) {
-    limit(schema, "/minItems", items.len(), |l, m| l < m, "should have at least", "items", value, path, causes);
+    limit(
+        schema,
+        "/minItems",
+        items.len(),
+        |l, m| l < m,
+        "should have at least",
+        "items",
+        value,
+        path,
+        causes,
+    );
     limit(schema, "/maxItems", items.len(), |l, m| l > m, "must have at most", "items", value, path, causes);
     if let Some(of) = schema.get("items") {
         for (i, item) in items.iter().enumerate() {
@@ -127,10 +171,18 @@ fn check_list(schema: &Value, items: &[Value], value: &Value, path: &str, causes
 fn check_number(schema: &Value, number: f64, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let bound = |field: &str| schema.get(field).and_then(Value::as_f64);
     if let Some(least) = bound("minimum").filter(|least| number < *least) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body should be greater than or equal to {least}")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body should be greater than or equal to {least}"),
+        ));
     }
     if let Some(most) = bound("maximum").filter(|most| number > *most) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body should be less than or equal to {most}")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body should be less than or equal to {most}"),
+        ));
     }
     if text(schema, "/format") == "int32" && value.as_i64().is_none_or(|n| i32::try_from(n).is_err()) {
         causes.push(Cause::invalid(path, value, format!("{path} in body must be of type int32")));
@@ -139,8 +191,28 @@ fn check_number(schema: &Value, number: f64, value: &Value, path: &str, causes: 
 
 fn check_string(schema: &Value, string: &str, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let length = string.chars().count();
-    limit(schema, "/minLength", length, |l, m| l < m, "should be at least", "chars long", value, path, causes);
-    limit(schema, "/maxLength", length, |l, m| l > m, "may not be more than", "chars long", value, path, causes);
+    limit(
+        schema,
+        "/minLength",
+        length,
+        |l, m| l < m,
+        "should be at least",
+        "chars long",
+        value,
+        path,
+        causes,
+    );
+    limit(
+        schema,
+        "/maxLength",
+        length,
+        |l, m| l > m,
+        "may not be more than",
+        "chars long",
+        value,
+        path,
+        causes,
+    );
     let pattern = text(schema, "/pattern");
     if !pattern.is_empty() && !regex::Regex::new(pattern).is_ok_and(|r| r.is_match(string)) {
         causes.push(Cause::invalid(path, value, format!("{path} in body should match '{pattern}'")));
@@ -161,14 +233,26 @@ fn check_combined(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Ca
     }
     let any = list(schema, "/anyOf");
     if !any.is_empty() && !any.iter().any(fits) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body must validate at least one schema (anyOf)")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body must validate at least one schema (anyOf)"),
+        ));
     }
     let one = list(schema, "/oneOf");
     if !one.is_empty() && one.iter().filter(|of| fits(of)).count() != 1 {
-        causes.push(Cause::invalid(path, value, format!("{path} in body must validate one and only one schema (oneOf)")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body must validate one and only one schema (oneOf)"),
+        ));
     }
     if schema.get("not").is_some_and(fits) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body must not validate the schema (not)")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body must not validate the schema (not)"),
+        ));
     }
 }
 

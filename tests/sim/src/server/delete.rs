@@ -109,8 +109,11 @@ impl State {
     fn unserve(&mut self, definition: &Value) {
         let (group, plural) = (text(definition, "/spec/group"), text(definition, "/spec/names/plural"));
         let table = crate::kinds::table_name(group, plural);
-        let objects: Vec<Key> =
-            self.store.list(&table, None).map(|o| Key::new(&table, text(o, "/metadata/namespace"), text(o, "/metadata/name"))).collect();
+        let objects: Vec<Key> = self
+            .store
+            .list(&table, None)
+            .map(|o| Key::new(&table, text(o, "/metadata/namespace"), text(o, "/metadata/name")))
+            .collect();
         for key in objects {
             self.store.remove(&key);
         }
@@ -140,7 +143,8 @@ fn check(key: &Key, old: &Value, options: &Options) -> ApiResult<()> {
 
 /// Only a pod that a kubelet has in hand needs time.
 fn grace(kind: &Kind, old: &Value, options: &Options) -> i64 {
-    let in_hand = !text(old, "/spec/nodeName").is_empty() && !matches!(text(old, "/status/phase"), "Succeeded" | "Failed");
+    let in_hand = !text(old, "/spec/nodeName").is_empty()
+        && !matches!(text(old, "/status/phase"), "Succeeded" | "Failed");
     if kind.table() != "pods" || !in_hand {
         return 0;
     }

@@ -1,7 +1,7 @@
 //! Refusals, in the shape of a Kubernetes `Status`.
 //!
-//! Clients decide on `code`, `reason` and `details.causes`, and people read `message`; so all of them follow what a
-//! real API server says.
+//! Clients decide on `code`, `reason` and `details.causes`, and people read `message`; so all of them follow
+//! what a real API server says.
 
 use serde_json::{Value, json};
 
@@ -39,12 +39,17 @@ impl ApiError {
 
     /// 409 for a write that was based on another version.
     pub fn conflict(resource: &str, name: &str, why: &str) -> Self {
-        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}")).about(resource, name)
+        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}"))
+            .about(resource, name)
     }
 
     /// 409 for a stale resourceVersion.
     pub fn stale(resource: &str, name: &str) -> Self {
-        Self::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")
+        Self::conflict(
+            resource,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
     }
 
     /// 422 with one cause for each field error.
@@ -52,7 +57,10 @@ impl ApiError {
         let lines: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
         let list = if lines.len() == 1 { lines[0].clone() } else { format!("[{}]", lines.join(", ")) };
         let mut error = Self::new(422, "Invalid", format!("{kind} \"{name}\" is invalid: {list}"));
-        let causes: Vec<Value> = causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
+        let causes: Vec<Value> = causes
+            .iter()
+            .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+            .collect();
         error.details = json!({"name": name, "kind": kind, "causes": causes});
         error
     }
@@ -121,7 +129,8 @@ impl Cause {
 
     /// A value that must be there.
     pub fn required(field: impl Into<String>, why: &str) -> Self {
-        let message = if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
+        let message =
+            if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
         Self { reason: "FieldValueRequired", field: field.into(), message }
     }
 

@@ -1,4 +1,5 @@
-//! Events have two groups and one store: what is written as `events.k8s.io/v1` is read as `v1` by kubectl, and back.
+//! Events have two groups and one store: what is written as `events.k8s.io/v1` is read as `v1` by kubectl,
+//! and back.
 
 use serde_json::{Value, json};
 
@@ -57,7 +58,10 @@ pub fn answer_from_core(answer: Answer) -> Answer {
         }
         Answer::List(_, listed) => {
             let items: Vec<Value> = listed.items.iter().map(|o| object_from_core((**o).clone())).collect();
-            Answer::Raw(200, json!({"kind": "EventList", "apiVersion": "events.k8s.io/v1", "metadata": listed.metadata, "items": items}))
+            Answer::Raw(
+                200,
+                json!({"kind": "EventList", "apiVersion": "events.k8s.io/v1", "metadata": listed.metadata, "items": items}),
+            )
         }
         Answer::Raw(code, value) => Answer::Raw(code, value),
     }

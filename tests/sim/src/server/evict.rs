@@ -21,11 +21,20 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 
 impl State {
     /// Evicts a pod, if its budget allows it.
-    pub fn evict(&mut self, kind: &Arc<Kind>, resource: &Resource, body: &Value, query: &Query) -> ApiResult<Value> {
+    pub fn evict(
+        &mut self,
+        kind: &Arc<Kind>,
+        resource: &Resource,
+        body: &Value,
+        query: &Query,
+    ) -> ApiResult<Value> {
         let pod = self.fetch(kind, resource)?;
         let named = text(body, "/metadata/name");
         if !named.is_empty() && named != resource.name {
-            return Err(ApiError::bad_request(format!("name in URL does not match name in Eviction object: {} != {named}", resource.name)));
+            return Err(ApiError::bad_request(format!(
+                "name in URL does not match name in Eviction object: {} != {named}",
+                resource.name
+            )));
         }
         let body_options = body.get("deleteOptions").cloned().unwrap_or_default();
         let options = delete::Options::parse(&body_options, query)?;
@@ -98,15 +107,21 @@ impl State {
     pub fn budgets_of(&self, pod: &Value) -> Vec<Object> {
         let namespace = text(pod, "/metadata/namespace");
         let selects = |budget: &Value| {
-            Selector::of_object(budget.pointer("/spec/selector")).is_some_and(|s| s.matches_labels(pod.pointer("/metadata/labels")))
+            Selector::of_object(budget.pointer("/spec/selector"))
+                .is_some_and(|s| s.matches_labels(pod.pointer("/metadata/labels")))
         };
-        self.store.list("poddisruptionbudgets.policy", Some(namespace)).filter(|b| selects(b)).cloned().collect()
+        self.store
+            .list("poddisruptionbudgets.policy", Some(namespace))
+            .filter(|b| selects(b))
+            .cloned()
+            .collect()
     }
 }
 
 /// Pods that no budget counts: not yet running, over, or already on their way.
 fn bypasses(pod: &Value) -> bool {
-    matches!(text(pod, "/status/phase"), "Pending" | "Succeeded" | "Failed") || pod.pointer("/metadata/deletionTimestamp").is_some()
+    matches!(text(pod, "/status/phase"), "Pending" | "Succeeded" | "Failed")
+        || pod.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 fn is_over(pod: &Value) -> bool {
@@ -115,23 +130,35 @@ fn is_over(pod: &Value) -> bool {
 
 /// Whether a pod's condition `Ready` is true.
 pub fn is_ready(pod: &Value) -> bool {
-    list(pod, "/status/conditions").iter().any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
+    list(pod, "/status/conditions")
+        .iter()
+        .any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
 }
 
 fn check_budget(budget: &Value, name: &str) -> ApiResult<()> {
     let status = |field: &str| int(budget, &format!("/status/{field}")).unwrap_or_default();
     if status("observedGeneration") < int(budget, "/metadata/generation").unwrap_or_default() {
         // The budget's controller has not seen this budget yet.
-        return Err(refusal(name, format!("The disruption budget {name} is still being processed by the server."), Some(10)));
+        return Err(refusal(
+            name,
+            format!("The disruption budget {name} is still being processed by the server."),
+            Some(10),
+        ));
     }
     if map(budget, "/status/disruptedPods").is_some_and(|pods| pods.len() > 2000) {
-        return Err(ApiError::forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+        return Err(ApiError::forbidden(
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     if status("disruptionsAllowed") > 0 {
         return Ok(());
     }
     let (desired, current) = (status("desiredHealthy"), status("currentHealthy"));
-    Err(refusal(name, format!("The disruption budget {name} needs {desired} healthy pods and has {current} currently"), None))
+    Err(refusal(
+        name,
+        format!("The disruption budget {name} needs {desired} healthy pods and has {current} currently"),
+        None,
+    ))
 }
 
 fn refusal(budget: &str, why: String, retry_after: Option<i64>) -> ApiError {

@@ -64,20 +64,26 @@ impl State {
     pub fn answer(&mut self, call: Call<'_>) -> ApiResult<Answer> {
         if events::is_other_view(call.resource) {
             let (resource, query) = (events::to_core(call.resource), events::query_of(call.query));
-            let call = Call { resource: &resource, query: &query, body: events::body_to_core(call.body), ..call };
+            let call =
+                Call { resource: &resource, query: &query, body: events::body_to_core(call.body), ..call };
             return self.answer(call).map(events::answer_from_core);
         }
         let resource = call.resource;
         if let Some(answer) = self.review(&call) {
             return Ok(Answer::Raw(201, answer));
         }
-        let kind = self.registry.find(&resource.group, &resource.version, &resource.plural).ok_or_else(ApiError::no_path)?;
+        let kind = self
+            .registry
+            .find(&resource.group, &resource.version, &resource.plural)
+            .ok_or_else(ApiError::no_path)?;
         if kind.namespaced && resource.namespace.is_empty() && !matches!(call.verb, "list") {
             return Err(ApiError::no_path());
         }
         match (resource.sub.as_str(), call.verb) {
             ("", "list") => self.page(&kind, resource, call.query).map(|listed| Answer::List(kind, listed)),
-            ("" | "status", "get") => self.fetch(&kind, resource).map(|object| Answer::Object(200, kind, object)),
+            ("" | "status", "get") => {
+                self.fetch(&kind, resource).map(|object| Answer::Object(200, kind, object))
+            }
             ("", "create") => self.create(&kind, call),
             ("" | "status", "update") => self.update(&kind, call),
             ("" | "status", "patch") => self.patch(&kind, call),
@@ -87,7 +93,9 @@ impl State {
                 self.evict(&kind, resource, &call.body, call.query).map(|a| Answer::Raw(201, a))
             }
             ("binding", "create") if kind.table() == "pods" => self.bind(resource, &call.body),
-            ("token", "create") if kind.table() == "serviceaccounts" => self.issue(resource, call.body).map(|a| Answer::Raw(201, a)),
+            ("token", "create") if kind.table() == "serviceaccounts" => {
+                self.issue(resource, call.body).map(|a| Answer::Raw(201, a))
+            }
             ("finalize", "update") if kind.table() == "namespaces" => self.update(&kind, call),
             ("scale", _) => Err(ApiError::method("scale")),
             (sub, verb) => Err(ApiError::method(&format!("{verb} {sub}"))),
@@ -122,7 +130,11 @@ impl State {
         }
         let part = part(kind, &call.resource.sub)?;
         if kind.is_custom() && text(&call.body, "/metadata/resourceVersion").is_empty() {
-            let cause = super::error::Cause::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
+            let cause = super::error::Cause::invalid(
+                "metadata.resourceVersion",
+                &0.into(),
+                "must be specified for an update",
+            );
             return Err(ApiError::invalid(&kind.kind, name, &[cause]));
         }
         let stored = self.replace(kind, &old, call.body, part, options(call.query, call.user))?;
@@ -159,7 +171,10 @@ impl State {
             Deleted::Gone(object) if kind.table() == "pods" => Answer::Object(200, kind.clone(), object),
             Deleted::Gone(object) => {
                 let details = json!({"name": key.name, "group": kind.group, "kind": kind.plural, "uid": text(&object, "/metadata/uid")});
-                Answer::Raw(200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+                Answer::Raw(
+                    200,
+                    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+                )
             }
         })
     }
@@ -168,7 +183,8 @@ impl State {
         let options = delete::Options::parse(&call.body, call.query)?;
         let listed = self.page(kind, call.resource, call.query)?;
         for object in &listed.items {
-            let key = Key::new(kind.table(), text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+            let key =
+                Key::new(kind.table(), text(object, "/metadata/namespace"), text(object, "/metadata/name"));
             self.delete(kind, &key, &options)?;
         }
         Ok(Answer::List(kind.clone(), listed))
@@ -182,11 +198,18 @@ impl State {
             return Err(ApiError::conflict(
                 "pods/binding",
                 &resource.name,
-                &format!("pod {} is already assigned to node \"{}\"", resource.name, text(&pod, "/spec/nodeName")),
+                &format!(
+                    "pod {} is already assigned to node \"{}\"",
+                    resource.name,
+                    text(&pod, "/spec/nodeName")
+                ),
             ));
         }
         self.assign(&key, text(body, "/target/name"));
-        Ok(Answer::Raw(201, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+        Ok(Answer::Raw(
+            201,
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        ))
     }
 }
 
@@ -204,9 +227,13 @@ fn part(kind: &Kind, sub: &str) -> ApiResult<Part> {
 
 fn check_type(kind: &Kind, object: &Value) -> ApiResult<()> {
     let (version, name) = (text(object, "/apiVersion"), text(object, "/kind"));
-    let fits = (version.is_empty() || version == kind.api_version()) && (name.is_empty() || name == kind.kind);
+    let fits =
+        (version.is_empty() || version == kind.api_version()) && (name.is_empty() || name == kind.kind);
     if fits {
         return Ok(());
     }
-    Err(ApiError::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {}", kind.kind)))
+    Err(ApiError::bad_request(format!(
+        "{name} in version \"{version}\" cannot be handled as a {}",
+        kind.kind
+    )))
 }

@@ -111,7 +111,8 @@ where
     };
     let Some(resource) = Resource::parse(&asked.path) else { return other(&shared, &asked) };
     let verb = resource.verb(asked.method.as_str(), &asked.query);
-    let (effect, words) = shared.faults.take(verb, &resource.label(), &resource.name, &asked.user.name).unzip();
+    let (effect, words) =
+        shared.faults.take(verb, &resource.label(), &resource.name, &asked.user.name).unzip();
     if let Some(refused) = suffer(effect, words.flatten()).await {
         let refused = refused.inspect_err(|_| asked.record(&shared, verb, Some(&resource), 0))?;
         asked.record(&shared, verb, Some(&resource), refused.code);
@@ -121,22 +122,33 @@ where
     let shown = |code: u16| if dropped { 0 } else { code };
     let answered = if verb == "watch" {
         let answered = watch(&shared, &asked, &resource);
-        asked.record(&shared, verb, Some(&resource), shown(answered.as_ref().map_or_else(|error| error.code, |r| r.status().as_u16())));
+        asked.record(
+            &shared,
+            verb,
+            Some(&resource),
+            shown(answered.as_ref().map_or_else(|error| error.code, |r| r.status().as_u16())),
+        );
         answered
     } else {
         let body = read_body(&asked, request).await;
         let mut state = shared.lock();
         let answered = body.and_then(|body| call(&mut state, &asked, &resource, verb, body));
-        // Under the lock that the change was made under: whoever sees the change finds the request that made it.
+        // Under the lock that the change was made under: whoever sees the change finds the request that made
+        // it.
         let code = answered.as_ref().map_or_else(|error| error.code, Answer::code);
         asked.record_in(&mut state, shared.age(), verb, Some(&resource), shown(code));
         drop(state);
         answered.map(|answer| shape(answer, asked.form))
     };
-    if dropped { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(answered.unwrap_or_else(|error| refusal(&error))) }
+    if dropped {
+        Err(io::ErrorKind::ConnectionReset.into())
+    } else {
+        Ok(answered.unwrap_or_else(|error| refusal(&error)))
+    }
 }
 
-/// What a fault does before the request is looked at: an answer instead of the real one, or a dropped connection.
+/// What a fault does before the request is looked at: an answer instead of the real one, or a dropped
+/// connection.
 async fn suffer(effect: Option<Effect>, words: Option<String>) -> Option<io::Result<ApiError>> {
     match effect? {
         Effect::Refuse(code) => Some(Ok(injected(code, words))),
@@ -173,7 +185,10 @@ fn injected(code: u16, words: Option<String>) -> ApiError {
 fn watch(shared: &Shared, asked: &Asked, resource: &Resource) -> ApiResult<Response<Body>> {
     let kind = {
         let mut state = shared.lock();
-        let kind = state.registry.find(&resource.group, &resource.version, &resource.plural).ok_or_else(ApiError::no_path)?;
+        let kind = state
+            .registry
+            .find(&resource.group, &resource.version, &resource.plural)
+            .ok_or_else(ApiError::no_path)?;
         let named = crate::server::read::selector(&kind, resource, &asked.query)?;
         state.demand(&asked.user, "watch", resource, named.name().unwrap_or_default())?;
         kind
@@ -187,7 +202,8 @@ where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
-    let bytes = request.into_body().collect().await.map_err(|e| ApiError::bad_request(e.to_string()))?.to_bytes();
+    let bytes =
+        request.into_body().collect().await.map_err(|e| ApiError::bad_request(e.to_string()))?.to_bytes();
     parse(&asked.content_type, &bytes)
 }
 
@@ -197,13 +213,22 @@ fn call(state: &mut State, asked: &Asked, resource: &Resource, verb: &str, body:
         _ => resource.name.clone(),
     };
     state.demand(&asked.user, verb, resource, &name)?;
-    state.answer(Call { user: &asked.user, resource, query: &asked.query, verb, content_type: &asked.content_type, body })
+    state.answer(Call {
+        user: &asked.user,
+        resource,
+        query: &asked.query,
+        verb,
+        content_type: &asked.content_type,
+        body,
+    })
 }
 
 fn shape(answer: Answer, form: Form) -> Response<Body> {
     let (code, value) = match answer {
         Answer::Raw(code, value) => (code, value.to_string()),
-        Answer::Object(code, kind, object) if form != Form::Plain => (code, form.one(&kind, &object).to_string()),
+        Answer::Object(code, kind, object) if form != Form::Plain => {
+            (code, form.one(&kind, &object).to_string())
+        }
         Answer::Object(code, _, object) => (code, object.to_string()),
         Answer::List(kind, listed) => (200, form.many(&kind, &listed).to_string()),
     };
@@ -243,9 +268,15 @@ fn other(shared: &Shared, asked: &Asked) -> io::Result<Response<Body>> {
     }
     let answer = {
         let state = shared.lock();
-        discovery::answer(&state.registry, &asked.path).or_else(|| openapi::answer(&state.registry, &asked.path))
+        discovery::answer(&state.registry, &asked.path)
+            .or_else(|| openapi::answer(&state.registry, &asked.path))
     };
-    asked.record(shared, &asked.method.as_str().to_lowercase(), None, if answer.is_some() { 200 } else { 404 });
+    asked.record(
+        shared,
+        &asked.method.as_str().to_lowercase(),
+        None,
+        if answer.is_some() { 200 } else { 404 },
+    );
     Ok(match answer {
         Some(Value::String(text)) => response(200, whole(text)),
         Some(value) => response(200, whole(value.to_string())),
@@ -267,7 +298,8 @@ fn refusal(error: &ApiError) -> Response<Body> {
 
 fn response(code: u16, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(code).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     response
 }

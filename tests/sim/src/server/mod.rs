@@ -1,7 +1,7 @@
 //! The API server: HTTP in front, and behind it one state that is read and written under one lock.
 //!
-//! Every write is a synchronous function on [`State`], so a request is as atomic as a transaction of etcd, and the
-//! controllers use the same functions as clients do.
+//! Every write is a synchronous function on [`State`], so a request is as atomic as a transaction of etcd,
+//! and the controllers use the same functions as clients do.
 
 pub mod delete;
 pub mod error;
@@ -64,8 +64,7 @@ impl State {
             let object = json!({"metadata": {"name": namespace, "labels": {"kubernetes.io/metadata.name": namespace}}});
             state.seed("", "v1", "namespaces", object);
         }
-        let service =
-            json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {"ports": [{"name": "https", "port": 443}]}});
+        let service = json!({"metadata": {"name": "kubernetes", "namespace": "default"}, "spec": {"ports": [{"name": "https", "port": 443}]}});
         state.seed("", "v1", "services", service);
         crate::auth::rbac::seed(&mut state);
         state

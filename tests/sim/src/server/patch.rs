@@ -29,7 +29,11 @@ impl Style {
             "application/json-patch+json" => Ok(Self::Json),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             "application/apply-patch+yaml" => Ok(Self::Apply),
-            other => Err(ApiError::new(415, "UnsupportedMediaType", format!("the body of the request was in an unknown format: {other}"))),
+            other => Err(ApiError::new(
+                415,
+                "UnsupportedMediaType",
+                format!("the body of the request was in an unknown format: {other}"),
+            )),
         }
     }
 }
@@ -40,15 +44,20 @@ pub fn apply(kind: &Kind, style: Style, object: &Value, patch: &Value) -> ApiRes
     match style {
         Style::Merge => json_patch::merge(&mut patched, patch),
         Style::Json => {
-            let operations: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(|e| ApiError::bad_request(e.to_string()))?;
+            let operations: json_patch::Patch =
+                serde_json::from_value(patch.clone()).map_err(|e| ApiError::bad_request(e.to_string()))?;
             json_patch::patch(&mut patched, &operations).map_err(|error| {
-                let message = format!("the server rejected our request due to an error in our request: {error}");
+                let message =
+                    format!("the server rejected our request due to an error in our request: {error}");
                 ApiError::new(422, "Invalid", message)
             })?;
         }
         Style::Strategic if kind.is_custom() => {
-            let accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-            let message = format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+            let accepted =
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            let message = format!(
+                "the body of the request was in an unknown format - accepted media types include: {accepted}"
+            );
             return Err(ApiError::new(415, "UnsupportedMediaType", message));
         }
         Style::Strategic | Style::Apply => strategic::merge(&mut patched, patch),

@@ -30,7 +30,9 @@ pub fn selector(kind: &Kind, resource: &Resource, query: &Query) -> ApiResult<Se
         fields = format!("metadata.name={}", resource.name);
     }
     let selector = Selector::parse(namespace, query.get("labelSelector"), &fields)?;
-    let known = |field: &str| matches!(field, "metadata.name" | "metadata.namespace") || kind.fields.iter().any(|f| f == field);
+    let known = |field: &str| {
+        matches!(field, "metadata.name" | "metadata.namespace") || kind.fields.iter().any(|f| f == field)
+    };
     let unknown = selector.fields().find(|field| !known(field)).map(str::to_owned);
     match unknown {
         Some(field) => Err(ApiError::bad_request(format!(
@@ -52,10 +54,17 @@ impl State {
     /// Objects, page by page if the client asks for pages.
     pub fn page(&self, kind: &Kind, resource: &Resource, query: &Query) -> ApiResult<Listed> {
         let selector = selector(kind, resource, query)?;
-        let limit = query.number("limit")?.filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        let limit = query
+            .number("limit")?
+            .filter(|n| *n > 0)
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(usize::MAX);
         let (version, after) = self.start_of(query)?;
         let table = kind.table();
-        let found = self.store.list(table, selector.namespace.as_deref()).filter(|o| place(o) > after && selector.matches(o));
+        let found = self
+            .store
+            .list(table, selector.namespace.as_deref())
+            .filter(|o| place(o) > after && selector.matches(o));
         let mut items: Vec<Object> = found.take(limit.saturating_add(1)).cloned().collect();
         let mut metadata = json!({"resourceVersion": version.to_string()});
         if items.len() > limit {
@@ -67,8 +76,8 @@ impl State {
         Ok(Listed { items, metadata })
     }
 
-    /// The version that a list has, and the place after which it goes on. A later page has the version of the first, so
-    /// that a watch from there tells what happened between the pages.
+    /// The version that a list has, and the place after which it goes on. A later page has the version of the
+    /// first, so that a watch from there tells what happened between the pages.
     fn start_of(&self, query: &Query) -> ApiResult<(u64, String)> {
         let token = query.get("continue");
         if token.is_empty() {
@@ -76,7 +85,8 @@ impl State {
             let present = self.store.revision();
             return if asked > present { Err(too_new(asked, present)) } else { Ok((present, String::new())) };
         }
-        let (version, place) = token.split_once(':').ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
+        let (version, place) =
+            token.split_once(':').ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
         let version = version.parse().map_err(|_| ApiError::bad_request("continue key is not valid"))?;
         if self.store.version_of(version) < self.store.compacted() {
             return Err(ApiError::expired(
@@ -89,9 +99,9 @@ impl State {
 
 /// The refusal of a version that does not exist yet.
 pub fn too_new(asked: u64, present: u64) -> ApiError {
-    let mut error = ApiError::new(504, "Timeout", format!("Too large resource version: {asked}, current: {present}"));
-    error.details =
-        json!({"retryAfterSeconds": 1, "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
+    let mut error =
+        ApiError::new(504, "Timeout", format!("Too large resource version: {asked}, current: {present}"));
+    error.details = json!({"retryAfterSeconds": 1, "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
     error
 }
 

@@ -34,14 +34,22 @@ impl Resource {
         };
         let mut rest: Vec<&str> = parts.collect();
         let mut namespace = "";
-        // `namespaces/x/pods` is about pods; `namespaces/x`, `…/x/status` and `…/x/finalize` about the namespace.
-        if rest.first() == Some(&"namespaces") && rest.len() > 2 && !matches!(rest[2], "status" | "finalize") {
+        // `namespaces/x/pods` is about pods; `namespaces/x`, `…/x/status` and `…/x/finalize` about the
+        // namespace.
+        if rest.first() == Some(&"namespaces") && rest.len() > 2 && !matches!(rest[2], "status" | "finalize")
+        {
             namespace = rest[1];
             rest.drain(..2);
         }
         let at = |i: usize| rest.get(i).map(|s| (*s).to_owned()).unwrap_or_default();
-        let resource =
-            Self { group: group.into(), version: version.into(), plural: at(0), namespace: namespace.into(), name: at(1), sub: at(2) };
+        let resource = Self {
+            group: group.into(),
+            version: version.into(),
+            plural: at(0),
+            namespace: namespace.into(),
+            name: at(1),
+            sub: at(2),
+        };
         (!resource.plural.is_empty()).then_some(resource)
     }
 
@@ -117,7 +125,9 @@ impl Query {
     pub fn number(&self, name: &str) -> ApiResult<Option<u64>> {
         match self.get(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid {name}: {text:?}"))),
+            text => {
+                text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid {name}: {text:?}")))
+            }
         }
     }
 
@@ -139,7 +149,12 @@ mod tests {
             ("/api/v1/namespaces/x/status", "namespaces/status", "", "x"),
             ("/api/v1/namespaces/x/pods/p/eviction", "pods/eviction", "x", "p"),
             ("/apis/batch/v1/jobs", "jobs.batch", "", ""),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/a%3Ab+c", "clusterroles.rbac.authorization.k8s.io", "", "a:b+c"),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/a%3Ab+c",
+                "clusterroles.rbac.authorization.k8s.io",
+                "",
+                "a:b+c",
+            ),
         ] {
             let resource = Resource::parse(path).unwrap();
             assert_eq!(

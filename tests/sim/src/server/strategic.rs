@@ -1,5 +1,5 @@
-//! Strategic merge patch, and the merge of server-side apply, which here is the same: lists of known names are merged
-//! by key, all others replaced.
+//! Strategic merge patch, and the merge of server-side apply, which here is the same: lists of known names
+//! are merged by key, all others replaced.
 //!
 //! Server-side apply has no managed fields here: what an applier stops naming stays.
 
@@ -66,7 +66,9 @@ fn merge_field(fields: &mut Map<String, Value>, key: &str, change: &Value) {
 
 fn merge_key(field: &str, changes: &[Value]) -> Option<&'static str> {
     let (_, keys) = MERGE_KEYS.iter().find(|(name, _)| *name == field)?;
-    keys.iter().copied().find(|key| changes.iter().all(|c| c.get(key).is_some() || directive(c) == Some("replace")))
+    keys.iter()
+        .copied()
+        .find(|key| changes.iter().all(|c| c.get(key).is_some() || directive(c) == Some("replace")))
 }
 
 fn merge_list(items: &mut Vec<Value>, changes: &[Value], by: &str) {
@@ -103,8 +105,7 @@ mod tests {
 
     #[test]
     fn lists_are_merged_by_key_and_directives_obeyed() {
-        let mut pod =
-            json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}, "metadata": {"finalizers": ["f"]}});
+        let mut pod = json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}, "metadata": {"finalizers": ["f"]}});
         merge(
             &mut pod,
             &json!({"spec": {"containers": [{"name": "b", "image": "z"}, {"name": "a", "$patch": "delete"}], "$setElementOrder/containers": [{"name": "b"}]},

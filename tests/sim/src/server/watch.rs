@@ -48,7 +48,14 @@ pub struct Watch {
 
 impl Watch {
     /// Begins a watch. `cuts` ends it from outside.
-    pub fn begin(shared: &Shared, kind: &Arc<Kind>, resource: &Resource, query: &Query, form: Form, cuttable: bool) -> ApiResult<Self> {
+    pub fn begin(
+        shared: &Shared,
+        kind: &Arc<Kind>,
+        resource: &Resource,
+        query: &Query,
+        form: Form,
+        cuttable: bool,
+    ) -> ApiResult<Self> {
         let selector = read::selector(kind, resource, query)?;
         let timeout = query.number("timeoutSeconds")?.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
         let mut state = shared.lock();
@@ -82,7 +89,9 @@ impl Watch {
 
     fn send_present(&mut self, state: &State, mark_end: bool) {
         let table = self.kind.table();
-        for object in state.store.list(table, self.selector.namespace.as_deref()).filter(|o| self.selector.matches(o)) {
+        for object in
+            state.store.list(table, self.selector.namespace.as_deref()).filter(|o| self.selector.matches(o))
+        {
             let event = self.event("ADDED", object, None);
             self.queue.push_back(event);
         }
@@ -93,7 +102,9 @@ impl Watch {
 
     /// The body of the answer.
     pub fn into_stream(self) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> {
-        stream::unfold(self, |mut watch| async move { watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch)) })
+        stream::unfold(self, |mut watch| async move {
+            watch.next().await.map(|bytes| (Ok(Frame::data(bytes)), watch))
+        })
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -164,11 +175,17 @@ impl Watch {
         let event = match (was, is) {
             (false, true) => self.event("ADDED", &change.object, Some(change)),
             (true, true) => self.event("MODIFIED", &change.object, Some(change)),
-            (true, false) if change.kind == ChangeKind::Deleted => self.event("DELETED", &change.object, Some(change)),
+            (true, false) if change.kind == ChangeKind::Deleted => {
+                self.event("DELETED", &change.object, Some(change))
+            }
             (true, false) => {
                 // The object lives, but not for this watch: it gets the last version that it could see.
                 let mut last = change.before.as_deref().cloned().unwrap_or_default();
-                set(&mut last, "/metadata/resourceVersion", text(&change.object, "/metadata/resourceVersion"));
+                set(
+                    &mut last,
+                    "/metadata/resourceVersion",
+                    text(&change.object, "/metadata/resourceVersion"),
+                );
                 self.event("DELETED", &Arc::new(last), None)
             }
             (false, false) => return,

@@ -51,7 +51,11 @@ impl State {
         }
         let name = text(&object, "/metadata/name").to_owned();
         if name.is_empty() {
-            return Err(ApiError::invalid(&kind.kind, "", &[Cause::required("metadata.name", "name or generateName is required")]));
+            return Err(ApiError::invalid(
+                &kind.kind,
+                "",
+                &[Cause::required("metadata.name", "name or generateName is required")],
+            ));
         }
         let namespace = text(&object, "/metadata/namespace").to_owned();
         self.check_namespace(kind, &namespace, &name)?;
@@ -63,8 +67,12 @@ impl State {
         self.admission.add(table, &mut object);
         let mut object = kind.admit(&object, None, options.strict)?;
         self.before_insert(kind, &mut object, options.user)?;
-        if let Some(why) = self.admission.refusal(&Creation { table, object: &object, dry_run: options.dry_run }) {
-            return Err(ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, &name));
+        if let Some(why) =
+            self.admission.refusal(&Creation { table, object: &object, dry_run: options.dry_run })
+        {
+            return Err(
+                ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, &name)
+            );
         }
         if options.dry_run {
             return Ok(Arc::new(object));
@@ -79,21 +87,32 @@ impl State {
             return Ok(());
         }
         let key = Key::new("namespaces", "", namespace);
-        let Some(found) = self.store.get(&key) else { return Err(ApiError::not_found("namespaces", namespace)) };
+        let Some(found) = self.store.get(&key) else {
+            return Err(ApiError::not_found("namespaces", namespace));
+        };
         if found.pointer("/metadata/deletionTimestamp").is_none() {
             return Ok(());
         }
         let table = kind.table();
-        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        let mut error = ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, name);
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let mut error =
+            ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, name);
         let message = format!("namespace {namespace} is being terminated");
-        error.details["causes"] = json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
+        error.details["causes"] =
+            json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
         Err(error)
     }
 
     /// Metadata that the server alone writes.
     fn prepare(&mut self, kind: &Kind, object: &mut Value) {
-        for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+        for field in [
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "managedFields",
+        ] {
             take(object, &format!("/metadata/{field}"));
         }
         if !kind.namespaced {
@@ -126,14 +145,21 @@ impl State {
     /// What admission adds to a pod, and what the server writes into its status.
     fn admit_pod(&self, object: &mut Value) -> ApiResult<()> {
         json::set_default(object, "/spec/serviceAccountName", "default");
-        let (namespace, name) = (text(object, "/metadata/namespace").to_owned(), text(object, "/metadata/name").to_owned());
+        let (namespace, name) =
+            (text(object, "/metadata/namespace").to_owned(), text(object, "/metadata/name").to_owned());
         let account = text(object, "/spec/serviceAccountName").to_owned();
         set(object, "/spec/serviceAccount", account.clone());
         if self.store.get(&Key::new("serviceaccounts", &namespace, &account)).is_none() {
-            let why = format!("error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found");
-            return Err(ApiError::forbidden(format!("pods \"{name}\" is forbidden: {why}")).about("pods", &name));
+            let why = format!(
+                "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+            );
+            return Err(
+                ApiError::forbidden(format!("pods \"{name}\" is forbidden: {why}")).about("pods", &name)
+            );
         }
-        for (key, condition) in [("not-ready", "node.kubernetes.io/not-ready"), ("unreachable", "node.kubernetes.io/unreachable")] {
+        for (key, condition) in
+            [("not-ready", "node.kubernetes.io/not-ready"), ("unreachable", "node.kubernetes.io/unreachable")]
+        {
             let tolerated = list(object, "/spec/tolerations").iter().any(|t| tolerates(t, condition));
             if !tolerated {
                 let mut tolerations = list(object, "/spec/tolerations").to_vec();
@@ -146,9 +172,16 @@ impl State {
         Ok(())
     }
 
-    /// Replaces an object, and removes it if it was only waiting for its last finalizer. What does not change anything
-    /// is neither stored nor told to anybody.
-    pub fn replace(&mut self, kind: &Arc<Kind>, old: &Object, mut new: Value, part: Part, options: Options<'_>) -> ApiResult<Object> {
+    /// Replaces an object, and removes it if it was only waiting for its last finalizer. What does not change
+    /// anything is neither stored nor told to anybody.
+    pub fn replace(
+        &mut self,
+        kind: &Arc<Kind>,
+        old: &Object,
+        mut new: Value,
+        part: Part,
+        options: Options<'_>,
+    ) -> ApiResult<Object> {
         let table = kind.table();
         let name = text(old, "/metadata/name").to_owned();
         check_preconditions(table, old, &new)?;
@@ -197,8 +230,8 @@ impl State {
         bare(old) != bare(new)
     }
 
-    /// Changes an object as a controller of the simulator would, whatever the client-side rules say. An object that is
-    /// gone, and a change that is none, are not errors.
+    /// Changes an object as a controller of the simulator would, whatever the client-side rules say. An
+    /// object that is gone, and a change that is none, are not errors.
     pub fn modify(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> Option<Object> {
         let kind = self.registry.of_table(&key.table)?;
         let old = self.store.get(key)?;
@@ -227,7 +260,11 @@ impl State {
         for kind in custom::kinds_of(definition)? {
             self.registry.add(kind);
         }
-        let key = Key::new("customresourcedefinitions.apiextensions.k8s.io", "", text(definition, "/metadata/name"));
+        let key = Key::new(
+            "customresourcedefinitions.apiextensions.k8s.io",
+            "",
+            text(definition, "/metadata/name"),
+        );
         let mut established = definition.clone();
         custom::establish(&mut established, &now());
         if established != *definition {
@@ -239,10 +276,17 @@ impl State {
     /// A namespace has its default account from the start.
     fn furnish(&mut self, namespace: &str) -> ApiResult<()> {
         let key = Key::new("serviceaccounts", namespace, "default");
-        let leaving =
-            self.store.get(&Key::new("namespaces", "", namespace)).is_none_or(|n| n.pointer("/metadata/deletionTimestamp").is_some());
+        let leaving = self
+            .store
+            .get(&Key::new("namespaces", "", namespace))
+            .is_none_or(|n| n.pointer("/metadata/deletionTimestamp").is_some());
         if self.store.get(&key).is_none() && !leaving {
-            self.seed("", "v1", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": namespace}}));
+            self.seed(
+                "",
+                "v1",
+                "serviceaccounts",
+                json!({"metadata": {"name": "default", "namespace": namespace}}),
+            );
         }
         Ok(())
     }
@@ -258,7 +302,12 @@ fn has_generation(kind: &Kind) -> bool {
     kind.is_custom()
         || matches!(
             kind.group.as_str(),
-            "apps" | "batch" | "policy" | "apiextensions.k8s.io" | "admissionregistration.k8s.io" | "networking.k8s.io"
+            "apps"
+                | "batch"
+                | "policy"
+                | "apiextensions.k8s.io"
+                | "admissionregistration.k8s.io"
+                | "networking.k8s.io"
         )
         || kind.plural == "pods"
 }
@@ -278,7 +327,9 @@ fn check_preconditions(table: &str, old: &Value, new: &Value) -> ApiResult<()> {
         let pointer = format!("/metadata/{field}");
         let sent = text(new, &pointer);
         if !sent.is_empty() && sent != text(old, &pointer) {
-            return Err(ApiError::bad_request(format!("the {field} of the object ({sent}) does not match the {field} on the URL")));
+            return Err(ApiError::bad_request(format!(
+                "the {field} of the object ({sent}) does not match the {field} on the URL"
+            )));
         }
     }
     Ok(())
@@ -314,7 +365,8 @@ fn check_finalizers(kind: &Kind, old: &Value, new: &Value) -> ApiResult<()> {
     match added.filter(|_| old.pointer("/metadata/deletionTimestamp").is_some()) {
         None => Ok(()),
         Some(_) => {
-            let message = "Forbidden: no new finalizers can be added if the object is being deleted".to_owned();
+            let message =
+                "Forbidden: no new finalizers can be added if the object is being deleted".to_owned();
             let cause = Cause { reason: "FieldValueForbidden", field: "metadata.finalizers".into(), message };
             Err(ApiError::invalid(&kind.kind, text(old, "/metadata/name"), &[cause]))
         }

@@ -44,7 +44,11 @@ fn groups(registry: &Registry) -> Vec<Value> {
 }
 
 fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
-    let mut resources: Vec<Value> = registry.all().filter(|k| k.group == group && k.version == version).flat_map(|k| entries(k)).collect();
+    let mut resources: Vec<Value> = registry
+        .all()
+        .filter(|k| k.group == group && k.version == version)
+        .flat_map(|k| entries(k))
+        .collect();
     if (group, version) == ("authorization.k8s.io", "v1") {
         resources.push(json!({"name": "selfsubjectaccessreviews", "singularName": "", "namespaced": false, "kind": "SelfSubjectAccessReview", "verbs": ["create"]}));
     }

@@ -51,10 +51,16 @@ impl Form {
     pub fn many(self, kind: &Kind, listed: &Listed) -> Value {
         let (name, version, items): (_, _, Vec<Value>) = match self {
             Self::Table => return table::of(kind, &listed.items, &listed.metadata),
-            Self::Plain => (format!("{}List", kind.kind), kind.api_version(), listed.items.iter().map(|o| (**o).clone()).collect()),
-            Self::Metadata => {
-                ("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into(), listed.items.iter().map(|o| metadata(o)).collect())
-            }
+            Self::Plain => (
+                format!("{}List", kind.kind),
+                kind.api_version(),
+                listed.items.iter().map(|o| (**o).clone()).collect(),
+            ),
+            Self::Metadata => (
+                "PartialObjectMetadataList".into(),
+                "meta.k8s.io/v1".into(),
+                listed.items.iter().map(|o| metadata(o)).collect(),
+            ),
         };
         json!({"kind": name, "apiVersion": version, "metadata": listed.metadata, "items": items})
     }

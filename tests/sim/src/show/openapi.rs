@@ -20,12 +20,18 @@ pub fn answer(registry: &Registry, path: &str) -> Option<Value> {
 }
 
 fn base(kind: &Kind) -> String {
-    if kind.group.is_empty() { format!("api/{}", kind.version) } else { format!("apis/{}/{}", kind.group, kind.version) }
+    if kind.group.is_empty() {
+        format!("api/{}", kind.version)
+    } else {
+        format!("apis/{}/{}", kind.group, kind.version)
+    }
 }
 
 fn index(registry: &Registry) -> Value {
-    let paths: Map<String, Value> =
-        registry.all().map(|k| (base(k), json!({"serverRelativeURL": format!("/openapi/v3/{}", base(k))}))).collect();
+    let paths: Map<String, Value> = registry
+        .all()
+        .map(|k| (base(k), json!({"serverRelativeURL": format!("/openapi/v3/{}", base(k))})))
+        .collect();
     json!({"paths": paths})
 }
 
@@ -62,18 +68,21 @@ fn schema_of(kind: &Kind, schemas: &mut Map<String, Value>) -> Value {
     match &kind.form {
         Form::Custom(custom) => {
             let mut schema = custom.raw.clone();
-            for (field, about) in [("apiVersion", "Version of the schema of this object."), ("kind", "Kind of this object.")] {
+            for (field, about) in
+                [("apiVersion", "Version of the schema of this object."), ("kind", "Kind of this object.")]
+            {
                 schema["properties"][field] = json!({"type": "string", "description": about});
             }
             if schema.pointer("/properties/metadata/description").is_none() {
-                schema["properties"]["metadata"] = json!({"type": "object", "description": "Standard object's metadata."});
+                schema["properties"]["metadata"] =
+                    json!({"type": "object", "description": "Standard object's metadata."});
             }
             schema
         }
         Form::Typed { schema, .. } => {
             let mut schema = schema();
-            if let Some(Value::Object(parts)) =
-                crate::json::take(&mut schema, "/components").and_then(|mut c| crate::json::take(&mut c, "/schemas"))
+            if let Some(Value::Object(parts)) = crate::json::take(&mut schema, "/components")
+                .and_then(|mut c| crate::json::take(&mut c, "/schemas"))
             {
                 schemas.extend(parts);
             }

@@ -89,10 +89,17 @@ fn columns(kind: &Kind) -> Vec<Column> {
             Column::path("Version", ".status.nodeInfo.kubeletVersion"),
             Column { priority: 1, ..Column::path("Boot", ".status.nodeInfo.bootID") },
         ],
-        "jobs.batch" => vec![Column::made("Status", job_status), Column::made("Completions", job_completions)],
+        "jobs.batch" => {
+            vec![Column::made("Status", job_status), Column::made("Completions", job_completions)]
+        }
         "namespaces" => vec![Column::path("Status", ".status.phase")],
-        "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => vec![Column::made("Ready", ready_replicas)],
-        "daemonsets.apps" => vec![Column::path("Desired", ".status.desiredNumberScheduled"), Column::path("Ready", ".status.numberReady")],
+        "deployments.apps" | "replicasets.apps" | "statefulsets.apps" => {
+            vec![Column::made("Ready", ready_replicas)]
+        }
+        "daemonsets.apps" => vec![
+            Column::path("Desired", ".status.desiredNumberScheduled"),
+            Column::path("Ready", ".status.numberReady"),
+        ],
         "poddisruptionbudgets.policy" => vec![
             Column::path("Min Available", ".spec.minAvailable"),
             Column::path("Max Unavailable", ".spec.maxUnavailable"),
@@ -113,7 +120,12 @@ fn columns(kind: &Kind) -> Vec<Column> {
 
 fn pod_columns() -> Vec<Column> {
     let node = Column { priority: 1, ..Column::path("Node", ".spec.nodeName") };
-    vec![Column::made("Ready", pod_ready), Column::made("Status", pod_status), Column::made("Restarts", restarts), node]
+    vec![
+        Column::made("Ready", pod_ready),
+        Column::made("Status", pod_status),
+        Column::made("Restarts", restarts),
+        node,
+    ]
 }
 
 fn event_columns() -> Vec<Column> {
@@ -128,7 +140,8 @@ fn event_columns() -> Vec<Column> {
         Column::path("Type", ".type"),
         Column::path("Reason", ".reason"),
         Column::made("Object", |e| {
-            format!("{}/{}", text(e, "/involvedObject/kind").to_lowercase(), text(e, "/involvedObject/name")).into()
+            format!("{}/{}", text(e, "/involvedObject/kind").to_lowercase(), text(e, "/involvedObject/name"))
+                .into()
         }),
         Column::path("Message", ".message"),
     ]
@@ -155,18 +168,28 @@ fn pod_status(pod: &Value) -> Value {
 }
 
 fn restarts(pod: &Value) -> Value {
-    list(pod, "/status/containerStatuses").iter().filter_map(|c| int(c, "/restartCount")).sum::<i64>().to_string().into()
+    list(pod, "/status/containerStatuses")
+        .iter()
+        .filter_map(|c| int(c, "/restartCount"))
+        .sum::<i64>()
+        .to_string()
+        .into()
 }
 
 fn node_status(node: &Value) -> Value {
     let ready = list(node, "/status/conditions").iter().find(|c| text(c, "/type") == "Ready");
     let ready = if ready.is_some_and(|c| text(c, "/status") == "True") { "Ready" } else { "NotReady" };
-    if flag(node, "/spec/unschedulable") { format!("{ready},SchedulingDisabled").into() } else { ready.into() }
+    if flag(node, "/spec/unschedulable") {
+        format!("{ready},SchedulingDisabled").into()
+    } else {
+        ready.into()
+    }
 }
 
 fn node_roles(node: &Value) -> Value {
     let labels = map(node, "/metadata/labels").into_iter().flatten();
-    let roles: Vec<&str> = labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).collect();
+    let roles: Vec<&str> =
+        labels.filter_map(|(key, _)| key.strip_prefix("node-role.kubernetes.io/")).collect();
     if roles.is_empty() { "<none>".into() } else { roles.join(",").into() }
 }
 
@@ -176,11 +199,21 @@ fn job_status(job: &Value) -> Value {
 }
 
 fn job_completions(job: &Value) -> Value {
-    format!("{}/{}", int(job, "/status/succeeded").unwrap_or_default(), int(job, "/spec/completions").unwrap_or(1)).into()
+    format!(
+        "{}/{}",
+        int(job, "/status/succeeded").unwrap_or_default(),
+        int(job, "/spec/completions").unwrap_or(1)
+    )
+    .into()
 }
 
 fn ready_replicas(object: &Value) -> Value {
-    format!("{}/{}", int(object, "/status/readyReplicas").unwrap_or_default(), int(object, "/spec/replicas").unwrap_or_default()).into()
+    format!(
+        "{}/{}",
+        int(object, "/status/readyReplicas").unwrap_or_default(),
+        int(object, "/spec/replicas").unwrap_or_default()
+    )
+    .into()
 }
 
 /// Time since then, as kubectl writes it.

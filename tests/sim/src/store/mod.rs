@@ -1,8 +1,8 @@
 //! All objects, and every change that was ever made to them, in the order of one integer.
 //!
-//! The resourceVersion counts changes of the whole store, as etcd's revision does. The log is what watches read from,
-//! and what tests check their invariants on. It counts on when the store goes back ([`Store::restore`]), and the
-//! resourceVersion does not: from then on the two differ.
+//! The resourceVersion counts changes of the whole store, as etcd's revision does. The log is what watches
+//! read from, and what tests check their invariants on. It counts on when the store goes back
+//! ([`Store::restore`]), and the resourceVersion does not: from then on the two differ.
 
 mod restore;
 pub mod selector;
@@ -143,7 +143,11 @@ impl Store {
     }
 
     /// Objects of a table in the order of namespace and name, of one namespace if it is given.
-    pub fn list<'a>(&'a self, table: &str, namespace: Option<&'a str>) -> impl Iterator<Item = &'a Object> + use<'a> {
+    pub fn list<'a>(
+        &'a self,
+        table: &str,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Object> + use<'a> {
         let from = (namespace.unwrap_or_default().to_owned(), String::new());
         let objects = self.tables.get(table).map(|t| &t.objects);
         objects
@@ -216,8 +220,15 @@ impl Store {
     }
 
     fn record(&mut self, key: &Key, kind: ChangeKind, object: Object, before: Option<Object>) {
-        let change =
-            Change { version: self.version, kind, key: key.clone(), object, before, at: self.started.elapsed(), encoded: OnceLock::new() };
+        let change = Change {
+            version: self.version,
+            kind,
+            key: key.clone(),
+            object,
+            before,
+            at: self.started.elapsed(),
+            encoded: OnceLock::new(),
+        };
         let change = Arc::new(change);
         self.log.push_back(change.clone());
         self.trim();

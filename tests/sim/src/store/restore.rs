@@ -5,14 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{ChangeKind, Key, Object, Store};
 
 impl Store {
-    /// Brings all objects back to what they were after a change, with the resourceVersions that they had. The next
-    /// resourceVersions are given a second time. What was not remembered, or came before an earlier restore, cannot be had back.
+    /// Brings all objects back to what they were after a change, with the resourceVersions that they had. The
+    /// next resourceVersions are given a second time. What was not remembered, or came before an earlier
+    /// restore, cannot be had back.
     pub fn restore(&mut self, version: u64) {
         let revision = version.saturating_sub(self.back);
         let (then, now) = (self.past(version), self.past(u64::MAX));
         let gone = now.keys().filter(|key| !then.contains_key(*key)).map(|key| (key.clone(), None));
-        let back =
-            then.iter().filter(|(key, object)| now.get(*key) != Some(*object)).map(|(key, object)| (key.clone(), Some(object.clone())));
+        let back = then
+            .iter()
+            .filter(|(key, object)| now.get(*key) != Some(*object))
+            .map(|(key, object)| (key.clone(), Some(object.clone())));
         for (key, object) in gone.chain(back).collect::<Vec<_>>() {
             self.swap(&key, object);
         }
@@ -26,7 +29,9 @@ impl Store {
         for change in self.log.iter().take_while(|change| change.version <= version) {
             match change.kind {
                 ChangeKind::Deleted => drop(objects.remove(&change.key)),
-                ChangeKind::Added | ChangeKind::Modified => drop(objects.insert(change.key.clone(), change.object.clone())),
+                ChangeKind::Added | ChangeKind::Modified => {
+                    drop(objects.insert(change.key.clone(), change.object.clone()))
+                }
             }
         }
         objects

@@ -47,8 +47,9 @@ impl Selector {
     pub fn of_object(selector: Option<&Value>) -> Option<Self> {
         let selector = selector?;
         let equal = json::map(selector, "/matchLabels").into_iter().flatten();
-        let mut labels: Vec<(String, Test)> =
-            equal.map(|(k, v)| (k.clone(), Test::In(vec![v.as_str().unwrap_or_default().to_owned()]))).collect();
+        let mut labels: Vec<(String, Test)> = equal
+            .map(|(k, v)| (k.clone(), Test::In(vec![v.as_str().unwrap_or_default().to_owned()])))
+            .collect();
         for term in json::list(selector, "/matchExpressions") {
             let values = json::texts(term, "/values").map(str::to_owned).collect();
             let test = match json::text(term, "/operator") {
@@ -84,7 +85,9 @@ impl Selector {
 
     /// Whether a map of labels is selected.
     pub fn matches_labels(&self, labels: Option<&Value>) -> bool {
-        self.labels.iter().all(|(key, test)| test.passes(labels.and_then(|l| l.get(key)).and_then(Value::as_str)))
+        self.labels
+            .iter()
+            .all(|(key, test)| test.passes(labels.and_then(|l| l.get(key)).and_then(Value::as_str)))
     }
 }
 
@@ -109,7 +112,8 @@ fn split(text: &str) -> Vec<String> {
 fn label_term(term: &str) -> ApiResult<(String, Test)> {
     let set = |rest: &str| -> ApiResult<Vec<String>> {
         let inner = rest.trim().strip_prefix('(').and_then(|r| r.strip_suffix(')'));
-        let inner = inner.ok_or_else(|| ApiError::bad_request(format!("unable to parse requirement: {term}")))?;
+        let inner =
+            inner.ok_or_else(|| ApiError::bad_request(format!("unable to parse requirement: {term}")))?;
         Ok(inner.split(',').map(|v| v.trim().to_owned()).collect())
     };
     if let Some((key, rest)) = term.split_once(" notin ") {
@@ -131,10 +135,9 @@ fn field_term(term: &str) -> ApiResult<(String, Test)> {
     if let Some((key, value)) = term.split_once("!=") {
         return Ok((key.trim().into(), Test::NotIn(vec![value.trim().into()])));
     }
-    let (key, value) = term
-        .split_once("==")
-        .or_else(|| term.split_once('='))
-        .ok_or_else(|| ApiError::bad_request(format!("invalid selector: '{term}'; can't understand '{term}'")))?;
+    let (key, value) = term.split_once("==").or_else(|| term.split_once('=')).ok_or_else(|| {
+        ApiError::bad_request(format!("invalid selector: '{term}'; can't understand '{term}'"))
+    })?;
     Ok((key.trim().into(), Test::In(vec![value.trim().into()])))
 }
 

@@ -23,7 +23,9 @@ async fn a_watch_tells_when_a_selector_starts_and_stops_to_match() {
     let stream = maps.watch(&WatchParams::default().labels("on=yes"), &from).await.unwrap();
     maps.create(&PostParams::default(), &map("a")).await.unwrap();
     for labels in [json!({"x": "y"}), json!({"on": "no"}), json!({"on": "yes"})] {
-        maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": labels}}))).await.unwrap();
+        maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": labels}})))
+            .await
+            .unwrap();
     }
     maps.delete("a", &DeleteParams::default()).await.unwrap();
     let events: Vec<_> = stream.take(5).try_collect().await.unwrap();
@@ -94,15 +96,23 @@ async fn deletion_minds_preconditions_finalizers_and_owners() {
     owner.metadata.finalizers = Some(vec!["example.io/hold".into()]);
     let owner = maps.create(&PostParams::default(), &owner).await.unwrap();
     let mut child = map("child");
-    child.metadata.owner_references =
-        Some(vec![serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()})).unwrap()]);
+    child.metadata.owner_references = Some(vec![
+        serde_json::from_value(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}),
+        )
+        .unwrap(),
+    ]);
     maps.create(&PostParams::default(), &child).await.unwrap();
-    let wrong =
-        DeleteParams { preconditions: Some(Preconditions { uid: Some("x".into()), resource_version: None }), ..DeleteParams::default() };
+    let wrong = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some("x".into()), resource_version: None }),
+        ..DeleteParams::default()
+    };
     assert!(matches!(maps.delete("owner", &wrong).await, Err(kube::Error::Api(s)) if s.code == 409));
     maps.delete("owner", &DeleteParams::default()).await.unwrap();
     assert!(maps.get("owner").await.unwrap().metadata.deletion_timestamp.is_some());
-    maps.patch("owner", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await.unwrap();
+    maps.patch("owner", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}})))
+        .await
+        .unwrap();
     cluster.until_none("configmaps", LONG, |m| m["metadata"]["namespace"] == "default").await.unwrap();
 }
 
@@ -119,7 +129,9 @@ async fn a_namespace_takes_its_contents_along_and_dry_runs_leave_no_trace() {
         matches!(maps.create(&PostParams::default(), &map("a")).await, Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists")
     );
     let bad = map(&"A".repeat(3));
-    assert!(matches!(maps.create(&PostParams::default(), &bad).await, Err(kube::Error::Api(s)) if s.code == 422));
+    assert!(
+        matches!(maps.create(&PostParams::default(), &bad).await, Err(kube::Error::Api(s)) if s.code == 422)
+    );
     spaces.delete("x", &DeleteParams::default()).await.unwrap();
     cluster.until_none("namespaces", LONG, |n| n["metadata"]["name"] == "x").await.unwrap();
     assert!(cluster.get("configmaps", "x", "a").is_none());
@@ -149,7 +161,10 @@ async fn a_change_is_never_seen_before_the_request_that_made_it() {
         let made = maps.create(&params, &object);
         let asked = async {
             cluster.until("configmaps", LONG, |m| m["metadata"]["name"] == name.as_str()).await.unwrap();
-            cluster.requests().iter().any(|request| request.verb == "create" && request.name.is_empty() && request.code == 201)
+            cluster
+                .requests()
+                .iter()
+                .any(|request| request.verb == "create" && request.name.is_empty() && request.code == 201)
         };
         let (made, asked) = tokio::join!(made, asked);
         assert!(made.is_ok() && asked, "{name}");

@@ -46,7 +46,10 @@ spec:
 "#;
 
 fn op(name: &str, spec: Value) -> DynamicObject {
-    serde_json::from_value(json!({"apiVersion": "example.io/v1", "kind": "Op", "metadata": {"name": name}, "spec": spec})).unwrap()
+    serde_json::from_value(
+        json!({"apiVersion": "example.io/v1", "kind": "Op", "metadata": {"name": name}, "spec": spec}),
+    )
+    .unwrap()
 }
 
 async fn ops() -> (kairos_sim::Cluster, Api<DynamicObject>) {
@@ -95,21 +98,35 @@ async fn defaults_are_written_unknown_fields_dropped_and_status_kept_apart() {
     let both = json!({"status": {"phase": "Up"}, "spec": {"count": 5}, "metadata": {"labels": {"a": "b"}}});
     let stated = ops.patch_status("a", &PatchParams::default(), &patch(both.clone())).await.unwrap();
     assert_eq!(
-        (stated.data["status"]["phase"].as_str(), stated.data["spec"]["count"].as_i64(), stated.metadata.generation),
+        (
+            stated.data["status"]["phase"].as_str(),
+            stated.data["spec"]["count"].as_i64(),
+            stated.metadata.generation
+        ),
         (Some("Up"), Some(1), Some(1))
     );
-    let specified =
-        ops.patch("a", &PatchParams::default(), &patch(json!({"status": {"phase": "No"}, "spec": {"count": 5}}))).await.unwrap();
-    assert_eq!((specified.data["status"]["phase"].as_str(), specified.metadata.generation), (Some("Up"), Some(2)));
+    let specified = ops
+        .patch("a", &PatchParams::default(), &patch(json!({"status": {"phase": "No"}, "spec": {"count": 5}})))
+        .await
+        .unwrap();
+    assert_eq!(
+        (specified.data["status"]["phase"].as_str(), specified.metadata.generation),
+        (Some("Up"), Some(2))
+    );
 
     let version = specified.metadata.resource_version.clone();
     let again = ops.patch("a", &PatchParams::default(), &patch(json!({"spec": {"count": 5}}))).await.unwrap();
     assert_eq!(again.metadata.resource_version, version, "a patch that changes nothing makes no version");
-    let (_, message) = refusal(ops.patch("a", &PatchParams::default(), &patch(json!({"spec": {"command": ["y"]}}))).await);
+    let (_, message) =
+        refusal(ops.patch("a", &PatchParams::default(), &patch(json!({"spec": {"command": ["y"]}}))).await);
     assert!(message.contains("command is immutable"), "{message}");
     let (code, _) = refusal(
-        ops.patch_status("a", &PatchParams::default(), &patch(json!({"metadata": {"resourceVersion": "1"}, "status": {"phase": "Late"}})))
-            .await,
+        ops.patch_status(
+            "a",
+            &PatchParams::default(),
+            &patch(json!({"metadata": {"resourceVersion": "1"}, "status": {"phase": "Late"}})),
+        )
+        .await,
     );
     assert_eq!(code, 409);
     assert_eq!(cluster.list("ops.example.io").len(), 1);
@@ -124,6 +141,7 @@ async fn what_was_wrong_before_a_stricter_rule_still_takes_status_and_other_chan
     let status = Patch::Merge(json!({"status": {"phase": "Up"}, "metadata": {}}));
     ops.patch_status("a", &PatchParams::default(), &status).await.unwrap();
     ops.patch("a", &PatchParams::default(), &Patch::Merge(json!({"spec": {"mode": "Slow"}}))).await.unwrap();
-    let (code, _) = refusal(ops.patch("a", &PatchParams::default(), &Patch::Merge(json!({"spec": {"count": 4}}))).await);
+    let (code, _) =
+        refusal(ops.patch("a", &PatchParams::default(), &Patch::Merge(json!({"spec": {"count": 4}}))).await);
     assert_eq!(code, 422);
 }

@@ -13,10 +13,13 @@ fn budget(name: &str, available: i64) -> String {
 }
 
 async fn evict(pods: &Api<Pod>, name: &str, options: Value) -> Result<(), (u16, Value)> {
-    let eviction: Eviction = serde_json::from_value(json!({"metadata": {"name": name}, "deleteOptions": options})).unwrap();
+    let eviction: Eviction =
+        serde_json::from_value(json!({"metadata": {"name": name}, "deleteOptions": options})).unwrap();
     match pods.create_subresource::<_, Value>("eviction", name, &PostParams::default(), &eviction).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) => Err((status.code, json!({"message": status.message, "details": status.details}))),
+        Err(kube::Error::Api(status)) => {
+            Err((status.code, json!({"message": status.message, "details": status.details})))
+        }
         Err(other) => panic!("{other}"),
     }
 }
@@ -50,7 +53,10 @@ async fn a_budget_with_room_gives_it_once() {
         cluster.until("pods", LONG, |p| is(p, name, "Running")).await.unwrap();
     }
     cluster.apply(&budget("d", 1)).await.unwrap();
-    cluster.until("poddisruptionbudgets.policy", LONG, |b| b["status"]["disruptionsAllowed"] == 1).await.unwrap();
+    cluster
+        .until("poddisruptionbudgets.policy", LONG, |b| b["status"]["disruptionsAllowed"] == 1)
+        .await
+        .unwrap();
     assert_eq!(evict(&pods, "a", json!({"dryRun": ["All"]})).await, Ok(()));
     let (code, _) = evict(&pods, "a", json!({"preconditions": {"uid": "other"}})).await.unwrap_err();
     assert_eq!(code, 409);
@@ -64,7 +70,10 @@ async fn pending_pods_pass_and_those_on_their_way_are_evicted_again_without_harm
     let cluster = small().start().await.unwrap();
     let pods: Api<Pod> = Api::default_namespaced(cluster.client());
     cluster.apply(&budget("d", 1)).await.unwrap();
-    cluster.until("poddisruptionbudgets.policy", LONG, |b| b["status"]["observedGeneration"] == 1).await.unwrap();
+    cluster
+        .until("poddisruptionbudgets.policy", LONG, |b| b["status"]["observedGeneration"] == 1)
+        .await
+        .unwrap();
     cluster.apply(&pod("pending", "nowhere", json!({"app": "web"}), &["serve"], "Always")).await.unwrap();
     assert_eq!(evict(&pods, "pending", json!({"gracePeriodSeconds": 7})).await, Ok(()));
     let first = pods.get("pending").await.unwrap().metadata;

@@ -33,14 +33,21 @@ async fn requests_fail_as_armed_and_the_tests_own_pass() {
     let nodes: Api<Node> = Api::all(operator(&cluster).await);
     cluster.faults().arm(Fault::on("patch", "nodes", Effect::Refuse(409)).named("^n1$").times(2));
     let patch = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
-    Api::<Node>::all(cluster.client()).patch("n1", &PatchParams::default(), &Patch::Merge(json!({}))).await.unwrap();
+    Api::<Node>::all(cluster.client())
+        .patch("n1", &PatchParams::default(), &Patch::Merge(json!({})))
+        .await
+        .unwrap();
     nodes.patch("n2", &PatchParams::default(), &patch).await.unwrap();
     for _ in 0..2 {
         assert_eq!(code(&nodes.patch("n1", &PatchParams::default(), &patch).await.unwrap_err()), 409);
     }
     nodes.patch("n1", &PatchParams::default(), &patch).await.unwrap();
-    let codes: Vec<u16> =
-        cluster.requests().iter().filter(|r| r.verb == "patch" && r.name == "n1" && r.user.ends_with(":op")).map(|r| r.code).collect();
+    let codes: Vec<u16> = cluster
+        .requests()
+        .iter()
+        .filter(|r| r.verb == "patch" && r.name == "n1" && r.user.ends_with(":op"))
+        .map(|r| r.code)
+        .collect();
     assert_eq!(codes, [409, 409, 200]);
 }
 

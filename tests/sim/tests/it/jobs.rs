@@ -39,7 +39,10 @@ async fn the_pod_of_a_job_that_is_suspended_ends_and_counts_as_no_failure() {
     cluster.until("pods", LONG, |p| p["status"]["phase"] == "Running").await.unwrap();
     cluster.apply(r#"{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"suspend": true}}"#).await.unwrap();
     cluster.until_none("pods", LONG, |_| true).await.unwrap();
-    let left = cluster.until("jobs.batch", LONG, |j| has(j, "Suspended") && j["status"]["terminating"] == 0).await.unwrap();
+    let left = cluster
+        .until("jobs.batch", LONG, |j| has(j, "Suspended") && j["status"]["terminating"] == 0)
+        .await
+        .unwrap();
     assert!(!has(&left, "Failed") && !has(&left, "FailureTarget"), "{}", left["status"]);
     assert!(left["status"]["failed"].is_null(), "{}", left["status"]);
 }
@@ -50,7 +53,8 @@ async fn a_failing_job_is_retried_as_often_as_asked() {
     cluster.apply(&job("a", &["false"], json!({"backoffLimit": 2}))).await.unwrap();
     let failed = cluster.until("jobs.batch", LONG, |j| has(j, "Failed")).await.unwrap();
     assert_eq!(failed["status"]["failed"], 3);
-    let reason = failed["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Failed").unwrap();
+    let reason =
+        failed["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Failed").unwrap();
     assert_eq!(reason["reason"], "BackoffLimitExceeded");
 }
 
@@ -60,7 +64,10 @@ async fn an_exit_code_of_the_policy_fails_the_job_at_once() {
     let policy = json!({"backoffLimit": 5, "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]}});
     cluster.apply(&job("a", &["sh", "-c", "exit 42"], policy)).await.unwrap();
     let failed = cluster.until("jobs.batch", LONG, |j| has(j, "Failed")).await.unwrap();
-    assert_eq!((&failed["status"]["failed"], failed["spec"]["podReplacementPolicy"].as_str()), (&json!(1), Some("Failed")));
+    assert_eq!(
+        (&failed["status"]["failed"], failed["spec"]["podReplacementPolicy"].as_str()),
+        (&json!(1), Some("Failed"))
+    );
 }
 
 #[tokio::test]
@@ -74,7 +81,11 @@ async fn a_deadline_ends_the_pods_before_the_job_is_failed() {
         .filter(|c| c.key.table.as_ref() == "pods" && c.object["status"]["phase"] == "Failed")
         .map(|c| c.version)
         .min();
-    let failed = cluster.history().into_iter().find(|c| c.key.table.as_ref() == "jobs.batch" && has(&c.object, "Failed")).unwrap();
+    let failed = cluster
+        .history()
+        .into_iter()
+        .find(|c| c.key.table.as_ref() == "jobs.batch" && has(&c.object, "Failed"))
+        .unwrap();
     assert!(over.unwrap() < failed.version);
 }
 
@@ -85,7 +96,12 @@ async fn a_deleted_job_takes_its_pods_along_in_the_background_and_orphans_them_b
     let cluster = small().start().await.unwrap();
     for name in ["a", "b"] {
         cluster.apply(&job(name, &["sleep", "infinity"], json!({}))).await.unwrap();
-        cluster.until("pods", LONG, |p| p["metadata"]["labels"]["job-name"] == name && p["status"]["phase"] == "Running").await.unwrap();
+        cluster
+            .until("pods", LONG, |p| {
+                p["metadata"]["labels"]["job-name"] == name && p["status"]["phase"] == "Running"
+            })
+            .await
+            .unwrap();
     }
     let jobs: Api<Job> = Api::default_namespaced(cluster.client());
     jobs.delete("a", &DeleteParams::background()).await.unwrap();
@@ -100,11 +116,13 @@ async fn a_deleted_job_takes_its_pods_along_in_the_background_and_orphans_them_b
 #[tokio::test]
 async fn a_pod_elsewhere_that_names_a_job_as_its_owner_is_none_of_its_pods() {
     let cluster = small().start().await.unwrap();
-    cluster.apply(r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}"#).await.unwrap();
+    cluster
+        .apply(r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}"#)
+        .await
+        .unwrap();
     cluster.apply(&job("a", &["sleep", "1"], json!({"suspend": true}))).await.unwrap();
     let suspended = cluster.until("jobs.batch", LONG, |j| has(j, "Suspended")).await.unwrap();
-    let owner =
-        json!({"apiVersion": "no.such.group/v1", "kind": "Job", "name": "a", "uid": suspended["metadata"]["uid"], "controller": true});
+    let owner = json!({"apiVersion": "no.such.group/v1", "kind": "Job", "name": "a", "uid": suspended["metadata"]["uid"], "controller": true});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "forged", "namespace": "team-a", "ownerReferences": [owner]},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "busybox:1", "command": ["sleep", "infinity"]}]}});
     cluster.apply(&pod.to_string()).await.unwrap();

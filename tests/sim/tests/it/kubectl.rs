@@ -17,8 +17,16 @@ spec:
 "#;
 
 async fn kubectl(config: &Path, arguments: &str) -> (bool, String) {
-    let output = tokio::process::Command::new("kubectl").env("KUBECONFIG", config).args(arguments.split(' ')).output().await.unwrap();
-    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    let output = tokio::process::Command::new("kubectl")
+        .env("KUBECONFIG", config)
+        .args(arguments.split(' '))
+        .output()
+        .await
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+    )
 }
 
 #[tokio::test]

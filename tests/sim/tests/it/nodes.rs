@@ -49,8 +49,7 @@ async fn an_applet_runs_as_a_process_on_the_nodes_disk() {
 #[tokio::test]
 async fn asking_init_reboots_the_node_and_restarts_what_may_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let body =
-        r#"[ -e "$KAIROS_ROOT/state/asked" ] && exit 0; touch "$KAIROS_ROOT/state/asked"; kill -39 "$KAIROS_INIT_PID"; exec sleep 60"#;
+    let body = r#"[ -e "$KAIROS_ROOT/state/asked" ] && exit 0; touch "$KAIROS_ROOT/state/asked"; kill -39 "$KAIROS_INIT_PID"; exec sleep 60"#;
     let cluster = small().operator(stand_in(dir.path(), body)).start().await.unwrap();
     cluster.apply(&pod("once", "n1", json!({}), &["sleep", "infinity"], "Never")).await.unwrap();
     cluster.apply(&pod("workload", "n1", json!({}), &["serve"], "Always")).await.unwrap();
@@ -62,7 +61,9 @@ async fn asking_init_reboots_the_node_and_restarts_what_may_restart() {
     cluster.until("pods", LONG, |p| is(p, "waiter", "Succeeded")).await.unwrap();
     cluster.until("pods", LONG, |p| is(p, "once", "Failed")).await.unwrap();
     cluster
-        .until("pods", LONG, |p| is(p, "workload", "Running") && p["status"]["containerStatuses"][0]["restartCount"] == 1)
+        .until("pods", LONG, |p| {
+            is(p, "workload", "Running") && p["status"]["containerStatuses"][0]["restartCount"] == 1
+        })
         .await
         .unwrap();
     let node = cluster.get("nodes", "", "n1").unwrap();
@@ -74,7 +75,11 @@ async fn asking_init_reboots_the_node_and_restarts_what_may_restart() {
 async fn a_node_that_is_away_long_shows_as_not_ready() {
     let cluster = small().not_ready_after(Duration::from_millis(100)).start().await.unwrap();
     let ready = |n: &serde_json::Value, status: &str| {
-        n["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Ready" && c["status"] == status)
+        n["status"]["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == status)
     };
     cluster.node("n2").set_fate(Fate::Gone);
     cluster.node("n2").reboot();
@@ -87,7 +92,10 @@ async fn a_node_that_is_away_long_shows_as_not_ready() {
 #[tokio::test]
 async fn deletion_waits_for_the_containers_and_no_longer_than_the_grace() {
     let cluster = small()
-        .script(|run| (run.container.name == "c" && run.pod.metadata.name.as_deref() == Some("stubborn")).then_some(Outcome::Stubborn))
+        .script(|run| {
+            (run.container.name == "c" && run.pod.metadata.name.as_deref() == Some("stubborn"))
+                .then_some(Outcome::Stubborn)
+        })
         .start()
         .await
         .unwrap();
@@ -102,7 +110,10 @@ async fn deletion_waits_for_the_containers_and_no_longer_than_the_grace() {
     cluster.until_none("pods", LONG, |_| true).await.unwrap();
     let at = |name: &str, wanted: fn(&kairos_sim::Change) -> bool| {
         let history = cluster.history();
-        let found = history.iter().find(|c| c.key.table.as_ref() == "pods" && c.key.name == name && wanted(c)).unwrap();
+        let found = history
+            .iter()
+            .find(|c| c.key.table.as_ref() == "pods" && c.key.name == name && wanted(c))
+            .unwrap();
         (found.version, found.at)
     };
     let ends = |name| at(name, |c| c.kind == kairos_sim::ChangeKind::Deleted);

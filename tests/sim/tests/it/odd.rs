@@ -1,5 +1,5 @@
-//! Nodes that are odd when a test says so: full, refusing, without sandboxes, with a stopped kubelet or a wrong clock; and a store
-//! that goes back. In paused time, in one process.
+//! Nodes that are odd when a test says so: full, refusing, without sandboxes, with a stopped kubelet or a
+//! wrong clock; and a store that goes back. In paused time, in one process.
 
 use std::time::Duration;
 
@@ -54,7 +54,10 @@ async fn without_a_sandbox_only_events_speak() {
     assert_eq!(a["status"]["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
     let said = cluster.list("events").into_iter().find(|e| e["reason"] == "FailedCreatePodSandBox").unwrap();
     assert_eq!((&said["type"], &said["involvedObject"]["uid"]), (&json!("Warning"), &a["metadata"]["uid"]));
-    assert!(said["count"].as_i64().unwrap() > 1 && said["message"].as_str().unwrap().contains("no free address"), "{said}");
+    assert!(
+        said["count"].as_i64().unwrap() > 1 && said["message"].as_str().unwrap().contains("no free address"),
+        "{said}"
+    );
     cluster.node("n2").fail_sandboxes(None);
     cluster.until("pods", LONG, |p| is(p, "a", "Running")).await.unwrap();
 }
@@ -81,8 +84,11 @@ async fn a_nodes_clock_is_its_own() {
     cluster.node("n2").set_clock(SignedDuration::from_hours(-1));
     cluster.apply(&pod("a", "")).await.unwrap();
     let a = cluster.until("pods", LONG, |p| is(p, "a", "Running")).await.unwrap();
-    let time = |pointer: &str| a.pointer(pointer).unwrap().as_str().unwrap().parse::<k8s_openapi::jiff::Timestamp>().unwrap();
-    let (made, began) = (time("/metadata/creationTimestamp"), time("/status/containerStatuses/0/state/running/startedAt"));
+    let time = |pointer: &str| {
+        a.pointer(pointer).unwrap().as_str().unwrap().parse::<k8s_openapi::jiff::Timestamp>().unwrap()
+    };
+    let (made, began) =
+        (time("/metadata/creationTimestamp"), time("/status/containerStatuses/0/state/running/startedAt"));
     assert!(made.duration_since(began) > SignedDuration::from_mins(59), "{a}");
 }
 
@@ -94,7 +100,10 @@ async fn a_member_of_etcd_votes_only_some_time_after_its_boot() {
     let votes = |n: &Value| n["metadata"]["name"] == "n1" && has(n, "EtcdIsVoter");
     cluster.until("nodes", LONG, votes).await.unwrap();
     node.reboot();
-    cluster.until("nodes", LONG, |n| n["metadata"]["name"] == "n1" && has(n, "Ready") && !has(n, "EtcdIsVoter")).await.unwrap();
+    cluster
+        .until("nodes", LONG, |n| n["metadata"]["name"] == "n1" && has(n, "Ready") && !has(n, "EtcdIsVoter"))
+        .await
+        .unwrap();
     assert!(!node.in_quorum());
     cluster.until("nodes", Duration::from_secs(60), votes).await.unwrap();
     assert!(node.in_quorum());

@@ -52,8 +52,11 @@ async fn an_account_may_do_what_its_roles_say_and_no_more() {
     message(Api::<Pod>::default_namespaced(client.clone()).get("x").await);
 
     let roles: Api<Role> = Api::default_namespaced(client);
-    let role = |name: &str, rule: Value| serde_json::from_value::<Role>(json!({"metadata": {"name": name}, "rules": [rule]})).unwrap();
-    let held = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]});
+    let role = |name: &str, rule: Value| {
+        serde_json::from_value::<Role>(json!({"metadata": {"name": name}, "rules": [rule]})).unwrap()
+    };
+    let held =
+        json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]});
     roles.create(&PostParams::default(), &role("fine", held)).await.unwrap();
     let more = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]});
     assert!(
@@ -97,8 +100,8 @@ async fn a_token_ends_with_its_account() {
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 401));
 }
 
-/// Who applies an object that is not there needs `create` beside `patch`; who lets it hold up its owner's deletion, the
-/// owner's finalizers, where that is enforced.
+/// Who applies an object that is not there needs `create` beside `patch`; who lets it hold up its owner's
+/// deletion, the owner's finalizers, where that is enforced.
 #[tokio::test]
 async fn rights_that_a_request_needs_besides_its_own_verb_are_asked_for_and_noted() {
     let cluster = small().nodes(0).start().await.unwrap();
@@ -110,8 +113,10 @@ async fn rights_that_a_request_needs_besides_its_own_verb_are_asked_for_and_note
     };
     cluster.apply(RIGHTS).await.unwrap();
     cluster.apply(&rule("patch")).await.unwrap();
-    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client_for("default", "limited").await.unwrap());
-    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "blockOwnerDeletion": true});
+    let maps: Api<ConfigMap> =
+        Api::default_namespaced(cluster.client_for("default", "limited").await.unwrap());
+    let owner =
+        json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "blockOwnerDeletion": true});
     let plain = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new"}});
     let mut owned = plain.clone();
     owned["metadata"]["ownerReferences"] = json!([owner]);
@@ -127,7 +132,8 @@ async fn rights_that_a_request_needs_besides_its_own_verb_are_asked_for_and_note
     apply(owned.clone()).await.unwrap();
     cluster.apply(&rule("patch")).await.unwrap();
     apply(owned).await.unwrap();
-    let rights: Vec<_> = cluster.rights().into_iter().filter(|right| right.user.ends_with(":limited")).collect();
+    let rights: Vec<_> =
+        cluster.rights().into_iter().filter(|right| right.user.ends_with(":limited")).collect();
     let used: Vec<String> = rights.iter().map(|right| format!("{} {}", right.verb, right.resource)).collect();
     assert_eq!(used, ["create configmaps", "patch configmaps", "update pods/finalizers"]);
 }

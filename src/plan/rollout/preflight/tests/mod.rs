@@ -1,5 +1,7 @@
-//! Preflights, planned as part of whole plans: their verdicts here, and the pods that have not given one yet in `tries`.
+//! Preflights, planned as part of whole plans: their verdicts here, and the pods that have not given one yet
+//! in `tries`.
 
+mod content;
 mod tries;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -24,16 +26,20 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
-/// One node, and NodeOps with a preflight about it, planned as a whole. What is asked is answered with what is there.
+/// One node, and NodeOps with a preflight about it, planned as a whole. What is asked is answered with what
+/// is there.
 struct World {
-    s: Snapshot,
+    snapshot: Snapshot,
     sightings: Sightings,
 }
 
 impl World {
     /// NodeOp `op` has its preflight on n1 since second 0.
     fn new() -> Self {
-        let mut world = Self { s: Snapshot { leading_since: at(-100), ..Snapshot::default() }, sightings: Sightings::default() };
+        let mut world = Self {
+            snapshot: Snapshot { leading_since: at(-100), ..Snapshot::default() },
+            sightings: Sightings::default(),
+        };
         world.op("op", 0, json!({}), json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b1", "lastUpdated": at(0).to_string()}));
         world.node(|_| {});
         world
@@ -51,11 +57,11 @@ impl World {
             op["spec"][field] = value.clone();
         }
         let op: NodeOp = serde_json::from_value(op).unwrap();
-        self.s.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+        self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
     }
 
     fn node(&mut self, change: impl FnOnce(&mut NodeView)) {
-        let known = self.s.nodes.get("n1").map(|node| node.as_ref().clone());
+        let known = self.snapshot.nodes.get("n1").map(|node| node.as_ref().clone());
         let mut node = known.unwrap_or_else(|| NodeView {
             name: "n1".into(),
             uid: "n1".into(),
@@ -65,11 +71,11 @@ impl World {
             ..NodeView::default()
         });
         change(&mut node);
-        self.s.nodes.insert("n1".into(), Arc::new(node));
+        self.snapshot.nodes.insert("n1".into(), Arc::new(node));
     }
 
     fn status(&self, op: &str) -> &NodeStatus {
-        &self.s.ops[&("ns".to_owned(), op.to_owned())].status.as_ref().unwrap().node_statuses["n1"]
+        &self.snapshot.ops[&("ns".to_owned(), op.to_owned())].status.as_ref().unwrap().node_statuses["n1"]
     }
 
     fn message(&self) -> String {
@@ -79,7 +85,11 @@ impl World {
     /// The pod of the present attempt, as `change` has it.
     fn pod(&mut self, change: impl FnOnce(&mut PodView)) {
         let attempt = self.status("op").attempt.unwrap_or(0);
-        let name = Op::of(&self.s.ops[&("ns".to_owned(), "op".to_owned())]).object_name("n1", "preflight", attempt);
+        let name = Op::of(&self.snapshot.ops[&("ns".to_owned(), "op".to_owned())]).object_name(
+            "n1",
+            "preflight",
+            attempt,
+        );
         let mut pod = PodView {
             name: name.clone(),
             phase: PodPhase::Pending,
@@ -88,7 +98,7 @@ impl World {
             ..fixtures::pod(Role::Preflight, &format!("uid{attempt}"), Owner::nodeop("op", "op"), "n1")
         };
         change(&mut pod);
-        self.s.pods.insert(("ns".into(), name), Arc::new(pod));
+        self.snapshot.pods.insert(("ns".into(), name), Arc::new(pod));
     }
 
     fn container(&mut self, state: ContainerState) {
@@ -103,36 +113,46 @@ impl World {
         self.pod(|pod| (pod.phase, pod.reason) = (PodPhase::Failed, reason.into()));
     }
 
-    /// Plans at that second until nothing is asked and nothing is written any more; what was asked, and which pods were to be made.
+    /// Plans at that second until nothing is asked and nothing is written any more; what was asked, and which
+    /// pods were to be made.
     fn plan(&mut self, second: i64) -> (BTreeSet<Question>, Vec<String>) {
         let mut asked = BTreeSet::new();
-        self.s.now = at(second);
-        self.s.answers.clear();
+        self.snapshot.now = at(second);
+        self.snapshot.answers.clear();
         for _ in 0..10 {
-            self.sightings.note(&self.s);
-            self.s.sightings = Arc::new(self.sightings.clone());
-            let out = plan(&self.s);
-            assert_eq!(crate::plan::check::broken(&self.s, &out), [""; 0]);
+            self.sightings.note(&self.snapshot);
+            self.snapshot.sightings = Arc::new(self.sightings.clone());
+            let out = plan(&self.snapshot);
+            assert_eq!(crate::plan::check::broken(&self.snapshot, &out), [""; 0]);
             let made: Vec<String> = out
                 .actions
                 .iter()
-                .filter_map(|action| if let Action::MakePreflight { name, .. } = action { Some(name.clone()) } else { None })
+                .filter_map(|action| {
+                    if let Action::CreatePreflightPod { name, .. } = action {
+                        Some(name.clone())
+                    } else {
+                        None
+                    }
+                })
                 .collect();
             let mut wrote = false;
             for action in out.actions {
-                if let Action::Status { op, status, .. } = action {
+                if let Action::PatchStatus { op, status, .. } = action {
                     let mut op = (*op).clone();
                     (op.status, wrote) = (Some(*status), true);
-                    self.s.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+                    self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
                 }
             }
             asked.extend(out.questions.iter().cloned());
-            let open = out.questions.iter().any(|question| self.s.answer(question).is_none());
+            let open = out.questions.iter().any(|question| self.snapshot.answer(question).is_none());
             let answer = |question: &Question| match question {
-                Question::PodEvents { .. } => Answer::Said("FailedCreatePodSandBox: no more addresses".into()),
-                _ => Answer::Seen,
+                Question::PodEvents { .. } => {
+                    Answer::Said("FailedCreatePodSandBox: no more addresses".into())
+                }
+                _ => Answer::Found,
             };
-            self.s.answers = out.questions.iter().map(|question| (question.clone(), answer(question))).collect();
+            self.snapshot.answers =
+                out.questions.iter().map(|question| (question.clone(), answer(question))).collect();
             if !wrote && !open {
                 return (asked, made);
             }
@@ -151,10 +171,22 @@ impl World {
 fn what_a_container_ends_with_is_the_verdict_and_its_words_are_told() {
     for (code, reason, message, phase, told) in [
         (0, "Completed", "nothing to do\n", Phase::Completed, "Skipped by preflight: nothing to do"),
-        (4, "Error", "disk is too small\n", Phase::Failed, "Preflight failed: exit code 4: disk is too small"),
+        (
+            4,
+            "Error",
+            "disk is too small\n",
+            Phase::Failed,
+            "Preflight failed: exit code 4: disk is too small",
+        ),
         (3, "Error", "", Phase::Failed, "Preflight failed: exit code 3, Error"),
         (137, "OOMKilled", "", Phase::Failed, "Preflight failed: exit code 137, OOMKilled"),
-        (255, "Error", "exec /check: exec format error", Phase::Failed, "Preflight failed: exit code 255: exec /check: exec format error"),
+        (
+            255,
+            "Error",
+            "exec /check: exec format error",
+            Phase::Failed,
+            "Preflight failed: exit code 255: exec /check: exec format error",
+        ),
     ] {
         let mut world = World::new();
         world.ends(code, reason, message);
@@ -176,18 +208,24 @@ fn a_verdict_is_recorded_after_the_node_was_read_live() {
 
         let mut world = World::new();
         world.ends(code, "", message);
-        world.s.now = at(5);
-        let out = plan(&world.s);
-        let decided =
-            |action: &Action| matches!(action, Action::Status { status, .. } if status.node_statuses["n1"].phase != Phase::Preflight);
-        assert!(!out.actions.iter().any(decided), "{code} {message:?}: nothing is recorded on the word of a cache");
-        assert!(!out.questions.contains(&Question::Rivals), "there are no others");
+        world.snapshot.now = at(5);
+        let out = plan(&world.snapshot);
+        let decided = |action: &Action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses["n1"].phase != Phase::Preflight);
+        assert!(
+            !out.actions.iter().any(decided),
+            "{code} {message:?}: nothing is recorded on the word of a cache"
+        );
+        assert!(!out.questions.contains(&Question::AllNodeOps), "there are no others");
         // What the live read shows decides.
-        world.s.answers = out.questions.into_iter().map(|question| (question, Answer::Seen)).collect();
-        world.node(|node| node.claimed_by = Some(OpRef { namespace: "ns".into(), name: "other".into(), uid: "other".into() }));
-        let out = plan(&world.s);
+        world.snapshot.answers =
+            out.questions.into_iter().map(|question| (question, Answer::Found)).collect();
+        world.node(|node| {
+            node.claimed_by =
+                Some(OpRef { namespace: "ns".into(), name: "other".into(), uid: "other".into() })
+        });
+        let out = plan(&world.snapshot);
         let recorded = out.actions.iter().find_map(|action| match action {
-            Action::Status { status, .. } => Some(status.node_statuses["n1"].clone()),
+            Action::PatchStatus { status, .. } => Some(status.node_statuses["n1"].clone()),
             _ => None,
         });
         let recorded = recorded.unwrap();
@@ -204,7 +242,11 @@ fn another_boot_or_a_node_that_is_away_is_asked_again_whatever_was_said() {
         world.node(|node| node.boot_id = "b2".into());
         world.plan(5);
         let status = world.status("op");
-        assert_eq!((status.phase, status.attempt, status.new_boot.as_deref()), (Phase::Preflight, Some(1), Some("b2")), "{code}");
+        assert_eq!(
+            (status.phase, status.attempt, status.new_boot.as_deref()),
+            (Phase::Preflight, Some(1), Some("b2")),
+            "{code}"
+        );
     }
     let mut world = World::new();
     world.ends(1, "Error", "words");
@@ -213,7 +255,8 @@ fn another_boot_or_a_node_that_is_away_is_asked_again_whatever_was_said() {
     assert_eq!(world.status("op").attempt, Some(0), "the next one is not taken for this one's pod");
 }
 
-/// A rollback while the upgrade runs, and objects that were restored together: whoever is served later asks when the other is done.
+/// A rollback while the upgrade runs, and objects that were restored together: whoever is served later asks
+/// when the other is done.
 #[test]
 fn no_preflight_of_a_node_that_another_operation_has_or_has_still_to_take() {
     let holder = OpRef { namespace: "ns".into(), name: "other".into(), uid: "other".into() };
@@ -236,26 +279,39 @@ fn no_preflight_of_a_node_that_another_operation_has_or_has_still_to_take() {
                 world.op("op", 0, json!({}), json!({"phase": "Pending", "boot": "b1", "attempt": 2}));
             }
             world.node(|node| node.claimed_by = claimed.then(|| holder.clone()));
-            world.s.now = at(5);
-            let out = plan(&world.s);
+            world.snapshot.now = at(5);
+            let out = plan(&world.snapshot);
             let key = (("ns".to_owned(), "op".to_owned()), "n1".to_owned());
             let written = out.actions.iter().find_map(|action| match action {
-                Action::Status { op, status, .. } if op.metadata.name.as_deref() == Some("op") => Some(status.node_statuses["n1"].clone()),
+                Action::PatchStatus { op, status, .. } if op.metadata.name.as_deref() == Some("op") => {
+                    Some(status.node_statuses["n1"].clone())
+                }
                 _ => None,
             });
             let made = out
                 .actions
                 .iter()
-                .any(|action| matches!(action, Action::MakePreflight { op, .. } if op.metadata.name.as_deref() == Some("op")));
+                .any(|action| matches!(action, Action::CreatePreflightPod { op, .. } if op.metadata.name.as_deref() == Some("op")));
             if let Some(why) = waits {
-                assert_eq!(out.waiting.get(&key).map(String::as_str), Some(why), "{created} {entry} {claimed} {begun}");
+                assert_eq!(
+                    out.waiting.get(&key).map(String::as_str),
+                    Some(why),
+                    "{created} {entry} {claimed} {begun}"
+                );
                 let entry = written.unwrap();
-                assert_eq!((entry.phase, entry.boot, made), (Phase::Pending, None, false), "what was said before is forgotten");
+                assert_eq!(
+                    (entry.phase, entry.boot, made),
+                    (Phase::Pending, None, false),
+                    "what was said before is forgotten"
+                );
                 assert!(entry.attempt.is_some(), "and is not read again");
             } else {
                 let kept = out.waiting.get(&key).is_some_and(|why| why.contains("NodeOp ns/other"));
                 let forgotten = written.is_some_and(|entry| entry.boot.is_none());
-                assert!(!kept && if begun { made } else { !forgotten }, "{created} {entry} {claimed} {begun}");
+                assert!(
+                    !kept && if begun { made } else { !forgotten },
+                    "{created} {entry} {claimed} {begun}"
+                );
             }
         }
     }
@@ -266,9 +322,9 @@ fn one_that_is_being_deleted_takes_no_node_any_more() {
     let mut world = World::new();
     world.op("other", -5, json!({}), json!({"phase": "Pending"}));
     let key = ("ns".to_owned(), "other".to_owned());
-    let mut other = (*world.s.ops[&key]).clone();
+    let mut other = (*world.snapshot.ops[&key]).clone();
     other.metadata.deletion_timestamp = Some(Time(at(0)));
-    world.s.ops.insert(key, Arc::new(other));
+    world.snapshot.ops.insert(key, Arc::new(other));
     world.ends(0, "Completed", "nothing to do");
     assert_eq!(world.comes_to(5).0, Phase::Completed);
 }
@@ -278,82 +334,6 @@ fn other_operations_are_read_live_where_they_may_meet() {
     let mut world = World::new();
     world.op("other", 5, json!({}), json!({"phase": "Pending"}));
     world.ends(0, "Completed", "up to date");
-    assert!(world.plan(5).0.contains(&Question::Rivals));
+    assert!(world.plan(5).0.contains(&Question::AllNodeOps));
     assert_eq!(world.status("op").phase, Phase::Completed, "the newer one comes later");
-}
-
-#[test]
-fn nodes_of_one_architecture_run_one_content() {
-    let digest = |digit: char| format!("example.com/os@sha256:{}", digit.to_string().repeat(64));
-    let ends = |world: &mut World, image_id: String| {
-        let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: "up to date".into() };
-        world.pod(|pod| pod.containers = vec![ContainerView { image_id, ..ContainerView::new(container::PREFLIGHT, ended) }]);
-    };
-    let mut world = World::new();
-    ends(&mut world, digest('a'));
-    assert_eq!(world.comes_to(5).0, Phase::Completed);
-    let key = ("ns".to_owned(), "op".to_owned());
-    let status = world.s.ops[&key].status.clone().unwrap();
-    assert_eq!(status.image, Some(format!("os:latest@sha256:{}", "a".repeat(64))));
-    assert_eq!((status.images.len(), status.images[0].digest.clone()), (1, digest('a')));
-
-    for (image_id, phase) in [
-        (digest('a'), Phase::Completed),
-        (format!("docker-pullable://{}", digest('a')), Phase::Completed),
-        (digest('b'), Phase::Failed),
-        // Loaded from a file, or reported by who knows what: there is nothing to compare.
-        (format!("sha256:{}", "b".repeat(64)), Phase::Completed),
-        ("sim://os".into(), Phase::Completed),
-        (String::new(), Phase::Completed),
-    ] {
-        let mut world = World::new();
-        let mut op = (*world.s.ops[&key]).clone();
-        op.status.as_mut().unwrap().images = status.images.clone();
-        world.s.ops.insert(key.clone(), Arc::new(op));
-        ends(&mut world, image_id.clone());
-        let (came_to, message) = world.comes_to(5);
-        assert_eq!(came_to, phase, "{image_id}: {message}");
-        assert!(phase != Phase::Failed || (message.contains(&digest('a')) && message.contains(&digest('b'))), "{message}");
-    }
-}
-
-/// What decides stands in status first, also between two nodes that end at once.
-#[test]
-fn the_first_content_is_recorded_before_a_verdict_follows_from_it() {
-    let mut world = World::new();
-    let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: "up to date".into() };
-    let image_id = format!("example.com/os@sha256:{}", "a".repeat(64));
-    world.pod(|pod| pod.containers = vec![ContainerView { image_id, ..ContainerView::new(container::PREFLIGHT, ended) }]);
-    world.s.now = at(5);
-    world.s.answers = [(Question::Node("n1".into()), Answer::Seen)].into();
-    let out = plan(&world.s);
-    let written = out.actions.iter().find_map(|action| if let Action::Status { status, .. } = action { Some(status) } else { None });
-    let written = written.unwrap();
-    assert_eq!((written.images.len(), written.node_statuses["n1"].phase), (1, Phase::Preflight));
-}
-
-#[test]
-fn our_own_check_says_what_the_image_would_bring_and_in_which_boot_it_looked() {
-    let says = |boot: &str, proceed: bool| json!({"proceed": proceed, "boot": boot, "before": "v1", "target": "v2"}).to_string();
-    let upgrade = || json!({"upgrade": {"active": true}, "preflight": null, "command": null});
-    let preflight = json!({"phase": "Preflight", "newBoot": "b1", "lastUpdated": at(0).to_string()});
-    let mut world = World::new();
-    world.op("op", 0, upgrade(), preflight.clone());
-    let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: says("b1", true) };
-    let image_id = format!("docker.io/library/os@sha256:{}", "a".repeat(64));
-    world.pod(|pod| pod.containers = vec![ContainerView { image_id: image_id.clone(), ..ContainerView::new(container::PREFLIGHT, ended) }]);
-    world.plan(5);
-    let status = world.status("op");
-    assert_eq!((status.phase, status.target.as_deref(), status.image.as_deref()), (Phase::Running, Some("v2"), Some(image_id.as_str())));
-
-    let mut world = World::new();
-    world.op("op", 0, upgrade(), preflight);
-    world.ends(0, "Completed", &says("b0", true));
-    world.plan(5);
-    assert_eq!((world.status("op").phase, world.status("op").attempt), (Phase::Preflight, Some(1)), "{}", world.message());
-
-    // A user's command that prints the same is a command that prints something.
-    let mut world = World::new();
-    world.ends(0, "Completed", &says("b1", true));
-    assert_eq!(world.comes_to(5).0, Phase::Completed);
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::*;
 
-const REFUSED: &str = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 6, capacity: 6";
+const REFUSED: &str =
+    "OutOfpods: Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 6, capacity: 6";
 
 fn waits(reason: &str, message: &str) -> ContainerState {
     ContainerState::Waiting { reason: reason.into(), message: message.into() }
@@ -21,13 +22,20 @@ fn deadlines_count_from_what_we_saw() {
     for second in [10, 129] {
         assert_eq!(world.comes_to(second), (Phase::Preflight, RUNNING.into()), "{second}");
     }
-    assert_eq!(world.comes_to(130), (Phase::Failed, "Preflight failed: DeadlineExceeded, it ran for more than 120 s".into()));
+    assert_eq!(
+        world.comes_to(130),
+        (Phase::Failed, "Preflight failed: DeadlineExceeded, it ran for more than 120 s".into())
+    );
 
     let mut world = World::new();
     world.container(waits("ImagePullBackOff", "not found"));
     let why = "ImagePullBackOff: not found";
     for second in [10, 69] {
-        assert_eq!(world.comes_to(second), (Phase::Preflight, format!("Preflight cannot start yet: {why}")), "{second}");
+        assert_eq!(
+            world.comes_to(second),
+            (Phase::Preflight, format!("Preflight cannot start yet: {why}")),
+            "{second}"
+        );
     }
     assert_eq!(world.comes_to(70), (Phase::Failed, format!("Preflight failed: no start in 60 s: {why}")));
 }
@@ -46,11 +54,17 @@ fn what_no_waiting_mends_fails_the_node_at_once() {
 
     // The first container, whose words nobody quoted.
     let mut world = World::new();
-    let state = ContainerState::Ended { code: 255, reason: "Error".into(), message: "exec /kairos-operator: exec format error".into() };
+    let state = ContainerState::Ended {
+        code: 255,
+        reason: "Error".into(),
+        message: "exec /kairos-operator: exec format error".into(),
+    };
     world.pod(|pod| {
         pod.phase = PodPhase::Failed;
-        pod.containers =
-            vec![ContainerView::new(container::INSTALL, state), ContainerView::new(container::PREFLIGHT, waits("PodInitializing", ""))];
+        pod.containers = vec![
+            ContainerView::new(container::INSTALL, state),
+            ContainerView::new(container::PREFLIGHT, waits("PodInitializing", "")),
+        ];
     });
     let told = "Preflight failed: container install ended with exit code 255: exec /kairos-operator: exec format error";
     assert_eq!(world.comes_to(1), (Phase::Failed, told.into()));
@@ -77,13 +91,17 @@ fn a_pod_that_is_refused_is_made_again_with_pauses_until_the_time_is_over() {
     assert_eq!(tries, [0, 5, 15, 30, 50, 60]);
     let first = format!("Preflight is to be tried again: {REFUSED}; the next try is made at {:.0}", at(5));
     assert!(told.contains(&first), "{told:#?}");
-    assert_eq!(world.message(), format!("Preflight failed: no try came to its end in 60 s, the last one because: {REFUSED}"));
+    assert_eq!(
+        world.message(),
+        format!("Preflight failed: no try came to its end in 60 s, the last one because: {REFUSED}")
+    );
 }
 
 #[test]
 fn a_refusal_that_passes_costs_nothing_but_time() {
     let ended = ContainerState::Ended { code: 137, reason: "Error".into(), message: String::new() };
-    let lost = ContainerState::Ended { code: 137, reason: "ContainerStatusUnknown".into(), message: String::new() };
+    let lost =
+        ContainerState::Ended { code: 137, reason: "ContainerStatusUnknown".into(), message: String::new() };
     for (reason, state) in [
         (REFUSED, None),
         ("Evicted: The node was low on resource: ephemeral-storage.", Some(ended)),
@@ -94,7 +112,8 @@ fn a_refusal_that_passes_costs_nothing_but_time() {
         world.plan(0);
         world.pod(|pod| {
             (pod.phase, pod.reason) = (PodPhase::Failed, reason.into());
-            pod.containers = state.map(|state| ContainerView::new(container::PREFLIGHT, state)).into_iter().collect();
+            pod.containers =
+                state.map(|state| ContainerView::new(container::PREFLIGHT, state)).into_iter().collect();
         });
         assert_eq!(world.comes_to(1).0, Phase::Preflight, "{reason}");
         assert_eq!(world.plan(5).1.len(), 0, "{reason}");
@@ -140,7 +159,11 @@ fn a_foreign_pod_takes_its_name_alone_and_never_fails_the_node() {
         }
         assert_eq!(world.status("op").phase, Phase::Preflight, "{second}: {}", world.message());
     }
-    assert!(world.status("op").attempt.is_some_and(|attempt| (5..20).contains(&attempt)), "{:?}", world.status("op").attempt);
+    assert!(
+        world.status("op").attempt.is_some_and(|attempt| (5..20).contains(&attempt)),
+        "{:?}",
+        world.status("op").attempt
+    );
     world.ends(0, "Completed", "nothing to do");
     assert_eq!(world.comes_to(501).0, Phase::Completed);
 }
@@ -160,9 +183,18 @@ fn a_silent_pod_is_told_of_by_its_events_while_it_waits_and_in_the_end() {
 fn a_moment_in_the_future_is_of_a_wrong_clock() {
     let mut world = World::new();
     let wrong = at(1_000_000).to_string();
-    world.op("op", 0, json!({}), json!({"phase": "Preflight", "newBoot": "b1", "attempt": 3, "lastUpdated": wrong, "since": wrong}));
+    world.op(
+        "op",
+        0,
+        json!({}),
+        json!({"phase": "Preflight", "newBoot": "b1", "attempt": 3, "lastUpdated": wrong, "since": wrong}),
+    );
     assert_eq!(world.plan(1).1.len(), 1, "it is not waited for");
     world.refused(REFUSED);
     world.plan(2);
-    assert_eq!(world.status("op").last_updated.as_ref().map(|time| time.0), Some(at(2)), "nor does the limit never pass");
+    assert_eq!(
+        world.status("op").last_updated.as_ref().map(|time| time.0),
+        Some(at(2)),
+        "nor does the limit never pass"
+    );
 }

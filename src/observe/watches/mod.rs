@@ -1,0 +1,329 @@
+//! The watches that fill the caches, and what starts and ends them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Node, Pod},
+};
+use kube::{
+    Api, Client, Resource,
+    api::ListParams,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{
+    Caches, Observer, Residents, Work,
+    cache::{Cache, WentBack},
+    trimmed, view,
+};
+use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
+
+/// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
+/// into our memory.
+const PAGE: u32 = 50;
+/// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
+/// API server that is down.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// Between two tries to look, and how long one may take.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// The watches under way.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    /// How many there have been: each has a number of its own.
+    count: u64,
+    cluster: Vec<JoinHandle<()>>,
+    /// Of the Jobs and the pods of a namespace.
+    work: BTreeMap<String, [JoinHandle<()>; 2]>,
+    /// Of the pods of a node that is being drained.
+    drains: BTreeMap<String, JoinHandle<()>>,
+}
+
+fn config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+impl Observer {
+    /// Starts the watches; they run until the runtime ends. `namespace` is our own, where facts pods are.
+    pub fn start(&self, client: &Client, namespace: &str) {
+        namespace.clone_into(&mut self.lock().own);
+        self.watch_cluster(client);
+        let (this, its_client) = (self.clone(), client.clone());
+        tokio::spawn(async move { this.follow(&its_client).await });
+        let (this, its_client) = (self.clone(), client.clone());
+        tokio::spawn(async move { this.look_back(&its_client).await });
+    }
+
+    /// Keeps the watches at what there is.
+    async fn follow(&self, client: &Client) {
+        loop {
+            tokio::select! {
+                () = self.emptied.notified() => self.watch_cluster(client),
+                () = self.moved.notified() => {}
+            }
+            self.watch_work(client);
+        }
+    }
+
+    /// Looks whether the store has lost what we have seen, when a watch broke and from time to time. Where it
+    /// has, a watch may deliver nothing until the store's versions have come up to ours again, and nothing
+    /// may ask for a live read.
+    async fn look_back(&self, client: &Client) {
+        loop {
+            tokio::select! {
+                () = self.broken.notified() => {}
+                () = sleep(LOOK_EVERY) => {}
+            }
+            while let Err(error) = self.look(client).await {
+                debug!(error = %error.root_cause(), "the store's version could not be read");
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+
+    /// Compares the version of the whole store, which a list has, with the newest that was here before.
+    async fn look(&self, client: &Client) -> anyhow::Result<()> {
+        let had = self.lock().nodes.newest();
+        let nodes = Api::<Node>::all(client.clone());
+        let list = timeout(LOOK_AGAIN, nodes.list_metadata(&ListParams::default().limit(1))).await??;
+        let has = list.metadata.resource_version.and_then(|version| version.parse().ok());
+        if let (Some(had), Some(has)) = (had, has)
+            && has < had
+        {
+            self.forget(&WentBack { had, has });
+        }
+        Ok(())
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all watches and empties all caches; what follows begins anew.
+    pub(super) fn forget(&self, why: &WentBack) {
+        warn!(
+            had = why.had,
+            has = why.has,
+            "the API server's store went back, as after a restore of etcd: everything is listed anew"
+        );
+        // Held until the caches are empty: no watch may be started for what is about to go.
+        let mut watches = self.watches();
+        let Watches { count: _, cluster, work, drains } = &mut *watches;
+        cluster.iter().chain(work.values().flatten()).chain(drains.values()).for_each(JoinHandle::abort);
+        cluster.clear();
+        work.clear();
+        drains.clear();
+        self.lock().empty();
+        self.emptied.notify_one();
+    }
+
+    fn watch_cluster(&self, client: &Client) {
+        let own = self.lock().own.clone();
+        let labeler = config().labels(&format!("{}={}", names::APP, names::LABELER));
+        let facts = Api::<Pod>::namespaced(client.clone(), &own);
+        let mut watches = self.watches();
+        let count = &mut watches.count;
+        let cluster = vec![
+            self.spawn(
+                count,
+                Api::<Node>::all(client.clone()),
+                config(),
+                |caches| Some(&mut caches.nodes),
+                |node| view::node(&node),
+            ),
+            self.spawn(
+                count,
+                Api::<NodeOp>::all(client.clone()),
+                config(),
+                |caches| Some(&mut caches.ops),
+                trimmed,
+            ),
+            self.spawn(
+                count,
+                Api::<NodeOpUpgrade>::all(client.clone()),
+                config(),
+                |caches| Some(&mut caches.upgrades),
+                trimmed,
+            ),
+            self.spawn(
+                count,
+                facts,
+                labeler,
+                |caches| Some(&mut caches.facts),
+                move |pod| view::pod(&pod, &own),
+            ),
+        ];
+        watches.cluster = cluster;
+    }
+
+    /// Watches the Jobs and pods of the namespaces that concern us, and of no other one.
+    fn watch_work(&self, client: &Client) {
+        let ours = config().labels(names::NODEOP);
+        let mut watches = self.watches();
+        let (wanted, own) = {
+            let caches = self.lock();
+            let wanted: BTreeSet<String> = caches.namespaces().into_iter().map(ToOwned::to_owned).collect();
+            (wanted, caches.own.clone())
+        };
+        let Watches { count, cluster: _, work, drains: _ } = &mut *watches;
+        work.retain(|namespace, tasks| {
+            let keep = wanted.contains(namespace);
+            if !keep {
+                tasks.iter().for_each(JoinHandle::abort);
+                self.lock().work.remove(namespace);
+            }
+            keep
+        });
+        for namespace in wanted {
+            if work.contains_key(&namespace) {
+                continue;
+            }
+            self.lock().work.insert(namespace.clone(), Work::default());
+            let jobs = Api::<Job>::namespaced(client.clone(), &namespace);
+            let pods = Api::<Pod>::namespaced(client.clone(), &namespace);
+            let (of_jobs, of_pods, own) = (namespace.clone(), namespace.clone(), own.clone());
+            let tasks = [
+                self.spawn(
+                    count,
+                    jobs,
+                    ours.clone(),
+                    move |caches| caches.work.get_mut(&of_jobs).map(|work| &mut work.jobs),
+                    |job| view::job(&job),
+                ),
+                self.spawn(
+                    count,
+                    pods,
+                    ours.clone(),
+                    move |caches| caches.work.get_mut(&of_pods).map(|work| &mut work.pods),
+                    move |pod| view::pod(&pod, &own),
+                ),
+            ];
+            work.insert(namespace, tasks);
+        }
+    }
+
+    /// Watches the pods of exactly these nodes.
+    pub fn watch_pods_of(&self, client: &Client, nodes: &BTreeSet<String>) {
+        let mut watches = self.watches();
+        let Watches { count, cluster: _, work: _, drains } = &mut *watches;
+        drains.retain(|node, task| {
+            let keep = nodes.contains(node);
+            if !keep {
+                task.abort();
+                self.lock().residents.remove(node);
+            }
+            keep
+        });
+        for node in nodes {
+            if drains.contains_key(node) {
+                continue;
+            }
+            self.lock().residents.insert(node.clone(), Residents::default());
+            let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
+            let fields = config().fields(&format!("spec.nodeName={node}"));
+            let task = self.spawn(
+                count,
+                api,
+                fields,
+                move |caches| caches.residents.get_mut(&name).map(|residents| &mut residents.cache),
+                |pod| view::resident(&pod),
+            );
+            drains.insert(node.clone(), task);
+        }
+    }
+
+    fn spawn<K, V>(
+        &self,
+        count: &mut u64,
+        api: Api<K>,
+        config: watcher::Config,
+        cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>> + Send + 'static,
+        parse: impl Fn(K) -> V + Send + 'static,
+    ) -> JoinHandle<()>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        K::DynamicType: Default,
+        V: Send + 'static,
+    {
+        *count += 1;
+        let number = *count;
+        if let Some(cache) = cache(&mut self.lock()) {
+            cache.fill_by(number);
+        }
+        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        let stream = watcher(api, config).default_backoff();
+        let this = self.clone();
+        tokio::spawn(async move { this.feed(&kind, number, stream, cache, parse).await })
+    }
+
+    /// Fills a cache from a watch, as long as it is the one that fills it: one that was ended may still have
+    /// an event in its hands.
+    async fn feed<K: Resource, V>(
+        &self,
+        kind: &str,
+        number: u64,
+        stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+        cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>>,
+        parse: impl Fn(K) -> V,
+    ) {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    warn!(kind, error = %anyhow::Error::new(error).root_cause(), "watch broke, it is taken up again");
+                    self.broken.notify_one();
+                    continue;
+                }
+            };
+            let fed = {
+                let mut caches = self.lock();
+                let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else {
+                    return;
+                };
+                feed_one(cache, event, &parse)
+            };
+            match fed {
+                Ok(()) => self.tell(),
+                Err(went_back) => return self.forget(&went_back),
+            }
+        }
+    }
+}
+
+fn feed_one<K: Resource, V>(
+    cache: &mut Cache<V>,
+    event: Event<K>,
+    parse: impl Fn(K) -> V,
+) -> Result<(), WentBack> {
+    match event {
+        Event::Init => cache.list_begins(),
+        Event::InitApply(object) => cache.listed(view::version(object.meta()), parse(object))?,
+        Event::InitDone => cache.list_ends(),
+        Event::Apply(object) => drop(cache.apply(view::version(object.meta()), parse(object))),
+        Event::Delete(object) => {
+            let version = view::version(object.meta());
+            let _ = cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

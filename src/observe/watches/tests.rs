@@ -1,0 +1,79 @@
+//! Tests of the watches.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http_body_util::Full;
+use hyper::{Request, Response, StatusCode, body::Bytes};
+use kube::client::Body;
+use serde_json::json;
+use tower_service::Service;
+
+use super::*;
+
+/// An API server with one node. Its watches deliver nothing; if they break, then when its store has
+/// another version.
+#[derive(Clone)]
+struct Server {
+    version: Arc<AtomicU64>,
+    breaks: bool,
+}
+
+impl Service<Request<Body>> for Server {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self { version, breaks } = self.clone();
+        let has = version.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                while !breaks || version.load(Ordering::Relaxed) == has {
+                    sleep(Duration::from_secs(1)).await;
+                }
+                let mut down = Response::new(Full::default());
+                *down.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                return Ok(down);
+            }
+            let node = json!({"metadata": {"name": "n1", "uid": "u", "resourceVersion": has.to_string()}});
+            let items = if request.uri().path() == "/api/v1/nodes" { vec![node] } else { vec![] };
+            let list = json!({"metadata": {"resourceVersion": has.to_string()}, "items": items});
+            Ok(Response::new(Full::from(list.to_string())))
+        })
+    }
+}
+
+async fn has(observer: &Observer, version: u64) {
+    while observer.lock().nodes.newest() != Some(version) || !observer.ready() {
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_store_is_listed_anew_though_no_watch_tells_and_nobody_asks() {
+    for (breaks, within) in [(true, Duration::from_secs(10)), (false, LOOK_EVERY + LOOK_AGAIN)] {
+        let version = Arc::new(AtomicU64::new(726));
+        let observer = Observer::default();
+        observer.start(&Client::new(Server { version: version.clone(), breaks }, "default"), "own");
+        has(&observer, 726).await;
+        sleep(LOOK_EVERY * 2).await;
+        assert_eq!(observer.lock().nodes.newest(), Some(726), "nothing happened");
+        version.store(596, Ordering::Relaxed);
+        assert!(timeout(within, has(&observer, 596)).await.is_ok(), "breaks: {breaks}");
+        version.store(597, Ordering::Relaxed);
+        sleep(LOOK_EVERY * 2).await;
+        assert_eq!(observer.lock().nodes.newest(), Some(596), "only what went back is listed anew");
+    }
+}

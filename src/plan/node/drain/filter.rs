@@ -1,0 +1,91 @@
+//! What is done with each pod of a node: evict it, wait for it, leave it, or refuse to drain at all. Each
+//! with a reason.
+//!
+//! kubectl's filters in kubectl's order: what is being deleted, DaemonSets, static pods, local storage, pods
+//! that nobody would make again. Before them, what is ours; after them, selectors.
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::plan::model::{
+    intent::Drain,
+    selector,
+    snapshot::{NodePod, Owner},
+    time::later,
+};
+
+/// What is done with a pod, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EvictionDecision {
+    Evict,
+    /// It is ending already.
+    AwaitDeletion,
+    /// It stays where it is.
+    Skip(&'static str),
+    /// kubectl would not drain the node while this pod is there.
+    Refuse(&'static str),
+}
+
+impl EvictionDecision {
+    /// Why kubectl would refuse, if it would.
+    pub fn refusal(&self) -> Option<&'static str> {
+        if let Self::Refuse(why) = self { Some(why) } else { None }
+    }
+}
+
+/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `was_there`: it was on the
+/// node when the drain started.
+pub fn decide(
+    pod: &NodePod,
+    options: &Drain,
+    ours: bool,
+    was_there: bool,
+    now: Timestamp,
+) -> EvictionDecision {
+    let controller = pod.controller.as_ref();
+    if ours {
+        return EvictionDecision::Skip("it belongs to a NodeOp");
+    }
+    // Ours that read its facts: evicted, they would only be made again, and be in the way again.
+    if !pod.mirror && controller.is_some_and(Owner::is_node) {
+        return EvictionDecision::Skip("it belongs to the node itself");
+    }
+    if let Some(since) = pod.deleting_since {
+        return match options.skip_wait_for_delete {
+            Some(limit) if now >= later(since, limit) => {
+                EvictionDecision::Skip("it is being deleted for too long to be waited for")
+            }
+            _ => EvictionDecision::AwaitDeletion,
+        };
+    }
+    if !was_there {
+        return EvictionDecision::Skip("it was made after the drain had started");
+    }
+    if options.options.pod_selector.as_ref().is_some_and(|selector| !selector::matches(selector, &pod.labels))
+    {
+        return EvictionDecision::Skip("podSelector does not match it");
+    }
+    if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
+        return EvictionDecision::Skip("skip matches it");
+    }
+    let refuse =
+        |why| if options.strict { EvictionDecision::Refuse(why) } else { EvictionDecision::Skip(why) };
+    if !pod.finished && controller.is_some_and(|owner| owner.kind == "DaemonSet") {
+        return match (options.ignore_daemon_sets, options.strict) {
+            (true, _) => EvictionDecision::Skip("a DaemonSet would make it again at once"),
+            (false, true) => {
+                EvictionDecision::Refuse("it belongs to a DaemonSet (ignoreDaemonSets is false)")
+            }
+            (false, false) => EvictionDecision::Evict,
+        };
+    }
+    if pod.mirror {
+        return EvictionDecision::Skip("it is a static pod");
+    }
+    if !pod.finished && pod.local_storage && !options.delete_empty_dir_data {
+        return refuse("it has emptyDir data (deleteEmptyDirData is false)");
+    }
+    if !pod.finished && controller.is_none() && !options.force {
+        return refuse("no controller would make it again (force is false)");
+    }
+    EvictionDecision::Evict
+}

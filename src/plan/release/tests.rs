@@ -1,0 +1,199 @@
+//! Tests of giving nodes back.
+
+use std::sync::Arc;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use serde_json::json;
+
+use super::*;
+use crate::plan::model::identity::Identified;
+use crate::plan::{
+    fixtures,
+    model::snapshot::{Eviction, PersistentFailure, PodPhase, PodView},
+    plan,
+};
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// n1 is finished, at second 0, with this reboot status, and still claimed and cordoned; its waiter runs.
+/// n2 waits.
+pub(super) fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
+    let op: NodeOp = serde_json::from_value(json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
+        "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1},
+        "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
+            "n1": {"phase": phase, "rebootStatus": reboot, "jobName": "j", "lastUpdated": Time(at(0))},
+            "n2": {"phase": "Pending"},
+        }},
+    }))
+    .unwrap();
+    let me = OpRef::of(&op);
+    let node = |name: &str, held: Option<OpRef>| NodeView {
+        name: name.into(),
+        unschedulable: held.is_some(),
+        cordoned_by: held.clone(),
+        claimed_by: held,
+        ready: true,
+        boot_id: "new".into(),
+        ..NodeView::default()
+    };
+    let waiter = PodView {
+        created: at(-60),
+        reboot_state: Some("rebooting".into()),
+        ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1")
+    };
+    let nodes = [node("n1", Some(me.clone())), node("n2", None)];
+    Snapshot {
+        now: at(now),
+        leading_since: at(-100),
+        nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
+        ops: [(me.key(), Arc::new(op))].into(),
+        pods: [(("ns".into(), "w".into()), Arc::new(waiter))].into(),
+        ..Snapshot::default()
+    }
+}
+
+fn releases(plan: &Plan) -> bool {
+    plan.actions.iter().any(|action| matches!(action, Action::PatchNode { name, change, .. } if name == "n1" && change.claimed_by.is_some()))
+}
+
+fn deletes(plan: &Plan) -> bool {
+    plan.actions.iter().any(|action| matches!(action, Action::DeletePod { .. }))
+}
+
+#[test]
+fn a_proved_reboot_releases_the_node_though_its_waiter_still_looks_around() {
+    let soon = plan(&world("completed", "Completed", 1));
+    assert!(releases(&soon) && !deletes(&soon), "{soon:?}");
+    assert_eq!(soon.wake_at, Some(at(30)));
+    assert!(deletes(&plan(&world("completed", "Completed", 30))), "it had its time");
+}
+
+#[test]
+fn a_cancelled_reboot_releases_the_node_only_after_its_waiter() {
+    let plan = plan(&world("cancelled", "Failed", 1));
+    assert!(!releases(&plan) && deletes(&plan), "{plan:?}");
+}
+
+#[test]
+fn a_node_that_is_not_given_back_yet_has_a_reason() {
+    let why = |snapshot: &Snapshot| {
+        let op = Op::of(snapshot.ops.values().next().unwrap());
+        why_not_released(snapshot, &snapshot.nodes["n1"], &op)
+    };
+    assert_eq!(why(&world("cancelled", "Failed", 1)).as_deref(), Some("waiting for pod ns/w to end"));
+    assert_eq!(why(&world("completed", "Completed", 1)).as_deref(), Some("the node is being given back"));
+    assert_eq!(why(&world("pending", "Running", 1)), None, "it is still worked on");
+    let mut snapshot = world("not-requested", "Failed", 1);
+    let job_pod = PodView {
+        role: Role::Job,
+        owner: Owner::job("j", "ju"),
+        deleting: true,
+        ..(*snapshot.pods[&("ns".into(), "w".into())]).clone()
+    };
+    snapshot.pods =
+        [(("ns".to_owned(), "j-abcde".to_owned()), Arc::new(PodView { name: "j-abcde".into(), ..job_pod }))]
+            .into();
+    assert_eq!(why(&snapshot).as_deref(), Some("waiting for pod ns/j-abcde to end"), "a pod of its Job");
+    snapshot.pods.clear();
+    let eviction = Eviction { node: "n1".into(), at: at(0), under_way: true, refusal: None };
+    snapshot.evictions = [("e".to_owned(), eviction)].into();
+    assert_eq!(why(&snapshot).as_deref(), Some("an eviction is under way"));
+    snapshot.evictions.clear();
+    let failure = PersistentFailure { since: at(0), message: "no etcd".into() };
+    snapshot.failures = [(
+        Action::PatchNode {
+            name: "n1".into(),
+            resource_version: String::new(),
+            change: NodeChange::default(),
+        }
+        .id(),
+        failure,
+    )]
+    .into();
+    let keeps = "the node is being given back; patching node n1 keeps failing since 1970-01-12T13:46:40Z, it is tried again: no etcd";
+    assert_eq!(why(&snapshot).as_deref(), Some(keeps));
+    let node = NodeView { claimed_by: None, ..(*snapshot.nodes["n1"]).clone() };
+    snapshot.nodes.insert("n1".into(), Arc::new(node));
+    assert_eq!(why(&snapshot), None, "it is not claimed");
+}
+
+pub(super) fn changes(snapshot: &Snapshot) -> Option<NodeChange> {
+    let mut changes = plan(snapshot).actions.into_iter().filter_map(|action| match action {
+        Action::PatchNode { name, change, .. } if name == "n1" => Some(change),
+        _ => None,
+    });
+    let change = changes.next();
+    assert!(changes.next().is_none(), "one patch of a node in a plan");
+    change
+}
+
+#[test]
+fn what_a_waiter_was_granted_is_taken_back_after_it_has_ended() {
+    let mut world = world("completed", "Completed", 1);
+    let key = ("ns".to_owned(), "op".to_owned());
+    let mut op = (**world.ops.get(&key).unwrap()).clone();
+    op.status.as_mut().unwrap().phase = Some(Phase::Completed);
+    world.ops.insert(key.clone(), Arc::new(op.clone()));
+    let node = Arc::new(NodeView { claimed_by: None, cordoned_by: None, ..(*world.nodes["n1"]).clone() });
+    world.nodes.insert("n1".into(), node);
+    let concludes =
+        |world: &Snapshot| plan(world).actions.iter().any(|action| matches!(action, Action::Finalize { .. }));
+    assert!(!concludes(&world));
+    op.metadata.deletion_timestamp = Some(Time(at(1)));
+    let mut deleted = world.clone();
+    deleted.ops.insert(key, Arc::new(op));
+    assert!(concludes(&deleted), "its garbage collector ends the waiter");
+    world.pods.clear();
+    assert!(concludes(&world));
+}
+
+#[test]
+fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
+    let mut world = world("pending", "Running", 1);
+    let key = ("ns".to_owned(), "op".to_owned());
+    let mut op = (**world.ops.get(&key).unwrap()).clone();
+    op.metadata.deletion_timestamp = Some(Time(at(0)));
+    op.spec.reboot_on_success = None;
+    let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
+    (entry.step, entry.job_uid) = (Some(crate::api::nodeop::Step::Job), Some("ju".into()));
+    world.ops.insert(key, Arc::new(op));
+    let gone = Question::Job(("ns".into(), "j".into()));
+    world.answers.insert(gone, crate::plan::model::question::Answer::NotFound);
+    let mut pod = (**world.pods.values().next().unwrap()).clone();
+    (pod.role, pod.owner, pod.deleting) = (Role::Job, Owner::job("j", "ju"), true);
+    world.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into();
+    let fails = |world: &Snapshot| {
+        plan(world)
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses["n1"].phase == Phase::Failed))
+    };
+    assert!(!fails(&world), "its command may still be at work");
+    world.pods.clear();
+    // That its waiter is gone is asked, too.
+    let asked = plan(&world).questions;
+    world
+        .answers
+        .extend(asked.into_iter().map(|question| (question, crate::plan::model::question::Answer::NotFound)));
+    assert!(fails(&world));
+}
+
+#[test]
+fn a_drain_goes_on_being_watched_while_its_waiter_is_made_again() {
+    let mut world = world("pending", "Running", 1);
+    let key = ("ns".to_owned(), "op".to_owned());
+    let mut op = (**world.ops.get(&key).unwrap()).clone();
+    op.spec.drain_options = Some(serde_json::from_value(json!({"enabled": true})).unwrap());
+    let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
+    (entry.step, entry.job_name) = (Some(crate::api::nodeop::Step::Drain), None);
+    let name = Op::of(&Arc::new(op.clone())).object_name("n1", "reboot", 0);
+    world.ops.insert(key, Arc::new(op));
+    let mut pod = (**world.pods.values().next().unwrap()).clone();
+    (pod.name, pod.phase) = (name.clone(), PodPhase::Failed);
+    world.pods = [(("ns".to_owned(), name), Arc::new(pod))].into();
+    assert!(plan(&world).drains.contains("n1"));
+}

@@ -1,0 +1,106 @@
+//! Which content of an image is run, and what our own check says of it.
+
+use super::*;
+
+#[test]
+fn nodes_of_one_architecture_run_one_content() {
+    let digest = |digit: char| format!("example.com/os@sha256:{}", digit.to_string().repeat(64));
+    let ends = |world: &mut World, image_id: String| {
+        let ended =
+            ContainerState::Ended { code: 0, reason: "Completed".into(), message: "up to date".into() };
+        world.pod(|pod| {
+            pod.containers =
+                vec![ContainerView { image_id, ..ContainerView::new(container::PREFLIGHT, ended) }]
+        });
+    };
+    let mut world = World::new();
+    ends(&mut world, digest('a'));
+    assert_eq!(world.comes_to(5).0, Phase::Completed);
+    let key = ("ns".to_owned(), "op".to_owned());
+    let status = world.snapshot.ops[&key].status.clone().unwrap();
+    assert_eq!(status.image, Some(format!("os:latest@sha256:{}", "a".repeat(64))));
+    assert_eq!((status.images.len(), status.images[0].digest.clone()), (1, digest('a')));
+
+    for (image_id, phase) in [
+        (digest('a'), Phase::Completed),
+        (format!("docker-pullable://{}", digest('a')), Phase::Completed),
+        (digest('b'), Phase::Failed),
+        // Loaded from a file, or reported by who knows what: there is nothing to compare.
+        (format!("sha256:{}", "b".repeat(64)), Phase::Completed),
+        ("sim://os".into(), Phase::Completed),
+        (String::new(), Phase::Completed),
+    ] {
+        let mut world = World::new();
+        let mut op = (*world.snapshot.ops[&key]).clone();
+        op.status.as_mut().unwrap().images = status.images.clone();
+        world.snapshot.ops.insert(key.clone(), Arc::new(op));
+        ends(&mut world, image_id.clone());
+        let (came_to, message) = world.comes_to(5);
+        assert_eq!(came_to, phase, "{image_id}: {message}");
+        assert!(
+            phase != Phase::Failed || (message.contains(&digest('a')) && message.contains(&digest('b'))),
+            "{message}"
+        );
+    }
+}
+
+/// What decides stands in status first, also between two nodes that end at once.
+#[test]
+fn the_first_content_is_recorded_before_a_verdict_follows_from_it() {
+    let mut world = World::new();
+    let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: "up to date".into() };
+    let image_id = format!("example.com/os@sha256:{}", "a".repeat(64));
+    world.pod(|pod| {
+        pod.containers = vec![ContainerView { image_id, ..ContainerView::new(container::PREFLIGHT, ended) }]
+    });
+    world.snapshot.now = at(5);
+    world.snapshot.answers = [(Question::Node("n1".into()), Answer::Found)].into();
+    let out = plan(&world.snapshot);
+    let written = out
+        .actions
+        .iter()
+        .find_map(|action| if let Action::PatchStatus { status, .. } = action { Some(status) } else { None });
+    let written = written.unwrap();
+    assert_eq!((written.images.len(), written.node_statuses["n1"].phase), (1, Phase::Preflight));
+}
+
+#[test]
+fn our_own_check_says_what_the_image_would_bring_and_in_which_boot_it_looked() {
+    let says = |boot: &str, proceed: bool| {
+        json!({"proceed": proceed, "boot": boot, "before": "v1", "target": "v2"}).to_string()
+    };
+    let upgrade = || json!({"upgrade": {"active": true}, "preflight": null, "command": null});
+    let preflight = json!({"phase": "Preflight", "newBoot": "b1", "lastUpdated": at(0).to_string()});
+    let mut world = World::new();
+    world.op("op", 0, upgrade(), preflight.clone());
+    let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: says("b1", true) };
+    let image_id = format!("docker.io/library/os@sha256:{}", "a".repeat(64));
+    world.pod(|pod| {
+        pod.containers = vec![ContainerView {
+            image_id: image_id.clone(),
+            ..ContainerView::new(container::PREFLIGHT, ended)
+        }]
+    });
+    world.plan(5);
+    let status = world.status("op");
+    assert_eq!(
+        (status.phase, status.target.as_deref(), status.image.as_deref()),
+        (Phase::Running, Some("v2"), Some(image_id.as_str()))
+    );
+
+    let mut world = World::new();
+    world.op("op", 0, upgrade(), preflight);
+    world.ends(0, "Completed", &says("b0", true));
+    world.plan(5);
+    assert_eq!(
+        (world.status("op").phase, world.status("op").attempt),
+        (Phase::Preflight, Some(1)),
+        "{}",
+        world.message()
+    );
+
+    // A user's command that prints the same is a command that prints something.
+    let mut world = World::new();
+    world.ends(0, "Completed", &says("b1", true));
+    assert_eq!(world.comes_to(5).0, Phase::Completed);
+}

@@ -1,0 +1,392 @@
+//! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth
+//! a write.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+
+use crate::{
+    api::{
+        names::{condition, reason},
+        nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus},
+        text::clipped,
+        upgrade::UpgradePhase,
+    },
+    plan::{
+        conditions::{self, Moment, Standing},
+        model::{
+            action::{Action, Notice, Plan},
+            failing::{self, FailureSummary},
+            id::OpRef,
+            intent::Intent,
+            snapshot::Snapshot,
+            time::later,
+        },
+        rollout::slots::Slots,
+    },
+};
+
+/// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end
+/// with 4 KiB of words on each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that
+/// nothing could be recorded any more.
+const MAX_MESSAGE: (usize, usize) = (1000, 600_000);
+/// So many each of them may have, however many there are: enough for what we say ourselves.
+const MIN_MESSAGE: usize = 120;
+/// Between two writes that change nothing but messages.
+const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
+/// At most so many nodes are named in a condition.
+const MAX_NAMES: usize = 10;
+/// At most so many names of nodes in `counts.current`.
+const MAX_CURRENT: usize = 3;
+
+/// How the operation as a whole stands, beyond what the nodes say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OpProgress {
+    /// Slots that nobody works on: they are taken, and while a node is not released the operation is not
+    /// over.
+    pub slots: Slots,
+    /// Nothing more is started, and why: a node failed, or is not proved, under `stopOnFailure`.
+    pub stopped: Option<String>,
+    /// The NodeOp is being deleted.
+    pub deleting: bool,
+    /// It cannot go on at all, and why.
+    pub refused: Option<String>,
+    /// It has no node, and why.
+    pub no_targets: Option<NoTargets>,
+    /// Nodes wait for slots that nodes out of service hold, and for nothing else.
+    pub held: bool,
+    /// The first node, in order, that is not started, and why.
+    pub first: Option<(String, String)>,
+    /// What it wants done or known, and what keeps failing.
+    pub troubles: FailureSummary,
+}
+
+/// Why a NodeOp has no node yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoTargets {
+    /// Nobody can tell yet which match.
+    Unknown(String),
+    /// None matches.
+    None(String),
+}
+
+impl OpProgress {
+    /// Whether nodes that are out of service hold every slot.
+    pub fn are_slots_held(&self, intent: &Intent) -> bool {
+        intent.concurrency.is_some_and(|limit| self.slots.out_of_service.len() >= limit)
+    }
+}
+
+/// Whether it was said that no node matches.
+pub fn has_no_nodes(op: &NodeOp) -> bool {
+    let conditions = op.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
+}
+
+/// Counts the nodes.
+pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
+    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
+    let mut current = Vec::new();
+    for (name, node) in nodes {
+        match node.phase {
+            Phase::Pending | Phase::Preflight => counts.pending += 1,
+            Phase::Running => {
+                counts.running += 1;
+                current.push(name.as_str());
+            }
+            Phase::Completed => counts.completed += 1,
+            Phase::Failed => counts.failed += 1,
+        }
+    }
+    counts.done = format!("{}/{}", counts.completed + counts.failed, counts.total);
+    counts.current = current.iter().take(MAX_CURRENT).copied().collect::<Vec<_>>().join(",");
+    if current.len() > MAX_CURRENT {
+        counts.current.push_str(",…");
+    }
+    counts
+}
+
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// A NodeOp's nodes, and what is known of the whole.
+struct View<'a> {
+    op: &'a NodeOp,
+    intent: &'a Intent,
+    nodes: &'a BTreeMap<String, NodeStatus>,
+    counts: &'a Counts,
+    progress: &'a OpProgress,
+}
+
+impl View<'_> {
+    /// The phase that follows from the counts. `Completed` and `Failed` only when nothing is worked on and
+    /// nothing will be; `Completed` never without a node.
+    fn phase(&self) -> Phase {
+        let (counts, progress) = (self.counts, self.progress);
+        let open = counts.running > 0 || progress.slots.unreleased > 0;
+        let more = counts.pending > 0 && progress.stopped.is_none() && !progress.deleting;
+        match () {
+            () if progress.refused.is_some() => {
+                if open {
+                    Phase::Running
+                } else {
+                    Phase::Failed
+                }
+            }
+            () if progress.no_targets.is_some() => Phase::Pending,
+            () if open => Phase::Running,
+            () if more && self.has_begun() => Phase::Running,
+            () if more => Phase::Pending,
+            () if counts.failed > 0 || counts.pending > 0 || counts.total == 0 => Phase::Failed,
+            () => Phase::Completed,
+        }
+    }
+
+    /// Whether a node has been taken; those that a preflight skipped or failed never were. One that was taken
+    /// and given back untouched before it was claimed does not count either.
+    fn has_begun(&self) -> bool {
+        let before = self.op.status.as_ref().and_then(|status| status.phase);
+        before == Some(Phase::Running) && self.counts.completed + self.counts.failed > 0
+    }
+
+    /// Whether something is done for a node now.
+    fn is_moving(&self) -> bool {
+        self.counts.running > 0
+            || self.progress.slots.unreleased > 0
+            || self.nodes.values().any(|node| node.phase == Phase::Preflight)
+    }
+
+    fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
+        let reason = match phase {
+            Phase::Completed => return Standing::Completed,
+            Phase::Failed => return Standing::Failed,
+            Phase::Pending | Phase::Preflight | Phase::Running => self.reason(),
+        };
+        let conditions =
+            self.op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let blocked = reason == reason::BLOCKED && conditions::is_blocked_for_long(conditions, now);
+        Standing::Open { reason, stalled: blocked || reason == reason::NODES_OUT_OF_SERVICE }
+    }
+
+    /// Whether it would start something, were it not paused.
+    fn is_paused(&self) -> bool {
+        self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
+    }
+
+    fn reason(&self) -> &'static str {
+        let progress = self.progress;
+        match () {
+            () if progress.troubles.first.is_some() => reason::BLOCKED,
+            () if self.is_paused() => reason::PAUSED,
+            () if matches!(progress.no_targets, Some(NoTargets::None(_))) => reason::NO_NODES,
+            () if progress.held && !self.is_moving() => reason::NODES_OUT_OF_SERVICE,
+            () if self.is_moving() => reason::ROLLING_OUT,
+            () => reason::WAITING,
+        }
+    }
+
+    fn sentence(&self, phase: Phase) -> String {
+        let Counts { total, pending, running, completed, failed, .. } = self.counts;
+        let progress = self.progress;
+        if let Some(why) = &progress.refused {
+            return why.clone();
+        }
+        let stopped = progress
+            .stopped
+            .as_ref()
+            .map(|why| format!("; nothing more is started: {why}"))
+            .unwrap_or_default();
+        match phase {
+            Phase::Completed => format!("all {total} nodes completed"),
+            Phase::Failed if *total == 0 => {
+                "its nodes are not in its status any more, and what was done on them is not known; create the NodeOp again".into()
+            }
+            Phase::Failed if *pending > 0 => {
+                let why = progress.stopped.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("{failed} of {total} nodes failed, {completed} completed, {pending} were not started{why}")
+            }
+            Phase::Failed => format!("{failed} of {total} nodes failed, {completed} completed"),
+            Phase::Pending | Phase::Preflight | Phase::Running => {
+                let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+                let counts = format!("{completed} of {total} nodes completed, {running} in progress{failed}{stopped}");
+                let paused = self.is_paused().then(|| "paused: nothing new is started until spec.paused is false".to_owned());
+                let why = paused.or_else(|| self.waits_for());
+                let mut text = match &progress.no_targets {
+                    Some(NoTargets::Unknown(why) | NoTargets::None(why)) => why.clone(),
+                    None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
+                };
+                if progress.deleting {
+                    text.push_str("; being deleted, nodes in progress are released");
+                }
+                if let Some(trouble) = progress.troubles.first.as_ref().filter(|trouble| !text.contains(trouble.as_str())) {
+                    text.push_str("; ");
+                    text.push_str(trouble);
+                }
+                text
+            }
+        }
+    }
+
+    /// What the operation as a whole waits for, if it works on no node.
+    fn waits_for(&self) -> Option<String> {
+        if self.counts.running > 0 {
+            return None;
+        }
+        let slots = &self.progress.slots;
+        let first = || self.progress.first.as_ref().filter(|(_, why)| !why.is_empty());
+        slots.unreleased_why.clone().or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
+    }
+}
+
+/// The status of a NodeOp whose nodes stand like this.
+pub fn summarize(
+    op: &NodeOp,
+    nodes: BTreeMap<String, NodeStatus>,
+    progress: &OpProgress,
+    now: Timestamp,
+) -> NodeOpStatus {
+    let (mut counts, intent, at) =
+        (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
+    let view = View { op, intent: &intent, nodes: &nodes, counts: &counts, progress };
+    let phase = view.phase();
+    let (message, standing, paused) =
+        (view.sentence(phase), view.standing(phase, now), view.is_paused() && !phase.is_final());
+    if paused {
+        counts.current = format!("{} (paused)", counts.current).trim().to_owned();
+    }
+    let mut conditions = op.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    conditions::set(&mut conditions, standing, &message, at);
+    if intent.upgrade && phase.is_final() {
+        let (status, reason, message) = verified(&intent, &nodes);
+        conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
+    }
+    NodeOpStatus {
+        phase: Some(phase),
+        conditions,
+        message: Some(message),
+        node_statuses: nodes,
+        observed_generation: op.metadata.generation,
+        counts: Some(counts),
+        image: op.status.as_ref().and_then(|status| status.image.clone()),
+        images: op.status.as_ref().map(|status| status.images.clone()).unwrap_or_default(),
+        last_updated: op.status.as_ref().and_then(|status| status.last_updated.clone()),
+    }
+}
+
+/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and words.
+fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static str, &'static str, String) {
+    let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
+        let names: Vec<&str> = nodes
+            .iter()
+            .filter(|(_, node)| wanted(node))
+            .map(|(name, _)| name.as_str())
+            .take(MAX_NAMES)
+            .collect();
+        Some(names.join(", ")).filter(|names| !names.is_empty())
+    };
+    // What the Go operator finished was never looked at.
+    let rebooted = |node: &NodeStatus| {
+        node.phase == Phase::Completed && node.reboot_status == Some(RebootStatus::Completed)
+    };
+    if let Some(failed) = named(&|node| node.phase == Phase::Failed) {
+        return ("False", "NodesFailed", format!("failed: {failed}"));
+    }
+    if let Some(unknown) = named(&|node| rebooted(node) && node.verified != Some(true)) {
+        return ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}"));
+    }
+    if let Some(untouched) = named(&|node| !node.phase.is_final()) {
+        return ("Unknown", "NotStarted", format!("not started: {untouched}"));
+    }
+    match () {
+        () if nodes.is_empty() => ("Unknown", reason::NO_NODES, "no node was upgraded".into()),
+        () if !intent.reboot => {
+            ("Unknown", "NotRebooted", "what was installed was not booted, and so not proved".into())
+        }
+        () => ("True", "Proved", "every node that was upgraded runs the image's release".into()),
+    }
+}
+
+/// Writes the status if it differs. A change of messages alone waits until a second after the last write, and
+/// until nothing is being asked: the plan that follows the answers is made at once, and says what came of
+/// them.
+pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
+    let now = snapshot.now;
+    let old = op.status.as_ref();
+    shorten(old, &mut status);
+    if old == Some(&status) {
+        return;
+    }
+    let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
+    if !urgent && plan.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
+        return;
+    }
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let last = old
+        .and_then(|old| old.last_updated.as_ref())
+        .filter(|time| time.0 <= now)
+        .map(|time| later(time.0, MESSAGES_EVERY));
+    if let Some(at) = last.filter(|at| !urgent && now < *at) {
+        plan.wake(at);
+        return;
+    }
+    status.last_updated = Some(Time(now));
+    let mut notices = notices(old, &status);
+    notices.extend(plan.said.remove(&OpRef::of(op).key()).unwrap_or_default());
+    plan.actions.push(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
+}
+
+/// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
+fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
+    let most = (MAX_MESSAGE.1 / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE.0);
+    for (name, node) in &mut status.node_statuses {
+        let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
+        if let Some(message) =
+            node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said)
+        {
+            *message = clipped(message, most);
+        }
+    }
+}
+
+fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {
+    let mut bare = NodeOpStatus { message: None, ..status.clone() };
+    bare.node_statuses.values_mut().for_each(|node| node.message = None);
+    bare.conditions.iter_mut().for_each(|condition| condition.message.clear());
+    bare
+}
+
+/// One Event per transition of the NodeOp and of each node.
+fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
+    let mut said = Vec::new();
+    for (name, node) in &new.node_statuses {
+        let before = old.and_then(|old| old.node_statuses.get(name));
+        if before.is_some_and(|before| before.phase == node.phase) || node.phase == Phase::Pending {
+            continue;
+        }
+        let message = node.message.clone().unwrap_or_default();
+        let (warning, reason, text) = match node.phase {
+            Phase::Preflight | Phase::Pending => continue,
+            Phase::Running => (false, "NodeStarted", format!("node {name} is taken")),
+            Phase::Completed => (false, "NodeCompleted", format!("node {name}: {message}")),
+            Phase::Failed => (true, "NodeFailed", format!("node {name}: {message}")),
+        };
+        said.push(Notice { warning, reason, message: text, node: Some(name.clone()) });
+    }
+    let phase = |status: &NodeOpStatus| status.phase.map(UpgradePhase::from);
+    let before = old.map_or((None, [].as_slice()), |old| (phase(old), old.conditions.as_slice()));
+    said.extend(conditions::notice(
+        before,
+        (phase(new), &new.conditions),
+        new.message.as_deref().unwrap_or_default(),
+    ));
+    said
+}
+
+#[cfg(test)]
+mod tests;

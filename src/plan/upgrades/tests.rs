@@ -1,0 +1,163 @@
+//! Tests of what a NodeOpUpgrade makes and says.
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{api::child, plan::model::question::Answer};
+
+fn upgrade(status: Value) -> NodeOpUpgrade {
+    serde_json::from_value(json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+        "metadata": {"name": "up", "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": "5"},
+        "spec": {"image": "kairos:v2", "concurrency": 1}, "status": status,
+    }))
+    .unwrap()
+}
+
+fn op(of: &NodeOpUpgrade, uid: &str) -> NodeOp {
+    let mut op = child::node_op(of);
+    op.metadata.uid = Some(uid.into());
+    op
+}
+
+fn snapshot_of(upgrade: NodeOpUpgrade, child: Option<NodeOp>) -> Snapshot {
+    let key: Key = ("ns".into(), "up".into());
+    Snapshot {
+        now: Timestamp::from_second(1_000_000).unwrap(),
+        upgrades: [(key.clone(), Arc::new(upgrade))].into(),
+        ops: child.map(|child| (key, Arc::new(child))).into_iter().collect(),
+        ..Snapshot::default()
+    }
+}
+
+fn planned(snapshot: &Snapshot) -> (Plan, Option<NodeOpUpgradeStatus>) {
+    let mut out = Plan::default();
+    plan(snapshot, &mut out);
+    let status = out.actions.iter().find_map(|action| match action {
+        Action::PatchUpgradeStatus { status, .. } => Some(status.as_ref().clone()),
+        _ => None,
+    });
+    (out, status)
+}
+
+#[test]
+fn the_child_is_announced_then_made_and_starts_only_when_its_uid_is_recorded() {
+    let (out, status) = planned(&snapshot_of(upgrade(json!(null)), None));
+    assert_eq!(status.as_ref().unwrap().phase, Some(UpgradePhase::Initializing));
+    assert_eq!(out.actions.len(), 1, "nothing is made before that is written");
+
+    let announced = upgrade(serde_json::to_value(status.unwrap()).unwrap());
+    let (out, _) = planned(&snapshot_of(announced.clone(), None));
+    assert!(matches!(out.actions[..], [Action::CreateChild { .. }]), "{:?}", out.actions);
+
+    let snapshot = snapshot_of(announced.clone(), Some(op(&announced, "child")));
+    assert!(!may_start(&snapshot, &snapshot.ops[&("ns".into(), "up".into())]));
+    let (_, status) = planned(&snapshot);
+    let recorded = upgrade(serde_json::to_value(status.unwrap()).unwrap());
+    let snapshot = snapshot_of(recorded.clone(), Some(op(&recorded, "child")));
+    assert!(may_start(&snapshot, &snapshot.ops[&("ns".into(), "up".into())]));
+    assert!(planned(&snapshot).0.actions.is_empty(), "and nothing is written twice");
+}
+
+#[test]
+fn a_child_that_was_deleted_is_never_made_again() {
+    let mut snapshot =
+        snapshot_of(upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"})), None);
+    let (out, status) = planned(&snapshot);
+    assert!(out.actions.is_empty() && status.is_none(), "an absence in a cache proves nothing");
+    let question = out.questions.first().unwrap().clone();
+    snapshot.answers.insert(question, Answer::NotFound);
+    let (out, status) = planned(&snapshot);
+    let status = status.unwrap();
+    assert_eq!((status.phase, out.actions.len()), (Some(UpgradePhase::Failed), 1));
+    assert!(status.message.unwrap().contains("was deleted"));
+}
+
+#[test]
+fn a_nodeop_of_somebody_else_is_not_adopted() {
+    let ours = upgrade(json!({"phase": "Initializing"}));
+    let mut foreign = op(&ours, "foreign");
+    foreign.metadata.owner_references = None;
+    let (out, status) = planned(&snapshot_of(ours, Some(foreign)));
+    let status = status.unwrap();
+    assert_eq!(out.actions.len(), 1);
+    assert_eq!((status.phase, status.node_op_uid), (Some(UpgradePhase::Initializing), None));
+    assert!(status.message.unwrap().contains("did not create"));
+}
+
+#[test]
+fn what_the_go_operator_left_without_a_nodeop_is_not_run_again() {
+    for phase in ["Running", "Pending"] {
+        let (out, status) = planned(&snapshot_of(upgrade(json!({"phase": phase, "nodeOpName": "up"})), None));
+        assert_eq!((status.unwrap().phase, out.actions.len()), (Some(UpgradePhase::Failed), 1), "{phase}");
+    }
+    for phase in ["Completed", "Failed"] {
+        let (out, _) = planned(&snapshot_of(upgrade(json!({"phase": phase})), None));
+        assert!(out.actions.is_empty(), "{phase} is final");
+    }
+}
+
+#[test]
+fn what_may_be_changed_is_passed_on() {
+    let mut changed = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
+    let child = op(&changed, "child");
+    changed.spec.stop_on_failure = Some(true);
+    changed.spec.paused = Some(true);
+    changed.spec.concurrency = 3;
+    let (out, _) = planned(&snapshot_of(changed, Some(child)));
+    let passed = out.actions.iter().any(|action| {
+        matches!(action, Action::PropagateSpec { concurrency: 3, paused: true, stop_on_failure: true, child }
+            if child.metadata.uid.as_deref() == Some("child"))
+    });
+    assert!(passed, "{:?}", out.actions);
+}
+
+#[test]
+fn a_default_that_the_server_put_in_is_no_change() {
+    let silent = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
+    let mut child = op(&silent, "child");
+    (child.spec.stop_on_failure, child.spec.paused) = (Some(false), Some(false));
+    let (out, _) = planned(&snapshot_of(silent, Some(child)));
+    assert!(
+        !out.actions.iter().any(|action| matches!(action, Action::PropagateSpec { .. })),
+        "{:?}",
+        out.actions
+    );
+}
+
+/// The server refuses it, so trying would only fill the message with its refusal.
+#[test]
+fn a_nodeop_that_was_slowed_down_by_hand_is_not_set_loose() {
+    let mut all_at_once = upgrade(json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child"}));
+    all_at_once.spec.concurrency = 0;
+    let mut child = op(&all_at_once, "child");
+    child.spec.concurrency = 1;
+    let passed_on = |upgrade: NodeOpUpgrade, child: NodeOp| {
+        let (out, _) = planned(&snapshot_of(upgrade, Some(child)));
+        out.actions.iter().find_map(|action| match action {
+            Action::PropagateSpec { concurrency, .. } => Some(*concurrency),
+            _ => None,
+        })
+    };
+    assert_eq!(passed_on(all_at_once.clone(), child.clone()), None);
+    all_at_once.spec.paused = Some(true);
+    assert_eq!(passed_on(all_at_once, child), Some(1), "what else was changed is passed on");
+}
+
+#[test]
+fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
+    let node = |phase| NodeStatus { phase, boot: Some("b".into()), ..NodeStatus::default() };
+    let many = |count: usize| {
+        (0..count)
+            .map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed })))
+            .collect()
+    };
+    let few: BTreeMap<String, NodeStatus> = many(1000);
+    assert_eq!(copied(&few).len(), 1000);
+    assert!(
+        copied(&few).values().all(|node| node.boot.is_none()),
+        "what the NodeOp keeps for itself is not copied"
+    );
+    assert_eq!(copied(&many(1001)).into_keys().collect::<Vec<_>>(), ["n0"]);
+}

@@ -1,0 +1,265 @@
+//! What is written for people: links that lead somewhere, commands and samples that exist, messages as they
+//! are said, and plain English.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::tidy::scan::{below, files, root};
+
+/// Bytes of README.md, at most: who opens it wants to know what this is and how to begin. All else has a page
+/// of its own.
+const MAX_README: usize = 10_000;
+
+/// A page, by its path in the repository.
+struct Page {
+    path: String,
+    text: String,
+}
+
+fn pages() -> Vec<Page> {
+    let mut paths =
+        vec![root().join("README.md"), root().join("CHANGELOG.md"), root().join("tests/README.md")];
+    for directory in ["docs", ".github"] {
+        paths.extend(files(&root().join(directory), ".md"));
+    }
+    let page = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Page { path: below(path, "").to_owned(), text }
+    };
+    paths.iter().map(page).collect()
+}
+
+impl Page {
+    /// The lines that are neither in a fenced block of code nor its fences.
+    fn prose(&self) -> impl Iterator<Item = &str> {
+        let mut fenced = false;
+        self.text.lines().filter(move |line| {
+            let fence = line.trim_start().starts_with("```");
+            fenced ^= fence;
+            !fenced && !fence
+        })
+    }
+
+    /// The anchors that GitHub gives the headings.
+    fn anchors(&self) -> BTreeSet<String> {
+        let mut anchors = BTreeSet::new();
+        for heading in self.prose().filter_map(|line| line.strip_prefix('#')) {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || ['-', '_', ' '].contains(c));
+            let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+            let again = (1..).map(|number| format!("{anchor}-{number}")).find(|name| !anchors.contains(name));
+            let name = if anchors.contains(&anchor) { again.unwrap() } else { anchor };
+            anchors.insert(name);
+        }
+        anchors
+    }
+
+    /// What its links lead to, as they are written.
+    fn links(&self) -> Vec<String> {
+        let targets = |line: &str| {
+            line.split("](")
+                .skip(1)
+                .filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        self.prose().flat_map(targets).collect()
+    }
+
+    /// The path that a relative link leads to, without its anchor.
+    fn resolve(&self, link: &str) -> String {
+        let mut at = PathBuf::from(&self.path);
+        at.pop();
+        for part in Path::new(link).components() {
+            match part {
+                Component::ParentDir => drop(at.pop()),
+                part => at.push(part),
+            }
+        }
+        at.to_str().unwrap().to_owned()
+    }
+
+    /// The samples that it links to.
+    fn samples(&self) -> impl Iterator<Item = String> {
+        self.links()
+            .into_iter()
+            .map(|link| self.resolve(&link))
+            .filter(|path| path.starts_with("manifests/samples/"))
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_to_a_heading_in_it() {
+    let pages = pages();
+    let (mut broken, mut checked) = (Vec::new(), 0);
+    for page in &pages {
+        for link in page.links().iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+            checked += 1;
+            let (file, anchor) =
+                link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
+            let path = if file.is_empty() { page.path.clone() } else { page.resolve(file) };
+            let target = pages.iter().find(|page| page.path == path);
+            if !root().join(&path).exists() {
+                broken.push(format!("{}: {link}: there is no {path}", page.path));
+            } else if let Some(anchor) = anchor
+                && !target.is_some_and(|target| target.anchors().contains(anchor))
+            {
+                broken.push(format!("{}: {link}: {path} has no such heading", page.path));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(checked > 50, "{checked}: links are not found any more");
+}
+
+#[test]
+fn a_heading_becomes_its_anchor() {
+    let text = "# The Job's pod\n```\n# no heading\n```\n## a `b`: c_d\n## a b c_d\n## a b c_d\n";
+    let anchors = Page { path: "a.md".into(), text: text.into() }.anchors();
+    assert_eq!(
+        anchors.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["a-b-c_d", "a-b-c_d-1", "a-b-c_d-2", "the-jobs-pod"]
+    );
+}
+
+#[test]
+fn the_readme_is_short_and_leads_everywhere() {
+    let pages = pages();
+    let readme = pages.iter().find(|page| page.path == "README.md").unwrap();
+    assert!(
+        readme.text.len() <= MAX_README,
+        "README.md has {} bytes, more than {MAX_README}",
+        readme.text.len()
+    );
+    let linked: Vec<String> =
+        readme.links().iter().map(|link| readme.resolve(link.split('#').next().unwrap())).collect();
+    let missing: Vec<&String> = pages
+        .iter()
+        .map(|page| &page.path)
+        .filter(|path| path.starts_with("docs/") && !linked.contains(path))
+        .collect();
+    assert!(missing.is_empty(), "README.md does not link to {missing:?}");
+    let beginning: String = readme.text.chars().take(900).collect();
+    assert!(
+        beginning.contains("`concurrency: 1`") && beginning.contains("0, which means all"),
+        "what a user must know first"
+    );
+}
+
+#[test]
+fn every_sample_is_explained() {
+    let explained: BTreeSet<String> =
+        pages().iter().filter(|page| page.path.starts_with("docs/")).flat_map(Page::samples).collect();
+    let samples: BTreeSet<String> = files(&root().join("manifests/samples"), ".yaml")
+        .iter()
+        .map(|path| below(path, "").to_owned())
+        .collect();
+    assert_eq!(explained, samples);
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    let mut missing = Vec::new();
+    for page in pages() {
+        let scripts =
+            page.text.split("scripts/").skip(1).map(|rest| format!("scripts/{}", path_at_start(rest)));
+        let prose = page.prose().collect::<Vec<_>>().join("\n");
+        let spans = prose.split('`').skip(1).step_by(2).map(path_at_start);
+        // The page about the tests names them as they lie beside it.
+        let beside = |path: &String| {
+            page.path == "tests/README.md" && ["it/", "sim/", "fuzz/"].iter().any(|at| path.starts_with(at))
+        };
+        let named = spans.filter_map(|path| match path.split('/').next() {
+            Some("src" | "tests" | "manifests" | "images" | "docs") => Some(path),
+            _ => beside(&path).then(|| format!("tests/{path}")),
+        });
+        missing.extend(
+            scripts
+                .chain(named)
+                .filter(|path| !root().join(path).exists())
+                .map(|path| format!("{}: {path}", page.path)),
+        );
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The path that `text` begins with.
+fn path_at_start(text: &str) -> String {
+    let path: String =
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || ['-', '.', '_', '/'].contains(c)).collect();
+    path.trim_end_matches('.').to_owned()
+}
+
+/// A reader searches for the message that a cluster shows, so each one on the page is one that the code says:
+/// its fixed parts stand in a string there. Where a sentence is broken over lines in the code, it is joined
+/// as the compiler does.
+#[test]
+fn the_page_on_failures_has_the_messages_of_the_code() {
+    let sources = files(&root().join("src"), ".rs");
+    let code: Vec<String> = sources.iter().map(|path| joined(&fs::read_to_string(path).unwrap())).collect();
+    let page = fs::read_to_string(root().join("docs/failures.md")).unwrap();
+    let messages: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("Message: `")?.strip_suffix('`')).collect();
+    assert!(messages.len() > 20, "{messages:?}");
+    let unknown: Vec<&&str> = messages
+        .iter()
+        .filter(|message| {
+            let parts: Vec<&str> = message.split('…').filter(|part| part.len() > 4).collect();
+            assert!(!parts.is_empty(), "{message}");
+            !code.iter().any(|text| parts.iter().all(|part| text.contains(part.trim())))
+        })
+        .collect();
+    assert!(unknown.is_empty(), "no file of src says all parts of {unknown:#?}");
+}
+
+/// Code with the continued lines of its strings joined.
+fn joined(code: &str) -> String {
+    let mut lines = code.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| text + line.trim_start())
+}
+
+/// What a script reads off a status is in the manual.
+#[test]
+fn every_reason_and_step_is_explained() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let names = fs::read_to_string(root().join("src/api/names.rs")).unwrap();
+    let reasons = names.split("pub mod reason {").nth(1).unwrap().split("\n}").next().unwrap();
+    let mut words: Vec<&str> = reasons.split('"').skip(1).step_by(2).collect();
+    assert!(words.len() > 6, "{words:?}");
+    words.extend(["Claim", "Drain", "Job", "Reboot", "Verify"]);
+    words.retain(|word| !page.contains(&format!("`{word}`")));
+    assert!(words.is_empty(), "docs/operations.md does not explain {words:?}");
+}
+
+/// Words that nobody but us says, or that say nothing to somebody who looks for help.
+#[test]
+fn pages_are_written_in_plain_english() {
+    const PRIVATE: [&str; 9] = [
+        "in hand",
+        "mend",
+        "mended",
+        "hangs on",
+        "so many",
+        "last words",
+        "is at it",
+        "call off",
+        "telegram",
+    ];
+    let mut found = Vec::new();
+    for page in pages().iter().filter(|page| !page.path.ends_with("CHANGELOG.md")) {
+        let text = page.prose().collect::<Vec<_>>().join(" ").to_lowercase();
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let text = format!(" {} ", words.join(" "));
+        found.extend(
+            PRIVATE
+                .iter()
+                .filter(|word| text.contains(&format!(" {word} ")))
+                .map(|word| format!("{}: {word}", page.path)),
+        );
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -1,0 +1,334 @@
+//! The rules of the house, read from the text of the code: who may use whom, a first line in every file, and
+//! sizes.
+//!
+//! Walls hold for what is built into the binary; the tests at the end of a file may use what they like.
+
+pub mod scan;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use scan::{below, code, dependencies, files, paths, read, root, sources};
+
+/// What a top-level module may use: paths of this crate (besides itself), and other crates (besides std).
+struct Layer {
+    name: &'static str,
+    own: &'static [&'static str],
+    crates: &'static [&'static str],
+}
+
+const fn layer(name: &'static str, own: &'static [&'static str], crates: &'static [&'static str]) -> Layer {
+    Layer { name, own, crates }
+}
+
+/// From the bottom up. `cli`, `main` and `lib` see everything: they parse and dispatch.
+const LAYERS: &[Layer] = &[
+    // Records that are written on a node and read by the controller: serde, and nothing else.
+    layer("contract", &[], &["serde"]),
+    layer("telemetry", &[], &["tracing", "tracing_subscriber"]),
+    layer("api", &[], &["kube", "k8s_openapi", "schemars", "serde", "serde_json"]),
+    layer("plan", &["api", "contract"], &["k8s_openapi", "serde", "serde_json"]),
+    layer(
+        "observe",
+        &["api", "plan::model"],
+        &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
+    ),
+    layer("render", &["api", "contract", "plan::model"], &["k8s_openapi", "kube", "serde", "serde_json"]),
+    // `LiveObject` is what a live request returned, handed on to the next plan: data, no cache.
+    layer(
+        "act",
+        &["api", "contract", "observe::LiveObject", "plan::model", "render"],
+        &["anyhow", "futures", "k8s_openapi", "kube", "serde", "serde_json", "tokio", "tracing"],
+    ),
+    layer(
+        "controllers",
+        &["act", "api", "cli::ControllerArgs", "contract", "observe", "plan", "render", "telemetry"],
+        &[
+            "anyhow",
+            "clap",
+            "futures",
+            "http_body_util",
+            "hyper",
+            "hyper_util",
+            "k8s_openapi",
+            "kube",
+            "prometheus_client",
+            "serde",
+            "serde_json",
+            "tokio",
+            "tracing",
+        ],
+    ),
+    layer(
+        "node",
+        &["api::names", "contract", "telemetry"],
+        &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
+    ),
+    layer(
+        "manifests",
+        &["api", "render::access"],
+        &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
+    ),
+];
+
+/// Files with rights of their own beyond their layer's: (start of the path below src, crates).
+const EXCEPTIONS: &[(&str, &[&str])] = &[
+    // The only door to the kernel.
+    ("node/host", &["nix", "rustix", "rustix_libc_wrappers"]),
+    // The only applet that talks to the API server.
+    ("node/reboot_waiter", &["futures", "k8s_openapi", "kube", "tokio"]),
+    // Signals without unsafe code.
+    ("node/upgrade/signals", &["tokio"]),
+];
+
+/// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above,
+/// so each can be read without the ones that come later, and no circle can grow. What stands in the house's
+/// own `mod.rs` is its roof.
+const FLOORS: &[(&str, &[&str])] = &[
+    (
+        "plan",
+        &[
+            "model",
+            "fixtures",
+            "conditions",
+            "image",
+            "quorum",
+            "facts",
+            "node",
+            "release",
+            "upgrades",
+            "rollout",
+            "check",
+        ],
+    ),
+    (
+        "plan::node",
+        &[
+            "context", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim",
+            "prepare", "reboot", "give_up",
+        ],
+    ),
+    ("plan::node::job", &["message", "injected", "sentinel", "deadline"]),
+    (
+        "plan::rollout",
+        &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"],
+    ),
+];
+
+/// Words that make a function of its arguments depend on something else.
+const IMPURE: [&str; 12] = [
+    "Client",
+    "async ",
+    ".await",
+    "::now(",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant",
+    "println!",
+    "rand::",
+];
+
+/// Layers that are functions of their arguments, and what of the list above they may still say.
+const PURE: [&str; 3] = ["api", "plan", "render"];
+
+const MAX_LINES: usize = 400;
+
+fn layer_of(file: &str) -> Option<&'static Layer> {
+    let top = file.split('/').next().unwrap().trim_end_matches(".rs");
+    LAYERS.iter().find(|layer| layer.name == top)
+}
+
+#[test]
+fn every_module_stays_behind_its_wall() {
+    let mut broken = Vec::new();
+    for path in files(&root().join("src"), ".rs") {
+        let file = below(&path, "src");
+        let Some(layer) = layer_of(file) else {
+            let known = file.starts_with("cli/") || ["cli.rs", "lib.rs", "main.rs"].contains(&file);
+            assert!(known, "{file} is in no layer: say in tests/it/tidy.rs what it may use");
+            continue;
+        };
+        let text = code(&path);
+        for used in paths(&text, "crate") {
+            let allowed = |own: &str| used == own || used.starts_with(&format!("{own}::"));
+            if !allowed(layer.name) && !layer.own.iter().any(|own| allowed(own)) {
+                broken.push(format!("{file}: crate::{used}"));
+            }
+        }
+        let extra =
+            EXCEPTIONS.iter().filter(|(start, _)| file.starts_with(start)).flat_map(|(_, crates)| *crates);
+        let crates: BTreeSet<&str> = layer.crates.iter().chain(extra).copied().collect();
+        for name in dependencies() {
+            if !crates.contains(name.as_str()) && !paths(&text, &name).is_empty() {
+                broken.push(format!("{file}: {name}"));
+            }
+        }
+        let depth = file.split('/').filter(|part| !["mod.rs"].contains(part)).count();
+        if text.contains(&"super::".repeat(depth)) {
+            broken.push(format!("{file}: super:: leaves the module"));
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The room of `house` that a path of this crate leads to; `None` if it ends in the house itself.
+fn room<'a>(house: &str, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(house)?.strip_prefix("::")?.split("::").next()
+}
+
+#[test]
+fn inside_plan_every_room_uses_only_those_below_it() {
+    let mut broken = Vec::new();
+    for path in files(&root().join("src/plan"), ".rs") {
+        let file = below(&path, "src");
+        let module = file.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+        let used = paths(&code(&path), "crate");
+        for (house, rooms) in FLOORS {
+            let Some(here) = room(house, &module) else { continue };
+            let floor = |name: &str| rooms.iter().position(|room| *room == name);
+            let above = |there: &str| {
+                there != here && floor(there).is_none_or(|there| floor(here).is_some_and(|here| there > here))
+            };
+            broken.extend(
+                used.iter()
+                    .filter(|used| room(house, used).is_some_and(above))
+                    .map(|used| format!("{file}: crate::{used}")),
+            );
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn what_is_planned_and_rendered_is_a_function_of_its_arguments() {
+    let mut broken = Vec::new();
+    for path in files(&root().join("src"), ".rs") {
+        let file = below(&path, "src");
+        if layer_of(file).is_some_and(|layer| PURE.contains(&layer.name)) {
+            let text = code(&path);
+            broken.extend(
+                IMPURE.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")),
+            );
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_file_says_first_what_it_is_and_none_is_long() {
+    let mut broken = Vec::new();
+    for path in sources() {
+        let (text, file) = (read(&path), below(&path, ""));
+        if !text.starts_with("//! ") {
+            broken.push(format!("{file}: does not start with `//! `"));
+        }
+        let lines = text.lines().count();
+        if lines > MAX_LINES {
+            broken.push(format!("{file}: {lines} lines, more than {MAX_LINES}"));
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// A file that no `mod` line names is neither built nor tested, and still read and edited.
+#[test]
+fn no_file_is_an_orphan() {
+    fn visit(path: &Path, seen: &mut BTreeSet<PathBuf>) {
+        if !path.exists() || !seen.insert(path.to_owned()) {
+            return;
+        }
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let parent = path.parent().unwrap();
+        let owns_directory = ["main", "lib", "mod"].contains(&stem);
+        let directory = if owns_directory { parent.to_owned() } else { parent.join(stem) };
+        for line in read(path).lines() {
+            let declared = line
+                .trim_start()
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub(super) ")
+                .trim_start_matches("pub ");
+            if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';')) {
+                visit(&directory.join(format!("{name}.rs")), seen);
+                visit(&directory.join(name).join("mod.rs"), seen);
+            }
+        }
+    }
+    let is_root = |path: &Path| {
+        let file = below(path, "");
+        let directory = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        matches!(
+            file,
+            "src/main.rs"
+                | "src/lib.rs"
+                | "tests/fuzz/src/lib.rs"
+                | "tests/it/main.rs"
+                | "tests/sim/tests/it/main.rs"
+                | "tests/sim/src/lib.rs"
+                | "tests/sim/src/main.rs"
+                | "tests/sim/src/demo/main.rs"
+        ) || matches!(directory, "bin" | "tests" | "benches" | "examples" | "fuzz_targets")
+    };
+    let mut seen = BTreeSet::new();
+    sources().iter().filter(|path| is_root(path)).for_each(|path| visit(path, &mut seen));
+    let orphans: Vec<PathBuf> = sources().into_iter().filter(|path| !seen.contains(path)).collect();
+    assert!(orphans.is_empty(), "{orphans:#?}");
+}
+
+#[test]
+fn only_tests_of_a_cluster_are_ignored() {
+    let word = concat!("#[", "ignore");
+    let ignored =
+        sources().into_iter().filter(|path| below(path, "") != "tests/e2e.rs" && read(path).contains(word));
+    let ignored: Vec<PathBuf> = ignored.collect();
+    assert!(ignored.is_empty(), "{ignored:#?}");
+}
+
+/// What the client or Rust prints of an error is for programmers: `act::words` says it for everybody else.
+#[test]
+fn errors_are_told_in_words() {
+    let modules = ["src/act/", "src/controllers/", "src/observe/", "src/plan/", "src/render/"];
+    let (formats, tests) = (["error:#", "error:?", "?error"], "#[cfg(test)]");
+    let mut broken = Vec::new();
+    for path in
+        sources().iter().filter(|path| modules.iter().any(|module| below(path, "").starts_with(module)))
+    {
+        let text = read(path);
+        let code = text.split(tests).next().unwrap_or_default();
+        broken.extend(
+            formats
+                .iter()
+                .filter(|format| code.contains(*format))
+                .map(|format| format!("{}: {format}", below(path, ""))),
+        );
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn nothing_names_the_machine_that_it_was_written_on() {
+    let words = [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/"), concat!("/", "Users/")];
+    let mut broken = Vec::new();
+    for directory in ["src", "tests", "scripts", "manifests", "images", "docs", ".ci", ".github"] {
+        for path in files(&root().join(directory), "") {
+            // Fixtures may be bytes of anything.
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            broken.extend(
+                words
+                    .iter()
+                    .filter(|word| text.contains(*word))
+                    .map(|word| format!("{}: {word}", path.display())),
+            );
+        }
+    }
+    for file in ["Cargo.toml", "README.md", "CHANGELOG.md", "rust-toolchain.toml"] {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
