@@ -318,7 +318,7 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         // The Job and its pod were deleted before anybody had read in which boot the operation succeeded.
         (Value::Null, true, RebootStatus::Pending, "not known"),
     ];
-    for (boot, ready, reboot, message) in expected {
+    for (boot, ready, reboot, said) in expected {
         let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": boot,
             "rebootStatus": "pending", "deadline": "1970-01-12T13:46:40Z"});
         let mut world = World::new(reboots);
@@ -330,6 +330,6 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         }
         let entry = world.entry();
         assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
-        assert!(entry.message.as_ref().is_some_and(|message| message.contains(message)), "{entry:?}");
+        assert!(entry.message.as_ref().is_some_and(|message| message.contains(said)), "{entry:?}");
     }
 }
