@@ -333,3 +333,23 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         assert!(entry.message.as_ref().is_some_and(|message| message.contains(said)), "{entry:?}");
     }
 }
+
+/// The Job has completed while nobody led, and the machine that its waiter rebooted joined as another Node.
+#[test]
+fn the_reboot_of_a_node_that_was_lost_after_its_job_had_completed_is_not_said_to_be_called_off() {
+    for (state, reboot) in [
+        (JobState::Complete, RebootStatus::Pending),
+        (JobState::Failed("X: y".into()), RebootStatus::Cancelled),
+    ] {
+        let mut world =
+            World::new(json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": "j",
+            "jobUid": "ju", "rebootStatus": "pending"}));
+        let job = fixtures::job("j", state);
+        world.snapshot.jobs.insert((job.namespace.clone(), job.name.clone()), Arc::new(job));
+        let node = NodeView { uid: "n2".into(), claimed_by: None, ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        world.pass(1);
+        let entry = world.entry();
+        assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
+    }
+}
