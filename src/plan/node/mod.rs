@@ -28,6 +28,8 @@ pub mod stage;
 pub mod verify;
 pub mod waiter;
 
+use std::sync::Arc;
+
 use k8s_openapi::jiff::Timestamp;
 
 use self::context::{Decision, Next, NodeContext, Op, Verdict, finish};
@@ -36,7 +38,7 @@ use crate::{
     plan::model::{
         action::Plan,
         question::Question,
-        snapshot::{NodeView, Snapshot},
+        snapshot::{JobState, JobView, NodeView, Snapshot},
     },
 };
 
@@ -143,10 +145,20 @@ fn lost(
     if let Some(waiting) = waiting {
         return Next::Wait(format!("{message}; {waiting}"));
     }
+    let recorded = |job: &&Arc<JobView>| status.job_uid.as_ref() == Some(&job.uid);
+    let job = status
+        .job_name
+        .as_ref()
+        .and_then(|job| snapshot.jobs.get(&(op.id.namespace.clone(), job.clone())))
+        .filter(recorded);
+    let succeeded = job.is_some_and(|job| job.state == JobState::Complete);
     let reboot = match status.step {
         _ if !op.intent.reboot => RebootStatus::NotRequested,
-        // The machine may have rebooted, or may yet: nobody knows.
+        Some(Step::Verify) => RebootStatus::Completed,
+        // The machine may have rebooted, or may yet: nobody knows. Its waiter acts as soon as the Job is complete,
+        // whether or not we have seen that.
         Some(Step::Reboot) => RebootStatus::Pending,
+        Some(Step::Job) if succeeded => RebootStatus::Pending,
         _ => RebootStatus::Cancelled,
     };
     // Its claim and cordon went with it: nothing is to be given back.

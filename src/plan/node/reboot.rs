@@ -125,10 +125,12 @@ pub fn arrival(ctx: &NodeContext<'_>) -> Arrival {
 /// The deadline has passed: the reboot is given up. If it comes before the waiter has ended, it counts all
 /// the same.
 fn time_out(ctx: &NodeContext<'_>) -> Decision {
-    let state = if ctx.node.ready {
-        "is still in the boot in which the operation succeeded"
-    } else {
-        "went away and has not come back"
+    let state = match (&ctx.status.boot, ctx.node.ready) {
+        (_, false) => "went away and has not come back",
+        (Some(_), true) => "is still in the boot in which the operation succeeded",
+        (None, true) => {
+            "is Ready, and whether it rebooted is not known: the record of the boot in which the operation succeeded is gone"
+        }
     };
     let after = ctx.op.intent.reboot_timeout.as_secs();
     ctx.fail(format!(

@@ -66,7 +66,7 @@ pub fn carry_out(ctx: &mut NodeContext<'_>, verdict: &Verdict) -> Decision {
 }
 
 fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
-    let reboot = ctx.status.reboot_status.map(|_| RebootStatus::Cancelled).filter(|_| ctx.op.intent.reboot);
+    let reboot = ctx.status.reboot_status.map(|_| called_off(ctx)).filter(|_| ctx.op.intent.reboot);
     // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
     let failed = job(ctx)
@@ -82,6 +82,18 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
         reboot,
         verdict.reason.clone(),
     )))
+}
+
+/// What is said of a reboot that is given up: that it was called off only where the node is seen in the boot
+/// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
+/// it was to leave, nobody knows whether it did.
+fn called_off(ctx: &NodeContext<'_>) -> RebootStatus {
+    let stays = ctx.node.ready && ctx.status.boot.as_ref() == Some(&ctx.node.boot_id);
+    match ctx.status.step {
+        Some(Step::Verify) => RebootStatus::Completed,
+        Some(Step::Reboot) if !stays => RebootStatus::Pending,
+        _ => RebootStatus::Cancelled,
+    }
 }
 
 /// What was given up has succeeded before its end was seen: its step goes on.

@@ -280,3 +280,76 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
         "{entry:?}"
     );
 }
+
+/// A leader whose view of Jobs is old: it shows none yet, or one that was deleted before the recorded one was
+/// made.
+#[test]
+fn a_job_that_an_old_view_does_not_show_is_read_live_before_anything_is_made_of_its_absence() {
+    let name = object_name::object(("op", "u"), "n1", "", 0);
+    let runs = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju"});
+    for older in [
+        None,
+        Some(JobView { uid: "older".into(), suspended: true, ..fixtures::job(&name, JobState::Active) }),
+    ] {
+        let mut world = World::new(runs.clone());
+        world.put(world.waiter(0));
+        world.snapshot.jobs =
+            older.into_iter().map(|job| (("ns".to_owned(), name.clone()), Arc::new(job))).collect();
+        world.snapshot.now = at(1);
+        let out = plan(&world.snapshot);
+        assert!(out.questions.contains(&Question::Job(("ns".into(), name.clone()))), "{out:?}");
+        assert!(
+            !out.actions
+                .iter()
+                .any(|action| matches!(action, Action::DeleteJob { .. } | Action::DeletePod { .. })),
+            "{out:?}"
+        );
+        world.record(&out);
+        assert_eq!(world.entry().given_up, None, "nobody has looked yet");
+    }
+}
+
+/// Its reboot was asked for, and its deadline has passed.
+#[test]
+fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
+    let expected = [
+        (json!("b1"), true, RebootStatus::Cancelled, "still in the boot"),
+        (json!("b1"), false, RebootStatus::Pending, "has not come back"),
+        // The Job and its pod were deleted before anybody had read in which boot the operation succeeded.
+        (Value::Null, true, RebootStatus::Pending, "not known"),
+    ];
+    for (boot, ready, reboot, said) in expected {
+        let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": boot,
+            "rebootStatus": "pending", "deadline": "1970-01-12T13:46:40Z"});
+        let mut world = World::new(reboots);
+        let node = NodeView { ready, ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        world.snapshot.leading_since = at(-10_000);
+        for second in [1, 2, 3] {
+            world.pass(second);
+        }
+        let entry = world.entry();
+        assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
+        assert!(entry.message.as_ref().is_some_and(|message| message.contains(said)), "{entry:?}");
+    }
+}
+
+/// The Job has completed while nobody led, and the machine that its waiter rebooted joined as another Node.
+#[test]
+fn the_reboot_of_a_node_that_was_lost_after_its_job_had_completed_is_not_said_to_be_called_off() {
+    for (state, reboot) in [
+        (JobState::Complete, RebootStatus::Pending),
+        (JobState::Failed("X: y".into()), RebootStatus::Cancelled),
+    ] {
+        let mut world =
+            World::new(json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": "j",
+            "jobUid": "ju", "rebootStatus": "pending"}));
+        let job = fixtures::job("j", state);
+        world.snapshot.jobs.insert((job.namespace.clone(), job.name.clone()), Arc::new(job));
+        let node = NodeView { uid: "n2".into(), claimed_by: None, ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        world.pass(1);
+        let entry = world.entry();
+        assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
+    }
+}

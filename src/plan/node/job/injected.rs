@@ -3,12 +3,19 @@
 //!
 //! What counts is the operation. When all of our own containers have ended well, it has succeeded, and the
 //! Job is not waited for any more. It must not run again either, so a Job whose node is about to reboot is
-//! suspended, which ends its pod and starts no other.
+//! suspended, which ends its pod and starts no other. When one of our own containers has failed, the pod is
+//! ended: a kubelet calls it running as long as any container runs, and before it is over the Job controller
+//! neither counts the failure nor tries again.
+
+use std::sync::Arc;
 
 use crate::{
     api::names::container,
     plan::{
-        model::snapshot::{ContainerState, ContainerView, JobView, PodView},
+        model::{
+            action::{Action, Target},
+            snapshot::{ContainerState, ContainerView, JobView, PodView},
+        },
         node::context::NodeContext,
     },
 };
@@ -19,7 +26,7 @@ const OURS: [&str; 3] = [container::INSTALL, container::NODEOP, container::SENTI
 /// The containers of others that still run in a pod of the Job in which the operation has succeeded; none if
 /// no pod is so.
 pub fn running_on(ctx: &NodeContext<'_>, job: &JobView) -> Vec<String> {
-    let done = |pod: &&std::sync::Arc<PodView>| !pod.phase.is_final() && !pod.deleting && succeeded(pod);
+    let done = |pod: &&Arc<PodView>| !pod.phase.is_final() && !pod.deleting && succeeded(pod);
     ctx.job_pods(&job.uid).find(done).map(|pod| others(pod)).unwrap_or_default()
 }
 
@@ -28,6 +35,24 @@ pub fn succeeded(pod: &PodView) -> bool {
     let ours = || pod.containers.iter().filter(|container| OURS.contains(&container.name.as_str()));
     let well = |container: &ContainerView| matches!(container.state, ContainerState::Ended { code: 0, .. });
     ours().any(|container| container.name == container::NODEOP) && ours().all(well)
+}
+
+/// Ends the pods of the Job in which the operation has failed and containers of others still run.
+pub fn end_failed_tries(ctx: &mut NodeContext<'_>, job: &JobView) {
+    let open = |pod: &&Arc<PodView>| !pod.phase.is_final() && !pod.deleting;
+    let kept = |pod: &&Arc<PodView>| has_failed(pod) && !others(pod).is_empty();
+    let pods: Vec<Target> =
+        ctx.job_pods(&job.uid).filter(open).filter(kept).map(|pod| Target::of(pod)).collect();
+    for pod in pods {
+        let why = "the operation has failed in it, and a container that is not ours still runs";
+        ctx.act(Action::DeletePod { pod, why });
+    }
+}
+
+/// Whether one of our containers in the pod has failed.
+fn has_failed(pod: &PodView) -> bool {
+    let failed = |container: &ContainerView| container.ended().is_some_and(|ended| ended.code != 0);
+    pod.containers.iter().any(|container| OURS.contains(&container.name.as_str()) && failed(container))
 }
 
 fn others(pod: &PodView) -> Vec<String> {
@@ -39,25 +64,66 @@ fn others(pod: &PodView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
 
     use super::*;
-    use crate::plan::{
-        fixtures,
-        model::snapshot::{Owner, Role},
+    use crate::{
+        api::nodeop::{NodeOp, NodeStatus},
+        plan::{
+            fixtures,
+            model::{
+                action::Plan,
+                snapshot::{JobState, NodeView, Owner, Role, Snapshot},
+            },
+            node::context::Op,
+        },
     };
+
+    fn ended(name: &str, code: i32) -> ContainerView {
+        let (reason, message) = (String::new(), String::new());
+        ContainerView::new(name, ContainerState::Ended { code, reason, message })
+    }
+
+    fn runs(name: &str) -> ContainerView {
+        ContainerView::new(name, ContainerState::Running { since: Timestamp::UNIX_EPOCH })
+    }
+
+    fn pod(containers: Vec<ContainerView>) -> PodView {
+        PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") }
+    }
+
+    #[test]
+    fn a_pod_in_which_the_operation_has_failed_is_ended_and_no_other() {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": ["true"]},
+        }))
+        .unwrap();
+        let (op, node) = (Op::of(&Arc::new(op)), NodeView { name: "n1".into(), ..NodeView::default() });
+        let status =
+            NodeStatus { job_name: Some("j".into()), job_uid: Some("ju".into()), ..NodeStatus::default() };
+        let ends = |pod: PodView| {
+            let pods = [(("ns".to_owned(), pod.name.clone()), Arc::new(pod))].into();
+            let (snapshot, mut plan) = (Snapshot { pods, ..Snapshot::default() }, Plan::default());
+            let mut ctx =
+                NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status, plan: &mut plan };
+            end_failed_tries(&mut ctx, &fixtures::job("j", JobState::Active));
+            plan.actions
+                .iter()
+                .any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.uid == "p"))
+        };
+        let mesh = || runs("mesh-proxy");
+        assert!(ends(pod(vec![ended(container::NODEOP, 1), mesh()])));
+        assert!(ends(pod(vec![ended(container::NODEOP, 0), ended(container::SENTINEL, 1), mesh()])));
+        assert!(!ends(pod(vec![ended(container::NODEOP, 0), mesh()])), "it has succeeded");
+        assert!(!ends(pod(vec![runs(container::NODEOP), mesh()])), "it runs");
+        assert!(!ends(pod(vec![ended(container::NODEOP, 1)])), "it ends by itself");
+        let deleting = PodView { deleting: true, ..pod(vec![ended(container::NODEOP, 1), mesh()]) };
+        assert!(!ends(deleting), "it is being ended");
+    }
 
     #[test]
     fn an_operation_is_over_when_our_containers_have_ended_well() {
-        let ended = |name: &str, code| {
-            ContainerView::new(
-                name,
-                ContainerState::Ended { code, reason: String::new(), message: String::new() },
-            )
-        };
-        let runs =
-            |name: &str| ContainerView::new(name, ContainerState::Running { since: Timestamp::UNIX_EPOCH });
-        let pod =
-            |containers| PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") };
         let mesh = || runs("mesh-proxy");
         let (nodeop, sentinel) = (container::NODEOP, container::SENTINEL);
         assert!(succeeded(&pod(vec![ended(nodeop, 0), ended(sentinel, 0), mesh()])));

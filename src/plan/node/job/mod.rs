@@ -206,6 +206,7 @@ fn running(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
         return next;
     }
     deadline::extend_after_success(ctx, job);
+    injected::end_failed_tries(ctx, job);
     let others = injected::running_on(ctx, job);
     if !others.is_empty() {
         return succeeded_beside(ctx, job, &others);
@@ -395,7 +396,6 @@ fn vanished(ctx: &mut NodeContext<'_>, uid: &str) -> Decision {
 }
 
 fn failed(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Decision {
-    let message = termination_message(ctx, job);
-    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let message = termination_message(ctx, job).map(|message| format!(": {message}")).unwrap_or_default();
     ctx.fail(format!("Job failed ({why}){message}"))
 }

@@ -11,10 +11,10 @@ use kairos_operator::{
     api::nodeop::{NodeOp, Phase},
     plan::model::kept_cordon::KeptCordon,
 };
-use kairos_sim::{Change, Cluster, Request};
+use kairos_sim::{Change, Cluster, Request, store::Object};
 use serde_json::Value;
 
-use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, operator, text};
+use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator, text};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
@@ -190,6 +190,13 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
             broken.push(format!("at rest: Job {} is left", job["metadata"]["name"]));
         }
     }
+    for op in cluster
+        .list(OPS)
+        .iter()
+        .filter(|op| op["status"]["nodeStatuses"].as_object().is_none_or(serde_json::Map::is_empty))
+    {
+        check_waiting(cluster, op, broken);
+    }
     for node in cluster.list("nodes") {
         let name = text(&node, "/metadata/name");
         if !text(&node, CLAIMED_BY).is_empty() {
@@ -204,6 +211,26 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         if unschedulable && !is_human(world, name) && !restored && !keeps(cluster, name, mark) {
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
+    }
+}
+
+/// An operation without a node waits for the first that matches, and says so.
+fn check_waiting(cluster: &Cluster, op: &Value, broken: &mut Vec<String>) {
+    let name = text(op, "/metadata/name");
+    let matches = |node: &Object| selects(&op["spec"]["nodeSelector"], &node["metadata"]["labels"]);
+    if let Some(node) = cluster.list("nodes").into_iter().find(|node| matches(node)) {
+        broken.push(format!(
+            "at rest: {name} is about no node, and {} matches: {}",
+            node["metadata"]["name"], op["status"]["message"]
+        ));
+    }
+    let conditions = op.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let reason = conditions.filter(|c| c["type"] == "Progressing").find_map(|c| c["reason"].as_str());
+    if op["status"]["phase"] != "Pending" || reason != Some("NoNodes") {
+        broken.push(format!(
+            "at rest: {name}, which no node matches, is {}: {reason:?}",
+            op["status"]["phase"]
+        ));
     }
 }
 

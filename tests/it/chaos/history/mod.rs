@@ -1,6 +1,7 @@
 //! What must never be, checked on the server's history and on the book of what machines did, in the order in
 //! which all of it happened.
 
+mod admission;
 mod end;
 mod nodes;
 mod odd;
@@ -13,7 +14,10 @@ use std::{
 };
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, NodeStatus, Step},
+    api::{
+        names,
+        nodeop::{NodeOp, NodeStatus, Step},
+    },
     plan::model::{id::OpRef, intent::Intent, kept_cordon::KeptCordon},
 };
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
@@ -88,6 +92,8 @@ struct Past<'a> {
     human: BTreeSet<String>,
     /// What the odd worlds are judged by.
     odd: odd::Known,
+    /// What is judged of targets, pauses and limits.
+    admission: admission::Admission,
     /// Who holds the Lease.
     leader: String,
     human_versions: BTreeSet<u64>,
@@ -117,6 +123,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         booted: BTreeMap::new(),
         human: BTreeSet::new(),
         odd: odd::Known::of(world, &records),
+        admission: admission::Admission::default(),
         leader: String::new(),
         human_versions: human.map(|record| record.version).collect(),
         broken: Vec::new(),
@@ -189,7 +196,12 @@ impl Past<'_> {
         let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
         let has =
             |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
-        let (complete, failed) = (has("Complete"), has("Failed") || has("FailureTarget"));
+        let failed = has("Failed") || has("FailureTarget");
+        // A container that somebody else added may keep a Job from completing. The operator then writes on it
+        // that the operation succeeded, and suspends it in the same patch, so that it can run no more.
+        let settled =
+            job["spec"]["suspend"] == true && !job["metadata"]["annotations"][names::SETTLED_IN].is_null();
+        let complete = has("Complete") || settled;
         let known = Job {
             op: text(owner, "/uid").to_owned(),
             node: text(job, "/metadata/annotations/operator.kairos.io~1node-name").to_owned(),

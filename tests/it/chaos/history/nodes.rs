@@ -91,7 +91,7 @@ impl Past<'_> {
             .iter()
             .filter_map(|(name, node)| Some((name.clone(), owner(node, CLAIMED_BY)?, control_plane(node))))
             .collect();
-        for (uid, op) in &self.known {
+        for uid in self.known.keys() {
             let claimed = claims.iter().filter(|(_, of, _)| of == uid).map(|(name, _, _)| name);
             // A node that it failed on and left cordoned is down as well.
             let left = self
@@ -99,7 +99,7 @@ impl Past<'_> {
                 .iter()
                 .filter(|(_, node)| cordoned(node) && owner(node, CORDONED_BY).as_ref() == Some(uid));
             let held: BTreeSet<&String> = claimed.chain(left.map(|(name, _)| name)).collect();
-            if intent(op).concurrency.is_some_and(|limit| held.len() > limit) {
+            if self.allowed(uid).is_some_and(|limit| held.len() > limit) {
                 found.push(format!("{uid} has {held:?} in hand"));
             }
         }

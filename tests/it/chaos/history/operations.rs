@@ -41,6 +41,8 @@ impl Past<'_> {
         if before.phase.is_some_and(Phase::is_final) {
             self.broken(format!("{uid} is written though it is {:?}", before.phase));
         }
+        self.targets(op, uid, before, now);
+        self.admits(op, uid, before, now);
         let intent = intent(op);
         let failed = before.node_statuses.values().any(|entry| entry.phase == Phase::Failed);
         for node in before.node_statuses.keys().filter(|node| !now.node_statuses.contains_key(*node)) {
@@ -80,13 +82,6 @@ impl Past<'_> {
             if entry.phase == Phase::Failed && entry.message.as_ref().is_none_or(String::is_empty) {
                 self.broken(format!("{uid} does not say why {node} failed"));
             }
-        }
-        let taken = |entry: &&NodeStatus| {
-            entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true)
-        };
-        let held = now.node_statuses.values().filter(taken);
-        if intent.concurrency.is_some_and(|limit| held.count() > limit) {
-            self.broken(format!("{uid} has too many nodes in hand"));
         }
         let open =
             now.node_statuses.values().any(|entry| matches!(entry.phase, Phase::Preflight | Phase::Running));
@@ -169,7 +164,7 @@ impl Past<'_> {
             self.broken(format!("two operations run on {node} at once"));
         }
         self.again(job, &op, node);
-        self.check_room(&op, &object);
+        self.check_room(&op);
         if !self.ops.contains_key(&op) {
             return;
         }
@@ -204,14 +199,14 @@ impl Past<'_> {
     }
 
     /// Not more operations run than may.
-    fn check_room(&mut self, op: &str, object: &NodeOp) {
+    fn check_room(&mut self, op: &str) {
         let on: BTreeSet<&String> = self
             .running
             .iter()
             .filter(|(job, _)| self.jobs.get(job).is_some_and(|job| job.op == op))
             .map(|(_, on)| on)
             .collect();
-        if intent(object).concurrency.is_some_and(|limit| on.len() > limit) {
+        if self.allowed(op).is_some_and(|limit| on.len() > limit) {
             self.broken(format!("the operation of {op} runs on {on:?} at once"));
         }
     }

@@ -79,10 +79,21 @@ impl Past<'_> {
 
     /// An upgrade says something.
     pub(super) fn upgrade(&mut self, change: &Change) {
+        self.upgrade_is_paused(&change.object);
         let uid = text(&change.object, "/metadata/uid").to_owned();
         let conditions = change.object.pointer("/status/conditions").and_then(Value::as_array);
-        let sworn =
-            conditions.into_iter().flatten().any(|c| c["type"] == "Verified" && c["status"] == "True");
+        let is =
+            |kind: &str| conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True");
+        let nodes = change
+            .object
+            .pointer("/status/nodeStatuses")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        if is("Complete") && nodes.is_empty() {
+            self.broken(format!("{} is Complete=True over no node", change.key.name));
+        }
+        let sworn = is("Verified");
         if !sworn || !self.odd.sworn.insert(uid.clone()) || !self.checks("check-verified") {
             return;
         }
@@ -91,12 +102,6 @@ impl Past<'_> {
         if !self.known.values().any(|op| child(&op)) {
             self.broken(format!("{} is Verified=True, and has no NodeOp", change.key.name));
         }
-        let nodes = change
-            .object
-            .pointer("/status/nodeStatuses")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default();
         if nodes.is_empty() {
             self.broken(format!("{} is Verified=True over no node", change.key.name));
         }
@@ -120,13 +125,17 @@ impl Past<'_> {
             self.booted.get(node).cloned().unwrap_or_else(|| (OLD.into(), boot_state::ACTIVE));
         let installed = self.odd.installed.get(node).cloned().unwrap_or_else(|| booted.clone());
         let me = op.metadata.uid.clone().unwrap_or_default();
-        let mine = |uid: &String| self.odd.born.get(uid).copied();
+        // By what the server says: where its clock was set back, the one that was asked for first is the
+        // younger one.
+        let age = |op: &NodeOp| {
+            (op.metadata.creation_timestamp.as_ref().map(|time| time.0), op.metadata.name.clone())
+        };
         let older = |(uid, other): (&String, &NodeOp)| {
             let open = other.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final));
             let entry = open.and_then(|status| status.node_statuses.get(node));
             *uid != me
                 && intent(other).upgrade
-                && mine(uid) < mine(&me)
+                && age(other) < age(op)
                 && entry.is_some_and(|entry| !entry.phase.is_final())
         };
         let contested = self.ops.iter().any(older);

@@ -8,6 +8,7 @@
 
 mod machines;
 mod nodes;
+mod operations;
 mod people;
 mod strangers;
 
@@ -101,10 +102,18 @@ pub enum Kind {
     Stripped,
     /// One watch of one operator stands still for minutes, and the other operator dies meanwhile.
     WatchesStall,
+    /// Selectors by a label that the operator itself writes, asked for before any node's facts are read.
+    OwnLabels,
+    /// Selectors that match nobody until a node joins.
+    NobodyYet,
+    /// People who pause operations, and let them go on.
+    Paused,
+    /// People who lower `concurrency` while nodes are in progress.
+    Lowered,
 }
 
 impl Kind {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -128,6 +137,10 @@ impl Kind {
         Self::MachinesHang,
         Self::Stripped,
         Self::WatchesStall,
+        Self::OwnLabels,
+        Self::NobodyYet,
+        Self::Paused,
+        Self::Lowered,
     ];
 
     pub fn name(self) -> String {
@@ -195,6 +208,7 @@ pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
         scenario.mode = Mode::Elected;
     }
     people::wish(scenario, rng);
+    operations::wish(scenario, rng);
 }
 
 /// Makes a cluster odd, before any operator starts.
@@ -211,6 +225,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             }
             Kind::MovingTags => machines::shelve(world),
             Kind::Injected => machines::inject(cluster, world),
+            Kind::NobodyYet => operations::keep_away(world).await,
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -222,7 +237,10 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             | Kind::Rollbacks
             | Kind::Refusals
             | Kind::Stripped
-            | Kind::WatchesStall => {}
+            | Kind::WatchesStall
+            | Kind::OwnLabels
+            | Kind::Paused
+            | Kind::Lowered => {}
         }
     }
 }
@@ -244,6 +262,8 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Refusals => people::refuse(cluster, world),
             Kind::Stripped => people::strip(world),
             Kind::WatchesStall => people::stall_watches(world, replicas),
+            Kind::Paused => operations::pause(world),
+            Kind::Lowered => operations::lower(world),
             Kind::ClocksApart
             | Kind::ForeignNames
             | Kind::FullNodes
@@ -253,7 +273,9 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             | Kind::StoreBack
             | Kind::EtcdMembers
             | Kind::Rollbacks
-            | Kind::MachinesHang => {}
+            | Kind::MachinesHang
+            | Kind::OwnLabels
+            | Kind::NobodyYet => {}
         }
     }
 }

@@ -37,7 +37,7 @@ pub fn look(state: &mut State, key: &Key, timers: &Timers) {
         return end(state, key, &job, &pods, (kind, &reason, &message));
     }
     if flag(&job, "/spec/suspend") {
-        return job_pods::remove(state, &pods.active);
+        return job_pods::suspend(state, &pods.active);
     }
     watch_deadline(&job, key, timers);
     if !timers.holds(text(&job, "/metadata/uid")) {

@@ -64,9 +64,21 @@ pub struct Counts {
     pub fatal: Option<String>,
 }
 
+/// The pods in the Job's own namespace that say that a Job of this UID controls them. One elsewhere that says
+/// so is nobody's.
 fn all(state: &State, job: &Value) -> Vec<Object> {
-    let keys = state.store.owned_by(text(job, "/metadata/uid"));
-    keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k)).collect()
+    let (uid, namespace) = (text(job, "/metadata/uid"), text(job, "/metadata/namespace"));
+    let keys = state
+        .store
+        .owned_by(uid)
+        .into_iter()
+        .filter(|key| key.table.as_ref() == "pods" && key.namespace == namespace);
+    let controls = |owner: &Value| {
+        text(owner, "/kind") == "Job" && text(owner, "/uid") == uid && flag(owner, "/controller")
+    };
+    keys.filter_map(|key| state.store.get(&key))
+        .filter(|pod| list(pod, "/metadata/ownerReferences").iter().any(controls))
+        .collect()
 }
 
 fn is_over(pod: &Value) -> bool {
@@ -128,6 +140,12 @@ pub fn release(state: &mut State, job: &Value) {
     for pod in all(state, job).iter().filter(|pod| is_tracked(pod)) {
         untrack(state, &key_of(pod));
     }
+}
+
+/// Ends the pods of a Job that is suspended: they are let go first, so that none counts as a failure.
+pub fn suspend(state: &mut State, pods: &[Object]) {
+    pods.iter().for_each(|pod| untrack(state, &key_of(pod)));
+    remove(state, pods);
 }
 
 /// Deletes pods.

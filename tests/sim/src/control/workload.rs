@@ -93,10 +93,18 @@ fn reference(object: &Value) -> Value {
     json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "name": object["metadata"]["name"], "uid": object["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true})
 }
 
-/// Pods of a controller that are neither over nor on their way.
+/// All pods of a controller: those of its own namespace.
+fn pods_of(state: &State, owner: &Value) -> Vec<Object> {
+    let namespace = text(owner, "/metadata/namespace");
+    let keys = state.store.owned_by(text(owner, "/metadata/uid")).into_iter();
+    keys.filter(|key| key.table.as_ref() == "pods" && key.namespace == namespace)
+        .filter_map(|key| state.store.get(&key))
+        .collect()
+}
+
+/// Those that are neither over nor on their way.
 fn living(state: &State, owner: &Value) -> Vec<Object> {
-    let keys = state.store.owned_by(text(owner, "/metadata/uid"));
-    let pods = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k));
+    let pods = pods_of(state, owner).into_iter();
     pods.filter(|p| {
         p.pointer("/metadata/deletionTimestamp").is_none()
             && !matches!(text(p, "/status/phase"), "Succeeded" | "Failed")
@@ -125,9 +133,8 @@ fn remove(state: &mut State, pod: &Value) {
 
 /// Whether some time has passed since the last pod of a controller failed.
 fn paused(state: &State, key: &Key, owner: &Value, timers: &Timers) -> bool {
-    let keys = state.store.owned_by(text(owner, "/metadata/uid"));
-    let pods = keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k));
-    let failed: Vec<Object> = pods.filter(|pod| text(pod, "/status/phase") == "Failed").collect();
+    let failed: Vec<Object> =
+        pods_of(state, owner).into_iter().filter(|pod| text(pod, "/status/phase") == "Failed").collect();
     failed.iter().any(|pod| !timers.passed(&format!("{}/replaced", text(pod, "/metadata/uid")), PAUSE, key))
 }
 
@@ -170,11 +177,8 @@ fn replicas(state: &mut State, key: &Key, owner: &Object, timers: &Timers) {
 fn daemon_set(state: &mut State, key: &Key, owner: &Object) {
     let nodes: Vec<String> =
         state.store.list("nodes", None).map(|n| text(n, "/metadata/name").to_owned()).collect();
-    let uid = text(owner, "/metadata/uid");
     // A pod on its way still holds its node's place.
-    let keys = state.store.owned_by(uid);
-    let present: Vec<Object> =
-        keys.iter().filter(|k| k.table.as_ref() == "pods").filter_map(|k| state.store.get(k)).collect();
+    let present = pods_of(state, owner);
     let held: HashSet<&str> = present.iter().map(|p| text(p, "/spec/nodeName")).collect();
     for node in &nodes {
         if !held.contains(node.as_str()) {

@@ -32,6 +32,22 @@ async fn a_suspended_job_makes_no_pod_until_it_is_resumed_and_then_completes() {
 }
 
 #[tokio::test]
+async fn the_pod_of_a_job_that_is_suspended_ends_and_counts_as_no_failure() {
+    let cluster = small().start().await.unwrap();
+    let policy = json!({"backoffLimit": 0, "podReplacementPolicy": "Failed"});
+    cluster.apply(&job("a", &["sleep", "infinity"], policy)).await.unwrap();
+    cluster.until("pods", LONG, |p| p["status"]["phase"] == "Running").await.unwrap();
+    cluster.apply(r#"{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"suspend": true}}"#).await.unwrap();
+    cluster.until_none("pods", LONG, |_| true).await.unwrap();
+    let left = cluster
+        .until("jobs.batch", LONG, |j| has(j, "Suspended") && j["status"]["terminating"] == 0)
+        .await
+        .unwrap();
+    assert!(!has(&left, "Failed") && !has(&left, "FailureTarget"), "{}", left["status"]);
+    assert!(left["status"]["failed"].is_null(), "{}", left["status"]);
+}
+
+#[tokio::test]
 async fn a_failing_job_is_retried_as_often_as_asked() {
     let cluster = small().start().await.unwrap();
     cluster.apply(&job("a", &["false"], json!({"backoffLimit": 2}))).await.unwrap();
@@ -95,4 +111,25 @@ async fn a_deleted_job_takes_its_pods_along_in_the_background_and_orphans_them_b
     let left = cluster.list("pods");
     assert_eq!((left.len(), left[0]["status"]["phase"].as_str()), (1, Some("Running")));
     assert_eq!(left[0]["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(0));
+}
+
+#[tokio::test]
+async fn a_pod_elsewhere_that_names_a_job_as_its_owner_is_none_of_its_pods() {
+    let cluster = small().start().await.unwrap();
+    cluster
+        .apply(r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}"#)
+        .await
+        .unwrap();
+    cluster.apply(&job("a", &["sleep", "1"], json!({"suspend": true}))).await.unwrap();
+    let suspended = cluster.until("jobs.batch", LONG, |j| has(j, "Suspended")).await.unwrap();
+    let owner = json!({"apiVersion": "no.such.group/v1", "kind": "Job", "name": "a", "uid": suspended["metadata"]["uid"], "controller": true});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "forged", "namespace": "team-a", "ownerReferences": [owner]},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "busybox:1", "command": ["sleep", "infinity"]}]}});
+    cluster.apply(&pod.to_string()).await.unwrap();
+    cluster.until("pods", LONG, |p| p["status"]["phase"] == "Running").await.unwrap();
+    cluster.apply(r#"{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"suspend": false}}"#).await.unwrap();
+    // Its own pod runs and ends, and the Job does not wait for the other one.
+    cluster.until("jobs.batch", LONG, |j| has(j, "Complete")).await.unwrap();
+    let left = cluster.until("pods", LONG, |p| p["metadata"]["name"] == "forged").await.unwrap();
+    assert_eq!(left["status"]["phase"], "Running");
 }

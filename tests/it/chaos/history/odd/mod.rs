@@ -269,10 +269,8 @@ impl Past<'_> {
         }
         self.given_up(op, &key);
         self.is_true(op, node, (old, entry));
-        let called_off = entry.phase.is_final()
-            && !old.phase.is_final()
-            && entry.reboot_status == Some(RebootStatus::Cancelled);
-        if called_off {
+        let failed = entry.phase == Phase::Failed && !old.phase.is_final();
+        if failed && matches!(entry.reboot_status, Some(RebootStatus::Cancelled | RebootStatus::Pending)) {
             // A Job that has failed, or is gone, lets no waiter act.
             if self.jobs.values().any(|job| job.op == key.0 && job.node == node && !job.over) {
                 self.watched(&uid, node, "is called off");
@@ -281,7 +279,8 @@ impl Past<'_> {
                 .jobs
                 .iter()
                 .find(|(uid, job)| job.op == key.0 && job.node == node && self.odd.left.contains(*uid));
-            if job.is_some() && self.checks("check-cancelled") {
+            let called_off = entry.reboot_status == Some(RebootStatus::Cancelled);
+            if job.is_some() && called_off && self.checks("check-cancelled") {
                 self.broken(format!(
                     "{uid} says that it called the reboot of {node} off, which went down as it was asked: {:?}",
                     entry.message
