@@ -111,7 +111,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "claim", "prepare", "reboot", "give_up",
         ],
     ),
-    ("plan::node::job", &["message", "injected", "sentinel", "deadline"]),
+    ("plan::node::job", &["message", "injected", "sentinel", "deadline", "start"]),
     (
         "plan::rollout",
         &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"],

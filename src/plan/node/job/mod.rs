@@ -4,6 +4,7 @@ mod deadline;
 mod injected;
 mod message;
 mod sentinel;
+mod start;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
@@ -19,9 +20,8 @@ use crate::{
         model::{
             action::{Action, Target},
             failing,
-            question::{Answer, Question},
-            silence,
-            snapshot::{JobState, JobView, Obstacle},
+            question::Question,
+            snapshot::{JobState, JobView},
             time::later,
         },
         node::{
@@ -36,9 +36,6 @@ use crate::{
 
 /// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
-/// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
-const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
-const NO_POD: &str = "the Job controller has made none";
 
 /// Advances a node in step `Job`.
 pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
@@ -211,16 +208,13 @@ fn running(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     if !others.is_empty() {
         return succeeded_beside(ctx, job, &others);
     }
-    let obstacle = obstacle(ctx, job);
+    let obstacle = start::obstacle(ctx, job);
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| pod.has_begun()) {
         return Decision::Wait(
             obstacle.map_or_else(|| tries(ctx, job), |obstacle| format!("{RUNNING}: {}", obstacle.text)),
         );
     }
-    if let Some(Obstacle { permanent: true, text }) = &obstacle {
-        return ctx.fail_untouched(format!("the Job's pod cannot start: {text}"));
-    }
-    not_begun(ctx, job, obstacle.map(|obstacle| obstacle.text))
+    start::awaited(ctx, job, obstacle)
 }
 
 /// The operation has succeeded, and containers of somebody else keep its Job from completing.
@@ -244,82 +238,6 @@ fn succeeded_beside(ctx: &mut NodeContext<'_>, job: &JobView, others: &[String])
         }
         Ok(found) => other_target(ctx, &found).unwrap_or_else(|| to_reboot(ctx, Some(found))),
         Err(_) => Decision::Wait(format!("{RUNNING}: the command has ended, container {others} has not")),
-    }
-}
-
-/// No container of the operation has begun: for `pullTimeoutSeconds` that is waited for, whatever keeps it.
-fn not_begun(ctx: &mut NodeContext<'_>, job: &JobView, told: Option<String>) -> Decision {
-    let Some(why) = told.or_else(|| podless(ctx, job)) else {
-        if ctx.job_pods(&job.uid).next().is_some() {
-            ctx.plan.wake(
-                later(ctx.snapshot.let_go_since(job), ctx.op.intent.pull_timeout)
-                    .max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN)),
-            );
-        }
-        return Decision::Wait(RUNNING.into());
-    };
-    let deadline = later(ctx.snapshot.let_go_since(job), ctx.op.intent.pull_timeout);
-    if ctx.snapshot.now < deadline {
-        ctx.plan.wake(deadline);
-        return Decision::Wait(format!("the Job's pod cannot start yet: {why}"));
-    }
-    // A Job without a pod, and nothing that forbids one: its controller is away, and goes on when it is back.
-    if why == NO_POD {
-        return Decision::Wait(format!("the Job's pod cannot start yet: {why}"));
-    }
-    let live = Question::Job((job.namespace.clone(), job.name.clone()));
-    if ctx.job_pods(&job.uid).next().is_none() && ctx.snapshot.answer(&live).is_none() {
-        ctx.ask(live);
-        return Decision::Wait(format!("{RUNNING}; checking whether it has a pod"));
-    }
-    let after = ctx.op.intent.pull_timeout.as_secs();
-    ctx.fail_untouched(format!("the Job's pod could not start in {after} s: {why}"))
-}
-
-/// What keeps the Job's pod from its work: as its status says, or its Events. A pod that has failed speaks if
-/// its like will fail too.
-fn obstacle(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<Obstacle> {
-    let (over, there): (Vec<_>, Vec<_>) =
-        ctx.job_pods(&job.uid).cloned().partition(|pod| pod.phase.is_final());
-    let told = there.iter().find_map(|pod| pod.obstacle());
-    let lasting = || over.iter().filter_map(|pod| pod.obstacle()).find(|obstacle| obstacle.permanent);
-    let silent = |ctx: &mut NodeContext<'_>| {
-        there.iter().find_map(|pod| silence::event_message(ctx.snapshot, pod, ctx.plan))
-    };
-    told.or_else(lasting).or_else(|| Some(Obstacle { permanent: false, text: silent(ctx)? }))
-}
-
-/// Why a Job that runs has had no pod for so long. Its controller says so only in an Event, so the API server
-/// is asked.
-fn podless(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<String> {
-    // The pods of an adopted Job carry no label of ours and are not seen.
-    if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).next().is_some() {
-        return None;
-    }
-    let begun = job.started_at.or_else(|| ctx.status.last_updated.as_ref().map(|time| time.0))?;
-    let due = later(begun, POD_EXPECTED_WITHIN);
-    if ctx.snapshot.now < due {
-        ctx.plan.wake(due);
-        return None;
-    }
-    ctx.plan.wake(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
-    let question = Question::Admission(ctx.op.id.clone(), ctx.node.name.clone());
-    match ctx.snapshot.answer(&question) {
-        Some(Answer::Refused(message) | Answer::NotYet(message)) => {
-            Some(format!("{NO_POD}; the API server refuses {message}"))
-        }
-        Some(
-            Answer::NotFound
-            | Answer::Found
-            | Answer::Pending
-            | Answer::Attached(_)
-            | Answer::Said(_)
-            | Answer::NotReady(_),
-        ) => Some(NO_POD.into()),
-        None => {
-            ctx.ask(question);
-            Some(NO_POD.into())
-        }
     }
 }
 
