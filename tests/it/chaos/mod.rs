@@ -76,9 +76,9 @@ fn sweep(from: u64, to: u64, enough: usize) -> Vec<(u64, Vec<String>)> {
     };
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let mut times = times.into_inner().unwrap_or_else(PoisonError::into_inner);
-    times.sort_by(|one, other| other.cmp(one));
+    times.sort();
     let slowest: Vec<String> =
-        times.iter().take(SLOWEST).map(|(time, seed)| format!("{seed} in {time:.1?}")).collect();
+        times.iter().rev().take(SLOWEST).map(|(time, seed)| format!("{seed} in {time:.1?}")).collect();
     eprintln!("the slowest of {} seeds: {}", times.len(), slowest.join(", "));
     let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort();
