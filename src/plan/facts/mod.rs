@@ -41,6 +41,9 @@ const DOUBLINGS: i32 = 7;
 /// own.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
+/// A node may have joined so long before its cache shows it, and the pod be another leader's, made for it.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
+
 /// Reads what is to be read, and clears what has been.
 pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
     let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
@@ -60,7 +63,14 @@ pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
         effects.add_to(plan);
     }
     let mut effects = Effects::default();
-    pods.into_values().flatten().for_each(|pod| delete(pod, "its node is gone", &mut effects));
+    for pod in pods.into_values().flatten() {
+        let unseen = later(snapshot.first_seen(pod), UNSEEN);
+        if snapshot.now >= unseen {
+            delete(pod, "its node is gone", &mut effects);
+        } else if !pod.deleting {
+            effects.wake(unseen);
+        }
+    }
     effects.add_to(plan);
 }
 

@@ -15,8 +15,11 @@ use tokio::time::sleep;
 use super::{
     waiter,
     world::{Event, Image, OLD, World},
-    worlds::{self, Disk},
+    worlds,
 };
+
+/// How an applet ends where no retry is of any use.
+const FOR_GOOD: i32 = contract::EXIT_PERMANENT as i32;
 
 /// What a run of one of our containers comes to; `None`: it is somebody else's.
 pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
@@ -199,7 +202,7 @@ fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, Str
     let words = serde_json::to_string(&sentinel).expect("a sentinel");
     if !sentinel.boot.is_empty() {
         if let Err(words) = world.machine(&place.node, |machine| machine.disk).write(&sentinel) {
-            return (1, words);
+            return (FOR_GOOD, words);
         }
         world.disk(&place.node, |machine| machine.sentinels.insert(job.into(), sentinel));
     }
@@ -226,7 +229,6 @@ fn facts(world: &World, place: &Place) -> String {
 
 /// Row by row what the header of `node/upgrade` says.
 async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, String) {
-    const FOR_GOOD: i32 = contract::EXIT_PERMANENT as i32;
     let job = args.job.clone().expect("a Job");
     sleep(world.time(1, 2000)).await;
     let left = world.machine(&place.node, |machine| machine.results.get(&job).cloned());
@@ -259,8 +261,9 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         }
         Some((UpgradeState::UpToDate | UpgradeState::Failed, _)) | None => {}
     }
-    if world.machine(&place.node, |machine| machine.disk) != Disk::Good {
-        return (1, format!("writing the result of {job}: No space left on device (os error 28)"));
+    let disk = world.machine(&place.node, |machine| machine.disk);
+    if let Err(words) = disk.start(&job) {
+        return (1, words);
     }
     if !args.force && running == place.release {
         write(UpgradeState::UpToDate, &place.boot, &running);
@@ -272,7 +275,14 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
     });
+    let recorded = disk.conclude(&job);
     if fails {
+        if let Err(error) = recorded {
+            return (
+                FOR_GOOD,
+                format!("the agent failed; it is not tried again, as that could not be recorded: {error}"),
+            );
+        }
         write(UpgradeState::Failed, &place.boot, &running);
         return (1, "the agent failed".into());
     }
@@ -282,6 +292,13 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         world.happens(&place.node, Event::Installed { release: place.release.clone() });
     }
     world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
+    if let Err(error) = recorded {
+        let known = "kairos-agent succeeded and is not run again, but its record could not be written";
+        return (
+            FOR_GOOD,
+            format!("{known}: {error}. Mend the disk, and reboot the node before another upgrade"),
+        );
+    }
     sleep(Duration::from_millis(20)).await;
     write(UpgradeState::Upgraded, &place.boot, &running);
     (0, "upgraded".into())

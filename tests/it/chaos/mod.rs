@@ -25,9 +25,12 @@ mod wire;
 mod world;
 mod worlds;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use run::{Outcome, run};
@@ -36,6 +39,8 @@ use run::{Outcome, run};
 const SEEDS: u64 = 120;
 /// After so many failed seeds the others would tell nothing new.
 const ENOUGH: usize = 20;
+/// So many of the slowest seeds are named.
+const SLOWEST: usize = 8;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -51,9 +56,11 @@ fn fails(seed: u64) -> Option<(u64, Vec<String>)> {
 }
 
 /// Runs seeds on as many threads as there are cores, until so many have broken something, and returns those.
+/// Which took longest is printed (`--nocapture` shows it).
 fn sweep(from: u64, to: u64, enough: usize) -> Vec<(u64, Vec<String>)> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(4);
     let (next, failed) = (AtomicU64::new(from), Mutex::new(Vec::new()));
+    let times = Mutex::new(Vec::new());
     let failures = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     let work = || {
         while failures().len() < enough {
@@ -61,11 +68,18 @@ fn sweep(from: u64, to: u64, enough: usize) -> Vec<(u64, Vec<String>)> {
             if seed >= to {
                 return;
             }
+            let begun = Instant::now();
             let broken = fails(seed);
+            times.lock().unwrap_or_else(PoisonError::into_inner).push((begun.elapsed(), seed));
             failures().extend(broken);
         }
     };
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let mut times = times.into_inner().unwrap_or_else(PoisonError::into_inner);
+    times.sort();
+    let slowest: Vec<String> =
+        times.iter().rev().take(SLOWEST).map(|(time, seed)| format!("{seed} in {time:.1?}")).collect();
+    eprintln!("the slowest of {} seeds: {}", times.len(), slowest.join(", "));
     let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort();
     failed

@@ -31,7 +31,9 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
     if world.machine(&place.node, |machine| machine.deaf_waiters) {
         return std::future::pending().await;
     }
-    if let Err(words) = world.machine(&place.node, |machine| machine.disk).trial() {
+    let (disk, is_there) =
+        world.machine(&place.node, |machine| (machine.disk, machine.sentinels.contains_key(&args.job)));
+    if let Err(words) = disk.prepare(&args.job, is_there) {
         return (1, words);
     }
     let me = Identity {

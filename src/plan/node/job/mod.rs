@@ -291,8 +291,7 @@ fn to_reboot(ctx: &NodeContext<'_>, found: Option<Sentinel>) -> Decision {
     next.machine_id = Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty());
     next.control_plane = ctx.node.control_plane().then_some(true);
     next.deadline = Some(Time(later(ctx.snapshot.now, ctx.op.intent.reboot_timeout)));
-    next.new_boot = None;
-    next.since = None;
+    (next.new_boot, next.since) = (None, None);
     Decision::Record(Box::new(next))
 }
 

@@ -25,6 +25,9 @@ const ACCOUNTS: [&str; 3] =
     ["serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"];
 /// What one operator may ask in twenty minutes at rest, its watches and the Lease aside.
 const IDLE: usize = 20;
+/// And for each node on which no pod can be started, or for which it has no room: its facts pods come further
+/// and further apart.
+const PER_UNREADABLE: usize = 30;
 /// What operators may ask within ten seconds: a rollout's beginning on all nodes, and each answer lost.
 const BURST: usize = 500;
 /// And for one object, or of one sort of object that is made.
@@ -75,8 +78,9 @@ pub fn open(cluster: &Cluster) -> String {
     open.join("; ")
 }
 
-/// At rest, nothing is asked but the Lease and watches.
-pub fn check_idle(requests: &[Request], boots: usize, broken: &mut Vec<String>) {
+/// At rest, nothing is asked but the Lease and watches; and the facts of nodes that cannot be read are tried
+/// now and then.
+pub fn check_idle(requests: &[Request], boots: usize, world: &World, broken: &mut Vec<String>) {
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
     let counts = |request: &&Request| {
         request.user == operator() && request.verb != "watch" && !request.resource.starts_with("leases")
@@ -84,7 +88,11 @@ pub fn check_idle(requests: &[Request], boots: usize, broken: &mut Vec<String>) 
     for request in requests.iter().filter(counts) {
         *asked.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
     }
-    if asked.values().sum::<usize>() > IDLE + boots * PER_BOOT {
+    let unreadable = |(name, node): &(&String, &kairos_sim::Node)| {
+        world.machine(name, |it| it.no_sandbox) || node.room().is_some()
+    };
+    let unreadable = world.nodes.iter().filter(unreadable).count();
+    if asked.values().sum::<usize>() > IDLE + boots * PER_BOOT + unreadable * PER_UNREADABLE {
         broken.push(format!("at rest: {asked:?}"));
     }
 }
@@ -165,6 +173,15 @@ fn ours(object: &Value) -> bool {
     marked && labels[STRANGER].is_null() && !lost
 }
 
+/// A facts pod on a node that never starts one: each is given up after its time, and another one is made
+/// later.
+fn is_tried_for_ever(pod: &Value, world: &World) -> bool {
+    let node = text(pod, "/spec/nodeName");
+    let never =
+        |node: &str| world.nodes.contains_key(node) && world.machine(node, |machine| machine.no_sandbox);
+    pod["metadata"]["labels"]["app"] == "kairos-node-labeler" && never(node)
+}
+
 /// Nothing is left but what is meant to stay.
 pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
     // Of two that both lead one may grant what the other has just taken back; it goes with the NodeOp.
@@ -173,7 +190,7 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         broken.extend(left.map(|object| format!("at rest: {table} {} is left", object["metadata"]["name"])));
     }
     for pod in cluster.list("pods").iter().filter(|pod| ours(pod)) {
-        if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
+        if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") && !is_tried_for_ever(pod, world) {
             broken.push(format!(
                 "at rest: pod {} is left: {}",
                 pod["metadata"]["name"], pod["status"]["phase"]
@@ -271,8 +288,8 @@ pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
             object["metadata"]["labels"]["app"] == "kairos-node-labeler"
                 && text(object, "/status/phase") == "Failed"
         };
-        let stays =
-            |object: &Value| (world.is(Kind::Sandboxes) || world.is(Kind::FullNodes)) && memory(object);
+        let hard = world.is(Kind::Sandboxes) || world.is(Kind::FullNodes);
+        let stays = |object: &Value| (hard && memory(object)) || is_tried_for_ever(object, world);
         let left = cluster
             .list(table)
             .into_iter()

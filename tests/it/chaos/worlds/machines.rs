@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kairos_operator::contract::Sentinel;
+use kairos_operator::{contract::Sentinel, node::host::reserve::ROOM};
 use kairos_sim::Cluster;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -27,37 +27,57 @@ pub enum Disk {
     ReadOnly,
     /// A file can be made, and not one byte be put into it.
     Full,
+    /// It takes what is written before an operation, and is read-only from the operation's end on.
+    Breaks,
 }
 
-/// How many bytes a waiter writes to try the state directory, as `StateDir::prepare` does.
-const TRIAL: usize = 0;
+/// How the applets name the directory to people.
+const DIRECTORY: &str = "the node's state directory (/usr/local/.kairos by default)";
 
 impl Disk {
-    /// What the waiter says who tries to write.
-    pub fn trial(self) -> Result<(), String> {
+    fn error(self) -> &'static str {
         match self {
-            Self::ReadOnly => Err(
-                "checking the state directory: making /state/.kairos: Read-only file system (os error 30)"
-                    .into(),
-            ),
-            Self::Full if TRIAL != 0 => {
-                Err("checking the state directory: No space left on device (os error 28)".into())
-            }
-            Self::Full | Self::Good => Ok(()),
+            Self::Full => "No space left on device (os error 28)",
+            _ => "Read-only file system (os error 30)",
         }
     }
 
-    /// What the sentinel's applet says.
-    pub fn write(self, sentinel: &Sentinel) -> Result<(), String> {
+    /// What the waiter says, which keeps room for the sentinel of a Job, as `StateDir::prepare` does. A
+    /// sentinel that is there already needs no room.
+    pub fn prepare(self, job: &str, is_there: bool) -> Result<(), String> {
         match self {
-            Self::ReadOnly => {
-                Err(format!("writing /sentinel/{}.json: Read-only file system (os error 30)", sentinel.job))
-            }
-            Self::Full => {
-                Err(format!("writing /sentinel/{}.json: No space left on device (os error 28)", sentinel.job))
-            }
-            Self::Good => Ok(()),
+            Self::ReadOnly | Self::Full if !is_there => Err(format!(
+                "{DIRECTORY} takes no sentinel: keeping {ROOM} bytes free: writing /state/.{job}.json.reserve: {}",
+                self.error()
+            )),
+            _ => Ok(()),
         }
+    }
+
+    /// What the sentinel's applet says, for which no retry of the Job is of any use.
+    pub fn write(self, sentinel: &Sentinel) -> Result<(), String> {
+        if self == Self::Good {
+            return Ok(());
+        }
+        let known = "the operation succeeded and is not run again, but its record could not be written";
+        let writing = format!("writing /sentinel/{}.json: {}", sentinel.job, self.error());
+        Err(format!("{known}: {writing}. Mend {DIRECTORY}, then reboot the node"))
+    }
+
+    /// What the upgrade says before it starts the agent.
+    pub fn start(self, job: &str) -> Result<(), String> {
+        match self {
+            Self::Good | Self::Breaks => Ok(()),
+            Self::ReadOnly | Self::Full => Err(format!(
+                "kairos-agent was not started; {DIRECTORY} cannot be used: keeping {ROOM} bytes free: writing {job}: {}",
+                self.error()
+            )),
+        }
+    }
+
+    /// What it says when the agent is done and that cannot be recorded.
+    pub fn conclude(self, job: &str) -> Result<(), String> {
+        if self == Self::Good { Ok(()) } else { Err(format!("writing {job}.upgrade.json: {}", self.error())) }
     }
 }
 
@@ -74,7 +94,7 @@ pub fn spoil(world: &World, kind: Kind) {
                 world.machine(node, |machine| machine.no_sandbox = true);
             }
             Kind::Disks => {
-                let disk = if world.chance(50) { Disk::ReadOnly } else { Disk::Full };
+                let disk = [Disk::ReadOnly, Disk::Full, Disk::Breaks][world.rng(|rng| rng.usize(..3))];
                 world.machine(node, |machine| machine.disk = disk);
             }
             Kind::DeafWaiters => world.machine(node, |machine| machine.deaf_waiters = true),

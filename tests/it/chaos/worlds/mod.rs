@@ -31,23 +31,12 @@ pub use self::{
 /// Worlds, and checks of the history (`check-…`), that today's operator does not hold yet. They are on if
 /// `KAIROS_CHAOS_WORLD` names them.
 pub const WORLDS_NOT_YET_ON: &[&str] = &[
-    "clocks-apart",
-    "dead-nodes",
-    "windows",
     "strangers",
     "foreign-names",
-    "full-nodes",
-    "refusing",
-    "sandboxes",
-    "disks",
     "moving-tags",
     "injected",
-    "deaf-waiters",
-    "nodes-remade",
     "store-back",
-    "etcd-members",
     "rollbacks",
-    "check-failed-cordons",
     "check-reasons",
     "check-cancelled",
     "check-verified",

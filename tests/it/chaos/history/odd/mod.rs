@@ -174,7 +174,7 @@ impl Past<'_> {
                 "{name} is ended by the kubelet of {node}, which needs its place for a critical pod"
             ));
         }
-        let started = !pod["status"]["containerStatuses"].is_null();
+        let started = pod["status"]["containerStatuses"].as_array().is_some_and(|list| !list.is_empty());
         let failed = text(pod, "/status/phase") == "Failed"
             && change.before.as_ref().is_some_and(|b| text(b, "/status/phase") != "Failed");
         if let (true, false, Some(job)) =
