@@ -34,23 +34,14 @@ pub const WORLDS_NOT_YET_ON: &[&str] = &[
     "clocks-apart",
     "dead-nodes",
     "windows",
-    "strangers",
-    "foreign-names",
     "full-nodes",
     "refusing",
     "sandboxes",
     "disks",
-    "moving-tags",
-    "injected",
     "deaf-waiters",
     "nodes-remade",
-    "store-back",
     "etcd-members",
-    "rollbacks",
     "check-failed-cordons",
-    "check-reasons",
-    "check-cancelled",
-    "check-verified",
 ];
 
 /// A way in which a cluster is odd.
