@@ -30,17 +30,7 @@ pub use self::{
 
 /// Worlds, and checks of the history (`check-…`), that today's operator does not hold yet. They are on if
 /// `KAIROS_CHAOS_WORLD` names them.
-pub const WORLDS_NOT_YET_ON: &[&str] = &[
-    "strangers",
-    "foreign-names",
-    "moving-tags",
-    "injected",
-    "store-back",
-    "rollbacks",
-    "check-reasons",
-    "check-cancelled",
-    "check-verified",
-];
+pub const WORLDS_NOT_YET_ON: &[&str] = &[];
 
 /// A way in which a cluster is odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
