@@ -9,6 +9,7 @@ mod markdown;
 mod rbac;
 mod reference;
 mod rights;
+mod states;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub enum Part {
     Crd,
     /// The operator's account, roles and bindings, and the roles for users.
     Rbac,
-    /// The pages of docs/ on fields and rights, for people.
+    /// The pages of docs/ on fields, rights and states, for people.
     Docs,
 }
 
@@ -83,9 +84,11 @@ pub fn generate(part: Part) -> anyhow::Result<Vec<File>> {
             .into_iter()
             .map(|(name, text)| yaml_file(&format!("rbac/{name}"), &text))
             .collect()),
-        Part::Docs => {
-            Ok(vec![page("reference.md", &reference::page(&crds)?), page("rights.md", &rights::page())])
-        }
+        Part::Docs => Ok(vec![
+            page("reference.md", &reference::page(&crds)?),
+            page("rights.md", &rights::page()),
+            page("states.md", &states::page()),
+        ]),
     }
 }
 

@@ -11,7 +11,10 @@ use crate::{
             intent::Intent,
             snapshot::Snapshot,
         },
-        node::legacy,
+        node::{
+            legacy,
+            stage::{self, Stage},
+        },
     },
 };
 
@@ -52,8 +55,34 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
             }
         }
     }
+    found.extend(plan.actions.iter().flat_map(unheard_of));
     found.extend(unexplained(snapshot, plan));
     found.extend(spinning(snapshot, plan));
+    found
+}
+
+/// Entries of a status that are in no stage of a node's life, or come from one that does not lead there. What
+/// the Go operator wrote is not measured by our table.
+fn unheard_of(action: &Action) -> Vec<String> {
+    let Action::PatchStatus { op, status, .. } = action else { return Vec::new() };
+    let before = op.status.as_ref();
+    if before.is_some_and(legacy::is_legacy) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (name, entry) in &status.node_statuses {
+        let from = before.and_then(|before| before.node_statuses.get(name)).map(Stage::of);
+        // Without an entry before, it is a target that was just chosen, or a Job of the Go operator's that is
+        // taken over.
+        let to = Stage::of(entry);
+        match (from.unwrap_or(to), to) {
+            (Some(from), Some(to)) if !stage::is_legal(from, to) => {
+                found.push(format!("{name} goes from {from} to {to}, which is no way in plan::node::stage"));
+            }
+            (Some(_), None) => found.push(format!("{name} is in no stage: {entry:?}")),
+            (Some(_), Some(_)) | (None, _) => {}
+        }
+    }
     found
 }
 

@@ -1,9 +1,12 @@
-//! One node in hand: from its status and what the cluster shows to its next status, and what to do for it.
+//! One node that an operation works on: from its status and what the cluster shows to its next status, and
+//! what to do for it.
 //!
 //! ```text
 //!   Pending ─▶ Claim ─▶ Drain ─▶ Job ─▶ Reboot ─▶ Verify ─▶ Completed
 //!                 └───────┴───────┴───────┴─────────┴──────▶ Failed
 //! ```
+//!
+//! That is the outline; [`stage::TRANSITIONS`] is the whole table.
 //!
 //! Two rules make a crash harmless. A fact that an action relies on is in status before the action: the Job
 //! is made *suspended* and may run only once its UID stands in status, so a Job that is missing then has run
@@ -21,6 +24,7 @@ mod job;
 pub mod legacy;
 mod prepare;
 mod reboot;
+pub mod stage;
 pub mod verify;
 pub mod waiter;
 

@@ -33,7 +33,7 @@ use std::sync::{
 use run::{Outcome, run};
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 120;
 /// After so many failed seeds the others would tell nothing new.
 const ENOUGH: usize = 20;
 

@@ -24,7 +24,7 @@ use operator::Operator;
 use world::World;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 150;
 /// Ticks in which things go wrong.
 const TROUBLE: i64 = 250;
 /// Ticks within which everything has to end after that.

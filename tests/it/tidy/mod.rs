@@ -69,7 +69,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "manifests",
-        &["api", "render::access"],
+        &["api", "plan::node::stage", "render::access"],
         &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
     ),
 ];
@@ -107,8 +107,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "plan::node",
         &[
-            "context", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job", "claim",
-            "prepare", "reboot", "give_up",
+            "stage", "context", "cordon", "cancel", "legacy", "hold", "waiter", "drain", "verify", "job",
+            "claim", "prepare", "reboot", "give_up",
         ],
     ),
     ("plan::node::job", &["message", "injected", "sentinel", "deadline"]),

@@ -14,6 +14,8 @@ pub struct CustomSchema {
     /// `openAPIV3Schema`, as it was sent.
     pub raw: Value,
     rules: CompiledSchema,
+    /// No rule looks at what stands below `status`.
+    rules_spare_status: bool,
 }
 
 impl std::fmt::Debug for CustomSchema {
@@ -40,7 +42,10 @@ impl CustomSchema {
     pub fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = schema::check_root(&self.raw, object);
         causes.retain(|cause| !is_unchanged(&cause.field, object, old));
-        if !causes.is_empty() {
+        // Rules cost more than all else. A write of the status changes nothing that they look at.
+        let only_status =
+            self.rules_spare_status && old.is_some_and(|old| differ_in_status_only(object, old));
+        if !causes.is_empty() || only_status {
             return causes;
         }
         let Err(errors) = Validator::new().validate_compiled(&self.rules, object, old) else {
@@ -56,6 +61,10 @@ impl CustomSchema {
             })
             .collect()
     }
+}
+
+fn differ_in_status_only(object: &Value, old: &Value) -> bool {
+    ["/spec", "/metadata/name"].iter().all(|path| object.pointer(path) == old.pointer(path))
 }
 
 fn is_unchanged(path: &str, object: &Value, old: Option<&Value>) -> bool {
@@ -83,6 +92,8 @@ fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
     let raw =
         version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_else(|| json!({"type": "object"}));
     let rules = compile(definition, &raw)?;
+    let of_status = raw.pointer("/properties/status").map(Value::to_string).unwrap_or_default();
+    let rules_spare_status = !of_status.contains("x-kubernetes-validations");
     let name = |field: &str| text(definition, &format!("/spec/names/{field}")).to_owned();
     let column = |c: &Value| Column {
         name: text(c, "/name").into(),
@@ -107,7 +118,7 @@ fn kind_of(definition: &Value, version: &Value) -> ApiResult<Kind> {
             .map(|f| text(f, "/jsonPath").trim_start_matches('.').into())
             .collect(),
         columns: list(version, "/additionalPrinterColumns").iter().map(column).collect(),
-        form: Form::Custom(Box::new(CustomSchema { raw, rules })),
+        form: Form::Custom(Box::new(CustomSchema { raw, rules, rules_spare_status })),
     })
 }
 

@@ -1,0 +1,168 @@
+//! The stages of a node's life, and every way from one to the next.
+//!
+//! An operation's entry for a node is in exactly one stage. [`TRANSITIONS`] is the whole table:
+//! `plan::check` holds every status that is planned against it, and the diagram of `docs/states.md` is drawn
+//! from it.
+
+use std::fmt;
+
+use crate::api::nodeop::{NodeStatus, Phase, Step};
+
+/// Where a node stands in an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A target that nothing was done for, or whose preflight has passed.
+    Pending,
+    /// The preflight pod looks at the node, which is neither claimed nor cordoned.
+    Preflight,
+    /// The node is recorded as taken, and is being claimed and cordoned.
+    Claim,
+    /// The node is drained, and its reboot waiter starts.
+    Drain,
+    /// The Job is made, resumed, and runs.
+    Job,
+    /// The Job has succeeded, and the node is awaited in another boot.
+    Reboot,
+    /// The node has rebooted, and what it runs is compared with what the upgrade brought.
+    Verify,
+    /// The reason of the failure is recorded, and what could still act on the node is being ended.
+    GivenUp,
+    /// Done, or nothing had to be done.
+    Completed,
+    /// Over without success.
+    Failed,
+}
+
+impl Stage {
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Preflight,
+        Self::Claim,
+        Self::Drain,
+        Self::Job,
+        Self::Reboot,
+        Self::Verify,
+        Self::GivenUp,
+        Self::Completed,
+        Self::Failed,
+    ];
+
+    /// The stage of an entry. `None`: no entry of ours looks like this; the Go operator wrote it, or somebody changed it.
+    pub fn of(entry: &NodeStatus) -> Option<Self> {
+        let worked_on = |step| match step {
+            _ if entry.given_up.is_some() => Some(Self::GivenUp),
+            Step::Claim => Some(Self::Claim),
+            Step::Drain => Some(Self::Drain),
+            Step::Job => Some(Self::Job),
+            Step::Reboot => Some(Self::Reboot),
+            Step::Verify => Some(Self::Verify),
+            Step::Preflight => None,
+        };
+        match (entry.phase, entry.step) {
+            (Phase::Pending, None) => Some(Self::Pending),
+            (Phase::Preflight, Some(Step::Preflight)) => Some(Self::Preflight),
+            (Phase::Running, Some(step)) => worked_on(step),
+            (Phase::Completed, None) => Some(Self::Completed),
+            (Phase::Failed, None) => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    /// What it means, for people.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Pending => "a target that nothing was done for yet, or whose preflight has passed",
+            Self::Preflight => "its preflight pod looks at the node, which is neither claimed nor cordoned",
+            Self::Claim => "taken: the node is being claimed and cordoned",
+            Self::Drain => "the node is being drained, while its reboot waiter starts",
+            Self::Job => "the Job is made suspended, resumed once its UID is recorded, and runs",
+            Self::Reboot => "the Job has succeeded, and the node is awaited in another boot",
+            Self::Verify => {
+                "the node has rebooted, and what it runs is compared with what the upgrade brought"
+            }
+            Self::GivenUp => "the reason is recorded, and what could still act on the node is being ended",
+            Self::Completed => "done, or nothing had to be done",
+            Self::Failed => "over without success",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A way from one stage to another, and when it is taken.
+pub type Transition = (Stage, Stage, &'static str);
+
+/// Every way that there is. A life begins in [`Stage::Pending`], when the operation chooses its targets.
+pub const TRANSITIONS: &[Transition] = &[
+    (Stage::Pending, Stage::Preflight, "a preflight is asked for, and none has passed in this boot"),
+    (Stage::Pending, Stage::Claim, "it is the node's turn, and nobody else has it"),
+    (Stage::Pending, Stage::Completed, "the node was deleted before its turn"),
+    (Stage::Pending, Stage::Failed, "it was not Ready for notReadyTimeoutSeconds"),
+    (Stage::Preflight, Stage::Pending, "passed, or to be asked again"),
+    (Stage::Preflight, Stage::Claim, "passed, and it is the node's turn at once"),
+    (Stage::Preflight, Stage::Completed, "the preflight says that there is nothing to do"),
+    (Stage::Preflight, Stage::Failed, "the preflight refuses the node, or could not run"),
+    (Stage::Claim, Stage::Pending, "another operation was first, or the quorum is not kept any more"),
+    (Stage::Claim, Stage::Drain, "claimed, and a drain or a reboot is asked for"),
+    (Stage::Claim, Stage::Job, "claimed, and neither is asked for"),
+    (Stage::Claim, Stage::Failed, "the NodeOp was deleted, or the node was"),
+    (Stage::Drain, Stage::Job, "drained, and the reboot waiter is ready"),
+    (Stage::Drain, Stage::GivenUp, "the drain or the reboot waiter takes too long or is refused"),
+    (Stage::Drain, Stage::Failed, "the same, and nothing is left that could act"),
+    (Stage::Job, Stage::Reboot, "succeeded, and a reboot is asked for and due"),
+    (Stage::Job, Stage::Completed, "succeeded, and no reboot is asked for or due"),
+    (Stage::Job, Stage::GivenUp, "failed, could not begin, vanished, or the NodeOp was deleted"),
+    (Stage::Job, Stage::Failed, "the same, and nothing is left that could act"),
+    (Stage::Reboot, Stage::Verify, "another boot is proved, and this was an upgrade"),
+    (Stage::Reboot, Stage::Completed, "another boot is proved, or none is due after all"),
+    (
+        Stage::Reboot,
+        Stage::GivenUp,
+        "no other boot was seen in rebootTimeoutSeconds, or the NodeOp was deleted",
+    ),
+    (Stage::Reboot, Stage::Failed, "the same, and nothing is left that could act"),
+    (Stage::Verify, Stage::Completed, "the release is proved, or cannot be known"),
+    (Stage::Verify, Stage::Failed, "another release runs, or another image was booted"),
+    (Stage::GivenUp, Stage::Job, "the Job succeeded before its end was seen"),
+    (Stage::GivenUp, Stage::Reboot, "the node rebooted before its end was seen"),
+    (Stage::GivenUp, Stage::Failed, "nothing of the operation can act on the node any more"),
+];
+
+/// Whether an entry may go from one stage to the other. Staying is no transition.
+pub fn is_legal(from: Stage, to: Stage) -> bool {
+    from == to || TRANSITIONS.iter().any(|(one, other, _)| (*one, *other) == (from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_is_reached_and_only_final_ones_are_not_left() {
+        for stage in Stage::ALL {
+            let reached = stage == Stage::Pending || TRANSITIONS.iter().any(|(_, to, _)| *to == stage);
+            let left = TRANSITIONS.iter().any(|(from, ..)| *from == stage);
+            assert!(reached, "{stage} is never reached");
+            assert_eq!(left, !matches!(stage, Stage::Completed | Stage::Failed), "{stage}");
+        }
+        let mut pairs: Vec<_> = TRANSITIONS.iter().map(|(from, to, _)| (from, to)).collect();
+        pairs.sort();
+        pairs.dedup();
+        assert_eq!(pairs.len(), TRANSITIONS.len(), "a way stands there twice");
+    }
+
+    #[test]
+    fn an_entry_that_is_not_ours_is_in_no_stage() {
+        let entry = |phase, step| NodeStatus { phase, step, ..NodeStatus::default() };
+        assert_eq!(Stage::of(&entry(Phase::Running, None)), None, "the Go operator knows no steps");
+        assert_eq!(Stage::of(&entry(Phase::Completed, Some(Step::Job))), None);
+        assert_eq!(Stage::of(&entry(Phase::Running, Some(Step::Preflight))), None);
+        let given_up = NodeStatus { given_up: Some("no".into()), ..entry(Phase::Running, Some(Step::Drain)) };
+        assert_eq!(Stage::of(&given_up), Some(Stage::GivenUp));
+    }
+}
