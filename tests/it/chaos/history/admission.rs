@@ -82,7 +82,7 @@ impl Past<'_> {
             if labels["kubernetes.io/os"] != "windows" {
                 labels["kairos.io/managed"] = "true".into();
             }
-            let linux = !op.spec.node_selector.is_none() || labels["kubernetes.io/os"] != "windows";
+            let linux = op.spec.node_selector.is_some() || labels["kubernetes.io/os"] != "windows";
             ready && known && linux && selects(&selector, &labels) && !now.node_statuses.contains_key(*name)
         });
         let left: Vec<&String> = left.map(|(name, _)| name).collect();
