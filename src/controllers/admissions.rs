@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use crate::plan::model::question::{Answer, Question};
 
-/// For how long an answer stands; one that says again what is wrong, twice as long each time, up to the
-/// second.
-const STANDS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(120));
+/// For how long an answer stands; one that says again what is wrong, twice as long each time, up to
+/// [`MAX_STANDS`].
+const MIN_STANDS: Duration = Duration::from_secs(10);
+const MAX_STANDS: Duration = Duration::from_secs(120);
 
 /// The answers that stand.
 #[derive(Debug, Default)]
@@ -52,11 +53,11 @@ impl Admissions {
         if !stands {
             return;
         }
-        self.known.retain(|_, known| known.until + STANDS.1 > now);
+        self.known.retain(|_, known| known.until + MAX_STANDS > now);
         let lasts =
             |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_));
         let before = self.known.get(question).filter(|_| lasts(answer));
-        let stands = before.map_or(STANDS.0, |known| (known.stands * 2).min(STANDS.1));
+        let stands = before.map_or(MIN_STANDS, |known| (known.stands * 2).min(MAX_STANDS));
         self.known.insert(question.clone(), Known { answer: answer.clone(), until: now + stands, stands });
     }
 }
@@ -84,16 +85,16 @@ mod tests {
         assert_eq!(stood, [10, 20, 40, 80, 120, 120]);
         assert_eq!(admissions.next(now), None, "what is refused for good need not be asked again");
         admissions.learn(&question, &Answer::NotYet("quota".into()), now);
-        assert_eq!(admissions.next(now), Some(STANDS.1));
+        assert_eq!(admissions.next(now), Some(MAX_STANDS));
         admissions.learn(&question, &Answer::Found, now);
-        assert_eq!(admissions.known[&question].stands, STANDS.0);
-        admissions.learn(&Question::AllNodeOps, &Answer::Found, now + STANDS.1 * 2);
+        assert_eq!(admissions.known[&question].stands, MIN_STANDS);
+        admissions.learn(&Question::AllNodeOps, &Answer::Found, now + MAX_STANDS * 2);
         assert_eq!(admissions.known.len(), 1, "only what is dear is remembered");
         let other = Question::Admission(
             OpRef { namespace: "ns".into(), name: "op".into(), uid: "v".into() },
             "n1".into(),
         );
-        admissions.learn(&other, &Answer::Found, now + STANDS.1 * 2);
+        admissions.learn(&other, &Answer::Found, now + MAX_STANDS * 2);
         assert_eq!(admissions.known.len(), 1, "the old one is gone");
     }
 
@@ -103,8 +104,8 @@ mod tests {
             |uid: &str| Question::PodEvents { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
         let (mut admissions, now) = (Admissions::default(), Instant::now());
         admissions.learn(&question("u"), &Answer::Said("FailedMount: no such device".into()), now);
-        assert!(admissions.standing(&question("u"), now + STANDS.0 - Duration::from_millis(1)).is_some());
-        assert!(admissions.standing(&question("u"), now + STANDS.0).is_none());
+        assert!(admissions.standing(&question("u"), now + MIN_STANDS - Duration::from_millis(1)).is_some());
+        assert!(admissions.standing(&question("u"), now + MIN_STANDS).is_none());
         assert!(admissions.standing(&question("v"), now).is_none());
     }
 }

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use super::clock::Clock;
 use crate::plan::model::{identity::Id, snapshot::PersistentFailure};
 
-/// First and longest pause after a failure; it doubles in between.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(120));
+/// The first pause after a failure; it doubles with each further one, up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(120);
 /// Failures in a row from which on they are told.
 const LASTING: u32 = 3;
 
@@ -68,7 +69,7 @@ impl Failures {
         });
         entry.said = said;
         if entry.until <= now {
-            let pause = (PAUSE.0 * 2u32.saturating_pow(entry.times.min(16))).min(PAUSE.1).min(longest);
+            let pause = (FIRST_PAUSE * 2u32.saturating_pow(entry.times.min(16))).min(MAX_PAUSE).min(longest);
             entry.times = entry.times.saturating_add(1);
             entry.until = now + pause;
         }
@@ -84,7 +85,7 @@ impl Failures {
 
     /// What has not been tried again for long after it might have been, nobody wants any more.
     pub fn forget_old(&mut self, now: Instant) {
-        self.known.retain(|_, entry| entry.until + PAUSE.1 * 2 > now);
+        self.known.retain(|_, entry| entry.until + MAX_PAUSE * 2 > now);
         self.forget_said();
     }
 
@@ -188,7 +189,7 @@ mod tests {
         assert!(failures.next(now).is_none() && failures.lasting().is_empty());
         let pauses = fail(&mut failures, "a", &said("no", "n1"), 9, Duration::from_secs(5), &mut now);
         assert_eq!(pauses.last(), Some(&5000));
-        failures.forget_old(now + PAUSE.1 * 3);
+        failures.forget_old(now + MAX_PAUSE * 3);
         assert!(failures.lasting().is_empty(), "nobody wanted it any more");
     }
 
@@ -214,7 +215,7 @@ mod tests {
     fn what_fails_twice_in_one_pass_failed_once() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         for _ in 0..5 {
-            assert_eq!(failures.failed(id("a"), said("no", "n1"), LONG, now), (1, PAUSE.0));
+            assert_eq!(failures.failed(id("a"), said("no", "n1"), LONG, now), (1, FIRST_PAUSE));
         }
     }
 

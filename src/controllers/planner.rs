@@ -50,9 +50,10 @@ const AT_ONCE: usize = 16;
 const SETTLE: Duration = Duration::from_millis(10);
 /// Even if nothing happens, so that a lost watch event costs minutes at most.
 const IDLE_PLAN_INTERVAL: Duration = Duration::from_secs(300);
-/// The longest pause after an action failed, and after a question had no answer. An answer is cheap, and
-/// nodes wait for it.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(30));
+/// The longest pause after an action failed.
+const MAX_ACTION_PAUSE: Duration = Duration::from_secs(120);
+/// The longest pause after a question had no answer. An answer is cheap, and nodes wait for it.
+const MAX_QUESTION_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause before a NodeOp that is in doubt is read again: nothing is planned meanwhile.
 const DOUBT: Duration = Duration::from_secs(5);
 
@@ -170,7 +171,7 @@ impl Planner {
             if asked.is_empty() || round > ROUNDS {
                 return (plan, snapshot);
             }
-            let found = self.ask(&snapshot, asked, PAUSES.1).await;
+            let found = self.ask(&snapshot, asked, MAX_QUESTION_PAUSE).await;
             if found.is_empty() {
                 return (plan, snapshot);
             }
@@ -275,7 +276,7 @@ impl Planner {
                 // A status is written as often as there is something to say.
                 let says = matches!(action, Action::PatchStatus { .. } | Action::PatchUpgradeStatus { .. });
                 if !says && self.hot_loops.too_often(action.id(), Instant::now()) {
-                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, PAUSES.0);
+                    let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_ACTION_PAUSE);
                     warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
                 } else {
                     self.failures.succeeded(&action.id());
@@ -284,7 +285,7 @@ impl Planner {
             }
             Err(error) => {
                 let message = act::error_message(&error);
-                let (times, pause) = self.failed(action, message.clone(), about, PAUSES.0);
+                let (times, pause) = self.failed(action, message.clone(), about, MAX_ACTION_PAUSE);
                 if is_conflict(&error) && times < 3 {
                     debug!(error = message, "{action}: planned from an old view");
                 } else {

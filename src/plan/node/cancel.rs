@@ -50,11 +50,11 @@ pub fn job(snapshot: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<
 pub fn waiter(
     snapshot: &Snapshot,
     op: &Op,
-    node: (&str, bool),
+    node: &str,
+    ready: bool,
     attempt: i32,
     plan: &mut Plan,
 ) -> Option<String> {
-    let (node, ready) = node;
     let mut open = false;
     for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.node == node) {
         if !pod.deleting && !pod.phase.is_final() {

@@ -89,7 +89,9 @@ pub fn succeeded(ctx: &mut NodeContext<'_>) -> Result<String, Decision> {
     let open: Vec<_> =
         questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()).collect();
     if !open.is_empty() {
-        open.into_iter().for_each(|question| ctx.ask(question));
+        for question in open {
+            ctx.ask(question);
+        }
         return Err(Decision::Wait("Job completed, reading the node's boot id before it reboots".into()));
     }
     let to_come = waiters(ctx).any(|(pod, said)| !said || !runs_again(pod));

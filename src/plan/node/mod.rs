@@ -18,6 +18,8 @@ mod claim;
 pub mod context;
 pub mod cordon;
 pub mod drain;
+#[cfg(test)]
+mod fixtures;
 mod give_up;
 mod hold;
 mod job;
@@ -64,17 +66,11 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus, pl
         }
         Some(node) if snapshot.answer(&Question::Node(name.into())).is_some() => {
             let why = "another machine has joined under the node's name while the operation worked on it";
-            return lost(snapshot, op, (name, node.ready), status, why, plan);
+            return lost(snapshot, op, name, node.ready, status, why, plan);
         }
         None if snapshot.is_gone(&Question::Node(name.into())) => {
-            return lost(
-                snapshot,
-                op,
-                (name, false),
-                status,
-                "the node was deleted while the operation worked on it",
-                plan,
-            );
+            let why = "the node was deleted while the operation worked on it";
+            return lost(snapshot, op, name, false, status, why, plan);
         }
         // A cache that is older than the status may show an earlier machine of that name.
         Some(_) | None => {
@@ -132,17 +128,21 @@ fn awaited_until(snapshot: &Snapshot, op: &Op, status: &NodeStatus) -> Option<Ti
 fn lost(
     snapshot: &Snapshot,
     op: &Op,
-    node: (&str, bool),
+    name: &str,
+    ready: bool,
     status: &NodeStatus,
     message: &str,
     plan: &mut Plan,
 ) -> Next {
-    let waiting = status.job_name.as_ref().and_then(|job| cancel::job(snapshot, op, job, plan));
-    let waiting = waiting.or_else(|| {
-        let may_reboot = op.intent.reboot && status.job_uid.is_some();
-        may_reboot.then(|| cancel::waiter(snapshot, op, node, status.attempt.unwrap_or(0), plan))?
-    });
-    if let Some(waiting) = waiting {
+    if let Some(job) = &status.job_name
+        && let Some(waiting) = cancel::job(snapshot, op, job, plan)
+    {
+        return Next::Wait(format!("{message}; {waiting}"));
+    }
+    let may_reboot = op.intent.reboot && status.job_uid.is_some();
+    if may_reboot
+        && let Some(waiting) = cancel::waiter(snapshot, op, name, ready, status.attempt.unwrap_or(0), plan)
+    {
         return Next::Wait(format!("{message}; {waiting}"));
     }
     let recorded = |job: &&Arc<JobView>| status.job_uid.as_ref() == Some(&job.uid);

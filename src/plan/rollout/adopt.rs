@@ -151,7 +151,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut 
     let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
         && old.job_name.as_deref().unwrap_or_default().is_empty();
     let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
-    if let Some(why) = cancel::waiter(snapshot, op, (name, ready), 0, plan) {
+    if let Some(why) = cancel::waiter(snapshot, op, name, ready, 0, plan) {
         return Next::Wait(why);
     }
     if untouched {

@@ -92,10 +92,12 @@ impl Pass<'_> {
             entry.node_uid = None;
             let out_of_service = node.and_then(|node| out_of_service(self.op, entry, node));
             entry.holds_slot = out_of_service.is_some().then_some(true);
-            return out_of_service.into_iter().for_each(|why| self.hold(name, why));
+            if let Some(why) = out_of_service {
+                self.hold(name, why);
+            }
+            return;
         } else {
-            failing::of(self.snapshot, &question).into_iter().for_each(|trouble| self.troubles.note(trouble));
-            self.plan.questions.insert(question);
+            self.ask(question);
             "checking that it was given back".into()
         };
         self.slots.unreleased += 1;
@@ -117,9 +119,16 @@ impl Pass<'_> {
             entry.holds_slot = None;
             return;
         }
-        failing::of(self.snapshot, &question).into_iter().for_each(|trouble| self.troubles.note(trouble));
-        self.plan.questions.insert(question);
+        self.ask(question);
         self.hold(name, format!("checking that node {name} is back in service"));
+    }
+
+    /// Asks, and says so in the NodeOp's message if the API server has not answered that for a while.
+    fn ask(&mut self, question: Question) {
+        if let Some(failure) = failing::of(self.snapshot, &question) {
+            self.troubles.note(failure);
+        }
+        self.plan.questions.insert(question);
     }
 
     fn hold(&mut self, name: &str, why: String) {

@@ -145,7 +145,7 @@ async fn an_autoscaler_removes_nodes_pending_and_in_hand_and_the_others_go_on() 
         )
     };
     assert_eq!(says("n3"), ("Completed".into(), "Skipped: the node was deleted before its turn".into()));
-    assert_eq!(says("n2"), ("Failed".into(), "the node was deleted while it was in hand".into()));
+    assert_eq!(says("n2"), ("Failed".into(), "the node was deleted while the operation worked on it".into()));
     assert_eq!((says("n1").0, says("n4").0), ("Completed".into(), "Completed".into()), "{status:#}");
     assert_eq!((rig.reboots("n1"), rig.reboots("n4"), rig.left()), (1, 1, Vec::new()));
 }

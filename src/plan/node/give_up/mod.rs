@@ -145,7 +145,7 @@ fn has_begun(ctx: &NodeContext<'_>) -> bool {
 
 /// Sees to it that nothing of the operation can act on the node any more. `Some`: not yet, and why.
 fn end(ctx: &mut NodeContext<'_>) -> Option<String> {
-    let (node, attempt) = ((ctx.node.name.as_str(), ctx.node.ready), ctx.status.attempt.unwrap_or(0));
+    let (node, attempt) = (&ctx.node.name, ctx.status.attempt.unwrap_or(0));
     if let Some(name) = &ctx.status.job_name
         && let Some(open) = cancel::job(ctx.snapshot, ctx.op, name, ctx.plan)
     {
@@ -165,11 +165,11 @@ fn end(ctx: &mut NodeContext<'_>) -> Option<String> {
     }
     // The waiter of a Job that failed removes the sentinel and ends by itself, or is ended when its node is
     // released: no reboot can follow. One that was just made, and that no cache shows, has to be seen first.
-    let key = (ctx.op.id.namespace.clone(), ctx.op.object_name(node.0, "reboot", attempt));
+    let key = (ctx.op.id.namespace.clone(), ctx.op.object_name(node, "reboot", attempt));
     if failed && ctx.snapshot.pods.contains_key(&key) && ctx.snapshot.answer(&Question::Pod(key)).is_none() {
         return None;
     }
-    cancel::waiter(ctx.snapshot, ctx.op, node, attempt, ctx.plan)
+    cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt, ctx.plan)
 }
 
 #[cfg(test)]

@@ -155,7 +155,16 @@ fn resume(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
         return wait;
     }
     ctx.act(resume);
-    Decision::Wait(RUNNING.into())
+    // It is made without a pod: one that has had any was resumed before.
+    let again = ctx.job_pods(&job.uid).next().is_some();
+    Decision::Wait(if again { resumed_again(&job.name) } else { RUNNING.into() })
+}
+
+/// A queue for Jobs, or a person, suspends what we have resumed, and the Job controller ends its pods for that.
+fn resumed_again(job: &str) -> String {
+    format!(
+        "somebody suspended Job {job}, which ended its pods; it is resumed, and the operation begins anew"
+    )
 }
 
 /// Before the operation starts, a live read of its node: in an old view a machine that has joined under the
@@ -191,7 +200,9 @@ fn cancel(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, POD_VISIBLE_WITHIN));
     let unseen = until.filter(|until| ctx.snapshot.now < *until);
     if ctx.op.intent.upgrade && (started || unseen.is_some()) {
-        unseen.iter().for_each(|until| ctx.plan.wake(*until));
+        if let Some(until) = unseen {
+            ctx.plan.wake(until);
+        }
         return Decision::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
     }
     ctx.act(cancel::delete(&ctx.op.id, job, "its NodeOp was deleted"));
@@ -316,3 +327,6 @@ fn failed(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Decision {
     let message = termination_message(ctx, job).map(|message| format!(": {message}")).unwrap_or_default();
     ctx.fail(format!("Job failed ({why}){message}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,10 +29,11 @@ use crate::{
     },
 };
 
-/// Bytes of what is said about one node, at most, and of what is said about all of them. A preflight may end
-/// with 4 KiB of messages on each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond
-/// that nothing could be recorded any more.
-const MAX_MESSAGE: (usize, usize) = (1000, 600_000);
+/// Bytes of what is said about one node, at most.
+const MAX_MESSAGE: usize = 1000;
+/// Bytes of what is said about all nodes, at most. A preflight may end with 4 KiB on each of thousands of
+/// nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded any more.
+const MAX_ALL_MESSAGES: usize = 600_000;
 /// How many bytes each of them may have, however many there are: enough for what we say ourselves.
 const MIN_MESSAGE: usize = 120;
 /// Between two writes that change nothing but messages.
@@ -347,7 +348,7 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, pl
 
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
 fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
-    let most = (MAX_MESSAGE.1 / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE.0);
+    let most = (MAX_ALL_MESSAGES / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
     for (name, node) in &mut status.node_statuses {
         let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
         if let Some(message) =

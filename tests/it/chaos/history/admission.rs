@@ -14,6 +14,8 @@ use crate::chaos::worlds::Kind;
 
 /// A node that joined so shortly before the targets were chosen may not have been seen yet.
 const JUST_JOINED: Duration = Duration::from_secs(30);
+/// Operators start later than this: whoever looks sees the nodes that are there by then.
+const BEGINNING: Duration = Duration::from_secs(1);
 /// What an upgrade is told reaches its NodeOp within so long, where nothing goes wrong.
 const PASSED_ON: Duration = Duration::from_secs(15);
 
@@ -75,7 +77,10 @@ impl Past<'_> {
             let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
             let ready =
                 conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            let known = self.joined.get(*name).is_some_and(|joined| self.at > *joined + JUST_JOINED);
+            let known = self
+                .joined
+                .get(*name)
+                .is_some_and(|joined| *joined <= BEGINNING || self.at > *joined + JUST_JOINED);
             // Each machine here is one of ours, so each is going to have this label; but nobody reads what a
             // Windows node runs.
             let mut labels = node["metadata"]["labels"].clone();

@@ -28,7 +28,7 @@ pub fn wish(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     for wish in &mut scenario.wishes {
         if worlds.contains(&Kind::OwnLabels) && rng.u32(..100) < 80 {
             wish.spec["nodeSelector"] = json!({"matchLabels": {names::MANAGED: "true"}});
-            wish.arrives = Duration::from_millis(rng.u64(..8_000));
+            wish.arrives = Duration::from_millis(rng.u64(..2_000));
         }
         if worlds.contains(&Kind::NobodyYet) && rng.u32(..100) < 60 {
             wish.spec["nodeSelector"] = json!({"matchLabels": {"kubernetes.io/hostname": last}});

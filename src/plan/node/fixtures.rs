@@ -1,0 +1,123 @@
+//! What the unit tests of several steps start from: one node that is worked on, planned pass by pass.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    api::nodeop::{NodeOp, NodeStatus},
+    plan::{
+        fixtures,
+        model::{
+            action::{Action, Plan},
+            id::OpRef,
+            object_name,
+            question::{Answer, Question},
+            snapshot::{NodeView, Owner, PodPhase, PodView, Role, Snapshot},
+        },
+        plan,
+    },
+};
+
+/// A moment, in seconds.
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// One node that is worked on, as `entry` says, and what there is of its operation.
+#[derive(Debug)]
+pub struct World {
+    pub snapshot: Snapshot,
+    pub me: OpRef,
+}
+
+impl World {
+    /// A node whose entry in the status is this.
+    pub fn new(entry: Value) -> Self {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "generation": 1, "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "pullTimeoutSeconds": 40, "concurrency": 1},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {"n1": entry}},
+        }))
+        .unwrap();
+        let me = OpRef::of(&op);
+        let node = NodeView {
+            name: "n1".into(),
+            uid: "n1".into(),
+            machine_id: "m1".into(),
+            claimed_by: Some(me.clone()),
+            cordoned_by: Some(me.clone()),
+            unschedulable: true,
+            ready: true,
+            boot_id: "b1".into(),
+            ..NodeView::default()
+        };
+        let snapshot = Snapshot {
+            nodes: [("n1".into(), Arc::new(node))].into(),
+            ops: [(me.key(), Arc::new(op))].into(),
+            ..Snapshot::default()
+        };
+        Self { snapshot, me }
+    }
+
+    /// Adds a pod, or another state of it.
+    pub fn put(&mut self, pod: PodView) {
+        self.snapshot.pods.insert((pod.namespace.clone(), pod.name.clone()), Arc::new(pod));
+    }
+
+    /// The reboot waiter of this attempt, which runs.
+    pub fn waiter(&self, attempt: i32) -> PodView {
+        let name = object_name::object(("op", "u"), "n1", "reboot", attempt);
+        PodView {
+            name: name.clone(),
+            phase: PodPhase::Running,
+            ..fixtures::pod(Role::Waiter, &name, Owner::nodeop("op", "u"), "n1")
+        }
+    }
+
+    /// Plans until all questions are answered, as the API server would, and records what is to be recorded.
+    pub fn pass(&mut self, second: i64) -> Plan {
+        self.snapshot.now = at(second);
+        self.snapshot.answers.clear();
+        for _ in 0..4 {
+            let out = plan(&self.snapshot);
+            let open: Vec<_> = out
+                .questions
+                .iter()
+                .filter(|question| self.snapshot.answer(question).is_none())
+                .cloned()
+                .collect();
+            if open.is_empty() {
+                self.record(&out);
+                return out;
+            }
+            for question in open {
+                let seen = match &question {
+                    Question::Pod(key) => self.snapshot.pods.contains_key(key),
+                    Question::Job(key) => self.snapshot.jobs.contains_key(key),
+                    Question::Node(name) => self.snapshot.nodes.contains_key(name),
+                    _ => true,
+                };
+                self.snapshot.answers.insert(question, if seen { Answer::Found } else { Answer::NotFound });
+            }
+        }
+        panic!("asks for ever");
+    }
+
+    /// Records what the plan writes into the status.
+    pub fn record(&mut self, out: &Plan) {
+        for action in &out.actions {
+            if let Action::PatchStatus { op, status, .. } = action {
+                let op = NodeOp { status: Some((**status).clone()), ..(**op).clone() };
+                self.snapshot.ops.insert(self.me.key(), Arc::new(op));
+            }
+        }
+    }
+
+    /// The entry as it was recorded last.
+    pub fn entry(&self) -> NodeStatus {
+        self.snapshot.ops.values().next().unwrap().status.clone().unwrap().node_statuses["n1"].clone()
+    }
+}
