@@ -42,6 +42,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     }
     release::sweep(snapshot, &mut plan);
     facts::sweep(snapshot, &mut plan);
+    plan.share_grants();
     carry_over(snapshot, &mut plan);
     plan
 }

@@ -57,6 +57,25 @@ impl Plan {
         }
     }
 
+    /// The waiters of a NodeOp share one account. Those that are made in one plan are all granted what each of
+    /// them needs: their requests go out side by side, and the one that is carried out last must take nothing
+    /// from the others.
+    pub fn share_grants(&mut self) {
+        let mut shared: BTreeMap<Key, WaiterGrant> = BTreeMap::new();
+        for action in &self.actions {
+            if let Action::CreateWaiter { op, grant, .. } = action {
+                shared.entry(OpRef::of(op).key()).or_default().include(grant);
+            }
+        }
+        for action in &mut self.actions {
+            if let Action::CreateWaiter { op, grant, .. } = action
+                && let Some(all) = shared.get(&OpRef::of(op).key())
+            {
+                grant.clone_from(all);
+            }
+        }
+    }
+
     /// Plans again at `at` at the latest.
     pub fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
@@ -229,6 +248,18 @@ impl Target {
 pub struct WaiterGrant {
     pub waiters: Vec<String>,
     pub jobs: Vec<String>,
+}
+
+impl WaiterGrant {
+    /// Grants what `other` does, too.
+    pub fn include(&mut self, other: &Self) {
+        self.waiters.extend(other.waiters.iter().cloned());
+        self.jobs.extend(other.jobs.iter().cloned());
+        for names in [&mut self.waiters, &mut self.jobs] {
+            names.sort();
+            names.dedup();
+        }
+    }
 }
 
 /// A change of a node; `None` leaves a field as it is, `Some(None)` removes an annotation.

@@ -93,12 +93,17 @@ mod tests {
     /// n1 is worked on, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a
     /// waiter already.
     fn planned(first: Value, change: Value, waiter: Option<&str>) -> Plan {
+        planned_with(first, json!({"phase": "Pending"}), change, waiter)
+    }
+
+    fn planned_with(first: Value, second: Value, change: Value, waiter: Option<&str>) -> Plan {
+        let drains = second["step"] == "Drain";
         let mut op = json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
             "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1, "stopOnFailure": true},
             "status": {"phase": "Running", "observedGeneration": 1,
-                "nodeStatuses": {"n1": first, "n2": {"phase": "Pending"}, "n3": {"phase": "Pending"}}},
+                "nodeStatuses": {"n1": first, "n2": second, "n3": {"phase": "Pending"}}},
         });
         for (field, value) in change.as_object().unwrap() {
             op["spec"][field] = value.clone();
@@ -106,10 +111,13 @@ mod tests {
         let op: NodeOp = serde_json::from_value(op).unwrap();
         let me = OpRef::of(&op);
         let node = |name: &str| {
-            let claimed_by = Some(me.clone()).filter(|_| name == "n1");
+            let second = name == "n2" && drains;
+            let claimed_by = Some(me.clone()).filter(|_| name == "n1" || second);
             let node = NodeView {
                 name: name.into(),
                 claimed_by,
+                cordoned_by: Some(me.clone()).filter(|_| second),
+                unschedulable: second,
                 ready: true,
                 boot_id: "b".into(),
                 ..NodeView::default()
@@ -147,6 +155,28 @@ mod tests {
 
     fn deleted(plan: &Plan) -> bool {
         plan.actions.iter().any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.uid == "w"))
+    }
+
+    /// Two requests at once set the rules of one Role. With rules of its own each would leave the other's waiter
+    /// without any, for ever.
+    #[test]
+    fn waiters_that_are_made_together_are_granted_what_each_of_them_needs() {
+        let drains = json!({"phase": "Running", "step": "Drain", "nodeUid": "", "drainStartedAt": "1970-01-01T00:00:00Z"});
+        let plan = planned_with(in_hand("Reboot"), drains, json!({"concurrency": 2}), None);
+        let made = |action: &Action| match action {
+            Action::CreateWaiter { name, job, grant, .. } => Some((name.clone(), job.clone(), grant.clone())),
+            _ => None,
+        };
+        let made: Vec<_> = plan.actions.iter().filter_map(made).collect();
+        assert!(made.len() >= 2, "{:?}", plan.actions);
+        for (_, _, grant) in &made {
+            for (name, job, _) in &made {
+                assert!(
+                    grant.waiters.contains(name) && grant.jobs.contains(job),
+                    "{name} is left out: {grant:?}"
+                );
+            }
+        }
     }
 
     #[test]
