@@ -43,12 +43,13 @@ pub fn below<'a>(path: &'a Path, directory: &str) -> &'a str {
 
 /// The code that is built into the binary: without comments, and without the tests at the end.
 pub fn code(path: &Path) -> String {
-    // A module of tests that has grown into a file or a folder of its own.
-    if path.ends_with("tests.rs") || path.parent().is_some_and(|folder| folder.ends_with("tests")) {
+    // A module of tests that has grown into a file or a folder of its own, and what several of them start from.
+    let is_test = path.ends_with("tests.rs") || path.ends_with("fixtures.rs");
+    if is_test || path.parent().is_some_and(|folder| folder.ends_with("tests")) {
         return String::new();
     }
     let text = read(path);
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let lines = text.lines().map(|line| {
         if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap() }
     });
