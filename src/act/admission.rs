@@ -75,7 +75,7 @@ impl Actor {
         self.try_creating(op, &access::service_account(op, NAME))
             .await
             .context("the waiters' ServiceAccount")?;
-        let grant = WaiterGrant { waiters: vec![NAME.into()], jobs: vec![NAME.into()] };
+        let grant = WaiterGrant { waiters: [NAME.into()].into(), jobs: [NAME.into()].into() };
         // Not their RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
         self.try_creating(op, &access::role(op, NAME, &grant)).await.context("the waiters' Role")
     }

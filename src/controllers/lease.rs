@@ -181,7 +181,7 @@ impl Election {
         Ok(Some(taken))
     }
 
-    /// Renews until that fails for good; returns why.
+    /// Renews until that fails permanently; returns why.
     async fn hold(&self, mut lease: Lease) -> anyhow::Error {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;

@@ -159,16 +159,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_that_is_mended_or_deleted_stops_nobody_for_twenty_seconds() {
+    async fn a_lease_that_is_repaired_or_deleted_stops_nobody_for_twenty_seconds() {
         let edited = lease("1", "evil", 86_400);
-        for mended in [None, Some(lease("2", "evil", 15)), Some(lease("2", "", 15))] {
+        for repaired in [None, Some(lease("2", "evil", 15)), Some(lease("2", "", 15))] {
             let mut sight = Sight::new("me");
             sight.look(Some(&edited));
             tokio::time::advance(Duration::from_secs(20)).await;
             assert_eq!(
-                free_after(&mut sight, mended.as_ref()).await,
+                free_after(&mut sight, repaired.as_ref()).await,
                 15,
-                "its holder might write: {mended:?}"
+                "its holder might write: {repaired:?}"
             );
         }
         assert!(DURATION + LOOK_EVERY < Duration::from_secs(20));

@@ -14,7 +14,7 @@ use crate::contract::UpgradeResult;
 /// How large a result may be. Ours are a few hundred bytes.
 const MAX_RESULT: u64 = 64 * 1024;
 
-/// Reads what an earlier pod left. A file that cannot be read is not "none", and fails for good: the agent
+/// Reads what an earlier pod left. A file that cannot be read is not "none", and fails permanently: the agent
 /// may have succeeded.
 pub fn read(path: &Path) -> Result<Option<UpgradeResult>> {
     let Some(bytes) = files::read(path, MAX_RESULT)? else {

@@ -12,7 +12,7 @@
 //!
 //! A record that cannot be written must not make the operation run again, which a retry of the Job's pod
 //! would do. So the waiter keeps room for it from before the operation begins ([`reserve`]), the write is
-//! tried for a while, and then it is given up for good, with [`contract::EXIT_PERMANENT`] and a message that
+//! tried for a while, and then it is given up permanently, with [`contract::EXIT_PERMANENT`] and a message that
 //! says what is known here and nowhere else: that the operation succeeded.
 //!
 //! | what this container finds | what it does | what follows |
@@ -57,7 +57,7 @@ pub struct SentinelArgs {
 
 /// Writes the sentinel, and ends with the same record as its termination message.
 ///
-/// Whatever fails here fails for good: the operation has succeeded, and a retry of the pod would run it
+/// Whatever fails here fails permanently: the operation has succeeded, and a retry of the pod would run it
 /// again.
 pub fn run(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
     write(args, host).map_err(|error| {

@@ -154,7 +154,7 @@ impl Caches {
                 self.upgrades.apply(view::version(&upgrade.metadata), trimmed(*upgrade))
             }
             LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
-            // What no watch tells of would stay for good.
+            // What no watch tells of would stay for ever.
             LiveObject::Job(job) => {
                 let version = view::version(&job.metadata);
                 self.work

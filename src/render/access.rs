@@ -1,6 +1,8 @@
 //! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name,
 //! and say one kind of Event. One account per NodeOp, for as long as it runs.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject},
@@ -59,7 +61,7 @@ impl Right {
     }
 
     /// The names in a Role; `None` where there can be none.
-    fn names(self, grant: &WaiterGrant) -> Option<&[String]> {
+    fn names(self, grant: &WaiterGrant) -> Option<&BTreeSet<String>> {
         match self.on {
             On::Waiters => Some(&grant.waiters),
             On::Jobs => Some(&grant.jobs),
@@ -101,7 +103,7 @@ pub fn role(op: &NodeOp, account: &str, grant: &WaiterGrant) -> Role {
     let rule = |right: Right| PolicyRule {
         api_groups: Some(vec![right.group.into()]),
         resources: Some(vec![right.resource.into()]),
-        resource_names: right.names(grant).map(<[String]>::to_vec),
+        resource_names: right.names(grant).map(|names| names.iter().cloned().collect()),
         verbs: right.verbs.iter().map(|verb| (*verb).into()).collect(),
         ..PolicyRule::default()
     };

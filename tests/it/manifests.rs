@@ -203,7 +203,7 @@ fn samples_are_accepted() {
 /// currently held".
 #[test]
 fn the_operator_holds_what_it_grants_to_waiters() {
-    let grant = WaiterGrant { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
+    let grant = WaiterGrant { waiters: ["waiter".into()].into(), jobs: ["job".into()].into() };
     let rules = access::role(&Default::default(), "account", &grant).rules.unwrap();
     assert!(rules.len() > 1 && operator_holds(&rules));
     let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };

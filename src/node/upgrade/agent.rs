@@ -53,7 +53,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Finds the agent of the image. That there is none, or none for this machine, is for good.
+    /// Finds the agent of the image. That there is none, or none for this machine, is permanent.
     pub fn find(host: &Host) -> Result<Self> {
         let directories = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.into());
         let candidates = directories.split(':').filter(|directory| directory.starts_with('/'));

@@ -1,7 +1,7 @@
 //! `upgrade --check`: whether the upgrade is needed and could work, before anything is touched.
 //!
-//! Ends well with words to skip the node, well with the record [`Proceed`] to go ahead, and badly, with the
-//! reason, if it could not work or would go back to an older release.
+//! Exits 0 with a message to skip the node, 0 with the record [`Proceed`] to go ahead, and another code, with
+//! the reason, if the upgrade could not work or would go back to an older release.
 
 use anyhow::{Result, bail};
 
@@ -46,7 +46,7 @@ pub struct UsableAgent {
 }
 
 impl UsableAgent {
-    /// Looks for it in the image. What fails here fails for good.
+    /// Looks for it in the image. What fails here fails permanently.
     pub fn find(order: &UpgradeOrder, host: &Host) -> Result<Self> {
         if host.is_real() && !mounts::is_root() {
             bail!(Permanent("kairos-agent must be root, and this container runs as another user".into()));

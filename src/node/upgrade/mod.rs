@@ -10,19 +10,19 @@
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
-//! | the image's release is older than the node's | nothing | fails for good, unless `force` is set |
+//! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
 //! | room for the next record is kept, or the disk has none | nothing of which it goes by | the same again |
-//! | `started` is written | `started`, same boot | fails for good: the agent may have run |
-//! | the agent runs | `started`, same boot | fails for good: "interrupted" |
-//! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails for good |
-//! | the agent failed | `started` | fails for good, as nobody knows it any more |
+//! | `started` is written | `started`, same boot | fails permanently: the agent may have run |
+//! | the agent runs | `started`, same boot | fails permanently: "interrupted" |
+//! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails permanently |
+//! | the agent failed | `started` | fails permanently, as nobody knows it any more |
 //! | `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
-//! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails for good itself, and says how the agent ended and why that is not recorded |
+//! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails permanently itself, and says how the agent ended and why that is not recorded |
 //!
-//! Failing for good ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what
+//! A permanent failure ends with [`crate::contract::EXIT_PERMANENT`]. The rows are tested in `plan` (what
 //! follows from what was left) and with a real process and an agent that is a script in
 //! `tests/it/applets/upgrade.rs`.
 //!

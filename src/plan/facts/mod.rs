@@ -41,8 +41,8 @@ const DOUBLINGS: i32 = 7;
 /// own.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// A node may have joined so long before its cache shows it, and the pod be another leader's, made for it.
-const UNSEEN: SignedDuration = SignedDuration::from_secs(10);
+/// How long a node may have been there before our cache shows it: the pod may be another leader's, made for it.
+const NODE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reads what is to be read, and clears what has been.
 pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
@@ -64,7 +64,7 @@ pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
     }
     let mut effects = Effects::default();
     for pod in pods.into_values().flatten() {
-        let unseen = later(snapshot.first_seen(pod), UNSEEN);
+        let unseen = later(snapshot.first_seen(pod), NODE_VISIBLE_WITHIN);
         if snapshot.now >= unseen {
             delete(pod, "its node is gone", &mut effects);
         } else if !pod.deleting {
@@ -86,7 +86,7 @@ fn busy(snapshot: &Snapshot) -> BTreeSet<&str> {
             .nodes
             .get(&pod.node)
             .filter(|node| node.ready && node.is_linux() && is_current(pod, node));
-        !pod.phase.is_final() && !pod.deleting && node.is_some_and(|node| !is_waited_for(snapshot, node))
+        pod.is_active() && node.is_some_and(|node| !is_waited_for(snapshot, node))
     };
     ours(snapshot).filter(counts).map(|pod| pod.node.as_str()).collect()
 }

@@ -246,8 +246,8 @@ impl Target {
 /// What a NodeOp's waiters may touch, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WaiterGrant {
-    pub waiters: Vec<String>,
-    pub jobs: Vec<String>,
+    pub waiters: BTreeSet<String>,
+    pub jobs: BTreeSet<String>,
 }
 
 impl WaiterGrant {
@@ -255,10 +255,6 @@ impl WaiterGrant {
     pub fn include(&mut self, other: &Self) {
         self.waiters.extend(other.waiters.iter().cloned());
         self.jobs.extend(other.jobs.iter().cloned());
-        for names in [&mut self.waiters, &mut self.jobs] {
-            names.sort();
-            names.dedup();
-        }
     }
 }
 

@@ -57,7 +57,7 @@ pub fn waiter(
 ) -> Option<String> {
     let mut open = false;
     for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.node == node) {
-        if !pod.deleting && !pod.phase.is_final() {
+        if pod.is_active() {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" });
         }
         open |= !pod.is_terminated_or_fenced(ready);

@@ -15,7 +15,7 @@ use crate::{
         intent::Intent,
         object_name,
         question::Question,
-        snapshot::{NodeView, PodView, Snapshot},
+        snapshot::{JobView, NodeView, PodView, Snapshot},
         time::later,
     },
 };
@@ -151,6 +151,13 @@ impl NodeContext<'_> {
             message,
         )))
     }
+}
+
+/// The Job of an entry as a cache shows it, if it is the one whose UID is recorded.
+pub fn recorded_job<'a>(snapshot: &'a Snapshot, op: &Op, status: &NodeStatus) -> Option<&'a JobView> {
+    let name = status.job_name.clone()?;
+    let job = snapshot.jobs.get(&(op.id.namespace.clone(), name))?;
+    (status.job_uid.as_ref() == Some(&job.uid)).then_some(job)
 }
 
 /// The final status of a node: what it was claimed for is forgotten, what a reader wants to know stays.

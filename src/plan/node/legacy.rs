@@ -64,8 +64,7 @@ pub fn remark(ctx: &NodeContext<'_>, mut status: Box<NodeStatus>) -> Box<NodeSta
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
 fn waiters<'a>(ctx: &'a NodeContext<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
     let pods = ctx.snapshot.pods_of(&ctx.op.id, Role::Waiter).map(AsRef::as_ref);
-    let there =
-        pods.filter(|pod: &&PodView| pod.node == ctx.node.name && !pod.phase.is_final() && !pod.deleting);
+    let there = pods.filter(|pod: &&PodView| pod.node == ctx.node.name && pod.is_active());
     there.map(|pod| (pod, pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)))
 }
 

@@ -30,8 +30,6 @@ pub mod stage;
 pub mod verify;
 pub mod waiter;
 
-use std::sync::Arc;
-
 use k8s_openapi::jiff::Timestamp;
 
 use self::context::{Decision, Next, NodeContext, Op, Verdict, finish};
@@ -40,7 +38,7 @@ use crate::{
     plan::model::{
         action::Plan,
         question::Question,
-        snapshot::{JobState, JobView, NodeView, Snapshot},
+        snapshot::{JobState, NodeView, Snapshot},
     },
 };
 
@@ -145,12 +143,7 @@ fn lost(
     {
         return Next::Wait(format!("{message}; {waiting}"));
     }
-    let recorded = |job: &&Arc<JobView>| status.job_uid.as_ref() == Some(&job.uid);
-    let job = status
-        .job_name
-        .as_ref()
-        .and_then(|job| snapshot.jobs.get(&(op.id.namespace.clone(), job.clone())))
-        .filter(recorded);
+    let job = context::recorded_job(snapshot, op, status);
     let succeeded = job.is_some_and(|job| job.state == JobState::Complete);
     let reboot = match status.step {
         _ if !op.intent.reboot => RebootStatus::NotRequested,

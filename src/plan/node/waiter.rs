@@ -77,7 +77,7 @@ pub fn ensure(ctx: &mut NodeContext<'_>, job: &str, room: Room) -> Waiter {
             false,
         );
     }
-    if pod.phase.is_final() || pod.deleting {
+    if !pod.is_active() {
         return lost(ctx, &pod, attempt, room);
     }
     match pod.reboot_state.as_deref() {
@@ -205,23 +205,19 @@ fn in_time(ctx: &mut NodeContext<'_>, why: String) -> Waiter {
 /// on, and of those that are not yet, or not any more, while there is a waiter. `name` is about to be made on
 /// node `of`.
 pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> WaiterGrant {
-    let mut grant = WaiterGrant { waiters: vec![name.to_owned()], jobs: vec![job.to_owned()] };
+    let mut grant = WaiterGrant { waiters: [name.to_owned()].into(), jobs: [job.to_owned()].into() };
     let entries = op.object.status.iter().flat_map(|status| &status.node_statuses);
     for (node, entry) in entries {
         let needs = entry.phase == Phase::Running
             && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
         if needs && *node != of {
-            grant.waiters.push(op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
-            grant.jobs.push(op.object_name(node, "", 0));
+            grant.waiters.insert(op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
+            grant.jobs.insert(op.object_name(node, "", 0));
         }
     }
     for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| !pod.phase.is_final()) {
-        grant.waiters.push(pod.name.clone());
-        grant.jobs.push(op.object_name(&pod.node, "", 0));
-    }
-    for names in [&mut grant.waiters, &mut grant.jobs] {
-        names.sort();
-        names.dedup();
+        grant.waiters.insert(pod.name.clone());
+        grant.jobs.insert(op.object_name(&pod.node, "", 0));
     }
     grant
 }

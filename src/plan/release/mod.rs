@@ -103,11 +103,7 @@ fn delete_orphaned_work(snapshot: &Snapshot, plan: &mut Plan) {
             plan.actions.push(cancel::delete(&me, job, "its node is finished"));
         }
     }
-    for pod in snapshot
-        .pods
-        .values()
-        .filter(|pod| pod.role == Role::Waiter && !pod.phase.is_final() && !pod.deleting)
-    {
+    for pod in snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && pod.is_active()) {
         if let Some((_, entry)) = over(&pod.namespace, &pod.owner, &pod.node)
             && !is_proved(Some(entry))
         {

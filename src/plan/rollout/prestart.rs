@@ -63,7 +63,7 @@ pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatu
         let untouched = nodes
             .get(&pod.node)
             .is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight));
-        if untouched && !pod.deleting && !pod.phase.is_final() {
+        if untouched && pod.is_active() {
             plan.actions
                 .push(Action::DeletePod { pod: Target::of(pod), why: "its node's turn will not come" });
         }

@@ -45,7 +45,7 @@ fn held(grants: &[Grant]) -> Rights {
 
 /// What waiters are granted, of the one waiter and Job that are in hand.
 fn granted() -> Rights {
-    let names = Names { waiters: vec!["waiter".into()], jobs: vec!["job".into()] };
+    let names = Names { waiters: ["waiter".into()].into(), jobs: ["job".into()].into() };
     let rules = access::role(&Default::default(), "account", &names).rules.unwrap();
     let mut rights = Rights::new();
     for rule in rules {

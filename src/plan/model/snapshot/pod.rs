@@ -170,6 +170,11 @@ impl ContainerState {
 }
 
 impl PodView {
+    /// Neither over nor being deleted, as the controllers of Kubernetes use the word.
+    pub fn is_active(&self) -> bool {
+        !self.phase.is_final() && !self.deleting
+    }
+
     /// Whether the pod cannot change its node any more. On a node that is away nobody confirms the end of a
     /// pod, but a deleted waiter reads its own pod live before it acts, and gives up.
     pub fn is_terminated_or_fenced(&self, node_ready: bool) -> bool {

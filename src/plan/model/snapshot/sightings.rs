@@ -123,7 +123,7 @@ impl Snapshot {
     pub fn silent_since(&self, pod: &PodView) -> Option<Timestamp> {
         let begun =
             pod.containers.iter().any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
-        let silent = !begun && !pod.phase.is_final() && !pod.deleting && pod.obstacle().is_none();
+        let silent = !begun && pod.is_active() && pod.obstacle().is_none();
         silent.then(|| self.first_seen(pod))
     }
 }

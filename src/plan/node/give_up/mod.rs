@@ -19,7 +19,7 @@ use crate::{
         },
         node::{
             cancel,
-            context::{Decision, NodeContext, Verdict, finished},
+            context::{Decision, NodeContext, Verdict, finished, recorded_job},
             legacy, reboot, waiter,
         },
     },
@@ -132,9 +132,7 @@ fn succeeded_after_all(ctx: &mut NodeContext<'_>) -> Option<Decision> {
 
 /// The node's Job as a cache shows it, if it is the recorded one.
 fn job<'a>(ctx: &NodeContext<'a>) -> Option<&'a JobView> {
-    let name = ctx.status.job_name.clone()?;
-    let job = ctx.snapshot.jobs.get(&(ctx.op.id.namespace.clone(), name))?;
-    (ctx.status.job_uid.as_ref() == Some(&job.uid)).then_some(job)
+    recorded_job(ctx.snapshot, ctx.op, ctx.status)
 }
 
 /// Whether a container of the operation has begun.

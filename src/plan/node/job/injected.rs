@@ -26,7 +26,7 @@ const OURS: [&str; 3] = [container::INSTALL, container::NODEOP, container::SENTI
 /// The containers of others that still run in a pod of the Job in which the operation has succeeded; none if
 /// no pod is so.
 pub fn running_on(ctx: &NodeContext<'_>, job: &JobView) -> Vec<String> {
-    let done = |pod: &&Arc<PodView>| !pod.phase.is_final() && !pod.deleting && succeeded(pod);
+    let done = |pod: &&Arc<PodView>| pod.is_active() && succeeded(pod);
     ctx.job_pods(&job.uid).find(done).map(|pod| others(pod)).unwrap_or_default()
 }
 
@@ -39,10 +39,8 @@ pub fn succeeded(pod: &PodView) -> bool {
 
 /// Ends the pods of the Job in which the operation has failed and containers of others still run.
 pub fn end_failed_tries(ctx: &mut NodeContext<'_>, job: &JobView) {
-    let open = |pod: &&Arc<PodView>| !pod.phase.is_final() && !pod.deleting;
-    let kept = |pod: &&Arc<PodView>| has_failed(pod) && !others(pod).is_empty();
-    let pods: Vec<Target> =
-        ctx.job_pods(&job.uid).filter(open).filter(kept).map(|pod| Target::of(pod)).collect();
+    let kept = |pod: &&Arc<PodView>| pod.is_active() && has_failed(pod) && !others(pod).is_empty();
+    let pods: Vec<Target> = ctx.job_pods(&job.uid).filter(kept).map(|pod| Target::of(pod)).collect();
     for pod in pods {
         let why = "the operation has failed in it, and a container that is not ours still runs";
         ctx.act(Action::DeletePod { pod, why });

@@ -206,7 +206,7 @@ fn not_started(snapshot: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView,
     if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
         return fail(snapshot.now, status, &lasts.text);
     }
-    if pod.phase.is_final() || pod.deleting {
+    if !pod.is_active() {
         return lost::again(snapshot.now, op, status, &lost::reason(pod));
     }
     let deadline = later(snapshot.first_seen(pod), op.intent.pull_timeout);

@@ -18,7 +18,7 @@ use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
-    worlds::{self, Kind, STRANGER},
+    worlds::{Kind, STRANGER},
 };
 
 const ACCOUNTS: [&str; 3] =
@@ -130,7 +130,7 @@ pub fn check_pace_of_each(requests: &[Request], scenario: &Scenario, broken: &mu
             .any(|window| window[BURST_OF_EACH - 1] - window[0] < Duration::from_secs(10));
         most.then(|| format!("more than {BURST_OF_EACH} times within ten seconds: {what}"))
     };
-    if scenario.mode != Mode::Rivals && worlds::is_on("check-pace") {
+    if scenario.mode != Mode::Rivals {
         broken.extend(times.into_iter().filter_map(fast));
     }
 }

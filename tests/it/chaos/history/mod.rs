@@ -23,12 +23,9 @@ use kairos_operator::{
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-pub use self::{
-    end::{
-        check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over,
-        open, told,
-    },
-    odd::CHECKS,
+pub use self::end::{
+    check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over, open,
+    told,
 };
 use super::{
     scenario::{Mode, Scenario},

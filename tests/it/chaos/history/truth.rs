@@ -72,7 +72,7 @@ impl Past<'_> {
             Kind::Stripped,
         ];
         let calm = self.scenario.is_calm() && !ends.iter().any(|kind| self.scenario.is(*kind));
-        if calm && self.successes.iter().any(|(done, _, _)| done == job) && self.checks("check-again") {
+        if calm && self.successes.iter().any(|(done, _, _)| done == job) && !self.rivals() {
             self.broken(format!("the operation of {op} runs on {node} again, though it had succeeded"));
         }
     }
@@ -94,7 +94,7 @@ impl Past<'_> {
             self.broken(format!("{} is Complete=True over no node", change.key.name));
         }
         let sworn = is("Verified");
-        if !sworn || !self.odd.sworn.insert(uid.clone()) || !self.checks("check-verified") {
+        if !sworn || !self.odd.sworn.insert(uid.clone()) || self.rivals() {
             return;
         }
         let child =
@@ -116,7 +116,7 @@ impl Past<'_> {
             || !intent(op).upgrade
             || !intent(op).reboot
             || !self.nodes.contains_key(node)
-            || !self.checks("check-verified")
+            || self.rivals()
         {
             return;
         }
@@ -174,10 +174,7 @@ impl Past<'_> {
             };
             for (node, entry) in op.status.iter().flat_map(|status| &status.node_statuses) {
                 let key = (uid.clone(), node.clone());
-                if entry.phase == Phase::Failed
-                    && self.checks("check-for-nothing")
-                    && !self.excused(&op, &wish, &key)
-                {
+                if entry.phase == Phase::Failed && !self.rivals() && !self.excused(&op, &wish, &key) {
                     self.broken(format!("{name} fails {node} for nothing: {:?}", entry.message));
                 }
                 self.proved(&op, &wish, node, entry);
@@ -190,8 +187,7 @@ impl Past<'_> {
         let done = entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Completed);
         let honest = !wish.fates.lies.iter().any(|lies| lies == node)
             && !self.scenario.fall_back.iter().any(|falls| falls == node);
-        if done && honest && intent(op).upgrade && entry.verified != Some(true) && self.checks("check-proved")
-        {
+        if done && honest && intent(op).upgrade && entry.verified != Some(true) && !self.rivals() {
             self.broken(format!("{} upgraded {node}, and has no proof: {:?}", wish.name, entry.message));
         }
     }

@@ -4,7 +4,6 @@
 //! A seed draws some of them, each with its own chance. `KAIROS_CHAOS_WORLD=name` puts every seed into that
 //! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
 //! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
-//! [`WORLDS_NOT_YET_ON`] names what is switched off until it holds.
 
 mod machines;
 mod nodes;
@@ -27,10 +26,6 @@ pub use self::{
     people::restore,
     strangers::{STRANGER, is_strange, take_name},
 };
-
-/// Worlds, and checks of the history (`check-…`), that today's operator does not hold yet. They are on if
-/// `KAIROS_CHAOS_WORLD` names them.
-pub const WORLDS_NOT_YET_ON: &[&str] = &[];
 
 /// A way in which a cluster is odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,11 +148,6 @@ fn forced() -> BTreeSet<String> {
     named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether a world may be drawn, or a check of that name is made.
-pub fn is_on(name: &str) -> bool {
-    !WORLDS_NOT_YET_ON.contains(&name) || forced().contains(name)
-}
-
 /// The worlds of a seed.
 pub fn of(seed: u64) -> BTreeSet<Kind> {
     let forced = forced();
@@ -166,9 +156,7 @@ pub fn of(seed: u64) -> BTreeSet<Kind> {
         return named;
     }
     let rng = &mut fastrand::Rng::with_seed(seed ^ 0x0dd5);
-    // Every seed draws as often, whatever is on.
-    let drawn = Kind::ALL.map(|kind| (kind, rng.u32(..100) < kind.percent()));
-    drawn.into_iter().filter(|(kind, drawn)| *drawn && is_on(&kind.name())).map(|(kind, _)| kind).collect()
+    Kind::ALL.into_iter().filter(|kind| rng.u32(..100) < kind.percent()).collect()
 }
 
 /// Fits a scenario to its worlds.
@@ -275,12 +263,6 @@ pub fn theirs(run: &Run) -> Outcome {
 fn every_name_is_known() {
     let worlds: BTreeSet<String> = Kind::ALL.iter().map(|kind| kind.name()).collect();
     assert!(worlds.contains("clocks-apart") && worlds.len() == Kind::ALL.len(), "{worlds:?}");
-    let known = |name: &String| worlds.contains(name) || super::history::CHECKS.contains(&name.as_str());
-    let off = WORLDS_NOT_YET_ON.iter().map(|name| (*name).to_owned());
-    let unknown: Vec<String> = forced().into_iter().chain(off).filter(|name| !known(name)).collect();
-    assert!(
-        unknown.is_empty(),
-        "neither worlds nor checks: {unknown:?}; there are {worlds:?} and {:?}",
-        super::history::CHECKS
-    );
+    let unknown: Vec<String> = forced().into_iter().filter(|name| !worlds.contains(name)).collect();
+    assert!(unknown.is_empty(), "no worlds: {unknown:?}; there are {worlds:?}");
 }

@@ -17,22 +17,8 @@ use kairos_sim::{Change, ChangeKind};
 use super::{CORDONED_BY, Past, intent, owner, text};
 use crate::chaos::{
     world::{Event, Init, Record, World},
-    worlds::{self, Disk, Kind, STRANGER},
+    worlds::{Disk, Kind, STRANGER},
 };
-
-/// Checks that [`worlds::WORLDS_NOT_YET_ON`] may switch off.
-pub const CHECKS: &[&str] = &[
-    "check-pace",
-    "check-failed-cordons",
-    "check-reasons",
-    "check-cancelled",
-    "check-verified",
-    "check-proved",
-    "check-for-nothing",
-    "check-again",
-    "check-given-up",
-    "check-waiters",
-];
 
 /// In a calm world a node that somebody uncordoned is cordoned again within so long.
 const UNCORDONED: Duration = Duration::from_secs(15);
@@ -106,10 +92,6 @@ impl Known {
 }
 
 impl Past<'_> {
-    pub(super) fn checks(&self, name: &str) -> bool {
-        !self.rivals() && worlds::is_on(name)
-    }
-
     /// Before anything else is made of a change.
     pub(super) fn odd_change(&mut self, change: &Change) {
         if self.odd.swaps.iter().any(|(from, to)| (*from + 1..=*to).contains(&change.version)) {
@@ -216,7 +198,7 @@ impl Past<'_> {
         let proved = |entry: NodeStatus| {
             entry.phase.is_final() && entry.reboot_status == Some(RebootStatus::Completed)
         };
-        if !self.checks("check-waiters") || self.entry(op, node).is_some_and(proved) {
+        if self.rivals() || self.entry(op, node).is_some_and(proved) {
             return;
         }
         let ready = self.nodes.get(node).is_some_and(|node| {
@@ -280,7 +262,7 @@ impl Past<'_> {
                 .iter()
                 .find(|(uid, job)| job.op == key.0 && job.node == node && self.odd.left.contains(*uid));
             let called_off = entry.reboot_status == Some(RebootStatus::Cancelled);
-            if job.is_some() && called_off && self.checks("check-cancelled") {
+            if job.is_some() && called_off && !self.rivals() {
                 self.broken(format!(
                     "{uid} says that it called the reboot of {node} off, which went down as it was asked: {:?}",
                     entry.message
@@ -310,7 +292,7 @@ impl Past<'_> {
                 .iter()
                 .any(|it| message.contains(it));
         let told = words.iter().any(|words| message.contains(words));
-        if self.scenario.is_calm() && !other && !told && self.checks("check-reasons") {
+        if self.scenario.is_calm() && !other && !told && !self.rivals() {
             self.broken(format!("{} fails {} and does not say why: {message:?}", key.0, key.1));
         }
     }
@@ -331,10 +313,7 @@ impl Past<'_> {
             .values()
             .filter(|entry| entry.phase == Phase::Running || entry.node_uid.is_some())
             .count();
-        if failed > 0
-            && intent(op).concurrency.is_some_and(|limit| held + failed > limit)
-            && self.checks("check-failed-cordons")
-        {
+        if failed > 0 && intent(op).concurrency.is_some_and(|limit| held + failed > limit) && !self.rivals() {
             self.broken(format!(
                 "{me} takes {node}, and {failed} nodes that failed are still cordoned by it"
             ));
@@ -353,11 +332,7 @@ impl Past<'_> {
             _ => false,
         };
         let limit = Duration::from_secs(intent(op).pull_timeout.as_secs().unsigned_abs()) + SLACK;
-        if waits
-            && !phase.is_final()
-            && self.at > since + limit
-            && self.scenario.is_calm()
-            && self.checks("check-given-up")
+        if waits && !phase.is_final() && self.at > since + limit && self.scenario.is_calm() && !self.rivals()
         {
             self.odd.steps.insert(key.clone(), (self.at + Duration::from_secs(36_000), phase, step));
             self.broken(format!(

@@ -15,7 +15,7 @@ impl Past<'_> {
                 && !told
                 && self.at > since + SILENT
                 && self.scenario.is_calm()
-                && self.checks("check-reasons")
+                && !self.rivals()
             {
                 self.broken(format!(
                     "{} held the slot of {} for {:?} and did not say why",
