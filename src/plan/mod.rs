@@ -28,20 +28,22 @@ pub mod release;
 pub mod rollout;
 mod upgrades;
 
-use model::{action::Plan, snapshot::Snapshot};
+use model::{action::Plan, effects::Planned, snapshot::Snapshot};
 
 /// Plans everything.
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
-    upgrades::plan(snapshot, &mut plan);
+    plan.add(upgrades::plan(snapshot));
     let mut shared = rollout::Shared::default();
-    let mut ops: Vec<_> = snapshot.ops.values().collect();
-    ops.sort_by(|one, other| rollout::age(one).cmp(&rollout::age(other)));
-    for op in ops {
-        rollout::plan(snapshot, op, &mut shared, &mut plan);
+    let mut ops: Vec<_> = snapshot.ops.iter().collect();
+    ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
+    for (key, op) in ops {
+        let Planned { value: reasons, effects } = rollout::plan(snapshot, op, &mut shared);
+        plan.waiting.extend(reasons.into_iter().map(|(node, why)| ((key.clone(), node), why)));
+        plan.add(effects);
     }
-    release::sweep(snapshot, &mut plan);
-    facts::sweep(snapshot, &mut plan);
+    plan.add(release::sweep(snapshot));
+    plan.add(facts::sweep(snapshot));
     plan.share_grants();
     carry_over(snapshot, &mut plan);
     plan

@@ -13,7 +13,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::{
     api::nodeop::{NodeStatus, Phase},
     plan::model::{
-        action::Plan,
+        effects::{Effects, Planned},
         id::Key,
         intent::Intent,
         question::{Answer, Question},
@@ -66,50 +66,54 @@ fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a
 }
 
 /// Asks what [`others_not_ready`] has to know of nodes whose distribution does not say on the Node whether
-/// their etcd votes. Whether it was not known yet.
-pub fn ask(snapshot: &Snapshot, node: &str, plan: &mut Plan) -> bool {
+/// their etcd votes. Nothing is asked that is known.
+pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
     let silent = others(snapshot, node).filter(|other| other.ready && other.etcd_votes.is_none());
-    let open: Vec<Question> = silent
-        .map(|other| Question::ControlPlanePods(other.name.clone()))
-        .filter(|q| snapshot.answer(q).is_none())
-        .collect();
-    if open.is_empty() {
-        return false;
+    let questions = silent.map(|other| Question::ControlPlanePods(other.name.clone()));
+    let mut effects = Effects::ask(questions.filter(|question| snapshot.answer(question).is_none()));
+    if !effects.questions.is_empty() {
+        effects.add(look_again(snapshot));
     }
-    plan.questions.extend(open);
-    plan.wake(later(snapshot.now, LOOK_EVERY));
-    true
+    effects
 }
 
 /// Why a control-plane node other than `node` may not be a member that votes, so that `node` must not go
 /// away. What [`ask`] asks has been answered.
-pub fn others_not_ready(snapshot: &Snapshot, node: &str, plan: &mut Plan) -> Option<String> {
-    others(snapshot, node).find_map(|other| not_ready(snapshot, other, plan))
+pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<String>> {
+    let mut found = others(snapshot, node).map(|other| not_ready(snapshot, other));
+    found.find(|planned| planned.value.is_some()).unwrap_or_else(|| None.into())
 }
 
-fn not_ready(snapshot: &Snapshot, other: &NodeView, plan: &mut Plan) -> Option<String> {
+fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<String>> {
     let name = &other.name;
     let Some(since) = snapshot.ready_since(other) else {
-        return Some(format!("control-plane node {name} is not Ready, and a second one must not go away"));
+        let why = format!("control-plane node {name} is not Ready, and a second one must not go away");
+        return Some(why).into();
     };
     let wait = match (other.etcd_votes, snapshot.answer(&Question::ControlPlanePods(name.clone()))) {
-        (Some(false), _) => return Some(format!("etcd of control-plane node {name} is not a voting member")),
+        (Some(false), _) => {
+            return Some(format!("etcd of control-plane node {name} is not a voting member")).into();
+        }
         (None, Some(Answer::NotReady(pods))) => {
-            plan.wake(later(snapshot.now, LOOK_EVERY));
             let pod = pods.first().map(String::as_str).unwrap_or_default();
-            return Some(format!("pod kube-system/{pod} of control-plane node {name} is not Ready"));
+            let why = format!("pod kube-system/{pod} of control-plane node {name} is not Ready");
+            return Planned::from(Some(why)).with(look_again(snapshot));
         }
         (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => SETTLED,
-        (Some(true), _) | (None, Some(Answer::Found)) => return None,
+        (Some(true), _) | (None, Some(Answer::Found)) => return None.into(),
         (None, _) => READY_FOR,
     };
     let until = later(since, wait);
     if snapshot.now >= until {
-        return None;
+        return None.into();
     }
-    plan.wake(until);
-    Some(format!(
+    let why = format!(
         "control-plane node {name} is Ready since {since:.0} only; {} s are waited for",
         wait.as_secs()
-    ))
+    );
+    Planned::from(Some(why)).with(Effects::wake_at(until))
+}
+
+fn look_again(snapshot: &Snapshot) -> Effects {
+    Effects::wake_at(later(snapshot.now, LOOK_EVERY))
 }

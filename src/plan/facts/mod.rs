@@ -23,8 +23,8 @@ use crate::{
     },
     contract::{self, Facts},
     plan::model::{
-        action::{Action, Plan, Target},
-        effects::Effects,
+        action::{Action, Target},
+        effects::{Effects, Planned},
         object_name,
         snapshot::{ContainerState, NodeView, PodView, Role, Snapshot},
         time::later,
@@ -45,33 +45,32 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 const NODE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reads what is to be read, and clears what has been.
-pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
+pub fn sweep(snapshot: &Snapshot) -> Effects {
     let mut pods: BTreeMap<&str, Vec<&PodView>> = BTreeMap::new();
     for pod in ours(snapshot) {
         pods.entry(&pod.node).or_default().push(pod);
     }
+    let mut effects = Effects::default();
     let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
     for node in snapshot.nodes.values() {
-        let (mut effects, next) =
-            plan_node(snapshot, node, &pods.remove(node.name.as_str()).unwrap_or_default());
-        if let Next::Make { attempt, last_error, waited_for } = next
+        let of_node = pods.remove(node.name.as_str()).unwrap_or_default();
+        if let Next::Make { attempt, last_error, waited_for } =
+            effects.take(plan_node(snapshot, node, &of_node))
             && (waited_for || free > 0)
         {
             free -= usize::from(!waited_for);
-            effects.actions.push(make(snapshot, node, attempt, last_error));
+            effects.add(make(snapshot, node, attempt, last_error));
         }
-        effects.add_to(plan);
     }
-    let mut effects = Effects::default();
     for pod in pods.into_values().flatten() {
         let unseen = later(snapshot.first_seen(pod), NODE_VISIBLE_WITHIN);
         if snapshot.now >= unseen {
-            delete(pod, "its node is gone", &mut effects);
+            effects.add(delete(pod, "its node is gone"));
         } else if !pod.deleting {
-            effects.wake(unseen);
+            effects.add(Effects::wake_at(unseen));
         }
     }
-    effects.add_to(plan);
+    effects
 }
 
 /// The facts pods. Others that carry their label are the Go operator's, and none of ours to delete.
@@ -117,52 +116,56 @@ enum Next<'a> {
     Make { attempt: i32, last_error: Option<String>, waited_for: bool },
 }
 
-/// What is to be done for a node, but for the making of a pod, which takes a slot.
-fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> (Effects, Next<'a>) {
+/// What comes next for a node, and what is to be done for that; but for the making of a pod, which takes a
+/// slot.
+fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> Planned<Next<'a>> {
     let mut effects = Effects::default();
     let waited_for = !labels::up_to_date(node) && is_waited_for(snapshot, node);
     let kept_off = labels::hands_off(node) && !waited_for;
     if labels::up_to_date(node) || node.boot_id.is_empty() || node.deleting || kept_off || !node.is_linux() {
-        pods.iter().for_each(|pod| delete(pod, "its facts are recorded, or not wanted", &mut effects));
-        return (effects, Next::Nothing);
+        pods.iter().for_each(|pod| effects.add(delete(pod, "its facts are recorded, or not wanted")));
+        return Planned { value: Next::Nothing, effects };
     }
     let newest = pods.iter().filter(|pod| is_current(pod, node)).max_by_key(|pod| pod.attempt).copied();
     for pod in pods.iter().filter(|pod| newest.is_none_or(|newest| newest.uid != pod.uid)) {
-        delete(pod, "it is of an earlier boot, or another one has taken its place", &mut effects);
+        effects.add(delete(pod, "it is of an earlier boot, or another one has taken its place"));
     }
     let may_start = node.ready || waited_for;
     let Some(pod) = newest else {
         let next =
             if may_start { Next::Make { attempt: 0, last_error: None, waited_for } } else { Next::Away };
-        return (effects, next);
+        return Planned { value: next, effects };
     };
     if let Some(facts) = read(pod).filter(|facts| facts.boot == node.boot_id) {
         let change = labels::change(node, &facts);
-        effects.actions.push(Action::PatchNode {
-            name: node.name.clone(),
-            resource_version: node.resource_version.clone(),
-            change,
-        });
-        return (effects, Next::Nothing);
+        let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
+        effects.add(Action::PatchNode { name, resource_version, change });
+        return Planned { value: Next::Nothing, effects };
     }
+    let value = effects.take(unread(snapshot, node, pod, waited_for));
+    Planned { value, effects }
+}
+
+/// What comes next for a node whose newest pod has not read it.
+fn unread<'a>(snapshot: &Snapshot, node: &NodeView, pod: &'a PodView, waited_for: bool) -> Planned<Next<'a>> {
+    let may_start = node.ready || waited_for;
+    let mut effects = Effects::default();
     let overdue =
         later(snapshot.first_seen(pod), SignedDuration::from_secs(contract::FACTS_DEADLINE) + MARGIN);
     let why = match failure(pod) {
-        Some(_) if !may_start => return (effects, Next::Away),
+        Some(_) if !may_start => return Next::Away.into(),
         Some(why) => why,
         None if !may_start => {
-            delete(pod, "its node is not Ready", &mut effects);
-            return (effects, Next::Away);
+            return Planned::from(Next::Away).with(delete(pod, "its node is not Ready"));
         }
         None if snapshot.now < overdue => {
-            effects.wake(overdue);
-            return (effects, Next::Reads(pod));
+            return Planned::from(Next::Reads(pod)).with(Effects::wake_at(overdue));
         }
         None => {
-            delete(pod, "it has not ended in time", &mut effects);
+            effects.add(delete(pod, "it has not ended in time"));
             if !node.ready {
                 // Nobody confirms its end, and a second pod would do no better.
-                return (effects, Next::Reads(pod));
+                return Planned { value: Next::Reads(pod), effects };
             }
             "it did not end in time".into()
         }
@@ -170,16 +173,15 @@ fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> 
     let pause = BACKOFF * 2i32.pow(u32::try_from(pod.attempt.clamp(0, DOUBLINGS)).unwrap_or(0));
     let until = later(snapshot.first_seen(pod), pause);
     if snapshot.now < until {
-        effects.wake(until);
-        return (effects, Next::Pause { until, why });
+        return Planned::from(Next::Pause { until, why }).with(effects).with(Effects::wake_at(until));
     }
-    (effects, Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for })
+    let next = Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for };
+    Planned { value: next, effects }
 }
 
-fn delete(pod: &PodView, why: &'static str, effects: &mut Effects) {
-    if !pod.deleting {
-        effects.actions.push(Action::DeletePod { pod: Target::of(pod), why });
-    }
+/// Deletes the pod, if that was not done before.
+fn delete(pod: &PodView, why: &'static str) -> Effects {
+    Effects::act((!pod.deleting).then(|| Action::DeletePod { pod: Target::of(pod), why }))
 }
 
 /// The deterministic name of a facts pod: of this machine, in this boot.

@@ -92,17 +92,11 @@ fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) 
     snapshot
 }
 
-fn planned(snapshot: &Snapshot) -> Plan {
-    let mut plan = Plan::default();
-    sweep(snapshot, &mut plan);
-    plan
+fn plan_of(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) -> Effects {
+    sweep(&world(nodes, pods, now, waited_for))
 }
 
-fn plan_of(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) -> Plan {
-    planned(&world(nodes, pods, now, waited_for))
-}
-
-fn made(plan: &Plan) -> Vec<(&str, i32)> {
+fn made(plan: &Effects) -> Vec<(&str, i32)> {
     let make = |action| match action {
         &Action::CreateFactsPod { ref node, attempt, .. } => Some((node.as_str(), attempt)),
         _ => None,
@@ -110,7 +104,7 @@ fn made(plan: &Plan) -> Vec<(&str, i32)> {
     plan.actions.iter().filter_map(make).collect()
 }
 
-fn deleted(plan: &Plan) -> Vec<&str> {
+fn deleted(plan: &Effects) -> Vec<&str> {
     fn delete(action: &Action) -> Option<&str> {
         if let Action::DeletePod { pod, .. } = action { Some(&pod.uid) } else { None }
     }
@@ -286,7 +280,7 @@ fn an_upgrade_waits_for_a_node_from_its_new_boot_on() {
         let op = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "up", "namespace": "ns", "uid": "u"},
             "spec": spec, "status": {"phase": "Running", "nodeStatuses": {"n1": entry}}});
         snapshot.ops.insert(("ns".into(), "up".into()), Arc::new(serde_json::from_value(op).unwrap()));
-        made(&planned(&snapshot)).len() == 1
+        made(&sweep(&snapshot)).len() == 1
     };
     let upgrade = || json!({"image": "i", "upgrade": {}});
     assert!(read(json!({"phase": "Running", "step": "Reboot", "boot": "b0"}), upgrade()));
@@ -317,9 +311,8 @@ fn a_pod_of_somebody_else_under_the_name_is_passed_by() {
 
 #[test]
 fn whoever_waits_for_facts_is_told_what_holds_them_up() {
-    let told = |snapshot: &Snapshot, name: &str| {
-        trouble(snapshot, &snapshot.nodes[name], &mut Plan::default()).unwrap_or_default()
-    };
+    let told =
+        |snapshot: &Snapshot, name: &str| trouble(snapshot, &snapshot.nodes[name]).value.unwrap_or_default();
     let nodes: Vec<NodeView> = (10..22).map(|i| node(&format!("n{i}"))).collect();
     let busy = world(&nodes, nodes[..10].iter().map(pending).collect(), 1, &["n21"]);
     assert_eq!(told(&busy, "n20"), "waiting for a free slot: 10 pods are reading other nodes");
@@ -331,9 +324,8 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let pulls = one(pod(&n, 0, PodPhase::Pending, pull), 1);
     assert_eq!(told(&pulls, "n1"), "the pod that reads it cannot start: ImagePullBackOff: no such host");
     let silent = one(pending(&n), 10);
-    let mut plan = Plan::default();
-    assert_eq!(trouble(&silent, &n, &mut plan), None);
-    assert_eq!(plan.questions.len(), 1, "its Events are asked for");
+    let Planned { value, effects } = trouble(&silent, &n);
+    assert_eq!((value, effects.questions.len()), (None, 1), "its Events are asked for");
     let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
     let pausing = "the pod that read it failed, pausing until 1970-01-12T13:47:10Z: exit code 1: no /etc";
     assert_eq!(told(&failed, "n1"), pausing);
@@ -342,7 +334,7 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
         "the pod that reads it was lost, and has not ended yet"
     );
     let mut refused = world(std::slice::from_ref(&n), vec![], 1, &["n1"]);
-    let Some(make) = planned(&refused).actions.pop() else { panic!() };
+    let Some(make) = sweep(&refused).actions.pop() else { panic!() };
     refused.failures = [(make.id(), PersistentFailure { since: at(0), message: "quota".into() })].into();
     assert!(
         told(&refused, "n1").ends_with("keeps failing since 1970-01-12T13:46:40Z, it is tried again: quota"),

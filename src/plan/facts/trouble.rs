@@ -2,15 +2,16 @@
 
 use super::{AT_ONCE, Next, busy, make, ours, plan_node};
 use crate::plan::model::{
-    action::Plan,
+    effects::{Effects, Planned},
     silence,
     snapshot::{NodeView, PodView, Snapshot},
 };
 
-/// What holds up the reading of a node's facts. What is told in Events alone is asked for in `plan`.
-pub fn trouble(snapshot: &Snapshot, node: &NodeView, plan: &mut Plan) -> Option<String> {
+/// What holds up the reading of a node's facts. What is told in Events alone is asked for.
+pub fn trouble(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> {
+    let mut asked = Effects::default();
     let pods: Vec<&PodView> = ours(snapshot).filter(|pod| pod.node == node.name).collect();
-    let (mut effects, next) = plan_node(snapshot, node, &pods);
+    let Planned { value: next, mut effects } = plan_node(snapshot, node, &pods);
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
         Next::Nothing => None,
@@ -22,7 +23,7 @@ pub fn trouble(snapshot: &Snapshot, node: &NodeView, plan: &mut Plan) -> Option<
             let message = pod
                 .obstacle()
                 .map(|obstacle| obstacle.text)
-                .or_else(|| silence::event_message(snapshot, pod, plan));
+                .or_else(|| asked.take(silence::event_message(snapshot, pod)));
             message.map(|message| format!("the pod that reads it cannot start: {message}"))
         }
         Next::Pause { until, why } => {
@@ -32,10 +33,10 @@ pub fn trouble(snapshot: &Snapshot, node: &NodeView, plan: &mut Plan) -> Option<
             let busy = busy(snapshot).len();
             let full = (!waited_for && busy >= AT_ONCE)
                 .then(|| format!("waiting for a free slot: {busy} pods are reading other nodes"));
-            effects.actions.push(make(snapshot, node, attempt, last_error));
+            effects.add(make(snapshot, node, attempt, last_error));
             full
         }
     };
     let said: Vec<String> = why.into_iter().chain(effects.trouble(snapshot)).collect();
-    (!said.is_empty()).then(|| said.join("; "))
+    Planned { value: (!said.is_empty()).then(|| said.join("; ")), effects: asked }
 }

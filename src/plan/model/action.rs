@@ -17,6 +17,7 @@ use crate::{
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus},
     },
     plan::model::{
+        effects::Effects,
         id::{Key, OpRef},
         identity::{Id, Identified},
         kept_cordon::KeptCordon,
@@ -33,8 +34,6 @@ pub struct Plan {
     pub questions: BTreeSet<Question>,
     /// Why a node that is not finished is not moving, by NodeOp and node.
     pub waiting: BTreeMap<(Key, String), String>,
-    /// What is to be said with the next status of a NodeOp, because something was recorded in it.
-    pub said: BTreeMap<Key, Vec<Notice>>,
     /// Nodes whose pods must be watched.
     pub drains: BTreeSet<String>,
     /// When to plan again though nothing happened.
@@ -42,19 +41,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Takes over all that a plan for a part of the whole wants.
-    pub fn absorb(&mut self, part: Self) {
-        let Self { actions, questions, waiting, said, drains, wake_at } = part;
+    /// Adds what goes with a decision. What was to be said with a status that is not written is not said.
+    pub fn add(&mut self, effects: Effects) {
+        let Effects { actions, questions, notices: _, drains, wake_at } = effects;
         self.actions.extend(actions);
         self.questions.extend(questions);
-        self.waiting.extend(waiting);
-        for (op, notices) in said {
-            self.said.entry(op).or_default().extend(notices);
-        }
         self.drains.extend(drains);
-        if let Some(at) = wake_at {
-            self.wake(at);
-        }
+        self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
     }
 
     /// The waiters of a NodeOp share one account. Those that are made in one plan are all granted what each of
@@ -74,11 +67,6 @@ impl Plan {
                 grant.clone_from(all);
             }
         }
-    }
-
-    /// Plans again at `at` at the latest.
-    pub fn wake(&mut self, at: Timestamp) {
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 }
 

@@ -1,42 +1,119 @@
-//! What a decision wants done, known, and thought of again: a value that a caller adds to its plan, or only
-//! looks at.
+//! What a decision wants done, known, said and thought of again: a value that goes with the decision.
+//!
+//! Steps return it and write nowhere. So whoever called a step may add it to its own, ask what of it keeps
+//! failing, or drop it together with a decision that does not count.
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::model::{
-    action::{Action, Plan},
+    action::{Action, Notice},
     failing,
     question::Question,
     snapshot::Snapshot,
 };
 
-/// What one decision comes to.
+/// What goes with a decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effects {
     pub actions: Vec<Action>,
-    pub questions: Vec<Question>,
+    /// To be answered before the next plan, which is then made at once.
+    pub questions: BTreeSet<Question>,
+    /// What is to be said with the status write that records the decision.
+    pub notices: Vec<Notice>,
+    /// Nodes whose pods must be watched.
+    pub drains: BTreeSet<String>,
     /// When to decide again though nothing happened.
     pub wake_at: Option<Timestamp>,
 }
 
-impl Effects {
-    /// Decides again at `at` at the latest.
-    pub fn wake(&mut self, at: Timestamp) {
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+/// A value that was decided on, and what goes with it.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Planned<T> {
+    pub value: T,
+    pub effects: Effects,
+}
+
+impl<T> Planned<T> {
+    /// Another value, with the same effects.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Planned<U> {
+        Planned { value: change(self.value), effects: self.effects }
     }
 
-    /// Makes it a part of the plan.
-    pub fn add_to(self, plan: &mut Plan) {
-        plan.actions.extend(self.actions);
-        plan.questions.extend(self.questions);
-        if let Some(at) = self.wake_at {
-            plan.wake(at);
-        }
+    /// The same value, with these effects too.
+    pub fn with(mut self, effects: impl Into<Effects>) -> Self {
+        self.effects.add(effects);
+        self
+    }
+}
+
+/// Nothing goes with it.
+impl<T> From<T> for Planned<T> {
+    fn from(value: T) -> Self {
+        Self { value, effects: Effects::default() }
+    }
+}
+
+impl Effects {
+    /// Decides again at this moment at the latest.
+    pub fn wake_at(at: Timestamp) -> Self {
+        Self { wake_at: Some(at), ..Self::default() }
+    }
+
+    /// Watches the pods of a node.
+    pub fn watch_pods_of(node: &str) -> Self {
+        Self { drains: [node.to_owned()].into(), ..Self::default() }
+    }
+
+    /// Asks all of these.
+    pub fn ask(questions: impl IntoIterator<Item = Question>) -> Self {
+        Self { questions: questions.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Does all of these.
+    pub fn act(actions: impl IntoIterator<Item = Action>) -> Self {
+        Self { actions: actions.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds what goes with another decision.
+    pub fn add(&mut self, more: impl Into<Self>) {
+        let Self { actions, questions, notices, drains, wake_at } = more.into();
+        self.actions.extend(actions);
+        self.questions.extend(questions);
+        self.notices.extend(notices);
+        self.drains.extend(drains);
+        self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
+    }
+
+    /// The value of what was decided; what goes with it is added to these.
+    pub fn take<T>(&mut self, planned: Planned<T>) -> T {
+        self.add(planned.effects);
+        planned.value
     }
 
     /// What of it keeps failing.
     pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
         let asked = || self.questions.iter().find_map(|question| failing::of(snapshot, question));
         failing::of_any(snapshot, &self.actions).or_else(asked)
+    }
+}
+
+impl From<Action> for Effects {
+    fn from(action: Action) -> Self {
+        Self::act([action])
+    }
+}
+
+impl From<Question> for Effects {
+    fn from(question: Question) -> Self {
+        Self::ask([question])
+    }
+}
+
+impl From<Notice> for Effects {
+    fn from(notice: Notice) -> Self {
+        Self { notices: vec![notice], ..Self::default() }
     }
 }

@@ -1,17 +1,10 @@
 //! What keeps failing, said where it is waited for: in the message of the node that it holds up, and of its
 //! NodeOp.
 //!
-//! Whoever waits does so for something that a plan wants done or known. So what one node's turn added to the
-//! plan is compared with what this process fails at.
+//! Whoever waits does so for something that a decision wants done or known. So what goes with the decision on
+//! one node is compared with what this process fails at.
 
-use std::{collections::BTreeSet, mem};
-
-use crate::plan::model::{
-    action::{Action, Plan},
-    identity::Identified,
-    question::Question,
-    snapshot::Snapshot,
-};
+use crate::plan::model::{action::Action, identity::Identified, snapshot::Snapshot};
 
 /// How many nodes have the error in their own message; with thousands worked on at once the status must not
 /// outgrow etcd.
@@ -29,29 +22,6 @@ pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
 /// The same, of the first of these that does.
 pub fn of_any(snapshot: &Snapshot, actions: &[Action]) -> Option<String> {
     actions.iter().find_map(|action| of(snapshot, action))
-}
-
-/// The plan before one node's turn.
-#[derive(Debug)]
-pub struct Mark {
-    actions: usize,
-    questions: BTreeSet<Question>,
-}
-
-impl Mark {
-    pub fn set(plan: &mut Plan) -> Self {
-        Self { actions: plan.actions.len(), questions: mem::take(&mut plan.questions) }
-    }
-
-    /// What of that which was added since keeps failing.
-    pub fn lift(self, snapshot: &Snapshot, plan: &mut Plan) -> Option<String> {
-        let asked = mem::replace(&mut plan.questions, self.questions);
-        let added = plan.actions.get(self.actions..).unwrap_or_default();
-        let trouble =
-            of_any(snapshot, added).or_else(|| asked.iter().find_map(|question| of(snapshot, question)));
-        plan.questions.extend(asked);
-        trouble
-    }
 }
 
 /// The troubles of one NodeOp.
@@ -86,7 +56,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::plan::model::snapshot::PersistentFailure;
+    use crate::plan::model::{effects::Effects, question::Question, snapshot::PersistentFailure};
 
     fn failing(question: &Question) -> Snapshot {
         let failure = PersistentFailure {
@@ -97,22 +67,13 @@ mod tests {
     }
 
     #[test]
-    fn what_one_turn_asked_for_is_told_with_it_and_with_no_other() {
+    fn what_is_asked_for_one_node_is_told_of_it_and_of_no_other() {
         let (bad, good) = (Question::Node("n1".into()), Question::Node("n2".into()));
         let snapshot = failing(&bad);
-        let mut plan = Plan::default();
-        let mut ctx = |question: &Question| {
-            let mark = Mark::set(&mut plan);
-            plan.questions.insert(question.clone());
-            mark.lift(&snapshot, &mut plan)
-        };
-        let told = ctx(&bad).unwrap();
-        assert_eq!(
-            told,
-            "reading node n1 keeps failing since 1970-01-12T13:46:40Z, it is tried again: no etcd"
-        );
-        assert_eq!(ctx(&good), None);
-        assert_eq!(plan.questions, [bad, good].into(), "both are still asked");
+        let told = Effects::from(bad).trouble(&snapshot);
+        let expected = "reading node n1 keeps failing since 1970-01-12T13:46:40Z, it is tried again: no etcd";
+        assert_eq!(told.as_deref(), Some(expected));
+        assert_eq!(Effects::from(good).trouble(&snapshot), None);
     }
 
     #[test]

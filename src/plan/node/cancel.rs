@@ -6,13 +6,14 @@
 
 use crate::plan::{
     model::{
-        action::{Action, Plan, Target},
+        action::{Action, Target},
+        effects::{Effects, Planned},
         id::OpRef,
         object_name,
         question::Question,
         snapshot::{JobState, JobView, Role, Snapshot},
     },
-    node::context::Op,
+    node::{context::Op, give_up::Open},
 };
 
 /// What deletes this Job of a NodeOp. One that the Go operator made has pods without a label of ours, which
@@ -23,55 +24,44 @@ pub fn delete(of: &OpRef, job: &JobView, why: &'static str) -> Action {
     Action::DeleteJob { job: Target::of_job(job), after_its_pods: !ours, why }
 }
 
-/// Sees to it that the Job can start no pod any more. `Some`: not yet, and why.
-pub fn job(snapshot: &Snapshot, op: &Op, name: &str, plan: &mut Plan) -> Option<String> {
+/// Sees to it that the Job can start no pod any more. `Some`: not yet.
+pub fn job(snapshot: &Snapshot, op: &Op, name: &str) -> Planned<Option<Open>> {
     let key = (op.id.namespace.clone(), name.to_owned());
     let Some(job) = snapshot.jobs.get(&key).filter(|job| job.is_of(&op.id)) else {
-        if snapshot.jobs.contains_key(&key) || snapshot.is_gone(&Question::Job(key.clone())) {
-            return None;
+        let is_foreign = snapshot.jobs.contains_key(&key);
+        let question = Question::Job(key);
+        if is_foreign || snapshot.is_gone(&question) {
+            return None.into();
         }
-        if snapshot.answer(&Question::Job(key.clone())).is_none() {
-            plan.questions.insert(Question::Job(key));
-        }
-        return Some("checking whether its Job still exists".into());
+        return Planned::from(Some(Open::JobUnconfirmed)).with(unless_answered(snapshot, question));
     };
     match job.state {
-        JobState::Complete | JobState::Failed(_) | JobState::Failing(_) => return None,
+        JobState::Complete | JobState::Failed(_) | JobState::Failing(_) => return None.into(),
         JobState::Active => {}
     }
-    if !job.deleting {
-        plan.actions.push(delete(&op.id, job, "its node's operation was called off"));
-    }
-    Some("its Job is being deleted".into())
+    let delete = (!job.deleting).then(|| delete(&op.id, job, "its node's operation was called off"));
+    Planned::from(Some(Open::JobDeleted)).with(Effects::act(delete))
 }
 
-/// Sees to it that no waiter of the node can reboot it any more. `Some`: not yet, and why. Waiters of earlier
-/// attempts were seen to be over when the next attempt was recorded, so only the present one may be unseen.
-pub fn waiter(
-    snapshot: &Snapshot,
-    op: &Op,
-    node: &str,
-    ready: bool,
-    attempt: i32,
-    plan: &mut Plan,
-) -> Option<String> {
-    let mut open = false;
-    for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.node == node) {
-        if pod.is_active() {
-            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" });
-        }
-        open |= !pod.is_terminated_or_fenced(ready);
-    }
-    if open {
-        return Some("its reboot waiter is being ended".into());
+/// Sees to it that no waiter of the node can reboot it any more. `Some`: not yet. Waiters of earlier attempts
+/// were seen to be over when the next attempt was recorded, so only the present one may be unseen.
+pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i32) -> Planned<Option<Open>> {
+    let here = || snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.node == node);
+    let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" };
+    let ends = Effects::act(here().filter(|pod| pod.is_active()).map(|pod| delete(pod)));
+    if here().any(|pod| !pod.is_terminated_or_fenced(ready)) {
+        return Planned::from(Some(Open::WaiterEnds)).with(ends);
     }
     let key = (op.id.namespace.clone(), op.object_name(node, "reboot", attempt));
-    let question = Question::Pod(key.clone());
-    if snapshot.pods.contains_key(&key) || snapshot.is_gone(&question) {
-        return None;
+    let is_seen = snapshot.pods.contains_key(&key);
+    let question = Question::Pod(key);
+    if is_seen || snapshot.is_gone(&question) {
+        return Planned::from(None).with(ends);
     }
-    if snapshot.answer(&question).is_none() {
-        plan.questions.insert(question);
-    }
-    Some("checking whether its reboot waiter still exists".into())
+    Planned::from(Some(Open::WaiterUnconfirmed)).with(ends).with(unless_answered(snapshot, question))
+}
+
+/// Asks, unless that was done for this very plan.
+fn unless_answered(snapshot: &Snapshot, question: Question) -> Effects {
+    Effects::ask(Some(question).filter(|question| snapshot.answer(question).is_none()))
 }

@@ -6,82 +6,75 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
     plan::{
-        model::{action::Action, question::Question, time::later},
+        model::{
+            effects::{Effects, Planned},
+            question::Question,
+            time::later,
+        },
         node::{
             context::{Decision, NodeContext},
             cordon::{self, Take},
-            drain,
-            hold::still_ours,
+            drain::Draining,
+            failure::Failure,
+            hold,
             job::start_job,
-            waiter,
+            waiter::Starting,
+            waiting::Waiting,
         },
         quorum,
     },
 };
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
-pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
+pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
     if ctx.op.deleting {
-        return ctx.fail("the NodeOp was deleted before the operation started");
+        return Failure::DeletedBeforeStart.into();
     }
-    if let Some(next) = yield_to_rival(ctx) {
-        return next;
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(yield_to_rival(ctx)) {
+        return next.with(effects);
     }
-    match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
-        Take::Held => after_claim(ctx),
-        Take::Patch(change) => {
-            if let Some(wait) = still_ours(ctx, &change) {
-                return wait;
-            }
-            let (name, resource_version) = (ctx.node.name.clone(), ctx.node.resource_version.clone());
-            ctx.act(Action::PatchNode { name, resource_version, change });
-            Decision::Wait(if ctx.op.intent.cordon {
-                "cordoning the node".into()
-            } else {
-                "claiming the node".into()
-            })
-        }
-        Take::Ask(question) => {
-            ctx.ask(question);
-            Decision::Wait("checking who cordoned the node".into())
-        }
+    let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
+        Take::Held => after_claim(ctx).into(),
+        Take::Patch(change) => hold::take(ctx, change, Waiting::Claim { cordon: ctx.op.intent.cordon }),
+        Take::Ask(question) => Waiting::CordonOwner.with(question),
         Take::Taken(other) => back_to_pending(
             ctx,
             format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name),
-        ),
-    }
+        )
+        .into(),
+    };
+    next.with(effects)
 }
 
 /// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two
 /// planners that both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes
 /// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
-fn yield_to_rival(ctx: &mut NodeContext<'_>) -> Option<Decision> {
+fn yield_to_rival(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
     if claimed || !ctx.node.control_plane() || !ctx.op.intent.disturbs() {
-        return None;
+        return None.into();
     }
     let nodes = ctx.snapshot.nodes.values().filter(|node| node.control_plane());
     let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::AllNodeOps]);
-    let open: Vec<_> = questions.filter(|question| ctx.snapshot.answer(question).is_none()).collect();
-    let asked = quorum::ask(ctx.snapshot, &ctx.node.name, ctx.plan);
-    if asked || !open.is_empty() {
-        ctx.plan.questions.extend(open);
-        return Some(Decision::Wait("checking that no other control-plane node is worked on".into()));
+    let open = questions.filter(|question| ctx.snapshot.answer(question).is_none());
+    let mut effects = quorum::ask(ctx.snapshot, &ctx.node.name);
+    effects.add(Effects::ask(open));
+    if !effects.questions.is_empty() {
+        return Waiting::Rivals.with(effects).map(Some);
     }
-    if let Some(why) = quorum::others_not_ready(ctx.snapshot, &ctx.node.name, ctx.plan) {
-        return Some(back_to_pending(ctx, format!("waiting: {why}")));
+    if let Some(why) = effects.take(quorum::others_not_ready(ctx.snapshot, &ctx.node.name)) {
+        return back_to_pending(ctx, format!("waiting: {why}")).with(effects).map(Some);
     }
     let mine = (ctx.op.id.key(), ctx.node.name.clone());
     let rivals: Vec<_> =
         quorum::control_planes_under_way(ctx.snapshot).into_iter().filter(|held| *held != mine).collect();
     if rivals.len() < ctx.snapshot.settings.control_plane_concurrency {
-        return None;
+        return Planned::from(None).with(effects);
     }
     let ((namespace, name), node) = &rivals[0];
-    Some(back_to_pending(
-        ctx,
-        format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}"),
-    ))
+    let why = format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}");
+    back_to_pending(ctx, why).with(effects).map(Some)
 }
 
 fn back_to_pending(ctx: &NodeContext<'_>, why: String) -> Decision {
@@ -99,7 +92,7 @@ fn back_to_pending(ctx: &NodeContext<'_>, why: String) -> Decision {
     }))
 }
 
-fn after_claim(ctx: &mut NodeContext<'_>) -> Decision {
+fn after_claim(ctx: &NodeContext<'_>) -> Decision {
     let intent = &ctx.op.intent;
     if intent.drain.is_none() && !intent.reboot {
         return start_job(ctx);
@@ -107,10 +100,10 @@ fn after_claim(ctx: &mut NodeContext<'_>) -> Decision {
     let timeout = intent.drain.as_ref().and_then(|drain| drain.timeout);
     // What is about to be so is said with the step, and needs no write of its own a second later.
     let message = match ctx.op.intent.reboot {
-        true => format!("waiting for the reboot waiter: {}", waiter::STARTS),
-        false => drain::LISTING.into(),
+        true => Waiting::Waiter(Starting::Starts),
+        false => Waiting::Drain { drain: Draining::Listing, waiter: None },
     };
-    let mut next = ctx.moved_to(Step::Drain, message);
+    let mut next = ctx.moved_to(Step::Drain, message.to_string());
     next.drain_started_at = Some(Time(ctx.snapshot.now));
     next.deadline = timeout.map(|timeout| Time(later(ctx.snapshot.now, timeout)));
     next.attempt = None;

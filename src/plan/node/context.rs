@@ -9,14 +9,16 @@ use k8s_openapi::{
 
 use crate::{
     api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
-    plan::model::{
-        action::{Action, Notice, Plan},
-        id::OpRef,
-        intent::Intent,
-        object_name,
-        question::Question,
-        snapshot::{JobView, NodeView, PodView, Snapshot},
-        time::later,
+    plan::{
+        model::{
+            effects::{Effects, Planned},
+            id::OpRef,
+            intent::Intent,
+            object_name,
+            snapshot::{JobView, NodeView, PodView, Snapshot},
+            time::later,
+        },
+        node::{failure::Failure, waiting::Waiting},
     },
 };
 
@@ -46,7 +48,7 @@ impl Op {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// The node stays where it is; this is why.
-    Wait(String),
+    Wait(Waiting),
     /// Record this: the next step, or a fact that an action relies on.
     Record(Box<NodeStatus>),
     /// The node fails for this reason, as soon as nothing of the operation can act on it any more (see
@@ -62,6 +64,46 @@ pub struct Verdict {
     pub untouched: bool,
 }
 
+impl Decision {
+    /// The decision, and what goes with it.
+    pub fn with(self, effects: impl Into<Effects>) -> Planned<Self> {
+        Planned::from(self).with(effects)
+    }
+}
+
+impl Waiting {
+    /// The node waits, and this is done, asked or awaited meanwhile.
+    pub fn with(self, effects: impl Into<Effects>) -> Planned<Decision> {
+        Decision::Wait(self).with(effects)
+    }
+}
+
+/// The node waits, and nothing is done about it.
+impl From<Waiting> for Planned<Decision> {
+    fn from(why: Waiting) -> Self {
+        Decision::Wait(why).into()
+    }
+}
+
+impl Failure {
+    /// Gives the node up. What was planned for it in this pass is not done.
+    pub fn gives_up(self) -> Decision {
+        Decision::GiveUp(Verdict { reason: self.to_string(), untouched: false })
+    }
+
+    /// Gives the node up before anything of the operation has begun on it.
+    pub fn gives_up_untouched(self) -> Decision {
+        Decision::GiveUp(Verdict { reason: self.to_string(), untouched: true })
+    }
+}
+
+/// The node is given up, and nothing else is done in this pass.
+impl From<Failure> for Planned<Decision> {
+    fn from(failure: Failure) -> Self {
+        failure.gives_up().into()
+    }
+}
+
 /// What becomes of a node's entry in this plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
@@ -71,30 +113,16 @@ pub enum Next {
     Become(Box<NodeStatus>),
 }
 
-/// Everything a step looks at and writes to.
-#[derive(Debug)]
+/// Everything that a step looks at.
+#[derive(Clone, Copy, Debug)]
 pub struct NodeContext<'a> {
     pub snapshot: &'a Snapshot,
     pub op: &'a Op,
     pub node: &'a NodeView,
     pub status: &'a NodeStatus,
-    pub plan: &'a mut Plan,
 }
 
 impl NodeContext<'_> {
-    pub fn act(&mut self, action: Action) {
-        self.plan.actions.push(action);
-    }
-
-    pub fn ask(&mut self, question: Question) {
-        self.plan.questions.insert(question);
-    }
-
-    /// Says something, together with the status write that records it.
-    pub fn say(&mut self, notice: Notice) {
-        self.plan.said.entry(self.op.id.key()).or_default().push(notice);
-    }
-
     /// A copy of the status, moved to `step` with a message.
     pub fn moved_to(&self, step: Step, message: impl Into<String>) -> NodeStatus {
         NodeStatus {
@@ -129,16 +157,6 @@ impl NodeContext<'_> {
         let written = self.status.last_updated.as_ref().map(|time| time.0);
         let by_another = written.is_some_and(|at| at < self.snapshot.leading_since || at > self.snapshot.now);
         Some(if by_another { later(self.snapshot.leading_since, span) } else { recorded })
-    }
-
-    /// Gives the node up. What was planned for it in this pass is not done.
-    pub fn fail(&self, reason: impl Into<String>) -> Decision {
-        Decision::GiveUp(Verdict { reason: reason.into(), untouched: false })
-    }
-
-    /// Gives the node up before anything of the operation has begun on it.
-    pub fn fail_untouched(&self, reason: impl Into<String>) -> Decision {
-        Decision::GiveUp(Verdict { reason: reason.into(), untouched: true })
     }
 
     /// The node is done.

@@ -10,10 +10,15 @@ use crate::{
     contract::reboot_state,
     plan::{
         model::{
+            effects::{Effects, Planned},
             question::Question,
             snapshot::{PodView, Role},
         },
-        node::context::{Decision, NodeContext},
+        node::{
+            context::{Decision, NodeContext},
+            failure::Failure,
+            waiting::Waiting,
+        },
     },
 };
 
@@ -34,10 +39,6 @@ pub fn is_legacy_reboot(status: Option<&NodeOpStatus>, entry: &NodeStatus) -> bo
 pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
     is_legacy(status) && (!status.phase.is_some_and(Phase::is_final) || is_legacy_reboot(Some(status), entry))
 }
-
-/// Its Job is known to be one that succeeded, and its reboot is not known to have come.
-pub const NOT_PROVED: &str = "the Job of an older operator completed, and its reboot was over or lost before this operator came: that the \
-                              node rebooted is not proved. Look at the node; if it is well and still cordoned, kubectl uncordon it";
 
 /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
 pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
@@ -83,19 +84,15 @@ pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
 
 /// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot
 /// from which it follows is read live, while the pod has not gone on.
-pub fn succeeded(ctx: &mut NodeContext<'_>) -> Result<String, Decision> {
+pub fn succeeded(ctx: &NodeContext<'_>) -> Result<String, Planned<Decision>> {
     let questions = [Question::Node(ctx.node.name.clone()), Question::OwnedWorkload(ctx.op.id.clone())];
-    let open: Vec<_> =
-        questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()).collect();
-    if !open.is_empty() {
-        for question in open {
-            ctx.ask(question);
-        }
-        return Err(Decision::Wait("Job completed, reading the node's boot id before it reboots".into()));
+    let open = Effects::ask(questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()));
+    if !open.questions.is_empty() {
+        return Err(Waiting::BootBeforeReboot.with(open));
     }
     let to_come = waiters(ctx).any(|(pod, said)| !said || !runs_again(pod));
     if to_come && !ctx.node.boot_id.is_empty() {
         return Ok(ctx.node.boot_id.clone());
     }
-    Err(ctx.fail(NOT_PROVED))
+    Err(Failure::RebootNotProved.into())
 }

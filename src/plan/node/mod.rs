@@ -18,91 +18,87 @@ mod claim;
 pub mod context;
 pub mod cordon;
 pub mod drain;
+pub mod failure;
 #[cfg(test)]
 mod fixtures;
-mod give_up;
+pub mod give_up;
 mod hold;
-mod job;
+pub mod job;
 pub mod legacy;
 mod prepare;
 mod reboot;
 pub mod stage;
 pub mod verify;
 pub mod waiter;
+pub mod waiting;
 
 use k8s_openapi::jiff::Timestamp;
 
-use self::context::{Decision, Next, NodeContext, Op, Verdict, finish};
+use self::{
+    context::{Decision, Next, NodeContext, Op, finish},
+    waiting::Waiting,
+};
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
     plan::model::{
-        action::Plan,
+        effects::{Effects, Planned},
         question::Question,
         snapshot::{JobState, NodeView, Snapshot},
     },
 };
 
 /// Advances a node that is worked on.
-pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus, plan: &mut Plan) -> Next {
+pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
+    let wait = |why: Waiting| Planned::from(Next::Wait(why.to_string()));
     // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
     if !snapshot.nodes.contains_key(name)
         && let Some(until) = awaited_until(snapshot, op, status)
     {
-        plan.wake(until);
-        return Next::Wait(format!(
-            "the Node object was deleted while the node reboots; it may come back until {until:.0}"
-        ));
+        return wait(Waiting::NodeDeleted { until }).with(Effects::wake_at(until));
     }
+    let live = Question::Node(name.into());
     let node = match snapshot.nodes.get(name) {
-        Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node.clone(),
-        Some(node)
-            if snapshot.answer(&Question::Node(name.into())).is_some() && is_same_machine(status, node) =>
-        {
+        Some(node) if status.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node,
+        Some(node) if snapshot.answer(&live).is_some() && is_same_machine(status, node) => {
             // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
             let status = NodeStatus { node_uid: Some(node.uid.clone()), ..status.clone() };
-            return Next::Become(Box::new(status));
+            return Next::Become(Box::new(status)).into();
         }
-        Some(node) if snapshot.answer(&Question::Node(name.into())).is_some() => {
+        Some(node) if snapshot.answer(&live).is_some() => {
             let why = "another machine has joined under the node's name while the operation worked on it";
-            return lost(snapshot, op, name, node.ready, status, why, plan);
+            return lost(snapshot, op, name, node.ready, status, why);
         }
-        None if snapshot.is_gone(&Question::Node(name.into())) => {
+        None if snapshot.is_gone(&live) => {
             let why = "the node was deleted while the operation worked on it";
-            return lost(snapshot, op, name, false, status, why, plan);
+            return lost(snapshot, op, name, false, status, why);
         }
         // A cache that is older than the status may show an earlier machine of that name.
-        Some(_) | None => {
-            plan.questions.insert(Question::Node(name.into()));
-            return Next::Wait("checking whether the node still exists".into());
-        }
+        Some(_) | None => return wait(Waiting::NodeUnconfirmed).with(live),
     };
-    // What a step wants done is its own until it has decided: who gives up does nothing else.
-    let mut effects = Plan::default();
-    let mut ctx = NodeContext { snapshot, op, node: &node, status, plan: &mut effects };
-    let decided = match give_up::recorded(status) {
-        Some(verdict) => give_up::carry_out(&mut ctx, &verdict),
-        None => step(&mut ctx),
+    let ctx = NodeContext { snapshot, op, node, status };
+    let mut planned = match give_up::recorded(status) {
+        Some(verdict) => give_up::carry_out(&ctx, &verdict),
+        None => step(&ctx),
     };
-    let decided = match decided {
-        Decision::GiveUp(verdict) => give_up::begin(&mut ctx, verdict),
-        decided => decided,
-    };
-    let next = match decided {
+    // Whoever gives up does nothing else: what the step wanted done goes with its decision.
+    if let Decision::GiveUp(verdict) = planned.value {
+        planned = give_up::begin(&ctx, verdict);
+    }
+    planned.map(|decision| match decision {
         Decision::Record(status) => Next::Become(legacy::remark(&ctx, status)),
-        Decision::Wait(why) | Decision::GiveUp(Verdict { reason: why, untouched: _ }) => Next::Wait(why),
-    };
-    plan.absorb(effects);
-    next
+        Decision::Wait(why) => Next::Wait(why.to_string()),
+        Decision::GiveUp(verdict) => Next::Wait(verdict.reason),
+    })
 }
 
-fn step(ctx: &mut NodeContext<'_>) -> Decision {
+fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
     match ctx.status.step {
         Some(Step::Claim) | None => claim::advance(ctx),
         Some(Step::Drain) => prepare::advance(ctx),
         Some(Step::Job) => job::advance(ctx),
         Some(Step::Reboot) => reboot::advance(ctx),
         Some(Step::Verify) => verify::advance(ctx),
-        Some(Step::Preflight) => Decision::Wait("its preflight runs".into()),
+        Some(Step::Preflight) => Waiting::PreflightRuns.into(),
     }
 }
 
@@ -130,18 +126,18 @@ fn lost(
     ready: bool,
     status: &NodeStatus,
     message: &str,
-    plan: &mut Plan,
-) -> Next {
+) -> Planned<Next> {
+    let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.to_string());
+    let mut effects = Effects::default();
     if let Some(job) = &status.job_name
-        && let Some(waiting) = cancel::job(snapshot, op, job, plan)
+        && let Some(open) = effects.take(cancel::job(snapshot, op, job))
     {
-        return Next::Wait(format!("{message}; {waiting}"));
+        return Planned { value: ending(open), effects };
     }
     let may_reboot = op.intent.reboot && status.job_uid.is_some();
-    if may_reboot
-        && let Some(waiting) = cancel::waiter(snapshot, op, name, ready, status.attempt.unwrap_or(0), plan)
-    {
-        return Next::Wait(format!("{message}; {waiting}"));
+    let attempt = status.attempt.unwrap_or(0);
+    if may_reboot && let Some(open) = effects.take(cancel::waiter(snapshot, op, name, ready, attempt)) {
+        return Planned { value: ending(open), effects };
     }
     let job = context::recorded_job(snapshot, op, status);
     let succeeded = job.is_some_and(|job| job.state == JobState::Complete);
@@ -156,5 +152,5 @@ fn lost(
     };
     // Its claim and cordon went with it: nothing is to be given back.
     let status = NodeStatus { node_uid: None, ..status.clone() };
-    finish(snapshot.now, &status, Phase::Failed, Some(reboot), message)
+    Planned { value: finish(snapshot.now, &status, Phase::Failed, Some(reboot), message), effects }
 }

@@ -1,6 +1,6 @@
 //! The reboot, proved: another boot id than the one in which the operation succeeded, and Ready in it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use crate::{
     api::nodeop::{Phase, RebootStatus, Step},
@@ -8,89 +8,76 @@ use crate::{
     plan::{
         model::{
             action::{Action, Target},
+            effects::{Effects, Planned},
             question::Question,
             snapshot::JobState,
             time::later,
         },
         node::{
-            context::{Decision, NodeContext, finished},
+            context::{Decision, NodeContext, finished, recorded_job},
+            failure::{Failure, RebootTimeout},
             hold::hold,
             job, legacy,
             waiter::{self, Room, Waiter},
+            waiting::Waiting,
         },
     },
 };
 
-/// All is well, and the node is on its way.
-const REBOOTS: &str = "Job completed, the node reboots";
-
-/// Another boot id shows, and is read live before it counts.
-pub const CONFIRMS: &str = "the node rebooted; reading its boot id once more";
-
 /// Advances a node in step `Reboot`.
-pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
+pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
     if ctx.status.boot.is_none()
         && let Some(next) = job::late_sentinel(ctx)
     {
-        return next;
+        return next.into();
     }
-    let deadline = ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(ctx.snapshot.now);
-    if ctx.snapshot.now < deadline {
-        ctx.plan.wake(deadline);
-    }
-    match arrival(ctx) {
-        Arrival::Proved => return back(ctx, deadline),
-        Arrival::Unconfirmed(question) => {
-            ctx.ask(question);
-            return Decision::Wait(CONFIRMS.into());
-        }
-        Arrival::No => {}
-    }
-    if ctx.snapshot.now >= deadline {
-        return time_out(ctx);
-    }
+    let now = ctx.snapshot.now;
+    let deadline = ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(now);
+    let in_time = now < deadline;
+    let next = match arrival(ctx) {
+        Arrival::Proved => back(ctx, deadline),
+        Arrival::Unconfirmed(question) => Waiting::BootUnconfirmed.with(question),
+        Arrival::No if in_time => awaited(ctx),
+        Arrival::No => time_out(ctx),
+    };
+    if in_time { next.with(Effects::wake_at(deadline)) } else { next }
+}
+
+/// The node has not rebooted yet, as far as one knows.
+fn awaited(ctx: &NodeContext<'_>) -> Planned<Decision> {
     if legacy::is_reboot_over(ctx) {
-        return ctx.fail(legacy::NOT_PROVED);
+        return Failure::RebootNotProved.into();
     }
     let asked = waiter::says(ctx) == Some(reboot_state::REBOOTING);
     let known = ctx.status.boot.is_some();
     let went_on = waiter::went_on(ctx).filter(|_| !known);
     if ctx.op.deleting && !asked && went_on.is_none() {
-        return ctx.fail("the NodeOp was deleted before the reboot");
+        return Failure::DeletedBeforeReboot.into();
     }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !ctx.node.ready) {
-        return Decision::Wait(REBOOTS.into());
+        return Waiting::Reboot.into();
     }
-    settle(ctx);
+    let mut effects = Effects::act(settle(ctx));
     // Until it goes down, nothing is to be scheduled on it.
-    let held = if ctx.node.ready { hold(ctx) } else { None };
+    let held = if ctx.node.ready { effects.take(hold(ctx)) } else { None };
     let job = ctx.status.job_name.clone().unwrap_or_default();
-    match waiter::ensure(ctx, &job, Room::Made) {
-        Waiter::Lost(next) | Waiter::Overdue(next) => next,
-        Waiter::Starting(why) if ctx.node.ready => {
-            Decision::Wait(format!("Job completed, the reboot is due; its waiter was lost: {why}"))
-        }
+    let next = match effects.take(waiter::ensure(ctx, &job, Room::Made)) {
+        Waiter::Decided(next) => next,
+        Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
         Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => {
-            held.unwrap_or_else(|| Decision::Wait(REBOOTS.into()))
+            held.unwrap_or(Decision::Wait(Waiting::Reboot))
         }
-    }
+    };
+    next.with(effects)
 }
 
 /// A Job that has not completed although its operation succeeded, because of a container of somebody else, is
 /// suspended: it must not start another pod when the node is back, and its waiter waits for its end.
-fn settle(ctx: &mut NodeContext<'_>) {
-    let (Some(name), Some(uid), Some(boot)) = (&ctx.status.job_name, &ctx.status.job_uid, &ctx.status.boot)
-    else {
-        return;
-    };
-    let job =
-        ctx.snapshot.jobs.get(&(ctx.op.id.namespace.clone(), name.clone())).filter(|job| job.uid == *uid);
-    if let Some(job) = job.filter(|job| {
-        job.state == JobState::Active && !job.suspended && !job.deleting && !legacy::is_adopted(ctx)
-    }) {
-        ctx.act(Action::SettleJob { job: Target::of_job(job), boot: boot.clone() });
-    }
+fn settle(ctx: &NodeContext<'_>) -> Option<Action> {
+    let (boot, job) = (ctx.status.boot.clone()?, recorded_job(ctx.snapshot, ctx.op, ctx.status)?);
+    let runs = job.state == JobState::Active && !job.suspended && !job.deleting;
+    (runs && !legacy::is_adopted(ctx)).then(|| Action::SettleJob { job: Target::of_job(job), boot })
 }
 
 /// Whether the node is in a later boot than the one in which the operation succeeded.
@@ -124,54 +111,42 @@ pub fn arrival(ctx: &NodeContext<'_>) -> Arrival {
 
 /// The deadline has passed: the reboot is given up. If it comes before the waiter has ended, it counts all
 /// the same.
-fn time_out(ctx: &NodeContext<'_>) -> Decision {
-    let state = match (&ctx.status.boot, ctx.node.ready) {
-        (_, false) => "went away and has not come back",
-        (Some(_), true) => "is still in the boot in which the operation succeeded",
-        (None, true) => {
-            "is Ready, and whether it rebooted is not known: the record of the boot in which the operation succeeded is gone"
-        }
+fn time_out(ctx: &NodeContext<'_>) -> Planned<Decision> {
+    let stands = match (&ctx.status.boot, ctx.node.ready) {
+        (_, false) => RebootTimeout::Away,
+        (Some(_), true) => RebootTimeout::SameBoot,
+        (None, true) => RebootTimeout::Unknown,
     };
-    let after = ctx.op.intent.reboot_timeout.as_secs();
-    ctx.fail(format!(
-        "RebootTimeout: the operation succeeded, but {after} s later the node {state}. Look at its console, then create the NodeOp again"
-    ))
+    Failure::RebootTimeout { seconds: ctx.op.intent.reboot_timeout.as_secs(), stands }.into()
 }
 
 /// The new boot shows; wait until the node has been Ready in it for long enough, by our own clock, since the
 /// condition's own transition time survives a reboot.
-fn back(ctx: &mut NodeContext<'_>, deadline: k8s_openapi::jiff::Timestamp) -> Decision {
+fn back(ctx: &NodeContext<'_>, deadline: Timestamp) -> Planned<Decision> {
     let boot = ctx.node.boot_id.clone();
     let seen = ctx.status.new_boot.as_ref() == Some(&boot);
     let since = ctx.status.since.as_ref().map(|time| time.0).filter(|_| seen);
+    let now = ctx.snapshot.now;
     if !ctx.node.ready {
-        if ctx.snapshot.now >= deadline {
+        if now >= deadline {
             let after = ctx.op.intent.reboot_timeout.as_secs();
             let message = format!(
                 "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded"
             );
-            let status =
-                finished(ctx.snapshot.now, ctx.status, Phase::Failed, Some(RebootStatus::Completed), message);
-            return Decision::Record(Box::new(status));
+            let status = finished(now, ctx.status, Phase::Failed, Some(RebootStatus::Completed), message);
+            return Decision::Record(Box::new(status)).into();
         }
         if seen && since.is_none() {
-            return Decision::Wait("the node rebooted, and is not Ready yet".into());
+            return Waiting::RebootedNotReady.into();
         }
-        return ctx.record(|status| (status.new_boot, status.since) = (Some(boot), None));
+        return ctx.record(|status| (status.new_boot, status.since) = (Some(boot), None)).into();
     }
     let wait = ctx.op.intent.min_ready;
-    let ready_at = since.map(|since| later(since, wait));
-    match ready_at {
-        _ if wait.is_zero() => proved(ctx),
-        Some(at) if ctx.snapshot.now >= at => proved(ctx),
-        Some(at) => {
-            ctx.plan.wake(at);
-            Decision::Wait(format!("the node rebooted, and must be Ready until {at:.0} (minReadySeconds)"))
-        }
-        None => {
-            let now = Time(ctx.snapshot.now);
-            ctx.record(|status| (status.new_boot, status.since) = (Some(boot), Some(now)))
-        }
+    match since.map(|since| later(since, wait)) {
+        _ if wait.is_zero() => proved(ctx).into(),
+        Some(at) if now >= at => proved(ctx).into(),
+        Some(at) => Waiting::RebootedReadyUntil(at).with(Effects::wake_at(at)),
+        None => ctx.record(|status| (status.new_boot, status.since) = (Some(boot), Some(Time(now)))).into(),
     }
 }
 

@@ -11,8 +11,14 @@ use crate::{
     contract::boot_state,
     plan::{
         facts::{self, labels},
-        model::snapshot::NodeView,
-        node::context::{Decision, NodeContext, finished},
+        model::{
+            effects::{Effects, Planned},
+            snapshot::NodeView,
+        },
+        node::{
+            context::{Decision, NodeContext, finished},
+            waiting::Waiting,
+        },
     },
 };
 
@@ -55,31 +61,25 @@ pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
 }
 
 /// Advances a node in step `Verify`.
-pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
+pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
     let node = ctx.node;
     if ctx.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
-        return record(ctx, node);
+        return record(ctx, node).into();
     }
     let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
+    let Planned { value: trouble, effects } = facts::trouble(ctx.snapshot, node);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.verify_timeout.as_secs();
-        let trouble = facts::trouble(ctx.snapshot, node, ctx.plan)
-            .map(|trouble| format!(": {trouble}"))
-            .unwrap_or_default();
-        return conclude(
-            ctx,
-            Proof::Unknown(format!("what the node runs could not be read in {seconds} s{trouble}")),
-        );
+        let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let unread = format!("what the node runs could not be read in {seconds} s{trouble}");
+        return conclude(ctx, Proof::Unknown(unread)).with(effects);
     }
-    ctx.plan.wake(deadline);
+    let again = Effects::wake_at(deadline);
     if ctx.status.new_boot.as_ref() != Some(&node.boot_id) && !node.boot_id.is_empty() {
         let boot = node.boot_id.clone();
-        return ctx.record(|status| status.new_boot = Some(boot));
+        return ctx.record(|status| status.new_boot = Some(boot)).with(again);
     }
-    let trouble = facts::trouble(ctx.snapshot, node, ctx.plan)
-        .map(|trouble| format!("; {trouble}"))
-        .unwrap_or_default();
-    Decision::Wait(format!("the node rebooted; reading what it runs{trouble}"))
+    Waiting::Facts { trouble }.with(effects).with(again)
 }
 
 fn record(ctx: &NodeContext<'_>, node: &NodeView) -> Decision {

@@ -1,6 +1,11 @@
 //! The reboot waiter of a node that is worked on: there before the Job may start, there again if it was lost.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use std::fmt;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 
 use crate::{
     api::nodeop::{Phase, Step},
@@ -8,12 +13,14 @@ use crate::{
     plan::{
         model::{
             action::{Action, WaiterGrant},
+            effects::{Effects, Planned},
             silence,
             snapshot::{PodView, Role, Snapshot},
             time::later,
         },
         node::{
             context::{Decision, NodeContext, Op},
+            failure::Failure,
             legacy,
         },
     },
@@ -27,9 +34,6 @@ const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
 /// long each may take to start.
 const MAX_ATTEMPTS: i32 = 50;
 
-/// What a waiter does that has not said anything yet.
-pub const STARTS: &str = "it starts";
-
 /// Where the waiter stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Waiter {
@@ -38,11 +42,50 @@ pub enum Waiter {
     /// It stands, and watches.
     Ready,
     /// Not yet, and why.
-    Starting(String),
-    /// It ended without a reboot: record the next attempt.
-    Lost(Decision),
-    /// It did not get ready in the time that it has, or never will.
-    Overdue(Decision),
+    Starting(Starting),
+    /// It ended without a reboot, and the next attempt is to be recorded; or it did not get ready in the time
+    /// that it has, or never will.
+    Decided(Decision),
+}
+
+/// Why a waiter does not stand yet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Starting {
+    /// It was just made, or has not said anything yet.
+    Starts,
+    /// Its pod's status says so, or an Event about it.
+    HeldUp {
+        why: String,
+    },
+    /// Some were lost, and the next one is made then.
+    Pause {
+        lost: i32,
+        last: Option<String>,
+        until: Timestamp,
+    },
+    OldOneDeleted,
+    /// The kubelet refused it, and the drain makes room.
+    NoRoomYet {
+        why: String,
+    },
+}
+
+impl fmt::Display for Starting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starts => f.write_str("it starts"),
+            Self::HeldUp { why } => f.write_str(why),
+            Self::Pause { lost, last, until } => {
+                write!(f, "{lost} were lost")?;
+                last.iter().try_for_each(|why| write!(f, ", the last one because {why}"))?;
+                write!(f, "; the next one is made at {until:.0}")
+            }
+            Self::OldOneDeleted => f.write_str("the old one is being deleted"),
+            Self::NoRoomYet { why } => {
+                write!(f, "the node has no room for it before the drain is over: {why}")
+            }
+        }
+    }
 }
 
 /// Whether the node has the room that its drain makes.
@@ -55,72 +98,71 @@ pub enum Room {
 }
 
 /// Sees to it that the node's waiter exists.
-pub fn ensure(ctx: &mut NodeContext<'_>, job: &str, room: Room) -> Waiter {
+pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     if !ctx.op.intent.reboot {
-        return Waiter::NotAsked;
+        return Waiter::NotAsked.into();
     }
     if legacy::is_adopted(ctx) {
-        return Waiter::Ready;
+        return Waiter::Ready.into();
     }
     let attempt = ctx.status.attempt.unwrap_or(0);
     let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt);
     let key = (ctx.op.id.namespace.clone(), name.clone());
-    let Some(pod) = ctx.snapshot.pods.get(&key).cloned() else {
+    let Some(pod) = ctx.snapshot.pods.get(&key) else {
         return make(ctx, name, job, attempt);
     };
     if !pod.is_of(&ctx.op.id) {
         // Somebody else's pod stands in the name, and in nothing else: the next attempt has another one.
-        return next_attempt(
-            ctx,
-            &format!("a pod {}/{name} exists that is not ours", pod.namespace),
-            attempt,
-            false,
-        );
+        let why = format!("a pod {}/{name} exists that is not ours", pod.namespace);
+        return next_attempt(ctx, &why, attempt, false).into();
     }
     if !pod.is_active() {
-        return lost(ctx, &pod, attempt, room);
+        return lost(ctx, pod, attempt, room);
     }
     match pod.reboot_state.as_deref() {
-        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => Waiter::Ready,
-        _ => starting(ctx, &pod),
+        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => {
+            Waiter::Ready.into()
+        }
+        _ => starting(ctx, pod),
     }
 }
 
 /// The waiter is there, and has not said yet that it watches.
-fn starting(ctx: &mut NodeContext<'_>, pod: &PodView) -> Waiter {
+fn starting(ctx: &NodeContext<'_>, pod: &PodView) -> Planned<Waiter> {
     let obstacle = pod.obstacle();
     if let Some(obstacle) = obstacle.as_ref().filter(|obstacle| obstacle.permanent)
         && may_give_up(ctx)
     {
-        return Waiter::Overdue(ctx.fail(format!("the reboot waiter cannot start: {}", obstacle.text)));
+        return cannot_start(obstacle.text.clone()).into();
     }
+    let mut effects = Effects::default();
     let told = obstacle
         .map(|obstacle| obstacle.text)
-        .or_else(|| silence::event_message(ctx.snapshot, pod, ctx.plan));
-    if told.is_none() && silence::is_asked(ctx.snapshot, pod, ctx.plan) {
+        .or_else(|| effects.take(silence::event_message(ctx.snapshot, pod)));
+    if told.is_none() && silence::is_asked(ctx.snapshot, pod, &effects) {
         // Not given up for a reason that is just being read.
-        return Waiter::Starting(STARTS.into());
+        return Planned { value: Waiter::Starting(Starting::Starts), effects };
     }
-    in_time(ctx, told.unwrap_or_else(|| STARTS.into()))
+    in_time(ctx, told.map_or(Starting::Starts, |why| Starting::HeldUp { why })).with(effects)
 }
 
-fn make(ctx: &mut NodeContext<'_>, name: String, job: &str, attempt: i32) -> Waiter {
+fn cannot_start(why: String) -> Waiter {
+    Waiter::Decided(Failure::WaiterCannotStart { why }.gives_up())
+}
+
+fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned<Waiter> {
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
         let pause = (BACKOFF * attempt).min(MAX_BACKOFF);
-        let at = ctx.status.since.as_ref().map(|lost| later(lost.0, pause));
-        if let Some(at) = at.filter(|at| ctx.snapshot.now < *at) {
-            ctx.plan.wake(at);
-            let why = last_lost(ctx, attempt)
-                .map(|why| format!(", the last one because {why}"))
-                .unwrap_or_default();
-            return in_time(ctx, format!("{attempt} were lost{why}; the next one is made at {at:.0}"));
+        let until = ctx.status.since.as_ref().map(|lost| later(lost.0, pause));
+        if let Some(until) = until.filter(|until| ctx.snapshot.now < *until) {
+            let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until };
+            return in_time(ctx, why).with(Effects::wake_at(until));
         }
     }
     let grant = grant(ctx.snapshot, ctx.op, &ctx.node.name, &name, job);
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
-    ctx.act(Action::CreateWaiter { op, node, name, job: job.to_owned(), grant });
-    in_time(ctx, STARTS.into())
+    in_time(ctx, Starting::Starts).with(Action::CreateWaiter { op, node, name, job: job.to_owned(), grant })
 }
 
 /// Why the waiter before this attempt was lost, while its pod is there to tell.
@@ -130,36 +172,34 @@ fn last_lost(ctx: &NodeContext<'_>, attempt: i32) -> Option<String> {
     Some(pod.obstacle()?.text)
 }
 
-fn lost(ctx: &mut NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Waiter {
+fn lost(ctx: &NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Planned<Waiter> {
     if pod.deleting && !pod.phase.is_final() {
-        return in_time(ctx, "the old one is being deleted".into());
+        return in_time(ctx, Starting::OldOneDeleted);
     }
     let obstacle = pod.obstacle();
     let why = obstacle.as_ref().map_or_else(|| "its pod ended".to_owned(), |obstacle| obstacle.text.clone());
     if obstacle.is_some_and(|obstacle| obstacle.permanent) && may_give_up(ctx) {
-        return Waiter::Overdue(ctx.fail(format!("the reboot waiter cannot start: {why}")));
+        return cannot_start(why).into();
     }
     let refused = !pod.has_run();
     if refused && room == Room::Awaited {
-        return Waiter::Starting(format!("the node has no room for it before the drain is over: {why}"));
+        return Waiter::Starting(Starting::NoRoomYet { why }).into();
     }
     // One that stood, or that had to wait for the drain, leaves its successor the whole time; one that never
     // stood does not.
     let anew = pod.reboot_state.is_some()
         || (refused && ctx.op.intent.drain.is_some() && ctx.status.waiter_since.is_none());
-    next_attempt(ctx, &why, attempt, anew)
+    next_attempt(ctx, &why, attempt, anew).into()
 }
 
 /// Records the next attempt; `anew`: it has the whole time to get ready.
 fn next_attempt(ctx: &NodeContext<'_>, why: &str, attempt: i32, anew: bool) -> Waiter {
     if attempt >= MAX_ATTEMPTS && may_give_up(ctx) {
-        let message = format!(
-            "the reboot waiter was lost {attempt} times, the operation was not started; the last time because {why}"
-        );
-        return Waiter::Overdue(ctx.fail(message));
+        let failure = Failure::WaiterLost { times: attempt, why: why.to_owned() };
+        return Waiter::Decided(failure.gives_up());
     }
     let now = Time(ctx.snapshot.now);
-    Waiter::Lost(ctx.record(|status| {
+    Waiter::Decided(ctx.record(|status| {
         status.attempt = Some(attempt.saturating_add(1));
         status.since = Some(now.clone());
         if anew {
@@ -176,9 +216,9 @@ fn may_give_up(ctx: &NodeContext<'_>) -> bool {
 
 /// Waits for a waiter, for as long as it may take to get ready: `pullTimeoutSeconds`, once, from when it was
 /// wanted.
-fn in_time(ctx: &mut NodeContext<'_>, why: String) -> Waiter {
+fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
     if !may_give_up(ctx) {
-        return Waiter::Starting(why);
+        return Waiter::Starting(why).into();
     }
     let begun = match ctx.status.step {
         Some(Step::Drain) => ctx.status.drain_started_at.as_ref(),
@@ -193,12 +233,9 @@ fn in_time(ctx: &mut NodeContext<'_>, why: String) -> Waiter {
     let deadline = later(from, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.pull_timeout.as_secs();
-        return Waiter::Overdue(
-            ctx.fail(format!("the reboot waiter did not get ready in {seconds} s: {why}")),
-        );
+        return Waiter::Decided(Failure::WaiterLate { seconds, why }.gives_up()).into();
     }
-    ctx.plan.wake(deadline);
-    Waiter::Starting(why)
+    Planned::from(Waiter::Starting(why)).with(Effects::wake_at(deadline))
 }
 
 /// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are worked

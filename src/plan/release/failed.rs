@@ -12,34 +12,30 @@ use crate::plan::model::{
 };
 
 /// Looks after the cordon of a node that failed and that nobody works on.
-pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon, effects: &mut Effects) {
-    let gone = Question::Op(kept.by.clone());
+pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> Effects {
     if !node.unschedulable {
         // A human lifted it. The next cordon is none of ours.
-        return patch(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() }, effects);
+        return patch(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() }).into();
     }
+    let gone = Question::Op(kept.by.clone());
     if kept.deleted || snapshot.op(&kept.by).is_some() {
-        return;
+        return Effects::default();
     }
     if snapshot.is_gone(&gone) {
-        let (OpRef { namespace, name: op, .. }, name) = (&kept.by, &node.name);
-        let message = format!(
-            "the node stays cordoned: NodeOp {namespace}/{op}, which is deleted, failed on it. Look at the node, then kubectl uncordon {name}"
-        );
-        let notice = Notice { warning: true, reason: "CordonKept", message, node: None };
-        let kept = KeptCordon { deleted: true, ..kept.clone() };
-        patch(
-            node,
-            NodeChange {
-                kept_cordon: Some(kept.into()),
-                notice: Some(notice.into()),
-                ..NodeChange::default()
-            },
-            effects,
-        );
-    } else if snapshot.answer(&gone).is_none() {
-        effects.questions.push(gone);
+        return patch(node, tell(node, kept)).into();
     }
+    Effects::ask(Some(gone).filter(|question| snapshot.answer(question).is_none()))
+}
+
+/// Says on the node that it stays cordoned, and marks that this was said.
+fn tell(node: &NodeView, kept: &KeptCordon) -> NodeChange {
+    let (OpRef { namespace, name: op, .. }, name) = (&kept.by, &node.name);
+    let message = format!(
+        "the node stays cordoned: NodeOp {namespace}/{op}, which is deleted, failed on it. Look at the node, then kubectl uncordon {name}"
+    );
+    let notice = Notice { warning: true, reason: "CordonKept", message, node: None };
+    let kept = KeptCordon { deleted: true, ..kept.clone() };
+    NodeChange { kept_cordon: Some(kept.into()), notice: Some(notice.into()), ..NodeChange::default() }
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     plan::{
         model::{
-            action::{Action, NodeChange, Plan, Target},
-            effects::Effects,
+            action::{Action, NodeChange, Target},
+            effects::{Effects, Planned},
             id::OpRef,
             intent::Intent,
             object_name,
@@ -38,9 +38,10 @@ use crate::{
 const WAITER_RETENTION: SignedDuration = SignedDuration::from_secs(30);
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
-pub fn sweep(snapshot: &Snapshot, plan: &mut Plan) {
-    delete_orphaned_work(snapshot, plan);
-    snapshot.nodes.values().for_each(|view| node(snapshot, view).add_to(plan));
+pub fn sweep(snapshot: &Snapshot) -> Effects {
+    let mut effects = Effects::act(orphaned_work(snapshot));
+    snapshot.nodes.values().for_each(|view| effects.add(node(snapshot, view)));
+    effects
 }
 
 /// Releases one node from whoever no longer needs it.
@@ -54,16 +55,14 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
         if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
             continue;
         }
-        match snapshot.op(owner) {
-            Some(op) => release(snapshot, node, owner, op, &mut effects),
-            None if snapshot.is_gone(&Question::Op(owner.clone())) => {
-                orphan(snapshot, node, owner, &mut effects)
-            }
-            None => effects.questions.push(Question::Op(owner.clone())),
-        }
+        effects.add(match snapshot.op(owner) {
+            Some(op) => release(snapshot, node, owner, op),
+            None if snapshot.is_gone(&Question::Op(owner.clone())) => orphan(snapshot, node, owner),
+            None => Question::Op(owner.clone()).into(),
+        });
     }
     if let Some(kept) = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none()) {
-        failed::sweep(snapshot, node, kept, &mut effects);
+        effects.add(failed::sweep(snapshot, node, kept));
     }
     effects
 }
@@ -87,7 +86,7 @@ pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or
 /// adopted from the Go operator. A Job of another name is that operator's, and is left to end: it may be an
 /// upgrade under way.
-fn delete_orphaned_work(snapshot: &Snapshot, plan: &mut Plan) {
+fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let over = |namespace: &str, owner: &Owner, node: &str| {
         let op = snapshot.nodeop_of(namespace, owner)?;
         let status = op.status.as_ref()?;
@@ -96,20 +95,19 @@ fn delete_orphaned_work(snapshot: &Snapshot, plan: &mut Plan) {
         let claimed = snapshot.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
         (entry.phase.is_final() && !claimed).then_some((me, entry))
     };
-    for job in snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
-        if let Some((me, _)) = over(&job.namespace, &job.owner, &job.node)
-            && job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0)
-        {
-            plan.actions.push(cancel::delete(&me, job, "its node is finished"));
-        }
-    }
-    for pod in snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && pod.is_active()) {
-        if let Some((_, entry)) = over(&pod.namespace, &pod.owner, &pod.node)
-            && !is_proved(Some(entry))
-        {
-            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node is finished" });
-        }
-    }
+    let why = "its node is finished";
+    let jobs = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting);
+    let jobs = jobs.filter_map(|job| {
+        let (me, _) = over(&job.namespace, &job.owner, &job.node)?;
+        let ours = job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0);
+        ours.then(|| cancel::delete(&me, job, why))
+    });
+    let pods = snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && pod.is_active());
+    let pods = pods.filter_map(|pod| {
+        let (_, entry) = over(&pod.namespace, &pod.owner, &pod.node)?;
+        (!is_proved(Some(entry))).then(|| Action::DeletePod { pod: Target::of(pod), why })
+    });
+    jobs.chain(pods).collect()
 }
 
 fn is_in_hand(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
@@ -127,66 +125,56 @@ fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
     }
 }
 
-fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp, effects: &mut Effects) {
-    let Some(status) = &op.status else { return };
+fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> Effects {
+    let nothing = Effects::default();
+    let Some(status) = &op.status else { return nothing };
     let entry = status.node_statuses.get(&node.name);
     if is_in_hand(status, entry) {
-        return;
+        return nothing;
     }
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
     let live = Question::Op(owner.clone());
     if !is_final && snapshot.answer(&live).is_none() {
         // What is final stays so, but a node that is not started in an old view may have been started by now.
-        effects.questions.push(live);
-        return;
+        return live.into();
     }
     let Some(change) = cordon::give_back(node, owner, ending(op, entry)) else {
-        return;
+        return nothing;
     };
-    if node.claimed_by.as_ref() != Some(owner) || is_released(snapshot, node, owner, entry, effects) {
-        patch(node, change, effects);
+    if node.claimed_by.as_ref() != Some(owner) {
+        return patch(node, change).into();
+    }
+    let remnants = remnant::find(snapshot, node, owner, entry);
+    let mut effects = Effects::act(remnants.iter().filter_map(|remnant| remnant.end(owner)));
+    if remnants.is_empty() {
+        effects.add(patch(node, change));
     } else if change.kept_cordon.is_some() {
         // At once, whatever still has to end: the NodeOp may be deleted at any time, and with it goes what
         // tells that the node failed.
-        patch(node, NodeChange { kept_cordon: change.kept_cordon, ..NodeChange::default() }, effects);
+        let mark = NodeChange { kept_cordon: change.kept_cordon, ..NodeChange::default() };
+        effects.add(patch(node, mark));
     }
+    effects
 }
 
 /// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it
 /// did.
-fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, effects: &mut Effects) {
-    if is_released(snapshot, node, owner, None, effects)
-        && let Some(change) = cordon::give_back(node, owner, Ending::Undo)
-    {
-        patch(node, change, effects);
-    }
+fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
+    let remnants = remnant::find(snapshot, node, owner, None);
+    let change = cordon::give_back(node, owner, Ending::Undo).filter(|_| remnants.is_empty());
+    let ends = remnants.iter().filter_map(|remnant| remnant.end(owner));
+    Effects::act(ends.chain(change.map(|change| patch(node, change))))
 }
 
-fn patch(node: &NodeView, change: NodeChange, effects: &mut Effects) {
-    effects.actions.push(Action::PatchNode {
-        name: node.name.clone(),
-        resource_version: node.resource_version.clone(),
-        change,
-    });
-}
-
-/// Whether nothing of the NodeOp can act on the node any more; ends what still could.
-fn is_released(
-    snapshot: &Snapshot,
-    node: &NodeView,
-    owner: &OpRef,
-    entry: Option<&NodeStatus>,
-    effects: &mut Effects,
-) -> bool {
-    let remnants = remnant::find(snapshot, node, owner, entry);
-    effects.actions.extend(remnants.iter().filter_map(|remnant| remnant.end(owner)));
-    remnants.is_empty()
+fn patch(node: &NodeView, change: NodeChange) -> Action {
+    let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
+    Action::PatchNode { name, resource_version, change }
 }
 
 /// Ends the waiters of proved reboots that have not ended by themselves in time. Whether none is left.
-pub fn expire_waiters(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+pub fn expire_waiters(snapshot: &Snapshot, op: &Op) -> Planned<bool> {
     let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
-    let mut none = true;
+    let (mut none, mut effects) = (true, Effects::default());
     for pod in snapshot.pods_of(&op.id, Role::Waiter) {
         let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
         let ready = snapshot.nodes.get(&pod.node).is_some_and(|node| node.ready);
@@ -198,15 +186,13 @@ pub fn expire_waiters(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
         let over_since = entry.last_updated.as_ref().map(|time| time.0).filter(|time| *time <= snapshot.now);
         let until = over_since.map_or(snapshot.now, |since| later(since, WAITER_RETENTION));
         if snapshot.now < until {
-            plan.wake(until);
+            effects.add(Effects::wake_at(until));
         } else if !pod.deleting {
-            plan.actions.push(Action::DeletePod {
-                pod: Target::of(pod),
-                why: "the reboot that it waited for is over",
-            });
+            let why = "the reboot that it waited for is over";
+            effects.add(Action::DeletePod { pod: Target::of(pod), why });
         }
     }
-    none
+    Planned { value: none, effects }
 }
 
 #[cfg(test)]

@@ -6,10 +6,13 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::plan::model::identity::Identified;
 use crate::plan::{
     fixtures,
-    model::snapshot::{Eviction, PersistentFailure, PodPhase, PodView},
+    model::{
+        action::Plan,
+        identity::Identified,
+        snapshot::{Eviction, PersistentFailure, PodPhase, PodView},
+    },
     plan,
 };
 

@@ -15,7 +15,7 @@ use crate::{
     api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
     plan::{
         model::{
-            action::Plan,
+            effects::{Effects, Planned},
             question::Question,
             snapshot::{JobView, Snapshot},
             time::later,
@@ -26,7 +26,7 @@ use crate::{
             legacy,
         },
         rollout::{
-            finalizer,
+            Reasons, finalizer,
             status::{self, NoTargets, OpProgress},
             targets::{self, Targets},
         },
@@ -36,28 +36,31 @@ use crate::{
 /// The age at which a NodeOp that never got a node is given up.
 const EMPTY_STATUS_TIMEOUT: SignedDuration = SignedDuration::from_secs(600);
 
-/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not
-/// known yet.
-pub fn may_have_begun(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
+/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `Err`: this has
+/// to be known first.
+pub fn may_have_begun(snapshot: &Snapshot, op: &Op) -> Result<bool, Question> {
     let created = op.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
     if created.is_none_or(|created| created >= snapshot.leading_since) {
-        return Some(false);
+        return Ok(false);
     }
-    listed(snapshot, op, plan).then(|| jobs(snapshot, op).next().is_some())
+    listed(snapshot, op).map(|()| jobs(snapshot, op).next().is_some())
 }
 
 /// Writes our first status of a NodeOp that the Go operator began.
-pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
+pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Planned<Reasons> {
     let unfinished = old.node_statuses.iter().filter(|(_, entry)| {
         !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some()
     });
-    let waiting = |name: &String| {
-        ((op.id.key(), name.clone()), "is being taken over from an older operator".to_owned())
-    };
-    plan.waiting.extend(unfinished.map(|(name, _)| waiting(name)));
-    if !listed(snapshot, op, plan) {
-        return;
+    let why = "is being taken over from an older operator";
+    let waiting: Reasons = unfinished.map(|(name, _)| (name.clone(), why.to_owned())).collect();
+    Planned { value: waiting, effects: take_over(snapshot, op, old) }
+}
+
+fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
+    if let Err(question) = listed(snapshot, op) {
+        return question.into();
     }
+    let mut effects = Effects::default();
     let created = op.object.metadata.creation_timestamp.as_ref().map_or(snapshot.now, |time| time.0);
     let nothing_begun = old.node_statuses.is_empty() && jobs(snapshot, op).next().is_none();
     let mut progress = OpProgress::default();
@@ -67,7 +70,7 @@ pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
             "was left unfinished by an older operator; create it again (see metadata.generateName)".into(),
         );
     } else {
-        match targets::choose(snapshot, &op.object, plan) {
+        match effects.take(targets::choose(snapshot, &op.object)) {
             // What was begun is taken over at once, with the nodes that its own labels select.
             Targets::Unknown(why) if nothing_begun => progress.no_targets = Some(NoTargets::Unknown(why)),
             Targets::Unknown(_) => nodes = targets::matching(snapshot, &op.object),
@@ -90,21 +93,22 @@ pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, plan: &mut Plan) {
         }
     }
     for (name, entry) in &mut nodes {
-        match adopt(snapshot, op, name, entry, plan) {
+        match effects.take(adopt(snapshot, op, name, entry)) {
             Next::Become(next) => *entry = *next,
             // A reboot pod of a node that was not begun has to end before the node may join: it waits for any
             // sentinel.
-            Next::Wait(_) => return,
+            Next::Wait(_) => return effects,
         }
     }
     // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted
     // is gone at once, its command still running on a node that is free.
     let open = nodes.values().any(|entry| !entry.phase.is_final());
     if let Some(prepare) = open.then(|| finalizer::add(op)).flatten() {
-        plan.actions.push(prepare);
-        return;
+        effects.add(prepare);
+        return effects;
     }
-    status::write(snapshot, &op.object, status::summarize(&op.object, nodes, &progress, snapshot.now), plan);
+    let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
+    status::write(snapshot, &op.object, status, effects)
 }
 
 /// The entry that the Go operator had not written yet when it made a Job.
@@ -112,23 +116,19 @@ fn begun() -> NodeStatus {
     NodeStatus { phase: Phase::Running, ..NodeStatus::default() }
 }
 
-fn listed(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> bool {
+fn listed(snapshot: &Snapshot, op: &Op) -> Result<(), Question> {
     let question = Question::OwnedWorkload(op.id.clone());
-    let known = snapshot.answer(&question).is_some();
-    if !known {
-        plan.questions.insert(question);
-    }
-    known
+    if snapshot.answer(&question).is_some() { Ok(()) } else { Err(question) }
 }
 
 fn jobs<'a>(snapshot: &'a Snapshot, op: &'a Op) -> impl Iterator<Item = &'a JobView> {
     snapshot.jobs_of(&op.id).map(AsRef::as_ref)
 }
 
-fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut Plan) -> Next {
+fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<Next> {
     let rebooting = op.intent.reboot && legacy::is_legacy_reboot(op.object.status.as_ref(), old);
     if old.phase.is_final() && !rebooting {
-        return Next::Become(Box::new(old.clone()));
+        return Next::Become(Box::new(old.clone())).into();
     }
     let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
     if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
@@ -146,18 +146,20 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus, plan: &mut 
             message: Some("taken over from an older operator, with its Job".into()),
             last_updated: Some(Time(snapshot.now)),
             ..NodeStatus::default()
-        }));
+        }))
+        .into();
     }
     let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
         && old.job_name.as_deref().unwrap_or_default().is_empty();
     let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
-    if let Some(why) = cancel::waiter(snapshot, op, name, ready, 0, plan) {
-        return Next::Wait(why);
+    let Planned { value, effects } = cancel::waiter(snapshot, op, name, ready, 0);
+    if let Some(open) = value {
+        return Planned { value: Next::Wait(open.to_string()), effects };
     }
     if untouched {
-        return Next::Become(Box::default());
+        return Planned { value: Next::Become(Box::default()), effects };
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     let message = "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
-    finish(snapshot.now, old, Phase::Failed, Some(reboot), message)
+    Planned { value: finish(snapshot.now, old, Phase::Failed, Some(reboot), message), effects }
 }

@@ -28,11 +28,7 @@ use crate::{
     },
     plan::{
         image,
-        model::{
-            action::{Action, Plan},
-            failing::{FailureSummary, Mark},
-            snapshot::Snapshot,
-        },
+        model::{action::Action, effects::Planned, failing::FailureSummary, snapshot::Snapshot},
         node::{
             self,
             context::{Next, Op},
@@ -42,90 +38,102 @@ use crate::{
     },
 };
 
+/// Why nodes of a NodeOp that are not finished are not moving, by node.
+pub type Reasons = BTreeMap<String, String>;
+
 /// Plans one NodeOp.
-pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared, plan: &mut Plan) {
+pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> Planned<Reasons> {
     let op = Op::of(object);
-    preflight::sweep(snapshot, &op, plan);
-    match &object.status {
-        Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(snapshot, &op, plan),
-        Some(status) if legacy::is_legacy(status) => adopt::plan(snapshot, &op, status, plan),
+    let mut effects = preflight::sweep(snapshot, &op);
+    let value = effects.take(match &object.status {
+        Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(snapshot, &op),
+        Some(status) if legacy::is_legacy(status) => adopt::plan(snapshot, &op, status),
         // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what
         // is done would be done again. So is one of a run from which somebody removed the nodes.
         Some(status) if status.phase == Some(Phase::Running) || !status.node_statuses.is_empty() => {
-            roll(snapshot, &op, status, shared, plan)
+            roll(snapshot, &op, status, shared)
         }
-        _ if op.deleting => conclude(snapshot, &op, plan),
-        _ if upgrades::may_start(snapshot, object) => start(snapshot, &op, plan),
-        _ => {}
-    }
+        _ if op.deleting => conclude(snapshot, &op),
+        _ if upgrades::may_start(snapshot, object) => start(snapshot, &op),
+        _ => Reasons::new().into(),
+    });
+    Planned { value, effects }
 }
 
 /// Records the targets, or why there are none.
-fn start(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
+fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     // Whatever has a status of ours was looked at before.
-    let begun =
-        if op.object.status.is_some() { Some(false) } else { adopt::may_have_begun(snapshot, op, plan) };
-    match begun {
-        Some(false) => {}
-        Some(true) => return adopt::plan(snapshot, op, &NodeOpStatus::default(), plan),
-        None => return,
+    if op.object.status.is_none() {
+        match adopt::may_have_begun(snapshot, op) {
+            Ok(false) => {}
+            Ok(true) => return adopt::plan(snapshot, op, &NodeOpStatus::default()),
+            Err(question) => return Planned::from(Reasons::new()).with(question),
+        }
     }
-    let (nodes, progress) = targets(snapshot, op, plan);
+    let Planned { value: (nodes, progress), effects } = targets(snapshot, op);
     let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
-    status::write(snapshot, &op.object, status, plan);
+    Planned { value: Reasons::new(), effects: status::write(snapshot, &op.object, status, effects) }
 }
 
 /// The nodes of a NodeOp that has none yet.
-fn targets(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> (BTreeMap<String, NodeStatus>, OpProgress) {
+fn targets(snapshot: &Snapshot, op: &Op) -> Planned<(BTreeMap<String, NodeStatus>, OpProgress)> {
     let without = |why| (BTreeMap::new(), OpProgress { no_targets: Some(why), ..OpProgress::default() });
-    match targets::choose(snapshot, &op.object, plan) {
+    targets::choose(snapshot, &op.object).map(|targets| match targets {
         Targets::Chosen(nodes) => (nodes, OpProgress::default()),
         // That there is none was said already, and stays so while somebody new is looked at.
         Targets::Unknown(why) if status::has_no_nodes(&op.object) => without(NoTargets::None(why)),
         Targets::Unknown(why) => without(NoTargets::Unknown(why)),
         Targets::None(why) => without(NoTargets::None(why)),
-    }
+    })
 }
 
 /// One pass over a NodeOp under way.
-fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared, plan: &mut Plan) {
-    release::expire_waiters(snapshot, op, plan);
+fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -> Planned<Reasons> {
+    let mut effects = release::expire_waiters(snapshot, op).effects;
+    let mut waiting = Reasons::new();
     let mut nodes = old.node_statuses.clone();
     let stopped = stops(op, &nodes);
     let mut troubles = FailureSummary::default();
     for (name, node) in
         nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight))
     {
-        let mark = Mark::set(plan);
-        let next = if node.phase == Phase::Running {
-            node::advance(snapshot, op, name, node, plan)
+        let planned = if node.phase == Phase::Running {
+            node::advance(snapshot, op, name, node)
         } else {
-            preflight::advance(snapshot, op, name, node, stopped.is_some(), plan)
+            preflight::advance(snapshot, op, name, node, stopped.is_some())
         };
-        let trouble = mark.lift(snapshot, plan);
-        apply(op, name, node, next, |why| troubles.complete(why, trouble), plan);
+        let trouble = planned.effects.trouble(snapshot);
+        match effects.take(planned) {
+            Next::Become(next) => *node = *next,
+            Next::Wait(why) => {
+                let why = troubles.complete(why, trouble);
+                waiting.insert(name.clone(), why.clone());
+                node.message = Some(why);
+            }
+        }
     }
     let stopped = stopped.or_else(|| stops(op, &nodes));
     if stopped.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(snapshot.now, node));
     }
-    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut troubles, plan);
+    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut troubles, &mut waiting);
+    let slots = effects.take(slots);
     let mut progress =
         OpProgress { slots, stopped, deleting: op.deleting, troubles, ..OpProgress::default() };
-    admit::fill(snapshot, op, &mut nodes, &mut progress, shared, plan);
+    effects.add(admit::fill(snapshot, op, &mut nodes, &mut progress, &mut waiting, shared));
     if progress.refused.is_some() {
         nodes.values_mut().for_each(|node| preflight::withdraw(snapshot.now, node));
     }
     let nothing_starts =
         op.deleting || op.intent.paused || progress.stopped.is_some() || progress.refused.is_some();
-    if nothing_starts || progress.are_slots_held(&op.intent) {
-        prestart::withdraw(snapshot, op, &nodes, plan);
+    effects.add(if nothing_starts || progress.are_slots_held(&op.intent) {
+        prestart::withdraw(snapshot, op, &nodes)
     } else {
-        prestart::prepare(snapshot, op, &nodes, plan);
-    }
+        prestart::prepare(snapshot, op, &nodes)
+    });
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     image::record(snapshot, &op.object, &mut status);
-    status::write(snapshot, &op.object, status, plan);
+    Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }
 }
 
 /// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not
@@ -147,41 +155,23 @@ fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
     Some(format!("what node {name} runs is not proved (stopOnFailure)"))
 }
 
-/// Puts a step's result into the status, and the reason to wait where readers and tests look for it.
-fn apply(
-    op: &Op,
-    name: &str,
-    node: &mut NodeStatus,
-    next: Next,
-    complete: impl FnOnce(String) -> String,
-    plan: &mut Plan,
-) {
-    match next {
-        Next::Become(next) => *node = *next,
-        Next::Wait(why) => {
-            let why = complete(why);
-            plan.waiting.insert((op.id.key(), name.to_owned()), why.clone());
-            node.message = Some(why);
-        }
-    }
-}
-
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and
 /// the finalizer goes. The Go operator's finalizer goes too.
-fn conclude(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
+fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let held = snapshot.nodes.values().any(|node| {
         node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.id))
     });
-    if let Some(status) = &op.object.status {
-        prestart::withdraw(snapshot, op, &status.node_statuses, plan);
-    }
+    let nothing = Planned::from(Reasons::new());
+    let withdrawn =
+        op.object.status.as_ref().map(|status| prestart::withdraw(snapshot, op, &status.node_statuses));
+    let mut effects = withdrawn.unwrap_or_default();
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
-    let lingers = !op.deleting && !release::expire_waiters(snapshot, op, plan);
+    let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
     if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
-        return;
+        return nothing.with(effects);
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
-    plan.actions.push(Action::Finalize { op: op.object.clone(), finalizers });
+    nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })
 }

@@ -10,8 +10,9 @@ use crate::{
     api::nodeop::{NodeStatus, Phase, Step},
     plan::{
         model::{
-            action::{Action, Plan, Target},
-            snapshot::{NodeView, Role, Snapshot},
+            action::{Action, Target},
+            effects::Effects,
+            snapshot::{NodeView, PodView, Role, Snapshot},
         },
         node::{context::Op, waiter},
         rollout::targets,
@@ -19,35 +20,29 @@ use crate::{
 };
 
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
+pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Effects {
     let reboots = |node: &&NodeStatus| {
         node.phase == Phase::Running && matches!(node.step, Some(Step::Reboot | Step::Verify))
     };
     let soon = nodes.values().filter(reboots).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
-        return;
+        return Effects::default();
     }
-    let order = targets::order(snapshot, nodes)
+    let next = targets::order(snapshot, nodes)
         .into_iter()
-        .filter_map(|name| Some((snapshot.nodes.get(name)?, nodes.get(name)?)));
-    let next: Vec<&NodeView> = order
+        .filter_map(|name| Some((snapshot.nodes.get(name)?, nodes.get(name)?)))
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
-        .take(soon)
-        .collect();
-    for node in next {
-        if !snapshot.pods_of(&op.id, Role::Waiter).any(|pod| pod.node == node.name) {
-            let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
-            let grant = waiter::grant(snapshot, op, &node.name, &name, &job);
-            plan.actions.push(Action::CreateWaiter {
-                op: op.object.clone(),
-                node: node.name.clone(),
-                name,
-                job,
-                grant,
-            });
-        }
-    }
+        .take(soon);
+    let has_waiter =
+        |node: &NodeView| snapshot.pods_of(&op.id, Role::Waiter).any(|pod| pod.node == node.name);
+    Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(snapshot, op, node)))
+}
+
+fn make(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Action {
+    let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
+    let grant = waiter::grant(snapshot, op, &node.name, &name, &job);
+    Action::CreateWaiter { op: op.object.clone(), node: node.name.clone(), name, job, grant }
 }
 
 /// Whether nothing but a free slot keeps the node from being taken.
@@ -58,16 +53,14 @@ fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
-pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>, plan: &mut Plan) {
-    for pod in snapshot.pods_of(&op.id, Role::Waiter) {
-        let untouched = nodes
-            .get(&pod.node)
-            .is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight));
-        if untouched && pod.is_active() {
-            plan.actions
-                .push(Action::DeletePod { pod: Target::of(pod), why: "its node's turn will not come" });
-        }
-    }
+pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Effects {
+    let is_untouched = |pod: &PodView| {
+        let entry = nodes.get(&pod.node);
+        entry.is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))
+    };
+    let pods = snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
+    let why = "its node's turn will not come";
+    Effects::act(pods.map(|pod| Action::DeletePod { pod: Target::of(pod), why }))
 }
 
 #[cfg(test)]
@@ -82,10 +75,7 @@ mod tests {
         api::nodeop::NodeOp,
         plan::{
             fixtures,
-            model::{
-                id::OpRef,
-                snapshot::{Owner, PodView},
-            },
+            model::{action::Plan, id::OpRef, snapshot::Owner},
             plan,
         },
     };

@@ -11,13 +11,14 @@ use crate::{
     api::nodeop::{NodeStatus, Phase},
     plan::{
         model::{
-            action::Plan,
+            effects::{Effects, Planned},
             failing::{self, FailureSummary},
             question::Question,
             snapshot::{NodeView, Snapshot},
         },
         node::context::Op,
         release,
+        rollout::Reasons,
     },
 };
 
@@ -47,7 +48,8 @@ struct Pass<'a> {
     old: &'a BTreeMap<String, NodeStatus>,
     slots: Slots,
     troubles: &'a mut FailureSummary,
-    plan: &'a mut Plan,
+    waiting: &'a mut Reasons,
+    effects: Effects,
 }
 
 /// Finds the slots that are taken, and records which are free again.
@@ -61,9 +63,10 @@ pub fn find(
     old: &BTreeMap<String, NodeStatus>,
     nodes: &mut BTreeMap<String, NodeStatus>,
     troubles: &mut FailureSummary,
-    plan: &mut Plan,
-) -> Slots {
-    let mut pass = Pass { snapshot, op, old, slots: Slots::default(), troubles, plan };
+    waiting: &mut Reasons,
+) -> Planned<Slots> {
+    let (slots, effects) = (Slots::default(), Effects::default());
+    let mut pass = Pass { snapshot, op, old, slots, troubles, waiting, effects };
     for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
         if entry.node_uid.is_some() {
             pass.unreleased(name, entry);
@@ -71,7 +74,7 @@ pub fn find(
             pass.failed(name, entry);
         }
     }
-    pass.slots
+    Planned { value: pass.slots, effects: pass.effects }
 }
 
 impl Pass<'_> {
@@ -103,7 +106,7 @@ impl Pass<'_> {
         self.slots.unreleased += 1;
         if entry.phase.is_final() {
             let why = format!("node {name} is not released yet: {why}");
-            self.plan.waiting.insert((self.op.id.key(), name.to_owned()), why.clone());
+            self.waiting.insert(name.to_owned(), why.clone());
             self.slots.unreleased_why.get_or_insert(why);
         }
     }
@@ -128,11 +131,11 @@ impl Pass<'_> {
         if let Some(failure) = failing::of(self.snapshot, &question) {
             self.troubles.note(failure);
         }
-        self.plan.questions.insert(question);
+        self.effects.add(question);
     }
 
     fn hold(&mut self, name: &str, why: String) {
-        self.plan.waiting.insert((self.op.id.key(), name.to_owned()), why.clone());
+        self.waiting.insert(name.to_owned(), why.clone());
         self.slots.out_of_service.insert(name.to_owned(), why);
     }
 }

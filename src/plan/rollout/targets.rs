@@ -17,7 +17,7 @@ use crate::{
     plan::{
         facts::{self, labels},
         model::{
-            action::Plan,
+            effects::{Effects, Planned},
             selector,
             snapshot::{NodeView, Snapshot},
             time::later,
@@ -45,14 +45,15 @@ pub enum Targets {
 }
 
 /// The nodes that match the selector; all Linux nodes without one.
-pub fn choose(snapshot: &Snapshot, op: &NodeOp, plan: &mut Plan) -> Targets {
+pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     let selector = selector_of(op);
-    if let Some(why) = selector.and_then(|selector| unread(snapshot, selector, plan)) {
-        return Targets::Unknown(why);
+    let mut effects = Effects::default();
+    if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, selector))) {
+        return Planned { value: Targets::Unknown(why), effects };
     }
     let chosen = matching(snapshot, op);
     if !chosen.is_empty() {
-        return Targets::Chosen(chosen);
+        return Planned { value: Targets::Chosen(chosen), effects };
     }
     let none = match selector {
         Some(selector) => {
@@ -60,7 +61,8 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp, plan: &mut Plan) -> Targets {
         }
         None => "there is no Linux node".into(),
     };
-    Targets::None(format!("waiting: {none}; the operation starts when a node does"))
+    let why = format!("waiting: {none}; the operation starts when a node does");
+    Planned { value: Targets::None(why), effects }
 }
 
 /// The nodes that match the selector as their labels are now.
@@ -90,9 +92,9 @@ fn is_fact(key: &str) -> bool {
 }
 
 /// Whose labels, of those that the selector looks at, are not known yet.
-fn unread(snapshot: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Option<String> {
+fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<String>> {
     if !selector::keys(selector).any(is_fact) {
-        return None;
+        return None.into();
     }
     let may_match = |node: &&NodeView| {
         let open = is_linux(node) && !node.deleting && !labels::hands_off(node) && !labels::up_to_date(node);
@@ -100,34 +102,31 @@ fn unread(snapshot: &Snapshot, selector: &LabelSelector, plan: &mut Plan) -> Opt
     };
     let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
     let reading: Vec<&NodeView> = open.iter().copied().filter(|node| node.ready).collect();
+    let mut effects = Effects::default();
     if !reading.is_empty() {
-        let trouble = reading
-            .iter()
-            .find_map(|node| facts::trouble(snapshot, node, plan))
-            .map(|trouble| format!("; {trouble}"));
-        return Some(format!(
-            "waiting: the facts of {} are being read: {}{}",
+        let mut troubles = reading.iter().map(|node| effects.take(facts::trouble(snapshot, node)));
+        let trouble =
+            troubles.find_map(|trouble| trouble).map(|trouble| format!("; {trouble}")).unwrap_or_default();
+        let why = format!(
+            "waiting: the facts of {} are being read: {}{trouble}",
             count(reading.len()),
             named(&reading),
-            trouble.unwrap_or_default()
-        ));
+        );
+        return Planned { value: Some(why), effects };
     }
-    let joins = |node: &&&NodeView| {
-        let until = later(snapshot.away_since(node), JOIN_TIMEOUT);
-        let joins = !node.annotations.contains_key(names::FACTS_OF) && snapshot.now < until;
-        if joins {
-            plan.wake(until);
-        }
-        joins
-    };
-    let joining: Vec<&NodeView> = open.iter().filter(joins).copied().collect();
-    (!joining.is_empty()).then(|| {
+    let until = |node: &NodeView| later(snapshot.away_since(node), JOIN_TIMEOUT);
+    let joins =
+        |node: &NodeView| !node.annotations.contains_key(names::FACTS_OF) && snapshot.now < until(node);
+    let joining: Vec<&NodeView> = open.into_iter().filter(|node| joins(node)).collect();
+    joining.iter().for_each(|node| effects.add(Effects::wake_at(until(node))));
+    let why = (!joining.is_empty()).then(|| {
         format!(
             "waiting: {} not Ready yet, and what they run is not known: {}",
             are(joining.len()),
             named(&joining)
         )
-    })
+    });
+    Planned { value: why, effects }
 }
 
 fn count(nodes: usize) -> String {

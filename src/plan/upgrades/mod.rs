@@ -21,7 +21,8 @@ use crate::{
     plan::{
         conditions::{self, Moment, Standing},
         model::{
-            action::{Action, Plan},
+            action::Action,
+            effects::Effects,
             failing,
             id::{Key, OpRef},
             question::Question,
@@ -37,19 +38,21 @@ const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
 const MAX_COPIED_ENTRIES: usize = 1000;
 
 /// Plans every NodeOpUpgrade.
-pub fn plan(snapshot: &Snapshot, plan: &mut Plan) {
+pub fn plan(snapshot: &Snapshot) -> Effects {
+    let mut effects = Effects::default();
     for (key, upgrade) in &snapshot.upgrades {
         let over =
             upgrade.status.as_ref().and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
         if over || upgrade.metadata.deletion_timestamp.is_some() {
             continue;
         }
-        match snapshot.ops.get(key) {
-            Some(child) if owned_by(child, upgrade) => follow(snapshot, upgrade, child, plan),
-            Some(_) => foreign(snapshot, upgrade, plan),
-            None => absent(snapshot, key, upgrade, plan),
-        }
+        effects.add(match snapshot.ops.get(key) {
+            Some(child) if owned_by(child, upgrade) => follow(snapshot, upgrade, child),
+            Some(_) => foreign(snapshot, upgrade),
+            None => absent(snapshot, key, upgrade),
+        });
     }
+    effects
 }
 
 fn owner_uid(op: &NodeOp) -> Option<&str> {
@@ -82,16 +85,15 @@ fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
 }
 
 /// No NodeOp of the name is in the cache.
-fn absent(snapshot: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
+fn absent(snapshot: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>) -> Effects {
     let status = base(upgrade);
     if let Some(uid) = status.node_op_uid.clone() {
         let child = Question::Op(OpRef { namespace: key.0.clone(), name: key.1.clone(), uid });
         if !snapshot.is_gone(&child) {
-            plan.questions.insert(child);
-            return;
+            return child.into();
         }
         let why = "Upgrade operation failed: its NodeOp was deleted. Nothing is run twice: create the upgrade again";
-        return say(snapshot, upgrade, status, reason::FAILED, why.into(), plan);
+        return say(snapshot, upgrade, status, reason::FAILED, why.into());
     }
     // The Go operator's object whose NodeOp is gone: it has run, or nobody knows. It wrote its first status
     // after the NodeOp.
@@ -99,27 +101,26 @@ fn absent(snapshot: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>, plan: &m
     if legacy || status.phase.is_some_and(|phase| phase != UpgradePhase::Initializing) {
         let why =
             "Upgrade operation failed: its NodeOp is gone. Nothing is run twice: create the upgrade again";
-        return say(snapshot, upgrade, status, reason::FAILED, why.into(), plan);
+        return say(snapshot, upgrade, status, reason::FAILED, why.into());
     }
     let make = Action::CreateChild { upgrade: upgrade.clone() };
     let trouble = failing::of(snapshot, &make);
-    if status.phase.is_some() {
-        plan.actions.push(make);
-    }
+    let mut effects = Effects::act(Some(make).filter(|_| status.phase.is_some()));
     let (reason, why) = match trouble {
         Some(trouble) => (reason::BLOCKED, format!("NodeOp is being created; {trouble}")),
         None => (reason::INITIALIZING, "NodeOp is being created".into()),
     };
-    say(snapshot, upgrade, status, reason, why, plan);
+    effects.add(say(snapshot, upgrade, status, reason, why));
+    effects
 }
 
-fn foreign(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, plan: &mut Plan) {
+fn foreign(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>) -> Effects {
     let status = base(upgrade);
     let name = status.node_op_name.clone().unwrap_or_default();
     let why = format!(
         "a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name"
     );
-    say(snapshot, upgrade, status, reason::NAME_TAKEN, why, plan);
+    say(snapshot, upgrade, status, reason::NAME_TAKEN, why)
 }
 
 /// Writes what there is to say without a NodeOp to copy it from.
@@ -129,21 +130,21 @@ fn say(
     mut status: NodeOpUpgradeStatus,
     reason: &'static str,
     why: String,
-    plan: &mut Plan,
-) {
+) -> Effects {
     let phase = if reason == reason::FAILED { UpgradePhase::Failed } else { UpgradePhase::Initializing };
     (status.phase, status.message) = (Some(phase), Some(why));
     own_conditions(snapshot, &mut status, reason);
-    write(snapshot, upgrade, status, plan);
+    write(snapshot, upgrade, status)
 }
 
 /// The upgrade's NodeOp is there: record it, pass changes on, show its status.
-fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>, plan: &mut Plan) {
+fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>) -> Effects {
+    let mut effects = Effects::default();
     let mut status = base(upgrade);
     let recorded = status.node_op_uid.clone();
     if recorded.is_some() && recorded != child.metadata.uid {
         let why = "Upgrade operation failed: its NodeOp was replaced. Nothing is run twice: create the upgrade again";
-        return say(snapshot, upgrade, status, reason::FAILED, why.into(), plan);
+        return say(snapshot, upgrade, status, reason::FAILED, why.into());
     }
     let mut trouble = None;
     // What may be changed. A NodeOp is given `false` by the server where an upgrade says nothing.
@@ -160,7 +161,7 @@ fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>
         let (concurrency, paused, stop_on_failure) = wanted;
         let pass_on = Action::PropagateSpec { child: child.clone(), concurrency, paused, stop_on_failure };
         trouble = failing::of(snapshot, &pass_on);
-        plan.actions.push(pass_on);
+        effects.add(pass_on);
     }
     status.node_op_uid = child.metadata.uid.clone();
     match &child.status {
@@ -181,7 +182,8 @@ fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>
     if let (Some(message), Some(trouble)) = (&mut status.message, trouble) {
         message.push_str(&format!("; {trouble}"));
     }
-    write(snapshot, upgrade, status, plan);
+    effects.add(write(snapshot, upgrade, status));
+    effects
 }
 
 /// The Go operator's sentence, and after it what there is to say.
@@ -222,15 +224,10 @@ fn conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
 
 /// Writes the status if it differs: at once if a phase or a condition changed, else at most every few
 /// seconds.
-fn write(
-    snapshot: &Snapshot,
-    upgrade: &Arc<NodeOpUpgrade>,
-    mut status: NodeOpUpgradeStatus,
-    plan: &mut Plan,
-) {
+fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus) -> Effects {
     let old = upgrade.status.as_ref();
     if old == Some(&status) {
-        return;
+        return Effects::default();
     }
     let urgent = old.is_none_or(|old| shown(old) != shown(&status));
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
@@ -239,7 +236,7 @@ fn write(
         .filter(|time| time.0 <= snapshot.now)
         .map(|time| later(time.0, DETAILS_EVERY));
     if let Some(at) = last.filter(|at| !urgent && snapshot.now < *at) {
-        return plan.wake(at);
+        return Effects::wake_at(at);
     }
     status.last_updated = Some(Time(snapshot.now));
     let before = old.map_or((None, [].as_slice()), |old| (old.phase, old.conditions.as_slice()));
@@ -249,11 +246,7 @@ fn write(
         status.message.as_deref().unwrap_or_default(),
     );
     let notices = notices.into_iter().collect();
-    plan.actions.push(Action::PatchUpgradeStatus {
-        upgrade: upgrade.clone(),
-        status: Box::new(status),
-        notices,
-    });
+    Action::PatchUpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status), notices }.into()
 }
 
 /// What is shown at once: phases, and what the conditions say besides their messages.

@@ -31,9 +31,8 @@ fn snapshot_of(upgrade: NodeOpUpgrade, child: Option<NodeOp>) -> Snapshot {
     }
 }
 
-fn planned(snapshot: &Snapshot) -> (Plan, Option<NodeOpUpgradeStatus>) {
-    let mut out = Plan::default();
-    plan(snapshot, &mut out);
+fn planned(snapshot: &Snapshot) -> (Effects, Option<NodeOpUpgradeStatus>) {
+    let out = plan(snapshot);
     let status = out.actions.iter().find_map(|action| match action {
         Action::PatchUpgradeStatus { status, .. } => Some(status.as_ref().clone()),
         _ => None,

@@ -10,6 +10,7 @@
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
+mod draining;
 mod filter;
 mod own;
 mod volumes;
@@ -19,42 +20,46 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-pub use self::filter::{EvictionDecision, decide};
+use self::draining::{PodsToGo, list};
+pub use self::{
+    draining::Draining,
+    filter::{EvictionDecision, decide},
+};
 use crate::plan::{
     model::{
         action::{Action, Notice, Target},
+        effects::{Effects, Planned},
         intent::Drain,
         snapshot::{NodePod, Refusal, Snapshot},
         time::later,
     },
-    node::context::{Decision, NodeContext},
+    node::{
+        context::{Decision, NodeContext},
+        failure::Failure,
+    },
 };
 
 /// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must
 /// not ask in step.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
-/// Before the first list of the node's pods.
-pub const LISTING: &str = "draining: listing the node's pods";
-/// How many blocked pods are named in a message at most.
-const MAX_NAMES: usize = 10;
 
 /// Where a drain stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
     /// The pods are gone, but for these, which the options leave where they are.
     Done(Vec<String>),
-    Going(String),
-    /// It cannot be done; nothing was evicted for it.
-    Refused(String),
-    /// Record this first.
-    Record(Decision),
+    Going(Draining),
+    /// It cannot be done, and nothing was evicted for it; or something is to be recorded first.
+    Decided(Decision),
 }
 
 /// One pass over the pods of the node.
-pub fn advance(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -> Progress {
-    ctx.plan.drains.insert(ctx.node.name.clone());
+pub fn advance(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Planned<Progress> {
+    // Whatever this pass comes to: a watch that is taken up again knows nothing at first, and what blocks is
+    // forgotten.
+    let mut effects = Effects::watch_pods_of(&ctx.node.name);
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
-        return Progress::Going(LISTING.into());
+        return Planned { value: Progress::Going(Draining::Listing), effects };
     };
     let listed = ctx.snapshot.listed.get(&ctx.node.name);
     let judge = |pod: &NodePod, options: &Drain| {
@@ -71,26 +76,35 @@ pub fn advance(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -
         .filter_map(|(pod, decision)| decision.refusal().map(|why| format!("{}: {why}", pod.path())))
         .collect();
     if !refused.is_empty() {
-        return Progress::Refused(format!("drain refused, no pod was evicted: {}", list(&refused)));
+        let pods = list(&refused);
+        return Progress::Decided(Failure::DrainRefused { pods }.gives_up()).into();
     }
     let left = left(&decisions, |pod| judge(pod, &Drain { strict: true, ..options.clone() }));
-    let going = decisions
+    let count = decisions
         .iter()
         .filter(|(_, decision)| matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion))
         .count();
-    if going == 0 {
-        return after_pods(ctx, options, started, &left);
+    if count == 0 {
+        return after_pods(ctx, options, started, left).with(effects);
     }
-    let mut blocked = Vec::new();
-    for (pod, _) in decisions.iter().filter(|(_, decision)| *decision == EvictionDecision::Evict) {
-        blocked.extend(evict(ctx, options, started, pod));
+    let which = |wanted: EvictionDecision| {
+        decisions.iter().filter(move |(_, decision)| *decision == wanted).map(|(pod, _)| *pod)
+    };
+    let blocked: Vec<String> = which(EvictionDecision::Evict)
+        .filter_map(|pod| effects.take(evict(ctx, options, started, pod)))
+        .collect();
+    if let Some(next) = effects.take(say_blocked(ctx, &blocked)) {
+        return Planned { value: Progress::Decided(next), effects };
     }
-    if let Some(next) = say_blocked(ctx, &blocked) {
-        return Progress::Record(next);
-    }
-    let left =
-        if left.is_empty() { String::new() } else { format!("; left where they are: {}", list(&left)) };
-    Progress::Going(sentence(ctx, going, &blocked, &decisions) + &left)
+    let going = Draining::Pods(PodsToGo {
+        count,
+        blocked,
+        ending: which(EvictionDecision::AwaitDeletion).map(until_gone).collect(),
+        unconfirmed: !ctx.node.ready,
+        evicted: which(EvictionDecision::Evict).map(NodePod::path).collect(),
+        left,
+    });
+    Planned { value: Progress::Going(going), effects }
 }
 
 /// The pods that only a `strict` drain would refuse to leave, and why.
@@ -112,73 +126,43 @@ fn is_ours(snapshot: &Snapshot, node: &str, pod: &NodePod) -> bool {
 }
 
 /// What evictions bring with them: volumes to detach; and our own pod, which goes when all others have.
-fn after_pods(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp, left: &[String]) -> Progress {
-    if let Some(progress) = volumes::wait(ctx) {
-        return progress;
-    }
-    own::evict(ctx, options, started).map_or_else(|| Progress::Done(left.to_vec()), Progress::Going)
+fn after_pods(
+    ctx: &NodeContext<'_>,
+    options: &Drain,
+    started: Timestamp,
+    left: Vec<String>,
+) -> Planned<Progress> {
+    let mut effects = Effects::default();
+    let progress = effects
+        .take(volumes::wait(ctx))
+        .or_else(|| effects.take(own::evict(ctx, options, started)).map(Progress::Going));
+    Planned { value: progress.unwrap_or(Progress::Done(left)), effects }
 }
 
 /// Says which pods stay on the node while the operation runs.
-pub fn say_left(ctx: &mut NodeContext<'_>, left: &[String]) {
-    if !left.is_empty() {
-        let name = ctx.node.name.clone();
-        let message =
-            format!("node {name}: drained, but these pods were left where they are: {}", list(left));
-        ctx.say(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) });
-    }
+pub fn say_left(ctx: &NodeContext<'_>, left: &[String]) -> Option<Notice> {
+    let name = ctx.node.name.clone();
+    let message = format!("node {name}: drained, but these pods were left where they are: {}", list(left));
+    (!left.is_empty()).then_some(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) })
 }
 
 /// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
-fn say_blocked(ctx: &mut NodeContext<'_>, blocked: &[String]) -> Option<Decision> {
+fn say_blocked(ctx: &NodeContext<'_>, blocked: &[String]) -> Planned<Option<Decision>> {
     let known = ctx.status.blocked_since.is_some();
     if known != blocked.is_empty() {
-        return None;
+        return None.into();
     }
-    let since = (!blocked.is_empty()).then_some(Time(ctx.snapshot.now));
-    if since.is_some() {
-        let name = &ctx.node.name;
-        let message = format!("node {name}: the drain is blocked: {}", list(blocked));
-        ctx.say(Notice { warning: true, reason: "DrainBlocked", message, node: Some(name.clone()) });
+    if blocked.is_empty() {
+        return Some(ctx.record(|status| status.blocked_since = None)).into();
     }
-    let message = (!blocked.is_empty()).then(|| format!("draining: blocked: {}", list(blocked)));
-    Some(ctx.record(|status| {
-        status.blocked_since = since;
-        status.message = message.or_else(|| status.message.take());
-    }))
-}
-
-/// How far the drain is: what blocks it, what ends and how long that may take, and what else has to go.
-fn sentence(
-    ctx: &NodeContext<'_>,
-    going: usize,
-    blocked: &[String],
-    decisions: &[(&NodePod, EvictionDecision)],
-) -> String {
-    let pods = if going == 1 { "1 pod to go".to_owned() } else { format!("{going} pods to go") };
-    let mut parts = Vec::new();
-    if !blocked.is_empty() {
-        parts.push(format!("{} blocked: {}", blocked.len(), list(blocked)));
-    }
-    let ending: Vec<String> = decisions
-        .iter()
-        .filter(|(_, decision)| *decision == EvictionDecision::AwaitDeletion)
-        .map(|(pod, _)| until_gone(pod))
-        .collect();
-    if !ending.is_empty() {
-        let unconfirmed =
-            if ctx.node.ready { "" } else { ", while the node is not Ready and does not confirm it" };
-        parts.push(format!("ending{unconfirmed}: {}", list(&ending)));
-    }
-    let evicted: Vec<String> = decisions
-        .iter()
-        .filter(|(_, decision)| *decision == EvictionDecision::Evict)
-        .map(|(pod, _)| pod.path())
-        .collect();
-    if blocked.is_empty() && !evicted.is_empty() {
-        parts.push(format!("being evicted: {}", list(&evicted)));
-    }
-    format!("draining: {pods}; {}", parts.join("; "))
+    let name = ctx.node.name.clone();
+    let message = format!("node {name}: the drain is blocked: {}", list(blocked));
+    let notice = Notice { warning: true, reason: "DrainBlocked", message, node: Some(name) };
+    let recorded = ctx.record(|status| {
+        status.blocked_since = Some(Time(ctx.snapshot.now));
+        status.message = Some(format!("draining: blocked: {}", list(blocked)));
+    });
+    Planned::from(Some(recorded)).with(notice)
 }
 
 /// A pod that ends: since when, until when it may, and what holds it then.
@@ -193,21 +177,20 @@ fn until_gone(pod: &NodePod) -> String {
     format!("{} (since {since:.0}, has until {until:.0}{held})", pod.path())
 }
 
-fn list(items: &[String]) -> String {
-    let more = items.len().saturating_sub(MAX_NAMES);
-    let shown = items.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join("; ");
-    if more == 0 { shown } else { format!("{shown}; and {more} more") }
-}
-
 /// Evicts the pod if it is time to, and returns what blocks it.
-fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp, pod: &NodePod) -> Option<String> {
+fn evict(
+    ctx: &NodeContext<'_>,
+    options: &Drain,
+    started: Timestamp,
+    pod: &NodePod,
+) -> Planned<Option<String>> {
     let (now, leading_since) = (ctx.snapshot.now, ctx.snapshot.leading_since);
     let last = ctx.snapshot.evictions.get(&pod.uid);
     let refusal = last.and_then(|last| last.refusal.as_ref());
     let blocked =
         refusal.map(|refusal| format!("{} since {:.0}: {}", pod.path(), refusal.since, refusal.message));
     if last.is_some_and(|last| last.under_way) {
-        return blocked;
+        return blocked.into();
     }
     let due = match last {
         // What an earlier leader tried is not known here: with its last try up to now, ours comes one
@@ -216,15 +199,12 @@ fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp, pod: &N
         None => now,
         Some(last) => later(last.at, refusal.map_or_else(|| interval(pod), |refusal| pause(pod, refusal))),
     };
-    if now >= due {
-        let target =
-            Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
-        let node = ctx.node.name.clone();
-        ctx.act(Action::Evict { node, pod: target, grace_period_seconds: options.grace_period_seconds });
-    } else {
-        ctx.plan.wake(due);
+    if now < due {
+        return Planned::from(blocked).with(Effects::wake_at(due));
     }
-    blocked
+    let target = Target { namespace: pod.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
+    let (node, grace_period_seconds) = (ctx.node.name.clone(), options.grace_period_seconds);
+    Planned::from(blocked).with(Action::Evict { node, pod: target, grace_period_seconds })
 }
 
 /// How long to stay away after a refusal. What only a human can repair (two budgets over one pod) is asked

@@ -9,12 +9,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::plan::{
     model::{
+        effects::{Effects, Planned},
         intent::Drain,
         question::{Answer, Question},
         snapshot::{NodePod, Snapshot},
         time::later,
     },
-    node::context::NodeContext,
+    node::{context::NodeContext, drain::Draining},
 };
 
 /// Between two looks at a replica that starts. Nothing watches it.
@@ -33,25 +34,22 @@ pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
 }
 
 /// Evicts our own pod, if another replica can go on; says what is waited for.
-pub fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -> Option<String> {
-    let pods = ctx.snapshot.residents.get(&ctx.node.name)?;
-    let pod = pods.iter().find(|pod| is(ctx.snapshot, pod))?.clone();
+pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Planned<Option<Draining>> {
+    let mut pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
+    let Some(pod) = pods.find(|pod| is(ctx.snapshot, pod)) else { return None.into() };
     if pod.deleting_since.is_some() {
-        return Some("draining: the operator itself is about to move".into());
+        return Some(Draining::OperatorEnds).into();
     }
     let question = Question::OtherReplica(ctx.node.name.clone());
     match ctx.snapshot.answer(&question) {
-        None => {
-            ctx.ask(question);
-            Some("draining: looking for another replica of the operator".into())
-        }
+        None => Planned::from(Some(Draining::OtherReplicaUnknown)).with(question),
         Some(Answer::Found) => {
-            let blocked = super::evict(ctx, options, started, &pod);
-            Some(blocked.unwrap_or_else(|| "draining: the operator itself moves to another node".into()))
+            let evicted = super::evict(ctx, options, started, pod);
+            evicted.map(|blocked| Some(Draining::OperatorMoves { blocked }))
         }
         Some(Answer::Pending) => {
-            ctx.plan.wake(later(ctx.snapshot.now, LOOK_EVERY));
-            Some("draining: another replica of the operator is starting, then this one moves".into())
+            let again = Effects::wake_at(later(ctx.snapshot.now, LOOK_EVERY));
+            Planned::from(Some(Draining::OtherReplicaStarts)).with(again)
         }
         Some(
             Answer::NotFound
@@ -60,7 +58,7 @@ pub fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -> 
             | Answer::NotYet(_)
             | Answer::Said(_)
             | Answer::NotReady(_),
-        ) => None,
+        ) => None.into(),
     }
 }
 
@@ -74,7 +72,7 @@ mod tests {
         api::nodeop::{NodeOp, NodeStatus},
         plan::{
             model::{
-                action::{Action, Plan},
+                action::Action,
                 intent::Intent,
                 snapshot::{NodeView, PlannerConfig},
             },
@@ -82,7 +80,7 @@ mod tests {
         },
     };
 
-    fn look(answer: Option<Answer>) -> (Option<String>, Plan) {
+    fn look(answer: Option<Answer>) -> (Option<Draining>, Effects) {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u"},
@@ -103,13 +101,9 @@ mod tests {
             ..Snapshot::default()
         };
         let (node, status) = (NodeView { name: "n1".into(), ..NodeView::default() }, NodeStatus::default());
-        let mut plan = Plan::default();
-        let said = evict(
-            &mut NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status, plan: &mut plan },
-            &drain,
-            snapshot.now,
-        );
-        (said, plan)
+        let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status };
+        let planned = evict(&ctx, &drain, snapshot.now);
+        (planned.value, planned.effects)
     }
 
     #[test]

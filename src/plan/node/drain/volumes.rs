@@ -9,12 +9,13 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 use crate::plan::{
     model::{
         action::Notice,
+        effects::{Effects, Planned},
         question::{Answer, Question},
         time::later,
     },
     node::{
         context::NodeContext,
-        drain::{Progress, list},
+        drain::{Draining, Progress, draining::list},
     },
 };
 
@@ -24,29 +25,26 @@ const DETACH_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
 
 /// Waits for the volumes of pods that have gone; `None` when there is nothing (more) to wait for.
-pub fn wait(ctx: &mut NodeContext<'_>) -> Option<Progress> {
+pub fn wait(ctx: &NodeContext<'_>) -> Planned<Option<Progress>> {
     if !ctx.node.volumes_attached {
-        return None;
+        return None.into();
     }
     let question = Question::Volumes(ctx.node.name.clone());
     let attached = match ctx.snapshot.answer(&question) {
         None => {
-            ctx.ask(question);
-            return Some(Progress::Going("draining: looking for attached volumes".into()));
+            return Planned::from(Some(Progress::Going(Draining::VolumesUnknown))).with(question);
         }
         Some(Answer::Attached(volumes)) if !volumes.is_empty() => volumes.clone(),
-        Some(_) => return None,
+        Some(_) => return None.into(),
     };
     let now = ctx.snapshot.now;
     let Some(since) = ctx.status.detaching_since.as_ref().map(|time| time.0) else {
-        return Some(Progress::Record(ctx.record(|status| status.detaching_since = Some(Time(now)))));
+        let recorded = ctx.record(|status| status.detaching_since = Some(Time(now)));
+        return Some(Progress::Decided(recorded)).into();
     };
     if now < later(since, DETACH_TIMEOUT) {
-        ctx.plan.wake(later(now, LOOK_EVERY));
-        return Some(Progress::Going(format!(
-            "draining: the pods are gone, waiting for their volumes to be detached: {}",
-            list(&attached)
-        )));
+        let again = Effects::wake_at(later(now, LOOK_EVERY));
+        return Planned::from(Some(Progress::Going(Draining::Volumes(attached)))).with(again);
     }
     let name = ctx.node.name.clone();
     let message = format!(
@@ -54,8 +52,7 @@ pub fn wait(ctx: &mut NodeContext<'_>) -> Option<Progress> {
         DETACH_TIMEOUT.as_secs(),
         list(&attached)
     );
-    ctx.say(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) });
-    None
+    Planned::from(None).with(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) })
 }
 
 #[cfg(test)]
@@ -69,10 +66,7 @@ mod tests {
     use crate::{
         api::nodeop::{NodeOp, NodeStatus},
         plan::{
-            model::{
-                action::Plan,
-                snapshot::{NodeView, Snapshot},
-            },
+            model::snapshot::{NodeView, Snapshot},
             node::context::{Decision, Op},
         },
     };
@@ -83,7 +77,7 @@ mod tests {
 
     /// One look at a node at `now`, whose volumes are waited for since `since`; the answer is what is still
     /// attached.
-    fn look(now: i64, since: Option<i64>, attached: Option<&[&str]>) -> (Option<Progress>, Plan) {
+    fn look(now: i64, since: Option<i64>, attached: Option<&[&str]>) -> (Option<Progress>, Effects) {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": [], "cordon": true},
@@ -98,15 +92,8 @@ mod tests {
         let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
         let status =
             NodeStatus { detaching_since: since.map(|second| Time(at(second))), ..NodeStatus::default() };
-        let mut plan = Plan::default();
-        let progress = wait(&mut NodeContext {
-            snapshot: &snapshot,
-            op: &op,
-            node: &node,
-            status: &status,
-            plan: &mut plan,
-        });
-        (progress, plan)
+        let planned = wait(&NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status });
+        (planned.value, planned.effects)
     }
 
     #[test]
@@ -115,18 +102,21 @@ mod tests {
         assert!(matches!(progress, Some(Progress::Going(_))) && plan.questions.len() == 1, "{progress:?}");
 
         let (progress, _) = look(0, None, Some(&["pv-1"]));
-        let Some(Progress::Record(Decision::Record(status))) = progress else { panic!("{progress:?}") };
+        let Some(Progress::Decided(Decision::Record(status))) = progress else { panic!("{progress:?}") };
         assert_eq!(status.detaching_since, Some(Time(at(0))));
 
         let (progress, plan) = look(119, Some(0), Some(&["pv-1"]));
-        assert!(matches!(&progress, Some(Progress::Going(why)) if why.contains("pv-1")), "{progress:?}");
+        assert!(
+            matches!(&progress, Some(Progress::Going(why)) if why.to_string().contains("pv-1")),
+            "{progress:?}"
+        );
         assert_eq!(plan.wake_at, Some(at(121)), "nothing tells when a volume goes");
 
         let (progress, plan) = look(120, Some(0), Some(&["pv-1"]));
-        let said: Vec<_> = plan.said.values().flatten().map(|notice| notice.reason).collect();
+        let said: Vec<_> = plan.notices.iter().map(|notice| notice.reason).collect();
         assert_eq!((progress, said), (None, vec!["VolumesAttached"]));
 
         let (progress, plan) = look(5, Some(0), Some(&[]));
-        assert!(progress.is_none() && plan.said.is_empty(), "all are detached");
+        assert!(progress.is_none() && plan.notices.is_empty(), "all are detached");
     }
 }

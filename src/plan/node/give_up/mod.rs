@@ -9,11 +9,13 @@
 //! What succeeds before its end is seen has succeeded, whatever was decided about it: a Job that completes
 //! goes on to its reboot, and a node that comes back in a new boot has rebooted.
 
+use std::fmt;
+
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
     plan::{
         model::{
-            action::Plan,
+            effects::{Effects, Planned},
             question::Question,
             snapshot::{JobState, JobView},
         },
@@ -21,6 +23,7 @@ use crate::{
             cancel,
             context::{Decision, NodeContext, Verdict, finished, recorded_job},
             legacy, reboot, waiter,
+            waiting::Waiting,
         },
     },
 };
@@ -34,35 +37,60 @@ pub fn recorded(status: &NodeStatus) -> Option<Verdict> {
     Some(Verdict { reason, untouched: status.untouched == Some(true) })
 }
 
-/// Gives the node up, whatever its step had planned for it in this pass.
-pub fn begin(ctx: &mut NodeContext<'_>, verdict: Verdict) -> Decision {
-    *ctx.plan = Plan::default();
-    let Some(open) = end(ctx) else { return fail(ctx, &verdict) };
-    if ctx.plan.actions.is_empty() && !ctx.plan.questions.is_empty() {
-        // Nothing is to be ended as far as one sees, and that is being asked.
-        return Decision::Wait(format!("{}; {open}", verdict.reason));
+/// What may still act on a node that is given up, or whose end is not proved yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    JobUnconfirmed,
+    JobDeleted,
+    JobPodsEnd,
+    WaiterUnconfirmed,
+    WaiterEnds,
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::JobUnconfirmed => "checking whether its Job still exists",
+            Self::JobDeleted => "its Job is being deleted",
+            Self::JobPodsEnd => "the pods of its Job are ending",
+            Self::WaiterUnconfirmed => "checking whether its reboot waiter still exists",
+            Self::WaiterEnds => "its reboot waiter is being ended",
+        })
     }
-    *ctx.plan = Plan::default();
+}
+
+/// Gives the node up.
+pub fn begin(ctx: &NodeContext<'_>, verdict: Verdict) -> Planned<Decision> {
+    let Planned { value, effects } = end(ctx);
     let Verdict { reason, untouched } = verdict;
-    ctx.record(|status| {
+    let Some(open) = value else {
+        return fail(ctx, &Verdict { reason, untouched }).with(effects);
+    };
+    if effects.actions.is_empty() && !effects.questions.is_empty() {
+        // Nothing is to be ended as far as one sees, and that is being asked.
+        return Waiting::Ending { reason, open }.with(effects);
+    }
+    // The reason is recorded first, and what it leads to is done in the next plan.
+    let recorded = ctx.record(|status| {
         status.message = Some(reason.clone());
         status.given_up = Some(reason);
         status.untouched = untouched.then_some(true);
-    })
+    });
+    recorded.into()
 }
 
 /// Ends what could still act, until nothing can.
-pub fn carry_out(ctx: &mut NodeContext<'_>, verdict: &Verdict) -> Decision {
+pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> {
     if let Some(next) = succeeded_after_all(ctx) {
         return next;
     }
     if verdict.untouched && has_begun(ctx) {
-        return ctx.record(|status| status.untouched = Some(false));
+        return ctx.record(|status| status.untouched = Some(false)).into();
     }
-    match end(ctx) {
-        Some(open) => Decision::Wait(format!("{}; {open}", verdict.reason)),
+    end(ctx).map(|open| match open {
+        Some(open) => Decision::Wait(Waiting::Ending { reason: verdict.reason.clone(), open }),
         None => fail(ctx, verdict),
-    }
+    })
 }
 
 fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
@@ -97,13 +125,14 @@ fn called_off(ctx: &NodeContext<'_>) -> RebootStatus {
 }
 
 /// What was given up has succeeded before its end was seen: its step goes on.
-fn succeeded_after_all(ctx: &mut NodeContext<'_>) -> Option<Decision> {
-    let goes_on = |ctx: &NodeContext<'_>| {
-        ctx.record(|status| {
+fn succeeded_after_all(ctx: &NodeContext<'_>) -> Option<Planned<Decision>> {
+    let goes_on = || {
+        let recorded = ctx.record(|status| {
             (status.given_up, status.untouched) = (None, None);
             // The mark of older records, see `recorded`; in other steps it is a deadline that stands.
             status.deadline = status.deadline.take().filter(|_| status.step != Some(Step::Job));
-        })
+        });
+        Planned::from(recorded)
     };
     match ctx.status.step {
         Some(Step::Job) => {
@@ -116,14 +145,11 @@ fn succeeded_after_all(ctx: &mut NodeContext<'_>) -> Option<Decision> {
                 && ctx.op.intent.reboot
                 && !legacy::is_adopted(ctx)
                 && waiter::went_on(ctx).is_some();
-            (ctx.status.job_uid.is_some() && (complete || gone)).then(|| goes_on(ctx))
+            (ctx.status.job_uid.is_some() && (complete || gone)).then(goes_on)
         }
         Some(Step::Reboot) => match reboot::arrival(ctx) {
-            reboot::Arrival::Proved => Some(goes_on(ctx)),
-            reboot::Arrival::Unconfirmed(question) => {
-                ctx.ask(question);
-                Some(Decision::Wait(reboot::CONFIRMS.into()))
-            }
+            reboot::Arrival::Proved => Some(goes_on()),
+            reboot::Arrival::Unconfirmed(question) => Some(Waiting::BootUnconfirmed.with(question)),
             reboot::Arrival::No => None,
         },
         Some(Step::Preflight | Step::Claim | Step::Drain | Step::Verify) | None => None,
@@ -141,33 +167,36 @@ fn has_begun(ctx: &NodeContext<'_>) -> bool {
     uid.is_some_and(|uid| ctx.job_pods(uid).any(|pod| pod.has_begun()))
 }
 
-/// Sees to it that nothing of the operation can act on the node any more. `Some`: not yet, and why.
-fn end(ctx: &mut NodeContext<'_>) -> Option<String> {
+/// Sees to it that nothing of the operation can act on the node any more. `Some`: not yet.
+fn end(ctx: &NodeContext<'_>) -> Planned<Option<Open>> {
     let (node, attempt) = (&ctx.node.name, ctx.status.attempt.unwrap_or(0));
+    let mut effects = Effects::default();
     if let Some(name) = &ctx.status.job_name
-        && let Some(open) = cancel::job(ctx.snapshot, ctx.op, name, ctx.plan)
+        && let Some(open) = effects.take(cancel::job(ctx.snapshot, ctx.op, name))
     {
-        return Some(open);
+        return Planned { value: Some(open), effects };
     }
     let failed = job(ctx).is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)));
     if let Some(uid) = ctx.status.job_uid.as_deref().filter(|_| !failed)
         && ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready))
     {
-        return Some("the pods of its Job are ending".into());
+        return Planned { value: Some(Open::JobPodsEnd), effects };
     }
     // Nothing was made for a node that is only about to be claimed; a waiter that was made ahead of its turn
     // is ended with its release.
     let waits = ctx.op.intent.reboot && !matches!(ctx.status.step, Some(Step::Claim) | None);
-    if !waits {
-        return None;
-    }
     // The waiter of a Job that failed removes the sentinel and ends by itself, or is ended when its node is
     // released: no reboot can follow. One that was just made, and that no cache shows, has to be seen first.
     let key = (ctx.op.id.namespace.clone(), ctx.op.object_name(node, "reboot", attempt));
-    if failed && ctx.snapshot.pods.contains_key(&key) && ctx.snapshot.answer(&Question::Pod(key)).is_none() {
-        return None;
+    let is_over = || {
+        failed
+            && ctx.snapshot.pods.contains_key(&key)
+            && ctx.snapshot.answer(&Question::Pod(key.clone())).is_none()
+    };
+    if !waits || is_over() {
+        return Planned { value: None, effects };
     }
-    cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt, ctx.plan)
+    cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt).with(effects)
 }
 
 #[cfg(test)]

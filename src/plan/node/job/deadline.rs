@@ -16,16 +16,13 @@ use crate::plan::{
 /// Seconds by which the deadline is put off.
 const TIME_TO_COUNT: i64 = 60;
 
-/// Puts the deadline off if a pod has succeeded and that has not been done yet.
-pub fn extend_after_success(ctx: &mut NodeContext<'_>, job: &JobView) {
+/// What puts the deadline off, if a pod has succeeded and that has not been done yet.
+pub fn extend_after_success(ctx: &NodeContext<'_>, job: &JobView) -> Option<Action> {
     let given = ctx.op.intent.job_deadline;
     let succeeded = ctx.job_pods(&job.uid).any(|pod| pod.phase == PodPhase::Succeeded);
-    if succeeded && job.deadline_seconds == Some(given) {
-        let extended = given.checked_add(TIME_TO_COUNT);
-        ctx.plan.actions.extend(
-            extended.map(|deadline_seconds| Action::ExtendJob { job: Target::of_job(job), deadline_seconds }),
-        );
-    }
+    let deadline_seconds = given.checked_add(TIME_TO_COUNT)?;
+    (succeeded && job.deadline_seconds == Some(given))
+        .then(|| Action::ExtendJob { job: Target::of_job(job), deadline_seconds })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
     plan::{
         model::{
             action::{Action, Target},
+            effects::Effects,
             snapshot::{ContainerState, ContainerView, JobView, PodView},
         },
         node::context::NodeContext,
@@ -38,13 +39,12 @@ pub fn succeeded(pod: &PodView) -> bool {
 }
 
 /// Ends the pods of the Job in which the operation has failed and containers of others still run.
-pub fn end_failed_tries(ctx: &mut NodeContext<'_>, job: &JobView) {
+pub fn end_failed_tries(ctx: &NodeContext<'_>, job: &JobView) -> Effects {
     let kept = |pod: &&Arc<PodView>| pod.is_active() && has_failed(pod) && !others(pod).is_empty();
-    let pods: Vec<Target> = ctx.job_pods(&job.uid).filter(kept).map(|pod| Target::of(pod)).collect();
-    for pod in pods {
-        let why = "the operation has failed in it, and a container that is not ours still runs";
-        ctx.act(Action::DeletePod { pod, why });
-    }
+    let why = "the operation has failed in it, and a container that is not ours still runs";
+    Effects::act(
+        ctx.job_pods(&job.uid).filter(kept).map(|pod| Action::DeletePod { pod: Target::of(pod), why }),
+    )
 }
 
 /// Whether one of our containers in the pod has failed.
@@ -69,10 +69,7 @@ mod tests {
         api::nodeop::{NodeOp, NodeStatus},
         plan::{
             fixtures,
-            model::{
-                action::Plan,
-                snapshot::{JobState, NodeView, Owner, Role, Snapshot},
-            },
+            model::snapshot::{JobState, NodeView, Owner, Role, Snapshot},
             node::context::Op,
         },
     };
@@ -102,11 +99,10 @@ mod tests {
             NodeStatus { job_name: Some("j".into()), job_uid: Some("ju".into()), ..NodeStatus::default() };
         let ends = |pod: PodView| {
             let pods = [(("ns".to_owned(), pod.name.clone()), Arc::new(pod))].into();
-            let (snapshot, mut plan) = (Snapshot { pods, ..Snapshot::default() }, Plan::default());
-            let mut ctx =
-                NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status, plan: &mut plan };
-            end_failed_tries(&mut ctx, &fixtures::job("j", JobState::Active));
-            plan.actions
+            let snapshot = Snapshot { pods, ..Snapshot::default() };
+            let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status };
+            end_failed_tries(&ctx, &fixtures::job("j", JobState::Active))
+                .actions
                 .iter()
                 .any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.uid == "p"))
         };

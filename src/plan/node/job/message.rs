@@ -4,24 +4,17 @@ use crate::{
     api::names::container,
     plan::{
         model::snapshot::{ContainerView, JobView, PodPhase, PodView, brief},
-        node::context::NodeContext,
+        node::{context::NodeContext, waiting::Waiting},
     },
 };
 
-/// The Job goes on, and nothing complains.
-pub const RUNNING: &str = "Job is running";
-
-/// What is said of a Job that goes on: that it does, and what its last try failed of, if one did.
-pub fn tries(ctx: &NodeContext<'_>, job: &JobView) -> String {
-    let failed = ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
-    let last = ctx
-        .job_pods(&job.uid)
-        .filter(|pod| pod.phase == PodPhase::Failed)
-        .max_by_key(|pod| (pod.created, &pod.name));
+/// The Job goes on; what its last try failed of is said with it, if one did.
+pub fn tries(ctx: &NodeContext<'_>, job: &JobView) -> Waiting {
+    let over = || ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed);
+    let last = over().max_by_key(|pod| (pod.created, &pod.name));
     match last.and_then(|pod| message_of(pod)) {
-        Some(message) if failed == 1 => format!("{RUNNING}; one try failed with {message}"),
-        Some(message) => format!("{RUNNING}; {failed} tries failed, the last one with {message}"),
-        None => RUNNING.into(),
+        Some(last) => Waiting::JobTries { failed: over().count(), last },
+        None => Waiting::JobRuns,
     }
 }
 

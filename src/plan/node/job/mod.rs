@@ -8,17 +8,18 @@ mod start;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
-pub use self::sentinel::late_sentinel;
 use self::{
-    message::{RUNNING, termination_message, tries},
-    sentinel::sentinel,
+    message::{termination_message, tries},
+    sentinel::{Record, sentinel},
 };
+pub use self::{sentinel::late_sentinel, start::NotBegun};
 use crate::{
     api::nodeop::{RebootStatus, Step},
     contract::{Sentinel, reboot_state},
     plan::{
         model::{
             action::{Action, Target},
+            effects::{Effects, Planned},
             failing,
             question::Question,
             snapshot::{JobState, JobView},
@@ -27,9 +28,11 @@ use crate::{
         node::{
             cancel,
             context::{Decision, NodeContext},
+            failure::Failure,
             hold::hold,
             legacy,
             waiter::{self, Room, Waiter},
+            waiting::{JOB_RUNS, Waiting},
         },
     },
 };
@@ -38,24 +41,19 @@ use crate::{
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Advances a node in step `Job`.
-pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
+pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
     let Some(name) = ctx.status.job_name.clone() else {
-        return ctx.fail(
-            "the status names no Job for this node; it was changed by somebody else. Create the NodeOp again",
-        );
+        return Failure::NoJobInStatus.into();
     };
     let key = (ctx.op.id.namespace.clone(), name.clone());
-    match (ctx.status.job_uid.clone(), ctx.snapshot.jobs.get(&key).cloned()) {
+    match (&ctx.status.job_uid, ctx.snapshot.jobs.get(&key)) {
         (None, None) => make(ctx, name),
-        (None, Some(job)) => made(ctx, &job),
-        (Some(uid), Some(job)) if job.uid == uid => recorded(ctx, &job),
+        (None, Some(job)) => made(ctx, job),
+        (Some(uid), Some(job)) if job.uid == *uid => recorded(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
         // is final.
-        (Some(uid), _) if ctx.snapshot.answer(&Question::Job(key.clone())).is_some() => vanished(ctx, &uid),
-        (Some(_), _) => {
-            ctx.ask(Question::Job(key));
-            Decision::Wait(format!("checking whether Job {name} still exists"))
-        }
+        (Some(uid), _) if ctx.snapshot.answer(&Question::Job(key.clone())).is_some() => vanished(ctx, uid),
+        (Some(_), _) => Waiting::JobUnconfirmed { name }.with(Question::Job(key)),
     }
 }
 
@@ -69,129 +67,114 @@ pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
     Decision::Record(Box::new(next))
 }
 
-fn make(ctx: &mut NodeContext<'_>, name: String) -> Decision {
+fn make(ctx: &NodeContext<'_>, name: String) -> Planned<Decision> {
     if ctx.op.deleting {
-        return ctx.fail("the NodeOp was deleted before the operation started");
+        return Failure::DeletedBeforeStart.into();
     }
-    if let Some(next) = hold(ctx).or_else(|| waiter_gone(ctx, &name)) {
-        return next;
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(held(ctx, &name)) {
+        return next.with(effects);
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let make = Action::CreateJob { op, node, name };
-    if let Some(next) = refused(ctx, &make) {
-        return next;
+    if let Some(next) = effects.take(refused(ctx, &make)) {
+        return next.into();
     }
-    ctx.act(make);
-    Decision::Wait("making the Job".into())
+    Waiting::JobMade.with(effects).with(make)
 }
 
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
 /// to start, the node is failed, untouched by the operation.
-fn refused(ctx: &mut NodeContext<'_>, action: &Action) -> Option<Decision> {
-    let trouble = failing::of(ctx.snapshot, action)?;
+fn refused(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
+    let Some(trouble) = failing::of(ctx.snapshot, action) else { return None.into() };
     let begun = ctx.status.last_updated.as_ref().map_or(ctx.snapshot.now, |time| time.0);
     let deadline = later(begun, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now < deadline {
-        ctx.plan.wake(deadline);
-        return None;
+        return Planned::from(None).with(Effects::wake_at(deadline));
     }
-    Some(ctx.fail(format!(
-        "the operation was not started in {} s: {trouble}",
-        ctx.op.intent.pull_timeout.as_secs()
-    )))
+    let seconds = ctx.op.intent.pull_timeout.as_secs();
+    Some(Failure::JobNotStarted { seconds, trouble }.gives_up()).into()
 }
 
-/// The waiter must stand at the moment at which the Job is made and let go, not only some time before.
-fn waiter_gone(ctx: &mut NodeContext<'_>, job: &str) -> Option<Decision> {
-    match waiter::ensure(ctx, job, Room::Made) {
-        Waiter::NotAsked | Waiter::Ready => None,
-        Waiter::Starting(why) => Some(Decision::Wait(format!("waiting for the reboot waiter: {why}"))),
-        Waiter::Lost(next) | Waiter::Overdue(next) => Some(next),
+/// What must hold at the moment at which the Job is made and let go, not only some time before: the node is
+/// ours, and its waiter stands.
+fn held(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(hold(ctx)) {
+        return next.with(effects).map(Some);
     }
+    let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {
+        Waiter::NotAsked | Waiter::Ready => None,
+        Waiter::Starting(why) => Some(Decision::Wait(Waiting::Waiter(why))),
+        Waiter::Decided(next) => Some(next),
+    };
+    Planned { value: next, effects }
 }
 
 /// The Job is there and its UID is not in status yet: it has not run.
-fn made(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
+fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if !job.is_of(&ctx.op.id) {
-        return ctx.fail(format!(
-            "a Job {}/{} exists that is not ours; delete it and create the NodeOp again",
-            job.namespace, job.name
-        ));
+        return Failure::ForeignJob { namespace: job.namespace.clone(), name: job.name.clone() }.into();
     }
     if job.deleting {
-        return Decision::Wait("an older Job of the same name is being deleted".into());
+        return Waiting::OldJobDeleted.into();
     }
     if ctx.op.deleting {
-        return ctx.fail("the NodeOp was deleted before the operation started");
+        return Failure::DeletedBeforeStart.into();
     }
     let uid = job.uid.clone();
-    ctx.record(|status| (status.job_uid, status.message) = (Some(uid), Some(RUNNING.into())))
+    ctx.record(|status| (status.job_uid, status.message) = (Some(uid), Some(JOB_RUNS.into()))).into()
 }
 
 /// The Job that is recorded, as it stands.
-fn recorded(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
+fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     match &job.state {
         JobState::Complete => succeeded(ctx, job),
-        JobState::Failed(why) => failed(ctx, job, why),
-        JobState::Failing(why) if !ctx.node.ready => failed(ctx, job, why),
-        JobState::Failing(why) => Decision::Wait(format!("the Job has failed, its pods are ending: {why}")),
-        JobState::Active if job.deleting => Decision::Wait("the Job is being deleted".into()),
+        JobState::Failed(why) => failed(ctx, job, why).into(),
+        JobState::Failing(why) if !ctx.node.ready => failed(ctx, job, why).into(),
+        JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
+        JobState::Active if job.deleting => Waiting::JobDeleted.into(),
         JobState::Active if ctx.op.deleting => cancel(ctx, job),
         JobState::Active if job.suspended => resume(ctx, job),
         JobState::Active => running(ctx, job),
     }
 }
 
-fn resume(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
-    if let Some(next) = hold(ctx).or_else(|| waiter_gone(ctx, &job.name)) {
-        let ends = matches!(next, Decision::GiveUp(_));
-        return if ends { unseen_start(ctx, job).unwrap_or(next) } else { next };
-    }
+fn resume(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    let mut effects = Effects::default();
     let resume = Action::ResumeJob { job: Target::of_job(job) };
-    if let Some(next) = refused(ctx, &resume) {
-        return unseen_start(ctx, job).unwrap_or(next);
+    let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(refused(ctx, &resume)));
+    match next {
+        Some(ends @ Decision::GiveUp(_)) => {
+            return unseen_start(ctx, job).map_or_else(|| ends.into(), |wait| wait.with(effects));
+        }
+        Some(next) => return next.with(effects),
+        None => {}
     }
-    if let Some(wait) = another_machine(ctx) {
-        return wait;
-    }
-    ctx.act(resume);
-    // It is made without a pod: one that has had any was resumed before.
-    let again = ctx.job_pods(&job.uid).next().is_some();
-    Decision::Wait(if again { resumed_again(&job.name) } else { RUNNING.into() })
-}
-
-/// A queue for Jobs, or a person, suspends what we have resumed, and the Job controller ends its pods for that.
-fn resumed_again(job: &str) -> String {
-    format!(
-        "somebody suspended Job {job}, which ended its pods; it is resumed, and the operation begins anew"
-    )
-}
-
-/// Before the operation starts, a live read of its node: in an old view a machine that has joined under the
-/// same name since is not seen, which is neither claimed nor drained.
-fn another_machine(ctx: &mut NodeContext<'_>) -> Option<Decision> {
     let question = Question::Node(ctx.node.name.clone());
-    if ctx.snapshot.answer(&question).is_some() {
-        return None;
+    if ctx.snapshot.answer(&question).is_none() {
+        // In an old view a machine that has joined under the same name since is not seen, which is neither
+        // claimed nor drained.
+        return Waiting::SameMachine.with(effects).with(question);
     }
-    ctx.ask(question);
-    Some(Decision::Wait("checking that the node is still the same machine".into()))
+    // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
+    // suspended it, and the Job controller ends its pods for that.
+    let again = ctx.job_pods(&job.uid).next().is_some();
+    let why = if again { Waiting::JobResumed { name: job.name.clone() } } else { Waiting::JobRuns };
+    why.with(effects).with(resume)
 }
 
 /// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it
 /// yet.
-fn unseen_start(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<Decision> {
+fn unseen_start(ctx: &NodeContext<'_>, job: &JobView) -> Option<Planned<Decision>> {
     let question = Question::Job((job.namespace.clone(), job.name.clone()));
-    if !job.suspended || ctx.snapshot.answer(&question).is_some() {
-        return None;
-    }
-    ctx.ask(question);
-    Some(Decision::Wait(format!("checking whether Job {} has started", job.name)))
+    let unseen = job.suspended && ctx.snapshot.answer(&question).is_none();
+    unseen.then(|| Waiting::JobStart { name: job.name.clone() }.with(question))
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than
 /// waiting.
-fn cancel(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
+fn cancel(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if let Some(wait) = unseen_start(ctx, job) {
         return wait;
     }
@@ -200,102 +183,94 @@ fn cancel(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, POD_VISIBLE_WITHIN));
     let unseen = until.filter(|until| ctx.snapshot.now < *until);
     if ctx.op.intent.upgrade && (started || unseen.is_some()) {
-        if let Some(until) = unseen {
-            ctx.plan.wake(until);
-        }
-        return Decision::Wait("the NodeOp was deleted; the upgrade under way is left to end".into());
+        return Waiting::UpgradeLeftToEnd.with(unseen.map(Effects::wake_at).unwrap_or_default());
     }
-    ctx.act(cancel::delete(&ctx.op.id, job, "its NodeOp was deleted"));
-    Decision::Wait("the NodeOp was deleted; its Job is being deleted".into())
+    Waiting::JobStopped.with(cancel::delete(&ctx.op.id, job, "its NodeOp was deleted"))
 }
 
-fn running(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
-    if let Some(next) = hold(ctx) {
-        return next;
+fn running(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(hold(ctx)) {
+        return next.with(effects);
     }
-    deadline::extend_after_success(ctx, job);
-    injected::end_failed_tries(ctx, job);
+    effects.add(Effects::act(deadline::extend_after_success(ctx, job)));
+    effects.add(injected::end_failed_tries(ctx, job));
     let others = injected::running_on(ctx, job);
     if !others.is_empty() {
-        return succeeded_beside(ctx, job, &others);
+        return succeeded_beside(ctx, job, others).with(effects);
     }
-    let obstacle = start::obstacle(ctx, job);
+    let obstacle = effects.take(start::obstacle(ctx, job));
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| pod.has_begun()) {
-        return Decision::Wait(
-            obstacle.map_or_else(|| tries(ctx, job), |obstacle| format!("{RUNNING}: {}", obstacle.text)),
-        );
+        let why =
+            obstacle.map_or_else(|| tries(ctx, job), |obstacle| Waiting::JobHeldUp { why: obstacle.text });
+        return why.with(effects);
     }
-    start::awaited(ctx, job, obstacle)
+    start::awaited(ctx, job, obstacle).with(effects)
 }
 
 /// The operation has succeeded, and containers of somebody else keep its Job from completing.
-fn succeeded_beside(ctx: &mut NodeContext<'_>, job: &JobView, others: &[String]) -> Decision {
-    let others = others.join(", ");
+fn succeeded_beside(ctx: &NodeContext<'_>, job: &JobView, others: Vec<String>) -> Planned<Decision> {
+    let names = others.join(", ");
     let said = || termination_message(ctx, job).map(|said| format!(": {said}")).unwrap_or_default();
     if !ctx.op.intent.reboot {
         let message = format!(
-            "Job completed successfully{}; container {others}, which is not ours, still ran and is ended with it",
+            "Job completed successfully{}; container {names}, which is not ours, still ran and is ended with it",
             said()
         );
-        return ctx.complete(RebootStatus::NotRequested, message);
+        return ctx.complete(RebootStatus::NotRequested, message).into();
     }
     match sentinel(ctx, &job.uid) {
-        Ok(found) if found.boot.is_empty() => {
+        Record::Found(found) if found.boot.is_empty() => {
             let message = format!(
-                "nothing had to be changed{}; container {others}, which is not ours, is ended with the Job",
+                "nothing had to be changed{}; container {names}, which is not ours, is ended with the Job",
                 said()
             );
-            ctx.complete(RebootStatus::NotRequested, message)
+            ctx.complete(RebootStatus::NotRequested, message).into()
         }
-        Ok(found) => other_target(ctx, &found).unwrap_or_else(|| to_reboot(ctx, Some(found))),
-        Err(_) => Decision::Wait(format!("{RUNNING}: the command has ended, container {others} has not")),
+        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),
     }
 }
 
-fn succeeded(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
+fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if !ctx.op.intent.reboot {
         let message = termination_message(ctx, job).map_or_else(
             || "Job completed successfully".into(),
             |message| format!("Job completed successfully: {message}"),
         );
-        return ctx.complete(RebootStatus::NotRequested, message);
+        return ctx.complete(RebootStatus::NotRequested, message).into();
     }
     if legacy::is_adopted(ctx) {
-        let boot = legacy::succeeded(ctx);
-        return boot
-            .map_or_else(|next| next, |boot| to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })));
+        return match legacy::succeeded(ctx) {
+            Ok(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
+            Err(next) => next,
+        };
     }
-    let found = match sentinel(ctx, &job.uid) {
-        Ok(found) if found.boot.is_empty() => {
+    match sentinel(ctx, &job.uid) {
+        Record::Found(found) if found.boot.is_empty() => {
             let message = termination_message(ctx, job).unwrap_or_else(|| "nothing had to be changed".into());
-            return ctx.complete(RebootStatus::NotRequested, message);
+            ctx.complete(RebootStatus::NotRequested, message).into()
         }
-        Ok(found) => match other_target(ctx, &found) {
-            Some(next) => return next,
-            None => Some(found),
-        },
-        Err(Some(why)) => return Decision::Wait(why.into()),
-        // The Job's pod is gone. The waiter still knows the boot from the sentinel file, and its word is a
-        // proof.
-        Err(None) => None,
-    };
-    to_reboot(ctx, found)
+        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Lags => Waiting::JobPodLags.into(),
+        // The waiter still knows the boot from the sentinel file, and its word is a proof.
+        Record::Gone => to_reboot(ctx, None).into(),
+    }
 }
 
-/// A record that says another target than the image has, as its preflight read it, is not of this operation:
-/// nothing is proved by it.
-fn other_target(ctx: &NodeContext<'_>, found: &Sentinel) -> Option<Decision> {
-    let (known, said) = (ctx.status.target.as_ref()?, found.target.as_ref()?);
-    let message = || {
-        format!(
-            "the Job says that it installed {said}, and the image brings {known}: its word is not taken. Look at the node"
-        )
-    };
-    (known != said).then(|| ctx.fail(message()))
+/// The operation has succeeded in the boot that the record names. One that names another target than the image
+/// has, as its preflight read it, is not of this operation: nothing is proved by it.
+fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
+    match (&ctx.status.target, &found.target) {
+        (Some(known), Some(said)) if known != said => {
+            Failure::OtherTarget { known: known.clone(), said: said.clone() }.gives_up()
+        }
+        _ => to_reboot(ctx, Some(found)),
+    }
 }
 
 fn to_reboot(ctx: &NodeContext<'_>, found: Option<Sentinel>) -> Decision {
-    let mut next = ctx.moved_to(Step::Reboot, "Job completed, the node reboots");
+    let mut next = ctx.moved_to(Step::Reboot, Waiting::Reboot.to_string());
     (next.boot, next.before, next.target) =
         found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     next.reboot_status = Some(RebootStatus::Pending);
@@ -307,25 +282,22 @@ fn to_reboot(ctx: &NodeContext<'_>, found: Option<Sentinel>) -> Decision {
 }
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
-fn vanished(ctx: &mut NodeContext<'_>, uid: &str) -> Decision {
+fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
     if ctx.op.intent.reboot
         && !legacy::is_adopted(ctx)
         && matches!(waiter::went_on(ctx), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
     {
-        return to_reboot(ctx, None);
+        return to_reboot(ctx, None).into();
     }
     if ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready)) {
-        return Decision::Wait("the Job was deleted, its pods are ending".into());
+        return Waiting::JobPodsEnd.into();
     }
-    if ctx.op.deleting {
-        return ctx.fail("the NodeOp was deleted while the operation ran; its Job was stopped");
-    }
-    ctx.fail("Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again")
+    if ctx.op.deleting { Failure::DeletedWhileRunning.into() } else { Failure::JobVanished.into() }
 }
 
-fn failed(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Decision {
-    let message = termination_message(ctx, job).map(|message| format!(": {message}")).unwrap_or_default();
-    ctx.fail(format!("Job failed ({why}){message}"))
+fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Decision {
+    let message = termination_message(ctx, job);
+    Failure::JobFailed { why: why.to_owned(), message }.gives_up()
 }
 
 #[cfg(test)]

@@ -12,9 +12,19 @@ use crate::{
     },
 };
 
-/// The boot in which the operation succeeded, as the sentinel container printed it. `Err`: not (yet) to be
-/// had.
-pub fn sentinel(ctx: &NodeContext<'_>, job_uid: &str) -> Result<Sentinel, Option<&'static str>> {
+/// What the sentinel container says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The boot in which the operation succeeded; no boot at all if nothing had to be changed.
+    Found(Sentinel),
+    /// A pod of the Job has not ended yet, as far as one sees.
+    Lags,
+    /// No pod is left that says it.
+    Gone,
+}
+
+/// The boot in which the operation succeeded, as the sentinel container printed it.
+pub fn sentinel(ctx: &NodeContext<'_>, job_uid: &str) -> Record {
     // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
     // One in which a container of somebody else still runs has succeeded all the same.
     let over = |pod: &PodView| {
@@ -29,15 +39,14 @@ pub fn sentinel(ctx: &NodeContext<'_>, job_uid: &str) -> Result<Sentinel, Option
     let newest =
         found.max_by_key(|(pod, found)| (found.boot == ctx.node.boot_id, pod.created, pod.name.clone()));
     if let Some((_, found)) = newest {
-        return Ok(found);
+        return Record::Found(found);
     }
-    let unfinished = ctx.job_pods(job_uid).any(|pod| !pod.phase.is_final());
-    Err(unfinished.then_some("the Job is complete, its pod is about to be seen so"))
+    if ctx.job_pods(job_uid).any(|pod| !pod.phase.is_final()) { Record::Lags } else { Record::Gone }
 }
 
 /// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
 pub fn late_sentinel(ctx: &NodeContext<'_>) -> Option<Decision> {
-    let found = sentinel(ctx, ctx.status.job_uid.as_deref()?).ok()?;
+    let Record::Found(found) = sentinel(ctx, ctx.status.job_uid.as_deref()?) else { return None };
     if found.boot.is_empty() {
         let message = "nothing had to be changed";
         return Some(ctx.complete(RebootStatus::NotRequested, message));

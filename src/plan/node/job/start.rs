@@ -4,9 +4,9 @@ use std::fmt;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::message::RUNNING;
 use crate::plan::{
     model::{
+        effects::{Effects, Planned},
         question::{Answer, Question},
         silence,
         snapshot::{JobView, Obstacle},
@@ -14,7 +14,9 @@ use crate::plan::{
     },
     node::{
         context::{Decision, NodeContext},
+        failure::Failure,
         legacy,
+        waiting::Waiting,
     },
 };
 
@@ -23,7 +25,7 @@ const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Why no container of the operation has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum NotBegun {
+pub enum NotBegun {
     /// The pod's status says so, or an Event about it.
     Pod(String),
     /// There is no pod, and the API server would refuse one.
@@ -46,64 +48,68 @@ impl fmt::Display for NotBegun {
 
 /// Waits for `pullTimeoutSeconds`, whatever keeps the pod; what no waiting helps against fails the node at
 /// once.
-pub fn awaited(ctx: &mut NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>) -> Decision {
-    if let Some(Obstacle { permanent: true, text }) = &obstacle {
-        return ctx.fail_untouched(format!("the Job's pod cannot start: {text}"));
+pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>) -> Planned<Decision> {
+    if let Some(Obstacle { permanent: true, text }) = obstacle {
+        return Failure::JobCannotStart { why: text }.gives_up_untouched().into();
     }
-    let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
+    let mut effects = Effects::default();
+    let is_podless = ctx.job_pods(&job.uid).next().is_none();
     let deadline = later(ctx.snapshot.let_go_since(job), ctx.op.intent.pull_timeout);
-    let Some(why) = told.or_else(|| podless(ctx, job)) else {
-        if ctx.job_pods(&job.uid).next().is_some() {
-            ctx.plan.wake(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN)));
+    let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
+    let Some(why) = told.or_else(|| effects.take(podless(ctx, job))) else {
+        if !is_podless {
+            effects.add(Effects::wake_at(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN))));
         }
-        return Decision::Wait(RUNNING.into());
+        return Waiting::JobRuns.with(effects);
     };
-    let waits = ctx.snapshot.now < deadline;
-    if waits {
-        ctx.plan.wake(deadline);
+    if ctx.snapshot.now < deadline {
+        return Waiting::JobNotBegun(why).with(effects).with(Effects::wake_at(deadline));
     }
     // A Job's controller that is away goes on when it is back, however late.
-    if waits || why == NotBegun::ControllerAway {
-        return Decision::Wait(format!("the Job's pod cannot start yet: {why}"));
+    if why == NotBegun::ControllerAway {
+        return Waiting::JobNotBegun(why).with(effects);
     }
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
-    if ctx.job_pods(&job.uid).next().is_none() && ctx.snapshot.answer(&live).is_none() {
-        ctx.ask(live);
-        return Decision::Wait(format!("{RUNNING}; checking whether it has a pod"));
+    if is_podless && ctx.snapshot.answer(&live).is_none() {
+        return Waiting::JobPodUnconfirmed.with(effects).with(live);
     }
-    let after = ctx.op.intent.pull_timeout.as_secs();
-    ctx.fail_untouched(format!("the Job's pod could not start in {after} s: {why}"))
+    let seconds = ctx.op.intent.pull_timeout.as_secs();
+    Failure::JobLate { seconds, why }.gives_up_untouched().into()
 }
 
 /// What keeps the Job's pod from its work: as its status says, or its Events. A pod that has failed speaks if
 /// its like will fail too.
-pub fn obstacle(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<Obstacle> {
-    let (over, there): (Vec<_>, Vec<_>) =
-        ctx.job_pods(&job.uid).cloned().partition(|pod| pod.phase.is_final());
+pub fn obstacle(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<Obstacle>> {
+    let (over, there): (Vec<_>, Vec<_>) = ctx.job_pods(&job.uid).partition(|pod| pod.phase.is_final());
     let told = there.iter().find_map(|pod| pod.obstacle());
     let lasting = || over.iter().filter_map(|pod| pod.obstacle()).find(|obstacle| obstacle.permanent);
-    let silent = |ctx: &mut NodeContext<'_>| {
-        there.iter().find_map(|pod| silence::event_message(ctx.snapshot, pod, ctx.plan))
-    };
-    told.or_else(lasting).or_else(|| Some(Obstacle { permanent: false, text: silent(ctx)? }))
+    if let Some(obstacle) = told.or_else(lasting) {
+        return Some(obstacle).into();
+    }
+    let mut effects = Effects::default();
+    let silent = there.iter().find_map(|pod| effects.take(silence::event_message(ctx.snapshot, pod)));
+    let obstacle = silent.map(|text| Obstacle { permanent: false, text });
+    Planned { value: obstacle, effects }
 }
 
 /// Why a Job that runs has no pod. Its controller says so only in an Event, so the API server is asked.
-fn podless(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<NotBegun> {
+fn podless(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
     // The pods of an adopted Job carry no label of ours and are not seen.
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).next().is_some() {
-        return None;
+        return None.into();
     }
-    let begun = job.started_at.or_else(|| ctx.status.last_updated.as_ref().map(|time| time.0))?;
+    let recorded = ctx.status.last_updated.as_ref().map(|time| time.0);
+    let Some(begun) = job.started_at.or(recorded) else { return None.into() };
     let due = later(begun, POD_EXPECTED_WITHIN);
     if ctx.snapshot.now < due {
-        ctx.plan.wake(due);
-        return None;
+        return Planned::from(None).with(Effects::wake_at(due));
     }
-    ctx.plan.wake(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
+    let again = Effects::wake_at(later(ctx.snapshot.now, POD_EXPECTED_WITHIN));
     let question = Question::Admission(ctx.op.id.clone(), ctx.node.name.clone());
-    match ctx.snapshot.answer(&question) {
-        Some(Answer::Refused(message) | Answer::NotYet(message)) => Some(NotBegun::Refused(message.clone())),
+    let (why, open) = match ctx.snapshot.answer(&question) {
+        Some(Answer::Refused(message) | Answer::NotYet(message)) => {
+            (NotBegun::Refused(message.clone()), None)
+        }
         Some(
             Answer::NotFound
             | Answer::Found
@@ -111,10 +117,8 @@ fn podless(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<NotBegun> {
             | Answer::Attached(_)
             | Answer::Said(_)
             | Answer::NotReady(_),
-        ) => Some(NotBegun::ControllerAway),
-        None => {
-            ctx.ask(question);
-            Some(NotBegun::ControllerAway)
-        }
-    }
+        ) => (NotBegun::ControllerAway, None),
+        None => (NotBegun::ControllerAway, Some(question)),
+    };
+    Planned::from(Some(why)).with(again).with(Effects::ask(open))
 }

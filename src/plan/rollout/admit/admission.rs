@@ -18,7 +18,7 @@ impl Pass<'_> {
     /// admits our pods.
     pub(super) fn prepared(&mut self, view: &NodeView) -> Option<String> {
         if let Some(prepare) = finalizer::add(self.op) {
-            self.plan.actions.push(prepare);
+            self.effects.add(prepare);
             return Some("preparing".into());
         }
         self.admission(view)
@@ -39,7 +39,7 @@ impl Pass<'_> {
         let question = Question::Admission(self.op.id.clone(), view.name.clone());
         match self.snapshot.answer(&question) {
             None => {
-                self.plan.questions.insert(question);
+                self.effects.add(question);
                 let why = "checking that the API server admits the pods".to_owned();
                 self.unanswered = Some(why.clone());
                 Some(why)

@@ -2,7 +2,7 @@
 
 mod admission;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -10,8 +10,7 @@ use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
     plan::{
         model::{
-            action::Plan,
-            failing::Mark,
+            effects::Effects,
             id::Key,
             question::Question,
             snapshot::{NodeView, Snapshot},
@@ -20,6 +19,7 @@ use crate::{
         node::context::{Op, finished},
         quorum,
         rollout::{
+            Reasons,
             others::{Others, claimed_by_another},
             preflight,
             status::OpProgress,
@@ -63,7 +63,8 @@ struct Pass<'a> {
     /// Whom a preflight gives way to; none are asked for if there is no preflight.
     others: Option<Others<'a>>,
     shared: &'a mut Shared,
-    plan: &'a mut Plan,
+    /// What is wanted for the node that is being looked at.
+    effects: Effects,
     progress: &'a mut OpProgress,
     /// Slots that are left.
     free: usize,
@@ -86,9 +87,9 @@ pub fn fill(
     op: &Op,
     nodes: &mut BTreeMap<String, NodeStatus>,
     progress: &mut OpProgress,
+    waiting: &mut Reasons,
     shared: &mut Shared,
-    plan: &mut Plan,
-) {
+) -> Effects {
     let closed = closed(op, progress);
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
@@ -101,7 +102,7 @@ pub fn fill(
         op,
         others,
         shared,
-        plan,
+        effects: Effects::default(),
         progress,
         free,
         busy,
@@ -110,10 +111,10 @@ pub fn fill(
         admitted: false,
         unanswered: None,
     };
+    let mut effects = Effects::default();
     let order: Vec<String> = targets::order(snapshot, nodes).into_iter().cloned().collect();
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
-        let mark = Mark::set(pass.plan);
         let why = match (entry.phase, &closed) {
             (Phase::Pending, Some(why)) => Some(why.clone()),
             (Phase::Pending, None) => pass.node(&name, entry),
@@ -123,9 +124,11 @@ pub fn fill(
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         };
-        let trouble = mark.lift(snapshot, pass.plan);
+        let wanted = mem::take(&mut pass.effects);
+        let trouble = wanted.trouble(snapshot);
+        effects.add(wanted);
         if let Some(why) = why.map(|why| pass.progress.troubles.complete(why, trouble)) {
-            pass.plan.waiting.insert((op.id.key(), name.clone()), why.clone());
+            waiting.insert(name.clone(), why.clone());
             entry.message = Some(why);
         }
         if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
@@ -134,6 +137,7 @@ pub fn fill(
                 .get_or_insert_with(|| (name.clone(), entry.message.clone().unwrap_or_default()));
         }
     }
+    effects
 }
 
 /// Why nothing at all is started.
@@ -234,7 +238,7 @@ impl Pass<'_> {
             return Some("the node is being deleted".into());
         }
         if !self.snapshot.is_gone(&question) {
-            self.plan.questions.insert(question);
+            self.effects.add(question);
             return Some("checking whether the node still exists".into());
         }
         *entry = self.end(entry, Phase::Completed, "Skipped: the node was deleted before its turn".into());
@@ -262,7 +266,7 @@ impl Pass<'_> {
                 *entry = self.end(entry, Phase::Failed, message);
                 return None;
             }
-            self.plan.wake(deadline);
+            self.effects.add(Effects::wake_at(deadline));
         }
         Some("waiting: the node is not Ready".into())
     }
@@ -316,10 +320,13 @@ impl Pass<'_> {
             self.progress.held = self.busy == 0;
             return Some(format!("waiting: {why}"));
         }
-        if quorum::ask(self.snapshot, &view.name, self.plan) {
+        let asked = quorum::ask(self.snapshot, &view.name);
+        if !asked.questions.is_empty() {
+            self.effects.add(asked);
             return Some("checking that the other control-plane nodes are well".into());
         }
-        quorum::others_not_ready(self.snapshot, &view.name, self.plan).map(|why| format!("waiting: {why}"))
+        let not_ready = quorum::others_not_ready(self.snapshot, &view.name);
+        self.effects.take(not_ready).map(|why| format!("waiting: {why}"))
     }
 
     /// The end of a node on which nothing has begun.

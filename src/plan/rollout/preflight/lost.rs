@@ -11,7 +11,7 @@ use crate::{
     api::nodeop::NodeStatus,
     plan::{
         model::{
-            action::Plan,
+            effects::{Effects, Planned},
             snapshot::{Ended, PodView, brief},
             time::later,
         },
@@ -50,15 +50,13 @@ fn next_try(op: &Op, lost: Timestamp, status: &NodeStatus) -> Timestamp {
     later(lost, pause).min(end).max(later(lost, PAUSE))
 }
 
-/// Why no pod is made yet. A moment that lies in the future is of another leader's clock, and past.
-pub fn pause(now: Timestamp, op: &Op, status: &NodeStatus, plan: &mut Plan) -> Option<String> {
+/// Waits with the next pod, if it is too early. A moment that lies in the future is of another leader's clock,
+/// and past.
+pub fn pause(now: Timestamp, op: &Op, status: &NodeStatus) -> Option<Planned<Next>> {
     let lost = status.since.as_ref().map(|since| since.0).filter(|lost| *lost <= now)?;
     let at = next_try(op, lost, status);
-    if now >= at {
-        return None;
-    }
-    plan.wake(at);
-    status.message.clone()
+    let message = status.message.clone().filter(|_| now < at)?;
+    Some(Planned::from(Next::Wait(message)).with(Effects::wake_at(at)))
 }
 
 /// The next attempt, in a while; or the end, if pods have been lost for too long.

@@ -20,7 +20,8 @@ use crate::{
     plan::{
         image,
         model::{
-            action::{Action, Plan, Target},
+            action::{Action, Target},
+            effects::{Effects, Planned},
             intent::PreflightIntent,
             silence,
             snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot},
@@ -64,12 +65,11 @@ pub fn advance(
     name: &str,
     status: &NodeStatus,
     stopped: bool,
-    plan: &mut Plan,
-) -> Next {
+) -> Planned<Next> {
     let Some(intent) = op.intent.preflight.as_ref().filter(|_| !stopped && !op.deleting) else {
-        return to_pending(snapshot.now, status, None, None);
+        return to_pending(snapshot.now, status, None, None).into();
     };
-    let asked_again = |why: &str| to_pending(snapshot.now, status, None, Some(why.into()));
+    let asked_again = |why: &str| to_pending(snapshot.now, status, None, Some(why.into())).into();
     // A node that went away says nothing, and must not keep others from being looked at.
     let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
         return asked_again("Preflight interrupted: the node is not Ready");
@@ -79,17 +79,17 @@ pub fn advance(
     }
     let others = Others::of(snapshot, op);
     if let Some(why) = others.keep(node) {
-        return to_pending(snapshot.now, status, None, Some(why));
+        return to_pending(snapshot.now, status, None, Some(why)).into();
     }
-    let next = ask(snapshot, op, intent, node, status, plan);
-    let decides = matches!(&next, Next::Become(next) if next.phase != Phase::Preflight);
-    let open: Vec<_> =
-        others.questions(node).into_iter().filter(|question| snapshot.answer(question).is_none()).collect();
-    if !decides || open.is_empty() {
+    let next = ask(snapshot, op, intent, node, status);
+    let decides = matches!(&next.value, Next::Become(next) if next.phase != Phase::Preflight);
+    let open = others.questions(node).into_iter().filter(|question| snapshot.answer(question).is_none());
+    let open = Effects::ask(open);
+    if !decides || open.questions.is_empty() {
         return next;
     }
-    plan.questions.extend(open);
-    Next::Wait("Preflight ended; checking that it is still the same node, and nobody else's".into())
+    let why = "Preflight ended; checking that it is still the same node, and nobody else's";
+    Planned::from(Next::Wait(why.into())).with(next.effects).with(open)
 }
 
 /// What the node's pod says, or is about to.
@@ -99,30 +99,29 @@ fn ask(
     intent: &PreflightIntent,
     node: &NodeView,
     status: &NodeStatus,
-    plan: &mut Plan,
-) -> Next {
+) -> Planned<Next> {
     let name = op.object_name(&node.name, "preflight", status.attempt.unwrap_or(0));
     let Some(pod) = snapshot.pods.get(&(op.id.namespace.clone(), name.clone())) else {
-        if let Some(why) = lost::pause(snapshot.now, op, status, plan) {
-            return Next::Wait(why);
+        if let Some(pause) = lost::pause(snapshot.now, op, status) {
+            return pause;
         }
-        plan.actions.push(Action::CreatePreflightPod {
-            op: op.object.clone(),
-            node: node.name.clone(),
-            name,
-        });
-        return Next::Wait(RUNNING.into());
+        let (op, node) = (op.object.clone(), node.name.clone());
+        return wait(RUNNING).with(Action::CreatePreflightPod { op, node, name });
     };
     if pod.role != Role::Preflight || !pod.is_of(&op.id) || pod.node != node.name {
-        return lost::foreign(snapshot.now, op, status, pod);
+        return lost::foreign(snapshot.now, op, status, pod).into();
     }
     let container = pod.containers.iter().find(|found| found.name == container::PREFLIGHT);
     let begun = container.filter(|container| !matches!(container.state, ContainerState::Waiting { .. }));
     match begun.map(|container| (container, container.ended())) {
-        Some((_, Some(ended))) => verdict(snapshot, op, node, status, pod, &ended),
-        Some((container, None)) => running(snapshot, intent, status, pod, container, plan),
-        None => not_started(snapshot, op, status, pod, plan),
+        Some((_, Some(ended))) => verdict(snapshot, op, node, status, pod, &ended).into(),
+        Some((container, None)) => running(snapshot, intent, status, pod, container),
+        None => not_started(snapshot, op, status, pod),
     }
+}
+
+fn wait(why: &str) -> Planned<Next> {
+    Next::Wait(why.to_owned()).into()
 }
 
 /// The container has ended.
@@ -185,40 +184,39 @@ fn running(
     status: &NodeStatus,
     pod: &PodView,
     container: &ContainerView,
-    plan: &mut Plan,
-) -> Next {
-    let deadline =
-        later(snapshot.running_since(pod, &container.name).unwrap_or(snapshot.now), intent.deadline);
+) -> Planned<Next> {
+    let since = snapshot.running_since(pod, &container.name).unwrap_or(snapshot.now);
+    let deadline = later(since, intent.deadline);
     if snapshot.now >= deadline {
-        return fail(
-            snapshot.now,
-            status,
-            &format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs()),
-        );
+        let why = format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs());
+        return fail(snapshot.now, status, &why).into();
     }
-    plan.wake(deadline);
-    Next::Wait(RUNNING.into())
+    wait(RUNNING).with(Effects::wake_at(deadline))
 }
 
 /// The container has not started, and in a pod that has ended it never will.
-fn not_started(snapshot: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView, plan: &mut Plan) -> Next {
+fn not_started(snapshot: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView) -> Planned<Next> {
     let obstacle = pod.obstacle();
     if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
-        return fail(snapshot.now, status, &lasts.text);
+        return fail(snapshot.now, status, &lasts.text).into();
     }
     if !pod.is_active() {
-        return lost::again(snapshot.now, op, status, &lost::reason(pod));
+        return lost::again(snapshot.now, op, status, &lost::reason(pod)).into();
     }
+    let mut effects = Effects::default();
     let deadline = later(snapshot.first_seen(pod), op.intent.pull_timeout);
-    let why = obstacle.map(|obstacle| obstacle.text).or_else(|| silence::event_message(snapshot, pod, plan));
+    let why = obstacle
+        .map(|obstacle| obstacle.text)
+        .or_else(|| effects.take(silence::event_message(snapshot, pod)));
     if snapshot.now < deadline {
-        plan.wake(deadline);
-        return Next::Wait(why.map_or_else(|| RUNNING.into(), |why| format!("{NOT_STARTED}{why}")));
+        let message = why.map_or_else(|| RUNNING.into(), |why| format!("{NOT_STARTED}{why}"));
+        return wait(&message).with(effects).with(Effects::wake_at(deadline));
     }
     // Events are not read in every plan; what they said last stands in the message.
     let told = || status.message.as_ref().and_then(|told| told.strip_prefix(NOT_STARTED)).map(str::to_owned);
     let why = why.or_else(told).unwrap_or_else(|| "the node did not start it".into());
-    fail(snapshot.now, status, &format!("no start in {} s: {why}", op.intent.pull_timeout.as_secs()))
+    let why = format!("no start in {} s: {why}", op.intent.pull_timeout.as_secs());
+    Planned::from(fail(snapshot.now, status, &why)).with(effects)
 }
 
 fn end(now: Timestamp, status: &NodeStatus, phase: Phase, message: String) -> Next {
@@ -259,18 +257,18 @@ pub fn withdraw(now: Timestamp, entry: &mut NodeStatus) {
     }
 }
 
-/// Preflight pods whose verdict is recorded, or no longer wanted.
-pub fn sweep(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
-    let Some(status) = &op.object.status else { return };
-    for pod in snapshot.pods_of(&op.id, Role::Preflight).filter(|pod| !pod.deleting) {
+/// Deletes preflight pods whose verdict is recorded, or no longer wanted.
+pub fn sweep(snapshot: &Snapshot, op: &Op) -> Effects {
+    let Some(status) = &op.object.status else { return Effects::default() };
+    let is_wanted = |pod: &PodView| {
         let entry = status.node_statuses.get(&pod.node);
         let attempt = entry.and_then(|entry| entry.attempt).unwrap_or(0);
-        let wanted = entry.is_some_and(|entry| entry.phase == Phase::Preflight)
-            && pod.name == op.object_name(&pod.node, "preflight", attempt);
-        if !wanted {
-            plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its verdict is recorded" });
-        }
-    }
+        entry.is_some_and(|entry| entry.phase == Phase::Preflight)
+            && pod.name == op.object_name(&pod.node, "preflight", attempt)
+    };
+    let unwanted = snapshot.pods_of(&op.id, Role::Preflight).filter(|pod| !pod.deleting && !is_wanted(pod));
+    let why = "its verdict is recorded";
+    Effects::act(unwanted.map(|pod| Action::DeletePod { pod: Target::of(pod), why }))
 }
 
 #[cfg(test)]

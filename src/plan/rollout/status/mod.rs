@@ -18,9 +18,9 @@ use crate::{
     plan::{
         conditions::{self, Moment, Standing},
         model::{
-            action::{Action, Notice, Plan},
+            action::{Action, Notice},
+            effects::Effects,
             failing::{self, FailureSummary},
-            id::OpRef,
             intent::Intent,
             snapshot::Snapshot,
             time::later,
@@ -317,19 +317,20 @@ fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static 
     ("True", "Proved", "every node that was upgraded runs the image's release".into())
 }
 
-/// Writes the status if it differs. A change of messages alone waits until a second after the last write, and
-/// until nothing is being asked: the plan that follows the answers is made at once, and says what came of
-/// them.
-pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, plan: &mut Plan) {
+/// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be said. A
+/// change of messages alone waits until a second after the last write, and until nothing is being asked: the
+/// plan that follows the answers is made at once, and says what came of them.
+pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, effects: Effects) -> Effects {
+    let mut effects = effects;
     let now = snapshot.now;
     let old = op.status.as_ref();
     shorten(old, &mut status);
     if old == Some(&status) {
-        return;
+        return effects;
     }
     let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
-    if !urgent && plan.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
-        return;
+    if !urgent && effects.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
+        return effects;
     }
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
     let last = old
@@ -337,13 +338,14 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, pl
         .filter(|time| time.0 <= now)
         .map(|time| later(time.0, MESSAGES_EVERY));
     if let Some(at) = last.filter(|at| !urgent && now < *at) {
-        plan.wake(at);
-        return;
+        effects.add(Effects::wake_at(at));
+        return effects;
     }
     status.last_updated = Some(Time(now));
     let mut notices = notices(old, &status);
-    notices.extend(plan.said.remove(&OpRef::of(op).key()).unwrap_or_default());
-    plan.actions.push(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
+    notices.append(&mut effects.notices);
+    effects.add(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
+    effects
 }
 
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.

@@ -13,9 +13,9 @@ fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
     };
     let written = |at: i64| {
         let op = Arc::new(NodeOp { status: Some(says("old", at)), ..NodeOp::new("op", Default::default()) });
-        let mut plan = Plan::default();
-        write(&Snapshot { now, ..Snapshot::default() }, &op, says("new", at), &mut plan);
-        (plan.actions.len(), plan.wake_at)
+        let snapshot = Snapshot { now, ..Snapshot::default() };
+        let effects = write(&snapshot, &op, says("new", at), Effects::default());
+        (effects.actions.len(), effects.wake_at)
     };
     assert_eq!(written(990), (1, None));
     assert_eq!(

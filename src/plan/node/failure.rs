@@ -1,0 +1,165 @@
+//! Why a node fails: as a type, and as the sentence that stands in its final message. It says what happened,
+//! and where the cause is not in it, what to do next.
+
+use std::fmt;
+
+use crate::plan::node::{drain::Draining, job::NotBegun, waiter::Starting};
+
+/// Why an operation is given up on a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The NodeOp was deleted before anything of it began here.
+    DeletedBeforeStart,
+    DeletedWhileRunning,
+    DeletedBeforeReboot,
+    /// Somebody changed the claim's annotation to that of this NodeOp.
+    TakenOver {
+        by: String,
+    },
+
+    DrainRefused {
+        pods: String,
+    },
+    DrainTimedOut {
+        drain: Draining,
+        waiter: Option<Starting>,
+    },
+    WaiterCannotStart {
+        why: String,
+    },
+    WaiterLate {
+        seconds: i64,
+        why: Starting,
+    },
+    WaiterLost {
+        times: i32,
+        why: String,
+    },
+
+    /// Somebody took the Job's name out of the status.
+    NoJobInStatus,
+    ForeignJob {
+        namespace: String,
+        name: String,
+    },
+    /// It could not be made, or not be resumed.
+    JobNotStarted {
+        seconds: i64,
+        trouble: String,
+    },
+    JobCannotStart {
+        why: String,
+    },
+    JobLate {
+        seconds: i64,
+        why: NotBegun,
+    },
+    JobFailed {
+        why: String,
+        message: Option<String>,
+    },
+    JobVanished,
+    /// The Job's record names another release than the image has.
+    OtherTarget {
+        known: String,
+        said: String,
+    },
+
+    RebootTimeout {
+        seconds: i64,
+        stands: RebootTimeout,
+    },
+    /// The Go operator's reboot pod was over before we came.
+    RebootNotProved,
+}
+
+/// Where a node stands whose time for the reboot is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebootTimeout {
+    Away,
+    SameBoot,
+    /// It is Ready, and the record of the boot to be left is gone.
+    Unknown,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::DeletedBeforeStart => "the NodeOp was deleted before the operation started",
+            Self::DeletedWhileRunning => {
+                "the NodeOp was deleted while the operation ran; its Job was stopped"
+            }
+            Self::DeletedBeforeReboot => "the NodeOp was deleted before the reboot",
+            Self::TakenOver { by } => {
+                return write!(f, "the node was taken over by NodeOp {by}: its claim annotation was changed");
+            }
+            Self::DrainRefused { pods } => return write!(f, "drain refused, no pod was evicted: {pods}"),
+            Self::DrainTimedOut { drain, waiter } => {
+                write!(f, "drain timed out, the operation was not started: {drain}")?;
+                return waiter.iter().try_for_each(|waiter| write!(f, "; the reboot waiter: {waiter}"));
+            }
+            Self::WaiterCannotStart { why } => return write!(f, "the reboot waiter cannot start: {why}"),
+            Self::WaiterLate { seconds, why } => {
+                return write!(f, "the reboot waiter did not get ready in {seconds} s: {why}");
+            }
+            Self::WaiterLost { times, why } => {
+                return write!(
+                    f,
+                    "the reboot waiter was lost {times} times, the operation was not started; the last time because {why}"
+                );
+            }
+            Self::NoJobInStatus => {
+                "the status names no Job for this node; it was changed by somebody else. Create the NodeOp again"
+            }
+            Self::ForeignJob { namespace, name } => {
+                return write!(
+                    f,
+                    "a Job {namespace}/{name} exists that is not ours; delete it and create the NodeOp again"
+                );
+            }
+            Self::JobNotStarted { seconds, trouble } => {
+                return write!(f, "the operation was not started in {seconds} s: {trouble}");
+            }
+            Self::JobCannotStart { why } => return write!(f, "the Job's pod cannot start: {why}"),
+            Self::JobLate { seconds, why } => {
+                return write!(f, "the Job's pod could not start in {seconds} s: {why}");
+            }
+            Self::JobFailed { why, message } => {
+                write!(f, "Job failed ({why})")?;
+                return message.iter().try_for_each(|message| write!(f, ": {message}"));
+            }
+            Self::JobVanished => {
+                "Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again"
+            }
+            Self::OtherTarget { known, said } => {
+                return write!(
+                    f,
+                    "the Job says that it installed {said}, and the image brings {known}: its word is not taken. Look at the node"
+                );
+            }
+            Self::RebootTimeout { seconds, stands } => {
+                return write!(
+                    f,
+                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. Look at its console, then create the NodeOp again"
+                );
+            }
+            Self::RebootNotProved => {
+                "the Job of an older operator completed, and its reboot was over or lost before this operator came: that the \
+                 node rebooted is not proved. Look at the node; if it is well and still cordoned, kubectl uncordon it"
+            }
+        };
+        f.write_str(text)
+    }
+}
+
+impl fmt::Display for RebootTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Away => "went away and has not come back",
+            Self::SameBoot => "is still in the boot in which the operation succeeded",
+            Self::Unknown => {
+                "is Ready, and whether it rebooted is not known: the record of the boot in which the operation succeeded is gone"
+            }
+        })
+    }
+}

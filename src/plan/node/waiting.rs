@@ -1,0 +1,181 @@
+//! Why a node that is worked on does not move at this moment: as a type, which is decided on and counted; and
+//! as a sentence, which people read in the node's message.
+
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::plan::node::{drain::Draining, give_up::Open, job::NotBegun, waiter::Starting};
+
+/// What is said of a Job that goes on, and of which nothing complains.
+pub const JOB_RUNS: &str = "Job is running";
+
+/// Why a node stands where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Waiting {
+    /// The Node object is not in the cache, or is another one; a live read decides.
+    NodeUnconfirmed,
+    /// Cloud controllers delete the Node of a machine that is away.
+    NodeDeleted {
+        until: Timestamp,
+    },
+    /// The node cannot be worked on any more, and what could still act on it has to end first.
+    Ending {
+        reason: String,
+        open: Open,
+    },
+    /// An entry that says so by itself; none of ours does.
+    PreflightRuns,
+
+    /// It is being claimed, and cordoned where that is asked for.
+    Claim {
+        cordon: bool,
+    },
+    /// Somebody uncordoned a node that is not done.
+    CordonAgain,
+    /// The cordon's annotation names a NodeOp that no cache shows.
+    CordonOwner,
+    /// A claim is set on the word of the NodeOp as it is now.
+    StillOurs,
+    /// No two control-plane nodes at once.
+    Rivals,
+
+    /// The drain goes on; so does the start of the reboot waiter, which is told of where it says more than that.
+    Drain {
+        drain: Draining,
+        waiter: Option<Starting>,
+    },
+    /// The drain is over, and the waiter does not stand yet.
+    Waiter(Starting),
+
+    JobMade,
+    /// An older Job has the name still.
+    OldJobDeleted,
+    /// The Job is not in the cache under the UID that is recorded; a live read decides.
+    JobUnconfirmed {
+        name: String,
+    },
+    /// A live read tells whether it was let go.
+    JobStart {
+        name: String,
+    },
+    /// A live read tells that the node has not been replaced.
+    SameMachine,
+    JobRuns,
+    /// Tries have failed, and others follow.
+    JobTries {
+        failed: usize,
+        last: String,
+    },
+    /// It runs, and something keeps it from its end.
+    JobHeldUp {
+        why: String,
+    },
+    /// Somebody suspended the Job that had been resumed.
+    JobResumed {
+        name: String,
+    },
+    /// No container of the operation has begun.
+    JobNotBegun(NotBegun),
+    /// The same, and the time for it is over; a live read decides.
+    JobPodUnconfirmed,
+    /// The command has ended, and containers of others have not.
+    OtherContainers {
+        names: String,
+    },
+    JobFailing {
+        why: String,
+    },
+    JobDeleted,
+    JobPodsEnd,
+    /// An upgrade under way is not killed.
+    UpgradeLeftToEnd,
+    JobStopped,
+    /// The Job's completion shows before its pod's does.
+    JobPodLags,
+    /// The boot id before the reboot of the Go operator's pod.
+    BootBeforeReboot,
+
+    Reboot,
+    /// The reboot is due, and the waiter that does it has to be made anew.
+    RebootWaiterLost(Starting),
+    /// Another boot id shows, and is read live before it counts.
+    BootUnconfirmed,
+    RebootedNotReady,
+    RebootedReadyUntil(Timestamp),
+    Facts {
+        trouble: Option<String>,
+    },
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::NodeUnconfirmed => "checking whether the node still exists",
+            Self::NodeDeleted { until } => {
+                return write!(
+                    f,
+                    "the Node object was deleted while the node reboots; it may come back until {until:.0}"
+                );
+            }
+            Self::Ending { reason, open } => return write!(f, "{reason}; {open}"),
+            Self::PreflightRuns => "its preflight runs",
+            Self::Claim { cordon: true } => "cordoning the node",
+            Self::Claim { cordon: false } => "claiming the node",
+            Self::CordonAgain => "cordoning the node again, which somebody uncordoned",
+            Self::CordonOwner => "checking who cordoned the node",
+            Self::StillOurs => "checking that the node is still to be claimed",
+            Self::Rivals => "checking that no other control-plane node is worked on",
+            Self::Drain { drain, waiter: None } => return drain.fmt(f),
+            Self::Drain { drain, waiter: Some(waiter) } => {
+                return write!(f, "{drain}; the reboot waiter: {waiter}");
+            }
+            Self::Waiter(why) => return write!(f, "waiting for the reboot waiter: {why}"),
+            Self::JobMade => "making the Job",
+            Self::OldJobDeleted => "an older Job of the same name is being deleted",
+            Self::JobUnconfirmed { name } => return write!(f, "checking whether Job {name} still exists"),
+            Self::JobStart { name } => return write!(f, "checking whether Job {name} has started"),
+            Self::SameMachine => "checking that the node is still the same machine",
+            Self::JobRuns => JOB_RUNS,
+            Self::JobTries { failed: 1, last } => {
+                return write!(f, "{JOB_RUNS}; one try failed with {last}");
+            }
+            Self::JobTries { failed, last } => {
+                return write!(f, "{JOB_RUNS}; {failed} tries failed, the last one with {last}");
+            }
+            Self::JobHeldUp { why } => return write!(f, "{JOB_RUNS}: {why}"),
+            Self::JobResumed { name } => {
+                return write!(
+                    f,
+                    "somebody suspended Job {name}, which ended its pods; it is resumed, and the operation begins anew"
+                );
+            }
+            Self::JobNotBegun(why) => return write!(f, "the Job's pod cannot start yet: {why}"),
+            Self::JobPodUnconfirmed => return write!(f, "{JOB_RUNS}; checking whether it has a pod"),
+            Self::OtherContainers { names } => {
+                return write!(f, "{JOB_RUNS}: the command has ended, container {names} has not");
+            }
+            Self::JobFailing { why } => return write!(f, "the Job has failed, its pods are ending: {why}"),
+            Self::JobDeleted => "the Job is being deleted",
+            Self::JobPodsEnd => "the Job was deleted, its pods are ending",
+            Self::UpgradeLeftToEnd => "the NodeOp was deleted; the upgrade under way is left to end",
+            Self::JobStopped => "the NodeOp was deleted; its Job is being deleted",
+            Self::JobPodLags => "the Job is complete, its pod is about to be seen so",
+            Self::BootBeforeReboot => "Job completed, reading the node's boot id before it reboots",
+            Self::Reboot => "Job completed, the node reboots",
+            Self::RebootWaiterLost(why) => {
+                return write!(f, "Job completed, the reboot is due; its waiter was lost: {why}");
+            }
+            Self::BootUnconfirmed => "the node rebooted; reading its boot id once more",
+            Self::RebootedNotReady => "the node rebooted, and is not Ready yet",
+            Self::RebootedReadyUntil(at) => {
+                return write!(f, "the node rebooted, and must be Ready until {at:.0} (minReadySeconds)");
+            }
+            Self::Facts { trouble: None } => "the node rebooted; reading what it runs",
+            Self::Facts { trouble: Some(trouble) } => {
+                return write!(f, "the node rebooted; reading what it runs; {trouble}");
+            }
+        };
+        f.write_str(text)
+    }
+}
