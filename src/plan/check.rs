@@ -14,6 +14,7 @@ use crate::{
         node::{
             legacy,
             stage::{self, Stage},
+            state::Entry,
         },
     },
 };
@@ -80,10 +81,19 @@ fn unheard_of(action: &Action) -> Vec<String> {
                 found.push(format!("{name} goes from {from} to {to}, which is no way in plan::node::stage"));
             }
             (Some(_), None) => found.push(format!("{name} is in no stage: {entry:?}")),
+            (Some(_), Some(_)) if !is_read_back(entry) => {
+                found.push(format!("{name} is read as something else than was written: {entry:?}"));
+            }
             (Some(_), Some(_)) | (None, _) => {}
         }
     }
     found
+}
+
+/// Whether an entry says the same once it was parsed and written again: no field is without a meaning, and
+/// none that its stage needs is missing.
+fn is_read_back(entry: &NodeStatus) -> bool {
+    Entry::parse(entry).is_ok_and(|parsed| parsed.record() == *entry)
 }
 
 /// A plan that would be made again at once, with the same result, for ever.

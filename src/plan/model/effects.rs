@@ -3,7 +3,7 @@
 //! Steps return it and write nowhere. So whoever called a step may add it to its own, ask what of it keeps
 //! failing, or drop it together with a decision that does not count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -27,6 +27,9 @@ pub struct Effects {
     /// When to decide again though nothing happened.
     pub wake_at: Option<Timestamp>,
 }
+
+/// Why nodes that are not finished are not moving, by node.
+pub type Reasons = BTreeMap<String, String>;
 
 /// A value that was decided on, and what goes with it.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ use crate::plan::{
         question::Question,
         snapshot::{JobState, JobView, Role, Snapshot},
     },
-    node::{context::Op, give_up::Open},
+    node::{context::Op, waiting::Open},
 };
 
 /// What deletes this Job of a NodeOp. One that the Go operator made has pods without a label of ours, which

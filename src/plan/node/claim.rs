@@ -1,37 +1,31 @@
 //! Claiming a node: the intent stands in status, and now the claim on the node itself keeps other
 //! NodeOps away.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use crate::{
-    api::nodeop::{NodeStatus, Phase, Step},
-    plan::{
-        model::{
-            effects::{Effects, Planned},
-            question::Question,
-            time::later,
-        },
-        node::{
-            context::{Decision, NodeContext},
-            cordon::{self, Take},
-            drain::Draining,
-            failure::Failure,
-            hold,
-            job::start_job,
-            waiter::Starting,
-            waiting::Waiting,
-        },
-        quorum,
+use crate::plan::{
+    model::{
+        effects::{Effects, Planned},
+        question::Question,
+        time::later,
     },
+    node::{
+        context::{Decision, NodeContext},
+        cordon::{self, Take},
+        failure::Failure,
+        hold,
+        job::start_job,
+        state::{At, Drain, Entry, Pending, State, Working},
+        waiting::{Draining, Starting, Waiting},
+    },
+    quorum,
 };
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.
-pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(yield_to_rival(ctx)) {
+    if let Some(next) = effects.take(yield_to_rival(ctx, passed_in)) {
         return next.with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
@@ -40,6 +34,7 @@ pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
         Take::Ask(question) => Waiting::CordonOwner.with(question),
         Take::Taken(other) => back_to_pending(
             ctx,
+            passed_in,
             format!("waiting for NodeOp {}/{}, which has claimed the node", other.namespace, other.name),
         )
         .into(),
@@ -50,7 +45,7 @@ pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
 /// Before a control-plane node is claimed, every NodeOp and every control-plane node is read live: of two
 /// planners that both wrote an intent, at least one sees the other's, and whoever sees one yields. The nodes
 /// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
-fn yield_to_rival(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
+fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Option<Decision>> {
     let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
     if claimed || !ctx.node.control_plane() || !ctx.op.intent.disturbs() {
         return None.into();
@@ -64,7 +59,7 @@ fn yield_to_rival(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
         return Waiting::Rivals.with(effects).map(Some);
     }
     if let Some(why) = effects.take(quorum::others_not_ready(ctx.snapshot, &ctx.node.name)) {
-        return back_to_pending(ctx, format!("waiting: {why}")).with(effects).map(Some);
+        return back_to_pending(ctx, passed_in, format!("waiting: {why}")).with(effects).map(Some);
     }
     let mine = (ctx.op.id.key(), ctx.node.name.clone());
     let rivals: Vec<_> =
@@ -74,22 +69,15 @@ fn yield_to_rival(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     }
     let ((namespace, name), node) = &rivals[0];
     let why = format!("waiting for NodeOp {namespace}/{name}, which has control-plane node {node}");
-    back_to_pending(ctx, why).with(effects).map(Some)
+    back_to_pending(ctx, passed_in, why).with(effects).map(Some)
 }
 
-fn back_to_pending(ctx: &NodeContext<'_>, why: String) -> Decision {
-    Decision::Record(Box::new(NodeStatus {
-        phase: Phase::Pending,
-        message: Some(why),
-        // What the preflight found out, which is asked again only in another boot.
-        boot: ctx.status.boot.clone(),
-        target: ctx.status.target.clone(),
-        image: ctx.status.image.clone(),
-        attempt: ctx.status.attempt,
-        node_uid: ctx.status.node_uid.clone(),
-        last_updated: Some(Time(ctx.snapshot.now)),
-        ..NodeStatus::default()
-    }))
+/// The node is as it was. What the preflight found out is kept, and asked again only in another boot.
+fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: String) -> Decision {
+    let passed_in = passed_in.map(str::to_owned);
+    let state = State::Pending(Pending { passed_in, found: ctx.work.found.clone(), ..Pending::default() });
+    let (message, since) = (Some(why), Some(ctx.snapshot.now));
+    Decision::Record(Box::new(Entry { message, since, state, ..ctx.entry.clone() }))
 }
 
 fn after_claim(ctx: &NodeContext<'_>) -> Decision {
@@ -97,17 +85,19 @@ fn after_claim(ctx: &NodeContext<'_>) -> Decision {
     if intent.drain.is_none() && !intent.reboot {
         return start_job(ctx);
     }
-    let timeout = intent.drain.as_ref().and_then(|drain| drain.timeout);
+    let (started, timeout) = (ctx.snapshot.now, intent.drain.as_ref().and_then(|drain| drain.timeout));
+    let drain = Drain {
+        started,
+        deadline: timeout.map(|timeout| later(started, timeout)),
+        blocked_since: None,
+        detaching_since: None,
+    };
     // What is about to be so is said with the step, and needs no write of its own a second later.
-    let message = match ctx.op.intent.reboot {
+    let message = match intent.reboot {
         true => Waiting::Waiter(Starting::Starts),
         false => Waiting::Drain { drain: Draining::Listing, waiter: None },
     };
-    let mut next = ctx.moved_to(Step::Drain, message.to_string());
-    next.drain_started_at = Some(Time(ctx.snapshot.now));
-    next.deadline = timeout.map(|timeout| Time(later(ctx.snapshot.now, timeout)));
-    next.attempt = None;
-    Decision::Record(Box::new(next))
+    ctx.move_to(Working { at: At::Drain(drain), ..ctx.work.clone() }, message)
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! What a step of a node looks at, what it comes to, and how its result is written down.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
+    api::nodeop::{NodeOp, NodeStatus, RebootStatus},
     plan::{
         model::{
             effects::{Effects, Planned},
@@ -18,7 +15,11 @@ use crate::{
             snapshot::{JobView, NodeView, PodView, Snapshot},
             time::later,
         },
-        node::{failure::Failure, waiting::Waiting},
+        node::{
+            failure::Failure,
+            state::{Begun, Entry, Over, State, Verdict, Working},
+            waiting::Waiting,
+        },
     },
 };
 
@@ -50,18 +51,10 @@ pub enum Decision {
     /// The node stays where it is; this is why.
     Wait(Waiting),
     /// Record this: the next step, or a fact that an action relies on.
-    Record(Box<NodeStatus>),
+    Record(Box<Entry>),
     /// The node fails for this reason, as soon as nothing of the operation can act on it any more (see
     /// `give_up`).
     GiveUp(Verdict),
-}
-
-/// Why a node is given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub reason: String,
-    /// No container of the operation has begun, and none is going to: the node is as it was.
-    pub untouched: bool,
 }
 
 impl Decision {
@@ -88,12 +81,12 @@ impl From<Waiting> for Planned<Decision> {
 impl Failure {
     /// Gives the node up. What was planned for it in this pass is not done.
     pub fn gives_up(self) -> Decision {
-        Decision::GiveUp(Verdict { reason: self.to_string(), untouched: false })
+        Decision::GiveUp(Verdict { reason: self.to_string(), begun: Begun::Unasked })
     }
 
     /// Gives the node up before anything of the operation has begun on it.
     pub fn gives_up_untouched(self) -> Decision {
-        Decision::GiveUp(Verdict { reason: self.to_string(), untouched: true })
+        Decision::GiveUp(Verdict { reason: self.to_string(), begun: Begun::No })
     }
 }
 
@@ -119,96 +112,91 @@ pub struct NodeContext<'a> {
     pub snapshot: &'a Snapshot,
     pub op: &'a Op,
     pub node: &'a NodeView,
-    pub status: &'a NodeStatus,
+    /// What stands in the status about the node …
+    pub entry: &'a Entry,
+    /// … and how far the work on it is.
+    pub work: &'a Working,
 }
 
 impl NodeContext<'_> {
-    /// A copy of the status, moved to `step` with a message.
-    pub fn moved_to(&self, step: Step, message: impl Into<String>) -> NodeStatus {
-        NodeStatus {
-            phase: Phase::Running,
-            step: Some(step),
-            message: Some(message.into()),
-            last_updated: Some(Time(self.snapshot.now)),
-            ..self.status.clone()
-        }
+    /// The next step.
+    pub fn move_to(&self, work: Working, message: impl fmt::Display) -> Decision {
+        let (message, since) = (Some(message.to_string()), Some(self.snapshot.now));
+        let state = State::Working(work);
+        Decision::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }))
     }
 
     /// Records a fact without moving on.
-    pub fn record(&self, change: impl FnOnce(&mut NodeStatus)) -> Decision {
-        let mut status = self.status.clone();
-        change(&mut status);
-        Decision::Record(Box::new(status))
+    pub fn record(&self, change: impl FnOnce(&mut Working)) -> Decision {
+        let mut work = self.work.clone();
+        change(&mut work);
+        Decision::Record(Box::new(Entry { state: State::Working(work), ..self.entry.clone() }))
     }
 
     /// The pods that the node's Job made. `job_uid`: as which Job it is recorded.
     pub fn job_pods<'a>(&'a self, job_uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
-        let name = self.status.job_name.as_deref().unwrap_or_default();
+        let name = self.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();
         self.snapshot
             .pods_of_job(&self.op.id.namespace, name, job_uid)
             .filter(|pod| pod.node == self.node.name)
+    }
+
+    /// The Job of the node as a cache shows it, if it is the one whose UID is recorded.
+    pub fn recorded_job(&self) -> Option<&JobView> {
+        recorded_job(self.snapshot, self.op, self.work)
     }
 
     /// When the present step is over, whose limit is `span`. A time that an earlier leader wrote is by a
     /// clock of its own, which may be hours away from ours: then the whole limit counts from when we began to
     /// lead. The step ends later so, never too early.
     pub fn deadline(&self, span: SignedDuration) -> Option<Timestamp> {
-        let recorded = self.status.deadline.as_ref()?.0;
-        let written = self.status.last_updated.as_ref().map(|time| time.0);
+        let recorded = self.work.deadline()?;
+        let written = self.entry.since;
         let by_another = written.is_some_and(|at| at < self.snapshot.leading_since || at > self.snapshot.now);
         Some(if by_another { later(self.snapshot.leading_since, span) } else { recorded })
     }
 
     /// The node is done.
-    pub fn complete(&self, reboot: RebootStatus, message: impl Into<String>) -> Decision {
-        Decision::Record(Box::new(finished(
-            self.snapshot.now,
-            self.status,
-            Phase::Completed,
-            Some(reboot),
-            message,
-        )))
+    pub fn complete(&self, reboot: RebootStatus, message: impl fmt::Display) -> Decision {
+        self.end(true, reboot, None, message)
+    }
+
+    /// The node is over, well or not. What it was claimed for is forgotten, what a reader wants to know stays;
+    /// the slot is taken until the node is given back, see `rollout`.
+    pub fn end(
+        &self,
+        succeeded: bool,
+        reboot: RebootStatus,
+        verified: Option<bool>,
+        message: impl fmt::Display,
+    ) -> Decision {
+        let job_name = ran(self.work);
+        let over = Over { succeeded, reboot: Some(reboot), job_name, verified, holds_slot: false };
+        Decision::Record(Box::new(Entry {
+            message: Some(message.to_string()),
+            since: Some(self.snapshot.now),
+            node_uid: self.entry.node_uid.clone(),
+            state: State::Over(over),
+        }))
     }
 }
 
-/// The Job of an entry as a cache shows it, if it is the one whose UID is recorded.
-pub fn recorded_job<'a>(snapshot: &'a Snapshot, op: &Op, status: &NodeStatus) -> Option<&'a JobView> {
-    let name = status.job_name.clone()?;
-    let job = snapshot.jobs.get(&(op.id.namespace.clone(), name))?;
-    (status.job_uid.as_ref() == Some(&job.uid)).then_some(job)
+/// The name of the Job, if it may have run: one whose UID was never recorded never did.
+pub fn ran(work: &Working) -> Option<String> {
+    work.job.as_ref().filter(|job| job.uid.is_some()).map(|job| job.name.clone())
 }
 
-/// The final status of a node: what it was claimed for is forgotten, what a reader wants to know stays.
-pub fn finished(
-    now: Timestamp,
-    status: &NodeStatus,
-    phase: Phase,
-    reboot: Option<RebootStatus>,
-    message: impl Into<String>,
-) -> NodeStatus {
-    NodeStatus {
-        phase,
-        // A Job whose UID was never recorded never ran: the node was not touched by the operation.
-        job_name: status
-            .job_name
-            .clone()
-            .filter(|_| status.job_uid.is_some() && status.untouched != Some(true)),
-        message: Some(message.into()),
-        reboot_status: reboot,
-        last_updated: Some(Time(now)),
-        // The slot is taken until the node is given back, see `rollout`.
-        node_uid: status.node_uid.clone(),
-        ..NodeStatus::default()
-    }
+/// The Job of a node as a cache shows it, if it is the one whose UID is recorded.
+pub fn recorded_job<'a>(snapshot: &'a Snapshot, op: &Op, work: &Working) -> Option<&'a JobView> {
+    let record = work.job.as_ref()?;
+    let job = snapshot.jobs.get(&(op.id.namespace.clone(), record.name.clone()))?;
+    (record.uid.as_ref() == Some(&job.uid)).then_some(job)
 }
 
-/// The same, as what becomes of the entry.
-pub fn finish(
-    now: Timestamp,
-    status: &NodeStatus,
-    phase: Phase,
-    reboot: Option<RebootStatus>,
-    message: impl Into<String>,
-) -> Next {
-    Next::Become(Box::new(finished(now, status, phase, reboot, message)))
+/// The end of a node on which nothing has begun. A node that is still being given back keeps its slot.
+pub fn ends_untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, message: String) -> NodeStatus {
+    let reboot = Some(RebootStatus::NotRequested);
+    let over = Over { succeeded, reboot, job_name: None, verified: None, holds_slot: false };
+    let node_uid = entry.node_uid.clone();
+    Entry { message: Some(message), since: Some(now), node_uid, state: State::Over(over) }.record()
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::plan::node::{drain::Draining, job::NotBegun, waiter::Starting};
+use crate::plan::node::waiting::{Draining, NotBegun, Starting};
 
 /// Why an operation is given up on a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +36,8 @@ pub enum Failure {
         why: String,
     },
 
-    /// Somebody took the Job's name out of the status.
-    NoJobInStatus,
+    /// What somebody took out of the status.
+    Tampered(String),
     ForeignJob {
         namespace: String,
         name: String,
@@ -108,9 +108,7 @@ impl fmt::Display for Failure {
                     "the reboot waiter was lost {times} times, the operation was not started; the last time because {why}"
                 );
             }
-            Self::NoJobInStatus => {
-                "the status names no Job for this node; it was changed by somebody else. Create the NodeOp again"
-            }
+            Self::Tampered(what) => what,
             Self::ForeignJob { namespace, name } => {
                 return write!(
                     f,

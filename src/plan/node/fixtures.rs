@@ -16,6 +16,7 @@ use crate::{
             question::{Answer, Question},
             snapshot::{NodeView, Owner, PodPhase, PodView, Role, Snapshot},
         },
+        node::state::{At, Drain, Entry, Found, State, WaiterRecord, Working},
         plan,
     },
 };
@@ -23,6 +24,20 @@ use crate::{
 /// A moment, in seconds.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// A node that is being drained since this moment.
+pub fn draining(since: Timestamp) -> (Entry, Working) {
+    let drain = Drain { started: since, deadline: None, blocked_since: None, detaching_since: None };
+    let work = Working {
+        at: At::Drain(drain),
+        found: Found::default(),
+        job: None,
+        waiter: WaiterRecord::default(),
+        reboot: None,
+        given_up: None,
+    };
+    (Entry { state: State::Working(work.clone()), ..Entry::default() }, work)
 }
 
 /// One node that is worked on, as `entry` says, and what there is of its operation.

@@ -28,7 +28,7 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
         Take::Ask(question) => Planned::from(None).with(question),
         Take::Taken(other) => {
             let by = format!("{}/{}", other.namespace, other.name);
-            ctx.status.job_uid.is_none().then(|| Failure::TakenOver { by }.gives_up()).into()
+            ctx.work.job_uid().is_none().then(|| Failure::TakenOver { by }.gives_up()).into()
         }
     }
 }

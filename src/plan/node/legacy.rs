@@ -17,6 +17,7 @@ use crate::{
         node::{
             context::{Decision, NodeContext},
             failure::Failure,
+            state::{Entry, Over, State},
             waiting::Waiting,
         },
     },
@@ -42,24 +43,25 @@ pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
 
 /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
 pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
-    ctx.status.job_name.as_ref().is_some_and(|name| *name != ctx.op.object_name(&ctx.node.name, "", 0))
+    ctx.work.job.as_ref().is_some_and(|job| job.name != ctx.op.object_name(&ctx.node.name, "", 0))
 }
 
 /// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the
 /// Go operator left no word that it was they who had cordoned it.
-pub fn remark(ctx: &NodeContext<'_>, mut status: Box<NodeStatus>) -> Box<NodeStatus> {
+pub fn remark(ctx: &NodeContext<'_>, mut entry: Entry) -> Entry {
     let cordoned = ctx.op.intent.cordon
         && ctx.node.unschedulable
         && ctx.node.cordoned_by.is_none()
         && ctx.node.kept_cordon.is_none();
-    if status.phase == Phase::Completed && cordoned && is_adopted(ctx) {
+    let completed = matches!(entry.state, State::Over(Over { succeeded: true, .. }));
+    if completed && cordoned && is_adopted(ctx) {
         let name = &ctx.node.name;
-        let said = status.message.take().unwrap_or_default();
-        status.message = Some(format!(
+        let said = entry.message.take().unwrap_or_default();
+        entry.message = Some(format!(
             "{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"
         ));
     }
-    status
+    entry
 }
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
@@ -78,7 +80,7 @@ fn runs_again(pod: &PodView) -> bool {
 /// The reboot pod of an adopted node has begun another run, and the node is in the boot that we took for the
 /// one to be left.
 pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
-    let same = ctx.status.boot.as_ref() == Some(&ctx.node.boot_id);
+    let same = ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
     same && is_adopted(ctx) && waiters(ctx).any(|(pod, said)| said && runs_again(pod))
 }
 

@@ -4,17 +4,18 @@ use crate::plan::{
     model::effects::{Effects, Planned},
     node::{
         context::{Decision, NodeContext},
-        drain::{self, Draining, Progress},
+        drain::{self, Progress},
         failure::Failure,
         hold::hold,
         job::start_job,
-        waiter::{self, Room, Starting, Waiter},
-        waiting::Waiting,
+        state::Drain,
+        waiter::{self, Room, Waiter},
+        waiting::{Draining, Starting, Waiting},
     },
 };
 
 /// Advances a node in step `Drain`.
-pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
@@ -23,10 +24,7 @@ pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
         return next.with(effects);
     }
     let progress = match &ctx.op.intent.drain {
-        Some(options) => {
-            let started = ctx.status.drain_started_at.as_ref().map_or(ctx.snapshot.now, |time| time.0);
-            effects.take(drain::advance(ctx, options, started))
-        }
+        Some(options) => effects.take(drain::advance(ctx, options, record)),
         None => Progress::Done(Vec::new()),
     };
     let room = if matches!(progress, Progress::Done(_)) { Room::Made } else { Room::Awaited };

@@ -1,9 +1,9 @@
 //! The reboot, proved: another boot id than the one in which the operation succeeded, and Ready in it.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    api::nodeop::{Phase, RebootStatus, Step},
+    api::nodeop::RebootStatus,
     contract::reboot_state,
     plan::{
         model::{
@@ -14,10 +14,11 @@ use crate::{
             time::later,
         },
         node::{
-            context::{Decision, NodeContext, finished, recorded_job},
+            context::{Decision, NodeContext},
             failure::{Failure, RebootTimeout},
             hold::hold,
             job, legacy,
+            state::{At, NewBoot, Reboot, Verify, Working},
             waiter::{self, Room, Waiter},
             waiting::Waiting,
         },
@@ -25,31 +26,31 @@ use crate::{
 };
 
 /// Advances a node in step `Reboot`.
-pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
-    if ctx.status.boot.is_none()
-        && let Some(next) = job::late_sentinel(ctx)
+pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
+    if reboot.left.is_none()
+        && let Some(next) = job::late_sentinel(ctx, reboot)
     {
         return next.into();
     }
     let now = ctx.snapshot.now;
     let deadline = ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(now);
     let in_time = now < deadline;
-    let next = match arrival(ctx) {
-        Arrival::Proved => back(ctx, deadline),
+    let next = match arrival(ctx, reboot) {
+        Arrival::Proved => back(ctx, reboot, deadline),
         Arrival::Unconfirmed(question) => Waiting::BootUnconfirmed.with(question),
-        Arrival::No if in_time => awaited(ctx),
-        Arrival::No => time_out(ctx),
+        Arrival::No if in_time => awaited(ctx, reboot),
+        Arrival::No => time_out(ctx, reboot),
     };
     if in_time { next.with(Effects::wake_at(deadline)) } else { next }
 }
 
 /// The node has not rebooted yet, as far as one knows.
-fn awaited(ctx: &NodeContext<'_>) -> Planned<Decision> {
+fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     if legacy::is_reboot_over(ctx) {
         return Failure::RebootNotProved.into();
     }
     let asked = waiter::says(ctx) == Some(reboot_state::REBOOTING);
-    let known = ctx.status.boot.is_some();
+    let known = reboot.left.is_some();
     let went_on = waiter::went_on(ctx).filter(|_| !known);
     if ctx.op.deleting && !asked && went_on.is_none() {
         return Failure::DeletedBeforeReboot.into();
@@ -58,11 +59,11 @@ fn awaited(ctx: &NodeContext<'_>) -> Planned<Decision> {
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !ctx.node.ready) {
         return Waiting::Reboot.into();
     }
-    let mut effects = Effects::act(settle(ctx));
+    let mut effects = Effects::act(settle(ctx, reboot));
     // Until it goes down, nothing is to be scheduled on it.
     let held = if ctx.node.ready { effects.take(hold(ctx)) } else { None };
-    let job = ctx.status.job_name.clone().unwrap_or_default();
-    let next = match effects.take(waiter::ensure(ctx, &job, Room::Made)) {
+    let job = ctx.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();
+    let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::Decided(next) => next,
         Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
         Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => {
@@ -74,8 +75,8 @@ fn awaited(ctx: &NodeContext<'_>) -> Planned<Decision> {
 
 /// A Job that has not completed although its operation succeeded, because of a container of somebody else, is
 /// suspended: it must not start another pod when the node is back, and its waiter waits for its end.
-fn settle(ctx: &NodeContext<'_>) -> Option<Action> {
-    let (boot, job) = (ctx.status.boot.clone()?, recorded_job(ctx.snapshot, ctx.op, ctx.status)?);
+fn settle(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Action> {
+    let (boot, job) = (reboot.left.clone()?, ctx.recorded_job()?);
     let runs = job.state == JobState::Active && !job.suspended && !job.deleting;
     (runs && !legacy::is_adopted(ctx)).then(|| Action::SettleJob { job: Target::of_job(job), boot })
 }
@@ -91,18 +92,18 @@ pub enum Arrival {
 /// still shows the boot *before* the one in which the command succeeded. A kubelet reports its boot before it
 /// runs a pod, so a live read after the success cannot be that old. Where the sentinel's word is lost, the
 /// waiter's `completed` says the same: it compared the sentinel file with the boot that it was started in.
-pub fn arrival(ctx: &NodeContext<'_>) -> Arrival {
+pub fn arrival(ctx: &NodeContext<'_>, reboot: &Reboot) -> Arrival {
     let shown = &ctx.node.boot_id;
     let completed = Some(reboot_state::COMPLETED)
-        == match ctx.status.boot {
+        == match reboot.left {
             // Where both speak, the boot ids decide: the waiter may have meant an earlier attempt of the Job.
             Some(_) => waiter::says(ctx),
             None => waiter::went_on(ctx),
         };
-    let other = ctx.status.boot.as_ref().map_or(completed, |boot| shown != boot) && !shown.is_empty();
+    let other = reboot.left.as_ref().map_or(completed, |boot| shown != boot) && !shown.is_empty();
     let question = Question::Node(ctx.node.name.clone());
     match ctx.snapshot.answer(&question) {
-        _ if other && ctx.status.new_boot.as_ref() == Some(shown) => Arrival::Proved,
+        _ if other && reboot.seen.as_ref().is_some_and(|seen| seen.boot == *shown) => Arrival::Proved,
         None if other || completed => Arrival::Unconfirmed(question),
         Some(_) if other => Arrival::Proved,
         Some(_) | None => Arrival::No,
@@ -111,8 +112,8 @@ pub fn arrival(ctx: &NodeContext<'_>) -> Arrival {
 
 /// The deadline has passed: the reboot is given up. If it comes before the waiter has ended, it counts all
 /// the same.
-fn time_out(ctx: &NodeContext<'_>) -> Planned<Decision> {
-    let stands = match (&ctx.status.boot, ctx.node.ready) {
+fn time_out(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
+    let stands = match (&reboot.left, ctx.node.ready) {
         (_, false) => RebootTimeout::Away,
         (Some(_), true) => RebootTimeout::SameBoot,
         (None, true) => RebootTimeout::Unknown,
@@ -122,41 +123,46 @@ fn time_out(ctx: &NodeContext<'_>) -> Planned<Decision> {
 
 /// The new boot shows; wait until the node has been Ready in it for long enough, by our own clock, since the
 /// condition's own transition time survives a reboot.
-fn back(ctx: &NodeContext<'_>, deadline: Timestamp) -> Planned<Decision> {
-    let boot = ctx.node.boot_id.clone();
-    let seen = ctx.status.new_boot.as_ref() == Some(&boot);
-    let since = ctx.status.since.as_ref().map(|time| time.0).filter(|_| seen);
-    let now = ctx.snapshot.now;
+fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<Decision> {
+    let (now, boot) = (ctx.snapshot.now, ctx.node.boot_id.clone());
+    let seen = reboot.seen.as_ref().filter(|seen| seen.boot == boot);
+    let sees = |ready_since| {
+        let next = Reboot { seen: Some(NewBoot { boot: boot.clone(), ready_since }), ..reboot.clone() };
+        Planned::from(ctx.record(|work| work.at = At::Reboot(next)))
+    };
     if !ctx.node.ready {
         if now >= deadline {
             let after = ctx.op.intent.reboot_timeout.as_secs();
             let message = format!(
                 "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded"
             );
-            let status = finished(now, ctx.status, Phase::Failed, Some(RebootStatus::Completed), message);
-            return Decision::Record(Box::new(status)).into();
+            return ctx.end(false, RebootStatus::Completed, None, message).into();
         }
-        if seen && since.is_none() {
-            return Waiting::RebootedNotReady.into();
-        }
-        return ctx.record(|status| (status.new_boot, status.since) = (Some(boot), None)).into();
+        return match seen {
+            Some(NewBoot { ready_since: None, .. }) => Waiting::RebootedNotReady.into(),
+            Some(_) | None => sees(None),
+        };
     }
     let wait = ctx.op.intent.min_ready;
-    match since.map(|since| later(since, wait)) {
-        _ if wait.is_zero() => proved(ctx).into(),
-        Some(at) if now >= at => proved(ctx).into(),
+    match seen.and_then(|seen| seen.ready_since).map(|since| later(since, wait)) {
+        _ if wait.is_zero() => proved(ctx, reboot).into(),
+        Some(at) if now >= at => proved(ctx, reboot).into(),
         Some(at) => Waiting::RebootedReadyUntil(at).with(Effects::wake_at(at)),
-        None => ctx.record(|status| (status.new_boot, status.since) = (Some(boot), Some(Time(now)))).into(),
+        None => sees(Some(now)),
     }
 }
 
-fn proved(ctx: &NodeContext<'_>) -> Decision {
-    if ctx.op.intent.upgrade {
-        let mut next = ctx.moved_to(Step::Verify, "the node rebooted, its release is being verified");
-        next.new_boot = Some(ctx.node.boot_id.clone());
-        next.reboot_status = Some(RebootStatus::Completed);
-        next.deadline = Some(Time(later(ctx.snapshot.now, ctx.op.intent.verify_timeout)));
-        return Decision::Record(Box::new(next));
+fn proved(ctx: &NodeContext<'_>, reboot: &Reboot) -> Decision {
+    if !ctx.op.intent.upgrade {
+        return ctx.complete(RebootStatus::Completed, "Job and reboot completed successfully");
     }
-    ctx.complete(RebootStatus::Completed, "Job and reboot completed successfully")
+    let verify = Verify {
+        boot: ctx.node.boot_id.clone(),
+        deadline: later(ctx.snapshot.now, ctx.op.intent.verify_timeout),
+        machine_id: reboot.machine_id.clone(),
+        control_plane: reboot.control_plane,
+    };
+    let reboot = Some(RebootStatus::Completed);
+    let work = Working { at: At::Verify(verify), reboot, ..ctx.work.clone() };
+    ctx.move_to(work, "the node rebooted, its release is being verified")
 }

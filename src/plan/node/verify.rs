@@ -4,19 +4,14 @@
 //! not known is no failure and no proof, and is said to be neither.
 
 use crate::{
-    api::{
-        names,
-        nodeop::{NodeStatus, Phase, RebootStatus},
-    },
+    api::{names, nodeop::RebootStatus},
     contract::boot_state,
     plan::{
         facts::{self, labels},
-        model::{
-            effects::{Effects, Planned},
-            snapshot::NodeView,
-        },
+        model::effects::{Effects, Planned},
         node::{
-            context::{Decision, NodeContext, finished},
+            context::{Decision, NodeContext},
+            state::{At, Found, Verify},
             waiting::Waiting,
         },
     },
@@ -31,8 +26,8 @@ pub enum Proof {
 }
 
 /// Compares the release and the boot state of a node with what its upgrade brought.
-pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
-    let target = status.target.as_deref();
+pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
+    let target = upgrade.target.as_deref();
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
     if [boot_state::PASSIVE, boot_state::RECOVERY, boot_state::LIVECD].contains(&state) {
@@ -46,7 +41,7 @@ pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
         }
         (Some(_), Some(release))
             if state == boot_state::ACTIVE
-                || status.before.as_deref().is_some_and(|before| before != release) =>
+                || upgrade.before.as_deref().is_some_and(|before| before != release) =>
         {
             Proof::Proved(format!("upgraded to {release}"))
         }
@@ -61,10 +56,12 @@ pub fn judge(status: &NodeStatus, release: Option<&str>, state: &str) -> Proof {
 }
 
 /// Advances a node in step `Verify`.
-pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     let node = ctx.node;
-    if ctx.status.new_boot.as_ref() == Some(&node.boot_id) && labels::up_to_date(node) {
-        return record(ctx, node).into();
+    if verify.boot == node.boot_id && labels::up_to_date(node) {
+        let release = node.annotations.get(names::RELEASE).map(String::as_str);
+        let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
+        return conclude(ctx, judge(&ctx.work.found, release, state)).into();
     }
     let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
     let Planned { value: trouble, effects } = facts::trouble(ctx.snapshot, node);
@@ -75,37 +72,28 @@ pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
         return conclude(ctx, Proof::Unknown(unread)).with(effects);
     }
     let again = Effects::wake_at(deadline);
-    if ctx.status.new_boot.as_ref() != Some(&node.boot_id) && !node.boot_id.is_empty() {
-        let boot = node.boot_id.clone();
-        return ctx.record(|status| status.new_boot = Some(boot)).with(again);
+    if verify.boot != node.boot_id && !node.boot_id.is_empty() {
+        let next = Verify { boot: node.boot_id.clone(), ..verify.clone() };
+        return ctx.record(|work| work.at = At::Verify(next)).with(again);
     }
     Waiting::Facts { trouble }.with(effects).with(again)
 }
 
-fn record(ctx: &NodeContext<'_>, node: &NodeView) -> Decision {
-    let release = node.annotations.get(names::RELEASE).map(String::as_str);
-    let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
-    conclude(ctx, judge(ctx.status, release, state))
-}
-
 fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
-    let (phase, verified, message) = match proof {
+    let (succeeded, verified, message) = match proof {
         Proof::Proved(message) => {
-            (Phase::Completed, Some(true), format!("Job and reboot completed successfully: {message}"))
+            (true, Some(true), format!("Job and reboot completed successfully: {message}"))
         }
-        Proof::Unknown(message) => (
-            Phase::Completed,
-            Some(false),
-            format!("Job and reboot completed successfully; not verified: {message}"),
-        ),
+        Proof::Unknown(message) => {
+            (true, Some(false), format!("Job and reboot completed successfully; not verified: {message}"))
+        }
         Proof::Refuted(message) => (
-            Phase::Failed,
+            false,
             None,
             format!("{message}. Look at the node's console and logs, then create the upgrade again"),
         ),
     };
-    let status = finished(ctx.snapshot.now, ctx.status, phase, Some(RebootStatus::Completed), message);
-    Decision::Record(Box::new(NodeStatus { verified, ..status }))
+    ctx.end(succeeded, RebootStatus::Completed, verified, message)
 }
 
 #[cfg(test)]
@@ -114,10 +102,10 @@ mod tests {
 
     #[test]
     fn a_release_proves_and_refutes_and_what_is_unknown_does_neither() {
-        let status = |before: Option<&str>, target: Option<&str>| NodeStatus {
+        let upgrade = |before: Option<&str>, target: Option<&str>| Found {
             before: before.map(Into::into),
             target: target.map(Into::into),
-            ..NodeStatus::default()
+            image: None,
         };
         let kind = |proof| match proof {
             Proof::Proved(_) => "proved",
@@ -139,15 +127,15 @@ mod tests {
             (Some("v1"), Some("v2"), None, "active", "unknown"),
             (None, None, None, "active", "unknown"),
         ] {
-            let proof = judge(&status(before, target), runs, state);
+            let proof = judge(&upgrade(before, target), runs, state);
             assert_eq!(kind(proof.clone()), expected, "{before:?} {target:?} {runs:?} {state}: {proof:?}");
         }
     }
 
     #[test]
     fn a_failure_names_both_releases() {
-        let status = NodeStatus { target: Some("v2".into()), ..NodeStatus::default() };
-        let Proof::Refuted(message) = judge(&status, Some("v1"), "passive") else { panic!() };
+        let upgrade = Found { target: Some("v2".into()), ..Found::default() };
+        let Proof::Refuted(message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
     }
 }

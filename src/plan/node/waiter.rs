@@ -1,11 +1,6 @@
 //! The reboot waiter of a node that is worked on: there before the Job may start, there again if it was lost.
 
-use std::fmt;
-
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::nodeop::{Phase, Step},
@@ -22,6 +17,8 @@ use crate::{
             context::{Decision, NodeContext, Op},
             failure::Failure,
             legacy,
+            state::{At, WaiterRecord},
+            waiting::Starting,
         },
     },
 };
@@ -48,46 +45,6 @@ pub enum Waiter {
     Decided(Decision),
 }
 
-/// Why a waiter does not stand yet.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Starting {
-    /// It was just made, or has not said anything yet.
-    Starts,
-    /// Its pod's status says so, or an Event about it.
-    HeldUp {
-        why: String,
-    },
-    /// Some were lost, and the next one is made then.
-    Pause {
-        lost: i32,
-        last: Option<String>,
-        until: Timestamp,
-    },
-    OldOneDeleted,
-    /// The kubelet refused it, and the drain makes room.
-    NoRoomYet {
-        why: String,
-    },
-}
-
-impl fmt::Display for Starting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Starts => f.write_str("it starts"),
-            Self::HeldUp { why } => f.write_str(why),
-            Self::Pause { lost, last, until } => {
-                write!(f, "{lost} were lost")?;
-                last.iter().try_for_each(|why| write!(f, ", the last one because {why}"))?;
-                write!(f, "; the next one is made at {until:.0}")
-            }
-            Self::OldOneDeleted => f.write_str("the old one is being deleted"),
-            Self::NoRoomYet { why } => {
-                write!(f, "the node has no room for it before the drain is over: {why}")
-            }
-        }
-    }
-}
-
 /// Whether the node has the room that its drain makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
@@ -105,7 +62,7 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     if legacy::is_adopted(ctx) {
         return Waiter::Ready.into();
     }
-    let attempt = ctx.status.attempt.unwrap_or(0);
+    let attempt = ctx.work.waiter.number();
     let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt);
     let key = (ctx.op.id.namespace.clone(), name.clone());
     let Some(pod) = ctx.snapshot.pods.get(&key) else {
@@ -154,7 +111,7 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
         let pause = (BACKOFF * attempt).min(MAX_BACKOFF);
-        let until = ctx.status.since.as_ref().map(|lost| later(lost.0, pause));
+        let until = ctx.work.waiter.lost_at.map(|lost| later(lost, pause));
         if let Some(until) = until.filter(|until| ctx.snapshot.now < *until) {
             let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until };
             return in_time(ctx, why).with(Effects::wake_at(until));
@@ -188,7 +145,7 @@ fn lost(ctx: &NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Plann
     // One that stood, or that had to wait for the drain, leaves its successor the whole time; one that never
     // stood does not.
     let anew = pod.reboot_state.is_some()
-        || (refused && ctx.op.intent.drain.is_some() && ctx.status.waiter_since.is_none());
+        || (refused && ctx.op.intent.drain.is_some() && ctx.work.waiter.wanted_since.is_none());
     next_attempt(ctx, &why, attempt, anew).into()
 }
 
@@ -198,20 +155,18 @@ fn next_attempt(ctx: &NodeContext<'_>, why: &str, attempt: i32, anew: bool) -> W
         let failure = Failure::WaiterLost { times: attempt, why: why.to_owned() };
         return Waiter::Decided(failure.gives_up());
     }
-    let now = Time(ctx.snapshot.now);
-    Waiter::Decided(ctx.record(|status| {
-        status.attempt = Some(attempt.saturating_add(1));
-        status.since = Some(now.clone());
-        if anew {
-            status.waiter_since = Some(now);
-        }
+    let now = ctx.snapshot.now;
+    Waiter::Decided(ctx.record(|work| {
+        let wanted_since = if anew { Some(now) } else { work.waiter.wanted_since };
+        let attempt = Some(attempt.saturating_add(1));
+        work.waiter = WaiterRecord { attempt, lost_at: Some(now), wanted_since };
     }))
 }
 
 /// Whether the node can still be given up for its waiter: not once the operation has succeeded, then it has
 /// to reboot.
 fn may_give_up(ctx: &NodeContext<'_>) -> bool {
-    ctx.status.step != Some(Step::Reboot)
+    !matches!(ctx.work.at, At::Reboot(_))
 }
 
 /// Waits for a waiter, for as long as it may take to get ready: `pullTimeoutSeconds`, once, from when it was
@@ -220,16 +175,8 @@ fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
     if !may_give_up(ctx) {
         return Waiter::Starting(why).into();
     }
-    let begun = match ctx.status.step {
-        Some(Step::Drain) => ctx.status.drain_started_at.as_ref(),
-        _ => ctx.status.last_updated.as_ref(),
-    };
-    let from = begun
-        .into_iter()
-        .chain(&ctx.status.waiter_since)
-        .map(|time| time.0)
-        .max()
-        .unwrap_or(ctx.snapshot.now);
+    let begun = if let At::Drain(drain) = &ctx.work.at { Some(drain.started) } else { ctx.entry.since };
+    let from = begun.max(ctx.work.waiter.wanted_since).unwrap_or(ctx.snapshot.now);
     let deadline = later(from, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.pull_timeout.as_secs();
@@ -261,7 +208,7 @@ pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> W
 
 /// What the node's present waiter says of itself.
 pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
-    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.status.attempt.unwrap_or(0));
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
     let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name))?;
     pod.reboot_state.as_deref().filter(|_| pod.is_of(&ctx.op.id))
 }

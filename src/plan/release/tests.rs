@@ -193,6 +193,7 @@ fn a_drain_goes_on_being_watched_while_its_waiter_is_made_again() {
     op.spec.drain_options = Some(serde_json::from_value(json!({"enabled": true})).unwrap());
     let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
     (entry.step, entry.job_name) = (Some(crate::api::nodeop::Step::Drain), None);
+    entry.drain_started_at = Some(Time(at(0)));
     let name = Op::of(&Arc::new(op.clone())).object_name("n1", "reboot", 0);
     world.ops.insert(key, Arc::new(op));
     let mut pod = (**world.pods.values().next().unwrap()).clone();

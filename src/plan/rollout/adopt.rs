@@ -9,24 +9,25 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
-    api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    api::nodeop::{NodeOpStatus, NodeStatus, Phase, RebootStatus},
     plan::{
         model::{
-            effects::{Effects, Planned},
+            effects::{Effects, Planned, Reasons},
             question::Question,
             snapshot::{JobView, Snapshot},
             time::later,
         },
         node::{
             cancel,
-            context::{Next, Op, finish},
+            context::{Next, Op},
             legacy,
+            state::{At, Entry, Found, JobRecord, Over, State, Working},
         },
         rollout::{
-            Reasons, finalizer,
+            finalizer,
             status::{self, NoTargets, OpProgress},
             targets::{self, Targets},
         },
@@ -132,22 +133,20 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     }
     let named = |job: &&JobView| old.job_name.as_ref().is_none_or(|name| *name == job.name);
     if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
-        return Next::Become(Box::new(NodeStatus {
-            phase: Phase::Running,
-            step: Some(Step::Job),
-            job_name: Some(job.name.clone()),
-            job_uid: Some(job.uid.clone()),
-            node_uid: snapshot.nodes.get(name).map(|node| node.uid.clone()),
-            reboot_status: Some(if op.intent.reboot {
-                RebootStatus::Pending
-            } else {
-                RebootStatus::NotRequested
-            }),
+        let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
+        let work = Working {
+            at: At::Job,
+            job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
+            reboot: Some(reboot),
+            ..Working::claims(None, Found::default())
+        };
+        let entry = Entry {
             message: Some("taken over from an older operator, with its Job".into()),
-            last_updated: Some(Time(snapshot.now)),
-            ..NodeStatus::default()
-        }))
-        .into();
+            since: Some(snapshot.now),
+            node_uid: snapshot.nodes.get(name).map(|node| node.uid.clone()),
+            state: State::Working(work),
+        };
+        return Next::Become(Box::new(entry.record())).into();
     }
     let untouched = matches!(old.phase, Phase::Pending | Phase::Preflight)
         && old.job_name.as_deref().unwrap_or_default().is_empty();
@@ -161,5 +160,13 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     let message = "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
-    Planned { value: finish(snapshot.now, old, Phase::Failed, Some(reboot), message), effects }
+    let over =
+        Over { succeeded: false, reboot: Some(reboot), job_name: None, verified: None, holds_slot: false };
+    let entry = Entry {
+        message: Some(message.into()),
+        since: Some(snapshot.now),
+        node_uid: old.node_uid.clone(),
+        state: State::Over(over),
+    };
+    Planned { value: Next::Become(Box::new(entry.record())), effects }
 }

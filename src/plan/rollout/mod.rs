@@ -28,7 +28,12 @@ use crate::{
     },
     plan::{
         image,
-        model::{action::Action, effects::Planned, failing::FailureSummary, snapshot::Snapshot},
+        model::{
+            action::Action,
+            effects::{Planned, Reasons},
+            failing::FailureSummary,
+            snapshot::Snapshot,
+        },
         node::{
             self,
             context::{Next, Op},
@@ -37,9 +42,6 @@ use crate::{
         release, upgrades,
     },
 };
-
-/// Why nodes of a NodeOp that are not finished are not moving, by node.
-pub type Reasons = BTreeMap<String, String>;
 
 /// Plans one NodeOp.
 pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> Planned<Reasons> {

@@ -11,14 +11,13 @@ use crate::{
     api::nodeop::{NodeStatus, Phase},
     plan::{
         model::{
-            effects::{Effects, Planned},
+            effects::{Effects, Planned, Reasons},
             failing::{self, FailureSummary},
             question::Question,
             snapshot::{NodeView, Snapshot},
         },
         node::context::Op,
         release,
-        rollout::Reasons,
     },
 };
 

@@ -107,8 +107,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "plan::node",
         &[
-            "stage", "fixtures", "context", "cordon", "cancel", "legacy", "hold", "waiter", "drain",
-            "verify", "job", "claim", "prepare", "reboot", "give_up",
+            "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "cancel", "legacy",
+            "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up",
         ],
     ),
     ("plan::node::job", &["message", "injected", "sentinel", "deadline", "start"]),

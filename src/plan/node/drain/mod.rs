@@ -10,21 +10,13 @@
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
-mod draining;
 mod filter;
 mod own;
 mod volumes;
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use self::draining::{PodsToGo, list};
-pub use self::{
-    draining::Draining,
-    filter::{EvictionDecision, decide},
-};
+pub use self::filter::{EvictionDecision, decide};
 use crate::plan::{
     model::{
         action::{Action, Notice, Target},
@@ -36,6 +28,8 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         failure::Failure,
+        state::{self, At, Entry, State, Working},
+        waiting::{Draining, PodsToGo, list},
     },
 };
 
@@ -54,7 +48,7 @@ pub enum Progress {
 }
 
 /// One pass over the pods of the node.
-pub fn advance(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Planned<Progress> {
+pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
     // Whatever this pass comes to: a watch that is taken up again knows nothing at first, and what blocks is
     // forgotten.
     let mut effects = Effects::watch_pods_of(&ctx.node.name);
@@ -63,7 +57,8 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Pl
     };
     let listed = ctx.snapshot.listed.get(&ctx.node.name);
     let judge = |pod: &NodePod, options: &Drain| {
-        let was_there = listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= started;
+        let was_there =
+            listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= record.started;
         decide(pod, options, is_ours(ctx.snapshot, &ctx.node.name, pod), was_there, ctx.snapshot.now)
     };
     let decide = |pod: &NodePod| {
@@ -85,15 +80,15 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Pl
         .filter(|(_, decision)| matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion))
         .count();
     if count == 0 {
-        return after_pods(ctx, options, started, left).with(effects);
+        return after_pods(ctx, options, record, left).with(effects);
     }
     let which = |wanted: EvictionDecision| {
         decisions.iter().filter(move |(_, decision)| *decision == wanted).map(|(pod, _)| *pod)
     };
     let blocked: Vec<String> = which(EvictionDecision::Evict)
-        .filter_map(|pod| effects.take(evict(ctx, options, started, pod)))
+        .filter_map(|pod| effects.take(evict(ctx, options, record.started, pod)))
         .collect();
-    if let Some(next) = effects.take(say_blocked(ctx, &blocked)) {
+    if let Some(next) = effects.take(say_blocked(ctx, record, &blocked)) {
         return Planned { value: Progress::Decided(next), effects };
     }
     let going = Draining::Pods(PodsToGo {
@@ -129,13 +124,13 @@ fn is_ours(snapshot: &Snapshot, node: &str, pod: &NodePod) -> bool {
 fn after_pods(
     ctx: &NodeContext<'_>,
     options: &Drain,
-    started: Timestamp,
+    record: &state::Drain,
     left: Vec<String>,
 ) -> Planned<Progress> {
     let mut effects = Effects::default();
     let progress = effects
-        .take(volumes::wait(ctx))
-        .or_else(|| effects.take(own::evict(ctx, options, started)).map(Progress::Going));
+        .take(volumes::wait(ctx, record))
+        .or_else(|| effects.take(own::evict(ctx, options, record.started)).map(Progress::Going));
     Planned { value: progress.unwrap_or(Progress::Done(left)), effects }
 }
 
@@ -147,22 +142,26 @@ pub fn say_left(ctx: &NodeContext<'_>, left: &[String]) -> Option<Notice> {
 }
 
 /// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
-fn say_blocked(ctx: &NodeContext<'_>, blocked: &[String]) -> Planned<Option<Decision>> {
-    let known = ctx.status.blocked_since.is_some();
-    if known != blocked.is_empty() {
+fn say_blocked(
+    ctx: &NodeContext<'_>,
+    record: &state::Drain,
+    blocked: &[String],
+) -> Planned<Option<Decision>> {
+    if record.blocked_since.is_some() != blocked.is_empty() {
         return None.into();
     }
+    let since = (!blocked.is_empty()).then_some(ctx.snapshot.now);
+    let next = state::Drain { blocked_since: since, ..record.clone() };
+    let work = Working { at: At::Drain(next), ..ctx.work.clone() };
+    let mut entry = Entry { state: State::Working(work), ..ctx.entry.clone() };
     if blocked.is_empty() {
-        return Some(ctx.record(|status| status.blocked_since = None)).into();
+        return Some(Decision::Record(entry.into())).into();
     }
+    entry.message = Some(format!("draining: blocked: {}", list(blocked)));
     let name = ctx.node.name.clone();
     let message = format!("node {name}: the drain is blocked: {}", list(blocked));
     let notice = Notice { warning: true, reason: "DrainBlocked", message, node: Some(name) };
-    let recorded = ctx.record(|status| {
-        status.blocked_since = Some(Time(ctx.snapshot.now));
-        status.message = Some(format!("draining: blocked: {}", list(blocked)));
-    });
-    Planned::from(Some(recorded)).with(notice)
+    Planned::from(Some(Decision::Record(entry.into()))).with(notice)
 }
 
 /// A pod that ends: since when, until when it may, and what holds it then.

@@ -15,7 +15,7 @@ use crate::plan::{
         snapshot::{NodePod, Snapshot},
         time::later,
     },
-    node::{context::NodeContext, drain::Draining},
+    node::{context::NodeContext, waiting::Draining},
 };
 
 /// Between two looks at a replica that starts. Nothing watches it.
@@ -69,14 +69,14 @@ mod tests {
     use serde_json::json;
 
     use crate::{
-        api::nodeop::{NodeOp, NodeStatus},
+        api::nodeop::NodeOp,
         plan::{
             model::{
                 action::Action,
                 intent::Intent,
                 snapshot::{NodeView, PlannerConfig},
             },
-            node::{context::Op, drain::own::*},
+            node::{context::Op, drain::own::*, fixtures},
         },
     };
 
@@ -100,8 +100,9 @@ mod tests {
             answers: answer.map(|answer| (Question::OtherReplica("n1".into()), answer)).into_iter().collect(),
             ..Snapshot::default()
         };
-        let (node, status) = (NodeView { name: "n1".into(), ..NodeView::default() }, NodeStatus::default());
-        let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status };
+        let node = NodeView { name: "n1".into(), ..NodeView::default() };
+        let (entry, work) = fixtures::draining(snapshot.now);
+        let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, entry: &entry, work: &work };
         let planned = evict(&ctx, &drain, snapshot.now);
         (planned.value, planned.effects)
     }

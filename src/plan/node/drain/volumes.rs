@@ -4,7 +4,7 @@
 //! Waited for with an end, since a storage driver that never detaches must not hold a rollout: after two
 //! minutes the drain goes on, and an Event says so.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::plan::{
     model::{
@@ -15,7 +15,9 @@ use crate::plan::{
     },
     node::{
         context::NodeContext,
-        drain::{Draining, Progress, draining::list},
+        drain::Progress,
+        state::{At, Drain},
+        waiting::{Draining, list},
     },
 };
 
@@ -25,7 +27,7 @@ const DETACH_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(2);
 
 /// Waits for the volumes of pods that have gone; `None` when there is nothing (more) to wait for.
-pub fn wait(ctx: &NodeContext<'_>) -> Planned<Option<Progress>> {
+pub fn wait(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Option<Progress>> {
     if !ctx.node.volumes_attached {
         return None.into();
     }
@@ -38,8 +40,9 @@ pub fn wait(ctx: &NodeContext<'_>) -> Planned<Option<Progress>> {
         Some(_) => return None.into(),
     };
     let now = ctx.snapshot.now;
-    let Some(since) = ctx.status.detaching_since.as_ref().map(|time| time.0) else {
-        let recorded = ctx.record(|status| status.detaching_since = Some(Time(now)));
+    let Some(since) = record.detaching_since else {
+        let next = Drain { detaching_since: Some(now), ..record.clone() };
+        let recorded = ctx.record(|work| work.at = At::Drain(next));
         return Some(Progress::Decided(recorded)).into();
     };
     if now < later(since, DETACH_TIMEOUT) {
@@ -59,15 +62,18 @@ pub fn wait(ctx: &NodeContext<'_>) -> Planned<Option<Progress>> {
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::jiff::Timestamp;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use serde_json::json;
 
     use super::*;
     use crate::{
-        api::nodeop::{NodeOp, NodeStatus},
+        api::nodeop::NodeOp,
         plan::{
             model::snapshot::{NodeView, Snapshot},
-            node::context::{Decision, Op},
+            node::{
+                context::{Decision, Op},
+                fixtures,
+            },
         },
     };
 
@@ -90,9 +96,12 @@ mod tests {
         let snapshot =
             Snapshot { now: at(now), answers: answer.into_iter().collect(), ..Snapshot::default() };
         let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
-        let status =
-            NodeStatus { detaching_since: since.map(|second| Time(at(second))), ..NodeStatus::default() };
-        let planned = wait(&NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status });
+        let (entry, mut work) = fixtures::draining(at(-5));
+        let At::Drain(record) = &mut work.at else { panic!("{work:?}") };
+        record.detaching_since = since.map(at);
+        let record = record.clone();
+        let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, entry: &entry, work: &work };
+        let planned = wait(&ctx, &record);
         (planned.value, planned.effects)
     }
 
@@ -102,8 +111,8 @@ mod tests {
         assert!(matches!(progress, Some(Progress::Going(_))) && plan.questions.len() == 1, "{progress:?}");
 
         let (progress, _) = look(0, None, Some(&["pv-1"]));
-        let Some(Progress::Decided(Decision::Record(status))) = progress else { panic!("{progress:?}") };
-        assert_eq!(status.detaching_since, Some(Time(at(0))));
+        let Some(Progress::Decided(Decision::Record(entry))) = progress else { panic!("{progress:?}") };
+        assert_eq!(entry.record().detaching_since, Some(Time(at(0))));
 
         let (progress, plan) = look(119, Some(0), Some(&["pv-1"]));
         assert!(

@@ -66,11 +66,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::nodeop::{NodeOp, NodeStatus},
+        api::nodeop::NodeOp,
         plan::{
             fixtures,
             model::snapshot::{JobState, NodeView, Owner, Role, Snapshot},
-            node::context::Op,
+            node::{context::Op, fixtures as node_fixtures, state::JobRecord},
         },
     };
 
@@ -95,12 +95,12 @@ mod tests {
         }))
         .unwrap();
         let (op, node) = (Op::of(&Arc::new(op)), NodeView { name: "n1".into(), ..NodeView::default() });
-        let status =
-            NodeStatus { job_name: Some("j".into()), job_uid: Some("ju".into()), ..NodeStatus::default() };
+        let (entry, mut work) = node_fixtures::draining(Timestamp::UNIX_EPOCH);
+        work.job = Some(JobRecord { name: "j".into(), uid: Some("ju".into()) });
         let ends = |pod: PodView| {
             let pods = [(("ns".to_owned(), pod.name.clone()), Arc::new(pod))].into();
             let snapshot = Snapshot { pods, ..Snapshot::default() };
-            let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, status: &status };
+            let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, entry: &entry, work: &work };
             end_failed_tries(&ctx, &fixtures::job("j", JobState::Active))
                 .actions
                 .iter()

@@ -6,15 +6,15 @@ mod message;
 mod sentinel;
 mod start;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::jiff::SignedDuration;
 
+pub use self::sentinel::late_sentinel;
 use self::{
     message::{termination_message, tries},
     sentinel::{Record, sentinel},
 };
-pub use self::{sentinel::late_sentinel, start::NotBegun};
 use crate::{
-    api::nodeop::{RebootStatus, Step},
+    api::nodeop::RebootStatus,
     contract::{Sentinel, reboot_state},
     plan::{
         model::{
@@ -31,8 +31,9 @@ use crate::{
             failure::Failure,
             hold::hold,
             legacy,
+            state::{At, Entry, Found, JobRecord, Reboot, State, WaiterRecord, Working},
             waiter::{self, Room, Waiter},
-            waiting::{JOB_RUNS, Waiting},
+            waiting::Waiting,
         },
     },
 };
@@ -42,29 +43,29 @@ const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Advances a node in step `Job`.
 pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
-    let Some(name) = ctx.status.job_name.clone() else {
-        return Failure::NoJobInStatus.into();
-    };
+    let JobRecord { name, uid } = ctx.work.job.clone().unwrap_or_else(|| record_of(ctx));
     let key = (ctx.op.id.namespace.clone(), name.clone());
-    match (&ctx.status.job_uid, ctx.snapshot.jobs.get(&key)) {
+    match (uid, ctx.snapshot.jobs.get(&key)) {
         (None, None) => make(ctx, name),
         (None, Some(job)) => made(ctx, job),
-        (Some(uid), Some(job)) if job.uid == *uid => recorded(ctx, job),
+        (Some(uid), Some(job)) if job.uid == uid => recorded(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
         // is final.
-        (Some(uid), _) if ctx.snapshot.answer(&Question::Job(key.clone())).is_some() => vanished(ctx, uid),
+        (Some(uid), _) if ctx.snapshot.answer(&Question::Job(key.clone())).is_some() => vanished(ctx, &uid),
         (Some(_), _) => Waiting::JobUnconfirmed { name }.with(Question::Job(key)),
     }
 }
 
 /// The operation is next: its Job's name is recorded before the Job is made.
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
-    let mut next = ctx.moved_to(Step::Job, "making the Job");
-    next.job_name = Some(ctx.op.object_name(&ctx.node.name, "", 0));
-    next.deadline = None;
-    next.reboot_status =
-        Some(if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested });
-    Decision::Record(Box::new(next))
+    let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
+    let work = Working { at: At::Job, job: Some(record_of(ctx)), reboot: Some(reboot), ..ctx.work.clone() };
+    ctx.move_to(work, Waiting::JobMade)
+}
+
+/// A Job that is not made yet.
+fn record_of(ctx: &NodeContext<'_>) -> JobRecord {
+    JobRecord { name: ctx.op.object_name(&ctx.node.name, "", 0), uid: None }
 }
 
 fn make(ctx: &NodeContext<'_>, name: String) -> Planned<Decision> {
@@ -87,7 +88,7 @@ fn make(ctx: &NodeContext<'_>, name: String) -> Planned<Decision> {
 /// to start, the node is failed, untouched by the operation.
 fn refused(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
     let Some(trouble) = failing::of(ctx.snapshot, action) else { return None.into() };
-    let begun = ctx.status.last_updated.as_ref().map_or(ctx.snapshot.now, |time| time.0);
+    let begun = ctx.entry.since.unwrap_or(ctx.snapshot.now);
     let deadline = later(begun, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now < deadline {
         return Planned::from(None).with(Effects::wake_at(deadline));
@@ -122,8 +123,10 @@ fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
-    let uid = job.uid.clone();
-    ctx.record(|status| (status.job_uid, status.message) = (Some(uid), Some(JOB_RUNS.into()))).into()
+    let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
+    let state = State::Working(Working { job: Some(record), ..ctx.work.clone() });
+    let message = Some(Waiting::JobRuns.to_string());
+    Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
 }
 
 /// The Job that is recorded, as it stands.
@@ -261,7 +264,7 @@ fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 /// The operation has succeeded in the boot that the record names. One that names another target than the image
 /// has, as its preflight read it, is not of this operation: nothing is proved by it.
 fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
-    match (&ctx.status.target, &found.target) {
+    match (&ctx.work.found.target, &found.target) {
         (Some(known), Some(said)) if known != said => {
             Failure::OtherTarget { known: known.clone(), said: said.clone() }.gives_up()
         }
@@ -269,16 +272,25 @@ fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
     }
 }
 
-fn to_reboot(ctx: &NodeContext<'_>, found: Option<Sentinel>) -> Decision {
-    let mut next = ctx.moved_to(Step::Reboot, Waiting::Reboot.to_string());
-    (next.boot, next.before, next.target) =
-        found.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
-    next.reboot_status = Some(RebootStatus::Pending);
-    next.machine_id = Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty());
-    next.control_plane = ctx.node.control_plane().then_some(true);
-    next.deadline = Some(Time(later(ctx.snapshot.now, ctx.op.intent.reboot_timeout)));
-    (next.new_boot, next.since) = (None, None);
-    Decision::Record(Box::new(next))
+/// The operation has succeeded, in the boot that its record names if there is one.
+fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
+    let (left, before, target) =
+        sentinel.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
+    let reboot = Reboot {
+        left,
+        deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout),
+        machine_id: Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty()),
+        control_plane: ctx.node.control_plane(),
+        seen: None,
+    };
+    let work = Working {
+        at: At::Reboot(reboot),
+        found: Found { before, target, ..ctx.work.found.clone() },
+        waiter: WaiterRecord { lost_at: None, ..ctx.work.waiter },
+        reboot: Some(RebootStatus::Pending),
+        ..ctx.work.clone()
+    };
+    ctx.move_to(work, Waiting::Reboot)
 }
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.

@@ -8,6 +8,7 @@ use crate::{
         node::{
             context::{Decision, NodeContext},
             job::injected,
+            state::{At, Reboot},
         },
     },
 };
@@ -45,11 +46,12 @@ pub fn sentinel(ctx: &NodeContext<'_>, job_uid: &str) -> Record {
 }
 
 /// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
-pub fn late_sentinel(ctx: &NodeContext<'_>) -> Option<Decision> {
-    let Record::Found(found) = sentinel(ctx, ctx.status.job_uid.as_deref()?) else { return None };
+pub fn late_sentinel(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Decision> {
+    let Record::Found(found) = sentinel(ctx, ctx.work.job_uid()?) else { return None };
     if found.boot.is_empty() {
         let message = "nothing had to be changed";
         return Some(ctx.complete(RebootStatus::NotRequested, message));
     }
-    Some(ctx.record(|status| status.boot = Some(found.boot)))
+    let known = Reboot { left: Some(found.boot), ..reboot.clone() };
+    Some(ctx.record(|work| work.at = At::Reboot(known)))
 }

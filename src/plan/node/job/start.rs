@@ -1,7 +1,5 @@
 //! A Job that runs, and none of whose containers has begun: what keeps it, and for how long that is waited for.
 
-use std::fmt;
-
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::plan::{
@@ -16,35 +14,12 @@ use crate::plan::{
         context::{Decision, NodeContext},
         failure::Failure,
         legacy,
-        waiting::Waiting,
+        waiting::{NotBegun, Waiting},
     },
 };
 
 /// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
 const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
-
-/// Why no container of the operation has begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotBegun {
-    /// The pod's status says so, or an Event about it.
-    Pod(String),
-    /// There is no pod, and the API server would refuse one.
-    Refused(String),
-    /// There is no pod, and nothing forbids one: the Job's controller is away.
-    ControllerAway,
-}
-
-impl fmt::Display for NotBegun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pod(message) => f.write_str(message),
-            Self::Refused(message) => {
-                write!(f, "the Job controller has made none; the API server refuses {message}")
-            }
-            Self::ControllerAway => f.write_str("the Job controller has made none"),
-        }
-    }
-}
 
 /// Waits for `pullTimeoutSeconds`, whatever keeps the pod; what no waiting helps against fails the node at
 /// once.
@@ -98,8 +73,7 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).next().is_some() {
         return None.into();
     }
-    let recorded = ctx.status.last_updated.as_ref().map(|time| time.0);
-    let Some(begun) = job.started_at.or(recorded) else { return None.into() };
+    let Some(begun) = job.started_at.or(ctx.entry.since) else { return None.into() };
     let due = later(begun, POD_EXPECTED_WITHIN);
     if ctx.snapshot.now < due {
         return Planned::from(None).with(Effects::wake_at(due));

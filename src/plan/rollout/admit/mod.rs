@@ -7,19 +7,21 @@ use std::{collections::BTreeMap, mem};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
+    api::nodeop::{NodeStatus, Phase},
     plan::{
         model::{
-            effects::Effects,
+            effects::{Effects, Reasons},
             id::Key,
             question::Question,
             snapshot::{NodeView, Snapshot},
             time::later,
         },
-        node::context::{Op, finished},
+        node::{
+            context::{Op, ends_untouched},
+            state::{Entry, Found, State, Working},
+        },
         quorum,
         rollout::{
-            Reasons,
             others::{Others, claimed_by_another},
             preflight,
             status::OpProgress,
@@ -241,7 +243,8 @@ impl Pass<'_> {
             self.effects.add(question);
             return Some("checking whether the node still exists".into());
         }
-        *entry = self.end(entry, Phase::Completed, "Skipped: the node was deleted before its turn".into());
+        let message = "Skipped: the node was deleted before its turn".to_owned();
+        *entry = ends_untouched(self.snapshot.now, entry, true, message);
         None
     }
 
@@ -263,7 +266,7 @@ impl Pass<'_> {
                     "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
                     limit.as_secs()
                 );
-                *entry = self.end(entry, Phase::Failed, message);
+                *entry = ends_untouched(self.snapshot.now, entry, false, message);
                 return None;
             }
             self.effects.add(Effects::wake_at(deadline));
@@ -328,11 +331,6 @@ impl Pass<'_> {
         let not_ready = quorum::others_not_ready(self.snapshot, &view.name);
         self.effects.take(not_ready).map(|why| format!("waiting: {why}"))
     }
-
-    /// The end of a node on which nothing has begun.
-    fn end(&self, entry: &NodeStatus, phase: Phase, message: String) -> NodeStatus {
-        finished(self.snapshot.now, entry, phase, Some(RebootStatus::NotRequested), message)
-    }
 }
 
 /// Behind which NodeOp a node waits.
@@ -346,17 +344,15 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
     if op.intent.disturbs() && view.control_plane() {
         shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
     }
-    *entry = NodeStatus {
-        phase: Phase::Running,
-        step: Some(Step::Claim),
-        node_uid: Some(view.uid.clone()),
+    // The preflight's verdict stays, in case the node has to be given back untouched; and what the operation is
+    // held to.
+    let found = Found { target: entry.target.take(), image: entry.image.take(), before: None };
+    let work = Working::claims(entry.boot.take(), found);
+    *entry = Entry {
         message: Some("being claimed".into()),
-        // The preflight's verdict, in case the node has to be given back untouched; and what the operation is
-        // held to.
-        boot: entry.boot.clone(),
-        target: entry.target.clone(),
-        image: entry.image.clone(),
-        last_updated: Some(Time(snapshot.now)),
-        ..NodeStatus::default()
-    };
+        since: Some(snapshot.now),
+        node_uid: Some(view.uid.clone()),
+        state: State::Working(work),
+    }
+    .record();
 }

@@ -14,7 +14,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use crate::{
     api::{
         names::container,
-        nodeop::{NodeStatus, Phase, RebootStatus, Step},
+        nodeop::{NodeStatus, Phase, Step},
     },
     contract::Proceed,
     plan::{
@@ -27,7 +27,7 @@ use crate::{
             snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot},
             time::later,
         },
-        node::context::{Next, Op, finish},
+        node::context::{Next, Op, ends_untouched},
         rollout::others::Others,
     },
 };
@@ -156,7 +156,7 @@ fn verdict(
     }
     match ended.message.trim() {
         message if record.is_none() && !message.is_empty() => {
-            end(snapshot.now, status, Phase::Completed, format!("Skipped by preflight: {message}"))
+            end(snapshot.now, status, true, format!("Skipped by preflight: {message}"))
         }
         _ => {
             let found = NodeStatus {
@@ -219,12 +219,12 @@ fn not_started(snapshot: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView)
     Planned::from(fail(snapshot.now, status, &why)).with(effects)
 }
 
-fn end(now: Timestamp, status: &NodeStatus, phase: Phase, message: String) -> Next {
-    finish(now, status, phase, Some(RebootStatus::NotRequested), message)
+fn end(now: Timestamp, status: &NodeStatus, succeeded: bool, message: String) -> Next {
+    Next::Become(Box::new(ends_untouched(now, status, succeeded, message)))
 }
 
 fn fail(now: Timestamp, status: &NodeStatus, why: &str) -> Next {
-    end(now, status, Phase::Failed, format!("Preflight failed: {why}"))
+    end(now, status, false, format!("Preflight failed: {why}"))
 }
 
 fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message: Option<String>) -> Next {

@@ -1,14 +1,20 @@
 //! Why a node that is worked on does not move at this moment: as a type, which is decided on and counted; and
 //! as a sentence, which people read in the node's message.
 
+mod drain;
+mod start;
+
 use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::node::{drain::Draining, give_up::Open, job::NotBegun, waiter::Starting};
+pub use self::{
+    drain::{Draining, PodsToGo, list},
+    start::{NotBegun, Open, Starting},
+};
 
 /// What is said of a Job that goes on, and of which nothing complains.
-pub const JOB_RUNS: &str = "Job is running";
+const JOB_RUNS: &str = "Job is running";
 
 /// Why a node stands where it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +30,6 @@ pub enum Waiting {
         reason: String,
         open: Open,
     },
-    /// An entry that says so by itself; none of ours does.
-    PreflightRuns,
 
     /// It is being claimed, and cordoned where that is asked for.
     Claim {
@@ -119,7 +123,6 @@ impl fmt::Display for Waiting {
                 );
             }
             Self::Ending { reason, open } => return write!(f, "{reason}; {open}"),
-            Self::PreflightRuns => "its preflight runs",
             Self::Claim { cordon: true } => "cordoning the node",
             Self::Claim { cordon: false } => "claiming the node",
             Self::CordonAgain => "cordoning the node again, which somebody uncordoned",

@@ -1,0 +1,261 @@
+//! A node's entry in the status of its NodeOp, parsed: each stage has the fields that it needs, and no others.
+//!
+//! The planner reads an entry here, once, and writes it here. What somebody changed so that it says nothing
+//! any more is [`Tampered`], whatever is missing: the node is given up with one sentence, and no step has to
+//! think of a field that is not there.
+
+mod record;
+
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::nodeop::RebootStatus;
+
+/// What stands in the status about one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    pub message: Option<String>,
+    /// When the phase or the step changed last.
+    pub since: Option<Timestamp>,
+    /// As which Node object the node was taken. It stays until the node is proved to be given back.
+    pub node_uid: Option<String>,
+    pub state: State,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    Pending(Pending),
+    Preflight(Preflight),
+    Working(Working),
+    Over(Over),
+}
+
+/// Not started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// The boot in which the preflight said to go on.
+    pub passed_in: Option<String>,
+    pub found: Found,
+    /// The number of the last preflight pod.
+    pub attempt: Option<i32>,
+    /// Since when it has not been Ready.
+    pub not_ready_since: Option<Timestamp>,
+}
+
+/// Its preflight runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preflight {
+    pub begun_in: Option<String>,
+    pub attempt: Option<i32>,
+    /// When the last pod was lost.
+    pub lost_at: Option<Timestamp>,
+}
+
+/// What is known of the image, and of what it replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The release that it brings.
+    pub target: Option<String>,
+    /// The image by its digest.
+    pub image: Option<String>,
+    /// The release that the node ran before.
+    pub before: Option<String>,
+}
+
+/// Taken, and not done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Working {
+    pub at: At,
+    pub found: Found,
+    /// From the moment at which its name is recorded, before it is made.
+    pub job: Option<JobRecord>,
+    pub waiter: WaiterRecord,
+    /// What is said of the reboot so far; nothing before the operation is next.
+    pub reboot: Option<RebootStatus>,
+    pub given_up: Option<Verdict>,
+}
+
+/// The step at which the work is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum At {
+    /// Until the node is claimed it may go back to where it was before.
+    Claim {
+        passed_in: Option<String>,
+    },
+    Drain(Drain),
+    Job,
+    Reboot(Reboot),
+    Verify(Verify),
+}
+
+/// A drain, which began at a moment that decides which pods have to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    pub started: Timestamp,
+    pub deadline: Option<Timestamp>,
+    pub blocked_since: Option<Timestamp>,
+    /// Since when volumes alone are waited for.
+    pub detaching_since: Option<Timestamp>,
+}
+
+/// A reboot that is awaited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reboot {
+    /// The boot in which the operation succeeded; nothing if its record is gone.
+    pub left: Option<String>,
+    pub deadline: Timestamp,
+    /// The machine's own id, which outlives the Node object.
+    pub machine_id: Option<String>,
+    pub control_plane: bool,
+    pub seen: Option<NewBoot>,
+}
+
+/// Another boot than the one that was to be left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBoot {
+    pub boot: String,
+    /// Since when we have seen the node Ready in it.
+    pub ready_since: Option<Timestamp>,
+}
+
+/// The proof of what the node runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    pub boot: String,
+    pub deadline: Timestamp,
+    pub machine_id: Option<String>,
+    pub control_plane: bool,
+}
+
+/// The node's Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRecord {
+    pub name: String,
+    /// Recorded before the Job may run.
+    pub uid: Option<String>,
+}
+
+/// The node's reboot waiter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaiterRecord {
+    /// How many were lost and made again.
+    pub attempt: Option<i32>,
+    /// When the last one was lost.
+    pub lost_at: Option<Timestamp>,
+    /// From when its time to get ready counts, if not from the beginning of the step.
+    pub wanted_since: Option<Timestamp>,
+}
+
+/// Why a node is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: String,
+    pub begun: Begun,
+}
+
+/// Whether the operation has begun on a node that is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is given up for another reason.
+    Unasked,
+    /// It is given up because no container of the operation has begun, and none is going to: the node is as it
+    /// was.
+    No,
+    /// The same, and one began before the Job was seen to end.
+    Meanwhile,
+}
+
+impl Begun {
+    /// As it stands in the status.
+    pub fn recorded(self) -> Option<bool> {
+        match self {
+            Self::Unasked => None,
+            Self::No => Some(true),
+            Self::Meanwhile => Some(false),
+        }
+    }
+}
+
+/// Over, well or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    pub succeeded: bool,
+    pub reboot: Option<RebootStatus>,
+    /// The Job that ran.
+    pub job_name: Option<String>,
+    /// Whether it was proved that the node runs what it was upgraded to.
+    pub verified: Option<bool>,
+    /// It failed, and is out of service since.
+    pub holds_slot: bool,
+}
+
+/// Somebody changed the status so that it does not say any more where the node stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tampered {
+    pub missing: &'static str,
+    /// What it says still: enough to end what may act on the node.
+    pub rest: Box<Entry>,
+}
+
+impl fmt::Display for Tampered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = self.missing;
+        write!(
+            f,
+            "the status of this node was changed by somebody else, and has no {missing} any more. Look at the node, then create the NodeOp again"
+        )
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Pending(Pending::default())
+    }
+}
+
+impl WaiterRecord {
+    /// The number of the present one.
+    pub fn number(&self) -> i32 {
+        self.attempt.unwrap_or(0)
+    }
+}
+
+impl Working {
+    /// The node was just taken.
+    pub fn claims(passed_in: Option<String>, found: Found) -> Self {
+        let at = At::Claim { passed_in };
+        Self { at, found, job: None, waiter: WaiterRecord::default(), reboot: None, given_up: None }
+    }
+
+    /// The Job's UID, if it is recorded: it may have run then.
+    pub fn job_uid(&self) -> Option<&str> {
+        self.job.as_ref()?.uid.as_deref()
+    }
+
+    /// The boot in which the operation succeeded, once it has and its record is there.
+    pub fn boot_to_leave(&self) -> Option<&str> {
+        if let At::Reboot(reboot) = &self.at { reboot.left.as_deref() } else { None }
+    }
+
+    /// The machine's own id, once it is about to reboot.
+    pub fn machine_id(&self) -> Option<&str> {
+        match &self.at {
+            At::Reboot(Reboot { machine_id, .. }) | At::Verify(Verify { machine_id, .. }) => {
+                machine_id.as_deref()
+            }
+            At::Claim { .. } | At::Drain(_) | At::Job => None,
+        }
+    }
+
+    /// Until when the step may take, if it has an end of its own.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match &self.at {
+            At::Claim { .. } | At::Job => None,
+            At::Drain(drain) => drain.deadline,
+            At::Reboot(reboot) => Some(reboot.deadline),
+            At::Verify(verify) => Some(verify.deadline),
+        }
+    }
+}

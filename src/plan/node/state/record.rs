@@ -1,0 +1,322 @@
+//! An entry as it is read from the status, and as it is written there.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use super::{
+    At, Begun, Drain, Entry, Found, JobRecord, NewBoot, Over, Pending, Preflight, Reboot, State, Tampered,
+    Verdict, Verify, WaiterRecord, Working,
+};
+use crate::api::nodeop::{NodeStatus, Phase, Step};
+
+impl Entry {
+    /// What an entry says. The error is what somebody changed.
+    pub fn parse(entry: &NodeStatus) -> Result<Self, Tampered> {
+        let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+        let mut missing = None;
+        let state = match entry.phase {
+            Phase::Pending => State::Pending(Pending {
+                passed_in: entry.boot.clone(),
+                found: found(entry),
+                attempt: entry.attempt,
+                not_ready_since: time(&entry.since),
+            }),
+            Phase::Preflight => State::Preflight(Preflight {
+                begun_in: entry.new_boot.clone(),
+                attempt: entry.attempt,
+                lost_at: time(&entry.since),
+            }),
+            Phase::Running => State::Working(working(entry, &mut missing)),
+            Phase::Completed | Phase::Failed => State::Over(Over {
+                succeeded: entry.phase == Phase::Completed,
+                reboot: entry.reboot_status,
+                job_name: entry.job_name.clone(),
+                verified: entry.verified,
+                holds_slot: entry.holds_slot == Some(true),
+            }),
+        };
+        let parsed = Self {
+            message: entry.message.clone(),
+            since: time(&entry.last_updated),
+            node_uid: entry.node_uid.clone(),
+            state,
+        };
+        match missing {
+            Some(missing) => Err(Tampered { missing, rest: Box::new(parsed) }),
+            None => Ok(parsed),
+        }
+    }
+
+    /// What is written.
+    pub fn record(self) -> NodeStatus {
+        let base = NodeStatus {
+            message: self.message,
+            last_updated: self.since.map(Time),
+            node_uid: self.node_uid,
+            ..NodeStatus::default()
+        };
+        match self.state {
+            State::Pending(Pending { passed_in, found, attempt, not_ready_since }) => NodeStatus {
+                phase: Phase::Pending,
+                boot: passed_in,
+                attempt,
+                since: not_ready_since.map(Time),
+                ..with(base, found)
+            },
+            State::Preflight(Preflight { begun_in, attempt, lost_at }) => NodeStatus {
+                phase: Phase::Preflight,
+                step: Some(Step::Preflight),
+                new_boot: begun_in,
+                attempt,
+                since: lost_at.map(Time),
+                ..base
+            },
+            State::Working(work) => record_work(base, work),
+            State::Over(Over { succeeded, reboot, job_name, verified, holds_slot }) => NodeStatus {
+                phase: if succeeded { Phase::Completed } else { Phase::Failed },
+                reboot_status: reboot,
+                job_name,
+                verified,
+                holds_slot: holds_slot.then_some(true),
+                ..base
+            },
+        }
+    }
+}
+
+fn found(entry: &NodeStatus) -> Found {
+    Found { target: entry.target.clone(), image: entry.image.clone(), before: entry.before.clone() }
+}
+
+fn with(base: NodeStatus, found: Found) -> NodeStatus {
+    let Found { target, image, before } = found;
+    NodeStatus { target, image, before, ..base }
+}
+
+fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
+    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    // Once a node is given up, nothing but what still acts on it matters.
+    let given_up = given_up(entry);
+    let mut lacks = |what: &'static str| *missing = missing.or(given_up.is_none().then_some(what));
+    let mut needed = |there: Option<Timestamp>, what: &'static str| {
+        if there.is_none() {
+            lacks(what);
+        }
+        there.unwrap_or(Timestamp::UNIX_EPOCH)
+    };
+    let (machine_id, control_plane) = (entry.machine_id.clone(), entry.control_plane == Some(true));
+    let at = match entry.step {
+        Some(Step::Claim) | None => At::Claim { passed_in: entry.boot.clone() },
+        Some(Step::Drain) => At::Drain(Drain {
+            started: needed(time(&entry.drain_started_at), "start of the drain"),
+            deadline: time(&entry.deadline),
+            blocked_since: time(&entry.blocked_since),
+            detaching_since: time(&entry.detaching_since),
+        }),
+        Some(Step::Job) => At::Job,
+        Some(Step::Reboot) => At::Reboot(Reboot {
+            left: entry.boot.clone(),
+            deadline: needed(time(&entry.deadline), "deadline of the reboot"),
+            machine_id,
+            control_plane,
+            seen: entry.new_boot.clone().map(|boot| NewBoot { boot, ready_since: time(&entry.since) }),
+        }),
+        Some(Step::Verify) => At::Verify(Verify {
+            boot: entry.new_boot.clone().unwrap_or_default(),
+            deadline: needed(time(&entry.deadline), "deadline of the proof"),
+            machine_id,
+            control_plane,
+        }),
+        Some(Step::Preflight) => {
+            needed(None, "step that fits its phase");
+            At::Job
+        }
+    };
+    let job = entry.job_name.clone().map(|name| JobRecord { name, uid: entry.job_uid.clone() });
+    if matches!(at, At::Job | At::Reboot(_) | At::Verify(_)) && job.is_none() {
+        lacks("name of the Job");
+    }
+    // What `since` is of a reboot whose new boot shows is said above.
+    let lost_at = time(&entry.since).filter(|_| entry.new_boot.is_none());
+    let waiter = WaiterRecord { attempt: entry.attempt, lost_at, wanted_since: time(&entry.waiter_since) };
+    Working { at, found: found(entry), job, waiter, reboot: entry.reboot_status, given_up }
+}
+
+/// The verdict that stands in an entry whose node is being given up.
+fn given_up(entry: &NodeStatus) -> Option<Verdict> {
+    // Until 0.1 a Job that was given up had a deadline, and the reason stood in the message.
+    let before =
+        || entry.message.clone().filter(|_| entry.step == Some(Step::Job) && entry.deadline.is_some());
+    let reason = entry.given_up.clone().or_else(before)?;
+    let begun = match (&entry.given_up, entry.untouched) {
+        (Some(_), None) => Begun::Unasked,
+        (Some(_), Some(true)) => Begun::No,
+        (Some(_), Some(false)) | (None, _) => Begun::Meanwhile,
+    };
+    Some(Verdict { reason, begun })
+}
+
+fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
+    let Working { at, found, job, waiter, reboot, given_up } = work;
+    let (job_name, job_uid) = job.map(|JobRecord { name, uid }| (name, uid)).unzip();
+    let (given_up, untouched) = given_up.map(|Verdict { reason, begun }| (reason, begun.recorded())).unzip();
+    let entry = NodeStatus {
+        phase: Phase::Running,
+        job_name,
+        job_uid: job_uid.flatten(),
+        attempt: waiter.attempt,
+        since: waiter.lost_at.map(Time),
+        waiter_since: waiter.wanted_since.map(Time),
+        given_up,
+        untouched: untouched.flatten(),
+        reboot_status: reboot,
+        ..with(base, found)
+    };
+    match at {
+        At::Claim { passed_in } => NodeStatus { step: Some(Step::Claim), boot: passed_in, ..entry },
+        At::Drain(Drain { started, deadline, blocked_since, detaching_since }) => NodeStatus {
+            step: Some(Step::Drain),
+            drain_started_at: Some(Time(started)),
+            deadline: deadline.map(Time),
+            blocked_since: blocked_since.map(Time),
+            detaching_since: detaching_since.map(Time),
+            ..entry
+        },
+        At::Job => NodeStatus { step: Some(Step::Job), ..entry },
+        At::Reboot(Reboot { left, deadline, machine_id, control_plane, seen }) => {
+            let (new_boot, ready_since) =
+                seen.map(|NewBoot { boot, ready_since }| (boot, ready_since)).unzip();
+            NodeStatus {
+                step: Some(Step::Reboot),
+                boot: left,
+                deadline: Some(Time(deadline)),
+                machine_id,
+                control_plane: control_plane.then_some(true),
+                since: if new_boot.is_some() { ready_since.flatten().map(Time) } else { entry.since },
+                new_boot,
+                ..entry
+            }
+        }
+        At::Verify(Verify { boot, deadline, machine_id, control_plane }) => NodeStatus {
+            step: Some(Step::Verify),
+            new_boot: Some(boot),
+            deadline: Some(Time(deadline)),
+            machine_id,
+            control_plane: control_plane.then_some(true),
+            ..entry
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn working(at: At) -> State {
+        let job = JobRecord { name: "j".into(), uid: Some("ju".into()) };
+        let given_up = Verdict { reason: "no room".into(), begun: Begun::Meanwhile };
+        let waiter =
+            WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
+        let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), before: None };
+        let (job, given_up) = (Some(job), Some(given_up));
+        State::Working(Working { at, job, waiter, given_up, ..Working::claims(None, found) })
+    }
+
+    fn reboot(seen: Option<NewBoot>) -> Reboot {
+        Reboot {
+            left: Some("b1".into()),
+            deadline: at(900),
+            machine_id: Some("m1".into()),
+            control_plane: true,
+            seen,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_in_every_state() {
+        let boot = "b2".to_owned();
+        let verify = Verify { boot: boot.clone(), deadline: at(900), machine_id: None, control_plane: false };
+        let drain = Drain {
+            started: at(0),
+            deadline: Some(at(900)),
+            blocked_since: Some(at(1)),
+            detaching_since: Some(at(2)),
+        };
+        let over = Over {
+            succeeded: false,
+            reboot: None,
+            job_name: Some("j".into()),
+            verified: Some(false),
+            holds_slot: true,
+        };
+        let pending = Pending { passed_in: Some("b1".into()), attempt: Some(1), ..Pending::default() };
+        let preflight = Preflight { begun_in: Some("b1".into()), attempt: None, lost_at: Some(at(1)) };
+        let states = [
+            State::Pending(pending),
+            State::Preflight(preflight),
+            working(At::Claim { passed_in: Some("b1".into()) }),
+            working(At::Drain(drain)),
+            working(At::Job),
+            working(At::Reboot(reboot(None))),
+            State::Over(over),
+        ];
+        // Once a new boot shows, it is no matter any more when a waiter was lost.
+        let mut later = [
+            working(At::Reboot(reboot(Some(NewBoot { boot, ready_since: Some(at(5)) })))),
+            working(At::Verify(verify)),
+        ];
+        for state in &mut later {
+            let State::Working(work) = state else { panic!() };
+            work.waiter.lost_at = None;
+        }
+        for state in states.into_iter().chain(later) {
+            let entry =
+                Entry { message: Some("said".into()), since: Some(at(0)), node_uid: Some("u".into()), state };
+            assert_eq!(Entry::parse(&entry.clone().record()), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn what_somebody_took_out_of_an_entry_has_one_sentence_and_leaves_what_must_be_ended() {
+        let whole = Entry { state: working(At::Reboot(reboot(None))), ..Entry::default() }.record();
+        let whole = NodeStatus { given_up: None, untouched: None, ..whole };
+        assert!(Entry::parse(&whole).is_ok());
+        let cases: [(&str, fn(&mut NodeStatus)); 4] = [
+            ("name of the Job", |entry| entry.job_name = None),
+            ("deadline of the reboot", |entry| entry.deadline = None),
+            ("start of the drain", |entry| entry.step = Some(Step::Drain)),
+            ("step that fits its phase", |entry| entry.step = Some(Step::Preflight)),
+        ];
+        for (missing, change) in cases {
+            let mut entry = whole.clone();
+            change(&mut entry);
+            let Err(tampered) = Entry::parse(&entry) else { panic!("{missing}: {entry:?}") };
+            assert!(tampered.to_string().contains(&format!("has no {missing} any more")), "{tampered}");
+            let State::Working(rest) = tampered.rest.state else { panic!() };
+            assert_eq!(rest.waiter.number(), 2, "its waiter is known still");
+            entry.given_up = Some("it was called off".into());
+            assert!(Entry::parse(&entry).is_ok(), "it is given up as it was decided");
+        }
+    }
+
+    #[test]
+    fn a_job_that_an_earlier_version_gave_up_is_still_given_up() {
+        let entry = NodeStatus {
+            phase: Phase::Running,
+            step: Some(Step::Job),
+            job_name: Some("j".into()),
+            deadline: Some(Time(at(0))),
+            message: Some("the Job's pod could not start".into()),
+            ..NodeStatus::default()
+        };
+        let Ok(Entry { state: State::Working(work), .. }) = Entry::parse(&entry) else { panic!() };
+        let verdict = work.given_up.unwrap();
+        assert_eq!(
+            (verdict.reason.as_str(), verdict.begun),
+            ("the Job's pod could not start", Begun::Meanwhile)
+        );
+    }
+}
