@@ -81,7 +81,9 @@ impl From<Waiting> for Planned<Decision> {
 impl Failure {
     /// Gives the node up. What was planned for it in this pass is not done.
     pub fn gives_up(self) -> Decision {
-        Decision::GiveUp(Verdict { reason: self.to_string(), begun: Begun::Unasked })
+        // Nobody knows what a Job came to that somebody deleted.
+        let begun = if self == Self::JobVanished { Begun::Meanwhile } else { Begun::Unasked };
+        Decision::GiveUp(Verdict { reason: self.to_string(), begun })
     }
 
     /// Gives the node up before anything of the operation has begun on it.

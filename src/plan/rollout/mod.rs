@@ -116,7 +116,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     }
     let stopped = stopped.or_else(|| stops(op, &nodes));
     if stopped.is_some() {
-        nodes.values_mut().for_each(|node| preflight::withdraw(snapshot.now, node));
+        preflight::withdraw(snapshot, op, &mut nodes);
     }
     let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut troubles, &mut waiting);
     let slots = effects.take(slots);
@@ -124,7 +124,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
         OpProgress { slots, stopped, deleting: op.deleting, troubles, ..OpProgress::default() };
     effects.add(admit::fill(snapshot, op, &mut nodes, &mut progress, &mut waiting, shared));
     if progress.refused.is_some() {
-        nodes.values_mut().for_each(|node| preflight::withdraw(snapshot.now, node));
+        preflight::withdraw(snapshot, op, &mut nodes);
     }
     let nothing_starts =
         op.deleting || op.intent.paused || progress.stopped.is_some() || progress.refused.is_some();

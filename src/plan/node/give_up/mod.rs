@@ -58,7 +58,7 @@ pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> 
 }
 
 fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
-    let reboot = ctx.work.reboot.map(|_| called_off(ctx)).filter(|_| ctx.op.intent.reboot);
+    let reboot = ctx.work.reboot.map(|_| called_off(ctx, verdict)).filter(|_| ctx.op.intent.reboot);
     // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
     let failed = ctx
@@ -75,11 +75,13 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
 /// What is said of a reboot that is given up: that it was called off only where the node is seen in the boot
 /// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
 /// it was to leave, nobody knows whether it did.
-fn called_off(ctx: &NodeContext<'_>) -> RebootStatus {
+fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict) -> RebootStatus {
     let stays = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
     match &ctx.work.at {
         At::Verify(_) => RebootStatus::Completed,
         At::Reboot(_) if !stays => RebootStatus::Pending,
+        // It may have succeeded, and its waiter, which is gone too, have gone on.
+        At::Job if verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job | At::Reboot(_) => RebootStatus::Cancelled,
     }
 }

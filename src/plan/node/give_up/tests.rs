@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use crate::{
@@ -235,6 +236,25 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         let entry = world.entry();
         assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
         assert!(entry.message.as_ref().is_some_and(|message| message.contains(said)), "{entry:?}");
+    }
+}
+
+/// The Job has completed and its node rebooted while nobody led, and then somebody cleaned up.
+#[test]
+fn a_reboot_after_a_job_that_is_gone_is_not_said_to_be_called_off() {
+    for (uid, reboot) in [(json!("ju"), RebootStatus::Pending), (Value::Null, RebootStatus::Cancelled)] {
+        let mut world =
+            World::new(json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": "j",
+            "jobUid": uid, "rebootStatus": "pending"}));
+        let mut op = (**world.snapshot.ops.values().next().unwrap()).clone();
+        // Without a UID the Job has never run: deleted, the NodeOp does not make it any more.
+        op.metadata.deletion_timestamp = uid.is_null().then(|| Time(at(0)));
+        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
+        for second in [1, 2, 3] {
+            world.pass(second);
+        }
+        let entry = world.entry();
+        assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
     }
 }
 

@@ -163,7 +163,7 @@ pub enum Begun {
     /// It is given up because no container of the operation has begun, and none is going to: the node is as it
     /// was.
     No,
-    /// The same, and one began before the Job was seen to end.
+    /// One began before the Job was seen to end, or may have.
     Meanwhile,
 }
 

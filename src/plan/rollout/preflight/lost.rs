@@ -2,20 +2,18 @@
 //! Each is followed by another one, after a pause that grows, for as long as a node may take to pull an
 //! image.
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    api::nodeop::NodeStatus,
-    plan::{
-        model::{
-            effects::{Effects, Planned},
-            snapshot::{Ended, PodView, brief},
-            time::later,
-        },
-        node::context::{Next, Op},
+use super::PreflightContext;
+use crate::plan::{
+    model::{
+        effects::{Effects, Planned},
+        snapshot::{Ended, PodView, brief},
+        time::later,
+    },
+    node::{
+        context::Next,
+        state::{Entry, Preflight, State},
     },
 };
 
@@ -43,53 +41,50 @@ pub fn reason(pod: &PodView) -> String {
     })
 }
 
-/// When the next pod is made, after the last one was lost. The last try is made when the time is over.
-fn next_try(op: &Op, lost: Timestamp, status: &NodeStatus) -> Timestamp {
-    let pause = PAUSE * status.attempt.unwrap_or(0).clamp(1, GROWS);
-    let end = status.last_updated.as_ref().map_or(lost, |first| later(first.0, op.intent.pull_timeout));
-    later(lost, pause).min(end).max(later(lost, PAUSE))
-}
-
-/// Waits with the next pod, if it is too early. A moment that lies in the future is of another leader's clock,
-/// and past.
-pub fn pause(now: Timestamp, op: &Op, status: &NodeStatus) -> Option<Planned<Next>> {
-    let lost = status.since.as_ref().map(|since| since.0).filter(|lost| *lost <= now)?;
-    let at = next_try(op, lost, status);
-    let message = status.message.clone().filter(|_| now < at)?;
-    Some(Planned::from(Next::Wait(message)).with(Effects::wake_at(at)))
-}
-
-/// The next attempt, in a while; or the end, if pods have been lost for too long.
-pub fn again(now: Timestamp, op: &Op, status: &NodeStatus, why: &str) -> Next {
-    let first = status.last_updated.as_ref().map(|time| time.0).filter(|first| *first <= now).unwrap_or(now);
-    let limit = op.intent.pull_timeout;
-    if now >= later(first, limit) {
-        return super::fail(
-            now,
-            status,
-            &format!("no try came to its end in {} s, the last one because: {why}", limit.as_secs()),
-        );
+impl PreflightContext<'_> {
+    /// When the next pod is made, after the last one was lost, as `attempt` before it. The last try is made when
+    /// the time is over.
+    fn next_try(&self, lost: Timestamp, attempt: i32, first: Option<Timestamp>) -> Timestamp {
+        let pause = PAUSE * attempt.clamp(1, GROWS);
+        let end = first.map_or(lost, |first| later(first, self.op.intent.pull_timeout));
+        later(lost, pause).min(end).max(later(lost, PAUSE))
     }
-    try_again(now, op, status, first, why)
-}
 
-/// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name after
-/// the other holds the node up, and cannot fail it.
-pub fn foreign(now: Timestamp, op: &Op, status: &NodeStatus, pod: &PodView) -> Next {
-    try_again(
-        now,
-        op,
-        status,
-        now,
-        &format!("the name of pod {}/{} is taken by somebody else's", pod.namespace, pod.name),
-    )
-}
+    /// Waits with the next pod, if it is too early. A moment that lies in the future is of another leader's
+    /// clock, and past.
+    pub(super) fn pause(&self) -> Option<Planned<Next>> {
+        let now = self.snapshot.now;
+        let lost = self.record.lost_at.filter(|lost| *lost <= now)?;
+        let at = self.next_try(lost, self.record.attempt.unwrap_or(0), self.entry.since);
+        let message = self.entry.message.clone().filter(|_| now < at)?;
+        Some(Planned::from(Next::Wait(message)).with(Effects::wake_at(at)))
+    }
 
-fn try_again(now: Timestamp, op: &Op, status: &NodeStatus, first: Timestamp, why: &str) -> Next {
-    let attempt = Some(status.attempt.unwrap_or(0).saturating_add(1));
-    let mut next =
-        NodeStatus { attempt, since: Some(Time(now)), last_updated: Some(Time(first)), ..status.clone() };
-    let at = next_try(op, now, &next);
-    next.message = Some(format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}"));
-    Next::Become(Box::new(next))
+    /// The next attempt, in a while; or the end, if pods have been lost for too long.
+    pub(super) fn again(&self, why: &str) -> Next {
+        let (now, limit) = (self.snapshot.now, self.op.intent.pull_timeout);
+        let first = self.entry.since.filter(|first| *first <= now).unwrap_or(now);
+        if now >= later(first, limit) {
+            let seconds = limit.as_secs();
+            return self.fail(&format!("no try came to its end in {seconds} s, the last one because: {why}"));
+        }
+        self.try_again(first, why)
+    }
+
+    /// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name after
+    /// the other holds the node up, and cannot fail it.
+    pub(super) fn foreign(&self, pod: &PodView) -> Next {
+        let why = format!("the name of pod {}/{} is taken by somebody else's", pod.namespace, pod.name);
+        self.try_again(self.snapshot.now, &why)
+    }
+
+    fn try_again(&self, first: Timestamp, why: &str) -> Next {
+        let now = self.snapshot.now;
+        let attempt = self.record.attempt.unwrap_or(0).saturating_add(1);
+        let at = self.next_try(now, attempt, Some(first));
+        let message = format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}");
+        let record = Preflight { attempt: Some(attempt), lost_at: Some(now), ..self.record.clone() };
+        let (message, since, state) = (Some(message), Some(first), State::Preflight(record));
+        Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
+    }
 }

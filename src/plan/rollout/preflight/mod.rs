@@ -9,12 +9,14 @@
 
 mod lost;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     api::{
         names::container,
-        nodeop::{NodeStatus, Phase, Step},
+        nodeop::{NodeStatus, Phase},
     },
     contract::Proceed,
     plan::{
@@ -27,7 +29,10 @@ use crate::{
             snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot},
             time::later,
         },
-        node::context::{Next, Op, ends_untouched},
+        node::{
+            context::{Next, Op, ends_untouched},
+            state::{Entry, Found, Pending, Preflight, State},
+        },
         rollout::others::Others,
     },
 };
@@ -37,25 +42,36 @@ const RUNNING: &str = "Preflight in progress";
 /// How the sentence on a pod that has not started begins; what kept it follows.
 const NOT_STARTED: &str = "Preflight cannot start yet: ";
 
+/// Everything that a preflight's step looks at.
+#[derive(Clone, Copy, Debug)]
+struct PreflightContext<'a> {
+    snapshot: &'a Snapshot,
+    op: &'a Op,
+    /// What stands in the status about the node …
+    status: &'a NodeStatus,
+    entry: &'a Entry,
+    /// … and about its preflight.
+    record: &'a Preflight,
+}
+
 /// The status of a node whose preflight is to run.
 ///
 /// A verdict that is outdated has a pod, which may still be seen: the next attempt must not read its verdict
 /// again.
 pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus {
     let again = status.boot.is_some() || status.attempt.is_some();
-    NodeStatus {
-        phase: Phase::Preflight,
-        step: Some(Step::Preflight),
-        message: Some(RUNNING.into()),
-        last_updated: Some(Time(now)),
-        boot: None,
-        target: None,
-        image: None,
-        new_boot: Some(node.boot_id.clone()),
-        since: None,
+    let record = Preflight {
+        begun_in: Some(node.boot_id.clone()),
         attempt: again.then(|| status.attempt.unwrap_or(0).saturating_add(1)),
-        ..status.clone()
+        lost_at: None,
+    };
+    Entry {
+        message: Some(RUNNING.into()),
+        since: Some(now),
+        node_uid: status.node_uid.clone(),
+        state: State::Preflight(record),
     }
+    .record()
 }
 
 /// Advances a node in phase `Preflight`. `stopped`: the rollout starts nothing more, so the pod goes.
@@ -66,22 +82,27 @@ pub fn advance(
     status: &NodeStatus,
     stopped: bool,
 ) -> Planned<Next> {
+    let unchanged = || Next::Become(Box::new(status.clone())).into();
+    let Ok(entry) = Entry::parse(status) else { return unchanged() };
+    let State::Preflight(record) = &entry.state else { return unchanged() };
+    let ctx = PreflightContext { snapshot, op, status, entry: &entry, record };
     let Some(intent) = op.intent.preflight.as_ref().filter(|_| !stopped && !op.deleting) else {
-        return to_pending(snapshot.now, status, None, None).into();
+        return ctx.ask_again(None).into();
     };
-    let asked_again = |why: &str| to_pending(snapshot.now, status, None, Some(why.into())).into();
     // A node that went away says nothing, and must not keep others from being looked at.
     let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
-        return asked_again("Preflight interrupted: the node is not Ready");
+        return ctx.ask_again(Some("Preflight interrupted: the node is not Ready".into())).into();
     };
-    if status.new_boot.as_ref() != Some(&node.boot_id) {
-        return asked_again("the node was rebooted during its preflight, it is asked again");
+    if record.begun_in.as_ref() != Some(&node.boot_id) {
+        return ctx
+            .ask_again(Some("the node was rebooted during its preflight, it is asked again".into()))
+            .into();
     }
     let others = Others::of(snapshot, op);
     if let Some(why) = others.keep(node) {
-        return to_pending(snapshot.now, status, None, Some(why)).into();
+        return ctx.ask_again(Some(why)).into();
     }
-    let next = ask(snapshot, op, intent, node, status);
+    let next = ctx.ask(intent, node);
     let decides = matches!(&next.value, Next::Become(next) if next.phase != Phase::Preflight);
     let open = others.questions(node).into_iter().filter(|question| snapshot.answer(question).is_none());
     let open = Effects::ask(open);
@@ -92,80 +113,118 @@ pub fn advance(
     Planned::from(Next::Wait(why.into())).with(next.effects).with(open)
 }
 
-/// What the node's pod says, or is about to.
-fn ask(
-    snapshot: &Snapshot,
-    op: &Op,
-    intent: &PreflightIntent,
-    node: &NodeView,
-    status: &NodeStatus,
-) -> Planned<Next> {
-    let name = op.object_name(&node.name, "preflight", status.attempt.unwrap_or(0));
-    let Some(pod) = snapshot.pods.get(&(op.id.namespace.clone(), name.clone())) else {
-        if let Some(pause) = lost::pause(snapshot.now, op, status) {
-            return pause;
-        }
-        let (op, node) = (op.object.clone(), node.name.clone());
-        return wait(RUNNING).with(Action::CreatePreflightPod { op, node, name });
-    };
-    if pod.role != Role::Preflight || !pod.is_of(&op.id) || pod.node != node.name {
-        return lost::foreign(snapshot.now, op, status, pod).into();
-    }
-    let container = pod.containers.iter().find(|found| found.name == container::PREFLIGHT);
-    let begun = container.filter(|container| !matches!(container.state, ContainerState::Waiting { .. }));
-    match begun.map(|container| (container, container.ended())) {
-        Some((_, Some(ended))) => verdict(snapshot, op, node, status, pod, &ended).into(),
-        Some((container, None)) => running(snapshot, intent, status, pod, container),
-        None => not_started(snapshot, op, status, pod),
-    }
-}
-
 fn wait(why: &str) -> Planned<Next> {
     Next::Wait(why.to_owned()).into()
 }
 
-/// The container has ended.
-fn verdict(
-    snapshot: &Snapshot,
-    op: &Op,
-    node: &NodeView,
-    status: &NodeStatus,
-    pod: &PodView,
-    ended: &Ended,
-) -> Next {
-    if ended.code != 0 {
-        return match lost::says_nothing(pod, ended) {
-            true => lost::again(snapshot.now, op, status, &lost::reason(pod)),
-            false => fail(snapshot.now, status, &ended.to_string()),
+impl PreflightContext<'_> {
+    /// What the node's pod says, or is about to.
+    fn ask(&self, intent: &PreflightIntent, node: &NodeView) -> Planned<Next> {
+        let name = self.op.object_name(&node.name, "preflight", self.record.attempt.unwrap_or(0));
+        let Some(pod) = self.snapshot.pods.get(&(self.op.id.namespace.clone(), name.clone())) else {
+            if let Some(pause) = self.pause() {
+                return pause;
+            }
+            let (op, node) = (self.op.object.clone(), node.name.clone());
+            return wait(RUNNING).with(Action::CreatePreflightPod { op, node, name });
         };
-    }
-    match image::compare(snapshot, &op.object, pod) {
-        image::Compared::Differs(why) => return fail(snapshot.now, status, &why),
-        // What it is compared with stands in status before anything follows from it.
-        image::Compared::First => return Next::Wait(RUNNING.into()),
-        image::Compared::Same | image::Compared::Unknown => {}
-    }
-    let record = proceed(op, pod);
-    if record.as_ref().is_some_and(|record| record.boot != node.boot_id) {
-        return lost::again(
-            snapshot.now,
-            op,
-            status,
-            "it looked at another boot than the one that the node reports",
-        );
-    }
-    match ended.message.trim() {
-        message if record.is_none() && !message.is_empty() => {
-            end(snapshot.now, status, true, format!("Skipped by preflight: {message}"))
+        if pod.role != Role::Preflight || !pod.is_of(&self.op.id) || pod.node != node.name {
+            return self.foreign(pod).into();
         }
-        _ => {
-            let found = NodeStatus {
-                target: record.and_then(|record| record.target),
-                image: image::pinned(&op.object, pod),
-                ..status.clone()
+        let container = pod.containers.iter().find(|found| found.name == container::PREFLIGHT);
+        let begun = container.filter(|container| !matches!(container.state, ContainerState::Waiting { .. }));
+        match begun.map(|container| (container, container.ended())) {
+            Some((_, Some(ended))) => self.verdict(node, pod, &ended).into(),
+            Some((container, None)) => self.running(intent, pod, container),
+            None => self.not_started(pod),
+        }
+    }
+
+    /// The container has ended.
+    fn verdict(&self, node: &NodeView, pod: &PodView, ended: &Ended) -> Next {
+        if ended.code != 0 {
+            return match lost::says_nothing(pod, ended) {
+                true => self.again(&lost::reason(pod)),
+                false => self.fail(&ended.to_string()),
             };
-            to_pending(snapshot.now, &found, Some(node.boot_id.clone()), Some("Preflight passed".into()))
         }
+        match image::compare(self.snapshot, &self.op.object, pod) {
+            image::Compared::Differs(why) => return self.fail(&why),
+            // What it is compared with stands in status before anything follows from it.
+            image::Compared::First => return Next::Wait(RUNNING.into()),
+            image::Compared::Same | image::Compared::Unknown => {}
+        }
+        let said = proceed(self.op, pod);
+        if said.as_ref().is_some_and(|said| said.boot != node.boot_id) {
+            return self.again("it looked at another boot than the one that the node reports");
+        }
+        match ended.message.trim() {
+            message if said.is_none() && !message.is_empty() => {
+                self.end(true, format!("Skipped by preflight: {message}"))
+            }
+            _ => {
+                let target = said.and_then(|said| said.target);
+                let found = Found { target, image: image::pinned(&self.op.object, pod), before: None };
+                self.to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
+            }
+        }
+    }
+
+    /// The container runs, for as long as it may.
+    fn running(&self, intent: &PreflightIntent, pod: &PodView, container: &ContainerView) -> Planned<Next> {
+        let now = self.snapshot.now;
+        let since = self.snapshot.running_since(pod, &container.name).unwrap_or(now);
+        let deadline = later(since, intent.deadline);
+        if now >= deadline {
+            let why = format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs());
+            return self.fail(&why).into();
+        }
+        wait(RUNNING).with(Effects::wake_at(deadline))
+    }
+
+    /// The container has not started, and in a pod that has ended it never will.
+    fn not_started(&self, pod: &PodView) -> Planned<Next> {
+        let obstacle = pod.obstacle();
+        if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
+            return self.fail(&lasts.text).into();
+        }
+        if !pod.is_active() {
+            return self.again(&lost::reason(pod)).into();
+        }
+        let mut effects = Effects::default();
+        let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
+        let why = obstacle
+            .map(|obstacle| obstacle.text)
+            .or_else(|| effects.take(silence::event_message(self.snapshot, pod)));
+        if self.snapshot.now < deadline {
+            let message = why.map_or_else(|| RUNNING.into(), |why| format!("{NOT_STARTED}{why}"));
+            return wait(&message).with(effects).with(Effects::wake_at(deadline));
+        }
+        // Events are not read in every plan; what they said last stands in the message.
+        let told = || Some(self.entry.message.as_ref()?.strip_prefix(NOT_STARTED)?.to_owned());
+        let why = why.or_else(told).unwrap_or_else(|| "the node did not start it".into());
+        let why = format!("no start in {} s: {why}", self.op.intent.pull_timeout.as_secs());
+        Planned::from(self.fail(&why)).with(effects)
+    }
+
+    fn end(&self, succeeded: bool, message: String) -> Next {
+        Next::Become(Box::new(ends_untouched(self.snapshot.now, self.status, succeeded, message)))
+    }
+
+    fn fail(&self, why: &str) -> Next {
+        self.end(false, format!("Preflight failed: {why}"))
+    }
+
+    /// Nothing was found out.
+    fn ask_again(&self, message: Option<String>) -> Next {
+        self.to_pending(None, Found::default(), message)
+    }
+
+    fn to_pending(&self, passed_in: Option<String>, found: Found, message: Option<String>) -> Next {
+        let attempt = Some(self.record.attempt.unwrap_or(0));
+        let state = State::Pending(Pending { passed_in, found, attempt, not_ready_since: None });
+        let since = Some(self.snapshot.now);
+        Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
     }
 }
 
@@ -177,70 +236,6 @@ fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
     said.filter(|record| record.proceed)
 }
 
-/// The container runs, for as long as it may.
-fn running(
-    snapshot: &Snapshot,
-    intent: &PreflightIntent,
-    status: &NodeStatus,
-    pod: &PodView,
-    container: &ContainerView,
-) -> Planned<Next> {
-    let since = snapshot.running_since(pod, &container.name).unwrap_or(snapshot.now);
-    let deadline = later(since, intent.deadline);
-    if snapshot.now >= deadline {
-        let why = format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs());
-        return fail(snapshot.now, status, &why).into();
-    }
-    wait(RUNNING).with(Effects::wake_at(deadline))
-}
-
-/// The container has not started, and in a pod that has ended it never will.
-fn not_started(snapshot: &Snapshot, op: &Op, status: &NodeStatus, pod: &PodView) -> Planned<Next> {
-    let obstacle = pod.obstacle();
-    if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
-        return fail(snapshot.now, status, &lasts.text).into();
-    }
-    if !pod.is_active() {
-        return lost::again(snapshot.now, op, status, &lost::reason(pod)).into();
-    }
-    let mut effects = Effects::default();
-    let deadline = later(snapshot.first_seen(pod), op.intent.pull_timeout);
-    let why = obstacle
-        .map(|obstacle| obstacle.text)
-        .or_else(|| effects.take(silence::event_message(snapshot, pod)));
-    if snapshot.now < deadline {
-        let message = why.map_or_else(|| RUNNING.into(), |why| format!("{NOT_STARTED}{why}"));
-        return wait(&message).with(effects).with(Effects::wake_at(deadline));
-    }
-    // Events are not read in every plan; what they said last stands in the message.
-    let told = || status.message.as_ref().and_then(|told| told.strip_prefix(NOT_STARTED)).map(str::to_owned);
-    let why = why.or_else(told).unwrap_or_else(|| "the node did not start it".into());
-    let why = format!("no start in {} s: {why}", op.intent.pull_timeout.as_secs());
-    Planned::from(fail(snapshot.now, status, &why)).with(effects)
-}
-
-fn end(now: Timestamp, status: &NodeStatus, succeeded: bool, message: String) -> Next {
-    Next::Become(Box::new(ends_untouched(now, status, succeeded, message)))
-}
-
-fn fail(now: Timestamp, status: &NodeStatus, why: &str) -> Next {
-    end(now, status, false, format!("Preflight failed: {why}"))
-}
-
-fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message: Option<String>) -> Next {
-    Next::Become(Box::new(NodeStatus {
-        phase: Phase::Pending,
-        step: None,
-        boot,
-        new_boot: None,
-        since: None,
-        message,
-        attempt: Some(status.attempt.unwrap_or(0)),
-        last_updated: Some(Time(now)),
-        ..status.clone()
-    }))
-}
-
 /// Somebody else has to do with the node: what was found out about it is forgotten, and asked again under
 /// another name.
 pub fn forget(entry: &mut NodeStatus) {
@@ -248,12 +243,12 @@ pub fn forget(entry: &mut NodeStatus) {
     (entry.boot, entry.target, entry.image) = (None, None, None);
 }
 
-/// The rollout starts nothing more: a node whose preflight still runs is as untouched as the others.
-pub fn withdraw(now: Timestamp, entry: &mut NodeStatus) {
-    if entry.phase == Phase::Preflight
-        && let Next::Become(next) = to_pending(now, entry, None, None)
-    {
-        *entry = *next;
+/// The rollout starts nothing more: nodes whose preflight still runs are as untouched as the others.
+pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>) {
+    for (name, status) in nodes.iter_mut().filter(|(_, status)| status.phase == Phase::Preflight) {
+        if let Next::Become(next) = advance(snapshot, op, name, status, true).value {
+            *status = *next;
+        }
     }
 }
 
