@@ -178,6 +178,8 @@ pub fn finished(
         message: Some(message.into()),
         reboot_status: reboot,
         last_updated: Some(Time(now)),
+        // With it the release is compared that the image brings to the next nodes.
+        target: status.target.clone(),
         // The slot is taken until the node is given back, see `rollout`.
         node_uid: status.node_uid.clone(),
         ..NodeStatus::default()

@@ -114,7 +114,12 @@ fn make(ctx: &mut NodeContext<'_>, name: String, job: &str, attempt: i32) -> Wai
             let why = last_lost(ctx, attempt)
                 .map(|why| format!(", the last one because {why}"))
                 .unwrap_or_default();
-            return in_time(ctx, format!("{attempt} were lost{why}; the next one is made at {at:.0}"));
+            let were = if attempt == 1 { "was" } else { "were" };
+            return match in_time(ctx, format!("{attempt} {were} lost{why}")) {
+                Waiter::Starting(why) => Waiter::Starting(format!("{why}; the next one is made at {at:.0}")),
+                // There is no next one.
+                given_up => given_up,
+            };
         }
     }
     let grant = grant(ctx.snapshot, ctx.op, &ctx.node.name, &name, job);

@@ -3,6 +3,7 @@
 mod deadline;
 mod injected;
 mod message;
+mod refused;
 mod sentinel;
 mod start;
 
@@ -73,12 +74,12 @@ fn make(ctx: &mut NodeContext<'_>, name: String) -> Decision {
     if ctx.op.deleting {
         return ctx.fail("the NodeOp was deleted before the operation started");
     }
-    if let Some(next) = hold(ctx).or_else(|| waiter_gone(ctx, &name)) {
+    if let Some(next) = hold(ctx).or_else(|| waiter_gone(ctx, &name)).or_else(|| refused::pause(ctx)) {
         return next;
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let make = Action::CreateJob { op, node, name };
-    if let Some(next) = refused(ctx, &make) {
+    if let Some(next) = kept_failing(ctx, &make) {
         return next;
     }
     ctx.act(make);
@@ -87,7 +88,7 @@ fn make(ctx: &mut NodeContext<'_>, name: String) -> Decision {
 
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
 /// to start, the node is failed, untouched by the operation.
-fn refused(ctx: &mut NodeContext<'_>, action: &Action) -> Option<Decision> {
+fn kept_failing(ctx: &mut NodeContext<'_>, action: &Action) -> Option<Decision> {
     let trouble = failing::of(ctx.snapshot, action)?;
     let begun = ctx.status.last_updated.as_ref().map_or(ctx.snapshot.now, |time| time.0);
     let deadline = later(begun, ctx.op.intent.pull_timeout);
@@ -124,6 +125,9 @@ fn made(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     if ctx.op.deleting {
         return ctx.fail("the NodeOp was deleted before the operation started");
     }
+    if let Some(next) = refused::over(ctx, job) {
+        return next;
+    }
     let uid = job.uid.clone();
     ctx.record(|status| (status.job_uid, status.message) = (Some(uid), Some(RUNNING.into())))
 }
@@ -148,7 +152,7 @@ fn resume(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
         return if ends { unseen_start(ctx, job).unwrap_or(next) } else { next };
     }
     let resume = Action::ResumeJob { job: Target::of_job(job) };
-    if let Some(next) = refused(ctx, &resume) {
+    if let Some(next) = kept_failing(ctx, &resume) {
         return unseen_start(ctx, job).unwrap_or(next);
     }
     if let Some(wait) = another_machine(ctx) {
@@ -324,6 +328,9 @@ fn vanished(ctx: &mut NodeContext<'_>, uid: &str) -> Decision {
 }
 
 fn failed(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Decision {
+    if let Some(next) = refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
+        return next;
+    }
     let message = termination_message(ctx, job).map(|message| format!(": {message}")).unwrap_or_default();
     ctx.fail(format!("Job failed ({why}){message}"))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::message::RUNNING;
+use super::{message::RUNNING, refused::NOT_STARTED};
 use crate::plan::{
     model::{
         question::{Answer, Question},
@@ -64,7 +64,7 @@ pub fn awaited(ctx: &mut NodeContext<'_>, job: &JobView, obstacle: Option<Obstac
     }
     // A Job's controller that is away goes on when it is back, however late.
     if waits || why == NotBegun::ControllerAway {
-        return Decision::Wait(format!("the Job's pod cannot start yet: {why}"));
+        return Decision::Wait(format!("{NOT_STARTED}{why}"));
     }
     let live = Question::Job((job.namespace.clone(), job.name.clone()));
     if ctx.job_pods(&job.uid).next().is_none() && ctx.snapshot.answer(&live).is_none() {

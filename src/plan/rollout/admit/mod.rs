@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::nodeop::{NodeStatus, Phase, RebootStatus, Step},
     plan::{
+        image::FirstReleases,
         model::{
             action::Plan,
             failing::Mark,
@@ -74,6 +75,8 @@ struct Pass<'a> {
     ahead: usize,
     /// Why no further node is taken; preflights go on.
     queue: Option<String>,
+    /// What the image brought to the nodes before.
+    releases: FirstReleases,
     /// The API server said in this pass that it admits what we make; one node speaks for all.
     admitted: bool,
     /// It has not said so yet.
@@ -107,6 +110,7 @@ pub fn fill(
         busy,
         ahead,
         queue: None,
+        releases: FirstReleases::of(snapshot, nodes),
         admitted: false,
         unanswered: None,
     };
@@ -169,6 +173,10 @@ impl Pass<'_> {
         // A verdict holds for the boot in which it was given.
         if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
             return self.preflight(view, entry);
+        }
+        if let Some(why) = entry.target.as_ref().and_then(|release| self.releases.mismatch(view, release)) {
+            *entry = self.end(entry, Phase::Failed, preflight::failed(&why));
+            return None;
         }
         if let Some(why) = &self.queue {
             self.ahead = self.ahead.saturating_sub(1);

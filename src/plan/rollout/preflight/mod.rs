@@ -23,7 +23,7 @@ use crate::{
             action::{Action, Plan, Target},
             intent::PreflightIntent,
             silence,
-            snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot},
+            snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot, brief},
             time::later,
         },
         node::context::{Next, Op, finish},
@@ -157,7 +157,7 @@ fn verdict(
     }
     match ended.message.trim() {
         message if record.is_none() && !message.is_empty() => {
-            end(snapshot.now, status, Phase::Completed, format!("Skipped by preflight: {message}"))
+            end(snapshot.now, status, Phase::Completed, format!("Skipped by preflight: {}", brief(message)))
         }
         _ => {
             let found = NodeStatus {
@@ -226,7 +226,12 @@ fn end(now: Timestamp, status: &NodeStatus, phase: Phase, message: String) -> Ne
 }
 
 fn fail(now: Timestamp, status: &NodeStatus, why: &str) -> Next {
-    end(now, status, Phase::Failed, format!("Preflight failed: {why}"))
+    end(now, status, Phase::Failed, failed(why))
+}
+
+/// The message of a node that failed at its preflight.
+pub fn failed(why: &str) -> String {
+    format!("Preflight failed: {why}")
 }
 
 fn to_pending(now: Timestamp, status: &NodeStatus, boot: Option<String>, message: Option<String>) -> Next {
