@@ -125,8 +125,14 @@ pub fn arrival(ctx: &NodeContext<'_>) -> Arrival {
 /// The deadline has passed: the reboot is given up. If it comes before the waiter has ended, it counts all
 /// the same.
 fn time_out(ctx: &NodeContext<'_>) -> Decision {
+    let job = ctx.status.job_name.clone().map(|name| (ctx.op.id.namespace.clone(), name));
+    let deleted = job.is_some_and(|job| !ctx.snapshot.jobs.contains_key(&job));
     let state = match (&ctx.status.boot, ctx.node.ready) {
         (_, false) => "went away and has not come back",
+        // By somebody, or for a `ttlSecondsAfterFinished` that a policy has set.
+        (Some(_), true) if deleted => {
+            "is still in the boot in which the operation succeeded: its Job was deleted before its reboot waiter saw that it had completed"
+        }
         (Some(_), true) => "is still in the boot in which the operation succeeded",
         (None, true) => {
             "is Ready, and whether it rebooted is not known: the record of the boot in which the operation succeeded is gone"

@@ -9,7 +9,7 @@ use crate::{
         model::{
             action::{Action, WaiterGrant},
             silence,
-            snapshot::{PodView, Role, Snapshot},
+            snapshot::{PodView, Role, Snapshot, brief},
             time::later,
         },
         node::{
@@ -70,12 +70,7 @@ pub fn ensure(ctx: &mut NodeContext<'_>, job: &str, room: Room) -> Waiter {
     };
     if !pod.is_of(&ctx.op.id) {
         // Somebody else's pod stands in the name, and in nothing else: the next attempt has another one.
-        return next_attempt(
-            ctx,
-            &format!("a pod {}/{name} exists that is not ours", pod.namespace),
-            attempt,
-            false,
-        );
+        return next_attempt(ctx, &not_ours(&pod), attempt, false);
     }
     if !pod.is_active() {
         return lost(ctx, &pod, attempt, room);
@@ -132,7 +127,18 @@ fn make(ctx: &mut NodeContext<'_>, name: String, job: &str, attempt: i32) -> Wai
 fn last_lost(ctx: &NodeContext<'_>, attempt: i32) -> Option<String> {
     let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt.saturating_sub(1));
     let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name))?;
-    Some(pod.obstacle()?.text)
+    if !pod.is_of(&ctx.op.id) {
+        return Some(not_ours(pod));
+    }
+    let said = || pod.containers.iter().find_map(|container| Some(container.ended()?.message));
+    pod.obstacle()
+        .map(|obstacle| obstacle.text)
+        .or_else(|| said().map(|said| brief(&said)))
+        .filter(|why| !why.is_empty())
+}
+
+fn not_ours(pod: &PodView) -> String {
+    format!("a pod {}/{} exists that is not ours", pod.namespace, pod.name)
 }
 
 fn lost(ctx: &mut NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Waiter {

@@ -44,7 +44,8 @@ async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
     let rig = Rig::new(2).await;
     rig.labelled().await;
     let node = rig.cluster.node("n2");
-    let words = "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 7, capacity: 7";
+    let words =
+        "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 7, capacity: 7";
     node.refuse_pods(Some(("OutOfpods", words.into())));
     let on = json!({"matchLabels": {"kubernetes.io/hostname": "n2"}});
     rig.op("op", json!({"command": ["true"], "backoffLimit": 0, "nodeSelector": on.clone()})).await;

@@ -263,4 +263,39 @@ mod tests {
         let late = Snapshot { leading_since: at(40), ..fast };
         assert_eq!(since(&late), Some(at(40)), "what was seen in an earlier term may have missed a change");
     }
+    #[test]
+    fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_them() {
+        let job = |suspended: bool| JobView {
+            uid: "ju".into(),
+            suspended,
+            failed: i32::from(!suspended),
+            ..fixtures::job("j", JobState::Active)
+        };
+        let see = |before: &Snapshot, job: &JobView, pod: &PodView| {
+            let mut snapshot = world(5, before, vec![pod.clone()], vec![]);
+            snapshot.jobs = [(("ns".into(), "j".into()), Arc::new(job.clone()))].into();
+            let mut sightings = (*before.sightings).clone();
+            sightings.note(&snapshot);
+            snapshot.sightings = Arc::new(sightings);
+            snapshot
+        };
+        let waiting = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+        let words = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods";
+        let rejected = PodView {
+            phase: PodPhase::Failed,
+            reason: words.into(),
+            containers: vec![],
+            ..pod(waiting.clone(), 0)
+        };
+        let young = see(&Snapshot::default(), &job(true), &pod(waiting, 0));
+        assert!(see(&young, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+        assert!(!see(&Snapshot::default(), &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+        let two = JobView { failed: 2, ..job(false) };
+        assert!(!see(&young, &two, &rejected).was_refused(&two, &[&rejected]), "one of its pods is gone");
+        let ended = PodView { reason: "Evicted: The node was low on resource".into(), ..rejected.clone() };
+        assert!(!see(&young, &job(false), &ended).was_refused(&job(false), &[&ended]));
+        // A kubelet that starts again refuses a pod that ran, and knows of no container of it.
+        let ran = see(&young, &job(false), &pod(ContainerState::Running { since: at(0) }, 0));
+        assert!(!see(&ran, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+    }
 }
