@@ -2,7 +2,7 @@
 
 use kube::core::Status;
 
-use crate::api::text::clipped;
+use crate::api::text::{clipped, one_line};
 
 fn status(error: &anyhow::Error) -> Option<&Status> {
     match error.downcast_ref::<kube::Error>() {
@@ -43,7 +43,7 @@ pub fn error_message(error: &anyhow::Error) -> String {
         }
     }
     let text = parts.join(": ");
-    clipped(&text.split_whitespace().collect::<Vec<_>>().join(" "), MAX_ERROR_BYTES)
+    clipped(&one_line(&text), MAX_ERROR_BYTES)
 }
 
 /// The server's message, or what there is instead of one.

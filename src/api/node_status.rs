@@ -37,7 +37,8 @@ pub enum RebootStatus {
     Cancelled,
 }
 
-/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress.
+/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress; the planner
+/// reads and writes all of it in one place, `plan::node::state`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
@@ -72,7 +73,7 @@ pub struct NodeStatus {
     /// When the drain started; pods made later are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_started_at: Option<Time>,
-    /// Since when the drain is blocked.
+    /// Since when the drain is blocked, or the node refuses the Job's pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_since: Option<Time>,
     /// Since when the drain waits for volumes only.
@@ -83,7 +84,7 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
     /// Set if the node was given up because its Job had not begun: true while no container of the operation
-    /// has, false if one began before the Job was seen to end.
+    /// has, false if one began before the Job was seen to end, or may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untouched: Option<bool>,
     /// From when the time counts that the reboot waiter has to get ready, if not from the beginning of the

@@ -1,4 +1,4 @@
-//! Texts of others in our statuses and Events, which have a limit.
+//! Texts of others in our statuses and Events: on one line, and with a limit.
 
 /// `text`, cut to at most `most` bytes between two characters.
 pub fn clipped(text: &str, most: usize) -> String {
@@ -7,6 +7,13 @@ pub fn clipped(text: &str, most: usize) -> String {
     }
     let mark = "…";
     format!("{}{mark}", super::names::cut(text, most.saturating_sub(mark.len())))
+}
+
+/// Somebody's text on one line. A container's output may hold anything, and whoever reads a message in a
+/// terminal would have that obey it: what controls a terminal becomes a space, as a line's end does.
+pub fn one_line(text: &str) -> String {
+    let parts = text.split(|c: char| c.is_whitespace() || c.is_control());
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -18,5 +25,9 @@ mod tests {
         assert_eq!(clipped("héé", 10), "héé");
         assert_eq!(clipped("ééééé", 8), "éé…");
         assert_eq!(clipped("ééééé", 9), "ééé…");
+    }
+    #[test]
+    fn a_line_holds_nothing_that_controls_a_terminal() {
+        assert_eq!(one_line(" \u{1b}[31mred\0\r\nnext\u{7}\u{9b}2J \u{7f}é\t"), "[31mred next 2J é");
     }
 }

@@ -5,16 +5,18 @@
 //! of its preflight if it has one; and where the node would ask the registry again, its Job names the content
 //! that its preflight ran.
 
+use std::collections::BTreeMap;
+
 use crate::{
     api::{
         image_content::ImageContent,
         names::container,
-        nodeop::{NodeOp, NodeOpStatus},
+        nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
         pull_policy::PullPolicy,
     },
     plan::model::{
         id::OpRef,
-        snapshot::{PodView, Role, Snapshot},
+        snapshot::{NodeView, PodView, Role, Snapshot},
     },
 };
 
@@ -25,6 +27,10 @@ const MAX_CONTENTS: usize = 16;
 const MAX_REFERENCE_BYTES: usize = 512;
 /// Digits of a SHA-256 digest.
 const DIGITS: usize = 64;
+
+/// What helps against a name that stands for two contents.
+const ADVICE: &str =
+    "Name the image by digest, or with a tag that does not move, and create the operation again";
 
 /// A pod's content, compared with what is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +62,7 @@ pub fn compare(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
         (if here.image.is_empty() { "the default image" } else { &here.image }, &here.architecture);
     Compared::Differs(format!(
         "{name} is {} on this node, and was {} on the first {arch} node of this operation: the tag has moved, or a node has an old image. \
-         Name the image by digest, or with a tag that does not move, and create the operation again",
+         {ADVICE}",
         here.digest, first.digest
     ))
 }
@@ -102,6 +108,36 @@ pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
     let same = named(op, container::PREFLIGHT) == name && repository(image) == repository(name);
     (asks && same && image.contains('@') && sha256(image).is_some() && image.len() <= MAX_REFERENCE_BYTES)
         .then(|| image.to_owned())
+}
+
+/// The release that the image brought to the first node of each architecture, as its preflight read it, and
+/// that node. Digests cannot always be compared (one node has pulled the image, the other one was given it in
+/// a file); releases can.
+#[derive(Debug, Default)]
+pub struct FirstReleases(BTreeMap<String, (String, String)>);
+
+impl FirstReleases {
+    /// Nodes that were taken come before those that wait for their turn.
+    pub fn of(snapshot: &Snapshot, nodes: &BTreeMap<String, NodeStatus>) -> Self {
+        let arch = |name: &str| snapshot.nodes.get(name).map(|node| node.arch.clone());
+        let mut found = BTreeMap::new();
+        for taken in [true, false] {
+            for (name, entry) in nodes.iter().filter(|(_, entry)| (entry.phase != Phase::Pending) == taken) {
+                if let (Some(arch), Some(release)) = (arch(name), &entry.target) {
+                    found.entry(arch).or_insert_with(|| (name.clone(), release.clone()));
+                }
+            }
+        }
+        Self(found)
+    }
+
+    /// Why a node must not be taken: its image brings another release than the first node's did.
+    pub fn mismatch(&self, node: &NodeView, release: &str) -> Option<String> {
+        let (first, theirs) = self.0.get(&node.arch).filter(|(_, theirs)| theirs != release)?;
+        Some(format!(
+            "the image brings {release} on this node, and {theirs} on {first}: the tag has moved, or a node has an old image. {ADVICE}"
+        ))
+    }
 }
 
 /// What the pod's container runs, that runs the operation or asks for it.
@@ -185,7 +221,7 @@ mod tests {
         fixtures,
         model::{
             id::OpRef,
-            snapshot::{ContainerState, ContainerView, JobState, JobView, NodeView, Owner},
+            snapshot::{ContainerState, ContainerView, JobState, JobView, Owner},
         },
     };
 
@@ -226,6 +262,7 @@ mod tests {
             state: JobState::Active,
             started_at: None,
             deadline_seconds: None,
+            failed: 0,
         };
         Snapshot {
             nodes: [("n1", "amd64"), ("n2", "amd64"), ("a1", "arm64")].map(node).into(),

@@ -173,7 +173,7 @@ impl NodeContext<'_> {
         message: impl fmt::Display,
     ) -> Decision {
         let job_name = ran(self.work);
-        let over = Over { succeeded, reboot: Some(reboot), job_name, verified, holds_slot: false };
+        let over = Over { succeeded, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
         Decision::Record(Box::new(Entry {
             message: Some(message.to_string()),
             since: Some(self.snapshot.now),
@@ -198,7 +198,8 @@ pub fn recorded_job<'a>(snapshot: &'a Snapshot, op: &Op, work: &Working) -> Opti
 /// The end of a node on which nothing has begun. A node that is still being given back keeps its slot.
 pub fn ends_untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, message: String) -> NodeStatus {
     let reboot = Some(RebootStatus::NotRequested);
-    let over = Over { succeeded, reboot, job_name: None, verified: None, holds_slot: false };
+    let target = entry.target.clone();
+    let over = Over { succeeded, reboot, target, ..Over::default() };
     let node_uid = entry.node_uid.clone();
     Entry { message: Some(message), since: Some(now), node_uid, state: State::Over(over) }.record()
 }

@@ -78,6 +78,8 @@ pub enum Failure {
 pub enum RebootTimeout {
     Away,
     SameBoot,
+    /// The same, and its Job was deleted before the waiter knew of its success.
+    JobDeleted,
     /// It is Ready, and the record of the boot to be left is gone.
     Unknown,
 }
@@ -155,6 +157,9 @@ impl fmt::Display for RebootTimeout {
         f.write_str(match self {
             Self::Away => "went away and has not come back",
             Self::SameBoot => "is still in the boot in which the operation succeeded",
+            Self::JobDeleted => {
+                "is still in the boot in which the operation succeeded: its Job was deleted before its reboot waiter saw that it had completed"
+            }
             Self::Unknown => {
                 "is Ready, and whether it rebooted is not known: the record of the boot in which the operation succeeded is gone"
             }

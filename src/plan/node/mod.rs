@@ -104,7 +104,7 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
     match &ctx.work.at {
         At::Claim { passed_in } => claim::advance(ctx, passed_in.as_deref()),
         At::Drain(drain) => prepare::advance(ctx, drain),
-        At::Job => job::advance(ctx),
+        At::Job { refused_since } => job::advance(ctx, *refused_since),
         At::Reboot(reboot) => reboot::advance(ctx, reboot),
         At::Verify(verify) => verify::advance(ctx, verify),
     }
@@ -151,12 +151,12 @@ fn lost(
         // The machine may have rebooted, or may yet: nobody knows. Its waiter acts as soon as the Job is complete,
         // whether or not we have seen that.
         At::Reboot(_) => RebootStatus::Pending,
-        At::Job if succeeded => RebootStatus::Pending,
-        At::Claim { .. } | At::Drain(_) | At::Job => RebootStatus::Cancelled,
+        At::Job { .. } if succeeded => RebootStatus::Pending,
+        At::Claim { .. } | At::Drain(_) | At::Job { .. } => RebootStatus::Cancelled,
     };
     let untouched = work.given_up.as_ref().is_some_and(|verdict| verdict.begun == Begun::No);
     let job_name = context::ran(work).filter(|_| !untouched);
-    let over = Over { succeeded: false, reboot: Some(reboot), job_name, verified: None, holds_slot: false };
+    let over = Over { reboot: Some(reboot), job_name, ..Over::of(work) };
     // Its claim and cordon went with it: nothing is to be given back.
     let entry = Entry {
         message: Some(message.to_owned()),

@@ -115,6 +115,8 @@ pub fn arrival(ctx: &NodeContext<'_>, reboot: &Reboot) -> Arrival {
 fn time_out(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let stands = match (&reboot.left, ctx.node.ready) {
         (_, false) => RebootTimeout::Away,
+        // By somebody, or for a `ttlSecondsAfterFinished` that a policy has set.
+        (Some(_), true) if ctx.recorded_job().is_none() => RebootTimeout::JobDeleted,
         (Some(_), true) => RebootTimeout::SameBoot,
         (None, true) => RebootTimeout::Unknown,
     };

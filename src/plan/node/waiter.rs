@@ -10,7 +10,7 @@ use crate::{
             action::{Action, WaiterGrant},
             effects::{Effects, Planned},
             silence,
-            snapshot::{PodView, Role, Snapshot},
+            snapshot::{PodView, Role, Snapshot, brief},
             time::later,
         },
         node::{
@@ -70,8 +70,7 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     };
     if !pod.is_of(&ctx.op.id) {
         // Somebody else's pod stands in the name, and in nothing else: the next attempt has another one.
-        let why = format!("a pod {}/{name} exists that is not ours", pod.namespace);
-        return next_attempt(ctx, &why, attempt, false).into();
+        return next_attempt(ctx, &not_ours(pod), attempt, false).into();
     }
     if !pod.is_active() {
         return lost(ctx, pod, attempt, room);
@@ -113,7 +112,7 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
         let pause = (BACKOFF * attempt).min(MAX_BACKOFF);
         let until = ctx.work.waiter.lost_at.map(|lost| later(lost, pause));
         if let Some(until) = until.filter(|until| ctx.snapshot.now < *until) {
-            let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until };
+            let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until: Some(until) };
             return in_time(ctx, why).with(Effects::wake_at(until));
         }
     }
@@ -126,7 +125,18 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
 fn last_lost(ctx: &NodeContext<'_>, attempt: i32) -> Option<String> {
     let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt.saturating_sub(1));
     let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name))?;
-    Some(pod.obstacle()?.text)
+    if !pod.is_of(&ctx.op.id) {
+        return Some(not_ours(pod));
+    }
+    let said = || pod.containers.iter().find_map(|container| Some(container.ended()?.message));
+    pod.obstacle()
+        .map(|obstacle| obstacle.text)
+        .or_else(|| said().map(|said| brief(&said)))
+        .filter(|why| !why.is_empty())
+}
+
+fn not_ours(pod: &PodView) -> String {
+    format!("a pod {}/{} exists that is not ours", pod.namespace, pod.name)
 }
 
 fn lost(ctx: &NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Planned<Waiter> {
@@ -180,7 +190,7 @@ fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
     let deadline = later(from, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.pull_timeout.as_secs();
-        return Waiter::Decided(Failure::WaiterLate { seconds, why }.gives_up()).into();
+        return Waiter::Decided(Failure::WaiterLate { seconds, why: why.in_the_end() }.gives_up()).into();
     }
     Planned::from(Waiter::Starting(why)).with(Effects::wake_at(deadline))
 }

@@ -135,7 +135,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
         let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
         let work = Working {
-            at: At::Job,
+            at: At::Job { refused_since: None },
             job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
             reboot: Some(reboot),
             ..Working::claims(None, Found::default())
@@ -160,8 +160,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     }
     let reboot = if op.intent.reboot { RebootStatus::Cancelled } else { RebootStatus::NotRequested };
     let message = "was started by an older operator, and its Job is gone: its outcome is not known. Look at the node, then create the NodeOp again";
-    let over =
-        Over { succeeded: false, reboot: Some(reboot), job_name: None, verified: None, holds_slot: false };
+    let over = Over { reboot: Some(reboot), ..Over::default() };
     let entry = Entry {
         message: Some(message.into()),
         since: Some(snapshot.now),

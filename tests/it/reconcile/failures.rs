@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::rig::{Rig, and, reboot};
+use super::rig::{LONG, Rig, and, reboot};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failure_nothing_new_starts_if_so_asked() {
@@ -36,4 +36,29 @@ async fn others_go_on_and_a_failed_node_is_uncordoned_if_so_asked() {
     assert_eq!((&status["phase"], &status["counts"]["failed"]), (&json!("Failed"), &json!(1)), "{status:#}");
     assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1), (1, 0), (1, 1)]);
     assert_eq!(rig.left(), [""; 0]);
+}
+
+/// `backoffLimit` counts tries of the operation, and a pod that its node had no room for is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
+    let rig = Rig::new(2).await;
+    rig.labelled().await;
+    let node = rig.cluster.node("n2");
+    let words =
+        "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 7, capacity: 7";
+    node.refuse_pods(Some(("OutOfpods", words.into())));
+    let on = json!({"matchLabels": {"kubernetes.io/hostname": "n2"}});
+    rig.op("op", json!({"command": ["true"], "backoffLimit": 0, "nodeSelector": on.clone()})).await;
+    rig.says("op", "n2", &format!("the Job's pod cannot start yet: OutOfpods: {words}")).await;
+    let first = rig.cluster.list("jobs.batch")[0]["metadata"]["uid"].clone();
+    rig.cluster.until("jobs.batch", LONG, |job| job["metadata"]["uid"] != first).await.unwrap();
+    node.refuse_pods(None);
+    assert_eq!(rig.over("op").await["phase"], "Completed");
+    // One that is given up for it was never touched.
+    node.refuse_pods(Some(("OutOfpods", words.into())));
+    let spec = json!({"command": ["true"], "backoffLimit": 0, "pullTimeoutSeconds": 6, "nodeSelector": on});
+    rig.op("given-up", spec).await;
+    let status = rig.over("given-up").await;
+    let message = status["nodeStatuses"]["n2"]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("the Job's pod could not start in 6 s: OutOfpods"), "{message}");
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use crate::{api::names, plan::model::snapshot::Owner};
+use crate::{
+    api::{names, text::one_line},
+    plan::model::snapshot::Owner,
+};
 
 /// A pod of ours: a waiter, a preflight, or a Job's.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,13 +111,12 @@ const MAX_BRIEF: usize = 300;
 
 /// Somebody's text on one line, in at most 300 characters.
 pub fn brief(message: &str) -> String {
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MAX_BRIEF).collect()
+    one_line(message).chars().take(MAX_BRIEF).collect()
 }
 
 /// A container's output on one line. Its end says what went wrong, and its beginning what that was about.
 fn both_ends(output: &str) -> String {
-    let line = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = one_line(output);
     let (count, half) = (line.chars().count(), MAX_BRIEF / 2);
     if count <= MAX_BRIEF {
         return line;

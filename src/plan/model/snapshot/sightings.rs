@@ -9,7 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::snapshot::{ContainerState, JobState, JobView, NodeView, PodView, Snapshot};
+use crate::plan::model::snapshot::{
+    ContainerState, JobState, JobView, NodeView, PodPhase, PodView, Snapshot,
+};
+
+/// How a kubelet says that it does not take a pod in.
+const REJECTED: &str = "Pod was rejected";
 
 /// One run of a container: the pod's UID, the container's name, and how often it was started before.
 type Run = (String, String, i32);
@@ -23,6 +28,10 @@ pub struct Sightings {
     runs: BTreeMap<Run, Timestamp>,
     /// Jobs that may run, by UID.
     jobs: BTreeMap<String, Timestamp>,
+    /// Jobs that we saw before they might run: of their pods nothing has escaped us.
+    made: BTreeSet<String>,
+    /// Pods of which we saw a container that had run.
+    ran: BTreeSet<String>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
     /// Control-plane nodes, by name.
@@ -48,6 +57,10 @@ impl Sightings {
         renew(&mut self.runs, pods().flat_map(runs), now);
         let let_go = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
         renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
+        let fresh = |job: &&JobView| job.suspended && job.started_at.is_none();
+        let jobs = || snapshot.jobs.values().map(AsRef::as_ref);
+        self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
+        self.ran = keep(&self.ran, pods().map(|pod| (&pod.uid, pod.has_run())));
         renew(
             &mut self.away,
             snapshot.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()),
@@ -83,6 +96,11 @@ fn renew<K: Ord>(times: &mut BTreeMap<K, Timestamp>, there: impl Iterator<Item =
     }
 }
 
+/// Those that are still there and of which it was seen once, or is now.
+fn keep<'a>(seen: &BTreeSet<String>, there: impl Iterator<Item = (&'a String, bool)>) -> BTreeSet<String> {
+    there.filter(|(uid, now)| *now || seen.contains(*uid)).map(|(uid, _)| uid.clone()).collect()
+}
+
 fn runs(pod: &PodView) -> impl Iterator<Item = Run> + '_ {
     let running =
         pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
@@ -104,6 +122,22 @@ impl Snapshot {
     /// When we first saw that the Job may run; now, if it is new or may not.
     pub fn let_go_since(&self, job: &JobView) -> Timestamp {
         self.sightings.jobs.get(&job.uid).copied().unwrap_or(self.now)
+    }
+
+    /// Whether the kubelet refused each pod that the Job has had, so that nothing of it has ever begun. A
+    /// kubelet that starts again may refuse, in the same way, pods that ran before; so it is believed only of
+    /// pods that we have watched from the beginning.
+    pub fn was_refused(&self, job: &JobView, pods: &[&PodView]) -> bool {
+        let refused = |pod: &&PodView| {
+            pod.phase == PodPhase::Failed
+                && pod.reason.contains(REJECTED)
+                && !pod.has_run()
+                && !self.sightings.ran.contains(&pod.uid)
+        };
+        self.sightings.made.contains(&job.uid)
+            && i32::try_from(pods.len()) == Ok(job.failed)
+            && job.failed > 0
+            && pods.iter().all(refused)
     }
 
     /// Since when we have seen that the node is not Ready; now, if it is Ready.
@@ -135,7 +169,7 @@ mod tests {
     use super::*;
     use crate::plan::{
         fixtures,
-        model::snapshot::{ContainerView, Owner, PodPhase, Role},
+        model::snapshot::{ContainerView, Owner, Role},
     };
 
     fn at(second: i64) -> Timestamp {
@@ -228,5 +262,40 @@ mod tests {
         assert_eq!(since(&fast), Some(at(30)), "a reboot that nobody saw it away for");
         let late = Snapshot { leading_since: at(40), ..fast };
         assert_eq!(since(&late), Some(at(40)), "what was seen in an earlier term may have missed a change");
+    }
+    #[test]
+    fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_them() {
+        let job = |suspended: bool| JobView {
+            uid: "ju".into(),
+            suspended,
+            failed: i32::from(!suspended),
+            ..fixtures::job("j", JobState::Active)
+        };
+        let see = |before: &Snapshot, job: &JobView, pod: &PodView| {
+            let mut snapshot = world(5, before, vec![pod.clone()], vec![]);
+            snapshot.jobs = [(("ns".into(), "j".into()), Arc::new(job.clone()))].into();
+            let mut sightings = (*before.sightings).clone();
+            sightings.note(&snapshot);
+            snapshot.sightings = Arc::new(sightings);
+            snapshot
+        };
+        let waiting = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+        let words = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods";
+        let rejected = PodView {
+            phase: PodPhase::Failed,
+            reason: words.into(),
+            containers: vec![],
+            ..pod(waiting.clone(), 0)
+        };
+        let young = see(&Snapshot::default(), &job(true), &pod(waiting, 0));
+        assert!(see(&young, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+        assert!(!see(&Snapshot::default(), &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+        let two = JobView { failed: 2, ..job(false) };
+        assert!(!see(&young, &two, &rejected).was_refused(&two, &[&rejected]), "one of its pods is gone");
+        let ended = PodView { reason: "Evicted: The node was low on resource".into(), ..rejected.clone() };
+        assert!(!see(&young, &job(false), &ended).was_refused(&job(false), &[&ended]));
+        // A kubelet that starts again refuses a pod that ran, and knows of no container of it.
+        let ran = see(&young, &job(false), &pod(ContainerState::Running { since: at(0) }, 0));
+        assert!(!see(&ran, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
     }
 }

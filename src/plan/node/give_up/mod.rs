@@ -67,7 +67,7 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
     let called_off = ctx.op.deleting && !failed;
     let job_name = context::ran(ctx.work).filter(|_| verdict.begun != Begun::No && !called_off);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
-    let over = Over { succeeded: false, reboot, job_name, verified: None, holds_slot: false };
+    let over = Over { reboot, job_name, ..Over::of(ctx.work) };
     let (message, since) = (Some(verdict.reason.clone()), Some(ctx.snapshot.now));
     Decision::Record(Box::new(Entry { message, since, state: State::Over(over), ..ctx.entry.clone() }))
 }
@@ -81,8 +81,8 @@ fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict) -> RebootStatus {
         At::Verify(_) => RebootStatus::Completed,
         At::Reboot(_) if !stays => RebootStatus::Pending,
         // It may have succeeded, and its waiter, which is gone too, have gone on.
-        At::Job if verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
-        At::Claim { .. } | At::Drain(_) | At::Job | At::Reboot(_) => RebootStatus::Cancelled,
+        At::Job { .. } if verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
+        At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
     }
 }
 
@@ -90,7 +90,7 @@ fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict) -> RebootStatus {
 fn succeeded_after_all(ctx: &NodeContext<'_>, verdict: &Verdict) -> Option<Planned<Decision>> {
     let goes_on = || Planned::from(ctx.record(|work| work.given_up = None));
     match &ctx.work.at {
-        At::Job => {
+        At::Job { .. } => {
             // A Job that was given up because it had not begun. What was found wrong with one that is
             // complete stays wrong.
             let awaited = verdict.begun != Begun::Unasked;

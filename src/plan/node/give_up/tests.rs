@@ -91,6 +91,8 @@ fn the_loss_of_waiters_that_never_stood_starts_no_new_time() {
         if world.entry().phase == Phase::Failed {
             assert!((40..50).contains(&second), "{second}");
             assert!((3..8).contains(&made), "with pauses in between: {made}");
+            let message = world.entry().message.unwrap_or_default();
+            assert!(message.contains("low on disk") && !message.contains("next one"), "{message}");
             return;
         }
     }
@@ -104,6 +106,12 @@ fn a_strangers_pod_under_the_waiters_name_is_passed_by() {
     world.put(stranger);
     world.pass(0);
     assert_eq!(world.entry().attempt, Some(1));
+    world.pass(1);
+    let message = world.entry().message.unwrap_or_default();
+    assert!(
+        message.contains("1 was lost, the last one because a pod ns/") && message.contains("not ours"),
+        "{message}"
+    );
     let out = world.pass(30);
     assert!(makes_waiter(&out) && !ends_waiter(&out), "{:?}", out.actions);
 }
@@ -218,7 +226,12 @@ fn a_job_that_an_old_view_does_not_show_is_read_live_before_anything_is_made_of_
 #[test]
 fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
     let expected = [
-        (json!("b1"), true, RebootStatus::Cancelled, "still in the boot"),
+        (
+            json!("b1"),
+            true,
+            RebootStatus::Cancelled,
+            "still in the boot in which the operation succeeded: its Job was deleted",
+        ),
         (json!("b1"), false, RebootStatus::Pending, "has not come back"),
         // The Job and its pod were deleted before anybody had read in which boot the operation succeeded.
         (Value::Null, true, RebootStatus::Pending, "not known"),

@@ -62,6 +62,7 @@ mod tests {
         let job = JobView {
             started_at: Some(Timestamp::UNIX_EPOCH),
             deadline_seconds: Some(deadline_seconds),
+            failed: 0,
             ..fixtures::job("j", JobState::Active)
         };
         let pod = PodView { phase, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") };

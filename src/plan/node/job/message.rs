@@ -23,9 +23,13 @@ pub fn termination_message(ctx: &NodeContext<'_>, job: &JobView) -> Option<Strin
     message_of(ctx.job_pods(&job.uid).max_by_key(|pod| (pod.created, &pod.name))?)
 }
 
-/// What was said last in a pod: by the container that failed, whichever it is, or else by the operation's
-/// own; or by the kubelet, of a pod that it has refused or ended.
+/// What was said last in a pod: by the kubelet, of a pod that it has refused or ended; else by the container
+/// that failed, whichever it is, or by the operation's own.
 fn message_of(pod: &PodView) -> Option<String> {
+    // Of a pod that the kubelet has ended the kubelet knows why; its containers were killed, and know nothing.
+    if pod.phase == PodPhase::Failed && !pod.reason.is_empty() {
+        return Some(pod.obstacle()?.text);
+    }
     let operation = pod
         .containers
         .iter()
@@ -41,8 +45,7 @@ fn message_of(pod: &PodView) -> Option<String> {
     if let Some((name, ended)) = failed {
         return Some(format!("container {name} ended with {ended}"));
     }
-    let said = operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty());
-    said.or_else(|| Some(pod.obstacle().filter(|_| pod.phase == PodPhase::Failed)?.text))
+    operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty())
 }
 
 #[cfg(test)]
@@ -79,5 +82,10 @@ mod tests {
         let job = fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1");
         let pod = PodView { phase: PodPhase::Failed, reason: refused.into(), ..job };
         assert_eq!(message_of(&pod), Some(refused.into()), "the kubelet alone says why nothing was started");
+        let evicted = "Evicted: Pod ephemeral local storage usage exceeds the total limit of containers 1Mi.";
+        let lost = "Error on reading termination message from logs: no such file or directory";
+        let pod =
+            PodView { reason: evicted.into(), containers: vec![ended(container::NODEOP, 137, lost)], ..pod };
+        assert_eq!(message_of(&pod), Some(evicted.into()), "its logs are gone with it");
     }
 }

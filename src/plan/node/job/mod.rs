@@ -3,10 +3,11 @@
 mod deadline;
 mod injected;
 mod message;
+mod refused;
 mod sentinel;
 mod start;
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 pub use self::sentinel::late_sentinel;
 use self::{
@@ -42,11 +43,11 @@ use crate::{
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// Advances a node in step `Job`.
-pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Timestamp>) -> Planned<Decision> {
     let JobRecord { name, uid } = ctx.work.job.clone().unwrap_or_else(|| record_of(ctx));
     let key = (ctx.op.id.namespace.clone(), name.clone());
     match (uid, ctx.snapshot.jobs.get(&key)) {
-        (None, None) => make(ctx, name),
+        (None, None) => make(ctx, name, refused_since),
         (None, Some(job)) => made(ctx, job),
         (Some(uid), Some(job)) if job.uid == uid => recorded(ctx, job),
         // An old view may show a Job that the recorded one replaced; a live read that still shows another one
@@ -59,7 +60,12 @@ pub fn advance(ctx: &NodeContext<'_>) -> Planned<Decision> {
 /// The operation is next: its Job's name is recorded before the Job is made.
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
     let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
-    let work = Working { at: At::Job, job: Some(record_of(ctx)), reboot: Some(reboot), ..ctx.work.clone() };
+    let work = Working {
+        at: At::Job { refused_since: None },
+        job: Some(record_of(ctx)),
+        reboot: Some(reboot),
+        ..ctx.work.clone()
+    };
     ctx.move_to(work, Waiting::JobMade)
 }
 
@@ -68,7 +74,7 @@ fn record_of(ctx: &NodeContext<'_>) -> JobRecord {
     JobRecord { name: ctx.op.object_name(&ctx.node.name, "", 0), uid: None }
 }
 
-fn make(ctx: &NodeContext<'_>, name: String) -> Planned<Decision> {
+fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp>) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
@@ -76,9 +82,12 @@ fn make(ctx: &NodeContext<'_>, name: String) -> Planned<Decision> {
     if let Some(next) = effects.take(held(ctx, &name)) {
         return next.with(effects);
     }
+    if let Some(wait) = refused_since.and_then(|since| refused::pause(ctx, since)) {
+        return wait.with(effects);
+    }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let make = Action::CreateJob { op, node, name };
-    if let Some(next) = effects.take(refused(ctx, &make)) {
+    if let Some(next) = effects.take(kept_failing(ctx, &make)) {
         return next.into();
     }
     Waiting::JobMade.with(effects).with(make)
@@ -86,7 +95,7 @@ fn make(ctx: &NodeContext<'_>, name: String) -> Planned<Decision> {
 
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
 /// to start, the node is failed, untouched by the operation.
-fn refused(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
+fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
     let Some(trouble) = failing::of(ctx.snapshot, action) else { return None.into() };
     let begun = ctx.entry.since.unwrap_or(ctx.snapshot.now);
     let deadline = later(begun, ctx.op.intent.pull_timeout);
@@ -123,6 +132,9 @@ fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
+    if let JobState::Failed(_) = job.state {
+        return refused::make_room(ctx, job);
+    }
     let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
     let state = State::Working(Working { job: Some(record), ..ctx.work.clone() });
     let message = Some(Waiting::JobRuns.to_string());
@@ -133,7 +145,10 @@ fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     match &job.state {
         JobState::Complete => succeeded(ctx, job),
-        JobState::Failed(why) => failed(ctx, job, why).into(),
+        JobState::Failed(why) => match refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
+            Some(next) => next.into(),
+            None => failed(ctx, job, why).into(),
+        },
         JobState::Failing(why) if !ctx.node.ready => failed(ctx, job, why).into(),
         JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
@@ -146,7 +161,7 @@ fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 fn resume(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let mut effects = Effects::default();
     let resume = Action::ResumeJob { job: Target::of_job(job) };
-    let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(refused(ctx, &resume)));
+    let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(kept_failing(ctx, &resume)));
     match next {
         Some(ends @ Decision::GiveUp(_)) => {
             return unseen_start(ctx, job).map_or_else(|| ends.into(), |wait| wait.with(effects));

@@ -85,7 +85,10 @@ pub enum At {
         passed_in: Option<String>,
     },
     Drain(Drain),
-    Job,
+    /// `refused_since`: since when the node's kubelet has refused the pods of the Job, which is made again.
+    Job {
+        refused_since: Option<Timestamp>,
+    },
     Reboot(Reboot),
     Verify(Verify),
 }
@@ -179,7 +182,7 @@ impl Begun {
 }
 
 /// Over, well or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Over {
     pub succeeded: bool,
     pub reboot: Option<RebootStatus>,
@@ -189,6 +192,8 @@ pub struct Over {
     pub verified: Option<bool>,
     /// It failed, and is out of service since.
     pub holds_slot: bool,
+    /// The release that the image brought here, with which that of the next nodes is compared.
+    pub target: Option<String>,
 }
 
 /// Somebody changed the status so that it does not say any more where the node stands.
@@ -206,6 +211,13 @@ impl fmt::Display for Tampered {
             f,
             "the status of this node was changed by somebody else, and has no {missing} any more. Look at the node, then create the NodeOp again"
         )
+    }
+}
+
+impl Over {
+    /// What is kept of the work, however it ended.
+    pub fn of(work: &Working) -> Self {
+        Self { target: work.found.target.clone(), ..Self::default() }
     }
 }
 
@@ -245,14 +257,14 @@ impl Working {
             At::Reboot(Reboot { machine_id, .. }) | At::Verify(Verify { machine_id, .. }) => {
                 machine_id.as_deref()
             }
-            At::Claim { .. } | At::Drain(_) | At::Job => None,
+            At::Claim { .. } | At::Drain(_) | At::Job { .. } => None,
         }
     }
 
     /// Until when the step may take, if it has an end of its own.
     pub fn deadline(&self) -> Option<Timestamp> {
         match &self.at {
-            At::Claim { .. } | At::Job => None,
+            At::Claim { .. } | At::Job { .. } => None,
             At::Drain(drain) => drain.deadline,
             At::Reboot(reboot) => Some(reboot.deadline),
             At::Verify(verify) => Some(verify.deadline),

@@ -32,6 +32,7 @@ impl Entry {
                 job_name: entry.job_name.clone(),
                 verified: entry.verified,
                 holds_slot: entry.holds_slot == Some(true),
+                target: entry.target.clone(),
             }),
         };
         let parsed = Self {
@@ -71,12 +72,13 @@ impl Entry {
                 ..base
             },
             State::Working(work) => record_work(base, work),
-            State::Over(Over { succeeded, reboot, job_name, verified, holds_slot }) => NodeStatus {
+            State::Over(Over { succeeded, reboot, job_name, verified, holds_slot, target }) => NodeStatus {
                 phase: if succeeded { Phase::Completed } else { Phase::Failed },
                 reboot_status: reboot,
                 job_name,
                 verified,
                 holds_slot: holds_slot.then_some(true),
+                target,
                 ..base
             },
         }
@@ -112,7 +114,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
             blocked_since: time(&entry.blocked_since),
             detaching_since: time(&entry.detaching_since),
         }),
-        Some(Step::Job) => At::Job,
+        Some(Step::Job) => At::Job { refused_since: time(&entry.blocked_since) },
         Some(Step::Reboot) => At::Reboot(Reboot {
             left: entry.boot.clone(),
             deadline: needed(time(&entry.deadline), "deadline of the reboot"),
@@ -128,11 +130,11 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }),
         Some(Step::Preflight) => {
             needed(None, "step that fits its phase");
-            At::Job
+            At::Job { refused_since: None }
         }
     };
     let job = entry.job_name.clone().map(|name| JobRecord { name, uid: entry.job_uid.clone() });
-    if matches!(at, At::Job | At::Reboot(_) | At::Verify(_)) && job.is_none() {
+    if matches!(at, At::Job { .. } | At::Reboot(_) | At::Verify(_)) && job.is_none() {
         lacks("name of the Job");
     }
     // What `since` is of a reboot whose new boot shows is said above.
@@ -181,7 +183,9 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
             detaching_since: detaching_since.map(Time),
             ..entry
         },
-        At::Job => NodeStatus { step: Some(Step::Job), ..entry },
+        At::Job { refused_since } => {
+            NodeStatus { step: Some(Step::Job), blocked_since: refused_since.map(Time), ..entry }
+        }
         At::Reboot(Reboot { left, deadline, machine_id, control_plane, seen }) => {
             let (new_boot, ready_since) =
                 seen.map(|NewBoot { boot, ready_since }| (boot, ready_since)).unzip();
@@ -251,6 +255,7 @@ mod tests {
             job_name: Some("j".into()),
             verified: Some(false),
             holds_slot: true,
+            target: Some("v2".into()),
         };
         let pending = Pending { passed_in: Some("b1".into()), attempt: Some(1), ..Pending::default() };
         let preflight = Preflight { begun_in: Some("b1".into()), attempt: None, lost_at: Some(at(1)) };
@@ -259,7 +264,7 @@ mod tests {
             State::Preflight(preflight),
             working(At::Claim { passed_in: Some("b1".into()) }),
             working(At::Drain(drain)),
-            working(At::Job),
+            working(At::Job { refused_since: Some(at(1)) }),
             working(At::Reboot(reboot(None))),
             State::Over(over),
         ];

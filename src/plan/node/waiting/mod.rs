@@ -53,6 +53,8 @@ pub enum Waiting {
     Waiter(Starting),
 
     JobMade,
+    /// The message stands as it was recorded.
+    AsTold(String),
     /// An older Job has the name still.
     OldJobDeleted,
     /// The Job is not in the cache under the UID that is recorded; a live read decides.
@@ -135,6 +137,7 @@ impl fmt::Display for Waiting {
             }
             Self::Waiter(why) => return write!(f, "waiting for the reboot waiter: {why}"),
             Self::JobMade => "making the Job",
+            Self::AsTold(message) => message,
             Self::OldJobDeleted => "an older Job of the same name is being deleted",
             Self::JobUnconfirmed { name } => return write!(f, "checking whether Job {name} still exists"),
             Self::JobStart { name } => return write!(f, "checking whether Job {name} has started"),

@@ -13,11 +13,11 @@ pub enum Starting {
     HeldUp {
         why: String,
     },
-    /// Some were lost, and the next one is made then.
+    /// Some were lost, and the next one is made then, if there is to be one.
     Pause {
         lost: i32,
         last: Option<String>,
-        until: Timestamp,
+        until: Option<Timestamp>,
     },
     OldOneDeleted,
     /// The kubelet refused it, and the drain makes room.
@@ -26,15 +26,25 @@ pub enum Starting {
     },
 }
 
+impl Starting {
+    /// The same, where no further waiter is made.
+    pub fn in_the_end(self) -> Self {
+        match self {
+            Self::Pause { lost, last, until: _ } => Self::Pause { lost, last, until: None },
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Starting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starts => f.write_str("it starts"),
             Self::HeldUp { why } => f.write_str(why),
             Self::Pause { lost, last, until } => {
-                write!(f, "{lost} were lost")?;
+                write!(f, "{lost} {} lost", if *lost == 1 { "was" } else { "were" })?;
                 last.iter().try_for_each(|why| write!(f, ", the last one because {why}"))?;
-                write!(f, "; the next one is made at {until:.0}")
+                until.iter().try_for_each(|until| write!(f, "; the next one is made at {until:.0}"))
             }
             Self::OldOneDeleted => f.write_str("the old one is being deleted"),
             Self::NoRoomYet { why } => {

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::nodeop::{NodeStatus, Phase},
     plan::{
+        image::FirstReleases,
         model::{
             effects::{Effects, Reasons},
             id::Key,
@@ -77,6 +78,8 @@ struct Pass<'a> {
     ahead: usize,
     /// Why no further node is taken; preflights go on.
     queue: Option<String>,
+    /// What the image brought to the nodes before.
+    releases: FirstReleases,
     /// The API server said in this pass that it admits what we make; one node speaks for all.
     admitted: bool,
     /// It has not said so yet.
@@ -110,6 +113,7 @@ pub fn fill(
         busy,
         ahead,
         queue: None,
+        releases: FirstReleases::of(snapshot, nodes),
         admitted: false,
         unanswered: None,
     };
@@ -175,6 +179,10 @@ impl Pass<'_> {
         // A verdict holds for the boot in which it was given.
         if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
             return self.preflight(view, entry);
+        }
+        if let Some(why) = entry.target.as_ref().and_then(|release| self.releases.mismatch(view, release)) {
+            *entry = ends_untouched(self.snapshot.now, entry, false, preflight::failed(&why));
+            return None;
         }
         if let Some(why) = &self.queue {
             self.ahead = self.ahead.saturating_sub(1);

@@ -26,7 +26,7 @@ use crate::{
             effects::{Effects, Planned},
             intent::PreflightIntent,
             silence,
-            snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot},
+            snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot, brief},
             time::later,
         },
         node::{
@@ -113,6 +113,11 @@ pub fn advance(
     Planned::from(Next::Wait(why.into())).with(next.effects).with(open)
 }
 
+/// The message of a node that failed at its preflight.
+pub fn failed(why: &str) -> String {
+    format!("Preflight failed: {why}")
+}
+
 fn wait(why: &str) -> Planned<Next> {
     Next::Wait(why.to_owned()).into()
 }
@@ -160,7 +165,7 @@ impl PreflightContext<'_> {
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
-                self.end(true, format!("Skipped by preflight: {message}"))
+                self.end(true, format!("Skipped by preflight: {}", brief(message)))
             }
             _ => {
                 let target = said.and_then(|said| said.target);
@@ -212,7 +217,7 @@ impl PreflightContext<'_> {
     }
 
     fn fail(&self, why: &str) -> Next {
-        self.end(false, format!("Preflight failed: {why}"))
+        self.end(false, failed(why))
     }
 
     /// Nothing was found out.

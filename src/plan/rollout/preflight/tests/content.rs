@@ -104,3 +104,30 @@ fn our_own_check_says_what_the_image_would_bring_and_in_which_boot_it_looked() {
     world.ends(0, "Completed", &says("b1", true));
     assert_eq!(world.comes_to(5).0, Phase::Completed);
 }
+
+/// Digests of a manifest and of a configuration say nothing of each other: an image that one node has pulled,
+/// and another one was given in a file.
+#[test]
+fn nodes_of_one_architecture_are_brought_one_release() {
+    for (arch, phase) in [("amd64", Phase::Failed), ("arm64", Phase::Running)] {
+        let mut world = World::new();
+        let preflight = json!({"phase": "Preflight", "newBoot": "b1", "lastUpdated": at(0).to_string()});
+        let upgrade = json!({"upgrade": {"active": true}, "preflight": null, "command": null});
+        world.op("op", 0, upgrade, preflight);
+        let key = ("ns".to_owned(), "op".to_owned());
+        let mut op = (*world.snapshot.ops[&key]).clone();
+        let first = json!({"phase": "Completed", "target": "v3", "lastUpdated": at(0).to_string()});
+        op.status.as_mut().unwrap().node_statuses.insert("n0".into(), serde_json::from_value(first).unwrap());
+        world.snapshot.ops.insert(key.clone(), Arc::new(op));
+        let n0 = NodeView { name: "n0".into(), uid: "n0".into(), arch: arch.into(), ..NodeView::default() };
+        world.snapshot.nodes.insert("n0".into(), Arc::new(n0));
+        let said = json!({"proceed": true, "boot": "b1", "before": "v1", "target": "v2"}).to_string();
+        world.ends(0, "Completed", &said);
+        world.plan(5);
+        assert_eq!(world.status("op").phase, phase, "{arch}: {}", world.message());
+        if phase == Phase::Failed {
+            assert!(world.message().contains("brings v2 on this node, and v3 on n0"), "{}", world.message());
+            assert_eq!(world.status("op").node_uid, None, "it is not claimed");
+        }
+    }
+}
