@@ -37,8 +37,8 @@ pub enum RebootStatus {
     Cancelled,
 }
 
-/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress; the planner
-/// reads and writes all of it in one place, `plan::node::state`.
+// The planner reads and writes all of it in one place, `plan::node::state`.
+/// Where one node stands. Times, boot ids and UIDs are kept only while the node is in progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
