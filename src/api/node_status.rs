@@ -49,6 +49,9 @@ pub struct NodeStatus {
     /// Name of the node's Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
+    /// How many Jobs were made before this one whose pods the node refused, so that no container began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_attempt: Option<i32>,
     /// What happens, what is waited for, or what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -125,7 +128,7 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds_slot: Option<bool>,
     /// Since when we have seen the node Ready in that boot, or not Ready before it was started; when the last
-    /// preflight pod or waiter was lost.
+    /// preflight pod or waiter was lost, or the last Job whose pods the node refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }

@@ -115,6 +115,7 @@ pub fn job(job: &Job) -> JobView {
         state: job_state(job),
         started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
         deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
+        failures: job.status.as_ref().and_then(|status| status.failed).unwrap_or(0),
     }
 }
 

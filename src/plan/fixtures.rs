@@ -37,5 +37,6 @@ pub fn job(name: &str, state: JobState) -> JobView {
         state,
         started_at: None,
         deadline_seconds: None,
+        failures: 0,
     }
 }

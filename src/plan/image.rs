@@ -226,6 +226,7 @@ mod tests {
             state: JobState::Active,
             started_at: None,
             deadline_seconds: None,
+            failures: 0,
         };
         Snapshot {
             nodes: [("n1", "amd64"), ("n2", "amd64"), ("a1", "arm64")].map(node).into(),

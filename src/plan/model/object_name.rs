@@ -52,6 +52,15 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     joined.trim_matches('-').to_owned()
 }
 
+/// As many Jobs as an operation has on a node at most, one after the other: a further one is made only if not
+/// one container of those before it began.
+pub const MAX_JOBS: i32 = 50;
+
+/// Whether this is the name of a Job that is made for one NodeOp on one node.
+pub fn is_job(op: (&str, &str), node: &str, name: &str) -> bool {
+    (0..MAX_JOBS).any(|attempt| name == object(op, node, "", attempt))
+}
+
 /// Names of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters: the first is taken that nothing
 /// of somebody else has. They end as the Go operator's do, so that a policy finds both.
 pub fn accounts(op: (&str, &str)) -> Vec<String> {
@@ -101,6 +110,14 @@ mod tests {
         assert!(others.iter().all(|other| *other != base), "{base} {others:?}");
         let (a, b) = ("a".repeat(250) + "x", "a".repeat(250) + "y");
         assert_ne!(object(("op", "uid"), &a, "", 0), object(("op", "uid"), &b, "", 0));
+    }
+
+    #[test]
+    fn each_attempt_of_a_job_is_known_by_its_name() {
+        let op = ("op", "uid");
+        let known = |attempt| is_job(op, "n1", &object(op, "n1", "", attempt));
+        assert!(known(0) && known(MAX_JOBS - 1) && !known(MAX_JOBS));
+        assert!(!is_job(op, "n1", "op-n1-x7k2q") && !is_job(op, "n1", &object(op, "n1", "reboot", 0)));
     }
 
     #[test]

@@ -40,6 +40,17 @@ impl Op {
     pub fn object_name(&self, node: &str, kind: &str, attempt: i32) -> String {
         object_name::object((&self.id.name, &self.id.uid), node, kind, attempt)
     }
+
+    /// The name of the Job of a node whose entry is this.
+    pub fn job_name(&self, node: &str, entry: Option<&NodeStatus>) -> String {
+        let recorded = entry.and_then(|entry| entry.job_name.clone());
+        recorded.unwrap_or_else(|| self.object_name(node, "", 0))
+    }
+
+    /// Whether a Job of that name on that node is one that we make, and not the Go operator's.
+    pub fn is_job_name(&self, node: &str, name: &str) -> bool {
+        object_name::is_job((&self.id.name, &self.id.uid), node, name)
+    }
 }
 
 /// What a step decides about its node.
@@ -129,6 +140,22 @@ impl NodeContext<'_> {
         let written = self.status.last_updated.as_ref().map(|time| time.0);
         let by_another = written.is_some_and(|at| at < self.snapshot.leading_since || at > self.snapshot.now);
         Some(if by_another { later(self.snapshot.leading_since, span) } else { recorded })
+    }
+
+    /// When something began of which a moment is recorded: no earlier than we began to lead, since an earlier
+    /// leader's clock may be hours away from ours. What counts from there ends later so, never too early.
+    pub fn begun_at(&self, recorded: Option<&Time>) -> Timestamp {
+        let Snapshot { now, leading_since, .. } = self.snapshot;
+        recorded.map_or(*now, |time| if time.0 > *now { *leading_since } else { time.0.max(*leading_since) })
+    }
+
+    /// Until when a pause lasts that began when the last pod or Job was lost, if it is not over. A moment
+    /// that lies in the future is of a clock that was wrong, and so an old one.
+    pub fn paused_until(&mut self, pause: SignedDuration) -> Option<Timestamp> {
+        let lost = self.status.since.as_ref().map(|time| time.0).filter(|at| *at <= self.snapshot.now)?;
+        let at = Some(later(lost, pause)).filter(|at| self.snapshot.now < *at)?;
+        self.plan.wake(at);
+        Some(at)
     }
 
     /// Gives the node up. What was planned for it in this pass is not done.

@@ -41,7 +41,7 @@ pub const NOT_PROVED: &str = "the Job of an older operator completed, and its re
 
 /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
 pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
-    ctx.status.job_name.as_ref().is_some_and(|name| *name != ctx.op.object_name(&ctx.node.name, "", 0))
+    ctx.status.job_name.as_ref().is_some_and(|name| !ctx.op.is_job_name(&ctx.node.name, name))
 }
 
 /// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the

@@ -113,11 +113,13 @@ fn is_same_machine(status: &NodeStatus, node: &NodeView) -> bool {
     reboots && !node.machine_id.is_empty() && status.machine_id.as_ref() == Some(&node.machine_id)
 }
 
-/// Until when a node whose object was deleted while it reboots may join again, if it may.
+/// Until when a node whose object was deleted while it reboots may join again, if it may. A NodeOp that is
+/// deleted meanwhile does not wait for it, unless it is of the control plane: nothing else would tell that
+/// this machine is away.
 fn awaited_until(snapshot: &Snapshot, op: &Op, status: &NodeStatus) -> Option<Timestamp> {
     let reboots = matches!(status.step, Some(Step::Reboot | Step::Verify))
         && status.machine_id.is_some()
-        && !op.deleting;
+        && (!op.deleting || status.control_plane == Some(true));
     let deadline = status.deadline.as_ref().map(|time| time.0)?;
     (reboots && snapshot.now < deadline).then_some(deadline)
 }
@@ -157,4 +159,44 @@ fn lost(
     // Its claim and cordon went with it: nothing is to be given back.
     let status = NodeStatus { node_uid: None, ..status.clone() };
     finish(snapshot.now, &status, Phase::Failed, Some(reboot), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::fixtures::{World, at};
+    use crate::{
+        api::nodeop::{NodeOp, Phase},
+        plan::quorum,
+    };
+
+    /// A node reboots, its Node object is deleted meanwhile, and then its NodeOp is.
+    fn deleted_while_the_node_is_away(control_plane: bool) -> World {
+        let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju",
+            "rebootStatus": "pending", "boot": "b1", "machineId": "m1", "controlPlane": control_plane,
+            "deadline": Time(at(1800)), "lastUpdated": Time(at(0))});
+        let mut world = World::new(entry);
+        let mut op = NodeOp::clone(&world.snapshot.ops[&world.me.key()]);
+        op.metadata.deletion_timestamp = Some(Time(at(10)));
+        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
+        world.snapshot.nodes.clear();
+        world
+    }
+
+    #[test]
+    fn a_control_plane_machine_that_is_away_counts_also_if_its_nodeop_is_deleted() {
+        let mut world = deleted_while_the_node_is_away(true);
+        world.pass(20);
+        assert_eq!(world.entry().phase, Phase::Running);
+        assert_eq!(quorum::control_planes_under_way(&world.snapshot).len(), 1);
+        world.pass(1801);
+        assert_eq!(world.entry().phase, Phase::Failed, "it is not awaited for ever");
+        let mut worker = deleted_while_the_node_is_away(false);
+        worker.pass(20);
+        assert_eq!(worker.entry().phase, Phase::Failed, "a worker is not awaited");
+    }
 }

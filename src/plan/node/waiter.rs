@@ -107,10 +107,7 @@ fn starting(ctx: &mut NodeContext<'_>, pod: &PodView) -> Waiter {
 fn make(ctx: &mut NodeContext<'_>, name: String, job: &str, attempt: i32) -> Waiter {
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
-        let pause = (BACKOFF * attempt).min(MAX_BACKOFF);
-        let at = ctx.status.since.as_ref().map(|lost| later(lost.0, pause));
-        if let Some(at) = at.filter(|at| ctx.snapshot.now < *at) {
-            ctx.plan.wake(at);
+        if let Some(at) = ctx.paused_until((BACKOFF * attempt).min(MAX_BACKOFF)) {
             let why = last_lost(ctx, attempt)
                 .map(|why| format!(", the last one because {why}"))
                 .unwrap_or_default();
@@ -184,12 +181,7 @@ fn in_time(ctx: &mut NodeContext<'_>, why: String) -> Waiter {
         Some(Step::Drain) => ctx.status.drain_started_at.as_ref(),
         _ => ctx.status.last_updated.as_ref(),
     };
-    let from = begun
-        .into_iter()
-        .chain(&ctx.status.waiter_since)
-        .map(|time| time.0)
-        .max()
-        .unwrap_or(ctx.snapshot.now);
+    let from = ctx.begun_at(begun).max(ctx.begun_at(ctx.status.waiter_since.as_ref().or(begun)));
     let deadline = later(from, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.pull_timeout.as_secs();
@@ -206,18 +198,18 @@ fn in_time(ctx: &mut NodeContext<'_>, why: String) -> Waiter {
 /// node `of`.
 pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> WaiterGrant {
     let mut grant = WaiterGrant { waiters: [name.to_owned()].into(), jobs: [job.to_owned()].into() };
-    let entries = op.object.status.iter().flat_map(|status| &status.node_statuses);
-    for (node, entry) in entries {
+    let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
+    for (node, entry) in entries.into_iter().flatten() {
         let needs = entry.phase == Phase::Running
             && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
         if needs && *node != of {
             grant.waiters.insert(op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
-            grant.jobs.insert(op.object_name(node, "", 0));
+            grant.jobs.insert(op.job_name(node, Some(entry)));
         }
     }
     for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| !pod.phase.is_final()) {
         grant.waiters.insert(pod.name.clone());
-        grant.jobs.insert(op.object_name(&pod.node, "", 0));
+        grant.jobs.insert(op.job_name(&pod.node, entries.and_then(|entries| entries.get(&pod.node))));
     }
     grant
 }

@@ -21,7 +21,7 @@ use crate::{
             intent::Intent,
             object_name,
             question::Question,
-            snapshot::{JobState, NodeView, Owner, Role, Snapshot},
+            snapshot::{JobState, NodeView, Owner, PodPhase, PodView, Role, Snapshot},
             time::later,
         },
         node::{
@@ -84,8 +84,8 @@ pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option
     Some(format!("the node is being given back{trouble}"))
 }
 
-/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or
-/// adopted from the Go operator. A Job of another name is that operator's, and is left to end: it may be an
+/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,
+/// adopted from the Go operator, or refused by the node. A Job of another name is that operator's, and is left to end: it may be an
 /// upgrade under way.
 fn delete_orphaned_work(snapshot: &Snapshot, plan: &mut Plan) {
     let over = |namespace: &str, owner: &Owner, node: &str| {
@@ -98,14 +98,17 @@ fn delete_orphaned_work(snapshot: &Snapshot, plan: &mut Plan) {
     };
     for job in snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting) {
         if let Some((me, _)) = over(&job.namespace, &job.owner, &job.node)
-            && job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0)
+            && object_name::is_job((&me.name, &me.uid), &job.node, &job.name)
         {
             plan.actions.push(cancel::delete(&me, job, "its node is finished"));
         }
     }
-    for pod in snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && pod.is_active()) {
+    // One that its node refused has nothing to say that the message of its node did not.
+    let refused = |pod: &PodView| pod.phase == PodPhase::Failed && !pod.has_run();
+    let waiters = snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
+    for pod in waiters.filter(|pod| pod.is_active() || refused(pod)) {
         if let Some((_, entry)) = over(&pod.namespace, &pod.owner, &pod.node)
-            && !is_proved(Some(entry))
+            && (refused(pod) || !is_proved(Some(entry)))
         {
             plan.actions.push(Action::DeletePod { pod: Target::of(pod), why: "its node is finished" });
         }

@@ -39,10 +39,7 @@ const EMPTY_STATUS_TIMEOUT: SignedDuration = SignedDuration::from_secs(600);
 /// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `None`: not
 /// known yet.
 pub fn may_have_begun(snapshot: &Snapshot, op: &Op, plan: &mut Plan) -> Option<bool> {
-    let created = op.object.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    if created.is_none_or(|created| created >= snapshot.leading_since) {
-        return Some(false);
-    }
+    // Not by when it was created: the server's clock says that, and ours since when we lead.
     listed(snapshot, op, plan).then(|| jobs(snapshot, op).next().is_some())
 }
 

@@ -139,7 +139,7 @@ fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
         return Some(format!("node {name} failed (stopOnFailure)"));
     }
     let of_ours =
-        |name: &str, node: &NodeStatus| node.job_name.as_ref() == Some(&op.object_name(name, "", 0));
+        |name: &str, node: &NodeStatus| node.job_name.as_ref().is_some_and(|job| op.is_job_name(name, job));
     let unproved = |name: &str, node: &NodeStatus| {
         node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node)
     };

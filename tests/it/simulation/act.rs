@@ -184,6 +184,7 @@ impl World {
             state: JobState::Active,
             started_at: None,
             deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
+            failures: 0,
         };
         let mind = JobMind { foreground: self.rng.chance(50), ..JobMind::default() };
         self.minds.insert(job.uid.clone(), mind);

@@ -76,6 +76,7 @@ fn job(s: &mut Snapshot, node: &str, state: JobState) {
         state,
         started_at: Some(at(10)),
         deadline_seconds: None,
+        failures: 0,
     };
     s.jobs.insert(("ns".into(), name), Arc::new(view));
 }

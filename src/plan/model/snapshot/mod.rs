@@ -156,6 +156,8 @@ pub struct JobView {
     pub started_at: Option<Timestamp>,
     /// `activeDeadlineSeconds`, from then on.
     pub deadline_seconds: Option<i64>,
+    /// How many of its pods have failed, as its controller counts them.
+    pub failures: i32,
 }
 
 /// Where a Job stands.

@@ -7,9 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::model::snapshot::{ContainerState, JobState, JobView, NodeView, PodView, Snapshot};
+use crate::plan::model::{
+    question::{Answer, Question},
+    snapshot::{ContainerState, JobState, JobView, NodePod, NodeView, PodView, Snapshot},
+    time::later,
+};
 
 /// One run of a container: the pod's UID, the container's name, and how often it was started before.
 type Run = (String, String, i32);
@@ -25,6 +29,10 @@ pub struct Sightings {
     jobs: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Pods of nodes that are drained which are being deleted, by UID.
+    endings: BTreeMap<String, Timestamp>,
+    /// Nodes from which our own pod is to move, and where another replica was first seen to start.
+    replicas: BTreeMap<String, Timestamp>,
     /// Control-plane nodes, by name.
     members: BTreeMap<String, Member>,
 }
@@ -53,6 +61,19 @@ impl Sightings {
             snapshot.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()),
             now,
         );
+        let residents = snapshot.residents.values().flatten();
+        let ending = residents.filter(|pod| pod.deleting_since.is_some());
+        renew(&mut self.endings, ending.map(|pod| pod.uid.clone()), now);
+        self.replicas.retain(|node, _| snapshot.residents.contains_key(node));
+        for (question, answer) in &snapshot.answers {
+            match (question, answer) {
+                (Question::OtherReplica(node), Answer::Pending) => {
+                    self.replicas.entry(node.clone()).or_insert(now);
+                }
+                (Question::OtherReplica(node), _) => drop(self.replicas.remove(node)),
+                _ => {}
+            }
+        }
         self.members.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.control_plane()));
         for node in snapshot.nodes.values().filter(|node| node.control_plane()) {
             self.note_member(node, now);
@@ -104,6 +125,17 @@ impl Snapshot {
     /// When we first saw that the Job may run; now, if it is new or may not.
     pub fn let_go_since(&self, job: &JobView) -> Timestamp {
         self.sightings.jobs.get(&job.uid).copied().unwrap_or(self.now)
+    }
+
+    /// Until when a pod that is being deleted may take to end, counted from when we first saw that it is.
+    pub fn ending_until(&self, pod: &NodePod) -> Timestamp {
+        let since = self.sightings.endings.get(&pod.uid).copied().unwrap_or(self.now);
+        later(since, SignedDuration::from_secs(pod.grace_seconds))
+    }
+
+    /// Since when we have seen another replica start, so that our own pod can leave this node.
+    pub fn replica_starts_since(&self, node: &str) -> Timestamp {
+        self.sightings.replicas.get(node).copied().unwrap_or(self.now)
     }
 
     /// Since when we have seen that the node is not Ready; now, if it is Ready.

@@ -20,6 +20,9 @@ use crate::plan::{
 /// Between two looks at a replica that starts. Nothing watches it.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
+/// How long another replica that is not Ready yet is waited for.
+const REPLICA_START_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
 /// Why it is left at first.
 pub const WHY: &str = "it is the operator itself, which goes last";
 
@@ -48,6 +51,13 @@ pub fn evict(ctx: &mut NodeContext<'_>, options: &Drain, started: Timestamp) -> 
         Some(Answer::Found) => {
             let blocked = super::evict(ctx, options, started, &pod);
             Some(blocked.unwrap_or_else(|| "draining: the operator itself moves to another node".into()))
+        }
+        // One that does not get Ready is as good as none.
+        Some(Answer::Pending)
+            if ctx.snapshot.now
+                >= later(ctx.snapshot.replica_starts_since(&ctx.node.name), REPLICA_START_GRACE) =>
+        {
+            None
         }
         Some(Answer::Pending) => {
             ctx.plan.wake(later(ctx.snapshot.now, LOOK_EVERY));

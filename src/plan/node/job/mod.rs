@@ -3,6 +3,7 @@
 mod deadline;
 mod injected;
 mod message;
+mod refused;
 mod sentinel;
 mod start;
 
@@ -17,8 +18,9 @@ use crate::{
     api::nodeop::{RebootStatus, Step},
     contract::{Sentinel, reboot_state},
     plan::{
+        image,
         model::{
-            action::{Action, Target},
+            action::{Action, Notice, Target},
             failing,
             question::Question,
             snapshot::{JobState, JobView},
@@ -73,7 +75,7 @@ fn make(ctx: &mut NodeContext<'_>, name: String) -> Decision {
     if ctx.op.deleting {
         return ctx.fail("the NodeOp was deleted before the operation started");
     }
-    if let Some(next) = hold(ctx).or_else(|| waiter_gone(ctx, &name)) {
+    if let Some(next) = hold(ctx).or_else(|| refused::pause(ctx)).or_else(|| waiter_gone(ctx, &name)) {
         return next;
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
@@ -89,8 +91,7 @@ fn make(ctx: &mut NodeContext<'_>, name: String) -> Decision {
 /// to start, the node is failed, untouched by the operation.
 fn refused(ctx: &mut NodeContext<'_>, action: &Action) -> Option<Decision> {
     let trouble = failing::of(ctx.snapshot, action)?;
-    let begun = ctx.status.last_updated.as_ref().map_or(ctx.snapshot.now, |time| time.0);
-    let deadline = later(begun, ctx.op.intent.pull_timeout);
+    let deadline = later(ctx.begun_at(ctx.status.last_updated.as_ref()), ctx.op.intent.pull_timeout);
     if ctx.snapshot.now < deadline {
         ctx.plan.wake(deadline);
         return None;
@@ -156,8 +157,17 @@ fn resume(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     }
     ctx.act(resume);
     // It is made without a pod: one that has had any was resumed before.
-    let again = ctx.job_pods(&job.uid).next().is_some();
-    Decision::Wait(if again { resumed_again(&job.name) } else { RUNNING.into() })
+    if ctx.job_pods(&job.uid).next().is_none() {
+        return Decision::Wait(RUNNING.into());
+    }
+    let message = resumed_again(&job.name);
+    // Said with the status that says it first.
+    if ctx.status.message.as_ref() != Some(&message) {
+        let name = &ctx.node.name;
+        let said = format!("node {name}: {message}");
+        ctx.say(Notice { warning: true, reason: "JobSuspended", message: said, node: None });
+    }
+    Decision::Wait(message)
 }
 
 /// A queue for Jobs, or a person, suspends what we have resumed, and the Job controller ends its pods for that.
@@ -197,8 +207,8 @@ fn cancel(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     }
     // The pods of an adopted Job are not seen.
     let started = legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| !pod.phase.is_final());
-    let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, POD_VISIBLE_WITHIN));
-    let unseen = until.filter(|until| ctx.snapshot.now < *until);
+    let until = later(ctx.snapshot.let_go_since(job), POD_VISIBLE_WITHIN);
+    let unseen = Some(until).filter(|until| !job.suspended && ctx.snapshot.now < *until);
     if ctx.op.intent.upgrade && (started || unseen.is_some()) {
         if let Some(until) = unseen {
             ctx.plan.wake(until);
@@ -211,6 +221,9 @@ fn cancel(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
 
 fn running(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     if let Some(next) = hold(ctx) {
+        return next;
+    }
+    if let Some(next) = another_content(ctx, job).filter(|_| !ctx.op.intent.upgrade) {
         return next;
     }
     deadline::extend_after_success(ctx, job);
@@ -252,7 +265,22 @@ fn succeeded_beside(ctx: &mut NodeContext<'_>, job: &JobView, others: &[String])
     }
 }
 
+/// The Job runs another content than the first node of the architecture did. Without a preflight nobody
+/// knows before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent
+/// midway is worse.
+fn another_content(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
+    if legacy::is_adopted(ctx) {
+        return None;
+    }
+    let mut pods = ctx.job_pods(&job.uid);
+    let why = pods.find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
+    Some(ctx.fail(format!("the Job was stopped, or its result is not taken: {why}")))
+}
+
 fn succeeded(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
+    if let Some(next) = another_content(ctx, job) {
+        return next;
+    }
     if !ctx.op.intent.reboot {
         let message = termination_message(ctx, job).map_or_else(
             || "Job completed successfully".into(),
@@ -324,6 +352,9 @@ fn vanished(ctx: &mut NodeContext<'_>, uid: &str) -> Decision {
 }
 
 fn failed(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Decision {
+    if let Some(next) = refused::begin_again(ctx, job, why) {
+        return next;
+    }
     let message = termination_message(ctx, job).map(|message| format!(": {message}")).unwrap_or_default();
     ctx.fail(format!("Job failed ({why}){message}"))
 }

@@ -94,8 +94,7 @@ fn podless(ctx: &mut NodeContext<'_>, job: &JobView) -> Option<NotBegun> {
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).next().is_some() {
         return None;
     }
-    let begun = job.started_at.or_else(|| ctx.status.last_updated.as_ref().map(|time| time.0))?;
-    let due = later(begun, POD_EXPECTED_WITHIN);
+    let due = later(ctx.snapshot.let_go_since(job), POD_EXPECTED_WITHIN);
     if ctx.snapshot.now < due {
         ctx.plan.wake(due);
         return None;
