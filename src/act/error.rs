@@ -2,7 +2,7 @@
 
 use kube::core::Status;
 
-use crate::api::text::{clipped, one_line};
+use crate::api::error_text;
 
 fn status(error: &anyhow::Error) -> Option<&Status> {
     match error.downcast_ref::<kube::Error>() {
@@ -21,42 +21,10 @@ pub fn is_gone(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
-/// What went wrong, as a user may read it: what we were at, then the server's own message, without the
-/// client's wrapping of them. A test holds that no other way leads from an error to a text.
+/// What went wrong, as a user may read it.
 pub fn error_message(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        match cause.downcast_ref::<kube::Error>() {
-            Some(kube::Error::Api(status)) => {
-                parts.push(said(status));
-                break;
-            }
-            Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)) => {
-                parts.push("the API server did not answer".into());
-            }
-            Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
-                parts.push("the API server's answer cannot be read".into())
-            }
-            // The others repeat their cause, which comes next.
-            Some(_) if cause.source().is_some() => {}
-            _ => parts.push(cause.to_string()),
-        }
-    }
-    let text = parts.join(": ");
-    clipped(&one_line(&text), MAX_ERROR_BYTES)
+    error_text::error_message(error.as_ref())
 }
-
-/// The server's message, or what there is instead of one.
-fn said(status: &Status) -> String {
-    match (status.message.trim(), status.reason.as_str()) {
-        ("", "") => format!("the API server answered with code {}", status.code),
-        ("", reason) => format!("the API server answered with code {}, {reason}", status.code),
-        (message, _) => message.to_owned(),
-    }
-}
-
-/// The most bytes of a server's message in a status: the longest ones repeat every field of an object.
-const MAX_ERROR_BYTES: usize = 500;
 
 #[cfg(test)]
 mod tests {

@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
-use k8s_openapi::{
-    api::{
-        batch::v1::Job,
-        core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
-        events::v1::Event,
-        storage::v1::VolumeAttachment,
-    },
-    jiff::SignedDuration,
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
+    events::v1::Event,
+    storage::v1::VolumeAttachment,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::{Instant, timeout};
@@ -163,11 +160,8 @@ async fn admission(
     })
 }
 
-/// How young a replica may be that is not Ready yet, and still be waited for.
-const REPLICA_START_GRACE: SignedDuration = SignedDuration::from_secs(60);
-
 /// Another replica is one that has our own pod's controller. It stays, is on another node, and is Ready, or
-/// young.
+/// starts.
 async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
     let Some((namespace, name)) = &snapshot.settings.own_pod else { return Ok(Answer::NotFound) };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
@@ -180,15 +174,12 @@ async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::
         .iter()
         .filter(|pod| owner(pod).as_ref() == Some(&ours) && stays_elsewhere(pod, node))
         .collect();
-    let young = |pod: &Pod| {
-        pod.creation_timestamp().is_some_and(|made| snapshot.now.duration_since(made.0) < REPLICA_START_GRACE)
-    };
     Ok(if others.iter().any(|pod| is_ready(pod)) {
         Answer::Found
-    } else if others.iter().any(|pod| young(pod)) {
-        Answer::Pending
-    } else {
+    } else if others.is_empty() {
         Answer::NotFound
+    } else {
+        Answer::Pending
     })
 }
 

@@ -1,8 +1,8 @@
 //! The conditions of both kinds, and the Event when an operation as a whole turns.
 //!
-//! `Progressing`, `Complete` and `Failed` are for scripts. `Ready`, `Reconciling` and `Stalled` are the three
-//! conditions by which kstatus, and with it Flux, Helm and Argo CD, judges any resource; the last two are
-//! absent where they do not hold, and never there together:
+//! `Progressing`, `Complete` and `Failed` are for scripts; what is stalled does not progress. `Ready`,
+//! `Reconciling` and `Stalled` are the three conditions by which kstatus, and with it Flux, Helm and Argo CD,
+//! judges any resource; the last two are absent where they do not hold, and never there together:
 //!
 //! | | Ready | Reconciling | Stalled | kstatus says |
 //! |---|---|---|---|---|
@@ -69,7 +69,7 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
             set(condition::STALLED, ("True", reason::FAILED));
         }
         Standing::Open { reason, stalled } => {
-            set(condition::PROGRESSING, ("True", reason));
+            set(condition::PROGRESSING, (if stalled { "False" } else { "True" }, reason));
             set(condition::COMPLETE, ("False", reason));
             set(condition::FAILED, ("False", reason));
             set(
@@ -207,6 +207,10 @@ mod tests {
                 set(&mut conditions, before, "before", at(1));
                 set(&mut conditions, standing, "now", at(2));
                 assert_eq!(kstatus(&conditions), expected, "{standing:?} after {before:?}: {conditions:?}");
+                let holds =
+                    |type_: &str| says(&conditions, type_).is_some_and(|(status, _)| status == "True");
+                let both = holds("Stalled") && (holds("Progressing") || holds("Reconciling"));
+                assert!(!both, "{standing:?} after {before:?}: {conditions:?}");
                 assert!(
                     conditions.iter().all(|condition| condition.observed_generation == Some(2)),
                     "{conditions:?}"

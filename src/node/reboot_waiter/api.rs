@@ -3,7 +3,12 @@
 //!
 //! A token of the pod can do no more. Every request has its own time limit, as kube has none.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use futures::{FutureExt, Stream, StreamExt, future::ready};
@@ -25,7 +30,7 @@ use super::{
     waiter::Announced,
 };
 use crate::{
-    api::names,
+    api::{error_text::error_message, names},
     contract::{env, reboot_state},
 };
 
@@ -64,6 +69,8 @@ pub struct Cluster {
     me: Identity,
     job: String,
     owner_uid: String,
+    /// Why the last request that failed did.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -79,18 +86,30 @@ impl Cluster {
     pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str) -> Self {
         let pods = Api::namespaced(client.clone(), &me.namespace);
         let jobs = Api::namespaced(client.clone(), &me.namespace);
-        Self { client, pods, jobs, me, job: job.into(), owner_uid: owner_uid.into() }
+        Self { client, pods, jobs, me, job: job.into(), owner_uid: owner_uid.into(), trouble: Arc::default() }
+    }
+
+    /// Why the last request that failed did.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn unanswered<T>(&self, what: &str, error: &RequestError, unknown: T) -> T {
+        let trouble = format!("asking about {what}: {error}");
+        warn!("{trouble}");
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        unknown
     }
 
     /// The Job first: by the time its verdict is used, the pod's is the younger one.
     pub async fn look(&self, job_uid: Option<&str>) -> Live {
         let job = match within(self.jobs.get_opt(&self.job)).await {
             Ok(job) => judge_job(job.as_ref(), job_uid, &self.owner_uid),
-            Err(error) => unanswered("the Job", &error, Job::Unknown),
+            Err(error) => self.unanswered("the Job", &error, Job::Unknown),
         };
         let pod = match within(self.pods.get_opt(&self.me.name)).await {
             Ok(pod) => judge_pod(pod.as_ref(), &self.me.uid),
-            Err(error) => unanswered("the pod", &error, Pod::Unknown),
+            Err(error) => self.unanswered("the pod", &error, Pod::Unknown),
         };
         Live { pod, job }
     }
@@ -108,7 +127,7 @@ impl Cluster {
             Err(RequestError::Answer(error)) if is_code(&error, 409) => {
                 Announced::Done(Pod::Lost("was replaced".into()))
             }
-            Err(error) => unanswered("the annotation", &error, Announced::Unknown),
+            Err(error) => self.unanswered("the annotation", &error, Announced::Unknown),
         }
     }
 
@@ -122,7 +141,7 @@ impl Cluster {
                 Ok(Change::Apply(_) | Change::Delete(_) | Change::InitDone) => Some(()),
                 Ok(Change::Init | Change::InitApply(_)) => None,
                 Err(error) => {
-                    debug!("watching the Job: {error}");
+                    debug!("watching the Job: {}", error_message(&error));
                     None
                 }
             })
@@ -161,7 +180,7 @@ enum RequestError {
 impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Answer(error) => error.fmt(f),
+            Self::Answer(error) => f.write_str(&error_message(error.as_ref())),
             Self::Timeout => write!(f, "no answer within {} s", REQUEST_TIMEOUT.as_secs()),
         }
     }
@@ -171,11 +190,6 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, request)
         .map(|answer| answer.map_err(|_| RequestError::Timeout));
     answer.await?.map_err(|error| RequestError::Answer(Box::new(error)))
-}
-
-fn unanswered<T>(what: &str, error: &RequestError, unknown: T) -> T {
-    warn!("asking about {what}: {error}");
-    unknown
 }
 
 fn is_code(error: &kube::Error, code: u16) -> bool {

@@ -74,6 +74,10 @@ impl World for Node {
         self.cluster.announce(state).await
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.cluster.trouble()
+    }
+
     async fn wait(&mut self, job: bool, at_most: Duration) {
         let by_job = job || !self.watch.stands();
         match by_job {

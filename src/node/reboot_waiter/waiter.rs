@@ -37,6 +37,10 @@ pub trait World {
     async fn look(&mut self, job_uid: Option<&str>) -> Live;
     /// Annotates the pod.
     async fn announce(&mut self, state: &'static str) -> Announced;
+    /// Why the API gave no answer, or none that tells, the last time that it did not.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
     /// Waits for an event, for at most this time; an event of the Job counts if `job` says so.
     async fn wait(&mut self, job: bool, at_most: Duration);
     fn ask_init(&mut self) -> Result<()>;
@@ -73,6 +77,8 @@ pub struct Waiter<W> {
     found_at: Option<Duration>,
     /// How often the API gave no answer, in a row.
     failures: u32,
+    /// Since when it has not been able to say that it waits.
+    unheard_since: Option<Duration>,
     ending: Option<AppletExit>,
 }
 
@@ -89,6 +95,7 @@ impl<W: World> Waiter<W> {
             refused: false,
             found_at: None,
             failures: 0,
+            unheard_since: None,
             ending: None,
         }
     }
@@ -151,12 +158,20 @@ impl<W: World> Waiter<W> {
             NextStep::Look => {
                 let uid = self.sentinel.as_ref().map(|sentinel| sentinel.job_uid.as_str());
                 let live = self.world.look(uid).await;
-                self.failures =
-                    if live.pod == Pod::Unknown || live.job == Job::Unknown { self.failures + 1 } else { 0 };
+                if live.pod == Pod::Unknown || live.job == Job::Unknown {
+                    self.failures += 1;
+                } else if self.unheard_since.is_none() {
+                    self.failures = 0;
+                }
                 self.live = Some(live);
             }
             NextStep::Announce(state) => self.announce(state).await,
-            NextStep::Wait(until) => self.wait(until).await,
+            NextStep::Wait(until) => {
+                if let Some(ended) = self.unheard(until) {
+                    return Some(ended);
+                }
+                self.wait(until).await;
+            }
             NextStep::AskInit => {
                 info!("asking init to reboot the node");
                 self.asked_at = Some(self.world.elapsed());
@@ -192,7 +207,7 @@ impl<W: World> Waiter<W> {
         match announced {
             Announced::Done(pod) => {
                 self.announced = Some(state);
-                self.failures = 0;
+                (self.failures, self.unheard_since) = (0, None);
                 self.live = Some(Live { pod, job });
             }
             Announced::Unknown if state == reboot_state::REBOOTING => {
@@ -204,6 +219,20 @@ impl<W: World> Waiter<W> {
                 self.live = Some(Live { pod: Pod::Unknown, job });
             }
         }
+    }
+
+    /// A waiter that may not do what it has to, or that does not reach the API, says so in the only way that
+    /// is left to it: it ends, and the kubelet reports its message and starts it again. Only while nothing
+    /// is due.
+    fn unheard(&mut self, until: Until) -> Option<AppletExit> {
+        if until != Until::Api || self.sentinel.is_some() || self.announced.is_some() {
+            self.unheard_since = None;
+            return None;
+        }
+        let now = self.world.elapsed();
+        let since = *self.unheard_since.get_or_insert(now);
+        let trouble = self.world.trouble().filter(|_| now >= since + UNHEARD_FOR)?;
+        Some(AppletExit::failure(format!("cannot say that it waits: {trouble}")))
     }
 
     /// Waits, at most until the deadline that applies. What the API said before a wait is not believed after
@@ -233,6 +262,9 @@ impl<W> Waiter<W> {
 /// inotify; but what is mounted there may be a filesystem that tells of none.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
+/// How long it tries to say that it waits before it ends, to be started again.
+const UNHEARD_FOR: Duration = Duration::from_secs(30);
+
 /// The longest pause between two questions to an API that does not answer.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
@@ -246,6 +278,7 @@ fn backoff(failures: u32, jitter: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::reboot_waiter::world;
 
     #[test]
     fn pauses_grow_to_a_limit() {
@@ -254,5 +287,24 @@ mod tests {
         assert_eq!(backoff(u32::MAX, 0), MAX_BACKOFF);
         assert!(backoff(9, 999) < MAX_BACKOFF.mul_f64(1.5));
         assert!(backoff(0, 7) >= Duration::from_millis(500));
+    }
+
+    /// Rights that are missing, or an API that is out of reach: the kubelet passes on what it ends with.
+    #[test]
+    fn a_waiter_that_cannot_say_that_it_waits_ends_with_the_reason_and_never_when_a_reboot_may_be_due() {
+        for due in [false, true] {
+            let all = world::universe();
+            all.borrow_mut().api = false;
+            if due {
+                all.borrow_mut().succeed();
+            }
+            let mut waiter = world::start(&all);
+            assert_eq!(world::settle(&mut waiter), None, "it tries for a while");
+            all.borrow_mut().now += UNHEARD_FOR;
+            all.borrow_mut().event = true;
+            let ended = world::settle(&mut waiter);
+            assert_eq!(ended.is_some(), !due, "{ended:?}");
+            assert!(ended.is_none_or(|ended| ended.code != 0 && ended.message.contains("is forbidden")));
+        }
     }
 }

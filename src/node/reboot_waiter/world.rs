@@ -183,6 +183,11 @@ impl World for Process {
         Announced::Done(self.pod())
     }
 
+    fn trouble(&self) -> Option<String> {
+        let all = self.all.borrow();
+        (!all.api || all.mute).then(|| "asking about the pod: pods \"w\" is forbidden".to_owned())
+    }
+
     async fn wait(&mut self, job: bool, at_most: Duration) {
         let heard = {
             let mut all = self.all.borrow_mut();

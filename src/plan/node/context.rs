@@ -158,6 +158,13 @@ impl NodeContext<'_> {
         Some(if by_another { later(self.snapshot.leading_since, span) } else { recorded })
     }
 
+    /// When something began of which a moment is recorded: no earlier than we began to lead, since an earlier
+    /// leader's clock may be hours away from ours. What counts from there ends later so, never too early.
+    pub fn begun_at(&self, recorded: Option<Timestamp>) -> Timestamp {
+        let Snapshot { now, leading_since, .. } = *self.snapshot;
+        recorded.map_or(now, |at| if at > now { leading_since } else { at.max(leading_since) })
+    }
+
     /// The node is done.
     pub fn complete(&self, reboot: RebootStatus, message: impl fmt::Display) -> Decision {
         self.end(true, reboot, None, message)

@@ -59,6 +59,10 @@ pub enum Failure {
         message: Option<String>,
     },
     JobVanished,
+    /// It ran another content than the first node of the architecture.
+    OtherContent {
+        why: String,
+    },
     /// The Job's record names another release than the image has.
     OtherTarget {
         known: String,
@@ -130,6 +134,9 @@ impl fmt::Display for Failure {
             }
             Self::JobVanished => {
                 "Job not found: it was deleted before its outcome was known. Look at the node, then create the NodeOp again"
+            }
+            Self::OtherContent { why } => {
+                return write!(f, "the Job was stopped, or its result is not taken: {why}");
             }
             Self::OtherTarget { known, said } => {
                 return write!(

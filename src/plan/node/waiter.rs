@@ -186,7 +186,8 @@ fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
         return Waiter::Starting(why).into();
     }
     let begun = if let At::Drain(drain) = &ctx.work.at { Some(drain.started) } else { ctx.entry.since };
-    let from = begun.max(ctx.work.waiter.wanted_since).unwrap_or(ctx.snapshot.now);
+    let wanted = ctx.work.waiter.wanted_since.or(begun);
+    let from = ctx.begun_at(begun).max(ctx.begun_at(wanted));
     let deadline = later(from, ctx.op.intent.pull_timeout);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.pull_timeout.as_secs();

@@ -21,7 +21,7 @@ use crate::{
             intent::Intent,
             object_name,
             question::Question,
-            snapshot::{JobState, NodeView, Owner, Role, Snapshot},
+            snapshot::{JobState, NodeView, Owner, PodPhase, PodView, Role, Snapshot},
             time::later,
         },
         node::{
@@ -83,8 +83,8 @@ pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option
     Some(format!("the node is being given back{trouble}"))
 }
 
-/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old, or
-/// adopted from the Go operator. A Job of another name is that operator's, and is left to end: it may be an
+/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,
+/// adopted from the Go operator, or refused by the node. A Job of another name is that operator's, and is left to end: it may be an
 /// upgrade under way.
 fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let over = |namespace: &str, owner: &Owner, node: &str| {
@@ -102,10 +102,12 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
         let ours = job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0);
         ours.then(|| cancel::delete(&me, job, why))
     });
-    let pods = snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && pod.is_active());
-    let pods = pods.filter_map(|pod| {
+    // One that its node refused has nothing to say that the message of its node did not.
+    let refused = |pod: &PodView| pod.phase == PodPhase::Failed && !pod.has_run();
+    let pods = snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
+    let pods = pods.filter(|pod| pod.is_active() || refused(pod)).filter_map(|pod| {
         let (_, entry) = over(&pod.namespace, &pod.owner, &pod.node)?;
-        (!is_proved(Some(entry))).then(|| Action::DeletePod { pod: Target::of(pod), why })
+        (refused(pod) || !is_proved(Some(entry))).then(|| Action::DeletePod { pod: Target::of(pod), why })
     });
     jobs.chain(pods).collect()
 }

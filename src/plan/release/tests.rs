@@ -11,7 +11,7 @@ use crate::plan::{
     model::{
         action::Plan,
         identity::Identified,
-        snapshot::{Eviction, PersistentFailure, PodPhase, PodView},
+        snapshot::{ContainerState, ContainerView, Eviction, PersistentFailure, PodPhase, PodView},
     },
     plan,
 };
@@ -200,4 +200,23 @@ fn a_drain_goes_on_being_watched_while_its_waiter_is_made_again() {
     (pod.name, pod.phase) = (name.clone(), PodPhase::Failed);
     world.pods = [(("ns".to_owned(), name), Arc::new(pod))].into();
     assert!(plan(&world).drains.contains("n1"));
+}
+
+#[test]
+fn a_waiter_that_its_node_refused_does_not_outlive_its_operation() {
+    let waiter = |phase, containers| {
+        let mut snapshot = world("cancelled", "Failed", 100);
+        let n1 = NodeView { claimed_by: None, cordoned_by: None, ..(*snapshot.nodes["n1"]).clone() };
+        snapshot.nodes.insert("n1".into(), Arc::new(n1));
+        let pod = fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1");
+        let reason = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods".into();
+        let pod = PodView { phase, reason, containers, ..pod };
+        snapshot.pods.insert(("ns".into(), "w".into()), Arc::new(pod));
+        let gone = |action: &Action| matches!(action, Action::DeletePod { pod, .. } if pod.name == "w");
+        plan(&snapshot).actions.iter().any(gone)
+    };
+    let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: String::new() };
+    assert!(waiter(PodPhase::Failed, vec![]), "the kubelet refused it");
+    let ran = vec![ContainerView::new("reboot", ended)];
+    assert!(!waiter(PodPhase::Succeeded, ran), "its log tells of the reboot");
 }

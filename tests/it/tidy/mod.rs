@@ -64,7 +64,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "node",
-        &["api::names", "contract", "telemetry"],
+        &["api::error_text", "api::names", "contract", "telemetry"],
         &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
     ),
     layer(
@@ -111,7 +111,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up",
         ],
     ),
-    ("plan::node::job", &["message", "injected", "sentinel", "deadline", "start"]),
+    ("plan::node::job", &["message", "injected", "sentinel", "deadline", "refused", "start"]),
     (
         "plan::rollout",
         &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"],

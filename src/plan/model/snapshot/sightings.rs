@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::model::snapshot::{
-    ContainerState, JobState, JobView, NodeView, PodPhase, PodView, Snapshot,
+use crate::plan::model::{
+    question::{Answer, Question},
+    snapshot::{ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Snapshot},
+    time::later,
 };
 
 /// How a kubelet says that it does not take a pod in.
@@ -34,6 +36,10 @@ pub struct Sightings {
     ran: BTreeSet<String>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Pods of nodes that are drained which are being deleted, by UID.
+    endings: BTreeMap<String, Timestamp>,
+    /// Nodes from which our own pod is to move, and when another replica was first seen to start.
+    replicas: BTreeMap<String, Timestamp>,
     /// Control-plane nodes, by name.
     members: BTreeMap<String, Member>,
 }
@@ -66,6 +72,19 @@ impl Sightings {
             snapshot.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()),
             now,
         );
+        let residents = snapshot.residents.values().flatten();
+        let ending = residents.filter(|pod| pod.deleting_since.is_some());
+        renew(&mut self.endings, ending.map(|pod| pod.uid.clone()), now);
+        self.replicas.retain(|node, _| snapshot.residents.contains_key(node));
+        for (question, answer) in &snapshot.answers {
+            match (question, answer) {
+                (Question::OtherReplica(node), Answer::Pending) => {
+                    self.replicas.entry(node.clone()).or_insert(now);
+                }
+                (Question::OtherReplica(node), _) => drop(self.replicas.remove(node)),
+                _ => {}
+            }
+        }
         self.members.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.control_plane()));
         for node in snapshot.nodes.values().filter(|node| node.control_plane()) {
             self.note_member(node, now);
@@ -138,6 +157,17 @@ impl Snapshot {
             && i32::try_from(pods.len()) == Ok(job.failed)
             && job.failed > 0
             && pods.iter().all(refused)
+    }
+
+    /// Until when a pod that is being deleted may take to end, counted from when we first saw that it is.
+    pub fn ending_until(&self, pod: &NodePod) -> Timestamp {
+        let since = self.sightings.endings.get(&pod.uid).copied().unwrap_or(self.now);
+        later(since, SignedDuration::from_secs(pod.grace_seconds))
+    }
+
+    /// Since when we have seen another replica start, so that our own pod can leave this node.
+    pub fn replica_starts_since(&self, node: &str) -> Timestamp {
+        self.sightings.replicas.get(node).copied().unwrap_or(self.now)
     }
 
     /// Since when we have seen that the node is not Ready; now, if it is Ready.

@@ -4,9 +4,9 @@
 //! would refuse to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named;
 //! `strict: true` refuses as kubectl does. Pods made after the drain started are left too, as kubectl does by
 //! listing once: a controller that pins its pods to the node would otherwise make it endless. Which those are
-//! is known from our first list of the node's pods, not from the clock alone: ours may be behind the
-//! server's, and a pod of that interval would be left to die with the node. A new leader lists anew, and may
-//! so evict such a replacement once more.
+//! is known from our first list of the node's pods, not from a clock: ours may be behind the server's, and a
+//! pod of that interval would be left to die with the node, or ahead of it, and the drain would not end. A
+//! new leader lists anew, and may so evict such a replacement once more.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
@@ -57,9 +57,12 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     };
     let listed = ctx.snapshot.listed.get(&ctx.node.name);
     let judge = |pod: &NodePod, options: &Drain| {
-        let was_there =
-            listed.is_some_and(|listed| listed.contains(&pod.uid)) || pod.created <= record.started;
-        decide(pod, options, is_ours(ctx.snapshot, &ctx.node.name, pod), was_there, ctx.snapshot.now)
+        let was_there = listed.is_none_or(|listed| listed.contains(&pod.uid));
+        let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
+        // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end
+        // must not be passed by.
+        let deleting_since = pod.deleting_since.map(|_| ctx.snapshot.ending_until(pod));
+        decide(&NodePod { deleting_since, ..pod.clone() }, options, ours, was_there, ctx.snapshot.now)
     };
     let decide = |pod: &NodePod| {
         if own::is(ctx.snapshot, pod) { EvictionDecision::Skip(own::WHY) } else { judge(pod, options) }

@@ -21,6 +21,9 @@ use crate::plan::{
 /// Between two looks at a replica that starts. Nothing watches it.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
+/// How long another replica that is not Ready yet is waited for.
+const REPLICA_START_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
 /// Why it is left at first.
 pub const WHY: &str = "it is the operator itself, which goes last";
 
@@ -46,6 +49,13 @@ pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Plan
         Some(Answer::Found) => {
             let evicted = super::evict(ctx, options, started, pod);
             evicted.map(|blocked| Some(Draining::OperatorMoves { blocked }))
+        }
+        // One that does not get Ready is as good as none.
+        Some(Answer::Pending)
+            if ctx.snapshot.now
+                >= later(ctx.snapshot.replica_starts_since(&ctx.node.name), REPLICA_START_GRACE) =>
+        {
+            None.into()
         }
         Some(Answer::Pending) => {
             let again = Effects::wake_at(later(ctx.snapshot.now, LOOK_EVERY));

@@ -18,8 +18,9 @@ use crate::{
     api::nodeop::RebootStatus,
     contract::{Sentinel, reboot_state},
     plan::{
+        image,
         model::{
-            action::{Action, Target},
+            action::{Action, Notice, Target},
             effects::{Effects, Planned},
             failing,
             question::Question,
@@ -97,8 +98,7 @@ fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp>) -
 /// to start, the node is failed, untouched by the operation.
 fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
     let Some(trouble) = failing::of(ctx.snapshot, action) else { return None.into() };
-    let begun = ctx.entry.since.unwrap_or(ctx.snapshot.now);
-    let deadline = later(begun, ctx.op.intent.pull_timeout);
+    let deadline = later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout);
     if ctx.snapshot.now < deadline {
         return Planned::from(None).with(Effects::wake_at(deadline));
     }
@@ -177,8 +177,15 @@ fn resume(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
     // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
     // suspended it, and the Job controller ends its pods for that.
-    let again = ctx.job_pods(&job.uid).next().is_some();
-    let why = if again { Waiting::JobResumed { name: job.name.clone() } } else { Waiting::JobRuns };
+    if ctx.job_pods(&job.uid).next().is_none() {
+        return Waiting::JobRuns.with(effects).with(resume);
+    }
+    let why = Waiting::JobResumed { name: job.name.clone() };
+    // Said with the status that says it first.
+    if ctx.entry.message.as_ref() != Some(&why.to_string()) {
+        let message = format!("node {}: {why}", ctx.node.name);
+        effects.add(Notice { warning: true, reason: "JobSuspended", message, node: None });
+    }
     why.with(effects).with(resume)
 }
 
@@ -198,8 +205,8 @@ fn cancel(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
     // The pods of an adopted Job are not seen.
     let started = legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| !pod.phase.is_final());
-    let until = job.started_at.filter(|_| !job.suspended).map(|at| later(at, POD_VISIBLE_WITHIN));
-    let unseen = until.filter(|until| ctx.snapshot.now < *until);
+    let until = later(ctx.snapshot.let_go_since(job), POD_VISIBLE_WITHIN);
+    let unseen = Some(until).filter(|until| !job.suspended && ctx.snapshot.now < *until);
     if ctx.op.intent.upgrade && (started || unseen.is_some()) {
         return Waiting::UpgradeLeftToEnd.with(unseen.map(Effects::wake_at).unwrap_or_default());
     }
@@ -210,6 +217,9 @@ fn running(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let mut effects = Effects::default();
     if let Some(next) = effects.take(hold(ctx)) {
         return next.with(effects);
+    }
+    if let Some(next) = another_content(ctx, job).filter(|_| !ctx.op.intent.upgrade) {
+        return next.into();
     }
     effects.add(Effects::act(deadline::extend_after_success(ctx, job)));
     effects.add(injected::end_failed_tries(ctx, job));
@@ -250,7 +260,22 @@ fn succeeded_beside(ctx: &NodeContext<'_>, job: &JobView, others: Vec<String>) -
     }
 }
 
+/// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
+/// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
+/// worse.
+fn another_content(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
+    if legacy::is_adopted(ctx) {
+        return None;
+    }
+    let mut pods = ctx.job_pods(&job.uid);
+    let why = pods.find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
+    Some(Failure::OtherContent { why }.gives_up())
+}
+
 fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    if let Some(next) = another_content(ctx, job) {
+        return next.into();
+    }
     if !ctx.op.intent.reboot {
         let message = termination_message(ctx, job).map_or_else(
             || "Job completed successfully".into(),

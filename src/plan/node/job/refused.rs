@@ -41,7 +41,7 @@ pub fn again(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
     }
     let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
     let why = NotBegun::Pod(obstacle.text);
-    if now >= later(begun(ctx), limit) {
+    if now >= later(ctx.begun_at(ctx.entry.since), limit) {
         return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
     }
     let refused_since = if let At::Job { refused_since } = ctx.work.at { refused_since } else { None };
@@ -69,7 +69,7 @@ pub fn pause(ctx: &NodeContext<'_>, refused_since: Timestamp) -> Option<Planned<
     let lost = ctx.work.waiter.lost_at.filter(|lost| *lost <= now)?;
     let pause = (lost.duration_since(refused_since) / 4).clamp(PAUSE, MAX_PAUSE);
     // The last try is made when the time is over.
-    let end = later(begun(ctx), ctx.op.intent.pull_timeout);
+    let end = later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout);
     let at = later(lost, pause).min(end).max(later(lost, PAUSE));
     (now < at).then(|| told(ctx).with(Effects::wake_at(at)))
 }
@@ -77,9 +77,4 @@ pub fn pause(ctx: &NodeContext<'_>, refused_since: Timestamp) -> Option<Planned<
 /// What was said when the node refused the last pod, which is gone, still stands.
 fn told(ctx: &NodeContext<'_>) -> Waiting {
     ctx.entry.message.clone().map_or(Waiting::JobMade, Waiting::AsTold)
-}
-
-/// When the step began.
-fn begun(ctx: &NodeContext<'_>) -> Timestamp {
-    ctx.entry.since.filter(|begun| *begun <= ctx.snapshot.now).unwrap_or(ctx.snapshot.now)
 }

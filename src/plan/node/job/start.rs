@@ -73,8 +73,7 @@ fn podless(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).next().is_some() {
         return None.into();
     }
-    let Some(begun) = job.started_at.or(ctx.entry.since) else { return None.into() };
-    let due = later(begun, POD_EXPECTED_WITHIN);
+    let due = later(ctx.snapshot.let_go_since(job), POD_EXPECTED_WITHIN);
     if ctx.snapshot.now < due {
         return Planned::from(None).with(Effects::wake_at(due));
     }

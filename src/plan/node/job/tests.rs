@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::{
+    api::{image_content::ImageContent, names::container, nodeop::Phase},
     contract::reboot_state,
     plan::{
         fixtures,
         model::{
-            action::Action,
+            action::{Action, Plan},
             object_name,
-            snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role},
+            snapshot::{
+                ContainerState, ContainerView, JobState, JobView, NodeView, Owner, PodPhase, PodView, Role,
+            },
         },
-        node::fixtures::World,
+        node::fixtures::{World, at},
     },
 };
 
@@ -24,7 +28,7 @@ fn name() -> String {
 /// A node whose Job is recorded and suspended, and whose reboot waiter is ready.
 fn suspended() -> World {
     let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(), "jobUid": "ju",
-        "rebootStatus": "pending"});
+        "rebootStatus": "pending", "lastUpdated": Time(at(0))});
     let mut world = World::new(entry);
     let job = JobView { suspended: true, ..fixtures::job(&name(), JobState::Active) };
     world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
@@ -47,4 +51,111 @@ fn a_job_that_somebody_suspended_is_resumed_and_that_is_said() {
     world.put(PodView { phase: PodPhase::Failed, ..pod });
     let told = resumes(&mut world);
     assert!(told.starts_with("somebody suspended Job op-n1-") && told.contains("resumed"), "{told}");
+    // One Event says so, with the status; none follows while it is resumed.
+    let said = |world: &mut World, second| {
+        let out = world.pass(second);
+        let notices = out.actions.into_iter().filter_map(|action| match action {
+            Action::PatchStatus { notices, .. } => Some(notices),
+            _ => None,
+        });
+        notices.flatten().filter(|notice| notice.reason == "JobSuspended").count()
+    };
+    let mut world = suspended();
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    world.put(PodView { phase: PodPhase::Failed, ..pod });
+    assert_eq!((said(&mut world, 1), said(&mut world, 3), said(&mut world, 9)), (1, 0, 0));
+}
+
+/// A Job that may run once, whose only pod is like this; it was seen before it might run.
+fn used_up(pod: PodView) -> World {
+    let mut world = suspended();
+    world.pass(0);
+    let why = "BackoffLimitExceeded: Job has reached the specified backoff limit";
+    let job = JobView { failed: 1, ..fixtures::job(&name(), JobState::Failed(why.into())) };
+    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    world.put(pod);
+    world
+}
+
+fn refused() -> PodView {
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    let reason = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods".into();
+    PodView { phase: PodPhase::Failed, reason, ..pod }
+}
+
+#[test]
+fn a_pod_that_the_node_refuses_is_no_try_and_the_job_is_made_again_after_a_pause() {
+    let mut world = used_up(refused());
+    let key = ("ns".to_owned(), name());
+    world.pass(1);
+    let entry = world.entry();
+    assert_eq!((entry.job_uid, entry.blocked_since), (None, Some(Time(at(1)))), "{:?}", entry.message);
+    assert!(entry.message.unwrap().contains("OutOfpods"));
+    let deletes = |action: &Action| matches!(action, Action::DeleteJob { job, .. } if job.uid == "ju");
+    assert!(world.pass(2).actions.iter().any(deletes), "only when it is recorded no more");
+    world.snapshot.jobs.remove(&key);
+    world.snapshot.pods.retain(|_, pod| pod.role != Role::Job);
+    let makes = |out: &Plan| out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. }));
+    assert!(!makes(&world.pass(3)), "not before a pause");
+    assert!(world.entry().message.unwrap().contains("OutOfpods"), "{:?}", world.entry().message);
+    assert!(makes(&world.pass(7)));
+}
+
+#[test]
+fn refusals_are_waited_for_no_longer_than_a_pod_may_take_to_start() {
+    let mut world = used_up(refused());
+    world.pass(41);
+    let entry = world.entry();
+    let told = entry.message.unwrap();
+    assert!(told.contains("could not start in 40 s") && told.contains("OutOfpods"), "{told}");
+    assert_eq!((entry.phase, entry.job_name), (Phase::Failed, None), "untouched");
+}
+
+#[test]
+fn a_job_of_which_a_container_began_is_never_made_again() {
+    let ended = ContainerState::Ended { code: 1, reason: "Error".into(), message: String::new() };
+    let began = PodView {
+        containers: vec![ContainerView::new(container::NODEOP, ended.clone())],
+        reason: String::new(),
+        ..refused()
+    };
+    // The kubelet ended it after it had begun: pressure is a reason that passes, and yet.
+    let evicted = PodView {
+        containers: vec![ContainerView::new(container::NODEOP, ended)],
+        reason: "Evicted: The node was low on resource: memory.".into(),
+        ..refused()
+    };
+    // Of two that failed one is not there any more: it may have begun.
+    let mut hidden = used_up(refused());
+    let two = JobView { failed: 2, ..(*hidden.snapshot.jobs[&("ns".into(), name())]).clone() };
+    hidden.snapshot.jobs.insert(("ns".into(), name()), Arc::new(two));
+    for mut world in [used_up(began), used_up(evicted), hidden] {
+        world.pass(1);
+        let entry = world.entry();
+        assert_eq!(entry.phase, Phase::Failed);
+        assert!(entry.message.unwrap().starts_with("Job failed (BackoffLimitExceeded"));
+    }
+}
+
+#[test]
+fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_without_a_preflight() {
+    let digest = |digit: &str| format!("docker.io/library/busybox@sha256:{}", digit.repeat(64));
+    for state in [JobState::Active, JobState::Complete] {
+        let mut world = suspended();
+        let node = NodeView { arch: "amd64".into(), ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        let mut op = (*world.snapshot.ops[&world.me.key()]).clone();
+        let first = ImageContent { architecture: "amd64".into(), image: String::new(), digest: digest("a") };
+        op.status.as_mut().unwrap().images = vec![first];
+        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
+        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(fixtures::job(&name(), state)));
+        let running = ContainerState::Running { since: at(0) };
+        let container =
+            ContainerView { image_id: digest("b"), ..ContainerView::new(container::NODEOP, running) };
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+        world.put(PodView { containers: vec![container], ..pod });
+        world.pass(1);
+        let told = world.entry().given_up.unwrap();
+        assert!(told.contains(&digest("a")) && told.contains(&digest("b")), "{told}");
+    }
 }

@@ -261,6 +261,16 @@ impl Working {
         }
     }
 
+    /// Whether it is a node of the control plane that is about to reboot.
+    pub fn is_control_plane(&self) -> bool {
+        match &self.at {
+            At::Reboot(Reboot { control_plane, .. }) | At::Verify(Verify { control_plane, .. }) => {
+                *control_plane
+            }
+            At::Claim { .. } | At::Drain(_) | At::Job { .. } => false,
+        }
+    }
+
     /// Until when the step may take, if it has an end of its own.
     pub fn deadline(&self) -> Option<Timestamp> {
         match &self.at {

@@ -1,0 +1,47 @@
+//! What went wrong in a request to the API server, for people: the controller says it in statuses, Events and
+//! logs, a reboot waiter in its log and its termination message.
+
+use std::error::Error;
+
+use kube::core::Status;
+
+use super::text::{clipped, one_line};
+
+/// What went wrong, as a user may read it: what we were at, then the server's own message, without the
+/// client's wrapping of them. A test holds that no other way leads from an error to a text.
+pub fn error_message(error: &(dyn Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut rest = Some(error);
+    while let Some(cause) = rest {
+        rest = cause.source();
+        match cause.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) => {
+                parts.push(said(status));
+                break;
+            }
+            Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)) => {
+                parts.push("the API server did not answer".into());
+            }
+            Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
+                parts.push("the API server's answer cannot be read".into())
+            }
+            // The others repeat their cause, which comes next.
+            Some(_) if cause.source().is_some() => {}
+            _ => parts.push(cause.to_string()),
+        }
+    }
+    let text = parts.join(": ");
+    clipped(&one_line(&text), MAX_ERROR_BYTES)
+}
+
+/// The server's message, or what there is instead of one.
+fn said(status: &Status) -> String {
+    match (status.message.trim(), status.reason.as_str()) {
+        ("", "") => format!("the API server answered with code {}", status.code),
+        ("", reason) => format!("the API server answered with code {}, {reason}", status.code),
+        (message, _) => message.to_owned(),
+    }
+}
+
+/// The most bytes of a server's message in a status: the longest ones repeat every field of an object.
+const MAX_ERROR_BYTES: usize = 500;
