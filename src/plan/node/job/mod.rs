@@ -38,6 +38,9 @@ use crate::{
 /// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
+/// Within this time after a Job's failure the cache shows those of its pods that are still there.
+const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
 /// Advances a node in step `Job`.
 pub fn advance(ctx: &mut NodeContext<'_>) -> Decision {
     let Some(name) = ctx.status.job_name.clone() else {
@@ -328,6 +331,13 @@ fn vanished(ctx: &mut NodeContext<'_>, uid: &str) -> Decision {
 }
 
 fn failed(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Decision {
+    // Jobs and pods come by two watches, and the pods know why.
+    let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
+    let unseen = i32::try_from(ctx.job_pods(&job.uid).count()).is_ok_and(|seen| seen < job.failed);
+    if unseen && ctx.snapshot.now < until && !legacy::is_adopted(ctx) {
+        ctx.plan.wake(until);
+        return Decision::Wait(format!("the Job has failed, reading what its pods say: {why}"));
+    }
     if let Some(next) = refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
         return next;
     }
