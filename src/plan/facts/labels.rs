@@ -13,9 +13,15 @@ pub fn facts_of(boot: &str) -> String {
     format!("{boot}/{FACTS_SCHEMA}")
 }
 
-/// Whether the node's facts are those of its present boot.
+/// Whether the node says the facts of its present boot.
 pub fn up_to_date(node: &NodeView) -> bool {
-    node.annotations.get(names::FACTS_OF) == Some(&facts_of(&node.boot_id))
+    node.annotations.get(names::FACTS_OF) == Some(&facts_of(&node.boot_id)) && !is_stripped(node)
+}
+
+/// Whether somebody has taken our label off a node of Kairos, or the `false` with which he had kept us off. A
+/// selector by that label would pass the node over until its next boot, without a word.
+fn is_stripped(node: &NodeView) -> bool {
+    node.annotations.contains_key(names::BOOT_STATE_OF) && !node.labels.contains_key(names::MANAGED)
 }
 
 /// Whether a user wants us to keep off the node's labels.

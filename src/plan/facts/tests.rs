@@ -201,6 +201,21 @@ fn what_was_read_in_this_boot_is_not_read_again_and_its_pod_goes() {
 }
 
 #[test]
+fn a_node_of_kairos_whose_label_somebody_took_off_is_read_again() {
+    let mut known = node("n1");
+    known.annotations.insert(names::FACTS_OF.into(), labels::facts_of("b1"));
+    known.annotations.insert(names::BOOT_STATE_OF.into(), "active_boot".into());
+    assert_eq!(made(&plan_of(&[known.clone()], vec![], 0, &[])), [("n1", 0)]);
+    let written = plan_of(&[known.clone()], vec![pod(&known, 0, PodPhase::Succeeded, says("b1"))], 0, &[]);
+    let Some(Action::PatchNode { change, .. }) = written.actions.first() else { panic!("{written:?}") };
+    assert_eq!(change.labels.get(names::MANAGED), Some(&Some("true".into())));
+    for managed in ["true", "false"] {
+        known.labels.insert(names::MANAGED.into(), managed.into());
+        assert!(plan_of(&[known.clone()], vec![], 0, &[]).actions.is_empty(), "{managed}");
+    }
+}
+
+#[test]
 fn facts_are_recorded_if_they_are_of_the_boot_that_the_node_reports() {
     let node = node("n1");
     let plan =

@@ -5,7 +5,10 @@
 //! which we first saw the thing. Another leader has seen nothing yet and counts anew: it ends later, never
 //! too early.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -30,6 +33,8 @@ pub struct Sightings {
     runs: BTreeMap<Run, Timestamp>,
     /// Jobs that may run, by UID.
     jobs: BTreeMap<String, Timestamp>,
+    /// Jobs that have failed, or are about to, by UID.
+    failed: BTreeMap<String, Timestamp>,
     /// Jobs that we saw before they might run: of their pods nothing has escaped us.
     made: BTreeSet<String>,
     /// Pods of which we saw a container that had run.
@@ -63,6 +68,9 @@ impl Sightings {
         renew(&mut self.runs, pods().flat_map(runs), now);
         let let_go = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
         renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
+        let fails = |job: &&Arc<JobView>| matches!(job.state, JobState::Failed(_) | JobState::Failing(_));
+        let failed = snapshot.jobs.values().filter(fails);
+        renew(&mut self.failed, failed.map(|job| job.uid.clone()), now);
         let fresh = |job: &&JobView| job.suspended && job.started_at.is_none();
         let jobs = || snapshot.jobs.values().map(AsRef::as_ref);
         self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
@@ -143,6 +151,11 @@ impl Snapshot {
         self.sightings.jobs.get(&job.uid).copied().unwrap_or(self.now)
     }
 
+    /// Since when we have seen that the Job has failed; now, if it is new.
+    pub fn failed_since(&self, job: &JobView) -> Timestamp {
+        self.sightings.failed.get(&job.uid).copied().unwrap_or(self.now)
+    }
+
     /// Whether the kubelet refused each pod that the Job has had, so that nothing of it has ever begun. A
     /// kubelet that starts again may refuse, in the same way, pods that ran before; so it is believed only of
     /// pods that we have watched from the beginning.
@@ -194,8 +207,6 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::plan::{
         fixtures,

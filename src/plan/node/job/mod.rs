@@ -43,6 +43,9 @@ use crate::{
 /// Seconds after a Job was let go in which it may have a pod that no cache shows yet.
 const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
+/// Within this time after a Job's failure the cache shows those of its pods that are still there.
+const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
 /// Advances a node in step `Job`.
 pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Timestamp>) -> Planned<Decision> {
     let JobRecord { name, uid } = ctx.work.job.clone().unwrap_or_else(|| record_of(ctx));
@@ -145,11 +148,8 @@ fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     match &job.state {
         JobState::Complete => succeeded(ctx, job),
-        JobState::Failed(why) => match refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
-            Some(next) => next.into(),
-            None => failed(ctx, job, why).into(),
-        },
-        JobState::Failing(why) if !ctx.node.ready => failed(ctx, job, why).into(),
+        JobState::Failed(why) => failed(ctx, job, why),
+        JobState::Failing(why) if !ctx.node.ready => failed(ctx, job, why),
         JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
         JobState::Active if ctx.op.deleting => cancel(ctx, job),
@@ -347,9 +347,18 @@ fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
     if ctx.op.deleting { Failure::DeletedWhileRunning.into() } else { Failure::JobVanished.into() }
 }
 
-fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Decision {
+fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decision> {
+    // Jobs and pods come by two watches, and the pods know why.
+    let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
+    let unseen = i32::try_from(ctx.job_pods(&job.uid).count()).is_ok_and(|seen| seen < job.failed);
+    if unseen && ctx.snapshot.now < until && !legacy::is_adopted(ctx) {
+        return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
+    }
+    if let Some(next) = refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
+        return next.into();
+    }
     let message = termination_message(ctx, job);
-    Failure::JobFailed { why: why.to_owned(), message }.gives_up()
+    Failure::JobFailed { why: why.to_owned(), message }.into()
 }
 
 #[cfg(test)]

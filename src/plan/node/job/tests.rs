@@ -131,6 +131,8 @@ fn a_job_of_which_a_container_began_is_never_made_again() {
     hidden.snapshot.jobs.insert(("ns".into(), name()), Arc::new(two));
     for mut world in [used_up(began), used_up(evicted), hidden] {
         world.pass(1);
+        // The cache has had the time to show all of its pods.
+        world.pass(7);
         let entry = world.entry();
         assert_eq!(entry.phase, Phase::Failed);
         assert!(entry.message.unwrap().starts_with("Job failed (BackoffLimitExceeded"));

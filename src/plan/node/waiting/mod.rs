@@ -92,6 +92,10 @@ pub enum Waiting {
     JobFailing {
         why: String,
     },
+    /// It has failed, and the cache does not show all of its pods yet.
+    JobPodsUnread {
+        why: String,
+    },
     JobDeleted,
     JobPodsEnd,
     /// An upgrade under way is not killed.
@@ -162,6 +166,9 @@ impl fmt::Display for Waiting {
                 return write!(f, "{JOB_RUNS}: the command has ended, container {names} has not");
             }
             Self::JobFailing { why } => return write!(f, "the Job has failed, its pods are ending: {why}"),
+            Self::JobPodsUnread { why } => {
+                return write!(f, "the Job has failed, reading what its pods say: {why}");
+            }
             Self::JobDeleted => "the Job is being deleted",
             Self::JobPodsEnd => "the Job was deleted, its pods are ending",
             Self::UpgradeLeftToEnd => "the NodeOp was deleted; the upgrade under way is left to end",
