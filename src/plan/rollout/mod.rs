@@ -6,6 +6,7 @@
 
 mod admit;
 mod adopt;
+mod expiry;
 mod finalizer;
 mod others;
 mod preflight;
@@ -179,8 +180,11 @@ fn conclude(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !release::expire_waiters(snapshot, op, plan);
-    if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+    if held || lingers || !(op.deleting || upgrades::has_its_end(snapshot, &op.object)) {
         return;
+    }
+    if !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+        return expiry::sweep(snapshot, op, plan);
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
     plan.actions.push(Action::Finalize { op: op.object.clone(), finalizers });
