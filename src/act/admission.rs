@@ -22,6 +22,9 @@ use crate::{
 /// The name of everything that is tried. Nothing of that name is ever stored.
 const NAME: &str = "kairos-operator-dry-run";
 
+/// The name of the accounts that are tried: the policy on the operator lets it make none that end otherwise.
+const ACCOUNT: &str = "kairos-operator-dry-run-reboot";
+
 /// What the API server says to what would be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -72,12 +75,12 @@ impl Actor {
             spec.automount_service_account_token = Some(false);
         }
         self.try_creating(op, &waiter).await.context("the reboot waiter")?;
-        self.try_creating(op, &access::service_account(op, NAME))
+        self.try_creating(op, &access::service_account(op, ACCOUNT))
             .await
             .context("the waiters' ServiceAccount")?;
         let grant = WaiterGrant { waiters: [NAME.into()].into(), jobs: [NAME.into()].into() };
         // Not their RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
-        self.try_creating(op, &access::role(op, NAME, &grant)).await.context("the waiters' Role")
+        self.try_creating(op, &access::role(op, ACCOUNT, &grant)).await.context("the waiters' Role")
     }
 
     async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>

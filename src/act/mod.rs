@@ -88,6 +88,7 @@ impl Actor {
                 self.revoke(op).await?;
                 self.finalizers(op, finalizers).await
             }
+            Action::DeleteOp { op } => self.delete_op(op).await,
             Action::PatchNode { name, resource_version, change } => {
                 self.node(name, resource_version, change).await
             }

@@ -21,7 +21,7 @@ use super::{Actor, is_conflict, is_gone};
 use crate::{
     api::{names, nodeop::NodeOp},
     observe::LiveObject,
-    plan::model::action::Target,
+    plan::model::{action::Target, id::OpRef},
     render::{facts, job, preflight, waiter},
 };
 
@@ -149,6 +149,13 @@ impl Actor {
             || LiveObject::NoPod(pod.key(), pod.uid.clone()),
             |pod| LiveObject::Pod(Box::new(pod)),
         )])
+    }
+
+    /// Deletes a NodeOp in the background: its Jobs and pods are over.
+    pub(super) async fn delete_op(&self, op: &OpRef) -> anyhow::Result<Vec<LiveObject>> {
+        let target = Target { namespace: op.namespace.clone(), name: op.name.clone(), uid: op.uid.clone() };
+        let left = self.delete::<NodeOp>(&target, DeleteParams::background()).await?;
+        Ok(left.map(|op| LiveObject::Op(Box::new(op))).into_iter().collect())
     }
 
     /// Deletes the object of this UID, and what it owns; returns it if it has still to end. That it is gone

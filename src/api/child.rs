@@ -80,6 +80,8 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         verify_timeout_seconds: upgrade.verify_timeout_seconds,
         min_ready_seconds: upgrade.min_ready_seconds,
         not_ready_timeout_seconds: upgrade.not_ready_timeout_seconds,
+        // The upgrade owns it, and shows what came of it.
+        ttl_seconds_after_finished: None,
     }
 }
 

@@ -53,13 +53,14 @@ use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::nodeop)]
 pub struct NodeOpSpec {
-    /// Which nodes. Unset or empty: all Linux nodes. Chosen once; nodes that join later are not included.
+    /// Which nodes. Unset: all Linux nodes. Chosen once; nodes that join later are not included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
     /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint. It runs in
     /// a privileged container, in which the host's root is mounted at `hostMountPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::command)]
     pub command: Option<Vec<String>>,
     /// Upgrade Kairos instead of running a command. Set by a NodeOpUpgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +73,7 @@ pub struct NodeOpSpec {
     /// The image. Unset: the controller's default (`NODEOP_DEFAULT_IMAGE`, else `busybox:latest`). Name one:
     /// what a tag `latest` stands for changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::image)]
     pub image: Option<String>,
     /// When a node pulls the image, also the preflight's. Unset: what Kubernetes does, `Always` for the tag
     /// `latest` and for no tag, else `IfNotPresent`.
@@ -148,6 +150,12 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
+    /// Seconds after which the NodeOp is deleted once it is over, with its Jobs and their logs. Unset: it
+    /// stays. Nothing is deleted that Argo CD, Flux or Helm manages: they would create it again, and it would
+    /// run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60))]
+    pub ttl_seconds_after_finished: Option<i32>,
 }
 
 /// What `upgrade` does on a node; see `NodeOpUpgrade` for the fields.
@@ -169,6 +177,7 @@ pub struct UpgradeOptions {
     pub debug: bool,
     /// Paths that are left out of the new image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::excluded_paths)]
     pub exclude_paths: Vec<String>,
     /// Seconds that the check for the release may take on one node, from its container's start (default 120).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,10 +242,11 @@ pub struct Preflight {
     /// The command. Exit 0 with nothing in `/dev/termination-log`: the operation goes on. Exit 0 with a
     /// message there: the node needs nothing and is `Completed`. Anything else: the node is `Failed`,
     /// untouched.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), transform = schema::command)]
     pub command: Vec<String>,
     /// The image; unset: the operation's. `imagePullPolicy` holds for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::image)]
     pub image: Option<String>,
     /// Seconds that the check may take, from its container's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,51 @@ const MUTABLE: [&str; 3] = ["concurrency", "paused", "stopOnFailure"];
 /// writes this many.
 const MAX_EXPRESSIONS: u32 = 100;
 
+/// The most labels that a selector names.
+const MAX_LABELS: u32 = 100;
+/// The most values of one requirement, arguments of a command, paths that are left out, and pull secrets.
+const MAX_ITEMS: u32 = 100;
+/// No name of an image that can be pulled is longer.
+const MAX_IMAGE: u32 = 512;
+/// The longest argument of a command, and all of them together: a kernel takes no longer one than 128 KiB, and
+/// each Job and each pod of an operation holds a copy.
+const MAX_ARGUMENT: u32 = 65_536;
+
+const COMMAND_RULES: [Rule; 1] = [(
+    "size(self.join('')) <= 65536",
+    "the command is longer than 64 KiB: put the script into the image, or fetch it",
+)];
+
+const EXCLUDED_PATH_RULES: [Rule; 2] = [
+    (
+        "self.matches('^(/[^/\\\\x00-\\\\x1f]+)+/?$')",
+        "write an absolute path below the root, without an empty part or a control character, for example /etc/motd",
+    ),
+    ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /etc/motd"),
+];
+
+/// What is left of a selector when a client drops a misspelt field of it.
+const SELECTOR_RULE: Rule = (
+    "(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",
+    "this selector is empty, and an empty selector matches everything: write matchLabels or matchExpressions in it \
+     (is one misspelt?), or leave the whole field out",
+);
+
+const LABEL_VALUE_RULES: [Rule; 1] = [(
+    "self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",
+    "no label can have this value: write at most 63 letters, digits, dashes, dots and underscores, with a letter or digit at both ends",
+)];
+
+const LABEL_KEY_RULES: [Rule; 1] = [(
+    "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')",
+    "no label can have this key: write a name of letters, digits, dashes, dots and underscores, for example kubernetes.io/hostname",
+)];
+
+const LABEL_KEYS_RULES: [Rule; 1] = [(
+    "self.all(key, size(key) > 0 && size(key) <= 317)",
+    "no label can have an empty key, or one of more than 317 characters: write a name, for example kubernetes.io/hostname",
+)];
+
 const NODEOP_RULES: [Rule; 6] = [
     (
         "has(self.command) || has(self.upgrade)",
@@ -113,15 +158,47 @@ pub(super) fn mount_path(schema: &mut Schema) {
     add_rules(schema, &MOUNT_PATH_RULES);
 }
 
+/// A command: bounded, so that what is made of it can be stored and started.
+pub(super) fn command(schema: &mut Schema) {
+    schema.insert("maxItems".into(), json!(MAX_ITEMS));
+    schema.insert("items".into(), json!({ "type": "string", "maxLength": MAX_ARGUMENT }));
+    add_rules(schema, &COMMAND_RULES);
+}
+
+/// The name of an image.
+pub(super) fn image(schema: &mut Schema) {
+    schema.insert("maxLength".into(), json!(MAX_IMAGE));
+}
+
+/// Paths that are left out of an image.
+pub(super) fn excluded_paths(schema: &mut Schema) {
+    let mut path = schemars::json_schema!({ "type": "string", "maxLength": 1024 });
+    add_rules(&mut path, &EXCLUDED_PATH_RULES);
+    schema.insert("maxItems".into(), json!(MAX_ITEMS));
+    schema.insert("items".into(), path.into());
+}
+
 /// A label selector as Kubernetes' own kinds check it: atomic (two appliers never mix theirs), with the four
 /// operators.
 pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
+    let with = |mut schema: Schema, rules: &[Rule]| {
+        add_rules(&mut schema, rules);
+        schema
+    };
+    let value = || with(schemars::json_schema!({ "type": "string", "maxLength": 63 }), &LABEL_VALUE_RULES);
+    let key = schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": 317, "description": "The label's key." });
+    let labels = schemars::json_schema!({
+        "type": "object",
+        "maxProperties": MAX_LABELS,
+        "additionalProperties": value(),
+        "description": "Labels that must all be there with these values.",
+    });
     let mut requirement = schemars::json_schema!({
         "type": "object",
         "description": "One condition on a node's or a pod's labels.",
         "required": ["key", "operator"],
         "properties": {
-            "key": { "type": "string", "minLength": 1, "maxLength": 317, "description": "The label's key." },
+            "key": with(key, &LABEL_KEY_RULES),
             "operator": {
                 "type": "string",
                 "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
@@ -129,22 +206,19 @@ pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
             },
             "values": {
                 "type": "array",
-                "items": { "type": "string", "maxLength": 63 },
+                "maxItems": MAX_ITEMS,
+                "items": value(),
                 "x-kubernetes-list-type": "atomic",
                 "description": "The values for In and NotIn; none for Exists and DoesNotExist.",
             },
         },
     });
     add_rules(&mut requirement, &SELECTOR_RULES);
-    schemars::json_schema!({
+    let selector = schemars::json_schema!({
         "type": "object",
         "x-kubernetes-map-type": "atomic",
         "properties": {
-            "matchLabels": {
-                "type": "object",
-                "additionalProperties": { "type": "string" },
-                "description": "Labels that must all be there with these values.",
-            },
+            "matchLabels": with(labels, &LABEL_KEYS_RULES),
             "matchExpressions": {
                 "type": "array",
                 "maxItems": MAX_EXPRESSIONS,
@@ -153,17 +227,19 @@ pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
                 "description": "Conditions that must all hold.",
             },
         },
-    })
+    });
+    with(selector, &[SELECTOR_RULE])
 }
 
 /// References to pull secrets; like Kubernetes' own, an entry may leave its name out.
 pub(super) fn pull_secrets(_: &mut SchemaGenerator) -> Schema {
     schemars::json_schema!({
         "type": "array",
+        "maxItems": MAX_ITEMS,
         "items": {
             "type": "object",
             "x-kubernetes-map-type": "atomic",
-            "properties": { "name": { "type": "string", "default": "", "description": "Name of a Secret in this namespace." } },
+            "properties": { "name": { "type": "string", "default": "", "maxLength": 253, "description": "Name of a Secret in this namespace." } },
         },
     })
 }

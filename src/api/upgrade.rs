@@ -60,7 +60,7 @@ use super::{
 #[schemars(transform = schema::nodeopupgrade)]
 pub struct NodeOpUpgradeSpec {
     /// The Kairos image to upgrade to. The kairos-agent in it does the upgrade.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), transform = schema::image)]
     pub image: String,
     /// When a node pulls the image. Unset: what Kubernetes does, `Always` for the tag `latest` and for no
     /// tag, else `IfNotPresent`.
@@ -70,7 +70,7 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::pull_secrets")]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Which nodes. Unset or empty: all Linux nodes, of which those that are not Kairos are skipped.
+    /// Which nodes. Unset: all Linux nodes, of which those that are not Kairos are skipped.
     /// Chosen once; nodes that join later are not included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
@@ -109,6 +109,7 @@ pub struct NodeOpUpgradeSpec {
     /// Paths that are left out of the new image. Needs a kairos-agent that knows `--exclude-path` (Kairos 3.6
     /// and later).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::excluded_paths)]
     pub exclude_paths: Vec<String>,
     /// How nodes are drained. Unset fields have the defaults of an upgrade, which differ from a NodeOp's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,6 +24,8 @@ use crate::{
     },
 };
 
+/// Objects in a page of a list.
+const PAGE: u32 = 50;
 /// Live reads at once.
 const AT_ONCE: usize = 8;
 
@@ -136,14 +138,18 @@ async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Resul
 
 async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
     let began = Instant::now();
-    let all = Api::<NodeOp>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .context("listing all NodeOps")?;
-    for op in all.items {
-        observer.read(LiveObject::Op(Box::new(op)), began);
+    // In pages: those that are over are never deleted, and are big.
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = Api::<NodeOp>::all(client.clone()).list(&page).await.context("listing all NodeOps")?;
+        for op in list.items {
+            observer.read(LiveObject::Op(Box::new(op)), began);
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(Answer::Found),
+        }
     }
-    Ok(Answer::Found)
 }
 
 async fn admission(

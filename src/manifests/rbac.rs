@@ -83,10 +83,11 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
     grant(
-        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency, paused and stopOnFailure passed on to that NodeOp.",
+        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency, paused and stopOnFailure passed on to that NodeOp; \
+         delete: one that is over, after its ttlSecondsAfterFinished.",
         names::GROUP,
         &["nodeops"],
-        &["get", "list", "watch", "create", "patch"],
+        &["get", "list", "watch", "create", "patch", "delete"],
     ),
     grant("What users ask for.", names::GROUP, &["nodeopupgrades"], &["list", "watch"]),
     grant("What came of it.", names::GROUP, &["nodeops/status", "nodeopupgrades/status"], &["patch"]),

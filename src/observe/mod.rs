@@ -6,6 +6,7 @@
 //! is not kept.
 
 pub mod cache;
+mod trim;
 pub mod view;
 mod watches;
 
@@ -22,7 +23,6 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::Resource;
 use tokio::{sync::Notify, time::Instant};
 
 use self::{
@@ -149,9 +149,9 @@ impl Caches {
                     self.work.get_mut(&key.0).is_some_and(|work| work.pods.remove(&key, Some(&uid), None));
                 self.facts.remove(&key, Some(&uid), None) || ours
             }
-            LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trimmed(*op)),
+            LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trim::nodeop(*op)),
             LiveObject::Upgrade(upgrade) => {
-                self.upgrades.apply(view::version(&upgrade.metadata), trimmed(*upgrade))
+                self.upgrades.apply(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
             }
             LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
             // What no watch tells of would stay for ever.
@@ -305,16 +305,6 @@ impl Observer {
         snapshot.sightings = caches.sightings.clone();
         snapshot
     }
-}
-
-/// `managedFields` and kubectl's copy of the object are half of it, and decide nothing.
-fn trimmed<K: Resource>(mut object: K) -> K {
-    let meta = object.meta_mut();
-    meta.managed_fields = None;
-    if let Some(annotations) = &mut meta.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-    object
 }
 
 #[cfg(test)]

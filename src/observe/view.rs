@@ -153,11 +153,11 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
         owner,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_else(|| node_of(meta)),
         phase: phase(pod),
-        reason: reason.unwrap_or_default(),
+        reason: bounded(reason.unwrap_or_default()),
         deleting: meta.deletion_timestamp.is_some(),
         created: created(meta),
         attempt: annotation(meta, names::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
-        reboot_state: annotation(meta, names::REBOOT_STATE),
+        reboot_state: annotation(meta, names::REBOOT_STATE).filter(|state| state.len() <= MAX_STATE),
         containers: status.map(containers).unwrap_or_default(),
     }
 }
@@ -193,21 +193,42 @@ fn phase(pod: &Pod) -> PodPhase {
 fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
     let all =
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    all.map(container).collect()
+    all.take(MAX_CONTAINERS).map(container).collect()
+}
+
+/// Bytes of a waiter's state: it is one of three words.
+const MAX_STATE: usize = 64;
+/// Containers of a pod that are looked at. Ours have four at most, and what webhooks add.
+const MAX_CONTAINERS: usize = 32;
+/// Bytes of a text of a node's that are kept. A kubelet cuts a termination message at half of it; whoever
+/// has a node's credentials may write as much as an object holds, on each of our pods there.
+const MAX_TEXT: usize = 8192;
+
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(names::cut(&text, MAX_TEXT).len());
+        text.shrink_to_fit();
+    }
+    text
+}
+
+/// A text of a node's.
+fn said(text: &Option<String>) -> String {
+    bounded(text.clone().unwrap_or_default())
 }
 
 fn container(status: &ContainerStatus) -> ContainerView {
     let ended = |ended: ContainerStateTerminated| Ended {
         code: ended.exit_code,
-        reason: text(&ended.reason),
-        message: text(&ended.message),
+        reason: said(&ended.reason),
+        message: said(&ended.message),
     };
     ContainerView {
         name: status.name.clone(),
         state: state(status),
         last: status.last_state.clone().and_then(|last| last.terminated).map(ended),
         restarts: status.restart_count,
-        image_id: status.image_id.clone(),
+        image_id: bounded(status.image_id.clone()),
     }
 }
 
@@ -216,8 +237,8 @@ fn state(status: &ContainerStatus) -> ContainerState {
     if let Some(ended) = state.terminated {
         return ContainerState::Ended {
             code: ended.exit_code,
-            reason: text(&ended.reason),
-            message: text(&ended.message),
+            reason: said(&ended.reason),
+            message: said(&ended.message),
         };
     }
     if let Some(running) = state.running {
@@ -226,7 +247,7 @@ fn state(status: &ContainerStatus) -> ContainerState {
         };
     }
     let waiting = state.waiting.unwrap_or_default();
-    ContainerState::Waiting { reason: text(&waiting.reason), message: text(&waiting.message) }
+    ContainerState::Waiting { reason: said(&waiting.reason), message: said(&waiting.message) }
 }
 
 /// The PersistentVolumeClaim behind a volume; an ephemeral volume's claim is named after pod and volume.
@@ -268,6 +289,24 @@ mod tests {
         let owners = if owner.is_null() { json!([]) } else { json!([owner]) };
         let meta = json!({"name": "p", "namespace": namespace, "uid": "u", "labels": {label: "true"}, "ownerReferences": owners});
         pod(&serde_json::from_value(json!({"metadata": meta})).unwrap(), "own")
+    }
+
+    /// Whoever has a node's credentials writes what he likes in the status of our pods there.
+    #[test]
+    fn what_a_node_writes_is_kept_in_part_and_no_record_is_made_of_a_part() {
+        let (long, record) = ("ä".repeat(1 << 20), format!("{{\"boot\":\"b1\"}}{}", " ".repeat(1 << 20)));
+        let ended = |message: &str| {
+            json!({"name": "c", "image": "i", "imageID": long, "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "reason": long, "message": message}},
+            "lastState": {"terminated": {"exitCode": 1, "message": long}}})
+        };
+        let statuses: Vec<Value> = (0..1000).map(|_| ended(&record)).collect();
+        let object = json!({"metadata": {"name": "p", "annotations": {names::REBOOT_STATE: long}},
+            "status": {"phase": "Failed", "reason": long, "message": long, "containerStatuses": statuses}});
+        let view = pod(&serde_json::from_value(object).unwrap(), "own");
+        assert!(format!("{view:?}").len() < MAX_CONTAINERS * 5 * (MAX_TEXT + 1000));
+        assert_eq!((view.containers.len(), view.reboot_state), (MAX_CONTAINERS, None));
+        assert_eq!(view.containers[0].state.parsed_message::<Value>(), None);
     }
 
     #[test]

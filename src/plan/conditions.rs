@@ -1,13 +1,13 @@
 //! The conditions of both kinds, and the Event when an operation as a whole turns.
 //!
-//! `Progressing`, `Complete` and `Failed` are for scripts; what is stalled does not progress. `Ready`,
-//! `Reconciling` and `Stalled` are the three conditions by which kstatus, and with it Flux, Helm and Argo CD,
-//! judges any resource; the last two are absent where they do not hold, and never there together:
+//! `Progressing`, `Complete` and `Failed` are for scripts. `Ready`, `Reconciling` and `Stalled` are the three
+//! conditions by which kstatus, and with it Flux, Helm and Argo CD, judges any resource; the last two are
+//! absent where they do not hold, and never there together:
 //!
 //! | | Ready | Reconciling | Stalled | kstatus says |
 //! |---|---|---|---|---|
-//! | under way, waiting, paused, without a node | False | True | | in progress |
-//! | needs somebody's help | False | | True | failed |
+//! | under way, waiting (also for somebody), paused, without a node | False | True | | in progress |
+//! | blocked for ten minutes, refused | False | | True | failed |
 //! | completed | True | | | current |
 //! | failed | False | | True | failed |
 
@@ -69,7 +69,7 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
             set(condition::STALLED, ("True", reason::FAILED));
         }
         Standing::Open { reason, stalled } => {
-            set(condition::PROGRESSING, (if stalled { "False" } else { "True" }, reason));
+            set(condition::PROGRESSING, ("True", reason));
             set(condition::COMPLETE, ("False", reason));
             set(condition::FAILED, ("False", reason));
             set(
@@ -197,7 +197,8 @@ mod tests {
             (open(reason::ROLLING_OUT), "InProgress"),
             (open(reason::PAUSED), "InProgress"),
             (open(reason::NO_NODES), "InProgress"),
-            (Standing::Open { reason: reason::NODES_OUT_OF_SERVICE, stalled: true }, "Failed"),
+            (open(reason::NODES_OUT_OF_SERVICE), "InProgress"),
+            (Standing::Open { reason: reason::NAME_TAKEN, stalled: true }, "Failed"),
             (Standing::Failed, "Failed"),
             (Standing::Completed, "Current"),
         ] {
@@ -209,8 +210,10 @@ mod tests {
                 assert_eq!(kstatus(&conditions), expected, "{standing:?} after {before:?}: {conditions:?}");
                 let holds =
                     |type_: &str| says(&conditions, type_).is_some_and(|(status, _)| status == "True");
-                let both = holds("Stalled") && (holds("Progressing") || holds("Reconciling"));
-                assert!(!both, "{standing:?} after {before:?}: {conditions:?}");
+                assert!(
+                    !(holds("Stalled") && holds("Reconciling")),
+                    "{standing:?} after {before:?}: {conditions:?}"
+                );
                 assert!(
                     conditions.iter().all(|condition| condition.observed_generation == Some(2)),
                     "{conditions:?}"

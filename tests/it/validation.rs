@@ -66,11 +66,17 @@ fn structural(schema: &Value, value: &Value, errors: &mut Vec<String>) {
             if number("minItems").is_some_and(|min| (items.len() as f64) < min) {
                 errors.push(format!("should have at least {} items", schema["minItems"]));
             }
+            if number("maxItems").is_some_and(|max| (items.len() as f64) > max) {
+                errors.push(format!("must have at most {} items", schema["maxItems"]));
+            }
             items.iter().for_each(|item| structural(&schema["items"], item, errors));
         }
         Value::String(text) => {
             if number("minLength").is_some_and(|min| (text.len() as f64) < min) {
                 errors.push(format!("should be at least {} chars long", schema["minLength"]));
+            }
+            if number("maxLength").is_some_and(|max| (text.chars().count() as f64) > max) {
+                errors.push(format!("may not be more than {} bytes", schema["maxLength"]));
             }
             if schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
                 let values: Vec<String> =
@@ -150,8 +156,10 @@ fn every_rule_has_a_case_that_breaks_it() {
             _ => {}
         }
     }
-    let said: Vec<String> =
+    let mut said: Vec<String> =
         cases().iter().filter(|case| case.refused.is_some()).flat_map(Case::refusals).collect();
+    // Too long to stand in a file.
+    said.extend(refusals("NodeOp", &json!({"command": vec!["x".repeat(1 << 14); 5]}), None));
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         let mut found = Vec::new();
         messages(&schema(kind), &mut found);
@@ -202,4 +210,46 @@ fn a_list_with_a_rule_in_it_is_bounded() {
     for kind in ["NodeOp", "NodeOpUpgrade"] {
         check(kind, &schema(kind));
     }
+}
+
+/// Whatever a user writes is bounded: what is made of it has to be stored, many times, and started.
+#[test]
+fn everything_that_a_user_writes_is_bounded() {
+    fn check(path: &str, schema: &Value, unbounded: &mut Vec<String>) {
+        let bound = |key: &str| schema[key].is_number() || schema["enum"].is_array();
+        let kept = match schema["type"].as_str() {
+            Some("string") => bound("maxLength"),
+            Some("array") => bound("maxItems"),
+            Some("object") if schema["additionalProperties"].is_object() => bound("maxProperties"),
+            Some(_) => true,
+            None => panic!("{path} has no type"),
+        };
+        if !kept {
+            unbounded.push(path.to_owned());
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            check(&format!("{path}.{name}"), inner, unbounded);
+        }
+        for below in ["items", "additionalProperties"].into_iter().filter(|below| schema[*below].is_object())
+        {
+            check(&format!("{path}[]"), &schema[below], unbounded);
+        }
+    }
+    let mut unbounded = Vec::new();
+    for kind in ["NodeOp", "NodeOpUpgrade"] {
+        check(kind, &schema(kind)["properties"]["spec"], &mut unbounded);
+    }
+    assert_eq!(unbounded, [""; 0]);
+}
+
+#[test]
+fn a_command_of_a_megabyte_is_refused_however_it_is_cut() {
+    let refusals = |command: Vec<String>| refusals("NodeOp", &json!({"command": command}), None);
+    for command in [vec!["x".repeat(1 << 20)], vec!["x".repeat(1 << 14); 64], vec!["x".repeat(1 << 10); 1024]]
+    {
+        assert!(!refusals(command).is_empty());
+    }
+    let told = refusals(vec!["x".repeat(1 << 14); 64]);
+    assert!(told.iter().any(|said| said.contains("put the script into the image")), "{told:?}");
+    assert_eq!(refusals(vec!["sh".into(), "-c".into(), "x".repeat(60_000)]), [""; 0]);
 }

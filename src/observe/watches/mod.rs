@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 use super::{
     Caches, Observer, Residents, Work,
     cache::{Cache, WentBack},
-    trimmed, view,
+    trim, view,
 };
 use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
@@ -152,14 +152,14 @@ impl Observer {
                 Api::<NodeOp>::all(client.clone()),
                 config(),
                 |caches| Some(&mut caches.ops),
-                trimmed,
+                trim::nodeop,
             ),
             self.spawn(
                 count,
                 Api::<NodeOpUpgrade>::all(client.clone()),
                 config(),
                 |caches| Some(&mut caches.upgrades),
-                trimmed,
+                trim::upgrade,
             ),
             self.spawn(
                 count,

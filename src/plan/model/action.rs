@@ -79,6 +79,8 @@ pub enum Action {
     SetFinalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Take back what was granted to the NodeOp's waiters, then set its finalizers.
     Finalize { op: Arc<NodeOp>, finalizers: Vec<String> },
+    /// Delete a NodeOp that has been over for as long as it was to be kept.
+    DeleteOp { op: OpRef },
     /// Change a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
     /// Make the NodeOp of a NodeOpUpgrade.
@@ -131,6 +133,7 @@ impl Action {
             | Self::CreatePreflightPod { op, .. }
             | Self::CreateWaiter { op, .. }
             | Self::CreateJob { op, .. } => About::Op(OpRef::of(op)),
+            Self::DeleteOp { op } => About::Op(op.clone()),
             Self::PatchNode { name, change, .. } => match &change.claimed_by {
                 Some(Some(op)) => About::Op(op.clone()),
                 Some(None) | None => About::Node(name.clone()),
@@ -156,6 +159,7 @@ impl Action {
             | Self::SetFinalizers { op, .. }
             | Self::Finalize { op, .. }
             | Self::PropagateSpec { child: op, .. } => Some(OpRef::of(op)),
+            Self::DeleteOp { op } => Some(op.clone()),
             Self::PatchNode { .. }
             | Self::CreateChild { .. }
             | Self::PatchUpgradeStatus { .. }
@@ -185,6 +189,7 @@ impl Identified for Action {
             Self::PatchStatus { op: of, .. } => ("status", op(of)),
             Self::SetFinalizers { op: of, .. } => ("finalizers", op(of)),
             Self::Finalize { op: of, .. } => ("conclude", op(of)),
+            Self::DeleteOp { op: of } => ("delete op", of.to_string()),
             Self::PropagateSpec { child, .. } => ("pass on", op(child)),
             Self::PatchNode { name, .. } => ("node", name.clone()),
             Self::CreateChild { upgrade: of } => ("make child", upgrade(of)),
@@ -288,6 +293,9 @@ impl fmt::Display for Action {
             Self::PatchStatus { op, status: _, notices: _ } => write!(f, "writing the status of {}", of(op)),
             Self::SetFinalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
             Self::Finalize { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
+            Self::DeleteOp { op } => {
+                write!(f, "deleting NodeOp {}/{}, which has been over for long", op.namespace, op.name)
+            }
             Self::PatchNode { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
             Self::CreateChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
             Self::PropagateSpec { child, concurrency: _, paused: _, stop_on_failure: _ } => {

@@ -90,10 +90,14 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let over = |namespace: &str, owner: &Owner, node: &str| {
         let op = snapshot.nodeop_of(namespace, owner)?;
         let status = op.status.as_ref()?;
-        let entry = status.node_statuses.get(node).filter(|entry| !legacy::is_unsettled(status, entry))?;
+        // Of a NodeOp that is over for good its nodes are not known any more.
+        let entry = status.node_statuses.get(node);
+        let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
+        let is_final =
+            entry.map_or(forgotten, |entry| entry.phase.is_final() && !legacy::is_unsettled(status, entry));
         let me = OpRef::of(op);
         let claimed = snapshot.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
-        (entry.phase.is_final() && !claimed).then_some((me, entry))
+        (is_final && !claimed).then_some((me, entry))
     };
     let why = "its node is finished";
     let jobs = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting);
@@ -107,7 +111,7 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let pods = snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
     let pods = pods.filter(|pod| pod.is_active() || refused(pod)).filter_map(|pod| {
         let (_, entry) = over(&pod.namespace, &pod.owner, &pod.node)?;
-        (refused(pod) || !is_proved(Some(entry))).then(|| Action::DeletePod { pod: Target::of(pod), why })
+        (refused(pod) || !is_proved(entry)).then(|| Action::DeletePod { pod: Target::of(pod), why })
     });
     jobs.chain(pods).collect()
 }

@@ -6,6 +6,7 @@
 
 mod admit;
 mod adopt;
+mod expiry;
 mod finalizer;
 mod others;
 mod preflight;
@@ -171,8 +172,11 @@ fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
-    if held || lingers || !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+    if held || lingers || !(op.deleting || upgrades::has_its_end(snapshot, &op.object)) {
         return nothing.with(effects);
+    }
+    if !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+        return nothing.with(effects).with(expiry::sweep(snapshot, op));
     }
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
     nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })

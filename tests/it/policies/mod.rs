@@ -5,6 +5,7 @@
 //! variables that an API server binds; which requests they are about, and what follows from an error, is
 //! played below. A real server is right where the two differ.
 
+pub mod bounds;
 pub mod warnings;
 
 use std::{
@@ -101,7 +102,7 @@ impl Policy {
         if !self.is_about(resource, operation, old, new) {
             return Verdict::NotConcerned;
         }
-        let mut context = context(user, operation, old, new);
+        let mut context = context(user, resource, operation, old, new);
         for condition in list(&self.0["matchConditions"]) {
             match evaluate(condition, &context) {
                 Ok(Cel::Bool(true)) => {}
@@ -155,13 +156,23 @@ fn evaluate(expression: &Value, context: &Context<'_>) -> Result<Cel, ExecutionE
 }
 
 /// The variables of an API server, and its `authorizer` as a text that grows with each call.
-fn context(user: &User, operation: &str, old: Option<&Value>, new: Option<&Value>) -> Context<'static> {
+fn context(
+    user: &User,
+    resource: &str,
+    operation: &str,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> Context<'static> {
     let mut context = Context::default().with_all();
     let mut info = json!({"username": user.name, "groups": ["system:authenticated"]});
     if let Some(uid) = user.pod_uid {
         info["extra"] = json!({"authentication.kubernetes.io/pod-name": ["some"], "authentication.kubernetes.io/pod-uid": [uid]});
     }
-    context.add_variable("request", json!({"operation": operation, "userInfo": info})).unwrap();
+    let namespace = new.or(old).map(|object| object["metadata"]["namespace"].clone());
+    let resource = json!({"resource": resource.split('/').next()});
+    let request =
+        json!({"operation": operation, "userInfo": info, "resource": resource, "namespace": namespace});
+    context.add_variable("request", request).unwrap();
     context.add_variable("object", new.cloned()).unwrap();
     context.add_variable("oldObject", old.cloned()).unwrap();
     context.add_variable("authorizer", "").unwrap();

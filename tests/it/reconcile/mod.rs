@@ -12,6 +12,7 @@ mod drains;
 mod facts;
 mod failures;
 mod faults;
+mod flood;
 mod killed_drains;
 mod leaders;
 mod preflight;
@@ -25,3 +26,5 @@ mod silent;
 mod strangers;
 mod takeover;
 mod upgrades;
+
+pub use rig::OPERATOR;

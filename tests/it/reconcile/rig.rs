@@ -327,6 +327,9 @@ pub fn and(mut base: Value, fields: Value) -> Value {
     base
 }
 
+/// Where it answers probes; nowhere, if a test does not say.
+pub const PROBES: &str = "--health-probe-bind-address";
+
 /// A process of the operator; dropping it kills it.
 pub struct Operator {
     child: Child,
@@ -339,8 +342,9 @@ impl Operator {
         let file = File::create(&log).unwrap();
         let kubeconfig = cluster.kubeconfig_for(install::NAMESPACE, install::ACCOUNT).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_kairos-operator"))
-            .args(["controller", "--health-probe-bind-address=0", "--kubeconfig"])
+            .args(["controller", "--kubeconfig"])
             .arg(kubeconfig)
+            .args((!arguments.iter().any(|one| one.starts_with(PROBES))).then(|| format!("{PROBES}=0")))
             .args(arguments)
             .env("CONTROLLER_POD_NAMESPACE", install::NAMESPACE)
             .stdin(Stdio::null())
@@ -349,6 +353,13 @@ impl Operator {
             .spawn()
             .unwrap();
         Self { child, log }
+    }
+
+    /// Kilobytes of memory that it holds.
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// SIGKILL.

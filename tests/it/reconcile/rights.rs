@@ -19,6 +19,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use crate::policies::bounds;
+
 use super::{
     drains::{BLOCKED, blocker},
     rig::{self, LONG, Rig, WAITERS, and, reboot},
@@ -64,6 +66,7 @@ fn granted() -> Rights {
 /// Two candidates, so that the Lease is made, watched and handed over; three nodes that run Kairos.
 async fn cluster() -> Rig {
     let mut rig = Rig::idle(Cluster::builder().nodes(3).control_planes(1)).await;
+    bound(&rig.cluster);
     rig.cluster.script(|run| {
         (run.container.name == "preflight" && run.container.image.as_deref() == Some("busybox:1"))
             .then(|| Outcome::code(0))
@@ -135,6 +138,13 @@ async fn delete(rig: &Rig) {
     rig.cluster.until_none(rig::OPS, LONG, |op| op["metadata"]["name"] == "deleted").await.unwrap();
 }
 
+/// A NodeOp that is deleted a while after it is over.
+async fn expire(rig: &Rig) {
+    let spec = json!({"rebootOnSuccess": false, "ttlSecondsAfterFinished": 60, "nodeSelector": on("n2")});
+    rig.op("expires", and(reboot(), spec)).await;
+    assert_eq!(rig.over("expires").await["phase"], "Completed");
+}
+
 /// A pod that gets no container, and Events that say why.
 async fn wait_in_silence(rig: &Rig) {
     no_sandbox(rig, "silent", "n2").await;
@@ -201,9 +211,52 @@ async fn upgrade(rig: &Rig) {
     rig.delete_upgrade("up").await;
 }
 
+/// What the admission policy on the operator's account would have said to what it makes, on which policies are
+/// not evaluated otherwise: a refusal here is one there.
+fn bound(cluster: &Cluster) {
+    cluster.admission().refuse(|made| {
+        let owners = made.object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        let ours = owners.clone().any(|owner| owner["kind"] == "NodeOp")
+            || (owners.clone().any(|owner| owner["kind"] == "Node") && made.table == "pods");
+        let resource = made.table.split('.').next().unwrap_or_default();
+        let concerned = BOUND.contains(&resource) && ours;
+        concerned.then(|| bounds::refusal(resource, None, Some(made.object))).flatten()
+    });
+}
+
+/// The kinds of objects that the policy on the operator is about.
+const BOUND: [&str; 5] = ["pods", "jobs", "serviceaccounts", "roles", "rolebindings"];
+
+/// What the operator made, changed and deleted in the run, by the policy on its account.
+fn stays_within_its_bounds(rig: &Rig) {
+    let history = rig.cluster.history();
+    let mut judged = BTreeSet::new();
+    for request in rig.cluster.requests() {
+        let resource = request.resource.split('.').next().unwrap_or_default();
+        let done = request.user == rig::OPERATOR && request.is_write() && request.code < 300;
+        if !done || !BOUND.contains(&resource) || request.verb == "create" {
+            continue;
+        }
+        let of = |change: &&std::sync::Arc<kairos_sim::Change>| {
+            change.object["metadata"]["name"] == request.name.as_str()
+                && change.object["metadata"]["namespace"] == request.namespace.as_str()
+                && *change.key.table == *request.resource
+                && change.version <= request.version
+        };
+        let Some(change) = history.iter().rev().find(of) else { panic!("{request:?} is of nothing") };
+        let new = (request.verb != "delete").then_some(&*change.object);
+        let refusal = bounds::refusal(resource, Some(&change.object), new);
+        assert_eq!(refusal, None, "{request:?}");
+        judged.insert(format!("{} {resource}", request.verb));
+    }
+    let deleted = ["delete jobs", "delete roles", "delete serviceaccounts", "patch jobs", "patch roles"];
+    assert!(deleted.iter().all(|what| judged.contains(*what)), "{judged:?}");
+}
+
 /// The rights that a run of everything uses, as (operator, operator on its Lease, waiters).
 async fn run() -> (Rights, Rights, Rights) {
     let mut rig = cluster().await;
+    expire(&rig).await;
     drain(&rig).await;
     fail(&rig).await;
     delete(&rig).await;
@@ -211,6 +264,8 @@ async fn run() -> (Rights, Rights, Rights) {
     lose_and_win(&rig).await;
     ask_the_kernel(&rig).await;
     upgrade(&rig).await;
+    rig.cluster.until_none(rig::OPS, LONG, |op| op["metadata"]["name"] == "expires").await.unwrap();
+    stays_within_its_bounds(&rig);
     rig.operators.iter_mut().for_each(rig::Operator::terminate);
     let (mut operator, mut lease, mut waiters) = (Rights::new(), Rights::new(), Rights::new());
     for used in rig.cluster.rights() {

@@ -70,6 +70,7 @@ impl Operator {
             Action::CreateChild { .. }
             | Action::PropagateSpec { .. }
             | Action::PatchUpgradeStatus { .. }
+            | Action::DeleteOp { .. }
             | Action::CreateFactsPod { .. } => {
                 panic!("nobody asked for this: {action:?}")
             }
@@ -265,6 +266,7 @@ pub fn brief(action: &Action) -> String {
         Action::CreateChild { .. }
         | Action::PropagateSpec { .. }
         | Action::PatchUpgradeStatus { .. }
+        | Action::DeleteOp { .. }
         | Action::CreateFactsPod { .. } => {
             format!("{action:?}")
         }

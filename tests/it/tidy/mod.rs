@@ -114,7 +114,18 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan::node::job", &["message", "injected", "sentinel", "deadline", "refused", "start"]),
     (
         "plan::rollout",
-        &["targets", "finalizer", "slots", "status", "others", "preflight", "prestart", "admit", "adopt"],
+        &[
+            "targets",
+            "finalizer",
+            "expiry",
+            "slots",
+            "status",
+            "others",
+            "preflight",
+            "prestart",
+            "admit",
+            "adopt",
+        ],
     ),
 ];
 

@@ -25,7 +25,7 @@ use crate::{
             snapshot::Snapshot,
             time::later,
         },
-        rollout::slots::Slots,
+        rollout::{expiry, slots::Slots},
     },
 };
 
@@ -170,7 +170,7 @@ impl View<'_> {
         let conditions =
             self.op.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         let blocked = reason == reason::BLOCKED && conditions::is_blocked_for_long(conditions, now);
-        Standing::Open { reason, stalled: blocked || reason == reason::NODES_OUT_OF_SERVICE }
+        Standing::Open { reason, stalled: blocked }
     }
 
     /// Whether it would start something, were it not paused.
@@ -343,6 +343,7 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     }
     status.last_updated = Some(Time(now));
     let mut notices = notices(old, &status);
+    notices.extend(expiry::notice(op, &status));
     notices.append(&mut effects.notices);
     effects.add(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
     effects

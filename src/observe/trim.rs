@@ -1,0 +1,134 @@
+//! What is kept of an object: less than the server sends. Every run of an operation is an object of its own, and
+//! nobody deletes the old ones, so of what is over no more is kept than a decision can still need.
+
+use kube::{Resource, core::ObjectMeta};
+
+use crate::api::{
+    names,
+    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, Phase},
+    upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
+};
+
+/// A NodeOp. Of one that is over, and without a finalizer of ours, nothing depends any more but by its
+/// identity: all its nodes were given back before, and its NodeOpUpgrade has recorded its end.
+pub fn nodeop(op: NodeOp) -> NodeOp {
+    let op = trimmed(op);
+    let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
+    let held = op.metadata.finalizers.iter().flatten().any(|finalizer| ours.contains(&finalizer.as_str()));
+    let Some(status) = op.status.as_ref().filter(|status| !held && status.phase.is_some_and(Phase::is_final))
+    else {
+        return op;
+    };
+    let ttl = op.spec.ttl_seconds_after_finished;
+    // When it was over, and who brings it back if it is deleted, matters to those that are to be deleted.
+    let kept = NodeOpStatus {
+        phase: status.phase,
+        observed_generation: status.observed_generation,
+        conditions: if ttl.is_some() { status.conditions.clone() } else { Vec::new() },
+        ..NodeOpStatus::default()
+    };
+    NodeOp {
+        metadata: identity(op.metadata, ttl.is_some()),
+        spec: NodeOpSpec { ttl_seconds_after_finished: ttl, ..NodeOpSpec::default() },
+        status: Some(kept),
+    }
+}
+
+/// A NodeOpUpgrade. Of one that is over, which NodeOp it had is all that may be asked.
+pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
+    let upgrade = trimmed(upgrade);
+    let over = |status: &&NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
+    let Some(status) = upgrade.status.as_ref().filter(over) else { return upgrade };
+    let kept = NodeOpUpgradeStatus {
+        phase: status.phase,
+        node_op_name: status.node_op_name.clone(),
+        node_op_uid: status.node_op_uid.clone(),
+        observed_generation: status.observed_generation,
+        ..NodeOpUpgradeStatus::default()
+    };
+    NodeOpUpgrade {
+        metadata: identity(upgrade.metadata, false),
+        spec: NodeOpUpgradeSpec::default(),
+        status: Some(kept),
+    }
+}
+
+fn identity(meta: ObjectMeta, annotated: bool) -> ObjectMeta {
+    ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        uid: meta.uid,
+        resource_version: meta.resource_version,
+        generation: meta.generation,
+        creation_timestamp: meta.creation_timestamp,
+        deletion_timestamp: meta.deletion_timestamp,
+        finalizers: meta.finalizers,
+        owner_references: meta.owner_references,
+        annotations: meta.annotations.filter(|_| annotated),
+        labels: meta.labels.filter(|_| annotated),
+        ..ObjectMeta::default()
+    }
+}
+
+/// `managedFields` and kubectl's copy of the object are half of it, and decide nothing.
+fn trimmed<K: Resource>(mut object: K) -> K {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn op(phase: &str, finalizers: Value) -> NodeOp {
+        serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "7", "finalizers": finalizers,
+                "managedFields": [{"manager": "kubectl"}], "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x"}},
+            "spec": {"command": ["x".repeat(1000)], "concurrency": 1},
+            "status": {"phase": phase, "message": "m", "nodeStatuses": {"n1": {"phase": "Completed", "message": "m"}}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn of_a_nodeop_that_is_over_its_identity_is_kept_and_of_others_all() {
+        for (object, whole) in [
+            (op("Completed", json!([])), false),
+            (op("Failed", json!(["other.example/finalizer"])), false),
+            (op("Completed", json!([names::FINALIZER])), true),
+            (op("Completed", json!([names::LEGACY_FINALIZER])), true),
+            (op("Running", json!([])), true),
+        ] {
+            let kept = nodeop(object.clone());
+            let same = |of: fn(&NodeOp) -> Value| of(&kept) == of(&object);
+            assert!(same(|op| json!([
+                op.metadata.uid,
+                op.metadata.resource_version,
+                op.metadata.finalizers
+            ])));
+            assert!(same(|op| json!(op.status.as_ref().unwrap().phase)));
+            assert_eq!(kept.spec == object.spec, whole);
+            assert_eq!(kept.status.as_ref().unwrap().node_statuses.len(), usize::from(whole));
+            assert!(kept.metadata.managed_fields.is_none());
+        }
+    }
+
+    #[test]
+    fn a_thousand_runs_that_are_over_take_little_room() {
+        let nodes: Value = (0..100)
+            .map(|n| (format!("n{n}"), json!({"phase": "Completed", "message": "m".repeat(200)})))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        let mut object = op("Completed", json!([]));
+        object.status = serde_json::from_value(json!({"phase": "Completed", "nodeStatuses": nodes})).unwrap();
+        let size = |op: &NodeOp| serde_json::to_string(op).unwrap().len();
+        assert!(size(&object) > 20_000 && size(&nodeop(object)) < 400);
+    }
+}

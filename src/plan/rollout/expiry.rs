@@ -1,0 +1,134 @@
+//! `ttlSecondsAfterFinished`: a NodeOp that is over is deleted, unless something would only create it again, to
+//! run again.
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    jiff::{SignedDuration, Timestamp},
+};
+
+use crate::{
+    api::{
+        names::condition,
+        nodeop::{NodeOp, NodeOpStatus, Phase},
+    },
+    plan::{
+        model::{
+            action::{Action, Notice},
+            effects::Effects,
+            id::OpRef,
+            snapshot::Snapshot,
+            time::later,
+        },
+        node::context::Op,
+    },
+};
+
+/// By what an object is known that comes from a repository: a key of its annotations or labels, and whose it is.
+const MANAGED_BY: [(&str, &str); 4] = [
+    ("argocd.argoproj.io/tracking-id", "Argo CD"),
+    ("app.kubernetes.io/instance", "Argo CD or Helm"),
+    ("kustomize.toolkit.fluxcd.io/name", "Flux"),
+    ("helm.toolkit.fluxcd.io/name", "Flux"),
+];
+
+/// Who would create the object again if it were deleted.
+fn manager(meta: &ObjectMeta) -> Option<&'static str> {
+    let has =
+        |key: &str| [&meta.annotations, &meta.labels].into_iter().flatten().any(|map| map.contains_key(key));
+    MANAGED_BY.into_iter().find_map(|(key, who)| has(key).then_some(who))
+}
+
+/// Deletes a NodeOp that has been over for as long as it was to be kept, and of which nothing is left to do.
+pub fn sweep(snapshot: &Snapshot, op: &Op) -> Effects {
+    let ttl = op.object.spec.ttl_seconds_after_finished;
+    let Some(ttl) = ttl.filter(|_| !op.deleting && manager(&op.object.metadata).is_none()) else {
+        return Effects::default();
+    };
+    let Some(over) = over_since(&op.object) else { return Effects::default() };
+    // An earlier leader's clock may have been ahead of ours: then it counts from when we began to lead.
+    let over = if over > snapshot.now { snapshot.leading_since } else { over };
+    let due = later(over, SignedDuration::from_secs(i64::from(ttl)));
+    if snapshot.now < due {
+        Effects::wake_at(due)
+    } else {
+        Action::DeleteOp { op: OpRef::of(&op.object) }.into()
+    }
+}
+
+/// When the operation was over, as its conditions date it.
+fn over_since(op: &NodeOp) -> Option<Timestamp> {
+    let conditions = op.status.iter().flat_map(|status| &status.conditions);
+    let over = conditions.filter(|one| {
+        [condition::COMPLETE, condition::FAILED].contains(&one.type_.as_str()) && one.status == "True"
+    });
+    over.map(|one| one.last_transition_time.0).next()
+}
+
+/// What is said of a NodeOp that is over now, and that would be deleted, but for whoever manages it.
+pub fn notice(op: &NodeOp, new: &NodeOpStatus) -> Option<Notice> {
+    let over = |status: &NodeOpStatus| status.phase.is_some_and(Phase::is_final);
+    if op.spec.ttl_seconds_after_finished.is_none() || !over(new) || op.status.as_ref().is_some_and(over) {
+        return None;
+    }
+    let who = manager(&op.metadata)?;
+    let message = format!(
+        "ttlSecondsAfterFinished is ignored: {who} manages this NodeOp, would create it again, and it would run again"
+    );
+    Some(Notice { warning: true, reason: "TTLIgnored", message, node: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::plan;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// A NodeOp that was over at second 0 by somebody's clock; we lead since second 10.
+    fn deleted(meta: Value, ttl: Option<i32>, phase: &str, now: i64) -> bool {
+        let mut metadata = json!({"name": "op", "namespace": "ns", "uid": "u"});
+        metadata.as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
+        let over = json!({"type": "Complete", "status": "True", "reason": "Completed", "message": "", "lastTransitionTime": Time(at(0))});
+        let conditions = if phase == "Completed" { vec![over] } else { vec![] };
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": metadata,
+            "spec": {"command": [], "ttlSecondsAfterFinished": ttl},
+            "status": {"phase": phase, "observedGeneration": 1, "conditions": conditions, "nodeStatuses": {"n1": {"phase": phase}}},
+        }))
+        .unwrap();
+        let snapshot = Snapshot {
+            now: at(now),
+            leading_since: at(-10),
+            ops: [(OpRef::of(&op).key(), Arc::new(op))].into(),
+            ..Snapshot::default()
+        };
+        plan(&snapshot)
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::DeleteOp { op } if op.uid == "u"))
+    }
+
+    #[test]
+    fn a_nodeop_is_deleted_when_its_time_is_over_and_not_where_it_would_be_made_again() {
+        let own = json!({});
+        assert!(deleted(own.clone(), Some(60), "Completed", 60));
+        assert!(!deleted(own.clone(), Some(60), "Completed", 59));
+        assert!(!deleted(own.clone(), None, "Completed", 1_000_000));
+        assert!(!deleted(own.clone(), Some(60), "Pending", 1_000_000));
+        assert!(!deleted(own, Some(60), "Completed", -5), "by another clock it is over in the future");
+        for (key, _) in MANAGED_BY {
+            for map in ["annotations", "labels"] {
+                assert!(!deleted(json!({map: {key: "x"}}), Some(60), "Completed", 1_000_000), "{key}");
+            }
+        }
+        let held = json!({"finalizers": [crate::api::names::FINALIZER]});
+        assert!(!deleted(held, Some(60), "Completed", 60), "not before it is concluded");
+    }
+}

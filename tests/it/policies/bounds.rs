@@ -1,0 +1,207 @@
+//! What the operator's own account is kept from: the thefts that its rights alone would allow.
+
+use super::*;
+use crate::reconcile::OPERATOR;
+
+/// What the policy makes of a request of the operator.
+fn judge(resource: &str, old: Option<&Value>, new: Option<&Value>) -> Verdict {
+    Policy::read("operator-policy.yaml").judge(&User::new(OPERATOR), resource, old, new)
+}
+
+/// Why the policy refuses a request of the operator, if it does.
+pub fn refusal(resource: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+    match judge(resource, old, new) {
+        Verdict::Passes => None,
+        verdict => Some(format!("{verdict:?}")),
+    }
+}
+
+fn owned(name: &str) -> Value {
+    json!({"name": name, "namespace": "default", "uid": "u", "ownerReferences": [{"apiVersion": "operator.kairos.io/v1alpha1",
+        "kind": "NodeOp", "name": "op", "uid": "o", "controller": true}]})
+}
+
+/// A preflight's pod, or anything like it.
+fn pod() -> Value {
+    json!({"metadata": owned("op-n1-preflight"), "spec": {"automountServiceAccountToken": false, "serviceAccountName": "default",
+        "nodeName": "n1", "volumes": [{"name": "host-root", "hostPath": {"path": "/"}}],
+        "containers": [{"name": "preflight", "image": "os:v1",
+            "env": [{"name": "HOST_DIR", "value": "/host"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}})
+}
+
+/// A reboot waiter, as it is after the server has added its token.
+fn waiter() -> Value {
+    let pod = with(pod(), "/metadata/labels", json!({"kairos.io/reboot": "true"}));
+    let pod = with(pod, "/spec/serviceAccountName", json!("op-1-reboot"));
+    let pod = with(pod, "/spec/automountServiceAccountToken", json!(true));
+    with(
+        pod,
+        "/spec/volumes",
+        json!([{"name": "sentinel-volume", "hostPath": {"path": "/usr/local"}}, {"name": "kube-api-access-x7k2q", "projected": {}}]),
+    )
+}
+
+fn job() -> Value {
+    json!({"metadata": owned("op-n1"), "spec": {"suspend": true, "template": {"spec": pod()["spec"]}}})
+}
+
+fn role() -> Value {
+    json!({"metadata": owned("op-1-reboot"), "rules": [
+        {"apiGroups": [""], "resources": ["pods"], "resourceNames": ["w"], "verbs": ["get", "patch"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["j"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]}]})
+}
+
+fn binding() -> Value {
+    json!({"metadata": owned("op-1-reboot"), "roleRef": {"kind": "Role", "name": "op-1-reboot"},
+        "subjects": [{"kind": "ServiceAccount", "name": "op-1-reboot", "namespace": "default"}]})
+}
+
+/// The pod that reads a node's facts.
+fn facts() -> Value {
+    let mut pod = pod();
+    pod["metadata"] = json!({"name": "facts", "namespace": "operator-system", "ownerReferences": [{"apiVersion": "v1",
+        "kind": "Node", "name": "n1", "uid": "n", "controller": true}]});
+    pod
+}
+
+#[test]
+fn what_the_operator_does_passes() {
+    let account = json!({"metadata": owned("op-1-reboot")});
+    for (resource, object) in [
+        ("pods", pod()),
+        ("pods", waiter()),
+        ("pods", facts()),
+        ("jobs", job()),
+        ("serviceaccounts", account),
+        ("roles", role()),
+        ("rolebindings", binding()),
+    ] {
+        assert_eq!(judge(resource, None, Some(&object)), Verdict::Passes, "{resource} {object}");
+        assert_eq!(judge(resource, Some(&object), None), Verdict::Passes, "{resource} {object}");
+    }
+    let resumed = with(job(), "/spec/suspend", json!(false));
+    assert_eq!(judge("jobs", Some(&job()), Some(&resumed)), Verdict::Passes);
+    let granted = with(role(), "/rules", json!([{"resources": ["events"], "verbs": ["create"]}]));
+    assert_eq!(judge("roles", Some(&role()), Some(&granted)), Verdict::Passes);
+}
+
+/// Each was done with the operator's token, or would have been, before there was this policy.
+#[test]
+fn each_theft_is_refused() {
+    let account = |name: &str| json!({"metadata": {"name": name, "namespace": "kube-system"}});
+    let foreign = |object: Value| without(object, "/metadata", "ownerReferences");
+    let spec = |key: &str, value: Value| with(pod(), &format!("/spec/{key}"), value);
+    let of_job = |key: &str, value: Value| with(job(), &format!("/spec/template/spec/{key}"), value);
+    let stolen = "clusterrole-aggregation-controller";
+    let secret = json!([{"name": "s", "secret": {"secretName": "s"}}]);
+    let token = json!([{"name": "kube-api-access-x", "projected": {}}]);
+    let env = json!([{"name": "c", "env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]);
+    let all = json!([{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}]);
+    let disguised = with(waiter(), "/spec/serviceAccountName", json!(stolen));
+    let mut elsewhere = facts();
+    elsewhere["metadata"]["namespace"] = json!("kube-system");
+    let mut uncontrolled = pod();
+    uncontrolled["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+    let controlled = |object: Value| {
+        with(object, "/metadata/ownerReferences", pod()["metadata"]["ownerReferences"].clone())
+    };
+    let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    let all_pods = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}]);
+    let more_verbs = json!([{"resources": ["pods"], "resourceNames": ["w"], "verbs": ["get", "delete"]}]);
+    let bound = with(binding(), "/roleRef", json!({"kind": "ClusterRole", "name": "cluster-admin"}));
+    let given = with(
+        binding(),
+        "/subjects",
+        json!([{"kind": "ServiceAccount", "name": "mine", "namespace": "default"}]),
+    );
+    let created = [
+        ("pods", foreign(pod())),
+        ("pods", uncontrolled),
+        ("pods", elsewhere),
+        ("pods", spec("serviceAccountName", json!(stolen))),
+        ("pods", spec("automountServiceAccountToken", json!(true))),
+        ("pods", without(pod(), "/spec", "automountServiceAccountToken")),
+        ("pods", spec("volumes", secret.clone())),
+        ("pods", spec("volumes", token)),
+        ("pods", spec("volumes", json!([{"name": "v", "csi": {"driver": "secrets-store.csi.k8s.io"}}]))),
+        ("pods", spec("containers", env.clone())),
+        ("pods", spec("containers", all)),
+        ("pods", spec("initContainers", env)),
+        ("pods", disguised),
+        ("pods", with(waiter(), "/spec/volumes", secret.clone())),
+        ("jobs", foreign(job())),
+        ("jobs", of_job("serviceAccountName", json!(stolen))),
+        ("jobs", of_job("automountServiceAccountToken", json!(true))),
+        ("jobs", of_job("volumes", secret)),
+        ("serviceaccounts", account("op-1-reboot")),
+        ("serviceaccounts", json!({"metadata": owned("default")})),
+        ("roles", with(role(), "/rules", everything)),
+        ("roles", with(role(), "/rules", all_pods)),
+        ("roles", with(role(), "/rules", more_verbs)),
+        ("rolebindings", bound),
+        ("rolebindings", given),
+    ];
+    for (resource, object) in &created {
+        assert!(
+            matches!(judge(resource, None, Some(object)), Verdict::Refused(_)),
+            "{resource} {object}: {:?}",
+            judge(resource, None, Some(object))
+        );
+    }
+    let image = with(pod(), "/spec/containers", json!([{"name": "preflight", "image": "evil"}]));
+    let template =
+        with(job(), "/spec/template/spec/containers", json!([{"name": "nodeop", "image": "evil"}]));
+    let taken = controlled(foreign(role()));
+    let changed = [
+        ("pods", pod(), image),
+        ("pods", foreign(pod()), foreign(pod())),
+        ("jobs", job(), template),
+        ("jobs", foreign(job()), job()),
+        ("roles", foreign(role()), taken),
+        ("roles", role(), foreign(role())),
+    ];
+    for (resource, old, new) in &changed {
+        let verdict = judge(resource, Some(old), Some(new));
+        assert!(matches!(verdict, Verdict::Refused(_)), "{resource} {old} {new}: {verdict:?}");
+    }
+    let reader = "extension-apiserver-authentication-reader";
+    let deleted = [
+        ("pods", foreign(pod())),
+        ("roles", account(reader)),
+        ("rolebindings", account(reader)),
+        ("serviceaccounts", account(stolen)),
+        ("jobs", foreign(job())),
+    ];
+    for (resource, object) in &deleted {
+        let verdict = judge(resource, Some(object), None);
+        assert!(matches!(verdict, Verdict::Refused(_)), "{resource} {object}: {verdict:?}");
+    }
+}
+
+#[test]
+fn nobody_else_is_concerned_by_the_operators_bounds() {
+    let policy = Policy::read("operator-policy.yaml");
+    let plain = without(pod(), "/metadata", "ownerReferences");
+    for user in
+        [User::admin(), User::waiter("u1"), User::new("system:serviceaccount:kube-system:job-controller")]
+    {
+        assert_eq!(policy.judge(&user, "pods", None, Some(&plain)), Verdict::NotConcerned, "{}", user.name);
+    }
+    assert_eq!(policy.0["failurePolicy"], "Fail", "said in its header");
+}
+
+/// Kustomize puts namespace and prefix in front of the account, and cannot in an expression.
+#[test]
+fn the_policy_is_for_the_account_that_is_installed() {
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(path);
+        serde_saphyr::from_multiple::<Value>(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let overlay = read("default/kustomization.yaml").remove(0);
+    let part = |key: &str| overlay[key].as_str().unwrap().to_owned();
+    let account =
+        read("rbac/operator.yaml").into_iter().find(|object| object["kind"] == "ServiceAccount").unwrap();
+    let name = format!("{}{}", part("namePrefix"), account["metadata"]["name"].as_str().unwrap());
+    assert_eq!(format!("system:serviceaccount:{}:{name}", part("namespace")), OPERATOR);
+}
