@@ -124,7 +124,7 @@ impl NodeContext<'_> {
     /// The next step.
     pub fn move_to(&self, work: Working, message: impl fmt::Display) -> Decision {
         let (message, since) = (Some(message.to_string()), Some(self.snapshot.now));
-        let state = State::Working(work);
+        let state = State::Working(work.into());
         Decision::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }))
     }
 
@@ -132,7 +132,7 @@ impl NodeContext<'_> {
     pub fn record(&self, change: impl FnOnce(&mut Working)) -> Decision {
         let mut work = self.work.clone();
         change(&mut work);
-        Decision::Record(Box::new(Entry { state: State::Working(work), ..self.entry.clone() }))
+        Decision::Record(Box::new(Entry { state: State::Working(work.into()), ..self.entry.clone() }))
     }
 
     /// The pods that the node's Job made. `job_uid`: as which Job it is recorded.

@@ -37,7 +37,7 @@ pub fn draining(since: Timestamp) -> (Entry, Working) {
         reboot: None,
         given_up: None,
     };
-    (Entry { state: State::Working(work.clone()), ..Entry::default() }, work)
+    (Entry { state: State::Working(work.clone().into()), ..Entry::default() }, work)
 }
 
 /// One node that is worked on, as `entry` says, and what there is of its operation.

@@ -15,10 +15,8 @@ use crate::{
             snapshot::{PodView, Role},
         },
         node::{
-            context::{Decision, NodeContext},
-            failure::Failure,
+            context::NodeContext,
             state::{Entry, Over, State},
-            waiting::Waiting,
         },
     },
 };
@@ -84,17 +82,15 @@ pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
     same && is_adopted(ctx) && waiters(ctx).any(|(pod, said)| said && runs_again(pod))
 }
 
-/// The Job of an adopted node is complete, and the reboot that follows is the Go operator's pod's. The boot
-/// from which it follows is read live, while the pod has not gone on.
-pub fn succeeded(ctx: &NodeContext<'_>) -> Result<String, Planned<Decision>> {
+/// The boot that an adopted node is about to leave: its Job is complete, and the reboot that follows is the Go
+/// operator's pod's. It is read live, while the pod has not gone on. Nothing and no question: the reboot was
+/// over before, and is not proved.
+pub fn boot_to_leave(ctx: &NodeContext<'_>) -> Planned<Option<String>> {
     let questions = [Question::Node(ctx.node.name.clone()), Question::OwnedWorkload(ctx.op.id.clone())];
     let open = Effects::ask(questions.into_iter().filter(|question| ctx.snapshot.answer(question).is_none()));
     if !open.questions.is_empty() {
-        return Err(Waiting::BootBeforeReboot.with(open));
+        return Planned::from(None).with(open);
     }
     let to_come = waiters(ctx).any(|(pod, said)| !said || !runs_again(pod));
-    if to_come && !ctx.node.boot_id.is_empty() {
-        return Ok(ctx.node.boot_id.clone());
-    }
-    Err(Failure::RebootNotProved.into())
+    (to_come && !ctx.node.boot_id.is_empty()).then(|| ctx.node.boot_id.clone()).into()
 }

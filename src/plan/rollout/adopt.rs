@@ -141,7 +141,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
             message: Some("taken over from an older operator, with its Job".into()),
             since: Some(snapshot.now),
             node_uid: snapshot.nodes.get(name).map(|node| node.uid.clone()),
-            state: State::Working(work),
+            state: State::Working(work.into()),
         };
         return Next::Become(Box::new(entry.record())).into();
     }

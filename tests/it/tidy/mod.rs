@@ -9,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use scan::{below, code, dependencies, files, paths, read, root, sources};
@@ -342,4 +343,12 @@ fn nothing_names_the_machine_that_it_was_written_on() {
         broken.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{file}: {word}")));
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// A break whose guard was moved or rewritten would stop the whole of `scripts/chaos-breaks`, which runs for
+/// hours and not with every change.
+#[test]
+fn the_guards_that_chaos_breaks_takes_out_are_where_it_looks_for_them() {
+    let output = Command::new(root().join("scripts/chaos-breaks")).arg("--check").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

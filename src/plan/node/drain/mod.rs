@@ -156,7 +156,7 @@ fn say_blocked(
     let since = (!blocked.is_empty()).then_some(ctx.snapshot.now);
     let next = state::Drain { blocked_since: since, ..record.clone() };
     let work = Working { at: At::Drain(next), ..ctx.work.clone() };
-    let mut entry = Entry { state: State::Working(work), ..ctx.entry.clone() };
+    let mut entry = Entry { state: State::Working(work.into()), ..ctx.entry.clone() };
     if blocked.is_empty() {
         return Some(Decision::Record(entry.into())).into();
     }

@@ -38,7 +38,7 @@ pub fn begin(ctx: &NodeContext<'_>, verdict: Verdict) -> Planned<Decision> {
     }
     // The reason is recorded first, and what it leads to is done in the next plan.
     let message = Some(verdict.reason.clone());
-    let state = State::Working(Working { given_up: Some(verdict), ..ctx.work.clone() });
+    let state = State::Working(Box::new(Working { given_up: Some(verdict), ..ctx.work.clone() }));
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
 }
 

@@ -139,7 +139,7 @@ fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         return refused::make_room(ctx, job);
     }
     let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
-    let state = State::Working(Working { job: Some(record), ..ctx.work.clone() });
+    let state = State::Working(Box::new(Working { job: Some(record), ..ctx.work.clone() }));
     let message = Some(Waiting::JobRuns.to_string());
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
 }
@@ -284,9 +284,11 @@ fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         return ctx.complete(RebootStatus::NotRequested, message).into();
     }
     if legacy::is_adopted(ctx) {
-        return match legacy::succeeded(ctx) {
-            Ok(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
-            Err(next) => next,
+        let Planned { value, effects } = legacy::boot_to_leave(ctx);
+        return match value {
+            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
+            None if effects.questions.is_empty() => Failure::RebootNotProved.into(),
+            None => Waiting::BootBeforeReboot.with(effects),
         };
     }
     match sentinel(ctx, &job.uid) {

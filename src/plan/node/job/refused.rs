@@ -51,7 +51,7 @@ pub fn again(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
         waiter: WaiterRecord { lost_at: Some(now), ..ctx.work.waiter },
         ..ctx.work.clone()
     };
-    let (message, state) = (Some(Waiting::JobNotBegun(why).to_string()), State::Working(work));
+    let (message, state) = (Some(Waiting::JobNotBegun(why).to_string()), State::Working(work.into()));
     Some(Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })))
 }
 

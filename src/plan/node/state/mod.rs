@@ -28,7 +28,7 @@ pub struct Entry {
 pub enum State {
     Pending(Pending),
     Preflight(Preflight),
-    Working(Working),
+    Working(Box<Working>),
     Over(Over),
 }
 

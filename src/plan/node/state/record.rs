@@ -25,7 +25,7 @@ impl Entry {
                 attempt: entry.attempt,
                 lost_at: time(&entry.since),
             }),
-            Phase::Running => State::Working(working(entry, &mut missing)),
+            Phase::Running => State::Working(working(entry, &mut missing).into()),
             Phase::Completed | Phase::Failed => State::Over(Over {
                 succeeded: entry.phase == Phase::Completed,
                 reboot: entry.reboot_status,
@@ -71,7 +71,7 @@ impl Entry {
                 since: lost_at.map(Time),
                 ..base
             },
-            State::Working(work) => record_work(base, work),
+            State::Working(work) => record_work(base, *work),
             State::Over(Over { succeeded, reboot, job_name, verified, holds_slot, target }) => NodeStatus {
                 phase: if succeeded { Phase::Completed } else { Phase::Failed },
                 reboot_status: reboot,
@@ -226,7 +226,7 @@ mod tests {
             WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
         let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), before: None };
         let (job, given_up) = (Some(job), Some(given_up));
-        State::Working(Working { at, job, waiter, given_up, ..Working::claims(None, found) })
+        State::Working(Box::new(Working { at, job, waiter, given_up, ..Working::claims(None, found) }))
     }
 
     fn reboot(seen: Option<NewBoot>) -> Reboot {
@@ -289,7 +289,8 @@ mod tests {
         let whole = Entry { state: working(At::Reboot(reboot(None))), ..Entry::default() }.record();
         let whole = NodeStatus { given_up: None, untouched: None, ..whole };
         assert!(Entry::parse(&whole).is_ok());
-        let cases: [(&str, fn(&mut NodeStatus)); 4] = [
+        type Change = fn(&mut NodeStatus);
+        let cases: [(&str, Change); 4] = [
             ("name of the Job", |entry| entry.job_name = None),
             ("deadline of the reboot", |entry| entry.deadline = None),
             ("start of the drain", |entry| entry.step = Some(Step::Drain)),

@@ -360,7 +360,7 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
         message: Some("being claimed".into()),
         since: Some(snapshot.now),
         node_uid: Some(view.uid.clone()),
-        state: State::Working(work),
+        state: State::Working(work.into()),
     }
     .record();
 }

@@ -170,7 +170,7 @@ impl PreflightContext<'_> {
             _ => {
                 let target = said.and_then(|said| said.target);
                 let found = Found { target, image: image::pinned(&self.op.object, pod), before: None };
-                self.to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
+                self.back_to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
             }
         }
     }
@@ -222,10 +222,10 @@ impl PreflightContext<'_> {
 
     /// Nothing was found out.
     fn ask_again(&self, message: Option<String>) -> Next {
-        self.to_pending(None, Found::default(), message)
+        self.back_to_pending(None, Found::default(), message)
     }
 
-    fn to_pending(&self, passed_in: Option<String>, found: Found, message: Option<String>) -> Next {
+    fn back_to_pending(self, passed_in: Option<String>, found: Found, message: Option<String>) -> Next {
         let attempt = Some(self.record.attempt.unwrap_or(0));
         let state = State::Pending(Pending { passed_in, found, attempt, not_ready_since: None });
         let since = Some(self.snapshot.now);
