@@ -209,21 +209,41 @@ pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
 /// Arguments of `reboot-waiter`, after the applet's name. `timeout` and `grace` are seconds: how long it
 /// waits, from the sentinel on, for what must come between the sentinel and the reboot; and how long init
 /// gets before the kernel is asked. For the sentinel itself it waits without an end. Over its timeout the
-/// waiter ends with 1 and loses nothing by a restart.
+/// waiter ends with 1 and loses nothing by a restart. `succeeded` is what the controller has recorded of the
+/// Job, if it has: then nobody needs the Job and its sentinel any more.
 pub fn reboot_waiter_args(
     job: &str,
     owner_uid: &str,
     state_dir_name: &str,
-    timeout: u32,
-    grace: u32,
+    (timeout, grace): (u32, u32),
+    succeeded: Option<&Succeeded>,
 ) -> Vec<String> {
-    vec![
+    let mut args = vec![
         format!("--state-dir={WAITER_MOUNT}/{state_dir_name}"),
         format!("--job={job}"),
         format!("--owner-uid={owner_uid}"),
         format!("--timeout-seconds={timeout}"),
         format!("--grace-seconds={grace}"),
-    ]
+    ];
+    if let Some(Succeeded { job_uid, boot }) = succeeded {
+        args.extend([format!("--succeeded-job={job_uid}"), format!("--succeeded-in={boot}")]);
+    }
+    args
+}
+
+/// A Job that has succeeded, and the boot in which it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succeeded {
+    pub job_uid: String,
+    pub boot: String,
+}
+
+impl Succeeded {
+    /// The sentinel that the Job has left.
+    pub fn sentinel(&self, job: &str) -> Sentinel {
+        let Self { job_uid, boot } = self.clone();
+        Sentinel { job: job.into(), job_uid, boot, ..Sentinel::default() }
+    }
 }
 
 /// What an upgrade is to do, as `upgrade` and `upgrade --check` are told.

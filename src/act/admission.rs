@@ -68,7 +68,8 @@ impl Actor {
     }
 
     async fn try_rebooting(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
-        let mut waiter = waiter::pod(op, node, NAME, NAME, NAME, &self.site);
+        let mut waiter =
+            waiter::pod(op, node, NAME, waiter::For { job: NAME, succeeded: None }, NAME, &self.site);
         // Its account is made with the first waiter, and a pod without its account is refused.
         if let Some(spec) = &mut waiter.spec {
             spec.service_account_name = None;

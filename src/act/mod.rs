@@ -28,7 +28,7 @@ pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
     observe::LiveObject,
     plan::model::action::{Action, Notice},
-    render::RenderConfig,
+    render::{RenderConfig, waiter},
 };
 
 /// The time after which a request counts as failed. Together with the fence it ends before another replica
@@ -110,9 +110,10 @@ impl Actor {
                 self.make_facts(node, node_uid, name, *attempt).await
             }
             Action::CreatePreflightPod { op, node, name } => self.make_preflight(op, node, name).await,
-            Action::CreateWaiter { op, node, name, job, grant } => {
+            Action::CreateWaiter { op, node, name, job, succeeded, grant } => {
                 let account = self.grant(op, grant).await?;
-                self.make_waiter(op, node, name, job, &account).await
+                let of = waiter::For { job, succeeded: succeeded.as_ref() };
+                self.make_waiter(op, node, name, of, &account).await
             }
             Action::CreateJob { op, node, name } => self.make_job(op, node, name).await,
             Action::ResumeJob { job } => self.resume(job).await,

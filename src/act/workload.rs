@@ -69,10 +69,10 @@ impl Actor {
         op: &NodeOp,
         node: &str,
         name: &str,
-        job: &str,
+        of: waiter::For<'_>,
         account: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&waiter::pod(op, node, name, job, account, &self.site)).await?;
+        let made = self.create(&waiter::pod(op, node, name, of, account, &self.site)).await?;
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 

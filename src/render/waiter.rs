@@ -23,8 +23,15 @@ use crate::{
 /// kills twice.
 const GRACE_SECONDS: u32 = 600;
 
-/// The waiter of `op` on `node` for the Job `job`, with the rights of this account.
-pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: &RenderConfig) -> Pod {
+/// The Job that a waiter is for, and what the controller has recorded of it.
+#[derive(Clone, Copy, Debug)]
+pub struct For<'a> {
+    pub job: &'a str,
+    pub succeeded: Option<&'a contract::Succeeded>,
+}
+
+/// The waiter of `op` on `node`, with the rights of this account.
+pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, site: &RenderConfig) -> Pod {
     let mut meta = parts::meta(op, node, name);
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     parts::keep_node(&mut meta);
@@ -38,7 +45,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: 
             automount_service_account_token: Some(true),
             image_pull_secrets: parts::pull_secrets(&op.spec),
             termination_grace_period_seconds: Some(10),
-            containers: vec![reboot(op, job, site)],
+            containers: vec![reboot(op, of, site)],
             volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
             ..parts::pod_spec(node)
         }),
@@ -46,7 +53,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, job: &str, account: &str, site: 
     }
 }
 
-fn reboot(op: &NodeOp, job: &str, site: &RenderConfig) -> Container {
+fn reboot(op: &NodeOp, of: For<'_>, site: &RenderConfig) -> Container {
     let (_, dir) = site.state_dir_parts();
     let owner = op.metadata.uid.as_deref().unwrap_or_default();
     let timeout = op.spec.reboot_timeout_seconds.unwrap_or(intent::REBOOT_TIMEOUT).max(0).unsigned_abs();
@@ -55,7 +62,13 @@ fn reboot(op: &NodeOp, job: &str, site: &RenderConfig) -> Container {
         image: Some(site.operator.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::REBOOT_WAITER),
-        args: parts::arguments(contract::reboot_waiter_args(job, owner, dir, timeout, GRACE_SECONDS)),
+        args: parts::arguments(contract::reboot_waiter_args(
+            of.job,
+            owner,
+            dir,
+            (timeout, GRACE_SECONDS),
+            of.succeeded,
+        )),
         env: Some(vec![
             parts::env_from(contract::env::POD_NAME, "metadata.name"),
             parts::env_from(contract::env::POD_NAMESPACE, "metadata.namespace"),

@@ -30,11 +30,16 @@ fn sentinel() {
 
 #[test]
 fn reboot_waiter() {
-    let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", 1800, 600);
+    let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", (1800, 600), None);
     let Applet::RebootWaiter(args) = parsed(applet::REBOOT_WAITER, args) else { panic!() };
     assert_eq!(args.state_dir, Path::new("/state/.kairos"));
     assert_eq!((args.job.as_str(), args.owner_uid.as_str()), ("job-1", "uid-1"));
     assert_eq!((args.timeout_seconds, args.grace_seconds), (1800, 600));
+    assert_eq!(args.succeeded(), None);
+    let succeeded = contract::Succeeded { job_uid: "u".into(), boot: "b1".into() };
+    let args = contract::reboot_waiter_args("job-1", "uid-1", ".kairos", (1800, 600), Some(&succeeded));
+    let Applet::RebootWaiter(args) = parsed(applet::REBOOT_WAITER, args) else { panic!() };
+    assert_eq!(args.succeeded(), Some(succeeded));
 }
 
 /// All combinations of flags, and paths of any characters.

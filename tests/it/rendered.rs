@@ -46,7 +46,10 @@ pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
     let mut pods = vec![
         (container::NODEOP, pod_of(job::job(op, "n1", "job", &site))),
         (container::NODEOP, tried),
-        (container::REBOOT, waiter::pod(op, "n1", "waiter", "job", "account", &site)),
+        (
+            container::REBOOT,
+            waiter::pod(op, "n1", "waiter", waiter::For { job: "job", succeeded: None }, "account", &site),
+        ),
         (container::FACTS, facts::pod("n1", "uid", "facts", 0, &site)),
     ];
     pods.extend(preflight::pod(op, "n1", "preflight", &site).map(|pod| (container::PREFLIGHT, pod)));

@@ -69,6 +69,8 @@ pub struct Cluster {
     me: Identity,
     job: String,
     owner_uid: String,
+    /// UID of the Job, if its success is recorded.
+    succeeded: Option<String>,
     /// Why the last request that failed did.
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -83,10 +85,11 @@ impl std::fmt::Debug for Cluster {
 pub type JobEvents = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
 impl Cluster {
-    pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str) -> Self {
+    pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str, succeeded: Option<String>) -> Self {
         let pods = Api::namespaced(client.clone(), &me.namespace);
         let jobs = Api::namespaced(client.clone(), &me.namespace);
-        Self { client, pods, jobs, me, job: job.into(), owner_uid: owner_uid.into(), trouble: Arc::default() }
+        let (job, owner_uid, trouble) = (job.into(), owner_uid.into(), Arc::default());
+        Self { client, pods, jobs, me, job, owner_uid, succeeded, trouble }
     }
 
     /// Why the last request that failed did.
@@ -103,15 +106,23 @@ impl Cluster {
 
     /// The Job first: by the time its verdict is used, the pod's is the younger one.
     pub async fn look(&self, job_uid: Option<&str>) -> Live {
-        let job = match within(self.jobs.get_opt(&self.job)).await {
-            Ok(job) => judge_job(job.as_ref(), job_uid, &self.owner_uid),
-            Err(error) => self.unanswered("the Job", &error, Job::Unknown),
+        let job = if job_uid.is_some() && job_uid == self.succeeded.as_deref() {
+            Job::Complete
+        } else {
+            self.look_at_job(job_uid).await
         };
         let pod = match within(self.pods.get_opt(&self.me.name)).await {
             Ok(pod) => judge_pod(pod.as_ref(), &self.me.uid),
             Err(error) => self.unanswered("the pod", &error, Pod::Unknown),
         };
         Live { pod, job }
+    }
+
+    async fn look_at_job(&self, job_uid: Option<&str>) -> Job {
+        match within(self.jobs.get_opt(&self.job)).await {
+            Ok(job) => judge_job(job.as_ref(), job_uid, &self.owner_uid),
+            Err(error) => self.unanswered("the Job", &error, Job::Unknown),
+        }
     }
 
     /// Sets the annotation. The UID in the patch is a precondition: a pod that took our name is not

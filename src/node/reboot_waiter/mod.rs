@@ -3,7 +3,9 @@
 //!
 //! A reboot is due if and only if the sentinel of its own Job names the boot that the node is still in, and a
 //! live GET shows that very Job `Complete`. Nothing else is remembered, in the process or on the pod, so a
-//! waiter that is killed, replaced or started again finds by itself where things stand:
+//! waiter that is killed, replaced or started again finds by itself where things stand. (A waiter that is made
+//! after the controller has recorded both is told so by its arguments, since a Job may be deleted at any time:
+//! what is recorded then stands for the sentinel, and for the Job.)
 //!
 //! | after this line, the power fails or the waiter is killed | what the next start does |
 //! |---|---|
@@ -66,6 +68,7 @@ use super::{
     host::{Host, init::Reach},
     job_name,
 };
+use crate::contract::Succeeded;
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -79,6 +82,12 @@ pub struct RebootWaiterArgs {
     /// UID of the NodeOp that controls the Job.
     #[arg(long)]
     pub owner_uid: String,
+    /// UID of the Job, if its success is recorded: it may be gone by now, and its sentinel with it.
+    #[arg(long, requires = "succeeded_in")]
+    pub succeeded_job: Option<String>,
+    /// The boot in which it succeeded.
+    #[arg(long, requires = "succeeded_job")]
+    pub succeeded_in: Option<String>,
     /// How long to wait, from the sentinel on, for what must come before the reboot.
     #[arg(long)]
     pub timeout_seconds: u32,
@@ -87,11 +96,19 @@ pub struct RebootWaiterArgs {
     pub grace_seconds: u32,
 }
 
+impl RebootWaiterArgs {
+    /// What is recorded of the Job.
+    pub fn succeeded(&self) -> Option<Succeeded> {
+        let (job_uid, boot) = self.succeeded_job.clone().zip(self.succeeded_in.clone())?;
+        Some(Succeeded { job_uid, boot })
+    }
+}
+
 /// Checks that it could do its work, then waits for it.
 pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<AppletExit> {
     let me = Identity::from_env()?;
     let boot = host.boot_id()?;
-    let directory = StateDir::new(host.path(&args.state_dir), &args.job);
+    let directory = StateDir::new(host.path(&args.state_dir), &args.job, args.succeeded());
     directory.prepare()?;
     match host.reach()? {
         Reach::Init => info!(boot, "init can be asked"),
@@ -110,7 +127,8 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<AppletExit> {
         // old answer.
         config.default_retry = false;
         let client = Client::try_from(config).context("making a client")?;
-        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid);
+        let succeeded = args.succeeded_job.clone();
+        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid, succeeded);
         let node = Node::new(host.clone(), cluster, directory, boot.clone())?;
         Ok(Waiter::new(node, boot, limits).run().await)
     });

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use crate::{
-    contract::{self, Sentinel},
+    contract::{self, Sentinel, Succeeded},
     node::{
         host::{files, reserve},
         state_directory,
@@ -35,6 +35,8 @@ const SWEEP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct StateDir {
     pub path: PathBuf,
     job: String,
+    /// What is recorded of the Job, until the reboot that it asks for is over.
+    succeeded: Option<Succeeded>,
 }
 
 /// All that sentinels and results have in common.
@@ -44,8 +46,8 @@ struct Record {
 }
 
 impl StateDir {
-    pub fn new(path: PathBuf, job: &str) -> Self {
-        Self { path, job: job.into() }
+    pub fn new(path: PathBuf, job: &str, succeeded: Option<Succeeded>) -> Self {
+        Self { path, job: job.into(), succeeded }
     }
 
     /// Makes the directory if it is missing, and proves that the sentinel can be written: its room is kept
@@ -64,7 +66,7 @@ impl StateDir {
         self.path.join(contract::sentinel_file(&self.job))
     }
 
-    /// The sentinel of our Job. One that cannot be read is as good as none until it changes: acting on half
+    /// The sentinel of our Job; what is recorded of the Job stands for one that is gone. One that cannot be read is as good as none until it changes: acting on half
     /// of one would be worse, and `sentinel` replaces files whole.
     pub fn sentinel(&self) -> Option<Sentinel> {
         let path = self.own();
@@ -77,13 +79,15 @@ impl StateDir {
             Ok(Some(sentinel))
         };
         let found = read().inspect_err(|error| warn!("no use: {error:#}")).ok().flatten();
-        found.filter(|sentinel| sentinel.job == self.job && !sentinel.boot.is_empty())
+        let found = found.filter(|sentinel| sentinel.job == self.job && !sentinel.boot.is_empty());
+        found.or_else(|| Some(self.succeeded.as_ref()?.sentinel(&self.job)))
     }
 
     /// Removes our Job's sentinel if it is still the one that was judged, and sweeps.
-    pub fn remove(&self, sentinel: &Sentinel, boot: &str) -> Result<()> {
+    pub fn remove(&mut self, sentinel: &Sentinel, boot: &str) -> Result<()> {
         if self.sentinel().as_ref() == Some(sentinel) {
             files::remove(&self.own())?;
+            self.succeeded = None;
         }
         reserve::release(&self.own());
         self.sweep(boot, SystemTime::now());
@@ -140,7 +144,7 @@ mod tests {
 
     fn directory() -> (tempfile::TempDir, StateDir) {
         let root = tempfile::tempdir().unwrap();
-        let state = StateDir::new(root.path().join("usr/local/.kairos"), "mine");
+        let state = StateDir::new(root.path().join("usr/local/.kairos"), "mine", None);
         state.prepare().unwrap();
         (root, state)
     }
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn it_is_made_and_keeps_room_for_the_sentinel_that_is_removed_with_it() {
-        let (root, state) = directory();
+        let (root, mut state) = directory();
         let kept = state.path.join(".mine.json.reserve");
         assert_eq!(fs::metadata(&kept).unwrap().len(), reserve::ROOM as u64);
         state.prepare().unwrap();
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_sentinel_that_changed_is_not_removed() {
-        let (_root, state) = directory();
+        let (_root, mut state) = directory();
         write(&state, "mine.json", &serde_json::to_string(&sentinel("mine", "new")).unwrap(), 0);
         state.remove(&sentinel("mine", "old"), "new").unwrap();
         assert!(state.sentinel().is_some());

@@ -16,6 +16,7 @@ use crate::{
         nodeop::{NodeOp, NodeOpStatus},
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus},
     },
+    contract::Succeeded,
     plan::model::{
         effects::Effects,
         id::{Key, OpRef},
@@ -94,7 +95,15 @@ pub enum Action {
     /// Make the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },
     /// Grant the waiters of the nodes that are worked on what they need, then make this one.
-    CreateWaiter { op: Arc<NodeOp>, node: String, name: String, job: String, grant: WaiterGrant },
+    CreateWaiter {
+        op: Arc<NodeOp>,
+        node: String,
+        name: String,
+        job: String,
+        /// What is recorded of the Job, if it has succeeded: it may be gone by now.
+        succeeded: Option<Succeeded>,
+        grant: WaiterGrant,
+    },
     /// Make the node's Job, suspended.
     CreateJob { op: Arc<NodeOp>, node: String, name: String },
     /// Let the Job run whose UID is recorded.
@@ -310,7 +319,7 @@ impl fmt::Display for Action {
             Self::CreatePreflightPod { op, node, name } => {
                 write!(f, "making preflight pod {name} of {} on node {node}", of(op))
             }
-            Self::CreateWaiter { op, node, name, job: _, grant: _ } => {
+            Self::CreateWaiter { op, node, name, job: _, succeeded: _, grant: _ } => {
                 write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
             }
             Self::CreateJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::nodeop::{Phase, Step},
-    contract::reboot_state,
+    contract::{Succeeded, reboot_state},
     plan::{
         model::{
             action::{Action, WaiterGrant},
@@ -118,7 +118,16 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
     }
     let grant = grant(ctx.snapshot, ctx.op, &ctx.node.name, &name, job);
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
-    in_time(ctx, Starting::Starts).with(Action::CreateWaiter { op, node, name, job: job.to_owned(), grant })
+    let (job, succeeded) = (job.to_owned(), succeeded(ctx));
+    let make = Action::CreateWaiter { op, node, name, job, succeeded, grant };
+    in_time(ctx, Starting::Starts).with(make)
+}
+
+/// What is recorded of a Job that has succeeded. It may have been deleted since, by somebody or for its
+/// `ttlSecondsAfterFinished`, before its waiter knew: the reboot is due all the same.
+fn succeeded(ctx: &NodeContext<'_>) -> Option<Succeeded> {
+    let boot = ctx.work.boot_to_leave()?.to_owned();
+    Some(Succeeded { job_uid: ctx.work.job_uid()?.to_owned(), boot })
 }
 
 /// Why the waiter before this attempt was lost, while its pod is there to tell.

@@ -42,7 +42,8 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus
 fn make(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Action {
     let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
     let grant = waiter::grant(snapshot, op, &node.name, &name, &job);
-    Action::CreateWaiter { op: op.object.clone(), node: node.name.clone(), name, job, grant }
+    let (op, node) = (op.object.clone(), node.name.clone());
+    Action::CreateWaiter { op, node, name, job, succeeded: None, grant }
 }
 
 /// Whether nothing but a free slot keeps the node from being taken.

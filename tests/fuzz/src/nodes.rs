@@ -170,7 +170,8 @@ fn retry(known: &UpgradeResult) {
 /// The waiter of Job `job` takes a sentinel that is whole, names its Job and a boot; and nothing else.
 fn waiter_reads(root: &Path, bytes: &[u8]) {
     let read =
-        kairos_operator::node::reboot_waiter::state_dir::StateDir::new(root.join("state"), "job").sentinel();
+        kairos_operator::node::reboot_waiter::state_dir::StateDir::new(root.join("state"), "job", None)
+            .sentinel();
     let whole = serde_json::from_slice::<Sentinel>(bytes).ok();
     assert_eq!(
         read,

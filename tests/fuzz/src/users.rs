@@ -143,7 +143,8 @@ fn render(op: &NodeOp) {
             && intent.drain.is_none_or(|drain| drain.timeout.is_none_or(|timeout| timeout.is_positive()))
     );
     let job = render::job::job(op, "n1", "job", &site());
-    let waiter = render::waiter::pod(op, "n1", "waiter", "job", "account", &site());
+    let of = render::waiter::For { job: "job", succeeded: None };
+    let waiter = render::waiter::pod(op, "n1", "waiter", of, "account", &site());
     let preflight = render::preflight::pod(op, "n1", "preflight", &site());
     let job_pod = job.spec.and_then(|spec| spec.template.spec).expect("a pod");
     let mut specs = vec![job_pod];

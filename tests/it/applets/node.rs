@@ -97,8 +97,16 @@ impl Node {
 
     pub fn waiter_command(&self, timeout: u32, grace: u32) -> Command {
         let mut command = self.applet(contract::applet::REBOOT_WAITER);
-        command.args(contract::reboot_waiter_args(JOB, OWNER, ".kairos", timeout, grace));
+        command.args(contract::reboot_waiter_args(JOB, OWNER, ".kairos", (timeout, grace), None));
         command
+    }
+
+    /// A waiter that is made when the success of the Job is recorded, in this boot.
+    pub fn late_waiter(&self, boot: &str) -> Waiter {
+        let mut command = self.applet(contract::applet::REBOOT_WAITER);
+        let recorded = contract::Succeeded { job_uid: "job-uid".into(), boot: boot.into() };
+        command.args(contract::reboot_waiter_args(JOB, OWNER, ".kairos", (60, 60), Some(&recorded)));
+        Waiter(command.spawn().unwrap())
     }
 
     pub fn waiter(&self) -> Waiter {

@@ -33,6 +33,26 @@ fn one_job_one_reboot() {
     assert!(!node.is_asked());
 }
 
+/// Somebody, or a `ttlSecondsAfterFinished`, deletes the Job before its waiter has seen it complete.
+#[test]
+fn a_job_that_is_deleted_after_its_success_was_recorded_is_followed_by_one_reboot_all_the_same() {
+    let mut node = Node::new("b1");
+    let mut first = node.waiting();
+    node.sentinel();
+    node.api.delete_job();
+    assert_eq!(first.ends(), 0);
+    assert!(!node.is_asked() && !node.sentinel_file().exists(), "it cannot know better");
+    let late = node.late_waiter("b1");
+    node.gets_asked();
+    late.kill();
+    node.reboot("b2");
+    for _ in 0..2 {
+        assert_eq!(node.late_waiter("b1").ends(), 0, "and once more, as the kubelet may have it");
+        assert_eq!(node.api.reboot_state().as_deref(), Some("completed"));
+        assert!(!node.is_asked());
+    }
+}
+
 #[test]
 fn a_sentinel_from_before_the_start_is_found() {
     let mut node = Node::new("b1");

@@ -52,7 +52,8 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
     let _watching = Watching::begin(world, &place.node, &me.uid, &args.owner_uid);
     let on = OnNode {
         pod: me.uid.clone(),
-        cluster: Cluster::new(client, me, &args.job, &args.owner_uid),
+        cluster: Cluster::new(client, me, &args.job, &args.owner_uid, args.succeeded_job.clone()),
+        recorded: args.succeeded().map(|succeeded| succeeded.sentinel(&args.job)),
         changes: world.disks.subscribe(),
         world: world.clone(),
         node: place.node.clone(),
@@ -118,12 +119,19 @@ struct OnNode {
     node: String,
     boot: String,
     job: String,
+    /// What the operator has recorded of the Job.
+    recorded: Option<Sentinel>,
     changes: watch::Receiver<u64>,
     job_events: Option<JobEvents>,
     started: Instant,
 }
 
 impl OnNode {
+    fn sentinel(&self) -> Option<Sentinel> {
+        let found = self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned());
+        found.or_else(|| self.recorded.clone())
+    }
+
     /// Writes down that the machine is asked to reboot, and who would be left.
     fn asks(&self, job: &str) {
         let without = self.world.outside_quorum(&self.node);
@@ -161,7 +169,7 @@ impl Surroundings for OnNode {
 
     fn read(&mut self) -> Option<Sentinel> {
         self.changes.mark_unchanged();
-        self.world.machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned())
+        self.sentinel()
     }
 
     async fn look(&mut self, job_uid: Option<&str>) -> Live {
@@ -194,10 +202,7 @@ impl Surroundings for OnNode {
     }
 
     fn ask_init(&mut self) -> Result<()> {
-        let sentinel = self
-            .world
-            .machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned())
-            .unwrap_or_default();
+        let sentinel = self.sentinel().unwrap_or_default();
         let again =
             self.world.machine(&self.node, |machine| machine.asked.replace(self.boot.clone())).as_ref()
                 == Some(&self.boot);
@@ -215,10 +220,7 @@ impl Surroundings for OnNode {
     }
 
     async fn ask_kernel(&mut self) -> Error {
-        let sentinel = self
-            .world
-            .machine(&self.node, |machine| machine.sentinels.get(&self.job).cloned())
-            .unwrap_or_default();
+        let sentinel = self.sentinel().unwrap_or_default();
         self.asks(&sentinel.job_uid);
         if self.world.machine(&self.node, |machine| machine.init) == Init::Stuck {
             return std::future::pending().await;
@@ -231,6 +233,7 @@ impl Surroundings for OnNode {
     }
 
     fn remove(&mut self, sentinel: &Sentinel) -> Result<()> {
+        self.recorded = None;
         self.world.disk(&self.node, |machine| {
             if machine.sentinels.get(&self.job) == Some(sentinel) {
                 machine.sentinels.remove(&self.job);
@@ -258,7 +261,7 @@ fn a_waiter_that_was_told_to_end_sees_it_in_a_live_look() {
             .expect("it is new");
         let me =
             Identity { namespace: "default".into(), name: "w".into(), uid: made.uid().unwrap_or_default() };
-        let waiter = Cluster::new(world.client.clone(), me, "job", "owner");
+        let waiter = Cluster::new(world.client.clone(), me, "job", "owner", None);
         let before = waiter.look(None).await;
         pods.delete("w", &DeleteParams::default()).await.expect("it is there");
         let after = waiter.look(None).await;

@@ -86,10 +86,11 @@ impl Operator {
                     world.check_new(&op);
                 }
             }
-            Action::CreateWaiter { op, node, name, job, grant: _ } => {
+            Action::CreateWaiter { op, node, name, job, succeeded, grant: _ } => {
                 if world.make_pod(&name, owner(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
                     world.check_new(&op);
                     let pod = world.pods.live()[&("default".into(), name)].uid.clone();
+                    world.recorded.extend(succeeded.map(|succeeded| (pod.clone(), succeeded)));
                     world.waits_for.insert(pod, job);
                 }
             }

@@ -233,12 +233,16 @@ impl World {
 
     fn watch(&mut self, pod: &Arc<PodView>, name: &str) {
         let machine = &self.machines[&pod.node];
-        let Some(sentinel) = machine.sentinels.get(name).cloned() else {
+        let recorded = self.recorded.get(&pod.uid);
+        let sentinel = machine.sentinels.get(name).cloned();
+        let Some(sentinel) = sentinel.or_else(|| Some(recorded?.sentinel(name))) else {
             return;
         };
         let due = sentinel.boot == boot_id(&machine.uid, machine.boot);
         let job = self.jobs.get(&("default".into(), name.to_owned()));
-        match job.filter(|job| job.uid == sentinel.job_uid).map(|job| job.state.clone()) {
+        let seen = job.filter(|job| job.uid == sentinel.job_uid).map(|job| job.state.clone());
+        let is_recorded = recorded.is_some_and(|recorded| recorded.job_uid == sentinel.job_uid);
+        match if is_recorded { Some(JobState::Complete) } else { seen } {
             Some(JobState::Complete) if due => self.set_stage(pod, Stage::Checked),
             // Also of an earlier boot: the pod that wrote it may have failed after all, and the Job tries
             // again.

@@ -15,6 +15,7 @@ use kairos_operator::{
         nodeop::{NodeOp, NodeOpSpec, NodeStatus},
     },
     contract::Sentinel,
+    contract::Succeeded,
     plan::model::{
         id::{Key, OpRef},
         snapshot::{
@@ -110,6 +111,8 @@ pub struct World {
     pub minds: BTreeMap<String, JobMind>,
     /// The Job that each waiter waits for.
     pub waits_for: BTreeMap<String, String>,
+    /// What waiters, by their UID, were told of their Job when they were made.
+    pub recorded: BTreeMap<String, Succeeded>,
     pub scripts: BTreeMap<String, Script>,
     /// Until when a budget allows no eviction, by group.
     pub blocked: BTreeMap<String, i64>,
@@ -151,6 +154,7 @@ impl World {
             procs: BTreeMap::new(),
             minds: BTreeMap::new(),
             waits_for: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             scripts: BTreeMap::new(),
             blocked: BTreeMap::new(),
             history: History::default(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::nodeop::{Phase, RebootStatus},
-    contract::reboot_state,
+    contract::{Succeeded, reboot_state},
     plan::{
         fixtures,
         model::{
@@ -250,6 +250,29 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
         assert!(entry.message.as_ref().is_some_and(|message| message.contains(said)), "{entry:?}");
     }
+}
+
+/// A waiter whose Job somebody deleted ends, since it cannot know that the Job succeeded; the status does.
+#[test]
+fn a_waiter_that_is_made_while_a_reboot_is_due_is_told_what_is_recorded() {
+    let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju", "boot": "b1",
+        "rebootStatus": "pending", "deadline": Time(at(1_000)), "lastUpdated": Time(at(0))});
+    let told = |entry: Value| {
+        let mut world = World::new(entry);
+        let name = object_name::object(("op", "u"), "n1", "", 0);
+        let mut op = (**world.snapshot.ops.values().next().unwrap()).clone();
+        let entries = op.status.as_mut().map(|status| &mut status.node_statuses).unwrap();
+        entries.get_mut("n1").unwrap().job_name = Some(name);
+        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
+        let made = world.pass(1).actions.into_iter().find_map(|action| match action {
+            Action::CreateWaiter { succeeded, .. } => Some(succeeded),
+            _ => None,
+        });
+        made.expect("a waiter")
+    };
+    let recorded = Succeeded { job_uid: "ju".into(), boot: "b1".into() };
+    assert_eq!(told(reboots), Some(recorded));
+    assert_eq!(told(drains()), None, "nothing has succeeded yet");
 }
 
 /// The Job has completed and its node rebooted while nobody led, and then somebody cleaned up.
