@@ -11,6 +11,11 @@ use crate::{
 /// The Job goes on, and nothing complains.
 pub const RUNNING: &str = "Job is running";
 
+/// What is added for a node whose kubelet is not heard of: nobody knows how the Job goes.
+pub fn away(ctx: &NodeContext<'_>) -> &'static str {
+    if ctx.node.ready { "" } else { "; the node is not Ready" }
+}
+
 /// What is said of a Job that goes on: that it does, and what its last try failed of, if one did.
 pub fn tries(ctx: &NodeContext<'_>, job: &JobView) -> String {
     let failed = ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();

@@ -11,7 +11,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration}
 
 pub use self::sentinel::late_sentinel;
 use self::{
-    message::{RUNNING, termination_message, tries},
+    message::{RUNNING, away, termination_message, tries},
     sentinel::sentinel,
 };
 use crate::{
@@ -228,9 +228,9 @@ fn running(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     }
     let obstacle = start::obstacle(ctx, job);
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| pod.has_begun()) {
-        return Decision::Wait(
-            obstacle.map_or_else(|| tries(ctx, job), |obstacle| format!("{RUNNING}: {}", obstacle.text)),
-        );
+        let told =
+            obstacle.map_or_else(|| tries(ctx, job), |obstacle| format!("{RUNNING}: {}", obstacle.text));
+        return Decision::Wait(told + away(ctx));
     }
     start::awaited(ctx, job, obstacle)
 }

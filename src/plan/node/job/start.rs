@@ -4,7 +4,10 @@ use std::fmt;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{message::RUNNING, refused::NOT_STARTED};
+use super::{
+    message::{RUNNING, away},
+    refused::NOT_STARTED,
+};
 use crate::plan::{
     model::{
         question::{Answer, Question},
@@ -56,7 +59,7 @@ pub fn awaited(ctx: &mut NodeContext<'_>, job: &JobView, obstacle: Option<Obstac
         if ctx.job_pods(&job.uid).next().is_some() {
             ctx.plan.wake(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN)));
         }
-        return Decision::Wait(RUNNING.into());
+        return Decision::Wait(format!("{RUNNING}{}", away(ctx)));
     };
     let waits = ctx.snapshot.now < deadline;
     if waits {
