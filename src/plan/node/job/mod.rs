@@ -231,7 +231,7 @@ fn running(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| pod.has_begun()) {
         let why =
             obstacle.map_or_else(|| tries(ctx, job), |obstacle| Waiting::JobHeldUp { why: obstacle.text });
-        return why.with(effects);
+        return why.on(ctx.node).with(effects);
     }
     start::awaited(ctx, job, obstacle).with(effects)
 }

@@ -35,7 +35,7 @@ pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>)
         if !is_podless {
             effects.add(Effects::wake_at(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN))));
         }
-        return Waiting::JobRuns.with(effects);
+        return Waiting::JobRuns.on(ctx.node).with(effects);
     };
     if ctx.snapshot.now < deadline {
         return Waiting::JobNotBegun(why).with(effects).with(Effects::wake_at(deadline));

@@ -161,3 +161,20 @@ fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_witho
         assert!(told.contains(&digest("a")) && told.contains(&digest("b")), "{told}");
     }
 }
+
+#[test]
+fn a_node_that_is_not_heard_of_is_not_said_to_run_the_job_and_no_more() {
+    for phase in [PodPhase::Pending, PodPhase::Running] {
+        let mut world = suspended();
+        let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Active) };
+        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+        world.put(PodView { phase, ..pod });
+        world.pass(1);
+        assert_eq!(world.entry().message.as_deref(), Some("Job is running"));
+        let node = NodeView { ready: false, ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        world.pass(30);
+        assert_eq!(world.entry().message.as_deref(), Some("Job is running; the node is not Ready"));
+    }
+}

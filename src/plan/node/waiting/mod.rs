@@ -12,6 +12,7 @@ pub use self::{
     drain::{Draining, PodsToGo, list},
     start::{NotBegun, Open, Starting},
 };
+use crate::plan::model::snapshot::NodeView;
 
 /// What is said of a Job that goes on, and of which nothing complains.
 const JOB_RUNS: &str = "Job is running";
@@ -53,6 +54,8 @@ pub enum Waiting {
     Waiter(Starting),
 
     JobMade,
+    /// The same, on a node whose kubelet is not heard of: nobody knows how it goes.
+    Unheard(Box<Self>),
     /// The message stands as it was recorded.
     AsTold(String),
     /// An older Job has the name still.
@@ -118,6 +121,13 @@ pub enum Waiting {
     },
 }
 
+impl Waiting {
+    /// What is said of something that runs on the node, as far as one hears of it.
+    pub fn on(self, node: &NodeView) -> Self {
+        if node.ready { self } else { Self::Unheard(Box::new(self)) }
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -141,6 +151,7 @@ impl fmt::Display for Waiting {
             }
             Self::Waiter(why) => return write!(f, "waiting for the reboot waiter: {why}"),
             Self::JobMade => "making the Job",
+            Self::Unheard(why) => return write!(f, "{why}; the node is not Ready"),
             Self::AsTold(message) => message,
             Self::OldJobDeleted => "an older Job of the same name is being deleted",
             Self::JobUnconfirmed { name } => return write!(f, "checking whether Job {name} still exists"),
