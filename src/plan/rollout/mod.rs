@@ -180,7 +180,7 @@ fn conclude(snapshot: &Snapshot, op: &Op, plan: &mut Plan) {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !release::expire_waiters(snapshot, op, plan);
-    if held || lingers || !(op.deleting || upgrades::has_its_end(snapshot, &op.object)) {
+    if held || lingers {
         return;
     }
     if !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {

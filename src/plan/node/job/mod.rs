@@ -114,10 +114,9 @@ fn waiter_gone(ctx: &mut NodeContext<'_>, job: &str) -> Option<Decision> {
 /// The Job is there and its UID is not in status yet: it has not run.
 fn made(ctx: &mut NodeContext<'_>, job: &JobView) -> Decision {
     if !job.is_of(&ctx.op.id) {
-        return ctx.fail(format!(
-            "a Job {}/{} exists that is not ours; delete it and create the NodeOp again",
-            job.namespace, job.name
-        ));
+        let taken = format!("a Job {}/{} exists that is not ours", job.namespace, job.name);
+        let next = refused::next(ctx, &taken);
+        return next.unwrap_or_else(|| ctx.fail(format!("{taken}; delete it and create the NodeOp again")));
     }
     if job.deleting {
         return Decision::Wait("an older Job of the same name is being deleted".into());

@@ -1,7 +1,8 @@
 //! A Job whose every pod the node's kubelet refused: it counts those as tries, and with them `backoffLimit` is
 //! used up before a single container began. What such a refusal comes from passes, as a rule: a full node,
 //! disk pressure, a kubelet that has just started. So another Job is made, after a pause, for as long as a
-//! pod may take to start. Never once a container has begun.
+//! pod may take to start. Never once a container has begun. Another one is made, too, where a Job of somebody
+//! else has the name.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
@@ -29,8 +30,7 @@ const USED_UP: &str = "BackoffLimitExceeded";
 /// What comes after a Job that failed without a container that began: the next one, or the end of the time
 /// for it. `None`: it failed in earnest.
 pub fn begin_again(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Option<Decision> {
-    let attempt = ctx.status.job_attempt.unwrap_or(0).saturating_add(1);
-    if ctx.op.deleting || legacy::is_adopted(ctx) || !why.starts_with(USED_UP) || attempt >= MAX_JOBS {
+    if ctx.op.deleting || legacy::is_adopted(ctx) || !why.starts_with(USED_UP) {
         return None;
     }
     let refusal = match refusals(ctx, job) {
@@ -46,21 +46,31 @@ pub fn begin_again(ctx: &mut NodeContext<'_>, job: &JobView, why: &str) -> Optio
         let after = ctx.op.intent.pull_timeout.as_secs();
         return Some(ctx.fail_untouched(format!("the Job's pod could not start in {after} s: {refusal}")));
     }
-    // The waiter watches this Job, and another one is made for the next.
+    next(ctx, &format!("the node refuses the Job's pod: {refusal}"))
+}
+
+/// Goes on to the next Job, and to a waiter that watches that one; `why` the present one is none. `None`: there
+/// have been too many.
+pub fn next(ctx: &mut NodeContext<'_>, why: &str) -> Option<Decision> {
+    let attempt = ctx.status.job_attempt.unwrap_or(0).saturating_add(1);
+    if attempt >= MAX_JOBS {
+        return None;
+    }
     let waiter = ctx.status.attempt.unwrap_or(0);
     if ctx.op.intent.reboot
         && let Some(open) =
             cancel::waiter(ctx.snapshot, ctx.op, &ctx.node.name, ctx.node.ready, waiter, ctx.plan)
     {
-        return Some(Decision::Wait(format!("the node refuses the Job's pod: {refusal}; {open}")));
+        return Some(Decision::Wait(format!("{why}; {open}")));
     }
     let name = ctx.op.object_name(&ctx.node.name, "", attempt);
     let now = Time(ctx.snapshot.now);
+    let next_waiter = ctx.op.intent.reboot.then_some(waiter.saturating_add(1));
     Some(ctx.record(|status| {
         (status.job_attempt, status.job_name, status.job_uid) = (Some(attempt), Some(name), None);
         (status.since, status.waiter_since) = (Some(now.clone()), Some(now));
-        status.attempt = status.reboot_status.map(|_| waiter.saturating_add(1));
-        status.message = Some(format!("the node refused the Job's pod: {refusal}; the Job is made again"));
+        status.attempt = next_waiter;
+        status.message = Some(format!("{why}; another Job is made"));
     }))
 }
 
@@ -76,8 +86,9 @@ pub fn pause(ctx: &mut NodeContext<'_>) -> Option<Decision> {
         }
         return None;
     };
-    let said = last.and_then(|job| refusal(ctx, &job)).map(|why| format!(": {why}")).unwrap_or_default();
-    Some(Decision::Wait(format!("the node refused the Job's pod{said}; the Job is made again at {at:.0}")))
+    let refusal = last.and_then(|job| refusal(ctx, &job));
+    let said = refusal.map(|why| format!("the node refuses the Job's pod: {why}; ")).unwrap_or_default();
+    Some(Decision::Wait(format!("{said}the next Job is made at {at:.0}")))
 }
 
 /// Why the node refused the newest pod of a Job.
