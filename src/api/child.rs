@@ -3,6 +3,7 @@
 //! It has the same name and namespace, and belongs to the NodeOpUpgrade, so that deleting the one deletes the
 //! other.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 
 use super::{
@@ -50,7 +51,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
     let active = upgrade.upgrade_active.unwrap_or(true);
     let drain_options = drain(upgrade, active);
     NodeOpSpec {
-        node_selector: upgrade.node_selector.clone(),
+        node_selector: selecting(upgrade.node_selector.clone()),
         command: None,
         upgrade: Some(UpgradeOptions {
             active,
@@ -85,9 +86,19 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
     }
 }
 
+/// A selector, if there is anything in it. An upgrade that was stored before an empty one was refused still
+/// means all.
+fn selecting(selector: Option<LabelSelector>) -> Option<LabelSelector> {
+    selector.filter(|selector| {
+        selector.match_labels.iter().flatten().next().is_some()
+            || selector.match_expressions.iter().flatten().next().is_some()
+    })
+}
+
 /// What the user asked for, completed with the defaults of an upgrade; `None` if nothing is to be drained.
 fn drain(upgrade: &NodeOpUpgradeSpec, active: bool) -> Option<DrainOptions> {
-    let asked = upgrade.drain_options.clone().unwrap_or_default();
+    let mut asked = upgrade.drain_options.clone().unwrap_or_default();
+    asked.pod_selector = selecting(asked.pod_selector);
     asked.enabled.unwrap_or(active).then(|| DrainOptions {
         enabled: Some(true),
         // Kairos keeps nothing of an emptyDir over the reboot anyway.
@@ -218,6 +229,16 @@ mod tests {
         assert_eq!(
             child["upgrade"],
             json!({ "active": true, "recovery": false, "force": true, "debug": true, "excludePaths": ["/a b"], "preflightTimeoutSeconds": 9 })
+        );
+    }
+
+    #[test]
+    fn a_stored_upgrade_with_an_empty_selector_still_means_all() {
+        let empty = json!({"image": "kairos:v2", "nodeSelector": {}, "drainOptions": {"podSelector": {"matchLabels": {}}}});
+        let spec = child(empty)["spec"].clone();
+        assert_eq!(
+            (&spec["nodeSelector"], &spec["drainOptions"]["podSelector"]),
+            (&Value::Null, &Value::Null)
         );
     }
 

@@ -165,6 +165,18 @@ impl<V> Cache<V> {
         there
     }
 
+    /// The view under this name.
+    pub fn get(&self, key: &Key) -> Option<&V> {
+        self.entries.get(key).map(|entry| entry.view.as_ref())
+    }
+
+    /// Keeps this of an object, in the version that is here, instead of its view.
+    pub fn replace(&mut self, key: &Key, view: V) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.view = Arc::new(view);
+        }
+    }
+
     /// All views, for a snapshot.
     pub fn views(&self) -> BTreeMap<Key, Arc<V>> {
         self.entries.iter().map(|(key, entry)| (key.clone(), entry.view.clone())).collect()

@@ -109,6 +109,19 @@ impl Caches {
         cluster && self.namespaces().into_iter().all(listed)
     }
 
+    /// Forgets all but the identity of the NodeOps whose NodeOpUpgrades have recorded their end.
+    fn forget_upgraded(&mut self) {
+        if !self.upgrades.ready() {
+            return;
+        }
+        let over: Vec<(Key, NodeOp)> = self
+            .ops
+            .iter()
+            .filter_map(|(key, op)| Some((key.clone(), trim::upgraded(op, self.upgrades.get(key))?)))
+            .collect();
+        over.into_iter().for_each(|(key, op)| self.ops.replace(&key, op));
+    }
+
     /// Keeps only what is no copy of the store.
     fn empty(&mut self) {
         *self = Self {
@@ -285,6 +298,7 @@ impl Observer {
         if !caches.ready() {
             return snapshot;
         }
+        caches.forget_upgraded();
         snapshot.residents = caches
             .residents
             .iter_mut()

@@ -6,19 +6,42 @@ use kube::{Resource, core::ObjectMeta};
 use crate::api::{
     names,
     nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, Phase},
+    owner,
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
 };
 
 /// A NodeOp. Of one that is over, and without a finalizer of ours, nothing depends any more but by its
-/// identity: all its nodes were given back before, and its NodeOpUpgrade has recorded its end.
+/// identity: all its nodes were given back before. A NodeOpUpgrade copies the status of its own, see
+/// [`upgraded`].
 pub fn nodeop(op: NodeOp) -> NodeOp {
     let op = trimmed(op);
+    if is_over(&op) && owner_uid(&op).is_none() { identified(op) } else { op }
+}
+
+/// Whether the NodeOp of a NodeOpUpgrade can be forgotten, too; `upgrade` is the one of its name.
+pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> {
+    let whole = op.status.as_ref().is_some_and(|status| !status.node_statuses.is_empty());
+    let copied = |upgrade: &NodeOpUpgrade| {
+        upgrade.metadata.uid.as_deref() != owner_uid(op)
+            || upgrade.status.as_ref().and_then(|status| status.phase).is_some_and(UpgradePhase::is_final)
+    };
+    (whole && is_over(op) && upgrade.is_none_or(copied)).then(|| identified(op.clone()))
+}
+
+fn owner_uid(op: &NodeOp) -> Option<&str> {
+    owner::controller(&op.metadata)
+        .filter(|owner| owner.kind == "NodeOpUpgrade")
+        .map(|owner| owner.uid.as_str())
+}
+
+fn is_over(op: &NodeOp) -> bool {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     let held = op.metadata.finalizers.iter().flatten().any(|finalizer| ours.contains(&finalizer.as_str()));
-    let Some(status) = op.status.as_ref().filter(|status| !held && status.phase.is_some_and(Phase::is_final))
-    else {
-        return op;
-    };
+    !held && op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+}
+
+fn identified(op: NodeOp) -> NodeOp {
+    let Some(status) = &op.status else { return op };
     let ttl = op.spec.ttl_seconds_after_finished;
     // When it was over, and who brings it back if it is deleted, matters to those that are to be deleted.
     let kept = NodeOpStatus {
@@ -117,6 +140,27 @@ mod tests {
             assert_eq!(kept.spec == object.spec, whole);
             assert_eq!(kept.status.as_ref().unwrap().node_statuses.len(), usize::from(whole));
             assert!(kept.metadata.managed_fields.is_none());
+        }
+    }
+
+    #[test]
+    fn the_nodeop_of_an_upgrade_is_kept_until_the_upgrade_has_its_end() {
+        let mut child = op("Completed", json!([]));
+        child.metadata.owner_references =
+            serde_json::from_value(json!([{"apiVersion": "operator.kairos.io/v1alpha1",
+            "kind": "NodeOpUpgrade", "name": "op", "uid": "up", "controller": true}]))
+            .unwrap();
+        assert_eq!(nodeop(child.clone()).status.unwrap().node_statuses.len(), 1);
+        let upgrade = |uid: &str, phase: &str| -> NodeOpUpgrade {
+            serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+                "metadata": {"name": "op", "namespace": "ns", "uid": uid}, "spec": {"image": "i"}, "status": {"phase": phase}}))
+            .unwrap()
+        };
+        assert!(upgraded(&child, Some(&upgrade("up", "Running"))).is_none());
+        for of in [Some(upgrade("up", "Completed")), Some(upgrade("another", "Running")), None] {
+            let kept = upgraded(&child, of.as_ref()).unwrap();
+            assert!(kept.status.as_ref().unwrap().node_statuses.is_empty());
+            assert_eq!(upgraded(&kept, of.as_ref()), None, "once is enough");
         }
     }
 

@@ -283,6 +283,7 @@ impl Observer {
         parse: impl Fn(K) -> V,
     ) {
         let mut stream = std::pin::pin!(stream);
+        let mut taken: u32 = 0;
         while let Some(event) = stream.next().await {
             let event = match event {
                 Ok(event) => event,
@@ -297,7 +298,13 @@ impl Observer {
                 let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else {
                     return;
                 };
-                feed_one(cache, event, &parse)
+                let fed = feed_one(cache, event, &parse);
+                taken = taken.wrapping_add(1);
+                // A first list may bring in many that are over, and no snapshot is made meanwhile.
+                if taken % PAGE == 0 {
+                    caches.forget_upgraded();
+                }
+                fed
             };
             match fed {
                 Ok(()) => self.tell(),

@@ -52,6 +52,14 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     joined.trim_matches('-').to_owned()
 }
 
+/// Under how many names an operation makes a Job on a node at most, where those before are somebody else's.
+pub const MAX_JOBS: i32 = 50;
+
+/// Which of the names of a Job that is made for one NodeOp on one node this is, if it is one.
+pub fn job_attempt(op: (&str, &str), node: &str, name: &str) -> Option<i32> {
+    (0..MAX_JOBS).find(|attempt| name == object(op, node, "", *attempt))
+}
+
 /// Names of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters: the first is taken that nothing
 /// of somebody else has. They end as the Go operator's do, so that a policy finds both.
 pub fn accounts(op: (&str, &str)) -> Vec<String> {
@@ -101,6 +109,15 @@ mod tests {
         assert!(others.iter().all(|other| *other != base), "{base} {others:?}");
         let (a, b) = ("a".repeat(250) + "x", "a".repeat(250) + "y");
         assert_ne!(object(("op", "uid"), &a, "", 0), object(("op", "uid"), &b, "", 0));
+    }
+
+    #[test]
+    fn each_attempt_of_a_job_is_known_by_its_name() {
+        let op = ("op", "uid");
+        let known = |attempt| job_attempt(op, "n1", &object(op, "n1", "", attempt));
+        assert_eq!((known(0), known(MAX_JOBS - 1), known(MAX_JOBS)), (Some(0), Some(MAX_JOBS - 1), None));
+        let others = ["op-n1-x7k2q".to_owned(), object(op, "n1", "reboot", 0)];
+        assert!(others.iter().all(|name| job_attempt(op, "n1", name).is_none()));
     }
 
     #[test]

@@ -43,6 +43,17 @@ impl Op {
     pub fn object_name(&self, node: &str, kind: &str, attempt: i32) -> String {
         object_name::object((&self.id.name, &self.id.uid), node, kind, attempt)
     }
+
+    /// The name of the Job of a node whose entry is this.
+    pub fn job_name(&self, node: &str, entry: Option<&NodeStatus>) -> String {
+        let recorded = entry.and_then(|entry| entry.job_name.clone());
+        recorded.unwrap_or_else(|| self.object_name(node, "", 0))
+    }
+
+    /// Whether a Job of that name on that node is one that we make, and not the Go operator's.
+    pub fn is_job_name(&self, node: &str, name: &str) -> bool {
+        object_name::job_attempt((&self.id.name, &self.id.uid), node, name).is_some()
+    }
 }
 
 /// What a step decides about its node.

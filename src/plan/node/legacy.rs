@@ -41,7 +41,7 @@ pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
 
 /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
 pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
-    ctx.work.job.as_ref().is_some_and(|job| job.name != ctx.op.object_name(&ctx.node.name, "", 0))
+    ctx.work.job.as_ref().is_some_and(|job| !ctx.op.is_job_name(&ctx.node.name, &job.name))
 }
 
 /// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the

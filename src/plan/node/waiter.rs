@@ -210,18 +210,18 @@ fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
 /// node `of`.
 pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> WaiterGrant {
     let mut grant = WaiterGrant { waiters: [name.to_owned()].into(), jobs: [job.to_owned()].into() };
-    let entries = op.object.status.iter().flat_map(|status| &status.node_statuses);
-    for (node, entry) in entries {
+    let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
+    for (node, entry) in entries.into_iter().flatten() {
         let needs = entry.phase == Phase::Running
             && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
         if needs && *node != of {
             grant.waiters.insert(op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
-            grant.jobs.insert(op.object_name(node, "", 0));
+            grant.jobs.insert(op.job_name(node, Some(entry)));
         }
     }
     for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| !pod.phase.is_final()) {
         grant.waiters.insert(pod.name.clone());
-        grant.jobs.insert(op.object_name(&pod.node, "", 0));
+        grant.jobs.insert(op.job_name(&pod.node, entries.and_then(|entries| entries.get(&pod.node))));
     }
     grant
 }

@@ -103,7 +103,7 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let jobs = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting);
     let jobs = jobs.filter_map(|job| {
         let (me, _) = over(&job.namespace, &job.owner, &job.node)?;
-        let ours = job.name == object_name::object((&me.name, &me.uid), &job.node, "", 0);
+        let ours = object_name::job_attempt((&me.name, &me.uid), &job.node, &job.name).is_some();
         ours.then(|| cancel::delete(&me, job, why))
     });
     // One that its node refused has nothing to say that the message of its node did not.

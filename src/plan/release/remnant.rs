@@ -96,11 +96,10 @@ fn operates(snapshot: &Snapshot, pod: &PodView, owner: &OpRef) -> bool {
     }
     match snapshot.job_of(pod) {
         Some(job) => job.is_of(owner),
-        None => pod.is_of_job(
-            &owner.namespace,
-            &object_name::object((&owner.name, &owner.uid), &pod.node, "", 0),
-            &pod.owner.uid,
-        ),
+        None => {
+            let ours = object_name::job_attempt((&owner.name, &owner.uid), &pod.node, &pod.owner.name);
+            ours.is_some() && pod.is_of_job(&owner.namespace, &pod.owner.name, &pod.owner.uid)
+        }
     }
 }
 

@@ -166,3 +166,41 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     };
     Planned { value: Next::Become(Box::new(entry.record())), effects }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::nodeop::NodeOp,
+        plan::{model::snapshot::NodeView, plan},
+    };
+
+    /// The server's clock says when it was created, and ours since when we lead.
+    #[test]
+    fn a_nodeop_without_a_status_is_begun_only_after_its_jobs_were_looked_for_whenever_it_was_created() {
+        for created in ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z"] {
+            let op: NodeOp = serde_json::from_value(json!({
+                "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+                "metadata": {"name": "op", "namespace": "ns", "uid": "u", "creationTimestamp": created},
+                "spec": {"command": ["true"]},
+            }))
+            .unwrap();
+            let op = Op::of(&Arc::new(op));
+            let node = NodeView { name: "n1".into(), uid: "n1".into(), ready: true, ..NodeView::default() };
+            let snapshot = Snapshot {
+                ops: [(op.id.key(), op.object.clone())].into(),
+                nodes: [("n1".into(), Arc::new(node))].into(),
+                ..Snapshot::default()
+            };
+            let out = plan(&snapshot);
+            assert!(
+                out.actions.is_empty() && out.questions.contains(&Question::OwnedWorkload(op.id)),
+                "{out:?}"
+            );
+        }
+    }
+}

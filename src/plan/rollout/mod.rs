@@ -150,7 +150,7 @@ fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
         return Some(format!("node {name} failed (stopOnFailure)"));
     }
     let of_ours =
-        |name: &str, node: &NodeStatus| node.job_name.as_ref() == Some(&op.object_name(name, "", 0));
+        |name: &str, node: &NodeStatus| node.job_name.as_ref().is_some_and(|job| op.is_job_name(name, job));
     let unproved = |name: &str, node: &NodeStatus| {
         node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node)
     };
@@ -172,7 +172,7 @@ fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
-    if held || lingers || !(op.deleting || upgrades::has_its_end(snapshot, &op.object)) {
+    if held || lingers {
         return nothing.with(effects);
     }
     if !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {

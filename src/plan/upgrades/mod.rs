@@ -77,18 +77,6 @@ pub fn may_start(snapshot: &Snapshot, op: &NodeOp) -> bool {
     recorded.is_some() && recorded == op.metadata.uid.as_ref()
 }
 
-/// Whether the NodeOpUpgrade of a NodeOp that is over shows that it is, or there is none (any more). Until
-/// then its NodeOp keeps its finalizer, and with it in our caches what is to be copied.
-pub fn has_its_end(snapshot: &Snapshot, op: &NodeOp) -> bool {
-    let Some(owner) = owner_uid(op) else { return true };
-    let own = |upgrade: &&Arc<NodeOpUpgrade>| upgrade.metadata.uid.as_deref() == Some(owner);
-    let over = |upgrade: &Arc<NodeOpUpgrade>| {
-        let phase = upgrade.status.as_ref().and_then(|status| status.phase);
-        upgrade.metadata.deletion_timestamp.is_some() || phase.is_some_and(UpgradePhase::is_final)
-    };
-    snapshot.upgrades.values().find(own).is_none_or(over)
-}
-
 fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
     let mut status = upgrade.status.clone().unwrap_or_default();
     status.observed_generation = upgrade.metadata.generation;

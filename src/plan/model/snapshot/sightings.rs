@@ -339,4 +339,37 @@ mod tests {
         let ran = see(&young, &job(false), &pod(ContainerState::Running { since: at(0) }, 0));
         assert!(!see(&ran, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
     }
+
+    /// The server's clock may be hours behind ours, and a pod that has just been asked to end is no old case.
+    #[test]
+    fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
+        let pod = NodePod {
+            uid: "p".into(),
+            deleting_since: Some(at(-7200)),
+            created: at(-9000),
+            grace_seconds: 30,
+            ..NodePod::default()
+        };
+        let moment = |now, before: &Snapshot| {
+            let mut snapshot = Snapshot {
+                now: at(now),
+                residents: [("n1".to_owned(), vec![Arc::new(pod.clone())])].into(),
+                answers: [(Question::OtherReplica("n1".into()), Answer::Pending)].into(),
+                ..Snapshot::default()
+            };
+            let mut sightings = (*before.sightings).clone();
+            sightings.note(&snapshot);
+            snapshot.sightings = Arc::new(sightings);
+            snapshot
+        };
+        let first = moment(0, &Snapshot::default());
+        let second = moment(50, &first);
+        assert_eq!((second.ending_until(&pod), second.replica_starts_since("n1")), (at(30), at(0)));
+        let mut ready = Snapshot { now: at(60), residents: second.residents.clone(), ..Snapshot::default() };
+        ready.answers = [(Question::OtherReplica("n1".into()), Answer::Found)].into();
+        let mut sightings = (*second.sightings).clone();
+        sightings.note(&ready);
+        ready.sightings = Arc::new(sightings);
+        assert_eq!(ready.replica_starts_since("n1"), at(60), "another one that starts later is another one");
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
         model::{
             action::{Action, Notice, Target},
             effects::{Effects, Planned},
-            failing,
+            failing, object_name,
             question::Question,
             snapshot::{JobState, JobView},
             time::later,
@@ -127,7 +127,7 @@ fn held(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
 /// The Job is there and its UID is not in status yet: it has not run.
 fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     if !job.is_of(&ctx.op.id) {
-        return Failure::ForeignJob { namespace: job.namespace.clone(), name: job.name.clone() }.into();
+        return foreign(ctx, job);
     }
     if job.deleting {
         return Waiting::OldJobDeleted.into();
@@ -142,6 +142,31 @@ fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let state = State::Working(Box::new(Working { job: Some(record), ..ctx.work.clone() }));
     let message = Some(Waiting::JobRuns.to_string());
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
+}
+
+/// Somebody else's Job has the name, and nothing else: the next name is ours, and so is the waiter that watches
+/// the Job of that name.
+fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    let (node, of) = (&ctx.node.name, &ctx.op.id);
+    let taken = Failure::ForeignJob { namespace: job.namespace.clone(), name: job.name.clone() };
+    let next = object_name::job_attempt((&of.name, &of.uid), node, &job.name).map(|attempt| attempt + 1);
+    let Some(next) = next.filter(|next| *next < object_name::MAX_JOBS && !ctx.op.deleting) else {
+        return taken.into();
+    };
+    let mut effects = Effects::default();
+    let number = ctx.work.waiter.number();
+    if ctx.op.intent.reboot
+        && let Some(open) = effects.take(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, number))
+    {
+        return Waiting::Ending { reason: taken.to_string(), open }.with(effects);
+    }
+    let now = ctx.snapshot.now;
+    let attempt = if ctx.op.intent.reboot { Some(number.saturating_add(1)) } else { ctx.work.waiter.attempt };
+    let recorded = ctx.record(|work| {
+        work.job = Some(JobRecord { name: ctx.op.object_name(node, "", next), uid: None });
+        work.waiter = WaiterRecord { attempt, lost_at: Some(now), wanted_since: Some(now) };
+    });
+    recorded.with(effects)
 }
 
 /// The Job that is recorded, as it stands.

@@ -178,3 +178,22 @@ fn a_node_that_is_not_heard_of_is_not_said_to_run_the_job_and_no_more() {
         assert_eq!(world.entry().message.as_deref(), Some("Job is running; the node is not Ready"));
     }
 }
+
+#[test]
+fn a_strangers_job_under_the_name_of_ours_is_passed_by() {
+    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(), "rebootStatus": "pending",
+        "lastUpdated": Time(at(0))});
+    let mut world = World::new(entry);
+    let stranger = JobView { owner: Owner::default(), ..fixtures::job(&name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(stranger));
+    world.put(PodView { phase: PodPhase::Succeeded, ..world.waiter(0) });
+    world.pass(1);
+    let again = object_name::object(("op", "u"), "n1", "", 1);
+    assert_eq!(world.entry().job_name, Some(again), "{:?}", world.entry().message);
+    world.pass(20);
+    world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(1) });
+    let out = world.pass(21);
+    let touched = |action: &Action| matches!(action, Action::DeleteJob { .. });
+    assert!(!out.actions.iter().any(touched), "it is somebody else's: {:?}", out.actions);
+    assert!(out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. })), "{:?}", out.actions);
+}
