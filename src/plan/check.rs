@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::nodeop::{NodeStatus, Phase},
+    api::nodeop::{NodeOpStatus, NodeStatus, Phase},
     plan::{
         model::{
             action::{Action, Plan},
@@ -81,13 +81,20 @@ fn unheard_of(action: &Action) -> Vec<String> {
                 found.push(format!("{name} goes from {from} to {to}, which is no way in plan::node::stage"));
             }
             (Some(_), None) => found.push(format!("{name} is in no stage: {entry:?}")),
-            (Some(_), Some(_)) if !is_read_back(entry) => {
+            (Some(_), Some(_)) if has_moved(before, name, entry) && !is_read_back(entry) => {
                 found.push(format!("{name} is read as something else than was written: {entry:?}"));
             }
             (Some(_), Some(_)) | (None, _) => {}
         }
     }
     found
+}
+
+/// Whether more of an entry is written than its message: what is only waited for stays as somebody wrote it.
+fn has_moved(before: Option<&NodeOpStatus>, name: &str, entry: &NodeStatus) -> bool {
+    let bare = |entry: &NodeStatus| NodeStatus { message: None, ..entry.clone() };
+    let old = before.and_then(|before| before.node_statuses.get(name));
+    old.is_none_or(|old| bare(old) != bare(entry))
 }
 
 /// Whether an entry says the same once it was parsed and written again: no field is without a meaning, and

@@ -13,7 +13,7 @@ mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 pub use self::trouble::trouble;
 use crate::{
@@ -110,8 +110,8 @@ enum Next<'a> {
     Away,
     /// This pod reads it, or is being ended.
     Reads(&'a PodView),
-    /// The last pod failed, and the next one is made then.
-    Pause { until: Timestamp, why: String },
+    /// The last pod failed, and the next one is made after this pause.
+    Pause { pause: SignedDuration, why: String },
     /// A pod is to be made, once there is room.
     Make { attempt: i32, last_error: Option<String>, waited_for: bool },
 }
@@ -173,7 +173,7 @@ fn unread<'a>(snapshot: &Snapshot, node: &NodeView, pod: &'a PodView, waited_for
     let pause = BACKOFF * 2i32.pow(u32::try_from(pod.attempt.clamp(0, DOUBLINGS)).unwrap_or(0));
     let until = later(snapshot.first_seen(pod), pause);
     if snapshot.now < until {
-        return Planned::from(Next::Pause { until, why }).with(effects).with(Effects::wake_at(until));
+        return Planned::from(Next::Pause { pause, why }).with(effects).with(Effects::wake_at(until));
     }
     let next = Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for };
     Planned { value: next, effects }

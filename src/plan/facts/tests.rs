@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
@@ -342,7 +343,7 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let Planned { value, effects } = trouble(&silent, &n);
     assert_eq!((value, effects.questions.len()), (None, 1), "its Events are asked for");
     let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
-    let pausing = "the pod that read it failed, pausing until 1970-01-12T13:47:10Z: exit code 1: no /etc";
+    let pausing = "the pod that read it failed, pausing for 30 s: exit code 1: no /etc";
     assert_eq!(told(&failed, "n1"), pausing);
     assert_eq!(
         told(&one(PodView { deleting: true, ..pending(&n) }, 1), "n1"),

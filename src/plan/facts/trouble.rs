@@ -26,8 +26,9 @@ pub fn trouble(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> 
                 .or_else(|| asked.take(silence::event_message(snapshot, pod)));
             message.map(|message| format!("the pod that reads it cannot start: {message}"))
         }
-        Next::Pause { until, why } => {
-            Some(format!("the pod that read it failed, pausing until {until:.0}: {why}"))
+        // Not until when, which another planner, that saw it fail a second later, would say otherwise.
+        Next::Pause { pause, why } => {
+            Some(format!("the pod that read it failed, pausing for {} s: {why}", pause.as_secs()))
         }
         Next::Make { attempt, last_error, waited_for } => {
             let busy = busy(snapshot).len();

@@ -14,8 +14,7 @@ use kairos_operator::{
         names,
         nodeop::{NodeOp, NodeOpSpec, NodeStatus},
     },
-    contract::Sentinel,
-    contract::Succeeded,
+    contract::{Sentinel, Succeeded},
     plan::model::{
         id::{Key, OpRef},
         snapshot::{
@@ -109,9 +108,8 @@ pub struct World {
     pub machines: BTreeMap<String, Machine>,
     pub procs: BTreeMap<String, Proc>,
     pub minds: BTreeMap<String, JobMind>,
-    /// The Job that each waiter waits for.
+    /// The Job that each waiter waits for, and what some were told of it when they were made.
     pub waits_for: BTreeMap<String, String>,
-    /// What waiters, by their UID, were told of their Job when they were made.
     pub recorded: BTreeMap<String, Succeeded>,
     pub scripts: BTreeMap<String, Script>,
     /// Until when a budget allows no eviction, by group.
@@ -170,8 +168,7 @@ impl World {
     }
 
     pub fn note(&mut self, text: impl AsRef<str>) {
-        let line = format!("{:>4} {}", self.tick, text.as_ref());
-        self.log.push(line);
+        self.log.push(format!("{:>4} {}", self.tick, text.as_ref()));
     }
 
     pub fn next_rv(&mut self) -> u64 {
