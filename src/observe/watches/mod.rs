@@ -301,7 +301,7 @@ impl Observer {
                 let fed = feed_one(cache, event, &parse);
                 taken = taken.wrapping_add(1);
                 // A first list may bring in many that are over, and no snapshot is made meanwhile.
-                if taken % PAGE == 0 {
+                if taken.is_multiple_of(PAGE) {
                     caches.forget_upgraded();
                 }
                 fed

@@ -13,7 +13,7 @@ mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 pub use self::trouble::trouble;
 use crate::{
@@ -111,8 +111,8 @@ enum Next<'a> {
     Away,
     /// This pod reads it, or is being ended.
     Reads(&'a PodView),
-    /// The last pod failed, and the next one is made then.
-    Pause { until: Timestamp, why: String },
+    /// The last pod failed, and the next one is made after this pause.
+    Pause { pause: SignedDuration, why: String },
     /// A pod is to be made, once there is room.
     Make { attempt: i32, last_error: Option<String>, waited_for: bool },
 }
@@ -171,7 +171,7 @@ fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> 
     let until = later(snapshot.first_seen(pod), pause);
     if snapshot.now < until {
         effects.wake(until);
-        return (effects, Next::Pause { until, why });
+        return (effects, Next::Pause { pause, why });
     }
     (effects, Next::Make { attempt: pod.attempt.saturating_add(1), last_error: Some(why), waited_for })
 }

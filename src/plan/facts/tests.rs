@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
@@ -335,7 +336,7 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     assert_eq!(trouble(&silent, &n, &mut plan), None);
     assert_eq!(plan.questions.len(), 1, "its Events are asked for");
     let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
-    let pausing = "the pod that read it failed, pausing until 1970-01-12T13:47:10Z: exit code 1: no /etc";
+    let pausing = "the pod that read it failed, pausing for 30 s: exit code 1: no /etc";
     assert_eq!(told(&failed, "n1"), pausing);
     assert_eq!(
         told(&one(PodView { deleting: true, ..pending(&n) }, 1), "n1"),

@@ -25,8 +25,9 @@ pub fn trouble(snapshot: &Snapshot, node: &NodeView, plan: &mut Plan) -> Option<
                 .or_else(|| silence::event_message(snapshot, pod, plan));
             message.map(|message| format!("the pod that reads it cannot start: {message}"))
         }
-        Next::Pause { until, why } => {
-            Some(format!("the pod that read it failed, pausing until {until:.0}: {why}"))
+        // Not until when, which another planner, that saw it fail a second later, would say otherwise.
+        Next::Pause { pause, why } => {
+            Some(format!("the pod that read it failed, pausing for {} s: {why}", pause.as_secs()))
         }
         Next::Make { attempt, last_error, waited_for } => {
             let busy = busy(snapshot).len();
