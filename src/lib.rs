@@ -33,7 +33,8 @@
 //! answered by a live read, and its answer lives for one plan. *A reboot is due* if and only if the sentinel
 //! of the waiter's own Job names the boot that the node is still in, and a live read shows that Job
 //! `Complete`: it cannot come twice, for a reboot changes the boot id, and not unasked, for nobody else
-//! writes that file. [`node::reboot_waiter`] has the table of what happens when the power fails after each of
+//! writes that file. (Once record 6 stands, a waiter that is made anew is told of it, and needs neither: a Job
+//! may be deleted at any time.) [`node::reboot_waiter`] has the table of what happens when the power fails after each of
 //! its lines.
 //!
 //! # The planner, tried
@@ -43,7 +44,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use kairos_operator::plan::{self, model::snapshot::{NodeView, Snapshot}};
+//! use kairos_operator::plan::{self, model::{question::Answer, snapshot::{NodeView, Snapshot}}};
 //!
 //! let meta = serde_json::json!({"name": "uptime", "namespace": "default", "uid": "1"});
 //! let op = serde_json::from_value(serde_json::json!({"metadata": meta, "spec": {"command": ["uptime"]}}))?;
@@ -53,8 +54,13 @@
 //!     ops: [(("default".into(), "uptime".into()), Arc::new(op))].into(),
 //!     ..Snapshot::default()
 //! };
-//! // Nothing is done to the node yet. First it is recorded which nodes the operation is about.
+//! // Whether anything of the operation is there already, no cache proves: it is to be read live.
 //! let plan = plan::plan(&snapshot);
+//! assert!(plan.actions.is_empty() && plan.questions.len() == 1, "{:?}", plan.questions);
+//!
+//! // With the answer, nothing is done to the node yet. First it is recorded which nodes the operation is about.
+//! let answers = plan.questions.into_iter().map(|question| (question, Answer::Found)).collect();
+//! let plan = plan::plan(&Snapshot { answers, ..snapshot });
 //! assert!(plan.actions[0].to_string().contains("the status of NodeOp default/uptime"), "{:?}", plan.actions);
 //! # Ok::<(), serde_json::Error>(())
 //! ```
