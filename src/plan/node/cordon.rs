@@ -120,6 +120,19 @@ pub fn give_back(node: &NodeView, me: &OpRef, ending: Ending) -> Option<NodeChan
     (!change.is_empty()).then_some(change)
 }
 
+/// Why a node on which the operation is done stays cordoned, if nothing on it says who did that: a person before
+/// the operation came, an older version of the Go operator, or the operation itself, and somebody took its
+/// mark off.
+pub fn stays(node: &NodeView) -> Option<String> {
+    let nobody = node.unschedulable && node.cordoned_by.is_none() && node.kept_cordon.is_none();
+    let name = &node.name;
+    nobody.then(|| {
+        format!(
+            "it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}, if that is to end"
+        )
+    })
+}
+
 /// Whether the node is cordoned still because it failed under this NodeOp, and nobody has lifted that.
 pub fn is_kept_by(node: &NodeView, me: &OpRef) -> bool {
     node.unschedulable && node.kept_cordon.as_ref().is_some_and(|kept| kept.by == *me)

@@ -14,10 +14,7 @@ use crate::{
             question::Question,
             snapshot::{PodView, Role},
         },
-        node::{
-            context::NodeContext,
-            state::{Entry, Over, State},
-        },
+        node::context::NodeContext,
     },
 };
 
@@ -42,24 +39,6 @@ pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
 /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
 pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
     ctx.work.job.as_ref().is_some_and(|job| !ctx.op.is_job_name(&ctx.node.name, &job.name))
-}
-
-/// Says of a node that was taken over and is done that it stays cordoned, if it does: older versions of the
-/// Go operator left no word that it was they who had cordoned it.
-pub fn remark(ctx: &NodeContext<'_>, mut entry: Entry) -> Entry {
-    let cordoned = ctx.op.intent.cordon
-        && ctx.node.unschedulable
-        && ctx.node.cordoned_by.is_none()
-        && ctx.node.kept_cordon.is_none();
-    let completed = matches!(entry.state, State::Over(Over { succeeded: true, .. }));
-    if completed && cordoned && is_adopted(ctx) {
-        let name = &ctx.node.name;
-        let said = entry.message.take().unwrap_or_default();
-        entry.message = Some(format!(
-            "{said}; it stays cordoned, since nothing on it says by whom: kubectl uncordon {name}"
-        ));
-    }
-    entry
 }
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.

@@ -94,10 +94,19 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
         planned = give_up::begin(&ctx, verdict);
     }
     planned.map(|decision| match decision {
-        Decision::Record(entry) => Next::Become(Box::new(legacy::remark(&ctx, *entry).record())),
+        Decision::Record(entry) => Next::Become(Box::new(remark(&ctx, *entry).record())),
         Decision::Wait(why) => Next::Wait(why.to_string()),
         Decision::GiveUp(verdict) => Next::Wait(verdict.reason),
     })
+}
+
+/// Says of a node that is done that it stays cordoned, if it does.
+fn remark(ctx: &NodeContext<'_>, mut entry: Entry) -> Entry {
+    let completed = matches!(entry.state, State::Over(Over { succeeded: true, .. }));
+    if let Some(why) = cordon::stays(ctx.node).filter(|_| completed && ctx.op.intent.cordon) {
+        entry.message = entry.message.map(|said| format!("{said}; {why}"));
+    }
+    entry
 }
 
 fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {

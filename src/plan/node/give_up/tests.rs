@@ -313,3 +313,21 @@ fn the_reboot_of_a_node_that_was_lost_after_its_job_had_completed_is_not_said_to
         assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(reboot)), "{entry:?}");
     }
 }
+
+/// The mark that says that the cordon is ours was taken off while the node was worked on.
+#[test]
+fn a_node_that_stays_cordoned_though_all_went_well_says_so() {
+    let name = object_name::object(("op", "u"), "n1", "", 0);
+    for (marked, told) in [(true, false), (false, true)] {
+        let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": name, "jobUid": "ju", "boot": "b0",
+            "newBoot": "b1", "rebootStatus": "pending", "deadline": Time(at(1_000)), "lastUpdated": Time(at(0))});
+        let mut world = World::new(reboots);
+        let mut node = (*world.snapshot.nodes["n1"]).clone();
+        node.cordoned_by = node.cordoned_by.filter(|_| marked);
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+        world.pass(1);
+        let entry = world.entry();
+        assert_eq!(entry.phase, Phase::Completed);
+        assert_eq!(entry.message.is_some_and(|said| said.contains("kubectl uncordon n1")), told);
+    }
+}
