@@ -98,7 +98,9 @@ impl World {
         let (op, node) = (pod.owner.uid.clone(), pod.node.clone());
         let machine = &self.machines[&node];
         let boot = boot_id(&machine.uid, machine.boot);
-        let Some(sentinel) = machine.sentinels.get(job).cloned() else {
+        // What the status has recorded of a Job stands for its sentinel; that it was true is checked below.
+        let recorded = self.recorded.get(&pod.uid).map(|recorded| recorded.sentinel(job));
+        let Some(sentinel) = machine.sentinels.get(job).cloned().or(recorded) else {
             return self.broken(format!("{node} is rebooted without a sentinel"));
         };
         if sentinel.boot != boot || !self.history.reboots.insert(sentinel.job_uid.clone()) {
