@@ -75,6 +75,11 @@ pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
+/// UID of the NodeOpUpgrade that controls the object, if one does.
+pub fn upgrade_uid(meta: &ObjectMeta) -> Option<&str> {
+    controller(meta).filter(|owner| owner.kind == "NodeOpUpgrade").map(|owner| owner.uid.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

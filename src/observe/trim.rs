@@ -15,23 +15,17 @@ use crate::api::{
 /// [`upgraded`].
 pub fn nodeop(op: NodeOp) -> NodeOp {
     let op = trimmed(op);
-    if is_over(&op) && owner_uid(&op).is_none() { identified(op) } else { op }
+    if is_over(&op) && owner::upgrade_uid(&op.metadata).is_none() { identified(op) } else { op }
 }
 
 /// Whether the NodeOp of a NodeOpUpgrade can be forgotten, too; `upgrade` is the one of its name.
 pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> {
     let whole = op.status.as_ref().is_some_and(|status| !status.node_statuses.is_empty());
     let copied = |upgrade: &NodeOpUpgrade| {
-        upgrade.metadata.uid.as_deref() != owner_uid(op)
+        upgrade.metadata.uid.as_deref() != owner::upgrade_uid(&op.metadata)
             || upgrade.status.as_ref().and_then(|status| status.phase).is_some_and(UpgradePhase::is_final)
     };
     (whole && is_over(op) && upgrade.is_none_or(copied)).then(|| identified(op.clone()))
-}
-
-fn owner_uid(op: &NodeOp) -> Option<&str> {
-    owner::controller(&op.metadata)
-        .filter(|owner| owner.kind == "NodeOpUpgrade")
-        .map(|owner| owner.uid.as_str())
 }
 
 fn is_over(op: &NodeOp) -> bool {

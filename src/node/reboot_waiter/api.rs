@@ -72,7 +72,7 @@ pub struct Cluster {
     /// UID of the Job, if its success is recorded.
     succeeded: Option<String>,
     /// Why the last request that failed did.
-    trouble: Arc<Mutex<Option<String>>>,
+    last_error: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -88,19 +88,19 @@ impl Cluster {
     pub fn new(client: Client, me: Identity, job: &str, owner_uid: &str, succeeded: Option<String>) -> Self {
         let pods = Api::namespaced(client.clone(), &me.namespace);
         let jobs = Api::namespaced(client.clone(), &me.namespace);
-        let (job, owner_uid, trouble) = (job.into(), owner_uid.into(), Arc::default());
-        Self { client, pods, jobs, me, job, owner_uid, succeeded, trouble }
+        let (job, owner_uid, last_error) = (job.into(), owner_uid.into(), Arc::default());
+        Self { client, pods, jobs, me, job, owner_uid, succeeded, last_error }
     }
 
     /// Why the last request that failed did.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn unanswered<T>(&self, what: &str, error: &RequestError, unknown: T) -> T {
-        let trouble = format!("asking about {what}: {error}");
-        warn!("{trouble}");
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        let last_error = format!("asking about {what}: {error}");
+        warn!("{last_error}");
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_error);
         unknown
     }
 

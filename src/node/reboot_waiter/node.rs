@@ -74,8 +74,8 @@ impl World for Node {
         self.cluster.announce(state).await
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.cluster.trouble()
+    fn last_error(&self) -> Option<String> {
+        self.cluster.last_error()
     }
 
     async fn wait(&mut self, job: bool, at_most: Duration) {

@@ -38,7 +38,7 @@ pub trait World {
     /// Annotates the pod.
     async fn announce(&mut self, state: &'static str) -> Announced;
     /// Why the API gave no answer, or none that tells, the last time that it did not.
-    fn trouble(&self) -> Option<String> {
+    fn last_error(&self) -> Option<String> {
         None
     }
     /// Waits for an event, for at most this time; an event of the Job counts if `job` says so.
@@ -231,8 +231,8 @@ impl<W: World> Waiter<W> {
         }
         let now = self.world.elapsed();
         let since = *self.unheard_since.get_or_insert(now);
-        let trouble = self.world.trouble().filter(|_| now >= since + UNHEARD_FOR)?;
-        Some(AppletExit::failure(format!("cannot say that it waits: {trouble}")))
+        let last_error = self.world.last_error().filter(|_| now >= since + UNHEARD_FOR)?;
+        Some(AppletExit::failure(format!("cannot say that it waits: {last_error}")))
     }
 
     /// Waits, at most until the deadline that applies. What the API said before a wait is not believed after

@@ -183,7 +183,7 @@ impl World for Process {
         Announced::Done(self.pod())
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn last_error(&self) -> Option<String> {
         let all = self.all.borrow();
         (!all.api || all.mute).then(|| "asking about the pod: pods \"w\" is forbidden".to_owned())
     }

@@ -127,7 +127,7 @@ impl Intent {
 
 /// The Go operator's upgrades are commands; that they are upgrades shows in who controls them.
 fn is_older_upgrade(op: &NodeOp) -> bool {
-    owner::controller(&op.metadata).is_some_and(|owner| owner.kind == "NodeOpUpgrade")
+    owner::upgrade_uid(&op.metadata).is_some()
 }
 
 impl Drain {

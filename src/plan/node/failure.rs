@@ -36,8 +36,10 @@ pub enum Failure {
         why: String,
     },
 
-    /// What somebody took out of the status.
-    Tampered(String),
+    /// Somebody took this out of the status.
+    Tampered {
+        missing: &'static str,
+    },
     ForeignJob {
         namespace: String,
         name: String,
@@ -114,7 +116,12 @@ impl fmt::Display for Failure {
                     "the reboot waiter was lost {times} times, the operation was not started; the last time because {why}"
                 );
             }
-            Self::Tampered(what) => what,
+            Self::Tampered { missing } => {
+                return write!(
+                    f,
+                    "the status of this node was changed by somebody else, and has no {missing} any more. Look at the node, then create the NodeOp again"
+                );
+            }
             Self::ForeignJob { namespace, name } => {
                 return write!(
                     f,

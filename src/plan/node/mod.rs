@@ -38,7 +38,7 @@ use k8s_openapi::jiff::Timestamp;
 use self::{
     context::{Decision, Next, NodeContext, Op},
     failure::Failure,
-    state::{At, Begun, Entry, Over, State, Working},
+    state::{At, Begun, Entry, Over, State, Tampered, Working},
     waiting::Waiting,
 };
 use crate::{
@@ -52,9 +52,9 @@ use crate::{
 
 /// Advances a node that is worked on.
 pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) -> Planned<Next> {
-    let (entry, tampered) = match Entry::parse(status) {
+    let (entry, missing) = match Entry::parse(status) {
         Ok(entry) => (entry, None),
-        Err(tampered) => (*tampered.rest.clone(), Some(tampered)),
+        Err(Tampered { missing, rest }) => (*rest, Some(missing)),
     };
     let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
     let wait = |why: Waiting| Planned::from(Next::Wait(why.to_string()));
@@ -84,9 +84,9 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
         Some(_) | None => return wait(Waiting::NodeUnconfirmed).with(live),
     };
     let ctx = NodeContext { snapshot, op, node, entry: &entry, work };
-    let mut planned = match (&work.given_up, tampered) {
+    let mut planned = match (&work.given_up, missing) {
         (Some(verdict), _) => give_up::carry_out(&ctx, verdict),
-        (None, Some(tampered)) => Failure::Tampered(tampered.to_string()).into(),
+        (None, Some(missing)) => Failure::Tampered { missing }.into(),
         (None, None) => step(&ctx),
     };
     // Whoever gives up does nothing else: what the step wanted done goes with its decision.

@@ -55,19 +55,14 @@ pub fn plan(snapshot: &Snapshot) -> Effects {
     effects
 }
 
-fn owner_uid(op: &NodeOp) -> Option<&str> {
-    owner::controller(&op.metadata)
-        .filter(|owner| owner.kind == "NodeOpUpgrade")
-        .map(|owner| owner.uid.as_str())
-}
-
 fn owned_by(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {
-    owner_uid(op).is_some() && owner_uid(op) == upgrade.metadata.uid.as_deref()
+    let owner = owner::upgrade_uid(&op.metadata);
+    owner.is_some() && owner == upgrade.metadata.uid.as_deref()
 }
 
 /// Whether a NodeOp may start: one that a NodeOpUpgrade controls waits until that one's status names it.
 pub fn may_start(snapshot: &Snapshot, op: &NodeOp) -> bool {
-    let Some(owner) = owner_uid(op) else { return true };
+    let Some(owner) = owner::upgrade_uid(&op.metadata) else { return true };
     let key =
         (op.metadata.namespace.clone().unwrap_or_default(), op.metadata.name.clone().unwrap_or_default());
     let upgrade =

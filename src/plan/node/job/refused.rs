@@ -30,12 +30,11 @@ const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
 
 /// What follows from the failure of a Job none of whose pods was taken in; nothing of any other.
 pub fn again(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
-    let mut pods: Vec<&PodView> = ctx.job_pods(&job.uid).map(AsRef::as_ref).collect();
-    pods.sort_by_key(|pod| (pod.created, &pod.name));
+    let pods: Vec<&PodView> = ctx.job_pods(&job.uid).map(AsRef::as_ref).collect();
     if legacy::is_adopted(ctx) || !ctx.snapshot.was_refused(job, &pods) {
         return None;
     }
-    let obstacle = pods.last()?.obstacle()?;
+    let obstacle = pods.iter().max_by_key(|pod| (pod.created, &pod.name))?.obstacle()?;
     if obstacle.permanent {
         return Some(Failure::JobCannotStart { why: obstacle.text }.gives_up_untouched());
     }

@@ -6,8 +6,6 @@
 
 mod record;
 
-use std::fmt;
-
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::nodeop::RebootStatus;
@@ -202,16 +200,6 @@ pub struct Tampered {
     pub missing: &'static str,
     /// What it says still: enough to end what may act on the node.
     pub rest: Box<Entry>,
-}
-
-impl fmt::Display for Tampered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing = self.missing;
-        write!(
-            f,
-            "the status of this node was changed by somebody else, and has no {missing} any more. Look at the node, then create the NodeOp again"
-        )
-    }
 }
 
 impl Over {

@@ -214,6 +214,7 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::node::failure::Failure;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
@@ -300,7 +301,8 @@ mod tests {
             let mut entry = whole.clone();
             change(&mut entry);
             let Err(tampered) = Entry::parse(&entry) else { panic!("{missing}: {entry:?}") };
-            assert!(tampered.to_string().contains(&format!("has no {missing} any more")), "{tampered}");
+            let said = Failure::Tampered { missing: tampered.missing }.to_string();
+            assert!(said.contains(&format!("has no {missing} any more")), "{said}");
             let State::Working(rest) = tampered.rest.state else { panic!() };
             assert_eq!(rest.waiter.number(), 2, "its waiter is known still");
             entry.given_up = Some("it was called off".into());
