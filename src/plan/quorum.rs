@@ -6,9 +6,9 @@
 //! node that is Ready is not yet a member that votes: after a boot its kubelet may be up long before its etcd
 //! has caught up.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::nodeop::{NodeStatus, Phase},
@@ -30,6 +30,48 @@ const READY_FOR: SignedDuration = SignedDuration::from_secs(60);
 const SETTLED: SignedDuration = SignedDuration::from_secs(10);
 /// Between two looks at the pods of a control plane, which no watch tells of.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
+
+/// Why a control-plane node may not be a member that votes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unwell {
+    NotReady {
+        node: String,
+    },
+    /// Its distribution says so on the Node.
+    NotVoting {
+        node: String,
+    },
+    /// A pod of its control plane is not.
+    PodNotReady {
+        node: String,
+        pod: String,
+    },
+    /// It was not Ready a moment ago.
+    ReadySince {
+        node: String,
+        since: Timestamp,
+        waited: SignedDuration,
+    },
+}
+
+impl fmt::Display for Unwell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady { node } => {
+                write!(f, "control-plane node {node} is not Ready, and a second one must not go away")
+            }
+            Self::NotVoting { node } => write!(f, "etcd of control-plane node {node} is not a voting member"),
+            Self::PodNotReady { node, pod } => {
+                write!(f, "pod kube-system/{pod} of control-plane node {node} is not Ready")
+            }
+            Self::ReadySince { node, since, waited } => write!(
+                f,
+                "control-plane node {node} is Ready since {since:.0} only; {} s are waited for",
+                waited.as_secs()
+            ),
+        }
+    }
+}
 
 /// The control-plane nodes claimed by NodeOps that cordon or reboot: recorded in a status, or claimed on the
 /// node. A claim whose owner is gone counts too: nobody knows any more what it did, and its waiter may still
@@ -79,25 +121,21 @@ pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
 
 /// Why a control-plane node other than `node` may not be a member that votes, so that `node` must not go
 /// away. What [`ask`] asks has been answered.
-pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<String>> {
+pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {
     let mut found = others(snapshot, node).map(|other| not_ready(snapshot, other));
     found.find(|planned| planned.value.is_some()).unwrap_or_else(|| None.into())
 }
 
-fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<String>> {
-    let name = &other.name;
+fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<Unwell>> {
+    let node = other.name.clone();
     let Some(since) = snapshot.ready_since(other) else {
-        let why = format!("control-plane node {name} is not Ready, and a second one must not go away");
-        return Some(why).into();
+        return Some(Unwell::NotReady { node }).into();
     };
-    let wait = match (other.etcd_votes, snapshot.answer(&Question::ControlPlanePods(name.clone()))) {
-        (Some(false), _) => {
-            return Some(format!("etcd of control-plane node {name} is not a voting member")).into();
-        }
+    let wait = match (other.etcd_votes, snapshot.answer(&Question::ControlPlanePods(node.clone()))) {
+        (Some(false), _) => return Some(Unwell::NotVoting { node }).into(),
         (None, Some(Answer::NotReady(pods))) => {
-            let pod = pods.first().map(String::as_str).unwrap_or_default();
-            let why = format!("pod kube-system/{pod} of control-plane node {name} is not Ready");
-            return Planned::from(Some(why)).with(look_again(snapshot));
+            let pod = pods.first().cloned().unwrap_or_default();
+            return Planned::from(Some(Unwell::PodNotReady { node, pod })).with(look_again(snapshot));
         }
         (Some(true), _) | (None, Some(Answer::Found)) if since > snapshot.leading_since => SETTLED,
         (Some(true), _) | (None, Some(Answer::Found)) => return None.into(),
@@ -107,11 +145,7 @@ fn not_ready(snapshot: &Snapshot, other: &NodeView) -> Planned<Option<String>> {
     if snapshot.now >= until {
         return None.into();
     }
-    let why = format!(
-        "control-plane node {name} is Ready since {since:.0} only; {} s are waited for",
-        wait.as_secs()
-    );
-    Planned::from(Some(why)).with(Effects::wake_at(until))
+    Planned::from(Some(Unwell::ReadySince { node, since, waited: wait })).with(Effects::wake_at(until))
 }
 
 fn look_again(snapshot: &Snapshot) -> Effects {

@@ -11,12 +11,16 @@ use crate::{
         fixtures,
         model::{
             action::{Action, Plan},
+            effects::Planned,
             id::OpRef,
             object_name,
             question::{Answer, Question},
             snapshot::{NodeView, Owner, PodPhase, PodView, Role, Snapshot},
         },
-        node::state::{At, Drain, Entry, Found, State, WaiterRecord, Working},
+        node::{
+            context::{Decision, NodeContext, Op},
+            state::{At, Drain, Entry, Found, State, WaiterRecord, Working},
+        },
         plan,
     },
 };
@@ -75,6 +79,46 @@ impl World {
             ..Snapshot::default()
         };
         Self { snapshot, me }
+    }
+
+    /// What a step looks at, and what it decides, without a rollout around it.
+    pub fn decide<T>(&self, step: impl FnOnce(&NodeContext<'_>) -> T) -> T {
+        let op = Op::of(&self.snapshot.ops[&self.me.key()]);
+        let entry = Entry::parse(&self.entry()).unwrap();
+        let State::Working(work) = &entry.state else { panic!("nobody works on it: {entry:?}") };
+        let node = &self.snapshot.nodes["n1"];
+        step(&NodeContext { snapshot: &self.snapshot, op: &op, node, entry: &entry, work })
+    }
+
+    /// Changes the node.
+    pub fn node(mut self, change: impl FnOnce(&mut NodeView)) -> Self {
+        change(Arc::make_mut(self.snapshot.nodes.get_mut("n1").unwrap()));
+        self
+    }
+
+    /// Changes the operation.
+    pub fn op(mut self, change: impl FnOnce(&mut NodeOp)) -> Self {
+        change(Arc::make_mut(self.snapshot.ops.get_mut(&self.me.key()).unwrap()));
+        self
+    }
+
+    /// Another moment.
+    pub fn now(mut self, second: i64) -> Self {
+        self.snapshot.now = at(second);
+        self
+    }
+
+    /// The API server has answered this.
+    pub fn answer(mut self, question: Question, answer: Answer) -> Self {
+        self.snapshot.answers.insert(question, answer);
+        self
+    }
+
+    /// Adds a pod.
+    pub fn pod(mut self, pod: impl FnOnce(&Self) -> PodView) -> Self {
+        let pod = pod(&self);
+        self.put(pod);
+        self
     }
 
     /// Adds a pod, or another state of it.
@@ -138,4 +182,20 @@ impl World {
     pub fn entry(&self) -> NodeStatus {
         self.snapshot.ops.values().next().unwrap().status.clone().unwrap().node_statuses["n1"].clone()
     }
+}
+
+/// A decision in a line, for tables: what it is, and what goes with it.
+pub fn line(planned: &Planned<Decision>) -> String {
+    let decision = match &planned.value {
+        Decision::Wait(why) => format!("waits: {why}"),
+        Decision::GiveUp(verdict) => format!("gives up: {}", verdict.reason),
+        Decision::Record(entry) => {
+            let status = entry.clone().record();
+            let step = status.step.map(|step| format!("/{step:?}")).unwrap_or_default();
+            format!("records {:?}{step}: {}", status.phase, status.message.unwrap_or_default())
+        }
+    };
+    let actions = planned.effects.actions.iter().map(|action| format!("; {action}"));
+    let questions = planned.effects.questions.iter().map(|question| format!("; asks {question}"));
+    [decision].into_iter().chain(actions).chain(questions).collect()
 }

@@ -179,41 +179,4 @@ fn lost(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
-
-    use super::fixtures::{World, at};
-    use crate::{
-        api::nodeop::{NodeOp, Phase},
-        plan::quorum,
-    };
-
-    /// A node reboots, its Node object is deleted meanwhile, and then its NodeOp is.
-    fn deleted_while_the_node_is_away(control_plane: bool) -> World {
-        let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju",
-            "rebootStatus": "pending", "boot": "b1", "machineId": "m1", "controlPlane": control_plane,
-            "deadline": Time(at(1800)), "lastUpdated": Time(at(0))});
-        let mut world = World::new(entry);
-        let mut op = NodeOp::clone(&world.snapshot.ops[&world.me.key()]);
-        op.metadata.deletion_timestamp = Some(Time(at(10)));
-        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
-        world.snapshot.nodes.clear();
-        world
-    }
-
-    #[test]
-    fn a_control_plane_machine_that_is_away_counts_also_if_its_nodeop_is_deleted() {
-        let mut world = deleted_while_the_node_is_away(true);
-        world.pass(20);
-        assert_eq!(world.entry().phase, Phase::Running);
-        assert_eq!(quorum::control_planes_under_way(&world.snapshot).len(), 1);
-        world.pass(1801);
-        assert_eq!(world.entry().phase, Phase::Failed, "it is not awaited for ever");
-        let mut worker = deleted_while_the_node_is_away(false);
-        worker.pass(20);
-        assert_eq!(worker.entry().phase, Phase::Failed, "a worker is not awaited");
-    }
-}
+mod tests;

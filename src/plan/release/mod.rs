@@ -7,10 +7,12 @@
 
 mod failed;
 mod remnant;
+mod unreleased;
 
 use k8s_openapi::jiff::SignedDuration;
 
 use self::remnant::is_proved;
+pub use self::unreleased::Unreleased;
 use crate::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     plan::{
@@ -69,18 +71,16 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
 
 /// Why a node that the NodeOp is done with is not given back yet. Nothing for a node that it has not claimed,
 /// or still works on.
-pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option<String> {
+pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option<Unreleased> {
     let status = op.object.status.as_ref().filter(|_| view.claimed_by.as_ref() == Some(&op.id))?;
     let entry = status.node_statuses.get(&view.name);
     if is_in_hand(status, entry) {
         return None;
     }
     if let Some(remnant) = remnant::find(snapshot, view, &op.id, entry).first() {
-        return Some(remnant.to_string());
+        return Some(remnant.keeps());
     }
-    let trouble =
-        node(snapshot, view).trouble(snapshot).map(|trouble| format!("; {trouble}")).unwrap_or_default();
-    Some(format!("the node is being given back{trouble}"))
+    Some(Unreleased::BeingGivenBack { trouble: node(snapshot, view).trouble(snapshot) })
 }
 
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,

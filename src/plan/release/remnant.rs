@@ -1,8 +1,6 @@
 //! What is left on a node of an operation that is over: as long as it can still act there, the node is not
 //! given back.
 
-use std::fmt;
-
 use crate::{
     api::nodeop::{NodeStatus, RebootStatus},
     plan::{
@@ -13,6 +11,7 @@ use crate::{
             snapshot::{JobState, JobView, NodeView, PodView, Snapshot},
         },
         node::cancel,
+        release::unreleased::Unreleased,
     },
 };
 
@@ -30,19 +29,16 @@ pub enum Remnant<'a> {
     Eviction,
 }
 
-impl fmt::Display for Remnant<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Remnant<'_> {
+    /// Why the node is not given back because of it.
+    pub fn keeps(&self) -> Unreleased {
         match self {
-            Self::Job(job) => write!(f, "waiting for Job {}/{} to end", job.namespace, job.name),
-            Self::JobPod(pod) | Self::Pod(pod) => {
-                write!(f, "waiting for pod {}/{} to end", pod.namespace, pod.name)
-            }
-            Self::Eviction => f.write_str("an eviction is under way"),
+            Self::Job(job) => Unreleased::Job((job.namespace.clone(), job.name.clone())),
+            Self::JobPod(pod) | Self::Pod(pod) => Unreleased::Pod((pod.namespace.clone(), pod.name.clone())),
+            Self::Eviction => Unreleased::Eviction,
         }
     }
-}
 
-impl Remnant<'_> {
     /// What ends it, unless that was done before or nothing of ours can.
     pub fn end(&self, owner: &OpRef) -> Option<Action> {
         let why = "its node is being released";

@@ -85,7 +85,7 @@ fn a_cancelled_reboot_releases_the_node_only_after_its_waiter() {
 fn a_node_that_is_not_given_back_yet_has_a_reason() {
     let why = |snapshot: &Snapshot| {
         let op = Op::of(snapshot.ops.values().next().unwrap());
-        why_not_released(snapshot, &snapshot.nodes["n1"], &op)
+        why_not_released(snapshot, &snapshot.nodes["n1"], &op).map(|why| why.to_string())
     };
     assert_eq!(why(&world("cancelled", "Failed", 1)).as_deref(), Some("waiting for pod ns/w to end"));
     assert_eq!(why(&world("completed", "Completed", 1)).as_deref(), Some("the node is being given back"));

@@ -28,8 +28,9 @@ use crate::{
         },
         rollout::{
             finalizer,
-            status::{self, NoTargets, OpProgress},
-            targets::{self, Targets},
+            not_taken::Refused,
+            status::{self, OpProgress},
+            targets::{self, NoTargets, Targets},
         },
     },
 };
@@ -64,16 +65,15 @@ fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
     let mut progress = OpProgress::default();
     let mut nodes = BTreeMap::new();
     if nothing_begun && snapshot.now >= later(created, EMPTY_STATUS_TIMEOUT) {
-        progress.refused = Some(
-            "was left unfinished by an older operator; create it again (see metadata.generateName)".into(),
-        );
+        progress.refused = Some(Refused::LeftUnfinished);
     } else {
         match effects.take(targets::choose(snapshot, &op.object)) {
-            // What was begun is taken over at once, with the nodes that its own labels select.
-            Targets::Unknown(why) if nothing_begun => progress.no_targets = Some(NoTargets::Unknown(why)),
-            Targets::Unknown(_) => nodes = targets::matching(snapshot, &op.object),
             Targets::Chosen(chosen) => nodes = chosen,
-            Targets::None(why) => progress.no_targets = Some(NoTargets::None(why)),
+            // What was begun is taken over at once, with the nodes that its own labels select.
+            Targets::Missing(why) if !why.is_known() && !nothing_begun => {
+                nodes = targets::matching(snapshot, &op.object);
+            }
+            Targets::Missing(why) => progress.no_targets = Some(why),
         }
         nodes.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.created <= created));
         nodes.extend(old.node_statuses.clone());
@@ -83,9 +83,7 @@ fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
                 .map(|job| (job.node.clone(), begun())),
         );
         if nodes.is_empty() {
-            progress.no_targets.get_or_insert_with(|| {
-                NoTargets::None("waiting: no node that is older than this NodeOp matches".into())
-            });
+            progress.no_targets.get_or_insert(NoTargets::NoneOlder);
         } else {
             progress.no_targets = None;
         }

@@ -8,6 +8,7 @@ mod admit;
 mod adopt;
 mod expiry;
 mod finalizer;
+mod not_taken;
 mod others;
 mod preflight;
 mod prestart;
@@ -18,10 +19,7 @@ mod targets;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::{admit::Shared, others::age};
-use self::{
-    status::{NoTargets, OpProgress},
-    targets::Targets,
-};
+use self::{not_taken::Stopped, status::OpProgress, targets::Targets};
 use crate::{
     api::{
         names,
@@ -83,10 +81,7 @@ fn targets(snapshot: &Snapshot, op: &Op) -> Planned<(BTreeMap<String, NodeStatus
     let without = |why| (BTreeMap::new(), OpProgress { no_targets: Some(why), ..OpProgress::default() });
     targets::choose(snapshot, &op.object).map(|targets| match targets {
         Targets::Chosen(nodes) => (nodes, OpProgress::default()),
-        // That there is none was said already, and stays so while somebody new is looked at.
-        Targets::Unknown(why) if status::has_no_nodes(&op.object) => without(NoTargets::None(why)),
-        Targets::Unknown(why) => without(NoTargets::Unknown(why)),
-        Targets::None(why) => without(NoTargets::None(why)),
+        Targets::Missing(why) => without(why),
     })
 }
 
@@ -142,12 +137,12 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
 /// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not
 /// proved. A canary that proves nothing has not passed. What a Job of the Go operator brought nobody can
 /// prove, so there the next node is the canary.
-fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
+fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<Stopped> {
     if !op.intent.stop_on_failure {
         return None;
     }
     if let Some((name, _)) = nodes.iter().find(|(_, node)| node.phase == Phase::Failed) {
-        return Some(format!("node {name} failed (stopOnFailure)"));
+        return Some(Stopped::NodeFailed(name.clone()));
     }
     let of_ours =
         |name: &str, node: &NodeStatus| node.job_name.as_ref().is_some_and(|job| op.is_job_name(name, job));
@@ -155,7 +150,7 @@ fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<String> {
         node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node)
     };
     let (name, _) = nodes.iter().find(|(name, node)| unproved(name, node))?;
-    Some(format!("what node {name} runs is not proved (stopOnFailure)"))
+    Some(Stopped::NodeNotProved(name.clone()))
 }
 
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and

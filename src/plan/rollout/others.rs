@@ -15,6 +15,7 @@ use crate::{
             snapshot::{NodeView, Snapshot},
         },
         node::context::Op,
+        rollout::not_taken::{NotTaken, Precedes},
     },
 };
 
@@ -42,13 +43,13 @@ impl<'a> Others<'a> {
     }
 
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
-    pub fn keep(&self, node: &NodeView) -> Option<String> {
+    pub fn keep(&self, node: &NodeView) -> Option<NotTaken> {
         if let Some(holder) = &node.claimed_by {
-            return Some(claimed_by_another(&self.op.id, holder));
+            return Some(NotTaken::claimed(&self.op.id, holder));
         }
         let concerned = || self.unfinished.iter().filter_map(|other| Some((*other, entry(other, node)?)));
         if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
-            return Some(claimed_by_another(&self.op.id, &OpRef::of(other)));
+            return Some(NotTaken::claimed(&self.op.id, &OpRef::of(other)));
         }
         let to_come = |(other, entry): &(&Arc<NodeOp>, &NodeStatus)| {
             let older = age(other) < age(&self.op.object);
@@ -56,8 +57,7 @@ impl<'a> Others<'a> {
             older && !entry.phase.is_final() && other.metadata.deletion_timestamp.is_none()
         };
         let (other, _) = concerned().find(to_come)?;
-        let OpRef { namespace, name, uid: _ } = OpRef::of(other);
-        Some(format!("waiting for NodeOp {namespace}/{name}, which is older and not finished with the node"))
+        Some(NotTaken::Other { op: OpRef::of(other).key(), why: Precedes::IsOlder })
     }
 
     /// What has to be read live before it is believed that nobody else has to do with the node: the node
@@ -78,13 +78,4 @@ fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {
 /// It has taken the node, or has not given it back.
 fn has(entry: &NodeStatus) -> bool {
     entry.phase == Phase::Running || entry.node_uid.is_some()
-}
-
-/// Why a node waits that a NodeOp, perhaps this one, has claimed.
-pub fn claimed_by_another(me: &OpRef, holder: &OpRef) -> String {
-    let OpRef { namespace, name, uid: _ } = holder;
-    match holder == me {
-        true => "waiting: the node is being given back".into(),
-        false => format!("waiting for NodeOp {namespace}/{name}, which has claimed the node"),
-    }
 }

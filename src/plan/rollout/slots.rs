@@ -5,7 +5,7 @@
 //! would take one node after the other. So it holds its slot until somebody has put it back into service, or
 //! has deleted it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use crate::{
     api::nodeop::{NodeStatus, Phase},
@@ -17,7 +17,7 @@ use crate::{
             snapshot::{NodeView, Snapshot},
         },
         node::context::Op,
-        release,
+        release::{self, Unreleased},
     },
 };
 
@@ -27,9 +27,30 @@ pub struct Slots {
     /// Nodes that are no longer worked on and not proved to be given back.
     pub unreleased: usize,
     /// Why the first of those is not, if its entry is final.
-    pub unreleased_why: Option<String>,
+    pub unreleased_why: Option<(String, Unreleased)>,
     /// Nodes that failed and are out of service, and what puts each back into it.
-    pub out_of_service: BTreeMap<String, String>,
+    pub out_of_service: BTreeMap<String, OutOfService>,
+}
+
+/// Why a node that failed holds its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutOfService {
+    Cordoned(String),
+    NotReady(String),
+    /// It looks well; a live read decides.
+    Unconfirmed(String),
+}
+
+impl fmt::Display for OutOfService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cordoned(node) => {
+                write!(f, "node {node} failed and is still cordoned; kubectl uncordon {node} when it is well")
+            }
+            Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
+            Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
+        }
+    }
 }
 
 impl Slots {
@@ -84,12 +105,11 @@ impl Pass<'_> {
             if let Some(trouble) = release::node(self.snapshot, node).trouble(self.snapshot) {
                 self.troubles.note(trouble);
             }
-            release::why_not_released(self.snapshot, node, self.op)
-                .unwrap_or_else(|| "its end is being recorded".into())
+            release::why_not_released(self.snapshot, node, self.op).unwrap_or(Unreleased::EndUnrecorded)
         } else if self.old.get(name).is_some_and(|old| old.phase == Phase::Running) {
             // Not before it stands in status that the node is given up: a claim may be under way that relies
             // on it.
-            "its end is being recorded".into()
+            Unreleased::EndUnrecorded
         } else if self.snapshot.answer(&question).is_some() {
             entry.node_uid = None;
             let out_of_service = node.and_then(|node| out_of_service(self.op, entry, node));
@@ -100,13 +120,12 @@ impl Pass<'_> {
             return;
         } else {
             self.ask(question);
-            "checking that it was given back".into()
+            Unreleased::Unconfirmed
         };
         self.slots.unreleased += 1;
         if entry.phase.is_final() {
-            let why = format!("node {name} is not released yet: {why}");
-            self.waiting.insert(name.to_owned(), why.clone());
-            self.slots.unreleased_why.get_or_insert(why);
+            self.waiting.insert(name.to_owned(), not_released(name, &why));
+            self.slots.unreleased_why.get_or_insert((name.to_owned(), why));
         }
     }
 
@@ -122,7 +141,7 @@ impl Pass<'_> {
             return;
         }
         self.ask(question);
-        self.hold(name, format!("checking that node {name} is back in service"));
+        self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
     }
 
     /// Asks, and says so in the NodeOp's message if the API server has not answered that for a while.
@@ -133,22 +152,25 @@ impl Pass<'_> {
         self.effects.add(question);
     }
 
-    fn hold(&mut self, name: &str, why: String) {
-        self.waiting.insert(name.to_owned(), why.clone());
+    fn hold(&mut self, name: &str, why: OutOfService) {
+        self.waiting.insert(name.to_owned(), why.to_string());
         self.slots.out_of_service.insert(name.to_owned(), why);
     }
 }
 
+/// What is said of a node that is done and not given back yet.
+pub fn not_released(node: &str, why: &Unreleased) -> String {
+    format!("node {node} is not released yet: {why}")
+}
+
 /// Whether a node is out of service because our operation failed on it, and what is to be done about it.
-fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<String> {
+fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> {
     let ran =
         entry.phase == Phase::Failed && entry.job_name.is_some() && op.intent.disturbs() && !op.deleting;
-    let name = &node.name;
+    let name = node.name.clone();
     let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
     if ran && stays_cordoned && node.unschedulable {
-        return Some(format!(
-            "node {name} failed and is still cordoned; kubectl uncordon {name} when it is well"
-        ));
+        return Some(OutOfService::Cordoned(name));
     }
-    (ran && !node.ready).then(|| format!("node {name} failed and is not Ready"))
+    (ran && !node.ready).then_some(OutOfService::NotReady(name))
 }

@@ -4,7 +4,7 @@
 //! that is applied together with the operator, or while a node boots, would leave nodes out, or have none at
 //! all. And a NodeOp without a node is not over: it begins when the first one matches.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::SignedDuration};
 
@@ -38,10 +38,62 @@ const DESCRIBED: usize = 300;
 pub enum Targets {
     /// These, of which there is at least one.
     Chosen(BTreeMap<String, NodeStatus>),
-    /// Nobody can tell yet.
-    Unknown(String),
-    /// No node matches now.
-    None(String),
+    /// None, for this reason.
+    Missing(NoTargets),
+}
+
+/// Why a NodeOp has no node yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoTargets {
+    /// Nobody can tell yet which match: labels that we write are being read on these nodes.
+    FactsUnread { nodes: Vec<String>, trouble: Option<String> },
+    /// The same; these are about to join.
+    Joining { nodes: Vec<String> },
+    /// No node matches this selector, or there is none of Linux.
+    NoMatch { selector: Option<String> },
+    /// Those that match are younger than the NodeOp, which an older operator began.
+    NoneOlder,
+}
+
+impl NoTargets {
+    /// Whether it is known that none matches.
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::FactsUnread { .. } | Self::Joining { .. } => false,
+            Self::NoMatch { .. } | Self::NoneOlder => true,
+        }
+    }
+}
+
+impl fmt::Display for NoTargets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FactsUnread { nodes, trouble } => {
+                write!(
+                    f,
+                    "waiting: the facts of {} are being read: {}",
+                    count(nodes.len()),
+                    listed(nodes, MAX_NAMES)
+                )?;
+                trouble.iter().try_for_each(|trouble| write!(f, "; {trouble}"))
+            }
+            Self::Joining { nodes } => write!(
+                f,
+                "waiting: {} {} not Ready yet, and what they run is not known: {}",
+                count(nodes.len()),
+                if nodes.len() == 1 { "is" } else { "are" },
+                listed(nodes, MAX_NAMES)
+            ),
+            Self::NoMatch { selector: Some(selector) } => write!(
+                f,
+                "waiting: no node matches nodeSelector {selector}; the operation starts when a node does"
+            ),
+            Self::NoMatch { selector: None } => {
+                f.write_str("waiting: there is no Linux node; the operation starts when a node does")
+            }
+            Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
+        }
+    }
 }
 
 /// The nodes that match the selector; all Linux nodes without one.
@@ -49,20 +101,14 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     let selector = selector_of(op);
     let mut effects = Effects::default();
     if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, selector))) {
-        return Planned { value: Targets::Unknown(why), effects };
+        return Planned { value: Targets::Missing(why), effects };
     }
     let chosen = matching(snapshot, op);
     if !chosen.is_empty() {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
-    let none = match selector {
-        Some(selector) => {
-            format!("no node matches nodeSelector {}", clipped(&selector::describe(selector), DESCRIBED))
-        }
-        None => "there is no Linux node".into(),
-    };
-    let why = format!("waiting: {none}; the operation starts when a node does");
-    Planned { value: Targets::None(why), effects }
+    let selector = selector.map(|selector| clipped(&selector::describe(selector), DESCRIBED));
+    Planned { value: Targets::Missing(NoTargets::NoMatch { selector }), effects }
 }
 
 /// The nodes that match the selector as their labels are now.
@@ -92,7 +138,7 @@ fn is_fact(key: &str) -> bool {
 }
 
 /// Whose labels, of those that the selector looks at, are not known yet.
-fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<String>> {
+fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<NoTargets>> {
     if !selector::keys(selector).any(is_fact) {
         return None.into();
     }
@@ -105,13 +151,8 @@ fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<Strin
     let mut effects = Effects::default();
     if !reading.is_empty() {
         let mut troubles = reading.iter().map(|node| effects.take(facts::trouble(snapshot, node)));
-        let trouble =
-            troubles.find_map(|trouble| trouble).map(|trouble| format!("; {trouble}")).unwrap_or_default();
-        let why = format!(
-            "waiting: the facts of {} are being read: {}{trouble}",
-            count(reading.len()),
-            named(&reading),
-        );
+        let trouble = troubles.find_map(|trouble| trouble);
+        let why = NoTargets::FactsUnread { nodes: names(&reading), trouble };
         return Planned { value: Some(why), effects };
     }
     let until = |node: &NodeView| later(snapshot.away_since(node), JOIN_TIMEOUT);
@@ -119,13 +160,7 @@ fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<Strin
         |node: &NodeView| !node.annotations.contains_key(names::FACTS_OF) && snapshot.now < until(node);
     let joining: Vec<&NodeView> = open.into_iter().filter(|node| joins(node)).collect();
     joining.iter().for_each(|node| effects.add(Effects::wake_at(until(node))));
-    let why = (!joining.is_empty()).then(|| {
-        format!(
-            "waiting: {} not Ready yet, and what they run is not known: {}",
-            are(joining.len()),
-            named(&joining)
-        )
-    });
+    let why = (!joining.is_empty()).then(|| NoTargets::Joining { nodes: names(&joining) });
     Planned { value: why, effects }
 }
 
@@ -133,14 +168,14 @@ fn count(nodes: usize) -> String {
     if nodes == 1 { "1 node".into() } else { format!("{nodes} nodes") }
 }
 
-fn are(nodes: usize) -> String {
-    if nodes == 1 { "1 node is".into() } else { format!("{nodes} nodes are") }
+fn names(nodes: &[&NodeView]) -> Vec<String> {
+    nodes.iter().map(|node| node.name.clone()).collect()
 }
 
-fn named(nodes: &[&NodeView]) -> String {
-    let names: Vec<&str> = nodes.iter().take(MAX_NAMES).map(|node| node.name.as_str()).collect();
-    let more = if nodes.len() > MAX_NAMES { ", …" } else { "" };
-    format!("{}{more}", names.join(", "))
+/// The first names of a list.
+fn listed(names: &[String], most: usize) -> String {
+    let more = if names.len() > most { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(most)].join(", "))
 }
 
 /// Target names in the order in which they are taken: control-plane nodes first, then by name.

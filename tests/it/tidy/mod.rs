@@ -120,6 +120,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "finalizer",
             "expiry",
             "slots",
+            "not_taken",
             "status",
             "others",
             "preflight",

@@ -23,8 +23,9 @@ use crate::{
         },
         quorum,
         rollout::{
-            others::{Others, claimed_by_another},
-            preflight,
+            not_taken::{Closed, NotTaken, Precedes, Untouched},
+            others::Others,
+            preflight::{self, PreflightFailure},
             status::OpProgress,
             targets,
         },
@@ -52,11 +53,11 @@ impl Shared {
 /// Why a pending node does not start now.
 enum Hold {
     /// The node alone waits; the next one may go.
-    Node(String),
+    Node(NotTaken),
     /// So do all that come after it: the order is a promise (control-plane nodes first).
-    AllAfter(String),
+    AllAfter(NotTaken),
     /// So do all that come after it, for the very same reason.
-    All(String),
+    All(NotTaken),
 }
 
 /// One pass over the pending nodes of a NodeOp.
@@ -77,13 +78,13 @@ struct Pass<'a> {
     /// behind, which wait for this one, must not keep it from being looked at.
     ahead: usize,
     /// Why no further node is taken; preflights go on.
-    queue: Option<String>,
+    queue: Option<NotTaken>,
     /// What the image brought to the nodes before.
     releases: FirstReleases,
     /// The API server said in this pass that it admits what we make; one node speaks for all.
     admitted: bool,
     /// It has not said so yet.
-    unanswered: Option<String>,
+    unanswered: Option<NotTaken>,
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
@@ -122,7 +123,7 @@ pub fn fill(
     for name in order {
         let Some(entry) = nodes.get_mut(&name) else { continue };
         let why = match (entry.phase, &closed) {
-            (Phase::Pending, Some(why)) => Some(why.clone()),
+            (Phase::Pending, Some(why)) => Some(NotTaken::Closed(why.clone())),
             (Phase::Pending, None) => pass.node(&name, entry),
             (Phase::Preflight, _) => {
                 pass.ahead = pass.ahead.saturating_sub(1);
@@ -133,7 +134,7 @@ pub fn fill(
         let wanted = mem::take(&mut pass.effects);
         let trouble = wanted.trouble(snapshot);
         effects.add(wanted);
-        if let Some(why) = why.map(|why| pass.progress.troubles.complete(why, trouble)) {
+        if let Some(why) = why.map(|why| pass.progress.troubles.complete(why.to_string(), trouble)) {
             waiting.insert(name.clone(), why.clone());
             entry.message = Some(why);
         }
@@ -147,17 +148,17 @@ pub fn fill(
 }
 
 /// Why nothing at all is started.
-fn closed(op: &Op, progress: &OpProgress) -> Option<String> {
+fn closed(op: &Op, progress: &OpProgress) -> Option<Closed> {
     if op.deleting {
-        return Some("not started: the NodeOp is being deleted".into());
+        return Some(Closed::Deleting);
     }
-    let stopped = progress.stopped.as_ref().map(|why| format!("not started: {why}"));
-    stopped.or_else(|| op.intent.paused.then(|| "waiting: paused (spec.paused)".into()))
+    let stopped = progress.stopped.clone().map(Closed::Stopped);
+    stopped.or_else(|| op.intent.paused.then_some(Closed::Paused))
 }
 
 impl Pass<'_> {
     /// Starts a pending node, or says why not.
-    fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<String> {
+    fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
         };
@@ -169,11 +170,13 @@ impl Pass<'_> {
         }
         if entry.node_uid.is_some() {
             self.behind(name);
-            return Some("waiting: the node is being given back".into());
+            return Some(NotTaken::GivenBack);
         }
         if let Some(why) = self.kept(view) {
             self.behind(name);
-            preflight::forget(entry);
+            if entry.boot.is_some() {
+                preflight::forget(entry);
+            }
             return Some(why);
         }
         // A verdict holds for the boot in which it was given.
@@ -181,7 +184,8 @@ impl Pass<'_> {
             return self.preflight(view, entry);
         }
         if let Some(why) = entry.target.as_ref().and_then(|release| self.releases.mismatch(view, release)) {
-            *entry = ends_untouched(self.snapshot.now, entry, false, preflight::failed(&why));
+            let failure = PreflightFailure::OtherContent(why);
+            *entry = ends_untouched(self.snapshot.now, entry, false, failure.to_string());
             return None;
         }
         if let Some(why) = &self.queue {
@@ -195,7 +199,7 @@ impl Pass<'_> {
         match held {
             Some(Hold::Node(why)) => return Some(why),
             Some(Hold::AllAfter(why)) => {
-                self.queue = Some(format!("waiting for its turn, after {name}"));
+                self.queue = Some(NotTaken::TurnAfter(name.to_owned()));
                 return Some(why);
             }
             Some(Hold::All(why)) => {
@@ -212,18 +216,22 @@ impl Pass<'_> {
 
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is
     /// made for it.
-    fn kept(&self, view: &NodeView) -> Option<String> {
+    fn kept(&self, view: &NodeView) -> Option<NotTaken> {
         let others = self.others.as_ref()?;
-        others
-            .keep(view)
-            .or_else(|| self.shared.nodes.get(&view.name).map(|other| waiting_for(other, "takes the node")))
+        others.keep(view).or_else(|| self.taken(view))
+    }
+
+    /// The NodeOp that takes the node in this plan.
+    fn taken(&self, view: &NodeView) -> Option<NotTaken> {
+        let op = self.shared.nodes.get(&view.name)?.clone();
+        Some(NotTaken::Other { op, why: Precedes::Takes })
     }
 
     /// Starts the preflight if it is not too far ahead.
-    fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<String> {
+    fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         self.behind(&view.name);
         if self.ahead == 0 {
-            return Some("waiting for its turn".into());
+            return Some(NotTaken::Turn);
         }
         if let Some(why) = self.admission(view) {
             return Some(why);
@@ -234,31 +242,30 @@ impl Pass<'_> {
     }
 
     /// Workers are not taken before a control-plane node whose preflight has not spoken yet.
-    fn behind(&mut self, name: &str) -> Option<String> {
+    fn behind(&mut self, name: &str) -> Option<NotTaken> {
         if self.snapshot.nodes.get(name).is_some_and(|view| view.control_plane() && view.ready) {
-            self.queue.get_or_insert_with(|| format!("waiting for its turn, after {name}"));
+            self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
         None
     }
 
     /// A target that is not there: once that is confirmed, nothing has to be done on it.
-    fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<String> {
+    fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let question = Question::Node(name.to_owned());
         if self.snapshot.nodes.contains_key(name) {
-            return Some("the node is being deleted".into());
+            return Some(NotTaken::NodeDeleting);
         }
         if !self.snapshot.is_gone(&question) {
             self.effects.add(question);
-            return Some("checking whether the node still exists".into());
+            return Some(NotTaken::NodeUnconfirmed);
         }
-        let message = "Skipped: the node was deleted before its turn".to_owned();
-        *entry = ends_untouched(self.snapshot.now, entry, true, message);
+        *entry = ends_untouched(self.snapshot.now, entry, true, Untouched::Deleted.to_string());
         None
     }
 
     /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after
     /// that long.
-    fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<String> {
+    fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         if view.ready {
             entry.since = None;
             return None;
@@ -270,57 +277,46 @@ impl Pass<'_> {
             entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.snapshot.now >= deadline {
-                let message = format!(
-                    "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
-                    limit.as_secs()
-                );
+                let message = Untouched::NotReadyFor(limit).to_string();
                 *entry = ends_untouched(self.snapshot.now, entry, false, message);
                 return None;
             }
             self.effects.add(Effects::wake_at(deadline));
         }
-        Some("waiting: the node is not Ready".into())
+        Some(NotTaken::NodeNotReady)
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
         if self.free == 0 {
             // With nobody at work no turn will come by itself.
             let held = self.progress.slots.out_of_service.values().next().filter(|_| self.busy == 0);
-            let Some(why) = held else { return Some(Hold::AllAfter("waiting for its turn".into())) };
+            let Some(why) = held else { return Some(Hold::AllAfter(NotTaken::Turn)) };
             self.progress.held = true;
-            return Some(Hold::All(format!("waiting: {why}")));
+            return Some(Hold::All(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
             if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
         if let Some(other) = view.claimed_by.as_ref() {
-            return Some(ordered(claimed_by_another(&self.op.id, other)));
+            return Some(ordered(NotTaken::claimed(&self.op.id, other)));
         }
-        if let Some(other) = self.shared.nodes.get(&view.name) {
-            return Some(ordered(waiting_for(other, "takes the node")));
+        if let Some(why) = self.taken(view) {
+            return Some(ordered(why));
         }
         self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
     }
 
     /// Why a control-plane node has to wait for others.
-    fn quorum(&mut self, view: &NodeView) -> Option<String> {
+    fn quorum(&mut self, view: &NodeView) -> Option<NotTaken> {
         if !self.op.intent.disturbs() || !view.control_plane() {
             return None;
         }
         let limit = self.snapshot.settings.control_plane_concurrency;
         let held = self.shared.control_planes(self.snapshot);
         if let Some((key, node)) = held.first().filter(|_| held.len() >= limit) {
-            let ours = *key == self.op.id.key();
-            let ctx = || {
-                format!(
-                    "waiting for its turn: control-plane nodes go one at a time, and {node} is in progress"
-                )
-            };
-            return Some(if ours {
-                ctx()
-            } else {
-                waiting_for(key, &format!("has control-plane node {node}"))
-            });
+            let (op, node) = (key.clone(), node.clone());
+            let other = || NotTaken::Other { op, why: Precedes::HasControlPlane(node.clone()) };
+            return Some(if *key == self.op.id.key() { NotTaken::ControlPlane(node) } else { other() });
         }
         // A control-plane node that failed and is out of service is one that is away, however many may go at
         // once.
@@ -329,21 +325,16 @@ impl Pass<'_> {
         let down = self.progress.slots.out_of_service.iter().filter(|(name, _)| control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
             self.progress.held = self.busy == 0;
-            return Some(format!("waiting: {why}"));
+            return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);
         if !asked.questions.is_empty() {
             self.effects.add(asked);
-            return Some("checking that the other control-plane nodes are well".into());
+            return Some(NotTaken::QuorumUnread);
         }
         let not_ready = quorum::others_not_ready(self.snapshot, &view.name);
-        self.effects.take(not_ready).map(|why| format!("waiting: {why}"))
+        self.effects.take(not_ready).map(NotTaken::Quorum)
     }
-}
-
-/// Behind which NodeOp a node waits.
-fn waiting_for((namespace, name): &Key, what: &str) -> String {
-    format!("waiting for NodeOp {namespace}/{name}, which {what}")
 }
 
 /// Takes a node: recorded first, and everything else follows from that.
@@ -364,3 +355,6 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
     }
     .record();
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,10 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::PreflightContext;
+use super::{
+    PreflightContext, PreflightFailure,
+    reason::{Asking, Lost, tried_again},
+};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -31,14 +34,12 @@ pub fn says_nothing(pod: &PodView, ended: &Ended) -> bool {
 }
 
 /// Why the pod was lost.
-pub fn reason(pod: &PodView) -> String {
+pub fn reason(pod: &PodView) -> Lost {
     let said = pod
         .obstacle()
         .map(|obstacle| obstacle.text)
         .or_else(|| (!pod.reason.is_empty()).then(|| brief(&pod.reason)));
-    said.unwrap_or_else(|| {
-        if pod.deleting { "it was deleted".into() } else { "it ended, and does not say why".into() }
-    })
+    said.map_or(if pod.deleting { Lost::Deleted } else { Lost::Silent }, Lost::Said)
 }
 
 impl PreflightContext<'_> {
@@ -57,34 +58,32 @@ impl PreflightContext<'_> {
         let lost = self.record.lost_at.filter(|lost| *lost <= now)?;
         let at = self.next_try(lost, self.record.attempt.unwrap_or(0), self.entry.since);
         let message = self.entry.message.clone().filter(|_| now < at)?;
-        Some(Planned::from(Next::Wait(message)).with(Effects::wake_at(at)))
+        Some(Planned::from(Next::Wait(Asking::AsTold(message).to_string())).with(Effects::wake_at(at)))
     }
 
     /// The next attempt, in a while; or the end, if pods have been lost for too long.
-    pub(super) fn again(&self, why: &str) -> Next {
+    pub(super) fn again(&self, why: Lost) -> Next {
         let (now, limit) = (self.snapshot.now, self.op.intent.pull_timeout);
         let first = self.entry.since.filter(|first| *first <= now).unwrap_or(now);
         if now >= later(first, limit) {
-            let seconds = limit.as_secs();
-            return self.fail(&format!("no try came to its end in {seconds} s, the last one because: {why}"));
+            return self.fail(PreflightFailure::NoneEndedIn { limit, last: why });
         }
-        self.try_again(first, why)
+        self.try_again(first, &why)
     }
 
     /// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name after
     /// the other holds the node up, and cannot fail it.
     pub(super) fn foreign(&self, pod: &PodView) -> Next {
-        let why = format!("the name of pod {}/{} is taken by somebody else's", pod.namespace, pod.name);
+        let why = Lost::NameTaken((pod.namespace.clone(), pod.name.clone()));
         self.try_again(self.snapshot.now, &why)
     }
 
-    fn try_again(&self, first: Timestamp, why: &str) -> Next {
+    fn try_again(&self, first: Timestamp, why: &Lost) -> Next {
         let now = self.snapshot.now;
         let attempt = self.record.attempt.unwrap_or(0).saturating_add(1);
         let at = self.next_try(now, attempt, Some(first));
-        let message = format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}");
         let record = Preflight { attempt: Some(attempt), lost_at: Some(now), ..self.record.clone() };
-        let (message, since, state) = (Some(message), Some(first), State::Preflight(record));
+        let (message, since, state) = (Some(tried_again(why, at)), Some(first), State::Preflight(record));
         Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
     }
 }

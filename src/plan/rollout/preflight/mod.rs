@@ -8,11 +8,14 @@
 //! Times are counted from when we first saw the pod, and its container run: the node has a clock of its own.
 
 mod lost;
+mod reason;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
+pub use self::reason::PreflightFailure;
+use self::reason::{Asking, Interrupted, Lost};
 use crate::{
     api::{
         names::container,
@@ -36,11 +39,6 @@ use crate::{
         rollout::others::Others,
     },
 };
-
-/// What is said of a preflight that goes on.
-const RUNNING: &str = "Preflight in progress";
-/// How the sentence on a pod that has not started begins; what kept it follows.
-const NOT_STARTED: &str = "Preflight cannot start yet: ";
 
 /// Everything that a preflight's step looks at.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +64,7 @@ pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus
         lost_at: None,
     };
     Entry {
-        message: Some(RUNNING.into()),
+        message: Some(Asking::Runs.to_string()),
         since: Some(now),
         node_uid: status.node_uid.clone(),
         state: State::Preflight(record),
@@ -91,16 +89,14 @@ pub fn advance(
     };
     // A node that went away says nothing, and must not keep others from being looked at.
     let Some(node) = snapshot.nodes.get(name).filter(|node| node.ready) else {
-        return ctx.ask_again(Some("Preflight interrupted: the node is not Ready".into())).into();
+        return ctx.ask_again(Some(Interrupted::NodeNotReady)).into();
     };
     if record.begun_in.as_ref() != Some(&node.boot_id) {
-        return ctx
-            .ask_again(Some("the node was rebooted during its preflight, it is asked again".into()))
-            .into();
+        return ctx.ask_again(Some(Interrupted::Rebooted)).into();
     }
     let others = Others::of(snapshot, op);
     if let Some(why) = others.keep(node) {
-        return ctx.ask_again(Some(why)).into();
+        return ctx.ask_again(Some(Interrupted::Kept(why))).into();
     }
     let next = ctx.ask(intent, node);
     let decides = matches!(&next.value, Next::Become(next) if next.phase != Phase::Preflight);
@@ -109,17 +105,11 @@ pub fn advance(
     if !decides || open.questions.is_empty() {
         return next;
     }
-    let why = "Preflight ended; checking that it is still the same node, and nobody else's";
-    Planned::from(Next::Wait(why.into())).with(next.effects).with(open)
+    wait(Asking::Confirming).with(next.effects).with(open)
 }
 
-/// The message of a node that failed at its preflight.
-pub fn failed(why: &str) -> String {
-    format!("Preflight failed: {why}")
-}
-
-fn wait(why: &str) -> Planned<Next> {
-    Next::Wait(why.to_owned()).into()
+fn wait(why: Asking) -> Planned<Next> {
+    Next::Wait(why.to_string()).into()
 }
 
 impl PreflightContext<'_> {
@@ -131,7 +121,7 @@ impl PreflightContext<'_> {
                 return pause;
             }
             let (op, node) = (self.op.object.clone(), node.name.clone());
-            return wait(RUNNING).with(Action::CreatePreflightPod { op, node, name });
+            return wait(Asking::Runs).with(Action::CreatePreflightPod { op, node, name });
         };
         if pod.role != Role::Preflight || !pod.is_of(&self.op.id) || pod.node != node.name {
             return self.foreign(pod).into();
@@ -149,19 +139,19 @@ impl PreflightContext<'_> {
     fn verdict(&self, node: &NodeView, pod: &PodView, ended: &Ended) -> Next {
         if ended.code != 0 {
             return match lost::says_nothing(pod, ended) {
-                true => self.again(&lost::reason(pod)),
-                false => self.fail(&ended.to_string()),
+                true => self.again(lost::reason(pod)),
+                false => self.fail(PreflightFailure::Ended(ended.to_string())),
             };
         }
         match image::compare(self.snapshot, &self.op.object, pod) {
-            image::Compared::Differs(why) => return self.fail(&why),
+            image::Compared::Differs(why) => return self.fail(PreflightFailure::OtherContent(why)),
             // What it is compared with stands in status before anything follows from it.
-            image::Compared::First => return Next::Wait(RUNNING.into()),
+            image::Compared::First => return Next::Wait(Asking::Runs.to_string()),
             image::Compared::Same | image::Compared::Unknown => {}
         }
         let said = proceed(self.op, pod);
         if said.as_ref().is_some_and(|said| said.boot != node.boot_id) {
-            return self.again("it looked at another boot than the one that the node reports");
+            return self.again(Lost::OtherBoot);
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
@@ -181,20 +171,19 @@ impl PreflightContext<'_> {
         let since = self.snapshot.running_since(pod, &container.name).unwrap_or(now);
         let deadline = later(since, intent.deadline);
         if now >= deadline {
-            let why = format!("DeadlineExceeded, it ran for more than {} s", intent.deadline.as_secs());
-            return self.fail(&why).into();
+            return self.fail(PreflightFailure::RanFor(intent.deadline)).into();
         }
-        wait(RUNNING).with(Effects::wake_at(deadline))
+        wait(Asking::Runs).with(Effects::wake_at(deadline))
     }
 
     /// The container has not started, and in a pod that has ended it never will.
     fn not_started(&self, pod: &PodView) -> Planned<Next> {
         let obstacle = pod.obstacle();
         if let Some(lasts) = obstacle.as_ref().filter(|obstacle| obstacle.permanent) {
-            return self.fail(&lasts.text).into();
+            return self.fail(PreflightFailure::CannotStart(lasts.text.clone())).into();
         }
         if !pod.is_active() {
-            return self.again(&lost::reason(pod)).into();
+            return self.again(lost::reason(pod)).into();
         }
         let mut effects = Effects::default();
         let deadline = later(self.snapshot.first_seen(pod), self.op.intent.pull_timeout);
@@ -202,27 +191,29 @@ impl PreflightContext<'_> {
             .map(|obstacle| obstacle.text)
             .or_else(|| effects.take(silence::event_message(self.snapshot, pod)));
         if self.snapshot.now < deadline {
-            let message = why.map_or_else(|| RUNNING.into(), |why| format!("{NOT_STARTED}{why}"));
-            return wait(&message).with(effects).with(Effects::wake_at(deadline));
+            let waits = why.map_or(Asking::Runs, |why| Asking::NotStarted { why });
+            return wait(waits).with(effects).with(Effects::wake_at(deadline));
         }
-        // Events are not read in every plan; what they said last stands in the message.
-        let told = || Some(self.entry.message.as_ref()?.strip_prefix(NOT_STARTED)?.to_owned());
-        let why = why.or_else(told).unwrap_or_else(|| "the node did not start it".into());
-        let why = format!("no start in {} s: {why}", self.op.intent.pull_timeout.as_secs());
-        Planned::from(self.fail(&why)).with(effects)
+        // What Events say belongs to the last word on the pod.
+        if why.is_none() && silence::is_asked(self.snapshot, pod, &effects) {
+            return wait(Asking::AsTold(self.entry.message.clone().unwrap_or_default())).with(effects);
+        }
+        let why = why.unwrap_or_else(|| "the node did not start it".into());
+        let limit = self.op.intent.pull_timeout;
+        Planned::from(self.fail(PreflightFailure::NotStartedIn { limit, why })).with(effects)
     }
 
     fn end(&self, succeeded: bool, message: String) -> Next {
         Next::Become(Box::new(ends_untouched(self.snapshot.now, self.status, succeeded, message)))
     }
 
-    fn fail(&self, why: &str) -> Next {
-        self.end(false, failed(why))
+    fn fail(&self, why: PreflightFailure) -> Next {
+        self.end(false, why.to_string())
     }
 
     /// Nothing was found out.
-    fn ask_again(&self, message: Option<String>) -> Next {
-        self.back_to_pending(None, Found::default(), message)
+    fn ask_again(&self, why: Option<Interrupted>) -> Next {
+        self.back_to_pending(None, Found::default(), why.map(|why| why.to_string()))
     }
 
     fn back_to_pending(self, passed_in: Option<String>, found: Found, message: Option<String>) -> Next {
@@ -243,9 +234,12 @@ fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
 
 /// Somebody else has to do with the node: what was found out about it is forgotten, and asked again under
 /// another name.
-pub fn forget(entry: &mut NodeStatus) {
-    entry.attempt = entry.attempt.or_else(|| entry.boot.is_some().then_some(0));
-    (entry.boot, entry.target, entry.image) = (None, None, None);
+pub fn forget(status: &mut NodeStatus) {
+    let Ok(mut entry) = Entry::parse(status) else { return };
+    let State::Pending(pending) = &mut entry.state else { return };
+    pending.attempt = pending.attempt.or_else(|| pending.passed_in.take().map(|_| 0));
+    (pending.passed_in, pending.found) = (None, Found::default());
+    *status = entry.record();
 }
 
 /// The rollout starts nothing more: nodes whose preflight still runs are as untouched as the others.

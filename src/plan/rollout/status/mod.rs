@@ -25,7 +25,12 @@ use crate::{
             snapshot::Snapshot,
             time::later,
         },
-        rollout::{expiry, slots::Slots},
+        rollout::{
+            expiry,
+            not_taken::{Refused, Stopped},
+            slots::{self, Slots},
+            targets::NoTargets,
+        },
     },
 };
 
@@ -50,11 +55,11 @@ pub struct OpProgress {
     /// over.
     pub slots: Slots,
     /// Nothing more is started, and why: a node failed, or is not proved, under `stopOnFailure`.
-    pub stopped: Option<String>,
+    pub stopped: Option<Stopped>,
     /// The NodeOp is being deleted.
     pub deleting: bool,
     /// It cannot go on at all, and why.
-    pub refused: Option<String>,
+    pub refused: Option<Refused>,
     /// It has no node, and why.
     pub no_targets: Option<NoTargets>,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
@@ -65,15 +70,6 @@ pub struct OpProgress {
     pub troubles: FailureSummary,
 }
 
-/// Why a NodeOp has no node yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoTargets {
-    /// Nobody can tell yet which match.
-    Unknown(String),
-    /// None matches.
-    None(String),
-}
-
 impl OpProgress {
     /// Whether nodes that are out of service hold every slot.
     pub fn are_slots_held(&self, intent: &Intent) -> bool {
@@ -81,8 +77,8 @@ impl OpProgress {
     }
 }
 
-/// Whether it was said that no node matches.
-pub fn has_no_nodes(op: &NodeOp) -> bool {
+/// Whether it was said that no node matches. That stays so while somebody new is looked at.
+fn had_no_nodes(op: &NodeOp) -> bool {
     let conditions = op.status.iter().flat_map(|status| &status.conditions);
     conditions
         .into_iter()
@@ -184,7 +180,7 @@ impl View<'_> {
             reason::BLOCKED
         } else if self.is_paused() {
             reason::PAUSED
-        } else if matches!(progress.no_targets, Some(NoTargets::None(_))) {
+        } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT
@@ -199,7 +195,7 @@ impl View<'_> {
         let Counts { total, pending, running, completed, failed, .. } = self.counts;
         let progress = self.progress;
         if let Some(why) = &progress.refused {
-            return why.clone();
+            return why.to_string();
         }
         let stopped = progress
             .stopped
@@ -222,7 +218,7 @@ impl View<'_> {
                 let paused = self.is_paused().then(|| "paused: nothing new is started until spec.paused is false".to_owned());
                 let why = paused.or_else(|| self.waits_for());
                 let mut text = match &progress.no_targets {
-                    Some(NoTargets::Unknown(why) | NoTargets::None(why)) => why.clone(),
+                    Some(why) => why.to_string(),
                     None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
                 };
                 if progress.deleting {
@@ -244,7 +240,8 @@ impl View<'_> {
         }
         let slots = &self.progress.slots;
         let first = || self.progress.first.as_ref().filter(|(_, why)| !why.is_empty());
-        slots.unreleased_why.clone().or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
+        let unreleased = slots.unreleased_why.as_ref().map(|(node, why)| slots::not_released(node, why));
+        unreleased.or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
     }
 }
 

@@ -20,7 +20,7 @@ fn deadlines_count_from_what_we_saw() {
     let mut world = World::new();
     world.container(running());
     for second in [10, 129] {
-        assert_eq!(world.comes_to(second), (Phase::Preflight, RUNNING.into()), "{second}");
+        assert_eq!(world.comes_to(second), (Phase::Preflight, Asking::Runs.to_string()), "{second}");
     }
     assert_eq!(
         world.comes_to(130),
@@ -174,7 +174,7 @@ fn a_silent_pod_is_told_of_by_its_events_while_it_waits_and_in_the_end() {
     let why = "FailedCreatePodSandBox: no more addresses";
     let mut world = World::new();
     world.pod(|_| {});
-    assert_eq!(world.comes_to(1), (Phase::Preflight, RUNNING.into()));
+    assert_eq!(world.comes_to(1), (Phase::Preflight, Asking::Runs.to_string()));
     assert_eq!(world.comes_to(11), (Phase::Preflight, format!("Preflight cannot start yet: {why}")));
     assert_eq!(world.comes_to(61), (Phase::Failed, format!("Preflight failed: no start in 60 s: {why}")));
 }

@@ -1,0 +1,287 @@
+//! A table for each step that has no test of its own beside it: what stands in the status, what the cluster
+//! shows, and what the step comes to.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::{
+    context::Decision,
+    fixtures::{World, at, line},
+    hold::hold,
+    prepare, reboot,
+    state::At,
+    verify,
+};
+use crate::{
+    api::{
+        names,
+        nodeop::{NodeOp, Phase},
+    },
+    plan::{
+        facts::labels,
+        fixtures,
+        model::{
+            effects::Planned,
+            id::OpRef,
+            object_name,
+            question::{Answer, Question},
+            snapshot::{ContainerState, ContainerView, JobState, NodeView, PodView},
+        },
+        quorum,
+    },
+};
+
+/// A node reboots, its Node object is deleted meanwhile, and then its NodeOp is.
+fn deleted_while_the_node_is_away(control_plane: bool) -> World {
+    let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju",
+        "rebootStatus": "pending", "boot": "b1", "machineId": "m1", "controlPlane": control_plane,
+        "deadline": Time(at(1800)), "lastUpdated": Time(at(0))});
+    let mut world = World::new(entry);
+    let mut op = NodeOp::clone(&world.snapshot.ops[&world.me.key()]);
+    op.metadata.deletion_timestamp = Some(Time(at(10)));
+    world.snapshot.ops.insert(world.me.key(), Arc::new(op));
+    world.snapshot.nodes.clear();
+    world
+}
+
+#[test]
+fn a_control_plane_machine_that_is_away_counts_also_if_its_nodeop_is_deleted() {
+    let mut world = deleted_while_the_node_is_away(true);
+    world.pass(20);
+    assert_eq!(world.entry().phase, Phase::Running);
+    assert_eq!(quorum::control_planes_under_way(&world.snapshot).len(), 1);
+    world.pass(1801);
+    assert_eq!(world.entry().phase, Phase::Failed, "it is not awaited for ever");
+    let mut worker = deleted_while_the_node_is_away(false);
+    worker.pass(20);
+    assert_eq!(worker.entry().phase, Phase::Failed, "a worker is not awaited");
+}
+
+/// Begun at 0 s.
+fn draining() -> World {
+    let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": Time(at(0))});
+    World::new(entry).now(1)
+}
+
+/// The operation succeeded in boot b1, and the node has to reboot by 1800 s.
+fn rebooting() -> World {
+    let job = object_name::object(("op", "u"), "n1", "", 0);
+    let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": job, "jobUid": "ju",
+        "rebootStatus": "pending", "boot": "b1", "machineId": "m1", "deadline": Time(at(1800)), "lastUpdated": Time(at(0))});
+    let mut world = World::new(entry).now(1);
+    let view = fixtures::job(&job, JobState::Complete);
+    world.snapshot.jobs.insert(("ns".into(), job), Arc::new(view));
+    world
+}
+
+/// Booted as b2, and what it runs is to be known by 300 s.
+fn verifying() -> World {
+    let entry = json!({"phase": "Running", "step": "Verify", "nodeUid": "n1", "jobName": "j", "jobUid": "ju",
+        "rebootStatus": "completed", "newBoot": "b2", "target": "v2", "deadline": Time(at(300)), "lastUpdated": Time(at(0))});
+    let world = World::new(entry).now(1).node(|node| node.boot_id = "b2".into());
+    world.op(|op| {
+        op.spec.upgrade = serde_json::from_value(json!({"upgradeActive": true})).unwrap();
+        op.spec.verify_timeout_seconds = Some(300);
+    })
+}
+
+/// The node says its facts of this boot: a release, and from which image it booted.
+fn says(node: &mut NodeView, boot: &str, release: &str, state: &str) {
+    node.labels.insert(names::MANAGED.into(), "true".into());
+    for (key, value) in [
+        (names::FACTS_OF, labels::facts_of(boot)),
+        (names::RELEASE, release.into()),
+        (names::BOOT_STATE_OF, state.into()),
+    ] {
+        node.annotations.insert(key.into(), value);
+    }
+}
+
+/// A waiter that stands, and says this of the reboot.
+fn waiter(world: &World, state: &str) -> PodView {
+    let runs = ContainerView::new("reboot", ContainerState::Running { since: at(0) });
+    PodView { reboot_state: Some(state.into()), containers: vec![runs], ..world.waiter(0) }
+}
+
+fn me() -> Question {
+    Question::Op(draining().me)
+}
+
+fn rival() -> OpRef {
+    OpRef { namespace: "ns".into(), name: "other".into(), uid: "v".into() }
+}
+
+/// What came of a row, if it does not begin as expected.
+fn unexpected(came: &str, expected: &str) -> Option<String> {
+    (!came.starts_with(expected)).then(|| format!("{came} (not {expected})"))
+}
+
+#[test]
+fn holding_a_node() {
+    let held = |world: &World| {
+        world.decide(|ctx| {
+            let Planned { value, effects } = hold(ctx);
+            let nothing = Planned { value: None::<Decision>, effects: effects.clone() };
+            value.map_or_else(
+                || {
+                    format!(
+                        "holds{}",
+                        nothing
+                            .effects
+                            .questions
+                            .iter()
+                            .map(|asked| format!("; asks {asked}"))
+                            .collect::<String>()
+                    )
+                },
+                |value| line(&Planned { value, effects }),
+            )
+        })
+    };
+    let uncordoned = || draining().node(|node| node.unschedulable = false);
+    let unclaimed = || draining().node(|node| node.claimed_by = None);
+    let mut other = Vec::new();
+    for (world, expected) in [
+        (draining(), "holds"),
+        (uncordoned(), "waits: cordoning the node again, which somebody uncordoned; patching node n1"),
+        (unclaimed(), "waits: checking that the node is still to be claimed; asks reading NodeOp ns/op"),
+        (unclaimed().answer(me(), Answer::Found), "waits: claiming the node; patching node n1"),
+        (
+            draining().node(|node| node.claimed_by = Some(rival())),
+            "gives up: the node was taken over by NodeOp ns/other",
+        ),
+        // Who cordoned it decides whether it is uncordoned in the end.
+        (draining().node(|node| node.cordoned_by = Some(rival())), "holds; asks reading NodeOp ns/other"),
+        (draining().node(|node| node.cordoned_by = None), "holds"),
+    ] {
+        other.extend(unexpected(&held(&world), expected));
+    }
+    assert!(other.is_empty(), "{other:#?}");
+}
+
+#[test]
+fn preparing_a_node() {
+    let prepared = |world: &World| {
+        let drain = world.decide(|ctx| match &ctx.work.at {
+            At::Drain(drain) => drain.clone(),
+            other => panic!("{other:?}"),
+        });
+        world.decide(|ctx| line(&prepare::advance(ctx, &drain)))
+    };
+    let deleted = || draining().op(|op| op.metadata.deletion_timestamp = Some(Time(at(0))));
+    let mut other = Vec::new();
+    for (world, expected) in [
+        (deleted(), "gives up: the NodeOp was deleted before the operation started"),
+        (draining(), "waits: waiting for the reboot waiter: it starts; making reboot waiter"),
+        (draining().pod(|world| world.waiter(0)), "waits: waiting for the reboot waiter: it starts"),
+        (draining().pod(|world| waiter(world, "waiting")), "records Running/Job"),
+        (draining().op(|op| op.spec.reboot_on_success = Some(false)), "records Running/Job"),
+        (
+            draining().node(|node| node.unschedulable = false).pod(|world| waiter(world, "waiting")),
+            "waits: cordoning the node again, which somebody uncordoned; patching node n1",
+        ),
+    ] {
+        other.extend(unexpected(&prepared(&world), expected));
+    }
+    assert!(other.is_empty(), "{other:#?}");
+}
+
+#[test]
+fn rebooting_a_node() {
+    let came = |world: &World| {
+        let record = world.decide(|ctx| match &ctx.work.at {
+            At::Reboot(record) => record.clone(),
+            other => panic!("{other:?}"),
+        });
+        world.decide(|ctx| line(&reboot::advance(ctx, &record)))
+    };
+    let down = || rebooting().pod(|world| waiter(world, "rebooting")).node(|node| node.ready = false);
+    let back = || rebooting().node(|node| node.boot_id = "b2".into());
+    let live = || Question::Node("n1".into());
+    let mut other = Vec::new();
+    for (world, expected) in [
+        (rebooting().pod(|world| waiter(world, "waiting")), "waits: Job completed, the node reboots"),
+        (down(), "waits: Job completed, the node reboots"),
+        (
+            rebooting(),
+            "waits: Job completed, the reboot is due; its waiter was lost: it starts; making reboot waiter",
+        ),
+        (
+            rebooting().pod(|world| waiter(world, "waiting")).now(1800),
+            "gives up: RebootTimeout: the operation succeeded, but 1800 s later the node is still in the boot",
+        ),
+        (
+            down().now(1800),
+            "gives up: RebootTimeout: the operation succeeded, but 1800 s later the node went away",
+        ),
+        (back(), "waits: the node rebooted; reading its boot id once more; asks reading node n1"),
+        (back().answer(live(), Answer::Found), "records Completed: Job and reboot completed successfully"),
+        (back().node(|node| node.ready = false).answer(live(), Answer::Found), "records Running/Reboot"),
+        (
+            back().node(|node| node.ready = false).answer(live(), Answer::Found).now(1800),
+            "records Failed: RebootTimeout: the node rebooted, but is not Ready",
+        ),
+        (
+            back().answer(live(), Answer::Found).op(|op| op.spec.min_ready_seconds = Some(10)),
+            "records Running/Reboot",
+        ),
+        (
+            rebooting()
+                .pod(|world| waiter(world, "waiting"))
+                .op(|op| op.metadata.deletion_timestamp = Some(Time(at(0)))),
+            "gives up: the NodeOp was deleted before the reboot",
+        ),
+        // It was asked to reboot already: nobody can call that off.
+        (
+            rebooting()
+                .pod(|world| waiter(world, "rebooting"))
+                .op(|op| op.metadata.deletion_timestamp = Some(Time(at(0)))),
+            "waits: Job completed, the node reboots",
+        ),
+    ] {
+        other.extend(unexpected(&came(&world), expected));
+    }
+    assert!(other.is_empty(), "{other:#?}");
+}
+
+#[test]
+fn verifying_a_node() {
+    let came = |world: &World| {
+        let record = world.decide(|ctx| match &ctx.work.at {
+            At::Verify(record) => record.clone(),
+            other => panic!("{other:?}"),
+        });
+        world.decide(|ctx| line(&verify::advance(ctx, &record)))
+    };
+    let mut other = Vec::new();
+    for (world, expected) in [
+        (verifying(), "waits: the node rebooted; reading what it runs"),
+        (
+            verifying().node(|node| says(node, "b1", "v1", "active")),
+            "waits: the node rebooted; reading what it runs",
+        ),
+        (
+            verifying().node(|node| says(node, "b2", "v2", "active")),
+            "records Completed: Job and reboot completed successfully: upgraded to v2",
+        ),
+        (
+            verifying().node(|node| says(node, "b2", "v1", "active")),
+            "records Failed: the node runs v1 after the upgrade to v2",
+        ),
+        (
+            verifying().node(|node| says(node, "b2", "v2", "passive")),
+            "records Failed: the node booted its passive image",
+        ),
+        (
+            verifying().now(300),
+            "records Completed: Job and reboot completed successfully; not verified: what the node runs could not be read in 300 s",
+        ),
+        // It booted once more, by itself: what it runs now is what counts.
+        (verifying().node(|node| node.boot_id = "b3".into()), "records Running/Verify"),
+    ] {
+        other.extend(unexpected(&came(&world), expected));
+    }
+    assert!(other.is_empty(), "{other:#?}");
+}

@@ -1,0 +1,214 @@
+//! A table of why a node that waits is not taken: what the cluster shows, and the reason that its entry tells.
+
+use std::sync::Arc;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use serde_json::{Value, json};
+
+use crate::{
+    api::nodeop::NodeOp,
+    plan::{
+        model::{
+            id::OpRef,
+            question::{Answer, Question},
+            snapshot::{NodeView, Snapshot},
+        },
+        plan,
+    },
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// Nodes c1 and c2 of the control plane and worker w1, and one operation on some of them.
+struct World(Snapshot);
+
+impl World {
+    /// The operation's spec on top of what all have, and the entries of its nodes.
+    fn new(spec: Value, entries: Value) -> Self {
+        let mut snapshot = Snapshot { now: at(0), ..Snapshot::default() };
+        snapshot.settings.control_plane_concurrency = 1;
+        for name in ["c1", "c2", "w1"] {
+            let mut node =
+                NodeView { name: name.into(), uid: name.into(), ready: true, ..NodeView::default() };
+            if name.starts_with('c') {
+                node.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+            }
+            node.etcd_votes = name.starts_with('c').then_some(true);
+            snapshot.nodes.insert(name.into(), Arc::new(node));
+        }
+        let mut world = Self(snapshot);
+        world.add("op", spec, entries);
+        world
+    }
+
+    fn add(&mut self, name: &str, spec: Value, entries: Value) {
+        let mut op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "generation": 1, "finalizers": [crate::api::names::FINALIZER]},
+            "spec": {"command": ["true"], "cordon": true, "concurrency": 1},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": entries},
+        }))
+        .unwrap();
+        let mut own = serde_json::to_value(&op.spec).unwrap();
+        own.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        op.spec = serde_json::from_value(own).unwrap();
+        self.0.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+    }
+
+    fn node(mut self, name: &str, change: impl FnOnce(&mut NodeView)) -> Self {
+        change(Arc::make_mut(self.0.nodes.get_mut(name).unwrap()));
+        self
+    }
+
+    fn op(mut self, change: impl FnOnce(&mut NodeOp)) -> Self {
+        change(Arc::make_mut(self.0.ops.get_mut(&("ns".into(), "op".into())).unwrap()));
+        self
+    }
+
+    fn beside(mut self, name: &str, spec: Value, entries: Value) -> Self {
+        self.add(name, spec, entries);
+        self
+    }
+
+    fn answer(mut self, question: Question, answer: Answer) -> Self {
+        self.0.answers.insert(question, answer);
+        self
+    }
+
+    fn admits(self, answer: Answer) -> Self {
+        let node = self.0.ops[&("ns".into(), "op".into())].status.as_ref().unwrap();
+        let node = node.node_statuses.keys().next().unwrap().clone();
+        self.answer(Question::Admission(op("op"), node), answer)
+    }
+
+    /// Why the node waits; nothing if it does not.
+    fn why(&self, node: &str) -> String {
+        plan(&self.0).waiting.get(&(("ns".into(), "op".into()), node.into())).cloned().unwrap_or_default()
+    }
+}
+
+fn op(name: &str) -> OpRef {
+    OpRef { namespace: "ns".into(), name: name.into(), uid: name.into() }
+}
+
+fn pending() -> Value {
+    json!({"phase": "Pending"})
+}
+
+fn running(node: &str) -> Value {
+    json!({"phase": "Running", "step": "Drain", "nodeUid": node, "drainStartedAt": Time(at(0))})
+}
+
+/// Failed on the node, which is cordoned since.
+fn failed() -> Value {
+    json!({"phase": "Failed", "jobName": "j", "rebootStatus": "not-requested", "holdsSlot": true})
+}
+
+fn worker(spec: Value) -> World {
+    World::new(spec, json!({"w1": pending()}))
+}
+
+#[test]
+fn every_node_that_is_not_taken_has_its_reason() {
+    let cordoned = |node: &mut NodeView| node.unschedulable = true;
+    let control_planes = || World::new(json!({"concurrency": 2}), json!({"c1": pending(), "c2": pending()}));
+    let mut other = Vec::new();
+    for (world, node, expected) in [
+        (worker(json!({})).admits(Answer::Found), "w1", ""),
+        (worker(json!({"paused": true})), "w1", "waiting: paused (spec.paused)"),
+        (
+            worker(json!({})).op(|op| op.metadata.deletion_timestamp = Some(Time(at(0)))),
+            "w1",
+            "not started: the NodeOp is being deleted",
+        ),
+        (
+            World::new(json!({"stopOnFailure": true}), json!({"c1": failed(), "w1": pending()})),
+            "w1",
+            "not started: node c1 failed (stopOnFailure)",
+        ),
+        (worker(json!({})).node("w1", |node| node.ready = false), "w1", "waiting: the node is not Ready"),
+        (worker(json!({})).node("w1", |node| node.deleting = true), "w1", "the node is being deleted"),
+        (World::new(json!({}), json!({"gone": pending()})), "gone", "checking whether the node still exists"),
+        (
+            worker(json!({})).node("w1", |node| node.claimed_by = Some(op("b"))).beside(
+                "b",
+                json!({}),
+                json!({}),
+            ),
+            "w1",
+            "waiting for NodeOp ns/b, which has claimed the node",
+        ),
+        (World::new(json!({}), json!({"c1": running("c1"), "w1": pending()})), "w1", "waiting for its turn"),
+        // The first of the control plane holds up all that come after it.
+        (
+            control_planes().node("c1", |node| node.claimed_by = Some(op("b"))).beside(
+                "b",
+                json!({}),
+                json!({}),
+            ),
+            "c2",
+            "waiting for its turn, after c1",
+        ),
+        (
+            World::new(json!({"concurrency": 2}), json!({"c1": running("c1"), "c2": pending()})),
+            "c2",
+            "waiting for its turn: control-plane nodes go one at a time, and c1 is in progress",
+        ),
+        (
+            World::new(json!({}), json!({"c2": pending()})).beside(
+                "b",
+                json!({}),
+                json!({"c1": running("c1")}),
+            ),
+            "c2",
+            "waiting for NodeOp ns/b, which has control-plane node c1",
+        ),
+        (
+            World::new(json!({}), json!({"c1": pending()})).node("c2", |node| node.ready = false),
+            "c1",
+            "waiting: control-plane node c2 is not Ready, and a second one must not go away",
+        ),
+        (
+            World::new(json!({}), json!({"c1": pending()})).node("c2", |node| node.etcd_votes = Some(false)),
+            "c1",
+            "waiting: etcd of control-plane node c2 is not a voting member",
+        ),
+        (
+            World::new(json!({}), json!({"c1": pending()})).node("c2", |node| node.etcd_votes = None),
+            "c1",
+            "checking that the other control-plane nodes are well",
+        ),
+        (
+            World::new(json!({}), json!({"c1": pending()}))
+                .node("c2", |node| node.etcd_votes = None)
+                .answer(Question::ControlPlanePods("c2".into()), Answer::NotReady(vec!["etcd-c2".into()])),
+            "c1",
+            "waiting: pod kube-system/etcd-c2 of control-plane node c2 is not Ready",
+        ),
+        (
+            World::new(json!({}), json!({"c1": failed(), "w1": pending()})).node("c1", cordoned),
+            "w1",
+            "waiting: node c1 failed and is still cordoned; kubectl uncordon c1 when it is well",
+        ),
+        (worker(json!({})).op(|op| op.metadata.finalizers = None), "w1", "preparing"),
+        (worker(json!({})), "w1", "checking that the API server admits the pods"),
+        (
+            worker(json!({})).admits(Answer::NotYet("quota exceeded".into())),
+            "w1",
+            "the API server does not admit what the operation needs yet: quota exceeded",
+        ),
+        (
+            worker(json!({})).admits(Answer::Refused("privileged".into())),
+            "w1",
+            "the API server refuses what the operation needs, no node was touched: privileged",
+        ),
+    ] {
+        let why = world.why(node);
+        if why != expected {
+            other.push(format!("{why} (not {expected})"));
+        }
+    }
+    assert!(other.is_empty(), "{other:#?}");
+}

@@ -1,0 +1,195 @@
+//! Why a node that an operation has still to take is not taken now: as a type, which is decided on and
+//! counted; and as a sentence, which people read in the node's message.
+
+use std::fmt;
+
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::plan::{
+    model::id::{Key, OpRef},
+    quorum::Unwell,
+    rollout::slots::OutOfService,
+};
+
+/// Why a node is not taken now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NotTaken {
+    /// Nothing at all is started.
+    Closed(Closed),
+    /// It is being deleted.
+    NodeDeleting,
+    /// It is not in the cache; a live read decides.
+    NodeUnconfirmed,
+    NodeNotReady,
+    /// This operation has had it already.
+    GivenBack,
+    /// Another NodeOp comes first.
+    Other {
+        op: Key,
+        why: Precedes,
+    },
+    /// All slots are taken.
+    Turn,
+    /// Nodes are taken in order, and this one, before it, is not taken yet.
+    TurnAfter(String),
+    /// Nodes that failed hold all slots.
+    OutOfService(OutOfService),
+    /// This control-plane node is worked on, by the same operation.
+    ControlPlane(String),
+    /// Whether the other control-plane nodes are well is being read.
+    QuorumUnread,
+    Quorum(Unwell),
+    /// The finalizer is set first.
+    Preparing,
+    /// Whether the API server admits the pods is being asked.
+    AdmissionUnread,
+    /// It does not at this moment.
+    NotAdmitted {
+        message: String,
+    },
+    /// It refuses them.
+    Refused(Refused),
+}
+
+/// Why an operation starts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    Deleting,
+    Stopped(Stopped),
+    Paused,
+}
+
+/// What stops a rollout under `stopOnFailure`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    NodeFailed(String),
+    NodeNotProved(String),
+}
+
+/// Why an operation cannot go on at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The API server refuses what it needs.
+    NotAdmitted { untouched: bool, message: String },
+    /// An older operator left it without a status, long ago.
+    LeftUnfinished,
+}
+
+/// Why another NodeOp comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precedes {
+    HasClaimed,
+    /// In this same plan.
+    Takes,
+    IsOlder,
+    /// It works on this control-plane node.
+    HasControlPlane(String),
+}
+
+/// How a node ends that was never taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Untouched {
+    Deleted,
+    NotReadyFor(SignedDuration),
+}
+
+impl NotTaken {
+    /// A NodeOp, perhaps this one, has claimed the node.
+    pub fn claimed(me: &OpRef, holder: &OpRef) -> Self {
+        if holder == me {
+            Self::GivenBack
+        } else {
+            Self::Other { op: holder.key(), why: Precedes::HasClaimed }
+        }
+    }
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Closed(why) => return why.fmt(f),
+            Self::NodeDeleting => "the node is being deleted",
+            Self::NodeUnconfirmed => "checking whether the node still exists",
+            Self::NodeNotReady => "waiting: the node is not Ready",
+            Self::GivenBack => "waiting: the node is being given back",
+            Self::Other { op: (namespace, name), why } => {
+                return write!(f, "waiting for NodeOp {namespace}/{name}, which {why}");
+            }
+            Self::Turn => "waiting for its turn",
+            Self::TurnAfter(node) => return write!(f, "waiting for its turn, after {node}"),
+            Self::OutOfService(why) => return write!(f, "waiting: {why}"),
+            Self::ControlPlane(node) => {
+                return write!(
+                    f,
+                    "waiting for its turn: control-plane nodes go one at a time, and {node} is in progress"
+                );
+            }
+            Self::QuorumUnread => "checking that the other control-plane nodes are well",
+            Self::Quorum(why) => return write!(f, "waiting: {why}"),
+            Self::Preparing => "preparing",
+            Self::AdmissionUnread => "checking that the API server admits the pods",
+            Self::NotAdmitted { message } => {
+                return write!(f, "the API server does not admit what the operation needs yet: {message}");
+            }
+            Self::Refused(why) => return why.fmt(f),
+        };
+        f.write_str(text)
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deleting => f.write_str("not started: the NodeOp is being deleted"),
+            Self::Stopped(why) => write!(f, "not started: {why}"),
+            Self::Paused => f.write_str("waiting: paused (spec.paused)"),
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeFailed(node) => write!(f, "node {node} failed (stopOnFailure)"),
+            Self::NodeNotProved(node) => write!(f, "what node {node} runs is not proved (stopOnFailure)"),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAdmitted { untouched, message } => {
+                let touched = if *untouched { "no node was touched" } else { "no further node is taken" };
+                write!(f, "the API server refuses what the operation needs, {touched}: {message}")
+            }
+            Self::LeftUnfinished => f.write_str(
+                "was left unfinished by an older operator; create it again (see metadata.generateName)",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Precedes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HasClaimed => f.write_str("has claimed the node"),
+            Self::Takes => f.write_str("takes the node"),
+            Self::IsOlder => f.write_str("is older and not finished with the node"),
+            Self::HasControlPlane(node) => write!(f, "has control-plane node {node}"),
+        }
+    }
+}
+
+impl fmt::Display for Untouched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deleted => f.write_str("Skipped: the node was deleted before its turn"),
+            Self::NotReadyFor(limit) => write!(
+                f,
+                "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
+                limit.as_secs()
+            ),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Why a preflight has not come to a verdict, why it is asked again, and why it fails its node: as types, and
+//! as the sentences that people read.
+
+use std::fmt;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::plan::{model::id::Key, rollout::not_taken::NotTaken};
+
+/// Why the verdict is not there yet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asking {
+    Runs,
+    /// The pod's status says so, or an Event about it.
+    NotStarted {
+        why: String,
+    },
+    /// The message stands as it was recorded.
+    AsTold(String),
+    /// It is recorded on the word of a live read.
+    Confirming,
+}
+
+/// Why a preflight says nothing about its node, so that it is asked again from the beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Interrupted {
+    NodeNotReady,
+    Rebooted,
+    /// Somebody else has to do with the node.
+    Kept(NotTaken),
+}
+
+/// Why a preflight's pod came to nothing. Another one follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The kubelet says why.
+    Said(String),
+    Deleted,
+    Silent,
+    /// It looked at another boot than the one that the node reports.
+    OtherBoot,
+    /// Somebody else's pod has the name.
+    NameTaken(Key),
+}
+
+/// Why a preflight fails its node, which is untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreflightFailure {
+    /// The command's own end.
+    Ended(String),
+    /// The image's name stands for another content, or brings another release, than on the nodes before.
+    OtherContent(String),
+    RanFor(SignedDuration),
+    /// No waiting mends it.
+    CannotStart(String),
+    NotStartedIn {
+        limit: SignedDuration,
+        why: String,
+    },
+    NoneEndedIn {
+        limit: SignedDuration,
+        last: Lost,
+    },
+}
+
+/// What is said of a pod that is made again.
+pub fn tried_again(why: &Lost, at: Timestamp) -> String {
+    format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}")
+}
+
+impl fmt::Display for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs => f.write_str("Preflight in progress"),
+            Self::NotStarted { why } => write!(f, "Preflight cannot start yet: {why}"),
+            Self::AsTold(message) => f.write_str(message),
+            Self::Confirming => {
+                f.write_str("Preflight ended; checking that it is still the same node, and nobody else's")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeNotReady => f.write_str("Preflight interrupted: the node is not Ready"),
+            Self::Rebooted => f.write_str("the node was rebooted during its preflight, it is asked again"),
+            Self::Kept(why) => why.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(why) => f.write_str(why),
+            Self::Deleted => f.write_str("it was deleted"),
+            Self::Silent => f.write_str("it ended, and does not say why"),
+            Self::OtherBoot => f.write_str("it looked at another boot than the one that the node reports"),
+            Self::NameTaken((namespace, name)) => {
+                write!(f, "the name of pod {namespace}/{name} is taken by somebody else's")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PreflightFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Preflight failed: ")?;
+        match self {
+            Self::Ended(why) | Self::OtherContent(why) | Self::CannotStart(why) => f.write_str(why),
+            Self::RanFor(limit) => {
+                write!(f, "DeadlineExceeded, it ran for more than {} s", limit.as_secs())
+            }
+            Self::NotStartedIn { limit, why } => write!(f, "no start in {} s: {why}", limit.as_secs()),
+            Self::NoneEndedIn { limit, last } => {
+                write!(f, "no try came to its end in {} s, the last one because: {last}", limit.as_secs())
+            }
+        }
+    }
+}
