@@ -125,7 +125,7 @@ impl Pass<'_> {
         self.slots.unreleased += 1;
         if entry.phase.is_final() {
             self.waiting.insert(name.to_owned(), not_released(name, &why));
-            self.slots.unreleased_why.get_or_insert((name.to_owned(), why));
+            self.slots.unreleased_why.get_or_insert_with(|| (name.to_owned(), why));
         }
     }
 
