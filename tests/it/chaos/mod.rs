@@ -12,6 +12,7 @@
 //! What is checked stands in [`history`], on the server's history and on the book of what machines did; never
 //! on what the operator says of itself.
 
+mod bench;
 mod doubt;
 mod history;
 mod kubelet;

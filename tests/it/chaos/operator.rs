@@ -43,7 +43,7 @@ pub struct Replica {
     pub base: i64,
 }
 
-fn args(mode: Mode) -> ControllerArgs {
+pub fn args(mode: Mode) -> ControllerArgs {
     let elect = format!("--leader-elect={}", mode == Mode::Elected);
     let argv = ["kairos-operator", "controller", &elect, "--controller-pod-namespace=operator-system"]
         .map(OsString::from);

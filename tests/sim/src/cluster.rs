@@ -31,6 +31,7 @@ use crate::{
     },
     in_process::InProcess,
     kubeconfig,
+    meter::metered,
     server::{Shared, http},
     store::{Change, ChangeKind, Key, Object},
 };
@@ -304,7 +305,7 @@ impl Drop for Cluster {
 }
 
 fn spawn(tasks: &Mutex<JoinSet<()>>, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+    tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(metered(task));
 }
 
 async fn listen(plan: &Builder, shared: &Shared, tasks: &Mutex<JoinSet<()>>) -> anyhow::Result<String> {

@@ -56,6 +56,7 @@ pub mod install;
 pub mod json;
 pub mod kinds;
 mod kubeconfig;
+pub mod meter;
 pub mod server;
 pub mod show;
 pub mod store;

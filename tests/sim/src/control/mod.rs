@@ -21,6 +21,7 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    meter::metered,
     server::{Shared, State},
     store::{Change, Key},
 };
@@ -36,11 +37,11 @@ impl Timers {
     /// Looks at the object again after a time.
     pub fn after(&self, delay: Duration, key: Key) {
         let due = self.due.clone();
-        tokio::spawn(async move {
+        tokio::spawn(metered(async move {
             tokio::time::sleep(delay).await;
             // Nobody listens once the cluster is gone.
             let _ = due.send(key);
-        });
+        }));
     }
 
     /// Holds something back for a time, and looks at the object again after it.

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 use tokio::{process::Command, task::JoinSet};
 
-use crate::watch;
+use crate::{meter::metered, watch};
 
 use super::{
     etcd::Member, kairos, kubelet::Kubelet, register, registry::Registry, root::Places, script::Script,
@@ -251,7 +251,7 @@ impl Node {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
         let mut tasks = locked(&self.0.config.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task)
+        tasks.spawn(metered(task))
     }
 
     /// Takes a pod in, or tells its worker what changed.

@@ -1,0 +1,239 @@
+//! What a rollout costs the operator: the real one, with its watches, caches, plans and writes, on a cluster
+//! of any size, in virtual time. `scripts/bench` runs it.
+//!
+//! CPU is that of the thread, less what the simulation takes of it. Times on the clock are the model's. There
+//! is no TLS and no socket.
+
+use std::{
+    env, io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    Request, Response,
+    body::{Body as _, Bytes, Frame, SizeHint},
+};
+use kairos_operator::controllers::{Clock, Controller};
+use kairos_sim::{InProcess, meter, server::http::Body};
+use kube::client::Body as Sent;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use tower_service::Service;
+
+use super::{
+    operator, run,
+    scenario::{Mode, Scenario, Wish},
+    world::{World, time_off_by},
+};
+
+/// One way between the operator and the server.
+const LEG: Duration = Duration::from_millis(3);
+
+/// Bytes of the objects whose status grows with the number of nodes.
+#[derive(Debug, Default)]
+struct Traffic {
+    sent: AtomicU64,
+    read: AtomicU64,
+}
+
+/// The server, at a distance, whose work is not the operator's.
+#[derive(Clone)]
+struct Line {
+    server: InProcess,
+    traffic: Arc<Traffic>,
+}
+
+impl Service<Request<Sent>> for Line {
+    type Response = Response<Counted>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Response<Counted>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Sent>) -> Self::Future {
+        let (mut server, traffic) = (self.server.clone(), self.traffic.clone());
+        Box::pin(meter::metered(async move {
+            let counts = request.uri().path().contains("/nodeop");
+            if counts {
+                let size = request.body().size_hint().exact().unwrap_or_default();
+                traffic.sent.fetch_add(size, Ordering::Relaxed);
+            }
+            sleep(LEG).await;
+            let response = server.call(request).await?;
+            sleep(LEG).await;
+            Ok(response.map(|body| Counted { body, traffic: counts.then_some(traffic) }))
+        }))
+    }
+}
+
+/// An answer, or what a watch tells.
+struct Counted {
+    body: Body,
+    traffic: Option<Arc<Traffic>>,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = meter::call(|| Pin::new(&mut self.body).poll_frame(context));
+        if let (Poll::Ready(Some(Ok(frame))), Some(traffic)) = (&frame, &self.traffic) {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            traffic.read.fetch_add(size as u64, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How large a rollout is measured.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    nodes: usize,
+    concurrency: usize,
+    /// So many nodes are brought to their end.
+    until: usize,
+}
+
+/// What it came to.
+struct Figures {
+    size: Size,
+    done: usize,
+    spent: meter::Spent,
+    writes: usize,
+    traffic: Arc<Traffic>,
+    status: usize,
+    took: Duration,
+}
+
+fn upgrade(size: Size) -> Wish {
+    Wish {
+        kind: "NodeOpUpgrade",
+        name: "up".into(),
+        arrives: Duration::ZERO,
+        spec: json!({"image": "quay.io/kairos/opensuse:v3.5.0", "concurrency": size.concurrency, "drain": {"enabled": false}}),
+        fates: <_>::default(),
+    }
+}
+
+/// Plays a rollout up to where it is measured.
+async fn play(size: Size) -> Figures {
+    let scenario = Scenario { control_planes: 1, mode: Mode::Alone, ..Scenario::calm(size.nodes) };
+    let (cluster, world) = run::cluster(1, &scenario).await;
+    let traffic = Arc::new(Traffic::default());
+    let line = Line { server: cluster.service(&world.operator_token), traffic: traffic.clone() };
+    let client = kube::Client::new(line.clone(), "default");
+    let args = operator::args(Mode::Alone);
+    let clock = Clock::set_to(time_off_by(0));
+    let running = tokio::spawn({
+        let args = args.clone();
+        async move {
+            let _running = Controller::new(&args, client, clock, "operator-0".into()).start();
+            std::future::pending::<()>().await;
+        }
+    });
+    // What the nodes run is read first, of each.
+    let known = |node: &Value| node["metadata"]["annotations"]["operator.kairos.io/facts-of"].is_string();
+    while !cluster.list("nodes").iter().all(|node| known(node)) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(10)).await;
+    let (before, asked) = (meter::spent(), cluster.requests().len());
+    traffic.sent.store(0, Ordering::Relaxed);
+    traffic.read.store(0, Ordering::Relaxed);
+    let began = Instant::now();
+    ask(&world, &upgrade(size)).await;
+    let (mut done, mut object) = (0, Value::Null);
+    while done < size.until {
+        sleep(Duration::from_secs(1)).await;
+        let ops = cluster.list("nodeops.operator.kairos.io");
+        object = ops.first().map(|op| (**op).clone()).unwrap_or_default();
+        let counts = &object["status"]["counts"];
+        done =
+            [&counts["completed"], &counts["failed"]].iter().filter_map(|count| count.as_u64()).sum::<u64>()
+                as usize;
+    }
+    let after = meter::spent();
+    let user =
+        format!("system:serviceaccount:{}:{}", kairos_sim::install::NAMESPACE, kairos_sim::install::ACCOUNT);
+    let writes = cluster.requests()[asked..]
+        .iter()
+        .filter(|request| request.user == user && !["get", "list", "watch"].contains(&request.verb.as_str()))
+        .filter(|request| !request.resource.starts_with("events") && request.resource != "pods/eviction")
+        .count();
+    let figures = Figures {
+        size,
+        done,
+        spent: meter::Spent {
+            operator: after.operator - before.operator,
+            simulation: after.simulation - before.simulation,
+            longest: after.longest,
+        },
+        writes,
+        traffic,
+        status: serde_json::to_string(&object["status"]).map_or(0, |text| text.len()),
+        took: began.elapsed(),
+    };
+    running.abort();
+    figures
+}
+
+async fn ask(world: &World, wish: &Wish) {
+    world.fates(&wish.name, |fates| *fates = wish.fates.clone());
+    assert!(run::ask_for(world, wish).await, "it is there already");
+}
+
+fn print(figures: &Figures) {
+    let Figures { size, done, spent, writes, traffic, status, took } = figures;
+    let per = |total: f64| total / *done as f64;
+    println!(
+        "| {} | {} | first {done} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
+        size.nodes,
+        size.concurrency,
+        per(spent.operator.as_secs_f64() * 1e3),
+        spent.longest.as_secs_f64() * 1e3,
+        per(*writes as f64),
+        per(traffic.sent.load(Ordering::Relaxed) as f64 / 1e6),
+        per(traffic.read.load(Ordering::Relaxed) as f64 / 1e6),
+        *status as f64 / 1e3,
+        took.as_secs_f64(),
+        spent.simulation.as_secs_f64(),
+    );
+}
+
+/// `KAIROS_BENCH`: sizes, each as nodes/concurrency/nodes to be done.
+#[test]
+#[ignore = "a benchmark: scripts/bench runs it"]
+fn what_a_rollout_costs() {
+    let sizes = env::var("KAIROS_BENCH").unwrap_or_else(|_| "100/1/10 100/50/100".into());
+    println!(
+        "| nodes | concurrency | nodes finished | CPU ms per node | longest stretch, ms | writes per node | status MB sent per node | read per node | status kB | s in the model | s of simulation |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    for size in sizes.split_whitespace() {
+        let numbers: Vec<usize> = size.split('/').map(|number| number.parse().expect("a number")).collect();
+        let [nodes, concurrency, until] = numbers[..] else { panic!("nodes/concurrency/done") };
+        meter::start();
+        let figures = run::runtime(1).block_on(meter::metered(play(Size { nodes, concurrency, until })));
+        print(&figures);
+    }
+}
