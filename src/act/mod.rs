@@ -6,6 +6,7 @@
 
 mod accounts;
 mod admission;
+mod diff;
 mod drain;
 mod error;
 mod failure_events;

@@ -8,10 +8,15 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::events::{Event, EventType},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
-use super::{Actor, error_message, workload::namespace};
+use super::{
+    Actor,
+    diff::{NodesStatus, status_diff},
+    error_message,
+    workload::namespace,
+};
 use crate::{
     api::{
         names,
@@ -24,23 +29,6 @@ use crate::{
 
 /// Bytes of an Event's note; a server refuses a longer one.
 const MAX_NOTE: usize = 1024;
-
-/// The merge patch that turns `old` into `new`: only what differs, so that a status of thousands of nodes is
-/// not sent whole for one of them. Keys that are gone become `null`.
-fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
-            let mut patch: Map<String, Value> = gone.collect();
-            for (key, value) in new {
-                let change = old.get(key).map_or_else(|| Some(value.clone()), |old| merge_diff(old, value));
-                patch.extend(change.map(|change| (key.clone(), change)));
-            }
-            (!patch.is_empty()).then_some(Value::Object(patch))
-        }
-        _ => (old != new).then(|| new.clone()),
-    }
-}
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<LiveObject>> {
@@ -59,12 +47,9 @@ impl Actor {
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
-        S: Serialize,
+        S: NodesStatus,
     {
-        let old = old.map(serde_json::to_value).transpose()?.unwrap_or_else(|| json!({}));
-        let Some(diff) = merge_diff(&old, &serde_json::to_value(new)?) else {
-            return Ok(None);
-        };
+        let Some(diff) = status_diff(old, new)? else { return Ok(None) };
         let patch = Patch::Merge(
             json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}),
         );
@@ -163,21 +148,6 @@ pub(super) fn params() -> PatchParams {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_merge_diff_names_only_what_differs() {
-        let old = json!({"phase": "Running", "nodeStatuses": {"a": {"phase": "Running", "step": "Job"}, "b": {"phase": "Pending"}}});
-        let new = json!({"phase": "Running", "nodeStatuses": {"a": {"phase": "Completed"}, "b": {"phase": "Pending"}}});
-        let diff = json!({"nodeStatuses": {"a": {"phase": "Completed", "step": null}}});
-        assert_eq!(merge_diff(&old, &new), Some(diff));
-        assert_eq!(merge_diff(&new, &new), None);
-        assert_eq!(merge_diff(&json!({}), &new), Some(new));
-        assert_eq!(
-            merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})),
-            Some(json!({"l": [2]})),
-            "a list is one value"
-        );
-    }
 
     #[test]
     fn no_event_is_lost_for_its_length() {

@@ -81,6 +81,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         verify_timeout_seconds: upgrade.verify_timeout_seconds,
         min_ready_seconds: upgrade.min_ready_seconds,
         not_ready_timeout_seconds: upgrade.not_ready_timeout_seconds,
+        preflight_concurrency: upgrade.preflight_concurrency,
         // The upgrade owns it, and shows what came of it.
         ttl_seconds_after_finished: None,
     }

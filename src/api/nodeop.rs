@@ -150,6 +150,11 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
+    /// Preflights at a time, each of which pulls the image (default: as many as `concurrency`, at least 3 and at
+    /// most 50).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub preflight_concurrency: Option<i32>,
     /// Seconds after which the NodeOp is deleted once it is over, with its Jobs and their logs. Unset: it
     /// stays. Nothing is deleted that Argo CD, Flux or Helm manages: they would create it again, and it would
     /// run again.

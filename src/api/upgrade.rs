@@ -150,6 +150,11 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
+    /// Preflights at a time, each of which pulls the image (default: as many as `concurrency`, at least 3 and at
+    /// most 50).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub preflight_concurrency: Option<i32>,
 }
 
 /// What came of a NodeOpUpgrade: the status of its NodeOp.
@@ -170,7 +175,8 @@ pub struct NodeOpUpgradeStatus {
     /// One sentence on where the upgrade stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The targets by node name; above a thousand nodes unfinished and failed ones only.
+    /// The targets by node name; above a thousand nodes only those that are worked on, or failed. The NodeOp
+    /// has them all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: BTreeMap<String, NodeStatus>,

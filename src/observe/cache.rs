@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
 };
 
@@ -24,6 +25,13 @@ struct Entry<V> {
     version: Option<u64>,
     /// When it came in here.
     taken: Instant,
+}
+
+/// What is kept of an object.
+pub trait Observed {
+    /// Whether a plan made from the one is the plan made from the other: heartbeats and lists of images bring
+    /// new versions all the time, and nothing new.
+    fn says_the_same(&self, other: &Self) -> bool;
 }
 
 /// What identifies one version of one object.
@@ -48,6 +56,8 @@ pub struct Cache<V> {
     ready: bool,
     /// The watch that fills it; an earlier one that has not ended yet does not count any more.
     watch: u64,
+    /// What has changed since it was last shown in a snapshot.
+    changed: BTreeSet<Key>,
 }
 
 /// The store has lost what it had: a read that cannot be late shows an object as it was before. A backup was
@@ -60,7 +70,8 @@ pub struct WentBack {
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), tombstones: BTreeMap::new(), listing: None, ready: false, watch: 0 }
+        let (entries, tombstones, changed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { entries, tombstones, listing: None, ready: false, watch: 0, changed }
     }
 }
 
@@ -85,15 +96,17 @@ impl<V> Cache<V> {
         self.listing = Some((Instant::now(), BTreeSet::new()));
     }
 
-    /// An object of the list that is coming in.
-    pub fn listed(&mut self, version: Version, view: V) -> Result<(), WentBack> {
+    /// An object of the list that is coming in. Whether anything changed.
+    pub fn listed(&mut self, version: Version, view: V) -> Result<bool, WentBack>
+    where
+        V: Observed,
+    {
         if let Some((began, listing)) = &mut self.listing {
             let began = *began;
             listing.insert(version.key.clone());
             self.check(&version, began)?;
         }
-        self.apply(version, view);
-        Ok(())
+        Ok(self.apply(version, view))
     }
 
     /// Whether the store is one that can have what is here. A live read (no resourceVersion asked for: from a
@@ -119,13 +132,19 @@ impl<V> Cache<V> {
         if let Some((_, listing)) = self.listing.take() {
             // No tomb: a list older than our own write does not name what that write made, and the watch
             // still has to show it.
+            let gone = self.entries.keys().filter(|key| !listing.contains(*key));
+            self.changed.extend(gone.cloned());
             self.entries.retain(|key, _| listing.contains(key));
         }
         self.ready = true;
     }
 
-    /// Takes a version, unless a newer one of the name is here or has gone. Whether anything changed.
-    pub fn apply(&mut self, version: Version, view: V) -> bool {
+    /// Takes a version, unless a newer one of the name is here or has gone. Whether anything changed that a
+    /// plan can depend on.
+    pub fn apply(&mut self, version: Version, view: V) -> bool
+    where
+        V: Observed,
+    {
         let number = version.resource_version.parse().ok();
         let here = self.entries.get(&version.key).and_then(|entry| entry.version);
         let newest = here.max(self.tombstones.get(&version.key).copied());
@@ -135,11 +154,14 @@ impl<V> Cache<V> {
             return false;
         }
         self.tombstones.remove(&version.key);
+        let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid);
+        let same = here.is_some_and(|entry| entry.view.says_the_same(&view));
+        self.changed.insert(version.key.clone());
         self.entries.insert(
             version.key,
             Entry { view: Arc::new(view), uid: version.uid, version: number, taken: Instant::now() },
         );
-        true
+        !same
     }
 
     /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its
@@ -147,6 +169,9 @@ impl<V> Cache<V> {
     pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {
         let same = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
         let removed = if same { self.entries.remove(key) } else { None };
+        if removed.is_some() {
+            self.changed.insert(key.clone());
+        }
         if self.entries.contains_key(key) {
             return false;
         }
@@ -174,12 +199,22 @@ impl<V> Cache<V> {
     pub fn replace(&mut self, key: &Key, view: V) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.view = Arc::new(view);
+            self.changed.insert(key.clone());
         }
     }
 
-    /// All views, for a snapshot.
-    pub fn views(&self) -> BTreeMap<Key, Arc<V>> {
-        self.entries.iter().map(|(key, entry)| (key.clone(), entry.view.clone())).collect()
+    /// What has changed since this was called last, and what it is now; nothing for what has gone.
+    pub fn changes(&mut self) -> impl Iterator<Item = (Key, Option<Arc<V>>)> {
+        let changed = mem::take(&mut self.changed);
+        changed.into_iter().map(|key| {
+            let view = self.entries.get(&key).map(|entry| entry.view.clone());
+            (key, view)
+        })
+    }
+
+    /// All views.
+    pub fn views(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.entries.values().map(|entry| &entry.view)
     }
 
     /// All views.
@@ -192,12 +227,31 @@ impl<V> Cache<V> {
 mod tests {
     use super::*;
 
+    impl Observed for i32 {
+        fn says_the_same(&self, other: &Self) -> bool {
+            self == other
+        }
+    }
+
+    #[test]
+    fn a_version_that_says_nothing_new_is_shown_and_wakes_nobody() {
+        let mut cache = Cache::default();
+        assert!(cache.apply(version("u", "10"), 1));
+        assert_eq!(cache.changes().count(), 1);
+        assert!(!cache.apply(version("u", "11"), 1), "a heartbeat");
+        assert_eq!(cache.changes().count(), 1, "a patch needs its version all the same");
+        assert!(cache.apply(version("v", "12"), 1), "another object of that name");
+        cache.remove(&("ns".into(), "a".into()), None, None);
+        assert_eq!(cache.changes().collect::<Vec<_>>(), [(("ns".into(), "a".into()), None)]);
+        assert_eq!(cache.changes().count(), 0);
+    }
+
     fn version(uid: &str, resource_version: &str) -> Version {
         Version { key: ("ns".into(), "a".into()), uid: uid.into(), resource_version: resource_version.into() }
     }
 
     fn value(cache: &Cache<i32>) -> Option<i32> {
-        cache.views().values().next().map(|view| **view)
+        cache.views().next().map(|view| **view)
     }
 
     #[test]
@@ -275,11 +329,11 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         cache.list_begins();
         cache.apply(version("u", "12"), 12);
-        assert_eq!(cache.listed(version("u", "10"), 10), Ok(()), "the list was read before our own write");
+        assert_eq!(cache.listed(version("u", "10"), 10), Ok(false), "the list was read before our own write");
         assert!(!cache.ready());
         cache.list_ends();
         assert!(cache.ready());
-        assert_eq!(cache.views().len(), 1);
+        assert_eq!(cache.views().count(), 1);
         assert_eq!(value(&cache), Some(12));
     }
 

@@ -6,6 +6,7 @@
 //! is not kept.
 
 pub mod cache;
+mod same;
 mod trim;
 pub mod view;
 mod watches;
@@ -34,7 +35,10 @@ use crate::{
     plan::model::{
         id::Key,
         question::{Answer, Question},
-        snapshot::{Eviction, JobView, NodePod, NodeView, PlannerConfig, PodView, Role, Sightings, Snapshot},
+        snapshot::{
+            Eviction, JobView, NodePod, NodeView, PlacedTable, PlannerConfig, PodView, Role, Shows,
+            Sightings, Snapshot, Table,
+        },
     },
 };
 
@@ -65,6 +69,18 @@ struct Caches {
     work: BTreeMap<String, Work>,
     residents: BTreeMap<String, Residents>,
     sightings: Arc<Sightings>,
+    shown: Shown,
+}
+
+/// What the last snapshot showed, which is brought up to date for the next one by what has changed.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    nodes: Table<String, NodeView>,
+    ops: Table<Key, NodeOp>,
+    upgrades: Table<Key, NodeOpUpgrade>,
+    facts: PlacedTable<PodView>,
+    jobs: PlacedTable<JobView>,
+    pods: PlacedTable<PodView>,
 }
 
 /// The Jobs and pods of one namespace.
@@ -85,7 +101,7 @@ struct Residents {
 impl Residents {
     /// All pods; nothing before the first list has come in, whose UIDs are kept.
     fn views(&mut self) -> Option<Vec<Arc<NodePod>>> {
-        let pods: Vec<_> = self.cache.ready().then(|| self.cache.views().into_values().collect())?;
+        let pods: Vec<_> = self.cache.ready().then(|| self.cache.views().cloned().collect())?;
         self.first
             .get_or_insert_with(|| Arc::new(pods.iter().map(|pod: &Arc<NodePod>| pod.uid.clone()).collect()));
         Some(pods)
@@ -120,6 +136,26 @@ impl Caches {
             .filter_map(|(key, op)| Some((key.clone(), trim::upgraded(op, self.upgrades.get(key))?)))
             .collect();
         over.into_iter().for_each(|(key, op)| self.ops.replace(&key, op));
+    }
+
+    /// Brings up to date what snapshots show.
+    fn show(&mut self) {
+        let Shown { nodes, ops, upgrades, facts, jobs, pods } = &mut self.shown;
+        self.nodes.changes().for_each(|((_, name), node)| nodes.show(name, node));
+        self.ops.changes().for_each(|(key, op)| ops.show(key, op));
+        self.upgrades.changes().for_each(|(key, upgrade)| upgrades.show(key, upgrade));
+        self.facts.changes().for_each(|(key, pod)| facts.show(key, pod));
+        for work in self.work.values_mut() {
+            work.jobs.changes().for_each(|(key, job)| jobs.show(key, job));
+            work.pods.changes().for_each(|(key, pod)| pods.show(key, pod));
+        }
+    }
+
+    /// A namespace does not concern us any more.
+    fn leave(&mut self, namespace: &str) {
+        self.work.remove(namespace);
+        self.shown.jobs.retain(|key, _| key.0 != namespace);
+        self.shown.pods.retain(|key, _| key.0 != namespace);
     }
 
     /// Keeps only what is no copy of the store.
@@ -309,12 +345,9 @@ impl Observer {
             .iter()
             .filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?)))
             .collect();
-        snapshot.nodes = caches.nodes.views().into_iter().map(|((_, name), node)| (name, node)).collect();
-        snapshot.ops = caches.ops.views();
-        snapshot.upgrades = caches.upgrades.views();
-        snapshot.facts = caches.facts.views();
-        snapshot.jobs = caches.work.values().flat_map(|work| work.jobs.views()).collect();
-        snapshot.pods = caches.work.values().flat_map(|work| work.pods.views()).collect();
+        caches.show();
+        let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
+        snapshot = Snapshot { nodes, ops, upgrades, facts, jobs, pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();
         snapshot

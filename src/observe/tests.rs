@@ -30,7 +30,7 @@ fn what_a_deletion_did_not_find_is_not_seen_any_more() {
         let key = (namespace.to_owned(), label.to_owned());
         let there = || {
             let caches = observer.lock();
-            caches.work["ns"].pods.views().contains_key(&key) || caches.facts.views().contains_key(&key)
+            caches.work["ns"].pods.get(&key).is_some() || caches.facts.get(&key).is_some()
         };
         observer.saw(LiveObject::NoPod(key.clone(), "another".into()));
         assert!(there(), "one of another UID was meant");

@@ -81,8 +81,9 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let of_job =
         |pod: &PodView| pod.role == Role::Job && snapshot.job_of(pod).is_some_and(|job| job.is_of(&me));
     let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
-    let mut pods: Vec<&PodView> =
-        snapshot.pods.values().map(AsRef::as_ref).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
+    let news = |pod: &&PodView| !is_recorded(snapshot, op, &status.images, pod);
+    let pods = snapshot.pods.values().map(AsRef::as_ref);
+    let mut pods: Vec<&PodView> = pods.filter(news).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
     for here in pods.into_iter().filter_map(|pod| content(snapshot, op, pod)) {
         if status.images.len() < MAX_CONTENTS && find(&status.images, &here).is_none() {
@@ -150,6 +151,19 @@ fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageConte
     let image = named(op, &container.name).to_owned();
     (sha256(&digest).is_some() && digest.len().max(image.len()) <= MAX_REFERENCE_BYTES)
         .then_some(ImageContent { architecture, image, digest })
+}
+
+/// Whether the status names what the pod's container runs, or the pod has none that counts: as a rule, and so
+/// it is found out before anything else is.
+fn is_recorded(snapshot: &Snapshot, op: &NodeOp, images: &[ImageContent], pod: &PodView) -> bool {
+    let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
+    let container = pod.containers.iter().find(|container| ours(&container.name));
+    let (Some(container), Some(node)) = (container, snapshot.nodes.get(&pod.node)) else { return true };
+    let (digest, image) = (without_scheme(&container.image_id), named(op, &container.name));
+    digest.is_empty()
+        || images
+            .iter()
+            .any(|known| known.digest == digest && known.architecture == node.arch && known.image == image)
 }
 
 /// The image of a container as the operation names it.

@@ -1,7 +1,6 @@
 //! Tables: which pods a drain evicts, waits for, leaves or refuses, against kubectl's documented behaviour;
 //! and who owns a cordon.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::{
@@ -184,7 +183,6 @@ fn snapshot() -> Snapshot {
     Snapshot {
         now: Timestamp::UNIX_EPOCH,
         leading_since: Timestamp::UNIX_EPOCH,
-        nodes: BTreeMap::new(),
         ops: [op("live", Phase::Running), op("over", Phase::Failed)].into(),
         answers: [(Question::Op(by("gone")), Answer::NotFound)].into(),
         ..Snapshot::default()

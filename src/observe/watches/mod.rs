@@ -29,7 +29,7 @@ use tracing::{debug, warn};
 
 use super::{
     Caches, Observer, Residents, Work,
-    cache::{Cache, WentBack},
+    cache::{Cache, Observed, WentBack},
     trim, view,
 };
 use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
@@ -186,7 +186,7 @@ impl Observer {
             let keep = wanted.contains(namespace);
             if !keep {
                 tasks.iter().for_each(JoinHandle::abort);
-                self.lock().work.remove(namespace);
+                self.lock().leave(namespace);
             }
             keep
         });
@@ -259,7 +259,7 @@ impl Observer {
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
         K::DynamicType: Default,
-        V: Send + 'static,
+        V: Observed + Send + 'static,
     {
         *count += 1;
         let number = *count;
@@ -274,7 +274,7 @@ impl Observer {
 
     /// Fills a cache from a watch, as long as it is the one that fills it: one that was ended may still have
     /// an event in its hands.
-    async fn feed<K: Resource, V>(
+    async fn feed<K: Resource, V: Observed>(
         &self,
         kind: &str,
         number: u64,
@@ -307,29 +307,36 @@ impl Observer {
                 fed
             };
             match fed {
-                Ok(()) => self.tell(),
+                Ok(true) => self.tell(),
+                Ok(false) => {}
                 Err(went_back) => return self.forget(&went_back),
             }
         }
     }
 }
 
-fn feed_one<K: Resource, V>(
+/// Whether anything changed that a plan can depend on.
+fn feed_one<K: Resource, V: Observed>(
     cache: &mut Cache<V>,
     event: Event<K>,
     parse: impl Fn(K) -> V,
-) -> Result<(), WentBack> {
-    match event {
-        Event::Init => cache.list_begins(),
+) -> Result<bool, WentBack> {
+    Ok(match event {
+        Event::Init => {
+            cache.list_begins();
+            false
+        }
         Event::InitApply(object) => cache.listed(view::version(object.meta()), parse(object))?,
-        Event::InitDone => cache.list_ends(),
-        Event::Apply(object) => drop(cache.apply(view::version(object.meta()), parse(object))),
+        Event::InitDone => {
+            cache.list_ends();
+            true
+        }
+        Event::Apply(object) => cache.apply(view::version(object.meta()), parse(object)),
         Event::Delete(object) => {
             let version = view::version(object.meta());
-            let _ = cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version));
+            cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version))
         }
-    }
-    Ok(())
+    })
 }
 
 #[cfg(test)]

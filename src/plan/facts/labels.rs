@@ -15,7 +15,8 @@ pub fn facts_of(boot: &str) -> String {
 
 /// Whether the node says the facts of its present boot.
 pub fn up_to_date(node: &NodeView) -> bool {
-    node.annotations.get(names::FACTS_OF) == Some(&facts_of(&node.boot_id)) && !is_stripped(node)
+    let says = node.annotations.get(names::FACTS_OF).and_then(|of| of.strip_prefix(node.boot_id.as_str()));
+    says.and_then(|says| says.strip_prefix('/')) == Some(FACTS_SCHEMA) && !is_stripped(node)
 }
 
 /// Whether somebody has taken our label off a node of Kairos, or the `false` with which he had kept us off. A

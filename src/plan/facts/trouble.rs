@@ -1,16 +1,17 @@
 //! Why a node's facts are not known yet, for the message of whoever waits for them.
 
-use super::{AT_ONCE, Next, busy, make, ours, plan_node};
+use super::{AT_ONCE, Next, busy, make, plan_node};
 use crate::plan::model::{
     effects::{Effects, Planned},
     silence,
-    snapshot::{NodeView, PodView, Snapshot},
+    snapshot::{NodeView, PodView, Role, Snapshot},
 };
 
 /// What holds up the reading of a node's facts. What is told in Events alone is asked for.
 pub fn trouble(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> {
     let mut asked = Effects::default();
-    let pods: Vec<&PodView> = ours(snapshot).filter(|pod| pod.node == node.name).collect();
+    let pods: Vec<&PodView> =
+        snapshot.facts.on_node(&node.name).map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts).collect();
     let Planned { value: next, mut effects } = plan_node(snapshot, node, &pods);
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::{
-        nodeop::{DrainOptions, NodeOp, Preflight},
+        nodeop::{DrainOptions, NodeOp, NodeOpSpec, Preflight},
         owner,
     },
     contract,
@@ -41,6 +41,8 @@ pub struct Intent {
     pub reboot: bool,
     pub upgrade: bool,
     pub preflight: Option<PreflightIntent>,
+    /// How many nodes may be asked at a time.
+    pub preflights_at_once: usize,
     /// Of the Job, in seconds.
     pub job_deadline: i64,
     pub pull_timeout: SignedDuration,
@@ -108,6 +110,7 @@ impl Intent {
             drain,
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some() || is_older_upgrade(op),
+            preflights_at_once: preflights_at_once(spec),
             preflight: preflight
                 .or_else(|| check.map(|deadline| PreflightIntent { deadline: seconds(deadline) })),
             job_deadline: spec.active_deadline_seconds.unwrap_or(JOB_DEADLINE).min(MAX_SECONDS),
@@ -145,6 +148,14 @@ impl Drain {
     }
 }
 
+/// How many preflights run at a time: each pulls an image of gigabytes. They run ahead of the slots, so that no
+/// slot waits for one.
+fn preflights_at_once(spec: &NodeOpSpec) -> usize {
+    let at_once = |number: i32| usize::try_from(number).ok().filter(|number| *number > 0);
+    let by_slots = || at_once(spec.concurrency).unwrap_or(usize::MAX).clamp(3, 50);
+    spec.preflight_concurrency.and_then(at_once).unwrap_or_else(by_slots)
+}
+
 impl PreflightIntent {
     fn of(preflight: &Preflight) -> Self {
         Self { deadline: seconds(preflight.active_deadline_seconds.unwrap_or(PREFLIGHT_DEADLINE)) }
@@ -157,5 +168,26 @@ pub fn host_mount(op: &NodeOp) -> &str {
     match op.spec.host_mount_path.as_deref() {
         Some(path) if !path.is_empty() && op.spec.upgrade.is_none() => path,
         _ => contract::HOST_MOUNT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preflights_keep_up_with_the_slots_and_are_bounded_by_the_user() {
+        for (concurrency, field, expected) in [
+            (1, None, 3),
+            (20, None, 20),
+            (200, None, 50),
+            // All at once.
+            (0, None, 50),
+            (1, Some(1), 1),
+            (200, Some(300), 300),
+        ] {
+            let spec = NodeOpSpec { concurrency, preflight_concurrency: field, ..NodeOpSpec::default() };
+            assert_eq!(preflights_at_once(&spec), expected, "concurrency {concurrency}, {field:?}");
+        }
     }
 }

@@ -46,7 +46,7 @@ pub fn job(snapshot: &Snapshot, op: &Op, name: &str) -> Planned<Option<Open>> {
 /// Sees to it that no waiter of the node can reboot it any more. `Some`: not yet. Waiters of earlier attempts
 /// were seen to be over when the next attempt was recorded, so only the present one may be unseen.
 pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i32) -> Planned<Option<Open>> {
-    let here = || snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.node == node);
+    let here = || snapshot.pods_of_on(&op.id, Role::Waiter, node);
     let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" };
     let ends = Effects::act(here().filter(|pod| pod.is_active()).map(|pod| delete(pod)));
     if here().any(|pod| !pod.is_terminated_or_fenced(ready)) {

@@ -43,8 +43,8 @@ pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
 
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
 fn waiters<'a>(ctx: &'a NodeContext<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
-    let pods = ctx.snapshot.pods_of(&ctx.op.id, Role::Waiter).map(AsRef::as_ref);
-    let there = pods.filter(|pod: &&PodView| pod.node == ctx.node.name && pod.is_active());
+    let pods = ctx.snapshot.pods_of_on(&ctx.op.id, Role::Waiter, &ctx.node.name).map(AsRef::as_ref);
+    let there = pods.filter(|pod: &&PodView| pod.is_active());
     there.map(|pod| (pod, pod.reboot_state.as_deref() == Some(reboot_state::COMPLETED)))
 }
 

@@ -236,7 +236,7 @@ pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by
 /// then.
 pub fn went_on(ctx: &NodeContext<'_>) -> Option<&'static str> {
-    let here = ctx.snapshot.pods_of(&ctx.op.id, Role::Waiter).filter(|pod| pod.node == ctx.node.name);
+    let here = ctx.snapshot.pods_of_on(&ctx.op.id, Role::Waiter, &ctx.node.name);
     let states: Vec<&str> = here.filter_map(|pod| pod.reboot_state.as_deref()).collect();
     [reboot_state::COMPLETED, reboot_state::REBOOTING].into_iter().find(|state| states.contains(state))
 }

@@ -9,6 +9,8 @@ mod failed;
 mod remnant;
 mod unreleased;
 
+use std::sync::Arc;
+
 use k8s_openapi::jiff::SignedDuration;
 
 use self::remnant::is_proved;
@@ -42,7 +44,10 @@ const WAITER_RETENTION: SignedDuration = SignedDuration::from_secs(30);
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(snapshot: &Snapshot) -> Effects {
     let mut effects = Effects::act(orphaned_work(snapshot));
-    snapshot.nodes.values().for_each(|view| effects.add(node(snapshot, view)));
+    let held = |node: &&Arc<NodeView>| {
+        node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
+    };
+    snapshot.nodes.values().filter(held).for_each(|view| effects.add(node(snapshot, view)));
     effects
 }
 

@@ -58,14 +58,13 @@ pub fn find<'a>(
     owner: &OpRef,
     entry: Option<&NodeStatus>,
 ) -> Vec<Remnant<'a>> {
-    let jobs =
-        snapshot.jobs.values().filter(|job| job.is_of(owner) && job.node == node.name && !is_over(job, node));
+    let jobs = snapshot.jobs.on_node(&node.name).filter(|job| job.is_of(owner) && !is_over(job, node));
     let pods = || {
         snapshot
             .pods
-            .values()
+            .on_node(&node.name)
             .map(AsRef::as_ref)
-            .filter(|pod| pod.node == node.name && !pod.is_terminated_or_fenced(node.ready))
+            .filter(|pod| !pod.is_terminated_or_fenced(node.ready))
     };
     let of_jobs = pods().filter(|pod| operates(snapshot, pod, owner));
     let own = pods().filter(|pod| pod.is_of(owner) && !is_proved(entry));

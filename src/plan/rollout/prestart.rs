@@ -34,8 +34,7 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
-    let has_waiter =
-        |node: &NodeView| snapshot.pods_of(&op.id, Role::Waiter).any(|pod| pod.node == node.name);
+    let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
     Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(snapshot, op, node)))
 }
 

@@ -180,8 +180,9 @@ fn listed(names: &[String], most: usize) -> String {
 
 /// Target names in the order in which they are taken: control-plane nodes first, then by name.
 pub fn order<'a>(snapshot: &Snapshot, targets: &'a BTreeMap<String, NodeStatus>) -> Vec<&'a String> {
-    let mut names: Vec<&String> = targets.keys().collect();
-    // Stable, and the map is sorted by name.
-    names.sort_by_key(|name| !snapshot.nodes.get(*name).is_some_and(|node| node.control_plane()));
-    names
+    let control_plane = |name: &&String| snapshot.nodes.get(*name).is_some_and(|node| node.control_plane());
+    // The map is sorted by name.
+    let (mut first, then): (Vec<&String>, Vec<&String>) = targets.keys().partition(control_plane);
+    first.extend(then);
+    first
 }

@@ -34,7 +34,7 @@ use crate::{
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
 const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// Above this number of nodes only those are copied that are unfinished or failed.
+/// Above this number of nodes only those are copied that are worked on, or failed.
 const MAX_COPIED_ENTRIES: usize = 1000;
 
 /// Plans every NodeOpUpgrade.
@@ -198,7 +198,8 @@ fn sentence(phase: Option<Phase>, detail: &str) -> String {
 
 fn copied(nodes: &BTreeMap<String, NodeStatus>) -> BTreeMap<String, NodeStatus> {
     let progress = nodes.len() <= MAX_COPIED_ENTRIES;
-    let copy = nodes.iter().filter(|(_, node)| progress || node.phase != Phase::Completed);
+    let tells = |node: &NodeStatus| !matches!(node.phase, Phase::Pending | Phase::Completed);
+    let copy = nodes.iter().filter(|(_, node)| progress || tells(node));
     let times = |node: &NodeStatus| NodeStatus {
         phase: node.phase,
         step: node.step,

@@ -168,11 +168,11 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
             .into_iter()
             .map(|((_, name), node)| (name, node))
             .collect(),
-        ops,
-        upgrades: read(&objects["upgrades"], |up: &NodeOpUpgrade| &up.metadata, Clone::clone),
-        facts: pods("facts"),
-        jobs: read(&objects["jobs"], |job: &Job| &job.metadata, view::job),
-        pods: pods("pods"),
+        ops: ops.into(),
+        upgrades: read(&objects["upgrades"], |up: &NodeOpUpgrade| &up.metadata, Clone::clone).into(),
+        facts: pods("facts").into(),
+        jobs: read(&objects["jobs"], |job: &Job| &job.metadata, view::job).into(),
+        pods: pods("pods").into(),
         residents: [(
             "n1".to_owned(),
             read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect(),

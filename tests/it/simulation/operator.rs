@@ -14,7 +14,7 @@ use kairos_operator::{
             action::{Action, Plan},
             id::Key,
             question::{Answer, Question},
-            snapshot::{Eviction, PlannerConfig, Role, Sightings, Snapshot},
+            snapshot::{Eviction, PlannerConfig, Role, Shows, Sightings, Snapshot},
         },
         plan,
     },
@@ -206,9 +206,9 @@ impl Operator {
             leading_since: time(self.leading_since),
             settings: PlannerConfig::default(),
             nodes: nodes.iter().map(|(key, node)| (key.1.clone(), node.clone())).collect(),
-            ops,
-            jobs: world.jobs.at(self.seen.jobs).clone(),
-            pods: world.pods.at(self.seen.pods).clone(),
+            ops: ops.into(),
+            jobs: world.jobs.at(self.seen.jobs).clone().into(),
+            pods: world.pods.at(self.seen.pods).clone().into(),
             residents: residents.collect(),
             evictions: self.evictions.clone(),
             ..Snapshot::default()
@@ -239,17 +239,10 @@ pub fn rv(op: &NodeOp) -> u64 {
 }
 
 /// Puts what is there now into the snapshot, or takes it out.
-fn refresh<K: Ord + Clone, T>(map: &mut BTreeMap<K, Arc<T>>, key: &K, live: Option<Arc<T>>) -> Answer {
-    match live {
-        Some(live) => {
-            map.insert(key.clone(), live);
-            Answer::Found
-        }
-        None => {
-            map.remove(key);
-            Answer::NotFound
-        }
-    }
+fn refresh<K: Clone, T>(table: &mut impl Shows<K, T>, key: &K, live: Option<Arc<T>>) -> Answer {
+    let answer = if live.is_some() { Answer::Found } else { Answer::NotFound };
+    table.show(key.clone(), live);
+    answer
 }
 
 fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer {
@@ -274,7 +267,7 @@ fn answer(world: &World, question: &Question, snapshot: &mut Snapshot) -> Answer
         // Nothing in this world was begun by the Go operator.
         Question::OwnedWorkload(_) => Answer::Found,
         Question::AllNodeOps => {
-            snapshot.ops = world.ops.live().clone();
+            snapshot.ops = world.ops.live().clone().into();
             Answer::Found
         }
         Question::Admission(of, _) => match world.scripts.get(&of.uid) {

@@ -28,7 +28,8 @@ fn cordoned(s: &mut Snapshot, annotated: bool) {
 
 /// n1 in another boot.
 fn boots(s: &mut Snapshot, boot: &str) {
-    s.nodes.insert("n1".into(), Arc::new(NodeView { boot_id: boot.into(), ..(*s.nodes["n1"]).clone() }));
+    let back = NodeView { boot_id: boot.into(), ..(*s.nodes["n1"]).clone() };
+    s.nodes.insert("n1".into(), Arc::new(back));
 }
 
 /// The container of n1's reboot pod, in its first run or in a later one.

@@ -277,7 +277,8 @@ fn its_reboot_pod_reboots_and_only_another_boot_proves_it() {
         pod(&mut s, "n1", Role::Waiter, PodPhase::Succeeded, Some("completed"));
         settled(&mut s);
         assert_eq!(entry(&s, "n1").phase, Phase::Running, "its word is no proof");
-        s.nodes.insert("n1".into(), Arc::new(NodeView { boot_id: "b2".into(), ..(*s.nodes["n1"]).clone() }));
+        let back = NodeView { boot_id: "b2".into(), ..(*s.nodes["n1"]).clone() };
+        s.nodes.insert("n1".into(), Arc::new(back));
         settled(&mut s);
         assert_eq!(
             (entry(&s, "n1").phase, entry(&s, "n1").reboot_status),

@@ -7,6 +7,7 @@ mod obstacle;
 mod ownership;
 mod pod;
 mod sightings;
+mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ pub use self::{
     obstacle::Obstacle,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
     sightings::Sightings,
+    table::{Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::owner::Owner;
 use crate::{
@@ -42,17 +44,17 @@ pub struct Snapshot {
     /// What the administrator set.
     pub settings: PlannerConfig,
     /// All nodes, by name.
-    pub nodes: BTreeMap<String, Arc<NodeView>>,
+    pub nodes: Table<String, NodeView>,
     /// All NodeOps, by namespace and name.
-    pub ops: BTreeMap<Key, Arc<NodeOp>>,
+    pub ops: Table<Key, NodeOp>,
     /// All NodeOpUpgrades, by namespace and name.
-    pub upgrades: BTreeMap<Key, Arc<NodeOpUpgrade>>,
+    pub upgrades: Table<Key, NodeOpUpgrade>,
     /// The pods that read nodes' facts, by namespace and name.
-    pub facts: BTreeMap<Key, Arc<PodView>>,
+    pub facts: PlacedTable<PodView>,
     /// Jobs that carry our label, by namespace and name.
-    pub jobs: BTreeMap<Key, Arc<JobView>>,
+    pub jobs: PlacedTable<JobView>,
     /// Pods that carry our label, by namespace and name: waiters, preflights and the pods of our Jobs.
-    pub pods: BTreeMap<Key, Arc<PodView>>,
+    pub pods: PlacedTable<PodView>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
     pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
     /// The UIDs of the pods that were on such a node when this process first listed them.

@@ -47,12 +47,22 @@ impl PodView {
 impl Snapshot {
     /// The pods of one role, other than a Job's, that the NodeOp has.
     pub fn pods_of<'a>(&'a self, op: &'a OpRef, role: Role) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.pods.values().filter(move |pod| pod.role == role && pod.is_of(op))
+        self.pods.of_owner(&op.uid).filter(move |pod| pod.role == role && pod.is_of(op))
+    }
+
+    /// Those of them that are on a node.
+    pub fn pods_of_on<'a>(
+        &'a self,
+        op: &'a OpRef,
+        role: Role,
+        node: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<PodView>> {
+        self.pods.on_node(node).filter(move |pod| pod.role == role && pod.is_of(op))
     }
 
     /// The Jobs that the NodeOp has.
     pub fn jobs_of<'a>(&'a self, op: &'a OpRef) -> impl Iterator<Item = &'a Arc<JobView>> {
-        self.jobs.values().filter(move |job| job.is_of(op))
+        self.jobs.of_owner(&op.uid).filter(move |job| job.is_of(op))
     }
 
     /// The pods that a Job made, whether or not a cache shows that Job.
@@ -62,7 +72,7 @@ impl Snapshot {
         name: &'a str,
         uid: &'a str,
     ) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.pods.values().filter(move |pod| pod.is_of_job(namespace, name, uid))
+        self.pods.of_owner(uid).filter(move |pod| pod.is_of_job(namespace, name, uid))
     }
 
     /// The Job that made a pod, if a cache shows it.

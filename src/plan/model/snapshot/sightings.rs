@@ -63,7 +63,11 @@ impl Sightings {
     /// Notes what is seen now, and forgets what is not.
     pub fn note(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
-        let pods = || snapshot.pods.values().chain(snapshot.facts.values()).map(AsRef::as_ref);
+        // Of what has succeeded nobody asks since when: of most pods and Jobs of a large rollout.
+        let pods = || {
+            let all = snapshot.pods.values().chain(snapshot.facts.values()).map(AsRef::as_ref);
+            all.filter(|pod: &&PodView| pod.phase != PodPhase::Succeeded)
+        };
         renew(&mut self.pods, pods().map(|pod| pod.uid.clone()), now);
         renew(&mut self.runs, pods().flat_map(runs), now);
         let let_go = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
@@ -72,7 +76,8 @@ impl Sightings {
         let failed = snapshot.jobs.values().filter(fails);
         renew(&mut self.failed, failed.map(|job| job.uid.clone()), now);
         let fresh = |job: &&JobView| job.suspended && job.started_at.is_none();
-        let jobs = || snapshot.jobs.values().map(AsRef::as_ref);
+        let open = |job: &&JobView| job.state != JobState::Complete;
+        let jobs = || snapshot.jobs.values().map(AsRef::as_ref).filter(open);
         self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
         self.ran = keep(&self.ran, pods().map(|pod| (&pod.uid, pod.has_run())));
         renew(

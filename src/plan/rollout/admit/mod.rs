@@ -32,11 +32,6 @@ use crate::{
     },
 };
 
-/// Preflights run ahead of the slots by at least this many nodes …
-const MIN_PREFLIGHTS_AHEAD: usize = 3;
-/// … and by at most this many: each pulls an image of gigabytes.
-const MAX_PREFLIGHTS_AHEAD: usize = 10;
-
 /// What NodeOps planned earlier in this plan have taken.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -101,7 +96,6 @@ pub fn fill(
     let limit = op.intent.concurrency.unwrap_or(usize::MAX);
     let free = limit.saturating_sub(running + progress.slots.count());
     let busy = running + progress.slots.unreleased;
-    let ahead = limit.clamp(MIN_PREFLIGHTS_AHEAD, MAX_PREFLIGHTS_AHEAD);
     let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
     let mut pass = Pass {
         snapshot,
@@ -112,7 +106,7 @@ pub fn fill(
         progress,
         free,
         busy,
-        ahead,
+        ahead: op.intent.preflights_at_once,
         queue: None,
         releases: FirstReleases::of(snapshot, nodes),
         admitted: false,

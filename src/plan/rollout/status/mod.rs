@@ -325,7 +325,7 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     if old == Some(&status) {
         return effects;
     }
-    let urgent = old.is_none_or(|old| without_messages(old) != without_messages(&status));
+    let urgent = old.is_none_or(|old| !differ_in_messages_alone(old, &status));
     if !urgent && effects.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
         return effects;
     }
@@ -359,11 +359,31 @@ fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
     }
 }
 
-fn without_messages(status: &NodeOpStatus) -> NodeOpStatus {
-    let mut bare = NodeOpStatus { message: None, ..status.clone() };
-    bare.node_statuses.values_mut().for_each(|node| node.message = None);
-    bare.conditions.iter_mut().for_each(|condition| condition.message.clear());
-    bare
+/// Whether nothing else changed. Most entries did not change at all, and few are looked at twice.
+fn differ_in_messages_alone(old: &NodeOpStatus, new: &NodeOpStatus) -> bool {
+    let bare = |status: &NodeOpStatus| {
+        let mut conditions = status.conditions.clone();
+        conditions.iter_mut().for_each(|condition| condition.message.clear());
+        let (images, image, counts) = (status.images.clone(), status.image.clone(), status.counts.clone());
+        NodeOpStatus {
+            phase: status.phase,
+            observed_generation: status.observed_generation,
+            last_updated: status.last_updated.clone(),
+            conditions,
+            images,
+            image,
+            counts,
+            ..NodeOpStatus::default()
+        }
+    };
+    let silent = |node: &NodeStatus| NodeStatus { message: None, ..node.clone() };
+    bare(old) == bare(new)
+        && old.node_statuses.len() == new.node_statuses.len()
+        && old
+            .node_statuses
+            .iter()
+            .zip(&new.node_statuses)
+            .all(|((name, old), (other, new))| name == other && (old == new || silent(old) == silent(new)))
 }
 
 /// One Event per transition of the NodeOp and of each node.

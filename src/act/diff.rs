@@ -1,0 +1,172 @@
+//! What a write of a status sends: only what differs, so that a status of thousands of nodes is neither sent
+//! nor written out whole for one of them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::api::{
+    nodeop::{NodeOpStatus, NodeStatus},
+    upgrade::NodeOpUpgradeStatus,
+};
+
+/// The merge patch that turns `old` into `new`. Keys that are gone become `null`.
+fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+            let mut patch: Map<String, Value> = gone.collect();
+            for (key, value) in new {
+                let change = old.get(key).map_or_else(|| Some(value.clone()), |old| merge_diff(old, value));
+                patch.extend(change.map(|change| (key.clone(), change)));
+            }
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        _ => (old != new).then(|| new.clone()),
+    }
+}
+
+/// A status that has an entry for each node: thousands, of which a write changes a few.
+pub trait NodesStatus: Serialize + Clone {
+    fn nodes(&self) -> &BTreeMap<String, NodeStatus>;
+    /// The same, without them.
+    fn frame(&self) -> Self;
+}
+
+impl NodesStatus for NodeOpStatus {
+    fn nodes(&self) -> &BTreeMap<String, NodeStatus> {
+        &self.node_statuses
+    }
+
+    fn frame(&self) -> Self {
+        let Self {
+            phase,
+            conditions,
+            message,
+            node_statuses: _,
+            observed_generation,
+            counts,
+            image,
+            images,
+            last_updated,
+        } = self;
+        Self {
+            phase: *phase,
+            conditions: conditions.clone(),
+            message: message.clone(),
+            node_statuses: BTreeMap::new(),
+            observed_generation: *observed_generation,
+            counts: counts.clone(),
+            image: image.clone(),
+            images: images.clone(),
+            last_updated: last_updated.clone(),
+        }
+    }
+}
+
+impl NodesStatus for NodeOpUpgradeStatus {
+    fn nodes(&self) -> &BTreeMap<String, NodeStatus> {
+        &self.node_statuses
+    }
+
+    fn frame(&self) -> Self {
+        let Self {
+            phase,
+            node_op_name,
+            node_op_uid,
+            message,
+            node_statuses: _,
+            observed_generation,
+            conditions,
+            counts,
+            image,
+            last_updated,
+        } = self;
+        Self {
+            phase: *phase,
+            node_op_name: node_op_name.clone(),
+            node_op_uid: node_op_uid.clone(),
+            message: message.clone(),
+            node_statuses: BTreeMap::new(),
+            observed_generation: *observed_generation,
+            conditions: conditions.clone(),
+            counts: counts.clone(),
+            image: image.clone(),
+            last_updated: last_updated.clone(),
+        }
+    }
+}
+
+/// The merge patch that turns the status `old` into `new`. Only entries that differ are written out.
+pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Result<Option<Value>> {
+    let frame = |status: &S| serde_json::to_value(status.frame());
+    let mut diff = merge_diff(&old.map_or_else(|| Ok(json!({})), frame)?, &frame(new)?);
+    let none = BTreeMap::new();
+    let before = old.map_or(&none, S::nodes);
+    let mut nodes = Map::new();
+    for name in before.keys().filter(|name| !new.nodes().contains_key(*name)) {
+        nodes.insert(name.clone(), Value::Null);
+    }
+    for (name, entry) in new.nodes() {
+        let change = match before.get(name) {
+            Some(before) if before == entry => None,
+            Some(before) => merge_diff(&serde_json::to_value(before)?, &serde_json::to_value(entry)?),
+            None => Some(serde_json::to_value(entry)?),
+        };
+        nodes.extend(change.map(|change| (name.clone(), change)));
+    }
+    if !nodes.is_empty() {
+        let all_gone = new.nodes().is_empty();
+        let nodes = if all_gone { Value::Null } else { Value::Object(nodes) };
+        diff.get_or_insert_with(|| json!({}))["nodeStatuses"] = nodes;
+    }
+    Ok(diff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::nodeop::Phase;
+
+    #[test]
+    fn a_merge_diff_names_only_what_differs() {
+        let old = json!({"phase": "Running", "nodeStatuses": {"a": {"phase": "Running", "step": "Job"}, "b": {"phase": "Pending"}}});
+        let new = json!({"phase": "Running", "nodeStatuses": {"a": {"phase": "Completed"}, "b": {"phase": "Pending"}}});
+        let diff = json!({"nodeStatuses": {"a": {"phase": "Completed", "step": null}}});
+        assert_eq!(merge_diff(&old, &new), Some(diff));
+        assert_eq!(merge_diff(&new, &new), None);
+        assert_eq!(merge_diff(&json!({}), &new), Some(new));
+        assert_eq!(
+            merge_diff(&json!({"l": [1, 2]}), &json!({"l": [2]})),
+            Some(json!({"l": [2]})),
+            "a list is one value"
+        );
+    }
+
+    /// Entries by a number: each digit, in base four, is what stands there about one node.
+    fn status(number: usize) -> NodeOpStatus {
+        let entry = |digit: usize| {
+            let phase = [Phase::Pending, Phase::Running, Phase::Completed][digit - 1];
+            NodeStatus { phase, message: (digit == 2).then(|| "m".into()), ..NodeStatus::default() }
+        };
+        let digits = (0..3_u32).map(|place| (place, number / 4_usize.pow(place) % 4));
+        let nodes = digits.filter(|(_, digit)| *digit > 0);
+        NodeOpStatus {
+            phase: number.is_multiple_of(2).then_some(Phase::Running),
+            node_statuses: nodes.map(|(place, digit)| (format!("n{place}"), entry(digit))).collect(),
+            ..NodeOpStatus::default()
+        }
+    }
+
+    #[test]
+    fn entry_by_entry_it_is_the_patch_of_the_whole() {
+        for (old, new) in (0..64).flat_map(|old| (0..64).map(move |new| (old, new))) {
+            let (old, new) = (status(old), status(new));
+            let whole = |status: &NodeOpStatus| serde_json::to_value(status).unwrap();
+            let expected = merge_diff(&whole(&old), &whole(&new));
+            assert_eq!(status_diff(Some(&old), &new).unwrap(), expected, "{old:?} {new:?}");
+            assert_eq!(status_diff(None, &new).unwrap(), merge_diff(&json!({}), &whole(&new)));
+        }
+    }
+}

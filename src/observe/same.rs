@@ -1,0 +1,103 @@
+//! Which versions of an object say the same to the planner: heartbeats, lists of images and whatever others
+//! write into annotations bring new ones all the time.
+
+use kube::core::ObjectMeta;
+
+use super::cache::Observed;
+use crate::{
+    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    plan::model::snapshot::{JobView, NodePod, NodeView, PodView},
+};
+
+impl Observed for NodeView {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            uid,
+            // A patch is made at it, and nothing is decided by it.
+            resource_version: _,
+            created,
+            labels,
+            annotations,
+            unschedulable,
+            cordoned_by,
+            kept_cordon,
+            claimed_by,
+            ready,
+            boot_id,
+            machine_id,
+            os,
+            arch,
+            etcd_votes,
+            volumes_attached,
+            deleting,
+        } = self;
+        (ready, boot_id, unschedulable, deleting)
+            == (&other.ready, &other.boot_id, &other.unschedulable, &other.deleting)
+            && (name, uid, machine_id, os, arch)
+                == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
+            && (cordoned_by, kept_cordon, claimed_by)
+                == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by)
+            && (created, etcd_votes, volumes_attached)
+                == (&other.created, &other.etcd_votes, &other.volumes_attached)
+            && (labels, annotations) == (&other.labels, &other.annotations)
+    }
+}
+
+impl Observed for JobView {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let Self {
+            namespace,
+            name,
+            uid,
+            resource_version: _,
+            owner,
+            node,
+            suspended,
+            deleting,
+            state,
+            started_at,
+            deadline_seconds,
+            failed,
+        } = self;
+        (namespace, name, uid, owner, node)
+            == (&other.namespace, &other.name, &other.uid, &other.owner, &other.node)
+            && (suspended, deleting, state, failed)
+                == (&other.suspended, &other.deleting, &other.state, &other.failed)
+            && (started_at, deadline_seconds) == (&other.started_at, &other.deadline_seconds)
+    }
+}
+
+impl Observed for PodView {
+    fn says_the_same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Observed for NodePod {
+    fn says_the_same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Observed for NodeOp {
+    fn says_the_same(&self, other: &Self) -> bool {
+        same(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
+    }
+}
+
+impl Observed for NodeOpUpgrade {
+    fn says_the_same(&self, other: &Self) -> bool {
+        same(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
+    }
+}
+
+/// All that is kept of an object's metadata, but for its version.
+fn same(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    (&one.name, &one.namespace, &one.uid, &one.generation)
+        == (&other.name, &other.namespace, &other.uid, &other.generation)
+        && (&one.creation_timestamp, &one.deletion_timestamp)
+            == (&other.creation_timestamp, &other.deletion_timestamp)
+        && (&one.finalizers, &one.owner_references) == (&other.finalizers, &other.owner_references)
+        && (&one.labels, &one.annotations) == (&other.labels, &other.annotations)
+}

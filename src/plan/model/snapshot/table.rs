@@ -1,0 +1,292 @@
+//! Views of one kind, shared between the snapshots that show them.
+//!
+//! A snapshot is made for each plan, and most of what it shows is what the one before showed. So what holds
+//! the views is shared, too: a clone costs nothing, and a change copies only while somebody still looks at
+//! the state before it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut, Index},
+    sync::Arc,
+};
+
+use crate::plan::model::{
+    id::Key,
+    snapshot::{JobView, PodView},
+};
+
+/// Something that shows views by their keys.
+pub trait Shows<K, V> {
+    /// Shows this under the key, or nothing any more.
+    fn show(&mut self, key: K, view: Option<Arc<V>>);
+}
+
+/// Views by key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table<K, V>(Arc<BTreeMap<K, Arc<V>>>);
+
+impl<K, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K, V> Deref for Table<K, V> {
+    type Target = BTreeMap<K, Arc<V>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<K: Clone, V> DerefMut for Table<K, V> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<K: Ord + Clone, V> Shows<K, V> for Table<K, V> {
+    fn show(&mut self, key: K, view: Option<Arc<V>>) {
+        match view {
+            Some(view) => drop(self.insert(key, view)),
+            None => drop(self.remove(&key)),
+        }
+    }
+}
+
+impl<K: Ord, V> FromIterator<(K, Arc<V>)> for Table<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, Arc<V>)>>(views: I) -> Self {
+        Self(Arc::new(views.into_iter().collect()))
+    }
+}
+
+impl<K: Ord, V, const N: usize> From<[(K, Arc<V>); N]> for Table<K, V> {
+    fn from(views: [(K, Arc<V>); N]) -> Self {
+        views.into_iter().collect()
+    }
+}
+
+impl<K, V> From<BTreeMap<K, Arc<V>>> for Table<K, V> {
+    fn from(views: BTreeMap<K, Arc<V>>) -> Self {
+        Self(Arc::new(views))
+    }
+}
+
+impl<'a, K, V> IntoIterator for &'a Table<K, V> {
+    type Item = (&'a K, &'a Arc<V>);
+    type IntoIter = std::collections::btree_map::Iter<'a, K, Arc<V>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// Something that is on a node, and belongs to somebody.
+pub trait Placed {
+    fn node(&self) -> &str;
+    /// The UID of its controller.
+    fn owner(&self) -> &str;
+}
+
+impl Placed for PodView {
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn owner(&self) -> &str {
+        &self.owner.uid
+    }
+}
+
+impl Placed for JobView {
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn owner(&self) -> &str {
+        &self.owner.uid
+    }
+}
+
+/// Views by namespace and name, which are also found by their node and by their owner: most are of nodes that
+/// are finished, and a decision is about one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacedTable<V>(Arc<Indexed<V>>);
+
+#[derive(Debug, PartialEq)]
+struct Indexed<V> {
+    views: BTreeMap<Key, Arc<V>>,
+    on_node: BTreeMap<String, BTreeSet<Key>>,
+    of_owner: BTreeMap<String, BTreeSet<Key>>,
+}
+
+impl<V> Clone for Indexed<V> {
+    fn clone(&self) -> Self {
+        Self { views: self.views.clone(), on_node: self.on_node.clone(), of_owner: self.of_owner.clone() }
+    }
+}
+
+impl<V> Default for Indexed<V> {
+    fn default() -> Self {
+        Self { views: BTreeMap::new(), on_node: BTreeMap::new(), of_owner: BTreeMap::new() }
+    }
+}
+
+impl<V> Default for PlacedTable<V> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<V: Placed> PlacedTable<V> {
+    pub fn get(&self, key: &Key) -> Option<&Arc<V>> {
+        self.0.views.get(key)
+    }
+
+    pub fn contains_key(&self, key: &Key) -> bool {
+        self.0.views.contains_key(key)
+    }
+
+    /// All of them.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.0.views.values()
+    }
+
+    /// All of them, with their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<V>)> {
+        self.0.views.iter()
+    }
+
+    /// Those on a node.
+    pub fn on_node(&self, node: &str) -> impl Iterator<Item = &Arc<V>> {
+        self.found(self.0.on_node.get(node))
+    }
+
+    /// Those whose controller has this UID.
+    pub fn of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
+        self.found(self.0.of_owner.get(uid))
+    }
+
+    fn found<'a>(&'a self, keys: Option<&'a BTreeSet<Key>>) -> impl Iterator<Item = &'a Arc<V>> {
+        keys.into_iter().flatten().filter_map(|key| self.0.views.get(key))
+    }
+
+    pub fn insert(&mut self, key: Key, view: Arc<V>) {
+        self.remove(&key);
+        let indexed = Arc::make_mut(&mut self.0);
+        indexed.on_node.entry(view.node().to_owned()).or_default().insert(key.clone());
+        indexed.of_owner.entry(view.owner().to_owned()).or_default().insert(key.clone());
+        indexed.views.insert(key, view);
+    }
+
+    pub fn remove(&mut self, key: &Key) -> Option<Arc<V>> {
+        if !self.contains_key(key) {
+            return None;
+        }
+        let indexed = Arc::make_mut(&mut self.0);
+        let view = indexed.views.remove(key)?;
+        forget(&mut indexed.on_node, view.node(), key);
+        forget(&mut indexed.of_owner, view.owner(), key);
+        Some(view)
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Keeps those of which it holds.
+    pub fn retain(&mut self, keep: impl Fn(&Key, &V) -> bool) {
+        let gone: Vec<Key> =
+            self.iter().filter(|(key, view)| !keep(key, view)).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| drop(self.remove(key)));
+    }
+}
+
+impl<V: Placed> Shows<Key, V> for PlacedTable<V> {
+    fn show(&mut self, key: Key, view: Option<Arc<V>>) {
+        match view {
+            Some(view) => self.insert(key, view),
+            None => drop(self.remove(&key)),
+        }
+    }
+}
+
+fn forget(index: &mut BTreeMap<String, BTreeSet<Key>>, of: &str, key: &Key) {
+    if let Some(keys) = index.get_mut(of) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(of);
+        }
+    }
+}
+
+impl<V: Placed> Index<&Key> for PlacedTable<V> {
+    type Output = Arc<V>;
+
+    fn index(&self, key: &Key) -> &Arc<V> {
+        &self.0.views[key]
+    }
+}
+
+impl<V: Placed> Extend<(Key, Arc<V>)> for PlacedTable<V> {
+    fn extend<I: IntoIterator<Item = (Key, Arc<V>)>>(&mut self, views: I) {
+        views.into_iter().for_each(|(key, view)| self.insert(key, view));
+    }
+}
+
+impl<V: Placed> FromIterator<(Key, Arc<V>)> for PlacedTable<V> {
+    fn from_iter<I: IntoIterator<Item = (Key, Arc<V>)>>(views: I) -> Self {
+        let mut table = Self::default();
+        table.extend(views);
+        table
+    }
+}
+
+impl<V: Placed> From<BTreeMap<Key, Arc<V>>> for PlacedTable<V> {
+    fn from(views: BTreeMap<Key, Arc<V>>) -> Self {
+        views.into_iter().collect()
+    }
+}
+
+impl<V: Placed, const N: usize> From<[(Key, Arc<V>); N]> for PlacedTable<V> {
+    fn from(views: [(Key, Arc<V>); N]) -> Self {
+        views.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{
+        fixtures,
+        model::snapshot::{Owner, Role},
+    };
+
+    fn key(name: &str) -> Key {
+        ("ns".into(), name.into())
+    }
+
+    fn pod(name: &str, node: &str, owner: &str) -> Arc<PodView> {
+        Arc::new(fixtures::pod(Role::Waiter, name, Owner::nodeop("op", owner), node))
+    }
+
+    fn names<'a>(pods: impl Iterator<Item = &'a Arc<PodView>>) -> Vec<&'a str> {
+        pods.map(|pod| pod.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_on_a_node_or_of_an_owner_is_found_also_after_it_moved() {
+        let mut pods = PlacedTable::default();
+        pods.insert(key("a"), pod("a", "n1", "u"));
+        pods.insert(key("b"), pod("b", "n1", "v"));
+        let before = pods.clone();
+        pods.insert(key("a"), pod("a", "n2", "v"));
+        assert_eq!((names(pods.on_node("n1")), names(pods.on_node("n2"))), (vec!["b"], vec!["a"]));
+        assert_eq!((names(pods.of_owner("u")), names(pods.of_owner("v"))), (vec![], vec!["a", "b"]));
+        assert_eq!(names(before.on_node("n1")), ["a", "b"], "a snapshot does not change");
+        pods.remove(&key("a"));
+        assert_eq!((names(pods.on_node("n2")), pods.values().count()), (vec![], 1));
+        pods.retain(|_, pod| pod.node != "n1");
+        assert_eq!(pods, PlacedTable::default(), "nothing is left of what has gone");
+    }
+}
