@@ -1,4 +1,7 @@
-//! The account of a NodeOp's waiters: a ServiceAccount, a Role and a RoleBinding of one name.
+//! The account of a reboot waiter: a ServiceAccount, a Role and a RoleBinding of one name, for one node.
+//!
+//! Each node's waiter has an account of its own, which names one pod and one Job: what a compromised node reads
+//! from its waiter is of no use against another node, whatever policies a cluster has.
 //!
 //! Anything may have that name already. What does not carry our label and the NodeOp as its owner is somebody
 //! else's: it is passed by for another name, and neither changed nor deleted. The name holds a hash of the
@@ -9,6 +12,7 @@
 use std::fmt::Debug;
 
 use anyhow::{Context, bail};
+use futures::{TryStreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -18,101 +22,66 @@ use k8s_openapi::{
 };
 use kube::{
     Resource, ResourceExt,
-    api::{DeleteParams, Patch, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, Preconditions},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Actor, is_conflict, is_gone, status::params, workload::namespace};
+use super::{Actor, is_gone, status::params, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::{action::WaiterGrant, object_name::accounts},
-    render::access,
+    plan::model::object_name::accounts,
+    render::access::{self, Grant},
 };
 
-/// What has a name.
-enum Found<K> {
-    Nothing,
-    Ours(K),
-    Foreign,
-}
-
-impl<K> Found<K> {
-    fn is_foreign(&self) -> bool {
-        matches!(self, Self::Foreign)
-    }
-}
+/// Accounts that are read at once when they are taken back …
+const PAGE: u32 = 50;
+/// … and deleted side by side: a NodeOp of a thousand nodes leaves three thousand objects.
+const AT_ONCE: usize = 10;
 
 impl Actor {
-    /// Sets what the NodeOp's waiters may do, and returns the name of their account.
-    pub(super) async fn grant(&self, op: &NodeOp, grant: &WaiterGrant) -> anyhow::Result<String> {
-        let names = names_of(op);
+    /// Gives the waiter what it may do, and returns the name of its account.
+    pub(super) async fn grant(&self, op: &NodeOp, grant: Grant<'_>) -> anyhow::Result<String> {
+        let names = accounts(
+            (op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default()),
+            grant.node,
+        );
         for name in &names {
-            let granted = match self.grant_as(op, name, grant).await {
-                // The waiter of another node may be granted the same at this moment.
-                Err(error) if is_conflict(&error) => self.grant_as(op, name, grant).await?,
-                answer => answer?,
-            };
-            if granted {
+            if self.grant_as(op, name, grant).await? {
                 return Ok(name.clone());
             }
         }
         bail!(
-            "each name for the waiters' account is taken by a ServiceAccount, Role or RoleBinding of somebody else: {}",
+            "each name for the waiter's account is taken by a ServiceAccount, Role or RoleBinding of somebody else: {}",
             names.join(", ")
         )
     }
 
     /// Grants under this name, unless something of somebody else has it.
-    async fn grant_as(&self, op: &NodeOp, name: &str, grant: &WaiterGrant) -> anyhow::Result<bool> {
-        let account =
-            self.look_for::<ServiceAccount>(op, name).await.context("reading the waiters' ServiceAccount")?;
-        let role = self.look_for::<Role>(op, name).await.context("reading the waiters' Role")?;
-        let binding =
-            self.look_for::<RoleBinding>(op, name).await.context("reading the waiters' RoleBinding")?;
-        if account.is_foreign() || role.is_foreign() || binding.is_foreign() {
-            return Ok(false);
-        }
-        if matches!(account, Found::Nothing) {
-            self.add(op, &access::service_account(op, name))
-                .await
-                .context("making the waiters' ServiceAccount")?;
-        }
+    async fn grant_as(&self, op: &NodeOp, name: &str, grant: Grant<'_>) -> anyhow::Result<bool> {
         let wanted = access::role(op, name, grant);
-        match role {
-            Found::Ours(found) if found.rules == wanted.rules => {}
-            Found::Ours(found) => {
-                self.set_rules(op, &found, &wanted).await.context("changing the waiters' Role")?
-            }
-            Found::Nothing | Found::Foreign => {
-                self.add(op, &wanted).await.context("making the waiters' Role")?
-            }
+        let role = self.ours(op, &wanted).await.context("making the waiter's Role")?;
+        let Some(role) = role else { return Ok(false) };
+        if role.rules != wanted.rules {
+            // An earlier waiter of the node had it, which is lost.
+            self.set_rules(op, &role, &wanted).await.context("changing the waiter's Role")?;
         }
-        if matches!(binding, Found::Nothing) {
-            self.add(op, &access::role_binding(op, name)).await.context("making the waiters' RoleBinding")?;
-        }
-        Ok(true)
+        let account = access::service_account(op, name, grant);
+        let account = self.ours(op, &account).await.context("making the waiter's ServiceAccount")?;
+        let binding = access::role_binding(op, name, grant);
+        Ok(account.is_some()
+            && self.ours(op, &binding).await.context("making the waiter's RoleBinding")?.is_some())
     }
 
-    async fn look_for<K>(&self, op: &NodeOp, name: &str) -> anyhow::Result<Found<K>>
-    where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-        K::DynamicType: Default,
-    {
-        Ok(match self.write(self.api::<K>(namespace(op)).get_opt(name)).await? {
-            None => Found::Nothing,
-            Some(found) if is_ours(op, &found) => Found::Ours(found),
-            Some(_) => Found::Foreign,
-        })
-    }
-
-    async fn add<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
+    /// Creates the object, or returns the one of its name that we have made before. Nothing: somebody else's
+    /// has the name.
+    async fn ours<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<Option<K>>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
         K::DynamicType: Default,
     {
-        let params = PostParams { field_manager: Some(names::MANAGER.into()), dry_run: false };
-        self.write(self.api::<K>(namespace(op)).create(&params, object)).await.map(drop)
+        let found = self.create(object).await?;
+        Ok(Some(found).filter(|found| is_ours(op, found)))
     }
 
     async fn set_rules(&self, op: &NodeOp, found: &Role, wanted: &Role) -> anyhow::Result<()> {
@@ -128,35 +97,46 @@ impl Actor {
         if !op.spec.reboot_on_success.unwrap_or(false) {
             return Ok(());
         }
-        for name in names_of(op) {
-            self.remove::<RoleBinding>(op, &name).await.context("deleting the waiters' RoleBinding")?;
-            self.remove::<Role>(op, &name).await.context("deleting the waiters' Role")?;
-            self.remove::<ServiceAccount>(op, &name).await.context("deleting the waiters' ServiceAccount")?;
-        }
-        Ok(())
+        self.remove_all::<RoleBinding>(op).await.context("deleting the waiters' RoleBindings")?;
+        self.remove_all::<Role>(op).await.context("deleting the waiters' Roles")?;
+        self.remove_all::<ServiceAccount>(op).await.context("deleting the waiters' ServiceAccounts")
     }
 
-    /// Deletes the object of this name as it was seen to be ours, if it is.
-    async fn remove<K>(&self, op: &NodeOp, name: &str) -> anyhow::Result<()>
+    /// Deletes every object of the kind that was made for the NodeOp, whatever its name: an earlier release
+    /// gave all waiters of a NodeOp one account.
+    async fn remove_all<K>(&self, op: &NodeOp) -> anyhow::Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
     {
-        let Found::Ours(found) = self.look_for::<K>(op, name).await? else { return Ok(()) };
+        let label = names::label_value(op.metadata.name.as_deref().unwrap_or_default());
+        let labelled = ListParams::default().labels(&format!("{}={label}", names::NODEOP)).limit(PAGE);
+        let mut next = Some(labelled);
+        while let Some(params) = next {
+            let page = self.write(self.api::<K>(namespace(op)).list(&params)).await?;
+            let rest = page.metadata.continue_.filter(|token| !token.is_empty());
+            next = rest.map(|token| params.continue_token(&token));
+            let ours = page.items.iter().filter(|found| is_ours(op, *found));
+            stream::iter(ours.map(Ok))
+                .try_for_each_concurrent(AT_ONCE, |found| self.remove(op, found))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the object as it was seen to be ours.
+    async fn remove<K>(&self, op: &NodeOp, found: &K) -> anyhow::Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K::DynamicType: Default,
+    {
         let seen = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
         let params = DeleteParams { preconditions: Some(seen), ..DeleteParams::background() };
-        match self.write(self.api::<K>(namespace(op)).delete(name, &params)).await {
+        match self.write(self.api::<K>(namespace(op)).delete(&found.name_any(), &params)).await {
             Err(error) if is_gone(&error) => Ok(()),
             answer => answer.map(drop),
         }
     }
-}
-
-fn names_of(op: &NodeOp) -> Vec<String> {
-    accounts((
-        op.metadata.name.as_deref().unwrap_or_default(),
-        op.metadata.uid.as_deref().unwrap_or_default(),
-    ))
 }
 
 /// Whether we made the object for this NodeOp, and it is not on its way out.

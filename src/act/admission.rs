@@ -15,8 +15,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Actor, error_message, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::action::WaiterGrant,
-    render::{access, job, preflight, waiter},
+    render::{
+        access::{self, Grant},
+        job, preflight, waiter,
+    },
 };
 
 /// The name of everything that is tried. Nothing of that name is ever stored.
@@ -76,12 +78,12 @@ impl Actor {
             spec.automount_service_account_token = Some(false);
         }
         self.try_creating(op, &waiter).await.context("the reboot waiter")?;
-        self.try_creating(op, &access::service_account(op, ACCOUNT))
+        let grant = Grant { node, waiter: NAME, job: NAME };
+        self.try_creating(op, &access::service_account(op, ACCOUNT, grant))
             .await
-            .context("the waiters' ServiceAccount")?;
-        let grant = WaiterGrant { waiters: [NAME.into()].into(), jobs: [NAME.into()].into() };
-        // Not their RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
-        self.try_creating(op, &access::role(op, ACCOUNT, &grant)).await.context("the waiters' Role")
+            .context("the waiter's ServiceAccount")?;
+        // Not its RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
+        self.try_creating(op, &access::role(op, ACCOUNT, grant)).await.context("the waiter's Role")
     }
 
     async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>

@@ -29,7 +29,7 @@ pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
     observe::LiveObject,
     plan::model::action::{Action, Notice},
-    render::{RenderConfig, waiter},
+    render::{RenderConfig, access::Grant, waiter},
 };
 
 /// The time after which a request counts as failed. Together with the fence it ends before another replica
@@ -111,8 +111,8 @@ impl Actor {
                 self.make_facts(node, node_uid, name, *attempt).await
             }
             Action::CreatePreflightPod { op, node, name } => self.make_preflight(op, node, name).await,
-            Action::CreateWaiter { op, node, name, job, succeeded, grant } => {
-                let account = self.grant(op, grant).await?;
+            Action::CreateWaiter { op, node, name, job, succeeded } => {
+                let account = self.grant(op, Grant { node, waiter: name, job }).await?;
                 let of = waiter::For { job, succeeded: succeeded.as_ref() };
                 self.make_waiter(op, node, name, of, &account).await
             }

@@ -106,6 +106,11 @@ impl ControllerArgs {
         said(&self.operator_image).unwrap_or(OPERATOR_IMAGE)
     }
 
+    /// Sets the image of the pods that we make ourselves.
+    pub fn set_operator_image(&mut self, image: String) {
+        self.operator_image = image;
+    }
+
     /// The image of the pods that read a node's facts.
     pub fn node_labeler_image(&self) -> &str {
         self.node_labeler_image.as_deref().and_then(said).unwrap_or_else(|| self.operator_image())

@@ -8,6 +8,7 @@ mod failures;
 mod health;
 mod hot_loop;
 mod lease;
+mod own_image;
 mod planner;
 mod questions;
 mod sight;
@@ -66,6 +67,7 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
         warn!("{value}");
     }
     let client = Client::try_from(config(args).await?).context("making a client")?;
+    let args = &with_own_image(args, &client).await;
     let controller = Controller::new(args, client, Clock::system(), identity(args));
     for (text, routes) in
         [(&args.health_probe_bind_address, Routes::Probes), (&args.metrics_bind_address, Routes::Metrics)]
@@ -84,6 +86,18 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
     }
     running.hand_over().await;
     Ok(())
+}
+
+/// The arguments, and for the helper pods the image of our own pod where that has a digest.
+async fn with_own_image(args: &ControllerArgs, client: &Client) -> ControllerArgs {
+    let mut args = args.clone();
+    if let Some(pod) = args.pod_name()
+        && let Some(image) =
+            own_image::by_digest(client, &own_namespace(&args), pod, args.operator_image()).await
+    {
+        args.set_operator_image(image);
+    }
+    args
 }
 
 /// A controller with all its parts, not started.

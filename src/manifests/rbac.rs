@@ -98,18 +98,18 @@ pub const OPERATOR: &[Grant] = &[
         &["update"],
     ),
     grant(
-        "One account for the waiters of a NodeOp.",
+        "The account of each node's reboot waiter; list: to find those of a NodeOp that is over.",
         CORE,
         &["serviceaccounts"],
-        &["get", "create", "delete"],
+        &["get", "list", "create", "delete"],
     ),
     grant(
-        "What those waiters may do, and only with the waiters and Jobs at work, by name.",
+        "What that waiter may do, with its own pod and its own Job, by name; patch: a waiter that was lost has a successor.",
         RBAC,
         &["roles"],
-        &["get", "create", "patch", "delete"],
+        &["get", "list", "create", "patch", "delete"],
     ),
-    grant("To whom it is given.", RBAC, &["rolebindings"], &["get", "create", "delete"]),
+    grant("To whom it is given.", RBAC, &["rolebindings"], &["get", "list", "create", "delete"]),
     grant(
         "What happens, for kubectl describe; patch: one that happens again. Create is also granted to waiters. List: why a pod of ours \
          has no container, which its kubelet tells in Events alone.",

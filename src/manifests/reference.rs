@@ -15,6 +15,10 @@ Every field of both kinds: what `kubectl explain nodeop.spec` and `kubectl expla
 field of an object within an object is written with a dot, one in the items of a list with `[]`, and `NODE` stands for a
 node's name. Examples by use are in [manifests/samples](../manifests/samples); what happens to an operation on its way is
 told in [Operations](operations.md).
+
+A value of another type (`concurrency: \"25%\"`, `rebootTimeoutSeconds: 30m`, a label's `true` without quotes) the API server refuses
+before any rule is asked, in its own words: `spec.concurrency in body must be of type integer`. Numbers stand without quotes and
+units, labels' values in quotes.
 ";
 
 /// The page.

@@ -12,7 +12,7 @@ pub(super) fn page() -> String {
         INTRODUCTION.to_owned(),
         "## The operator, in all namespaces\n\n".to_owned() + &grants(OPERATOR),
         "## The operator, in its own namespace\n\n".to_owned() + &grants(LEADER),
-        "## The reboot waiters of a NodeOp, in its namespace\n\n".to_owned() + WAITERS + &waiters(),
+        "## A reboot waiter, in the namespace of its NodeOp\n\n".to_owned() + WAITERS + &waiters(),
         "## All other pods\n\n".to_owned() + OTHERS,
         "## People\n\n".to_owned() + &users() + PEOPLE,
     ];
@@ -30,8 +30,13 @@ to every account. What the rights mean for you is said in [Security](security.md
 There is no wildcard and no right to read Secrets, and the operator can grant nothing that it does not hold itself.
 ";
 
-const WAITERS: &str =
-    "Each NodeOp that reboots has one account for its waiters. It exists for as long as the NodeOp runs.\n\n";
+const WAITERS: &str = "Each node's reboot waiter has an account of its own, made with the waiter and deleted when the NodeOp is over. It names one
+pod and one Job, so that a compromised node can do nothing with it to another node, whatever policies the cluster has. The
+token is bound to the pod: with the pod it ends.
+
+That costs three objects, and so six writes, for each node that is rebooted.
+
+";
 
 const OTHERS: &str =
     "Jobs, preflights and the pods that read what a node runs have no token, and so no rights at all.\n";

@@ -44,7 +44,6 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     }
     plan.add(release::sweep(snapshot));
     plan.add(facts::sweep(snapshot));
-    plan.share_grants();
     carry_over(snapshot, &mut plan);
     plan
 }

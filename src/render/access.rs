@@ -1,37 +1,28 @@
-//! What a NodeOp's waiters may do: read and annotate their own pods, read and watch their own Jobs, by name,
-//! and say one kind of Event. One account per NodeOp, for as long as it runs.
-
-use std::collections::BTreeSet;
+//! What a reboot waiter may do: read and annotate its own pod, read and watch its own Job, by name, and say one
+//! kind of Event. Each node's waiter has an account of its own, for as long as the NodeOp runs.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::parts;
-use crate::{
-    api::{names, nodeop::NodeOp},
-    plan::model::action::WaiterGrant,
-};
+use crate::api::nodeop::NodeOp;
 
-/// `account` is the name of all three.
-fn meta(op: &NodeOp, account: &str) -> ObjectMeta {
-    let name = op.metadata.name.as_deref().unwrap_or_default();
-    ObjectMeta {
-        name: Some(account.into()),
-        namespace: op.metadata.namespace.clone(),
-        labels: Some([(names::NODEOP.to_owned(), names::label_value(name))].into()),
-        owner_references: Some(vec![parts::owner(op)]),
-        ..ObjectMeta::default()
-    }
+/// To whom something is granted: the waiter of one node, and the Job that it waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a> {
+    pub node: &'a str,
+    pub waiter: &'a str,
+    pub job: &'a str,
 }
 
-pub fn service_account(op: &NodeOp, account: &str) -> ServiceAccount {
-    ServiceAccount { metadata: meta(op, account), ..ServiceAccount::default() }
+/// `account` is the name of this, of the Role and of the RoleBinding.
+pub fn service_account(op: &NodeOp, account: &str, grant: Grant<'_>) -> ServiceAccount {
+    ServiceAccount { metadata: parts::meta(op, grant.node, account), ..ServiceAccount::default() }
 }
 
-/// A right of the waiters, and why they have it.
+/// A right of a waiter, and why it has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Right {
     pub reason: &'static str,
@@ -44,8 +35,8 @@ pub struct Right {
 /// Which objects a right is about.
 #[derive(Clone, Copy, Debug)]
 enum On {
-    Waiters,
-    Jobs,
+    Waiter,
+    Job,
     /// What is created cannot be named in a Role.
     New,
 }
@@ -54,23 +45,23 @@ impl Right {
     /// The objects as a reader knows them.
     pub fn objects(self) -> &'static str {
         match self.on {
-            On::Waiters => "the waiters at work, by name",
-            On::Jobs => "their Jobs, by name",
+            On::Waiter => "its own pod, by name",
+            On::Job => "its own Job, by name",
             On::New => "any",
         }
     }
 
-    /// The names in a Role; `None` where there can be none.
-    fn names(self, grant: &WaiterGrant) -> Option<&BTreeSet<String>> {
+    /// The name in a Role; `None` where there can be none.
+    fn name<'a>(self, grant: Grant<'a>) -> Option<&'a str> {
         match self.on {
-            On::Waiters => Some(&grant.waiters),
-            On::Jobs => Some(&grant.jobs),
+            On::Waiter => Some(grant.waiter),
+            On::Job => Some(grant.job),
             On::New => None,
         }
     }
 }
 
-/// All that waiters may do. What stands here must also stand in the operator's own ClusterRole: nobody can
+/// All that a waiter may do. What stands here must also stand in the operator's own ClusterRole: nobody can
 /// grant what they do not hold.
 pub const RIGHTS: [Right; 3] = [
     Right {
@@ -78,14 +69,14 @@ pub const RIGHTS: [Right; 3] = [
         group: "",
         resource: "pods",
         verbs: &["get", "patch"],
-        on: On::Waiters,
+        on: On::Waiter,
     },
     Right {
         reason: "It reboots once its Job is complete, and not before.",
         group: "batch",
         resource: "jobs",
         verbs: &["get", "list", "watch"],
-        on: On::Jobs,
+        on: On::Job,
     },
     Right {
         reason: "It says in one Event that it had to ask the kernel because the node's init did not reboot.",
@@ -96,24 +87,22 @@ pub const RIGHTS: [Right; 3] = [
     },
 ];
 
-/// The rules of the waiters at work. A rule with an empty list of names would hold for all objects, so it is
-/// left out.
-pub fn role(op: &NodeOp, account: &str, grant: &WaiterGrant) -> Role {
-    let named = |right: &Right| right.names(grant).is_none_or(|names| !names.is_empty());
+/// The rules of one waiter.
+pub fn role(op: &NodeOp, account: &str, grant: Grant<'_>) -> Role {
     let rule = |right: Right| PolicyRule {
         api_groups: Some(vec![right.group.into()]),
         resources: Some(vec![right.resource.into()]),
-        resource_names: right.names(grant).map(|names| names.iter().cloned().collect()),
+        resource_names: right.name(grant).map(|name| vec![name.to_owned()]),
         verbs: right.verbs.iter().map(|verb| (*verb).into()).collect(),
         ..PolicyRule::default()
     };
-    Role { metadata: meta(op, account), rules: Some(RIGHTS.into_iter().filter(named).map(rule).collect()) }
+    Role { metadata: parts::meta(op, grant.node, account), rules: Some(RIGHTS.map(rule).into()) }
 }
 
-pub fn role_binding(op: &NodeOp, account: &str) -> RoleBinding {
+pub fn role_binding(op: &NodeOp, account: &str, grant: Grant<'_>) -> RoleBinding {
     let namespace = op.metadata.namespace.clone();
     RoleBinding {
-        metadata: meta(op, account),
+        metadata: parts::meta(op, grant.node, account),
         role_ref: RoleRef {
             api_group: "rbac.authorization.k8s.io".into(),
             kind: "Role".into(),

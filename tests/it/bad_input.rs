@@ -170,7 +170,7 @@ fn unfit(op: &NodeOp) -> Vec<String> {
     }
     let named =
         (op.metadata.name.as_deref().unwrap_or_default(), op.metadata.uid.as_deref().unwrap_or_default());
-    wrong.extend(object_name::accounts(named).into_iter().filter(|name| name.len() > 253));
+    wrong.extend(object_name::accounts(named, "n1").into_iter().filter(|name| name.len() > 63));
     wrong
 }
 

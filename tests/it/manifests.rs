@@ -11,7 +11,6 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use kairos_operator::{
     api::names,
     manifests::{Part, generate, operator_holds},
-    plan::model::action::WaiterGrant,
     render::access,
 };
 use serde_json::Value;
@@ -203,8 +202,8 @@ fn samples_are_accepted() {
 /// currently held".
 #[test]
 fn the_operator_holds_what_it_grants_to_waiters() {
-    let grant = WaiterGrant { waiters: ["waiter".into()].into(), jobs: ["job".into()].into() };
-    let rules = access::role(&Default::default(), "account", &grant).rules.unwrap();
+    let grant = access::Grant { node: "n1", waiter: "waiter", job: "job" };
+    let rules = access::role(&Default::default(), "account", grant).rules.unwrap();
     assert!(rules.len() > 1 && operator_holds(&rules));
     let more = PolicyRule { verbs: vec!["escalate".into()], ..rules[0].clone() };
     assert!(!operator_holds(&[more]));

@@ -50,25 +50,6 @@ impl Plan {
         self.drains.extend(drains);
         self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
     }
-
-    /// The waiters of a NodeOp share one account. Those that are made in one plan are all granted what each of
-    /// them needs: their requests go out side by side, and the one that is carried out last must take nothing
-    /// from the others.
-    pub fn share_grants(&mut self) {
-        let mut shared: BTreeMap<Key, WaiterGrant> = BTreeMap::new();
-        for action in &self.actions {
-            if let Action::CreateWaiter { op, grant, .. } = action {
-                shared.entry(OpRef::of(op).key()).or_default().include(grant);
-            }
-        }
-        for action in &mut self.actions {
-            if let Action::CreateWaiter { op, grant, .. } = action
-                && let Some(all) = shared.get(&OpRef::of(op).key())
-            {
-                grant.clone_from(all);
-            }
-        }
-    }
 }
 
 /// One thing to do.
@@ -94,7 +75,7 @@ pub enum Action {
     CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
     /// Make the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },
-    /// Grant the waiters of the nodes that are worked on what they need, then make this one.
+    /// Grant the waiter of a node what it needs, then make it.
     CreateWaiter {
         op: Arc<NodeOp>,
         node: String,
@@ -102,7 +83,6 @@ pub enum Action {
         job: String,
         /// What is recorded of the Job, if it has succeeded: it may be gone by now.
         succeeded: Option<Succeeded>,
-        grant: WaiterGrant,
     },
     /// Make the node's Job, suspended.
     CreateJob { op: Arc<NodeOp>, node: String, name: String },
@@ -245,21 +225,6 @@ impl Target {
     }
 }
 
-/// What a NodeOp's waiters may touch, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WaiterGrant {
-    pub waiters: BTreeSet<String>,
-    pub jobs: BTreeSet<String>,
-}
-
-impl WaiterGrant {
-    /// Grants what `other` does, too.
-    pub fn include(&mut self, other: &Self) {
-        self.waiters.extend(other.waiters.iter().cloned());
-        self.jobs.extend(other.jobs.iter().cloned());
-    }
-}
-
 /// A change of a node; `None` leaves a field as it is, `Some(None)` removes an annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeChange {
@@ -319,7 +284,7 @@ impl fmt::Display for Action {
             Self::CreatePreflightPod { op, node, name } => {
                 write!(f, "making preflight pod {name} of {} on node {node}", of(op))
             }
-            Self::CreateWaiter { op, node, name, job: _, succeeded: _, grant: _ } => {
+            Self::CreateWaiter { op, node, name, job: _, succeeded: _ } => {
                 write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
             }
             Self::CreateJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),

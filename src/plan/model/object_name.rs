@@ -4,13 +4,9 @@
 //! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name
 //! shares nothing with the old one), the node, what the object is for, and the attempt.
 
-use crate::api::names::cut;
-
 /// Longest DNS label.
 const MAX: usize = 63;
-/// Longest DNS subdomain.
-const MAX_SUBDOMAIN: usize = 253;
-/// Names that a NodeOp has for its waiters' account.
+/// Names that there are for the account of a node's waiter.
 const ACCOUNTS: usize = 3;
 /// Hash digits at the end of a name: 40 bits, over the objects of one NodeOp and node.
 const DIGITS: usize = 10;
@@ -42,11 +38,16 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     let (name, uid) = op;
     let hash = hash(&[uid, node, kind, &attempt.to_string()]);
     let tail = if kind.is_empty() { hash } else { format!("{kind}-{hash}") };
+    joined(name, node, &tail)
+}
+
+/// What is readable of both names, as far as there is room, and `tail`, which is unique.
+fn joined(name: &str, node: &str, tail: &str) -> String {
     let room = MAX - tail.len() - 2;
     let node = readable(node, room / 2);
     let name = readable(name, room - node.len());
     let parts: Vec<&str> =
-        [name.as_str(), node.as_str(), tail.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
+        [name.as_str(), node.as_str(), tail].into_iter().filter(|part| !part.is_empty()).collect();
     let joined = parts.join("-");
     // A label that starts with a digit is fine since RFC 1123.
     joined.trim_matches('-').to_owned()
@@ -60,15 +61,12 @@ pub fn job_attempt(op: (&str, &str), node: &str, name: &str) -> Option<i32> {
     (0..MAX_JOBS).find(|attempt| name == object(op, node, "", *attempt))
 }
 
-/// Names of the ServiceAccount, Role and RoleBinding of a NodeOp's waiters: the first is taken that nothing
-/// of somebody else has. They end as the Go operator's do, so that a policy finds both.
-pub fn accounts(op: (&str, &str)) -> Vec<String> {
+/// Names of the ServiceAccount, Role and RoleBinding of a node's waiter: the first is taken that nothing of
+/// somebody else has. They end as the Go operator's do, so that a policy finds both.
+pub fn accounts(op: (&str, &str), node: &str) -> Vec<String> {
     let (name, uid) = op;
-    let tail = |attempt: usize| format!("-{}-reboot", hash(&[uid, "account", &attempt.to_string()]));
-    (0..ACCOUNTS)
-        .map(tail)
-        .map(|tail| cut(name, MAX_SUBDOMAIN - tail.len()).trim_end_matches(['-', '.']).to_owned() + &tail)
-        .collect()
+    let tail = |attempt: usize| format!("{}-reboot", hash(&[uid, node, "account", &attempt.to_string()]));
+    (0..ACCOUNTS).map(|attempt| joined(name, node, &tail(attempt))).collect()
 }
 
 #[cfg(test)]
@@ -121,21 +119,20 @@ mod tests {
     }
 
     #[test]
-    fn no_two_nodeops_share_an_account() {
-        let of = |name: &str, uid: &str| accounts((name, uid));
-        let (one, again) = (of("mydb", "uid"), of("mydb", "made-again"));
-        assert!(
-            one.iter()
-                .all(|name| name.starts_with("mydb-") && name.ends_with("-reboot") && !again.contains(name)),
-            "{one:?} {again:?}"
-        );
-        assert!(one.len() == ACCOUNTS && one[0] != one[1] && one == of("mydb", "uid"));
+    fn no_two_nodes_and_no_two_nodeops_share_an_account() {
+        let of = |name: &str, uid: &str, node: &str| accounts((name, uid), node);
+        let one = of("mydb", "uid", "n1");
+        let others = [of("mydb", "made-again", "n1"), of("mydb", "uid", "n2")].concat();
+        assert!(one.iter().all(|name| name.starts_with("mydb-n1-") && !others.contains(name)), "{one:?}");
+        assert!(one.len() == ACCOUNTS && one[0] != one[1] && one == of("mydb", "uid", "n1"));
+        // Two nodes whose names differ where the readable part is cut off.
+        let long = |end: &str| "a".repeat(250) + end;
+        assert_ne!(of("mydb", "uid", &long("x"))[0], of("mydb", "uid", &long("y"))[0]);
         for name in ["a".repeat(253), "a.".repeat(126) + "b", "x".into()] {
-            for account in of(&name, "uid") {
-                assert!(
-                    account.len() <= 253 && !account.contains("--") && !account.contains(".-"),
-                    "{account}"
-                );
+            for node in [long("x"), "edge-01.rack.example.com".into(), "1.2.3.4".into()] {
+                for account in of(&name, "uid", &node) {
+                    assert!(valid(&account) && account.ends_with("-reboot"), "{account}");
+                }
             }
         }
     }

@@ -3,18 +3,17 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
-    api::nodeop::{Phase, Step},
     contract::{Succeeded, reboot_state},
     plan::{
         model::{
-            action::{Action, WaiterGrant},
+            action::Action,
             effects::{Effects, Planned},
             silence,
-            snapshot::{PodView, Role, Snapshot, brief},
+            snapshot::{PodView, Role, brief},
             time::later,
         },
         node::{
-            context::{Decision, NodeContext, Op},
+            context::{Decision, NodeContext},
             failure::Failure,
             legacy,
             state::{At, WaiterRecord},
@@ -116,10 +115,9 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
             return in_time(ctx, why).with(Effects::wake_at(until));
         }
     }
-    let grant = grant(ctx.snapshot, ctx.op, &ctx.node.name, &name, job);
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let (job, succeeded) = (job.to_owned(), succeeded(ctx));
-    let make = Action::CreateWaiter { op, node, name, job, succeeded, grant };
+    let make = Action::CreateWaiter { op, node, name, job, succeeded };
     in_time(ctx, Starting::Starts).with(make)
 }
 
@@ -203,27 +201,6 @@ fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
         return Waiter::Decided(Failure::WaiterLate { seconds, why: why.in_the_end() }.gives_up()).into();
     }
     Planned::from(Waiter::Starting(why)).with(Effects::wake_at(deadline))
-}
-
-/// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are worked
-/// on, and of those that are not yet, or not any more, while there is a waiter. `name` is about to be made on
-/// node `of`.
-pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> WaiterGrant {
-    let mut grant = WaiterGrant { waiters: [name.to_owned()].into(), jobs: [job.to_owned()].into() };
-    let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
-    for (node, entry) in entries.into_iter().flatten() {
-        let needs = entry.phase == Phase::Running
-            && !matches!(entry.step, Some(Step::Claim | Step::Preflight) | None);
-        if needs && *node != of {
-            grant.waiters.insert(op.object_name(node, "reboot", entry.attempt.unwrap_or(0)));
-            grant.jobs.insert(op.job_name(node, Some(entry)));
-        }
-    }
-    for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| !pod.phase.is_final()) {
-        grant.waiters.insert(pod.name.clone());
-        grant.jobs.insert(op.job_name(&pod.node, entries.and_then(|entries| entries.get(&pod.node))));
-    }
-    grant
 }
 
 /// What the node's present waiter says of itself.

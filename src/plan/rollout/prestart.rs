@@ -14,7 +14,7 @@ use crate::{
             effects::Effects,
             snapshot::{NodeView, PodView, Role, Snapshot},
         },
-        node::{context::Op, waiter},
+        node::context::Op,
         rollout::targets,
     },
 };
@@ -35,14 +35,13 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus
         .map(|(view, _)| view.as_ref())
         .take(soon);
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
-    Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(snapshot, op, node)))
+    Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node)))
 }
 
-fn make(snapshot: &Snapshot, op: &Op, node: &NodeView) -> Action {
+fn make(op: &Op, node: &NodeView) -> Action {
     let (name, job) = (op.object_name(&node.name, "reboot", 0), op.object_name(&node.name, "", 0));
-    let grant = waiter::grant(snapshot, op, &node.name, &name, &job);
     let (op, node) = (op.object.clone(), node.name.clone());
-    Action::CreateWaiter { op, node, name, job, succeeded: None, grant }
+    Action::CreateWaiter { op, node, name, job, succeeded: None }
 }
 
 /// Whether nothing but a free slot keeps the node from being taken.
@@ -65,7 +64,7 @@ pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatu
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeSet, sync::Arc};
 
     use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};
@@ -75,9 +74,10 @@ mod tests {
         api::nodeop::NodeOp,
         plan::{
             fixtures,
-            model::{action::Plan, id::OpRef, snapshot::Owner},
+            model::{action::Plan, id::OpRef, object_name, snapshot::Owner},
             plan,
         },
+        render::access,
     };
 
     /// n1 is worked on, or over, as `first` says; n2 and n3 wait, and `waiter` names the node that has a
@@ -147,26 +147,31 @@ mod tests {
         plan.actions.iter().any(|action| matches!(action, Action::DeletePod { pod, .. } if pod.uid == "w"))
     }
 
-    /// Two requests at once set the rules of one Role. With rules of its own each would leave the other's waiter
-    /// without any, for ever.
+    /// Their requests go out side by side. Two that set the rules of one Role would take the rights from each
+    /// other's waiter, for ever: so nothing of one waiter's account is part of another one's.
     #[test]
     fn waiters_that_are_made_together_are_granted_what_each_of_them_needs() {
         let drains = json!({"phase": "Running", "step": "Drain", "nodeUid": "", "drainStartedAt": "1970-01-01T00:00:00Z"});
         let plan = planned_with(in_hand("Reboot"), drains, json!({"concurrency": 2}), None);
         let made = |action: &Action| match action {
-            Action::CreateWaiter { name, job, grant, .. } => Some((name.clone(), job.clone(), grant.clone())),
+            Action::CreateWaiter { op, node, name, job, succeeded: _ } => {
+                let accounts = object_name::accounts(("op", op.metadata.uid.as_deref()?), node);
+                let grant = access::Grant { node, waiter: name, job };
+                let rules = access::role(op, &accounts[0], grant).rules?;
+                let named = rules.into_iter().filter_map(|rule| rule.resource_names).flatten().collect();
+                Some(([name.clone(), job.clone()], named, accounts))
+            }
             _ => None,
         };
-        let made: Vec<_> = plan.actions.iter().filter_map(made).collect();
+        let made: Vec<([String; 2], Vec<String>, Vec<String>)> =
+            plan.actions.iter().filter_map(made).collect();
         assert!(made.len() >= 2, "{:?}", plan.actions);
-        for (_, _, grant) in &made {
-            for (name, job, _) in &made {
-                assert!(
-                    grant.waiters.contains(name) && grant.jobs.contains(job),
-                    "{name} is left out: {grant:?}"
-                );
-            }
+        for (needed, named, _) in &made {
+            assert_eq!(named, needed);
         }
+        let accounts: Vec<&String> = made.iter().flat_map(|(_, _, accounts)| accounts).collect();
+        let distinct: BTreeSet<&&String> = accounts.iter().collect();
+        assert_eq!(distinct.len(), accounts.len(), "{accounts:?}");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn names(data: &[u8]) {
         assert_eq!(made, object((name, uid), node, kind, attempt));
     }
     assert_ne!(object((name, uid), node, kind, 0), object((name, uid), node, kind, 1));
-    assert!(accounts((name, uid)).iter().all(|account| account.len() <= 253));
+    assert!(accounts((name, uid), node).iter().all(|account| account.len() <= 63));
     for name in [name, node] {
         let value = label_value(name);
         // A node's or NodeOp's own name is a DNS subdomain, and so fit for a label if it is short enough.

@@ -26,9 +26,29 @@ pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
     if worlds::is_somebody_elses(run) {
         return Some(worlds::theirs(run));
     }
-    let world = world.clone();
     let place = Place::of(run);
-    boot(&world, &place);
+    boot(world, &place);
+    let outcome = honest(world, run, place)?;
+    Some(if world.machine(&run.node, |machine| machine.bad) {
+        twisted(world, &run.node, outcome)
+    } else {
+        outcome
+    })
+}
+
+/// What a compromised node says instead, of a container that ran as it should.
+fn twisted(world: &Arc<World>, node: &str, outcome: Outcome) -> Outcome {
+    let Outcome::Until(work) = outcome else { return outcome };
+    let (world, node) = (world.clone(), node.to_owned());
+    until(async move {
+        let (code, truth) = work.await;
+        (code, worlds::says(&world, &truth, &node))
+    })
+}
+
+/// What a container of ours comes to on a machine that is as it should be.
+fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
+    let world = world.clone();
     let applet = applet(run);
     Some(match (run.container.name.as_str(), applet) {
         (container::INSTALL, _) => Outcome::Exit(world.time(1, 300), 0, String::new()),

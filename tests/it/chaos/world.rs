@@ -89,6 +89,8 @@ pub struct Machine {
     pub no_sandbox: bool,
     /// No waiter gets ready on it.
     pub deaf_waiters: bool,
+    /// Whoever has it writes in the place of its kubelet.
+    pub bad: bool,
 }
 
 /// An image that was booted.

@@ -108,6 +108,7 @@ fn each_theft_is_refused() {
     };
     let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
     let all_pods = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}]);
+    let two_pods = json!([{"resources": ["pods"], "resourceNames": ["w", "v"], "verbs": ["get", "patch"]}]);
     let more_verbs = json!([{"resources": ["pods"], "resourceNames": ["w"], "verbs": ["get", "delete"]}]);
     let bound = with(binding(), "/roleRef", json!({"kind": "ClusterRole", "name": "cluster-admin"}));
     let given = with(
@@ -138,6 +139,7 @@ fn each_theft_is_refused() {
         ("serviceaccounts", json!({"metadata": owned("default")})),
         ("roles", with(role(), "/rules", everything)),
         ("roles", with(role(), "/rules", all_pods)),
+        ("roles", with(role(), "/rules", two_pods)),
         ("roles", with(role(), "/rules", more_verbs)),
         ("rolebindings", bound),
         ("rolebindings", given),

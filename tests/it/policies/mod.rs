@@ -6,6 +6,7 @@
 //! played below. A real server is right where the two differ.
 
 pub mod bounds;
+mod selectors;
 pub mod warnings;
 
 use std::{

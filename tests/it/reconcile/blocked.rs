@@ -136,9 +136,9 @@ async fn so_is_a_quota_that_is_used_up_after_the_dry_run() {
     let cases = [
         ("create", "pods", "making reboot waiter"),
         ("create", "jobs.batch", "making Job op-n1-"),
-        ("create", "serviceaccounts", "making the waiters' ServiceAccount"),
-        ("create", "roles.rbac.authorization.k8s.io", "making the waiters' Role"),
-        ("create", "rolebindings.rbac.authorization.k8s.io", "making the waiters' RoleBinding"),
+        ("create", "serviceaccounts", "making the waiter's ServiceAccount"),
+        ("create", "roles.rbac.authorization.k8s.io", "making the waiter's Role"),
+        ("create", "rolebindings.rbac.authorization.k8s.io", "making the waiter's RoleBinding"),
     ];
     let refused = |(verb, resource, at): (&'static str, &'static str, &'static str)| async move {
         let rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;

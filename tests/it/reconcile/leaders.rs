@@ -82,3 +82,17 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
     assert!(holder(&rig).starts_with("second"));
     assert_eq!(["n1", "n2"].map(|n| (rig.commands(n), rig.reboots(n))), [(1, 1); 2]);
 }
+
+/// Its Deployment names its image by digest, and `OPERATOR_IMAGE` a tag, which somebody may move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn helper_pods_run_the_digest_that_the_operators_own_pod_runs() {
+    let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
+    let image = format!("quay.io/kairos/operator@sha256:{}", "ab".repeat(32));
+    let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "me", "namespace": "operator-system"},
+        "spec": {"containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "manager", "image": image}]}});
+    rig.cluster.apply(&own.to_string()).await.unwrap();
+    rig.start(&["--pod-name=me"]);
+    let reads = |pod: &Value| pod["metadata"]["labels"]["app"] == "kairos-node-labeler";
+    let facts = rig.cluster.until("pods", LONG, reads).await.unwrap();
+    assert_eq!(facts["spec"]["containers"][0]["image"], image.as_str());
+}

@@ -86,7 +86,7 @@ impl Operator {
                     world.check_new(&op);
                 }
             }
-            Action::CreateWaiter { op, node, name, job, succeeded, grant: _ } => {
+            Action::CreateWaiter { op, node, name, job, succeeded } => {
                 if world.make_pod(&name, owner(&op), &node, Role::Waiter, containers(Role::Waiter, true)) {
                     world.check_new(&op);
                     let pod = world.pods.live()[&("default".into(), name)].uid.clone();

@@ -89,7 +89,7 @@ pub fn check_idle(requests: &[Request], boots: usize, world: &World, broken: &mu
         *asked.entry(format!("{} {}", request.verb, request.resource)).or_default() += 1;
     }
     let unreadable = |(name, node): &(&String, &kairos_sim::Node)| {
-        world.machine(name, |it| it.no_sandbox) || node.room().is_some()
+        world.machine(name, |it| it.no_sandbox || it.bad) || node.room().is_some()
     };
     let unreadable = world.nodes.iter().filter(unreadable).count();
     if asked.values().sum::<usize>() > IDLE + boots * PER_BOOT + unreadable * PER_UNREADABLE {
@@ -177,8 +177,9 @@ fn ours(object: &Value) -> bool {
 /// later.
 fn is_tried_for_ever(pod: &Value, world: &World) -> bool {
     let node = text(pod, "/spec/nodeName");
-    let never =
-        |node: &str| world.nodes.contains_key(node) && world.machine(node, |machine| machine.no_sandbox);
+    let never = |node: &str| {
+        world.nodes.contains_key(node) && world.machine(node, |machine| machine.no_sandbox || machine.bad)
+    };
     pod["metadata"]["labels"]["app"] == "kairos-node-labeler" && never(node)
 }
 

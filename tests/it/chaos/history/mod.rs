@@ -293,6 +293,9 @@ impl Past<'_> {
         if matches!(request.code, 400 | 403 | 405 | 415 | 422) && !admission {
             self.broken(format!("the operator is refused: {}: {}", what(), request.code));
         }
+        if request.namespace == worlds::ELSEWHERE && request.resource != "pods/eviction" {
+            self.broken(format!("the operator writes where no operation is: {}", what()));
+        }
         if request.resource == "pods/eviction" && request.code == 201 {
             self.evicted(&name);
         }
@@ -300,7 +303,9 @@ impl Past<'_> {
             let labels =
                 self.pods.get(&name).map(|pod| pod["metadata"]["labels"].clone()).unwrap_or_default();
             let ours = !labels["kairos.io/nodeop"].is_null() || labels["app"] == "kairos-node-labeler";
-            if self.pods.contains_key(&name) && (!ours || !labels[worlds::STRANGER].is_null()) {
+            let theirs =
+                !labels[worlds::STRANGER].is_null() && labels[worlds::STRANGER] != worlds::FORGED_FACTS;
+            if self.pods.contains_key(&name) && (!ours || theirs) {
                 self.broken(format!("the operator deletes a pod that is not its own: {}", what()));
             }
         }

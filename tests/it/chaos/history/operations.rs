@@ -97,6 +97,9 @@ impl Past<'_> {
     /// A node is reported as done: the operation succeeded on it and, where that was asked, it has left that
     /// boot since.
     fn succeeded(&mut self, op: &NodeOp, uid: &str, node: &str, entry: &NodeStatus) {
+        if self.is_bad(node) {
+            return;
+        }
         let intent = intent(op);
         let ours = |job: &String| self.jobs.get(job).is_some_and(|job| job.op == uid && job.node == node);
         let last = self.successes.iter().rev().find(|(job, on, _)| on == node && ours(job)).cloned();

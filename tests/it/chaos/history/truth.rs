@@ -113,6 +113,7 @@ impl Past<'_> {
         let done =
             entry.phase == Phase::Completed && old.phase != Phase::Completed && entry.verified != Some(false);
         if !done
+            || self.is_bad(node)
             || !intent(op).upgrade
             || !intent(op).reboot
             || !self.nodes.contains_key(node)
@@ -185,7 +186,8 @@ impl Past<'_> {
     /// An upgrade that did what it should is proved.
     fn proved(&mut self, op: &NodeOp, wish: &Wish, node: &str, entry: &NodeStatus) {
         let done = entry.phase == Phase::Completed && entry.reboot_status == Some(RebootStatus::Completed);
-        let honest = !wish.fates.lies.iter().any(|lies| lies == node)
+        let honest = !self.is_bad(node)
+            && !wish.fates.lies.iter().any(|lies| lies == node)
             && !self.scenario.fall_back.iter().any(|falls| falls == node);
         if done && honest && intent(op).upgrade && entry.verified != Some(true) && !self.rivals() {
             self.broken(format!("{} upgraded {node}, and has no proof: {:?}", wish.name, entry.message));
@@ -205,7 +207,7 @@ impl Past<'_> {
         let unproved = fates.lies.contains(node) || self.scenario.fall_back.contains(node);
         let hopeless = match self.odd.hopeless.get(node) {
             Some(&"sandbox") => true,
-            Some(_) => intent.reboot,
+            Some(_) => intent.reboot || self.is_bad(node),
             None => false,
         };
         let drain = intent.drain.is_some() && self.odd.last.get(key).copied().flatten() == Some(Step::Drain);

@@ -5,6 +5,7 @@
 //! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
 //! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
 
+mod hostile;
 mod machines;
 mod nodes;
 mod operations;
@@ -22,9 +23,10 @@ use super::{
 };
 
 pub use self::{
+    hostile::says,
     machines::Disk,
     people::restore,
-    strangers::{STRANGER, is_strange, take_name},
+    strangers::{FORGED_FACTS, NAMESPACE as ELSEWHERE, STRANGER, is_strange, take_name},
 };
 
 /// A way in which a cluster is odd.
@@ -84,10 +86,14 @@ pub enum Kind {
     Paused,
     /// People who lower `concurrency` while nodes are in progress.
     Lowered,
+    /// Somebody who may edit another namespace, and makes there what looks like ours.
+    Editors,
+    /// A node that is compromised, with its kubelet's credentials.
+    BadNode,
 }
 
 impl Kind {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -115,6 +121,8 @@ impl Kind {
         Self::NobodyYet,
         Self::Paused,
         Self::Lowered,
+        Self::Editors,
+        Self::BadNode,
     ];
 
     pub fn name(self) -> String {
@@ -193,6 +201,8 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::MovingTags => machines::shelve(world),
             Kind::Injected => machines::inject(cluster, world),
             Kind::NobodyYet => operations::keep_away(world).await,
+            Kind::Editors => hostile::settle(cluster).await,
+            Kind::BadNode => hostile::corrupt(world),
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -231,6 +241,8 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::WatchesStall => people::stall_watches(world, replicas),
             Kind::Paused => operations::pause(world),
             Kind::Lowered => operations::lower(world),
+            Kind::Editors => hostile::forge_elsewhere(world),
+            Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart
             | Kind::ForeignNames
             | Kind::FullNodes

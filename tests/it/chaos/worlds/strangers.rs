@@ -23,10 +23,12 @@ use super::super::world::{OLD, World};
 
 /// What marks an object as somebody else's.
 pub const STRANGER: &str = "stranger";
+/// What it says on a facts pod that a compromised node has made for itself, which nobody can tell from ours.
+pub const FORGED_FACTS: &str = "facts";
 /// What the container of a stranger's pod says before it ends well; without it, it runs for ever.
 pub const SAYS: &str = "stranger-says";
 /// Where strangers have rights, and where they have none.
-const NAMESPACE: &str = "team-a";
+pub const NAMESPACE: &str = "team-a";
 /// So many names are taken before we get to them.
 const NAMES: u32 = 4;
 

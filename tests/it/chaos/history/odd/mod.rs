@@ -1,6 +1,7 @@
 //! What must hold in odd worlds, and in those that are not: places of workload, waiters, cordons, names of
 //! others.
 
+mod bounds;
 mod reasons;
 
 use std::{
@@ -14,7 +15,7 @@ use kairos_operator::{
 };
 use kairos_sim::{Change, ChangeKind};
 
-use super::{CORDONED_BY, Past, intent, owner, text};
+use super::{CORDONED_BY, OPS, Past, UPGRADES, intent, owner, text};
 use crate::chaos::{
     world::{Event, Init, Record, World},
     worlds::{Disk, Kind, STRANGER},
@@ -28,6 +29,9 @@ const LOOKED: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_secs(90);
 /// A final entry may hold its slot for so long without a word.
 const SILENT: Duration = Duration::from_secs(90);
+
+/// Why nothing is asked of what a compromised node's own entry says.
+const BAD: &str = "bad";
 
 /// What is known beside the objects.
 #[derive(Debug, Default)]
@@ -74,9 +78,9 @@ impl Known {
     pub fn of(world: &World, book: &[Record]) -> Self {
         let mut known = Self::default();
         for node in world.nodes.keys() {
-            let (disk, none, deaf, init) =
-                world.machine(node, |it| (it.disk, it.no_sandbox, it.deaf_waiters, it.init));
-            let why = [(disk != Disk::Good, "disk"), (deaf, "waiter"), (none, "sandbox")];
+            let (disk, none, deaf, init, bad) =
+                world.machine(node, |it| (it.disk, it.no_sandbox, it.deaf_waiters, it.init, it.bad));
+            let why = [(disk != Disk::Good, "disk"), (deaf, "waiter"), (none, "sandbox"), (bad, BAD)];
             known.hopeless.extend(why.into_iter().filter(|(is, _)| *is).map(|(_, why)| (node.clone(), why)));
             if init != Init::Obeys {
                 known.slow.insert(node.clone());
@@ -92,8 +96,16 @@ impl Known {
 }
 
 impl Past<'_> {
+    /// Whether the node is compromised: what it says of itself may be believed, whatever it is.
+    pub(super) fn is_bad(&self, node: &str) -> bool {
+        self.odd.hopeless.get(node) == Some(&BAD)
+    }
+
     /// Before anything else is made of a change.
     pub(super) fn odd_change(&mut self, change: &Change) {
+        if ["nodes", OPS, UPGRADES].contains(&change.key.table.as_ref()) {
+            self.is_small(change);
+        }
         if self.odd.swaps.iter().any(|(from, to)| (*from + 1..=*to).contains(&change.version)) {
             self.odd.restored = true;
         }
