@@ -15,15 +15,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Actor, error_message, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
-    plan::model::action::WaiterGrant,
+    plan::model::{action::WaiterGrant, object_name},
     render::{access, job, preflight, waiter},
 };
 
 /// The name of everything that is tried. Nothing of that name is ever stored.
 const NAME: &str = "kairos-operator-dry-run";
-
-/// The name of the accounts that are tried: the policy on the operator lets it make none that end otherwise.
-const ACCOUNT: &str = "kairos-operator-dry-run-reboot";
 
 /// What the API server says to what would be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,12 +73,15 @@ impl Actor {
             spec.automount_service_account_token = Some(false);
         }
         self.try_creating(op, &waiter).await.context("the reboot waiter")?;
-        self.try_creating(op, &access::service_account(op, ACCOUNT))
+        // Their names have the form that the policy on the operator demands of those that are made.
+        let account = object_name::accounts((NAME, "")).remove(0);
+        let named_waiter = object_name::object((NAME, ""), "", "reboot", 0);
+        self.try_creating(op, &access::service_account(op, &account))
             .await
             .context("the waiters' ServiceAccount")?;
-        let grant = WaiterGrant { waiters: [NAME.into()].into(), jobs: [NAME.into()].into() };
+        let grant = WaiterGrant { waiters: [named_waiter].into(), jobs: [NAME.into()].into() };
         // Not their RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
-        self.try_creating(op, &access::role(op, ACCOUNT, &grant)).await.context("the waiters' Role")
+        self.try_creating(op, &access::role(op, &account, &grant)).await.context("the waiters' Role")
     }
 
     async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
