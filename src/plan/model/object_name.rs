@@ -52,6 +52,15 @@ pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String 
     joined.trim_matches('-').to_owned()
 }
 
+/// Whether a name has the form of a reboot waiter's of ours. The policy on the operator demands it of the pods
+/// that a Role of waiters names.
+pub fn is_waiter(name: &str) -> bool {
+    let hex = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+    name.rsplit_once('-').is_some_and(|(rest, hash)| {
+        (rest == "reboot" || rest.ends_with("-reboot")) && hash.len() == DIGITS && hash.bytes().all(hex)
+    })
+}
+
 /// Under how many names an operation makes a Job on a node at most, where those before are somebody else's.
 pub const MAX_JOBS: i32 = 50;
 
@@ -118,6 +127,19 @@ mod tests {
         assert_eq!((known(0), known(MAX_JOBS - 1), known(MAX_JOBS)), (Some(0), Some(MAX_JOBS - 1), None));
         let others = ["op-n1-x7k2q".to_owned(), object(op, "n1", "reboot", 0)];
         assert!(others.iter().all(|name| job_attempt(op, "n1", name).is_none()));
+    }
+
+    #[test]
+    fn a_waiter_is_known_by_the_form_of_its_name() {
+        let long = "a.b".repeat(84);
+        for (op, node) in [("upgrade", "n1"), (long.as_str(), long.as_str()), ("a", "")] {
+            assert!(is_waiter(&object((op, "uid"), node, "reboot", 3)), "{op} {node}");
+            assert!(!is_waiter(&object((op, "uid"), node, "preflight", 3)), "{op} {node}");
+        }
+        for other in ["upgrade-reboot-x7k2q", "mydb-0", "upgrade-n1-0123456789", "upgrade-reboot-x123456789"]
+        {
+            assert!(!is_waiter(other), "{other}");
+        }
     }
 
     #[test]

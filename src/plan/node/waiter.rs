@@ -9,7 +9,7 @@ use crate::{
         model::{
             action::{Action, WaiterGrant},
             effects::{Effects, Planned},
-            silence,
+            object_name, silence,
             snapshot::{PodView, Role, Snapshot, brief},
             time::later,
         },
@@ -207,7 +207,7 @@ fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
 
 /// What the waiters of this NodeOp may touch: their own pod and their own Job, of the nodes that are worked
 /// on, and of those that are not yet, or not any more, while there is a waiter. `name` is about to be made on
-/// node `of`.
+/// node `of`. A reboot pod of the Go operator has an account of its own, and is granted nothing.
 pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> WaiterGrant {
     let mut grant = WaiterGrant { waiters: [name.to_owned()].into(), jobs: [job.to_owned()].into() };
     let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
@@ -219,7 +219,8 @@ pub fn grant(snapshot: &Snapshot, op: &Op, of: &str, name: &str, job: &str) -> W
             grant.jobs.insert(op.job_name(node, Some(entry)));
         }
     }
-    for pod in snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| !pod.phase.is_final()) {
+    let waiters = snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| !pod.phase.is_final());
+    for pod in waiters.filter(|pod| object_name::is_waiter(&pod.name)) {
         grant.waiters.insert(pod.name.clone());
         grant.jobs.insert(op.job_name(&pod.node, entries.and_then(|entries| entries.get(&pod.node))));
     }

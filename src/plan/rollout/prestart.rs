@@ -170,6 +170,18 @@ mod tests {
         }
     }
 
+    /// It has an account of its own, and the policy on the operator lets a Role name waiters of ours alone.
+    #[test]
+    fn a_reboot_pod_of_the_go_operator_is_granted_nothing() {
+        let plan = planned(in_hand("Reboot"), json!({}), Some("n1"));
+        let grants = plan.actions.iter().filter_map(|action| match action {
+            Action::CreateWaiter { grant, .. } => Some(grant),
+            _ => None,
+        });
+        let waiters: Vec<&String> = grants.flat_map(|grant| &grant.waiters).collect();
+        assert!(!waiters.is_empty() && !waiters.contains(&&"w".to_owned()), "{waiters:?}");
+    }
+
     #[test]
     fn the_next_node_gets_its_waiter_while_the_one_before_it_reboots() {
         assert_eq!(made(&planned(in_hand("Reboot"), json!({}), None)), ["n2"]);
