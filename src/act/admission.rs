@@ -3,11 +3,17 @@
 //! cordoned and drained.
 //!
 //! A Job's template is not admitted with the Job, so its pod is tried by itself.
+//!
+//! What is admitted is looked at, too: a webhook or a policy may take off the labels by which the operator finds
+//! what it made, and it would wait for a pod that it never sees.
+
+use std::fmt;
 
 use anyhow::Context;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, api::PostParams, core::Status};
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,6 +44,9 @@ impl Actor {
     /// that, such as one about a webhook that does not answer, is an error.
     pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Admission> {
         let Err(error) = self.try_all(op, node).await else { return Ok(Admission::Admitted) };
+        if error.is::<Unlabelled>() {
+            return Ok(Admission::Refused(error_message(&error)));
+        }
         match error.downcast_ref::<kube::Error>() {
             Some(kube::Error::Api(status)) if is_refusal(status) => Ok(if passes(status) {
                 Admission::NotYet(error_message(&error))
@@ -86,12 +95,35 @@ impl Actor {
 
     async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope> + Clone + fmt::Debug + Serialize + DeserializeOwned,
         K::DynamicType: Default,
     {
         let params = PostParams { dry_run: true, field_manager: Some(names::MANAGER.into()) };
-        self.write(self.api::<K>(namespace(op)).create(&params, object)).await.map(drop)
+        let admitted = self.write(self.api::<K>(namespace(op)).create(&params, object)).await?;
+        unlabelled(object.meta(), admitted.meta()).map_or(Ok(()), |missing| Err(missing.into()))
     }
+}
+
+/// A label of ours that an object lost, or that was changed, on its way through the API server.
+#[derive(Debug, PartialEq, Eq)]
+struct Unlabelled(String);
+
+impl fmt::Display for Unlabelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(label) = self;
+        write!(
+            f,
+            "a webhook or a policy of this cluster takes off or changes the label {label}, without which the operator does not see it"
+        )
+    }
+}
+
+impl std::error::Error for Unlabelled {}
+
+fn unlabelled(sent: &ObjectMeta, admitted: &ObjectMeta) -> Option<Unlabelled> {
+    let kept = |key: &str| admitted.labels.as_ref().and_then(|labels| labels.get(key));
+    let mut labels = sent.labels.iter().flatten();
+    labels.find(|(key, value)| kept(key) != Some(*value)).map(|(key, _)| Unlabelled(key.clone()))
 }
 
 /// Whether the server judged the object: forbidden (Pod Security, quota, a webhook) or invalid. A proxy's
@@ -105,8 +137,8 @@ const NO_STATUS: &str = "Failed to parse error data";
 
 /// What API servers say when they refuse something for now. There is no field for it: all of these are a
 /// plain `Forbidden`. Policies (Pod Security, limits, webhooks, ValidatingAdmissionPolicies) are not among
-/// them: whoever changes one makes the NodeOp again.
-const PASSING: [&str; 8] = [
+/// them, but for the one that the operator brings along: whoever changes one makes the NodeOp again.
+const PASSING: [&str; 9] = [
     // A quota is full until somebody else's pod ends, is not counted yet, or does not exist yet where one is
     // demanded.
     "exceeded quota: ",
@@ -120,6 +152,9 @@ const PASSING: [&str; 8] = [
     "because it is being terminated",
     // Our own rights, which are being installed.
     " cannot create resource ",
+    // The policy on the operator, under whatever prefix: another version of it is being installed, or somebody
+    // is at work on it. It says nothing of the user's operation.
+    "bounds' with binding '",
     "is attempting to grant RBAC permissions not currently held",
 ];
 
@@ -142,6 +177,7 @@ mod tests {
         let webhook = "admission webhook \"policy.example.com\" denied the request: no Jobs here";
         let policy =
             "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        let bounds = "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'operator-bounds' with binding 'operator-bounds' denied request: the operator changes no pods";
         let invalid = "Pod \"x\" is invalid: spec.nodeName: Invalid value";
         let cases = [
             (403, quota, Some(true)),
@@ -159,6 +195,7 @@ mod tests {
             (403, unset, Some(false)),
             (400, webhook, Some(false)),
             (422, policy, Some(false)),
+            (422, bounds, Some(true)),
             (422, invalid, Some(false)),
             (500, "failed calling webhook \"policy.example.com\": connection refused", None),
             (409, "Operation cannot be fulfilled on resourcequotas \"q\"", None),
@@ -172,5 +209,20 @@ mod tests {
             !is_refusal(&Status::failure("<html>no entry", NO_STATUS).with_code(403)),
             "a proxy said that"
         );
+    }
+
+    #[test]
+    fn a_label_of_ours_that_admission_takes_off_is_missed() {
+        let meta = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+            ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }
+        };
+        let (of, on) = (("kairos.io/nodeop", "op"), ("kairos.io/node", "n1"));
+        let sent = meta(&[of, on]);
+        let missing = |admitted: &ObjectMeta| unlabelled(&sent, admitted).map(|Unlabelled(label)| label);
+        assert_eq!(missing(&meta(&[of, on, ("mesh", "off")])), None, "others may add theirs");
+        assert_eq!(missing(&meta(&[on])).as_deref(), Some("kairos.io/nodeop"));
+        assert_eq!(missing(&meta(&[of, ("kairos.io/node", "other")])).as_deref(), Some("kairos.io/node"));
+        assert_eq!(missing(&ObjectMeta::default()).as_deref(), Some("kairos.io/node"));
     }
 }
