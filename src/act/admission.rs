@@ -3,11 +3,17 @@
 //! cordoned and drained.
 //!
 //! A Job's template is not admitted with the Job, so its pod is tried by itself.
+//!
+//! What is admitted is looked at, too: a webhook or a policy may take off the labels by which the operator finds
+//! what it made, and it would wait for a pod that it never sees.
+
+use std::fmt;
 
 use anyhow::Context;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Pod, PodSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, api::PostParams, core::Status};
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,6 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Actor, error_message, workload::namespace};
 use crate::{
     api::{names, nodeop::NodeOp},
+    plan::model::object_name,
     render::{
         access::{self, Grant},
         job, preflight, waiter,
@@ -23,9 +30,6 @@ use crate::{
 
 /// The name of everything that is tried. Nothing of that name is ever stored.
 const NAME: &str = "kairos-operator-dry-run";
-
-/// The name of the accounts that are tried: the policy on the operator lets it make none that end otherwise.
-const ACCOUNT: &str = "kairos-operator-dry-run-reboot";
 
 /// What the API server says to what would be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,9 @@ impl Actor {
     /// that, such as one about a webhook that does not answer, is an error.
     pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Admission> {
         let Err(error) = self.try_all(op, node).await else { return Ok(Admission::Admitted) };
+        if error.is::<Unlabelled>() {
+            return Ok(Admission::Refused(error_message(&error)));
+        }
         match error.downcast_ref::<kube::Error>() {
             Some(kube::Error::Api(status)) if is_refusal(status) => Ok(if passes(status) {
                 Admission::NotYet(error_message(&error))
@@ -78,22 +85,48 @@ impl Actor {
             spec.automount_service_account_token = Some(false);
         }
         self.try_creating(op, &waiter).await.context("the reboot waiter")?;
-        let grant = Grant { node, waiter: NAME, job: NAME };
-        self.try_creating(op, &access::service_account(op, ACCOUNT, grant))
+        // Their names have the form that the policy on the operator demands of those that are made.
+        let account = object_name::accounts((NAME, ""), node).remove(0);
+        let named_waiter = object_name::object((NAME, ""), node, "reboot", 0);
+        let grant = Grant { node, waiter: &named_waiter, job: NAME };
+        self.try_creating(op, &access::service_account(op, &account, grant))
             .await
             .context("the waiter's ServiceAccount")?;
         // Not its RoleBinding: the server looks for the Role that it names, and a dry run has stored none.
-        self.try_creating(op, &access::role(op, ACCOUNT, grant)).await.context("the waiter's Role")
+        self.try_creating(op, &access::role(op, &account, grant)).await.context("the waiter's Role")
     }
 
     async fn try_creating<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<()>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope> + Clone + fmt::Debug + Serialize + DeserializeOwned,
         K::DynamicType: Default,
     {
         let params = PostParams { dry_run: true, field_manager: Some(names::MANAGER.into()) };
-        self.write(self.api::<K>(namespace(op)).create(&params, object)).await.map(drop)
+        let admitted = self.write(self.api::<K>(namespace(op)).create(&params, object)).await?;
+        unlabelled(object.meta(), admitted.meta()).map_or(Ok(()), |missing| Err(missing.into()))
     }
+}
+
+/// A label of ours that an object lost, or that was changed, on its way through the API server.
+#[derive(Debug, PartialEq, Eq)]
+struct Unlabelled(String);
+
+impl fmt::Display for Unlabelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(label) = self;
+        write!(
+            f,
+            "a webhook or a policy of this cluster takes off or changes the label {label}, without which the operator does not see it"
+        )
+    }
+}
+
+impl std::error::Error for Unlabelled {}
+
+fn unlabelled(sent: &ObjectMeta, admitted: &ObjectMeta) -> Option<Unlabelled> {
+    let kept = |key: &str| admitted.labels.as_ref().and_then(|labels| labels.get(key));
+    let mut labels = sent.labels.iter().flatten();
+    labels.find(|(key, value)| kept(key) != Some(*value)).map(|(key, _)| Unlabelled(key.clone()))
 }
 
 /// Whether the server judged the object: forbidden (Pod Security, quota, a webhook) or invalid. A proxy's
@@ -107,8 +140,8 @@ const NO_STATUS: &str = "Failed to parse error data";
 
 /// What API servers say when they refuse something for now. There is no field for it: all of these are a
 /// plain `Forbidden`. Policies (Pod Security, limits, webhooks, ValidatingAdmissionPolicies) are not among
-/// them: whoever changes one makes the NodeOp again.
-const PASSING: [&str; 8] = [
+/// them, but for the one that the operator brings along: whoever changes one makes the NodeOp again.
+const PASSING: [&str; 9] = [
     // A quota is full until somebody else's pod ends, is not counted yet, or does not exist yet where one is
     // demanded.
     "exceeded quota: ",
@@ -122,6 +155,9 @@ const PASSING: [&str; 8] = [
     "because it is being terminated",
     // Our own rights, which are being installed.
     " cannot create resource ",
+    // The policy on the operator, under whatever prefix: another version of it is being installed, or somebody
+    // is at work on it. It says nothing of the user's operation.
+    "bounds' with binding '",
     "is attempting to grant RBAC permissions not currently held",
 ];
 
@@ -144,6 +180,7 @@ mod tests {
         let webhook = "admission webhook \"policy.example.com\" denied the request: no Jobs here";
         let policy =
             "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        let bounds = "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'operator-bounds' with binding 'operator-bounds' denied request: the operator changes no pods";
         let invalid = "Pod \"x\" is invalid: spec.nodeName: Invalid value";
         let cases = [
             (403, quota, Some(true)),
@@ -161,6 +198,7 @@ mod tests {
             (403, unset, Some(false)),
             (400, webhook, Some(false)),
             (422, policy, Some(false)),
+            (422, bounds, Some(true)),
             (422, invalid, Some(false)),
             (500, "failed calling webhook \"policy.example.com\": connection refused", None),
             (409, "Operation cannot be fulfilled on resourcequotas \"q\"", None),
@@ -174,5 +212,20 @@ mod tests {
             !is_refusal(&Status::failure("<html>no entry", NO_STATUS).with_code(403)),
             "a proxy said that"
         );
+    }
+
+    #[test]
+    fn a_label_of_ours_that_admission_takes_off_is_missed() {
+        let meta = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+            ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }
+        };
+        let (of, on) = (("kairos.io/nodeop", "op"), ("kairos.io/node", "n1"));
+        let sent = meta(&[of, on]);
+        let missing = |admitted: &ObjectMeta| unlabelled(&sent, admitted).map(|Unlabelled(label)| label);
+        assert_eq!(missing(&meta(&[of, on, ("mesh", "off")])), None, "others may add theirs");
+        assert_eq!(missing(&meta(&[on])).as_deref(), Some("kairos.io/nodeop"));
+        assert_eq!(missing(&meta(&[of, ("kairos.io/node", "other")])).as_deref(), Some("kairos.io/node"));
+        assert_eq!(missing(&ObjectMeta::default()).as_deref(), Some("kairos.io/node"));
     }
 }

@@ -3,16 +3,18 @@
 
 use kube::{Resource, core::ObjectMeta};
 
-use crate::api::{
-    names,
-    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, Phase},
-    owner,
-    upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
+use crate::{
+    api::{
+        names,
+        nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase, RebootStatus},
+        owner,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
+    },
+    plan::node::legacy,
 };
 
-/// A NodeOp. Of one that is over, and without a finalizer of ours, nothing depends any more but by its
-/// identity: all its nodes were given back before. A NodeOpUpgrade copies the status of its own, see
-/// [`upgraded`].
+/// A NodeOp. Of one that is over, without a finalizer of ours, and with all its nodes given back, nothing
+/// depends any more but by its identity. A NodeOpUpgrade copies the status of its own, see [`upgraded`].
 pub fn nodeop(op: NodeOp) -> NodeOp {
     let op = trimmed(op);
     if is_over(&op) && owner::upgrade_uid(&op.metadata).is_none() { identified(op) } else { op }
@@ -31,7 +33,23 @@ pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> 
 fn is_over(op: &NodeOp) -> bool {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     let held = op.metadata.finalizers.iter().flatten().any(|finalizer| ours.contains(&finalizer.as_str()));
-    !held && op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+    let over = |status: &NodeOpStatus| status.phase.is_some_and(Phase::is_final) && !has_a_node(status);
+    !held && op.status.as_ref().is_some_and(over)
+}
+
+/// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is given
+/// back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had no
+/// finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at it.
+fn has_a_node(status: &NodeOpStatus) -> bool {
+    let written_by_go = legacy::is_legacy(status);
+    let settled = |entry: &NodeStatus| {
+        if written_by_go {
+            entry.phase == Phase::Completed && entry.reboot_status != Some(RebootStatus::Pending)
+        } else {
+            entry.phase != Phase::Running && entry.node_uid.is_none()
+        }
+    };
+    !status.node_statuses.values().all(settled)
 }
 
 fn identified(op: NodeOp) -> NodeOp {
@@ -134,6 +152,31 @@ mod tests {
             assert_eq!(kept.spec == object.spec, whole);
             assert_eq!(kept.status.as_ref().unwrap().node_statuses.len(), usize::from(whole));
             assert!(kept.metadata.managed_fields.is_none());
+        }
+    }
+
+    /// The Go operator's finished operations have no finalizer, and anybody may remove ours: a node that failed was
+    /// uncordoned then, since nobody knew any more that it had.
+    #[test]
+    fn what_is_said_of_a_node_is_kept_until_the_node_is_given_back() {
+        let of = |generation: Option<i64>, entry: Value| {
+            let mut object = op("Failed", json!([]));
+            let status = object.status.as_mut().unwrap();
+            status.observed_generation = generation;
+            status.node_statuses.insert("n2".into(), serde_json::from_value(entry).unwrap());
+            nodeop(object).status.unwrap().node_statuses.contains_key("n2")
+        };
+        for (generation, entry, kept) in [
+            (None, json!({"phase": "Failed", "jobName": "j", "rebootStatus": "not-requested"}), true),
+            (None, json!({"phase": "Running", "jobName": "j", "rebootStatus": "pending"}), true),
+            (None, json!({"phase": "Completed", "jobName": "j", "rebootStatus": "pending"}), true),
+            (None, json!({"phase": "Completed", "jobName": "j", "rebootStatus": "completed"}), false),
+            (Some(1), json!({"phase": "Failed", "jobName": "j", "nodeUid": "n"}), true),
+            (Some(1), json!({"phase": "Running", "jobName": "j"}), true),
+            (Some(1), json!({"phase": "Failed", "jobName": "j"}), false),
+            (Some(1), json!({"phase": "Pending"}), false),
+        ] {
+            assert_eq!(of(generation, entry.clone()), kept, "{generation:?} {entry}");
         }
     }
 

@@ -6,3 +6,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 pub fn later(now: Timestamp, span: SignedDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
 }
+
+/// `now - span`, or the beginning of time.
+pub fn earlier(now: Timestamp, span: SignedDuration) -> Timestamp {
+    now.checked_sub(span).unwrap_or(Timestamp::MIN)
+}

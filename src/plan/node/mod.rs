@@ -20,7 +20,7 @@ pub mod cordon;
 pub mod drain;
 pub mod failure;
 #[cfg(test)]
-mod fixtures;
+pub mod fixtures;
 mod give_up;
 mod hold;
 mod job;

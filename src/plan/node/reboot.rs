@@ -11,7 +11,7 @@ use crate::{
             effects::{Effects, Planned},
             question::Question,
             snapshot::JobState,
-            time::later,
+            time::{earlier, later},
         },
         node::{
             context::{Decision, NodeContext},
@@ -38,14 +38,14 @@ pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let next = match arrival(ctx, reboot) {
         Arrival::Proved => back(ctx, reboot, deadline),
         Arrival::Unconfirmed(question) => Waiting::BootUnconfirmed.with(question),
-        Arrival::No if in_time => awaited(ctx, reboot),
+        Arrival::No if in_time => awaited(ctx, reboot, earlier(deadline, ctx.op.intent.reboot_timeout)),
         Arrival::No => time_out(ctx, reboot),
     };
     if in_time { next.with(Effects::wake_at(deadline)) } else { next }
 }
 
-/// The node has not rebooted yet, as far as one knows.
-fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
+/// The node has not rebooted yet, as far as one knows. It is to since `due`.
+fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot, due: Timestamp) -> Planned<Decision> {
     if legacy::is_reboot_over(ctx) {
         return Failure::RebootNotProved.into();
     }
@@ -66,11 +66,20 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {
         Waiter::Decided(next) => next,
         Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
+        Waiter::Ready if known && ctx.node.ready && is_over(ctx) => {
+            effects.add(waiter::replace_unaware(ctx, due));
+            held.unwrap_or(Decision::Wait(Waiting::Reboot))
+        }
         Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => {
             held.unwrap_or(Decision::Wait(Waiting::Reboot))
         }
     };
     next.with(effects)
+}
+
+/// Whether nothing of the Job keeps its waiter from the reboot.
+fn is_over(ctx: &NodeContext<'_>) -> bool {
+    ctx.recorded_job().is_none_or(|job| job.state == JobState::Complete)
 }
 
 /// A Job that has not completed although its operation succeeded, because of a container of somebody else, is

@@ -1,12 +1,14 @@
 //! The reboot waiter of a node that is worked on: there before the Job may start, there again if it was lost.
 
-use k8s_openapi::jiff::SignedDuration;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     contract::{Succeeded, reboot_state},
     plan::{
         model::{
-            action::Action,
+            action::{Action, Target},
             effects::{Effects, Planned},
             silence,
             snapshot::{PodView, Role, brief},
@@ -26,6 +28,8 @@ use crate::{
 const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
 /// … and at most this: a node that ends its pods at once must not be fed with them.
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
+/// A waiter that watches may take as long as this to hear that its reboot is due.
+const HEARS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// Before the operation has started, a node on which this number of waiters were lost is given up, however
 /// long each may take to start.
 const MAX_ATTEMPTS: i32 = 50;
@@ -108,8 +112,7 @@ fn cannot_start(why: String) -> Waiter {
 fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned<Waiter> {
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
-        let pause = (BACKOFF * attempt).min(MAX_BACKOFF);
-        let until = ctx.work.waiter.lost_at.map(|lost| later(lost, pause));
+        let until = ctx.work.waiter.lost_at.map(|lost| later(lost, pause(attempt)));
         if let Some(until) = until.filter(|until| ctx.snapshot.now < *until) {
             let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until: Some(until) };
             return in_time(ctx, why).with(Effects::wake_at(until));
@@ -119,6 +122,31 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
     let (job, succeeded) = (job.to_owned(), succeeded(ctx));
     let make = Action::CreateWaiter { op, node, name, job, succeeded };
     in_time(ctx, Starting::Starts).with(make)
+}
+
+/// The pause before this attempt.
+fn pause(attempt: i32) -> SignedDuration {
+    (BACKOFF * attempt).min(MAX_BACKOFF)
+}
+
+/// Ends a waiter that watches and has not heard that its reboot is due, as it is since `due`: somebody took away its
+/// account or its Role, or it does not reach the API server any more. The next one gets both anew, and is told.
+/// Should this one have asked for the reboot meanwhile, then the next one finds another boot and nothing to do.
+pub fn replace_unaware(ctx: &NodeContext<'_>, due: Timestamp) -> Effects {
+    let attempt = ctx.work.waiter.number();
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt);
+    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
+    let watches = |pod: &&Arc<PodView>| {
+        pod.is_of(&ctx.op.id) && pod.is_active() && pod.reboot_state.as_deref() == Some(reboot_state::WAITING)
+    };
+    let Some(pod) = pod.filter(watches) else { return Effects::default() };
+    let made = ctx.work.waiter.lost_at.map(|lost| later(ctx.begun_at(Some(lost)), pause(attempt)));
+    let until = later(made.map_or(due, |made| made.max(due)), HEARS_WITHIN);
+    if ctx.snapshot.now < until {
+        return Effects::wake_at(until);
+    }
+    let why = "it does not hear that its reboot is due";
+    Effects::act([Action::DeletePod { pod: Target::of(pod), why }])
 }
 
 /// What is recorded of a Job that has succeeded. It may have been deleted since, by somebody or for its

@@ -29,7 +29,7 @@ use crate::{
         image,
         model::{
             action::Action,
-            effects::{Planned, Reasons},
+            effects::{Effects, Planned, Reasons},
             failing::FailureSummary,
             snapshot::Snapshot,
         },
@@ -91,6 +91,9 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     let mut waiting = Reasons::new();
     let mut nodes = old.node_statuses.clone();
     let stopped = stops(op, &nodes);
+    if nodes.values().any(|node| node.phase == Phase::Running) {
+        effects.add(Effects::act(finalizer::add(op)));
+    }
     let mut troubles = FailureSummary::default();
     for (name, node) in
         nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight))

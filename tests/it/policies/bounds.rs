@@ -16,6 +16,10 @@ pub fn refusal(resource: &str, old: Option<&Value>, new: Option<&Value>) -> Opti
     }
 }
 
+/// Names as they are made: an account's and a waiter's.
+const ACCOUNT: &str = "op-0a1b2c3d4e-reboot";
+const WAITER: &str = "op-n1-reboot-0a1b2c3d4e";
+
 fn owned(name: &str) -> Value {
     json!({"name": name, "namespace": "default", "uid": "u", "ownerReferences": [{"apiVersion": "operator.kairos.io/v1alpha1",
         "kind": "NodeOp", "name": "op", "uid": "o", "controller": true}]})
@@ -32,12 +36,14 @@ fn pod() -> Value {
 /// A reboot waiter, as it is after the server has added its token.
 fn waiter() -> Value {
     let pod = with(pod(), "/metadata/labels", json!({"kairos.io/reboot": "true"}));
-    let pod = with(pod, "/spec/serviceAccountName", json!("op-1-reboot"));
+    let pod = with(pod, "/spec/serviceAccountName", json!(ACCOUNT));
     let pod = with(pod, "/spec/automountServiceAccountToken", json!(true));
     with(
         pod,
         "/spec/volumes",
-        json!([{"name": "sentinel-volume", "hostPath": {"path": "/usr/local"}}, {"name": "kube-api-access-x7k2q", "projected": {}}]),
+        json!([{"name": "sentinel-volume", "hostPath": {"path": "/usr/local"}}, {"name": "kube-api-access-x7k2q", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "kube-root-ca.crt"}},
+            {"downwardAPI": {"items": []}}, {"configMap": {"name": "openshift-service-ca.crt"}}]}}]),
     )
 }
 
@@ -46,15 +52,15 @@ fn job() -> Value {
 }
 
 fn role() -> Value {
-    json!({"metadata": owned("op-1-reboot"), "rules": [
-        {"apiGroups": [""], "resources": ["pods"], "resourceNames": ["w"], "verbs": ["get", "patch"]},
+    json!({"metadata": owned(ACCOUNT), "rules": [
+        {"apiGroups": [""], "resources": ["pods"], "resourceNames": [WAITER], "verbs": ["get", "patch"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "resourceNames": ["j"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]}]})
 }
 
 fn binding() -> Value {
-    json!({"metadata": owned("op-1-reboot"), "roleRef": {"kind": "Role", "name": "op-1-reboot"},
-        "subjects": [{"kind": "ServiceAccount", "name": "op-1-reboot", "namespace": "default"}]})
+    json!({"metadata": owned(ACCOUNT), "roleRef": {"kind": "Role", "name": ACCOUNT},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}]})
 }
 
 /// The pod that reads a node's facts.
@@ -67,7 +73,7 @@ fn facts() -> Value {
 
 #[test]
 fn what_the_operator_does_passes() {
-    let account = json!({"metadata": owned("op-1-reboot")});
+    let account = json!({"metadata": owned(ACCOUNT)});
     for (resource, object) in [
         ("pods", pod()),
         ("pods", waiter()),
@@ -98,6 +104,10 @@ fn each_theft_is_refused() {
     let token = json!([{"name": "kube-api-access-x", "projected": {}}]);
     let env = json!([{"name": "c", "env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]);
     let all = json!([{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}]);
+    let projected = |source: Value| {
+        let volume = json!([{"name": "kube-api-access-x", "projected": {"sources": [source]}}]);
+        with(waiter(), "/spec/volumes", volume)
+    };
     let disguised = with(waiter(), "/spec/serviceAccountName", json!(stolen));
     let mut elsewhere = facts();
     elsewhere["metadata"]["namespace"] = json!("kube-system");
@@ -108,8 +118,9 @@ fn each_theft_is_refused() {
     };
     let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
     let all_pods = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}]);
-    let two_pods = json!([{"resources": ["pods"], "resourceNames": ["w", "v"], "verbs": ["get", "patch"]}]);
-    let more_verbs = json!([{"resources": ["pods"], "resourceNames": ["w"], "verbs": ["get", "delete"]}]);
+    let named = |pods: &[&str]| json!([{"apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["get", "patch"]}]);
+    let two_pods = named(&[WAITER, "op-n2-reboot-0a1b2c3d4e"]);
+    let more_verbs = json!([{"resources": ["pods"], "resourceNames": [WAITER], "verbs": ["get", "delete"]}]);
     let bound = with(binding(), "/roleRef", json!({"kind": "ClusterRole", "name": "cluster-admin"}));
     let given = with(
         binding(),
@@ -130,17 +141,24 @@ fn each_theft_is_refused() {
         ("pods", spec("containers", all)),
         ("pods", spec("initContainers", env)),
         ("pods", disguised),
+        // The account of somebody's, or of a NodeOp of the Go operator.
+        ("pods", with(waiter(), "/spec/serviceAccountName", json!("backup-reboot"))),
         ("pods", with(waiter(), "/spec/volumes", secret.clone())),
+        ("pods", projected(json!({"secret": {"name": "s"}}))),
+        ("pods", projected(json!({"configMap": {"name": "settings"}}))),
         ("jobs", foreign(job())),
         ("jobs", of_job("serviceAccountName", json!(stolen))),
         ("jobs", of_job("automountServiceAccountToken", json!(true))),
         ("jobs", of_job("volumes", secret)),
-        ("serviceaccounts", account("op-1-reboot")),
+        ("serviceaccounts", account(ACCOUNT)),
         ("serviceaccounts", json!({"metadata": owned("default")})),
+        ("serviceaccounts", json!({"metadata": owned("backup-reboot")})),
         ("roles", with(role(), "/rules", everything)),
         ("roles", with(role(), "/rules", all_pods)),
         ("roles", with(role(), "/rules", two_pods)),
         ("roles", with(role(), "/rules", more_verbs)),
+        ("roles", with(role(), "/rules", named(&["mydb-0"]))),
+        ("roles", with(role(), "/rules", named(&[WAITER, "mydb-0"]))),
         ("rolebindings", bound),
         ("rolebindings", given),
     ];

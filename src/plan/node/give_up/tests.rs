@@ -275,6 +275,25 @@ fn a_waiter_that_is_made_while_a_reboot_is_due_is_told_what_is_recorded() {
     assert_eq!(told(drains()), None, "nothing has succeeded yet");
 }
 
+/// Its account or its Role was taken away while the operation ran: it stood there until the reboot timed out.
+#[test]
+fn a_waiter_that_does_not_hear_that_its_reboot_is_due_makes_room_for_another_one() {
+    let ended = |state: &str, lost: Option<i64>, second: i64| {
+        let mut world = World::new(
+            json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j", "jobUid": "ju",
+            "boot": "b1", "rebootStatus": "pending", "deadline": Time(at(1_800)), "lastUpdated": Time(at(0)),
+            "attempt": lost.map(|_| 1), "since": lost.map(|lost| Time(at(lost)))}),
+        );
+        let waiter = world.waiter(i32::from(lost.is_some()));
+        world.put(PodView { reboot_state: Some(state.into()), ..waiter });
+        let out = world.pass(second);
+        out.actions.iter().any(|action| matches!(action, Action::DeletePod { .. }))
+    };
+    assert!(!ended("waiting", None, 29) && ended("waiting", None, 30));
+    assert!(!ended("rebooting", None, 200), "it has heard, and the node takes its time");
+    assert!(!ended("waiting", Some(31), 65) && ended("waiting", Some(31), 66), "the next one has as long");
+}
+
 /// The Job has completed and its node rebooted while nobody led, and then somebody cleaned up.
 #[test]
 fn a_reboot_after_a_job_that_is_gone_is_not_said_to_be_called_off() {

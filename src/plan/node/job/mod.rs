@@ -384,7 +384,10 @@ fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decision> 
     if let Some(next) = refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
         return next.into();
     }
-    let message = termination_message(ctx, job);
+    let message = termination_message(ctx, job).or_else(|| {
+        let gone = job.failed > 0 && ctx.job_pods(&job.uid).next().is_none() && !legacy::is_adopted(ctx);
+        gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
+    });
     Failure::JobFailed { why: why.to_owned(), message }.into()
 }
 
