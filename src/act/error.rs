@@ -44,6 +44,23 @@ mod tests {
         assert_eq!(error_message(&empty.into()), "the API server answered with code 403, Forbidden");
     }
 
+    /// Nobody listens: the HTTP client says "client error (Connect)", and then why.
+    #[tokio::test]
+    async fn a_connection_that_fails_is_told_without_the_clients_names_for_it() {
+        use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let client: Client<_, http_body_util::Empty<hyper::body::Bytes>> =
+            Client::builder(TokioExecutor::new()).build_http();
+        let failed = client.get(format!("http://{nobody}/").parse().unwrap()).await.unwrap_err();
+        assert!(failed.to_string().contains("client error ("), "{failed}");
+        let told = error_message(&kube::Error::Service(Box::new(failed)).into());
+        assert!(
+            told.starts_with("the API server did not answer: ") && !told.contains("client error ("),
+            "{told}"
+        );
+    }
+
     /// What the client calls things by, and how Rust prints them.
     #[test]
     fn no_error_is_told_in_the_clients_words() {

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 
+use hyper_util::client::legacy;
 use kube::core::Status;
 
 use super::text::{clipped, one_line};
@@ -27,6 +28,8 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
             }
             // The others repeat their cause, which comes next.
             Some(_) if cause.source().is_some() => {}
+            // "client error (SendRequest)": where in the client it was is no matter of a user's.
+            None if cause.is::<legacy::Error>() => {}
             _ => parts.push(cause.to_string()),
         }
     }

@@ -104,9 +104,9 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in progress at once; 0, the default, means all. Control-plane nodes always go
-    /// one at a time if the operation cordons or reboots. A node that failed counts until it is uncordoned
-    /// and Ready, or deleted. May be changed while the operation runs, but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a thousand.
+    /// Control-plane nodes always go one at a time if the operation cordons or reboots. A node that failed counts
+    /// until it is uncordoned and Ready, or deleted. May be changed while the operation runs, but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
@@ -270,7 +270,8 @@ pub struct NodeOpStatus {
     /// One sentence on where the operation stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Every target, by node name.
+    /// Every target, by node name. With more than a thousand targets, those that are done have their phase, their
+    /// message and what is proved, and no more: an object may not be larger than 1.5 MiB.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: BTreeMap<String, NodeStatus>,

@@ -132,6 +132,11 @@ impl FirstReleases {
         Self(found)
     }
 
+    /// Whether it is this node with which others are compared.
+    pub fn is_of(&self, node: &str) -> bool {
+        self.0.values().any(|(first, _)| first == node)
+    }
+
     /// Why a node must not be taken: its image brings another release than the first node's did.
     pub fn mismatch(&self, node: &NodeView, release: &str) -> Option<String> {
         let (first, theirs) = self.0.get(&node.arch).filter(|(_, theirs)| theirs != release)?;

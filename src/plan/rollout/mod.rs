@@ -6,6 +6,7 @@
 
 mod admit;
 mod adopt;
+mod compact;
 mod expiry;
 mod finalizer;
 mod not_taken;
@@ -132,6 +133,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     } else {
         prestart::prepare(snapshot, op, &nodes)
     });
+    compact::compact(snapshot, op, &mut nodes);
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     image::record(snapshot, &op.object, &mut status);
     Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }

@@ -165,8 +165,9 @@ pub fn not_released(node: &str, why: &Unreleased) -> String {
 
 /// Whether a node is out of service because our operation failed on it, and what is to be done about it.
 fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> {
-    let ran =
-        entry.phase == Phase::Failed && entry.job_name.is_some() && op.intent.disturbs() && !op.deleting;
+    // One that holds its slot ran, also where its Job's name was left out (see `compact`).
+    let began = entry.job_name.is_some() || entry.holds_slot == Some(true);
+    let ran = entry.phase == Phase::Failed && began && op.intent.disturbs() && !op.deleting;
     let name = node.name.clone();
     let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
     if ran && stays_cordoned && node.unschedulable {

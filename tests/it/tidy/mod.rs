@@ -117,6 +117,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "plan::rollout",
         &[
             "targets",
+            "compact",
             "finalizer",
             "expiry",
             "slots",

@@ -23,6 +23,7 @@ use crate::{
         },
         quorum,
         rollout::{
+            compact::MAX_IN_PROGRESS,
             not_taken::{Closed, NotTaken, Precedes, Untouched},
             others::Others,
             preflight::{self, PreflightFailure},
@@ -93,7 +94,7 @@ pub fn fill(
 ) -> Effects {
     let closed = closed(op, progress);
     let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
-    let limit = op.intent.concurrency.unwrap_or(usize::MAX);
+    let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
     let free = limit.saturating_sub(running + progress.slots.count());
     let busy = running + progress.slots.unreleased;
     let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));

@@ -1,6 +1,8 @@
 //! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth
 //! a write.
 
+mod verified;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
@@ -8,10 +10,11 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
+use self::verified::verified;
 use crate::{
     api::{
         names::{condition, reason},
-        nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus},
+        nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
         text::clipped,
         upgrade::UpgradePhase,
     },
@@ -36,15 +39,14 @@ use crate::{
 
 /// Bytes of what is said about one node, at most.
 const MAX_MESSAGE: usize = 1000;
-/// Bytes of what is said about all nodes, at most. A preflight may end with 4 KiB on each of thousands of
-/// nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded any more.
+/// Bytes of the names of all nodes and of what is said about them, at most. A preflight may end with 4 KiB on
+/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded
+/// any more.
 const MAX_ALL_MESSAGES: usize = 600_000;
 /// How many bytes each of them may have, however many there are: enough for what we say ourselves.
-const MIN_MESSAGE: usize = 120;
+const MIN_MESSAGE: usize = 60;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// How many nodes are named in a condition at most.
-const MAX_NAMES: usize = 10;
 /// How many names of nodes stand in `counts.current` at most.
 const MAX_CURRENT: usize = 3;
 
@@ -280,40 +282,6 @@ pub fn summarize(
     }
 }
 
-/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and message.
-fn verified(intent: &Intent, nodes: &BTreeMap<String, NodeStatus>) -> (&'static str, &'static str, String) {
-    let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
-        let names: Vec<&str> = nodes
-            .iter()
-            .filter(|(_, node)| wanted(node))
-            .map(|(name, _)| name.as_str())
-            .take(MAX_NAMES)
-            .collect();
-        Some(names.join(", ")).filter(|names| !names.is_empty())
-    };
-    // What the Go operator finished was never looked at.
-    let rebooted = |node: &NodeStatus| {
-        node.phase == Phase::Completed && node.reboot_status == Some(RebootStatus::Completed)
-    };
-    if let Some(failed) = named(&|node| node.phase == Phase::Failed) {
-        return ("False", "NodesFailed", format!("failed: {failed}"));
-    }
-    if let Some(unknown) = named(&|node| rebooted(node) && node.verified != Some(true)) {
-        return ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}"));
-    }
-    if let Some(untouched) = named(&|node| !node.phase.is_final()) {
-        return ("Unknown", "NotStarted", format!("not started: {untouched}"));
-    }
-    if nodes.is_empty() {
-        return ("Unknown", reason::NO_NODES, "no node was upgraded".into());
-    }
-    if !intent.reboot {
-        let message = "what was installed was not booted, and so not proved".into();
-        return ("Unknown", "NotRebooted", message);
-    }
-    ("True", "Proved", "every node that was upgraded runs the image's release".into())
-}
-
 /// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be said. A
 /// change of messages alone waits until a second after the last write, and until nothing is being asked: the
 /// plan that follows the answers is made at once, and says what came of them.
@@ -348,7 +316,9 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
 
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
 fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
-    let most = (MAX_ALL_MESSAGES / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
+    let names: usize = status.node_statuses.keys().map(String::len).sum();
+    let rest = MAX_ALL_MESSAGES.saturating_sub(names);
+    let most = (rest / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
     for (name, node) in &mut status.node_statuses {
         let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
         if let Some(message) =

@@ -1,6 +1,7 @@
 //! Tests of the status of a NodeOp.
 
 use super::*;
+use crate::{api::nodeop::RebootStatus, plan::rollout::compact::compact};
 
 #[test]
 fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
@@ -24,6 +25,77 @@ fn a_stamp_in_the_future_keeps_no_message_from_being_written() {
         "it says something every second at most"
     );
     assert_eq!(written(31_537_000), (1, None), "somebody's clock was a year ahead");
+}
+
+/// Everything that stands about a node that is done.
+fn whole(succeeded: bool, message: &str) -> NodeStatus {
+    NodeStatus {
+        phase: if succeeded { Phase::Completed } else { Phase::Failed },
+        message: Some(message.into()),
+        job_name: Some("j".repeat(63)),
+        reboot_status: Some(if succeeded { RebootStatus::Completed } else { RebootStatus::Cancelled }),
+        verified: succeeded.then_some(true),
+        holds_slot: (!succeeded).then_some(true),
+        target: Some("v3.5.0-k3sv1.30.11+k3s1".into()),
+        last_updated: Some(Time(Timestamp::UNIX_EPOCH)),
+        ..NodeStatus::default()
+    }
+}
+
+fn named(node: usize) -> String {
+    let name = format!("edge-{node:04}.");
+    format!("{name}{}", "x".repeat(63 - name.len()))
+}
+
+#[test]
+fn five_thousand_nodes_that_are_done_fit_into_etcd_with_all_that_stands_about_each() {
+    let op: NodeOp = serde_json::from_value(serde_json::json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": []},
+    }))
+    .unwrap();
+    let op = crate::plan::node::context::Op::of(&Arc::new(op));
+    let failed = "é".repeat(2000);
+    for (succeeded, message) in [
+        (true, "Job and reboot completed successfully: upgraded to v3.5.0-k3sv1.30.11+k3s1"),
+        (false, &failed),
+    ] {
+        let mut nodes: BTreeMap<_, _> = (0..5000).map(|n| (named(n), whole(succeeded, message))).collect();
+        compact(&Snapshot::default(), &op, &mut nodes);
+        let mut status = summarize(&op.object, nodes, &OpProgress::default(), Timestamp::UNIX_EPOCH);
+        shorten(None, &mut status);
+        let bytes = serde_json::to_vec(&status).unwrap().len();
+        assert!(bytes <= 1 << 20, "{bytes} bytes");
+        let entry = &status.node_statuses[&named(7)];
+        assert!(entry.message.as_ref().is_some_and(|said| said.len() >= 50), "{entry:?}");
+        assert_eq!(
+            (entry.verified, entry.holds_slot),
+            (succeeded.then_some(true), (!succeeded).then_some(true))
+        );
+    }
+    let mut few: BTreeMap<_, _> = (0..1000).map(|n| (named(n), whole(true, "m"))).collect();
+    let before = few.clone();
+    compact(&Snapshot::default(), &op, &mut few);
+    assert_eq!(few, before, "of a thousand all is kept");
+}
+
+#[test]
+fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
+    let intent = Intent { upgrade: true, reboot: true, ..Intent::of(&NodeOp::default()) };
+    let skipped = NodeStatus {
+        phase: Phase::Completed,
+        reboot_status: Some(RebootStatus::NotRequested),
+        ..NodeStatus::default()
+    };
+    let of = |nodes: &[&NodeStatus]| {
+        let nodes = nodes.iter().enumerate().map(|(n, node)| (named(n), (*node).clone())).collect();
+        let (status, reason, _) = verified(&intent, &nodes);
+        (status, reason)
+    };
+    let upgraded = whole(true, "m");
+    assert_eq!(of(&[&skipped, &skipped]), ("True", "NothingToDo"));
+    assert_eq!(of(&[&skipped, &upgraded]), ("True", "Proved"));
+    assert_eq!(of(&[&NodeStatus { verified: Some(false), ..upgraded }]), ("Unknown", "NotProved"));
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! What is kept of a node that is done, where there are very many: the server takes an object of 1.5 MiB, and
+//! beyond that nothing could be recorded any more, with nodes in progress.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::nodeop::NodeStatus,
+    plan::{
+        image::FirstReleases,
+        model::snapshot::{Role, Snapshot},
+        node::context::Op,
+    },
+};
+
+/// With more targets than this, what no decision needs any more of a node that is done is left out.
+const COMPACT_ABOVE: usize = 1000;
+/// How many nodes are worked on at once at most, whatever `concurrency` says: their entries are three times as
+/// long as those of others.
+pub const MAX_IN_PROGRESS: usize = 1000;
+
+/// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot once
+/// no waiter waits for it any more. Phase, message and proof stay. `first`: the release that the image brought is
+/// kept of the first node of each architecture, with which others are compared.
+pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>) {
+    if nodes.len() <= COMPACT_ABOVE {
+        return;
+    }
+    let first = FirstReleases::of(snapshot, nodes);
+    for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase.is_final()) {
+        let whole = entry.job_name.is_some() || entry.reboot_status.is_some() || entry.last_updated.is_some();
+        let waiter = || snapshot.pods_of_on(&op.id, Role::Waiter, name).next().is_some();
+        if !whole || entry.node_uid.is_some() || waiter() {
+            continue;
+        }
+        *entry = NodeStatus {
+            phase: entry.phase,
+            message: entry.message.take(),
+            verified: entry.verified,
+            holds_slot: entry.holds_slot,
+            target: entry.target.take().filter(|_| first.is_of(name)),
+            ..NodeStatus::default()
+        };
+    }
+}

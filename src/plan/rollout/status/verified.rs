@@ -1,0 +1,56 @@
+//! The condition `Verified` of an upgrade that is over.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{
+        names::reason,
+        nodeop::{NodeStatus, Phase, RebootStatus},
+    },
+    plan::model::intent::Intent,
+};
+
+/// How many nodes are named at most.
+const MAX_NAMES: usize = 10;
+
+/// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and message.
+pub fn verified(
+    intent: &Intent,
+    nodes: &BTreeMap<String, NodeStatus>,
+) -> (&'static str, &'static str, String) {
+    let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
+        let names: Vec<&str> = nodes
+            .iter()
+            .filter(|(_, node)| wanted(node))
+            .map(|(name, _)| name.as_str())
+            .take(MAX_NAMES)
+            .collect();
+        Some(names.join(", ")).filter(|names| !names.is_empty())
+    };
+    // What the Go operator finished was never looked at.
+    let rebooted = |node: &NodeStatus| {
+        let booted = node.reboot_status == Some(RebootStatus::Completed) || node.verified.is_some();
+        node.phase == Phase::Completed && booted
+    };
+    if let Some(failed) = named(&|node| node.phase == Phase::Failed) {
+        return ("False", "NodesFailed", format!("failed: {failed}"));
+    }
+    if let Some(unknown) = named(&|node| rebooted(node) && node.verified != Some(true)) {
+        return ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}"));
+    }
+    if let Some(untouched) = named(&|node| !node.phase.is_final()) {
+        return ("Unknown", "NotStarted", format!("not started: {untouched}"));
+    }
+    if nodes.is_empty() {
+        return ("Unknown", reason::NO_NODES, "no node was upgraded".into());
+    }
+    if !intent.reboot {
+        let message = "what was installed was not booted, and so not proved".into();
+        return ("Unknown", "NotRebooted", message);
+    }
+    if !nodes.values().any(rebooted) {
+        let message = "no node had to be upgraded, as the message of each says";
+        return ("True", "NothingToDo", message.into());
+    }
+    ("True", "Proved", "every node that was upgraded runs the image's release".into())
+}
