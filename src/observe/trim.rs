@@ -3,14 +3,11 @@
 
 use kube::{Resource, core::ObjectMeta};
 
-use crate::{
-    api::{
-        names,
-        nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase, RebootStatus},
-        owner,
-        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
-    },
-    plan::node::legacy,
+use crate::api::{
+    names,
+    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase, RebootStatus},
+    owner,
+    upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
 };
 
 /// A NodeOp. Of one that is over, without a finalizer of ours, and with all its nodes given back, nothing
@@ -41,7 +38,7 @@ fn is_over(op: &NodeOp) -> bool {
 /// back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had no
 /// finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at it.
 fn has_a_node(status: &NodeOpStatus) -> bool {
-    let written_by_go = legacy::is_legacy(status);
+    let written_by_go = status.observed_generation.is_none();
     let settled = |entry: &NodeStatus| {
         if written_by_go {
             entry.phase == Phase::Completed && entry.reboot_status != Some(RebootStatus::Pending)

@@ -38,14 +38,14 @@ pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let next = match arrival(ctx, reboot) {
         Arrival::Proved => back(ctx, reboot, deadline),
         Arrival::Unconfirmed(question) => Waiting::BootUnconfirmed.with(question),
-        Arrival::No if in_time => awaited(ctx, reboot, earlier(deadline, ctx.op.intent.reboot_timeout)),
+        Arrival::No if in_time => awaited(ctx, reboot),
         Arrival::No => time_out(ctx, reboot),
     };
     if in_time { next.with(Effects::wake_at(deadline)) } else { next }
 }
 
-/// The node has not rebooted yet, as far as one knows. It is to since `due`.
-fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot, due: Timestamp) -> Planned<Decision> {
+/// The node has not rebooted yet, as far as one knows.
+fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     if legacy::is_reboot_over(ctx) {
         return Failure::RebootNotProved.into();
     }
@@ -67,7 +67,7 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot, due: Timestamp) -> Planned<De
         Waiter::Decided(next) => next,
         Waiter::Starting(why) if ctx.node.ready => Decision::Wait(Waiting::RebootWaiterLost(why)),
         Waiter::Ready if known && ctx.node.ready && is_over(ctx) => {
-            effects.add(waiter::replace_unaware(ctx, due));
+            effects.add(waiter::replace_unaware(ctx, due_since(ctx)));
             held.unwrap_or(Decision::Wait(Waiting::Reboot))
         }
         Waiter::NotAsked | Waiter::Ready | Waiter::Starting(_) => {
@@ -75,6 +75,12 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot, due: Timestamp) -> Planned<De
         }
     };
     next.with(effects)
+}
+
+/// Since when the reboot is due.
+fn due_since(ctx: &NodeContext<'_>) -> Timestamp {
+    let timeout = ctx.op.intent.reboot_timeout;
+    ctx.deadline(timeout).map_or(ctx.snapshot.now, |deadline| earlier(deadline, timeout))
 }
 
 /// Whether nothing of the Job keeps its waiter from the reboot.
