@@ -67,7 +67,7 @@ pub fn node(node: &Node) -> NodeView {
         uid: text(&meta.uid),
         resource_version: text(&meta.resource_version),
         created: created(meta),
-        labels: meta.labels.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default().into(),
         annotations: facts(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),

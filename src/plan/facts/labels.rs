@@ -128,10 +128,11 @@ mod tests {
 
     fn node(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> NodeView {
         let map = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            let owned = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            owned.collect::<BTreeMap<String, String>>()
         };
         NodeView {
-            labels: map(labels),
+            labels: map(labels).into(),
             annotations: map(annotations),
             boot_id: "b2".into(),
             ..NodeView::default()
@@ -198,10 +199,12 @@ mod tests {
     #[test]
     fn what_is_said_already_is_not_said_again() {
         let first = change(&node(&[], &[]), &facts());
-        let said =
-            |values: Values| values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let said = |values: Values| {
+            let set = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            set.collect::<BTreeMap<String, String>>()
+        };
         let node = NodeView {
-            labels: said(first.labels),
+            labels: said(first.labels).into(),
             annotations: said(first.annotations),
             boot_id: "b2".into(),
             ..NodeView::default()

@@ -195,7 +195,7 @@ impl World {
             name: name.into(),
             boot_id: boot_id(&uid, 1),
             uid,
-            labels,
+            labels: labels.into(),
             ready: true,
             ..NodeView::default()
         };

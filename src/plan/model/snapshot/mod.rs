@@ -3,6 +3,7 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
+mod labels;
 mod obstacle;
 mod ownership;
 mod pod;
@@ -17,7 +18,9 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
+    labels::NodeLabels,
     obstacle::Obstacle,
+    ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
     sightings::Sightings,
     table::{Placed, PlacedTable, Shows, Table},
@@ -93,7 +96,7 @@ pub struct NodeView {
     pub uid: String,
     pub resource_version: String,
     pub created: Timestamp,
-    pub labels: BTreeMap<String, String>,
+    pub labels: NodeLabels,
     /// Those annotations that say facts.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
@@ -129,15 +132,9 @@ impl NodeView {
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 
-    /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone
-    /// counts, as it does for `kubectl get nodes`: a node that is taken for a member by mistake costs time,
-    /// one that is not taken for one a quorum.
+    /// Whether it is a member of the control plane or of its etcd.
     pub fn control_plane(&self) -> bool {
-        let labels = &self.labels;
-        names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
-            || names::CONTROL_PLANE_ROLES
-                .iter()
-                .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
+        self.labels.control_plane()
     }
 }
 

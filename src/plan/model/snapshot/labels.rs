@@ -1,0 +1,61 @@
+//! A node's labels, and what is read off them in every plan.
+
+use std::{collections::BTreeMap, ops::Deref};
+
+use crate::api::names;
+
+/// Labels of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeLabels {
+    all: BTreeMap<String, String>,
+    control_plane: bool,
+}
+
+impl NodeLabels {
+    /// Whether a distribution marks the node as a member of the control plane or of its etcd. The key alone
+    /// counts, as it does for `kubectl get nodes`: a node that is taken for a member by mistake costs time,
+    /// one that is not taken for one a quorum.
+    pub fn control_plane(&self) -> bool {
+        self.control_plane
+    }
+
+    /// Sets a label; returns what it was before.
+    pub fn insert(&mut self, key: String, value: String) -> Option<String> {
+        let before = self.all.insert(key, value);
+        self.control_plane = is_member(&self.all);
+        before
+    }
+}
+
+fn is_member(labels: &BTreeMap<String, String>) -> bool {
+    names::CONTROL_PLANE_LABELS.iter().any(|label| labels.contains_key(*label))
+        || names::CONTROL_PLANE_ROLES
+            .iter()
+            .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
+}
+
+impl From<BTreeMap<String, String>> for NodeLabels {
+    fn from(all: BTreeMap<String, String>) -> Self {
+        Self { control_plane: is_member(&all), all }
+    }
+}
+
+impl FromIterator<(String, String)> for NodeLabels {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(labels: I) -> Self {
+        labels.into_iter().collect::<BTreeMap<_, _>>().into()
+    }
+}
+
+impl<const N: usize> From<[(String, String); N]> for NodeLabels {
+    fn from(labels: [(String, String); N]) -> Self {
+        BTreeMap::from(labels).into()
+    }
+}
+
+impl Deref for NodeLabels {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
