@@ -54,6 +54,10 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
     for node in snapshot.nodes.values() {
         let of_node = pods.remove(node.name.as_str()).unwrap_or_default();
+        // As a rule of every node.
+        if of_node.is_empty() && labels::up_to_date(node) {
+            continue;
+        }
         if let Next::Make { attempt, last_error, waited_for } =
             effects.take(plan_node(snapshot, node, &of_node))
             && (waited_for || free > 0)
@@ -120,9 +124,10 @@ enum Next<'a> {
 /// slot.
 fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> Planned<Next<'a>> {
     let mut effects = Effects::default();
-    let waited_for = !labels::up_to_date(node) && is_waited_for(snapshot, node);
+    let known = labels::up_to_date(node);
+    let waited_for = !known && is_waited_for(snapshot, node);
     let kept_off = labels::hands_off(node) && !waited_for;
-    if labels::up_to_date(node) || node.boot_id.is_empty() || node.deleting || kept_off || !node.is_linux() {
+    if known || node.boot_id.is_empty() || node.deleting || kept_off || !node.is_linux() {
         pods.iter().for_each(|pod| effects.add(delete(pod, "its facts are recorded, or not wanted")));
         return Planned { value: Next::Nothing, effects };
     }

@@ -42,11 +42,11 @@ const CASES: [Case; 6] = [
         "admission webhook \"policy.example.com\" denied the request: no Jobs here",
     ),
     (
-        "the waiters' ServiceAccount",
+        "the waiter's ServiceAccount",
         |c| c.table == "serviceaccounts" && is_made(c.object),
         "no accounts here",
     ),
-    ("the waiters' Role", |c| c.table.starts_with("roles.") && is_made(c.object), "no Roles here"),
+    ("the waiter's Role", |c| c.table.starts_with("roles.") && is_made(c.object), "no Roles here"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
