@@ -3,7 +3,6 @@
 
 use std::error::Error;
 
-use hyper_util::client::legacy;
 use kube::core::Status;
 
 use super::text::{clipped, one_line};
@@ -12,7 +11,7 @@ use super::text::{clipped, one_line};
 /// client's wrapping of them. A test holds that no other way leads from an error to a text.
 pub fn error_message(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
-    let mut rest = Some(error);
+    let (mut rest, mut unanswered) = (Some(error), false);
     while let Some(cause) = rest {
         rest = cause.source();
         match cause.downcast_ref::<kube::Error>() {
@@ -22,14 +21,15 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
             }
             Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)) => {
                 parts.push("the API server did not answer".into());
+                unanswered = true;
             }
             Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {
                 parts.push("the API server's answer cannot be read".into())
             }
             // The others repeat their cause, which comes next.
             Some(_) if cause.source().is_some() => {}
-            // "client error (SendRequest)": where in the client it was is no matter of a user's.
-            None if cause.is::<legacy::Error>() => {}
+            // Where in the client it was ("client error (SendRequest)") is no matter of a user's: the first cause is.
+            None if unanswered && cause.source().is_some() => {}
             _ => parts.push(cause.to_string()),
         }
     }

@@ -168,9 +168,9 @@ async fn play(size: Size) -> Figures {
         let ops = cluster.list("nodeops.operator.kairos.io");
         object = ops.first().map(|op| (**op).clone()).unwrap_or_default();
         let counts = &object["status"]["counts"];
-        done =
-            [&counts["completed"], &counts["failed"]].iter().filter_map(|count| count.as_u64()).sum::<u64>()
-                as usize;
+        let of =
+            |name: &str| counts[name].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        done = of("completed") + of("failed");
     }
     let after = meter::spent();
     let user =
