@@ -371,3 +371,18 @@ fn a_pod_whose_node_no_cache_shows_yet_is_left_for_a_while() {
     assert_eq!((deleted(&plan).len(), plan.wake_at), (0, Some(at(10))));
     assert_eq!(deleted(&plan_of(&[], vec![pending(&node("new"))], 10, &[])).len(), 1);
 }
+
+/// It ended well and said nothing that can be read: its time counts from when we first saw it, as of any other.
+#[test]
+fn a_pod_that_succeeded_and_says_nothing_is_followed_by_another_and_goes_with_its_node() {
+    let n1 = node("n1");
+    let silent = || {
+        let says = ContainerState::Ended { code: 0, reason: "Completed".into(), message: String::new() };
+        pod(&n1, 0, PodPhase::Succeeded, says)
+    };
+    let nodes = [n1.clone()];
+    assert!(made(&plan_of(&nodes, vec![silent()], 29, &[])).is_empty(), "a pause");
+    assert_eq!(made(&plan_of(&nodes, vec![silent()], 30, &[])), [("n1", 1)]);
+    assert!(deleted(&plan_of(&[], vec![silent()], 9, &[])).is_empty(), "no cache shows its node yet");
+    assert_eq!(deleted(&plan_of(&[], vec![silent()], 10, &[])).len(), 1);
+}

@@ -63,11 +63,11 @@ impl Sightings {
     /// Notes what is seen now, and forgets what is not.
     pub fn note(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
-        // Of what has succeeded nobody asks since when: of most pods and Jobs of a large rollout.
-        let pods = || {
-            let all = snapshot.pods.values().chain(snapshot.facts.values()).map(AsRef::as_ref);
-            all.filter(|pod: &&PodView| pod.phase != PodPhase::Succeeded)
-        };
+        // Of an operation's pods and Jobs that have succeeded, which most of a large rollout are, nobody asks since
+        // when. A facts pod that ended well may have said nothing, and is followed by another after a pause.
+        let of_operations =
+            || snapshot.pods.values().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
+        let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         renew(&mut self.pods, pods().map(|pod| pod.uid.clone()), now);
         renew(&mut self.runs, pods().flat_map(runs), now);
         let let_go = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
