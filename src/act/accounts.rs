@@ -1,7 +1,7 @@
 //! The account of a reboot waiter: a ServiceAccount, a Role and a RoleBinding of one name, for one node.
 //!
-//! Each node's waiter has an account of its own, which names one pod and one Job: what a compromised node reads
-//! from its waiter is of no use against another node, whatever policies a cluster has.
+//! Each node's waiter has an account of its own, which names one pod and one Job: what a compromised node
+//! reads from its waiter is of no use against another node, whatever policies a cluster has.
 //!
 //! Anything may have that name already. What does not carry our label and the NodeOp as its owner is somebody
 //! else's: it is passed by for another name, and neither changed nor deleted. The name holds a hash of the

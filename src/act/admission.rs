@@ -4,8 +4,8 @@
 //!
 //! A Job's template is not admitted with the Job, so its pod is tried by itself.
 //!
-//! What is admitted is looked at, too: a webhook or a policy may take off the labels by which the operator finds
-//! what it made, and it would wait for a pod that it never sees.
+//! What is admitted is looked at, too: a webhook or a policy may take off the labels by which the operator
+//! finds what it made, and it would wait for a pod that it never sees.
 
 use std::fmt;
 
@@ -155,8 +155,8 @@ const PASSING: [&str; 9] = [
     "because it is being terminated",
     // Our own rights, which are being installed.
     " cannot create resource ",
-    // The policy on the operator, under whatever prefix: another version of it is being installed, or somebody
-    // is at work on it. It says nothing of the user's operation.
+    // The policy on the operator, under whatever prefix: another version of it is being installed, or
+    // somebody is at work on it. It says nothing of the user's operation.
     "bounds' with binding '",
     "is attempting to grant RBAC permissions not currently held",
 ];

@@ -28,10 +28,10 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 }
 
 /// A status that has an entry for each node: thousands, of which a write changes a few.
-pub trait NodesStatus: Serialize + Clone {
+pub trait NodesStatus: Serialize {
     fn nodes(&self) -> &BTreeMap<String, NodeStatus>;
     /// The same, without them.
-    fn frame(&self) -> Self;
+    fn without_nodes(&self) -> Self;
 }
 
 impl NodesStatus for NodeOpStatus {
@@ -39,29 +39,8 @@ impl NodesStatus for NodeOpStatus {
         &self.node_statuses
     }
 
-    fn frame(&self) -> Self {
-        let Self {
-            phase,
-            conditions,
-            message,
-            node_statuses: _,
-            observed_generation,
-            counts,
-            image,
-            images,
-            last_updated,
-        } = self;
-        Self {
-            phase: *phase,
-            conditions: conditions.clone(),
-            message: message.clone(),
-            node_statuses: BTreeMap::new(),
-            observed_generation: *observed_generation,
-            counts: counts.clone(),
-            image: image.clone(),
-            images: images.clone(),
-            last_updated: last_updated.clone(),
-        }
+    fn without_nodes(&self) -> Self {
+        Self::without_nodes(self)
     }
 }
 
@@ -70,37 +49,14 @@ impl NodesStatus for NodeOpUpgradeStatus {
         &self.node_statuses
     }
 
-    fn frame(&self) -> Self {
-        let Self {
-            phase,
-            node_op_name,
-            node_op_uid,
-            message,
-            node_statuses: _,
-            observed_generation,
-            conditions,
-            counts,
-            image,
-            last_updated,
-        } = self;
-        Self {
-            phase: *phase,
-            node_op_name: node_op_name.clone(),
-            node_op_uid: node_op_uid.clone(),
-            message: message.clone(),
-            node_statuses: BTreeMap::new(),
-            observed_generation: *observed_generation,
-            conditions: conditions.clone(),
-            counts: counts.clone(),
-            image: image.clone(),
-            last_updated: last_updated.clone(),
-        }
+    fn without_nodes(&self) -> Self {
+        Self::without_nodes(self)
     }
 }
 
 /// The merge patch that turns the status `old` into `new`. Only entries that differ are written out.
 pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Result<Option<Value>> {
-    let frame = |status: &S| serde_json::to_value(status.frame());
+    let frame = |status: &S| serde_json::to_value(status.without_nodes());
     let mut diff = merge_diff(&old.map_or_else(|| Ok(json!({})), frame)?, &frame(new)?);
     let none = BTreeMap::new();
     let before = old.map_or(&none, S::nodes);

@@ -28,7 +28,8 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
             }
             // The others repeat their cause, which comes next.
             Some(_) if cause.source().is_some() => {}
-            // Where in the client it was ("client error (SendRequest)") is no matter of a user's: the first cause is.
+            // Where in the client it was ("client error (SendRequest)") is no matter of a user's: the first
+            // cause is.
             None if unanswered && cause.source().is_some() => {}
             _ => parts.push(cause.to_string()),
         }

@@ -104,9 +104,10 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub backoff_limit: Option<i32>,
-    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a thousand.
-    /// Control-plane nodes always go one at a time if the operation cordons or reboots. A node that failed counts
-    /// until it is uncordoned and Ready, or deleted. May be changed while the operation runs, but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a
+    /// thousand. Control-plane nodes always go one at a time if the operation cordons or reboots. A node that
+    /// failed counts until it is uncordoned and Ready, or deleted. May be changed while the operation runs,
+    /// but not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
@@ -150,8 +151,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
-    /// Preflights at a time, each of which pulls the image (default: as many as `concurrency`, at least 3 and at
-    /// most 50).
+    /// Preflights at a time, each of which pulls the image (default: as many as `concurrency`, at least 3 and
+    /// at most 50).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub preflight_concurrency: Option<i32>,
@@ -270,8 +271,8 @@ pub struct NodeOpStatus {
     /// One sentence on where the operation stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Every target, by node name. With more than a thousand targets, those that are done have their phase, their
-    /// message and what is proved, and no more: an object may not be larger than 1.5 MiB.
+    /// Every target, by node name. With more than a thousand targets, those that are done have their phase,
+    /// their message and what is proved, and no more: an object may not be larger than 1.5 MiB.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: BTreeMap<String, NodeStatus>,
@@ -297,6 +298,34 @@ pub struct NodeOpStatus {
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+}
+
+impl NodeOpStatus {
+    /// All that it says but the entries of the nodes, which may be thousands.
+    pub fn without_nodes(&self) -> Self {
+        let Self {
+            phase,
+            message,
+            node_statuses: _,
+            observed_generation,
+            conditions,
+            counts,
+            image,
+            images,
+            last_updated,
+        } = self;
+        Self {
+            phase: *phase,
+            message: message.clone(),
+            node_statuses: BTreeMap::new(),
+            observed_generation: *observed_generation,
+            conditions: conditions.clone(),
+            counts: counts.clone(),
+            image: image.clone(),
+            images: images.clone(),
+            last_updated: last_updated.clone(),
+        }
+    }
 }
 
 /// How many targets are where.

@@ -62,8 +62,8 @@ const LABEL_KEY_RULES: [Rule; 1] = [(
     "no label can have this key: write a name of at most 63 letters, digits, dashes, dots and underscores, for example kubernetes.io/hostname",
 )];
 
-/// A server takes the keys of a map for endless when it estimates what a rule costs, so the rule looks at their
-/// size alone; manifests/rbac/selector-policy.yaml looks at what is in them.
+/// A server takes the keys of a map for endless when it estimates what a rule costs, so the rule looks at
+/// their size alone; manifests/rbac/selector-policy.yaml looks at what is in them.
 const LABEL_KEYS_RULES: [Rule; 1] = [(
     "self.all(key, size(key) > 0 && size(key) <= 317)",
     "no label can have an empty key, or one of more than 317 characters: write a name, for example kubernetes.io/hostname",

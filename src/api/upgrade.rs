@@ -75,9 +75,10 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
-    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a thousand.
-    /// Control-plane nodes always go one at a time if the upgrade cordons or reboots. A node that failed counts
-    /// until it is uncordoned and Ready, or deleted. May be changed while the upgrade runs, but not to 0.
+    /// How many nodes may be in progress at once; 0, the default, means all, though never more than a
+    /// thousand. Control-plane nodes always go one at a time if the upgrade cordons or reboots. A node that
+    /// failed counts until it is uncordoned and Ready, or deleted. May be changed while the upgrade runs, but
+    /// not to 0.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
@@ -150,8 +151,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
-    /// Preflights at a time, each of which pulls the image (default: as many as `concurrency`, at least 3 and at
-    /// most 50).
+    /// Preflights at a time, each of which pulls the image (default: as many as `concurrency`, at least 3 and
+    /// at most 50).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub preflight_concurrency: Option<i32>,
@@ -196,6 +197,36 @@ pub struct NodeOpUpgradeStatus {
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+}
+
+impl NodeOpUpgradeStatus {
+    /// All that it says but the entries of the nodes, which may be thousands.
+    pub fn without_nodes(&self) -> Self {
+        let Self {
+            phase,
+            node_op_name,
+            node_op_uid,
+            message,
+            node_statuses: _,
+            observed_generation,
+            conditions,
+            counts,
+            image,
+            last_updated,
+        } = self;
+        Self {
+            phase: *phase,
+            node_op_name: node_op_name.clone(),
+            node_op_uid: node_op_uid.clone(),
+            message: message.clone(),
+            node_statuses: BTreeMap::new(),
+            observed_generation: *observed_generation,
+            conditions: conditions.clone(),
+            counts: counts.clone(),
+            image: image.clone(),
+            last_updated: last_updated.clone(),
+        }
+    }
 }
 
 /// Where an upgrade stands.

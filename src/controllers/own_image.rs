@@ -1,5 +1,5 @@
-//! The image of the helper pods, where the Deployment names its own by digest: nothing else may run in our name
-//! then, whoever moves the tag that `OPERATOR_IMAGE` says.
+//! The image of the helper pods, where the Deployment names its own by digest: nothing else may run in our
+//! name then, whoever moves the tag that `OPERATOR_IMAGE` says.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use tracing::{info, warn};
 
-use crate::act::error_message;
+use crate::{act::error_message, plan::image::split_tag};
 
 /// The Deployment's container that runs this process.
 const CONTAINER: &str = "manager";
@@ -48,15 +48,7 @@ fn of_manager(pod: &Pod) -> Option<&str> {
 /// means that one.
 fn is_digest_of(own: &str, configured: &str) -> bool {
     let Some((named, _)) = own.split_once('@') else { return false };
-    repository(named) == repository(configured)
-}
-
-/// The image's name without its tag. A colon before a slash is a registry's port.
-fn repository(name: &str) -> &str {
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
-    }
+    split_tag(named).0 == split_tag(configured).0
 }
 
 #[cfg(test)]

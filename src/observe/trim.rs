@@ -34,9 +34,10 @@ fn is_over(op: &NodeOp) -> bool {
     !held && op.status.as_ref().is_some_and(over)
 }
 
-/// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is given
-/// back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had no
-/// finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at it.
+/// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is
+/// given back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had
+/// no finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at
+/// it.
 fn has_a_node(status: &NodeOpStatus) -> bool {
     let written_by_go = status.observed_generation.is_none();
     let settled = |entry: &NodeStatus| {
@@ -152,8 +153,8 @@ mod tests {
         }
     }
 
-    /// The Go operator's finished operations have no finalizer, and anybody may remove ours: a node that failed was
-    /// uncordoned then, since nobody knew any more that it had.
+    /// The Go operator's finished operations have no finalizer, and anybody may remove ours: a node that
+    /// failed was uncordoned then, since nobody knew any more that it had.
     #[test]
     fn what_is_said_of_a_node_is_kept_until_the_node_is_given_back() {
         let of = |generation: Option<i64>, entry: Value| {

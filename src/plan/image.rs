@@ -16,7 +16,7 @@ use crate::{
     },
     plan::model::{
         id::OpRef,
-        snapshot::{NodeView, PodView, Role, Snapshot},
+        snapshot::{ContainerView, NodeView, PodView, Role, Snapshot},
     },
 };
 
@@ -124,7 +124,9 @@ impl FirstReleases {
         let mut found = BTreeMap::new();
         for taken in [true, false] {
             for (name, entry) in nodes.iter().filter(|(_, entry)| (entry.phase != Phase::Pending) == taken) {
-                if let (Some(arch), Some(release)) = (arch(name), &entry.target) {
+                if let Some(release) = &entry.target
+                    && let Some(arch) = arch(name)
+                {
                     found.entry(arch).or_insert_with(|| (name.clone(), release.clone()));
                 }
             }
@@ -146,10 +148,15 @@ impl FirstReleases {
     }
 }
 
-/// What the pod's container runs, that runs the operation or asks for it.
-fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageContent> {
+/// The container that runs the operation, or asks for it.
+fn operates(pod: &PodView) -> Option<&ContainerView> {
     let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
-    let container = pod.containers.iter().find(|container| ours(&container.name))?;
+    pod.containers.iter().find(|container| ours(&container.name))
+}
+
+/// What that container runs.
+fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageContent> {
+    let container = operates(pod)?;
     let architecture =
         snapshot.nodes.get(&pod.node).map(|node| node.arch.clone()).filter(|arch| !arch.is_empty())?;
     let digest = without_scheme(&container.image_id).to_owned();
@@ -161,9 +168,7 @@ fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageConte
 /// Whether the status names what the pod's container runs, or the pod has none that counts: as a rule, and so
 /// it is found out before anything else is.
 fn is_recorded(snapshot: &Snapshot, op: &NodeOp, images: &[ImageContent], pod: &PodView) -> bool {
-    let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
-    let container = pod.containers.iter().find(|container| ours(&container.name));
-    let (Some(container), Some(node)) = (container, snapshot.nodes.get(&pod.node)) else { return true };
+    let (Some(container), Some(node)) = (operates(pod), snapshot.nodes.get(&pod.node)) else { return true };
     let (digest, image) = (without_scheme(&container.image_id), named(op, &container.name));
     digest.is_empty()
         || images
@@ -191,7 +196,8 @@ fn find<'a>(recorded: &'a [ImageContent], here: &ImageContent) -> Option<&'a Ima
     recorded.iter().filter(alike).find(|content| of_manifest(content) == of_manifest(here))
 }
 
-fn split_tag(name: &str) -> (&str, Option<&str>) {
+/// An image's name without its tag, and the tag. A colon before a slash is a registry's port.
+pub fn split_tag(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
         _ => (name, None),

@@ -1,5 +1,5 @@
-//! What a reboot waiter may do: read and annotate its own pod, read and watch its own Job, by name, and say one
-//! kind of Event. Each node's waiter has an account of its own, for as long as the NodeOp runs.
+//! What a reboot waiter may do: read and annotate its own pod, read and watch its own Job, by name, and say
+//! one kind of Event. Each node's waiter has an account of its own, for as long as the NodeOp runs.
 
 use k8s_openapi::api::{
     core::v1::ServiceAccount,

@@ -66,9 +66,9 @@ impl StateDir {
         self.path.join(contract::sentinel_file(&self.job))
     }
 
-    /// The sentinel of our Job; what is recorded of the Job stands for one that is gone. One that cannot be read
-    /// is as good as none until it changes: acting on half of one would be worse, and `sentinel` replaces files
-    /// whole.
+    /// The sentinel of our Job; what is recorded of the Job stands for one that is gone. One that cannot be
+    /// read is as good as none until it changes: acting on half of one would be worse, and `sentinel`
+    /// replaces files whole.
     pub fn sentinel(&self) -> Option<Sentinel> {
         let path = self.own();
         let read = || -> Result<Option<Sentinel>> {

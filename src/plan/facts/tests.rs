@@ -372,7 +372,8 @@ fn a_pod_whose_node_no_cache_shows_yet_is_left_for_a_while() {
     assert_eq!(deleted(&plan_of(&[], vec![pending(&node("new"))], 10, &[])).len(), 1);
 }
 
-/// It ended well and said nothing that can be read: its time counts from when we first saw it, as of any other.
+/// It ended well and said nothing that can be read: its time counts from when we first saw it, as of any
+/// other.
 #[test]
 fn a_pod_that_succeeded_and_says_nothing_is_followed_by_another_and_goes_with_its_node() {
     let n1 = node("n1");

@@ -148,8 +148,8 @@ impl Drain {
     }
 }
 
-/// How many preflights run at a time: each pulls an image of gigabytes. They run ahead of the slots, so that no
-/// slot waits for one.
+/// How many preflights run at a time: each pulls an image of gigabytes. They run ahead of the slots, so that
+/// no slot waits for one.
 fn preflights_at_once(spec: &NodeOpSpec) -> usize {
     let at_once = |number: i32| usize::try_from(number).ok().filter(|number| *number > 0);
     let by_slots = || at_once(spec.concurrency).unwrap_or(usize::MAX).clamp(3, 50);

@@ -10,9 +10,7 @@ use super::{
     context::Decision,
     fixtures::{World, at, line},
     hold::hold,
-    prepare, reboot,
-    state::At,
-    verify,
+    step,
 };
 use crate::{
     api::{
@@ -113,6 +111,11 @@ fn rival() -> OpRef {
     OpRef { namespace: "ns".into(), name: "other".into(), uid: "v".into() }
 }
 
+/// What the step comes to at which the node is.
+fn came(world: &World) -> String {
+    world.decide(|ctx| line(&step(ctx)))
+}
+
 /// What came of a row, if it does not begin as expected.
 fn unexpected(came: &str, expected: &str) -> Option<String> {
     (!came.starts_with(expected)).then(|| format!("{came} (not {expected})"))
@@ -163,13 +166,6 @@ fn holding_a_node() {
 
 #[test]
 fn preparing_a_node() {
-    let prepared = |world: &World| {
-        let drain = world.decide(|ctx| match &ctx.work.at {
-            At::Drain(drain) => drain.clone(),
-            other => panic!("{other:?}"),
-        });
-        world.decide(|ctx| line(&prepare::advance(ctx, &drain)))
-    };
     let deleted = || draining().op(|op| op.metadata.deletion_timestamp = Some(Time(at(0))));
     let mut other = Vec::new();
     for (world, expected) in [
@@ -183,20 +179,13 @@ fn preparing_a_node() {
             "waits: cordoning the node again, which somebody uncordoned; patching node n1",
         ),
     ] {
-        other.extend(unexpected(&prepared(&world), expected));
+        other.extend(unexpected(&came(&world), expected));
     }
     assert!(other.is_empty(), "{other:#?}");
 }
 
 #[test]
 fn rebooting_a_node() {
-    let came = |world: &World| {
-        let record = world.decide(|ctx| match &ctx.work.at {
-            At::Reboot(record) => record.clone(),
-            other => panic!("{other:?}"),
-        });
-        world.decide(|ctx| line(&reboot::advance(ctx, &record)))
-    };
     let down = || rebooting().pod(|world| waiter(world, "rebooting")).node(|node| node.ready = false);
     let back = || rebooting().node(|node| node.boot_id = "b2".into());
     let live = || Question::Node("n1".into());
@@ -248,13 +237,6 @@ fn rebooting_a_node() {
 
 #[test]
 fn verifying_a_node() {
-    let came = |world: &World| {
-        let record = world.decide(|ctx| match &ctx.work.at {
-            At::Verify(record) => record.clone(),
-            other => panic!("{other:?}"),
-        });
-        world.decide(|ctx| line(&verify::advance(ctx, &record)))
-    };
     let mut other = Vec::new();
     for (world, expected) in [
         (verifying(), "waits: the node rebooted; reading what it runs"),

@@ -129,9 +129,10 @@ fn pause(attempt: i32) -> SignedDuration {
     (BACKOFF * attempt).min(MAX_BACKOFF)
 }
 
-/// Ends a waiter that watches and has not heard that its reboot is due, as it is since `due`: somebody took away its
-/// account or its Role, or it does not reach the API server any more. The next one gets both anew, and is told.
-/// Should this one have asked for the reboot meanwhile, then the next one finds another boot and nothing to do.
+/// Ends a waiter that watches and has not heard that its reboot is due, as it is since `due`: somebody took
+/// away its account or its Role, or it does not reach the API server any more. The next one gets both anew,
+/// and is told. Should this one have asked for the reboot meanwhile, then the next one finds another boot and
+/// nothing to do.
 pub fn replace_unaware(ctx: &NodeContext<'_>, due: Timestamp) -> Effects {
     let attempt = ctx.work.waiter.number();
     let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt);

@@ -85,12 +85,12 @@ pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option
     if let Some(remnant) = remnant::find(snapshot, view, &op.id, entry).first() {
         return Some(remnant.keeps());
     }
-    Some(Unreleased::BeingGivenBack { trouble: node(snapshot, view).trouble(snapshot) })
+    Some(Unreleased::BeingGivenBack { last_error: node(snapshot, view).trouble(snapshot) })
 }
 
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,
-/// adopted from the Go operator, or refused by the node. A Job of another name is that operator's, and is left
-/// to end: it may be an upgrade under way.
+/// adopted from the Go operator, or refused by the node. A Job of another name is that operator's, and is
+/// left to end: it may be an upgrade under way.
 fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let over = |namespace: &str, owner: &Owner, node: &str| {
         let op = snapshot.nodeop_of(namespace, owner)?;

@@ -14,8 +14,8 @@ pub enum Unreleased {
     Pod(Key),
     /// The API server may still be at an eviction that was called off.
     Eviction,
-    /// Nothing keeps it but the write itself; `trouble`: what that keeps failing with.
-    BeingGivenBack { trouble: Option<String> },
+    /// Nothing keeps it but the write itself.
+    BeingGivenBack { last_error: Option<String> },
     /// Its end has to stand in the status first.
     EndUnrecorded,
     /// It looks free; a live read decides.
@@ -28,9 +28,9 @@ impl fmt::Display for Unreleased {
             Self::Job((namespace, name)) => write!(f, "waiting for Job {namespace}/{name} to end"),
             Self::Pod((namespace, name)) => write!(f, "waiting for pod {namespace}/{name} to end"),
             Self::Eviction => f.write_str("an eviction is under way"),
-            Self::BeingGivenBack { trouble } => {
+            Self::BeingGivenBack { last_error } => {
                 f.write_str("the node is being given back")?;
-                trouble.iter().try_for_each(|trouble| write!(f, "; {trouble}"))
+                last_error.iter().try_for_each(|error| write!(f, "; {error}"))
             }
             Self::EndUnrecorded => f.write_str("its end is being recorded"),
             Self::Unconfirmed => f.write_str("checking that it was given back"),

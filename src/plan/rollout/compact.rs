@@ -14,30 +14,36 @@ use crate::{
 
 /// With more targets than this, what no decision needs any more of a node that is done is left out.
 const COMPACT_ABOVE: usize = 1000;
-/// How many nodes are worked on at once at most, whatever `concurrency` says: their entries are three times as
-/// long as those of others.
+/// How many nodes are worked on at once at most, whatever `concurrency` says: their entries are three times
+/// as long as those of others.
 pub const MAX_IN_PROGRESS: usize = 1000;
 
-/// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot once
-/// no waiter waits for it any more. Phase, message and proof stay. `first`: the release that the image brought is
-/// kept of the first node of each architecture, with which others are compared.
+/// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot
+/// once no waiter waits for it any more. Phase, message and proof stay; and of the first node of each
+/// architecture, with which others are compared, the release that the image brought.
 pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>) {
     if nodes.len() <= COMPACT_ABOVE {
         return;
     }
+    let is_whole = |name: &str, entry: &NodeStatus| {
+        let more = entry.job_name.is_some() || entry.reboot_status.is_some() || entry.last_updated.is_some();
+        let waits = || snapshot.pods_of_on(&op.id, Role::Waiter, name).next().is_some();
+        entry.phase.is_final() && more && entry.node_uid.is_none() && !waits()
+    };
+    let whole = nodes.iter().filter(|(name, entry)| is_whole(name, entry)).map(|(name, _)| name.clone());
+    let whole: Vec<String> = whole.collect();
+    if whole.is_empty() {
+        return;
+    }
     let first = FirstReleases::of(snapshot, nodes);
-    for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase.is_final()) {
-        let whole = entry.job_name.is_some() || entry.reboot_status.is_some() || entry.last_updated.is_some();
-        let waiter = || snapshot.pods_of_on(&op.id, Role::Waiter, name).next().is_some();
-        if !whole || entry.node_uid.is_some() || waiter() {
-            continue;
-        }
+    for name in whole {
+        let Some(entry) = nodes.get_mut(&name) else { continue };
         *entry = NodeStatus {
             phase: entry.phase,
             message: entry.message.take(),
             verified: entry.verified,
             holds_slot: entry.holds_slot,
-            target: entry.target.take().filter(|_| first.is_of(name)),
+            target: entry.target.take().filter(|_| first.is_of(&name)),
             ..NodeStatus::default()
         };
     }

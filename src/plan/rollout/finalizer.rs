@@ -1,13 +1,13 @@
-//! Our finalizer on a NodeOp. Nodes are released whether it is there or not; but a NodeOp that is deleted without it
-//! is gone before its command is stopped, and nobody takes back what its waiters were granted.
+//! Our finalizer on a NodeOp. Nodes are released whether it is there or not; but a NodeOp that is deleted
+//! without it is gone before its command is stopped, and nobody takes back what its waiters were granted.
 
 use crate::{
     api::names,
     plan::{model::action::Action, node::context::Op},
 };
 
-/// What puts our finalizer on a NodeOp, if it has to be and may be: before there is anything to give back, and
-/// again if somebody removed it while there is.
+/// What puts our finalizer on a NodeOp, if it has to be and may be: before there is anything to give back,
+/// and again if somebody removed it while there is.
 pub fn add(op: &Op) -> Option<Action> {
     let finalizers = op.object.metadata.finalizers.clone().unwrap_or_default();
     if op.deleting || finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {

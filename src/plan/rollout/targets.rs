@@ -46,7 +46,7 @@ pub enum Targets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoTargets {
     /// Nobody can tell yet which match: labels that we write are being read on these nodes.
-    FactsUnread { nodes: Vec<String>, trouble: Option<String> },
+    FactsUnread { nodes: Vec<String>, obstacle: Option<String> },
     /// The same; these are about to join.
     Joining { nodes: Vec<String> },
     /// No node matches this selector, or there is none of Linux.
@@ -68,14 +68,14 @@ impl NoTargets {
 impl fmt::Display for NoTargets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FactsUnread { nodes, trouble } => {
+            Self::FactsUnread { nodes, obstacle } => {
                 write!(
                     f,
                     "waiting: the facts of {} are being read: {}",
                     count(nodes.len()),
                     listed(nodes, MAX_NAMES)
                 )?;
-                trouble.iter().try_for_each(|trouble| write!(f, "; {trouble}"))
+                obstacle.iter().try_for_each(|obstacle| write!(f, "; {obstacle}"))
             }
             Self::Joining { nodes } => write!(
                 f,
@@ -150,9 +150,8 @@ fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<NoTar
     let reading: Vec<&NodeView> = open.iter().copied().filter(|node| node.ready).collect();
     let mut effects = Effects::default();
     if !reading.is_empty() {
-        let mut troubles = reading.iter().map(|node| effects.take(facts::trouble(snapshot, node)));
-        let trouble = troubles.find_map(|trouble| trouble);
-        let why = NoTargets::FactsUnread { nodes: names(&reading), trouble };
+        let obstacle = reading.iter().find_map(|node| effects.take(facts::trouble(snapshot, node)));
+        let why = NoTargets::FactsUnread { nodes: names(&reading), obstacle };
         return Planned { value: Some(why), effects };
     }
     let until = |node: &NodeView| later(snapshot.away_since(node), JOIN_TIMEOUT);

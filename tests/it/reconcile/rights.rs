@@ -170,7 +170,8 @@ async fn lose_and_win(rig: &Rig) {
 /// An init that cannot be asked: the waiter turns to the kernel and says so, which here is in vain.
 async fn ask_the_kernel(rig: &Rig) {
     rig.hold_reboots();
-    // The kubelet refuses its first waiter, and the next one needs the same account for a pod of another name.
+    // The kubelet refuses its first waiter, and the next one needs the same account for a pod of another
+    // name.
     let full =
         "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110";
     rig.cluster.node("n3").refuse_pods(Some(("OutOfpods", full.into())));

@@ -63,8 +63,9 @@ impl Sightings {
     /// Notes what is seen now, and forgets what is not.
     pub fn note(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
-        // Of an operation's pods and Jobs that have succeeded, which most of a large rollout are, nobody asks since
-        // when. A facts pod that ended well may have said nothing, and is followed by another after a pause.
+        // Of an operation's pods and Jobs that have succeeded, which most of a large rollout are, nobody asks
+        // since when. A facts pod that ended well may have said nothing, and is followed by another after a
+        // pause.
         let of_operations =
             || snapshot.pods.values().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);

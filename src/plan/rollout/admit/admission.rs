@@ -35,11 +35,9 @@ impl Pass<'_> {
         if self.admitted || entries().any(ran) {
             return None;
         }
-        if let Some(why) = &self.progress.refused {
-            return Some(NotTaken::Refused(why.clone()));
-        }
-        if self.unanswered.is_some() {
-            return self.unanswered.clone();
+        let refused = self.progress.refused.clone().map(NotTaken::Refused);
+        if let Some(why) = refused.or_else(|| self.unanswered.clone()) {
+            return Some(why);
         }
         let untouched = entries().all(|node| !node.phase.is_final());
         let question = Question::Admission(self.op.id.clone(), view.name.clone());

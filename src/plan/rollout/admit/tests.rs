@@ -1,4 +1,5 @@
-//! A table of why a node that waits is not taken: what the cluster shows, and the reason that its entry tells.
+//! A table of why a node that waits is not taken: what the cluster shows, and the reason that its entry
+//! tells.
 
 use std::sync::Arc;
 

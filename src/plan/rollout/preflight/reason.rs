@@ -51,7 +51,7 @@ pub enum PreflightFailure {
     /// The image's name stands for another content, or brings another release, than on the nodes before.
     OtherContent(String),
     RanFor(SignedDuration),
-    /// No waiting mends it.
+    /// Waiting does not help.
     CannotStart(String),
     NotStartedIn {
         limit: SignedDuration,

@@ -40,8 +40,8 @@ use crate::{
 /// Bytes of what is said about one node, at most.
 const MAX_MESSAGE: usize = 1000;
 /// Bytes of the names of all nodes and of what is said about them, at most. A preflight may end with 4 KiB on
-/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be recorded
-/// any more.
+/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be
+/// recorded any more.
 const MAX_ALL_MESSAGES: usize = 600_000;
 /// How many bytes each of them may have, however many there are: enough for what we say ourselves.
 const MIN_MESSAGE: usize = 60;
@@ -332,19 +332,9 @@ fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
 /// Whether nothing else changed. Most entries did not change at all, and few are looked at twice.
 fn differ_in_messages_alone(old: &NodeOpStatus, new: &NodeOpStatus) -> bool {
     let bare = |status: &NodeOpStatus| {
-        let mut conditions = status.conditions.clone();
-        conditions.iter_mut().for_each(|condition| condition.message.clear());
-        let (images, image, counts) = (status.images.clone(), status.image.clone(), status.counts.clone());
-        NodeOpStatus {
-            phase: status.phase,
-            observed_generation: status.observed_generation,
-            last_updated: status.last_updated.clone(),
-            conditions,
-            images,
-            image,
-            counts,
-            ..NodeOpStatus::default()
-        }
+        let mut bare = NodeOpStatus { message: None, ..status.without_nodes() };
+        bare.conditions.iter_mut().for_each(|condition| condition.message.clear());
+        bare
     };
     let silent = |node: &NodeStatus| NodeStatus { message: None, ..node.clone() };
     bare(old) == bare(new)

@@ -77,8 +77,8 @@ impl Past<'_> {
             .running
             .iter()
             .any(|(job, on)| on == name && self.jobs.get(job).is_some_and(|job| job.op == op));
-        // A kubelet that has stopped while its containers go on cannot be told from a machine that is gone, where a
-        // pod that is deleted never comes to its end.
+        // A kubelet that has stopped while its containers go on cannot be told from a machine that is gone,
+        // where a pod that is deleted never comes to its end.
         let unheard = self.scenario.is(Kind::KubeletsStop) && !is_ready(node);
         if runs && !unheard {
             self.broken(format!("{name} is given back while the operation of {op} runs on it"));
