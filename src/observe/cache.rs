@@ -203,6 +203,12 @@ impl<V> Cache<V> {
         }
     }
 
+    /// Does not keep an object any more that is still there. A later version of it comes in again.
+    pub fn forget(&mut self, key: &Key) {
+        self.entries.remove(key);
+        self.changed.remove(key);
+    }
+
     /// What has changed since this was called last, and what it is now; nothing for what has gone.
     pub fn changes(&mut self) -> impl Iterator<Item = (Key, Option<Arc<V>>)> {
         let changed = mem::take(&mut self.changed);

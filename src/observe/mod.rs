@@ -6,6 +6,7 @@
 //! is not kept.
 
 pub mod cache;
+mod forget;
 mod same;
 mod trim;
 pub mod view;
@@ -28,6 +29,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use self::{
     cache::{Cache, Version, WentBack},
+    forget::Changed,
     watches::Watches,
 };
 use crate::{
@@ -141,14 +143,25 @@ impl Caches {
     /// Brings up to date what snapshots show.
     fn show(&mut self) {
         let Shown { nodes, ops, upgrades, facts, jobs, pods } = &mut self.shown;
+        let mut changed = Changed::default();
         self.nodes.changes().for_each(|((_, name), node)| nodes.show(name, node));
-        self.ops.changes().for_each(|(key, op)| ops.show(key, op));
+        for (key, op) in self.ops.changes() {
+            changed.ops.push(key.clone());
+            ops.show(key, op);
+        }
         self.upgrades.changes().for_each(|(key, upgrade)| upgrades.show(key, upgrade));
         self.facts.changes().for_each(|(key, pod)| facts.show(key, pod));
         for work in self.work.values_mut() {
-            work.jobs.changes().for_each(|(key, job)| jobs.show(key, job));
-            work.pods.changes().for_each(|(key, pod)| pods.show(key, pod));
+            for (key, job) in work.jobs.changes() {
+                changed.jobs.push(key.clone());
+                jobs.show(key, job);
+            }
+            for (key, pod) in work.pods.changes() {
+                changed.pods.push(key.clone());
+                pods.show(key, pod);
+            }
         }
+        self.forget_ended(changed);
     }
 
     /// A namespace does not concern us any more.

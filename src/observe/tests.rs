@@ -95,3 +95,53 @@ fn a_cluster_that_is_not_listed_completely_is_not_shown() {
     observer.lock().work.get_mut("ns").unwrap().pods.list_ends();
     assert_eq!(show().ops.len(), 1);
 }
+
+/// A NodeOp whose Job has ended with its pod, and another Job that goes on.
+fn over(phase: &str, entries: &Value) -> [LiveObject; 5] {
+    let by = |kind: &str, group: &str, name: &str, uid: &str| json!([{"apiVersion": group, "kind": kind, "name": name, "uid": uid, "controller": true}]);
+    let op = by("NodeOp", "operator.kairos.io/v1alpha1", "op", "u");
+    let meta = |name: &str, owner: &Value| json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "7", "ownerReferences": owner, "labels": {names::NODEOP: "op", names::NODE: "n1"}});
+    let job = |name: &str, condition: &str| {
+        let object = json!({"metadata": meta(name, &op), "status": {"conditions": [{"type": condition, "status": "True"}]}});
+        LiveObject::Job(serde_json::from_value(object).unwrap())
+    };
+    let pod = |name: &str, phase: &str, of: &str| {
+        let object =
+            json!({"metadata": meta(name, &by("Job", "batch/v1", of, of)), "status": {"phase": phase}});
+        LiveObject::Pod(serde_json::from_value(object).unwrap())
+    };
+    let object = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "9"}, "spec": {"command": ["true"]},
+        "status": {"phase": phase, "observedGeneration": 1, "nodeStatuses": entries}});
+    [
+        job("ended", "Complete"),
+        job("goes-on", "Suspended"),
+        pod("ended-x", "Succeeded", "ended"),
+        pod("goes-on-x", "Running", "goes-on"),
+        LiveObject::Op(serde_json::from_value(object).unwrap()),
+    ]
+}
+
+/// Nobody deletes finished NodeOps, so their Jobs and pods are there for ever.
+#[test]
+fn of_operations_that_are_over_jobs_and_pods_that_have_ended_are_not_kept() {
+    let kept = |phase: &str, order: [usize; 5]| {
+        let observer = observer();
+        let mut caches = observer.lock();
+        let [a, b, c, d, e] = over(phase, &json!({"n1": {"phase": "Completed", "jobName": "ended"}}));
+        let mut objects = [a, b, c, d, e].map(Some);
+        for at in order {
+            caches.take(objects[at].take().unwrap());
+            caches.show();
+        }
+        let jobs: Vec<String> = caches.shown.jobs.values().map(|job| job.name.clone()).collect();
+        let pods: Vec<String> = caches.shown.pods.values().map(|pod| pod.name.clone()).collect();
+        let work = &caches.work["ns"];
+        assert_eq!((work.jobs.views().count(), work.pods.views().count()), (jobs.len(), pods.len()));
+        (jobs, pods)
+    };
+    for order in [[0, 1, 2, 3, 4], [4, 0, 1, 2, 3], [4, 3, 2, 1, 0], [1, 0, 4, 3, 2]] {
+        assert_eq!(kept("Completed", order), (vec!["goes-on".into()], vec!["goes-on-x".into()]), "{order:?}");
+        assert_eq!(kept("Running", order).0.len(), 2, "{order:?}: it still goes on");
+    }
+}

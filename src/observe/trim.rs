@@ -27,6 +27,14 @@ pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> 
     (whole && is_over(op) && upgrade.is_none_or(copied)).then(|| identified(op.clone()))
 }
 
+/// Whether no more is kept of the NodeOp than its identity, or it has nothing else: it is over, and so is what
+/// it made.
+pub fn is_forgotten(op: &NodeOp) -> bool {
+    op.status
+        .as_ref()
+        .is_some_and(|status| status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final))
+}
+
 fn is_over(op: &NodeOp) -> bool {
     let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     let held = op.metadata.finalizers.iter().flatten().any(|finalizer| ours.contains(&finalizer.as_str()));

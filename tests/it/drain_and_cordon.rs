@@ -8,7 +8,10 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use kairos_operator::{
-    api::nodeop::{DrainOptions, NodeOp, NodeOpSpec, NodeOpStatus, Phase},
+    api::{
+        names,
+        nodeop::{DrainOptions, NodeOp, NodeOpSpec, NodeOpStatus, Phase},
+    },
     plan::{
         model::{
             action::NodeChange,
@@ -83,7 +86,13 @@ fn fates_are_kubectls() {
     ];
     let daemon = || Some(owner("DaemonSet"));
     let node = || Some(Owner::node("n1", "n"));
-    let rows: [(&str, NodePod, &str); 17] = [
+    let labelled = |finished| {
+        pod(move |p| {
+            (p.finished, p.controller) = (finished, Some(owner("Job")));
+            p.labels.insert(names::NODEOP.into(), "op".into());
+        })
+    };
+    let rows: [(&str, NodePod, &str); 19] = [
         ("replicated", pod(|_| {}), "EEEEEEE"),
         ("bare", pod(|p| p.controller = None), "LELELRE"),
         ("emptyDir", pod(|p| p.local_storage = true), "LLEELRE"),
@@ -119,6 +128,9 @@ fn fates_are_kubectls() {
             pod(|p| (p.controller, p.deleting_since) = (daemon(), Some(p.created))),
             "LLLLWLW",
         ),
+        // The Job of an operation that is over is not shown, so that its pod looks like anybody's.
+        ("of a NodeOp by its label alone, finished", labelled(true), "LLLLLLL"),
+        ("of a NodeOp by its label alone", labelled(false), "EEEEEEE"),
         ("of our own Job", pod(|p| p.controller = Some(Owner::job("ours", "ju"))), "LLLLLLL"),
         (
             "made after the start",

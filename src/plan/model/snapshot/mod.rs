@@ -20,6 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 pub use self::{
     labels::NodeLabels,
     obstacle::Obstacle,
+    ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
     sightings::Sightings,
     table::{Placed, PlacedTable, Shows, Table},

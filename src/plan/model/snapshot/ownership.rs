@@ -114,7 +114,7 @@ impl Snapshot {
 
 /// Whether the NodeOp's status names the Job. An entry that is final keeps the Job's name alone, which is
 /// made from the NodeOp's UID.
-fn records(op: &NodeOp, job: &Owner, node: &str) -> bool {
+pub fn records(op: &NodeOp, job: &Owner, node: &str) -> bool {
     let names = |entry: &NodeStatus| {
         entry.job_name.as_ref() == Some(&job.name) && entry.job_uid.as_ref().is_none_or(|uid| *uid == job.uid)
     };

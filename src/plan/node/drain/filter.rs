@@ -7,11 +7,14 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::{
-    intent::Drain,
-    selector,
-    snapshot::{NodePod, Owner},
-    time::later,
+use crate::{
+    api::names,
+    plan::model::{
+        intent::Drain,
+        selector,
+        snapshot::{NodePod, Owner},
+        time::later,
+    },
 };
 
 /// What is done with a pod, and why.
@@ -45,6 +48,11 @@ pub fn decide(
     let controller = pod.controller.as_ref();
     if ours {
         return EvictionDecision::Skip("it belongs to a NodeOp");
+    }
+    // The Jobs of operations that are over are not kept, so whose pod it was is not known any more. It is worth
+    // its log alone, and holds nothing of the node: of a pod that has ended the label may be believed.
+    if pod.finished && pod.labels.contains_key(names::NODEOP) {
+        return EvictionDecision::Skip("it has ended, and is there for its log");
     }
     // Ours that read its facts: evicted, they would only be made again, and be in the way again.
     if !pod.mirror && controller.is_some_and(Owner::is_node) {

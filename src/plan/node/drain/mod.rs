@@ -1,6 +1,6 @@
 //! One pass of a drain: evicts the pods whose time has come, and says where the drain stands.
 //!
-//! kubectl's filters ([`fate`]), with one difference that the Go operator's users rely on: a pod that kubectl
+//! kubectl's filters ([`filter`]), with one difference that the Go operator's users rely on: a pod that kubectl
 //! would refuse to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named;
 //! `strict: true` refuses as kubectl does. Pods made after the drain started are left too, as kubectl does by
 //! listing once: a controller that pins its pods to the node would otherwise make it endless. Which those are

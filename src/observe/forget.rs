@@ -1,0 +1,86 @@
+//! Jobs and pods that have ended, of operations that are over: nothing is decided by them any more, and nobody
+//! deletes the old ones, so they are not kept.
+
+use std::collections::BTreeSet;
+
+use super::{Caches, trim};
+use crate::{
+    api::owner::Owner,
+    plan::model::{
+        id::Key,
+        snapshot::{JobState, JobView, PodView, records},
+    },
+};
+
+/// What changed since the last snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub ops: Vec<Key>,
+    pub jobs: Vec<Key>,
+    pub pods: Vec<Key>,
+}
+
+impl Caches {
+    /// Forgets what has ended of operations that are over. A Job that is still active, or a pod that still runs,
+    /// is kept: it has to be ended.
+    pub(super) fn forget_ended(&mut self, changed: Changed) {
+        let ops = changed.ops.iter().filter_map(|key| self.shown.ops.get(key));
+        let over = ops.filter(|op| trim::is_forgotten(op)).filter_map(|op| op.metadata.uid.clone());
+        let over: Vec<String> = over.collect();
+        let of_ops = over
+            .iter()
+            .flat_map(|uid| self.shown.jobs.of_owner(uid))
+            .map(|job| (job.namespace.clone(), job.name.clone()));
+        let jobs: BTreeSet<Key> = of_ops
+            .chain(changed.jobs)
+            .filter(|key| self.shown.jobs.get(key).is_some_and(|job| self.is_job_forgotten(job)))
+            .collect();
+        let uids: Vec<String> =
+            jobs.iter().filter_map(|key| Some(self.shown.jobs.get(key)?.uid.clone())).collect();
+        for key in &jobs {
+            self.shown.jobs.remove(key);
+            if let Some(work) = self.work.get_mut(&key.0) {
+                work.jobs.forget(key);
+            }
+        }
+        let of_owners = over
+            .iter()
+            .chain(&uids)
+            .flat_map(|uid| self.shown.pods.of_owner(uid))
+            .map(|pod| (pod.namespace.clone(), pod.name.clone()));
+        let pods: BTreeSet<Key> = of_owners
+            .chain(changed.pods)
+            .filter(|key| self.shown.pods.get(key).is_some_and(|pod| self.is_pod_forgotten(pod)))
+            .collect();
+        for key in &pods {
+            self.shown.pods.remove(key);
+            if let Some(work) = self.work.get_mut(&key.0) {
+                work.pods.forget(key);
+            }
+        }
+    }
+
+    fn is_job_forgotten(&self, job: &JobView) -> bool {
+        matches!(job.state, JobState::Complete | JobState::Failed(_))
+            && self.is_over(&job.namespace, &job.owner)
+    }
+
+    /// One that a Job made is forgotten after that Job, unless the status of a NodeOp names it.
+    fn is_pod_forgotten(&self, pod: &PodView) -> bool {
+        if !pod.phase.is_final() {
+            return false;
+        }
+        if !pod.owner.is_job() {
+            return self.is_over(&pod.namespace, &pod.owner);
+        }
+        let job = self.shown.jobs.get(&(pod.namespace.clone(), pod.owner.name.clone()));
+        job.is_none_or(|job| job.uid != pod.owner.uid)
+            && !self.shown.ops.values().any(|op| records(op, &pod.owner, &pod.node))
+    }
+
+    /// Whether the owner is a NodeOp that is over, and of which its identity is kept.
+    fn is_over(&self, namespace: &str, owner: &Owner) -> bool {
+        let op = self.shown.ops.get(&(namespace.to_owned(), owner.name.clone()));
+        op.is_some_and(|op| op.metadata.uid.as_ref() == Some(&owner.uid) && trim::is_forgotten(op))
+    }
+}
