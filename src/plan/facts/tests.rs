@@ -353,7 +353,7 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let Some(make) = sweep(&refused).actions.pop() else { panic!() };
     refused.failures = [(make.id(), PersistentFailure { since: at(0), message: "quota".into() })].into();
     assert!(
-        told(&refused, "n1").ends_with("keeps failing since 1970-01-12T13:46:40Z, it is tried again: quota"),
+        told(&refused, "n1").ends_with("keeps failing since 1970-01-12T13:46:40Z: quota"),
         "{}",
         told(&refused, "n1")
     );

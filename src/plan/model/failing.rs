@@ -16,7 +16,7 @@ pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
         return None;
     }
     let failure = snapshot.failures.get(&what.id())?;
-    Some(format!("{what} keeps failing since {:.0}, it is tried again: {}", failure.since, failure.message))
+    Some(format!("{what} keeps failing since {:.0}: {}", failure.since, failure.message))
 }
 
 /// The same, of the first of these that does.
@@ -71,7 +71,7 @@ mod tests {
         let (bad, good) = (Question::Node("n1".into()), Question::Node("n2".into()));
         let snapshot = failing(&bad);
         let told = Effects::from(bad).trouble(&snapshot);
-        let expected = "reading node n1 keeps failing since 1970-01-12T13:46:40Z, it is tried again: no etcd";
+        let expected = "reading node n1 keeps failing since 1970-01-12T13:46:40Z: no etcd";
         assert_eq!(told.as_deref(), Some(expected));
         assert_eq!(Effects::from(good).trouble(&snapshot), None);
     }

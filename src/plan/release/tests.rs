@@ -117,7 +117,8 @@ fn a_node_that_is_not_given_back_yet_has_a_reason() {
         failure,
     )]
     .into();
-    let keeps = "the node is being given back; patching node n1 keeps failing since 1970-01-12T13:46:40Z, it is tried again: no etcd";
+    let keeps =
+        "the node is being given back; patching node n1 keeps failing since 1970-01-12T13:46:40Z: no etcd";
     assert_eq!(why(&snapshot).as_deref(), Some(keeps));
     let node = NodeView { claimed_by: None, ..(*snapshot.nodes["n1"]).clone() };
     snapshot.nodes.insert("n1".into(), Arc::new(node));

@@ -197,3 +197,18 @@ fn a_strangers_job_under_the_name_of_ours_is_passed_by() {
     assert!(!out.actions.iter().any(touched), "it is somebody else's: {:?}", out.actions);
     assert!(out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. })), "{:?}", out.actions);
 }
+
+/// The words of a command that failed are in its pods alone, and anybody may delete those.
+#[test]
+fn a_failure_whose_pods_are_gone_says_that_none_is_left_to_say_why() {
+    let mut world = suspended();
+    let state = JobState::Failed("BackoffLimitExceeded".into());
+    let job = JobView { failed: 1, ..fixtures::job(&name(), state) };
+    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    world.pass(1);
+    let told = |world: &World| world.entry().message.unwrap_or_default();
+    assert!(!told(&world).contains("is left"), "a cache may show the pod in a moment: {}", told(&world));
+    world.pass(10);
+    let told = told(&world);
+    assert!(told.contains("BackoffLimitExceeded") && told.contains("none of its pods is left"), "{told}");
+}

@@ -1,0 +1,154 @@
+//! A Job that has not run: it is made suspended, and let go once its UID is recorded.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::refused;
+use crate::plan::{
+    model::{
+        action::{Action, Notice, Target},
+        effects::{Effects, Planned},
+        failing, object_name,
+        question::Question,
+        snapshot::{JobState, JobView},
+        time::later,
+    },
+    node::{
+        cancel,
+        context::{Decision, NodeContext},
+        failure::Failure,
+        hold::hold,
+        state::{Entry, JobRecord, State, WaiterRecord, Working},
+        waiter::{self, Room, Waiter},
+        waiting::Waiting,
+    },
+};
+
+pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp>) -> Planned<Decision> {
+    if ctx.op.deleting {
+        return Failure::DeletedBeforeStart.into();
+    }
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(held(ctx, &name)) {
+        return next.with(effects);
+    }
+    if let Some(wait) = refused_since.and_then(|since| refused::pause(ctx, since)) {
+        return wait.with(effects);
+    }
+    let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
+    let make = Action::CreateJob { op, node, name };
+    if let Some(next) = effects.take(kept_failing(ctx, &make)) {
+        return next.into();
+    }
+    Waiting::JobMade.with(effects).with(make)
+}
+
+/// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
+/// to start, the node is failed, untouched by the operation.
+fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
+    let Some(trouble) = failing::of(ctx.snapshot, action) else { return None.into() };
+    let deadline = later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout);
+    if ctx.snapshot.now < deadline {
+        return Planned::from(None).with(Effects::wake_at(deadline));
+    }
+    let seconds = ctx.op.intent.pull_timeout.as_secs();
+    Some(Failure::JobNotStarted { seconds, trouble }.gives_up()).into()
+}
+
+/// What must hold at the moment at which the Job is made and let go, not only some time before: the node is
+/// ours, and its waiter stands.
+fn held(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(hold(ctx)) {
+        return next.with(effects).map(Some);
+    }
+    let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {
+        Waiter::NotAsked | Waiter::Ready => None,
+        Waiter::Starting(why) => Some(Decision::Wait(Waiting::Waiter(why))),
+        Waiter::Decided(next) => Some(next),
+    };
+    Planned { value: next, effects }
+}
+
+/// The Job is there and its UID is not in status yet: it has not run.
+pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    if !job.is_of(&ctx.op.id) {
+        return foreign(ctx, job);
+    }
+    if job.deleting {
+        return Waiting::OldJobDeleted.into();
+    }
+    if ctx.op.deleting {
+        return Failure::DeletedBeforeStart.into();
+    }
+    if let JobState::Failed(_) = job.state {
+        return refused::make_room(ctx, job);
+    }
+    let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
+    let state = State::Working(Box::new(Working { job: Some(record), ..ctx.work.clone() }));
+    let message = Some(Waiting::JobRuns.to_string());
+    Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
+}
+
+/// Somebody else's Job has the name, and nothing else: the next name is ours, and so is the waiter that watches
+/// the Job of that name.
+fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    let (node, of) = (&ctx.node.name, &ctx.op.id);
+    let taken = Failure::ForeignJob { namespace: job.namespace.clone(), name: job.name.clone() };
+    let next = object_name::job_attempt((&of.name, &of.uid), node, &job.name).map(|attempt| attempt + 1);
+    let Some(next) = next.filter(|next| *next < object_name::MAX_JOBS && !ctx.op.deleting) else {
+        return taken.into();
+    };
+    let mut effects = Effects::default();
+    let number = ctx.work.waiter.number();
+    if ctx.op.intent.reboot
+        && let Some(open) = effects.take(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, number))
+    {
+        return Waiting::Ending { reason: taken.to_string(), open }.with(effects);
+    }
+    let now = ctx.snapshot.now;
+    let attempt = if ctx.op.intent.reboot { Some(number.saturating_add(1)) } else { ctx.work.waiter.attempt };
+    let recorded = ctx.record(|work| {
+        work.job = Some(JobRecord { name: ctx.op.object_name(node, "", next), uid: None });
+        work.waiter = WaiterRecord { attempt, lost_at: Some(now), wanted_since: Some(now) };
+    });
+    recorded.with(effects)
+}
+
+pub fn resume(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    let mut effects = Effects::default();
+    let resume = Action::ResumeJob { job: Target::of_job(job) };
+    let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(kept_failing(ctx, &resume)));
+    match next {
+        Some(ends @ Decision::GiveUp(_)) => {
+            return unseen_start(ctx, job).map_or_else(|| ends.into(), |wait| wait.with(effects));
+        }
+        Some(next) => return next.with(effects),
+        None => {}
+    }
+    let question = Question::Node(ctx.node.name.clone());
+    if ctx.snapshot.answer(&question).is_none() {
+        // In an old view a machine that has joined under the same name since is not seen, which is neither
+        // claimed nor drained.
+        return Waiting::SameMachine.with(effects).with(question);
+    }
+    // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
+    // suspended it, and the Job controller ends its pods for that.
+    if ctx.job_pods(&job.uid).next().is_none() {
+        return Waiting::JobRuns.with(effects).with(resume);
+    }
+    let why = Waiting::JobResumed { name: job.name.clone() };
+    // Said with the status that says it first.
+    if ctx.entry.message.as_ref() != Some(&why.to_string()) {
+        let message = format!("node {}: {why}", ctx.node.name);
+        effects.add(Notice { warning: true, reason: "JobSuspended", message, node: None });
+    }
+    why.with(effects).with(resume)
+}
+
+/// Before a Job is ended as one that never ran, a live read: we may have let it go, and the cache not show it
+/// yet.
+pub fn unseen_start(ctx: &NodeContext<'_>, job: &JobView) -> Option<Planned<Decision>> {
+    let question = Question::Job((job.namespace.clone(), job.name.clone()));
+    let unseen = job.suspended && ctx.snapshot.answer(&question).is_none();
+    unseen.then(|| Waiting::JobStart { name: job.name.clone() }.with(question))
+}

@@ -1,0 +1,138 @@
+//! What came of a Job, and what follows: the node is done, its reboot is due, or it failed.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::{
+    message::termination_message,
+    refused,
+    sentinel::{Record, sentinel},
+};
+use crate::{
+    api::nodeop::RebootStatus,
+    contract::{Sentinel, reboot_state},
+    plan::{
+        image,
+        model::{
+            effects::{Effects, Planned},
+            snapshot::JobView,
+            time::later,
+        },
+        node::{
+            context::{Decision, NodeContext},
+            failure::Failure,
+            legacy,
+            state::{At, Found, Reboot, WaiterRecord, Working},
+            waiter,
+            waiting::Waiting,
+        },
+    },
+};
+
+/// Within this time after a Job's failure the cache shows those of its pods that are still there.
+const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
+/// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
+/// worse.
+pub fn another_content(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
+    if legacy::is_adopted(ctx) {
+        return None;
+    }
+    let mut pods = ctx.job_pods(&job.uid);
+    let why = pods.find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
+    Some(Failure::OtherContent { why }.gives_up())
+}
+
+pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    if let Some(next) = another_content(ctx, job) {
+        return next.into();
+    }
+    if !ctx.op.intent.reboot {
+        let message = termination_message(ctx, job).map_or_else(
+            || "Job completed successfully".into(),
+            |message| format!("Job completed successfully: {message}"),
+        );
+        return ctx.complete(RebootStatus::NotRequested, message).into();
+    }
+    if legacy::is_adopted(ctx) {
+        let Planned { value, effects } = legacy::boot_to_leave(ctx);
+        return match value {
+            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
+            None if effects.questions.is_empty() => Failure::RebootNotProved.into(),
+            None => Waiting::BootBeforeReboot.with(effects),
+        };
+    }
+    match sentinel(ctx, &job.uid) {
+        Record::Found(found) if found.boot.is_empty() => {
+            let message = termination_message(ctx, job).unwrap_or_else(|| "nothing had to be changed".into());
+            ctx.complete(RebootStatus::NotRequested, message).into()
+        }
+        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Lags => Waiting::JobPodLags.into(),
+        // The waiter still knows the boot from the sentinel file, and its word is a proof.
+        Record::Gone => to_reboot(ctx, None).into(),
+    }
+}
+
+/// The operation has succeeded in the boot that the record names. One that names another target than the image
+/// has, as its preflight read it, is not of this operation: nothing is proved by it.
+pub fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
+    match (&ctx.work.found.target, &found.target) {
+        (Some(known), Some(said)) if known != said => {
+            Failure::OtherTarget { known: known.clone(), said: said.clone() }.gives_up()
+        }
+        _ => to_reboot(ctx, Some(found)),
+    }
+}
+
+/// The operation has succeeded, in the boot that its record names if there is one.
+fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
+    let (left, before, target) =
+        sentinel.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
+    let reboot = Reboot {
+        left,
+        deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout),
+        machine_id: Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty()),
+        control_plane: ctx.node.control_plane(),
+        seen: None,
+    };
+    let work = Working {
+        at: At::Reboot(reboot),
+        found: Found { before, target, ..ctx.work.found.clone() },
+        waiter: WaiterRecord { lost_at: None, ..ctx.work.waiter },
+        reboot: Some(RebootStatus::Pending),
+        ..ctx.work.clone()
+    };
+    ctx.move_to(work, Waiting::Reboot)
+}
+
+/// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
+pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
+    if ctx.op.intent.reboot
+        && !legacy::is_adopted(ctx)
+        && matches!(waiter::went_on(ctx), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
+    {
+        return to_reboot(ctx, None).into();
+    }
+    if ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready)) {
+        return Waiting::JobPodsEnd.into();
+    }
+    if ctx.op.deleting { Failure::DeletedWhileRunning.into() } else { Failure::JobVanished.into() }
+}
+
+pub fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decision> {
+    // Jobs and pods come by two watches, and the pods know why.
+    let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
+    let unseen = i32::try_from(ctx.job_pods(&job.uid).count()).is_ok_and(|seen| seen < job.failed);
+    if unseen && ctx.snapshot.now < until && !legacy::is_adopted(ctx) {
+        return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
+    }
+    if let Some(next) = refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
+        return next.into();
+    }
+    let message = termination_message(ctx, job).or_else(|| {
+        let gone = job.failed > 0 && ctx.job_pods(&job.uid).next().is_none() && !legacy::is_adopted(ctx);
+        gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
+    });
+    Failure::JobFailed { why: why.to_owned(), message }.into()
+}
