@@ -26,7 +26,7 @@ use crate::{
         action::{Action, Target},
         effects::{Effects, Planned},
         object_name,
-        snapshot::{ContainerState, NodeView, PodView, Role, Snapshot},
+        snapshot::{ContainerView, NodeView, PodView, Role, Snapshot, brief},
         time::later,
     },
 };
@@ -208,17 +208,17 @@ fn failure(pod: &PodView) -> Option<String> {
     // The kubelet had not yet reported the boot that the pod ran in, or reports an old one.
     let of_another_boot = read(pod).map(|_| "the facts are of another boot".to_owned());
     of_another_boot.or_else(|| {
-        pod.phase.is_final().then(|| [pod.reason.clone(), ended(pod)].join(" ").trim().to_owned())
+        pod.phase.is_final().then(|| [brief(&pod.reason), ended(pod)].join(" ").trim().to_owned())
     })
 }
 
+/// How its container ended. What that has said is the node's own text, which is quoted in part.
 fn ended(pod: &PodView) -> String {
-    match pod.container(container::FACTS) {
-        Some(ContainerState::Ended { code, message, .. }) => format!("exit code {code}: {message}"),
-        Some(ContainerState::Waiting { .. } | ContainerState::Running { .. }) | None => {
-            pod.obstacle().map(|obstacle| obstacle.text).unwrap_or_default()
-        }
-    }
+    let container = pod.containers.iter().find(|container| container.name == container::FACTS);
+    container.and_then(ContainerView::ended).map_or_else(
+        || pod.obstacle().map(|obstacle| obstacle.text).unwrap_or_default(),
+        |ended| ended.to_string(),
+    )
 }
 
 /// Makes a pod of this attempt, or of the next one whose name is nobody else's.

@@ -6,10 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::plan::model::identity::Identified;
 use crate::plan::{
     fixtures,
-    model::snapshot::{ContainerView, Owner, PersistentFailure, PodPhase, Sightings},
+    model::identity::Identified,
+    model::snapshot::{ContainerState, Owner, PersistentFailure, PodPhase, Sightings},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -357,6 +357,10 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
         "{}",
         told(&refused, "n1")
     );
+    // What a node writes is its own: a compromised one fills no status with it.
+    let long = ContainerState::Ended { code: 0, reason: "x".repeat(5_000), message: "x".repeat(20_000) };
+    let chatty = PodView { reason: "y".repeat(5_000), ..pod(&n, 0, PodPhase::Succeeded, long) };
+    assert!(told(&one(chatty, 1), "n1").len() < 1_000);
     let windows = NodeView { os: "windows".into(), ..n.clone() };
     assert_eq!(
         told(&world(std::slice::from_ref(&windows), vec![], 1, &["n1"]), "n1"),

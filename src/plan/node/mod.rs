@@ -155,14 +155,14 @@ fn lost(
         return Planned { value: ending(open), effects };
     }
     let job = context::recorded_job(snapshot, op, work);
-    let succeeded = job.is_some_and(|job| job.state == JobState::Complete);
+    let failed = job.is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)));
     let reboot = match &work.at {
         _ if !op.intent.reboot => RebootStatus::NotRequested,
         At::Verify(_) => RebootStatus::Completed,
         // The machine may have rebooted, or may yet: nobody knows. Its waiter acts as soon as the Job is complete,
-        // whether or not we have seen that.
+        // whether or not we have seen that, and a Job that was deleted meanwhile tells nobody any more.
         At::Reboot(_) => RebootStatus::Pending,
-        At::Job { .. } if succeeded => RebootStatus::Pending,
+        At::Job { .. } if work.job_uid().is_some() && !failed => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => RebootStatus::Cancelled,
     };
     let untouched = work.given_up.as_ref().is_some_and(|verdict| verdict.begun == Begun::No);

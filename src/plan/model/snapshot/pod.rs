@@ -131,7 +131,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, reason, message } = self;
         match both_ends(message) {
-            line if line.is_empty() => write!(f, "exit code {code}, {reason}"),
+            line if line.is_empty() => write!(f, "exit code {code}, {}", brief(reason)),
             line => write!(f, "exit code {code}: {line}"),
         }
     }

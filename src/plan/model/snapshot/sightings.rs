@@ -12,10 +12,14 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::model::{
-    question::{Answer, Question},
-    snapshot::{ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Snapshot},
-    time::later,
+use crate::{
+    api::nodeop::Step,
+    plan::model::{
+        id::OpRef,
+        question::{Answer, Question},
+        snapshot::{ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role, Snapshot},
+        time::later,
+    },
 };
 
 /// How a kubelet says that it does not take a pod in.
@@ -41,6 +45,8 @@ pub struct Sightings {
     ran: BTreeSet<String>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Nodes whose reboot is due and that have no waiter, by the NodeOp's UID and the node's name.
+    unwatched: BTreeMap<(String, String), Timestamp>,
     /// Pods of nodes that are drained which are being deleted, by UID.
     endings: BTreeMap<String, Timestamp>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
@@ -86,6 +92,7 @@ impl Sightings {
             snapshot.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()),
             now,
         );
+        renew(&mut self.unwatched, snapshot.unwatched(), now);
         let residents = snapshot.residents.values().flatten();
         let ending = residents.filter(|pod| pod.deleting_since.is_some());
         renew(&mut self.endings, ending.map(|pod| pod.uid.clone()), now);
@@ -192,6 +199,27 @@ impl Snapshot {
     /// Since when we have seen that the node is not Ready; now, if it is Ready.
     pub fn away_since(&self, node: &NodeView) -> Timestamp {
         self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
+    }
+
+    /// The nodes whose reboot is due, or was until it was given up, and that no waiter is to bring about.
+    fn unwatched(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.ops.values().flat_map(|op| {
+            let id = OpRef::of(op);
+            let nodes = op.status.iter().flat_map(|status| &status.node_statuses);
+            let due = nodes.filter(|(_, entry)| entry.step == Some(Step::Reboot) && !entry.phase.is_final());
+            let alone: Vec<(String, String)> = due
+                .filter(|(node, _)| !self.pods_of_on(&id, Role::Waiter, node).any(|pod| pod.is_active()))
+                .map(|(node, _)| (id.uid.clone(), node.clone()))
+                .collect();
+            alone
+        })
+    }
+
+    /// Since when we have seen that the node, whose reboot by the NodeOp is due, has no waiter; now, if it is
+    /// new or has one.
+    pub fn unwatched_since(&self, op: &OpRef, node: &str) -> Timestamp {
+        let key = (op.uid.clone(), node.to_owned());
+        self.sightings.unwatched.get(&key).copied().unwrap_or(self.now)
     }
 
     /// Since when a control-plane node has been Ready in its present boot, as far as we saw it: at the latest

@@ -9,13 +9,17 @@
 //! What succeeds before its end is seen has succeeded, whatever was decided about it: a Job that completes
 //! goes on to its reboot, and a node that comes back in a new boot has rebooted.
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
 use crate::{
     api::nodeop::RebootStatus,
+    contract::reboot_state,
     plan::{
         model::{
             effects::{Effects, Planned},
             question::Question,
             snapshot::JobState,
+            time::later,
         },
         node::{
             cancel,
@@ -27,6 +31,10 @@ use crate::{
         },
     },
 };
+
+/// How long after a reboot was asked for the node may still be seen Ready: the kubelet is stopped within seconds,
+/// and the control plane waits 40 to 50 for its next sign of life.
+const DOWN_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Gives the node up.
 pub fn begin(ctx: &NodeContext<'_>, verdict: Verdict) -> Planned<Decision> {
@@ -148,7 +156,24 @@ fn end(ctx: &NodeContext<'_>) -> Planned<Option<Open>> {
     if !waits || is_over() {
         return Planned { value: None, effects };
     }
-    cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt).with(effects)
+    let open = effects.take(cancel::waiter(ctx.snapshot, ctx.op, node, ctx.node.ready, attempt));
+    if open.is_none()
+        && let Some(until) = reboot_may_come_until(ctx)
+    {
+        effects.add(Effects::wake_at(until));
+        return Planned { value: Some(Open::RebootMayCome), effects };
+    }
+    Planned { value: open, effects }
+}
+
+/// A waiter that is gone, and whose last words nobody has read, may have asked for the reboot: a machine takes
+/// a while to go down, and looks Ready meanwhile. Until then its node is neither free for others nor said to
+/// stay in its boot.
+fn reboot_may_come_until(ctx: &NodeContext<'_>) -> Option<Timestamp> {
+    let may_come = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
+    let ended_without = waiter::says(ctx).is_some_and(|said| said != reboot_state::REBOOTING);
+    let until = later(ctx.snapshot.unwatched_since(&ctx.op.id, &ctx.node.name), DOWN_WITHIN);
+    Some(until).filter(|until| may_come && !ended_without && ctx.snapshot.now < *until)
 }
 
 #[cfg(test)]

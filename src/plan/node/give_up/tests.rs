@@ -243,7 +243,8 @@ fn a_reboot_that_nobody_saw_is_not_said_to_be_called_off() {
         let node = NodeView { ready, ..(*world.snapshot.nodes["n1"]).clone() };
         world.snapshot.nodes.insert("n1".into(), Arc::new(node));
         world.snapshot.leading_since = at(-10_000);
-        for second in [1, 2, 3] {
+        // A minute more, in which a reboot that its waiter had asked for would show.
+        for second in [1, 2, 3, 70] {
             world.pass(second);
         }
         let entry = world.entry();
@@ -349,4 +350,46 @@ fn a_node_that_stays_cordoned_though_all_went_well_says_so() {
         assert_eq!(entry.phase, Phase::Completed);
         assert_eq!(entry.message.is_some_and(|said| said.contains("kubectl uncordon n1")), told);
     }
+}
+
+/// The waiter has asked for the reboot, and was deleted by hand; its NodeOp is deleted before the node is seen
+/// to go down. Nobody was leading meanwhile.
+#[test]
+fn a_node_that_may_be_going_down_is_neither_given_back_nor_said_to_stay() {
+    let deleted = || {
+        let mut world =
+            World::new(json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": "j",
+            "jobUid": "ju", "boot": "b1", "rebootStatus": "pending", "deadline": Time(at(1800))}));
+        let mut op = (**world.snapshot.ops.values().next().unwrap()).clone();
+        op.metadata.deletion_timestamp = Some(Time(at(0)));
+        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
+        let done = job(JobState::Complete);
+        world.snapshot.jobs.insert((done.namespace.clone(), done.name.clone()), Arc::new(done));
+        world
+    };
+    let boot = |world: &mut World, boot: &str| {
+        let node = NodeView { boot_id: boot.into(), ..(*world.snapshot.nodes["n1"]).clone() };
+        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
+    };
+    let mut stays = deleted();
+    for second in [1, 2, 3, 60] {
+        stays.pass(second);
+        let told = stays.entry().message.unwrap();
+        assert_eq!(stays.entry().phase, Phase::Running, "{second}: {told}");
+    }
+    assert!(stays.entry().message.unwrap().contains("may have begun the reboot"), "{:?}", stays.entry());
+    stays.pass(62);
+    assert_eq!(stays.entry().reboot_status, Some(RebootStatus::Cancelled), "{:?}", stays.entry());
+
+    let mut goes = deleted();
+    (1..4).for_each(|second| drop(goes.pass(second)));
+    boot(&mut goes, "b2");
+    (30..60).for_each(|second| drop(goes.pass(second)));
+    assert_eq!(goes.entry().reboot_status, Some(RebootStatus::Completed), "{:?}", goes.entry());
+
+    let mut ended = deleted();
+    let waiter = PodView { reboot_state: Some(reboot_state::WAITING.into()), ..ended.waiter(0) };
+    ended.put(PodView { phase: PodPhase::Failed, ..waiter });
+    (1..4).for_each(|second| drop(ended.pass(second)));
+    assert_eq!(ended.entry().reboot_status, Some(RebootStatus::Cancelled), "its last words are known");
 }

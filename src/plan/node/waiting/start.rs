@@ -85,6 +85,7 @@ pub enum Open {
     JobPodsEnd,
     WaiterUnconfirmed,
     WaiterEnds,
+    RebootMayCome,
 }
 
 impl fmt::Display for Open {
@@ -95,6 +96,7 @@ impl fmt::Display for Open {
             Self::JobPodsEnd => "the pods of its Job are ending",
             Self::WaiterUnconfirmed => "checking whether its reboot waiter still exists",
             Self::WaiterEnds => "its reboot waiter is being ended",
+            Self::RebootMayCome => "its reboot waiter is gone, and may have begun the reboot before",
         })
     }
 }

@@ -13,16 +13,18 @@ const ON_NODE: usize = 16_384;
 impl Past<'_> {
     /// A NodeOp, a NodeOpUpgrade or a Node is written.
     pub(super) fn is_small(&mut self, change: &Change) {
+        let status = &change.object["status"];
         let (size, most) = if change.key.table.as_ref() == "nodes" {
             let written = ["labels", "annotations"].map(|kind| ours(&change.object["metadata"][kind]));
             (written.into_iter().sum(), ON_NODE)
         } else {
-            let status = &change.object["status"];
             let nodes = status["nodeStatuses"].as_object().map_or(0, serde_json::Map::len);
             (status.to_string().len(), STATUS + PER_NODE * nodes)
         };
         if size > most {
-            self.broken(format!("{} {} holds {size} bytes of ours", change.key.table, change.key.name));
+            let message: String = status["message"].as_str().unwrap_or_default().chars().take(300).collect();
+            let (table, name) = (&change.key.table, &change.key.name);
+            self.broken(format!("{table} {name} holds {size} bytes of ours, and says {message}"));
         }
     }
 }
