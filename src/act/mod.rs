@@ -19,7 +19,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Client, Resource, runtime::events::Recorder};
+use kube::{Client, Resource, runtime::events::Reporter};
 use serde_json::json;
 
 pub use self::admission::Admission;
@@ -49,7 +49,7 @@ pub struct Actor {
     pub client: Client,
     pub site: RenderConfig,
     fence: Arc<dyn Fence>,
-    recorder: Recorder,
+    reporter: Reporter,
 }
 
 impl fmt::Debug for Actor {
@@ -59,8 +59,8 @@ impl fmt::Debug for Actor {
 }
 
 impl Actor {
-    pub fn new(client: Client, site: RenderConfig, fence: Arc<dyn Fence>, recorder: Recorder) -> Self {
-        Self { client, site, fence, recorder }
+    pub fn new(client: Client, site: RenderConfig, fence: Arc<dyn Fence>, reporter: Reporter) -> Self {
+        Self { client, site, fence, reporter }
     }
 
     /// One write: fenced, and with an end.

@@ -6,7 +6,7 @@ use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
 use kube::{
     Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::events::{Event, EventType},
+    runtime::events::{Event, EventType, Recorder},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -94,7 +94,10 @@ impl Actor {
     }
 
     pub(super) async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {
-        self.write(self.recorder.publish(&fit(event), about)).await
+        // A recorder keeps each Event for six minutes, to count it up if it is said again. We say each once, and
+        // a rollout over thousands of nodes says many.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        self.write(recorder.publish(&fit(event), about)).await
     }
 }
 
@@ -116,8 +119,7 @@ pub fn about_node(node: &str) -> ObjectReference {
     }
 }
 
-/// The Events of one notice, and what each is about. The recorder takes Events of one reason about one object
-/// for the same one said again, and drops their notes; the other object keeps those of different nodes apart.
+/// The Events of one notice, and what each is about: the operation, and the node if it is about one.
 fn events(about: &ObjectReference, notice: &Notice) -> Vec<(Event, ObjectReference)> {
     let event = |note: String, secondary: Option<ObjectReference>| Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
@@ -160,29 +162,5 @@ mod tests {
             let note = fit(event).note.unwrap();
             assert!((1000..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
         }
-    }
-
-    #[test]
-    fn the_events_of_two_nodes_are_not_taken_for_one_said_again() {
-        let op = NodeOp::new("op", Default::default()).object_ref(&());
-        let notice = |node: &str| Notice {
-            warning: true,
-            reason: "NodeFailed",
-            message: format!("node {node}: broken"),
-            node: Some(node.into()),
-        };
-        // What kube's recorder tells Events apart by, besides the reporter.
-        let keys = |node| {
-            let events = events(&op, &notice(node));
-            events
-                .into_iter()
-                .map(|(event, about)| {
-                    (event.reason, about.kind, about.name, event.secondary.and_then(|other| other.name))
-                })
-                .collect::<Vec<_>>()
-        };
-        let (one, other) = (keys("n1"), keys("n2"));
-        assert_eq!(one.len(), 2);
-        assert!(one.iter().all(|key| !other.contains(key)), "{one:?} {other:?}");
     }
 }

@@ -19,7 +19,7 @@ use anyhow::Context;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
-    runtime::events::{Recorder, Reporter},
+    runtime::events::Reporter,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -152,9 +152,8 @@ impl Controller {
         };
         let reporter =
             Reporter { controller: names::MANAGER.into(), instance: args.pod_name().map(str::to_owned) };
-        let recorder = Recorder::new(client.clone(), reporter);
         let leading = leadership.subscribe();
-        let actor = Actor::new(client.clone(), site, leadership, recorder);
+        let actor = Actor::new(client.clone(), site, leadership, reporter);
         let planner = Planner::new(actor, observer.clone(), settings, clock, leading, health.clone());
         Self { client, namespace, observer, health, election, planner }
     }
