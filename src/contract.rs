@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 /// The binary's path in our own image (and its name after `install` copied it).
 pub const BINARY: &str = "/kairos-operator";
 
+/// The image of this program, in this version: what its pods run unless the operator was told of another.
+/// Its name stands in Cargo.toml.
+pub const IMAGE: &str = concat!(env!("IMAGE_REPOSITORY"), ":v", env!("CARGO_PKG_VERSION"));
+
 /// The names under which the binary answers, as `argv[0]` or as its first argument.
 pub mod applet {
     pub const CONTROLLER: &str = "controller";

@@ -8,8 +8,6 @@ use clap::Args;
 
 use crate::contract::{self, applet};
 
-/// Our own image, of this version.
-const OPERATOR_IMAGE: &str = concat!("quay.io/kairos/operator:v", env!("CARGO_PKG_VERSION"));
 /// The image of a NodeOp that names none, if nothing says otherwise.
 const NODEOP_DEFAULT_IMAGE: &str = "busybox:latest";
 
@@ -44,7 +42,7 @@ pub struct ControllerArgs {
     pub zap_log_level: String,
 
     /// The image of the pods that we make ourselves.
-    #[arg(long, env = "OPERATOR_IMAGE", default_value = OPERATOR_IMAGE)]
+    #[arg(long, env = "OPERATOR_IMAGE", default_value = contract::IMAGE)]
     operator_image: String,
     /// The image of the pods that read a node's facts, if not the operator's. It must hold this binary.
     #[arg(long, env = "NODE_LABELER_IMAGE")]
@@ -103,7 +101,7 @@ pub struct IgnoredArgs {
 impl ControllerArgs {
     /// The image of the pods that we make ourselves.
     pub fn operator_image(&self) -> &str {
-        said(&self.operator_image).unwrap_or(OPERATOR_IMAGE)
+        said(&self.operator_image).unwrap_or(contract::IMAGE)
     }
 
     /// Sets the image of the pods that we make ourselves.
@@ -301,7 +299,7 @@ mod tests {
             "--controller-pod-namespace=",
         ];
         let args = controller(&empty);
-        assert_eq!((args.operator_image(), args.node_labeler_image()), (OPERATOR_IMAGE, OPERATOR_IMAGE));
+        assert_eq!((args.operator_image(), args.node_labeler_image()), (contract::IMAGE, contract::IMAGE));
         assert_eq!(
             (args.nodeop_default_image(), args.pod_name(), args.namespace()),
             (NODEOP_DEFAULT_IMAGE, None, None)

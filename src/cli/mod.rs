@@ -64,7 +64,7 @@ pub enum Applet {
     /// Prints boot, release and boot state of the node.
     #[command(name = applet::NODE_LABELER)]
     NodeLabeler(FactsArgs),
-    /// Prints the CRDs and the RBAC that the controller needs.
+    /// Prints what a cluster needs to run this: `kairos-operator manifests | kubectl apply -f -`.
     #[command(name = applet::MANIFESTS)]
     Manifests(manifests::Args),
 }

@@ -1,12 +1,14 @@
 //! The Lease in the hands of others: edited, shortened, wiped and deleted, in paused time. Somebody leads
 //! again soon after it is mended, and nobody who still may write is succeeded.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, time::Duration};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kairos_operator::{
     cli::{self, Applet},
+    contract,
     controllers::{Clock, Controller, Running},
+    manifests::install::objects,
 };
 use kairos_sim::{ChangeKind, Cluster, install};
 use kube::{
@@ -29,8 +31,7 @@ struct Replicas {
 /// Two replicas, of which the first leads.
 async fn two() -> Replicas {
     let cluster = Cluster::builder().in_process().nodes(0).start().await.unwrap();
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    cluster.apply(&install::manifests(&manifests).unwrap()).await.unwrap();
+    cluster.apply(&install::without_deployment(objects(contract::IMAGE).unwrap())).await.unwrap();
     let leases = Api::namespaced(cluster.client(), install::NAMESPACE);
     let mut replicas = Replicas { cluster, leases, running: Vec::new() };
     for name in ["one", "two"] {

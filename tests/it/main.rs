@@ -16,6 +16,7 @@ mod drain_and_cordon;
 mod elections;
 mod fuzz;
 mod golden;
+mod install;
 mod manifests;
 mod policies;
 mod reconcile;

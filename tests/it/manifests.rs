@@ -10,6 +10,7 @@ use std::{
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kairos_operator::{
     api::names,
+    contract,
     manifests::{Part, generate, operator_holds},
     render::access,
 };
@@ -104,17 +105,13 @@ fn generated_files_can_be_read_and_applied() {
 }
 
 #[test]
-fn the_image_is_the_release_in_cargo_toml() {
-    let kustomization = &documents(&text("operator/kustomization.yaml"))[0];
-    assert_eq!(kustomization["images"][0]["newName"], "quay.io/kairos/operator");
-    assert_eq!(
-        kustomization["images"][0]["newTag"],
-        concat!("v", env!("CARGO_PKG_VERSION")),
-        "run scripts/generate"
-    );
+fn the_image_is_the_one_in_cargo_toml_and_stands_nowhere_else() {
+    let image = &documents(&text("operator/kustomization.yaml"))[0]["images"][0];
+    let named = format!("{}:{}", image["newName"].as_str().unwrap(), image["newTag"].as_str().unwrap());
+    assert_eq!(named, contract::IMAGE, "run scripts/generate");
     for path in yaml_files(&manifests()) {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(!text.contains("quay.io/kairos/operator:"), "{}: a second place for the tag", path.display());
+        assert!(!text.contains(contract::IMAGE), "{}: a second place for the image", path.display());
     }
 }
 

@@ -1,11 +1,11 @@
 //! One run: a cluster and its operators, a time of trouble, and the way to rest.
 
 use std::{
-    path::Path,
     sync::{Arc, LazyLock, PoisonError},
     time::Duration,
 };
 
+use kairos_operator::{contract, manifests::install::objects};
 use kairos_sim::{Cluster, install};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -37,10 +37,8 @@ pub struct Outcome {
     pub digest: u64,
 }
 
-static MANIFESTS: LazyLock<String> = LazyLock::new(|| {
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    install::manifests(&manifests).expect("the manifests")
-});
+static MANIFESTS: LazyLock<String> =
+    LazyLock::new(|| install::without_deployment(objects(contract::IMAGE).expect("the manifests")));
 
 /// Plays a seed.
 pub fn run(seed: u64) -> Outcome {

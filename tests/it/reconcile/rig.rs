@@ -4,14 +4,18 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::LazyLock,
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Node;
-use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use kairos_operator::{
+    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    contract,
+    manifests::install::objects,
+};
 use kairos_sim::{Builder, Cluster, Effect, Fault, Outcome, Request, install, kairos};
 use kube::{
     Api,
@@ -73,8 +77,7 @@ impl Rig {
             builder = builder.image(&format!("kairos:{version}"), images.path().join(version));
         }
         let cluster = builder.start().await.unwrap();
-        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-        cluster.apply(&install::manifests(&manifests).unwrap()).await.unwrap();
+        cluster.apply(&install::without_deployment(objects(contract::IMAGE).unwrap())).await.unwrap();
         Self { cluster, operators: Vec::new(), _images: images, _turn: turn }
     }
 

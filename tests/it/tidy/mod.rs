@@ -70,7 +70,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "manifests",
-        &["api", "plan::node::stage", "render::access"],
+        &["api", "contract", "plan::node::stage", "render::access"],
         &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
     ),
 ];
@@ -112,7 +112,10 @@ const FLOORS: &[(&str, &[&str])] = &[
             "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up",
         ],
     ),
-    ("plan::node::job", &["message", "injected", "sentinel", "deadline", "refused", "start"]),
+    (
+        "plan::node::job",
+        &["message", "injected", "sentinel", "deadline", "refused", "start", "make", "outcome", "run"],
+    ),
     (
         "plan::rollout",
         &[

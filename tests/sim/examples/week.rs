@@ -25,7 +25,6 @@ const NODES: usize = 40;
 const AT_ONCE: usize = NODES;
 /// Changes that the server keeps for watches.
 const HISTORY: usize = 5_000;
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
 
 /// Measures the operator's memory over as many NodeOps as a week has.
 #[derive(Parser)]
@@ -56,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
         .script(|run| (run.container.name == "install").then(|| Outcome::code(0)))
         .start()
         .await?;
-    cluster.apply(&install::manifests(Path::new(MANIFESTS))?).await?;
+    cluster.apply(&install::printed_by(&arguments.operator).await?).await?;
     let mut operator = operator(&cluster, &arguments.operator)?;
     println!("| NodeOps carried out | of them stored | operator, MiB |\n|---|---|---|");
     // The first few warm it up: what it holds then is where the others begin.

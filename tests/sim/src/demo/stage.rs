@@ -111,7 +111,11 @@ impl Stage {
         println!(
             "Installing manifests/default (without its Deployment: here the operator is a process) and some workload."
         );
-        stage.cluster.apply(&install::manifests(&manifests)?).await.context("installing the manifests")?;
+        stage
+            .cluster
+            .apply(&install::printed_by(operator).await?)
+            .await
+            .context("installing the manifests")?;
         stage.cluster.apply(WORKLOAD).await.context("applying the workload")?;
         let pending = |pod: &Value| pod["status"]["phase"] != "Running";
         stage

@@ -1,0 +1,212 @@
+//! What installs the operator says the same in every form: the binary's own list, kustomize's, and Helm's.
+//!
+//! kubectl and Helm are looked for where `KAIROS_TOOLS` says, which `scripts/test` sets. Without them these
+//! tests pass unseen, and that script tells and counts it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::Command,
+};
+
+use kairos_operator::{contract, manifests::install};
+use serde_json::{Value, json};
+
+/// Objects by kind and name.
+type Objects = BTreeMap<(String, String), Value>;
+
+fn manifests() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+/// A command of one of the tools, if they are here.
+fn tool(name: &str) -> Option<Command> {
+    let Some(tools) = std::env::var_os("KAIROS_TOOLS") else {
+        eprintln!("KAIROS_TOOLS names no directory with {name}: not tested");
+        return None;
+    };
+    Some(Command::new(PathBuf::from(tools).join(name)))
+}
+
+fn output(mut command: Command) -> Result<Objects, String> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    if !output.status.success() {
+        return Err(String::from_utf8(output.stderr).unwrap());
+    }
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    Ok(by_name(documents))
+}
+
+fn by_name(objects: Vec<Value>) -> Objects {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    objects
+        .into_iter()
+        .filter(Value::is_object)
+        .map(|mut object| {
+            // What differs by who applies it: kustomize gives a namespace to kinds that have none.
+            if object["kind"].as_str().unwrap().starts_with("ValidatingAdmissionPolicy") {
+                object["metadata"].as_object_mut().unwrap().remove("namespace");
+            }
+            object["metadata"]["labels"]["app.kubernetes.io/managed-by"] = Value::Null;
+            ((text(&object["kind"]), text(&object["metadata"]["name"])), object)
+        })
+        .collect()
+}
+
+/// The paths at which two sets of objects differ.
+fn differences(one: &Objects, other: &Objects) -> BTreeSet<String> {
+    fn walk(path: &str, one: &Value, other: &Value, into: &mut BTreeSet<String>) {
+        match (one, other) {
+            (Value::Object(a), Value::Object(b)) => {
+                for key in a.keys().chain(b.keys()) {
+                    walk(&format!("{path}/{key}"), &one[key], &other[key], into);
+                }
+            }
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+                a.iter().zip(b).for_each(|(a, b)| walk(path, a, b, into));
+            }
+            _ if one != other => drop(into.insert(path.to_owned())),
+            _ => {}
+        }
+    }
+    let mut paths = BTreeSet::new();
+    for key @ (kind, name) in one.keys().chain(other.keys()) {
+        let of = |objects: &Objects| objects.get(key).cloned().unwrap_or_default();
+        walk(&format!("{kind} {name}"), &of(one), &of(other), &mut paths);
+    }
+    paths
+}
+
+#[test]
+fn the_binary_installs_what_kustomize_does() {
+    let Some(mut kubectl) = tool("kubectl") else { return };
+    kubectl.arg("kustomize").arg(manifests().join("default"));
+    let ours = by_name(install::objects(contract::IMAGE).unwrap());
+    let theirs = output(kubectl).unwrap();
+    assert_eq!(differences(&ours, &theirs), BTreeSet::new());
+    let mut printed = Command::new(env!("CARGO_BIN_EXE_kairos-operator"));
+    printed.arg("manifests");
+    assert_eq!(differences(&output(printed).unwrap(), &theirs), BTreeSet::new());
+}
+
+/// The chart with these values, as `helm template operator --namespace operator-system` prints it.
+fn chart(values: &[&str]) -> Option<Result<Objects, String>> {
+    let mut helm = tool("helm")?;
+    helm.args(["template", "operator"])
+        .arg(manifests().join("chart"))
+        .args(["--namespace", install::NAMESPACE]);
+    for value in values {
+        helm.args(["--set-json", value]);
+    }
+    Some(output(helm))
+}
+
+#[test]
+fn the_chart_without_values_is_what_kustomize_installs() {
+    let Some(chart) = chart(&[]) else { return };
+    let mut wanted = by_name(install::objects(contract::IMAGE).unwrap());
+    wanted.retain(|(kind, _), _| kind != "Namespace");
+    for ((kind, _), object) in &mut wanted {
+        if kind == "CustomResourceDefinition" {
+            object["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
+        }
+    }
+    assert_eq!(differences(&chart.unwrap(), &wanted), BTreeSet::new());
+}
+
+const DEPLOYMENT: &str = "Deployment operator-kairos-operator/spec";
+const POD: &str = "/template/spec";
+
+#[test]
+fn each_value_of_the_chart_changes_one_thing() {
+    let Some(plain) = chart(&[]).map(Result::unwrap) else { return };
+    let pod = |field: &str| vec![format!("{DEPLOYMENT}{POD}{field}")];
+    let container = |field: &str| pod(&format!("/containers/{field}"));
+    let image = [container("image"), container("env/value")].concat();
+    let digest = format!(r#"image.digest="sha256:{}""#, "0".repeat(64));
+    let whole = |kind: &str| {
+        plain.keys().filter(|key| key.0 == kind).map(|(kind, name)| format!("{kind} {name}")).collect()
+    };
+    let cases: Vec<(&str, Vec<String>)> = vec![
+        (r#"image.repository="registry.example/op""#, image.clone()),
+        (r#"image.tag="v9""#, image.clone()),
+        (&digest, image),
+        (r#"image.pullPolicy="Always""#, container("imagePullPolicy")),
+        (
+            r#"imagePullSecrets=[{"name":"s"}]"#,
+            [pod("/imagePullSecrets"), vec!["ServiceAccount operator-kairos-operator/imagePullSecrets".into()]].concat(),
+        ),
+        ("replicas=1", vec![format!("{DEPLOYMENT}/replicas")]),
+        (r#"resources.limits.memory="1Gi""#, container("resources/limits/memory")),
+        (r#"nodeSelector={"a":"b"}"#, pod("/nodeSelector")),
+        (r#"extraTolerations=[{"key":"k","operator":"Exists"}]"#, pod("/tolerations")),
+        (r#"priorityClassName="system-cluster-critical""#, pod("/priorityClassName")),
+        (r#"podAnnotations={"a":"b"}"#, vec![format!("{DEPLOYMENT}/template/metadata/annotations/a")]),
+        (r#"podLabels={"a":"b"}"#, vec![format!("{DEPLOYMENT}/template/metadata/labels/a")]),
+        (r#"extraArgs=["--zap-log-level=debug"]"#, container("args")),
+        (r#"extraEnv=[{"name":"A","value":"b"}]"#, container("env")),
+        ("crds.install=false", whole("CustomResourceDefinition")),
+        (
+            "crds.keep=false",
+            ["nodeops", "nodeopupgrades"]
+                .map(|plural| {
+                    format!("CustomResourceDefinition {plural}.operator.kairos.io/metadata/annotations")
+                })
+                .to_vec(),
+        ),
+        ("networkPolicy.enabled=false", whole("NetworkPolicy")),
+        (
+            "rbac.aggregateEditor=true",
+            [("admin", "admin"), ("editor", "edit")]
+                .map(|(role, of)| {
+                    format!(
+                        "ClusterRole operator-nodeop-{role}-role/metadata/labels/rbac.authorization.k8s.io/aggregate-to-{of}"
+                    )
+                })
+                .to_vec(),
+        ),
+        ("namespace.create=true", vec![format!("Namespace {}", install::NAMESPACE)]),
+    ];
+    for (value, wanted) in &cases {
+        let found =
+            differences(&plain, &chart(&[value]).unwrap().unwrap_or_else(|error| panic!("{value}: {error}")));
+        assert_eq!(found, wanted.iter().cloned().collect(), "{value}");
+    }
+    // Each setting is among them.
+    let text = std::fs::read_to_string(manifests().join("chart/values.yaml")).unwrap();
+    let values: Value = serde_saphyr::from_str(&text).unwrap();
+    for (name, value) in values.as_object().unwrap() {
+        let group = value
+            .as_object()
+            .filter(|_| ["image", "crds", "networkPolicy", "rbac", "namespace"].contains(&name.as_str()));
+        let paths: Vec<String> = group.map_or_else(
+            || vec![name.clone()],
+            |group| group.keys().map(|key| format!("{name}.{key}")).collect(),
+        );
+        for path in paths {
+            assert!(cases.iter().any(|(case, _)| case.starts_with(&path)), "no case sets {path}");
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_value_is_refused_by_its_name() {
+    for (value, told) in
+        [("replica=3", "replica"), ("replicas=0", "replicas"), (r#"image.digest="latest""#, "digest")]
+    {
+        let Some(refused) = chart(&[value]) else { return };
+        let error = refused.unwrap_err();
+        assert!(error.contains(told), "{value}: {error}");
+    }
+}
+
+/// An account is named in the policy that bounds the operator: in another namespace it must be that one.
+#[test]
+fn in_another_namespace_all_that_names_it_names_that_one() {
+    let Some(mut helm) = tool("helm") else { return };
+    helm.args(["template", "operator"]).arg(manifests().join("chart")).args(["--namespace", "elsewhere"]);
+    let printed = String::from_utf8(helm.output().unwrap().stdout).unwrap();
+    assert!(!printed.contains(install::NAMESPACE));
+    assert!(printed.contains("system:serviceaccount:elsewhere:operator-kairos-operator"));
+}
