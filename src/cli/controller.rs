@@ -47,6 +47,9 @@ pub struct ControllerArgs {
     /// The image of the pods that read a node's facts, if not the operator's. It must hold this binary.
     #[arg(long, env = "NODE_LABELER_IMAGE")]
     node_labeler_image: Option<String>,
+    /// Secrets that every pod which runs the operator's own image pulls with, each in that pod's namespace.
+    #[arg(long, env = "OPERATOR_IMAGE_PULL_SECRETS", value_name = "NAME,…", value_delimiter = ',')]
+    operator_image_pull_secrets: Vec<String>,
     /// The image of a NodeOp that names none.
     #[arg(long, env = "NODEOP_DEFAULT_IMAGE", default_value = NODEOP_DEFAULT_IMAGE)]
     nodeop_default_image: String,
@@ -112,6 +115,11 @@ impl ControllerArgs {
     /// The image of the pods that read a node's facts.
     pub fn node_labeler_image(&self) -> &str {
         self.node_labeler_image.as_deref().and_then(said).unwrap_or_else(|| self.operator_image())
+    }
+
+    /// The Secrets that pods with the operator's own image pull with.
+    pub fn image_pull_secrets(&self) -> impl Iterator<Item = &str> {
+        self.operator_image_pull_secrets.iter().filter_map(|name| said(name))
     }
 
     /// The image of a NodeOp that names none.

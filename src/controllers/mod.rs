@@ -145,6 +145,7 @@ impl Controller {
             namespace: namespace.clone(),
             default: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),
+            pull_secrets: args.image_pull_secrets().map(str::to_owned).collect(),
         };
         let settings = PlannerConfig {
             control_plane_concurrency: args.control_plane_concurrency as usize,

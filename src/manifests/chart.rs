@@ -47,7 +47,8 @@ fn settings() -> Vec<Setting> {
         ),
         setting(
             "imagePullSecrets",
-            "Secrets of the release's namespace that the operator's own pods pull with: [{name: …}].",
+            "Secrets that the pods with the operator's image pull with: [{name: …}]. Each is looked for in the pod's own namespace: the \
+             release's, and those of the operations.",
             json!([]),
             list(),
         ),
@@ -229,6 +230,9 @@ fn open_deployment(deployment: &mut Value) {
     let container = &mut pod["containers"][0];
     container["imagePullPolicy"] = hole::PULL_POLICY.into();
     container["resources"] = format!("{}resources", hole::VALUE).into();
+    if let Some(variables) = container["env"].as_array_mut() {
+        variables.push(more("imagePullSecrets"));
+    }
     for (list, setting) in [("args", "extraArgs"), ("env", "extraEnv")] {
         if let Some(items) = container[list].as_array_mut() {
             items.push(more(setting));
@@ -274,6 +278,12 @@ fn filled(text: &str) -> String {
                     out,
                     "{indent}{{{{- with .Values.{path} }}}}\n{indent}{field}: {{{{- toYaml . | nindent {} }}}}\n{indent}{{{{- end }}}}",
                     depth + 2
+                ),
+                Some(("more", "imagePullSecrets")) => writeln!(
+                    out,
+                    "{indent}{{{{- with .Values.imagePullSecrets }}}}\n{indent}- name: OPERATOR_IMAGE_PULL_SECRETS\n\
+                     {indent}  value: {{{{ range $i, $secret := . }}}}{{{{ if $i }}}},{{{{ end }}}}{{{{ $secret.name }}}}{{{{ end }}}}\n\
+                     {indent}{{{{- end }}}}"
                 ),
                 Some(("more", path)) => writeln!(
                     out,

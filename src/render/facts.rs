@@ -34,27 +34,29 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
         }]),
         ..ObjectMeta::default()
     };
+    let reader = Container {
+        name: container::FACTS.into(),
+        image: Some(site.labeler.clone()),
+        image_pull_policy: parts::own_pull_policy(),
+        command: parts::applet(applet::NODE_LABELER),
+        args: Some(contract::facts_args()),
+        // Root without a capability: on some hosts these files are not for everybody.
+        security_context: Some(parts::plain_root()),
+        volume_mounts: Some(vec![
+            parts::mount("etc", &format!("{}/etc", contract::HOST_MOUNT), true),
+            parts::mount("usr-lib", &format!("{}/usr/lib", contract::HOST_MOUNT), true),
+        ]),
+        termination_message_policy: parts::termination_message(),
+        ..Container::default()
+    };
     Pod {
         metadata: parts::pod_meta(meta, container::FACTS),
         spec: Some(PodSpec {
             restart_policy: Some("Never".into()),
             active_deadline_seconds: Some(contract::FACTS_DEADLINE),
             termination_grace_period_seconds: Some(1),
-            containers: vec![Container {
-                name: container::FACTS.into(),
-                image: Some(site.labeler.clone()),
-                image_pull_policy: parts::own_pull_policy(),
-                command: parts::applet(applet::NODE_LABELER),
-                args: Some(contract::facts_args()),
-                // Root without a capability: on some hosts these files are not for everybody.
-                security_context: Some(parts::plain_root()),
-                volume_mounts: Some(vec![
-                    parts::mount("etc", &format!("{}/etc", contract::HOST_MOUNT), true),
-                    parts::mount("usr-lib", &format!("{}/usr/lib", contract::HOST_MOUNT), true),
-                ]),
-                termination_message_policy: parts::termination_message(),
-                ..Container::default()
-            }],
+            image_pull_secrets: parts::pull_secrets(&[], site, [&reader]),
+            containers: vec![reader],
             volumes: Some(vec![
                 parts::host_path("etc", "/etc", "Directory"),
                 parts::host_path("usr-lib", "/usr/lib", "Directory"),

@@ -77,12 +77,13 @@ pub fn pod(op: &NodeOp, node: &str, job: &str, site: &RenderConfig) -> PodSpec {
     {
         operation.image = Some(image);
     }
+    let image_pull_secrets = parts::pull_secrets(&spec.image_pull_secrets, site, &containers);
     // All but the last run one after the other, each only if the one before succeeded.
     let last = containers.split_off(containers.len() - 1);
     PodSpec {
         restart_policy: Some("Never".into()),
         termination_grace_period_seconds: spec.upgrade.as_ref().map(|_| upgrade::GRACE_SECONDS),
-        image_pull_secrets: parts::pull_secrets(spec),
+        image_pull_secrets,
         security_context: Some(PodSecurityContext::default()),
         init_containers: Some(containers).filter(|containers| !containers.is_empty()),
         containers: last,
@@ -174,6 +175,7 @@ mod tests {
             namespace: "operator-system".into(),
             default: "busybox".into(),
             state_dir: "/usr/local/.kairos".into(),
+            pull_secrets: vec![],
         };
         for (node, image) in [("n1", "os@sha256:1"), ("n2", "os:latest")] {
             let pod = pod(&op, node, "job", &site);

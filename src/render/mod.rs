@@ -24,6 +24,8 @@ pub struct RenderConfig {
     pub default: String,
     /// The directory on the host that keeps sentinels and results over a reboot.
     pub state_dir: String,
+    /// Names of the Secrets that pods with our own image pull with, each in the pod's namespace.
+    pub pull_secrets: Vec<String>,
 }
 
 impl RenderConfig {

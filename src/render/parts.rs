@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector,
+        Container, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector,
         PodReadinessGate, PodSpec, SecurityContext, Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -107,8 +107,20 @@ pub fn pull_policy(spec: &NodeOpSpec) -> Option<String> {
     spec.image_pull_policy.map(|policy| policy.as_str().to_owned())
 }
 
-pub fn pull_secrets(spec: &NodeOpSpec) -> Option<Vec<LocalObjectReference>> {
-    (!spec.image_pull_secrets.is_empty()).then(|| spec.image_pull_secrets.clone())
+/// What a pod pulls with: the user's Secrets, and those for our own image where one of its containers runs it. One that is not there
+/// in the pod's namespace is passed over by the kubelet.
+pub fn pull_secrets<'a>(
+    of_user: &[LocalObjectReference],
+    site: &RenderConfig,
+    containers: impl IntoIterator<Item = &'a Container>,
+) -> Option<Vec<LocalObjectReference>> {
+    let ours = |image: &String| *image == site.operator || *image == site.labeler;
+    let needed = containers.into_iter().any(|container| container.image.as_ref().is_some_and(ours));
+    let own =
+        site.pull_secrets.iter().filter(|_| needed).map(|name| LocalObjectReference { name: name.clone() });
+    let mut secrets = of_user.to_vec();
+    secrets.extend(own.filter(|secret| !of_user.contains(secret)));
+    Some(secrets).filter(|secrets| !secrets.is_empty())
 }
 
 pub fn host_path(name: &str, path: &str, type_: &str) -> Volume {

@@ -42,7 +42,11 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<P
             active_deadline_seconds: Some(
                 (intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::MAX_SECONDS),
             ),
-            image_pull_secrets: parts::pull_secrets(spec),
+            image_pull_secrets: parts::pull_secrets(
+                &spec.image_pull_secrets,
+                site,
+                install.iter().flatten().chain([&check]),
+            ),
             init_containers: install,
             containers: vec![check],
             volumes: Some(volumes),

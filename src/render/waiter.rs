@@ -36,6 +36,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, site
     meta.labels.get_or_insert_with(BTreeMap::new).insert(names::REBOOT.into(), "true".into());
     parts::keep_node(&mut meta);
     let (parent, _) = site.state_dir_parts();
+    let waiter = reboot(op, of, site);
     Pod {
         metadata: parts::pod_meta(meta, container::REBOOT),
         spec: Some(PodSpec {
@@ -43,9 +44,9 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, of: For<'_>, account: &str, site
             host_pid: Some(true),
             service_account_name: Some(account.into()),
             automount_service_account_token: Some(true),
-            image_pull_secrets: parts::pull_secrets(&op.spec),
+            image_pull_secrets: parts::pull_secrets(&op.spec.image_pull_secrets, site, [&waiter]),
             termination_grace_period_seconds: Some(10),
-            containers: vec![reboot(op, of, site)],
+            containers: vec![waiter],
             volumes: Some(vec![parts::host_path(parts::STATE, parent, "DirectoryOrCreate")]),
             ..parts::pod_spec(node)
         }),

@@ -59,7 +59,7 @@ fn differences(one: &Objects, other: &Objects) -> BTreeSet<String> {
     fn walk(path: &str, one: &Value, other: &Value, into: &mut BTreeSet<String>) {
         match (one, other) {
             (Value::Object(a), Value::Object(b)) => {
-                for key in a.keys().chain(b.keys()) {
+                for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
                     walk(&format!("{path}/{key}"), &one[key], &other[key], into);
                 }
             }
@@ -71,7 +71,7 @@ fn differences(one: &Objects, other: &Objects) -> BTreeSet<String> {
         }
     }
     let mut paths = BTreeSet::new();
-    for key @ (kind, name) in one.keys().chain(other.keys()) {
+    for key @ (kind, name) in one.keys().chain(other.keys()).collect::<BTreeSet<_>>() {
         let of = |objects: &Objects| objects.get(key).cloned().unwrap_or_default();
         walk(&format!("{kind} {name}"), &of(one), &of(other), &mut paths);
     }
@@ -135,7 +135,7 @@ fn each_value_of_the_chart_changes_one_thing() {
         (r#"image.pullPolicy="Always""#, container("imagePullPolicy")),
         (
             r#"imagePullSecrets=[{"name":"s"}]"#,
-            [pod("/imagePullSecrets"), vec!["ServiceAccount operator-kairos-operator/imagePullSecrets".into()]].concat(),
+            [pod("/imagePullSecrets"), container("env"), vec!["ServiceAccount operator-kairos-operator/imagePullSecrets".into()]].concat(),
         ),
         ("replicas=1", vec![format!("{DEPLOYMENT}/replicas")]),
         (r#"resources.limits.memory="1Gi""#, container("resources/limits/memory")),

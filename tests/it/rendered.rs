@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Container, Pod},
+    core::v1::{Container, Pod, PodSpec},
 };
 use kairos_operator::{
     api::{
@@ -26,6 +26,7 @@ pub fn site() -> RenderConfig {
         namespace: "operator-system".into(),
         default: "busybox:latest".into(),
         state_dir: "/usr/local/.kairos".into(),
+        pull_secrets: vec![],
     }
 }
 
@@ -240,4 +241,39 @@ fn failure_policies_are_admitted() {
             assert!(on.operator == "NotIn" || !on.values.contains(&0));
         }
     }
+}
+
+/// A registry that asks for credentials: every pod with our own image pulls with the operator's own Secrets, besides the
+/// user's, and no other pod does.
+#[test]
+fn pods_with_our_image_pull_with_the_operators_secrets() {
+    let site = RenderConfig { pull_secrets: vec!["mirror".into(), "shared".into()], ..site() };
+    let op = |spec: Value| -> NodeOp {
+        serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": spec}))
+        .unwrap()
+    };
+    let secrets = |spec: &PodSpec| -> Vec<String> {
+        spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect()
+    };
+    let users = json!([{"name": "shared"}, {"name": "mine"}]);
+    let plain =
+        op(json!({"command": ["true"], "imagePullSecrets": users, "preflight": {"command": ["true"]}}));
+    let upgrade = op(
+        json!({"image": "os:1", "upgrade": {"active": true}, "rebootOnSuccess": true, "imagePullSecrets": users}),
+    );
+    let job = |op: &NodeOp| secrets(&job::pod(op, "n1", "job", &site));
+    let check = |op: &NodeOp| secrets(&preflight::pod(op, "n1", "name", &site).unwrap().spec.unwrap());
+    let both = ["shared", "mine", "mirror"];
+    assert_eq!(
+        (job(&plain), check(&plain)),
+        (vec!["shared".into(), "mine".into()], vec!["shared".into(), "mine".into()])
+    );
+    assert_eq!(
+        (job(&upgrade), check(&upgrade)),
+        (both.map(String::from).to_vec(), both.map(String::from).to_vec())
+    );
+    let of = waiter::For { job: "job", succeeded: None };
+    assert_eq!(secrets(&waiter::pod(&upgrade, "n1", "name", of, "account", &site).spec.unwrap()), both);
+    assert_eq!(secrets(&facts::pod("n1", "uid", "name", 0, &site).spec.unwrap()), ["mirror", "shared"]);
 }

@@ -81,6 +81,7 @@ fn site() -> RenderConfig {
         namespace: own("own"),
         default: own("busybox"),
         state_dir: own("/usr/local/.kairos"),
+        pull_secrets: vec![own("registry")],
     }
 }
 

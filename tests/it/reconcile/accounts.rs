@@ -223,6 +223,7 @@ async fn a_waiter_with_the_account_of_the_release_before_goes_on_and_the_account
         namespace: "operator-system".into(),
         default: "busybox:1".into(),
         state_dir: "/usr/local/.kairos".into(),
+        pull_secrets: vec![],
     };
     let pod = waiter::pod(&op, "n1", &name, waiter::For { job: &job, succeeded: None }, shared, &site);
     Api::<Pod>::default_namespaced(rig.cluster.client()).create(&Default::default(), &pod).await.unwrap();

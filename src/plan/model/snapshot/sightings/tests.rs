@@ -1,0 +1,165 @@
+//! When things are seen first, and until when they are remembered.
+
+use super::*;
+use crate::plan::{
+    fixtures,
+    model::snapshot::{ContainerView, Owner, Role},
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+fn world(now: i64, before: &Snapshot, pods: Vec<PodView>, nodes: Vec<NodeView>) -> Snapshot {
+    let mut snapshot = Snapshot {
+        now: at(now),
+        leading_since: at(-100),
+        pods: pods
+            .into_iter()
+            .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
+            .collect(),
+        nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
+        ..Snapshot::default()
+    };
+    let mut sightings = (*before.sightings).clone();
+    sightings.note(&snapshot);
+    snapshot.sightings = Arc::new(sightings);
+    snapshot
+}
+
+fn pod(state: ContainerState, restarts: i32) -> PodView {
+    let containers = vec![ContainerView { restarts, ..ContainerView::new("c", state) }];
+    PodView {
+        containers,
+        phase: PodPhase::Pending,
+        ..fixtures::pod(Role::Waiter, "w", Owner::nodeop("op", "u"), "n1")
+    }
+}
+
+#[test]
+fn a_container_counts_from_when_we_saw_it_run_whatever_its_node_says() {
+    let years_ago = ContainerState::Running { since: at(-100_000_000) };
+    let first = world(5, &Snapshot::default(), vec![pod(years_ago.clone(), 0)], vec![]);
+    let second = world(9, &first, vec![pod(years_ago.clone(), 0)], vec![]);
+    let running = |snapshot: &Snapshot| snapshot.running_since(snapshot.pods.values().next().unwrap(), "c");
+    assert_eq!((running(&first), running(&second)), (Some(at(5)), Some(at(5))));
+    let again = world(20, &second, vec![pod(years_ago, 1)], vec![]);
+    assert_eq!(running(&again), Some(at(20)), "another run");
+    assert_eq!(again.first_seen(again.pods.values().next().unwrap()), at(5), "the same pod");
+    let gone = world(30, &again, vec![], vec![]);
+    assert_eq!(*gone.sightings, Sightings::default(), "nothing is kept of what has gone");
+}
+
+#[test]
+fn a_pod_is_silent_until_it_has_a_container_or_its_kubelet_says_why_not() {
+    let waiting = |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
+    let silent = |pod: PodView| {
+        let snapshot = world(7, &Snapshot::default(), vec![pod.clone()], vec![]);
+        snapshot.silent_since(&pod)
+    };
+    assert_eq!(silent(PodView { containers: vec![], ..pod(waiting(""), 0) }), Some(at(7)));
+    assert_eq!(silent(pod(waiting("ContainerCreating"), 0)), Some(at(7)));
+    assert_eq!(silent(pod(waiting("ImagePullBackOff"), 0)), None, "the status says why");
+    assert_eq!(silent(pod(ContainerState::Running { since: at(0) }, 0)), None);
+    assert_eq!(silent(PodView { phase: PodPhase::Failed, ..pod(waiting(""), 0) }), None);
+    assert_eq!(silent(PodView { deleting: true, ..pod(waiting(""), 0) }), None);
+    let mut begun = pod(waiting("PodInitializing"), 0);
+    begun.containers.insert(
+        0,
+        ContainerView::new(
+            "init",
+            ContainerState::Ended { code: 0, reason: String::new(), message: String::new() },
+        ),
+    );
+    assert_eq!(silent(begun), None, "it has had one");
+}
+
+#[test]
+fn a_member_is_ready_since_we_saw_it_turn_so_in_its_present_boot() {
+    let node = |ready: bool, boot: &str| NodeView {
+        name: "n1".into(),
+        labels: [(crate::api::names::CONTROL_PLANE_LABELS[0].to_owned(), String::new())].into(),
+        boot_id: boot.into(),
+        ready,
+        ..NodeView::default()
+    };
+    let since = |snapshot: &Snapshot| snapshot.ready_since(snapshot.nodes.values().next().unwrap());
+    let first = world(0, &Snapshot::default(), vec![], vec![node(true, "b1")]);
+    assert_eq!(since(&first), Some(at(-100)), "it was so before we looked: since we lead");
+    let away = world(10, &first, vec![], vec![node(false, "b1")]);
+    assert_eq!((since(&away), away.away_since(away.nodes.values().next().unwrap())), (None, at(10)));
+    let back = world(20, &away, vec![], vec![node(true, "b1")]);
+    assert_eq!(since(&world(25, &back, vec![], vec![node(true, "b1")])), Some(at(20)));
+    let fast = world(30, &back, vec![], vec![node(true, "b2")]);
+    assert_eq!(since(&fast), Some(at(30)), "a reboot that nobody saw it away for");
+    let late = Snapshot { leading_since: at(40), ..fast };
+    assert_eq!(since(&late), Some(at(40)), "what was seen in an earlier term may have missed a change");
+}
+#[test]
+fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_them() {
+    let job = |suspended: bool| JobView {
+        uid: "ju".into(),
+        suspended,
+        failed: i32::from(!suspended),
+        ..fixtures::job("j", JobState::Active)
+    };
+    let see = |before: &Snapshot, job: &JobView, pod: &PodView| {
+        let mut snapshot = world(5, before, vec![pod.clone()], vec![]);
+        snapshot.jobs = [(("ns".into(), "j".into()), Arc::new(job.clone()))].into();
+        let mut sightings = (*before.sightings).clone();
+        sightings.note(&snapshot);
+        snapshot.sightings = Arc::new(sightings);
+        snapshot
+    };
+    let waiting = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    let words = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods";
+    let rejected = PodView {
+        phase: PodPhase::Failed,
+        reason: words.into(),
+        containers: vec![],
+        ..pod(waiting.clone(), 0)
+    };
+    let young = see(&Snapshot::default(), &job(true), &pod(waiting, 0));
+    assert!(see(&young, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+    assert!(!see(&Snapshot::default(), &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+    let two = JobView { failed: 2, ..job(false) };
+    assert!(!see(&young, &two, &rejected).was_refused(&two, &[&rejected]), "one of its pods is gone");
+    let ended = PodView { reason: "Evicted: The node was low on resource".into(), ..rejected.clone() };
+    assert!(!see(&young, &job(false), &ended).was_refused(&job(false), &[&ended]));
+    // A kubelet that starts again refuses a pod that ran, and knows of no container of it.
+    let ran = see(&young, &job(false), &pod(ContainerState::Running { since: at(0) }, 0));
+    assert!(!see(&ran, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+}
+
+/// The server's clock may be hours behind ours, and a pod that has just been asked to end is no old case.
+#[test]
+fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
+    let pod = NodePod {
+        uid: "p".into(),
+        deleting_since: Some(at(-7200)),
+        created: at(-9000),
+        grace_seconds: 30,
+        ..NodePod::default()
+    };
+    let moment = |now, before: &Snapshot| {
+        let mut snapshot = Snapshot {
+            now: at(now),
+            residents: [("n1".to_owned(), vec![Arc::new(pod.clone())])].into(),
+            answers: [(Question::OtherReplica("n1".into()), Answer::Pending)].into(),
+            ..Snapshot::default()
+        };
+        let mut sightings = (*before.sightings).clone();
+        sightings.note(&snapshot);
+        snapshot.sightings = Arc::new(sightings);
+        snapshot
+    };
+    let first = moment(0, &Snapshot::default());
+    let second = moment(50, &first);
+    assert_eq!((second.ending_until(&pod), second.replica_starts_since("n1")), (at(30), at(0)));
+    let mut ready = Snapshot { now: at(60), residents: second.residents.clone(), ..Snapshot::default() };
+    ready.answers = [(Question::OtherReplica("n1".into()), Answer::Found)].into();
+    let mut sightings = (*second.sightings).clone();
+    sightings.note(&ready);
+    ready.sightings = Arc::new(sightings);
+    assert_eq!(ready.replica_starts_since("n1"), at(60), "another one that starts later is another one");
+}
