@@ -131,7 +131,7 @@ impl Planner {
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
         self.evictions.forget_all_but(&snapshot);
         for ((op, node), why) in &plan.waiting {
-            debug!(op = format!("{}/{}", op.0, op.1), node, why, "waiting");
+            debug!(op = format!("{}/{}", op.0, op.1), node, reason = why.reason.name(), %why, "waiting");
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions).await;
