@@ -1,11 +1,12 @@
 //! Prints what is generated from the code: the CRDs and the RBAC that the operator needs, and the pages that
 //! explain both to people. Applet `manifests`.
 //!
-//! `manifests/crd`, `manifests/rbac` and two pages of `docs` in the repository are this output; a test
+//! `manifests/crd`, `manifests/rbac` and some pages of `docs` in the repository are this output; a test
 //! compares them, so that what is installed and explained is what the code says. Names have no prefix here:
 //! kustomize puts it (`manifests/default`).
 
 mod markdown;
+mod metrics;
 mod rbac;
 mod reference;
 mod rights;
@@ -38,7 +39,7 @@ pub enum Part {
     Crd,
     /// The operator's account, roles and bindings, and the roles for users.
     Rbac,
-    /// The pages of docs/ on fields, rights and states, for people.
+    /// The pages of docs/ on fields, rights, states and metrics, for people.
     Docs,
 }
 
@@ -88,6 +89,7 @@ pub fn generate(part: Part) -> anyhow::Result<Vec<File>> {
             page("reference.md", &reference::page(&crds)?),
             page("rights.md", &rights::page()),
             page("states.md", &states::page()),
+            page("metrics.md", &metrics::page()),
         ]),
     }
 }

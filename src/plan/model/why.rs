@@ -4,54 +4,31 @@
 use std::fmt;
 
 /// What a node waits for, in the few kinds that are worth counting. The types of the steps tell more; each
-/// says next to its sentence which of these it is.
+/// says next to its sentence which of these it is. What each means stands in [`WaitReason::meaning`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WaitReason {
-    /// `spec.paused` is true.
     Paused,
-    /// A node failed, or is not proved, under `stopOnFailure`; or the operation is refused as a whole.
     Stopped,
-    /// The operation is being deleted.
     Deleting,
-    /// Another operation has the node, or comes first.
     Rival,
-    /// A second control-plane node must not go away.
     Quorum,
-    /// All slots are taken, or nodes before it come first.
     Turn,
-    /// Nodes that failed hold the slots.
     OutOfService,
-    /// The node is not Ready.
     NotReady,
-    /// The Node object is away or being deleted.
     NodeAway,
-    /// What has to stand before a node is taken: the finalizer, and the API server's word on the pods.
     Admission,
-    /// Something that is tried again and again fails.
     Blocked,
-    /// Its preflight runs.
     Preflight,
-    /// It is being claimed and cordoned.
     Claim,
-    /// Pods are being evicted, or end.
     Drain,
-    /// Evictions are refused, as by a PodDisruptionBudget.
     Budget,
-    /// Volumes are being detached.
     Volumes,
-    /// The reboot waiter has to stand first.
     Waiter,
-    /// No container of the operation has begun: the image is being pulled, as a rule.
     PodStart,
-    /// The operation runs.
     Job,
-    /// The node reboots, or has to be Ready for a while.
     Reboot,
-    /// What it runs is being read.
     Verify,
-    /// It is given up, and what could act on it still has to end.
     Ending,
-    /// It is done, and not given back yet.
     Release,
 }
 
@@ -109,6 +86,39 @@ impl WaitReason {
             Self::Verify => "Verify",
             Self::Ending => "Ending",
             Self::Release => "Release",
+        }
+    }
+
+    /// What it says, in one sentence without its full stop.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Paused => "`spec.paused` is true",
+            Self::Stopped => {
+                "A node failed, or is not proved, under `stopOnFailure`; or the operation is refused as a whole"
+            }
+            Self::Deleting => "The operation is being deleted",
+            Self::Rival => "Another operation has the node or a control-plane node, or comes first",
+            Self::Quorum => "Another control-plane node is not well, and a second one must not go away",
+            Self::Turn => "All slots are taken, or nodes before it come first",
+            Self::OutOfService => "Nodes that failed hold the slots",
+            Self::NotReady => "The node is not Ready",
+            Self::NodeAway => "The Node object is away or being deleted",
+            Self::Admission => {
+                "What has to stand before a node is taken: the finalizer, and the API server's word on the pods"
+            }
+            Self::Blocked => "Something that is tried again and again fails",
+            Self::Preflight => "Its preflight runs",
+            Self::Claim => "It is being claimed and cordoned",
+            Self::Drain => "Pods are being evicted, or end",
+            Self::Budget => "Evictions are refused, as by a PodDisruptionBudget",
+            Self::Volumes => "Volumes are being detached",
+            Self::Waiter => "The reboot waiter has to stand first",
+            Self::PodStart => "No container of the operation has begun: the image is being pulled, as a rule",
+            Self::Job => "The operation runs",
+            Self::Reboot => "The node reboots, or has to be Ready for a while",
+            Self::Verify => "What it runs is being read",
+            Self::Ending => "It is given up, and what could act on it still has to end",
+            Self::Release => "It is done, and not given back yet",
         }
     }
 }

@@ -115,14 +115,10 @@ impl NotTaken {
             Self::NodeDeleting | Self::NodeUnconfirmed => WaitReason::NodeAway,
             Self::NodeNotReady => WaitReason::NotReady,
             Self::GivenBack => WaitReason::Release,
-            Self::Other { op: _, why: Precedes::HasControlPlane(_) }
-            | Self::ControlPlane(_)
-            | Self::QuorumUnread
-            | Self::Quorum(_) => WaitReason::Quorum,
-            Self::Other { op: _, why: Precedes::HasClaimed | Precedes::Takes | Precedes::IsOlder } => {
-                WaitReason::Rival
-            }
-            Self::Turn | Self::TurnAfter(_) => WaitReason::Turn,
+            Self::QuorumUnread | Self::Quorum(_) => WaitReason::Quorum,
+            Self::Other { .. } => WaitReason::Rival,
+            // One control-plane node after the other is the order, and nothing is wrong then.
+            Self::Turn | Self::TurnAfter(_) | Self::ControlPlane(_) => WaitReason::Turn,
             Self::OutOfService(_) => WaitReason::OutOfService,
             Self::Preparing | Self::AdmissionUnread | Self::NotAdmitted { .. } => WaitReason::Admission,
         }

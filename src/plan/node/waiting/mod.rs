@@ -136,7 +136,7 @@ impl Waiting {
             Self::NodeUnconfirmed | Self::NodeDeleted { .. } => WaitReason::NodeAway,
             Self::Ending { .. } => WaitReason::Ending,
             Self::Claim { .. } | Self::CordonAgain | Self::CordonOwner | Self::StillOurs => WaitReason::Claim,
-            Self::Rivals => WaitReason::Quorum,
+            Self::Rivals => WaitReason::Rival,
             Self::Drain { drain, waiter: _ } => drain.reason(),
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,

@@ -1,0 +1,395 @@
+//! What is served for what the planner saw and decided.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+use serde_json::{Value, json};
+
+use super::{
+    families::{FAMILIES, Scope},
+    *,
+};
+use crate::{
+    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    plan::{
+        fixtures,
+        model::{
+            snapshot::{ContainerState, ContainerView, Eviction, Owner, PodView, Refusal, Role},
+            why::{WaitReason, Why},
+        },
+    },
+};
+
+const NOW: i64 = 1_700_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(NOW + second).unwrap()
+}
+
+fn stamp(second: i64) -> String {
+    at(second).to_string()
+}
+
+fn snapshot(second: i64, ops: &[Value], upgrades: &[Value]) -> Snapshot {
+    let key = |object: &Value| ("ns".to_owned(), object["metadata"]["name"].as_str().unwrap().to_owned());
+    let op = |op: &Value| (key(op), Arc::new(serde_json::from_value::<NodeOp>(op.clone()).unwrap()));
+    let upgrade = |upgrade: &Value| {
+        (key(upgrade), Arc::new(serde_json::from_value::<NodeOpUpgrade>(upgrade.clone()).unwrap()))
+    };
+    Snapshot {
+        now: at(second),
+        ops: ops.iter().map(op).collect(),
+        upgrades: upgrades.iter().map(upgrade).collect(),
+        ..Snapshot::default()
+    }
+}
+
+fn op(name: &str, phase: &str, nodes: Value) -> Value {
+    json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": name, "namespace": "ns", "uid": format!("{name}-uid"), "creationTimestamp": stamp(-1000)},
+        "spec": {"rebootOnSuccess": true, "preflight": {"command": ["true"]}},
+        "status": {"phase": phase, "nodeStatuses": nodes},
+    })
+}
+
+fn child(name: &str, phase: &str, nodes: Value) -> Value {
+    let mut op = op(name, phase, nodes);
+    op["spec"]["upgrade"] = json!({"active": true});
+    op["metadata"]["ownerReferences"] = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+        "name": name, "uid": format!("{name}-upgrade"), "controller": true}]);
+    op
+}
+
+fn upgrade(name: &str, phase: &str) -> Value {
+    json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+        "metadata": {"name": name, "namespace": "ns", "uid": format!("{name}-upgrade")},
+        "spec": {"image": "i:1"}, "status": {"phase": phase},
+    })
+}
+
+fn over(name: &str, phase: &str, ended: i64) -> Value {
+    let mut op = op(name, phase, json!({"n1": {"phase": phase}}));
+    let type_ = if phase == "Failed" { "Failed" } else { "Complete" };
+    op["status"]["conditions"] = json!([{"type": type_, "status": "True", "reason": "r", "message": "", "lastTransitionTime": stamp(ended)},
+        {"type": "Stalled", "status": "True", "reason": "r", "message": "", "lastTransitionTime": stamp(ended)}]);
+    op
+}
+
+/// Writes the status of `new` over that of `old`, as the planner does.
+fn write(metrics: &Metrics, old: &Value, new: &Value, second: i64) {
+    let parse = |op: &Value| serde_json::from_value::<NodeOp>(op.clone()).unwrap();
+    let status = parse(new).status.unwrap();
+    let last_updated = Some(Time(at(second)));
+    metrics.recorded(&parse(old), &NodeOpStatus { last_updated, ..status });
+}
+
+fn leading() -> Arc<Metrics> {
+    let metrics = Metrics::new();
+    metrics.leads(true);
+    metrics
+}
+
+/// The samples of a scrape, without those of histograms' buckets.
+fn samples(metrics: &Metrics) -> BTreeSet<String> {
+    let text = metrics.text(Format::Classic).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket"));
+    lines.map(str::to_owned).collect()
+}
+
+/// The samples of families with this prefix that are not 0.
+fn shown(metrics: &Metrics, prefix: &str) -> Vec<String> {
+    let of = samples(metrics)
+        .into_iter()
+        .filter(|line| line.starts_with(prefix) && !line.ends_with(" 0") && !line.ends_with(" 0.0"));
+    of.map(|line| line.trim_start_matches(prefix).replace("namespace=\"ns\",", "")).collect()
+}
+
+#[test]
+fn a_scrape_has_every_family_of_the_table_with_its_labels_and_no_other() {
+    let metrics = leading();
+    let nodes = json!({"n1": {"phase": "Running", "step": "Drain", "lastUpdated": stamp(0), "deadline": stamp(9), "blockedSince": stamp(0)}});
+    metrics.planned(&snapshot(1, &[op("op", "Running", nodes)], &[]), &Plan::default());
+    let text = metrics.text(Format::Classic).unwrap();
+    let declared: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert_eq!(declared, FAMILIES.iter().map(|family| family.name).collect());
+    for family in FAMILIES {
+        assert!(text.contains(&format!("# HELP {} {}.\n", family.name, family.help)), "{}", family.name);
+        let of = |line: &&str| {
+            let rest = line.strip_prefix(family.name).unwrap_or_default();
+            ["{", " ", "_count{", "_count "].iter().any(|next| rest.starts_with(next))
+        };
+        let sample = text.lines().find(of).unwrap_or_else(|| panic!("{} has no sample", family.name));
+        let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+        let names: Vec<&str> = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+        assert_eq!(names, family.labels, "{sample}");
+    }
+}
+
+#[test]
+fn a_standby_tells_of_itself_and_of_nothing_else() {
+    let metrics = Metrics::new();
+    let names = |metrics: &Metrics, scope: Scope| {
+        let lines = samples(metrics);
+        let of = FAMILIES.iter().filter(|family| family.scope == scope);
+        of.filter(|family| lines.iter().any(|line| line.starts_with(family.name))).count()
+    };
+    assert_eq!((names(&metrics, Scope::Process), names(&metrics, Scope::Cluster)), (6, 0));
+    metrics.leads(true);
+    metrics.planned(&snapshot(0, &[op("op", "Pending", json!({}))], &[]), &Plan::default());
+    assert!(names(&metrics, Scope::Cluster) > 8);
+    assert!(samples(&metrics).contains("kairos_operator_leader 1"));
+    metrics.leads(false);
+    assert_eq!((names(&metrics, Scope::Process), names(&metrics, Scope::Cluster)), (6, 0));
+    metrics.leads(true);
+    assert!(shown(&metrics, "kairos_nodeop").is_empty(), "what it knew may have changed meanwhile");
+}
+
+#[test]
+fn gauges_follow_the_status_survive_a_restart_and_leave_nothing_behind() {
+    let nodes = json!({
+        "n1": {"phase": "Running", "step": "Drain", "lastUpdated": stamp(-50), "deadline": stamp(250), "drainStartedAt": stamp(-49), "blockedSince": stamp(-40)},
+        "n2": {"phase": "Preflight", "lastUpdated": stamp(-20)},
+        "n3": {"phase": "Pending"}, "n4": {"phase": "Completed", "lastUpdated": stamp(-60)},
+    });
+    let refused = |node: &str| Eviction {
+        node: node.into(),
+        at: at(0),
+        under_way: false,
+        refusal: Some(Refusal { since: at(0), message: String::new(), retry_after: None, permanent: false }),
+    };
+    let mut first = snapshot(0, &[op("op", "Running", nodes)], &[]);
+    first.evictions =
+        [("a", "n1"), ("b", "n1"), ("c", "n9")].map(|(uid, node)| (uid.to_owned(), refused(node))).into();
+    let why = |node: &str, reason| {
+        ((("ns".to_owned(), "op".to_owned()), node.to_owned()), Why { reason, message: "m".into() })
+    };
+    let waiting = [
+        why("n1", WaitReason::Budget),
+        why("n2", WaitReason::Preflight),
+        why("n3", WaitReason::Turn),
+        why("n9", WaitReason::Turn),
+    ];
+    let plan = Plan { waiting: waiting.into(), ..Plan::default() };
+    let expected = [
+        format!("kairos_node_drain_blocked_start_timestamp_seconds{{node=\"n1\"}} {}", NOW - 40),
+        "kairos_node_drain_blocked_pods{node=\"n1\"} 2".into(),
+        format!("kairos_node_step_start_timestamp_seconds{{node=\"n1\",step=\"Drain\"}} {}", NOW - 50),
+        format!("kairos_node_step_start_timestamp_seconds{{node=\"n2\",step=\"Preflight\"}} {}", NOW - 20),
+        format!("kairos_node_step_deadline_timestamp_seconds{{node=\"n1\",step=\"Drain\"}} {}", NOW + 250),
+    ];
+    let of_op = [
+        "last_progress_timestamp_seconds{name=\"op\",kind=\"NodeOp\"} 1699999980",
+        "nodes{name=\"op\",kind=\"NodeOp\",phase=\"Completed\"} 1",
+        "nodes{name=\"op\",kind=\"NodeOp\",phase=\"Pending\"} 1",
+        "nodes{name=\"op\",kind=\"NodeOp\",phase=\"Preflight\"} 1",
+        "nodes{name=\"op\",kind=\"NodeOp\",phase=\"Running\"} 1",
+        "phase{name=\"op\",kind=\"NodeOp\",phase=\"Running\"} 1",
+        "start_timestamp_seconds{name=\"op\",kind=\"NodeOp\"} 1699999000",
+        "waiting{name=\"op\",kind=\"NodeOp\",reason=\"Budget\"} 1",
+        "waiting{name=\"op\",kind=\"NodeOp\",reason=\"Preflight\"} 1",
+        "waiting{name=\"op\",kind=\"NodeOp\",reason=\"Turn\"} 2",
+    ];
+    // Once for a process that has seen it begin, and once for one that has just been started.
+    let metrics = leading();
+    metrics.planned(&snapshot(-90, &[op("op", "Pending", json!({}))], &[]), &Plan::default());
+    for metrics in [metrics.clone(), leading()] {
+        metrics.planned(&first, &plan);
+        let lines = samples(&metrics);
+        assert!(expected.iter().all(|line| lines.contains(line)), "{lines:#?}");
+        assert_eq!(shown(&metrics, "kairos_nodeop_"), of_op);
+    }
+    let done = json!({"n1": {"phase": "Completed"}, "n2": {"phase": "Completed"}});
+    metrics.planned(&snapshot(1, &[op("op", "Running", done)], &[]), &Plan::default());
+    let left: Vec<String> = shown(&metrics, "kairos_node_step");
+    assert!(left.is_empty() && shown(&metrics, "kairos_node_drain").is_empty(), "{left:?}");
+    assert!(shown(&metrics, "kairos_nodeop_waiting").is_empty());
+    metrics.planned(&snapshot(2, &[], &[]), &Plan::default());
+    assert!(!samples(&metrics).iter().any(|line| line.starts_with("kairos_nodeop_")));
+}
+
+#[test]
+fn an_upgrade_and_its_nodeop_are_one_operation() {
+    let metrics = leading();
+    let nodes = json!({"n1": {"phase": "Running", "step": "Job"}});
+    let ops = [child("up", "Running", nodes.clone()), op("taken", "Running", nodes)];
+    let upgrades =
+        [upgrade("up", "Running"), upgrade("taken", "Initializing"), upgrade("new", "Initializing")];
+    metrics.planned(&snapshot(0, &ops, &upgrades), &Plan::default());
+    assert_eq!(
+        shown(&metrics, "kairos_nodeop_phase"),
+        [
+            "{name=\"new\",kind=\"NodeOpUpgrade\",phase=\"Initializing\"} 1",
+            "{name=\"taken\",kind=\"NodeOp\",phase=\"Running\"} 1",
+            "{name=\"taken\",kind=\"NodeOpUpgrade\",phase=\"Initializing\"} 1",
+            "{name=\"up\",kind=\"NodeOpUpgrade\",phase=\"Running\"} 1",
+        ]
+    );
+    assert_eq!(
+        shown(&metrics, "kairos_nodeop_nodes"),
+        [
+            "{name=\"taken\",kind=\"NodeOp\",phase=\"Running\"} 1",
+            "{name=\"up\",kind=\"NodeOpUpgrade\",phase=\"Running\"} 1"
+        ]
+    );
+}
+
+#[test]
+fn what_is_over_is_shown_for_a_day_and_not_without_bound() {
+    let metrics = leading();
+    let day = SignedDuration::from_hours(24).as_secs();
+    let mut ops: Vec<Value> = (0..60).map(|n| over(&format!("op{n:02}"), "Failed", -n)).collect();
+    metrics.planned(&snapshot(0, &ops, &[]), &Plan::default());
+    let failed = shown(&metrics, "kairos_nodeop_phase");
+    assert_eq!(failed.len(), 50);
+    assert!(failed[0].contains("op00") && failed[49].contains("op49"), "{failed:?}");
+    assert!(shown(&metrics, "kairos_nodeop_stalled").is_empty(), "an end is no standstill");
+    metrics.planned(&snapshot(day - 10, &ops, &[]), &Plan::default());
+    assert_eq!(shown(&metrics, "kairos_nodeop_phase").len(), 11);
+    ops.truncate(1);
+    ops[0]["metadata"]["deletionTimestamp"] = stamp(0).into();
+    metrics.planned(&snapshot(day * 9, &ops, &[]), &Plan::default());
+    assert_eq!(
+        shown(&metrics, "kairos_nodeop_phase"),
+        ["{name=\"op00\",kind=\"NodeOp\",phase=\"Deleting\"} 1"]
+    );
+}
+
+/// One node that goes through everything, of which each state is one plan.
+#[test]
+fn steps_are_timed_and_ends_counted_once() {
+    let run = |step: &str, since: i64, more: Value| {
+        let mut entry = json!({"phase": "Running", "step": step, "lastUpdated": stamp(since), "jobName": "j", "jobUid": "ju"});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        entry
+    };
+    let drains = |blocked: Option<i64>| {
+        run("Drain", 20, json!({"drainStartedAt": stamp(21), "blockedSince": blocked.map(stamp)}))
+    };
+    let life = [
+        (0, json!({"phase": "Preflight", "lastUpdated": stamp(0)})),
+        (10, json!({"phase": "Pending", "boot": "b", "lastUpdated": stamp(10)})),
+        (11, run("Claim", 11, json!({}))),
+        (20, drains(None)),
+        (25, drains(Some(25))),
+        (65, drains(None)),
+        (121, run("Job", 121, json!({}))),
+        (300, run("Reboot", 300, json!({}))),
+        (400, run("Verify", 400, json!({}))),
+        (411, json!({"phase": "Completed", "rebootStatus": "completed", "lastUpdated": stamp(411)})),
+        (420, json!({"phase": "Completed"})),
+    ];
+    let metrics = leading();
+    let mut old = child("up", "Pending", json!({}));
+    for (second, entry) in life {
+        let new = child("up", "Running", json!({"n1": entry}));
+        let mut snapshot = snapshot(second, std::slice::from_ref(&new), &[]);
+        write(&metrics, &old, &new, second);
+        if second == 0 {
+            metrics.planned(&snapshot, &Plan::default());
+            let running = ContainerState::Running { since: at(7) };
+            let pod = PodView {
+                containers: vec![ContainerView::new("preflight", running)],
+                ..fixtures::pod(Role::Preflight, "p", Owner::nodeop("up", "up-uid"), "n1")
+            };
+            snapshot.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into_iter().collect();
+            snapshot.now = at(7);
+        }
+        for _ in 0..2 {
+            metrics.planned(&snapshot, &Plan::default());
+        }
+        old = new;
+    }
+    let of = |name: &str| shown(&metrics, name);
+    let kind = "{kind=\"NodeOpUpgrade\"}";
+    for (name, seconds) in [
+        ("kairos_image_pull_duration_seconds", 7),
+        ("kairos_drain_blocked_duration_seconds", 40),
+        ("kairos_drain_duration_seconds", 100),
+        ("kairos_job_duration_seconds", 179),
+        ("kairos_reboot_duration_seconds", 100),
+        ("kairos_node_duration_seconds", 400),
+    ] {
+        assert_eq!(of(name), [format!("_count{kind} 1"), format!("_sum{kind} {seconds}.0")], "{name}");
+    }
+    let finished = ["{kind=\"NodeOpUpgrade\",result=\"upgraded\",reason=\"Finished\"} 1"];
+    assert_eq!(of("kairos_nodes_finished_total"), finished);
+}
+
+#[test]
+fn each_end_has_one_result_and_one_reason() {
+    let pending = || json!({"phase": "Pending"});
+    let run = |step: &str| json!({"phase": "Running", "step": step});
+    let ends = |phase: &str, reboot: &str| json!({"phase": phase, "rebootStatus": reboot});
+    for (before, after, expected) in [
+        (pending(), ends("Completed", "not-requested"), "skipped NotStarted"),
+        (json!({"phase": "Preflight"}), ends("Completed", "not-requested"), "skipped Preflight"),
+        (json!({"phase": "Preflight"}), ends("Failed", "not-requested"), "failed Preflight"),
+        (pending(), ends("Failed", "not-requested"), "failed NotStarted"),
+        (json!({"phase": "Running"}), ends("Failed", "cancelled"), "failed Claim"),
+        (run("Drain"), ends("Failed", "cancelled"), "failed Drain"),
+        (run("Job"), ends("Failed", "cancelled"), "failed Job"),
+        (run("Job"), ends("Completed", "not-requested"), "skipped Job"),
+        (run("Reboot"), ends("Failed", "pending"), "failed Reboot"),
+        (run("Verify"), ends("Failed", "completed"), "failed Verify"),
+        (run("Reboot"), ends("Completed", "completed"), "succeeded Finished"),
+    ] {
+        let metrics = leading();
+        let [before, after] = [before, after].map(|node| op("op", "Running", json!({"n1": node})));
+        write(&metrics, &before, &after, 0);
+        write(&metrics, &after, &after, 1);
+        let (result, reason) = expected.split_once(' ').unwrap();
+        let counted = shown(&metrics, "kairos_nodes_finished_total");
+        assert_eq!(counted, [format!("{{kind=\"NodeOp\",result=\"{result}\",reason=\"{reason}\"}} 1")]);
+    }
+}
+
+#[test]
+fn what_was_remembered_of_an_operation_is_not_that_of_the_next_one_of_its_name() {
+    let metrics = leading();
+    let node = |phase: &str| json!({"n1": {"phase": phase, "step": "Job"}});
+    write(&metrics, &op("op", "Running", json!({})), &op("op", "Running", node("Running")), 0);
+    let mut again = [op("op", "Running", node("Running")), op("op", "Failed", node("Failed"))];
+    again.iter_mut().for_each(|op| op["metadata"]["uid"] = "another".into());
+    write(&metrics, &again[0], &again[1], 100);
+    assert!(shown(&metrics, "kairos_node_duration").is_empty());
+    assert_eq!(shown(&metrics, "kairos_nodes_finished_total").len(), 1);
+}
+
+/// As the caches have it; see `observe::trim`.
+#[test]
+fn what_is_over_is_shown_from_the_little_that_is_kept_of_it() {
+    let metrics = leading();
+    let mut kept = op("op", "Failed", json!({}));
+    let counts = json!({"total": 3, "pending": 1, "running": 0, "completed": 0, "failed": 2, "done": "2/3"});
+    kept["status"]["counts"] = counts.clone();
+    kept["status"]["lastUpdated"] = stamp(-60).into();
+    let mut up = upgrade("up", "Completed");
+    up["status"]["counts"] = counts;
+    up["status"]["lastUpdated"] = stamp(-60).into();
+    metrics.planned(&snapshot(0, &[kept], &[up]), &Plan::default());
+    assert_eq!(shown(&metrics, "kairos_nodeop_phase").len(), 2);
+    let nodes = shown(&metrics, "kairos_nodeop_nodes");
+    assert_eq!(
+        nodes[..2],
+        [
+            "{name=\"op\",kind=\"NodeOp\",phase=\"Failed\"} 2",
+            "{name=\"op\",kind=\"NodeOp\",phase=\"Pending\"} 1"
+        ]
+    );
+    assert_eq!(nodes.len(), 4);
+}
+
+#[test]
+fn evictions_are_counted_by_what_came_of_them_from_0() {
+    let metrics = leading();
+    let of = || samples(&metrics).into_iter().filter(|line| line.starts_with("kairos_evictions_total"));
+    assert_eq!(of().filter(|line| line.ends_with(" 0")).count(), EvictionResult::ALL.len());
+    metrics.evicted(EvictionResult::Budget);
+    assert_eq!(shown(&metrics, "kairos_evictions_total"), ["{result=\"budget\"} 1"]);
+}
