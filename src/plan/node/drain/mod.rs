@@ -91,7 +91,8 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     let blocked: Vec<String> = which(EvictionDecision::Evict)
         .filter_map(|pod| effects.take(evict(ctx, options, record.started, pod)))
         .collect();
-    if let Some(next) = effects.take(say_blocked(ctx, record, &blocked)) {
+    let untried = which(EvictionDecision::Evict).any(|pod| is_untried(ctx, pod));
+    if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
     let going = Draining::Pods(PodsToGo {
@@ -144,13 +145,21 @@ pub fn say_left(ctx: &NodeContext<'_>, left: &[String]) -> Option<Notice> {
     (!left.is_empty()).then_some(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) })
 }
 
-/// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
+/// Whether no try of this process on the pod has had an answer yet.
+fn is_untried(ctx: &NodeContext<'_>, pod: &NodePod) -> bool {
+    let last = ctx.snapshot.evictions.get(&pod.uid);
+    last.is_none_or(|last| last.under_way && last.refusal.is_none())
+}
+
+/// Records since when the drain is blocked, once, and says it in an Event; and that it goes on. What an
+/// earlier leader recorded stands for as long as we have not tried ourselves.
 fn say_blocked(
     ctx: &NodeContext<'_>,
     record: &state::Drain,
     blocked: &[String],
+    untried: bool,
 ) -> Planned<Option<Decision>> {
-    if record.blocked_since.is_some() != blocked.is_empty() {
+    if record.blocked_since.is_some() != blocked.is_empty() || (blocked.is_empty() && untried) {
         return None.into();
     }
     let since = (!blocked.is_empty()).then_some(ctx.snapshot.now);
