@@ -11,7 +11,7 @@ use std::{
 };
 
 use kairos_operator::controllers::metrics::families::FAMILIES;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::tidy::scan::root;
 
@@ -130,6 +130,27 @@ fn panels_do_not_overlap_and_each_has_a_query() {
         }
     }
     assert!(panels.len() > 20);
+}
+
+/// Rules that are made of the panels' queries: promtool reads them as Prometheus would.
+#[test]
+fn every_query_of_the_dashboard_can_be_read() {
+    let mut found = Vec::new();
+    queries(&dashboard()["panels"], &mut found);
+    let filled = |query: &str| {
+        let variables =
+            [("$__rate_interval", "5m"), ("$__range", "6h"), ("$namespace", ".*"), ("$nodeop", ".*")];
+        variables.iter().fold(query.to_owned(), |query, (name, value)| query.replace(name, value))
+    };
+    let record = |(number, query): (usize, &String)| {
+        let expr = filled(query);
+        assert!(!expr.contains('$'), "{expr}");
+        json!({"record": format!("panel:{number}"), "expr": expr})
+    };
+    let rules: Vec<Value> = found.iter().enumerate().map(record).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), json!({"groups": [{"name": "panels", "rules": rules}]}).to_string()).unwrap();
+    promtool(&["check", "rules", file.path().to_str().unwrap()], "");
 }
 
 /// Runs promtool, if it is there.

@@ -54,7 +54,7 @@ const SHOWN_AFTER_END: SignedDuration = SignedDuration::from_hours(24);
 /// The phases of an operation; `Deleting` is none of its status.
 const OPERATION_PHASES: [&str; 6] = ["Initializing", "Pending", "Running", "Completed", "Failed", DELETING];
 const DELETING: &str = "Deleting";
-/// The phases of a node.
+/// The phases of a node, in their order.
 const NODE_PHASES: [Phase; 5] =
     [Phase::Pending, Phase::Preflight, Phase::Running, Phase::Completed, Phase::Failed];
 
@@ -134,7 +134,7 @@ pub struct Operations {
     remembered: BTreeMap<Key, (String, Remembered)>,
     shown: Vec<Shown>,
     /// By node and step. Two operations may be at the preflight of one node for a moment.
-    steps: BTreeMap<(String, &'static str), (Option<i64>, Option<i64>)>,
+    steps: BTreeMap<(String, &'static str), InProgress>,
     /// By node: pods whose eviction is refused, and since when the drain is blocked.
     drains: BTreeMap<String, (i64, Option<i64>)>,
 }
@@ -172,7 +172,7 @@ impl Operations {
         self.drains.clear();
         for at in self.known.values().flat_map(|known| &known.in_progress) {
             let key = (at.node.clone(), step_name(at.step));
-            self.steps.entry(key).or_insert((at.since, at.deadline));
+            self.steps.entry(key).or_insert_with(|| at.clone());
             if at.step == Step::Drain {
                 self.drains.insert(at.node.clone(), (0, at.blocked_since));
             }
@@ -188,11 +188,7 @@ impl Operations {
         let mut waiting: BTreeMap<&Key, [i64; WaitReason::ALL.len()]> = BTreeMap::new();
         for ((key, _), why) in &plan.waiting {
             let counts = waiting.entry(key).or_insert([0; WaitReason::ALL.len()]);
-            for (count, _) in
-                counts.iter_mut().zip(WaitReason::ALL).filter(|(_, reason)| *reason == why.reason)
-            {
-                *count += 1;
-            }
+            counts.get_mut(why.reason as usize).into_iter().for_each(|count| *count += 1);
         }
         let reasons = |key: &Key| waiting.get(key).copied().unwrap_or_default();
         let (mut open, mut over) = (Vec::new(), Vec::new());
@@ -249,12 +245,13 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// One whose NodeOpUpgrade is gone is still that operation.
+    /// One that stands for itself, also if it is left of a NodeOpUpgrade that is gone: another one of that
+    /// name may be there by now, and no two operations may have the same labels.
     fn of_op(op: &'a NodeOp) -> Self {
         let status = op.status.as_ref();
         Self {
             meta: &op.metadata,
-            kind: OperationKind::of(op),
+            kind: OperationKind::NodeOp,
             phase: status.and_then(|status| status.phase).unwrap_or_default().into(),
             conditions: status.map(|status| status.conditions.as_slice()).unwrap_or_default(),
             last_updated: status.and_then(|status| status.last_updated.as_ref()),
@@ -311,11 +308,7 @@ impl Known {
         targets.last_progress = seconds(forgotten.and_then(|status| status.last_updated.as_ref()));
         let mut in_progress = Vec::new();
         for (node, entry) in status.iter().flat_map(|status| &status.node_statuses) {
-            for (count, _) in
-                targets.nodes.iter_mut().zip(NODE_PHASES).filter(|(_, phase)| *phase == entry.phase)
-            {
-                *count += 1;
-            }
+            targets.nodes.get_mut(entry.phase as usize).into_iter().for_each(|count| *count += 1);
             targets.last_progress = targets.last_progress.max(seconds(entry.last_updated.as_ref()));
             in_progress.extend(step(entry).map(|step| InProgress::of(node, step, entry)));
         }
@@ -343,7 +336,7 @@ pub struct Gauges(pub Arc<Mutex<Operations>>);
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let operations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut of_each = |family: &Family, rows: fn(&Shown) -> Vec<(Option<&str>, i64)>| {
+        let mut of_each = |family: &Family, rows: fn(&Shown) -> Vec<Row<'_>>| {
             let rows = operations.shown.iter().flat_map(|one| rows(one).into_iter().map(|row| one.row(row)));
             gauges(&mut encoder, family, rows)
         };
@@ -353,11 +346,10 @@ impl Collector for Gauges {
         of_each(&LAST_PROGRESS, |one| alone(one.targets.last_progress))?;
         of_each(&STALLED, |one| alone(Some(i64::from(one.stalled))))?;
         of_each(&WAITING, Shown::reasons)?;
-        let steps =
-            || operations.steps.iter().map(|((node, step), times)| (vec![node.as_str(), step], times));
-        let begun = steps().filter_map(|(labels, (start, _))| Some((labels, (*start)?)));
+        let steps = || operations.steps.iter().map(|((node, step), at)| (vec![node.as_str(), step], at));
+        let begun = steps().filter_map(|(labels, at)| Some((labels, at.since?)));
         gauges(&mut encoder, &STEP_START, begun)?;
-        let ends = steps().filter_map(|(labels, (_, end))| Some((labels, (*end)?)));
+        let ends = steps().filter_map(|(labels, at)| Some((labels, at.deadline?)));
         gauges(&mut encoder, &STEP_DEADLINE, ends)?;
         let drains = || operations.drains.iter().map(|(node, drain)| (vec![node.as_str()], drain));
         gauges(&mut encoder, &BLOCKED_PODS, drains().map(|(labels, (pods, _))| (labels, *pods)))?;
@@ -366,28 +358,31 @@ impl Collector for Gauges {
     }
 }
 
+/// A label besides those of the operation, and the value.
+type Row<'a> = (Option<&'a str>, i64);
+
 /// One value, if it is known, without a further label.
-fn alone(value: Option<i64>) -> Vec<(Option<&'static str>, i64)> {
+fn alone(value: Option<i64>) -> Vec<Row<'static>> {
     value.into_iter().map(|value| (None, value)).collect()
 }
 
 impl Shown {
     /// The labels of the operation and perhaps one more, and the value.
-    fn row<'a>(&'a self, (label, value): (Option<&'a str>, i64)) -> (Vec<&'a str>, i64) {
+    fn row<'a>(&'a self, (label, value): Row<'a>) -> (Vec<&'a str>, i64) {
         let operation = [self.namespace.as_str(), self.name.as_str(), self.kind.name()];
         (operation.into_iter().chain(label).collect(), value)
     }
 
-    fn phases(&self) -> Vec<(Option<&str>, i64)> {
+    fn phases(&self) -> Vec<Row<'_>> {
         OPERATION_PHASES.into_iter().map(|phase| (Some(phase), i64::from(phase == self.phase))).collect()
     }
 
-    fn nodes(&self) -> Vec<(Option<&str>, i64)> {
+    fn nodes(&self) -> Vec<Row<'_>> {
         let named = NODE_PHASES.into_iter().map(node_phase_name).map(Some);
         named.zip(self.targets.nodes).collect()
     }
 
-    fn reasons(&self) -> Vec<(Option<&str>, i64)> {
+    fn reasons(&self) -> Vec<Row<'_>> {
         let named = WaitReason::ALL.into_iter().map(|reason| Some(reason.name()));
         named.zip(self.waiting.into_iter().flatten()).collect()
     }
