@@ -14,8 +14,8 @@ asked for. [Monitoring](monitoring.md) says how to switch them on, and what aler
 ";
 
 const CLUSTER: &str = "The replica that leads serves these, so that nothing is counted twice. An operation is what you made: a NodeOpUpgrade
-together with its NodeOp, or a NodeOp alone; `kind` says which. Every operation that is not over is shown, and of those that
-are over the 50 that ended last, for a day. Nodes are shown while they are in progress; no pod and no disruption budget is a
+together with its NodeOp, or a NodeOp alone; `kind` says which. Operations that are not over are shown, 200 at most, and of
+those that are over the 50 that ended last, for a day. Nodes are shown while they are in progress; no pod and no disruption budget is a
 label. Gauges come from the statuses, so a restart of the operator changes nothing in them. Counters and histograms begin at
 0 with each process.
 

@@ -256,6 +256,11 @@ fn what_is_over_is_shown_for_a_day_and_not_without_bound() {
     assert!(shown(&metrics, "kairos_nodeop_stalled").is_empty(), "an end is no standstill");
     metrics.planned(&snapshot(day - 10, &ops, &[]), &Plan::default());
     assert_eq!(shown(&metrics, "kairos_nodeop_phase").len(), 11);
+    let mut open: Vec<Value> = (0..300).map(|n| op(&format!("op{n:03}"), "Pending", json!({}))).collect();
+    open[299] = op("op299", "Running", json!({}));
+    metrics.planned(&snapshot(0, &open, &[]), &Plan::default());
+    let phases = shown(&metrics, "kairos_nodeop_phase");
+    assert!(phases.len() == 200 && phases[199].contains("op299"), "{}", phases.len());
     ops.truncate(1);
     ops[0]["metadata"]["deletionTimestamp"] = stamp(0).into();
     metrics.planned(&snapshot(day * 9, &ops, &[]), &Plan::default());

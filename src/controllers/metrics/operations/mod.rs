@@ -5,10 +5,13 @@
 //! work for each of thousands of them, so it is done once for each version of an object; between two plans
 //! few have changed.
 //!
-//! Their number is bounded. Every operation that is not over is shown; of those that are over the newest
-//! [`MAX_OVER`] that ended within a day ([`SHOWN_AFTER_END`]). So an alert on a failed one lasts long enough to
-//! be seen, ends by itself when nobody deletes the object, and a cluster that keeps thousands of finished
-//! objects has no thousands of series. Nodes are shown while they are in progress.
+//! Their number is bounded. Of operations that are over the newest [`MAX_OVER`] are shown that ended within a
+//! day ([`SHOWN_AFTER_END`]). So an alert on a failed one lasts long enough to be seen, ends by itself when
+//! nobody deletes the object, and a cluster that keeps thousands of finished objects has no thousands of
+//! series. All others are shown, up to [`MAX_OPEN`]: who makes thousands of them must not make a scrape larger
+//! than the memory that the operator has. Nodes are shown while they are in progress.
+
+mod shown;
 
 use std::{
     cmp::Reverse,
@@ -17,26 +20,23 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
+use self::shown::{Object, Row, Shown, Targets, alone, seconds};
 use super::{
     exposition::gauges,
     families::{
         BLOCKED_PODS, BLOCKED_SINCE, Family, LAST_PROGRESS, NODES, PHASE, STALLED, START, STEP_DEADLINE,
         STEP_START, WAITING,
     },
-    progress::{Counted, OperationKind, Remembered, step, step_name},
+    progress::{Counted, Remembered, step, step_name},
 };
 use crate::{
     api::{
-        names::condition,
-        nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase, Step},
+        nodeop::{NodeOp, NodeOpStatus, NodeStatus, Step},
         owner,
-        upgrade::{NodeOpUpgrade, UpgradePhase},
+        upgrade::NodeOpUpgrade,
     },
     plan::model::{
         action::Plan,
@@ -46,67 +46,12 @@ use crate::{
     },
 };
 
+/// Operations that are not over, at most: those that run come first, then the oldest.
+const MAX_OPEN: usize = 200;
 /// Operations that are over, at most.
 const MAX_OVER: usize = 50;
 /// For how long they are shown.
 const SHOWN_AFTER_END: SignedDuration = SignedDuration::from_hours(24);
-
-/// The phases of an operation; `Deleting` is none of its status.
-const OPERATION_PHASES: [&str; 6] = ["Initializing", "Pending", "Running", "Completed", "Failed", DELETING];
-const DELETING: &str = "Deleting";
-/// The phases of a node, in their order.
-const NODE_PHASES: [Phase; 5] =
-    [Phase::Pending, Phase::Preflight, Phase::Running, Phase::Completed, Phase::Failed];
-
-const fn node_phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pending => "Pending",
-        Phase::Preflight => "Preflight",
-        Phase::Running => "Running",
-        Phase::Completed => "Completed",
-        Phase::Failed => "Failed",
-    }
-}
-
-const fn phase_name(phase: UpgradePhase) -> &'static str {
-    match phase {
-        UpgradePhase::Initializing => "Initializing",
-        UpgradePhase::Pending => "Pending",
-        UpgradePhase::Running => "Running",
-        UpgradePhase::Completed => "Completed",
-        UpgradePhase::Failed => "Failed",
-    }
-}
-
-/// What is shown of one operation.
-#[derive(Debug)]
-struct Shown {
-    namespace: String,
-    name: String,
-    kind: OperationKind,
-    phase: &'static str,
-    stalled: bool,
-    created: Option<i64>,
-    targets: Targets,
-    /// How many targets wait for each reason; nothing is waited for once it is over.
-    waiting: Option<[i64; WaitReason::ALL.len()]>,
-}
-
-/// The targets of an operation, counted.
-#[derive(Clone, Debug, Default)]
-struct Targets {
-    nodes: [i64; NODE_PHASES.len()],
-    last_progress: Option<i64>,
-}
-
-impl Targets {
-    /// As they were counted in a status. Of what is over, the cache keeps no more; and a NodeOpUpgrade whose
-    /// NodeOp is gone has no more to say.
-    fn said(counts: Option<&Counts>) -> Self {
-        let Counts { pending, running, completed, failed, .. } = counts.cloned().unwrap_or_default();
-        Self { nodes: [pending, 0, running, completed, failed].map(i64::from), last_progress: None }
-    }
-}
 
 /// A node in progress.
 #[derive(Clone, Debug)]
@@ -144,8 +89,10 @@ impl Operations {
     pub fn planned(&mut self, snapshot: &Snapshot, plan: &Plan, counted: &Counted) {
         self.known.retain(|key, _| snapshot.ops.contains_key(key));
         for (key, op) in &snapshot.ops {
-            if !self.known.get(key).is_some_and(|known| Arc::ptr_eq(&known.object, op)) {
-                self.known.insert(key.clone(), Known::of(op));
+            match self.known.get_mut(key) {
+                Some(known) if Arc::ptr_eq(&known.object, op) => {}
+                Some(known) => *known = known.followed_by(op),
+                None => drop(self.known.insert(key.clone(), Known::of(op))),
             }
         }
         self.remembered.retain(|key, (uid, remembered)| {
@@ -208,6 +155,8 @@ impl Operations {
                 add(key, Object::of_op(&known.object), known.targets.clone());
             }
         }
+        open.sort_by_key(|one| (!one.is_running(), one.created));
+        open.truncate(MAX_OPEN);
         over.sort_by_key(|(at, _)| *at);
         open.extend(over.into_iter().take(MAX_OVER).map(|(_, shown)| shown));
         self.shown = open;
@@ -224,82 +173,6 @@ fn is_child(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {
     uid.is_some() && uid == upgrade.metadata.uid.as_deref()
 }
 
-/// What both kinds say of themselves.
-struct Object<'a> {
-    meta: &'a ObjectMeta,
-    kind: OperationKind,
-    phase: UpgradePhase,
-    conditions: &'a [Condition],
-    last_updated: Option<&'a Time>,
-}
-
-impl<'a> Object<'a> {
-    fn of_upgrade(upgrade: &'a NodeOpUpgrade) -> Self {
-        let status = upgrade.status.as_ref();
-        Self {
-            meta: &upgrade.metadata,
-            kind: OperationKind::NodeOpUpgrade,
-            phase: status.and_then(|status| status.phase).unwrap_or(UpgradePhase::Initializing),
-            conditions: status.map(|status| status.conditions.as_slice()).unwrap_or_default(),
-            last_updated: status.and_then(|status| status.last_updated.as_ref()),
-        }
-    }
-
-    /// One that stands for itself, also if it is left of a NodeOpUpgrade that is gone: another one of that
-    /// name may be there by now, and no two operations may have the same labels.
-    fn of_op(op: &'a NodeOp) -> Self {
-        let status = op.status.as_ref();
-        Self {
-            meta: &op.metadata,
-            kind: OperationKind::NodeOp,
-            phase: status.and_then(|status| status.phase).unwrap_or_default().into(),
-            conditions: status.map(|status| status.conditions.as_slice()).unwrap_or_default(),
-            last_updated: status.and_then(|status| status.last_updated.as_ref()),
-        }
-    }
-
-    fn condition(&self, type_: &str) -> Option<&'a Condition> {
-        self.conditions.iter().find(|one| one.type_ == type_ && one.status == "True")
-    }
-
-    fn deleting(&self) -> bool {
-        self.meta.deletion_timestamp.is_some()
-    }
-
-    /// When it was over; nothing while it is not, or while its deletion is under way.
-    fn ended(&self) -> Option<Timestamp> {
-        if !self.phase.is_final() || self.deleting() {
-            return None;
-        }
-        let end = self.condition(condition::COMPLETE).or_else(|| self.condition(condition::FAILED));
-        // The cache keeps no conditions of what is over. Its status is not written any more.
-        let end = end.map(|end| &end.last_transition_time).or(self.last_updated);
-        Some(end.map_or(Timestamp::UNIX_EPOCH, |end| end.0))
-    }
-
-    fn shown(
-        &self,
-        (namespace, name): &Key,
-        targets: Targets,
-        waiting: Option<[i64; WaitReason::ALL.len()]>,
-    ) -> Shown {
-        Shown {
-            namespace: namespace.clone(),
-            name: name.clone(),
-            kind: self.kind,
-            phase: if self.deleting() { DELETING } else { phase_name(self.phase) },
-            stalled: waiting.is_some() && self.condition(condition::STALLED).is_some(),
-            created: seconds(self.meta.creation_timestamp.as_ref()),
-            targets,
-            waiting,
-        }
-    }
-}
-
-fn seconds(time: Option<&Time>) -> Option<i64> {
-    time.map(|time| time.0.as_second())
-}
-
 impl Known {
     fn of(op: &Arc<NodeOp>) -> Self {
         let status = op.status.as_ref();
@@ -308,12 +181,22 @@ impl Known {
         targets.last_progress = seconds(forgotten.and_then(|status| status.last_updated.as_ref()));
         let mut in_progress = Vec::new();
         for (node, entry) in status.iter().flat_map(|status| &status.node_statuses) {
-            targets.nodes.get_mut(entry.phase as usize).into_iter().for_each(|count| *count += 1);
+            targets.add(entry.phase);
             targets.last_progress = targets.last_progress.max(seconds(entry.last_updated.as_ref()));
             in_progress.extend(step(entry).map(|step| InProgress::of(node, step, entry)));
         }
         targets.last_progress = targets.last_progress.max(seconds(op.metadata.creation_timestamp.as_ref()));
         Self { object: op.clone(), targets, in_progress }
+    }
+
+    /// The next version. With very many targets the times of those that are done are not kept, and the last
+    /// progress is what it was.
+    fn followed_by(&self, op: &Arc<NodeOp>) -> Self {
+        let mut next = Self::of(op);
+        if self.object.metadata.uid == op.metadata.uid {
+            next.targets.last_progress = next.targets.last_progress.max(self.targets.last_progress);
+        }
+        next
     }
 }
 
@@ -355,35 +238,5 @@ impl Collector for Gauges {
         gauges(&mut encoder, &BLOCKED_PODS, drains().map(|(labels, (pods, _))| (labels, *pods)))?;
         let blocked = drains().filter_map(|(labels, (_, since))| Some((labels, (*since)?)));
         gauges(&mut encoder, &BLOCKED_SINCE, blocked)
-    }
-}
-
-/// A label besides those of the operation, and the value.
-type Row<'a> = (Option<&'a str>, i64);
-
-/// One value, if it is known, without a further label.
-fn alone(value: Option<i64>) -> Vec<Row<'static>> {
-    value.into_iter().map(|value| (None, value)).collect()
-}
-
-impl Shown {
-    /// The labels of the operation and perhaps one more, and the value.
-    fn row<'a>(&'a self, (label, value): Row<'a>) -> (Vec<&'a str>, i64) {
-        let operation = [self.namespace.as_str(), self.name.as_str(), self.kind.name()];
-        (operation.into_iter().chain(label).collect(), value)
-    }
-
-    fn phases(&self) -> Vec<Row<'_>> {
-        OPERATION_PHASES.into_iter().map(|phase| (Some(phase), i64::from(phase == self.phase))).collect()
-    }
-
-    fn nodes(&self) -> Vec<Row<'_>> {
-        let named = NODE_PHASES.into_iter().map(node_phase_name).map(Some);
-        named.zip(self.targets.nodes).collect()
-    }
-
-    fn reasons(&self) -> Vec<Row<'_>> {
-        let named = WaitReason::ALL.into_iter().map(|reason| Some(reason.name()));
-        named.zip(self.waiting.into_iter().flatten()).collect()
     }
 }
