@@ -233,3 +233,54 @@ fn interval(pod: &NodePod) -> SignedDuration {
         pod.uid.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 500;
     RETRY + SignedDuration::from_millis(i64::try_from(spread).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::nodeop::DrainOptions,
+        plan::{
+            model::snapshot::{Eviction, Owner},
+            node::fixtures::{World, at},
+        },
+    };
+
+    /// Since when the drain is blocked after a plan of a leader that came at second 90 and tried this on the
+    /// pod.
+    fn blocked_since(tried: Option<(bool, bool)>) -> Option<Time> {
+        let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "lastUpdated": Time(at(0)),
+            "drainStartedAt": Time(at(0)), "blockedSince": Time(at(10))});
+        let drain = DrainOptions { enabled: Some(true), force: Some(true), ..DrainOptions::default() };
+        let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
+        world.snapshot.leading_since = at(90);
+        let pod = NodePod {
+            uid: "db".into(),
+            controller: Some(Owner { kind: "ReplicaSet".into(), ..Owner::default() }),
+            ..NodePod::default()
+        };
+        world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+        let refusal = Refusal { since: at(95), message: "no".into(), retry_after: None, permanent: false };
+        let eviction = tried.map(|(under_way, refused)| Eviction {
+            node: "n1".into(),
+            at: at(95),
+            under_way,
+            refusal: refused.then_some(refusal),
+        });
+        world.snapshot.evictions = eviction.map(|eviction| ("db".to_owned(), eviction)).into_iter().collect();
+        world.pass(96);
+        world.entry().blocked_since
+    }
+
+    #[test]
+    fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
+        for tried in [None, Some((true, false)), Some((true, true)), Some((false, true))] {
+            assert_eq!(blocked_since(tried), Some(Time(at(10))), "{tried:?}");
+        }
+        assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
+    }
+}
