@@ -27,7 +27,7 @@ use crate::{
     plan::model::{
         id::OpRef,
         intent::Intent,
-        snapshot::{Role, Snapshot},
+        snapshot::{PodView, Role, Snapshot},
     },
 };
 
@@ -156,6 +156,19 @@ pub struct Remembered {
     pulling: BTreeMap<String, Timestamp>,
 }
 
+/// One entry of a status, as it was and as it is.
+struct Change<'a> {
+    kind: OperationKind,
+    old: &'a NodeStatus,
+    from: Option<Step>,
+    new: &'a NodeStatus,
+    to: Option<Step>,
+    /// When the node came where it is.
+    at: Timestamp,
+    /// When that was written.
+    now: Timestamp,
+}
+
 impl Remembered {
     /// Counts what has changed in a NodeOp by the status that was written.
     pub fn recorded(&mut self, op: &NodeOp, status: &NodeOpStatus, counted: &Counted) {
@@ -163,50 +176,41 @@ impl Remembered {
         let kind = OperationKind::of(op);
         let before = op.status.as_ref().map(|status| &status.node_statuses);
         let unknown = NodeStatus::default();
-        let preflight = Intent::of(op).preflight.is_some();
-        for (name, entry) in &status.node_statuses {
+        let pulls = if Intent::of(op).preflight.is_some() { Step::Preflight } else { Step::Job };
+        for (name, new) in &status.node_statuses {
             let old = before.and_then(|nodes| nodes.get(name)).unwrap_or(&unknown);
-            let (from, to) = (step(old), step(entry));
-            if from == to && old.phase == entry.phase && old.blocked_since == entry.blocked_since {
+            let (from, to) = (step(old), step(new));
+            if from == to && old.phase == new.phase && old.blocked_since == new.blocked_since {
                 continue;
             }
-            let at = time(&entry.last_updated).unwrap_or(now);
-            times(counted, kind, (old, from), (entry, to), at, now);
-            self.node(counted, kind, (name, old, from), (entry, to), at);
-            if from != to {
-                let pulls = if preflight { Step::Preflight } else { Step::Job };
-                if to == Some(pulls) {
-                    self.pulling.insert(name.clone(), at);
-                } else {
-                    self.pulling.remove(name);
-                }
-            }
-            if entry.phase.is_final() && !old.phase.is_final() {
-                let (result, reason) = ending(op, (old, from), entry);
+            let at = time(&new.last_updated).unwrap_or(now);
+            let change = Change { kind, old, from, new, to, at, now };
+            change.time(counted);
+            self.remember(name, &change, pulls, counted);
+            if new.phase.is_final() && !old.phase.is_final() {
+                let (result, reason) = change.ending(op);
                 counted.finished.get_or_create(&labelled(&FINISHED, [kind.name(), result, reason])).inc();
             }
         }
     }
 
-    /// How long a node takes from the beginning to its end.
-    fn node(
-        &mut self,
-        counted: &Counted,
-        kind: OperationKind,
-        (name, old, from): (&String, &NodeStatus, Option<Step>),
-        (entry, _): (&NodeStatus, Option<Step>),
-        at: Timestamp,
-    ) {
+    /// Remembers what began, and times what came to its end.
+    fn remember(&mut self, name: &str, change: &Change<'_>, pulls: Step, counted: &Counted) {
+        let Change { kind, old, from, new, to, at, now: _ } = *change;
         let runs = |entry: &NodeStatus| entry.phase == Phase::Running;
-        if runs(entry) && !runs(old) {
-            self.taken.insert(name.clone(), at);
+        if runs(new) && !runs(old) {
+            self.taken.insert(name.to_owned(), at);
         }
-        if !runs(entry)
-            && from.is_some()
-            && let Some(taken) = self.taken.remove(name)
-            && entry.phase.is_final()
-        {
+        // It may also go back to where it was before it was taken.
+        let taken = if runs(new) { None } else { self.taken.remove(name) };
+        if let Some(taken) = taken.filter(|_| new.phase.is_final()) {
             observe(&counted.nodes, &NODE_DURATION, kind, taken, at);
+        }
+        if from != to {
+            self.pulling.remove(name);
+            if to == Some(pulls) {
+                self.pulling.insert(name.to_owned(), at);
+            }
         }
     }
 
@@ -232,63 +236,54 @@ fn has_begun(snapshot: &Snapshot, op: &NodeOp, id: &OpRef, node: &str) -> bool {
     let Some(entry) = op.status.as_ref().and_then(|status| status.node_statuses.get(node)) else {
         return false;
     };
+    let begun = |pod: &PodView| !pod.deleting && pod.has_begun();
     if entry.phase == Phase::Preflight {
-        return snapshot.pods_of_on(id, Role::Preflight, node).any(|pod| pod.has_begun());
+        return snapshot.pods_of_on(id, Role::Preflight, node).any(|pod| begun(pod));
     }
     let (Some(name), Some(uid)) = (&entry.job_name, &entry.job_uid) else { return false };
-    snapshot.pods_of_job(&id.namespace, name, uid).any(|pod| pod.node == node && pod.has_begun())
+    snapshot.pods_of_job(&id.namespace, name, uid).any(|pod| pod.node == node && begun(pod))
 }
 
 fn time(time: &Option<Time>) -> Option<Timestamp> {
     time.as_ref().map(|time| time.0)
 }
 
-/// How long the step took that a node has come through.
-fn times(
-    counted: &Counted,
-    kind: OperationKind,
-    (old, from): (&NodeStatus, Option<Step>),
-    (entry, to): (&NodeStatus, Option<Step>),
-    at: Timestamp,
-    now: Timestamp,
-) {
-    if from == Some(Step::Drain)
-        && let Some(blocked) = time(&old.blocked_since)
-        && (to != from || entry.blocked_since.is_none())
-    {
-        // That the drain goes on again is no change of the step, and has no date.
-        let until = if to == from { now } else { at };
-        observe(&counted.blocked, &BLOCKED_DURATION, kind, blocked, until);
-    }
-    if from == to || entry.phase == Phase::Failed {
-        return;
-    }
-    let (since, times, family) = match from {
-        Some(Step::Drain) => (time(&old.drain_started_at), &counted.drains, &DRAIN_DURATION),
-        Some(Step::Job) => (time(&old.last_updated), &counted.jobs, &JOB_DURATION),
-        Some(Step::Reboot) => (time(&old.last_updated), &counted.reboots, &REBOOT_DURATION),
-        Some(Step::Preflight | Step::Claim | Step::Verify) | None => return,
-    };
-    if let Some(since) = since {
-        observe(times, family, kind, since, at);
-    }
-}
-
-/// How a node ended that was here before.
-fn ending(op: &NodeOp, (old, from): (&NodeStatus, Option<Step>), entry: &NodeStatus) -> Ending {
-    let reason = from.map_or("NotStarted", step_name);
-    let upgrade = op.spec.upgrade.is_some();
-    let reboots = op.spec.reboot_on_success == Some(true);
-    match (entry.phase, old.phase) {
-        (Phase::Failed, _) => ("failed", reason),
-        (_, Phase::Running) if reboots && entry.reboot_status == Some(RebootStatus::NotRequested) => NEEDLESS,
-        (_, Phase::Running) => {
-            if upgrade {
-                UPGRADED
-            } else {
-                SUCCEEDED
-            }
+impl Change<'_> {
+    /// Times the step that the node has come through.
+    fn time(&self, counted: &Counted) {
+        let Self { kind, old, from, new, to, at, now } = *self;
+        if from == Some(Step::Drain)
+            && let Some(blocked) = time(&old.blocked_since)
+            && (to != from || new.blocked_since.is_none())
+        {
+            // That the drain goes on again is no change of the step, and has no date.
+            observe(&counted.blocked, &BLOCKED_DURATION, kind, blocked, if to == from { now } else { at });
         }
-        (_, Phase::Pending | Phase::Preflight | Phase::Completed | Phase::Failed) => ("skipped", reason),
+        if from == to || new.phase == Phase::Failed {
+            return;
+        }
+        let (since, times, family) = match from {
+            Some(Step::Drain) => (&old.drain_started_at, &counted.drains, &DRAIN_DURATION),
+            Some(Step::Job) => (&old.last_updated, &counted.jobs, &JOB_DURATION),
+            Some(Step::Reboot) => (&old.last_updated, &counted.reboots, &REBOOT_DURATION),
+            Some(Step::Preflight | Step::Claim | Step::Verify) | None => return,
+        };
+        if let Some(since) = time(since) {
+            observe(times, family, kind, since, at);
+        }
+    }
+
+    /// How a node ended.
+    fn ending(&self, op: &NodeOp) -> Ending {
+        let reason = self.from.map_or("NotStarted", step_name);
+        let reboots = op.spec.reboot_on_success == Some(true);
+        let needless = reboots && self.new.reboot_status == Some(RebootStatus::NotRequested);
+        match (self.new.phase, self.old.phase) {
+            (Phase::Failed, _) => ("failed", reason),
+            (_, Phase::Running) if needless => NEEDLESS,
+            (_, Phase::Running) if op.spec.upgrade.is_some() => UPGRADED,
+            (_, Phase::Running) => SUCCEEDED,
+            (_, Phase::Pending | Phase::Preflight | Phase::Completed | Phase::Failed) => ("skipped", reason),
+        }
     }
 }
