@@ -27,10 +27,23 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// What came of one try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is being deleted, is gone, or is another pod by now.
-    Done,
+    /// It is on its way out because we asked for that.
+    Evicted,
+    /// It is being deleted, or gone.
+    Gone,
+    /// Another pod has its name by now, or it is on another node.
+    Changed,
     /// Refused; `permanent` if waiting does not help.
-    Refused { message: String, retry_after: Option<i64>, permanent: bool },
+    Refused { by: RefusedBy, message: String, retry_after: Option<i64>, permanent: bool },
+}
+
+/// Why an eviction is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// PodDisruptionBudgets.
+    Budget,
+    /// The pod carries out an operation, or we may not evict it.
+    Other,
 }
 
 impl Actor {
@@ -43,21 +56,29 @@ impl Actor {
     ) -> anyhow::Result<Outcome> {
         let api = self.api::<Pod>(&pod.namespace);
         let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Gone);
         };
         let same = found.metadata.uid.as_deref() == Some(&pod.uid);
         let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
-        if !same || !there || found.metadata.deletion_timestamp.is_some() {
-            return Ok(Outcome::Done);
+        if !same || !there {
+            return Ok(Outcome::Changed);
+        }
+        if found.metadata.deletion_timestamp.is_some() {
+            return Ok(Outcome::Gone);
         }
         if let Some(message) = self.works_for(&found.metadata).await? {
-            return Ok(Outcome::Refused { message, retry_after: None, permanent: false });
+            return Ok(Outcome::Refused {
+                by: RefusedBy::Other,
+                message,
+                retry_after: None,
+                permanent: false,
+            });
         }
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
         match self.answer_to(request, TIMEOUT).await? {
-            Ok(_) => Ok(Outcome::Done),
+            Ok(_) => Ok(Outcome::Evicted),
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),
         }
@@ -105,16 +126,18 @@ fn judge(status: Status) -> anyhow::Result<Outcome> {
     let message = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
     let seconds =
         details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
+    let by = RefusedBy::Budget;
     match status.code {
-        404 | 409 => Ok(Outcome::Done),
-        429 => Ok(Outcome::Refused { message, retry_after: seconds, permanent: false }),
+        404 => Ok(Outcome::Gone),
+        409 => Ok(Outcome::Changed),
+        429 => Ok(Outcome::Refused { by, message, retry_after: seconds, permanent: false }),
         500 if status.message.contains("more than one PodDisruptionBudget") => {
-            Ok(Outcome::Refused { message: status.message, retry_after: None, permanent: true })
+            Ok(Outcome::Refused { by, message: status.message, retry_after: None, permanent: true })
         }
         403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
-            Ok(Outcome::Done)
+            Ok(Outcome::Gone)
         }
-        403 => Ok(Outcome::Refused { message, retry_after: None, permanent: true }),
+        403 => Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent: true }),
         _ => Err(kube::Error::Api(Box::new(status)).into()),
     }
 }

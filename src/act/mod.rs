@@ -23,7 +23,7 @@ use kube::{Client, Resource, runtime::events::Reporter};
 use serde_json::json;
 
 pub use self::admission::Admission;
-pub use self::drain::Outcome as Eviction;
+pub use self::drain::{Outcome as Eviction, RefusedBy as EvictionRefusal};
 pub use self::error::{error_message, is_conflict, is_gone};
 pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{

@@ -10,9 +10,12 @@ use std::{
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use super::clock::Clock;
+use super::{
+    clock::Clock,
+    metrics::{EvictionResult, Metrics},
+};
 use crate::{
-    act::{self, Actor},
+    act::{self, Actor, EvictionRefusal},
     observe::Observer,
     plan::model::{
         action::Target,
@@ -29,13 +32,20 @@ pub struct Evictions {
     actor: Actor,
     observer: Observer,
     clock: Clock,
+    metrics: Option<Arc<Metrics>>,
     slots: Arc<Semaphore>,
     known: Arc<Mutex<BTreeMap<String, Eviction>>>,
 }
 
 impl Evictions {
     pub fn new(actor: Actor, observer: Observer, clock: Clock) -> Self {
-        Self { actor, observer, clock, slots: Arc::new(Semaphore::new(AT_ONCE)), known: Arc::default() }
+        let (slots, known) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::default());
+        Self { actor, observer, clock, metrics: None, slots, known }
+    }
+
+    /// Counts what comes of the tries from now on.
+    pub fn measure(&mut self, metrics: &Arc<Metrics>) {
+        self.metrics = Some(metrics.clone());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Eviction>> {
@@ -72,6 +82,7 @@ impl Evictions {
         let this = self.clone();
         tokio::spawn(async move {
             let outcome = this.actor.evict(&node, &pod, grace_period_seconds).await;
+            this.metrics.iter().for_each(|metrics| metrics.evicted(result(&outcome)));
             let refusal = this.judge(&pod, &node, refusal, outcome);
             let at = this.clock.now();
             this.lock().insert(pod.uid, Eviction { node, at, under_way: false, refusal });
@@ -97,11 +108,11 @@ impl Evictions {
         let path = format!("{}/{}", pod.namespace, pod.name);
         let since = before.as_ref().map_or_else(|| self.clock.now(), |before| before.since);
         match outcome {
-            Ok(act::Eviction::Done) => {
+            Ok(act::Eviction::Evicted | act::Eviction::Gone | act::Eviction::Changed) => {
                 info!(pod = path, node, "evicted");
                 None
             }
-            Ok(act::Eviction::Refused { message, retry_after, permanent }) => {
+            Ok(act::Eviction::Refused { by: _, message, retry_after, permanent }) => {
                 if before.is_none() {
                     info!(pod = path, node, message, "the eviction is refused");
                 }
@@ -113,5 +124,17 @@ impl Evictions {
                 Some(Refusal { since, message, retry_after: None, permanent: false })
             }
         }
+    }
+}
+
+/// As what an outcome is counted.
+fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
+    match outcome {
+        Ok(act::Eviction::Evicted) => EvictionResult::Evicted,
+        Ok(act::Eviction::Gone) => EvictionResult::Gone,
+        Ok(act::Eviction::Changed) => EvictionResult::Changed,
+        Ok(act::Eviction::Refused { by: EvictionRefusal::Budget, .. }) => EvictionResult::Budget,
+        Ok(act::Eviction::Refused { by: EvictionRefusal::Other, .. }) => EvictionResult::Refused,
+        Err(_) => EvictionResult::Error,
     }
 }

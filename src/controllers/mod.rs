@@ -1,5 +1,5 @@
 //! Applet `controller`: the wiring. Starts the watches, runs for election, plans while it leads, serves the
-//! probes, and hands over when it is told to end.
+//! probes and the metrics, and hands over when it is told to end.
 
 mod admissions;
 mod clock;
@@ -7,7 +7,9 @@ mod evictions;
 mod failures;
 mod health;
 mod hot_loop;
+mod http;
 mod lease;
+pub mod metrics;
 mod own_image;
 mod planner;
 mod questions;
@@ -18,6 +20,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
     runtime::events::Reporter,
 };
@@ -30,8 +33,9 @@ use tracing::{info, warn};
 
 pub use self::clock::Clock;
 use self::{
-    health::{Health, Routes},
+    health::Health,
     lease::{Election, Leadership},
+    metrics::Metrics,
     planner::Planner,
 };
 use crate::{
@@ -66,15 +70,17 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
     for value in args.not_understood() {
         warn!("{value}");
     }
-    let client = Client::try_from(config(args).await?).context("making a client")?;
+    let measured = http::address(&args.metrics_bind_address)?.map(|address| (address, Metrics::new()));
+    let metrics = measured.as_ref().map(|(_, metrics)| metrics.clone());
+    let client = client(config(args).await?, metrics.as_deref()).context("making a client")?;
     let args = &with_own_image(args, &client).await;
-    let controller = Controller::new(args, client, Clock::system(), identity(args));
-    for (text, routes) in
-        [(&args.health_probe_bind_address, Routes::Probes), (&args.metrics_bind_address, Routes::Metrics)]
-    {
-        if let Some(address) = health::address(text)? {
-            health::serve(controller.health.clone(), address, routes).await?;
-        }
+    let mut controller = Controller::new(args, client, Clock::system(), identity(args));
+    if let Some(address) = http::address(&args.health_probe_bind_address)? {
+        http::serve("probes", address, controller.health.clone()).await?;
+    }
+    if let Some((address, metrics)) = measured {
+        controller.planner.measure(&metrics);
+        http::serve("metrics", address, metrics).await?;
     }
     let mut running = controller.start();
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -86,6 +92,15 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
     }
     running.hand_over().await;
     Ok(())
+}
+
+/// A client whose requests are counted if they are to be.
+fn client(config: Config, metrics: Option<&Metrics>) -> kube::Result<Client> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(match metrics {
+        Some(metrics) => builder.with_layer(&metrics.requests()).build(),
+        None => builder.build(),
+    })
 }
 
 /// The arguments, and for the helper pods the image of our own pod where that has a digest.

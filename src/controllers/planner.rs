@@ -25,6 +25,7 @@ use super::{
     health::Health,
     hot_loop::{self, HotLoopLimiter},
     lease::Leading,
+    metrics::Metrics,
     questions,
 };
 use crate::{
@@ -67,6 +68,8 @@ pub struct Planner {
     leading: watch::Receiver<Leading>,
     evictions: Evictions,
     health: Arc<Health>,
+    /// Nothing is measured if nobody can ask for it.
+    metrics: Option<Arc<Metrics>>,
     failures: Failures,
     admissions: Admissions,
     hot_loops: HotLoopLimiter,
@@ -94,10 +97,17 @@ impl Planner {
             leading,
             evictions,
             health,
+            metrics: None,
             admissions: Admissions::default(),
             hot_loops: HotLoopLimiter::default(),
             uncertain_writes: BTreeSet::new(),
         }
+    }
+
+    /// Measures what is done from now on.
+    pub fn measure(&mut self, metrics: &Arc<Metrics>) {
+        self.metrics = Some(metrics.clone());
+        self.evictions.measure(metrics);
     }
 
     /// Plans until it is told to stop, or the task is ended. Told, it lets what is under way end.
@@ -113,6 +123,7 @@ impl Planner {
             }
             self.health.planned();
             let since = *self.leading.borrow_and_update();
+            self.metrics.iter().for_each(|metrics| metrics.leads(since.is_some()));
             wait = match since {
                 Some(since) if self.observer.ready() => self.pass(since).await,
                 Some(_) | None => IDLE_PLAN_INTERVAL,
@@ -128,10 +139,11 @@ impl Planner {
             return self.failures.next(Instant::now()).unwrap_or(DOUBT);
         }
         let (plan, snapshot) = self.plan(since).await;
+        self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
         self.evictions.forget_all_but(&snapshot);
         for ((op, node), why) in &plan.waiting {
-            debug!(op = format!("{}/{}", op.0, op.1), node, why, "waiting");
+            debug!(op = format!("{}/{}", op.0, op.1), node, reason = why.reason.name(), %why, "waiting");
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions).await;
@@ -164,7 +176,9 @@ impl Planner {
         let mut round = 0;
         loop {
             let snapshot = self.snapshot(since, answers.clone());
+            let begun = std::time::Instant::now();
             let plan = plan::plan(&snapshot);
+            self.metrics.iter().for_each(|metrics| metrics.computed(begun.elapsed()));
             let asked: BTreeSet<Question> =
                 plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
             round += 1;
@@ -273,6 +287,11 @@ impl Planner {
         let about = action.about().map(|about| act::reference_to(&about));
         match result {
             Ok(seen) => {
+                if let (Some(metrics), Action::PatchStatus { op, status, notices: _ }) =
+                    (&self.metrics, action)
+                {
+                    metrics.recorded(op, status);
+                }
                 // A status is written as often as there is something to say.
                 let says = matches!(action, Action::PatchStatus { .. } | Action::PatchUpgradeStatus { .. });
                 if !says && self.hot_loops.too_often(action.id(), Instant::now()) {

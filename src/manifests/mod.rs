@@ -8,6 +8,7 @@
 mod chart;
 pub mod install;
 mod markdown;
+mod metrics;
 mod rbac;
 mod reference;
 mod rights;
@@ -48,7 +49,7 @@ pub enum Part {
     Rbac,
     /// The Helm chart.
     Chart,
-    /// The pages of docs/ on fields, rights and states, for people.
+    /// The pages of docs/ on fields, rights, states and metrics, for people.
     Docs,
 }
 
@@ -104,6 +105,7 @@ pub fn generate(part: Part) -> anyhow::Result<Vec<File>> {
             page("reference.md", &reference::page(&crds)?),
             page("rights.md", &rights::page()),
             page("states.md", &states::page()),
+            page("metrics.md", &metrics::page()),
         ]),
     }
 }

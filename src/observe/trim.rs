@@ -66,6 +66,9 @@ fn identified(op: NodeOp) -> NodeOp {
         phase: status.phase,
         observed_generation: status.observed_generation,
         conditions: if ttl.is_some() { status.conditions.clone() } else { Vec::new() },
+        // For the metrics: what came of it, and when.
+        counts: status.counts.clone(),
+        last_updated: status.last_updated.clone(),
         ..NodeOpStatus::default()
     };
     NodeOp {
@@ -75,7 +78,7 @@ fn identified(op: NodeOp) -> NodeOp {
     }
 }
 
-/// A NodeOpUpgrade. Of one that is over, which NodeOp it had is all that may be asked.
+/// A NodeOpUpgrade. Of one that is over, which NodeOp it had is all that may be decided on.
 pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
     let upgrade = trimmed(upgrade);
     let over = |status: &&NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
@@ -85,6 +88,9 @@ pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
         node_op_name: status.node_op_name.clone(),
         node_op_uid: status.node_op_uid.clone(),
         observed_generation: status.observed_generation,
+        // For the metrics: what came of it, and when.
+        counts: status.counts.clone(),
+        last_updated: status.last_updated.clone(),
         ..NodeOpUpgradeStatus::default()
     };
     NodeOpUpgrade {

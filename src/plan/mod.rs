@@ -19,7 +19,7 @@ pub mod check;
 mod conditions;
 pub mod facts;
 #[cfg(test)]
-mod fixtures;
+pub mod fixtures;
 pub mod image;
 pub mod model;
 pub mod node;

@@ -24,6 +24,7 @@ use crate::{
         kept_cordon::KeptCordon,
         question::Question,
         snapshot::{JobView, PodView},
+        why::Why,
     },
 };
 
@@ -34,7 +35,7 @@ pub struct Plan {
     /// To be answered before the next plan, which is then made at once.
     pub questions: BTreeSet<Question>,
     /// Why a node that is not finished is not moving, by NodeOp and node.
-    pub waiting: BTreeMap<(Key, String), String>,
+    pub waiting: BTreeMap<(Key, String), Why>,
     /// Nodes whose pods must be watched.
     pub drains: BTreeSet<String>,
     /// When to plan again though nothing happened.

@@ -12,6 +12,7 @@ use crate::plan::model::{
     failing,
     question::Question,
     snapshot::Snapshot,
+    why::Why,
 };
 
 /// What goes with a decision.
@@ -29,7 +30,7 @@ pub struct Effects {
 }
 
 /// Why nodes that are not finished are not moving, by node.
-pub type Reasons = BTreeMap<String, String>;
+pub type Reasons = BTreeMap<String, Why>;
 
 /// A value that was decided on, and what goes with it.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,12 @@
 //! Whoever waits does so for something that a decision wants done or known. So what goes with the decision on
 //! one node is compared with what this process fails at.
 
-use crate::plan::model::{action::Action, identity::Identified, snapshot::Snapshot};
+use crate::plan::model::{
+    action::Action,
+    identity::Identified,
+    snapshot::Snapshot,
+    why::{WaitReason, Why},
+};
 
 /// How many nodes have the error in their own message; with thousands worked on at once the status must not
 /// outgrow etcd.
@@ -37,8 +42,8 @@ impl FailureSummary {
         self.first.get_or_insert(trouble);
     }
 
-    /// The reason why a node waits, completed by what keeps failing.
-    pub fn complete(&mut self, why: String, trouble: Option<String>) -> String {
+    /// The reason why a node waits, completed by what keeps failing, which is the reason then.
+    pub fn complete(&mut self, why: Why, trouble: Option<String>) -> Why {
         let Some(trouble) = trouble else { return why };
         self.nodes += 1;
         let said = if self.nodes > MAX_NODES_QUOTED {
@@ -47,7 +52,7 @@ impl FailureSummary {
             trouble.clone()
         };
         self.note(trouble);
-        format!("{why}; {said}")
+        Why { reason: WaitReason::Blocked, message: format!("{why}; {said}") }
     }
 }
 
@@ -80,12 +85,12 @@ mod tests {
     fn thousands_of_nodes_do_not_all_repeat_the_words() {
         let mut troubles = FailureSummary::default();
         let message = "w".repeat(500);
-        let all: usize =
-            (0..5000).map(|_| troubles.complete("making the Job".into(), Some(message.clone())).len()).sum();
+        let makes = Why::new(WaitReason::Job, &"making the Job");
+        let mut of_one = || troubles.complete(makes.clone(), Some(message.clone()));
+        assert_eq!(of_one().reason, WaitReason::Blocked);
+        let all: usize = (1..5000).map(|_| of_one().message.len()).sum();
         assert!(all < 500_000, "{all}");
-        assert_eq!(
-            (troubles.first, FailureSummary::default().complete("fine".into(), None).as_str()),
-            (Some(message), "fine")
-        );
+        assert_eq!(FailureSummary::default().complete(makes.clone(), None), makes);
+        assert_eq!(troubles.first, Some(message));
     }
 }

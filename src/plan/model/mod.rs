@@ -4,6 +4,7 @@
 //! - `action`, `effects`, `failing`: what is to be done, what one decision wants of that, and what of it
 //!   keeps failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
+//! - `why`: why a node is not moving;
 //! - `id`, `kept_cordon`, `time`: identities, what stands about a failed node on the node, and deadlines.
 
 pub mod action;
@@ -19,3 +20,4 @@ pub mod selector;
 pub mod silence;
 pub mod snapshot;
 pub mod time;
+pub mod why;

@@ -14,6 +14,7 @@ use crate::{
             object_name,
             snapshot::{JobView, NodeView, PodView, Snapshot},
             time::later,
+            why::Why,
         },
         node::{
             failure::Failure,
@@ -114,7 +115,7 @@ impl From<Failure> for Planned<Decision> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Nothing can be recorded yet; this is why.
-    Wait(String),
+    Wait(Why),
     /// Record this.
     Become(Box<NodeStatus>),
 }

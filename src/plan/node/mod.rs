@@ -47,6 +47,7 @@ use crate::{
         effects::{Effects, Planned},
         question::Question,
         snapshot::{JobState, NodeView, Snapshot},
+        why::{WaitReason, Why},
     },
 };
 
@@ -57,7 +58,7 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
         Err(Tampered { missing, rest }) => (*rest, Some(missing)),
     };
     let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
-    let wait = |why: Waiting| Planned::from(Next::Wait(why.to_string()));
+    let wait = |why: Waiting| Planned::from(Next::Wait(why.into()));
     // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
     if !snapshot.nodes.contains_key(name)
         && let Some(until) = awaited_until(snapshot, op, work)
@@ -95,8 +96,8 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
     }
     planned.map(|decision| match decision {
         Decision::Record(entry) => Next::Become(Box::new(remark(&ctx, *entry).record())),
-        Decision::Wait(why) => Next::Wait(why.to_string()),
-        Decision::GiveUp(verdict) => Next::Wait(verdict.reason),
+        Decision::Wait(why) => Next::Wait(why.into()),
+        Decision::GiveUp(verdict) => Next::Wait(Why { reason: WaitReason::Ending, message: verdict.reason }),
     })
 }
 
@@ -142,7 +143,7 @@ fn lost(
     work: &Working,
     message: &str,
 ) -> Planned<Next> {
-    let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.to_string());
+    let ending = |open| Next::Wait(Waiting::Ending { reason: message.to_owned(), open }.into());
     let mut effects = Effects::default();
     if let Some(job) = &work.job
         && let Some(open) = effects.take(cancel::job(snapshot, op, &job.name))

@@ -19,6 +19,7 @@ use crate::{
             question::Question,
             snapshot::{JobView, Snapshot},
             time::later,
+            why::{WaitReason, Why},
         },
         node::{
             cancel,
@@ -50,8 +51,8 @@ pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Planned<Reasons
     let unfinished = old.node_statuses.iter().filter(|(_, entry)| {
         !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some()
     });
-    let why = "is being taken over from an older operator";
-    let waiting: Reasons = unfinished.map(|(name, _)| (name.clone(), why.to_owned())).collect();
+    let why = Why::new(WaitReason::Admission, &"is being taken over from an older operator");
+    let waiting: Reasons = unfinished.map(|(name, _)| (name.clone(), why.clone())).collect();
     Planned { value: waiting, effects: take_over(snapshot, op, old) }
 }
 
@@ -148,7 +149,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     let ready = snapshot.nodes.get(name).is_some_and(|node| node.ready);
     let Planned { value, effects } = cancel::waiter(snapshot, op, name, ready, 0);
     if let Some(open) = value {
-        return Planned { value: Next::Wait(open.to_string()), effects };
+        return Planned { value: Next::Wait(Why::new(WaitReason::Ending, &open)), effects };
     }
     if untouched {
         return Planned { value: Next::Become(Box::default()), effects };

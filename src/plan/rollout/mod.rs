@@ -110,7 +110,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
             Next::Wait(why) => {
                 let why = troubles.complete(why, trouble);
                 waiting.insert(name.clone(), why.clone());
-                node.message = Some(why);
+                node.message = Some(why.message);
             }
         }
     }

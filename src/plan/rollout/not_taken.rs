@@ -6,7 +6,10 @@ use std::fmt;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::plan::{
-    model::id::{Key, OpRef},
+    model::{
+        id::{Key, OpRef},
+        why::{WaitReason, Why},
+    },
     quorum::Unwell,
     rollout::slots::OutOfService,
 };
@@ -101,6 +104,30 @@ impl NotTaken {
         } else {
             Self::Other { op: holder.key(), why: Precedes::HasClaimed }
         }
+    }
+
+    /// As what it is counted.
+    pub fn reason(&self) -> WaitReason {
+        match self {
+            Self::Closed(Closed::Deleting) => WaitReason::Deleting,
+            Self::Closed(Closed::Stopped(_)) | Self::Refused(_) => WaitReason::Stopped,
+            Self::Closed(Closed::Paused) => WaitReason::Paused,
+            Self::NodeDeleting | Self::NodeUnconfirmed => WaitReason::NodeAway,
+            Self::NodeNotReady => WaitReason::NotReady,
+            Self::GivenBack => WaitReason::Release,
+            Self::QuorumUnread | Self::Quorum(_) => WaitReason::Quorum,
+            Self::Other { .. } => WaitReason::Rival,
+            // One control-plane node after the other is the order, and nothing is wrong then.
+            Self::Turn | Self::TurnAfter(_) | Self::ControlPlane(_) => WaitReason::Turn,
+            Self::OutOfService(_) => WaitReason::OutOfService,
+            Self::Preparing | Self::AdmissionUnread | Self::NotAdmitted { .. } => WaitReason::Admission,
+        }
+    }
+}
+
+impl From<NotTaken> for Why {
+    fn from(not_taken: NotTaken) -> Self {
+        Self::new(not_taken.reason(), &not_taken)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
             failing::{self, FailureSummary},
             question::Question,
             snapshot::{NodeView, Snapshot},
+            why::{WaitReason, Why},
         },
         node::context::Op,
         release::{self, Unreleased},
@@ -124,7 +125,8 @@ impl Pass<'_> {
         };
         self.slots.unreleased += 1;
         if entry.phase.is_final() {
-            self.waiting.insert(name.to_owned(), not_released(name, &why));
+            let said = not_released(name, &why);
+            self.waiting.insert(name.to_owned(), Why::new(WaitReason::Release, &said));
             self.slots.unreleased_why.get_or_insert_with(|| (name.to_owned(), why));
         }
     }
@@ -153,7 +155,7 @@ impl Pass<'_> {
     }
 
     fn hold(&mut self, name: &str, why: OutOfService) {
-        self.waiting.insert(name.to_owned(), why.to_string());
+        self.waiting.insert(name.to_owned(), Why::new(WaitReason::OutOfService, &why));
         self.slots.out_of_service.insert(name.to_owned(), why);
     }
 }

@@ -15,6 +15,7 @@ mod faults;
 mod flood;
 mod killed_drains;
 mod leaders;
+mod metrics;
 mod preflight;
 mod reboots;
 mod rig;

@@ -26,6 +26,7 @@ use kairos_operator::{
             id::{Key, OpRef},
             question::{Answer, Question},
             snapshot::{NodeView, Sightings, Snapshot},
+            why::Why,
         },
         plan,
     },
@@ -48,7 +49,7 @@ struct Cluster {
     /// All Events, as object and reason.
     events: Vec<(String, &'static str)>,
     /// Why nodes wait, by the last plan.
-    waiting: BTreeMap<(Key, String), String>,
+    waiting: BTreeMap<(Key, String), Why>,
     /// What is answered to a question other than by what is there.
     answers: BTreeMap<Question, Answer>,
 }

@@ -47,7 +47,7 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(condition(&status.conditions, "Stalled"), "", "it goes on by itself when somebody has helped");
     assert_eq!(condition(&status.conditions, "Reconciling"), "True/NodesOutOfService");
     assert!(
-        cluster.waiting[&(key("op"), "n1".to_owned())].contains("uncordon"),
+        cluster.waiting[&(key("op"), "n1".to_owned())].message.contains("uncordon"),
         "the final entry has a reason as well"
     );
     assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);

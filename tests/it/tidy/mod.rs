@@ -60,6 +60,8 @@ const LAYERS: &[Layer] = &[
             "serde",
             "serde_json",
             "tokio",
+            "tower_layer",
+            "tower_service",
             "tracing",
         ],
     ),
@@ -70,7 +72,14 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "manifests",
-        &["api", "contract", "plan::node::stage", "render::access"],
+        &[
+            "api",
+            "contract",
+            "controllers::metrics::families",
+            "plan::model::why",
+            "plan::node::stage",
+            "render::access",
+        ],
         &["anyhow", "clap", "k8s_openapi", "kube", "serde", "serde_json", "serde_saphyr"],
     ),
 ];

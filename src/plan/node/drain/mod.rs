@@ -91,7 +91,8 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     let blocked: Vec<String> = which(EvictionDecision::Evict)
         .filter_map(|pod| effects.take(evict(ctx, options, record.started, pod)))
         .collect();
-    if let Some(next) = effects.take(say_blocked(ctx, record, &blocked)) {
+    let untried = which(EvictionDecision::Evict).any(|pod| is_untried(ctx, pod));
+    if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
     let going = Draining::Pods(PodsToGo {
@@ -144,13 +145,21 @@ pub fn say_left(ctx: &NodeContext<'_>, left: &[String]) -> Option<Notice> {
     (!left.is_empty()).then_some(Notice { warning: true, reason: "PodsLeft", message, node: Some(name) })
 }
 
-/// Records since when the drain is blocked, once, and says it in an Event; and that it goes on.
+/// Whether no try of this process on the pod has had an answer yet.
+fn is_untried(ctx: &NodeContext<'_>, pod: &NodePod) -> bool {
+    let last = ctx.snapshot.evictions.get(&pod.uid);
+    last.is_none_or(|last| last.under_way && last.refusal.is_none())
+}
+
+/// Records since when the drain is blocked, once, and says it in an Event; and that it goes on. What an
+/// earlier leader recorded stands for as long as we have not tried ourselves.
 fn say_blocked(
     ctx: &NodeContext<'_>,
     record: &state::Drain,
     blocked: &[String],
+    untried: bool,
 ) -> Planned<Option<Decision>> {
-    if record.blocked_since.is_some() != blocked.is_empty() {
+    if record.blocked_since.is_some() != blocked.is_empty() || (blocked.is_empty() && untried) {
         return None.into();
     }
     let since = (!blocked.is_empty()).then_some(ctx.snapshot.now);
@@ -223,4 +232,55 @@ fn interval(pod: &NodePod) -> SignedDuration {
     let spread: u64 =
         pod.uid.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte))) % 500;
     RETRY + SignedDuration::from_millis(i64::try_from(spread).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::nodeop::DrainOptions,
+        plan::{
+            model::snapshot::{Eviction, Owner},
+            node::fixtures::{World, at},
+        },
+    };
+
+    /// Since when the drain is blocked after a plan of a leader that came at second 90 and tried this on the
+    /// pod.
+    fn blocked_since(tried: Option<(bool, bool)>) -> Option<Time> {
+        let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "lastUpdated": Time(at(0)),
+            "drainStartedAt": Time(at(0)), "blockedSince": Time(at(10))});
+        let drain = DrainOptions { enabled: Some(true), force: Some(true), ..DrainOptions::default() };
+        let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
+        world.snapshot.leading_since = at(90);
+        let pod = NodePod {
+            uid: "db".into(),
+            controller: Some(Owner { kind: "ReplicaSet".into(), ..Owner::default() }),
+            ..NodePod::default()
+        };
+        world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+        let refusal = Refusal { since: at(95), message: "no".into(), retry_after: None, permanent: false };
+        let eviction = tried.map(|(under_way, refused)| Eviction {
+            node: "n1".into(),
+            at: at(95),
+            under_way,
+            refusal: refused.then_some(refusal),
+        });
+        world.snapshot.evictions = eviction.map(|eviction| ("db".to_owned(), eviction)).into_iter().collect();
+        world.pass(96);
+        world.entry().blocked_since
+    }
+
+    #[test]
+    fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
+        for tried in [None, Some((true, false)), Some((true, true)), Some((false, true))] {
+            assert_eq!(blocked_since(tried), Some(Time(at(10))), "{tried:?}");
+        }
+        assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::plan::model::why::WaitReason;
+
 /// How many pods are named in a message at most.
 const MAX_NAMES: usize = 10;
 
@@ -39,6 +41,23 @@ pub struct PodsToGo {
     pub evicted: Vec<String>,
     /// They stay, as the options say.
     pub left: Vec<String>,
+}
+
+impl Draining {
+    /// As what it is counted.
+    pub fn reason(&self) -> WaitReason {
+        match self {
+            Self::Pods(pods) if !pods.blocked.is_empty() => WaitReason::Budget,
+            Self::OperatorMoves { blocked: Some(_) } => WaitReason::Budget,
+            Self::VolumesUnknown | Self::Volumes(_) => WaitReason::Volumes,
+            Self::Listing
+            | Self::Pods(_)
+            | Self::OperatorEnds
+            | Self::OtherReplicaUnknown
+            | Self::OtherReplicaStarts
+            | Self::OperatorMoves { blocked: None } => WaitReason::Drain,
+        }
+    }
 }
 
 impl fmt::Display for Draining {

@@ -12,7 +12,10 @@ pub use self::{
     drain::{Draining, PodsToGo, list},
     start::{NotBegun, Open, Starting},
 };
-use crate::plan::model::snapshot::NodeView;
+use crate::plan::model::{
+    snapshot::NodeView,
+    why::{WaitReason, Why},
+};
 
 /// What is said of a Job that goes on, and of which nothing complains.
 const JOB_RUNS: &str = "Job is running";
@@ -125,6 +128,50 @@ impl Waiting {
     /// What is said of something that runs on the node, as far as one hears of it.
     pub fn on(self, node: &NodeView) -> Self {
         if node.ready { self } else { Self::Unheard(Box::new(self)) }
+    }
+
+    /// As what it is counted.
+    pub fn reason(&self) -> WaitReason {
+        match self {
+            Self::NodeUnconfirmed | Self::NodeDeleted { .. } => WaitReason::NodeAway,
+            Self::Ending { .. } => WaitReason::Ending,
+            Self::Claim { .. } | Self::CordonAgain | Self::CordonOwner | Self::StillOurs => WaitReason::Claim,
+            Self::Rivals => WaitReason::Rival,
+            Self::Drain { drain, waiter: _ } => drain.reason(),
+            Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
+            Self::Unheard(_) => WaitReason::NotReady,
+            Self::JobNotBegun(_) | Self::JobPodUnconfirmed => WaitReason::PodStart,
+            Self::JobMade
+            | Self::AsTold(_)
+            | Self::OldJobDeleted
+            | Self::JobUnconfirmed { .. }
+            | Self::JobStart { .. }
+            | Self::SameMachine
+            | Self::JobRuns
+            | Self::JobTries { .. }
+            | Self::JobHeldUp { .. }
+            | Self::JobResumed { .. }
+            | Self::OtherContainers { .. }
+            | Self::JobFailing { .. }
+            | Self::JobPodsUnread { .. }
+            | Self::JobDeleted
+            | Self::JobPodsEnd
+            | Self::UpgradeLeftToEnd
+            | Self::JobStopped
+            | Self::JobPodLags => WaitReason::Job,
+            Self::BootBeforeReboot
+            | Self::Reboot
+            | Self::BootUnconfirmed
+            | Self::RebootedNotReady
+            | Self::RebootedReadyUntil(_) => WaitReason::Reboot,
+            Self::Facts { .. } => WaitReason::Verify,
+        }
+    }
+}
+
+impl From<Waiting> for Why {
+    fn from(waiting: Waiting) -> Self {
+        Self::new(waiting.reason(), &waiting)
     }
 }
 

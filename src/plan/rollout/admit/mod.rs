@@ -129,9 +129,9 @@ pub fn fill(
         let wanted = mem::take(&mut pass.effects);
         let trouble = wanted.trouble(snapshot);
         effects.add(wanted);
-        if let Some(why) = why.map(|why| pass.progress.troubles.complete(why.to_string(), trouble)) {
+        if let Some(why) = why.map(|why| pass.progress.troubles.complete(why.into(), trouble)) {
             waiting.insert(name.clone(), why.clone());
-            entry.message = Some(why);
+            entry.message = Some(why.message);
         }
         if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
             pass.progress

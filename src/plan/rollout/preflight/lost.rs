@@ -58,7 +58,7 @@ impl PreflightContext<'_> {
         let lost = self.record.lost_at.filter(|lost| *lost <= now)?;
         let at = self.next_try(lost, self.record.attempt.unwrap_or(0), self.entry.since);
         let message = self.entry.message.clone().filter(|_| now < at)?;
-        Some(Planned::from(Next::Wait(Asking::AsTold(message).to_string())).with(Effects::wake_at(at)))
+        Some(Planned::from(Next::Wait(Asking::AsTold(message).into())).with(Effects::wake_at(at)))
     }
 
     /// The next attempt, in a while; or the end, if pods have been lost for too long.

@@ -109,7 +109,7 @@ pub fn advance(
 }
 
 fn wait(why: Asking) -> Planned<Next> {
-    Next::Wait(why.to_string()).into()
+    Next::Wait(why.into()).into()
 }
 
 impl PreflightContext<'_> {
@@ -146,7 +146,7 @@ impl PreflightContext<'_> {
         match image::compare(self.snapshot, &self.op.object, pod) {
             image::Compared::Differs(why) => return self.fail(PreflightFailure::OtherContent(why)),
             // What it is compared with stands in status before anything follows from it.
-            image::Compared::First => return Next::Wait(Asking::Runs.to_string()),
+            image::Compared::First => return Next::Wait(Asking::Runs.into()),
             image::Compared::Same | image::Compared::Unknown => {}
         }
         let said = proceed(self.op, pod);

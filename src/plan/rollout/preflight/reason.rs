@@ -5,7 +5,13 @@ use std::fmt;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::{model::id::Key, rollout::not_taken::NotTaken};
+use crate::plan::{
+    model::{
+        id::Key,
+        why::{WaitReason, Why},
+    },
+    rollout::not_taken::NotTaken,
+};
 
 /// Why the verdict is not there yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +72,13 @@ pub enum PreflightFailure {
 /// What is said of a pod that is made again.
 pub fn tried_again(why: &Lost, at: Timestamp) -> String {
     format!("Preflight is to be tried again: {why}; the next try is made at {at:.0}")
+}
+
+/// Whatever it is that takes time, it is the preflight that is waited for.
+impl From<Asking> for Why {
+    fn from(asking: Asking) -> Self {
+        Self::new(WaitReason::Preflight, &asking)
+    }
 }
 
 impl fmt::Display for Asking {
