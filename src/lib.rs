@@ -95,4 +95,6 @@ pub mod node;
 
 pub mod cli;
 pub mod manifests;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod telemetry;

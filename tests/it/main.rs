@@ -17,6 +17,8 @@ mod elections;
 mod fuzz;
 mod golden;
 mod manifests;
+#[cfg(feature = "plugin")]
+mod plugin;
 mod policies;
 mod reconcile;
 mod rendered;

@@ -1,0 +1,6 @@
+//! `kubectl kairos`, run as people run it, against a cluster without an operator: what it shows, what it asks
+//! for, what it changes, and its exit codes.
+
+mod errors;
+mod stage;
+mod status;
