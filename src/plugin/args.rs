@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{connection::ConnectionArgs, screen::Color, status};
+use super::{
+    connection::ConnectionArgs, explain, logs, nodes, plan, screen::Color, start, status, steer, wait,
+};
 
 /// The name in help texts. kubectl calls the binary kubectl-kairos.
 pub const NAME: &str = "kubectl kairos";
@@ -27,4 +29,24 @@ pub struct Args {
 pub enum Verb {
     /// Shows operations: their nodes, and what each waits for
     Status(status::StatusArgs),
+    /// Shows what an operation would do, and writes nothing
+    Plan(plan::PlanArgs),
+    /// Waits until an operation is over
+    Wait(wait::WaitArgs),
+    /// Says why a node is worked on, or is not
+    Explain(explain::ExplainArgs),
+    /// Shows nodes: release, boot state, whose each is
+    Nodes(nodes::NodesArgs),
+    /// Prints what an operation has printed, failed tries included
+    Logs(logs::LogsArgs),
+    /// Upgrades Kairos on nodes to an image
+    Upgrade(Box<start::UpgradeArgs>),
+    /// Runs a command on nodes
+    Run(Box<start::RunArgs>),
+    /// Starts no further node; those under way go on to their end
+    Pause(steer::SteerArgs),
+    /// Goes on with what was paused
+    Resume(steer::SteerArgs),
+    /// Ends an operation, after it has said what that ends
+    Cancel(steer::CancelArgs),
 }

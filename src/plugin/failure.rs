@@ -26,13 +26,15 @@ pub struct Failure {
     pub what: String,
     /// What to do next.
     pub next: Option<String>,
+    /// The user has not the right to it.
+    pub forbidden: bool,
 }
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub fn new(what: impl Into<String>) -> Self {
-        Self { code: Code::Failed, what: what.into(), next: None }
+        Self { code: Code::Failed, what: what.into(), next: None, forbidden: false }
     }
 
     /// The same, with what to do about it.
@@ -87,7 +89,10 @@ pub fn of_request(what: &str, error: &kube::Error) -> Failure {
     if is_not_installed(error) {
         return not_installed();
     }
-    let failure = Failure::new(format!("{what}: {}", error_message(error)));
+    let failure = Failure {
+        forbidden: is_forbidden(error),
+        ..Failure::new(format!("{what}: {}", error_message(error)))
+    };
     match error {
         kube::Error::Api(status) if status.code == 401 => {
             failure.hint("The API server does not know you: log in again, or look at the user of this context in your kubeconfig.")
@@ -101,17 +106,17 @@ pub fn of_request(what: &str, error: &kube::Error) -> Failure {
     }
 }
 
-/// Whether an object is not there, of a kind that is.
-pub fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404) && !is_not_installed(error)
-}
-
 pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
+/// Whether the user has not the right to it, other than that an admission webhook or policy says no.
+pub fn lacks_right(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains(" cannot "))
+}
+
 /// Whether the API server does not know the kind at all.
-fn is_not_installed(error: &kube::Error) -> bool {
+pub fn is_not_installed(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let unknown = ["the server could not find the requested resource", "404 page not found"];
     status.code == 404 && unknown.iter().any(|text| status.message.contains(text))

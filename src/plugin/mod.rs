@@ -8,16 +8,25 @@
 
 mod args;
 mod connection;
+mod explain;
 mod failure;
 mod follow;
+mod logs;
+mod make;
+mod nodes;
 mod nodes_seen;
 mod operation;
 mod output;
+mod plan;
 mod screen;
+mod selector;
+mod start;
 mod status;
+mod steer;
 mod table;
 mod target;
 mod time;
+mod wait;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -63,5 +72,15 @@ async fn run(args: &Args) -> Result<Code> {
     let connection = Connection::open(&args.connection).await?;
     match &args.verb {
         Verb::Status(of) => status::run(of, &connection, &screen).await,
+        Verb::Plan(of) => plan::run(of, &connection, &screen).await,
+        Verb::Wait(of) => wait::run(of, &connection, &screen).await,
+        Verb::Explain(of) => explain::run(of, &connection, &screen).await,
+        Verb::Nodes(of) => nodes::run(of, &connection, &screen).await,
+        Verb::Logs(of) => logs::run(of, &connection, &screen).await,
+        Verb::Upgrade(of) => start::upgrade(of, &connection, &screen).await,
+        Verb::Run(of) => start::run(of, &connection, &screen).await,
+        Verb::Pause(of) => steer::pause(of, true, &connection, &screen).await,
+        Verb::Resume(of) => steer::pause(of, false, &connection, &screen).await,
+        Verb::Cancel(of) => steer::cancel(of, &connection, &screen).await,
     }
 }

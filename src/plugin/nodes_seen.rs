@@ -25,3 +25,8 @@ pub async fn control_planes(connection: &Connection) -> BTreeSet<String> {
     let nodes = readable(connection).await.ok().flatten().unwrap_or_default();
     nodes.into_iter().filter(NodeView::control_plane).map(|node| node.name).collect()
 }
+
+/// So many nodes, in words.
+pub fn counted(nodes: usize) -> String {
+    if nodes == 1 { "1 node".into() } else { format!("{nodes} nodes") }
+}

@@ -31,7 +31,6 @@ pub struct Operation {
     pub created: Option<Timestamp>,
     pub deleting: bool,
     pub paused: bool,
-    pub concurrency: i32,
     /// What it runs: an upgrade's image, or a command.
     pub what: String,
     pub phase: UpgradePhase,
@@ -60,7 +59,6 @@ impl Operation {
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
-            concurrency: spec.concurrency,
             what,
             ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
         }
@@ -76,7 +74,6 @@ impl Operation {
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
-            concurrency: spec.concurrency,
             what: spec.image.clone(),
             ..Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default())
         }
@@ -94,7 +91,6 @@ impl Operation {
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             paused: false,
-            concurrency: 0,
             what: String::new(),
             phase: UpgradePhase::Pending,
             message: String::new(),
@@ -113,6 +109,11 @@ impl Operation {
 
     pub fn is_over(&self) -> bool {
         self.phase.is_final()
+    }
+
+    /// Whether it upgrades Kairos, whichever kind it is of.
+    pub fn is_upgrade(&self) -> bool {
+        self.kind == Kind::Upgrade || self.object["spec"].get("upgrade").is_some()
     }
 
     pub fn has_failed(&self) -> bool {

@@ -1,6 +1,6 @@
 //! `status`: operations, their nodes, and what each waits for.
 
-mod live;
+pub mod live;
 pub mod tree;
 
 use clap::Args;

@@ -2,5 +2,8 @@
 //! for, what it changes, and its exit codes.
 
 mod errors;
+mod looking;
+mod plan;
 mod stage;
 mod status;
+mod steering;

@@ -41,9 +41,13 @@ impl Stage {
         Self { cluster }
     }
 
-    /// A NodeOp as it stands.
-    pub async fn op(&self, name: &str, spec: Value, status: Value) {
+    /// A NodeOp as it stands; without a status it is one that no operator has seen.
+    pub async fn op(&self, name: &str, spec: Value, mut status: Value) {
         self.create("NodeOp", name, &spec).await;
+        if status.is_null() {
+            return;
+        }
+        status["observedGeneration"] = 1.into();
         let api = Api::<NodeOp>::default_namespaced(self.cluster.client());
         let status = Patch::Merge(json!({"status": status}));
         api.patch_status(name, &PatchParams::default(), &status).await.unwrap();
