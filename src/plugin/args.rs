@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    connection::ConnectionArgs, explain, logs, nodes, plan, screen::Color, start, status, steer, wait,
+    check, completion, connection::ConnectionArgs, explain, history, logs, nodes, plan, report,
+    screen::Color, start, status, steer, version, wait,
 };
 
 /// The name in help texts. kubectl calls the binary kubectl-kairos.
@@ -49,4 +50,14 @@ pub enum Verb {
     Resume(steer::SteerArgs),
     /// Ends an operation, after it has said what that ends
     Cancel(steer::CancelArgs),
+    /// Shows operations that are over
+    History(history::HistoryArgs),
+    /// Checks that the operator is installed and leads, and what you may do
+    Check(check::CheckArgs),
+    /// Collects what helps to find a fault, without secrets
+    Report(report::ReportArgs),
+    /// Shows versions
+    Version(version::VersionArgs),
+    /// Makes kubectl complete these words
+    Completion(completion::CompletionArgs),
 }

@@ -7,10 +7,14 @@
 //! It is built with the feature `plugin` alone, so that the operator's image holds none of it.
 
 mod args;
+mod check;
+mod completion;
 mod connection;
 mod explain;
 mod failure;
 mod follow;
+mod history;
+mod installed;
 mod logs;
 mod make;
 mod nodes;
@@ -18,6 +22,7 @@ mod nodes_seen;
 mod operation;
 mod output;
 mod plan;
+mod report;
 mod screen;
 mod selector;
 mod start;
@@ -26,9 +31,10 @@ mod steer;
 mod table;
 mod target;
 mod time;
+mod version;
 mod wait;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::Parser;
 
@@ -36,22 +42,29 @@ use self::{
     args::{Args, Verb},
     connection::Connection,
     failure::{Code, Failure, Result},
-    screen::Screen,
+    screen::{Color, Screen},
 };
 
 /// The binary: what was typed, carried out; its exit code.
 pub fn main() -> ExitCode {
-    let args = match parse(std::env::args_os()) {
-        Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            // 2 is "blocked or refused"; kubectl ends with 1, too.
-            return ExitCode::from(u8::from(error.exit_code() != 0));
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let called = argv.first().map(Path::new).and_then(Path::file_name);
+    let work = if called.is_some_and(|name| name == completion::LINK) {
+        let words = argv[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        Work::Complete(words)
+    } else {
+        match Args::try_parse_from(argv) {
+            Ok(args) => Work::Verb(Box::new(args)),
+            Err(error) => {
+                let _ = error.print();
+                // 2 is "blocked or refused"; kubectl ends with 1, too.
+                return ExitCode::from(u8::from(error.exit_code() != 0));
+            }
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(&args)),
+        Ok(runtime) => runtime.block_on(run(&work)),
         Err(error) => Err(Failure::new(format!("starting: {error}"))),
     };
     let code = ended.unwrap_or_else(|failure| {
@@ -63,12 +76,24 @@ pub fn main() -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-fn parse(argv: impl IntoIterator<Item = OsString>) -> std::result::Result<Args, clap::Error> {
-    Args::try_parse_from(argv)
+/// What the binary was called for.
+enum Work {
+    Verb(Box<Args>),
+    /// The words that kubectl wants completed.
+    Complete(Vec<String>),
 }
 
-async fn run(args: &Args) -> Result<Code> {
+async fn run(work: &Work) -> Result<Code> {
+    let args = match work {
+        Work::Complete(words) => return completion::complete(words, &Screen::stdout(Color::Never)).await,
+        Work::Verb(args) => args,
+    };
     let screen = Screen::stdout(args.color);
+    match &args.verb {
+        Verb::Completion(of) => return completion::run(of, &screen),
+        Verb::Version(of) if of.client => return version::client(&screen),
+        _ => {}
+    }
     let connection = Connection::open(&args.connection).await?;
     match &args.verb {
         Verb::Status(of) => status::run(of, &connection, &screen).await,
@@ -82,5 +107,10 @@ async fn run(args: &Args) -> Result<Code> {
         Verb::Pause(of) => steer::pause(of, true, &connection, &screen).await,
         Verb::Resume(of) => steer::pause(of, false, &connection, &screen).await,
         Verb::Cancel(of) => steer::cancel(of, &connection, &screen).await,
+        Verb::History(of) => history::run(of, &connection, &screen).await,
+        Verb::Check(of) => check::run(of, &connection, &screen).await,
+        Verb::Report(of) => report::run(of, &connection, &screen).await,
+        Verb::Version(of) => version::run(of, &connection, &screen).await,
+        Verb::Completion(of) => completion::run(of, &screen),
     }
 }

@@ -97,7 +97,8 @@ pub fn path(op: &OpRef) -> String {
     format!("{}/{}", op.namespace, op.name)
 }
 
-fn value(node: &NodeView) -> Value {
+/// A node for programs.
+pub fn value(node: &NodeView) -> Value {
     json!({
         "name": node.name,
         "ready": node.ready,

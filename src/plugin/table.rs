@@ -36,10 +36,6 @@ impl Table {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// Prints it, cut to the screen.
     pub fn print(&self, screen: &Screen, with_heading: bool) -> Result<()> {
         self.lines(screen.width, with_heading).iter().try_for_each(|line| screen.line(line))

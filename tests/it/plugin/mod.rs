@@ -4,6 +4,7 @@
 mod errors;
 mod looking;
 mod plan;
+mod rest;
 mod stage;
 mod status;
 mod steering;

@@ -88,7 +88,13 @@ async fn an_image_is_planned_node_by_node_and_nothing_is_written() {
             .unwrap();
     assert_eq!((&json["blocked"], &json["turns"]), (&json!(false), &json!([["n1", "n3"]])), "{json:#}");
     assert_nothing_written(&stage);
-    assert_eq!(stage.cluster.history().len(), version, "nothing has changed in the whole cluster");
+    let since = stage.cluster.history();
+    let deleted = since.iter().skip(version).filter(|change| change.kind == kairos_sim::ChangeKind::Deleted);
+    assert_eq!(deleted.count(), 0, "no pod was evicted");
+    let marked = since.iter().skip(version).any(|change| {
+        change.object["status"]["disruptedPods"].as_object().is_some_and(|pods| !pods.is_empty())
+    });
+    assert!(!marked, "no budget was spent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
