@@ -1,6 +1,9 @@
 //! Operations as they change.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use futures::{Stream, StreamExt, stream};
 use kube::{
@@ -148,9 +151,8 @@ where
 
 /// The failure that a watch's error is, if trying again does not help.
 fn lasting(kind: Kind, error: &watcher::Error) -> Option<Failure> {
-    let cause = match error {
-        watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause) => cause,
-        _ => return None,
+    let (watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause)) = error else {
+        return None;
     };
     let refused = matches!(cause, kube::Error::Api(status) if matches!(status.code, 401 | 403 | 404));
     refused.then(|| failure::of_request(&format!("watching {kind}s"), cause))
@@ -161,7 +163,7 @@ fn lasting(kind: Kind, error: &watcher::Error) -> Option<Failure> {
 struct Table {
     all: BTreeMap<(Kind, String, String), Operation>,
     /// The kinds of which everything has been seen once.
-    complete: std::collections::BTreeSet<Kind>,
+    complete: BTreeSet<Kind>,
 }
 
 impl Table {

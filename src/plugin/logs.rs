@@ -19,8 +19,8 @@ use super::{
     target::{self, Target},
 };
 use crate::api::{
+    error_text::error_message,
     names::{self, container},
-    text::one_line,
 };
 
 /// Between two looks for pods that have come since.
@@ -45,9 +45,11 @@ pub struct LogsArgs {
 }
 
 /// A container that has run, or runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 struct Source {
     node: String,
+    /// A Job's pods before a preflight's and a waiter's.
+    of: usize,
     created: String,
     pod: String,
     /// The command before what we run around it.
@@ -58,6 +60,14 @@ struct Source {
     /// How it ended, if it has.
     end: String,
     runs: bool,
+}
+
+impl Source {
+    /// By node, the command's tries first, and the earlier before the later.
+    fn order(&self) -> impl Ord + use<> {
+        let Self { node, of, created, pod, rank, previous, .. } = self.clone();
+        (node, of, created, pod, rank, !previous)
+    }
 }
 
 /// Runs the verb.
@@ -110,7 +120,7 @@ impl Reader<'_> {
         let pods = pods.doing(|| format!("listing the pods of {}", self.operation.full()))?.items;
         let mut sources: Vec<Source> = pods.iter().flat_map(sources_of).collect();
         sources.retain(|source| self.args.node.as_ref().is_none_or(|node| *node == source.node));
-        sources.sort();
+        sources.sort_by_key(Source::order);
         Ok(sources)
     }
 
@@ -134,7 +144,7 @@ impl Reader<'_> {
                 Ok(text) => text.lines().try_for_each(|line| screen.raw(&format!("{prefix}{line}\n")))?,
                 // A run whose log the kubelet has let go is no reason not to show the others.
                 Err(error) if !failure::lacks_right(&error) && matches!(error, kube::Error::Api(_)) => {
-                    screen.line(&format!("{prefix}({})", one_line(&error.to_string())))?;
+                    screen.line(&format!("{prefix}({})", error_message(&error)))?;
                 }
                 Err(error) => {
                     return Err(failure::of_request(
@@ -190,7 +200,7 @@ async fn stream(pods: Api<Pod>, source: Source, params: LogParams, lines: mpsc::
                 }
             }
         }
-        Err(error) => drop(lines.send(format!("{prefix}({})\n", one_line(&error.to_string()))).await),
+        Err(error) => drop(lines.send(format!("{prefix}({})\n", error_message(&error))).await),
     }
 }
 
@@ -207,10 +217,14 @@ fn sources_of(pod: &Pod) -> Vec<Source> {
     let statuses = pod.status.iter().flat_map(|status| {
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
     });
+    let containers =
+        pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let kind = containers.map(|container| rank(&container.name)).min().unwrap_or(usize::MAX);
     let of = |status: &ContainerStatus, previous: bool| {
         let (end, runs) = end(status, previous)?;
         Some(Source {
             node: node.clone(),
+            of: kind,
             created: created.clone(),
             pod: pod.name_any(),
             rank: rank(&status.name),

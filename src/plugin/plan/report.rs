@@ -42,10 +42,16 @@ pub fn print(plan: &Plan, output: &OutputArgs, screen: &Screen) -> Result<()> {
         None => nodes(plan, output, screen, now)?,
     }
     for (node, drain) in &plan.drains {
-        for (word, pods) in [("blocked", &drain.blocked), ("refused", &drain.refused)] {
+        let left = if output.is_wide() { drain.left.as_slice() } else { &[] };
+        let reasons = [
+            ("blocked", drain.blocked.as_slice(), Tone::Bad),
+            ("refused", &drain.refused, Tone::Bad),
+            ("left", left, Tone::Plain),
+        ];
+        for (word, pods, tone) in reasons {
             for pod in pods {
                 let line = format!("{word}: {node}: {}: {}", pod.pod, pod.reason);
-                screen.line(&screen.tint(Tone::Bad, &screen.cut(&line)))?;
+                screen.line(&screen.tint(tone, &screen.cut(&line)))?;
             }
         }
     }

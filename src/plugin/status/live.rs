@@ -163,7 +163,9 @@ impl Drawn {
     }
 
     fn draw(&self, all: &[Operation], look: &Look, screen: &Screen) {
-        let open = all.iter().filter(|operation| !operation.is_over());
+        // What was over before has no part in what moves; at the end all is over.
+        let moves = all.iter().any(|operation| !operation.is_over());
+        let open = all.iter().filter(|operation| !moves || !operation.is_over());
         let count = |number: i32| u64::try_from(number).unwrap_or(0);
         let (done, total) = open.fold((0, 0), |(done, total), operation| {
             let counts = &operation.counts;
