@@ -96,7 +96,7 @@ pub async fn run(args: &CheckArgs, connection: &Connection, screen: &Screen) -> 
     let mut all = vec![Checked::new(
         "API server",
         Verdict::Good,
-        format!("{}, {}", server.git_version, connection.server()),
+        format!("{}, {}", server.git_version, connection.server),
     )];
     all.push(kind::<NodeOp>(connection).await?);
     all.push(kind::<NodeOpUpgrade>(connection).await?);

@@ -53,7 +53,8 @@ pub struct Connection {
     pub client: Client,
     /// The namespace that is meant where none is named.
     pub namespace: String,
-    config: Config,
+    /// The API server's address.
+    pub server: String,
 }
 
 impl std::fmt::Debug for Connection {
@@ -67,6 +68,9 @@ impl Connection {
     pub async fn open(args: &ConnectionArgs) -> Result<Self> {
         let mut config = config(args).await?;
         config.connect_timeout = Some(CONNECT);
+        // The client itself would try a 503 or a 429 again for minutes, in silence. The first of the two people want
+        // to see; the second is what a plan asks for: whether a budget refuses an eviction now.
+        config.default_retry = false;
         if let Some(limit) = args.request_timeout.filter(|limit| !limit.is_zero()) {
             config.connect_timeout = Some(limit);
             config.read_timeout = Some(limit);
@@ -79,26 +83,10 @@ impl Connection {
                 Some(args.impersonate_groups.clone()).filter(|groups| !groups.is_empty());
         }
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = client(&config)?;
-        Ok(Self { client, namespace, config })
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|error| unusable(&error))?;
+        Ok(Self { client, namespace, server })
     }
-
-    /// The API server's address.
-    pub fn server(&self) -> String {
-        self.config.cluster_url.to_string()
-    }
-
-    /// A client that tries nothing a second time: that an eviction is refused now is the answer that is asked
-    /// for.
-    pub fn impatient(&self) -> Result<Client> {
-        let mut config = self.config.clone();
-        config.default_retry = false;
-        client(&config)
-    }
-}
-
-fn client(config: &Config) -> Result<Client> {
-    Client::try_from(config.clone()).map_err(|error| unusable(&error))
 }
 
 /// As kubectl does: the file that is named, else those of KUBECONFIG, else the one at home, else the account

@@ -68,10 +68,10 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    pub fn new(connection: &Connection, now: Timestamp) -> Result<Self> {
+    pub fn new(connection: &Connection, now: Timestamp) -> Self {
         let mut pace = interval(PAUSE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self { client: connection.impatient()?, pace, now })
+        Self { client: connection.client.clone(), pace, now }
     }
 
     /// Tries the drain of a node.

@@ -126,7 +126,7 @@ pub async fn run(args: &PlanArgs, connection: &Connection, screen: &Screen) -> R
     }
     let mut drains = BTreeMap::new();
     if let Some(drain) = &intent.drain {
-        let mut rehearsal = Rehearsal::new(connection, snapshot.now)?;
+        let mut rehearsal = Rehearsal::new(connection, snapshot.now);
         for name in preview::taken(&preview).into_iter().take(args.drain_nodes) {
             drains.insert(name.clone(), rehearsal.node(name, drain).await?);
         }

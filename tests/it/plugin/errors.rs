@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kairos_sim::Cluster;
+use kairos_sim::{Cluster, Effect, Fault};
 
 use super::stage::{Stage, run};
 
@@ -101,6 +101,14 @@ async fn kubeconfigs_are_read_as_kubectl_reads_them() {
     );
     assert!(away.err.contains("kubectl cluster-info"), "{away:?}");
 
+    // The proxy is asked, and it is the proxy that is not there.
+    let text = std::fs::read_to_string(stage.cluster.kubeconfig()).unwrap();
+    let proxied =
+        text.replace("  cluster:\n    server:", "  cluster:\n    proxy-url: http://127.0.0.1:1\n    server:");
+    assert!(proxied.contains("proxy-url"));
+    let proxied = run(&write("proxied", &proxied), None, &["status"]).await;
+    assert!(proxied.code == 1 && proxied.err.contains("the API server did not answer"), "{proxied:?}");
+
     let old = run(&write("old", VERSION_1), None, &["status"]).await;
     assert_eq!(old.code, 1);
     assert!(
@@ -110,4 +118,21 @@ async fn kubeconfigs_are_read_as_kubectl_reads_them() {
         "{}",
         old.err
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_slow_or_in_trouble_keeps_nobody_waiting() {
+    let stage = Stage::new().await;
+    let upgrades = "nodeopupgrades.operator.kairos.io";
+    stage.cluster.faults().arm(Fault::on("list", upgrades, Effect::Hang).always());
+    let slow = stage.run(&["status", "--request-timeout", "1s"]).await;
+    assert!(slow.code == 1 && slow.err.contains("the API server did not answer"), "{slow:?}");
+    stage.cluster.faults().clear();
+    stage.cluster.faults().arm(Fault::on("list", upgrades, Effect::Refuse(503)).always());
+    let trouble = stage.run(&["status"]).await;
+    assert_eq!(trouble.code, 1);
+    let said = "error: listing NodeOpUpgrades in namespace default: injected by a fault of the simulator\n";
+    assert!(trouble.err.starts_with(said), "{trouble:?}");
+    let asked = stage.cluster.requests().iter().filter(|request| request.code == 503).count();
+    assert_eq!(asked, 1, "it is told at once");
 }
