@@ -18,6 +18,7 @@ use crate::api::{
     names::{self, condition},
     nodeop::{Counts, NodeOp, NodeStatus, Phase},
     owner,
+    text::one_line,
     upgrade::{NodeOpUpgrade, UpgradePhase},
 };
 
@@ -59,7 +60,7 @@ impl Operation {
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
-            what,
+            what: one_line(&what),
             ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
         }
     }
@@ -74,7 +75,7 @@ impl Operation {
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
-            what: spec.image.clone(),
+            what: one_line(&spec.image),
             ..Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default())
         }
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::api::text::one_line;
+
 /// A length of time as kubectl's columns show it: one unit, or two where the second one matters.
 pub fn brief(time: SignedDuration) -> String {
     let seconds = time.as_secs().max(0);
@@ -28,9 +30,10 @@ pub fn age(now: Timestamp, then: Timestamp) -> String {
     brief(now.duration_since(then))
 }
 
-/// A message with its times told from now: `since 2026-11-28T06:04:47Z` is hard to read, and long. Clocks
-/// differ, so what seems to lie a little ahead is now.
+/// A message on one line, with its times told from now: `since 2026-11-28T06:04:47Z` is hard to read, and
+/// long. Clocks differ, so what seems to lie a little ahead is now.
 pub fn relative(now: Timestamp, text: &str) -> String {
+    let text = one_line(text);
     let words: Vec<&str> = text.split(' ').collect();
     let mut said: Vec<String> = Vec::with_capacity(words.len());
     for word in words {
@@ -128,6 +131,7 @@ mod tests {
             ("booted 2026-11-28T05:00:00Z.", "booted 65m ago."),
             ("tried again 2026-11-28T06:06:00Z", "tried again in 60s"),
             ("since v3.4.2-k3sv1.30.11+k3s1T", "since v3.4.2-k3sv1.30.11+k3s1T"),
+            ("two\nlines\u{1b}[31m", "two lines [31m"),
             ("ends at since 2026-11-28T06:09:00Z", "ends at for 0s"),
         ] {
             assert_eq!(relative(now, text), said);

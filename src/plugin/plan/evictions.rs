@@ -16,7 +16,7 @@ use super::super::{
     failure::{self, Doing, Result},
 };
 use crate::{
-    api::{error_text::error_message, names},
+    api::{error_text::error_message, names, text::one_line},
     observe::view,
     plan::{
         model::{intent::Drain, snapshot::NodePod},
@@ -148,7 +148,7 @@ fn why(error: &kube::Error) -> Option<String> {
         .flat_map(|details| &details.causes)
         .map(|cause| cause.message.as_str())
         .collect();
-    Some(if causes.is_empty() { error_message(error) } else { causes.join("; ") })
+    Some(if causes.is_empty() { error_message(error) } else { one_line(&causes.join("; ")) })
 }
 
 /// Whether the pod belongs to an operation. The planner looks at the Job's owner; here its label will do.

@@ -25,7 +25,7 @@ use super::{
     target::{Kind, Target},
 };
 use crate::{
-    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    api::{names, nodeop::NodeOp, text::one_line, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         intent::Intent,
@@ -177,7 +177,7 @@ async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapshot) 
     };
     let admission = new.admission(connection).await?;
     let mut op = new.node_op();
-    let what = op.spec.image.clone().unwrap_or_default();
+    let what = one_line(&op.spec.image.clone().unwrap_or_default());
     let named = new.meta().name.clone();
     let name = named.unwrap_or_else(|| format!("{}…", new.meta().generate_name.clone().unwrap_or_default()));
     let meta = &mut op.metadata;

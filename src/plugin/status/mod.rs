@@ -50,17 +50,19 @@ pub async fn run(args: &StatusArgs, connection: &Connection, screen: &Screen) ->
         None => operation::list(connection, namespace.as_deref(), args.selector.as_deref()).await?,
     };
     let one = args.target.is_some();
+    if found.is_empty() && !args.output.is_object() {
+        let place = namespace
+            .as_deref()
+            .map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
+        eprintln!("No operations found in {place}.");
+        return Ok(Code::Done);
+    }
     if args.watch {
         let labels = args.selector.clone();
         let scope = found.first().filter(|_| one).map_or(Scope::All { namespace, labels }, Scope::of);
         return live::run(connection, screen, &scope, args.all_namespaces).await;
     }
     let code = if one && found.iter().any(Operation::has_failed) { Code::Failed } else { Code::Done };
-    if found.is_empty() && !args.output.is_object() {
-        let place = namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace {name}"));
-        eprintln!("No operations found in {place}.");
-        return Ok(code);
-    }
     let look = Look {
         now: Timestamp::now(),
         control_planes: nodes_seen::control_planes(connection).await,

@@ -121,6 +121,10 @@ async fn what_is_over_shows_what_failed_and_says_so_by_its_exit_code() {
         all.out
     );
     assert_eq!((stage.run(&["status", "good"]).await.code, stage.run(&["status", "bad"]).await.code), (0, 1));
+    // What others write keeps to its line, and gives the terminal no orders.
+    stage.op("odd", json!({"command": ["sh", "-c", "a\n\u{1b}[2Jb"]}), over("Completed")).await;
+    let odd = stage.run(&["status", "odd"]).await.out;
+    assert!(odd.starts_with("✓ nop/odd  Completed  1/1 done  10m ago  sh -c a [2Jb\n"), "{odd:?}");
     for (name, code) in [("good", 0), ("bad", 1)] {
         assert_eq!(stage.run(&["status", name, "-w"]).await.code, code, "{name}");
     }
