@@ -74,6 +74,7 @@
 //! 5. [`controllers`]: the loop around it, leader election, probes.
 //! 6. [`node`]: the applets, the other end of the contract. [`node::reboot_waiter`] is the one to begin with.
 //! 7. [`manifests`]: what is installed, printed from the code.
+//! 8. `plugin`: `kubectl kairos`, a binary of its own, with the feature of that name.
 //!
 //! `tests/it/tidy` holds the walls between these modules: each may use those above it that it names, and
 //! no others. `tests/README.md` says which kind of test finds what, and `.github/CONTRIBUTING.md` where a
@@ -95,4 +96,6 @@ pub mod node;
 
 pub mod cli;
 pub mod manifests;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod telemetry;

@@ -20,6 +20,8 @@ mod golden;
 mod install;
 mod manifests;
 mod monitoring;
+#[cfg(feature = "plugin")]
+mod plugin;
 mod policies;
 mod reconcile;
 mod rendered;

@@ -89,6 +89,7 @@ impl Cluster {
         let token = shared.lock().token(User::new("system:node:sim", &["system:nodes"]));
         let door = Door { shared: &shared, server: server.as_deref() };
         let kubelet = door.client("sim", &token).await?;
+        shared.lock().nodes = Some(dir.path().join("nodes"));
         let nodes = make_nodes(&plan, &config, &kubelet, dir.path())?;
         fleet::register(&nodes).await.context("registering the nodes")?;
         spawn(&tasks, fleet::run(kubelet, nodes.clone(), shared.faults.cuts(false)));

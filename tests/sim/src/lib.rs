@@ -20,8 +20,8 @@
 //! Where this and a real API server differ, this is wrong. On purpose it has no:
 //!
 //! - TLS, HTTP/2, protobuf (which new versions of kubectl send for `create namespace` and its like, but not
-//!   for `apply` or `create -f`), aggregated discovery, OpenAPI v2, `pods/log`, `pods/exec`, scale; a request
-//!   without a token is the administrator's;
+//!   for `apply` or `create -f`), aggregated discovery, OpenAPI v2, `pods/exec`, scale; following a log
+//!   ends where the log ends now; a request without a token is the administrator's;
 //! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops
 //!   naming;
 //! - admission by webhooks, ValidatingAdmissionPolicies (stored only), quota, Pod Security (a test's closure

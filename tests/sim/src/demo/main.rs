@@ -41,6 +41,9 @@ struct Arguments {
     /// The operator's binary.
     #[arg(long, default_value = "target/debug/kairos-operator")]
     operator: PathBuf,
+    /// The binary that shows the rollout.
+    #[arg(long, default_value = "target/debug/kubectl-kairos")]
+    plugin: PathBuf,
     /// Where manifests/ is.
     #[arg(long, default_value = ".")]
     repository: PathBuf,
@@ -94,21 +97,26 @@ async fn run(arguments: &Arguments, files: &mut Option<PathBuf>) -> anyhow::Resu
         .operator
         .canonicalize()
         .with_context(|| format!("looking for {}", arguments.operator.display()))?;
+    let plugin = arguments.plugin.canonicalize();
+    let plugin = plugin.with_context(|| format!("looking for {}", arguments.plugin.display()))?;
     println!("Starting an embedded cluster: five nodes, n1 is the control plane.");
     let stage = Stage::set(arguments, &binary).await?;
     *files = Some(stage.cluster.dir().to_owned());
+    // Before the rollout: the interesting time is while it goes on.
+    if arguments.keep {
+        println!(
+            "To look with kubectl, in another terminal:\n  export KUBECONFIG={}",
+            kubeconfig(&stage).display()
+        );
+    }
     let mut operator = Operator::start(&stage.cluster, &binary)?;
-    let played = play(&stage, &mut operator).await;
+    let played = play(&stage, &mut operator, &plugin).await;
     if let Err(error) = played {
         eprintln!("\n{}Last lines of the operator's log:\n{}", view::restore(), operator.log_tail());
         return Err(error);
     }
     if arguments.keep {
-        println!(
-            "\nEverything is left running until Ctrl-C. In another terminal:\n\n  export KUBECONFIG={}",
-            kubeconfig(&stage).display()
-        );
-        println!("  kubectl get nodeops,nodeopupgrades,nodes,pods -A");
+        println!("\nEverything is left running until Ctrl-C.");
         operator.ended().await?;
     }
     Ok(())
@@ -118,7 +126,7 @@ fn kubeconfig(stage: &Stage) -> PathBuf {
     stage.cluster.kubeconfig()
 }
 
-async fn play(stage: &Stage, operator: &mut Operator) -> anyhow::Result<()> {
+async fn play(stage: &Stage, operator: &mut Operator, plugin: &Path) -> anyhow::Result<()> {
     let play = async {
         println!(
             "Starting the operator, with the rights of its own ServiceAccount; it reads what the nodes run."
@@ -129,7 +137,8 @@ async fn play(stage: &Stage, operator: &mut Operator) -> anyhow::Result<()> {
         }
         println!("\nkubectl apply -f {}", shown(&stage.sample_path));
         stage.cluster.apply(&stage.sample).await?;
-        watch(stage).await
+        let view = View::start(plugin, &stage.cluster, &stage.target())?;
+        watch(stage, view).await
     };
     let story = tokio::select! {
         story = tokio::time::timeout(TIMEOUT, play) => story.with_context(|| format!("it did not end in {} s", TIMEOUT.as_secs()))??,
@@ -148,28 +157,19 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(".").unwrap_or(path).display().to_string()
 }
 
-/// Follows the NodeOp to its end.
-async fn watch(stage: &Stage) -> anyhow::Result<Story> {
-    let mut story = Story::new(
-        stage.cluster.nodes().filter(|n| n.is_control_plane()).map(|n| n.name().to_owned()).collect(),
-    );
-    let mut view = View::new();
+/// Follows the NodeOp to its end, while the view shows it.
+async fn watch(stage: &Stage, view: View) -> anyhow::Result<Story> {
+    let mut story = Story::default();
     let mut changes = story::follow(stage.cluster.client(), stage.name.clone());
-    let mut tick = tokio::time::interval(Duration::from_millis(200));
-    loop {
-        tokio::select! {
-            changed = changes.recv() => {
-                let lines = story.see(&changed.context("the watch of the NodeOp ended")?);
-                view.changed(&story, &lines);
-            }
-            _ = tick.tick() => view.tick(&story),
-        }
-        if story.is_over() {
-            view.close(&story);
-            // The nodes are given back, and a NodeOpUpgrade shows the result, a moment after the NodeOp's own
-            // status.
-            stage.until_settled().await?;
-            return Ok(story);
-        }
+    while !story.is_over() {
+        story.see(&changes.recv().await.context("the watch of the NodeOp ended")?);
     }
+    // The nodes are given back, and a NodeOpUpgrade shows the result, a moment after the NodeOp's own status.
+    stage.until_settled().await?;
+    let status = view.close().await?;
+    let wanted = i32::from(story.phase == "Failed");
+    if status.is_some_and(|status| status.code() != Some(wanted)) {
+        bail!("kubectl kairos status -w did not end as the operation did, with exit code {wanted}");
+    }
+    Ok(story)
 }

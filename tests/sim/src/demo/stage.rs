@@ -149,6 +149,12 @@ impl Stage {
         Ok(())
     }
 
+    /// The sample's object, as kubectl names it.
+    pub fn target(&self) -> String {
+        let kind = if self.plot == Plot::NodeOp { "nop" } else { "nou" };
+        format!("{kind}/{}", self.name)
+    }
+
     /// Waits until the operator has read and labelled every node.
     pub async fn until_labelled(&self) -> anyhow::Result<()> {
         let unlabelled = |node: &Value| node["metadata"]["labels"]["kairos.io/managed"] != "true";

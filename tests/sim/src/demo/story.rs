@@ -1,7 +1,7 @@
 //! What a NodeOp's status tells over time: who was taken when, what is waited for, how each node ended.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 #[derive(Clone, Debug, Default)]
 pub struct NodeStory {
     pub phase: String,
-    pub step: String,
     pub message: String,
     pub started: Option<Duration>,
     pub ended: Option<Duration>,
@@ -36,27 +35,21 @@ impl NodeStory {
 #[derive(Debug)]
 pub struct Story {
     began: Instant,
-    pub control_planes: BTreeSet<String>,
     pub nodes: BTreeMap<String, NodeStory>,
-    /// In which order nodes were taken in hand.
+    /// In which order nodes were taken.
     pub order: Vec<String>,
     pub phase: String,
     pub message: String,
 }
 
-impl Story {
-    pub fn new(control_planes: BTreeSet<String>) -> Self {
+impl Default for Story {
+    fn default() -> Self {
         let (nodes, order) = Default::default();
-        Self {
-            began: Instant::now(),
-            control_planes,
-            nodes,
-            order,
-            phase: String::new(),
-            message: String::new(),
-        }
+        Self { began: Instant::now(), nodes, order, phase: String::new(), message: String::new() }
     }
+}
 
+impl Story {
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -65,49 +58,23 @@ impl Story {
         matches!(self.phase.as_str(), "Completed" | "Failed")
     }
 
-    /// How many nodes are finished, and of how many.
-    pub fn done(&self) -> (usize, usize) {
-        (self.nodes.values().filter(|node| node.ended.is_some()).count(), self.nodes.len())
-    }
-
-    /// Takes the next version of the NodeOp; returns a line for everything that changed.
-    pub fn see(&mut self, op: &Value) -> Vec<String> {
+    /// Takes the next version of the NodeOp.
+    pub fn see(&mut self, op: &Value) {
         let now = self.elapsed();
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let status = &op["status"];
-        let mut lines = Vec::new();
-        let first = self.nodes.is_empty();
         for (name, entry) in status["nodeStatuses"].as_object().into_iter().flatten() {
             let node = self.nodes.entry(name.clone()).or_default();
-            let next = (text(entry, "phase"), text(entry, "step"), text(entry, "message"));
-            if next.0 == "Running" && node.started.is_none() {
+            (node.phase, node.message) = (text(entry, "phase"), text(entry, "message"));
+            if node.phase == "Running" && node.started.is_none() {
                 node.started = Some(now);
                 self.order.push(name.clone());
             }
-            if matches!(next.0.as_str(), "Completed" | "Failed") {
+            if matches!(node.phase.as_str(), "Completed" | "Failed") {
                 node.ended.get_or_insert(now);
             }
-            if next != (node.phase.clone(), node.step.clone(), node.message.clone()) {
-                (node.phase, node.step, node.message) = next;
-                lines.push(format!(
-                    "{:6.1}s  {name}  {:<9} {:<8} {}",
-                    now.as_secs_f64(),
-                    node.phase,
-                    node.step,
-                    node.message
-                ));
-            }
         }
-        if first && !self.nodes.is_empty() {
-            let matched: Vec<&str> = self.nodes.keys().map(String::as_str).collect();
-            lines.insert(0, format!("{:6.1}s  it is about {}", now.as_secs_f64(), matched.join(", ")));
-        }
-        let next = (text(status, "phase"), text(status, "message"));
-        if !next.0.is_empty() && next.0 != self.phase {
-            lines.push(format!("{:6.1}s  {} {}", now.as_secs_f64(), next.0, next.1));
-        }
-        (self.phase, self.message) = next;
-        lines
+        (self.phase, self.message) = (text(status, "phase"), text(status, "message"));
     }
 }
 
@@ -140,13 +107,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_is_told_once_and_the_order_is_kept() {
-        let mut story = Story::new(BTreeSet::new());
+    fn the_order_is_kept_and_times_are_counted() {
+        let mut story = Story::default();
         let op = |a: &str, b: &str, phase: &str| json!({"status": {"phase": phase, "message": "m", "nodeStatuses": {"a": {"phase": a, "message": "x"}, "b": {"phase": b}}}});
-        assert_eq!(story.see(&op("Pending", "Running", "Running")).len(), 4);
-        assert_eq!(story.see(&op("Pending", "Running", "Running")), Vec::<String>::new());
-        assert_eq!(story.see(&op("Running", "Completed", "Running")).len(), 2);
-        assert_eq!((story.order.join(" "), story.done(), story.is_over()), ("b a".into(), (1, 2), false));
+        story.see(&op("Pending", "Running", "Running"));
+        story.see(&op("Running", "Completed", "Running"));
+        assert_eq!((story.order.join(" "), story.is_over()), ("b a".into(), false));
+        assert!(story.nodes["b"].ended.is_some() && story.nodes["a"].ended.is_none());
         story.see(&op("Failed", "Completed", "Failed"));
         assert!(story.is_over() && story.nodes["a"].time(Duration::MAX).is_some());
     }

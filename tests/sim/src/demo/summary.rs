@@ -29,20 +29,24 @@ pub fn table(stage: &Stage, story: &Story) -> String {
             .map_or_else(|| "-".into(), |time| format!("{:.1} s", time.as_secs_f64()));
         let evicted = evictions.get(name).copied().unwrap_or_default();
         text += &format!(
-            "  {order:<5} {name:<5} {result:<10} {time:>7}  {:>7}  {evicted:>7}   {}\n",
+            "  {order:<5} {name:<5} {result:<10} {time:>7}  {:>7}  {evicted:>7}\n",
             reboots(stage.cluster.node(name)),
-            node.message
         );
     }
     let all: usize = stage.cluster.nodes().map(reboots).sum();
     let skipped = story.nodes.values().filter(|node| is_skipped(&node.message)).count();
     text += &format!(
-        "\n  {} in {:.1} s: {all} reboots, {} evictions, {skipped} skipped",
+        "\n  {} in {:.1} s: {}, {}, {skipped} skipped",
         story.phase,
         story.elapsed().as_secs_f64(),
-        evictions.values().sum::<usize>()
+        counted(all, "reboot"),
+        counted(evictions.values().sum(), "eviction"),
     );
     text
+}
+
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 fn is_skipped(message: &str) -> bool {

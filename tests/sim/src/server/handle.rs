@@ -92,6 +92,9 @@ impl State {
             ("eviction", "create") if kind.table() == "pods" => {
                 self.evict(&kind, resource, &call.body, call.query).map(|a| Answer::Raw(201, a))
             }
+            ("log", "get") if kind.table() == "pods" => {
+                self.log(&kind, resource, call.query).map(|text| Answer::Raw(200, text.into()))
+            }
             ("binding", "create") if kind.table() == "pods" => self.bind(resource, &call.body),
             ("token", "create") if kind.table() == "serviceaccounts" => {
                 self.issue(resource, call.body).map(|a| Answer::Raw(201, a))

@@ -225,6 +225,7 @@ fn call(state: &mut State, asked: &Asked, resource: &Resource, verb: &str, body:
 
 fn shape(answer: Answer, form: Form) -> Response<Body> {
     let (code, value) = match answer {
+        Answer::Raw(code, Value::String(text)) => (code, text),
         Answer::Raw(code, value) => (code, value.to_string()),
         Answer::Object(code, kind, object) if form != Form::Plain => {
             (code, form.one(&kind, &object).to_string())

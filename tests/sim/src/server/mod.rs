@@ -9,6 +9,7 @@ pub mod events;
 pub mod evict;
 pub mod handle;
 pub mod http;
+pub mod logs;
 pub mod patch;
 pub mod read;
 pub mod request;
@@ -18,6 +19,7 @@ pub mod write;
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,6 +48,8 @@ pub struct State {
     pub rbac: bool,
     /// What is not admitted.
     pub admission: Admission,
+    /// Where the nodes' files are, and among them what containers print.
+    pub nodes: Option<PathBuf>,
 }
 
 impl State {
@@ -59,6 +63,7 @@ impl State {
             random: fastrand::Rng::with_seed(seed),
             rbac,
             admission: Admission::default(),
+            nodes: None,
         };
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let object = json!({"metadata": {"name": namespace, "labels": {"kubernetes.io/metadata.name": namespace}}});

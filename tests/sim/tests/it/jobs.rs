@@ -1,5 +1,7 @@
 //! Jobs: suspended and resumed, retried, failed, ended; their pods counted and collected.
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::LogParams};
 use serde_json::{Value, json};
 
 use crate::{LONG, has, small};
@@ -132,4 +134,35 @@ async fn a_pod_elsewhere_that_names_a_job_as_its_owner_is_none_of_its_pods() {
     cluster.until("jobs.batch", LONG, |j| has(j, "Complete")).await.unwrap();
     let left = cluster.until("pods", LONG, |p| p["metadata"]["name"] == "forged").await.unwrap();
     assert_eq!(left["status"]["phase"], "Running");
+}
+
+#[tokio::test]
+async fn a_log_is_what_a_container_has_printed() {
+    let cluster = small().start().await.unwrap();
+    cluster
+        .apply(&job(
+            "a",
+            &["sh", "-c", "echo no space left > /dev/termination-log; exit 1"],
+            json!({"backoffLimit": 0}),
+        ))
+        .await
+        .unwrap();
+    cluster.until("jobs.batch", LONG, |j| has(j, "Failed")).await.unwrap();
+    let name = cluster.list("pods")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let pods = Api::<Pod>::default_namespaced(cluster.client());
+    let of = |container: Option<&str>, previous: bool| LogParams {
+        container: container.map(str::to_owned),
+        previous,
+        ..LogParams::default()
+    };
+    assert_eq!(pods.logs(&name, &of(None, false)).await.unwrap(), "no space left\n");
+    for (params, why) in [
+        (of(Some("none"), false), format!("container none is not valid for pod {name}")),
+        (of(Some("c"), true), format!("container \"c\" in pod \"{name}\" is waiting to start: ")),
+    ] {
+        let kube::Error::Api(status) = pods.logs(&name, &params).await.unwrap_err() else {
+            panic!("no answer")
+        };
+        assert_eq!((status.code, status.message), (400, why));
+    }
 }

@@ -1,0 +1,232 @@
+//! `check`: whether the operator is installed, runs and leads, and what the user may do.
+
+use clap::Args;
+use futures::future::join_all;
+use k8s_openapi::{
+    api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    jiff::Timestamp,
+};
+use kube::{Api, CustomResourceExt, api::PostParams};
+use serde_json::{Value, json};
+
+use super::{
+    connection::Connection,
+    failure::{self, Code, Doing, Result},
+    installed::{self, Leader, Operator, PlaceArgs},
+    output::{Output, OutputArgs},
+    screen::{Screen, Tone},
+    table::Table,
+};
+use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
+
+/// Checks that the operator is installed, runs and leads, and what you may do.
+///
+/// Exit code 2: something is not as it should be.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How one check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Bad,
+    /// It is not known, or no harm.
+    Note,
+}
+
+/// One check.
+struct Checked {
+    what: String,
+    verdict: Verdict,
+    says: String,
+}
+
+impl Checked {
+    fn new(what: impl Into<String>, verdict: Verdict, says: impl Into<String>) -> Self {
+        Self { what: what.into(), verdict, says: says.into() }
+    }
+}
+
+/// A right, and which verbs of this program need it.
+struct Right {
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    namespaced: bool,
+    /// Without it nothing can be seen.
+    needed: bool,
+    verbs: &'static str,
+}
+
+const fn right(
+    verb: &'static str,
+    (group, resource, subresource): (&'static str, &'static str, &'static str),
+    namespaced: bool,
+    needed: bool,
+    verbs: &'static str,
+) -> Right {
+    Right { verb, group, resource, subresource, namespaced, needed, verbs }
+}
+
+const RIGHTS: [Right; 11] = [
+    right("list", (names::GROUP, "nodeopupgrades", ""), true, true, "status, history"),
+    right("list", (names::GROUP, "nodeops", ""), true, true, "status, history, plan, explain"),
+    right("watch", (names::GROUP, "nodeopupgrades", ""), true, false, "status -w, wait"),
+    right("list", ("", "nodes", ""), false, true, "nodes, plan, explain"),
+    right("list", ("", "pods", ""), false, false, "plan (what a drain would evict)"),
+    right("create", ("", "pods", "eviction"), false, false, "plan (which budget would block it)"),
+    right("get", ("", "pods", "log"), true, false, "logs"),
+    right("create", (names::GROUP, "nodeopupgrades", ""), true, false, "upgrade"),
+    right("create", (names::GROUP, "nodeops", ""), true, false, "run"),
+    right("patch", (names::GROUP, "nodeopupgrades", ""), true, false, "pause, resume"),
+    right("delete", (names::GROUP, "nodeopupgrades", ""), true, false, "cancel"),
+];
+
+/// Runs the verb.
+pub async fn run(args: &CheckArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
+    let server =
+        connection.client.apiserver_version().await.doing(|| "reading the API server's version".into())?;
+    let mut all = vec![Checked::new(
+        "API server",
+        Verdict::Good,
+        format!("{}, {}", server.git_version, connection.server),
+    )];
+    all.push(kind::<NodeOp>(connection).await?);
+    all.push(kind::<NodeOpUpgrade>(connection).await?);
+    all.push(deployment(&installed::operator(connection, &args.place).await?, &args.place));
+    all.push(leads(&installed::leader(connection, &args.place, Timestamp::now()).await?));
+    for checked in join_all(RIGHTS.iter().map(|right| may(connection, right))).await {
+        all.push(checked?);
+    }
+    if let Some(Output::Json | Output::Yaml) = args.output.kind {
+        let value = |checked: &Checked| json!({"check": checked.what, "ok": checked.verdict != Verdict::Bad, "says": checked.says});
+        args.output.value(&Value::Array(all.iter().map(value).collect()), screen)?;
+    } else {
+        print(&all, args, screen)?;
+    }
+    let bad = all.iter().any(|checked| checked.verdict == Verdict::Bad);
+    Ok(if bad { Code::Refused } else { Code::Done })
+}
+
+fn print(all: &[Checked], args: &CheckArgs, screen: &Screen) -> Result<()> {
+    let mark = |verdict| match verdict {
+        Verdict::Good => ("✓", Tone::Good),
+        Verdict::Bad => ("✗", Tone::Bad),
+        Verdict::Note => ("·", Tone::Plain),
+    };
+    let mut table = Table::new(&["CHECK", "RESULT"]);
+    for checked in all {
+        table.row([format!("{} {}", mark(checked.verdict).0, checked.what), checked.says.clone()]);
+    }
+    let heading = !args.output.no_headers;
+    for (at, line) in table.lines(screen.width, heading).iter().enumerate() {
+        let checked = at.checked_sub(usize::from(heading)).and_then(|at| all.get(at));
+        screen.line(&screen.tint(checked.map_or(Tone::Plain, |checked| mark(checked.verdict).1), line))?;
+    }
+    Ok(())
+}
+
+/// Whether a kind is installed, with the fields of this operator: the Go operator has the same kinds, and the
+/// API server drops a field that it does not know without a word.
+async fn kind<K: CustomResourceExt>(connection: &Connection) -> Result<Checked> {
+    let what = K::api_resource().kind;
+    let name = K::crd_name();
+    let api = Api::<CustomResourceDefinition>::all(connection.client.clone());
+    let found = match api.get_opt(name).await {
+        Err(error) if failure::is_forbidden(&error) => {
+            return Ok(Checked::new(
+                what,
+                Verdict::Note,
+                "not known: you may not get customresourcedefinitions",
+            ));
+        }
+        found => found.doing(|| format!("reading CustomResourceDefinition {name}"))?,
+    };
+    let Some(crd) = found else {
+        let says = "not installed: kubectl apply -k manifests/default";
+        return Ok(Checked::new(what, Verdict::Bad, says));
+    };
+    let missing: Vec<String> =
+        fields(&K::crd()).into_iter().filter(|field| !fields(&crd).contains(field)).collect();
+    Ok(if missing.is_empty() {
+        Checked::new(what, Verdict::Good, format!("{}/{}", names::GROUP, names::VERSION))
+    } else {
+        let says = format!(
+            "an older one is installed, without {}: kubectl apply -k manifests/default",
+            missing.join(", ")
+        );
+        Checked::new(what, Verdict::Bad, says)
+    })
+}
+
+/// The fields of a kind's spec.
+fn fields(crd: &CustomResourceDefinition) -> Vec<String> {
+    let versions = crd.spec.versions.iter().filter(|version| version.name == names::VERSION);
+    let schemas = versions.filter_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+    let specs = schemas.filter_map(|schema| schema.properties.as_ref()?.get("spec")?.properties.as_ref());
+    specs.flat_map(|properties| properties.keys().cloned()).collect()
+}
+
+fn deployment(operator: &Operator, place: &PlaceArgs) -> Checked {
+    let (verdict, says) = match operator {
+        Operator::Unknown(why) => (Verdict::Note, format!("not known: {why}")),
+        Operator::Missing => {
+            let says = format!(
+                "no Deployment in namespace {}; another one: --operator-namespace",
+                place.operator_namespace
+            );
+            (Verdict::Bad, says)
+        }
+        Operator::There { name, image, ready, wanted } => {
+            let verdict = if *ready > 0 { Verdict::Good } else { Verdict::Bad };
+            (verdict, format!("{name}: {ready} of {wanted} Ready, {image}"))
+        }
+    };
+    Checked::new("operator", verdict, says)
+}
+
+fn leads(leader: &Leader) -> Checked {
+    let (verdict, says) = match leader {
+        Leader::Unknown(why) => (Verdict::Note, format!("not known: {why}")),
+        Leader::None => (Verdict::Bad, "nobody leads".to_owned()),
+        Leader::Of { holder, expired: false } => (Verdict::Good, holder.clone()),
+        Leader::Of { holder, expired: true } => (Verdict::Bad, format!("{holder} has not renewed its Lease")),
+    };
+    Checked::new("leader", verdict, says)
+}
+
+/// Whether the user has a right.
+async fn may(connection: &Connection, right: &Right) -> Result<Checked> {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let attributes = ResourceAttributes {
+        verb: some(right.verb),
+        group: some(right.group),
+        resource: some(right.resource),
+        subresource: some(right.subresource),
+        namespace: right.namespaced.then(|| connection.namespace.clone()),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..<_>::default() };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let api = Api::<SelfSubjectAccessReview>::all(connection.client.clone());
+    let answer =
+        api.create(&PostParams::default(), &review).await.doing(|| "asking what you may do".into())?;
+    let allowed = answer.status.is_some_and(|status| status.allowed);
+    let slash = if right.subresource.is_empty() { "" } else { "/" };
+    let place = if right.namespaced { format!(" in {}", connection.namespace) } else { String::new() };
+    let what = format!("{} {}{slash}{}{place}", right.verb, right.resource, right.subresource);
+    Ok(match (allowed, right.needed) {
+        (true, _) => Checked::new(what, Verdict::Good, "you may"),
+        (false, true) => Checked::new(what, Verdict::Bad, format!("you may not; needed by {}", right.verbs)),
+        (false, false) => {
+            Checked::new(what, Verdict::Note, format!("you may not; needed by {}", right.verbs))
+        }
+    })
+}

@@ -1,0 +1,186 @@
+//! Completion the way kubectl asks plugins for it: it calls `kubectl_complete-kairos` with the words typed so
+//! far, of which the last is to be completed, and reads `value<TAB>description` lines and a directive.
+//!
+//! That other name is a link to this binary, which looks at its own; `completion install` makes it.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, Command, CommandFactory, Parser, Subcommand};
+use tokio::time::timeout;
+
+use super::{
+    args::{self, NAME},
+    connection::{Connection, ConnectionArgs},
+    failure::{Code, Failure, Result},
+    nodes_seen, operation,
+    screen::Screen,
+};
+
+/// The name under which kubectl looks for completion.
+pub const LINK: &str = "kubectl_complete-kairos";
+/// Nobody waits longer than that for a suggestion.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// cobra's directive: no file names are offered.
+const NO_FILES: &str = ":4";
+/// cobra's directive: the shell offers file names.
+const FILES: &str = ":0";
+
+/// Makes kubectl complete the words of `kubectl kairos`.
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What is to be done about completion.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Links kubectl_complete-kairos, which kubectl looks for on PATH, to this program
+    Install {
+        /// Where; unset, where this program is
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
+}
+
+/// Runs the verb.
+pub fn run(args: &CompletionArgs, screen: &Screen) -> Result<Code> {
+    let What::Install { directory } = &args.what;
+    let program =
+        env::current_exe().map_err(|error| Failure::new(format!("finding this program: {error}")))?;
+    let here = program.parent().unwrap_or_else(|| Path::new("."));
+    let link = directory.as_deref().unwrap_or(here).join(LINK);
+    match std::os::unix::fs::symlink(&program, &link) {
+        Ok(()) => {}
+        Err(error)
+            if error.kind() == io::ErrorKind::AlreadyExists
+                && fs::read_link(&link).is_ok_and(|to| to == program) => {}
+        Err(error) => {
+            return Err(Failure::new(format!("linking {}: {error}", link.display()))
+                .hint("Choose a directory of your PATH with --directory."));
+        }
+    }
+    screen.line(&format!(
+        "{} installed; kubectl's own completion does the rest: kubectl completion --help",
+        link.display()
+    ))?;
+    Ok(Code::Done)
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Operations,
+    Nodes,
+    Namespaces,
+    Files,
+    Nothing,
+}
+
+/// Prints what the last word may become. What goes wrong here is nobody's business: nothing is offered.
+pub async fn complete(words: &[String], screen: &Screen) -> Result<Code> {
+    let (last, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+    let root = args::Args::command();
+    let (fixed, wanted) = suggest(&root, before, last);
+    let mut lines = fixed;
+    if let Ok(Some(found)) = timeout(PATIENCE, names(wanted, before)).await {
+        lines.extend(found.into_iter().filter(|line| line.starts_with(last)));
+    }
+    for line in lines {
+        screen.raw(&format!("{line}\n"))?;
+    }
+    screen.raw(&format!("{}\n", if wanted == Wanted::Files { FILES } else { NO_FILES }))?;
+    Ok(Code::Done)
+}
+
+/// What the verbs and flags offer, and what has to be asked of the cluster.
+fn suggest(root: &Command, before: &[String], last: &str) -> (Vec<String>, Wanted) {
+    let verb = before.iter().find_map(|word| root.get_subcommands().find(|verb| verb.get_name() == word));
+    let verb_or_root = verb.unwrap_or(root);
+    let flags = || root.get_arguments().chain(verb.into_iter().flat_map(Command::get_arguments));
+    if let Some(flag) = before.last().filter(|word| word.starts_with('-')) {
+        let names = |arg: &&clap::Arg| {
+            arg.get_long().is_some_and(|long| *flag == format!("--{long}"))
+                || arg.get_short().is_some_and(|short| *flag == format!("-{short}"))
+        };
+        if let Some(arg) = flags().find(names).filter(|arg| arg.get_action().takes_values()) {
+            let values = arg.get_possible_values();
+            let values = values
+                .iter()
+                .map(|value| value.get_name().to_owned())
+                .filter(|value| value.starts_with(last));
+            return (values.collect(), value_of(arg.get_id().as_str()));
+        }
+    }
+    if last.starts_with('-') {
+        let longs = flags().filter(|arg| !arg.is_hide_set()).filter_map(|arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            Some(format!("--{}\t{help}", arg.get_long()?))
+        });
+        return (longs.filter(|line| line.starts_with(last)).collect(), Wanted::Nothing);
+    }
+    let subcommands = verb_or_root.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let about = |verb: &Command| verb.get_about().map(ToString::to_string).unwrap_or_default();
+    let lines = subcommands.map(|verb| format!("{}\t{}", verb.get_name(), about(verb)));
+    let wanted = verb.map_or(Wanted::Nothing, |verb| positional(verb.get_name(), before));
+    (lines.filter(|line| line.starts_with(last)).collect(), wanted)
+}
+
+fn value_of(flag: &str) -> Wanted {
+    match flag {
+        "namespace" | "operator_namespace" => Wanted::Namespaces,
+        "kubeconfig" | "file" | "directory" => Wanted::Files,
+        _ => Wanted::Nothing,
+    }
+}
+
+/// What a verb's next word is.
+fn positional(verb: &str, before: &[String]) -> Wanted {
+    let given =
+        before.iter().skip_while(|word| *word != verb).skip(1).filter(|word| !word.starts_with('-')).count();
+    match (verb, given) {
+        ("status" | "wait" | "plan" | "pause" | "resume" | "cancel" | "logs", 0) => Wanted::Operations,
+        ("explain" | "history", 0) | ("logs", 1) => Wanted::Nodes,
+        _ => Wanted::Nothing,
+    }
+}
+
+/// The cluster's names. Flags that choose the cluster are taken from what was typed.
+async fn names(wanted: Wanted, before: &[String]) -> Option<Vec<String>> {
+    /// The flags alone, whatever else was typed.
+    #[derive(Parser)]
+    #[command(ignore_errors = true, disable_help_flag = true)]
+    struct Flags {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+        #[arg(trailing_var_arg = false)]
+        _rest: Vec<String>,
+    }
+    if matches!(wanted, Wanted::Files | Wanted::Nothing) {
+        return None;
+    }
+    let typed = Flags::try_parse_from([NAME.to_owned()].into_iter().chain(before.iter().cloned())).ok()?;
+    let connection = Connection::open(&typed.connection).await.ok()?;
+    Some(match wanted {
+        Wanted::Operations => {
+            let found = operation::list(&connection, Some(&connection.namespace), None).await.ok()?;
+            found
+                .iter()
+                .map(|operation| format!("{}\t{} {}", operation.name, operation.kind, operation.phase_word()))
+                .collect()
+        }
+        Wanted::Nodes => {
+            nodes_seen::readable(&connection).await.ok()??.into_iter().map(|node| node.name).collect()
+        }
+        Wanted::Namespaces => {
+            let api = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(connection.client.clone());
+            let found = api.list(&kube::api::ListParams::default()).await.ok()?;
+            found.items.into_iter().filter_map(|namespace| namespace.metadata.name).collect()
+        }
+        Wanted::Files | Wanted::Nothing => return None,
+    })
+}

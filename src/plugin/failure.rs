@@ -1,0 +1,128 @@
+//! What a verb ends with: an exit code, or an error that says what was being done, to which object, why it
+//! did not work, and what to do next. A cause is told once.
+
+use std::{fmt, io};
+
+use crate::api::error_text::error_message;
+
+/// How a verb ended, as scripts read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Done, or healthy.
+    Done = 0,
+    /// An error, or an operation that has failed.
+    Failed = 1,
+    /// Something would be blocked, or is refused.
+    Refused = 2,
+    /// Time was up, as coreutils' `timeout` says it.
+    TimedOut = 124,
+}
+
+/// Why a verb could not do what it was asked to.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: Code,
+    /// What was being done, and why it did not work.
+    pub what: String,
+    /// What to do next.
+    pub next: Option<String>,
+    /// The user has not the right to it.
+    pub forbidden: bool,
+}
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { code: Code::Failed, what: what.into(), next: None, forbidden: false }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub fn hint(self, next: impl Into<String>) -> Self {
+        Self { next: Some(next.into()), ..self }
+    }
+
+    /// The same, with another exit code.
+    #[must_use]
+    pub fn ending(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
+    /// Nothing needs to be said: whoever read the output has gone.
+    pub fn is_silent(&self) -> bool {
+        self.what.is_empty()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.next.iter().try_for_each(|next| write!(f, "\n{next}"))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        // `kubectl kairos status | head` is no error.
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new("").ending(Code::Done);
+        }
+        Self::new(format!("writing the output: {error}"))
+    }
+}
+
+/// Says what a request was for, if it fails.
+pub trait Doing<T> {
+    /// `what` completes "error: … failed", as in `listing nodes`.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Doing<T> for std::result::Result<T, kube::Error> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| of_request(&what(), &error))
+    }
+}
+
+/// A request that failed.
+pub fn of_request(what: &str, error: &kube::Error) -> Failure {
+    if is_not_installed(error) {
+        return not_installed();
+    }
+    let failure = Failure {
+        forbidden: is_forbidden(error),
+        ..Failure::new(format!("{what}: {}", error_message(error)))
+    };
+    match error {
+        kube::Error::Api(status) if status.code == 401 => {
+            failure.hint("The API server does not know you: log in again, or look at the user of this context in your kubeconfig.")
+        }
+        kube::Error::Api(status) if status.code == 403 => failure
+            .hint("What you may do: kubectl auth can-i --list. Which rights each verb needs: docs/kubectl-kairos.md."),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => {
+            failure.hint("Is the cluster of this context up, and the right one? kubectl cluster-info")
+        }
+        _ => failure,
+    }
+}
+
+pub fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// Whether the user has not the right to it, other than that an admission webhook or policy says no.
+pub fn lacks_right(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains(" cannot "))
+}
+
+/// Whether the API server does not know the kind at all.
+pub fn is_not_installed(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let unknown = ["the server could not find the requested resource", "404 page not found"];
+    status.code == 404 && unknown.iter().any(|text| status.message.contains(text))
+}
+
+fn not_installed() -> Failure {
+    Failure::new("the API server does not know NodeOps: the operator is not installed in this cluster")
+        .hint("Install it with kubectl apply -k manifests/default, or choose another cluster with --context.")
+}

@@ -1,0 +1,190 @@
+//! Operations as they change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+use futures::{Stream, StreamExt, stream};
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    connection::Connection,
+    failure::{self, Failure, Result},
+    operation::{self, Operation},
+    target::Kind,
+};
+use crate::api::{nodeop::NodeOp, owner, upgrade::NodeOpUpgrade};
+
+/// Which operations are followed.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// One of them.
+    One { kind: Kind, namespace: String, name: String },
+    /// All of a namespace, or of all of them.
+    All { namespace: Option<String>, labels: Option<String> },
+}
+
+impl Scope {
+    /// Exactly this one.
+    pub fn of(operation: &Operation) -> Self {
+        let Operation { kind, namespace, name, .. } = operation;
+        Self::One { kind: *kind, namespace: namespace.clone(), name: name.clone() }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::One { namespace, .. } => Some(namespace),
+            Self::All { namespace, .. } => namespace.as_deref(),
+        }
+    }
+
+    fn wants(&self, kind: Kind) -> bool {
+        match self {
+            Self::One { kind: wanted, .. } => *wanted == kind,
+            Self::All { .. } => true,
+        }
+    }
+
+    fn config(&self) -> watcher::Config {
+        match self {
+            Self::One { name, .. } => watcher::Config::default().fields(&format!("metadata.name={name}")),
+            Self::All { labels: Some(labels), .. } => watcher::Config::default().labels(labels),
+            Self::All { labels: None, .. } => watcher::Config::default(),
+        }
+    }
+}
+
+/// What a watch said about objects of one kind.
+enum Seen {
+    /// What comes is all there is.
+    Anew(Kind),
+    Here(Box<Operation>),
+    Gone(Kind, String, String),
+    /// That was all.
+    Complete(Kind),
+}
+
+/// All followed operations, each time that one of them changes, in the order of their creation. It ends with
+/// the first failure that trying again does not mend.
+pub fn follow(connection: &Connection, scope: &Scope) -> impl Stream<Item = Result<Vec<Operation>>> + use<> {
+    let mut watches = Vec::new();
+    if scope.wants(Kind::Upgrade) {
+        watches.push(watch(connection, scope, Kind::Upgrade, |upgrade: &NodeOpUpgrade| {
+            Some(Operation::of_upgrade(upgrade))
+        }));
+    }
+    if scope.wants(Kind::NodeOp) {
+        let all = matches!(scope, Scope::All { .. });
+        watches.push(watch(connection, scope, Kind::NodeOp, move |op: &NodeOp| {
+            let belongs = all && owner::upgrade_uid(&op.metadata).is_some();
+            (!belongs).then(|| Operation::of_op(op))
+        }));
+    }
+    let (kinds, connection) = (watches.len(), connection.clone());
+    let table = Table::default();
+    stream::unfold(
+        (stream::select_all(watches), table, connection),
+        move |(mut watches, mut table, connection)| async move {
+            loop {
+                match watches.next().await? {
+                    Err(failure) => return Some((Err(failure), (watches, table, connection))),
+                    Ok(seen) => table.see(seen),
+                }
+                if table.complete.len() == kinds {
+                    let mut all = table.operations();
+                    for operation in &mut all {
+                        operation::complete(&connection, operation).await;
+                    }
+                    return Some((Ok(all), (watches, table, connection)));
+                }
+            }
+        },
+    )
+}
+
+type Watch = stream::BoxStream<'static, Result<Seen>>;
+
+/// One kind's watch. What passes is tried again; a refusal ends it.
+fn watch<K>(
+    connection: &Connection,
+    scope: &Scope,
+    kind: Kind,
+    read: impl Fn(&K) -> Option<Operation> + Send + 'static,
+) -> Watch
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
+{
+    let client = connection.client.clone();
+    let api = scope
+        .namespace()
+        .map_or_else(|| Api::all(client.clone()), |name| Api::<K>::namespaced(client.clone(), name));
+    let events = watcher(api, scope.config()).default_backoff();
+    let seen = events.filter_map(move |event| {
+        let seen = match event {
+            Ok(Event::Init) => Some(Ok(Seen::Anew(kind))),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                read(&object).map(|operation| Ok(Seen::Here(Box::new(operation))))
+            }
+            Ok(Event::Delete(object)) => {
+                Some(Ok(Seen::Gone(kind, object.namespace().unwrap_or_default(), object.name_any())))
+            }
+            Ok(Event::InitDone) => Some(Ok(Seen::Complete(kind))),
+            Err(error) => lasting(kind, &error).map(Err),
+        };
+        futures::future::ready(seen)
+    });
+    seen.boxed()
+}
+
+/// The failure that a watch's error is, if trying again does not help.
+fn lasting(kind: Kind, error: &watcher::Error) -> Option<Failure> {
+    let (watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause)) = error else {
+        return None;
+    };
+    let refused = matches!(cause, kube::Error::Api(status) if matches!(status.code, 401 | 403 | 404));
+    refused.then(|| failure::of_request(&format!("watching {kind}s"), cause))
+}
+
+/// What is there, by kind, namespace and name.
+#[derive(Default)]
+struct Table {
+    all: BTreeMap<(Kind, String, String), Operation>,
+    /// The kinds of which everything has been seen once.
+    complete: BTreeSet<Kind>,
+}
+
+impl Table {
+    fn see(&mut self, seen: Seen) {
+        match seen {
+            Seen::Anew(kind) => {
+                self.all.retain(|(of, _, _), _| *of != kind);
+                self.complete.remove(&kind);
+            }
+            Seen::Here(operation) => {
+                let key = (operation.kind, operation.namespace.clone(), operation.name.clone());
+                self.all.insert(key, *operation);
+            }
+            Seen::Gone(kind, namespace, name) => drop(self.all.remove(&(kind, namespace, name))),
+            Seen::Complete(kind) => drop(self.complete.insert(kind)),
+        }
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        let mut all: Vec<Operation> = self.all.values().cloned().collect();
+        all.sort_by(Operation::by_age);
+        all
+    }
+}

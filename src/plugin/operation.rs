@@ -1,0 +1,201 @@
+//! A NodeOp or a NodeOpUpgrade, as far as people look at it: the two have the same status.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, ObjectMeta},
+};
+use serde_json::Value;
+
+use super::{
+    connection::Connection,
+    failure::{self, Doing, Result},
+    target::Kind,
+};
+use crate::api::{
+    names::{self, condition},
+    nodeop::{Counts, NodeOp, NodeStatus, Phase},
+    owner,
+    text::one_line,
+    upgrade::{NodeOpUpgrade, UpgradePhase},
+};
+
+/// An operation and where it stands.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub created: Option<Timestamp>,
+    pub deleting: bool,
+    pub paused: bool,
+    /// What it runs: an upgrade's image, or a command.
+    pub what: String,
+    pub phase: UpgradePhase,
+    pub message: String,
+    pub counts: Counts,
+    pub nodes: BTreeMap<String, NodeStatus>,
+    pub conditions: Vec<Condition>,
+    pub last_updated: Option<Timestamp>,
+    /// The object as it was read, less what the API server keeps for itself.
+    pub object: Value,
+}
+
+impl Operation {
+    pub fn of_op(op: &NodeOp) -> Self {
+        let (spec, status) = (&op.spec, op.status.clone().unwrap_or_default());
+        let what = match (&spec.upgrade, &spec.command) {
+            (Some(_), _) => spec.image.clone().unwrap_or_default(),
+            (None, Some(command)) if !command.is_empty() => command.join(" "),
+            (None, _) => spec.image.clone().unwrap_or_default(),
+        };
+        Self {
+            phase: status.phase.map_or(UpgradePhase::Pending, Into::into),
+            message: status.message.unwrap_or_default(),
+            counts: status.counts.unwrap_or_default(),
+            nodes: status.node_statuses,
+            conditions: status.conditions,
+            last_updated: status.last_updated.map(|time| time.0),
+            paused: spec.paused.unwrap_or(false),
+            what: one_line(&what),
+            ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
+        }
+    }
+
+    pub fn of_upgrade(upgrade: &NodeOpUpgrade) -> Self {
+        let (spec, status) = (&upgrade.spec, upgrade.status.clone().unwrap_or_default());
+        Self {
+            phase: status.phase.unwrap_or(UpgradePhase::Pending),
+            message: status.message.unwrap_or_default(),
+            counts: status.counts.unwrap_or_default(),
+            nodes: status.node_statuses,
+            conditions: status.conditions,
+            last_updated: status.last_updated.map(|time| time.0),
+            paused: spec.paused.unwrap_or(false),
+            what: one_line(&spec.image),
+            ..Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default())
+        }
+    }
+
+    fn of(kind: Kind, meta: &ObjectMeta, mut object: Value) -> Self {
+        if let Some(meta) = object["metadata"].as_object_mut() {
+            meta.remove("managedFields");
+        }
+        Self {
+            kind,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            created: meta.creation_timestamp.as_ref().map(|time| time.0),
+            deleting: meta.deletion_timestamp.is_some(),
+            paused: false,
+            what: String::new(),
+            phase: UpgradePhase::Pending,
+            message: String::new(),
+            counts: Counts::default(),
+            nodes: BTreeMap::new(),
+            conditions: Vec::new(),
+            last_updated: None,
+            object,
+        }
+    }
+
+    /// The oldest first, as the operator serves them.
+    pub fn by_age(&self, other: &Self) -> std::cmp::Ordering {
+        (self.created, &self.namespace, &self.name).cmp(&(other.created, &other.namespace, &other.name))
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.phase.is_final()
+    }
+
+    /// Whether it upgrades Kairos, whichever kind it is of.
+    pub fn is_upgrade(&self) -> bool {
+        self.kind == Kind::Upgrade || self.object["spec"].get("upgrade").is_some()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.phase == UpgradePhase::Failed
+    }
+
+    /// As people name it: `nou/up1`.
+    pub fn short(&self) -> String {
+        format!("{}/{}", self.kind.short(), self.name)
+    }
+
+    /// With its namespace: `NodeOpUpgrade default/up1`.
+    pub fn full(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+
+    /// Its phase as a word, with what a reader would not expect of it.
+    pub fn phase_word(&self) -> String {
+        let phase = format!("{:?}", self.phase);
+        match (self.deleting, self.paused && !self.is_over()) {
+            (true, _) => format!("{phase} (being deleted)"),
+            (false, true) => format!("{phase} (paused)"),
+            (false, false) => phase,
+        }
+    }
+
+    /// Nodes that are worked on.
+    pub fn under_way(&self) -> impl Iterator<Item = (&String, &NodeStatus)> {
+        self.nodes.iter().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight))
+    }
+
+    /// When it was over, as its condition says.
+    pub fn ended(&self) -> Option<Timestamp> {
+        let ends = [condition::COMPLETE, condition::FAILED];
+        let end = |c: &&Condition| c.status == "True" && ends.contains(&c.type_.as_str());
+        let said = self.conditions.iter().find(end).map(|condition| condition.last_transition_time.0);
+        said.or(self.last_updated).filter(|_| self.is_over())
+    }
+}
+
+/// All operations of one namespace, or of all: upgrades, and the NodeOps that belong to none. The oldest,
+/// which are served first, come first.
+pub async fn list(
+    connection: &Connection,
+    namespace: Option<&str>,
+    labels: Option<&str>,
+) -> Result<Vec<Operation>> {
+    let place = || namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
+    let params = labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
+    let upgrades = match namespace {
+        Some(namespace) => Api::<NodeOpUpgrade>::namespaced(connection.client.clone(), namespace),
+        None => Api::all(connection.client.clone()),
+    };
+    let ops = match namespace {
+        Some(namespace) => Api::<NodeOp>::namespaced(connection.client.clone(), namespace),
+        None => Api::all(connection.client.clone()),
+    };
+    let upgrades = upgrades.list(&params).await.doing(|| format!("listing NodeOpUpgrades in {}", place()))?;
+    let ops = match ops.list(&params).await {
+        // Those who upgrade and no more need not see NodeOps.
+        Err(error) if failure::is_forbidden(&error) && !upgrades.items.is_empty() => Vec::new(),
+        ops => ops.doing(|| format!("listing NodeOps in {}", place()))?.items,
+    };
+    let alone = ops.iter().filter(|op| owner::upgrade_uid(&op.metadata).is_none());
+    let mut all: Vec<Operation> =
+        upgrades.items.iter().map(Operation::of_upgrade).chain(alone.map(Operation::of_op)).collect();
+    all.sort_by(Operation::by_age);
+    Ok(all)
+}
+
+/// Completes an upgrade of so many nodes that its own status leaves out those that are done.
+pub async fn complete(connection: &Connection, operation: &mut Operation) {
+    let all = usize::try_from(operation.counts.total).unwrap_or(0);
+    if operation.kind != Kind::Upgrade || operation.nodes.len() >= all {
+        return;
+    }
+    let api = Api::<NodeOp>::namespaced(connection.client.clone(), &operation.namespace);
+    // What the upgrade says itself is worth showing without it.
+    if let Ok(Some(op)) = api.get_opt(&operation.name).await
+        && op.labels().get(names::UPGRADE_NAME).is_some()
+    {
+        operation.nodes = op.status.map(|status| status.node_statuses).unwrap_or_default();
+    }
+}

@@ -1,0 +1,194 @@
+//! `pause`, `resume` and `cancel`: what may be done to an operation under way.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use clap::Args;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde_json::json;
+
+use super::{
+    connection::Connection,
+    failure::{Code, Doing, Failure, Result},
+    nodes_seen::counted,
+    operation::Operation,
+    screen::Screen,
+    target::{Kind, Target},
+};
+use crate::api::{
+    names::MANAGED_BY_UPGRADE,
+    nodeop::{NodeOp, NodeStatus, Phase, Step},
+    upgrade::NodeOpUpgrade,
+};
+
+/// Names the operation.
+#[derive(Debug, Args)]
+pub struct SteerArgs {
+    /// NAME, nou/NAME or nop/NAME
+    pub target: Target,
+}
+
+/// Ends an operation: deletes it, after it has said which nodes are under way, and what that ends.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// NAME, nou/NAME or nop/NAME
+    pub target: Target,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+}
+
+/// Runs `pause` (`paused`) or `resume`.
+pub async fn pause(args: &SteerArgs, paused: bool, connection: &Connection, screen: &Screen) -> Result<Code> {
+    let operation = open(&args.target, connection).await?;
+    let word = if paused { "paused" } else { "resumed" };
+    if operation.paused == paused {
+        screen.line(&format!(
+            "{} is {} already",
+            operation.short(),
+            if paused { "paused" } else { "not paused" }
+        ))?;
+        return Ok(Code::Done);
+    }
+    let (name, namespace) = (&operation.name, &operation.namespace);
+    let patch = Patch::Merge(json!({"spec": {"paused": paused}}));
+    let (client, params) = (connection.client.clone(), PatchParams::default());
+    let patched = match operation.kind {
+        Kind::NodeOp => {
+            let patched = Api::<NodeOp>::namespaced(client, namespace).patch(name, &params, &patch).await;
+            patched.map(|op| Operation::of_op(&op))
+        }
+        Kind::Upgrade => {
+            let patched =
+                Api::<NodeOpUpgrade>::namespaced(client, namespace).patch(name, &params, &patch).await;
+            patched.map(|upgrade| Operation::of_upgrade(&upgrade))
+        }
+    };
+    let patched = patched.doing(|| format!("changing spec.paused of {}", operation.full()))?;
+    if patched.paused != paused {
+        return Err(Failure::new(format!(
+            "{} was not {word}: the kind has no field spec.paused",
+            operation.full()
+        ))
+        .hint("An older operator's CRDs are installed; kubectl kairos check says more."));
+    }
+    screen.line(&format!("{} {word}{}", operation.short(), effect(&operation, paused)))?;
+    Ok(Code::Done)
+}
+
+/// What that means for its nodes now.
+fn effect(operation: &Operation, paused: bool) -> String {
+    let under_way: Vec<&str> = operation.under_way().map(|(name, _)| name.as_str()).collect();
+    let waits = waiting(operation);
+    match (paused, under_way.as_slice()) {
+        (true, []) => format!(": {waits} not started"),
+        (true, [one]) => format!(": {one} is under way and goes on to its end, {waits} not started"),
+        (true, names) => {
+            format!(": {} are under way and go on to their end, {waits} not started", listed(names))
+        }
+        (false, _) => format!(": {waits} to go"),
+    }
+}
+
+fn waiting(operation: &Operation) -> String {
+    counted(operation.nodes.values().filter(|node| node.phase == Phase::Pending).count())
+}
+
+fn listed(names: &[&str]) -> String {
+    const MOST: usize = 5;
+    let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
+    format!("{}{more}", names[..names.len().min(MOST)].join(", "))
+}
+
+/// Runs `cancel`.
+pub async fn cancel(args: &CancelArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
+    let operation = open(&args.target, connection).await?;
+    screen.line(&format!(
+        "Cancelling {} deletes it, with its Jobs and their logs. What that ends:",
+        operation.full()
+    ))?;
+    let under_way: Vec<_> = operation.under_way().collect();
+    for (name, node) in &under_way {
+        screen.line(&format!("  {name}: {}", ends(node, operation.is_upgrade())))?;
+    }
+    if under_way.is_empty() {
+        screen.line("  nothing is under way")?;
+    }
+    screen.line(&format!("  {} not started", waiting(&operation)))?;
+    if !args.yes && !confirmed(&operation)? {
+        screen.line("Nothing was done.")?;
+        return Ok(Code::Refused);
+    }
+    let preconditions = Preconditions { uid: Some(operation.uid.clone()), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    let (name, namespace, client) = (&operation.name, &operation.namespace, connection.client.clone());
+    let deleted = match operation.kind {
+        Kind::NodeOp => Api::<NodeOp>::namespaced(client, namespace).delete(name, &params).await.map(drop),
+        Kind::Upgrade => {
+            Api::<NodeOpUpgrade>::namespaced(client, namespace).delete(name, &params).await.map(drop)
+        }
+    };
+    deleted.doing(|| format!("deleting {}", operation.full()))?;
+    screen.line(&format!("{}/{name} deleted", operation.kind.resource()))?;
+    Ok(Code::Done)
+}
+
+/// What its deletion does to a node under way.
+fn ends(node: &NodeStatus, upgrade: bool) -> &'static str {
+    match (node.phase, node.step) {
+        (Phase::Preflight, _) => "its preflight ends, the node is untouched",
+        (_, Some(Step::Claim | Step::Drain)) => "its drain stops, and the node is uncordoned, untouched",
+        (_, Some(Step::Job)) if upgrade => {
+            "an upgrade that runs is left to end, one that has not started is not started; no reboot follows"
+        }
+        (_, Some(Step::Job)) => "its command is stopped if it runs, and no reboot follows",
+        (_, Some(Step::Reboot)) => "a reboot that has not been asked for is cancelled",
+        (_, Some(Step::Verify)) => "what it runs is not proved any more",
+        (_, Some(Step::Preflight) | None) => "what has not started does not start",
+    }
+}
+
+/// Asks, where there is somebody to ask.
+fn confirmed(operation: &Operation) -> Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(format!(
+            "{} was not cancelled: there is no terminal to ask on",
+            operation.full()
+        ))
+        .hint("Say that it is meant: -y"));
+    }
+    eprint!("Cancel {}? [y/N] ", operation.short());
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// The operation, if something can be done to it.
+async fn open(target: &Target, connection: &Connection) -> Result<Operation> {
+    let operation = target.find(connection).await?;
+    if operation.is_over() {
+        return Err(Failure::new(format!("{} is over: {}", operation.full(), operation.phase_word()))
+            .ending(Code::Refused)
+            .hint(format!(
+                "To remove it, with its Jobs and their logs: kubectl delete {} -n {}",
+                operation.short(),
+                operation.namespace
+            )));
+    }
+    if operation.deleting {
+        return Err(Failure::new(format!("{} is being deleted", operation.full())).ending(Code::Refused));
+    }
+    let labels = &operation.object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
+    if operation.kind == Kind::NodeOp && labels == MANAGED_BY_UPGRADE {
+        return Err(Failure::new(format!(
+            "{} belongs to the NodeOpUpgrade of its name, which decides",
+            operation.full()
+        ))
+        .ending(Code::Refused)
+        .hint(format!("Name that one: nou/{}", operation.name)));
+    }
+    Ok(operation)
+}

@@ -1,0 +1,234 @@
+//! `wait`, `nodes`, `explain` and `logs`.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::stage::{Stage, ago, command, entry, run, width};
+use kairos_operator::api::upgrade::NodeOpUpgrade;
+
+const LONG: Duration = Duration::from_secs(600);
+
+fn status(phase: &str, nodes: Value) -> Value {
+    let end = if phase == "Failed" { "Failed" } else { "Complete" };
+    let over = matches!(phase, "Completed" | "Failed").to_string();
+    let over = if over == "true" { "True" } else { "False" };
+    json!({"phase": phase, "message": format!("it is {phase}"), "nodeStatuses": nodes,
+        "conditions": [{"type": end, "status": over, "reason": "r", "message": "", "lastTransitionTime": ago(600)}],
+        "counts": {"total": 3, "pending": 1, "running": 1, "completed": 1, "failed": 0, "done": "1/3", "current": "n2"}})
+}
+
+async fn patch_node(stage: &Stage, name: &str, patch: Value) {
+    let nodes: Api<Node> = Api::all(stage.cluster.client());
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_ends_with_either_end_or_when_time_is_up() {
+    let stage = Stage::new().await;
+    stage.upgrade("up1", json!({"image": "i"}), status("Running", json!({}))).await;
+    for timeout in ["0", "100ms"] {
+        let late = stage.run(&["wait", "up1", "--timeout", timeout]).await;
+        assert_eq!((late.code, late.out.as_str()), (124, ""), "{late:?}");
+        assert!(
+            late.err
+                .starts_with("error: nou/up1 is not over after 0s: Running, 1/3 nodes done: it is Running\n"),
+            "{late:?}"
+        );
+    }
+    for (end, code) in [("Completed", 0), ("Failed", 1)] {
+        stage.upgrade_says("up1", status("Running", json!({}))).await;
+        let mut waits = command(&stage.cluster.kubeconfig(), None, &["wait", "nou/up1", "--timeout", "10m"]);
+        let waits = waits.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        stage.upgrade_says("up1", status(end, json!({}))).await;
+        let ended = waits.wait_with_output().await.unwrap();
+        assert_eq!(ended.status.code(), Some(code));
+        assert_eq!(String::from_utf8(ended.stdout).unwrap(), format!("nou/up1 {end}: it is {end}\n"));
+    }
+    stage.upgrade_says("up1", status("Running", json!({}))).await;
+    stage.cluster.clear_requests();
+    let mut waits = command(&stage.cluster.kubeconfig(), None, &["wait", "up1"]);
+    let waits = waits.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let watches = |request: &kairos_sim::Request| request.verb == "watch" && request.user == "admin";
+    while !stage.cluster.requests().iter().any(watches) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let api = Api::<NodeOpUpgrade>::default_namespaced(stage.cluster.client());
+    api.delete("up1", &DeleteParams::default()).await.unwrap();
+    let ended = waits.wait_with_output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "error: NodeOpUpgrade default/up1 was deleted\n");
+}
+
+/// n1 is somebody else's, n2 ours, n3 failed.
+async fn cordoned(stage: &Stage) {
+    let annotations = |text: &str, key: &str| json!({"metadata": {"annotations": {key: text}}, "spec": {"unschedulable": true}});
+    patch_node(stage, "n1", json!({"spec": {"unschedulable": true}})).await;
+    patch_node(stage, "n2", annotations("default/up1@u", "operator.kairos.io/cordoned-by")).await;
+    patch_node(
+        stage,
+        "n2",
+        json!({"metadata": {"annotations": {
+        "operator.kairos.io/claimed-by": "default/up1@u",
+        "operator.kairos.io/release": "v3.4.2-k3sv1.30.11+k3s1",
+        "operator.kairos.io/boot-state": "active_boot"}}}),
+    )
+    .await;
+    patch_node(stage, "n3", annotations("default/old@u!failed", "operator.kairos.io/cordoned-by")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_say_what_they_run_and_whose_their_cordons_are() {
+    let stage = Stage::new().await;
+    cordoned(&stage).await;
+    let nodes = stage.run(&["nodes"]).await;
+    let rows = [
+        "NODE  READY  RELEASE                  BOOT         CLAIMED-BY   CORDONED-BY",
+        "n1    True   -                        -            -            others",
+        "n2    True   v3.4.2-k3sv1.30.11+k3s1  active_boot  default/up1  default/up1",
+        "n3    True   -                        -            -            default/old (failed)",
+    ];
+    assert_eq!((nodes.code, nodes.out.lines().collect::<Vec<_>>()), (0, rows.to_vec()));
+    for columns in [40, 60, 80, 140] {
+        for form in ["table", "wide"] {
+            let cut = stage.run_at(Some(columns), &["nodes", "-o", form]).await.out;
+            assert!(width(&cut) <= columns, "{columns}:\n{cut}");
+        }
+    }
+    let one: Value = serde_json::from_str(
+        &stage.run(&["nodes", "-l", "kubernetes.io/hostname=n2", "-o", "json"]).await.out,
+    )
+    .unwrap();
+    assert_eq!(
+        (&one[0]["name"], &one[0]["claimedBy"], &one[1]),
+        (&json!("n2"), &json!("default/up1"), &Value::Null)
+    );
+    assert_eq!(stage.run(&["nodes", "-o", "name"]).await.out, "node/n1\nnode/n2\nnode/n3\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_explained_by_what_each_operation_says_of_it() {
+    let stage = Stage::new().await;
+    cordoned(&stage).await;
+    let nodes = json!({"n2": entry("Running", Some("Drain"), "draining: 1 pod to go", 90), "n3": entry("Pending", None, "waiting for its turn", 90)});
+    stage.upgrade("up1", json!({"image": "i"}), status("Running", nodes)).await;
+    let selector = json!({"matchLabels": {"zone": "a"}});
+    stage
+        .op(
+            "fw",
+            json!({"command": ["fw"], "nodeSelector": selector}),
+            status("Running", json!({"n9": {"phase": "Running"}})),
+        )
+        .await;
+    stage
+        .op(
+            "old",
+            json!({"command": ["fw"]}),
+            status("Failed", json!({"n3": entry("Failed", None, "Job failed: exit code 3", 600)})),
+        )
+        .await;
+
+    let n2 = stage.run(&["explain", "node/n2"]).await;
+    assert_eq!(n2.code, 0, "{n2:?}");
+    let lines = [
+        "node n2: Ready, runs v3.4.2-k3sv1.30.11+k3s1, booted active_boot",
+        "Claimed by NodeOp default/up1, which is gone: no other operation takes the node.",
+        "Cordoned by NodeOp default/up1, which is gone, which uncordons it.",
+        "nop/fw in default: not about this node: nodeSelector zone=a does not match",
+        "nou/up1 in default: Drain for 90s: draining: 1 pod to go",
+    ];
+    let mut said: Vec<&str> = n2.out.lines().collect();
+    said[3..].sort_unstable();
+    assert_eq!(said[0], lines[0]);
+    assert!(
+        said[1].starts_with("Claimed by NodeOp default/up1")
+            && said[2].starts_with("Cordoned by NodeOp default/up1"),
+        "{said:#?}"
+    );
+    assert_eq!(said[3..], lines[3..]);
+
+    let n3 = stage.run(&["explain", "n3"]).await.out;
+    assert!(
+        n3.contains(
+            "Still cordoned, since NodeOp default/old failed on it. Look at it, then: kubectl uncordon n3\n"
+        ),
+        "{n3}"
+    );
+    assert!(n3.contains("last: nop/old in default: Failed, 10m ago: Job failed: exit code 3\n"), "{n3}");
+    let n1 = stage.run(&["explain", "n1"]).await.out;
+    assert!(
+        n1.contains("Ready, control plane\nCordoned by somebody else: no operation uncordons it.\n"),
+        "{n1}"
+    );
+    assert!(n1.contains("nou/up1 in default: not about this node: it joined, or got its labels, after the nodes were chosen\n"), "{n1}");
+    let none = stage.run(&["explain", "n9"]).await;
+    assert!(
+        none.code == 1 && none.err == "error: there is no node n9\nWhich there are: kubectl kairos nodes\n",
+        "{none:?}"
+    );
+    for columns in [40, 60, 80, 140] {
+        assert!(width(&stage.run_at(Some(columns), &["explain", "n3"]).await.out) <= columns);
+    }
+}
+
+/// A pod of an operation whose command and sentinel ended with these words.
+async fn pod(stage: &Stage, name: &str, node: &str, command: (&str, i32), sentinel: Option<&str>) {
+    let container = |name: &str, text: &str, code: i32| json!({"name": name, "image": "i", "command": ["sh", "-c", format!("echo {text} > /dev/termination-log; exit {code}")]});
+    let last = sentinel.map_or_else(
+        || container("sentinel-creator", "never", 0),
+        |said| container("sentinel-creator", said, 0),
+    );
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "labels": {"kairos.io/nodeop": "up1"}, "annotations": {"operator.kairos.io/node-name": node}},
+        "spec": {"nodeName": node, "restartPolicy": "Never", "initContainers": [container("nodeop", command.0, command.1)], "containers": [last]}});
+    stage.cluster.apply(&pod.to_string()).await.unwrap();
+    let over = |pod: &Value| {
+        pod["metadata"]["name"] == name
+            && matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+    };
+    stage.cluster.until("pods", LONG, over).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_of_all_tries_with_the_command_first() {
+    let stage = Stage::new().await;
+    stage.upgrade("up1", json!({"image": "i"}), status("Failed", json!({"n1": entry("Completed", None, "", 5), "n2": entry("Failed", None, "Job failed", 5), "n3": entry("Pending", None, "not started: node n2 failed (stopOnFailure)", 5)}))).await;
+    pod(&stage, "up1-a", "n1", ("upgraded", 0), Some("boot one")).await;
+    pod(&stage, "up1-b1", "n2", ("no space left", 1), None).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    pod(&stage, "up1-b2", "n2", ("still no space left", 1), None).await;
+    let all = stage.run(&["logs", "up1"]).await;
+    let lines = [
+        "n1 | ==> up1-a on n1: nodeop, exit code 0",
+        "n1 | upgraded",
+        "n1 | ==> up1-a on n1: sentinel-creator, exit code 0",
+        "n1 | boot one",
+        "n2 | ==> up1-b1 on n2: nodeop, exit code 1",
+        "n2 | no space left",
+        "n2 | ==> up1-b2 on n2: nodeop, exit code 1",
+        "n2 | still no space left",
+    ];
+    assert_eq!((all.code, all.out.lines().collect::<Vec<_>>()), (0, lines.to_vec()), "{all:?}");
+    let one = stage.run(&["logs", "nou/up1", "n2"]).await;
+    assert!(one.out.starts_with("==> up1-b1 on n2: nodeop, exit code 1\nno space left\n"), "{one:?}");
+    let followed = stage.run(&["logs", "up1", "n1", "-f"]).await;
+    let mut lines: Vec<&str> = followed.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((followed.code, lines), (0, vec!["n1 nodeop | upgraded", "n1 sentinel-creator | boot one"]));
+    let none = stage.run(&["logs", "up1", "n3"]).await;
+    assert_eq!((none.code, none.out.as_str()), (0, ""));
+    assert!(
+        none.err.contains("on node n3") && none.err.contains("not started: node n2 failed"),
+        "{}",
+        none.err
+    );
+
+    let nobody = stage.cluster.kubeconfig_for("default", "nobody").unwrap();
+    let refused = run(&nobody, None, &["logs", "up1"]).await;
+    assert!(refused.code == 1 && refused.err.contains("is forbidden"), "{refused:?}");
+}

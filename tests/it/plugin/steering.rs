@@ -1,0 +1,141 @@
+//! `upgrade`, `run`, `pause`, `resume` and `cancel`: what they create, change and delete, and what they say.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::stage::{Stage, command, entry};
+
+const OPS: &str = "nodeops.operator.kairos.io";
+const UPGRADES: &str = "nodeopupgrades.operator.kairos.io";
+const LONG: Duration = Duration::from_secs(600);
+
+fn under_way() -> Value {
+    json!({"phase": "Running", "message": "m", "nodeStatuses": {
+        "n1": entry("Completed", None, "done", 60),
+        "n2": entry("Running", Some("Drain"), "draining", 60),
+        "n3": entry("Pending", None, "waiting for its turn", 60)}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_goes_node_by_node_unless_more_is_asked_for() {
+    let stage = Stage::new().await;
+    let words =
+        ["upgrade", "kairos:v3.5.0", "-l", "kairos.io/managed=true", "--name", "up1", "--stop-on-failure"];
+    let shown = stage.run(&[&words[..], &["--dry-run=client", "-o", "yaml"]].concat()).await;
+    let yaml = "apiVersion: operator.kairos.io/v1alpha1\nkind: NodeOpUpgrade\nmetadata:\n  name: up1\n  namespace: default\nspec:\n  concurrency: 1\n  image: kairos:v3.5.0\n  nodeSelector:\n    matchLabels:\n      kairos.io/managed: \"true\"\n  stopOnFailure: true\n";
+    assert_eq!((shown.code, shown.out.as_str()), (0, yaml));
+    assert_eq!(stage.writes(), 0, "a dry run of the client asks nobody");
+    let tried = stage.run(&[&words[..], &["--dry-run=server"]].concat()).await;
+    assert_eq!(tried.out, "nodeopupgrade.operator.kairos.io/up1 created (server dry run)\n");
+    assert_eq!(stage.cluster.list(UPGRADES).len(), 0);
+
+    let made = stage.run(&words).await;
+    assert_eq!(
+        (made.code, made.out.as_str()),
+        (0, "nodeopupgrade.operator.kairos.io/up1 created\n"),
+        "{made:?}"
+    );
+    assert_eq!(made.err, "Follow it: kubectl kairos status nou/up1 -n default -w\n");
+    let spec = stage.cluster.get(UPGRADES, "default", "up1").unwrap()["spec"].clone();
+    assert_eq!((&spec["concurrency"], &spec["stopOnFailure"]), (&json!(1), &json!(true)));
+    let again = stage.run(&words).await;
+    assert!(
+        again.code == 2
+            && again.err.contains("already exists\nAn operation runs once: give this one another --name"),
+        "{again:?}"
+    );
+    let named = stage.run(&["upgrade", "kairos:v3.6.0", "-o", "name"]).await;
+    assert!(named.out.starts_with("nodeopupgrade.operator.kairos.io/upgrade-"), "{named:?}");
+    let refused = stage.run(&["upgrade", "", "--name", "x"]).await;
+    assert!(
+        refused.code == 2 && refused.err.starts_with("error: creating NodeOpUpgrade default/x: "),
+        "{refused:?}"
+    );
+    let wrong = stage.run(&["upgrade", "i", "-l", "a near b"]).await;
+    assert!(wrong.code == 1 && wrong.err.contains("is no part of a selector"), "{wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_runs_node_by_node_and_is_followed_to_its_end() {
+    let stage = Stage::new().await;
+    let words =
+        ["run", "--name", "fw", "--image", "fw:1", "--drain", "--reboot", "--", "sh", "-c", "fw --all"];
+    let made = stage.run(&words).await;
+    assert_eq!((made.code, made.out.as_str()), (0, "nodeop.operator.kairos.io/fw created\n"), "{made:?}");
+    let spec = stage.cluster.get(OPS, "default", "fw").unwrap()["spec"].clone();
+    let wanted = json!({"command": ["sh", "-c", "fw --all"], "image": "fw:1", "concurrency": 1, "cordon": true,
+        "drainOptions": {"enabled": true}, "rebootOnSuccess": true});
+    for (field, value) in wanted.as_object().unwrap() {
+        if field == "drainOptions" {
+            assert_eq!(spec[field]["enabled"], true, "{spec:#}");
+        } else {
+            assert_eq!(&spec[field], value, "{spec:#}");
+        }
+    }
+    assert_eq!(stage.run(&["run", "--name", "x"]).await.code, 1, "a command is needed");
+
+    let mut waits =
+        command(&stage.cluster.kubeconfig(), None, &["run", "--name", "w", "--wait", "--", "false"]);
+    let waits = waits.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    stage.cluster.until(OPS, LONG, |op| op["metadata"]["name"] == "w").await.unwrap();
+    let status = json!({"phase": "Failed", "message": "1 of 1 nodes failed", "nodeStatuses": {"n1": entry("Failed", None, "exit code 1", 1)}});
+    stage.op("w", json!({"command": ["false"]}), status).await;
+    let ended = waits.wait_with_output().await.unwrap();
+    let out = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(out.ends_with("nop/w  n1  Failed  exit code 1\nnop/w  Failed    1 of 1 nodes failed\n"), "{out}");
+    let late = stage.run(&["run", "--name", "late", "--wait", "--timeout", "1s", "--", "true"]).await;
+    assert_eq!(late.code, 124, "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_is_held_and_goes_on() {
+    let stage = Stage::new().await;
+    stage.upgrade("up1", json!({"image": "i", "concurrency": 1}), under_way()).await;
+    let paused = stage.run(&["pause", "up1"]).await;
+    assert_eq!(
+        (paused.code, paused.out.as_str()),
+        (0, "nou/up1 paused: n2 is under way and goes on to its end, 1 node not started\n")
+    );
+    let spec = |name: &str| stage.cluster.get(UPGRADES, "default", name).unwrap()["spec"].clone();
+    assert_eq!(spec("up1")["paused"], true);
+    assert_eq!(stage.run(&["pause", "nou/up1"]).await.out, "nou/up1 is paused already\n");
+    assert!(stage.run(&["status"]).await.out.starts_with("● nou/up1  Running (paused)  "));
+    let resumed = stage.run(&["resume", "up1"]).await;
+    assert_eq!((resumed.code, resumed.out.as_str()), (0, "nou/up1 resumed: 1 node to go\n"));
+    assert_eq!(spec("up1")["paused"], false);
+
+    stage.upgrade_says("up1", json!({"phase": "Completed"})).await;
+    for verb in ["pause", "resume", "cancel"] {
+        let over = stage.run(&[verb, "up1"]).await;
+        assert!(
+            over.code == 2 && over.err.starts_with("error: NodeOpUpgrade default/up1 is over: Completed\n"),
+            "{over:?}"
+        );
+    }
+    // The NodeOp of an upgrade does as the upgrade says.
+    let child = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "spec": {"command": ["x"]},
+        "metadata": {"name": "up2", "namespace": "default", "labels": {"app.kubernetes.io/managed-by": "nodeopupgrade-controller"}}});
+    stage.cluster.apply(&child.to_string()).await.unwrap();
+    let child = stage.run(&["pause", "nop/up2"]).await;
+    assert!(child.code == 2 && child.err.ends_with("Name that one: nou/up2\n"), "{child:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_is_ended_after_it_was_said_what_that_ends() {
+    let stage = Stage::new().await;
+    stage.upgrade("up1", json!({"image": "i", "concurrency": 1}), under_way()).await;
+    let asked = stage.run(&["cancel", "up1"]).await;
+    assert_eq!(asked.code, 1);
+    assert_eq!(
+        asked.err,
+        "error: NodeOpUpgrade default/up1 was not cancelled: there is no terminal to ask on\nSay that it is meant: -y\n"
+    );
+    assert!(stage.cluster.get(UPGRADES, "default", "up1").is_some());
+    let said = "Cancelling NodeOpUpgrade default/up1 deletes it, with its Jobs and their logs. What that ends:\n  n2: its drain stops, and the node is uncordoned, untouched\n  1 node not started\n";
+    assert_eq!(asked.out, said);
+    let ended = stage.run(&["cancel", "up1", "-y"]).await;
+    assert_eq!((ended.code, ended.out), (0, format!("{said}nodeopupgrade.operator.kairos.io/up1 deleted\n")));
+    stage.cluster.until_none(UPGRADES, LONG, |_| true).await.unwrap();
+}
