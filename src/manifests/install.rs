@@ -37,7 +37,7 @@ const FILES: &[(&str, &str)] = files![
 ];
 
 /// Objects that others name come first. A Deployment is last: its pods need all the others.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 13] = [
     "Namespace",
     "CustomResourceDefinition",
     "ServiceAccount",
@@ -50,7 +50,6 @@ const ORDER: [&str; 14] = [
     "PriorityClass",
     "NetworkPolicy",
     "Service",
-    "PodMonitor",
     "Deployment",
 ];
 

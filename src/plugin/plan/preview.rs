@@ -125,7 +125,7 @@ fn next_turn(
             return (taken, BTreeMap::new());
         }
         let reasons = plan.waiting.into_iter().filter(|((op, _), _)| op == key);
-        waits = reasons.map(|((_, node), why)| (node, why)).collect();
+        waits = reasons.map(|((_, node), why)| (node, why.to_string())).collect();
         let pending = |name: &String| nodes.get(name).is_some_and(|node| !node.phase.is_final());
         waits.retain(|name, _| pending(name));
         if before == (snapshot.answers.len(), snapshot.ops.get(key).cloned()) {

@@ -6,7 +6,11 @@ use std::{
     process::Stdio,
 };
 
-use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use kairos_operator::{
+    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    contract,
+    manifests::install::objects,
+};
 use kairos_sim::{Builder, Cluster, install};
 use kube::{
     Api,
@@ -36,8 +40,7 @@ impl Stage {
 
     pub async fn with(builder: Builder) -> Self {
         let cluster = builder.start().await.unwrap();
-        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-        cluster.apply(&install::manifests(&manifests).unwrap()).await.unwrap();
+        cluster.apply(&install::without_deployment(objects(contract::IMAGE).unwrap())).await.unwrap();
         Self { cluster }
     }
 
