@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The content type of a sentence.
 pub const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// What a listener serves.
+/// What a listener serves. As a trait object: the server is in the binary once.
 pub trait Answer: Send + Sync + 'static {
     /// The answer to a `GET` of this path; `None`: there is no such page.
     fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Bytes>>;
@@ -66,7 +66,7 @@ pub fn address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
 pub async fn serve(
     what: &'static str,
     address: SocketAddr,
-    pages: Arc<impl Answer>,
+    pages: Arc<dyn Answer>,
 ) -> anyhow::Result<SocketAddr> {
     let listener = match TcpListener::bind(address).await {
         // A kernel without IPv6 has no `[::]`.
@@ -81,7 +81,7 @@ pub async fn serve(
 }
 
 /// Accepts connections for ever: an error is of one connection, or passes.
-async fn accept(listener: TcpListener, what: &'static str, pages: Arc<impl Answer>) {
+async fn accept(listener: TcpListener, what: &'static str, pages: Arc<dyn Answer>) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
@@ -103,7 +103,7 @@ async fn accept(listener: TcpListener, what: &'static str, pages: Arc<impl Answe
 }
 
 /// Answers one request.
-async fn converse(stream: TcpStream, what: &'static str, pages: Arc<impl Answer>) {
+async fn converse(stream: TcpStream, what: &'static str, pages: Arc<dyn Answer>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = reply(&*pages, &request).map(Full::new);
         async move { Ok::<_, Infallible>(response) }
@@ -119,7 +119,7 @@ async fn converse(stream: TcpStream, what: &'static str, pages: Arc<impl Answer>
 }
 
 /// The answer to a request. That to a `HEAD` is sent without its body.
-fn reply(pages: &impl Answer, request: &Request<Incoming>) -> Response<Bytes> {
+fn reply(pages: &dyn Answer, request: &Request<Incoming>) -> Response<Bytes> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".into());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -96,11 +96,8 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
 
 /// A client whose requests are counted if they are to be.
 fn client(config: Config, metrics: Option<&Metrics>) -> kube::Result<Client> {
-    let builder = ClientBuilder::try_from(config)?;
-    Ok(match metrics {
-        Some(metrics) => builder.with_layer(&metrics.requests()).build(),
-        None => builder.build(),
-    })
+    let requests = metrics.map(Metrics::requests).unwrap_or_default();
+    Ok(ClientBuilder::try_from(config)?.with_layer(&requests).build())
 }
 
 /// The arguments, and for the helper pods the image of our own pod where that has a digest.

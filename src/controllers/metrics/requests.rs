@@ -42,26 +42,30 @@ const NONE: &str = "none";
 /// Nothing is deleted but by name.
 const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 
-/// Counts requests; a layer of the client.
+/// By verb and code.
+type Counters = Series<[(&'static str, &'static str); 2], Counter>;
+
+/// Counts requests; a layer of the client. Without counters it counts nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Requests(Series<[(&'static str, &'static str); 2], Counter>);
+pub struct Requests(Option<Counters>);
 
 impl Requests {
     /// All from 0.
     pub fn registered(registry: &mut Registry) -> Self {
-        let requests = Self::default();
+        let counters = Counters::default();
         for verb in VERBS {
             for code in CODES.iter().map(|(_, code)| *code).chain([OTHER, NONE]) {
-                let _ = requests.0.get_or_create(&labelled(&API_REQUESTS, [verb, code]));
+                let _ = counters.get_or_create(&labelled(&API_REQUESTS, [verb, code]));
             }
         }
-        register(registry, &API_REQUESTS, requests.0.clone());
-        requests
+        register(registry, &API_REQUESTS, counters.clone());
+        Self(Some(counters))
     }
 
     fn count(&self, verb: &'static str, code: Option<u16>) {
+        let Some(counters) = &self.0 else { return };
         let known = |code| CODES.iter().find(|(known, _)| *known == code).map_or(OTHER, |(_, name)| *name);
-        self.0.get_or_create(&labelled(&API_REQUESTS, [verb, code.map_or(NONE, known)])).inc();
+        counters.get_or_create(&labelled(&API_REQUESTS, [verb, code.map_or(NONE, known)])).inc();
     }
 }
 
@@ -191,7 +195,8 @@ mod tests {
             requests.count("get", Some(code));
         }
         requests.count("get", None);
-        let of = |code| requests.0.get_or_create(&labelled(&API_REQUESTS, ["get", code])).get();
+        let counters = requests.0.unwrap();
+        let of = |code| counters.get_or_create(&labelled(&API_REQUESTS, ["get", code])).get();
         assert_eq!((of("200"), of(NONE), of(OTHER)), (1, 1, 500 - CODES.len() as u64));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
