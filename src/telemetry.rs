@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{filter::Targets, fmt, prelude::*};
 
 /// The kubelet's default `terminationMessagePath`.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -17,13 +17,22 @@ pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The kubelet cuts a termination message at 4096 bytes; a cut JSON document would be worse than none.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 
-/// Starts logging. `RUST_LOG` wins over `default` (for example `info`); `json` writes one JSON object a line.
-/// A second call changes nothing.
+/// Starts logging. `RUST_LOG`, a list of levels and `target=level`, wins over `default` (for example `info`);
+/// `json` writes one JSON object a line. A second call changes nothing.
+///
+/// What `EnvFilter` can besides, spans and patterns of fields, nobody asks of an operator, and it would bring
+/// an engine for regular expressions into the binary.
 pub fn init(default: &str, json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder =
-        fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-    let _ = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
+    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
+    let asked = asked.and_then(|asked| asked.parse().ok());
+    let filter: Targets = asked.or_else(|| default.parse().ok()).unwrap_or_default();
+    let layer = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::registry();
+    let _ = if json {
+        logs.with(layer.json().with_filter(filter)).try_init()
+    } else {
+        logs.with(layer.with_target(false).with_filter(filter)).try_init()
+    };
 }
 
 /// The container's termination message, opened early: a later mount over `/dev` hides the path, not the open
@@ -68,6 +77,16 @@ pub fn termination_message(root: &Path, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the program's own defaults say must be understood, or everything would be logged, or nothing.
+    #[test]
+    fn the_filters_that_are_used_can_be_read() {
+        for filter in
+            ["info,kube_client=off,notify=off", "warn,kube_client=off,kairos_operator=debug", "debug"]
+        {
+            assert!(filter.parse::<Targets>().is_ok_and(|targets| targets.iter().count() <= 2), "{filter}");
+        }
+    }
 
     #[test]
     fn the_last_words_win_and_are_cut_at_a_character() {
