@@ -106,7 +106,7 @@ mod tests {
         for width in [20, 40, 60, 80] {
             let lines = table().lines(Some(width), true);
             assert!(lines.iter().all(|line| columns(line) <= width), "{width}: {lines:#?}");
-            assert!(lines[1..].iter().all(|line| line.contains('…')), "{width}: {lines:#?}");
+            assert!(lines[1].ends_with('…'), "{width}: {lines:#?}");
         }
         assert!(
             table().lines(Some(40), true)[1].contains("Running  draining"),
