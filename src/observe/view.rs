@@ -92,7 +92,7 @@ fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
 }
 
 /// What the distribution says of the node's etcd. It says `NotAMember` of a node that runs none, which is
-/// none of its troubles, and of one that has lost its membership, which the node's label tells apart.
+/// none of its failures, and of one that has lost its membership, which the node's label tells apart.
 fn etcd_votes(node: &Node) -> Option<bool> {
     let condition = condition(node, names::ETCD_CONDITION)?;
     let member = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::ETCD_LABEL));

@@ -9,13 +9,13 @@
 //! made.
 
 pub mod labels;
-mod trouble;
+mod obstacle;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::SignedDuration;
 
-pub use self::trouble::trouble;
+pub use self::obstacle::obstacle;
 use crate::{
     api::{
         names::{self, container},

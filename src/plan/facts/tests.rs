@@ -328,7 +328,7 @@ fn a_pod_of_somebody_else_under_the_name_is_passed_by() {
 #[test]
 fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let told =
-        |snapshot: &Snapshot, name: &str| trouble(snapshot, &snapshot.nodes[name]).value.unwrap_or_default();
+        |snapshot: &Snapshot, name: &str| obstacle(snapshot, &snapshot.nodes[name]).value.unwrap_or_default();
     let nodes: Vec<NodeView> = (10..22).map(|i| node(&format!("n{i}"))).collect();
     let busy = world(&nodes, nodes[..10].iter().map(pending).collect(), 1, &["n21"]);
     assert_eq!(told(&busy, "n20"), "waiting for a free slot: 10 pods are reading other nodes");
@@ -340,7 +340,7 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let pulls = one(pod(&n, 0, PodPhase::Pending, pull), 1);
     assert_eq!(told(&pulls, "n1"), "the pod that reads it cannot start: ImagePullBackOff: no such host");
     let silent = one(pending(&n), 10);
-    let Planned { value, effects } = trouble(&silent, &n);
+    let Planned { value, effects } = obstacle(&silent, &n);
     assert_eq!((value, effects.questions.len()), (None, 1), "its Events are asked for");
     let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
     let pausing = "the pod that read it failed, pausing for 30 s: exit code 1: no /etc";

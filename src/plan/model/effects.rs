@@ -98,7 +98,7 @@ impl Effects {
     }
 
     /// What of it keeps failing.
-    pub fn trouble(&self, snapshot: &Snapshot) -> Option<String> {
+    pub fn keeps_failing(&self, snapshot: &Snapshot) -> Option<String> {
         let asked = || self.questions.iter().find_map(|question| failing::of(snapshot, question));
         failing::of_any(snapshot, &self.actions).or_else(asked)
     }

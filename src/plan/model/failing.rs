@@ -29,7 +29,7 @@ pub fn of_any(snapshot: &Snapshot, actions: &[Action]) -> Option<String> {
     actions.iter().find_map(|action| of(snapshot, action))
 }
 
-/// The troubles of one NodeOp.
+/// The failures of one NodeOp.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FailureSummary {
     /// The first one: it stands in the NodeOp's own message.
@@ -38,20 +38,20 @@ pub struct FailureSummary {
 }
 
 impl FailureSummary {
-    pub fn note(&mut self, trouble: String) {
-        self.first.get_or_insert(trouble);
+    pub fn note(&mut self, error: String) {
+        self.first.get_or_insert(error);
     }
 
     /// The reason why a node waits, completed by what keeps failing, which is the reason then.
-    pub fn complete(&mut self, why: Why, trouble: Option<String>) -> Why {
-        let Some(trouble) = trouble else { return why };
+    pub fn complete(&mut self, why: Why, error: Option<String>) -> Why {
+        let Some(error) = error else { return why };
         self.nodes += 1;
         let said = if self.nodes > MAX_NODES_QUOTED {
             "held up like others, see the message of the NodeOp".to_owned()
         } else {
-            trouble.clone()
+            error.clone()
         };
-        self.note(trouble);
+        self.note(error);
         Why { reason: WaitReason::Blocked, message: format!("{why}; {said}") }
     }
 }
@@ -75,22 +75,22 @@ mod tests {
     fn what_is_asked_for_one_node_is_told_of_it_and_of_no_other() {
         let (bad, good) = (Question::Node("n1".into()), Question::Node("n2".into()));
         let snapshot = failing(&bad);
-        let told = Effects::from(bad).trouble(&snapshot);
+        let told = Effects::from(bad).keeps_failing(&snapshot);
         let expected = "reading node n1 keeps failing since 1970-01-12T13:46:40Z: no etcd";
         assert_eq!(told.as_deref(), Some(expected));
-        assert_eq!(Effects::from(good).trouble(&snapshot), None);
+        assert_eq!(Effects::from(good).keeps_failing(&snapshot), None);
     }
 
     #[test]
     fn thousands_of_nodes_do_not_all_repeat_the_words() {
-        let mut troubles = FailureSummary::default();
+        let mut failures = FailureSummary::default();
         let message = "w".repeat(500);
         let makes = Why::new(WaitReason::Job, &"making the Job");
-        let mut of_one = || troubles.complete(makes.clone(), Some(message.clone()));
+        let mut of_one = || failures.complete(makes.clone(), Some(message.clone()));
         assert_eq!(of_one().reason, WaitReason::Blocked);
         let all: usize = (1..5000).map(|_| of_one().message.len()).sum();
         assert!(all < 500_000, "{all}");
         assert_eq!(FailureSummary::default().complete(makes.clone(), None), makes);
-        assert_eq!(troubles.first, Some(message));
+        assert_eq!(failures.first, Some(message));
     }
 }

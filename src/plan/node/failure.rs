@@ -47,7 +47,7 @@ pub enum Failure {
     /// It could not be made, or not be resumed.
     JobNotStarted {
         seconds: i64,
-        trouble: String,
+        error: String,
     },
     JobCannotStart {
         why: String,
@@ -128,8 +128,8 @@ impl fmt::Display for Failure {
                     "a Job {namespace}/{name} exists that is not ours; delete it and create the NodeOp again"
                 );
             }
-            Self::JobNotStarted { seconds, trouble } => {
-                return write!(f, "the operation was not started in {seconds} s: {trouble}");
+            Self::JobNotStarted { seconds, error } => {
+                return write!(f, "the operation was not started in {seconds} s: {error}");
             }
             Self::JobCannotStart { why } => return write!(f, "the Job's pod cannot start: {why}"),
             Self::JobLate { seconds, why } => {

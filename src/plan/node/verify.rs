@@ -64,11 +64,11 @@ pub fn advance(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
         return conclude(ctx, judge(&ctx.work.found, release, state)).into();
     }
     let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
-    let Planned { value: trouble, effects } = facts::trouble(ctx.snapshot, node);
+    let Planned { value: obstacle, effects } = facts::obstacle(ctx.snapshot, node);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.verify_timeout.as_secs();
-        let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-        let unread = format!("what the node runs could not be read in {seconds} s{trouble}");
+        let told = obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default();
+        let unread = format!("what the node runs could not be read in {seconds} s{told}");
         return conclude(ctx, Proof::Unknown(unread)).with(effects);
     }
     let again = Effects::wake_at(deadline);
@@ -76,7 +76,7 @@ pub fn advance(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
         let next = Verify { boot: node.boot_id.clone(), ..verify.clone() };
         return ctx.record(|work| work.at = At::Verify(next)).with(again);
     }
-    Waiting::Facts { trouble }.with(effects).with(again)
+    Waiting::Facts { obstacle }.with(effects).with(again)
 }
 
 fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {

@@ -85,7 +85,7 @@ pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option
     if let Some(remnant) = remnant::find(snapshot, view, &op.id, entry).first() {
         return Some(remnant.keeps());
     }
-    Some(Unreleased::BeingGivenBack { last_error: node(snapshot, view).trouble(snapshot) })
+    Some(Unreleased::BeingGivenBack { last_error: node(snapshot, view).keeps_failing(snapshot) })
 }
 
 /// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,

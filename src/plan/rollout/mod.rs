@@ -95,7 +95,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     if nodes.values().any(|node| node.phase == Phase::Running) {
         effects.add(Effects::act(finalizer::add(op)));
     }
-    let mut troubles = FailureSummary::default();
+    let mut failures = FailureSummary::default();
     for (name, node) in
         nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight))
     {
@@ -104,11 +104,11 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
         } else {
             preflight::advance(snapshot, op, name, node, stopped.is_some())
         };
-        let trouble = planned.effects.trouble(snapshot);
+        let error = planned.effects.keeps_failing(snapshot);
         match effects.take(planned) {
             Next::Become(next) => *node = *next,
             Next::Wait(why) => {
-                let why = troubles.complete(why, trouble);
+                let why = failures.complete(why, error);
                 waiting.insert(name.clone(), why.clone());
                 node.message = Some(why.message);
             }
@@ -118,10 +118,10 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     if stopped.is_some() {
         preflight::withdraw(snapshot, op, &mut nodes);
     }
-    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut troubles, &mut waiting);
+    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut failures, &mut waiting);
     let slots = effects.take(slots);
     let mut progress =
-        OpProgress { slots, stopped, deleting: op.deleting, troubles, ..OpProgress::default() };
+        OpProgress { slots, stopped, deleting: op.deleting, failures, ..OpProgress::default() };
     effects.add(admit::fill(snapshot, op, &mut nodes, &mut progress, &mut waiting, shared));
     if progress.refused.is_some() {
         preflight::withdraw(snapshot, op, &mut nodes);

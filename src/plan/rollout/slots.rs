@@ -68,7 +68,7 @@ struct Pass<'a> {
     /// What stands in status.
     old: &'a BTreeMap<String, NodeStatus>,
     slots: Slots,
-    troubles: &'a mut FailureSummary,
+    failures: &'a mut FailureSummary,
     waiting: &'a mut Reasons,
     effects: Effects,
 }
@@ -83,11 +83,11 @@ pub fn find(
     op: &Op,
     old: &BTreeMap<String, NodeStatus>,
     nodes: &mut BTreeMap<String, NodeStatus>,
-    troubles: &mut FailureSummary,
+    failures: &mut FailureSummary,
     waiting: &mut Reasons,
 ) -> Planned<Slots> {
     let (slots, effects) = (Slots::default(), Effects::default());
-    let mut pass = Pass { snapshot, op, old, slots, troubles, waiting, effects };
+    let mut pass = Pass { snapshot, op, old, slots, failures, waiting, effects };
     for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
         if entry.node_uid.is_some() {
             pass.unreleased(name, entry);
@@ -103,8 +103,8 @@ impl Pass<'_> {
         let node = self.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
         let question = Question::Node(name.to_owned());
         let why = if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&self.op.id)) {
-            if let Some(trouble) = release::node(self.snapshot, node).trouble(self.snapshot) {
-                self.troubles.note(trouble);
+            if let Some(error) = release::node(self.snapshot, node).keeps_failing(self.snapshot) {
+                self.failures.note(error);
             }
             release::why_not_released(self.snapshot, node, self.op).unwrap_or(Unreleased::EndUnrecorded)
         } else if self.old.get(name).is_some_and(|old| old.phase == Phase::Running) {
@@ -149,7 +149,7 @@ impl Pass<'_> {
     /// Asks, and says so in the NodeOp's message if the API server has not answered that for a while.
     fn ask(&mut self, question: Question) {
         if let Some(failure) = failing::of(self.snapshot, &question) {
-            self.troubles.note(failure);
+            self.failures.note(failure);
         }
         self.effects.add(question);
     }

@@ -150,7 +150,7 @@ fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<NoTar
     let reading: Vec<&NodeView> = open.iter().copied().filter(|node| node.ready).collect();
     let mut effects = Effects::default();
     if !reading.is_empty() {
-        let obstacle = reading.iter().find_map(|node| effects.take(facts::trouble(snapshot, node)));
+        let obstacle = reading.iter().find_map(|node| effects.take(facts::obstacle(snapshot, node)));
         let why = NoTargets::FactsUnread { nodes: names(&reading), obstacle };
         return Planned { value: Some(why), effects };
     }

@@ -99,10 +99,10 @@ fn absent(snapshot: &Snapshot, key: &Key, upgrade: &Arc<NodeOpUpgrade>) -> Effec
         return say(snapshot, upgrade, status, reason::FAILED, why.into());
     }
     let make = Action::CreateChild { upgrade: upgrade.clone() };
-    let trouble = failing::of(snapshot, &make);
+    let error = failing::of(snapshot, &make);
     let mut effects = Effects::act(Some(make).filter(|_| status.phase.is_some()));
-    let (reason, why) = match trouble {
-        Some(trouble) => (reason::BLOCKED, format!("NodeOp is being created; {trouble}")),
+    let (reason, why) = match error {
+        Some(error) => (reason::BLOCKED, format!("NodeOp is being created; {error}")),
         None => (reason::INITIALIZING, "NodeOp is being created".into()),
     };
     effects.add(say(snapshot, upgrade, status, reason, why));
@@ -141,7 +141,7 @@ fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>
         let why = "Upgrade operation failed: its NodeOp was replaced. Nothing is run twice: create the upgrade again";
         return say(snapshot, upgrade, status, reason::FAILED, why.into());
     }
-    let mut trouble = None;
+    let mut error = None;
     // What may be changed. A NodeOp is given `false` by the server where an upgrade says nothing.
     let of = |concurrency: i32, paused: Option<bool>, stop: Option<bool>| {
         (concurrency, paused.unwrap_or(false), stop.unwrap_or(false))
@@ -155,7 +155,7 @@ fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>
     if wanted != is && child.metadata.deletion_timestamp.is_none() {
         let (concurrency, paused, stop_on_failure) = wanted;
         let pass_on = Action::PropagateSpec { child: child.clone(), concurrency, paused, stop_on_failure };
-        trouble = failing::of(snapshot, &pass_on);
+        error = failing::of(snapshot, &pass_on);
         effects.add(pass_on);
     }
     status.node_op_uid = child.metadata.uid.clone();
@@ -174,8 +174,8 @@ fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>
             status.conditions = conditions(&shown.conditions, upgrade.metadata.generation);
         }
     }
-    if let (Some(message), Some(trouble)) = (&mut status.message, trouble) {
-        message.push_str(&format!("; {trouble}"));
+    if let (Some(message), Some(error)) = (&mut status.message, error) {
+        message.push_str(&format!("; {error}"));
     }
     effects.add(write(snapshot, upgrade, status));
     effects

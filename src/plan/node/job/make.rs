@@ -45,13 +45,13 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp
 /// A Job that cannot be made, or let go, keeps its node cordoned for nothing: after as long as a pod may take
 /// to start, the node is failed, untouched by the operation.
 fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
-    let Some(trouble) = failing::of(ctx.snapshot, action) else { return None.into() };
+    let Some(error) = failing::of(ctx.snapshot, action) else { return None.into() };
     let deadline = later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout);
     if ctx.snapshot.now < deadline {
         return Planned::from(None).with(Effects::wake_at(deadline));
     }
     let seconds = ctx.op.intent.pull_timeout.as_secs();
-    Some(Failure::JobNotStarted { seconds, trouble }.gives_up()).into()
+    Some(Failure::JobNotStarted { seconds, error }.gives_up()).into()
 }
 
 /// What must hold at the moment at which the Job is made and let go, not only some time before: the node is

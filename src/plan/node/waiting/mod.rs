@@ -120,7 +120,7 @@ pub enum Waiting {
     RebootedNotReady,
     RebootedReadyUntil(Timestamp),
     Facts {
-        trouble: Option<String>,
+        obstacle: Option<String>,
     },
 }
 
@@ -242,9 +242,9 @@ impl fmt::Display for Waiting {
             Self::RebootedReadyUntil(at) => {
                 return write!(f, "the node rebooted, and must be Ready until {at:.0} (minReadySeconds)");
             }
-            Self::Facts { trouble: None } => "the node rebooted; reading what it runs",
-            Self::Facts { trouble: Some(trouble) } => {
-                return write!(f, "the node rebooted; reading what it runs; {trouble}");
+            Self::Facts { obstacle: None } => "the node rebooted; reading what it runs",
+            Self::Facts { obstacle: Some(obstacle) } => {
+                return write!(f, "the node rebooted; reading what it runs; {obstacle}");
             }
         };
         f.write_str(text)

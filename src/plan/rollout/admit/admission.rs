@@ -54,7 +54,7 @@ impl Pass<'_> {
             }
             Some(Answer::NotYet(message)) => {
                 let why = NotTaken::NotAdmitted { message: message.clone() };
-                self.progress.troubles.note(why.to_string());
+                self.progress.failures.note(why.to_string());
                 self.unanswered = Some(why);
                 self.unanswered.clone()
             }

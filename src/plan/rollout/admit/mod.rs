@@ -127,9 +127,9 @@ pub fn fill(
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         };
         let wanted = mem::take(&mut pass.effects);
-        let trouble = wanted.trouble(snapshot);
+        let error = wanted.keeps_failing(snapshot);
         effects.add(wanted);
-        if let Some(why) = why.map(|why| pass.progress.troubles.complete(why.into(), trouble)) {
+        if let Some(why) = why.map(|why| pass.progress.failures.complete(why.into(), error)) {
             waiting.insert(name.clone(), why.clone());
             entry.message = Some(why.message);
         }

@@ -69,7 +69,7 @@ pub struct OpProgress {
     /// The first node, in order, that is not started, and why.
     pub first: Option<(String, String)>,
     /// What it wants done or known, and what keeps failing.
-    pub troubles: FailureSummary,
+    pub failures: FailureSummary,
 }
 
 impl OpProgress {
@@ -178,7 +178,7 @@ impl View<'_> {
 
     fn reason(&self) -> &'static str {
         let progress = self.progress;
-        if progress.troubles.first.is_some() {
+        if progress.failures.first.is_some() {
             reason::BLOCKED
         } else if self.is_paused() {
             reason::PAUSED
@@ -226,9 +226,9 @@ impl View<'_> {
                 if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
                 }
-                if let Some(trouble) = progress.troubles.first.as_ref().filter(|trouble| !text.contains(trouble.as_str())) {
+                if let Some(error) = progress.failures.first.as_ref().filter(|error| !text.contains(error.as_str())) {
                     text.push_str("; ");
-                    text.push_str(trouble);
+                    text.push_str(error);
                 }
                 text
             }

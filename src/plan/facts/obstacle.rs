@@ -8,7 +8,7 @@ use crate::plan::model::{
 };
 
 /// What holds up the reading of a node's facts. What is told in Events alone is asked for.
-pub fn trouble(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> {
+pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> {
     let mut asked = Effects::default();
     let pods: Vec<&PodView> =
         snapshot.facts.on_node(&node.name).map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts).collect();
@@ -39,6 +39,6 @@ pub fn trouble(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>> 
             full
         }
     };
-    let said: Vec<String> = why.into_iter().chain(effects.trouble(snapshot)).collect();
+    let said: Vec<String> = why.into_iter().chain(effects.keeps_failing(snapshot)).collect();
     Planned { value: (!said.is_empty()).then(|| said.join("; ")), effects: asked }
 }
