@@ -189,8 +189,10 @@ impl Drawn {
 /// What has been told already, so that only what changed is told.
 #[derive(Debug, Default)]
 pub struct Told {
-    operations: BTreeMap<String, String>,
-    nodes: BTreeMap<(String, String), String>,
+    /// Phase, nodes that are done, and message, by UID.
+    operations: BTreeMap<String, (String, String, String)>,
+    /// State and message, by UID and node.
+    nodes: BTreeMap<(String, String), (String, String)>,
 }
 
 impl Told {
@@ -201,23 +203,26 @@ impl Told {
             let place = if namespaces { format!("{}/", operation.namespace) } else { String::new() };
             let name = format!("{place}{}", operation.short());
             for (node, status) in &operation.nodes {
-                let message = status.message.as_deref().unwrap_or_default();
-                let next = format!("{}  {message}", tree::state(status));
+                let next = (tree::state(status), status.message.clone().unwrap_or_default());
                 let key = (operation.uid.clone(), node.clone());
                 if self.nodes.get(&key) != Some(&next) {
-                    lines.push(
-                        format!("{name}  {node}  {}", time::relative(now, &next)).trim_end().to_owned(),
-                    );
+                    lines.push(columns(&[&name, node, &next.0, &time::relative(now, &next.1)]));
                     self.nodes.insert(key, next);
                 }
             }
-            let next =
-                format!("{}  {}  {}", operation.phase_word(), operation.counts.done, operation.message);
+            let done = operation.counts.done.clone();
+            let next = (operation.phase_word(), done, operation.message.clone());
             if self.operations.get(&operation.uid) != Some(&next) {
-                lines.push(format!("{name}  {}", time::relative(now, &next)).trim_end().to_owned());
+                lines.push(columns(&[&name, &next.0, &next.1, &time::relative(now, &next.2)]));
                 self.operations.insert(operation.uid.clone(), next);
             }
         }
         lines
     }
+}
+
+/// What there is to say, with two spaces between.
+fn columns(parts: &[&str]) -> String {
+    let said: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    said.join("  ")
 }

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::stage::{Stage, ago, command, entry, run, width};
+use super::stage::{Stage, ago, command, entry, hours, run, width};
 use kairos_operator::api::upgrade::NodeOpUpgrade;
 
 const LONG: Duration = Duration::from_secs(600);
@@ -115,7 +115,7 @@ async fn nodes_say_what_they_run_and_whose_their_cordons_are() {
 async fn a_node_is_explained_by_what_each_operation_says_of_it() {
     let stage = Stage::new().await;
     cordoned(&stage).await;
-    let nodes = json!({"n2": entry("Running", Some("Drain"), "draining: 1 pod to go", 90), "n3": entry("Pending", None, "waiting for its turn", 90)});
+    let nodes = json!({"n2": entry("Running", Some("Drain"), "draining: 1 pod to go", hours(10)), "n3": entry("Pending", None, "waiting for its turn", hours(10))});
     stage.upgrade("up1", json!({"image": "i"}), status("Running", nodes)).await;
     let selector = json!({"matchLabels": {"zone": "a"}});
     stage
@@ -129,7 +129,7 @@ async fn a_node_is_explained_by_what_each_operation_says_of_it() {
         .op(
             "old",
             json!({"command": ["fw"]}),
-            status("Failed", json!({"n3": entry("Failed", None, "Job failed: exit code 3", 600)})),
+            status("Failed", json!({"n3": entry("Failed", None, "Job failed: exit code 3", hours(12))})),
         )
         .await;
 
@@ -140,7 +140,7 @@ async fn a_node_is_explained_by_what_each_operation_says_of_it() {
         "Claimed by NodeOp default/up1, which is gone: no other operation takes the node.",
         "Cordoned by NodeOp default/up1, which is gone, which uncordons it.",
         "nop/fw in default: not about this node: nodeSelector zone=a does not match",
-        "nou/up1 in default: Drain for 90s: draining: 1 pod to go",
+        "nou/up1 in default: Drain for 10h: draining: 1 pod to go",
     ];
     let mut said: Vec<&str> = n2.out.lines().collect();
     said[3..].sort_unstable();
@@ -159,7 +159,7 @@ async fn a_node_is_explained_by_what_each_operation_says_of_it() {
         ),
         "{n3}"
     );
-    assert!(n3.contains("last: nop/old in default: Failed, 10m ago: Job failed: exit code 3\n"), "{n3}");
+    assert!(n3.contains("last: nop/old in default: Failed, 12h ago: Job failed: exit code 3\n"), "{n3}");
     let n1 = stage.run(&["explain", "n1"]).await.out;
     assert!(
         n1.contains("Ready, control plane\nCordoned by somebody else: no operation uncordons it.\n"),

@@ -5,7 +5,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::stage::{Stage, ago, binary, entry, run, width};
+use super::stage::{Stage, ago, binary, entry, hours, run, width};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -20,14 +20,14 @@ fn over(phase: &str, seconds_ago: i64) -> Value {
 async fn history_is_what_is_over_the_latest_first() {
     let stage = Stage::new().await;
     assert_eq!(stage.run(&["history"]).await.err, "No operation is over.\n");
-    stage.op("first", json!({"command": ["x"]}), over("Completed", 7200)).await;
-    stage.op("second", json!({"command": ["x"]}), over("Failed", 3600)).await;
+    stage.op("first", json!({"command": ["x"]}), over("Completed", hours(20))).await;
+    stage.op("second", json!({"command": ["x"]}), over("Failed", hours(10))).await;
     stage.upgrade("now", json!({"image": "i"}), json!({"phase": "Running"})).await;
     let history = stage.run(&["history"]).await;
     let lines: Vec<&str> = history.out.lines().collect();
     assert_eq!(lines[0], "NAME        PHASE      DONE  FAILED  TOOK  ENDED  MESSAGE");
-    assert_eq!(lines[1], "nop/second  Failed     1/1   0       0s    60m    it is Failed");
-    assert_eq!(lines[2], "nop/first   Completed  1/1   0       0s    120m   it is Completed");
+    assert_eq!(lines[1], "nop/second  Failed     1/1   0       0s    10h    it is Failed");
+    assert_eq!(lines[2], "nop/first   Completed  1/1   0       0s    20h    it is Completed");
     assert_eq!(lines.len(), 3);
     let of_node = stage.run(&["history", "n1", "--no-headers"]).await.out;
     assert!(of_node.lines().count() == 2 && of_node.contains("said of n1"), "{of_node}");
@@ -77,7 +77,8 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
     lease(&stage, 3600).await;
     let gone = stage.run(&["check"]).await;
     assert!(gone.code == 2 && gone.out.contains("operator-1 has not renewed its Lease"), "{gone:?}");
-    lease(&stage, 0).await;
+    // Ahead of this machine's clock, so that it lasts for as long as the test takes.
+    lease(&stage, -3600).await;
     let fine = stage.run(&["check"]).await;
     assert_eq!(fine.code, 0, "{fine:?}");
     for line in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::stage::{Stage, ago, command, entry, width};
+use super::stage::{Stage, ago, command, entry, hours, width};
 
 const DONE: &str = "Job and reboot completed successfully: upgraded to v3.5.0-k3sv1.30.11+k3s1";
 
@@ -17,14 +17,14 @@ fn spec() -> Value {
 fn under_way() -> Value {
     let blocked = format!(
         "draining: blocked: default/web-sim-bxfxd since {}: Cannot evict pod as it would violate the pod's disruption budget. The disruption budget web needs 1 healthy pods and has 1 currently",
-        ago(3600)
+        ago(hours(9))
     );
     json!({"phase": "Running", "message": "1 of 3 nodes completed, 1 in progress",
     "counts": {"total": 3, "pending": 1, "running": 1, "completed": 1, "failed": 0, "done": "1/3", "current": "n2"},
     "nodeStatuses": {
-        "n1": entry("Completed", None, DONE, 7200),
-        "n2": entry("Running", Some("Drain"), &blocked, 3600),
-        "n3": entry("Pending", None, "waiting for its turn, after n2", 7200),
+        "n1": entry("Completed", None, DONE, hours(10)),
+        "n2": entry("Running", Some("Drain"), &blocked, hours(9)),
+        "n3": entry("Pending", None, "waiting for its turn, after n2", hours(10)),
     }})
 }
 
@@ -32,9 +32,9 @@ fn over(phase: &str) -> Value {
     let end = if phase == "Failed" { "Failed" } else { "Complete" };
     let failed = i32::from(phase == "Failed");
     json!({"phase": phase, "message": "it is over",
-        "conditions": [{"type": end, "status": "True", "reason": end, "message": "", "lastTransitionTime": ago(600)}],
+        "conditions": [{"type": end, "status": "True", "reason": end, "message": "", "lastTransitionTime": ago(hours(12))}],
         "counts": {"total": 1, "pending": 0, "running": 0, "completed": 1 - failed, "failed": failed, "done": "1/1"},
-        "nodeStatuses": {"n1": entry(phase, None, DONE, 600)}})
+        "nodeStatuses": {"n1": entry(phase, None, DONE, hours(12))}})
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,10 +46,10 @@ async fn an_operation_is_a_tree_of_its_nodes_and_fits_any_width() {
     let lines: Vec<&str> = tree.out.lines().collect();
     assert!(lines[0].starts_with("● nou/up1  Running  1/3 done  for "), "{}", tree.out);
     assert_eq!(lines[1], "│  1 of 3 nodes completed, 1 in progress");
-    assert_eq!(lines[2], format!("├─ ✓ n1  control plane  Completed  120m ago  {DONE}"));
-    let blocked = "├─ ● n2                 Drain      for 60m   draining: blocked: default/web-sim-bxfxd for 60m: Cannot evict";
+    assert_eq!(lines[2], format!("├─ ✓ n1  control plane  Completed  10h ago  {DONE}"));
+    let blocked = "├─ ● n2                 Drain      for 9h   draining: blocked: default/web-sim-bxfxd for 9h: Cannot evict";
     assert!(lines[3].starts_with(blocked), "{}", tree.out);
-    assert_eq!(lines[4], "└─ · n3                 Pending              waiting for its turn, after n2");
+    assert_eq!(lines[4], "└─ · n3                 Pending             waiting for its turn, after n2");
     assert!(!tree.out.contains('\u{1b}'), "a pipe has no colours");
 
     for columns in [40, 60, 80, 140] {
@@ -93,7 +93,7 @@ async fn operations_are_named_and_printed_as_kubectl_does() {
     let bare = stage.run(&["status", "-A", "-o", "table", "--no-headers"]).await.out;
     assert_eq!(bare.lines().count(), 2, "{bare}");
     let nodes = stage.run(&["status", "up1", "-o", "table", "--no-headers"]).await.out;
-    assert!(nodes.starts_with("n1  Completed         120m  Job and reboot"), "{nodes}");
+    assert!(nodes.starts_with("n1  Completed         10h  Job and reboot"), "{nodes}");
 
     let object: Value = serde_json::from_str(&stage.run(&["status", "up1", "-o", "json"]).await.out).unwrap();
     assert_eq!((&object["kind"], &object["status"]["phase"]), (&json!("NodeOpUpgrade"), &json!("Running")));
@@ -111,12 +111,12 @@ async fn what_is_over_shows_what_failed_and_says_so_by_its_exit_code() {
     let all = stage.run(&["status"]).await;
     assert_eq!(all.code, 0);
     assert!(
-        all.out.contains("✓ nop/good  Completed  1/1 done  10m ago  uptime\n   it is over\n"),
+        all.out.contains("✓ nop/good  Completed  1/1 done  12h ago  uptime\n   it is over\n"),
         "{}",
         all.out
     );
     assert!(
-        all.out.contains("✗ nop/bad  Failed  1/1 done, 1 failed  10m ago  uptime\n│  it is over\n└─ ✗ n1"),
+        all.out.contains("✗ nop/bad  Failed  1/1 done, 1 failed  12h ago  uptime\n│  it is over\n└─ ✗ n1"),
         "{}",
         all.out
     );
@@ -124,7 +124,7 @@ async fn what_is_over_shows_what_failed_and_says_so_by_its_exit_code() {
     // What others write keeps to its line, and gives the terminal no orders.
     stage.op("odd", json!({"command": ["sh", "-c", "a\n\u{1b}[2Jb"]}), over("Completed")).await;
     let odd = stage.run(&["status", "odd"]).await.out;
-    assert!(odd.starts_with("✓ nop/odd  Completed  1/1 done  10m ago  sh -c a [2Jb\n"), "{odd:?}");
+    assert!(odd.starts_with("✓ nop/odd  Completed  1/1 done  12h ago  sh -c a [2Jb\n"), "{odd:?}");
     for (name, code) in [("good", 0), ("bad", 1)] {
         assert_eq!(stage.run(&["status", name, "-w"]).await.code, code, "{name}");
     }

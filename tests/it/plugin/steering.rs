@@ -84,7 +84,7 @@ async fn a_command_runs_node_by_node_and_is_followed_to_its_end() {
     let ended = waits.wait_with_output().await.unwrap();
     let out = String::from_utf8(ended.stdout).unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    assert!(out.ends_with("nop/w  n1  Failed  exit code 1\nnop/w  Failed    1 of 1 nodes failed\n"), "{out}");
+    assert!(out.ends_with("nop/w  n1  Failed  exit code 1\nnop/w  Failed  1 of 1 nodes failed\n"), "{out}");
     let late = stage.run(&["run", "--name", "late", "--wait", "--timeout", "1s", "--", "true"]).await;
     assert_eq!(late.code, 124, "{late:?}");
 }
