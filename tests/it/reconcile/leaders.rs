@@ -1,5 +1,6 @@
 //! Operators that end, in any way and at any moment: another one goes on, and nothing is done twice.
 
+use kairos_operator::contract;
 use kairos_sim::Cluster;
 use serde_json::{Value, json};
 
@@ -87,7 +88,8 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_has_run_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn helper_pods_run_the_digest_that_the_operators_own_pod_runs() {
     let mut rig = Rig::idle(Cluster::builder().nodes(1).control_planes(1)).await;
-    let image = format!("quay.io/kairos/operator@sha256:{}", "ab".repeat(32));
+    let (repository, _) = contract::IMAGE.rsplit_once(':').unwrap();
+    let image = format!("{repository}@sha256:{}", "ab".repeat(32));
     let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "me", "namespace": "operator-system"},
         "spec": {"containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "manager", "image": image}]}});
     rig.cluster.apply(&own.to_string()).await.unwrap();
