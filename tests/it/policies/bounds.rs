@@ -5,7 +5,12 @@ use crate::reconcile::OPERATOR;
 
 /// What the policy makes of a request of the operator.
 fn judge(resource: &str, old: Option<&Value>, new: Option<&Value>) -> Verdict {
-    Policy::read("operator-policy.yaml").judge(&User::new(OPERATOR), resource, old, new)
+    Policy::read("operator-policy.yaml").judge(&operator(), resource, old, new)
+}
+
+/// The operator's account under its own name, with the rights of its printed role.
+fn operator() -> User {
+    User { name: OPERATOR.into(), ..User::operator() }
 }
 
 /// Why the policy refuses a request of the operator, if it does.
@@ -224,4 +229,17 @@ fn the_policy_is_for_the_account_that_is_installed() {
         read("rbac/operator.yaml").into_iter().find(|object| object["kind"] == "ServiceAccount").unwrap();
     let name = format!("{}{}", part("namePrefix"), account["metadata"]["name"].as_str().unwrap());
     assert_eq!(format!("system:serviceaccount:{}:{name}", part("namespace")), OPERATOR);
+}
+
+/// Its manifests stay when somebody goes back to a version from before them, which would be refused all that it makes.
+#[test]
+fn an_older_version_with_its_own_role_is_not_concerned() {
+    let foreign = json!({"metadata": {"name": "up-reboot", "namespace": "default", "uid": "u"}});
+    let judge = |user: &User| {
+        Policy::read("operator-policy.yaml").judge(user, "serviceaccounts", None, Some(&foreign))
+    };
+    assert!(matches!(judge(&operator()), Verdict::Refused(_)));
+    let mut older = operator();
+    older.rights.get_or_insert_default().insert("events.k8s.io|events|patch".into());
+    assert_eq!(judge(&older), Verdict::NotConcerned);
 }
