@@ -94,8 +94,8 @@ impl Actor {
     }
 
     pub(super) async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {
-        // A recorder keeps each Event for six minutes, to count it up if it is said again. We say each once, and
-        // a rollout over thousands of nodes says many.
+        // A recorder keeps each Event for six minutes, to count it up if it is said again. We say each
+        // once, and a rollout over thousands of nodes says many.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         self.write(recorder.publish(&fit(event), about)).await
     }

@@ -1,6 +1,7 @@
 //! What users write and read: the two custom resources, and every name that we put on an object.
 
 pub mod child;
+pub mod ended;
 pub mod error_text;
 pub mod image_content;
 pub mod names;

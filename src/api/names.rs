@@ -7,6 +7,12 @@ pub const GROUP: &str = "operator.kairos.io";
 /// Version of both kinds.
 pub const VERSION: &str = "v1alpha1";
 
+/// The namespace that the manifests put the operator into.
+pub const OPERATOR_NAMESPACE: &str = "operator-system";
+/// kubectl's annotation with a copy of the object as it was applied: half of what an object takes, and no
+/// part of it.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Label on Jobs and pods: the NodeOp's name (cut to 63 characters with a hash).
 pub const NODEOP: &str = "kairos.io/nodeop";
 /// Label on Jobs and pods: the node's name (cut to 63 characters with a hash).

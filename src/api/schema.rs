@@ -28,8 +28,8 @@ const MAX_LABELS: u32 = 100;
 const MAX_ITEMS: u32 = 100;
 /// No name of an image that can be pulled is longer.
 const MAX_IMAGE: u32 = 512;
-/// The longest argument of a command, and all of them together: a kernel takes no longer one than 128 KiB, and
-/// each Job and each pod of an operation holds a copy.
+/// The longest argument of a command, and all of them together: a kernel takes no longer one than 128 KiB,
+/// and each Job and each pod of an operation holds a copy.
 const MAX_ARGUMENT: u32 = 65_536;
 
 const COMMAND_RULES: [Rule; 1] = [(

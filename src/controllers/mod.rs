@@ -49,8 +49,6 @@ use crate::{
 
 /// The namespace where a pod finds its own.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// Where we are if nothing says otherwise.
-const DEFAULT_NAMESPACE: &str = "operator-system";
 /// How long the pass that is under way may take to end, when we are told to.
 const LAST_PASS: Duration = Duration::from_secs(5);
 /// How long a hand-over may take before we end without it.
@@ -236,7 +234,7 @@ fn own_namespace(args: &ControllerArgs) -> String {
     named
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+        .unwrap_or_else(|| names::OPERATOR_NAMESPACE.into())
 }
 
 /// Unique for this process: a container that was restarted in its pod is another candidate.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp, owner},
-    observe::{LiveObject, Observer},
+    observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
@@ -180,7 +180,7 @@ async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::
         .iter()
         .filter(|pod| owner(pod).as_ref() == Some(&ours) && stays_elsewhere(pod, node))
         .collect();
-    Ok(if others.iter().any(|pod| is_ready(pod)) {
+    Ok(if others.iter().any(|pod| static_pods::is_ready(pod)) {
         Answer::Found
     } else if others.is_empty() {
         Answer::NotFound
@@ -193,13 +193,6 @@ fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let there = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|at| at != node);
     there && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    pod.status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Warnings of one pod that are read at once: what repeats is one Event.
@@ -225,26 +218,14 @@ fn newest(events: &[Event]) -> Answer {
     })
 }
 
-/// Where kubeadm, and those that build on it, run the control plane: static pods with these labels.
-const CONTROL_PLANE_PODS: (&str, &str) =
-    ("kube-system", "tier=control-plane,component in (etcd,kube-apiserver)");
-
 async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answer> {
-    let (namespace, labels) = CONTROL_PLANE_PODS;
-    let params = ListParams::default().labels(labels).fields(&format!("spec.nodeName={node}"));
-    let pods =
-        Api::<Pod>::namespaced(client.clone(), namespace).list(&params).await.context("listing them")?;
-    Ok(standing(&pods.items))
-}
-
-fn standing(pods: &[Pod]) -> Answer {
-    let not_ready: Vec<String> =
-        pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
-    match not_ready.is_empty() {
-        true if pods.is_empty() => Answer::NotFound,
-        true => Answer::Found,
-        false => Answer::NotReady(not_ready),
-    }
+    let on_node = format!("spec.nodeName={node}");
+    let params = ListParams::default().labels(static_pods::LABELS).fields(&on_node);
+    let pods = Api::<Pod>::namespaced(client.clone(), static_pods::NAMESPACE)
+        .list(&params)
+        .await
+        .context("listing them")?;
+    Ok(static_pods::answer(&pods.items))
 }
 
 /// What is attached to the node, less what the pods that stay on it use.
@@ -272,7 +253,7 @@ async fn volumes(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Re
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -293,20 +274,5 @@ mod tests {
         assert!(message.starts_with("FailedCreatePodSandBox: no address x"), "{message}");
         assert_eq!(message.len(), 300);
         assert_eq!(newest(&[]), Answer::Found);
-    }
-
-    #[test]
-    fn a_control_plane_stands_if_all_its_pods_are_ready() {
-        let pod = |name: &str, ready: &str| -> Pod {
-            let conditions: Value = json!([{"type": "Ready", "status": ready}]);
-            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": conditions}}))
-                .unwrap()
-        };
-        assert_eq!(standing(&[]), Answer::NotFound, "none is run as a pod");
-        assert_eq!(standing(&[pod("etcd-n1", "True"), pod("kube-apiserver-n1", "True")]), Answer::Found);
-        assert_eq!(
-            standing(&[pod("etcd-n1", "False"), pod("kube-apiserver-n1", "True")]),
-            Answer::NotReady(vec!["etcd-n1".into()])
-        );
     }
 }

@@ -1,17 +1,18 @@
 //! All that an installation needs, as one list of objects: what `kubectl kustomize manifests/default` prints,
 //! without kubectl, and for any image.
 //!
-//! The files under `manifests/` are for people and their overlays, and are the source; they are in the binary,
-//! so that `kairos-operator manifests` installs the release that it is. That both say the same is tested with
-//! kubectl itself, where it can be had (`tests/it/install.rs`).
+//! The files under `manifests/` are for people and their overlays, and are the source; they are in the
+//! binary, so that `kairos-operator manifests` installs the release that it is. That both say the same is
+//! tested with kubectl itself, where it can be had (`tests/it/install.rs`).
 
 use anyhow::Context;
 use serde_json::Value;
 
 use super::{Part, generate};
+use crate::api::names;
 
 /// The namespace, and the prefix of all names, are the Go operator's: it is replaced in place.
-pub const NAMESPACE: &str = "operator-system";
+pub const NAMESPACE: &str = names::OPERATOR_NAMESPACE;
 /// The operator's ServiceAccount.
 pub const ACCOUNT: &str = "operator-kairos-operator";
 const PREFIX: &str = "operator-";

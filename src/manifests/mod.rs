@@ -1,5 +1,5 @@
-//! Prints what a cluster needs to run this operator ([`install`]), and writes what is generated from the code:
-//! the CRDs, the RBAC, and the pages that explain both to people. Applet `manifests`.
+//! Prints what a cluster needs to run this operator ([`install`]), and writes what is generated from the
+//! code: the CRDs, the RBAC, and the pages that explain both to people. Applet `manifests`.
 //!
 //! `manifests/crd`, `manifests/rbac` and some pages of `docs` in the repository are this output; a test
 //! compares them, so that what is installed and explained is what the code says. Names have no prefix in

@@ -1,5 +1,5 @@
-//! Jobs and pods that have ended, of operations that are over: nothing is decided by them any more, and nobody
-//! deletes the old ones, so they are not kept.
+//! Jobs and pods that have ended, of operations that are over: nothing is decided by them any more, and
+//! nobody deletes the old ones, so they are not kept.
 
 use std::collections::BTreeSet;
 
@@ -21,8 +21,8 @@ pub(super) struct Changed {
 }
 
 impl Caches {
-    /// Forgets what has ended of operations that are over. A Job that is still active, or a pod that still runs,
-    /// is kept: it has to be ended.
+    /// Forgets what has ended of operations that are over. A Job that is still active, or a pod that still
+    /// runs, is kept: it has to be ended.
     pub(super) fn forget_ended(&mut self, changed: Changed) {
         let ops = changed.ops.iter().filter_map(|key| self.shown.ops.get(key));
         let over = ops.filter(|op| trim::is_forgotten(op)).filter_map(|op| op.metadata.uid.clone());

@@ -8,6 +8,7 @@
 pub mod cache;
 mod forget;
 mod same;
+pub mod static_pods;
 mod trim;
 pub mod view;
 mod watches;

@@ -1,5 +1,5 @@
-//! What is kept of an object: less than the server sends. Every run of an operation is an object of its own, and
-//! nobody deletes the old ones, so of what is over no more is kept than a decision can still need.
+//! What is kept of an object: less than the server sends. Every run of an operation is an object of its
+//! own, and nobody deletes the old ones, so of what is over no more is kept than a decision can still need.
 
 use kube::{Resource, core::ObjectMeta};
 
@@ -27,8 +27,8 @@ pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> 
     (whole && is_over(op) && upgrade.is_none_or(copied)).then(|| identified(op.clone()))
 }
 
-/// Whether no more is kept of the NodeOp than its identity, or it has nothing else: it is over, and so is what
-/// it made.
+/// Whether no more is kept of the NodeOp than its identity, or it has nothing else: it is over, and so is
+/// what it made.
 pub fn is_forgotten(op: &NodeOp) -> bool {
     op.status
         .as_ref()
@@ -122,7 +122,7 @@ fn trimmed<K: Resource>(mut object: K) -> K {
     let meta = object.meta_mut();
     meta.managed_fields = None;
     if let Some(annotations) = &mut meta.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        annotations.remove(names::LAST_APPLIED);
     }
     object
 }

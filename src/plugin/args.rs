@@ -12,7 +12,8 @@ pub const NAME: &str = "kubectl kairos";
 
 /// Node operations of the Kairos operator: see them, plan them, start them, hold them, end them.
 ///
-/// Exit codes: 0 done or healthy, 1 an error or an operation that failed, 2 blocked or refused, 124 time is up.
+/// Exit codes: 0 done or healthy, 1 an error or an operation that failed, 2 blocked or refused, 124 time is
+/// up.
 #[derive(Debug, Parser)]
 #[command(name = NAME, bin_name = NAME, version, subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {

@@ -68,8 +68,8 @@ impl Connection {
     pub async fn open(args: &ConnectionArgs) -> Result<Self> {
         let mut config = config(args).await?;
         config.connect_timeout = Some(CONNECT);
-        // The client itself would try a 503 or a 429 again for minutes, in silence. The first of the two people want
-        // to see; the second is what a plan asks for: whether a budget refuses an eviction now.
+        // The client itself would try a 503 or a 429 again for minutes, in silence. The first of the two
+        // people want to see; the second is what a plan asks for: whether a budget refuses an eviction now.
         config.default_retry = false;
         if let Some(limit) = args.request_timeout.filter(|limit| !limit.is_zero()) {
             config.connect_timeout = Some(limit);

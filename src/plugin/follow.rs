@@ -73,7 +73,7 @@ enum Seen {
 }
 
 /// All followed operations, each time that one of them changes, in the order of their creation. It ends with
-/// the first failure that trying again does not mend.
+/// the first failure that no retry ends.
 pub fn follow(connection: &Connection, scope: &Scope) -> impl Stream<Item = Result<Vec<Operation>>> + use<> {
     let mut watches = Vec::new();
     if scope.wants(Kind::Upgrade) {

@@ -20,7 +20,7 @@ const DEPLOYMENT: &str = "app.kubernetes.io/name=kairos-operator";
 #[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
     /// The operator's namespace
-    #[arg(long, default_value = "operator-system", value_name = "NAME")]
+    #[arg(long, default_value = names::OPERATOR_NAMESPACE, value_name = "NAME")]
     pub operator_namespace: String,
 }
 

@@ -39,7 +39,7 @@ pub struct LogsArgs {
     /// Go on until the operation is over
     #[arg(short = 'f', long)]
     pub follow: bool,
-    /// Only so many lines of the end of each container's
+    /// Only the last lines of each container's log
     #[arg(long, value_name = "LINES")]
     pub tail: Option<i64>,
 }
@@ -188,7 +188,8 @@ impl Reader<'_> {
     }
 }
 
-/// Hands on a container's lines as they come. A stream that breaks off is taken up by nobody: its node reboots.
+/// Hands on a container's lines as they come. A stream that breaks off is taken up by nobody: its node
+/// reboots.
 async fn stream(pods: Api<Pod>, source: Source, params: LogParams, lines: mpsc::Sender<String>) {
     let prefix = format!("{} {} | ", source.node, source.container);
     match pods.log_stream(&source.pod, &params).await {

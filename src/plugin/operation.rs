@@ -15,7 +15,8 @@ use super::{
     target::Kind,
 };
 use crate::api::{
-    names::{self, condition},
+    ended::ended,
+    names,
     nodeop::{Counts, NodeOp, NodeStatus, Phase},
     owner,
     text::one_line,
@@ -148,10 +149,7 @@ impl Operation {
 
     /// When it was over, as its condition says.
     pub fn ended(&self) -> Option<Timestamp> {
-        let ends = [condition::COMPLETE, condition::FAILED];
-        let end = |c: &&Condition| c.status == "True" && ends.contains(&c.type_.as_str());
-        let said = self.conditions.iter().find(end).map(|condition| condition.last_transition_time.0);
-        said.or(self.last_updated).filter(|_| self.is_over())
+        ended(&self.conditions).or(self.last_updated).filter(|_| self.is_over())
     }
 }
 

@@ -1,5 +1,5 @@
-//! `report`: what somebody who is asked for help wants to see, as YAML. No Secret is read, and no environment,
-//! no argument and no log is in it.
+//! `report`: what somebody who is asked for help wants to see, as YAML. No Secret is read, and no
+//! environment, no argument and no log is in it.
 
 use std::{fs, path::PathBuf};
 
@@ -121,9 +121,8 @@ where
 
 /// An operation without what kubectl has noted of it, and without its command, which may hold a password.
 fn bare(mut object: Value) -> Value {
-    const NOTED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-        annotations.remove(NOTED);
+        annotations.remove(names::LAST_APPLIED);
     }
     let commands = ["/spec/command", "/spec/preflight/command"];
     for path in commands {

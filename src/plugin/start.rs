@@ -7,13 +7,14 @@ use k8s_openapi::api::core::v1::LocalObjectReference;
 
 use super::{
     connection::Connection,
-    failure::{Code, Failure, Result},
+    failure::{Code, Result},
     follow::Scope,
     make::{New, RolloutArgs},
     operation::Operation,
     output::{Output, OutputArgs},
     screen::Screen,
     status::live,
+    target::Target,
     time, wait,
 };
 use crate::api::nodeop::{DrainOptions, NodeOpSpec};
@@ -155,15 +156,10 @@ async fn follow(
     let Some(limit) = limit else { return shown.await };
     match tokio::time::timeout(limit, shown).await {
         Ok(ended) => ended,
-        // What it waits for is said as `wait` says it.
+        // It may have come to its end in this moment. Otherwise what it waits for is said as `wait` says it.
         Err(_) => {
-            let target = super::target::Target { kind: Some(made.kind), name: made.name.clone() };
-            let now = target.find(connection).await?;
-            let late = wait::until_over(now, Some(Duration::ZERO), connection, screen).await;
-            late.map_err(|failure| Failure {
-                what: failure.what.replacen("after 0s", &format!("after {}", limit.as_secs()), 1),
-                ..failure
-            })
+            let now = Target { kind: Some(made.kind), name: made.name }.find(connection).await?;
+            if now.is_over() { wait::over_now(&now, screen) } else { Err(wait::late(&now, limit)) }
         }
     }
 }

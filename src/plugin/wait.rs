@@ -1,5 +1,5 @@
-//! `wait`: until an operation is over, whichever way. `kubectl wait --for=condition=Complete` waits on after a
-//! failure.
+//! `wait`: until an operation is over, whichever way. `kubectl wait --for=condition=Complete` waits on
+//! after a failure.
 
 use std::{pin::pin, time::Duration};
 
@@ -35,7 +35,7 @@ pub async fn run(args: &WaitArgs, connection: &Connection, screen: &Screen) -> R
 }
 
 /// Waits until an operation is over, and says how it ended.
-pub async fn until_over(
+async fn until_over(
     mut operation: Operation,
     limit: Option<Duration>,
     connection: &Connection,
@@ -57,17 +57,26 @@ pub async fn until_over(
         None => Ok(over.await),
         Some(limit) => timeout(limit, over).await,
     };
-    if let Ok(result) = ended {
-        result?;
-        let message = time::relative(Timestamp::now(), &operation.message);
-        screen.line(&format!("{} {}: {message}", operation.short(), operation.phase_word()))?;
-        return Ok(if operation.has_failed() { Code::Failed } else { Code::Done });
+    match ended {
+        Ok(result) => result.and_then(|()| over_now(&operation, screen)),
+        Err(_) => Err(late(&operation, limit.unwrap_or_default())),
     }
-    let limit = SignedDuration::try_from(limit.unwrap_or_default()).unwrap_or(SignedDuration::ZERO);
+}
+
+/// Says how an operation ended that is over.
+pub fn over_now(operation: &Operation, screen: &Screen) -> Result<Code> {
+    let message = time::relative(Timestamp::now(), &operation.message);
+    screen.line(&format!("{} {}: {message}", operation.short(), operation.phase_word()))?;
+    Ok(if operation.has_failed() { Code::Failed } else { Code::Done })
+}
+
+/// An operation is not over after so long a wait.
+pub fn late(operation: &Operation, limit: Duration) -> Failure {
+    let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::ZERO);
     let done = Some(&operation.counts.done).filter(|done| !done.is_empty());
     let done = done.map_or_else(String::new, |done| format!(", {done} nodes done"));
     let message = time::relative(Timestamp::now(), &operation.message);
-    Err(Failure::new(format!(
+    Failure::new(format!(
         "{} is not over after {}: {}{done}: {message}",
         operation.short(),
         time::brief(limit),
@@ -78,5 +87,5 @@ pub async fn until_over(
         "What it waits for: kubectl kairos status {} -n {}",
         operation.short(),
         operation.namespace
-    )))
+    ))
 }

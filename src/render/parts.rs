@@ -107,8 +107,8 @@ pub fn pull_policy(spec: &NodeOpSpec) -> Option<String> {
     spec.image_pull_policy.map(|policy| policy.as_str().to_owned())
 }
 
-/// What a pod pulls with: the user's Secrets, and those for our own image where one of its containers runs it. One that is not there
-/// in the pod's namespace is passed over by the kubelet.
+/// What a pod pulls with: the user's Secrets, and those for our own image where one of its containers runs
+/// it. One that is not there in the pod's namespace is passed over by the kubelet.
 pub fn pull_secrets<'a>(
     of_user: &[LocalObjectReference],
     site: &RenderConfig,

@@ -1,7 +1,8 @@
 //! `manifests/monitoring`: alerts that lead somewhere and are tested, a dashboard that can be loaded, and in
 //! both no metric that does not exist (`reconcile::metrics` compares them with a scrape of a real run).
 //!
-//! Rules are tested by promtool, which is in Debian's package `prometheus`; scripts/test says if it is missing.
+//! Rules are tested by promtool, which is in Debian's package `prometheus`; scripts/test says if it is
+//! missing.
 
 use std::{
     collections::BTreeSet,

@@ -243,8 +243,8 @@ fn failure_policies_are_admitted() {
     }
 }
 
-/// A registry that asks for credentials: every pod with our own image pulls with the operator's own Secrets, besides the
-/// user's, and no other pod does.
+/// A registry that asks for credentials: every pod with our own image pulls with the operator's own
+/// Secrets, besides the user's, and no other pod does.
 #[test]
 fn pods_with_our_image_pull_with_the_operators_secrets() {
     let site = RenderConfig { pull_secrets: vec!["mirror".into(), "shared".into()], ..site() };

@@ -1,8 +1,8 @@
-//! The two text formats that Prometheus reads, which of them a request asks for, and how a family of our table
-//! gets into either.
+//! The two text formats that Prometheus reads, which of them a request asks for, and how a family of our
+//! table gets into either.
 //!
-//! They differ in what stands before a counter's samples, in units, and in the end: a text of one format under
-//! the other's name is refused as a whole.
+//! They differ in what stands before a counter's samples, in units, and in the end: a text of one format
+//! under the other's name is refused as a whole.
 
 use std::fmt::{Error, Write};
 
@@ -23,8 +23,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one to answer a request with that has this header `Accept`: OpenMetrics 1.0.0 where it is asked for,
-    /// and nothing else is wanted more.
+    /// The one to answer a request with that has this header `Accept`: OpenMetrics 1.0.0 where it is asked
+    /// for, and nothing else is wanted more.
     pub fn wanted(accept: &str) -> Self {
         let (mut open, mut classic) = (0.0, 0.0);
         for range in accept.split(',') {

@@ -1,5 +1,5 @@
-//! Every family of metrics: name, type, labels and meaning. What is served and `docs/metrics.md` are both made
-//! from this table.
+//! Every family of metrics: name, type, labels and meaning. What is served and `docs/metrics.md` are both
+//! made from this table.
 //!
 //! Names are as Prometheus' own text format has them. A family of [`Scope::Process`] is served by every
 //! replica; one of [`Scope::Cluster`] by the leader alone, so that nothing is counted twice.

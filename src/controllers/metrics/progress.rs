@@ -1,8 +1,9 @@
 //! What is counted and timed when a node goes on: found by comparing a status that was written with the one
 //! before it. A later look at the object would come too late: of one that is over its nodes are forgotten.
 //!
-//! What went on before this process led it does not count. Times are those in the status where they stand there; how long a node took from the beginning, and
-//! how long its pull took, stands nowhere, so it is remembered here and lost with the process.
+//! What went on before this process led it does not count. Times are those in the status where they stand
+//! there; how long a node took from the beginning, and how long its pull took, stands nowhere, so it is
+//! remembered here and lost with the process.
 
 use std::collections::BTreeMap;
 

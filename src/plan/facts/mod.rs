@@ -41,7 +41,8 @@ const DOUBLINGS: i32 = 7;
 /// own.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long a node may have been there before our cache shows it: the pod may be another leader's, made for it.
+/// How long a node may have been there before our cache shows it: the pod may be another leader's, made for
+/// it.
 const NODE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Reads what is to be read, and clears what has been.

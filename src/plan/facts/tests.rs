@@ -368,7 +368,8 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     );
 }
 
-/// The cache of nodes is not the cache of pods: the one may be behind the other, and another leader before us.
+/// The cache of nodes is not the cache of pods: the one may be behind the other, and another leader before
+/// us.
 #[test]
 fn a_pod_whose_node_no_cache_shows_yet_is_left_for_a_while() {
     let plan = plan_of(&[], vec![pending(&node("new"))], 9, &[]);

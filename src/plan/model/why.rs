@@ -132,7 +132,7 @@ pub struct Why {
 }
 
 impl Why {
-    /// This reason, in these words.
+    /// This reason, with this sentence.
     pub fn new(reason: WaitReason, message: &impl fmt::Display) -> Self {
         Self { reason, message: message.to_string() }
     }

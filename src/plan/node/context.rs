@@ -182,8 +182,8 @@ impl NodeContext<'_> {
         self.end(true, reboot, None, message)
     }
 
-    /// The node is over, well or not. What it was claimed for is forgotten, what a reader wants to know stays;
-    /// the slot is taken until the node is given back, see `rollout`.
+    /// The node is over, well or not. What it was claimed for is forgotten, what a reader wants to know
+    /// stays; the slot is taken until the node is given back, see `rollout`.
     pub fn end(
         &self,
         succeeded: bool,

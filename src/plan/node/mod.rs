@@ -160,8 +160,9 @@ fn lost(
     let reboot = match &work.at {
         _ if !op.intent.reboot => RebootStatus::NotRequested,
         At::Verify(_) => RebootStatus::Completed,
-        // The machine may have rebooted, or may yet: nobody knows. Its waiter acts as soon as the Job is complete,
-        // whether or not we have seen that, and a Job that was deleted meanwhile tells nobody any more.
+        // The machine may have rebooted, or may yet: nobody knows. Its waiter acts as soon as the Job is
+        // complete, whether or not we have seen that, and a Job that was deleted meanwhile tells nobody any
+        // more.
         At::Reboot(_) => RebootStatus::Pending,
         At::Job { .. } if work.job_uid().is_some() && !failed => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => RebootStatus::Cancelled,

@@ -39,8 +39,8 @@ use crate::{
 /// The age at which a NodeOp that never got a node is given up.
 const EMPTY_STATUS_TIMEOUT: SignedDuration = SignedDuration::from_secs(600);
 
-/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `Err`: this has
-/// to be known first.
+/// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `Err`: this
+/// has to be known first.
 pub fn may_have_begun(snapshot: &Snapshot, op: &Op) -> Result<bool, Question> {
     // Not by when it was created: the server's clock says that, and ours since when we lead.
     listed(snapshot, op).map(|()| jobs(snapshot, op).next().is_some())

@@ -1,14 +1,11 @@
-//! `ttlSecondsAfterFinished`: a NodeOp that is over is deleted, unless something would only create it again, to
-//! run again.
+//! `ttlSecondsAfterFinished`: a NodeOp that is over is deleted, unless something would only create it
+//! again, to run again.
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::SignedDuration};
 
 use crate::{
     api::{
-        names::condition,
+        ended::ended,
         nodeop::{NodeOp, NodeOpStatus, Phase},
     },
     plan::{
@@ -23,7 +20,8 @@ use crate::{
     },
 };
 
-/// By what an object is known that comes from a repository: a key of its annotations or labels, and whose it is.
+/// By what an object is known that comes from a repository: a key of its annotations or labels, and whose
+/// it is.
 const MANAGED_BY: [(&str, &str); 4] = [
     ("argocd.argoproj.io/tracking-id", "Argo CD"),
     ("app.kubernetes.io/instance", "Argo CD or Helm"),
@@ -44,7 +42,8 @@ pub fn sweep(snapshot: &Snapshot, op: &Op) -> Effects {
     let Some(ttl) = ttl.filter(|_| !op.deleting && manager(&op.object.metadata).is_none()) else {
         return Effects::default();
     };
-    let Some(over) = over_since(&op.object) else { return Effects::default() };
+    let over = op.object.status.as_ref().and_then(|status| ended(&status.conditions));
+    let Some(over) = over else { return Effects::default() };
     // An earlier leader's clock may have been ahead of ours: then it counts from when we began to lead.
     let over = if over > snapshot.now { snapshot.leading_since } else { over };
     let due = later(over, SignedDuration::from_secs(i64::from(ttl)));
@@ -53,15 +52,6 @@ pub fn sweep(snapshot: &Snapshot, op: &Op) -> Effects {
     } else {
         Action::DeleteOp { op: OpRef::of(&op.object) }.into()
     }
-}
-
-/// When the operation was over, as its conditions date it.
-fn over_since(op: &NodeOp) -> Option<Timestamp> {
-    let conditions = op.status.iter().flat_map(|status| &status.conditions);
-    let over = conditions.filter(|one| {
-        [condition::COMPLETE, condition::FAILED].contains(&one.type_.as_str()) && one.status == "True"
-    });
-    over.map(|one| one.last_transition_time.0).next()
 }
 
 /// What is said of a NodeOp that is over now, and that would be deleted, but for whoever manages it.
@@ -81,7 +71,7 @@ pub fn notice(op: &NodeOp, new: &NodeOpStatus) -> Option<Notice> {
 mod tests {
     use std::sync::Arc;
 
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use serde_json::{Value, json};
 
     use super::*;

@@ -26,15 +26,20 @@ use super::{
 };
 use crate::{
     api::{names, nodeop::NodeOp, text::one_line, upgrade::NodeOpUpgrade},
-    plan::model::{
-        id::Key,
-        intent::Intent,
-        question::{Answer, Question},
-        snapshot::{NodeView, Snapshot},
+    observe::static_pods,
+    plan::{
+        image::split_tag,
+        model::{
+            id::Key,
+            intent::Intent,
+            question::{Answer, Question},
+            snapshot::{NodeView, Snapshot},
+        },
     },
 };
 
-/// Shows what an operation would do: which nodes in which order, which wait and why, what a drain would evict.
+/// Shows what an operation would do: which nodes in which order, which wait and why, what a drain would
+/// evict.
 ///
 /// Writes nothing. Exit code 2: something would be blocked, or is refused.
 #[derive(Debug, Args)]
@@ -256,7 +261,7 @@ async fn read(connection: &Connection, notes: &mut Vec<String>) -> Result<Snapsh
 fn skips(op: &NodeOp, intent: &Intent, snapshot: &Snapshot) -> BTreeMap<String, String> {
     let Some(upgrade) = op.spec.upgrade.as_ref().filter(|_| intent.upgrade) else { return BTreeMap::new() };
     let image = op.spec.image.clone().unwrap_or_default();
-    let tag = image.split('@').next().unwrap_or_default().rsplit_once(':').map_or("", |(_, tag)| tag);
+    let tag = split_tag(image.split('@').next().unwrap_or_default()).1.unwrap_or_default();
     let why = |node: &NodeView| {
         if !node.labels.contains_key(names::MANAGED) && op.spec.node_selector.is_none() {
             return Some("it says nowhere that it runs Kairos".to_owned());
@@ -280,8 +285,8 @@ async fn control_plane_pods(
     if names.len() < 2 {
         return BTreeMap::new();
     }
-    let params = ListParams::default().labels("tier=control-plane,component in (etcd,kube-apiserver)");
-    let pods = Api::<Pod>::namespaced(connection.client.clone(), "kube-system").list(&params).await;
+    let params = ListParams::default().labels(static_pods::LABELS);
+    let pods = Api::<Pod>::namespaced(connection.client.clone(), static_pods::NAMESPACE).list(&params).await;
     let Ok(pods) = pods else {
         notes.push(
             "whether the control plane's pods are Ready is not known: you may not list pods in kube-system"
@@ -289,20 +294,9 @@ async fn control_plane_pods(
         );
         return BTreeMap::new();
     };
-    let is_ready = |pod: &Pod| {
-        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
     let answer = |node: &String| {
         let on_node = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(node);
-        let here: Vec<&Pod> = pods.items.iter().filter(on_node).collect();
-        let not_ready: Vec<String> =
-            here.iter().filter(|pod| !is_ready(pod)).map(|pod| pod.name_any()).collect();
-        match not_ready.is_empty() {
-            true if here.is_empty() => Answer::NotFound,
-            true => Answer::Found,
-            false => Answer::NotReady(not_ready),
-        }
+        static_pods::answer(pods.items.iter().filter(on_node))
     };
     names.iter().map(|name| (Question::ControlPlanePods(name.clone()), answer(name))).collect()
 }

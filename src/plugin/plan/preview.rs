@@ -1,5 +1,5 @@
-//! What the operator's planner would do, found out by asking it again and again on a copy of the cluster: what
-//! it decides is taken for done, and what it asks is answered from what was read.
+//! What the operator's planner would do, found out by asking it again and again on a copy of the cluster:
+//! what it decides is taken for done, and what it asks is answered from what was read.
 //!
 //! Everything here is a function of its arguments. Nodes are taken for healthy after their turn; what each
 //! preflight would say is a guess of the caller's.
@@ -185,7 +185,8 @@ fn change(snapshot: &mut Snapshot, key: &Key, change: impl FnOnce(&mut NodeOpSta
     snapshot.ops.insert(key.clone(), Arc::new(op));
 }
 
-/// What the plan decides for this operation is done. What it decides for others is left: they are as they are.
+/// What the plan decides for this operation is done. What it decides for others is left: they are as they
+/// are.
 fn apply(snapshot: &mut Snapshot, key: &Key, action: Action) {
     let ours = |op: &Arc<NodeOp>| OpRef::of(op).key() == *key;
     let mut next = match &action {

@@ -1,5 +1,5 @@
-//! `status -w`: what changes, as it changes. On a terminal the tree is drawn over itself, with a bar; elsewhere
-//! there is a line for each change.
+//! `status -w`: what changes, as it changes. On a terminal the tree is drawn over itself, with a bar;
+//! elsewhere there is a line for each change.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 

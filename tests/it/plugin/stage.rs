@@ -129,8 +129,8 @@ pub fn entry(phase: &str, step: Option<&str>, message: &str, seconds_ago: i64) -
     entry
 }
 
-/// So many hours, and half of one: a test that takes minutes on a slow machine still reads the same hours. From
-/// eight on, ages are told in hours alone.
+/// This many hours, and half of one: a test that takes minutes on a slow machine still reads the same hours.
+/// From eight on, ages are told in hours alone.
 pub const fn hours(number: i64) -> i64 {
     number * 3600 + 1800
 }

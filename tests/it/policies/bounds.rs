@@ -231,7 +231,8 @@ fn the_policy_is_for_the_account_that_is_installed() {
     assert_eq!(format!("system:serviceaccount:{}:{name}", part("namespace")), OPERATOR);
 }
 
-/// Its manifests stay when somebody goes back to a version from before them, which would be refused all that it makes.
+/// Its manifests stay when somebody goes back to a version from before them, which would be refused all
+/// that it makes.
 #[test]
 fn an_older_version_with_its_own_role_is_not_concerned() {
     let foreign = json!({"metadata": {"name": "up-reboot", "namespace": "default", "uid": "u"}});

@@ -220,8 +220,8 @@ async fn upgrade(rig: &Rig) {
     rig.delete_upgrade("up").await;
 }
 
-/// What the admission policy on the operator's account would have said to what it makes, on which policies are
-/// not evaluated otherwise: a refusal here is one there.
+/// What the admission policy on the operator's account would have said to what it makes, on which policies
+/// are not evaluated otherwise: a refusal here is one there.
 fn bound(cluster: &Cluster) {
     cluster.admission().refuse(|made| {
         let owners = made.object["metadata"]["ownerReferences"].as_array().into_iter().flatten();

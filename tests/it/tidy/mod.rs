@@ -85,7 +85,7 @@ const LAYERS: &[Layer] = &[
     // A leaf, which nothing else uses: what the operator decides is asked of the planner, and never imitated.
     layer(
         "plugin",
-        &["api", "observe::view", "plan"],
+        &["api", "observe::static_pods", "observe::view", "plan"],
         &[
             "clap",
             "console",

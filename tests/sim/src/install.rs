@@ -1,5 +1,5 @@
-//! What an installation applies, without the operator's Deployment: here the operator is a process of its own,
-//! with the rights of the account that the manifests make.
+//! What an installation applies, without the operator's Deployment: here the operator is a process of its
+//! own, with the rights of the account that the manifests make.
 
 use std::path::Path;
 

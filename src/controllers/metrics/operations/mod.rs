@@ -1,15 +1,15 @@
-//! Gauges of operations and nodes, derived anew from the statuses at each plan: a restart of the operator loses
-//! none, and what is gone leaves none behind.
+//! Gauges of operations and nodes, derived anew from the statuses at each plan: a restart of the operator
+//! loses none, and what is gone leaves none behind.
 //!
-//! An operation is what a user made: a NodeOpUpgrade with its NodeOp, or a NodeOp alone. Counting its nodes is
-//! work for each of thousands of them, so it is done once for each version of an object; between two plans
-//! few have changed.
+//! An operation is what a user made: a NodeOpUpgrade with its NodeOp, or a NodeOp alone. Counting its nodes
+//! is work for each of thousands of them, so it is done once for each version of an object; between two
+//! plans few have changed.
 //!
-//! Their number is bounded. Of operations that are over the newest [`MAX_OVER`] are shown that ended within a
-//! day ([`SHOWN_AFTER_END`]). So an alert on a failed one lasts long enough to be seen, ends by itself when
-//! nobody deletes the object, and a cluster that keeps thousands of finished objects has no thousands of
-//! series. All others are shown, up to [`MAX_OPEN`]: who makes thousands of them must not make a scrape larger
-//! than the memory that the operator has. Nodes are shown while they are in progress.
+//! Their number is bounded. Of operations that are over the newest [`MAX_OVER`] are shown that ended within
+//! a day ([`SHOWN_AFTER_END`]). So an alert on a failed one lasts long enough to be seen, ends by itself
+//! when nobody deletes the object, and a cluster that keeps thousands of finished objects has no thousands
+//! of series. All others are shown, up to [`MAX_OPEN`]: who makes thousands of them must not make a scrape
+//! larger than the memory that the operator has. Nodes are shown while they are in progress.
 
 mod shown;
 

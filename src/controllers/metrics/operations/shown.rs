@@ -7,6 +7,7 @@ use k8s_openapi::{
 
 use crate::{
     api::{
+        ended::ended,
         names::condition,
         nodeop::{Counts, NodeOp, Phase},
         upgrade::{NodeOpUpgrade, UpgradePhase},
@@ -124,10 +125,9 @@ impl<'a> Object<'a> {
         if !self.phase.is_final() || self.deleting() {
             return None;
         }
-        let end = self.condition(condition::COMPLETE).or_else(|| self.condition(condition::FAILED));
         // The cache keeps no conditions of what is over. Its status is not written any more.
-        let end = end.map(|end| &end.last_transition_time).or(self.last_updated);
-        Some(end.map_or(Timestamp::UNIX_EPOCH, |end| end.0))
+        let end = ended(self.conditions).or_else(|| self.last_updated.map(|time| time.0));
+        Some(end.unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
     pub fn shown(

@@ -49,8 +49,9 @@ pub fn decide(
     if ours {
         return EvictionDecision::Skip("it belongs to a NodeOp");
     }
-    // The Jobs of operations that are over are not kept, so whose pod it was is not known any more. It is worth
-    // its log alone, and holds nothing of the node: of a pod that has ended the label may be believed.
+    // The Jobs of operations that are over are not kept, so whose pod it was is not known any more. It is
+    // worth its log alone, and holds nothing of the node: of a pod that has ended the label may be
+    // believed.
     if pod.finished && pod.labels.contains_key(names::NODEOP) {
         return EvictionDecision::Skip("it has ended, and is there for its log");
     }

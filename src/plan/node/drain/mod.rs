@@ -1,12 +1,12 @@
 //! One pass of a drain: evicts the pods whose time has come, and says where the drain stands.
 //!
-//! kubectl's filters ([`filter`]), with one difference that the Go operator's users rely on: a pod that kubectl
-//! would refuse to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and named;
-//! `strict: true` refuses as kubectl does. Pods made after the drain started are left too, as kubectl does by
-//! listing once: a controller that pins its pods to the node would otherwise make it endless. Which those are
-//! is known from our first list of the node's pods, not from a clock: ours may be behind the server's, and a
-//! pod of that interval would be left to die with the node, or ahead of it, and the drain would not end. A
-//! new leader lists anew, and may so evict such a replacement once more.
+//! kubectl's filters ([`filter`]), with one difference that the Go operator's users rely on: a pod that
+//! kubectl would refuse to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and
+//! named; `strict: true` refuses as kubectl does. Pods made after the drain started are left too, as
+//! kubectl does by listing once: a controller that pins its pods to the node would otherwise make it
+//! endless. Which those are is known from our first list of the node's pods, not from a clock: ours may be
+//! behind the server's, and a pod of that interval would be left to die with the node, or ahead of it, and
+//! the drain would not end. A new leader lists anew, and may so evict such a replacement once more.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 

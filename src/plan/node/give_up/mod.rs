@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// How long after a reboot was asked for the node may still be seen Ready: the kubelet is stopped within seconds,
-/// and the control plane waits 40 to 50 for its next sign of life.
+/// How long after a reboot was asked for the node may still be seen Ready: the kubelet is stopped within
+/// seconds, and the control plane waits 40 to 50 for its next sign of life.
 const DOWN_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Gives the node up.
@@ -166,9 +166,9 @@ fn end(ctx: &NodeContext<'_>) -> Planned<Option<Open>> {
     Planned { value: open, effects }
 }
 
-/// A waiter that is gone, and whose last words nobody has read, may have asked for the reboot: a machine takes
-/// a while to go down, and looks Ready meanwhile. Until then its node is neither free for others nor said to
-/// stay in its boot.
+/// A waiter that is gone, and whose last state nobody has read, may have asked for the reboot: a machine
+/// takes a while to go down, and looks Ready meanwhile. Until then its node is neither free for others nor
+/// said to stay in its boot.
 fn reboot_may_come_until(ctx: &NodeContext<'_>) -> Option<Timestamp> {
     let may_come = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
     let ended_without = waiter::says(ctx).is_some_and(|said| said != reboot_state::REBOOTING);

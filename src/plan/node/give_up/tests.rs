@@ -352,8 +352,8 @@ fn a_node_that_stays_cordoned_though_all_went_well_says_so() {
     }
 }
 
-/// The waiter has asked for the reboot, and was deleted by hand; its NodeOp is deleted before the node is seen
-/// to go down. Nobody was leading meanwhile.
+/// The waiter has asked for the reboot, and was deleted by hand; its NodeOp is deleted before the node is
+/// seen to go down. Nobody was leading meanwhile.
 #[test]
 fn a_node_that_may_be_going_down_is_neither_given_back_nor_said_to_stay() {
     let deleted = || {
@@ -391,5 +391,5 @@ fn a_node_that_may_be_going_down_is_neither_given_back_nor_said_to_stay() {
     let waiter = PodView { reboot_state: Some(reboot_state::WAITING.into()), ..ended.waiter(0) };
     ended.put(PodView { phase: PodPhase::Failed, ..waiter });
     (1..4).for_each(|second| drop(ended.pass(second)));
-    assert_eq!(ended.entry().reboot_status, Some(RebootStatus::Cancelled), "its last words are known");
+    assert_eq!(ended.entry().reboot_status, Some(RebootStatus::Cancelled), "its last state is known");
 }

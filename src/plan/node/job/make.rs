@@ -89,8 +89,8 @@ pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()
 }
 
-/// Somebody else's Job has the name, and nothing else: the next name is ours, and so is the waiter that watches
-/// the Job of that name.
+/// Somebody else's Job has the name, and nothing else: the next name is ours, and so is the waiter that
+/// watches the Job of that name.
 fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let (node, of) = (&ctx.node.name, &ctx.op.id);
     let taken = Failure::ForeignJob { namespace: job.namespace.clone(), name: job.name.clone() };

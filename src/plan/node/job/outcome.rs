@@ -74,8 +74,8 @@ pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
 }
 
-/// The operation has succeeded in the boot that the record names. One that names another target than the image
-/// has, as its preflight read it, is not of this operation: nothing is proved by it.
+/// The operation has succeeded in the boot that the record names. One that names another target than the
+/// image has, as its preflight read it, is not of this operation: nothing is proved by it.
 pub fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
     match (&ctx.work.found.target, &found.target) {
         (Some(known), Some(said)) if known != said => {

@@ -198,7 +198,7 @@ fn a_strangers_job_under_the_name_of_ours_is_passed_by() {
     assert!(out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. })), "{:?}", out.actions);
 }
 
-/// The words of a command that failed are in its pods alone, and anybody may delete those.
+/// The output of a command that failed is in its pods alone, and anybody may delete those.
 #[test]
 fn a_failure_whose_pods_are_gone_says_that_none_is_left_to_say_why() {
     let mut world = suspended();

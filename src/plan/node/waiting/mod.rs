@@ -48,7 +48,8 @@ pub enum Waiting {
     /// No two control-plane nodes at once.
     Rivals,
 
-    /// The drain goes on; so does the start of the reboot waiter, which is told of where it says more than that.
+    /// The drain goes on; so does the start of the reboot waiter, which is told of where it says more than
+    /// that.
     Drain {
         drain: Draining,
         waiter: Option<Starting>,

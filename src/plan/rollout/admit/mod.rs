@@ -338,8 +338,8 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
     if op.intent.disturbs() && view.control_plane() {
         shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
     }
-    // The preflight's verdict stays, in case the node has to be given back untouched; and what the operation is
-    // held to.
+    // The preflight's verdict stays, in case the node has to be given back untouched; and what the
+    // operation is held to.
     let found = Found { target: entry.target.take(), image: entry.image.take(), before: None };
     let work = Working::claims(entry.boot.take(), found);
     *entry = Entry {

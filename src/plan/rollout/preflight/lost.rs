@@ -43,8 +43,8 @@ pub fn reason(pod: &PodView) -> Lost {
 }
 
 impl PreflightContext<'_> {
-    /// When the next pod is made, after the last one was lost, as `attempt` before it. The last try is made when
-    /// the time is over.
+    /// When the next pod is made, after the last one was lost, as `attempt` before it. The last try is made
+    /// when the time is over.
     fn next_try(&self, lost: Timestamp, attempt: i32, first: Option<Timestamp>) -> Timestamp {
         let pause = PAUSE * attempt.clamp(1, GROWS);
         let end = first.map_or(lost, |first| later(first, self.op.intent.pull_timeout));
@@ -71,8 +71,8 @@ impl PreflightContext<'_> {
         self.try_again(first, &why)
     }
 
-    /// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name after
-    /// the other holds the node up, and cannot fail it.
+    /// Somebody else's pod has the name: that name is given up, and nothing else. Whoever takes one name
+    /// after the other holds the node up, and cannot fail it.
     pub(super) fn foreign(&self, pod: &PodView) -> Next {
         let why = Lost::NameTaken((pod.namespace.clone(), pod.name.clone()));
         self.try_again(self.snapshot.now, &why)

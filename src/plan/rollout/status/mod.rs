@@ -282,9 +282,9 @@ pub fn summarize(
     }
 }
 
-/// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be said. A
-/// change of messages alone waits until a second after the last write, and until nothing is being asked: the
-/// plan that follows the answers is made at once, and says what came of them.
+/// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be
+/// said. A change of messages alone waits until a second after the last write, and until nothing is being
+/// asked: the plan that follows the answers is made at once, and says what came of them.
 pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, effects: Effects) -> Effects {
     let mut effects = effects;
     let now = snapshot.now;
