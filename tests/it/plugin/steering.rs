@@ -87,6 +87,7 @@ async fn a_command_runs_node_by_node_and_is_followed_to_its_end() {
     assert!(out.ends_with("nop/w  n1  Failed  exit code 1\nnop/w  Failed  1 of 1 nodes failed\n"), "{out}");
     let late = stage.run(&["run", "--name", "late", "--wait", "--timeout", "1s", "--", "true"]).await;
     assert_eq!(late.code, 124, "{late:?}");
+    assert!(late.err.contains("nop/late is not over after 1s:"), "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
