@@ -1,12 +1,11 @@
 //! What a write of a status sends: only what differs, so that a status of thousands of nodes is neither sent
 //! nor written out whole for one of them.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::{
+    node_statuses::Change,
     nodeop::{NodeOpStatus, NodeStatus},
     upgrade::NodeOpUpgradeStatus,
 };
@@ -29,14 +28,23 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 
 /// A status that has an entry for each node: thousands, of which a write changes a few.
 pub trait NodesStatus: Serialize {
-    fn nodes(&self) -> &BTreeMap<String, NodeStatus>;
+    /// The entries that differ from another version's: as they are there, and here.
+    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>>;
+    fn has_nodes(&self) -> bool;
     /// The same, without them.
     fn without_nodes(&self) -> Self;
 }
 
 impl NodesStatus for NodeOpStatus {
-    fn nodes(&self) -> &BTreeMap<String, NodeStatus> {
-        &self.node_statuses
+    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
+        match old {
+            Some(old) => self.node_statuses.changes(&old.node_statuses).collect(),
+            None => all(&self.node_statuses),
+        }
+    }
+
+    fn has_nodes(&self) -> bool {
+        !self.node_statuses.is_empty()
     }
 
     fn without_nodes(&self) -> Self {
@@ -45,8 +53,18 @@ impl NodesStatus for NodeOpStatus {
 }
 
 impl NodesStatus for NodeOpUpgradeStatus {
-    fn nodes(&self) -> &BTreeMap<String, NodeStatus> {
-        &self.node_statuses
+    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
+        let Some(old) = old else { return all(&self.node_statuses) };
+        let gone = old.node_statuses.iter().filter(|(name, _)| !self.node_statuses.contains_key(*name));
+        let gone = gone.map(|(name, old)| Change { name, old: Some(old), new: None });
+        let there = self.node_statuses.iter();
+        let there =
+            there.map(|(name, new)| Change { name, old: old.node_statuses.get(name), new: Some(new) });
+        gone.chain(there.filter(|change| change.old != change.new)).collect()
+    }
+
+    fn has_nodes(&self) -> bool {
+        !self.node_statuses.is_empty()
     }
 
     fn without_nodes(&self) -> Self {
@@ -54,27 +72,25 @@ impl NodesStatus for NodeOpUpgradeStatus {
     }
 }
 
+fn all<'a>(nodes: impl IntoIterator<Item = (&'a String, &'a NodeStatus)>) -> Vec<Change<'a>> {
+    nodes.into_iter().map(|(name, new)| Change { name, old: None, new: Some(new) }).collect()
+}
+
 /// The merge patch that turns the status `old` into `new`. Only entries that differ are written out.
 pub fn status_diff<S: NodesStatus>(old: Option<&S>, new: &S) -> serde_json::Result<Option<Value>> {
     let frame = |status: &S| serde_json::to_value(status.without_nodes());
     let mut diff = merge_diff(&old.map_or_else(|| Ok(json!({})), frame)?, &frame(new)?);
-    let none = BTreeMap::new();
-    let before = old.map_or(&none, S::nodes);
     let mut nodes = Map::new();
-    for name in before.keys().filter(|name| !new.nodes().contains_key(*name)) {
-        nodes.insert(name.clone(), Value::Null);
-    }
-    for (name, entry) in new.nodes() {
-        let change = match before.get(name) {
-            Some(before) if before == entry => None,
-            Some(before) => merge_diff(&serde_json::to_value(before)?, &serde_json::to_value(entry)?),
-            None => Some(serde_json::to_value(entry)?),
+    for Change { name, old, new } in new.changes(old) {
+        let change = match (old, new) {
+            (_, None) => Some(Value::Null),
+            (Some(old), Some(new)) => merge_diff(&serde_json::to_value(old)?, &serde_json::to_value(new)?),
+            (None, Some(new)) => Some(serde_json::to_value(new)?),
         };
         nodes.extend(change.map(|change| (name.clone(), change)));
     }
     if !nodes.is_empty() {
-        let all_gone = new.nodes().is_empty();
-        let nodes = if all_gone { Value::Null } else { Value::Object(nodes) };
+        let nodes = if new.has_nodes() { Value::Object(nodes) } else { Value::Null };
         diff.get_or_insert_with(|| json!({}))["nodeStatuses"] = nodes;
     }
     Ok(diff)

@@ -6,6 +6,7 @@ pub mod error_text;
 pub mod image_content;
 pub mod names;
 pub mod node_status;
+pub mod node_statuses;
 pub mod nodeop;
 pub mod owner;
 pub mod pull_policy;

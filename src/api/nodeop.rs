@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
-use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
+use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
 
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`
 /// and `stopOnFailure`.
@@ -273,9 +273,9 @@ pub struct NodeOpStatus {
     pub message: Option<String>,
     /// Every target, by node name. With more than a thousand targets, those that are done have their phase,
     /// their message and what is proved, and no more: an object may not be larger than 1.5 MiB.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
-    pub node_statuses: BTreeMap<String, NodeStatus>,
+    #[serde(default, skip_serializing_if = "NodeStatuses::is_empty")]
+    #[schemars(with = "BTreeMap<String, NodeStatus>", extend("x-kubernetes-map-type" = "atomic"))]
+    pub node_statuses: NodeStatuses,
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -317,7 +317,7 @@ impl NodeOpStatus {
         Self {
             phase: *phase,
             message: message.clone(),
-            node_statuses: BTreeMap::new(),
+            node_statuses: NodeStatuses::default(),
             observed_generation: *observed_generation,
             conditions: conditions.clone(),
             counts: counts.clone(),

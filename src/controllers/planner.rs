@@ -142,8 +142,13 @@ impl Planner {
         self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
         self.evictions.forget_all_but(&snapshot);
-        for ((op, node), why) in &plan.waiting {
-            debug!(op = format!("{}/{}", op.0, op.1), node, reason = why.reason.name(), %why, "waiting");
+        for ((namespace, name), reasons) in &plan.waiting {
+            for (node, why) in &reasons.nodes {
+                debug!(op = format!("{namespace}/{name}"), node, reason = why.reason.name(), %why, "waiting");
+            }
+            if let Some((why, nodes)) = &reasons.others {
+                debug!(op = format!("{namespace}/{name}"), nodes, reason = why.reason.name(), %why, "waiting");
+            }
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions).await;

@@ -209,6 +209,11 @@ impl<V> Cache<V> {
         self.changed.remove(key);
     }
 
+    /// The views of what [`Self::changes`] is going to tell.
+    pub fn changed(&self) -> impl Iterator<Item = &V> {
+        self.changed.iter().filter_map(|key| self.get(key))
+    }
+
     /// What has changed since this was called last, and what it is now; nothing for what has gone.
     pub fn changes(&mut self) -> impl Iterator<Item = (Key, Option<Arc<V>>)> {
         let changed = mem::take(&mut self.changed);

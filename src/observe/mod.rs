@@ -39,8 +39,8 @@ use crate::{
         id::Key,
         question::{Answer, Question},
         snapshot::{
-            Eviction, JobView, NodePod, NodeView, PlacedTable, PlannerConfig, PodView, Role, Shows,
-            Sightings, Snapshot, Table,
+            Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Role,
+            Shows, Sightings, Snapshot, Standing, Table,
         },
     },
 };
@@ -78,7 +78,7 @@ struct Caches {
 /// What the last snapshot showed, which is brought up to date for the next one by what has changed.
 #[derive(Clone, Debug, Default)]
 struct Shown {
-    nodes: Table<String, NodeView>,
+    nodes: NodeTable,
     ops: Table<Key, NodeOp>,
     upgrades: Table<Key, NodeOpUpgrade>,
     facts: PlacedTable<PodView>,
@@ -116,7 +116,10 @@ impl Caches {
     /// hold a node.
     fn namespaces(&self) -> BTreeSet<&str> {
         let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
-        let held = self.nodes.iter().flat_map(|(_, node)| node.claimed_by.iter().chain(&node.cordoned_by));
+        // What was shown, and what came in since: not all nodes, at each event.
+        let shown = self.shown.nodes.that_are(Standing::Held).map(AsRef::as_ref);
+        let held = shown.chain(self.nodes.changed());
+        let held = held.flat_map(|node: &NodeView| node.claimed_by.iter().chain(&node.cordoned_by));
         ops.chain(held.map(|of| of.namespace.as_str())).collect()
     }
 

@@ -175,7 +175,7 @@ mod tests {
             let mut object = op("Failed", json!([]));
             let status = object.status.as_mut().unwrap();
             status.observed_generation = generation;
-            status.node_statuses.insert("n2".into(), serde_json::from_value(entry).unwrap());
+            status.node_statuses.insert("n2", serde_json::from_value(entry).unwrap());
             nodeop(object).status.unwrap().node_statuses.contains_key("n2")
         };
         for (generation, entry, kept) in [

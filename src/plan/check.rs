@@ -8,6 +8,7 @@ use crate::{
     plan::{
         model::{
             action::{Action, Plan},
+            id::Key,
             intent::Intent,
             snapshot::Snapshot,
         },
@@ -116,6 +117,12 @@ fn spinning(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     found
 }
 
+/// Whether it is said why the node waits.
+fn is_explained(plan: &Plan, op: &Key, node: &str, entry: &NodeStatus) -> bool {
+    let Some(reasons) = plan.waiting.get(op) else { return false };
+    reasons.nodes.contains_key(node) || (reasons.others.is_some() && entry.phase == Phase::Pending)
+}
+
 /// Nodes that are not finished or still hold their slot, and are neither moved by this plan nor said to wait
 /// for anything.
 fn unexplained(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
@@ -142,8 +149,7 @@ fn unexplained(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
             let moved = written
                 .get(&(op.metadata.namespace.clone(), op.metadata.name.clone()))
                 .and_then(|w| w.node_statuses.get(name));
-            let explained = plan.waiting.contains_key(&(key.clone(), name.clone()))
-                || moved.is_some_and(|moved| moved != entry);
+            let explained = is_explained(plan, key, name, entry) || moved.is_some_and(|moved| moved != entry);
             if !explained {
                 found.push(format!("{}/{} on {name} stands still without a reason: {entry:?}", key.0, key.1));
             }

@@ -11,7 +11,8 @@ use crate::{
     api::{
         image_content::ImageContent,
         names::container,
-        nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeOp, NodeOpStatus, Phase},
         pull_policy::PullPolicy,
     },
     plan::model::{
@@ -119,11 +120,12 @@ pub struct FirstReleases(BTreeMap<String, (String, String)>);
 
 impl FirstReleases {
     /// Nodes that were taken come before those that wait for their turn.
-    pub fn of(snapshot: &Snapshot, nodes: &BTreeMap<String, NodeStatus>) -> Self {
+    pub fn of(snapshot: &Snapshot, nodes: &NodeStatuses) -> Self {
         let arch = |name: &str| snapshot.nodes.get(name).map(|node| node.arch.clone());
         let mut found = BTreeMap::new();
         for taken in [true, false] {
-            for (name, entry) in nodes.iter().filter(|(_, entry)| (entry.phase != Phase::Pending) == taken) {
+            let targeted = nodes.marked([Mark::Targeted]);
+            for (name, entry) in targeted.filter(|(_, entry)| (entry.phase != Phase::Pending) == taken) {
                 if let Some(release) = &entry.target
                     && let Some(arch) = arch(name)
                 {

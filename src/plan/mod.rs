@@ -39,7 +39,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
     for (key, op) in ops {
         let Planned { value: reasons, effects } = rollout::plan(snapshot, op, &mut shared);
-        plan.waiting.extend(reasons.into_iter().map(|(node, why)| ((key.clone(), node), why)));
+        plan.waiting.insert(key.clone(), reasons);
         plan.add(effects);
     }
     plan.add(release::sweep(snapshot));

@@ -11,13 +11,13 @@ use std::{collections::BTreeSet, fmt};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::nodeop::{NodeStatus, Phase},
+    api::node_statuses::Mark,
     plan::model::{
         effects::{Effects, Planned},
         id::Key,
         intent::Intent,
         question::{Answer, Question},
-        snapshot::{NodeView, Snapshot},
+        snapshot::{NodeView, Snapshot, Standing},
         time::later,
     },
 };
@@ -80,7 +80,7 @@ impl fmt::Display for Unwell {
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     let mut held = BTreeSet::new();
     let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| node.control_plane());
-    for node in snapshot.nodes.values().filter(|node| node.control_plane()) {
+    for node in snapshot.nodes.that_are(Standing::ControlPlane) {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(op).disturbs())
         {
@@ -88,11 +88,9 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
         }
     }
     for (key, op) in snapshot.ops.iter().filter(|(_, op)| Intent::of(op).disturbs()) {
-        let entries = op.status.iter().flat_map(|status| &status.node_statuses);
-        let recorded = |entry: &NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some();
-        let members = entries.filter(|(name, entry)| {
-            recorded(entry) && (is_member(name) || entry.control_plane == Some(true))
-        });
+        let statuses = op.status.iter().map(|status| &status.node_statuses);
+        let recorded = statuses.flat_map(|nodes| nodes.marked([Mark::Running, Mark::Identified]));
+        let members = recorded.filter(|(name, entry)| is_member(name) || entry.control_plane == Some(true));
         held.extend(members.map(|(name, _)| (key.clone(), name.clone())));
     }
     held.into_iter().collect()
@@ -100,11 +98,7 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
 
 /// Control-plane nodes other than `node`.
 fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a NodeView> {
-    snapshot
-        .nodes
-        .values()
-        .map(AsRef::as_ref)
-        .filter(move |other| other.control_plane() && other.name != node)
+    snapshot.nodes.that_are(Standing::ControlPlane).map(AsRef::as_ref).filter(move |other| other.name != node)
 }
 
 /// Asks what [`others_not_ready`] has to know of nodes whose distribution does not say on the Node whether

@@ -57,7 +57,7 @@ impl Operation {
             phase: status.phase.map_or(UpgradePhase::Pending, Into::into),
             message: status.message.unwrap_or_default(),
             counts: status.counts.unwrap_or_default(),
-            nodes: status.node_statuses,
+            nodes: status.node_statuses.into(),
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
@@ -194,6 +194,6 @@ pub async fn complete(connection: &Connection, operation: &mut Operation) {
     if let Ok(Some(op)) = api.get_opt(&operation.name).await
         && op.labels().get(names::UPGRADE_NAME).is_some()
     {
-        operation.nodes = op.status.map(|status| status.node_statuses).unwrap_or_default();
+        operation.nodes = op.status.map(|status| status.node_statuses.into()).unwrap_or_default();
     }
 }

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     api::{
+        node_statuses::{self, NodeStatuses},
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
         owner,
     },
@@ -175,11 +176,12 @@ impl Remembered {
     pub fn recorded(&mut self, op: &NodeOp, status: &NodeOpStatus, counted: &Counted) {
         let Some(now) = time(&status.last_updated) else { return };
         let kind = OperationKind::of(op);
-        let before = op.status.as_ref().map(|status| &status.node_statuses);
+        let none = NodeStatuses::default();
+        let before = op.status.as_ref().map_or(&none, |status| &status.node_statuses);
         let unknown = NodeStatus::default();
         let pulls = if Intent::of(op).preflight.is_some() { Step::Preflight } else { Step::Job };
-        for (name, new) in &status.node_statuses {
-            let old = before.and_then(|nodes| nodes.get(name)).unwrap_or(&unknown);
+        for node_statuses::Change { name, old, new } in status.node_statuses.changes(before) {
+            let (Some(new), old) = (new, old.unwrap_or(&unknown)) else { continue };
             let (from, to) = (step(old), step(new));
             if from == to && old.phase == new.phase && old.blocked_since == new.blocked_since {
                 continue;

@@ -13,16 +13,18 @@ pub fn facts_of(boot: &str) -> String {
     format!("{boot}/{FACTS_SCHEMA}")
 }
 
-/// Whether the node says the facts of its present boot.
-pub fn up_to_date(node: &NodeView) -> bool {
-    let says = node.annotations.get(names::FACTS_OF).and_then(|of| of.strip_prefix(node.boot_id.as_str()));
-    says.and_then(|says| says.strip_prefix('/')) == Some(FACTS_SCHEMA) && !is_stripped(node)
-}
+impl NodeView {
+    /// Whether it says the facts of its present boot.
+    pub fn says_its_facts(&self) -> bool {
+        let says = self.annotations.get(names::FACTS_OF).and_then(|of| of.strip_prefix(&*self.boot_id));
+        says.and_then(|says| says.strip_prefix('/')) == Some(FACTS_SCHEMA) && !self.is_stripped()
+    }
 
-/// Whether somebody has taken our label off a node of Kairos, or the `false` with which he had kept us off. A
-/// selector by that label would pass the node over until its next boot, without a word.
-fn is_stripped(node: &NodeView) -> bool {
-    node.annotations.contains_key(names::BOOT_STATE_OF) && !node.labels.contains_key(names::MANAGED)
+    /// Whether somebody has taken our label off a node of Kairos, or the `false` with which he had kept us
+    /// off. A selector by that label would pass the node over until its next boot, without a word.
+    fn is_stripped(&self) -> bool {
+        self.annotations.contains_key(names::BOOT_STATE_OF) && !self.labels.contains_key(names::MANAGED)
+    }
 }
 
 /// Whether a user wants us to keep off the node's labels.
@@ -209,7 +211,7 @@ mod tests {
             boot_id: "b2".into(),
             ..NodeView::default()
         };
-        assert!(up_to_date(&node));
+        assert!(node.says_its_facts());
         assert!(change(&node, &facts()).is_empty());
     }
 

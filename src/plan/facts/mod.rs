@@ -26,7 +26,7 @@ use crate::{
         action::{Action, Target},
         effects::{Effects, Planned},
         object_name,
-        snapshot::{ContainerView, NodeView, PodView, Role, Snapshot, brief},
+        snapshot::{ContainerView, NodeView, PodView, Role, Snapshot, Standing, brief},
         time::later,
     },
 };
@@ -53,12 +53,11 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     }
     let mut effects = Effects::default();
     let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
-    for node in snapshot.nodes.values() {
+    // Of all other nodes there is nothing to read, and nothing to clear.
+    let unread = snapshot.nodes.names(Standing::Unread).iter().map(String::as_str);
+    let concerned: BTreeSet<&str> = unread.chain(pods.keys().copied()).collect();
+    for node in concerned.into_iter().filter_map(|name| snapshot.nodes.get(name)) {
         let of_node = pods.remove(node.name.as_str()).unwrap_or_default();
-        // As a rule of every node.
-        if of_node.is_empty() && labels::up_to_date(node) {
-            continue;
-        }
         if let Next::Make { attempt, last_error, waited_for } =
             effects.take(plan_node(snapshot, node, &of_node))
             && (waited_for || free > 0)
@@ -125,7 +124,7 @@ enum Next<'a> {
 /// slot.
 fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> Planned<Next<'a>> {
     let mut effects = Effects::default();
-    let known = labels::up_to_date(node);
+    let known = node.says_its_facts();
     let waited_for = !known && is_waited_for(snapshot, node);
     let kept_off = labels::hands_off(node) && !waited_for;
     if known || node.boot_id.is_empty() || node.deleting || kept_off || !node.is_linux() {

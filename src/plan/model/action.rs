@@ -18,7 +18,7 @@ use crate::{
     },
     contract::Succeeded,
     plan::model::{
-        effects::Effects,
+        effects::{Effects, Reasons},
         id::{Key, OpRef},
         identity::{Id, Identified},
         kept_cordon::KeptCordon,
@@ -34,8 +34,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// To be answered before the next plan, which is then made at once.
     pub questions: BTreeSet<Question>,
-    /// Why a node that is not finished is not moving, by NodeOp and node.
-    pub waiting: BTreeMap<(Key, String), Why>,
+    /// Why nodes that are not finished are not moving, by NodeOp.
+    pub waiting: BTreeMap<Key, Reasons>,
     /// Nodes whose pods must be watched.
     pub drains: BTreeSet<String>,
     /// When to plan again though nothing happened.
@@ -43,6 +43,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Why a node that is not finished is not moving.
+    pub fn why(&self, op: &Key, node: &str) -> Option<&Why> {
+        self.waiting.get(op)?.of(node)
+    }
+
     /// Adds what goes with a decision. What was to be said with a status that is not written is not said.
     pub fn add(&mut self, effects: Effects) {
         let Effects { actions, questions, notices: _, drains, wake_at } = effects;

@@ -29,8 +29,32 @@ pub struct Effects {
     pub wake_at: Option<Timestamp>,
 }
 
-/// Why nodes that are not finished are not moving, by node.
-pub type Reasons = BTreeMap<String, Why>;
+/// Why nodes that are not finished are not moving.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reasons {
+    /// By node.
+    pub nodes: BTreeMap<String, Why>,
+    /// What all other nodes wait for that are pending, and how many they are: thousands may wait for their
+    /// turn.
+    pub others: Option<(Why, usize)>,
+}
+
+impl Reasons {
+    pub fn insert(&mut self, node: String, why: Why) {
+        self.nodes.insert(node, why);
+    }
+
+    /// Why a node that is not finished does not move.
+    pub fn of(&self, node: &str) -> Option<&Why> {
+        self.nodes.get(node).or(self.others.as_ref().map(|(why, _)| why))
+    }
+}
+
+impl FromIterator<(String, Why)> for Reasons {
+    fn from_iter<I: IntoIterator<Item = (String, Why)>>(reasons: I) -> Self {
+        Self { nodes: reasons.into_iter().collect(), others: None }
+    }
+}
 
 /// A value that was decided on, and what goes with it.
 #[derive(Clone, Debug, PartialEq)]

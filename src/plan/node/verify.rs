@@ -7,7 +7,7 @@ use crate::{
     api::{names, nodeop::RebootStatus},
     contract::boot_state,
     plan::{
-        facts::{self, labels},
+        facts,
         model::effects::{Effects, Planned},
         node::{
             context::{Decision, NodeContext},
@@ -58,7 +58,7 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
 /// Advances a node in step `Verify`.
 pub fn advance(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     let node = ctx.node;
-    if verify.boot == node.boot_id && labels::up_to_date(node) {
+    if verify.boot == node.boot_id && node.says_its_facts() {
         let release = node.annotations.get(names::RELEASE).map(String::as_str);
         let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
         return conclude(ctx, judge(&ctx.work.found, release, state)).into();

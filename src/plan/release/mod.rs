@@ -9,8 +9,6 @@ mod failed;
 mod remnant;
 mod unreleased;
 
-use std::sync::Arc;
-
 use k8s_openapi::jiff::SignedDuration;
 
 use self::remnant::is_proved;
@@ -25,7 +23,7 @@ use crate::{
             intent::Intent,
             object_name,
             question::Question,
-            snapshot::{JobState, NodeView, Owner, PodPhase, PodView, Role, Snapshot},
+            snapshot::{JobState, NodeView, Owner, PodPhase, PodView, Role, Snapshot, Standing},
             time::later,
         },
         node::{
@@ -44,10 +42,8 @@ const WAITER_RETENTION: SignedDuration = SignedDuration::from_secs(30);
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(snapshot: &Snapshot) -> Effects {
     let mut effects = Effects::act(orphaned_work(snapshot));
-    let held = |node: &&Arc<NodeView>| {
-        node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
-    };
-    snapshot.nodes.values().filter(held).for_each(|view| effects.add(node(snapshot, view)));
+    let held = snapshot.nodes.that_are(Standing::Held);
+    held.for_each(|view| effects.add(node(snapshot, view)));
     effects
 }
 

@@ -162,8 +162,9 @@ fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
     let mut op = (**world.ops.get(&key).unwrap()).clone();
     op.metadata.deletion_timestamp = Some(Time(at(0)));
     op.spec.reboot_on_success = None;
-    let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
-    (entry.step, entry.job_uid) = (Some(crate::api::nodeop::Step::Job), Some("ju".into()));
+    op.status.as_mut().unwrap().node_statuses.update("n1", |entry| {
+        (entry.step, entry.job_uid) = (Some(crate::api::nodeop::Step::Job), Some("ju".into()));
+    });
     world.ops.insert(key, Arc::new(op));
     let gone = Question::Job(("ns".into(), "j".into()));
     world.answers.insert(gone, crate::plan::model::question::Answer::NotFound);
@@ -192,9 +193,10 @@ fn a_drain_goes_on_being_watched_while_its_waiter_is_made_again() {
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (**world.ops.get(&key).unwrap()).clone();
     op.spec.drain_options = Some(serde_json::from_value(json!({"enabled": true})).unwrap());
-    let entry = op.status.as_mut().and_then(|status| status.node_statuses.get_mut("n1")).unwrap();
-    (entry.step, entry.job_name) = (Some(crate::api::nodeop::Step::Drain), None);
-    entry.drain_started_at = Some(Time(at(0)));
+    op.status.as_mut().unwrap().node_statuses.update("n1", |entry| {
+        (entry.step, entry.job_name) = (Some(crate::api::nodeop::Step::Drain), None);
+        entry.drain_started_at = Some(Time(at(0)));
+    });
     let name = Op::of(&Arc::new(op.clone())).object_name("n1", "reboot", 0);
     world.ops.insert(key, Arc::new(op));
     let mut pod = (**world.pods.values().next().unwrap()).clone();

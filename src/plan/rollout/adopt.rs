@@ -77,7 +77,7 @@ fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
             Targets::Missing(why) => progress.no_targets = Some(why),
         }
         nodes.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.created <= created));
-        nodes.extend(old.node_statuses.clone());
+        nodes.extend(BTreeMap::from(old.node_statuses.clone()));
         nodes.extend(
             jobs(snapshot, op)
                 .filter(|job| !old.node_statuses.contains_key(&job.node))
@@ -104,7 +104,7 @@ fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
         effects.add(prepare);
         return effects;
     }
-    let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
+    let status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
     status::write(snapshot, &op.object, status, effects)
 }
 

@@ -1,10 +1,11 @@
 //! What is kept of a node that is done, where there are very many: the server takes an object of 1.5 MiB, and
 //! beyond that nothing could be recorded any more, with nodes in progress.
 
-use std::collections::BTreeMap;
-
 use crate::{
-    api::nodeop::NodeStatus,
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::NodeStatus,
+    },
     plan::{
         image::FirstReleases,
         model::snapshot::{Role, Snapshot},
@@ -21,30 +22,27 @@ pub const MAX_IN_PROGRESS: usize = 1000;
 /// Leaves out what nobody decides on: the name of the Job, which can be computed, the time, and the reboot
 /// once no waiter waits for it any more. Phase, message and proof stay; and of the first node of each
 /// architecture, with which others are compared, the release that the image brought.
-pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>) {
+pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
     if nodes.len() <= COMPACT_ABOVE {
         return;
     }
-    let is_whole = |name: &str, entry: &NodeStatus| {
-        let more = entry.job_name.is_some() || entry.reboot_status.is_some() || entry.last_updated.is_some();
-        let waits = || snapshot.pods_of_on(&op.id, Role::Waiter, name).next().is_some();
-        entry.phase.is_final() && more && entry.node_uid.is_none() && !waits()
-    };
-    let whole = nodes.iter().filter(|(name, entry)| is_whole(name, entry)).map(|(name, _)| name.clone());
-    let whole: Vec<String> = whole.collect();
+    let waits = |name: &str| snapshot.pods_of_on(&op.id, Role::Waiter, name).next().is_some();
+    let whole = nodes.marked([Mark::Whole]).map(|(name, _)| name).filter(|name| !waits(name));
+    let whole: Vec<String> = whole.cloned().collect();
     if whole.is_empty() {
         return;
     }
     let first = FirstReleases::of(snapshot, nodes);
     for name in whole {
-        let Some(entry) = nodes.get_mut(&name) else { continue };
-        *entry = NodeStatus {
-            phase: entry.phase,
-            message: entry.message.take(),
-            verified: entry.verified,
-            holds_slot: entry.holds_slot,
-            target: entry.target.take().filter(|_| first.is_of(&name)),
-            ..NodeStatus::default()
-        };
+        nodes.update(&name, |entry| {
+            *entry = NodeStatus {
+                phase: entry.phase,
+                message: entry.message.take(),
+                verified: entry.verified,
+                holds_slot: entry.holds_slot,
+                target: entry.target.take().filter(|_| first.is_of(&name)),
+                ..NodeStatus::default()
+            };
+        });
     }
 }

@@ -24,6 +24,7 @@ use self::{not_taken::Stopped, status::OpProgress, targets::Targets};
 use crate::{
     api::{
         names,
+        node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     },
     plan::{
@@ -32,7 +33,7 @@ use crate::{
             action::Action,
             effects::{Effects, Planned, Reasons},
             failing::FailureSummary,
-            snapshot::Snapshot,
+            snapshot::{Snapshot, Standing},
         },
         node::{
             self,
@@ -57,7 +58,7 @@ pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> P
         }
         _ if op.deleting => conclude(snapshot, &op),
         _ if upgrades::may_start(snapshot, object) => start(snapshot, &op),
-        _ => Reasons::new().into(),
+        _ => Reasons::default().into(),
     });
     Planned { value, effects }
 }
@@ -69,12 +70,12 @@ fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
         match adopt::may_have_begun(snapshot, op) {
             Ok(false) => {}
             Ok(true) => return adopt::plan(snapshot, op, &NodeOpStatus::default()),
-            Err(question) => return Planned::from(Reasons::new()).with(question),
+            Err(question) => return Planned::from(Reasons::default()).with(question),
         }
     }
     let Planned { value: (nodes, progress), effects } = targets(snapshot, op);
-    let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
-    Planned { value: Reasons::new(), effects: status::write(snapshot, &op.object, status, effects) }
+    let status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
+    Planned { value: Reasons::default(), effects: status::write(snapshot, &op.object, status, effects) }
 }
 
 /// The nodes of a NodeOp that has none yet.
@@ -89,16 +90,14 @@ fn targets(snapshot: &Snapshot, op: &Op) -> Planned<(BTreeMap<String, NodeStatus
 /// One pass over a NodeOp under way.
 fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -> Planned<Reasons> {
     let mut effects = release::expire_waiters(snapshot, op).effects;
-    let mut waiting = Reasons::new();
+    let mut waiting = Reasons::default();
     let mut nodes = old.node_statuses.clone();
     let stopped = stops(op, &nodes);
-    if nodes.values().any(|node| node.phase == Phase::Running) {
+    if nodes.any([Mark::Running]) {
         effects.add(Effects::act(finalizer::add(op)));
     }
     let mut failures = FailureSummary::default();
-    for (name, node) in
-        nodes.iter_mut().filter(|(_, node)| matches!(node.phase, Phase::Running | Phase::Preflight))
-    {
+    for (name, node) in old.node_statuses.marked([Mark::Running, Mark::Preflight]) {
         let planned = if node.phase == Phase::Running {
             node::advance(snapshot, op, name, node)
         } else {
@@ -106,11 +105,11 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
         };
         let error = planned.effects.keeps_failing(snapshot);
         match effects.take(planned) {
-            Next::Become(next) => *node = *next,
+            Next::Become(next) => nodes.insert(name, *next),
             Next::Wait(why) => {
                 let why = failures.complete(why, error);
-                waiting.insert(name.clone(), why.clone());
-                node.message = Some(why.message);
+                nodes.say(name, &why.message);
+                waiting.insert(name.clone(), why);
             }
         }
     }
@@ -142,29 +141,27 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
 /// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not
 /// proved. A canary that proves nothing has not passed. What a Job of the Go operator brought nobody can
 /// prove, so there the next node is the canary.
-fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<Stopped> {
+fn stops(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
     if !op.intent.stop_on_failure {
         return None;
     }
-    if let Some((name, _)) = nodes.iter().find(|(_, node)| node.phase == Phase::Failed) {
+    if let Some((name, _)) = nodes.marked([Mark::Failed]).next() {
         return Some(Stopped::NodeFailed(name.clone()));
     }
     let of_ours =
         |name: &str, node: &NodeStatus| node.job_name.as_ref().is_some_and(|job| op.is_job_name(name, job));
-    let unproved = |name: &str, node: &NodeStatus| {
-        node.phase == Phase::Completed && node.verified == Some(false) && of_ours(name, node)
-    };
-    let (name, _) = nodes.iter().find(|(name, node)| unproved(name, node))?;
+    let unproved = |name: &str, node: &NodeStatus| node.phase == Phase::Completed && of_ours(name, node);
+    let (name, _) = nodes.marked([Mark::Unproved]).find(|(name, node)| unproved(name, node))?;
     Some(Stopped::NodeNotProved(name.clone()))
 }
 
 /// A finished (or never started) NodeOp: once no node is claimed any more, what was granted is taken back and
 /// the finalizer goes. The Go operator's finalizer goes too.
 fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
-    let held = snapshot.nodes.values().any(|node| {
+    let held = snapshot.nodes.that_are(Standing::Held).any(|node| {
         node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.id))
     });
-    let nothing = Planned::from(Reasons::new());
+    let nothing = Planned::from(Reasons::default());
     let withdrawn =
         op.object.status.as_ref().map(|status| prestart::withdraw(snapshot, op, &status.node_statuses));
     let mut effects = withdrawn.unwrap_or_default();

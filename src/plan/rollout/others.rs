@@ -42,6 +42,11 @@ impl<'a> Others<'a> {
         Self { op, unfinished: unfinished.collect() }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.unfinished.is_empty()
+    }
+
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
     pub fn keep(&self, node: &NodeView) -> Option<NotTaken> {
         if let Some(holder) = &node.claimed_by {

@@ -4,10 +4,11 @@
 //! cordoned, and the node is not kept away for the time that this takes. A waiter is harmless ahead of its
 //! turn: without a sentinel of its own Job, which is not made before the node is claimed, it reboots nothing.
 
-use std::collections::BTreeMap;
-
 use crate::{
-    api::nodeop::{NodeStatus, Phase, Step},
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeStatus, Phase, Step},
+    },
     plan::{
         model::{
             action::{Action, Target},
@@ -20,17 +21,14 @@ use crate::{
 };
 
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Effects {
-    let reboots = |node: &&NodeStatus| {
-        node.phase == Phase::Running && matches!(node.step, Some(Step::Reboot | Step::Verify))
-    };
-    let soon = nodes.values().filter(reboots).count();
+pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
+    let running = nodes.marked([Mark::Running]);
+    let soon = running.filter(|(_, node)| matches!(node.step, Some(Step::Reboot | Step::Verify))).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
         return Effects::default();
     }
-    let next = targets::order(snapshot, nodes)
-        .into_iter()
-        .filter_map(|name| Some((snapshot.nodes.get(name)?, nodes.get(name)?)))
+    let next = targets::order(snapshot, nodes, [Mark::Pending])
+        .filter_map(|(name, entry)| Some((snapshot.nodes.get(name)?, entry)))
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
@@ -52,7 +50,7 @@ fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
-pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Effects {
+pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
     let is_untouched = |pod: &PodView| {
         let entry = nodes.get(&pod.node);
         entry.is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))

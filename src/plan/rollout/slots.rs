@@ -8,7 +8,10 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
-    api::nodeop::{NodeStatus, Phase},
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeStatus, Phase},
+    },
     plan::{
         model::{
             effects::{Effects, Planned, Reasons},
@@ -66,7 +69,7 @@ struct Pass<'a> {
     snapshot: &'a Snapshot,
     op: &'a Op,
     /// What stands in status.
-    old: &'a BTreeMap<String, NodeStatus>,
+    old: &'a NodeStatuses,
     slots: Slots,
     failures: &'a mut FailureSummary,
     waiting: &'a mut Reasons,
@@ -81,19 +84,23 @@ struct Pass<'a> {
 pub fn find(
     snapshot: &Snapshot,
     op: &Op,
-    old: &BTreeMap<String, NodeStatus>,
-    nodes: &mut BTreeMap<String, NodeStatus>,
+    old: &NodeStatuses,
+    nodes: &mut NodeStatuses,
     failures: &mut FailureSummary,
     waiting: &mut Reasons,
 ) -> Planned<Slots> {
     let (slots, effects) = (Slots::default(), Effects::default());
     let mut pass = Pass { snapshot, op, old, slots, failures, waiting, effects };
-    for (name, entry) in nodes.iter_mut().filter(|(_, entry)| entry.phase != Phase::Running) {
+    let before = nodes.clone();
+    let held = before.marked([Mark::Identified, Mark::HoldsSlot]);
+    for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
+        let mut entry = entry.clone();
         if entry.node_uid.is_some() {
-            pass.unreleased(name, entry);
-        } else if entry.holds_slot == Some(true) {
-            pass.failed(name, entry);
+            pass.unreleased(name, &mut entry);
+        } else {
+            pass.failed(name, &mut entry);
         }
+        nodes.insert(name, entry);
     }
     Planned { value: pass.slots, effects: pass.effects }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::Signed
 use crate::{
     api::{
         names,
+        node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeStatus},
         text::clipped,
     },
@@ -19,7 +20,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             selector,
-            snapshot::{NodeView, Snapshot},
+            snapshot::{NodeView, Snapshot, Standing},
             time::later,
         },
     },
@@ -143,7 +144,7 @@ fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<NoTar
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let open = is_linux(node) && !node.deleting && !labels::hands_off(node) && !labels::up_to_date(node);
+        let open = is_linux(node) && !node.deleting && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };
     let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();
@@ -177,11 +178,15 @@ fn listed(names: &[String], most: usize) -> String {
     format!("{}{more}", names[..names.len().min(most)].join(", "))
 }
 
-/// Target names in the order in which they are taken: control-plane nodes first, then by name.
-pub fn order<'a>(snapshot: &Snapshot, targets: &'a BTreeMap<String, NodeStatus>) -> Vec<&'a String> {
-    let control_plane = |name: &&String| snapshot.nodes.get(*name).is_some_and(|node| node.control_plane());
-    // The map is sorted by name.
-    let (mut first, then): (Vec<&String>, Vec<&String>) = targets.keys().partition(control_plane);
-    first.extend(then);
-    first
+/// Targets that have one of the marks, in the order in which they are taken: control-plane nodes first, then
+/// by name.
+pub fn order<'a, const N: usize>(
+    snapshot: &'a Snapshot,
+    targets: &'a NodeStatuses,
+    marks: [Mark; N],
+) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
+    let members = snapshot.nodes.names(Standing::ControlPlane);
+    let first = members.iter().filter_map(|name| targets.get_key_value(name));
+    let first = first.filter(move |(_, entry)| marks.iter().any(|mark| mark.is_on(entry)));
+    first.chain(targets.marked(marks).filter(|(name, _)| !members.contains(*name)))
 }

@@ -14,6 +14,7 @@ use k8s_openapi::{
 use crate::{
     api::{
         names::reason,
+        node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeStatus, Phase},
         owner,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
@@ -196,10 +197,13 @@ fn sentence(phase: Option<Phase>, detail: &str) -> String {
     }
 }
 
-fn copied(nodes: &BTreeMap<String, NodeStatus>) -> BTreeMap<String, NodeStatus> {
-    let progress = nodes.len() <= MAX_COPIED_ENTRIES;
-    let tells = |node: &NodeStatus| !matches!(node.phase, Phase::Pending | Phase::Completed);
-    let copy = nodes.iter().filter(|(_, node)| progress || tells(node));
+fn copied(nodes: &NodeStatuses) -> BTreeMap<String, NodeStatus> {
+    let all = nodes.len() <= MAX_COPIED_ENTRIES;
+    let copy: Box<dyn Iterator<Item = (&String, &NodeStatus)>> = if all {
+        Box::new(nodes.iter())
+    } else {
+        Box::new(nodes.marked([Mark::Preflight, Mark::Running, Mark::Failed]))
+    };
     let times = |node: &NodeStatus| NodeStatus {
         phase: node.phase,
         step: node.step,

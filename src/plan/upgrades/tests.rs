@@ -152,7 +152,7 @@ fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
             .map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed })))
             .collect()
     };
-    let few: BTreeMap<String, NodeStatus> = many(1000);
+    let few: NodeStatuses = many(1000);
     assert_eq!(copied(&few).len(), 1000);
     assert!(
         copied(&few).values().all(|node| node.boot.is_none()),

@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
+    api::{
+        node_statuses::Mark,
+        nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
+    },
     plan::{
         self,
         model::{
@@ -85,13 +88,13 @@ fn status(snapshot: &Snapshot, key: &Key) -> NodeOpStatus {
 
 /// What is under way comes to its end first.
 fn begin(snapshot: &mut Snapshot, key: &Key, preview: &mut Preview) {
-    for (name, node) in status(snapshot, key).node_statuses {
+    for (name, node) in &status(snapshot, key).node_statuses {
         match node.phase {
             Phase::Running => {
-                finish(snapshot, key, &name);
-                preview.under_way.push(name);
+                finish(snapshot, key, name);
+                preview.under_way.push(name.clone());
             }
-            Phase::Completed | Phase::Failed => preview.done.push(name),
+            Phase::Completed | Phase::Failed => preview.done.push(name.clone()),
             Phase::Pending | Phase::Preflight => {}
         }
     }
@@ -110,24 +113,20 @@ fn next_turn(
         pass_preflights(snapshot, key, skips, preview);
         let before = (snapshot.answers.len(), snapshot.ops.get(key).cloned());
         let plan = plan::plan(snapshot);
-        for question in plan.questions {
-            let answer = answers.get(&question).cloned().unwrap_or_else(|| answer(snapshot, &question));
-            snapshot.answers.insert(question, answer);
+        for question in &plan.questions {
+            let answer = answers.get(question).cloned().unwrap_or_else(|| answer(snapshot, question));
+            snapshot.answers.insert(question.clone(), answer);
         }
-        plan.actions.into_iter().for_each(|action| apply(snapshot, key, action));
+        plan.actions.iter().cloned().for_each(|action| apply(snapshot, key, action));
         let nodes = status(snapshot, key).node_statuses;
-        let taken: Vec<String> = plan::rollout::order(snapshot, &nodes)
-            .into_iter()
-            .filter(|name| nodes[*name].phase == Phase::Running)
-            .cloned()
-            .collect();
+        let taken: Vec<String> =
+            plan::rollout::order(snapshot, &nodes, [Mark::Running]).map(|(name, _)| name.clone()).collect();
         if !taken.is_empty() {
             return (taken, BTreeMap::new());
         }
-        let reasons = plan.waiting.into_iter().filter(|((op, _), _)| op == key);
-        waits = reasons.map(|((_, node), why)| (node, why.to_string())).collect();
-        let pending = |name: &String| nodes.get(name).is_some_and(|node| !node.phase.is_final());
-        waits.retain(|name, _| pending(name));
+        let open = nodes.marked([Mark::Pending, Mark::Preflight, Mark::Running]);
+        let why = |node: &String| plan.why(key, node).map(ToString::to_string);
+        waits = open.filter_map(|(node, _)| Some((node.clone(), why(node)?))).collect();
         if before == (snapshot.answers.len(), snapshot.ops.get(key).cloned()) {
             break;
         }
@@ -144,17 +143,15 @@ fn pass_preflights(
 ) {
     let (now, nodes) = (snapshot.now, snapshot.nodes.clone());
     change(snapshot, key, |status| {
-        let open = status
-            .node_statuses
-            .iter_mut()
-            .filter(|(_, node)| matches!(node.phase, Phase::Pending | Phase::Preflight));
-        for (name, node) in open {
+        let before = status.node_statuses.clone();
+        for (name, node) in before.marked([Mark::Pending, Mark::Preflight]) {
             let Some(view) = nodes.get(name).filter(|view| view.ready) else { continue };
             if let Some(why) = skips.get(name) {
-                *node = ends_untouched(now, node, true, why.clone());
+                status.node_statuses.insert(name, ends_untouched(now, node, true, why.clone()));
                 preview.skipped.insert(name.clone(), why.clone());
             } else if node.node_uid.is_none() {
-                *node = NodeStatus { boot: Some(view.boot_id.clone()), ..NodeStatus::default() };
+                let passed = NodeStatus { boot: Some(view.boot_id.clone()), ..NodeStatus::default() };
+                status.node_statuses.insert(name, passed);
             }
         }
     });

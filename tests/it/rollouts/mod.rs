@@ -23,10 +23,10 @@ use kairos_operator::{
         facts::labels,
         model::{
             action::{Action, Notice, Plan},
+            effects::Reasons,
             id::{Key, OpRef},
             question::{Answer, Question},
             snapshot::{NodeView, Sightings, Snapshot},
-            why::Why,
         },
         plan,
     },
@@ -49,7 +49,7 @@ struct Cluster {
     /// All Events, as object and reason.
     events: Vec<(String, &'static str)>,
     /// Why nodes wait, by the last plan.
-    waiting: BTreeMap<(Key, String), Why>,
+    waiting: BTreeMap<Key, Reasons>,
     /// What is answered to a question other than by what is there.
     answers: BTreeMap<Question, Answer>,
 }
@@ -132,7 +132,7 @@ impl Cluster {
             entry["jobName"] = name.into();
         }
         let entry: NodeStatus = serde_json::from_value(entry).unwrap();
-        self.edit(op, |op| drop(op.status.get_or_insert_default().node_statuses.insert(node.into(), entry)));
+        self.edit(op, |op| op.status.get_or_insert_default().node_statuses.insert(node, entry));
     }
 
     /// Plans until nothing more is asked, as the controller does.
@@ -258,6 +258,11 @@ impl Cluster {
         self.status(op).node_statuses[node].message.clone().unwrap_or_default()
     }
 
+    /// Why the last plan leaves a node where it is.
+    fn why(&self, op: &str, node: &str) -> String {
+        self.waiting[&key(op)].of(node).map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Which nodes are worked on.
     fn running(&self, op: &str) -> Vec<String> {
         let nodes = self.status(op).node_statuses;
@@ -269,7 +274,7 @@ impl Cluster {
     }
 
     fn targets(&self, op: &str) -> Vec<String> {
-        self.status(op).node_statuses.into_keys().collect()
+        self.status(op).node_statuses.keys().cloned().collect()
     }
 
     /// An operator that leads from now on and has seen nothing yet.

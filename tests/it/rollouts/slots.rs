@@ -46,10 +46,7 @@ fn with_one_slot_a_bad_image_takes_one_node() {
     assert_eq!(condition(&status.conditions, "Progressing"), "True/NodesOutOfService");
     assert_eq!(condition(&status.conditions, "Stalled"), "", "it goes on by itself when somebody has helped");
     assert_eq!(condition(&status.conditions, "Reconciling"), "True/NodesOutOfService");
-    assert!(
-        cluster.waiting[&(key("op"), "n1".to_owned())].message.contains("uncordon"),
-        "the final entry has a reason as well"
-    );
+    assert!(cluster.why("op", "n1").contains("uncordon"), "the final entry has a reason as well");
     assert_eq!(cluster.events, [("op".to_owned(), "NodesOutOfService")]);
     cluster.node("n1", |node| node.unschedulable = false);
     cluster.settle();
@@ -88,7 +85,7 @@ fn what_frees_the_slot_of_a_failed_node() {
         let mut cluster = one_failed(spec, what != "no cordon was asked for");
         match what {
             "it was not touched" => cluster.edit("op", |op| {
-                op.status.as_mut().unwrap().node_statuses.get_mut("n1").unwrap().job_name = None;
+                op.status.as_mut().unwrap().node_statuses.update("n1", |entry| entry.job_name = None);
             }),
             "uncordonOnFailure, and it is not Ready" => cluster.node("n1", |node| node.ready = false),
             _ => {}
@@ -174,8 +171,8 @@ fn a_canary_that_proves_nothing_has_not_passed() {
         if !by_us {
             // The Go operator's names are random.
             cluster.edit("op", |op| {
-                op.status.as_mut().unwrap().node_statuses.get_mut("n1").unwrap().job_name =
-                    Some("op-n1-x7k2q".into())
+                let nodes = &mut op.status.as_mut().unwrap().node_statuses;
+                nodes.update("n1", |entry| entry.job_name = Some("op-n1-x7k2q".into()));
             });
         }
         cluster.settle();

@@ -1,9 +1,6 @@
 //! Which nodes an operation is about, and what becomes of one that has none.
 
-use kairos_operator::{
-    api::{names, nodeop::Phase, upgrade::UpgradePhase},
-    plan::facts::labels,
-};
+use kairos_operator::api::{names, nodeop::Phase, upgrade::UpgradePhase};
 use serde_json::{Value, json};
 
 use super::{Cluster, condition, key, upgrade_of};
@@ -80,7 +77,7 @@ fn only_nodes_that_might_match_are_waited_for() {
         assert_eq!(cluster.targets("op"), [""; 0], "{name} is written by us");
     }
     let mut cluster = Cluster::new(&["n1"]);
-    assert!(labels::up_to_date(&cluster.s.nodes["n1"]), "what these tests take for read is read");
+    assert!(cluster.s.nodes["n1"].says_its_facts(), "what these tests take for read is read");
     cluster.forget_facts("n1");
     cluster.op("op", json!({"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "n1"}}}));
     cluster.step();

@@ -140,11 +140,7 @@ fn a_node_that_is_done_and_not_released_has_a_reason() {
         cluster.s.pods.insert(key("slow"), Arc::new(pod));
         cluster.settle();
         let said = "node n1 is not released yet: waiting for pod ns/slow to end";
-        assert!(
-            cluster.waiting[&(key("op"), "n1".to_owned())].message.starts_with(said),
-            "{:?}",
-            cluster.waiting
-        );
+        assert!(cluster.why("op", "n1").starts_with(said), "{:?}", cluster.waiting);
         assert!(cluster.message("op").starts_with(said), "{}", cluster.message("op"));
         assert_eq!(
             (cluster.says("op", "n1"), cluster.says("op", "n2")),

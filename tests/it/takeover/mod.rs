@@ -164,7 +164,7 @@ fn settled(s: &mut Snapshot) -> Vec<Action> {
 }
 
 fn entries(s: &Snapshot) -> BTreeMap<String, NodeStatus> {
-    s.ops.values().next().unwrap().status.clone().unwrap().node_statuses
+    s.ops.values().next().unwrap().status.clone().unwrap().node_statuses.into()
 }
 
 fn entry(s: &Snapshot, node: &str) -> NodeStatus {

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     api::{
+        node_statuses::Mark,
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Step},
         owner,
         upgrade::NodeOpUpgrade,
@@ -132,12 +133,16 @@ impl Operations {
     }
 
     fn show_operations(&mut self, snapshot: &Snapshot, plan: &Plan) {
-        let mut waiting: BTreeMap<&Key, [i64; WaitReason::ALL.len()]> = BTreeMap::new();
-        for ((key, _), why) in &plan.waiting {
-            let counts = waiting.entry(key).or_insert([0; WaitReason::ALL.len()]);
-            counts.get_mut(why.reason as usize).into_iter().for_each(|count| *count += 1);
-        }
-        let reasons = |key: &Key| waiting.get(key).copied().unwrap_or_default();
+        let reasons = |key: &Key| {
+            let mut counts = [0; WaitReason::ALL.len()];
+            let Some(reasons) = plan.waiting.get(key) else { return counts };
+            let others =
+                reasons.others.iter().map(|(why, nodes)| (why, i64::try_from(*nodes).unwrap_or(i64::MAX)));
+            for (why, nodes) in reasons.nodes.values().map(|why| (why, 1)).chain(others) {
+                counts.get_mut(why.reason as usize).into_iter().for_each(|count| *count += nodes);
+            }
+            counts
+        };
         let (mut open, mut over) = (Vec::new(), Vec::new());
         let mut add = |key: &Key, object: Object<'_>, targets: Targets| match object.ended() {
             Some(at) if later_than_a_day(at, snapshot.now) => {}
@@ -180,10 +185,12 @@ impl Known {
         let mut targets = Targets::said(forgotten.and_then(|status| status.counts.as_ref()));
         targets.last_progress = seconds(forgotten.and_then(|status| status.last_updated.as_ref()));
         let mut in_progress = Vec::new();
-        for (node, entry) in status.iter().flat_map(|status| &status.node_statuses) {
-            targets.add(entry.phase);
-            targets.last_progress = targets.last_progress.max(seconds(entry.last_updated.as_ref()));
-            in_progress.extend(step(entry).map(|step| InProgress::of(node, step, entry)));
+        for nodes in status.iter().map(|status| &status.node_statuses) {
+            targets.count(nodes);
+            targets.last_progress = targets.last_progress.max(seconds(nodes.last_updated()));
+            let open = nodes.marked([Mark::Preflight, Mark::Running]);
+            in_progress
+                .extend(open.filter_map(|(node, entry)| Some(InProgress::of(node, step(entry)?, entry))));
         }
         targets.last_progress = targets.last_progress.max(seconds(op.metadata.creation_timestamp.as_ref()));
         Self { object: op.clone(), targets, in_progress }

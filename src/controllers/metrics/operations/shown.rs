@@ -9,6 +9,7 @@ use crate::{
     api::{
         ended::ended,
         names::condition,
+        node_statuses::{Mark, NodeStatuses},
         nodeop::{Counts, NodeOp, Phase},
         upgrade::{NodeOpUpgrade, UpgradePhase},
     },
@@ -65,9 +66,11 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// One more in this phase.
-    pub fn add(&mut self, phase: Phase) {
-        self.nodes.get_mut(phase as usize).into_iter().for_each(|count| *count += 1);
+    /// Counts these.
+    pub fn count(&mut self, nodes: &NodeStatuses) {
+        for (count, phase) in self.nodes.iter_mut().zip(NODE_PHASES) {
+            *count += i64::try_from(nodes.count(Mark::of(phase))).unwrap_or(i64::MAX);
+        }
     }
 
     /// As they were counted in a status. Of what is over, the cache keeps no more; and a NodeOpUpgrade whose

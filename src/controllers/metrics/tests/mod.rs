@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
+        effects::Reasons,
         snapshot::{Eviction, Refusal},
         why::{WaitReason, Why},
     },
@@ -165,16 +166,11 @@ fn gauges_follow_the_status_survive_a_restart_and_leave_nothing_behind() {
     let mut first = snapshot(0, &[op("op", "Running", nodes)], &[]);
     first.evictions =
         [("a", "n1"), ("b", "n1"), ("c", "n9")].map(|(uid, node)| (uid.to_owned(), refused(node))).into();
-    let why = |node: &str, reason| {
-        ((("ns".to_owned(), "op".to_owned()), node.to_owned()), Why { reason, message: "m".into() })
-    };
-    let waiting = [
-        why("n1", WaitReason::Budget),
-        why("n2", WaitReason::Preflight),
-        why("n3", WaitReason::Turn),
-        why("n9", WaitReason::Turn),
-    ];
-    let plan = Plan { waiting: waiting.into(), ..Plan::default() };
+    let why = |reason| Why { reason, message: "m".into() };
+    let nodes = [("n1", WaitReason::Budget), ("n2", WaitReason::Preflight), ("n3", WaitReason::Turn)];
+    let nodes = nodes.map(|(node, reason)| (node.to_owned(), why(reason))).into();
+    let reasons = Reasons { nodes, others: Some((why(WaitReason::Turn), 1)) };
+    let plan = Plan { waiting: [(("ns".into(), "op".into()), reasons)].into(), ..Plan::default() };
     let expected = [
         format!("kairos_node_drain_blocked_start_timestamp_seconds{{node=\"n1\"}} {}", NOW - 40),
         "kairos_node_drain_blocked_pods{node=\"n1\"} 2".into(),

@@ -4,6 +4,7 @@
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
 mod labels;
+mod nodes;
 mod obstacle;
 mod ownership;
 mod pod;
@@ -19,6 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
     labels::NodeLabels,
+    nodes::{NodeTable, Standing},
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
@@ -47,7 +49,7 @@ pub struct Snapshot {
     /// What the administrator set.
     pub settings: PlannerConfig,
     /// All nodes, by name.
-    pub nodes: Table<String, NodeView>,
+    pub nodes: NodeTable,
     /// All NodeOps, by namespace and name.
     pub ops: Table<Key, NodeOp>,
     /// All NodeOpUpgrades, by namespace and name.

@@ -262,8 +262,7 @@ fn a_waiter_that_is_made_while_a_reboot_is_due_is_told_what_is_recorded() {
         let mut world = World::new(entry);
         let name = object_name::object(("op", "u"), "n1", "", 0);
         let mut op = (**world.snapshot.ops.values().next().unwrap()).clone();
-        let entries = op.status.as_mut().map(|status| &mut status.node_statuses).unwrap();
-        entries.get_mut("n1").unwrap().job_name = Some(name);
+        op.status.as_mut().unwrap().node_statuses.update("n1", |entry| entry.job_name = Some(name));
         world.snapshot.ops.insert(world.me.key(), Arc::new(op));
         let made = world.pass(1).actions.into_iter().find_map(|action| match action {
             Action::CreateWaiter { succeeded, .. } => Some(succeeded),

@@ -3,7 +3,7 @@
 
 use super::Pass;
 use crate::{
-    api::nodeop::{NodeStatus, Phase},
+    api::node_statuses::Mark,
     plan::{
         model::{
             question::{Answer, Question},
@@ -30,16 +30,16 @@ impl Pass<'_> {
     /// Whether the API server admits what we are going to make, asked before anything is made for the first
     /// node.
     pub(super) fn admission(&mut self, view: &NodeView) -> Option<NotTaken> {
-        let ran = |node: &NodeStatus| node.phase == Phase::Running || node.job_name.is_some();
-        let entries = || self.op.object.status.iter().flat_map(|status| status.node_statuses.values());
-        if self.admitted || entries().any(ran) {
+        let status = self.op.object.status.as_ref();
+        let any = |marks| status.is_some_and(|status| status.node_statuses.any(marks));
+        if self.admitted || any([Mark::Running, Mark::Ran]) {
             return None;
         }
         let refused = self.progress.refused.clone().map(NotTaken::Refused);
         if let Some(why) = refused.or_else(|| self.unanswered.clone()) {
             return Some(why);
         }
-        let untouched = entries().all(|node| !node.phase.is_final());
+        let untouched = !any([Mark::Completed, Mark::Failed]);
         let question = Question::Admission(self.op.id.clone(), view.name.clone());
         match self.snapshot.answer(&question) {
             None => {

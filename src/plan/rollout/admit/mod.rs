@@ -1,13 +1,17 @@
 //! Admission: which pending nodes start a preflight, which are taken, and why each of the others waits.
 
 mod admission;
+mod all;
 
-use std::{collections::BTreeMap, mem};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    api::nodeop::{NodeStatus, Phase},
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeStatus, Phase},
+    },
     plan::{
         image::FirstReleases,
         model::{
@@ -28,7 +32,6 @@ use crate::{
             others::Others,
             preflight::{self, PreflightFailure},
             status::OpProgress,
-            targets,
         },
     },
 };
@@ -81,24 +84,36 @@ struct Pass<'a> {
     admitted: bool,
     /// It has not said so yet.
     unanswered: Option<NotTaken>,
+    /// Why nothing at all is started.
+    closed: Option<Closed>,
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
 pub fn fill(
     snapshot: &Snapshot,
     op: &Op,
-    nodes: &mut BTreeMap<String, NodeStatus>,
+    nodes: &mut NodeStatuses,
     progress: &mut OpProgress,
     waiting: &mut Reasons,
     shared: &mut Shared,
 ) -> Effects {
+    pass(snapshot, op, nodes, progress, shared).all(nodes, waiting, Pass::of_others)
+}
+
+fn pass<'a>(
+    snapshot: &'a Snapshot,
+    op: &'a Op,
+    nodes: &NodeStatuses,
+    progress: &'a mut OpProgress,
+    shared: &'a mut Shared,
+) -> Pass<'a> {
     let closed = closed(op, progress);
-    let running = nodes.values().filter(|node| node.phase == Phase::Running).count();
+    let running = nodes.count(Mark::Running);
     let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
     let free = limit.saturating_sub(running + progress.slots.count());
     let busy = running + progress.slots.unreleased;
     let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
-    let mut pass = Pass {
+    Pass {
         snapshot,
         op,
         others,
@@ -112,34 +127,8 @@ pub fn fill(
         releases: FirstReleases::of(snapshot, nodes),
         admitted: false,
         unanswered: None,
-    };
-    let mut effects = Effects::default();
-    let order: Vec<String> = targets::order(snapshot, nodes).into_iter().cloned().collect();
-    for name in order {
-        let Some(entry) = nodes.get_mut(&name) else { continue };
-        let why = match (entry.phase, &closed) {
-            (Phase::Pending, Some(why)) => Some(NotTaken::Closed(why.clone())),
-            (Phase::Pending, None) => pass.node(&name, entry),
-            (Phase::Preflight, _) => {
-                pass.ahead = pass.ahead.saturating_sub(1);
-                pass.behind(&name)
-            }
-            (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
-        };
-        let wanted = mem::take(&mut pass.effects);
-        let error = wanted.keeps_failing(snapshot);
-        effects.add(wanted);
-        if let Some(why) = why.map(|why| pass.progress.failures.complete(why.into(), error)) {
-            waiting.insert(name.clone(), why.clone());
-            entry.message = Some(why.message);
-        }
-        if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
-            pass.progress
-                .first
-                .get_or_insert_with(|| (name.clone(), entry.message.clone().unwrap_or_default()));
-        }
+        closed,
     }
-    effects
 }
 
 /// Why nothing at all is started.
@@ -152,6 +141,19 @@ fn closed(op: &Op, progress: &OpProgress) -> Option<Closed> {
 }
 
 impl Pass<'_> {
+    /// Starts a node that is not started, or says why not.
+    fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
+        match (entry.phase, &self.closed) {
+            (Phase::Pending, Some(why)) => Some(NotTaken::Closed(why.clone())),
+            (Phase::Pending, None) => self.node(name, entry),
+            (Phase::Preflight, _) => {
+                self.ahead = self.ahead.saturating_sub(1);
+                self.behind(name)
+            }
+            (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
+        }
+    }
+
     /// Starts a pending node, or says why not.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
@@ -285,7 +287,7 @@ impl Pass<'_> {
         if self.free == 0 {
             // With nobody at work no turn will come by itself.
             let held = self.progress.slots.out_of_service.values().next().filter(|_| self.busy == 0);
-            let Some(why) = held else { return Some(Hold::AllAfter(NotTaken::Turn)) };
+            let Some(why) = held else { return Some(Hold::All(NotTaken::Turn)) };
             self.progress.held = true;
             return Some(Hold::All(NotTaken::OutOfService(why.clone())));
         }

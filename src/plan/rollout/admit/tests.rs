@@ -86,11 +86,7 @@ impl World {
 
     /// Why the node waits; nothing if it does not.
     fn why(&self, node: &str) -> String {
-        plan(&self.0)
-            .waiting
-            .get(&(("ns".into(), "op".into()), node.into()))
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        plan(&self.0).why(&("ns".into(), "op".into()), node).map(ToString::to_string).unwrap_or_default()
     }
 }
 

@@ -10,8 +10,6 @@
 mod lost;
 mod reason;
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::reason::PreflightFailure;
@@ -19,6 +17,7 @@ use self::reason::{Asking, Interrupted, Lost};
 use crate::{
     api::{
         names::container,
+        node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeStatus, Phase},
     },
     contract::Proceed,
@@ -243,10 +242,11 @@ pub fn forget(status: &mut NodeStatus) {
 }
 
 /// The rollout starts nothing more: nodes whose preflight still runs are as untouched as the others.
-pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &mut BTreeMap<String, NodeStatus>) {
-    for (name, status) in nodes.iter_mut().filter(|(_, status)| status.phase == Phase::Preflight) {
+pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
+    let before = nodes.clone();
+    for (name, status) in before.marked([Mark::Preflight]) {
         if let Next::Become(next) = advance(snapshot, op, name, status, true).value {
-            *status = *next;
+            nodes.insert(name, *next);
         }
     }
 }

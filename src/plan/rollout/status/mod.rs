@@ -3,7 +3,7 @@
 
 mod verified;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
@@ -14,6 +14,7 @@ use self::verified::verified;
 use crate::{
     api::{
         names::{condition, reason},
+        node_statuses::{Change, Mark, NodeStatuses},
         nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
         text::clipped,
         upgrade::UpgradePhase,
@@ -88,26 +89,17 @@ fn had_no_nodes(op: &NodeOp) -> bool {
 }
 
 /// Counts the nodes.
-pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
-    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
-    let mut current = Vec::new();
-    for (name, node) in nodes {
-        match node.phase {
-            Phase::Pending | Phase::Preflight => counts.pending += 1,
-            Phase::Running => {
-                counts.running += 1;
-                current.push(name.as_str());
-            }
-            Phase::Completed => counts.completed += 1,
-            Phase::Failed => counts.failed += 1,
-        }
+pub fn count(nodes: &NodeStatuses) -> Counts {
+    let of = |mark: Mark| to_i32(nodes.count(mark));
+    let (total, completed, failed) = (to_i32(nodes.len()), of(Mark::Completed), of(Mark::Failed));
+    let (pending, running) = (of(Mark::Pending) + of(Mark::Preflight), of(Mark::Running));
+    let current = nodes.marked([Mark::Running]).map(|(name, _)| name.as_str());
+    let mut current = current.take(MAX_CURRENT).collect::<Vec<_>>().join(",");
+    if nodes.count(Mark::Running) > MAX_CURRENT {
+        current.push_str(",…");
     }
-    counts.done = format!("{}/{}", counts.completed + counts.failed, counts.total);
-    counts.current = current.iter().take(MAX_CURRENT).copied().collect::<Vec<_>>().join(",");
-    if current.len() > MAX_CURRENT {
-        counts.current.push_str(",…");
-    }
-    counts
+    let done = format!("{}/{total}", completed + failed);
+    Counts { total, pending, running, completed, failed, done, current }
 }
 
 fn to_i32(count: usize) -> i32 {
@@ -118,7 +110,7 @@ fn to_i32(count: usize) -> i32 {
 struct View<'a> {
     op: &'a NodeOp,
     intent: &'a Intent,
-    nodes: &'a BTreeMap<String, NodeStatus>,
+    nodes: &'a NodeStatuses,
     counts: &'a Counts,
     progress: &'a OpProgress,
 }
@@ -154,9 +146,7 @@ impl View<'_> {
 
     /// Whether something is done for a node now.
     fn is_moving(&self) -> bool {
-        self.counts.running > 0
-            || self.progress.slots.unreleased > 0
-            || self.nodes.values().any(|node| node.phase == Phase::Preflight)
+        self.counts.running > 0 || self.progress.slots.unreleased > 0 || self.nodes.any([Mark::Preflight])
     }
 
     fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
@@ -248,12 +238,7 @@ impl View<'_> {
 }
 
 /// The status of a NodeOp whose nodes stand like this.
-pub fn summarize(
-    op: &NodeOp,
-    nodes: BTreeMap<String, NodeStatus>,
-    progress: &OpProgress,
-    now: Timestamp,
-) -> NodeOpStatus {
+pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: Timestamp) -> NodeOpStatus {
     let (mut counts, intent, at) =
         (count(&nodes), Intent::of(op), Moment { generation: op.metadata.generation, now });
     let view = View { op, intent: &intent, nodes: &nodes, counts: &counts, progress };
@@ -316,15 +301,17 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
 
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
 fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
-    let names: usize = status.node_statuses.keys().map(String::len).sum();
-    let rest = MAX_ALL_MESSAGES.saturating_sub(names);
+    let none = NodeStatuses::default();
+    let before = old.map_or(&none, |old| &old.node_statuses);
+    let rest = MAX_ALL_MESSAGES.saturating_sub(status.node_statuses.bytes_of_names());
     let most = (rest / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
-    for (name, node) in &mut status.node_statuses {
-        let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
-        if let Some(message) =
-            node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said)
+    let new = status.node_statuses.clone();
+    for Change { name, old, new } in new.changes(before) {
+        let said = |entry: Option<&'_ NodeStatus>| entry.and_then(|entry| entry.message.clone());
+        if let Some(message) = said(new).filter(|message| message.len() > most)
+            && Some(&message) != said(old).as_ref()
         {
-            *message = clipped(message, most);
+            status.node_statuses.say(name, &clipped(&message, most));
         }
     }
 }
@@ -337,20 +324,19 @@ fn differ_in_messages_alone(old: &NodeOpStatus, new: &NodeOpStatus) -> bool {
         bare
     };
     let silent = |node: &NodeStatus| NodeStatus { message: None, ..node.clone() };
+    let alike = |old: Option<&NodeStatus>, new: Option<&NodeStatus>| old.map(silent) == new.map(silent);
     bare(old) == bare(new)
-        && old.node_statuses.len() == new.node_statuses.len()
-        && old
-            .node_statuses
-            .iter()
-            .zip(&new.node_statuses)
-            .all(|((name, old), (other, new))| name == other && (old == new || silent(old) == silent(new)))
+        && new.node_statuses.changes(&old.node_statuses).all(|Change { old, new, .. }| alike(old, new))
 }
 
 /// One Event per transition of the NodeOp and of each node.
 fn notices(old: Option<&NodeOpStatus>, new: &NodeOpStatus) -> Vec<Notice> {
     let mut said = Vec::new();
-    for (name, node) in &new.node_statuses {
-        let before = old.and_then(|old| old.node_statuses.get(name));
+    let none = NodeStatuses::default();
+    for Change { name, old: before, new } in
+        new.node_statuses.changes(old.map_or(&none, |old| &old.node_statuses))
+    {
+        let Some(node) = new else { continue };
         if before.is_some_and(|before| before.phase == node.phase) || node.phase == Phase::Pending {
             continue;
         }

@@ -60,20 +60,20 @@ fn five_thousand_nodes_that_are_done_fit_into_etcd_with_all_that_stands_about_ea
         (true, "Job and reboot completed successfully: upgraded to v3.5.0-k3sv1.30.11+k3s1"),
         (false, &failed),
     ] {
-        let mut nodes: BTreeMap<_, _> = (0..5000).map(|n| (named(n), whole(succeeded, message))).collect();
+        let mut nodes: NodeStatuses = (0..5000).map(|n| (named(n), whole(succeeded, message))).collect();
         compact(&Snapshot::default(), &op, &mut nodes);
         let mut status = summarize(&op.object, nodes, &OpProgress::default(), Timestamp::UNIX_EPOCH);
         shorten(None, &mut status);
         let bytes = serde_json::to_vec(&status).unwrap().len();
         assert!(bytes <= 1 << 20, "{bytes} bytes");
-        let entry = &status.node_statuses[&named(7)];
+        let entry = &status.node_statuses[named(7).as_str()];
         assert!(entry.message.as_ref().is_some_and(|said| said.len() >= 50), "{entry:?}");
         assert_eq!(
             (entry.verified, entry.holds_slot),
             (succeeded.then_some(true), (!succeeded).then_some(true))
         );
     }
-    let mut few: BTreeMap<_, _> = (0..1000).map(|n| (named(n), whole(true, "m"))).collect();
+    let mut few: NodeStatuses = (0..1000).map(|n| (named(n), whole(true, "m"))).collect();
     let before = few.clone();
     compact(&Snapshot::default(), &op, &mut few);
     assert_eq!(few, before, "of a thousand all is kept");

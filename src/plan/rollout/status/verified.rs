@@ -1,10 +1,9 @@
 //! The condition `Verified` of an upgrade that is over.
 
-use std::collections::BTreeMap;
-
 use crate::{
     api::{
         names::reason,
+        node_statuses::NodeStatuses,
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
     plan::model::intent::Intent,
@@ -14,10 +13,7 @@ use crate::{
 const MAX_NAMES: usize = 10;
 
 /// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and message.
-pub fn verified(
-    intent: &Intent,
-    nodes: &BTreeMap<String, NodeStatus>,
-) -> (&'static str, &'static str, String) {
+pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'static str, String) {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes
             .iter()

@@ -13,11 +13,13 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::nodeop::Step,
+    api::node_statuses::Mark,
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
-        snapshot::{ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role, Snapshot},
+        snapshot::{
+            ContainerState, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role, Snapshot, Standing,
+        },
         time::later,
     },
 };
@@ -87,11 +89,7 @@ impl Sightings {
         let jobs = || snapshot.jobs.values().map(AsRef::as_ref).filter(open);
         self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
         self.ran = keep(&self.ran, pods().map(|pod| (&pod.uid, pod.has_run())));
-        renew(
-            &mut self.away,
-            snapshot.nodes.values().filter(|node| !node.ready).map(|node| node.uid.clone()),
-            now,
-        );
+        renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| node.uid.clone()), now);
         renew(&mut self.unwatched, snapshot.unwatched(), now);
         let residents = snapshot.residents.values().flatten();
         let ending = residents.filter(|pod| pod.deleting_since.is_some());
@@ -107,7 +105,7 @@ impl Sightings {
             }
         }
         self.members.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.control_plane()));
-        for node in snapshot.nodes.values().filter(|node| node.control_plane()) {
+        for node in snapshot.nodes.that_are(Standing::ControlPlane) {
             self.note_member(node, now);
         }
     }
@@ -203,12 +201,12 @@ impl Snapshot {
 
     /// The nodes whose reboot is due, or was until it was given up, and that have no waiter.
     fn unwatched(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let entries = self.ops.values().flat_map(|op| {
-            let nodes = op.status.iter().flat_map(|status| &status.node_statuses);
-            nodes.map(move |(node, entry)| (op, node, entry))
+        let due = self.ops.values().flat_map(|op| {
+            let statuses = op.status.iter().map(|status| &status.node_statuses);
+            let due = statuses.flat_map(|nodes| nodes.marked([Mark::Rebooting]));
+            due.map(move |(node, _)| (op, node))
         });
-        let due = entries.filter(|(.., entry)| entry.step == Some(Step::Reboot) && !entry.phase.is_final());
-        due.map(|(op, node, _)| (OpRef::of(op), node))
+        due.map(|(op, node)| (OpRef::of(op), node))
             .filter(|(op, node)| !self.pods_of_on(op, Role::Waiter, node).any(|pod| pod.is_active()))
             .map(|(op, node)| (op.uid, node.clone()))
     }

@@ -117,7 +117,7 @@ fn nodes_of_one_architecture_are_brought_one_release() {
         let key = ("ns".to_owned(), "op".to_owned());
         let mut op = (*world.snapshot.ops[&key]).clone();
         let first = json!({"phase": "Completed", "target": "v3", "lastUpdated": at(0).to_string()});
-        op.status.as_mut().unwrap().node_statuses.insert("n0".into(), serde_json::from_value(first).unwrap());
+        op.status.as_mut().unwrap().node_statuses.insert("n0", serde_json::from_value(first).unwrap());
         world.snapshot.ops.insert(key.clone(), Arc::new(op));
         let n0 = NodeView { name: "n0".into(), uid: "n0".into(), arch: arch.into(), ..NodeView::default() };
         world.snapshot.nodes.insert("n0".into(), Arc::new(n0));

@@ -282,7 +282,7 @@ fn no_preflight_of_a_node_that_another_operation_has_or_has_still_to_take() {
             world.node(|node| node.claimed_by = claimed.then(|| holder.clone()));
             world.snapshot.now = at(5);
             let out = plan(&world.snapshot);
-            let key = (("ns".to_owned(), "op".to_owned()), "n1".to_owned());
+            let key = ("ns".to_owned(), "op".to_owned());
             let written = out.actions.iter().find_map(|action| match action {
                 Action::PatchStatus { op, status, .. } if op.metadata.name.as_deref() == Some("op") => {
                     Some(status.node_statuses["n1"].clone())
@@ -295,7 +295,7 @@ fn no_preflight_of_a_node_that_another_operation_has_or_has_still_to_take() {
                 .any(|action| matches!(action, Action::CreatePreflightPod { op, .. } if op.metadata.name.as_deref() == Some("op")));
             if let Some(why) = waits {
                 assert_eq!(
-                    out.waiting.get(&key).map(|why| why.message.as_str()),
+                    out.why(&key, "n1").map(|why| why.message.as_str()),
                     Some(why),
                     "{created} {entry} {claimed} {begun}"
                 );
@@ -307,7 +307,7 @@ fn no_preflight_of_a_node_that_another_operation_has_or_has_still_to_take() {
                 );
                 assert!(entry.attempt.is_some(), "and is not read again");
             } else {
-                let kept = out.waiting.get(&key).is_some_and(|why| why.message.contains("NodeOp ns/other"));
+                let kept = out.why(&key, "n1").is_some_and(|why| why.message.contains("NodeOp ns/other"));
                 let forgotten = written.is_some_and(|entry| entry.boot.is_none());
                 assert!(
                     !kept && if begun { made } else { !forgotten },

@@ -1,0 +1,178 @@
+//! All nodes by name. Decisions are about few of them: most are workers, Ready, nobody's, and their facts are
+//! known. So those of which that is not true are known by name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+    sync::{Arc, OnceLock},
+};
+
+use super::{NodeView, Shows};
+
+/// Something that is true of few nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    ControlPlane,
+    /// Not Ready.
+    Away,
+    /// Claimed or cordoned by an operation, or left cordoned by one.
+    Held,
+    /// Not Ready, being deleted, or claimed: not to be taken just so.
+    Taken,
+    /// What it runs in this boot is not known.
+    Unread,
+}
+
+impl Standing {
+    const ALL: [Self; 5] = [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::Unread];
+
+    fn is_true_of(self, node: &NodeView) -> bool {
+        match self {
+            Self::ControlPlane => node.control_plane(),
+            Self::Away => !node.ready,
+            Self::Held => {
+                node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
+            }
+            Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some(),
+            Self::Unread => !node.says_its_facts(),
+        }
+    }
+}
+
+type Names = [BTreeSet<String>; Standing::ALL.len()];
+
+/// All nodes.
+#[derive(Clone, Debug, Default)]
+pub struct NodeTable(Arc<Nodes>);
+
+#[derive(Clone, Debug, Default)]
+struct Nodes {
+    views: BTreeMap<String, Arc<NodeView>>,
+    /// Found when they are asked for, and then brought up to date by what is shown.
+    standing: OnceLock<Names>,
+}
+
+impl Nodes {
+    fn standing(&self) -> &Names {
+        self.standing.get_or_init(|| {
+            Standing::ALL.map(|standing| {
+                let found = self.views.iter().filter(|(_, node)| standing.is_true_of(node));
+                found.map(|(name, _)| name.clone()).collect()
+            })
+        })
+    }
+}
+
+impl NodeTable {
+    /// The names of the nodes of which this is true.
+    pub fn names(&self, standing: Standing) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.0.standing().get(standing as usize).unwrap_or(&NONE)
+    }
+
+    /// The nodes of which this is true, by name.
+    pub fn that_are(&self, standing: Standing) -> impl Iterator<Item = &Arc<NodeView>> {
+        self.names(standing).iter().filter_map(|name| self.0.views.get(name))
+    }
+}
+
+impl Deref for NodeTable {
+    type Target = BTreeMap<String, Arc<NodeView>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.views
+    }
+}
+
+/// Whatever is changed so, all of it is looked at anew.
+impl DerefMut for NodeTable {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        let nodes = Arc::make_mut(&mut self.0);
+        nodes.standing.take();
+        &mut nodes.views
+    }
+}
+
+impl Shows<String, NodeView> for NodeTable {
+    fn show(&mut self, name: String, view: Option<Arc<NodeView>>) {
+        let nodes = Arc::make_mut(&mut self.0);
+        if let Some(names) = nodes.standing.get_mut() {
+            for (names, standing) in names.iter_mut().zip(Standing::ALL) {
+                if view.as_ref().is_none_or(|view| !standing.is_true_of(view)) {
+                    names.remove(&name);
+                } else if !names.contains(&name) {
+                    names.insert(name.clone());
+                }
+            }
+        }
+        match view {
+            Some(view) => drop(nodes.views.insert(name, view)),
+            None => drop(nodes.views.remove(&name)),
+        }
+    }
+}
+
+impl FromIterator<(String, Arc<NodeView>)> for NodeTable {
+    fn from_iter<I: IntoIterator<Item = (String, Arc<NodeView>)>>(views: I) -> Self {
+        BTreeMap::from_iter(views).into()
+    }
+}
+
+impl<const N: usize> From<[(String, Arc<NodeView>); N]> for NodeTable {
+    fn from(views: [(String, Arc<NodeView>); N]) -> Self {
+        views.into_iter().collect()
+    }
+}
+
+impl From<BTreeMap<String, Arc<NodeView>>> for NodeTable {
+    fn from(views: BTreeMap<String, Arc<NodeView>>) -> Self {
+        Self(Arc::new(Nodes { views, standing: OnceLock::new() }))
+    }
+}
+
+impl<'a> IntoIterator for &'a NodeTable {
+    type Item = (&'a String, &'a Arc<NodeView>);
+    type IntoIter = std::collections::btree_map::Iter<'a, String, Arc<NodeView>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.views.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::names, plan::model::id::OpRef};
+
+    fn node(rng: &mut fastrand::Rng) -> NodeView {
+        let of =
+            |here: bool| here.then(|| OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() });
+        let role = ("node-role.kubernetes.io/control-plane".to_owned(), String::new());
+        let read = (names::FACTS_OF.to_owned(), crate::plan::facts::labels::facts_of("b"));
+        NodeView {
+            labels: [role].into_iter().filter(|_| rng.bool()).collect(),
+            annotations: [read].into_iter().filter(|_| rng.bool()).collect(),
+            boot_id: "b".into(),
+            ready: rng.bool(),
+            deleting: rng.bool(),
+            claimed_by: of(rng.bool()),
+            cordoned_by: of(rng.bool()),
+            ..NodeView::default()
+        }
+    }
+
+    #[test]
+    fn what_is_kept_up_to_date_is_what_is_found_anew() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut table = NodeTable::default();
+        for _ in 0..500 {
+            let view = (rng.u8(..4) > 0).then(|| Arc::new(node(&mut rng)));
+            table.show(format!("n{}", rng.u8(..20)), view);
+            let anew: NodeTable = (*table).clone().into();
+            for standing in Standing::ALL {
+                assert_eq!(table.names(standing), anew.names(standing), "{standing:?}");
+                assert_eq!(table.that_are(standing).count(), table.names(standing).len());
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! All nodes that wait, of which most wait for the same thing.
+//!
+//! They are looked at in order, one by one, until nothing is left to give. From there on it is the same for
+//! all of which nothing is known but that they wait. They are not looked at: thousands would be, at each
+//! plan. Looked at are only those that something is recorded about, and those whose node is remarkable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+use super::Pass;
+use crate::{
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeStatus, Phase},
+    },
+    plan::{
+        model::{
+            effects::{Effects, Reasons},
+            snapshot::{Snapshot, Standing},
+            why::Why,
+        },
+        rollout::{not_taken::NotTaken, targets},
+    },
+};
+
+impl Pass<'_> {
+    /// Gives what there is to give, and says of all others why they wait. `of_others`: why none of those that
+    /// follow is started, once it is the same for all.
+    pub(super) fn all(
+        mut self,
+        nodes: &mut NodeStatuses,
+        waiting: &mut Reasons,
+        of_others: impl Fn(&Self) -> Option<NotTaken>,
+    ) -> Effects {
+        let (mut effects, before, mut looked_at) = (Effects::default(), nodes.clone(), BTreeSet::new());
+        for (name, entry) in targets::order(self.snapshot, &before, [Mark::Pending, Mark::Preflight]) {
+            looked_at.insert(name.as_str());
+            effects.add(self.look(name, entry, nodes, waiting));
+            if of_others(&self).is_some() {
+                break;
+            }
+        }
+        let Some(why) = of_others(&self) else { return effects };
+        for (name, entry) in remarkable(self.snapshot, &before) {
+            if looked_at.insert(name) {
+                effects.add(self.look(name, entry, nodes, waiting));
+            }
+        }
+        let is_plain = |name: &&&str| before.get(name).is_some_and(|entry| Mark::Plain.is_on(entry));
+        let others = before.count(Mark::Plain) - looked_at.iter().filter(is_plain).count();
+        let why = Why::from(why);
+        nodes.say_of_plain(&why.message, |name| looked_at.contains(name));
+        waiting.others = (others > 0).then_some((why, others));
+        effects
+    }
+
+    /// Why none of the nodes that follow is started, if it is the same for all of which nothing is known but
+    /// that they wait. Once there is a reason, it stays the same.
+    pub(super) fn of_others(&self) -> Option<NotTaken> {
+        match (&self.closed, &self.others) {
+            (Some(why), _) => Some(NotTaken::Closed(why.clone())),
+            (None, None) => self.queue.clone(),
+            (None, Some(others)) => (self.ahead == 0 && others.is_empty()).then_some(NotTaken::Turn),
+        }
+    }
+
+    fn look(
+        &mut self,
+        name: &String,
+        entry: &NodeStatus,
+        nodes: &mut NodeStatuses,
+        waiting: &mut Reasons,
+    ) -> Effects {
+        let mut entry = entry.clone();
+        let why = self.entry(name, &mut entry);
+        let wanted = mem::take(&mut self.effects);
+        let error = wanted.keeps_failing(self.snapshot);
+        if let Some(why) = why.map(|why| self.progress.failures.complete(why.into(), error)) {
+            entry.message = Some(why.message.clone());
+            waiting.insert(name.clone(), why);
+        }
+        if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
+            let first = || (name.clone(), entry.message.clone().unwrap_or_default());
+            self.progress.first.get_or_insert_with(first);
+        }
+        nodes.insert(name, entry);
+        wanted
+    }
+}
+
+/// The pending nodes, and those with a preflight, that do not wait just like others, in order: something is
+/// recorded about them, or they are away, taken, or gone.
+fn remarkable<'a>(
+    snapshot: &'a Snapshot,
+    nodes: &'a NodeStatuses,
+) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
+    let recorded = nodes.marked([Mark::Remarkable, Mark::Preflight]);
+    let taken = snapshot.nodes.names(Standing::Taken).iter().filter_map(|name| nodes.get_key_value(name));
+    let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
+    let mut there = snapshot.nodes.keys().peekable();
+    let gone = nodes.marked([Mark::Pending]).filter(move |(name, _)| {
+        while there.next_if(|node| node < name).is_some() {}
+        there.peek() != Some(name)
+    });
+    let members = snapshot.nodes.names(Standing::ControlPlane);
+    let in_order =
+        recorded.chain(taken).chain(gone).map(|(name, entry)| ((!members.contains(name), name), entry));
+    let in_order: BTreeMap<_, _> = in_order.collect();
+    in_order.into_iter().map(|((_, name), entry)| (name, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+    use super::*;
+    use crate::{
+        api::nodeop::NodeOp,
+        plan::{
+            model::{
+                id::OpRef,
+                question::{Answer, Question},
+                snapshot::NodeView,
+            },
+            node::context::Op,
+            rollout::{
+                admit::{self, Shared},
+                status::OpProgress,
+            },
+        },
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// What may stand about a node that waits, is done, or is worked on.
+    fn entry(rng: &mut fastrand::Rng, node: &str) -> NodeStatus {
+        let rare = |rng: &mut fastrand::Rng| rng.u8(..12) == 0;
+        let phases = [Phase::Pending, Phase::Pending, Phase::Pending, Phase::Preflight, Phase::Running];
+        let phase = rng.choice(phases).unwrap();
+        let message = rng.choice([None, Some("waiting for its turn"), Some("m")]).unwrap();
+        NodeStatus {
+            phase,
+            message: message.map(Into::into),
+            boot: rare(rng).then(|| rng.choice(["b", "older"]).unwrap().into()),
+            attempt: rare(rng).then_some(1),
+            node_uid: (phase == Phase::Running || rare(rng)).then(|| node.into()),
+            since: rare(rng).then(|| Time(at(1))),
+            target: rare(rng).then(|| "v2".into()),
+            ..NodeStatus::default()
+        }
+    }
+
+    fn op(rng: &mut fastrand::Rng, name: &str, nodes: &[String]) -> NodeOp {
+        let mut op = NodeOp::new(name, Default::default());
+        op.metadata.namespace = Some("ns".into());
+        op.metadata.uid = Some(name.into());
+        op.metadata.creation_timestamp = Some(Time(at(rng.i64(0..9))));
+        op.metadata.finalizers = rng.bool().then(|| vec![crate::api::names::FINALIZER.into()]);
+        op.metadata.deletion_timestamp = (rng.u8(..10) == 0).then(|| Time(at(5)));
+        op.spec.cordon = Some(true);
+        op.spec.command = Some(vec!["true".into()]);
+        op.spec.concurrency = rng.i32(0..4);
+        op.spec.paused = Some(rng.u8(..8) == 0);
+        op.spec.not_ready_timeout_seconds = rng.bool().then_some(5);
+        op.spec.preflight_concurrency = Some(rng.i32(1..4));
+        op.spec.preflight = rng.bool().then(|| serde_json::from_str("{\"command\": [\"true\"]}").unwrap());
+        let mut status = crate::api::nodeop::NodeOpStatus::default();
+        status.phase = Some(if rng.u8(..4) == 0 { Phase::Completed } else { Phase::Running });
+        status.node_statuses = nodes
+            .iter()
+            .filter_map(|node| (rng.u8(..5) > 0).then(|| (node.clone(), entry(rng, node))))
+            .collect();
+        op.status = Some(status);
+        op
+    }
+
+    fn world(rng: &mut fastrand::Rng) -> (Snapshot, NodeOp) {
+        let names: Vec<String> = (0..rng.usize(1..90)).map(|n| format!("n{n:02}")).collect();
+        let mut snapshot = Snapshot { now: at(10), ..Snapshot::default() };
+        snapshot.settings.control_plane_concurrency = 1;
+        let rival = op(rng, "rival", &names);
+        let me = op(rng, "op", &names);
+        for name in &names {
+            let rare = |rng: &mut fastrand::Rng| rng.u8(..15) == 0;
+            let holder = if rng.bool() { &rival } else { &me };
+            let mut node = NodeView { name: name.clone(), uid: name.clone(), ..NodeView::default() };
+            if rare(rng) {
+                node.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+            }
+            node.boot_id = "b".into();
+            (node.ready, node.deleting) = (!rare(rng), rare(rng));
+            node.claimed_by = rare(rng).then(|| OpRef::of(holder));
+            node.etcd_votes = Some(!rare(rng));
+            if rare(rng) {
+                snapshot.answers.insert(Question::Node(name.clone()), Answer::NotFound);
+            } else {
+                snapshot.nodes.insert(name.clone(), Arc::new(node));
+            }
+            let admission =
+                rng.choice([Answer::Found, Answer::NotYet("m".into()), Answer::Refused("m".into())]);
+            if let Some(answer) = admission.filter(|_| rng.u8(..4) > 0) {
+                snapshot.answers.insert(Question::Admission(OpRef::of(&me), name.clone()), answer);
+            }
+        }
+        snapshot.ops.insert(OpRef::of(&me).key(), Arc::new(me.clone()));
+        if rng.u8(..3) == 0 {
+            snapshot.ops.insert(OpRef::of(&rival).key(), Arc::new(rival));
+        }
+        (snapshot, me)
+    }
+
+    #[test]
+    fn what_is_not_looked_at_would_have_come_to_the_same() {
+        let mut alike = 0;
+        for seed in 0..1000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (snapshot, object) = world(&mut rng);
+            let op = Op::of(&Arc::new(object));
+            let all = op.object.status.clone().unwrap().node_statuses;
+            let planned = |of_others: &dyn Fn(&Pass<'_>) -> Option<NotTaken>| {
+                let (mut nodes, mut waiting) = (all.clone(), Reasons::default());
+                let (mut progress, mut shared) = (OpProgress::default(), Shared::default());
+                let pass = admit::pass(&snapshot, &op, &nodes, &mut progress, &mut shared);
+                let effects = pass.all(&mut nodes, &mut waiting, of_others);
+                (nodes, waiting, effects, progress)
+            };
+            let (nodes, waiting, effects, progress) = planned(&|pass| pass.of_others());
+            let (each, reasons, wanted, of_all) = planned(&|_| None);
+            assert_eq!(nodes, each, "seed {seed}");
+            assert_eq!((effects, progress), (wanted, of_all), "seed {seed}");
+            for (node, why) in &reasons.nodes {
+                assert_eq!(waiting.of(node), Some(why), "seed {seed}: {node}");
+            }
+            let others = waiting.others.map_or(0, |(_, nodes)| nodes);
+            assert_eq!(waiting.nodes.len() + others, reasons.nodes.len(), "seed {seed}");
+            alike += others;
+        }
+        assert!(alike > 3_000, "{alike}");
+    }
+}
