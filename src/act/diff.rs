@@ -1,7 +1,7 @@
 //! What a write of a status sends: only what differs, so that a status of thousands of nodes is neither sent
 //! nor written out whole for one of them.
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
@@ -33,6 +33,11 @@ pub trait NodesStatus: Serialize {
     fn has_nodes(&self) -> bool;
     /// The same, without them.
     fn without_nodes(&self) -> Self;
+    /// What a server has that was told to turn the version `old` into this one: no time in it is finer than
+    /// it is written out.
+    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self>
+    where
+        Self: Sized;
 }
 
 impl NodesStatus for NodeOpStatus {
@@ -49,6 +54,16 @@ impl NodesStatus for NodeOpStatus {
 
     fn without_nodes(&self) -> Self {
         Self::without_nodes(self)
+    }
+
+    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self> {
+        let mut node_statuses = self.node_statuses.clone();
+        for (name, entry) in
+            self.changes(old).into_iter().filter_map(|change| Some((change.name, change.new?)))
+        {
+            node_statuses.insert(name, read_back(entry)?);
+        }
+        Ok(Self { node_statuses, ..read_back(&self.without_nodes())? })
     }
 }
 
@@ -70,6 +85,20 @@ impl NodesStatus for NodeOpUpgradeStatus {
     fn without_nodes(&self) -> Self {
         Self::without_nodes(self)
     }
+
+    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self> {
+        let mut node_statuses = self.node_statuses.clone();
+        for (name, entry) in
+            self.changes(old).into_iter().filter_map(|change| Some((change.name, change.new?)))
+        {
+            node_statuses.insert(name.clone(), read_back(entry)?);
+        }
+        Ok(Self { node_statuses, ..read_back(&self.without_nodes())? })
+    }
+}
+
+fn read_back<T: Serialize + DeserializeOwned>(value: &T) -> serde_json::Result<T> {
+    serde_json::from_value(serde_json::to_value(value)?)
 }
 
 fn all<'a>(nodes: impl IntoIterator<Item = (&'a String, &'a NodeStatus)>) -> Vec<Change<'a>> {
@@ -139,6 +168,7 @@ mod tests {
             let expected = merge_diff(&whole(&old), &whole(&new));
             assert_eq!(status_diff(Some(&old), &new).unwrap(), expected, "{old:?} {new:?}");
             assert_eq!(status_diff(None, &new).unwrap(), merge_diff(&json!({}), &whole(&new)));
+            assert_eq!(new.as_written(Some(&old)).unwrap(), serde_json::from_value(whole(&new)).unwrap());
         }
     }
 }

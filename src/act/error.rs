@@ -21,6 +21,11 @@ pub fn is_gone(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
+/// The server was told to keep all or nothing, and knows no such field.
+pub fn is_unknown_field(error: &anyhow::Error) -> bool {
+    status(error).is_some_and(|status| status.message.contains("strict decoding error"))
+}
+
 /// What went wrong, as a user may read it.
 pub fn error_message(error: &anyhow::Error) -> String {
     error_text::error_message(error.as_ref())

@@ -76,14 +76,20 @@ impl Actor {
         answer.with_context(|| format!("the API server did not answer within {} s", patience.as_secs()))
     }
 
+    /// Says what was to be said once an action is carried out.
+    pub async fn tell(&self, action: &Action) {
+        if let Action::PatchStatus { op, status: _, notices } = action {
+            self.say(&op.object_ref(&()), notices).await;
+        }
+        if let Action::PatchUpgradeStatus { upgrade, status: _, notices } = action {
+            self.say(&upgrade.object_ref(&()), notices).await;
+        }
+    }
+
     /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].
     pub async fn carry_out(&self, action: &Action) -> anyhow::Result<Vec<LiveObject>> {
         match action {
-            Action::PatchStatus { op, status, notices } => {
-                let seen = self.status(op, status).await?;
-                self.say(&op.object_ref(&()), notices).await;
-                Ok(seen)
-            }
+            Action::PatchStatus { op, status, notices: _ } => self.status(op, status).await,
             Action::SetFinalizers { op, finalizers } => self.finalizers(op, finalizers).await,
             Action::Finalize { op, finalizers } => {
                 self.revoke(op).await?;
@@ -101,10 +107,8 @@ impl Actor {
                 )
                 .await
             }
-            Action::PatchUpgradeStatus { upgrade, status, notices } => {
-                let seen = self.upgrade_status(upgrade, status).await?;
-                self.say(&upgrade.object_ref(&()), notices).await;
-                Ok(seen)
+            Action::PatchUpgradeStatus { upgrade, status, notices: _ } => {
+                self.upgrade_status(upgrade, status).await
             }
             Action::CreateFactsPod { node, node_uid, name, attempt, last_error } => {
                 self.report_unreadable(node, *attempt, last_error.as_deref()).await;

@@ -34,7 +34,7 @@ impl Actor {
         upgrade: &NodeOpUpgrade,
         status: &NodeOpUpgradeStatus,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let written = self.patch_status(upgrade, upgrade.status.as_ref(), status).await?;
+        let written = self.patch_status(upgrade, status).await?;
         Ok(written.map(|upgrade| LiveObject::Upgrade(Box::new(upgrade))).into_iter().collect())
     }
 }

@@ -267,11 +267,16 @@ impl Planner {
                 other => under_way.push(other),
             }
         }
-        let actor = &self.actor;
-        let results: Vec<(Action, anyhow::Result<Vec<LiveObject>>)> = stream::iter(under_way)
+        let (actor, observer) = (&self.actor, &self.observer);
+        let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
             .map(|action| async move {
                 debug!("{action}");
-                let result = actor.carry_out(&action).await;
+                // At once: a watch is about to tell of it as well.
+                let seen = |seen: Vec<LiveObject>| seen.into_iter().for_each(|seen| observer.saw(seen));
+                let result = actor.carry_out(&action).await.map(seen);
+                if result.is_ok() {
+                    actor.tell(&action).await;
+                }
                 if result.is_ok() && !matches!(action, Action::PatchStatus { .. }) {
                     info!("{action}");
                 }
@@ -288,10 +293,10 @@ impl Planner {
 
     /// Takes an action's result. What failed, or was planned from an old view, is planned again after a
     /// pause.
-    fn settle(&mut self, action: &Action, result: anyhow::Result<Vec<LiveObject>>) {
+    fn settle(&mut self, action: &Action, result: anyhow::Result<()>) {
         let about = action.about().map(|about| act::reference_to(&about));
         match result {
-            Ok(seen) => {
+            Ok(()) => {
                 if let (Some(metrics), Action::PatchStatus { op, status, notices: _ }) =
                     (&self.metrics, action)
                 {
@@ -305,7 +310,6 @@ impl Planner {
                 } else {
                     self.failures.succeeded(&action.id());
                 }
-                seen.into_iter().for_each(|seen| self.observer.saw(seen));
             }
             Err(error) => {
                 let message = act::error_message(&error);

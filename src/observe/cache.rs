@@ -121,6 +121,13 @@ impl<V> Cache<V> {
         }
     }
 
+    /// Whether this version is here, or a later one, or the end of the object.
+    pub fn has(&self, version: &Version) -> bool {
+        let here = self.entries.get(&version.key).and_then(|entry| entry.version);
+        let newest = here.max(self.tombstones.get(&version.key).copied());
+        newest.zip(version.resource_version.parse::<u64>().ok()).is_some_and(|(newest, told)| told <= newest)
+    }
+
     /// The newest version of all that is here.
     pub fn newest(&self) -> Option<u64> {
         self.entries.values().filter_map(|entry| entry.version).max()

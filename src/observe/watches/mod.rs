@@ -1,5 +1,7 @@
 //! The watches that fill the caches, and what starts and ends them.
 
+mod versions;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
@@ -147,13 +149,7 @@ impl Observer {
                 |caches| Some(&mut caches.nodes),
                 |node| view::node(&node),
             ),
-            self.spawn(
-                count,
-                Api::<NodeOp>::all(client.clone()),
-                config(),
-                |caches| Some(&mut caches.ops),
-                trim::nodeop,
-            ),
+            self.spawn_ops(count, Api::<NodeOp>::all(client.clone())),
             self.spawn(
                 count,
                 Api::<NodeOpUpgrade>::all(client.clone()),
@@ -270,6 +266,16 @@ impl Observer {
         let stream = watcher(api, config).default_backoff();
         let this = self.clone();
         tokio::spawn(async move { this.feed(&kind, number, stream, cache, parse).await })
+    }
+
+    fn spawn_ops(&self, count: &mut u64, api: Api<NodeOp>) -> JoinHandle<()> {
+        *count += 1;
+        let number = *count;
+        self.lock().ops.fill_by(number);
+        let (this, stream) = (self.clone(), self.ops(api, number));
+        tokio::spawn(async move {
+            this.feed("NodeOp", number, stream, |caches| Some(&mut caches.ops), trim::nodeop).await;
+        })
     }
 
     /// Fills a cache from a watch, as long as it is the one that fills it: one that was ended may still have

@@ -2,19 +2,22 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, ValidationDirective},
+    core::{Request, object::HasStatus},
     runtime::events::{Event, EventType, Recorder},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
     Actor,
     diff::{NodesStatus, status_diff},
-    error_message,
+    error::{error_message, is_unknown_field},
     workload::namespace,
 };
 use crate::{
@@ -27,34 +30,62 @@ use crate::{
     plan::model::action::Notice,
 };
 
+/// How a server is asked for an object's metadata alone.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+/// What it answers then.
+#[derive(Debug, Deserialize)]
+struct Written {
+    metadata: ObjectMeta,
+}
+
 /// Bytes of an Event's note; a server refuses a longer one.
 const MAX_NOTE: usize = 1024;
 
 impl Actor {
     pub(super) async fn status(&self, op: &NodeOp, status: &NodeOpStatus) -> anyhow::Result<Vec<LiveObject>> {
-        let written = self.patch_status(op, op.status.as_ref(), status).await?;
+        let written = self.patch_status(op, status).await?;
         Ok(written.map(|op| LiveObject::Op(Box::new(op))).into_iter().collect())
     }
 
-    /// Turns the status `old` of `object` into `new`, at the object's resourceVersion; `None` if nothing
-    /// differs.
-    pub(super) async fn patch_status<K, S>(
-        &self,
-        object: &K,
-        old: Option<&S>,
-        new: &S,
-    ) -> anyhow::Result<Option<K>>
+    /// Turns the status of `object` into `new`, at the object's resourceVersion; `None` if nothing differs.
+    ///
+    /// What stands there then we know: the server refuses the write if the object has changed, and, asked to
+    /// be strict, if its CRD has no such field. So it is asked for the object's metadata alone, not for the
+    /// entries of thousands of nodes of which one has changed.
+    pub(super) async fn patch_status<K, S>(&self, object: &K, new: &S) -> anyhow::Result<Option<K>>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope>
+            + HasStatus<Status = S>
+            + Clone
+            + Debug
+            + DeserializeOwned,
         K::DynamicType: Default,
         S: NodesStatus,
     {
+        let old = object.status();
         let Some(diff) = status_diff(old, new)? else { return Ok(None) };
+        let mut written = object.clone();
+        *written.status_mut() = Some(new.as_written(old)?);
         let patch = Patch::Merge(
             json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": diff}),
         );
-        let api = self.api::<K>(&object.namespace().unwrap_or_default());
-        self.write(api.patch_status(&object.name_any(), &params(), &patch)).await.map(Some)
+        let (api, name) = (self.api::<K>(&object.namespace().unwrap_or_default()), object.name_any());
+        let strict = PatchParams { field_validation: Some(ValidationDirective::Strict), ..params() };
+        let mut request =
+            Request::new(api.resource_url()).patch_subresource("status", &name, &strict, &patch)?;
+        request.headers_mut().insert("accept", METADATA.parse()?);
+        match self.write(self.client.request::<Written>(request)).await {
+            Ok(answer) => {
+                *written.meta_mut() = answer.metadata;
+                Ok(Some(written))
+            }
+            // A CRD older than we are keeps a part. Which one, it has to say.
+            Err(error) if is_unknown_field(&error) => {
+                self.write(api.patch_status(&name, &params(), &patch)).await.map(Some)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn finalizers(
@@ -148,19 +179,4 @@ pub(super) fn params() -> PatchParams {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_event_is_lost_for_its_length() {
-        let op = NodeOp::new("op", Default::default()).object_ref(&());
-        let notice =
-            Notice {
-                warning: true, reason: "NodeFailed", message: "ä".repeat(700), node: Some("n1".into())
-            };
-        for (event, _) in events(&op, &notice) {
-            let note = fit(event).note.unwrap();
-            assert!((1000..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
-        }
-    }
-}
+mod tests;
