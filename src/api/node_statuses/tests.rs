@@ -1,3 +1,5 @@
+//! Tests of the entries as a map, and of what is found in it.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -101,7 +101,7 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
         (is_final && !claimed).then_some((me, entry))
     };
     let why = "its node is finished";
-    let jobs = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.deleting);
+    let jobs = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.deleting);
     let jobs = jobs.filter_map(|job| {
         let (me, _) = over(&job.namespace, &job.owner, &job.node)?;
         let ours = object_name::job_attempt((&me.name, &me.uid), &job.node, &job.name).is_some();
@@ -109,7 +109,7 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     });
     // One that its node refused has nothing to say that the message of its node did not.
     let refused = |pod: &PodView| pod.phase == PodPhase::Failed && !pod.has_run();
-    let pods = snapshot.pods.values().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
+    let pods = snapshot.pods.open().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
     let pods = pods.filter(|pod| pod.is_active() || refused(pod)).filter_map(|pod| {
         let (_, entry) = over(&pod.namespace, &pod.owner, &pod.node)?;
         (refused(pod) || !is_proved(entry)).then(|| Action::DeletePod { pod: Target::of(pod), why })

@@ -45,9 +45,9 @@ impl PodView {
 }
 
 impl Snapshot {
-    /// The pods of one role, other than a Job's, that the NodeOp has.
+    /// The pods of one role, other than a Job's, that the NodeOp has and that are open.
     pub fn pods_of<'a>(&'a self, op: &'a OpRef, role: Role) -> impl Iterator<Item = &'a Arc<PodView>> {
-        self.pods.of_owner(&op.uid).filter(move |pod| pod.role == role && pod.is_of(op))
+        self.pods.open_of_owner(&op.uid).filter(move |pod| pod.role == role && pod.is_of(op))
     }
 
     /// Those of them that are on a node.

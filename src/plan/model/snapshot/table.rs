@@ -12,7 +12,7 @@ use std::{
 
 use crate::plan::model::{
     id::Key,
-    snapshot::{JobView, PodView},
+    snapshot::{JobState, JobView, PodPhase, PodView, Role},
 };
 
 /// Something that shows views by their keys.
@@ -86,6 +86,9 @@ pub trait Placed {
     fn node(&self) -> &str;
     /// The UID of its controller.
     fn owner(&self) -> &str;
+    /// Whether it may still do something, or something has to be done about it. Most have succeeded, and are
+    /// looked at for their node alone.
+    fn is_open(&self) -> bool;
 }
 
 impl Placed for PodView {
@@ -96,6 +99,11 @@ impl Placed for PodView {
     fn owner(&self) -> &str {
         &self.owner.uid
     }
+
+    /// A preflight is deleted by us.
+    fn is_open(&self) -> bool {
+        self.phase != PodPhase::Succeeded || self.role == Role::Preflight
+    }
 }
 
 impl Placed for JobView {
@@ -105,6 +113,10 @@ impl Placed for JobView {
 
     fn owner(&self) -> &str {
         &self.owner.uid
+    }
+
+    fn is_open(&self) -> bool {
+        self.state != JobState::Complete
     }
 }
 
@@ -118,17 +130,26 @@ struct Indexed<V> {
     views: BTreeMap<Key, Arc<V>>,
     on_node: BTreeMap<String, BTreeSet<Key>>,
     of_owner: BTreeMap<String, BTreeSet<Key>>,
+    /// Those that are open, by their owner.
+    open: BTreeMap<String, BTreeSet<Key>>,
 }
 
 impl<V> Clone for Indexed<V> {
     fn clone(&self) -> Self {
-        Self { views: self.views.clone(), on_node: self.on_node.clone(), of_owner: self.of_owner.clone() }
+        let Self { views, on_node, of_owner, open } = self;
+        Self {
+            views: views.clone(),
+            on_node: on_node.clone(),
+            of_owner: of_owner.clone(),
+            open: open.clone(),
+        }
     }
 }
 
 impl<V> Default for Indexed<V> {
     fn default() -> Self {
-        Self { views: BTreeMap::new(), on_node: BTreeMap::new(), of_owner: BTreeMap::new() }
+        let views = BTreeMap::new();
+        Self { views, on_node: BTreeMap::new(), of_owner: BTreeMap::new(), open: BTreeMap::new() }
     }
 }
 
@@ -167,6 +188,16 @@ impl<V: Placed> PlacedTable<V> {
         self.found(self.0.of_owner.get(uid))
     }
 
+    /// Those that are open.
+    pub fn open(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.0.open.values().flat_map(|keys| self.found(Some(keys)))
+    }
+
+    /// Those of them whose controller has this UID.
+    pub fn open_of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
+        self.found(self.0.open.get(uid))
+    }
+
     fn found<'a>(&'a self, keys: Option<&'a BTreeSet<Key>>) -> impl Iterator<Item = &'a Arc<V>> {
         keys.into_iter().flatten().filter_map(|key| self.0.views.get(key))
     }
@@ -176,6 +207,9 @@ impl<V: Placed> PlacedTable<V> {
         let indexed = Arc::make_mut(&mut self.0);
         indexed.on_node.entry(view.node().to_owned()).or_default().insert(key.clone());
         indexed.of_owner.entry(view.owner().to_owned()).or_default().insert(key.clone());
+        if view.is_open() {
+            indexed.open.entry(view.owner().to_owned()).or_default().insert(key.clone());
+        }
         indexed.views.insert(key, view);
     }
 
@@ -187,6 +221,7 @@ impl<V: Placed> PlacedTable<V> {
         let view = indexed.views.remove(key)?;
         forget(&mut indexed.on_node, view.node(), key);
         forget(&mut indexed.of_owner, view.owner(), key);
+        forget(&mut indexed.open, view.owner(), key);
         Some(view)
     }
 
@@ -284,6 +319,13 @@ mod tests {
         assert_eq!((names(pods.on_node("n1")), names(pods.on_node("n2"))), (vec!["b"], vec!["a"]));
         assert_eq!((names(pods.of_owner("u")), names(pods.of_owner("v"))), (vec![], vec!["a", "b"]));
         assert_eq!(names(before.on_node("n1")), ["a", "b"], "a snapshot does not change");
+        let mut ended = (*pod("b", "n1", "v")).clone();
+        ended.phase = PodPhase::Succeeded;
+        pods.insert(key("b"), Arc::new(ended.clone()));
+        assert_eq!((names(pods.open()), names(pods.open_of_owner("v"))), (vec!["a"], vec!["a"]));
+        ended.role = Role::Preflight;
+        pods.insert(key("b"), Arc::new(ended));
+        assert_eq!(names(pods.open_of_owner("v")), ["a", "b"], "somebody has to delete it");
         pods.remove(&key("a"));
         assert_eq!((names(pods.on_node("n2")), pods.values().count()), (vec![], 1));
         pods.retain(|_, pod| pod.node != "n1");

@@ -75,18 +75,17 @@ impl Sightings {
         // since when. A facts pod that ended well may have said nothing, and is followed by another after a
         // pause.
         let of_operations =
-            || snapshot.pods.values().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
+            || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         renew(&mut self.pods, pods().map(|pod| pod.uid.clone()), now);
         renew(&mut self.runs, pods().flat_map(runs), now);
-        let let_go = snapshot.jobs.values().filter(|job| job.state == JobState::Active && !job.suspended);
+        let let_go = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.suspended);
         renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
         let fails = |job: &&Arc<JobView>| matches!(job.state, JobState::Failed(_) | JobState::Failing(_));
-        let failed = snapshot.jobs.values().filter(fails);
+        let failed = snapshot.jobs.open().filter(fails);
         renew(&mut self.failed, failed.map(|job| job.uid.clone()), now);
         let fresh = |job: &&JobView| job.suspended && job.started_at.is_none();
-        let open = |job: &&JobView| job.state != JobState::Complete;
-        let jobs = || snapshot.jobs.values().map(AsRef::as_ref).filter(open);
+        let jobs = || snapshot.jobs.open().map(AsRef::as_ref);
         self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
         self.ran = keep(&self.ran, pods().map(|pod| (&pod.uid, pod.has_run())));
         renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| node.uid.clone()), now);
