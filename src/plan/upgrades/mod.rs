@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
-const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(15);
 /// Above this number of nodes only those are copied that are worked on, or failed.
 const MAX_COPIED_ENTRIES: usize = 1000;
 
@@ -222,8 +222,8 @@ fn conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
     shown.iter().map(|condition| Condition { observed_generation: generation, ..condition.clone() }).collect()
 }
 
-/// Writes the status if it differs: at once if a phase or a condition changed, else at most every few
-/// seconds.
+/// Writes the status if it differs: at once if a phase or a condition changed, else at most a few
+/// times a minute.
 fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus) -> Effects {
     let old = upgrade.status.as_ref();
     if old == Some(&status) {
