@@ -18,10 +18,7 @@ use tower_service::Service;
 use super::*;
 use crate::{
     act::Fence,
-    api::{
-        node_statuses::NodeStatuses,
-        nodeop::{NodeStatus, Phase},
-    },
+    api::nodeop::{NodeStatus, Phase},
     render::RenderConfig,
 };
 
@@ -119,8 +116,7 @@ async fn written(is_older: bool) -> (NodeOp, Vec<bool>) {
 }
 
 fn entry(op: &NodeOp) -> Value {
-    serde_json::to_value(op.status.as_ref().map_or(&NodeStatuses::default(), |status| &status.node_statuses))
-        .unwrap()
+    serde_json::to_value(&op.status.as_ref().unwrap().node_statuses).unwrap()
 }
 
 #[tokio::test]

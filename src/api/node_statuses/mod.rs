@@ -162,7 +162,7 @@ impl NodeStatuses {
             }
             Err(place) => {
                 let item = Arc::new(Item { name: name.into(), status });
-                let (at, mut items) = match self.chunks.get(chunk).or(self.chunks.last()) {
+                let (at, mut items) = match self.chunks.get(chunk).or_else(|| self.chunks.last()) {
                     Some(_) if chunk == self.chunks.len() => (chunk - 1, self.items_of(chunk - 1)),
                     Some(_) => (chunk, self.items_of(chunk)),
                     None => return self.chunks.push(Chunk::of(vec![item])),

@@ -46,7 +46,7 @@ impl Reasons {
 
     /// Why a node that is not finished does not move.
     pub fn of(&self, node: &str) -> Option<&Why> {
-        self.nodes.get(node).or(self.others.as_ref().map(|(why, _)| why))
+        self.nodes.get(node).or_else(|| self.others.as_ref().map(|(why, _)| why))
     }
 }
 

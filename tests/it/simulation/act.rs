@@ -244,7 +244,7 @@ pub fn brief(action: &Action) -> String {
             let changed = status
                 .node_statuses
                 .iter()
-                .filter(|(node, entry)| old.node_statuses.get(*node) != Some(entry));
+                .filter(|(node, entry)| old.node_statuses.get(node) != Some(entry));
             let mut parts: Vec<String> = changed
                 .map(|(node, entry)| {
                     let step = entry.step.map(|step| format!("/{step:?}")).unwrap_or_default();

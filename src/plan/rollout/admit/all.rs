@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::nodeop::NodeOp,
+        api::nodeop::{NodeOp, NodeOpStatus},
         plan::{
             model::{
                 id::OpRef,
@@ -170,12 +170,13 @@ mod tests {
         op.spec.not_ready_timeout_seconds = rng.bool().then_some(5);
         op.spec.preflight_concurrency = Some(rng.i32(1..4));
         op.spec.preflight = rng.bool().then(|| serde_json::from_str("{\"command\": [\"true\"]}").unwrap());
-        let mut status = crate::api::nodeop::NodeOpStatus::default();
-        status.phase = Some(if rng.u8(..4) == 0 { Phase::Completed } else { Phase::Running });
-        status.node_statuses = nodes
-            .iter()
-            .filter_map(|node| (rng.u8(..5) > 0).then(|| (node.clone(), entry(rng, node))))
-            .collect();
+        let phase = Some(if rng.u8(..4) == 0 { Phase::Completed } else { Phase::Running });
+        let mut status = NodeOpStatus { phase, ..NodeOpStatus::default() };
+        for node in nodes {
+            if rng.u8(..5) > 0 {
+                status.node_statuses.insert(node, entry(rng, node));
+            }
+        }
         op.status = Some(status);
         op
     }

@@ -50,7 +50,7 @@ impl Past<'_> {
     /// The targets are chosen once; and without one, nothing is done.
     pub(super) fn targets(&mut self, op: &NodeOp, uid: &str, before: &NodeOpStatus, now: &NodeOpStatus) {
         let added: Vec<&String> =
-            now.node_statuses.keys().filter(|node| !before.node_statuses.contains_key(*node)).collect();
+            now.node_statuses.keys().filter(|node| !before.node_statuses.contains_key(node)).collect();
         if !before.node_statuses.is_empty() && !added.is_empty() {
             self.broken(format!("{uid} is about {added:?} as well, which it was not in the beginning"));
         }
@@ -88,7 +88,7 @@ impl Past<'_> {
                 labels["kairos.io/managed"] = "true".into();
             }
             let linux = op.spec.node_selector.is_some() || labels["kubernetes.io/os"] != "windows";
-            ready && known && linux && selects(&selector, &labels) && !now.node_statuses.contains_key(*name)
+            ready && known && linux && selects(&selector, &labels) && !now.node_statuses.contains_key(name)
         });
         let left: Vec<&String> = left.map(|(name, _)| name).collect();
         if !left.is_empty() {

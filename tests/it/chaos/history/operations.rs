@@ -45,7 +45,7 @@ impl Past<'_> {
         self.admits(op, uid, before, now);
         let intent = intent(op);
         let failed = before.node_statuses.values().any(|entry| entry.phase == Phase::Failed);
-        for node in before.node_statuses.keys().filter(|node| !now.node_statuses.contains_key(*node)) {
+        for node in before.node_statuses.keys().filter(|node| !now.node_statuses.contains_key(node)) {
             self.broken(format!("{uid} forgets {node}"));
         }
         for (node, entry) in &now.node_statuses {
