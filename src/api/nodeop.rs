@@ -48,7 +48,14 @@ use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
         json_path = ".status.counts.current",
         description = "Nodes in progress, and whether it is paused."
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "Where it stands, and what it waits for."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::nodeop)]
@@ -295,6 +302,9 @@ pub struct NodeOpStatus {
     /// another content is failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageContent>,
+    /// The release that an upgrade's image brings, as the first node that looked at it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
@@ -312,6 +322,7 @@ impl NodeOpStatus {
             counts,
             image,
             images,
+            release,
             last_updated,
         } = self;
         Self {
@@ -323,6 +334,7 @@ impl NodeOpStatus {
             counts: counts.clone(),
             image: image.clone(),
             images: images.clone(),
+            release: release.clone(),
             last_updated: last_updated.clone(),
         }
     }

@@ -53,8 +53,20 @@ use super::{
         json_path = ".status.counts.current",
         description = "Nodes in progress, and whether it is paused."
     ),
+    printcolumn(
+        name = "Release",
+        type_ = "string",
+        json_path = ".status.release",
+        description = "What the image brings, once a node has looked at it."
+    ),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "Where it stands, and what it waits for."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::nodeopupgrade)]
@@ -194,6 +206,9 @@ pub struct NodeOpUpgradeStatus {
     /// The image with the digest of the content that is run, `name:tag@sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The release that the image brings, as the first node that looked at it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
@@ -212,6 +227,7 @@ impl NodeOpUpgradeStatus {
             conditions,
             counts,
             image,
+            release,
             last_updated,
         } = self;
         Self {
@@ -224,6 +240,7 @@ impl NodeOpUpgradeStatus {
             conditions: conditions.clone(),
             counts: counts.clone(),
             image: image.clone(),
+            release: release.clone(),
             last_updated: last_updated.clone(),
         }
     }

@@ -30,6 +30,10 @@ pub struct Operation {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+    /// The UID of the upgrade that made it, of a NodeOp that belongs to one.
+    pub upgrade: Option<String>,
+    /// The UID of the NodeOp that it made, of an upgrade.
+    pub made: Option<String>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
     pub paused: bool,
@@ -62,6 +66,7 @@ impl Operation {
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
             what: one_line(&what),
+            upgrade: owner::upgrade_uid(&op.metadata).map(str::to_owned),
             ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
         }
     }
@@ -77,6 +82,7 @@ impl Operation {
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
             what: one_line(&spec.image),
+            made: status.node_op_uid,
             ..Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default())
         }
     }
@@ -90,6 +96,8 @@ impl Operation {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
+            upgrade: None,
+            made: None,
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             paused: false,

@@ -8,6 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::plan::{
     model::{
         id::{Key, OpRef},
+        manual::Section,
         why::{WaitReason, Why},
     },
     quorum::Unwell,
@@ -188,7 +189,8 @@ impl fmt::Display for Refused {
         match self {
             Self::NotAdmitted { untouched, message } => {
                 let touched = if *untouched { "no node was touched" } else { "no further node is taken" };
-                write!(f, "the API server refuses what the operation needs, {touched}: {message}")
+                let section = Section::NotAdmitted;
+                write!(f, "the API server refuses what the operation needs, {touched}: {message}{section}")
             }
             Self::LeftUnfinished => f.write_str(
                 "was left unfinished by an older operator; create it again (see metadata.generateName)",
@@ -214,8 +216,9 @@ impl fmt::Display for Untouched {
             Self::Deleted => f.write_str("Skipped: the node was deleted before its turn"),
             Self::NotReadyFor(limit) => write!(
                 f,
-                "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
-                limit.as_secs()
+                "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started{}",
+                limit.as_secs(),
+                Section::NotReady,
             ),
         }
     }

@@ -171,6 +171,7 @@ fn follow(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, child: &Arc<NodeOp>
             status.node_statuses = copied(&shown.node_statuses);
             status.counts = shown.counts.clone();
             status.image = shown.image.clone();
+            status.release = shown.release.clone();
             status.conditions = conditions(&shown.conditions, upgrade.metadata.generation);
         }
     }

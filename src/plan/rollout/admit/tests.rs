@@ -207,7 +207,7 @@ fn every_node_that_is_not_taken_has_its_reason() {
         (
             worker(json!({})).admits(Answer::Refused("privileged".into())),
             "w1",
-            "the API server refuses what the operation needs, no node was touched: privileged",
+            "the API server refuses what the operation needs, no node was touched: privileged (see docs: the-api-server-refuses-it)",
         ),
     ] {
         let why = world.why(node);

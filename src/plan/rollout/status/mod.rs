@@ -15,7 +15,6 @@ use crate::{
     api::{
         names::{condition, reason},
         nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
-        text::clipped,
         upgrade::UpgradePhase,
     },
     plan::{
@@ -25,6 +24,7 @@ use crate::{
             effects::Effects,
             failing::{self, FailureSummary},
             intent::Intent,
+            manual,
             snapshot::Snapshot,
             time::later,
         },
@@ -269,7 +269,9 @@ pub fn summarize(
         let (status, reason, message) = verified(&intent, &nodes);
         conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
     }
+    let recorded = op.status.as_ref().and_then(|status| status.release.clone());
     NodeOpStatus {
+        release: recorded.or_else(|| nodes.values().find_map(|node| node.target.clone())),
         phase: Some(phase),
         conditions,
         message: Some(message),
@@ -324,7 +326,7 @@ fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
         if let Some(message) =
             node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said)
         {
-            *message = clipped(message, most);
+            *message = manual::clipped(message, most);
         }
     }
 }
