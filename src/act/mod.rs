@@ -93,7 +93,7 @@ impl Actor {
             Action::PatchNode { name, resource_version, change } => {
                 self.node(name, resource_version, change).await
             }
-            Action::CreateChild { upgrade } => self.make_child(upgrade).await,
+            Action::CreateChild { upgrade, name } => self.make_child(upgrade, name).await,
             Action::PropagateSpec { child, concurrency, paused, stop_on_failure } => {
                 self.pass_on(
                     child,

@@ -14,9 +14,13 @@ use crate::{
 };
 
 impl Actor {
-    /// Makes the NodeOp, or hands back the one that has its name: whose it is, the next plan sees.
-    pub(super) async fn make_child(&self, upgrade: &NodeOpUpgrade) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&child::node_op(upgrade)).await?;
+    /// Makes the NodeOp of a run, or hands back the one that has its name: whose it is, the next plan sees.
+    pub(super) async fn make_child(
+        &self,
+        upgrade: &NodeOpUpgrade,
+        name: &str,
+    ) -> anyhow::Result<Vec<LiveObject>> {
+        let made = self.create(&child::node_op(upgrade, name)).await?;
         Ok(vec![LiveObject::Op(Box::new(made))])
     }
 

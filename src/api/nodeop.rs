@@ -342,11 +342,18 @@ pub struct Counts {
     pub completed: i32,
     /// Finished badly.
     pub failed: i32,
+    /// Of those that finished well, those that needed nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: i32,
     /// Finished of all, as `2/7`.
     pub done: String,
     /// Names of the nodes in progress, at most three, and `(paused)` if nothing new is started.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current: String,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
 
 /// Where an operation, or a node within it, stands.

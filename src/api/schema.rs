@@ -14,8 +14,8 @@ use super::nodeop::DrainOptions;
 /// A CEL rule, and the sentence with which the server refuses an object that breaks it.
 type Rule = (&'static str, &'static str);
 
-/// Fields of both specs that may be changed while an operation runs. They steer what starts next, never what
-/// has started.
+/// Fields of a NodeOp's spec that may be changed while it runs. They steer what starts next, never what has
+/// started.
 const MUTABLE: [&str; 3] = ["concurrency", "paused", "stopOnFailure"];
 
 /// The most requirements of a selector. One rule runs for each of them, so the server wants a bound; nobody
@@ -138,15 +138,14 @@ pub(super) fn nodeop(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOP_RULES);
     never_loosened(schema);
-    immutable(schema, "a NodeOp is one run");
+    immutable(schema);
 }
 
-/// `NodeOpUpgrade.spec`: its rules, and one run only.
+/// `NodeOpUpgrade.spec`: its rules. It may be changed: each change that does not only steer is another run.
 pub(super) fn nodeopupgrade(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOPUPGRADE_RULES);
     never_loosened(schema);
-    immutable(schema, "a NodeOpUpgrade is one run");
 }
 
 /// `NodeOp.spec.upgrade`: at least one of the two images.
@@ -300,16 +299,14 @@ fn never_loosened(schema: &mut Schema) {
 
 /// One rule for each property but the mutable ones, so that the server names the field that somebody tried to
 /// change.
-fn immutable(schema: &mut Schema, one_run: &str) {
+fn immutable(schema: &mut Schema) {
     let names: Vec<String> = properties(schema)
         .map(|(name, _)| name.clone())
         .filter(|name| !MUTABLE.contains(&name.as_str()))
         .collect();
     let rules = names.iter().map(|name| {
-        let message = format!(
-            "{one_run} and cannot be changed once created, except concurrency, paused and stopOnFailure: \
-             create another one (metadata.generateName and kubectl create give each run a name)"
-        );
+        let message = "a NodeOp is one run and cannot be changed once created, except concurrency, paused and stopOnFailure: \
+             create another one (metadata.generateName and kubectl create give each run a name)";
         json!({
             "rule": format!("has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"),
             "message": message,

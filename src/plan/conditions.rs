@@ -9,7 +9,7 @@
 //! | under way, waiting (also for somebody), paused, without a node | False | True | | in progress |
 //! | blocked for ten minutes, refused | False | | True | failed |
 //! | completed | True | | | current |
-//! | failed | False | | True | failed |
+//! | failed, or superseded before all nodes were taken | False | | True | failed |
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -29,6 +29,8 @@ use crate::{
 pub enum Standing {
     Completed,
     Failed,
+    /// Over before all nodes were taken, because the NodeOpUpgrade asks for another run.
+    Superseded,
     /// Not over. The reason is that of `Progressing`; `stalled`: it does not go on unless somebody helps.
     Open {
         reason: &'static str,
@@ -60,13 +62,14 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
             set(condition::RECONCILING, ABSENT);
             set(condition::STALLED, ABSENT);
         }
-        Standing::Failed => {
+        Standing::Failed | Standing::Superseded => {
+            let why = if standing == Standing::Failed { reason::FAILED } else { reason::SUPERSEDED };
             set(condition::PROGRESSING, ("False", "Finished"));
-            set(condition::COMPLETE, ("False", reason::FAILED));
-            set(condition::FAILED, ("True", reason::FAILED));
-            set(condition::READY, ("False", reason::FAILED));
+            set(condition::COMPLETE, ("False", why));
+            set(condition::FAILED, ("True", why));
+            set(condition::READY, ("False", why));
             set(condition::RECONCILING, ABSENT);
-            set(condition::STALLED, ("True", reason::FAILED));
+            set(condition::STALLED, ("True", why));
         }
         Standing::Open { reason, stalled } => {
             set(condition::PROGRESSING, ("True", reason));
@@ -137,16 +140,37 @@ pub fn notice(
     let phase = new.0.filter(|_| old.0 != new.0);
     match phase {
         Some(UpgradePhase::Completed) => return say(false, "Completed"),
+        Some(UpgradePhase::Failed) if is_superseded(new.1) => return say(false, reason::SUPERSEDED),
         Some(UpgradePhase::Failed) => return say(true, reason::FAILED),
         Some(UpgradePhase::Initializing | UpgradePhase::Pending | UpgradePhase::Running) | None => {}
     }
-    let told = [reason::NO_NODES, reason::PAUSED, reason::NODES_OUT_OF_SERVICE, reason::NAME_TAKEN];
+    let told = [
+        reason::NO_NODES,
+        reason::PAUSED,
+        reason::SUPERSEDED,
+        reason::NODES_OUT_OF_SERVICE,
+        reason::NAME_TAKEN,
+    ];
     let turned = told.into_iter().find(|told| progress(new.1) == Some(told) && progress(old.1) != Some(told));
     match turned {
-        Some(reason) => say(reason != reason::PAUSED, reason),
+        Some(reason) => say(![reason::PAUSED, reason::SUPERSEDED].contains(&reason), reason),
         None if phase == Some(UpgradePhase::Running) => say(false, "Started"),
         None => None,
     }
+}
+
+/// What conditions say of a run is not said of the next one: what was proved is to be proved again.
+pub fn of_next_run(mut conditions: Vec<Condition>) -> Vec<Condition> {
+    conditions.retain(|one| one.type_ != condition::VERIFIED);
+    conditions
+}
+
+/// Whether an operation ended before all its nodes were taken, because its NodeOpUpgrade asked for another
+/// run.
+pub fn is_superseded(conditions: &[Condition]) -> bool {
+    conditions
+        .iter()
+        .any(|one| one.type_ == condition::FAILED && one.status == "True" && one.reason == reason::SUPERSEDED)
 }
 
 /// The reason of `Progressing`.
@@ -200,6 +224,8 @@ mod tests {
             (open(reason::NODES_OUT_OF_SERVICE), "InProgress"),
             (Standing::Open { reason: reason::NAME_TAKEN, stalled: true }, "Failed"),
             (Standing::Failed, "Failed"),
+            (open(reason::SUPERSEDED), "InProgress"),
+            (Standing::Superseded, "Failed"),
             (Standing::Completed, "Current"),
         ] {
             // Whatever was said before.

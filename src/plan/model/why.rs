@@ -9,6 +9,7 @@ use std::fmt;
 pub enum WaitReason {
     Paused,
     Stopped,
+    Superseded,
     Deleting,
     Rival,
     Quorum,
@@ -34,9 +35,10 @@ pub enum WaitReason {
 
 impl WaitReason {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Paused,
         Self::Stopped,
+        Self::Superseded,
         Self::Deleting,
         Self::Rival,
         Self::Quorum,
@@ -65,6 +67,7 @@ impl WaitReason {
         match self {
             Self::Paused => "Paused",
             Self::Stopped => "Stopped",
+            Self::Superseded => "Superseded",
             Self::Deleting => "Deleting",
             Self::Rival => "Rival",
             Self::Quorum => "Quorum",
@@ -96,6 +99,7 @@ impl WaitReason {
             Self::Stopped => {
                 "A node failed, or is not proved, under `stopOnFailure`; or the operation is refused as a whole"
             }
+            Self::Superseded => "Its NodeOpUpgrade was changed: the next run takes the node",
             Self::Deleting => "The operation is being deleted",
             Self::Rival => "Another operation has the node or a control-plane node, or comes first",
             Self::Quorum => "Another control-plane node is not well, and a second one must not go away",

@@ -72,7 +72,12 @@ fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
             Err(question) => return Planned::from(Reasons::new()).with(question),
         }
     }
-    let Planned { value: (nodes, progress), effects } = targets(snapshot, op);
+    let stopped = stops(snapshot, op, &BTreeMap::new());
+    let Planned { value: (nodes, progress), effects } = match stopped {
+        // It has no nodes, and is to have none.
+        Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
+        None => targets(snapshot, op),
+    };
     let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     Planned { value: Reasons::new(), effects: status::write(snapshot, &op.object, status, effects) }
 }
@@ -91,7 +96,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     let mut effects = release::expire_waiters(snapshot, op).effects;
     let mut waiting = Reasons::new();
     let mut nodes = old.node_statuses.clone();
-    let stopped = stops(op, &nodes);
+    let stopped = stops(snapshot, op, &nodes);
     if nodes.values().any(|node| node.phase == Phase::Running) {
         effects.add(Effects::act(finalizer::add(op)));
     }
@@ -114,7 +119,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
             }
         }
     }
-    let stopped = stopped.or_else(|| stops(op, &nodes));
+    let stopped = stopped.or_else(|| stops(snapshot, op, &nodes));
     if stopped.is_some() {
         preflight::withdraw(snapshot, op, &mut nodes);
     }
@@ -139,10 +144,16 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }
 }
 
-/// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not
-/// proved. A canary that proves nothing has not passed. What a Job of the Go operator brought nobody can
-/// prove, so there the next node is the canary.
-fn stops(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<Stopped> {
+/// Why nothing more is started, whatever slots are free.
+fn stops(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<Stopped> {
+    let superseded = || upgrades::superseded(snapshot, &op.object);
+    fails(op, nodes).or_else(|| superseded().map(|upgrade| Stopped::Superseded { upgrade }))
+}
+
+/// Under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that proves
+/// nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the next node is
+/// the canary.
+fn fails(op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<Stopped> {
     if !op.intent.stop_on_failure {
         return None;
     }

@@ -14,6 +14,9 @@ use crate::plan::{
     rollout::slots::OutOfService,
 };
 
+/// How the message of a node begins that is done and needed nothing.
+pub const SKIPPED: &str = "Skipped";
+
 /// Why a node is not taken now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NotTaken {
@@ -62,11 +65,15 @@ pub enum Closed {
     Paused,
 }
 
-/// What stops a rollout under `stopOnFailure`.
+/// What ends a rollout before all its nodes were taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
+    /// Under `stopOnFailure`.
     NodeFailed(String),
+    /// The same.
     NodeNotProved(String),
+    /// The NodeOpUpgrade of this name asks for another run.
+    Superseded { upgrade: String },
 }
 
 /// Why an operation cannot go on at all.
@@ -110,6 +117,7 @@ impl NotTaken {
     pub fn reason(&self) -> WaitReason {
         match self {
             Self::Closed(Closed::Deleting) => WaitReason::Deleting,
+            Self::Closed(Closed::Stopped(Stopped::Superseded { .. })) => WaitReason::Superseded,
             Self::Closed(Closed::Stopped(_)) | Self::Refused(_) => WaitReason::Stopped,
             Self::Closed(Closed::Paused) => WaitReason::Paused,
             Self::NodeDeleting | Self::NodeUnconfirmed => WaitReason::NodeAway,
@@ -179,6 +187,9 @@ impl fmt::Display for Stopped {
         match self {
             Self::NodeFailed(node) => write!(f, "node {node} failed (stopOnFailure)"),
             Self::NodeNotProved(node) => write!(f, "what node {node} runs is not proved (stopOnFailure)"),
+            Self::Superseded { upgrade } => {
+                write!(f, "superseded, NodeOpUpgrade {upgrade} was changed and asks for another run")
+            }
         }
     }
 }
@@ -211,7 +222,7 @@ impl fmt::Display for Precedes {
 impl fmt::Display for Untouched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deleted => f.write_str("Skipped: the node was deleted before its turn"),
+            Self::Deleted => write!(f, "{SKIPPED}: the node was deleted before its turn"),
             Self::NotReadyFor(limit) => write!(
                 f,
                 "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",

@@ -9,6 +9,7 @@ mod admission;
 mod blocked;
 mod deletion;
 mod drains;
+mod edits;
 mod facts;
 mod failures;
 mod faults;

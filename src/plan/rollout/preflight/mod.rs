@@ -36,7 +36,7 @@ use crate::{
             context::{Next, Op, ends_untouched},
             state::{Entry, Found, Pending, Preflight, State},
         },
-        rollout::others::Others,
+        rollout::{not_taken::SKIPPED, others::Others},
     },
 };
 
@@ -155,7 +155,7 @@ impl PreflightContext<'_> {
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
-                self.end(true, format!("Skipped by preflight: {}", brief(message)))
+                self.end(true, format!("{SKIPPED} by preflight: {}", brief(message)))
             }
             _ => {
                 let target = said.and_then(|said| said.target);

@@ -1,6 +1,7 @@
 //! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth
 //! a write.
 
+mod counts;
 mod verified;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,6 +11,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
+pub use self::counts::count;
 use self::verified::verified;
 use crate::{
     api::{
@@ -47,8 +49,6 @@ const MAX_ALL_MESSAGES: usize = 600_000;
 const MIN_MESSAGE: usize = 60;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// How many names of nodes stand in `counts.current` at most.
-const MAX_CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,33 +85,6 @@ fn had_no_nodes(op: &NodeOp) -> bool {
     conditions
         .into_iter()
         .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
-}
-
-/// Counts the nodes.
-pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
-    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
-    let mut current = Vec::new();
-    for (name, node) in nodes {
-        match node.phase {
-            Phase::Pending | Phase::Preflight => counts.pending += 1,
-            Phase::Running => {
-                counts.running += 1;
-                current.push(name.as_str());
-            }
-            Phase::Completed => counts.completed += 1,
-            Phase::Failed => counts.failed += 1,
-        }
-    }
-    counts.done = format!("{}/{}", counts.completed + counts.failed, counts.total);
-    counts.current = current.iter().take(MAX_CURRENT).copied().collect::<Vec<_>>().join(",");
-    if current.len() > MAX_CURRENT {
-        counts.current.push_str(",…");
-    }
-    counts
-}
-
-fn to_i32(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// A NodeOp's nodes, and what is known of the whole.
@@ -162,6 +135,7 @@ impl View<'_> {
     fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
         let reason = match phase {
             Phase::Completed => return Standing::Completed,
+            Phase::Failed if self.is_superseded() && !self.has_all_ended() => return Standing::Superseded,
             Phase::Failed => return Standing::Failed,
             Phase::Pending | Phase::Preflight | Phase::Running => self.reason(),
         };
@@ -176,10 +150,22 @@ impl View<'_> {
         self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
     }
 
+    /// Whether its upgrade was changed and asks for another run.
+    fn is_superseded(&self) -> bool {
+        matches!(self.progress.stopped, Some(Stopped::Superseded { .. }))
+    }
+
+    /// Whether it has nodes, and each was taken or needed nothing.
+    fn has_all_ended(&self) -> bool {
+        self.counts.total > 0 && self.counts.pending == 0
+    }
+
     fn reason(&self) -> &'static str {
         let progress = self.progress;
         if progress.failures.first.is_some() {
             reason::BLOCKED
+        } else if self.is_superseded() {
+            reason::SUPERSEDED
         } else if self.is_paused() {
             reason::PAUSED
         } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
@@ -206,6 +192,9 @@ impl View<'_> {
             .unwrap_or_default();
         match phase {
             Phase::Completed => format!("all {total} nodes completed"),
+            Phase::Failed if *total == 0 && self.is_superseded() => {
+                format!("no node was taken{stopped}")
+            }
             Phase::Failed if *total == 0 => {
                 "its nodes are not in its status any more, and what was done on them is not known; create the NodeOp again".into()
             }
