@@ -1,5 +1,7 @@
 //! A NodeOpUpgrade that stays, and whose spec is changed: each change is a run, one after the other.
 
+use std::time::Duration;
+
 use kairos_operator::api::upgrade::NodeOpUpgrade;
 use kairos_sim::kairos;
 use kube::{
@@ -162,7 +164,7 @@ async fn five_edits_under_kill_9_end_on_the_last_image() {
     ];
     for change in edits {
         for _ in 0..3 {
-            asks(&rig, 12).await;
+            asks(&rig, 25).await;
             rig.operators.iter_mut().for_each(|operator| operator.kill());
             rig.start(&[]);
         }
@@ -187,13 +189,16 @@ async fn five_edits_under_kill_9_end_on_the_last_image() {
     is_ready_only_when_it_is(&rig);
 }
 
-/// Waits until the operator has asked for so much more, or all is over.
+/// Waits until the operator has asked for so much more; one that is paused, or done, asks for nothing.
 async fn asks(rig: &Rig, more: usize) {
     let before = rig.requests().len();
-    let is_over = || condition(&upgrade(rig), "Ready")["status"] == "True";
+    let is_still = || {
+        let object = upgrade(rig);
+        condition(&object, "Ready")["status"] == "True" || object["spec"]["paused"] == true
+    };
     let asked = async {
-        while !is_over() && rig.requests().len() < before + more {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        while !is_still() && rig.requests().len() < before + more {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(LONG, asked)

@@ -61,6 +61,9 @@ impl Past<'_> {
             {
                 self.broken(format!("{uid} takes {node} after a failure"));
             }
+            if entry.phase == Phase::Running && old.phase != Phase::Running {
+                self.takes(op, node);
+            }
             if old.step == Some(Step::Drain) {
                 self.drained.insert(node.clone(), self.at);
             }
