@@ -84,6 +84,7 @@ pub fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         concurrency: upgrade.concurrency,
         paused: upgrade.paused,
         stop_on_failure: upgrade.stop_on_failure,
+        not_after: upgrade.not_after.clone(),
         preflight: None,
         active_deadline_seconds: Some(upgrade.active_deadline_seconds.unwrap_or(DEADLINE)),
         pull_timeout_seconds: upgrade.pull_timeout_seconds,
@@ -224,6 +225,7 @@ mod tests {
             "image": "kairos:v2", "imagePullPolicy": "Never", "imagePullSecrets": [{ "name": "s" }], "nodeSelector": { "matchLabels": { "a": "b" } },
             "concurrency": 2, "paused": true, "stopOnFailure": true, "uncordonOnFailure": true, "backoffLimit": 0, "pullTimeoutSeconds": 1,
             "activeDeadlineSeconds": 2, "rebootTimeoutSeconds": 3, "verifyTimeoutSeconds": 4, "minReadySeconds": 5, "notReadyTimeoutSeconds": 6,
+            "notAfter": "2027-01-31T00:00:00Z",
         });
         let mut spec = same.clone();
         for (field, value) in [

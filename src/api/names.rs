@@ -31,6 +31,8 @@ pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
 /// Annotation on the NodeOp that a NodeOpUpgrade made: the generation at which its run was decided on, and the
 /// hash of what decided it, as `<generation>/<hash>`.
 pub const RUN: &str = "operator.kairos.io/run";
+/// Label that people set on a node, `"true"`: no operation takes it until the label is gone.
+pub const HOLD: &str = "kairos.io/hold";
 /// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
 pub const MANAGED: &str = "kairos.io/managed";
 
@@ -223,6 +225,10 @@ pub mod reason {
     pub const NAME_TAKEN: &str = "NameTaken";
     /// The NodeOpUpgrade was changed: this run takes no further node, and the next one starts after it.
     pub const SUPERSEDED: &str = "Superseded";
+    /// `spec.notAfter` has passed, and nothing new is started.
+    pub const EXPIRED: &str = "Expired";
+    /// All nodes that are left carry the label by which people hold them.
+    pub const ON_HOLD: &str = "OnHold";
 }
 
 /// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole

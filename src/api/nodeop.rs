@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
 use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`
-/// and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
+/// `stopOnFailure` and `notAfter`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -121,6 +121,13 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub stop_on_failure: Option<bool>,
+    /// Nothing new is started at or after this time (RFC 3339, for example `2027-01-31T00:00:00Z`), by the
+    /// operator's clock; nodes in progress go on to their end. If nothing was started by then, it is
+    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to run
+    /// does not run. Unset: never. May be changed while the operation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::time)]
+    pub not_after: Option<Time>,
     /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
     /// unprivileged, with the host's root mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

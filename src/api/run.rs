@@ -1,7 +1,7 @@
 //! What makes two runs of a NodeOpUpgrade the same, and how the NodeOps of its runs are called.
 //!
 //! A run is decided by the spec of its NodeOp, less the fields that only steer it (`concurrency`, `paused`,
-//! `stopOnFailure`): those are passed on to the NodeOp that is there. The hash of the rest goes
+//! `stopOnFailure`, `notAfter`): those are passed on to the NodeOp that is there. The hash of the rest goes
 //! over its fields by their names in a NodeOp, sorted. A field that is unset, empty or says what it would say
 //! unset is left out, so that writing a default down is no change, and a field that a later version adds
 //! changes no hash. The defaults that count stand here as numbers: the hash is in the status of upgrades, and
@@ -101,6 +101,7 @@ fn decisive(spec: &NodeOpSpec) -> Value {
         concurrency: _,
         paused: _,
         stop_on_failure: _,
+        not_after: _,
         preflight: _,
         active_deadline_seconds,
         pull_timeout_seconds,
@@ -265,6 +266,7 @@ mod tests {
             json!({"concurrency": 3}),
             json!({"paused": true}),
             json!({"stopOnFailure": true}),
+            json!({"notAfter": "2027-01-31T00:00:00Z"}),
         ] {
             assert_eq!(hash_of(&said), silent, "{said}");
         }

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// What to upgrade to, on which nodes, and how. It may be changed at any time: a change of `concurrency`,
-/// `paused` or `stopOnFailure` steers the run that is under way, and any other one is a new run. That begins when the one before it
+/// `paused`, `stopOnFailure` or `notAfter` steers the run that is under way, and any other one is a new run. That begins when the one before it
 /// has ended, which then takes no further node; nodes in progress go on to their end.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -91,6 +91,13 @@ pub struct NodeOpUpgradeSpec {
     /// false). May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_failure: Option<bool>,
+    /// Nothing new is started at or after this time (RFC 3339, for example `2027-01-31T00:00:00Z`), by the
+    /// operator's clock; nodes in progress go on to their end. If nothing was started by then, it is
+    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to run
+    /// does not run. Unset: never. May be changed while the upgrade runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::time)]
+    pub not_after: Option<Time>,
     /// Upgrade the active image, and reboot into it (default true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_active: Option<bool>,
@@ -296,6 +303,8 @@ pub enum RunResult {
     Failed,
     /// The spec was changed before it had taken all its nodes.
     Superseded,
+    /// `notAfter` had passed before it had taken all its nodes.
+    Expired,
     /// Somebody deleted its NodeOp.
     Deleted,
 }

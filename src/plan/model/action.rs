@@ -69,7 +69,7 @@ pub enum Action {
     /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PropagateSpec { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
+    PropagateSpec { child: Arc<NodeOp>, steering: Steering },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
@@ -199,6 +199,15 @@ impl Identified for Action {
     }
 }
 
+/// What may be changed of an operation under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steering {
+    pub concurrency: i32,
+    pub paused: bool,
+    pub stop_on_failure: bool,
+    pub not_after: Option<Timestamp>,
+}
+
 /// An object that an action is about; one of another UID is not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -275,7 +284,7 @@ impl fmt::Display for Action {
             Self::CreateChild { upgrade, name } => {
                 write!(f, "making NodeOp {name} of {}", of_upgrade(upgrade))
             }
-            Self::PropagateSpec { child, concurrency: _, paused: _, stop_on_failure: _ } => {
+            Self::PropagateSpec { child, steering: _ } => {
                 write!(f, "passing the changed spec on to {}", of(child))
             }
             Self::PatchUpgradeStatus { upgrade, status: _, notices: _ } => {

@@ -76,7 +76,7 @@ fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let Planned { value: (nodes, progress), effects } = match stopped {
         // It has no nodes, and is to have none.
         Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
-        None => targets(snapshot, op),
+        None => targets(snapshot, op).with(expires(op)),
     };
     let status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     Planned { value: Reasons::new(), effects: status::write(snapshot, &op.object, status, effects) }
@@ -138,6 +138,9 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     } else {
         prestart::prepare(snapshot, op, &nodes)
     });
+    if progress.stopped.is_none() && nodes.values().any(|node| !node.phase.is_final()) {
+        effects.add(expires(op));
+    }
     compact::compact(snapshot, op, &mut nodes);
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     image::record(snapshot, &op.object, &mut status);
@@ -146,8 +149,15 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
 
 /// Why nothing more is started, whatever slots are free.
 fn stops(snapshot: &Snapshot, op: &Op, nodes: &BTreeMap<String, NodeStatus>) -> Option<Stopped> {
-    let superseded = || upgrades::superseded(snapshot, &op.object);
-    fails(op, nodes).or_else(|| superseded().map(|upgrade| Stopped::Superseded { upgrade }))
+    let superseded = upgrades::superseded(snapshot, &op.object);
+    let superseded = superseded.map(|upgrade| Stopped::Superseded { upgrade });
+    let expired = || op.intent.not_after.filter(|at| *at <= snapshot.now).map(Stopped::Expired);
+    fails(op, nodes).or(superseded).or_else(expired)
+}
+
+/// When an operation that has nodes to take starts nothing more.
+fn expires(op: &Op) -> Effects {
+    op.intent.not_after.map(Effects::wake_at).unwrap_or_default()
 }
 
 /// Under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that proves
@@ -192,3 +202,6 @@ fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
     nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,18 @@
 
 use std::fmt;
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::{
-    model::{
-        id::{Key, OpRef},
-        why::{WaitReason, Why},
+use crate::{
+    api::names,
+    plan::{
+        model::{
+            id::{Key, OpRef},
+            why::{WaitReason, Why},
+        },
+        quorum::Unwell,
+        rollout::slots::OutOfService,
     },
-    quorum::Unwell,
-    rollout::slots::OutOfService,
 };
 
 /// How the message of a node begins that is done and needed nothing.
@@ -27,6 +30,8 @@ pub enum NotTaken {
     /// It is not in the cache; a live read decides.
     NodeUnconfirmed,
     NodeNotReady,
+    /// Somebody holds it by a label.
+    OnHold,
     /// This operation has had it already.
     GivenBack,
     /// Another NodeOp comes first.
@@ -74,6 +79,8 @@ pub enum Stopped {
     NodeNotProved(String),
     /// The NodeOpUpgrade of this name asks for another run.
     Superseded { upgrade: String },
+    /// `spec.notAfter`, which has passed.
+    Expired(Timestamp),
 }
 
 /// Why an operation cannot go on at all.
@@ -118,10 +125,12 @@ impl NotTaken {
         match self {
             Self::Closed(Closed::Deleting) => WaitReason::Deleting,
             Self::Closed(Closed::Stopped(Stopped::Superseded { .. })) => WaitReason::Superseded,
+            Self::Closed(Closed::Stopped(Stopped::Expired(_))) => WaitReason::Expired,
             Self::Closed(Closed::Stopped(_)) | Self::Refused(_) => WaitReason::Stopped,
             Self::Closed(Closed::Paused) => WaitReason::Paused,
             Self::NodeDeleting | Self::NodeUnconfirmed => WaitReason::NodeAway,
             Self::NodeNotReady => WaitReason::NotReady,
+            Self::OnHold => WaitReason::OnHold,
             Self::GivenBack => WaitReason::Release,
             Self::QuorumUnread | Self::Quorum(_) => WaitReason::Quorum,
             Self::Other { .. } => WaitReason::Rival,
@@ -146,6 +155,7 @@ impl fmt::Display for NotTaken {
             Self::NodeDeleting => "the node is being deleted",
             Self::NodeUnconfirmed => "checking whether the node still exists",
             Self::NodeNotReady => "waiting: the node is not Ready",
+            Self::OnHold => return write!(f, "waiting: held by the label {}=true on the node", names::HOLD),
             Self::GivenBack => "waiting: the node is being given back",
             Self::Other { op: (namespace, name), why } => {
                 return write!(f, "waiting for NodeOp {namespace}/{name}, which {why}");
@@ -187,6 +197,7 @@ impl fmt::Display for Stopped {
         match self {
             Self::NodeFailed(node) => write!(f, "node {node} failed (stopOnFailure)"),
             Self::NodeNotProved(node) => write!(f, "what node {node} runs is not proved (stopOnFailure)"),
+            Self::Expired(at) => write!(f, "its time was over at {at:.0} (notAfter)"),
             Self::Superseded { upgrade } => {
                 write!(f, "superseded, NodeOpUpgrade {upgrade} was changed and asks for another run")
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{
@@ -12,7 +12,12 @@ use crate::{
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
-        model::{action::Action, effects::Effects, failing, snapshot::Snapshot},
+        model::{
+            action::{Action, Steering},
+            effects::Effects,
+            failing,
+            snapshot::Snapshot,
+        },
         upgrades::status::{complete_conditions, own_conditions, write},
     },
 };
@@ -32,18 +37,23 @@ pub fn follow(
     let mut effects = Effects::default();
     let mut error = None;
     // What may be changed. A NodeOp is given `false` by the server where an upgrade says nothing.
-    let of = |concurrency: i32, paused: Option<bool>, stop: Option<bool>| {
-        (concurrency, paused.unwrap_or(false), stop.unwrap_or(false))
-    };
-    let is = of(child.spec.concurrency, child.spec.paused, child.spec.stop_on_failure);
+    let of =
+        |concurrency: i32, paused: Option<bool>, stop: Option<bool>, not_after: &Option<Time>| Steering {
+            concurrency,
+            paused: paused.unwrap_or(false),
+            stop_on_failure: stop.unwrap_or(false),
+            not_after: not_after.as_ref().map(|time| time.0),
+        };
+    let spec = &child.spec;
+    let is = of(spec.concurrency, spec.paused, spec.stop_on_failure, &spec.not_after);
     // An upgrade's 0 (all at once) is what it began with: who has slowed its NodeOp down by hand since is not
     // overruled, and the server would not let us either.
-    let concurrency =
-        if upgrade.spec.concurrency == 0 { child.spec.concurrency } else { upgrade.spec.concurrency };
-    let wanted = of(concurrency, upgrade.spec.paused, upgrade.spec.stop_on_failure);
-    if wanted != is && child.metadata.deletion_timestamp.is_none() {
-        let (concurrency, paused, stop_on_failure) = wanted;
-        let pass_on = Action::PropagateSpec { child: child.clone(), concurrency, paused, stop_on_failure };
+    let asked = &upgrade.spec;
+    let concurrency = if asked.concurrency == 0 { spec.concurrency } else { asked.concurrency };
+    let wanted = of(concurrency, asked.paused, asked.stop_on_failure, &asked.not_after);
+    let over = child.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
+    if wanted != is && !over && child.metadata.deletion_timestamp.is_none() {
+        let pass_on = Action::PropagateSpec { child: child.clone(), steering: wanted };
         error = failing::of(snapshot, &pass_on);
         effects.add(pass_on);
     }

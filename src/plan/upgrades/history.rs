@@ -41,6 +41,7 @@ pub fn entry_of(op: &NodeOp) -> Option<EarlierRun> {
     let counts = status.counts.clone().unwrap_or_default();
     let result = match status.phase {
         _ if conditions::is_superseded(&status.conditions) => RunResult::Superseded,
+        _ if conditions::is_expired(&status.conditions) => RunResult::Expired,
         Some(Phase::Completed) => RunResult::Completed,
         _ => RunResult::Failed,
     };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use crate::{
     api::{
         child,
@@ -56,7 +58,9 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
         upgrade.status.run = Some(upgrade.asked.clone());
     }
     match (over, upgrade.status.node_op_uid.clone()) {
-        (true, _) if upgrade.is_asked_for() => settle(snapshot, object, upgrade.status),
+        (true, _) if upgrade.is_asked_for() && !upgrade.has_time_again(&upgrade.status.conditions) => {
+            settle(snapshot, object, upgrade.status)
+        }
         (true, _) => {
             let result = upgrade.result();
             upgrade.next(Some(result))
@@ -145,13 +149,14 @@ impl Upgrade<'_> {
         self.status.run = hash.or_else(|| Some(self.asked.clone()));
         let shown = child.status.as_ref();
         let over = shown.and_then(|status| status.phase).is_some_and(Phase::is_final);
-        let cut_short = shown.is_some_and(|status| conditions::is_superseded(&status.conditions));
+        let said = shown.map(|status| status.conditions.as_slice()).unwrap_or_default();
+        // It is asked for again after it had ended for another one, or is given more time.
+        let again = conditions::is_superseded(said) || self.is_later_than(child) && self.has_time_again(said);
         match (over, self.is_asked_for()) {
-            // It was asked for again after it had ended for another one.
-            (true, asked) if !asked || cut_short => {
+            (true, asked) if !asked || again => {
                 copy(&mut self.status, child);
-                self.status.conditions = shown.map(|status| status.conditions.clone()).unwrap_or_default();
-                let result = if cut_short { RunResult::Superseded } else { self.result() };
+                self.status.conditions = said.to_vec();
+                let result = self.result();
                 self.next(Some(result))
             }
             (false, false) => supersede(self.snapshot, self.object, child, self.status),
@@ -238,9 +243,23 @@ impl Upgrade<'_> {
     /// What came of the present run, which is over.
     fn result(&self) -> RunResult {
         match self.status.phase {
+            _ if conditions::is_superseded(&self.status.conditions) => RunResult::Superseded,
+            _ if conditions::is_expired(&self.status.conditions) => RunResult::Expired,
             Some(UpgradePhase::Completed) => RunResult::Completed,
             _ => RunResult::Failed,
         }
+    }
+
+    /// Whether a run whose time was over, as its conditions say, would have time now.
+    fn has_time_again(&self, said: &[Condition]) -> bool {
+        let passed = self.object.spec.not_after.as_ref().is_some_and(|time| time.0 <= self.snapshot.now);
+        conditions::is_expired(said) && !passed
+    }
+
+    /// Whether the spec was changed since the run was decided on: a clock that went back gives no more time.
+    fn is_later_than(&self, child: &NodeOp) -> bool {
+        let decided = Run::of(&child.metadata).map_or(0, |run| run.generation);
+        self.object.metadata.generation.is_some_and(|now| now > decided)
     }
 }
 

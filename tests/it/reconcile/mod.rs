@@ -14,6 +14,7 @@ mod facts;
 mod failures;
 mod faults;
 mod flood;
+mod held;
 mod killed_drains;
 mod leaders;
 mod metrics;

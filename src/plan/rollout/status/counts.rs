@@ -41,6 +41,6 @@ fn was_skipped(node: &NodeStatus) -> bool {
     node.job_name.is_none() && node.message.as_deref().is_some_and(|message| message.starts_with(SKIPPED))
 }
 
-fn to_i32(count: usize) -> i32 {
+pub fn to_i32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -2,6 +2,7 @@
 //! a write.
 
 mod counts;
+mod shorten;
 mod verified;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,12 +13,12 @@ use k8s_openapi::{
 };
 
 pub use self::counts::count;
-use self::verified::verified;
+use self::counts::to_i32;
+use self::{shorten::shorten, verified::verified};
 use crate::{
     api::{
-        names::{condition, reason},
+        names::{self, condition, reason},
         nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
-        text::clipped,
         upgrade::UpgradePhase,
     },
     plan::{
@@ -39,14 +40,6 @@ use crate::{
     },
 };
 
-/// Bytes of what is said about one node, at most.
-const MAX_MESSAGE: usize = 1000;
-/// Bytes of the names of all nodes and of what is said about them, at most. A preflight may end with 4 KiB on
-/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be
-/// recorded any more.
-const MAX_ALL_MESSAGES: usize = 600_000;
-/// How many bytes each of them may have, however many there are: enough for what we say ourselves.
-const MIN_MESSAGE: usize = 60;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
@@ -66,6 +59,8 @@ pub struct OpProgress {
     pub no_targets: Option<NoTargets>,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
     pub held: bool,
+    /// Nodes that somebody holds by a label.
+    pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.
     pub first: Option<(String, String)>,
     /// What it wants done or known, and what keeps failing.
@@ -111,6 +106,8 @@ impl View<'_> {
             Phase::Failed
         } else if more {
             if self.has_begun() { Phase::Running } else { Phase::Pending }
+        } else if self.is_expired() && self.is_untouched() {
+            Phase::Completed
         } else if counts.failed > 0 || counts.pending > 0 || counts.total == 0 {
             Phase::Failed
         } else {
@@ -134,6 +131,9 @@ impl View<'_> {
 
     fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
         let reason = match phase {
+            Phase::Completed | Phase::Failed if self.is_expired() && !self.has_all_ended() => {
+                return Standing::Expired { untouched: phase == Phase::Completed };
+            }
             Phase::Completed => return Standing::Completed,
             Phase::Failed if self.is_superseded() && !self.has_all_ended() => return Standing::Superseded,
             Phase::Failed => return Standing::Failed,
@@ -145,6 +145,12 @@ impl View<'_> {
         Standing::Open { reason, stalled: blocked }
     }
 
+    /// Whether people hold all nodes that are left.
+    fn is_on_hold(&self) -> bool {
+        let held = self.progress.on_hold.len();
+        held > 0 && to_i32(held) == self.counts.pending
+    }
+
     /// Whether it would start something, were it not paused.
     fn is_paused(&self) -> bool {
         self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
@@ -153,6 +159,16 @@ impl View<'_> {
     /// Whether its upgrade was changed and asks for another run.
     fn is_superseded(&self) -> bool {
         matches!(self.progress.stopped, Some(Stopped::Superseded { .. }))
+    }
+
+    /// Whether its time is over.
+    fn is_expired(&self) -> bool {
+        matches!(self.progress.stopped, Some(Stopped::Expired(_)))
+    }
+
+    /// Whether nothing was started on any node.
+    fn is_untouched(&self) -> bool {
+        self.counts.failed == 0 && self.counts.completed == self.counts.skipped
     }
 
     /// Whether it has nodes, and each was taken or needed nothing.
@@ -166,12 +182,16 @@ impl View<'_> {
             reason::BLOCKED
         } else if self.is_superseded() {
             reason::SUPERSEDED
+        } else if self.is_expired() {
+            reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED
         } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT
+        } else if self.is_on_hold() {
+            reason::ON_HOLD
         } else if progress.held {
             reason::NODES_OUT_OF_SERVICE
         } else {
@@ -191,6 +211,9 @@ impl View<'_> {
             .map(|why| format!("; nothing more is started: {why}"))
             .unwrap_or_default();
         match phase {
+            Phase::Completed if self.is_expired() && !self.has_all_ended() => {
+                format!("no node was taken{stopped}")
+            }
             Phase::Completed => format!("all {total} nodes completed"),
             Phase::Failed if *total == 0 && self.is_superseded() => {
                 format!("no node was taken{stopped}")
@@ -212,6 +235,10 @@ impl View<'_> {
                     Some(why) => why.to_string(),
                     None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
                 };
+                if let Some(first) = progress.on_hold.first().filter(|_| progress.stopped.is_none()) {
+                    let more = if progress.on_hold.len() > 1 { " and others" } else { "" };
+                    text.push_str(&format!("; {first}{more} held by the label {}=true", names::HOLD));
+                }
                 if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
                 }
@@ -301,21 +328,6 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     notices.append(&mut effects.notices);
     effects.add(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
     effects
-}
-
-/// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
-fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
-    let names: usize = status.node_statuses.keys().map(String::len).sum();
-    let rest = MAX_ALL_MESSAGES.saturating_sub(names);
-    let most = (rest / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
-    for (name, node) in &mut status.node_statuses {
-        let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
-        if let Some(message) =
-            node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said)
-        {
-            *message = clipped(message, most);
-        }
-    }
 }
 
 /// Whether nothing else changed. Most entries did not change at all, and few are looked at twice.

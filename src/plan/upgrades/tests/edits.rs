@@ -165,3 +165,35 @@ fn of_earlier_runs_the_oldest_goes_and_one_that_failed_goes_last() {
         assert_eq!(names, kept, "{results:?} {limit}");
     }
 }
+
+/// What was to run until then is given more time: that is another run, once.
+#[test]
+fn a_run_whose_time_was_over_runs_when_it_is_given_time_again() {
+    let mut world = World::new();
+    let at = |seconds: i64| {
+        let second = world_start() + seconds;
+        json!(k8s_openapi::jiff::Timestamp::from_second(second).unwrap().to_string())
+    };
+    world.works();
+    world.edit(json!({"notAfter": at(50)}));
+    world.settle();
+    assert_eq!(world.current().spec.not_after.map(|time| time.0.as_second()), Some(world_start() + 50));
+    world.works_no_more();
+    world.snapshot.now = k8s_openapi::jiff::Timestamp::from_second(world_start() + 500).unwrap();
+    world.settle();
+    assert_eq!(world.condition("Failed"), Some(("True".into(), "Expired".into(), Some(2))));
+
+    world.edit(json!({"notAfter": at(60)}));
+    world.settle();
+    assert_eq!(world.status().history.len(), 0, "that time is over, too");
+    world.edit(json!({"notAfter": at(900_000)}));
+    world.settle();
+    let results: Vec<RunResult> = world.status().history.iter().map(|run| run.result).collect();
+    assert_eq!(results, [RunResult::Expired]);
+    assert_ne!(world.status().node_op_name.as_deref(), Some("up"));
+    assert_eq!(world.condition("Ready").unwrap().0, "False");
+}
+
+fn world_start() -> i64 {
+    1_000_000
+}

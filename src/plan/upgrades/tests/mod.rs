@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{child, upgrade::UpgradePhase},
-    plan::model::{action::Action, question::Answer},
+    plan::model::{
+        action::{Action, Steering},
+        question::Answer,
+    },
 };
 
 fn upgrade(status: Value) -> NodeOpUpgrade {
@@ -113,9 +116,10 @@ fn what_may_be_changed_is_passed_on() {
     changed.spec.stop_on_failure = Some(true);
     changed.spec.paused = Some(true);
     changed.spec.concurrency = 3;
+    changed.spec.not_after = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::MAX));
     let (out, _) = planned(&snapshot_of(changed, Some(child)));
     let passed = out.actions.iter().any(|action| {
-        matches!(action, Action::PropagateSpec { concurrency: 3, paused: true, stop_on_failure: true, child }
+        matches!(action, Action::PropagateSpec { child, steering: Steering { concurrency: 3, paused: true, stop_on_failure: true, not_after: Some(_) } }
             if child.metadata.uid.as_deref() == Some("child"))
     });
     assert!(passed, "{:?}", out.actions);
@@ -144,7 +148,7 @@ fn a_nodeop_that_was_slowed_down_by_hand_is_not_set_loose() {
     let passed_on = |upgrade: NodeOpUpgrade, child: NodeOp| {
         let (out, _) = planned(&snapshot_of(upgrade, Some(child)));
         out.actions.iter().find_map(|action| match action {
-            Action::PropagateSpec { concurrency, .. } => Some(*concurrency),
+            Action::PropagateSpec { steering, .. } => Some(steering.concurrency),
             _ => None,
         })
     };

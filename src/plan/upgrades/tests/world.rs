@@ -1,6 +1,6 @@
 //! An upgrade and its NodeOps, in a cluster that does what is planned for them.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
 use super::super::*;
@@ -101,10 +101,12 @@ impl World {
                 self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
             }
             Action::DeleteOp { op } => drop(self.snapshot.ops.remove(&op.key())),
-            Action::PropagateSpec { child, concurrency, paused, stop_on_failure } => {
+            Action::PropagateSpec { child, steering } => {
                 let mut op = child.as_ref().clone();
-                op.spec.concurrency = *concurrency;
-                (op.spec.paused, op.spec.stop_on_failure) = (Some(*paused), Some(*stop_on_failure));
+                op.spec.concurrency = steering.concurrency;
+                (op.spec.paused, op.spec.stop_on_failure) =
+                    (Some(steering.paused), Some(steering.stop_on_failure));
+                op.spec.not_after = steering.not_after.map(Time);
                 self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
             }
             _ => {}
