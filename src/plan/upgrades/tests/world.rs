@@ -1,6 +1,9 @@
 //! An upgrade and its NodeOps, in a cluster that does what is planned for them.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 use serde_json::{Value, json};
 
 use super::super::*;
@@ -88,7 +91,7 @@ impl World {
                 self.made += 1;
                 op.metadata.uid = Some(format!("{name}-{}", self.made));
                 op.metadata.generation = Some(1);
-                self.snapshot.ops.entry(("ns".into(), name.clone())).or_insert(Arc::new(op));
+                self.snapshot.ops.entry(("ns".into(), name.clone())).or_insert_with(|| Arc::new(op));
             }
             Action::PatchUpgradeStatus { status, .. } => {
                 let mut upgrade = self.upgrade().clone();
@@ -116,7 +119,7 @@ impl World {
     /// Plans until nothing more is done about upgrades and NodeOps.
     pub fn settle(&mut self) {
         for _ in 0..30 {
-            self.snapshot.now = self.snapshot.now + k8s_openapi::jiff::SignedDuration::from_secs(10);
+            self.snapshot.now += SignedDuration::from_secs(10);
             let out = self.step();
             let open = out.questions.iter().any(|question| matches!(question, Question::Op(_)));
             if out.actions.is_empty() && !open {
