@@ -81,8 +81,11 @@ fn an_older_view_of_the_upgrade_ends_no_run_and_deletes_none() {
     assert_eq!(superseded(&world.snapshot, &op), None);
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(before));
     assert_eq!(superseded(&world.snapshot, &op), None);
-    let deletes =
-        plan(&world.snapshot).actions.iter().any(|action| matches!(action, Action::DeleteOp { .. }));
+    // Nor is it one that was announced and never began.
+    let bare = NodeOp { status: None, ..op.clone() };
+    world.snapshot.ops.insert(OpRef::of(&bare).key(), Arc::new(bare));
+    let out = plan(&world.snapshot);
+    let deletes = out.actions.iter().any(|action| matches!(action, Action::DeleteOp { .. }));
     assert!(!deletes && !may_start(&world.snapshot, &op));
 }
 
