@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
 use super::{image_content::ImageContent, pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`
-/// and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
+/// `stopOnFailure` and `notAfter`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -128,6 +128,13 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub stop_on_failure: Option<bool>,
+    /// Nothing new is started at or after this time (RFC 3339, for example `2027-01-31T00:00:00Z`), by the
+    /// operator's clock; nodes in progress go on to their end. If nothing was started by then, it is
+    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to run
+    /// does not run. Unset: never. May be changed while the operation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::time)]
+    pub not_after: Option<Time>,
     /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
     /// unprivileged, with the host's root mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -354,11 +361,18 @@ pub struct Counts {
     pub completed: i32,
     /// Finished badly.
     pub failed: i32,
+    /// Of those that finished well, those that needed nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: i32,
     /// Finished of all, as `2/7`.
     pub done: String,
     /// Names of the nodes in progress, at most three, and `(paused)` if nothing new is started.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current: String,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
 
 /// Where an operation, or a node within it, stands.

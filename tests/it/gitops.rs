@@ -49,7 +49,8 @@ fn object(standing: Standing) -> Value {
 fn lua(script: &str, object: &Value) -> Value {
     let lua = Lua::new();
     // As from Argo CD, what is null is not there.
-    let options = mlua::serde::SerializeOptions::new().serialize_none_to_null(false).serialize_unit_to_null(false);
+    let options =
+        mlua::serde::SerializeOptions::new().serialize_none_to_null(false).serialize_unit_to_null(false);
     let object = lua.to_value_with(object, options).unwrap();
     lua.globals().set("obj", object).unwrap();
     let returned: Table = lua.load(script).eval().unwrap_or_else(|error| panic!("{error}\n{script}"));

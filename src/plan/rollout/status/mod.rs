@@ -1,6 +1,8 @@
 //! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth
 //! a write.
 
+mod counts;
+mod shorten;
 mod verified;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,10 +12,12 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use self::verified::verified;
+pub use self::counts::count;
+use self::counts::to_i32;
+use self::{shorten::shorten, verified::verified};
 use crate::{
     api::{
-        names::{condition, reason},
+        names::{self, condition, reason},
         nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
         upgrade::UpgradePhase,
     },
@@ -24,7 +28,6 @@ use crate::{
             effects::Effects,
             failing::{self, FailureSummary},
             intent::Intent,
-            manual,
             snapshot::Snapshot,
             time::later,
         },
@@ -37,18 +40,8 @@ use crate::{
     },
 };
 
-/// Bytes of what is said about one node, at most.
-const MAX_MESSAGE: usize = 1000;
-/// Bytes of the names of all nodes and of what is said about them, at most. A preflight may end with 4 KiB on
-/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be
-/// recorded any more.
-const MAX_ALL_MESSAGES: usize = 600_000;
-/// How many bytes each of them may have, however many there are: enough for what we say ourselves.
-const MIN_MESSAGE: usize = 60;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// How many names of nodes stand in `counts.current` at most.
-const MAX_CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +59,8 @@ pub struct OpProgress {
     pub no_targets: Option<NoTargets>,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
     pub held: bool,
+    /// Nodes that somebody holds by a label.
+    pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.
     pub first: Option<(String, String)>,
     /// What it wants done or known, and what keeps failing.
@@ -85,33 +80,6 @@ fn had_no_nodes(op: &NodeOp) -> bool {
     conditions
         .into_iter()
         .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
-}
-
-/// Counts the nodes.
-pub fn count(nodes: &BTreeMap<String, NodeStatus>) -> Counts {
-    let mut counts = Counts { total: to_i32(nodes.len()), ..Counts::default() };
-    let mut current = Vec::new();
-    for (name, node) in nodes {
-        match node.phase {
-            Phase::Pending | Phase::Preflight => counts.pending += 1,
-            Phase::Running => {
-                counts.running += 1;
-                current.push(name.as_str());
-            }
-            Phase::Completed => counts.completed += 1,
-            Phase::Failed => counts.failed += 1,
-        }
-    }
-    counts.done = format!("{}/{}", counts.completed + counts.failed, counts.total);
-    counts.current = current.iter().take(MAX_CURRENT).copied().collect::<Vec<_>>().join(",");
-    if current.len() > MAX_CURRENT {
-        counts.current.push_str(",…");
-    }
-    counts
-}
-
-fn to_i32(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// A NodeOp's nodes, and what is known of the whole.
@@ -138,6 +106,8 @@ impl View<'_> {
             Phase::Failed
         } else if more {
             if self.has_begun() { Phase::Running } else { Phase::Pending }
+        } else if self.is_expired() && self.is_untouched() {
+            Phase::Completed
         } else if counts.failed > 0 || counts.pending > 0 || counts.total == 0 {
             Phase::Failed
         } else {
@@ -161,7 +131,11 @@ impl View<'_> {
 
     fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
         let reason = match phase {
+            Phase::Completed | Phase::Failed if self.is_expired() && !self.has_all_ended() => {
+                return Standing::Expired { untouched: phase == Phase::Completed };
+            }
             Phase::Completed => return Standing::Completed,
+            Phase::Failed if self.is_superseded() && !self.has_all_ended() => return Standing::Superseded,
             Phase::Failed => return Standing::Failed,
             Phase::Pending | Phase::Preflight | Phase::Running => self.reason(),
         };
@@ -171,21 +145,53 @@ impl View<'_> {
         Standing::Open { reason, stalled: blocked }
     }
 
+    /// Whether people hold all nodes that are left.
+    fn is_on_hold(&self) -> bool {
+        let held = self.progress.on_hold.len();
+        held > 0 && to_i32(held) == self.counts.pending
+    }
+
     /// Whether it would start something, were it not paused.
     fn is_paused(&self) -> bool {
         self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
+    }
+
+    /// Whether its upgrade was changed and asks for another run.
+    fn is_superseded(&self) -> bool {
+        matches!(self.progress.stopped, Some(Stopped::Superseded { .. }))
+    }
+
+    /// Whether its time is over.
+    fn is_expired(&self) -> bool {
+        matches!(self.progress.stopped, Some(Stopped::Expired(_)))
+    }
+
+    /// Whether nothing was started on any node.
+    fn is_untouched(&self) -> bool {
+        self.counts.failed == 0 && self.counts.completed == self.counts.skipped
+    }
+
+    /// Whether it has nodes, and each was taken or needed nothing.
+    fn has_all_ended(&self) -> bool {
+        self.counts.total > 0 && self.counts.pending == 0
     }
 
     fn reason(&self) -> &'static str {
         let progress = self.progress;
         if progress.failures.first.is_some() {
             reason::BLOCKED
+        } else if self.is_superseded() {
+            reason::SUPERSEDED
+        } else if self.is_expired() {
+            reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED
         } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT
+        } else if self.is_on_hold() {
+            reason::ON_HOLD
         } else if progress.held {
             reason::NODES_OUT_OF_SERVICE
         } else {
@@ -205,7 +211,13 @@ impl View<'_> {
             .map(|why| format!("; nothing more is started: {why}"))
             .unwrap_or_default();
         match phase {
+            Phase::Completed if self.is_expired() && !self.has_all_ended() => {
+                format!("no node was taken{stopped}")
+            }
             Phase::Completed => format!("all {total} nodes completed"),
+            Phase::Failed if *total == 0 && self.is_superseded() => {
+                format!("no node was taken{stopped}")
+            }
             Phase::Failed if *total == 0 => {
                 "its nodes are not in its status any more, and what was done on them is not known; create the NodeOp again".into()
             }
@@ -223,6 +235,10 @@ impl View<'_> {
                     Some(why) => why.to_string(),
                     None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
                 };
+                if let Some(first) = progress.on_hold.first().filter(|_| progress.stopped.is_none()) {
+                    let more = if progress.on_hold.len() > 1 { " and others" } else { "" };
+                    text.push_str(&format!("; {first}{more} held by the label {}=true", names::HOLD));
+                }
                 if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
                 }
@@ -314,21 +330,6 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     notices.append(&mut effects.notices);
     effects.add(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
     effects
-}
-
-/// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
-fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
-    let names: usize = status.node_statuses.keys().map(String::len).sum();
-    let rest = MAX_ALL_MESSAGES.saturating_sub(names);
-    let most = (rest / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
-    for (name, node) in &mut status.node_statuses {
-        let said = old.and_then(|old| old.node_statuses.get(name)).and_then(|old| old.message.as_ref());
-        if let Some(message) =
-            node.message.as_mut().filter(|message| message.len() > most && Some(&**message) != said)
-        {
-            *message = manual::clipped(message, most);
-        }
-    }
 }
 
 /// Whether nothing else changed. Most entries did not change at all, and few are looked at twice.

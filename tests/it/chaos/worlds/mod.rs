@@ -5,6 +5,7 @@
 //! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
 //! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
 
+mod edits;
 mod hostile;
 mod machines;
 mod nodes;
@@ -86,6 +87,8 @@ pub enum Kind {
     Paused,
     /// People who lower `concurrency` while nodes are in progress.
     Lowered,
+    /// People who change what upgrades ask for, at any moment.
+    Edits,
     /// Somebody who may edit another namespace, and makes there what looks like ours.
     Editors,
     /// A node that is compromised, with its kubelet's credentials.
@@ -93,7 +96,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -121,6 +124,7 @@ impl Kind {
         Self::NobodyYet,
         Self::Paused,
         Self::Lowered,
+        Self::Edits,
         Self::Editors,
         Self::BadNode,
     ];
@@ -184,6 +188,7 @@ pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     }
     people::wish(scenario, rng);
     operations::wish(scenario, rng);
+    edits::wish(scenario, rng);
 }
 
 /// Makes a cluster odd, before any operator starts.
@@ -217,7 +222,8 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             | Kind::WatchesStall
             | Kind::OwnLabels
             | Kind::Paused
-            | Kind::Lowered => {}
+            | Kind::Lowered
+            | Kind::Edits => {}
         }
     }
 }
@@ -241,6 +247,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::WatchesStall => people::stall_watches(world, replicas),
             Kind::Paused => operations::pause(world),
             Kind::Lowered => operations::lower(world),
+            Kind::Edits => edits::edit(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart
