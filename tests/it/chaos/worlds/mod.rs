@@ -87,12 +87,12 @@ pub enum Kind {
     Paused,
     /// People who lower `concurrency` while nodes are in progress.
     Lowered,
-    /// People who change what upgrades ask for, at any moment.
-    Edits,
     /// Somebody who may edit another namespace, and makes there what looks like ours.
     Editors,
     /// A node that is compromised, with its kubelet's credentials.
     BadNode,
+    /// People who change what upgrades ask for, at any moment.
+    Edits,
 }
 
 impl Kind {
@@ -124,9 +124,9 @@ impl Kind {
         Self::NobodyYet,
         Self::Paused,
         Self::Lowered,
-        Self::Edits,
         Self::Editors,
         Self::BadNode,
+        Self::Edits,
     ];
 
     pub fn name(self) -> String {
