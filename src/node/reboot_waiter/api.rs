@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// Each item: the Job may have changed. It never ends.
+/// Each item: the Job may be over. It never ends.
 pub type JobEvents = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
 impl Cluster {
@@ -146,11 +147,10 @@ impl Cluster {
     /// what was missed meanwhile shows in the list that comes first.
     pub fn watch_job(&self) -> JobEvents {
         let config = Config::default().fields(&format!("metadata.name={}", self.job));
-        let events = watcher(self.jobs.clone(), config).default_backoff();
-        let told = events.filter_map(|event| {
+        let (mut listed, owner) = (Listed::default(), self.owner_uid.clone());
+        let told = watcher(self.jobs.clone(), config).default_backoff().filter_map(move |event| {
             ready(match event {
-                Ok(Change::Apply(_) | Change::Delete(_) | Change::InitDone) => Some(()),
-                Ok(Change::Init | Change::InitApply(_)) => None,
+                Ok(event) => listed.may_be_over(&event, &owner).then_some(()),
                 Err(error) => {
                     debug!("watching the Job: {}", error_message(&error));
                     None
@@ -178,6 +178,36 @@ impl Cluster {
         if tokio::time::timeout(EVENT_TIMEOUT, recorder.publish(&event, &pod.object_ref(&()))).await.is_err()
         {
             warn!("the Event about the reboot was not taken in time");
+        }
+    }
+}
+
+/// What the lists of a watch have shown.
+#[derive(Debug, Default)]
+struct Listed {
+    /// In the first one, which follows a live look, the Job still ran.
+    runs: bool,
+    done: bool,
+}
+
+impl Listed {
+    /// Whether a live look may show that the Job is over. One that runs changes with each of its pods, and
+    /// would be looked at each time by every waiter. A list after the first one may stand for events that
+    /// were missed, also for those of another Job in between.
+    fn may_be_over(&mut self, event: &Change<KubeJob>, owner_uid: &str) -> bool {
+        let runs = |job: &KubeJob| judge_job(Some(job), None, owner_uid) == Job::Running;
+        match event {
+            Change::Init => false,
+            Change::InitApply(job) => {
+                self.runs = runs(job) && !self.done;
+                false
+            }
+            Change::InitDone => {
+                self.done = true;
+                !mem::take(&mut self.runs)
+            }
+            Change::Apply(job) => !runs(job),
+            Change::Delete(_) => true,
         }
     }
 }
@@ -288,6 +318,29 @@ mod tests {
         ] {
             assert_eq!(judge_job(Some(&job(conditions)), Some("u"), "o"), expected, "{conditions:?}");
         }
+    }
+
+    #[test]
+    fn a_job_that_runs_is_looked_at_once_and_one_that_may_be_over_each_time() {
+        let (runs, complete) = (job(&[]), job(&[("Complete", "True")]));
+        let mut other = runs.clone();
+        other.metadata.owner_references = None;
+        let told = |events: &[Change<KubeJob>]| {
+            let mut listed = Listed::default();
+            events.iter().map(|event| listed.may_be_over(event, "o")).collect::<Vec<_>>()
+        };
+        let list = |job: &KubeJob| [Change::Init, Change::InitApply(job.clone()), Change::InitDone];
+        let begins = list(&runs);
+        assert_eq!(told(&begins), [false; 3], "it was looked at right before");
+        for (job, expected) in [(&runs, false), (&complete, true), (&other, true)] {
+            let events = [&begins[..], &[Change::Apply(job.clone())]].concat();
+            assert_eq!(told(&events).last(), Some(&expected));
+            assert_eq!(told(&list(job)).last(), Some(&expected), "it has changed since");
+        }
+        assert_eq!(told(&[&begins[..], &[Change::Delete(runs.clone())]].concat()).last(), Some(&true));
+        assert_eq!(told(&[Change::Init, Change::InitDone]), [false, true], "it is gone");
+        let anew = [&begins[..], &list(&runs)[..]].concat();
+        assert_eq!(told(&anew).last(), Some(&true), "whatever was missed in between");
     }
 
     #[test]
