@@ -5,6 +5,7 @@
 //! is no TLS and no socket.
 
 use std::{
+    collections::BTreeMap,
     env, io,
     pin::Pin,
     sync::{
@@ -119,7 +120,8 @@ struct Figures {
     size: Size,
     done: usize,
     spent: meter::Spent,
-    writes: usize,
+    /// By verb and resource.
+    writes: BTreeMap<String, usize>,
     traffic: Arc<Traffic>,
     status: usize,
     took: Duration,
@@ -175,11 +177,13 @@ async fn play(size: Size) -> Figures {
     let after = meter::spent();
     let user =
         format!("system:serviceaccount:{}:{}", kairos_sim::install::NAMESPACE, kairos_sim::install::ACCOUNT);
-    let writes = cluster.requests()[asked..]
+    let mut writes = BTreeMap::new();
+    cluster.requests()[asked..]
         .iter()
         .filter(|request| request.user == user && !["get", "list", "watch"].contains(&request.verb.as_str()))
         .filter(|request| !request.resource.starts_with("events") && request.resource != "pods/eviction")
-        .count();
+        .map(|request| format!("{} {}", request.verb, request.resource))
+        .for_each(|write| *writes.entry(write).or_default() += 1);
     let figures = Figures {
         size,
         done,
@@ -211,16 +215,21 @@ fn print(figures: &Figures) {
         size.concurrency,
         per(spent.operator.as_secs_f64() * 1e3),
         spent.longest.as_secs_f64() * 1e3,
-        per(*writes as f64),
+        per(writes.values().sum::<usize>() as f64),
         per(traffic.sent.load(Ordering::Relaxed) as f64 / 1e6),
         per(traffic.read.load(Ordering::Relaxed) as f64 / 1e6),
         *status as f64 / 1e3,
         took.as_secs_f64(),
         spent.simulation.as_secs_f64(),
     );
+    if env::var_os("KAIROS_BENCH_WRITES").is_some() {
+        let kinds = writes.iter().map(|(write, count)| format!("{write} {:.1}", per(*count as f64)));
+        println!("writes per node: {}", kinds.collect::<Vec<_>>().join(", "));
+    }
 }
 
-/// `KAIROS_BENCH`: sizes, each as nodes/concurrency/nodes to be done.
+/// `KAIROS_BENCH`: sizes, each as nodes/concurrency/nodes to be done. `KAIROS_BENCH_WRITES`: also what is
+/// written.
 #[test]
 #[ignore = "a benchmark: scripts/bench runs it"]
 fn what_a_rollout_costs() {
