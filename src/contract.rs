@@ -25,6 +25,7 @@ pub mod applet {
     pub const UPGRADE: &str = "upgrade";
     pub const INSTALL: &str = "install";
     pub const NODE_LABELER: &str = "node-labeler";
+    pub const LOG_LEVEL: &str = "log-level";
 }
 
 /// Environment variables that the controller sets for applets.

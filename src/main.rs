@@ -23,12 +23,13 @@ fn main() -> ExitCode {
 
 /// Every applet ends here; those that need a runtime build it themselves.
 fn run(applet: Applet) -> ExitCode {
-    match &applet {
+    let verbosity = match &applet {
         Applet::Controller(args) => telemetry::init(&args.log_filter(), args.log_json()),
         _ => telemetry::init(LOG, false),
-    }
+    };
     match applet {
-        Applet::Controller(args) => ended(controllers::run(&args)),
+        Applet::Controller(args) => ended(controllers::run(&args, verbosity)),
+        Applet::LogLevel(args) => ended(telemetry::log_level(&args)),
         Applet::Manifests(args) => ended(manifests::run(&args)),
         Applet::Sentinel(args) => node::run(|host| node::sentinel::run(&args, host)),
         Applet::RebootWaiter(args) => node::run(|host| node::reboot_waiter::run(&args, host)),

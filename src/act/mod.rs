@@ -20,7 +20,6 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Client, Resource, runtime::events::Reporter};
-use serde_json::json;
 
 pub use self::admission::Admission;
 pub use self::drain::{Outcome as Eviction, RefusedBy as EvictionRefusal};
@@ -99,14 +98,8 @@ impl Actor {
             Action::PatchNode { name, resource_version, change } => {
                 self.node(name, resource_version, change).await
             }
-            Action::CreateChild { upgrade } => self.make_child(upgrade).await,
-            Action::PropagateSpec { child, concurrency, paused, stop_on_failure } => {
-                self.pass_on(
-                    child,
-                    json!({"concurrency": concurrency, "paused": paused, "stopOnFailure": stop_on_failure}),
-                )
-                .await
-            }
+            Action::CreateChild { upgrade, name } => self.make_child(upgrade, name).await,
+            Action::PropagateSpec { child, steering } => self.pass_on(child, steering).await,
             Action::PatchUpgradeStatus { upgrade, status, notices: _ } => {
                 self.upgrade_status(upgrade, status).await
             }

@@ -1,7 +1,7 @@
-//! The NodeOp that a NodeOpUpgrade makes: a pure function of the NodeOpUpgrade.
+//! The NodeOp that a NodeOpUpgrade makes for a run: a pure function of the NodeOpUpgrade and the run.
 //!
-//! It has the same name and namespace, and belongs to the NodeOpUpgrade, so that deleting the one deletes the
-//! other.
+//! It is in the same namespace and belongs to the NodeOpUpgrade, so that deleting the one deletes the other.
+//! The first run's has the NodeOpUpgrade's name, as the Go operator's had.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Resource, ResourceExt, api::ObjectMeta};
@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt, api::ObjectMeta};
 use super::{
     names,
     nodeop::{DrainOptions, NodeOp, NodeOpSpec, UpgradeOptions},
+    run::{self, Run},
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
 };
 
@@ -24,8 +25,15 @@ const RETRIES: i32 = 2;
 /// Seconds that an upgrade may take on one node. It writes some gigabytes; one that takes longer hangs.
 const DEADLINE: i64 = 3600;
 
-/// The NodeOp that does what `upgrade` asks for.
-pub fn node_op(upgrade: &NodeOpUpgrade) -> NodeOp {
+/// The NodeOp of the first run of `upgrade`, as it is now.
+pub fn first(upgrade: &NodeOpUpgrade) -> NodeOp {
+    node_op(upgrade, upgrade.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The NodeOp, of this name, that does what `upgrade` asks for now.
+pub fn node_op(upgrade: &NodeOpUpgrade, name: &str) -> NodeOp {
+    let spec = spec(&upgrade.spec);
+    let run = Run { generation: upgrade.metadata.generation.unwrap_or_default(), hash: run::hash(&spec) };
     let labels = [
         (names::MANAGED_BY.to_owned(), names::MANAGED_BY_UPGRADE.to_owned()),
         (names::UPGRADE_NAME.to_owned(), names::label_value(&upgrade.name_any())),
@@ -36,18 +44,20 @@ pub fn node_op(upgrade: &NodeOpUpgrade) -> NodeOp {
     });
     NodeOp {
         metadata: ObjectMeta {
-            name: upgrade.metadata.name.clone(),
+            name: Some(name.to_owned()),
             namespace: upgrade.metadata.namespace.clone(),
             labels: Some(labels.into()),
+            annotations: Some([(names::RUN.to_owned(), run.annotation())].into()),
             owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
-        spec: spec(&upgrade.spec),
+        spec,
         status: None,
     }
 }
 
-fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
+/// What the NodeOp is told.
+pub fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
     let active = upgrade.upgrade_active.unwrap_or(true);
     let drain_options = drain(upgrade, active);
     NodeOpSpec {
@@ -74,6 +84,7 @@ fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         concurrency: upgrade.concurrency,
         paused: upgrade.paused,
         stop_on_failure: upgrade.stop_on_failure,
+        not_after: upgrade.not_after.clone(),
         preflight: None,
         active_deadline_seconds: Some(upgrade.active_deadline_seconds.unwrap_or(DEADLINE)),
         pull_timeout_seconds: upgrade.pull_timeout_seconds,
@@ -122,7 +133,7 @@ mod tests {
             "metadata": { "name": "up", "namespace": "fleet", "uid": "u-1", "generation": 3, "resourceVersion": "7" },
             "spec": spec,
         });
-        serde_json::to_value(node_op(&serde_json::from_value(upgrade).unwrap())).unwrap()
+        serde_json::to_value(first(&serde_json::from_value(upgrade).unwrap())).unwrap()
     }
 
     #[test]
@@ -133,6 +144,7 @@ mod tests {
             json!({
                 "name": "up", "namespace": "fleet",
                 "labels": { "app.kubernetes.io/managed-by": "nodeopupgrade-controller", "nodeopupgrade.kairos.io/name": "up" },
+                "annotations": { "operator.kairos.io/run": "3/8545f5da5bf933b9" },
                 "ownerReferences": [{
                     "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": "u-1",
                     "controller": true, "blockOwnerDeletion": true,
@@ -213,6 +225,7 @@ mod tests {
             "image": "kairos:v2", "imagePullPolicy": "Never", "imagePullSecrets": [{ "name": "s" }], "nodeSelector": { "matchLabels": { "a": "b" } },
             "concurrency": 2, "paused": true, "stopOnFailure": true, "uncordonOnFailure": true, "backoffLimit": 0, "pullTimeoutSeconds": 1,
             "activeDeadlineSeconds": 2, "rebootTimeoutSeconds": 3, "verifyTimeoutSeconds": 4, "minReadySeconds": 5, "notReadyTimeoutSeconds": 6,
+            "notAfter": "2027-01-31T00:00:00Z",
         });
         let mut spec = same.clone();
         for (field, value) in [

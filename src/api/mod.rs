@@ -3,6 +3,7 @@
 pub mod child;
 pub mod ended;
 pub mod error_text;
+pub mod hash;
 pub mod image_content;
 pub mod names;
 pub mod node_status;
@@ -10,6 +11,7 @@ pub mod node_statuses;
 pub mod nodeop;
 pub mod owner;
 pub mod pull_policy;
+pub mod run;
 mod schema;
 pub mod text;
 pub mod upgrade;

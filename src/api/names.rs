@@ -2,6 +2,8 @@
 //!
 //! Those that the Go operator used keep their spelling: users select and script on them.
 
+use super::hash::digits;
+
 /// API group of both kinds.
 pub const GROUP: &str = "operator.kairos.io";
 /// Version of both kinds.
@@ -26,6 +28,11 @@ pub const UPGRADE_NAME: &str = "nodeopupgrade.kairos.io/name";
 /// Label that says which controller keeps an object, and its value on the NodeOp that a NodeOpUpgrade made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
+/// Annotation on the NodeOp that a NodeOpUpgrade made: the generation at which its run was decided on, and the
+/// hash of what decided it, as `<generation>/<hash>`.
+pub const RUN: &str = "operator.kairos.io/run";
+/// Label that people set on a node, `"true"`: no operation takes it until the label is gone.
+pub const HOLD: &str = "kairos.io/hold";
 /// Label on nodes that run Kairos. `"false"`, set by a user, means hands off.
 pub const MANAGED: &str = "kairos.io/managed";
 
@@ -216,6 +223,12 @@ pub mod reason {
     pub const NODES_OUT_OF_SERVICE: &str = "NodesOutOfService";
     /// A NodeOp that the NodeOpUpgrade did not make has its name.
     pub const NAME_TAKEN: &str = "NameTaken";
+    /// The NodeOpUpgrade was changed: this run takes no further node, and the next one starts after it.
+    pub const SUPERSEDED: &str = "Superseded";
+    /// `spec.notAfter` has passed, and nothing new is started.
+    pub const EXPIRED: &str = "Expired";
+    /// All nodes that are left carry the label by which people hold them.
+    pub const ON_HOLD: &str = "OnHold";
 }
 
 /// A label value for a name that may be longer than the 63 characters of one: cut, with a hash of the whole
@@ -226,12 +239,8 @@ pub fn label_value(name: &str) -> String {
     if name.len() <= MAX {
         return name.to_owned();
     }
-    // FNV-1a, 64 bits: stable over releases of Rust and of this project, which labels must be.
-    let hash = name.bytes().chain([0]).fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
-        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
     let head = cut(name, MAX - DIGITS - 1).trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-    format!("{head}-{}", &format!("{hash:016x}")[..DIGITS])
+    format!("{head}-{}", digits(&[name], DIGITS))
 }
 
 /// As much of `text` as fits into `max` bytes, cut at a character.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::nodeop::Phase;
 
+/// How the message of a node begins that is done and needed nothing.
+pub const SKIPPED: &str = "Skipped";
+
 /// Where a node in progress is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Step {

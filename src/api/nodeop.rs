@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
 use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
 
-/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`
-/// and `stopOnFailure`.
+/// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
+/// `stopOnFailure` and `notAfter`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -48,7 +48,14 @@ use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_polic
         json_path = ".status.counts.current",
         description = "Nodes in progress, and whether it is paused."
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "Where it stands, and what it waits for."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::nodeop)]
@@ -121,6 +128,13 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub stop_on_failure: Option<bool>,
+    /// Nothing new is started at or after this time (RFC 3339, for example `2027-01-31T00:00:00Z`), by the
+    /// operator's clock; nodes in progress go on to their end. If nothing was started by then, it is
+    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to run
+    /// does not run. Unset: never. May be changed while the operation runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::time)]
+    pub not_after: Option<Time>,
     /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
     /// unprivileged, with the host's root mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -295,6 +309,9 @@ pub struct NodeOpStatus {
     /// another content is failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageContent>,
+    /// The release that an upgrade's image brings, as the first node that looked at it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
@@ -312,6 +329,7 @@ impl NodeOpStatus {
             counts,
             image,
             images,
+            release,
             last_updated,
         } = self;
         Self {
@@ -323,6 +341,7 @@ impl NodeOpStatus {
             counts: counts.clone(),
             image: image.clone(),
             images: images.clone(),
+            release: release.clone(),
             last_updated: last_updated.clone(),
         }
     }
@@ -342,11 +361,18 @@ pub struct Counts {
     pub completed: i32,
     /// Finished badly.
     pub failed: i32,
+    /// Of those that finished well, those that needed nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: i32,
     /// Finished of all, as `2/7`.
     pub done: String,
     /// Names of the nodes in progress, at most three, and `(paused)` if nothing new is started.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current: String,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
 
 /// Where an operation, or a node within it, stands.

@@ -75,9 +75,14 @@ pub fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
+/// The NodeOpUpgrade that controls the object, if one does. It is in the object's own namespace.
+pub fn upgrade(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    controller(meta).filter(|owner| owner.kind == "NodeOpUpgrade")
+}
+
 /// UID of the NodeOpUpgrade that controls the object, if one does.
 pub fn upgrade_uid(meta: &ObjectMeta) -> Option<&str> {
-    controller(meta).filter(|owner| owner.kind == "NodeOpUpgrade").map(|owner| owner.uid.as_str())
+    upgrade(meta).map(|owner| owner.uid.as_str())
 }
 
 #[cfg(test)]

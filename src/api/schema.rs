@@ -14,9 +14,9 @@ use super::nodeop::DrainOptions;
 /// A CEL rule, and the sentence with which the server refuses an object that breaks it.
 type Rule = (&'static str, &'static str);
 
-/// Fields of both specs that may be changed while an operation runs. They steer what starts next, never what
-/// has started.
-const MUTABLE: [&str; 3] = ["concurrency", "paused", "stopOnFailure"];
+/// Fields of a NodeOp's spec that may be changed while it runs. They steer what starts next, never what has
+/// started.
+const MUTABLE: [&str; 4] = ["concurrency", "paused", "stopOnFailure", "notAfter"];
 
 /// The most requirements of a selector. One rule runs for each of them, so the server wants a bound; nobody
 /// writes this many.
@@ -44,6 +44,8 @@ const EXCLUDED_PATH_RULES: [Rule; 2] = [
     ),
     ("!self.matches('/[.][.]?(/|$)')", "write the path without . and .. in it, for example /etc/motd"),
 ];
+
+const TIME_PATTERN: &str = "^2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$";
 
 /// What is left of a selector when a client drops a misspelt field of it.
 const SELECTOR_RULE: Rule = (
@@ -138,15 +140,14 @@ pub(super) fn nodeop(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOP_RULES);
     never_loosened(schema);
-    immutable(schema, "a NodeOp is one run");
+    immutable(schema);
 }
 
-/// `NodeOpUpgrade.spec`: its rules, and one run only.
+/// `NodeOpUpgrade.spec`: its rules. It may be changed: each change that does not only steer is another run.
 pub(super) fn nodeopupgrade(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOPUPGRADE_RULES);
     never_loosened(schema);
-    immutable(schema, "a NodeOpUpgrade is one run");
 }
 
 /// `NodeOp.spec.upgrade`: at least one of the two images.
@@ -178,6 +179,13 @@ pub(super) fn excluded_paths(schema: &mut Schema) {
     add_rules(&mut path, &EXCLUDED_PATH_RULES);
     schema.insert("maxItems".into(), json!(MAX_ITEMS));
     schema.insert("items".into(), path.into());
+}
+
+/// A moment in RFC 3339, with a zone. Of years only those that mean something: whoever writes the year 9999
+/// means never, and leaves the field out.
+pub(super) fn time(schema: &mut Schema) {
+    schema.insert("pattern".into(), json!(TIME_PATTERN));
+    schema.insert("maxLength".into(), json!(40));
 }
 
 /// A label selector as Kubernetes' own kinds check it: atomic (two appliers never mix theirs), with the four
@@ -300,16 +308,14 @@ fn never_loosened(schema: &mut Schema) {
 
 /// One rule for each property but the mutable ones, so that the server names the field that somebody tried to
 /// change.
-fn immutable(schema: &mut Schema, one_run: &str) {
+fn immutable(schema: &mut Schema) {
     let names: Vec<String> = properties(schema)
         .map(|(name, _)| name.clone())
         .filter(|name| !MUTABLE.contains(&name.as_str()))
         .collect();
     let rules = names.iter().map(|name| {
-        let message = format!(
-            "{one_run} and cannot be changed once created, except concurrency, paused and stopOnFailure: \
-             create another one (metadata.generateName and kubectl create give each run a name)"
-        );
+        let message = "a NodeOp is one run and cannot be changed once created, except concurrency, paused, stopOnFailure and notAfter: \
+             create another one (metadata.generateName and kubectl create give each run a name)";
         json!({
             "rule": format!("has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"),
             "message": message,

@@ -1,8 +1,8 @@
-//! `NodeOpUpgrade`: upgrade Kairos on chosen nodes. It makes a NodeOp of its own name and shows that one's
-//! status.
+//! `NodeOpUpgrade`: what chosen nodes are to run. It makes a NodeOp for each run, and shows the status of the
+//! present one.
 //!
 //! Only what an upgrade needs to be told: image and nodes are enough for a safe one. [`super::child`] says
-//! what the NodeOp looks like.
+//! what the NodeOp looks like, and [`super::run`] which changes of the spec are another run.
 
 #![expect(
     clippy::duplicated_attributes,
@@ -25,8 +25,9 @@ use super::{
     schema,
 };
 
-/// What to upgrade to, on which nodes, and how. It cannot be changed once created, except `concurrency`,
-/// `paused` and `stopOnFailure`.
+/// What to upgrade to, on which nodes, and how. It may be changed at any time: a change of `concurrency`,
+/// `paused`, `stopOnFailure` or `notAfter` steers the run that is under way, and any other one is a new run. That begins when the one before it
+/// has ended, which then takes no further node; nodes in progress go on to their end.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -38,7 +39,7 @@ use super::{
     category = "kairos",
     derive = "Default",
     derive = "PartialEq",
-    doc = "One upgrade of Kairos on chosen nodes: it makes a NodeOp of its own name, which upgrades, reboots and checks them, control-plane nodes first, and shows that one's status. Whoever may create a NodeOpUpgrade is root on the nodes.",
+    doc = "What chosen nodes are to run: it makes a NodeOp, which upgrades, reboots and checks them, control-plane nodes first, and shows that one's status. A change of its spec is another run, with a NodeOp of its own. Whoever may create a NodeOpUpgrade is root on the nodes.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
         name = "Done",
@@ -53,8 +54,20 @@ use super::{
         json_path = ".status.counts.current",
         description = "Nodes in progress, and whether it is paused."
     ),
+    printcolumn(
+        name = "Release",
+        type_ = "string",
+        json_path = ".status.release",
+        description = "What the image brings, once a node has looked at it."
+    ),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "Where it stands, and what it waits for."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::nodeopupgrade)]
@@ -90,6 +103,13 @@ pub struct NodeOpUpgradeSpec {
     /// false). May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_on_failure: Option<bool>,
+    /// Nothing new is started at or after this time (RFC 3339, for example `2027-01-31T00:00:00Z`), by the
+    /// operator's clock; nodes in progress go on to their end. If nothing was started by then, it is
+    /// `Completed` with the reason `Expired`: what is restored or created again long after it was meant to run
+    /// does not run. Unset: never. May be changed while the upgrade runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::time)]
+    pub not_after: Option<Time>,
     /// Upgrade the active image, and reboot into it (default true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_active: Option<bool>,
@@ -156,23 +176,51 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub preflight_concurrency: Option<i32>,
+    /// How many NodeOps of earlier runs are kept, with their Jobs and logs (default 3). Of those that are
+    /// over the oldest goes first, and one that failed after those that did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 20))]
+    pub history_limit: Option<i32>,
 }
 
-/// What came of a NodeOpUpgrade: the status of its NodeOp.
+/// How many earlier runs are kept, if the spec does not say.
+const HISTORY_LIMIT: i32 = 3;
+/// And at most.
+const MAX_HISTORY: i32 = 20;
+
+impl NodeOpUpgradeSpec {
+    /// How many earlier runs are kept.
+    pub fn kept_runs(&self) -> usize {
+        let limit = self.history_limit.unwrap_or(HISTORY_LIMIT).clamp(0, MAX_HISTORY);
+        usize::try_from(limit).unwrap_or_default()
+    }
+}
+
+/// What came of a NodeOpUpgrade: the status of the NodeOp of its present run, and what came of earlier runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::not_null)]
 pub struct NodeOpUpgradeStatus {
-    /// `Initializing`, `Pending`, `Running`, `Completed` or `Failed`; the last two are final.
+    /// `Initializing`, `Pending`, `Running`, `Completed` or `Failed`; the last two are final until the spec
+    /// asks for another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<UpgradePhase>,
-    /// Name of the NodeOp that does the upgrade.
+    /// Name of the NodeOp of the present run: the upgrade's own for the first one, and with eight digits
+    /// behind it for each later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_op_name: Option<String>,
     /// UID of that NodeOp, recorded before it may start: an upgrade never runs twice because somebody deleted
     /// its NodeOp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_op_uid: Option<String>,
+    /// Hash of what decides the present run: all of the spec but what only steers a run. A change after
+    /// which it is the same is no other run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Earlier runs whose NodeOps are kept, the latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 20, "x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<EarlierRun>,
     /// One sentence on where the upgrade stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -194,6 +242,9 @@ pub struct NodeOpUpgradeStatus {
     /// The image with the digest of the content that is run, `name:tag@sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The release that the image brings, as the first node that looked at it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// Last change of this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
@@ -206,27 +257,73 @@ impl NodeOpUpgradeStatus {
             phase,
             node_op_name,
             node_op_uid,
+            run,
+            history,
             message,
             node_statuses: _,
             observed_generation,
             conditions,
             counts,
             image,
+            release,
             last_updated,
         } = self;
         Self {
             phase: *phase,
             node_op_name: node_op_name.clone(),
             node_op_uid: node_op_uid.clone(),
+            run: run.clone(),
+            history: history.clone(),
             message: message.clone(),
             node_statuses: BTreeMap::new(),
             observed_generation: *observed_generation,
             conditions: conditions.clone(),
             counts: counts.clone(),
             image: image.clone(),
+            release: release.clone(),
             last_updated: last_updated.clone(),
         }
     }
+}
+
+/// What came of a run that another one followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlierRun {
+    /// Its NodeOp.
+    pub node_op: String,
+    /// The image that it ran, with the digest of its content if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// How it ended.
+    pub result: RunResult,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Nodes that it finished, of all, failed ones included, as `2/7`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub done: String,
+    /// Nodes that failed.
+    #[serde(default)]
+    pub failed: i32,
+    /// Nodes that needed nothing.
+    #[serde(default)]
+    pub skipped: i32,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RunResult {
+    /// All nodes finished well.
+    Completed,
+    /// Nodes failed.
+    Failed,
+    /// The spec was changed before it had taken all its nodes.
+    Superseded,
+    /// `notAfter` had passed before it had taken all its nodes.
+    Expired,
+    /// Somebody deleted its NodeOp.
+    Deleted,
 }
 
 /// Where an upgrade stands.
@@ -238,14 +335,14 @@ pub enum UpgradePhase {
     Pending,
     /// Under way.
     Running,
-    /// Finished well. Final.
+    /// Finished well. Final until the spec asks for another run.
     Completed,
-    /// Finished badly. Final.
+    /// Finished badly. Final until the spec asks for another run.
     Failed,
 }
 
 impl UpgradePhase {
-    /// Whether nothing can follow.
+    /// Whether the run is over, and nothing follows unless the spec asks for another one.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }

@@ -19,13 +19,14 @@ use crate::{
         facts::FactsArgs, install::InstallArgs, reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs,
         upgrade::UpgradeArgs,
     },
+    telemetry::LogLevelArgs,
 };
 
 /// The name in help texts, whatever the file is called.
 const BINARY_NAME: &str = "kairos-operator";
 
 /// Every applet, in the order of the help text.
-pub const APPLETS: [&str; 7] = [
+pub const APPLETS: [&str; 8] = [
     applet::CONTROLLER,
     applet::SENTINEL,
     applet::REBOOT_WAITER,
@@ -33,6 +34,7 @@ pub const APPLETS: [&str; 7] = [
     applet::INSTALL,
     applet::NODE_LABELER,
     applet::MANIFESTS,
+    applet::LOG_LEVEL,
 ];
 
 /// Node operations for Kubernetes: the controller, and the applets that it runs on nodes.
@@ -67,6 +69,9 @@ pub enum Applet {
     /// Prints what a cluster needs to run this: `kairos-operator manifests | kubectl apply -f -`.
     #[command(name = applet::MANIFESTS)]
     Manifests(manifests::Args),
+    /// Tells the controller in the same container to log more, or as before.
+    #[command(name = applet::LOG_LEVEL)]
+    LogLevel(LogLevelArgs),
 }
 
 /// Parses `argv`, its first element being the file name of the binary. The error is also what `--help` and

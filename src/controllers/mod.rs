@@ -45,6 +45,7 @@ use crate::{
     observe::Observer,
     plan::model::snapshot::PlannerConfig,
     render::RenderConfig,
+    telemetry::{LogLevel, Verbosity},
 };
 
 /// The namespace where a pod finds its own.
@@ -55,12 +56,13 @@ const LAST_PASS: Duration = Duration::from_secs(5);
 const HAND_OVER: Duration = Duration::from_secs(3);
 
 /// Runs the controller until it is told to end.
-pub fn run(args: &ControllerArgs) -> anyhow::Result<()> {
+pub fn run(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("starting the runtime")?.block_on(control(args))
+    runtime.context("starting the runtime")?.block_on(control(args, verbosity))
 }
 
-async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
+async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<()> {
+    log_as_told(verbosity)?;
     let ignored = args.ignored.given();
     if !ignored.is_empty() {
         warn!("these flags of the Go operator mean nothing here: {}", ignored.join(", "));
@@ -89,6 +91,23 @@ async fn control(args: &ControllerArgs) -> anyhow::Result<()> {
         result = &mut running.planning => anyhow::bail!("the planner ended: {result:?}"),
     }
     running.hand_over().await;
+    Ok(())
+}
+
+/// Changes how much is logged whenever a signal says so, for as long as the process runs.
+fn log_as_told(verbosity: Verbosity) -> anyhow::Result<()> {
+    let verbosity = Arc::new(verbosity);
+    for level in LogLevel::ALL {
+        let kind = SignalKind::from_raw(level.signal() as i32);
+        let mut told = signal(kind).with_context(|| format!("listening for {}", level.signal()))?;
+        let verbosity = verbosity.clone();
+        tokio::spawn(async move {
+            while told.recv().await.is_some() {
+                verbosity.set(level);
+                info!(?level, "told what to log");
+            }
+        });
+    }
     Ok(())
 }
 

@@ -105,6 +105,19 @@ fn settings() -> Vec<Setting> {
             switch(),
         ),
         setting(
+            "monitoring.podMonitor",
+            "A PodMonitor for the Prometheus Operator, and a NetworkPolicy that lets Prometheus in.",
+            json!(false),
+            switch(),
+        ),
+        setting("monitoring.prometheusRule", "The alerts, as a PrometheusRule.", json!(false), switch()),
+        setting(
+            "monitoring.dashboard",
+            "The dashboard, as a ConfigMap that Grafana's sidecar loads.",
+            json!(false),
+            switch(),
+        ),
+        setting(
             "rbac.aggregateEditor",
             "Whether everybody with the cluster's own role `edit` or `admin` may run operations: ROOT ON THE NODES.",
             json!(false),
@@ -170,7 +183,42 @@ pub(super) fn files() -> anyhow::Result<Vec<File>> {
             .map_or_else(|| text.clone(), |when| format!("{{{{- if {when} }}}}\n{text}{{{{- end }}}}\n"));
         files.push(super::yaml_file(&format!("chart/templates/{path}"), &text));
     }
+    files.push(super::yaml_file("chart/templates/monitoring.yaml", &monitoring()));
     Ok(files)
+}
+
+/// The objects of `manifests/monitoring`, whose files scripts/generate puts below `files` of the chart: alerts have braces of
+/// their own, which Helm must not read.
+fn monitoring() -> String {
+    let object = |switch: &str, file: &str| {
+        format!(
+            "{{{{- if .Values.monitoring.{switch} }}}}\n---\n{{{{ .Files.Get \"files/{file}.yaml\" | \
+             replace \"{}\" .Release.Namespace | replace \"{MANAGED}\" (print \"{}\" .Release.Service) }}}}\n{{{{- end }}}}\n",
+            install::NAMESPACE,
+            MANAGED.trim_end_matches("kustomize"),
+        )
+    };
+    let dashboard = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": "kairos-operator-dashboard", "namespace": "{{ .Release.Namespace }}",
+            "labels": {
+                "app.kubernetes.io/name": "kairos-operator", "app.kubernetes.io/managed-by": "{{ .Release.Service }}",
+                "grafana_dashboard": "1",
+            },
+        },
+    });
+    let dashboard = yaml::document(&dashboard).unwrap_or_default();
+    [
+        object("podMonitor", "pod-monitor"),
+        object("podMonitor", "network-policy"),
+        object("prometheusRule", "prometheus-rule"),
+        format!(
+            "{{{{- if .Values.monitoring.dashboard }}}}\n---\n{dashboard}data:\n  kairos-operator.json: |-\n\
+             {{{{ .Files.Get \"files/kairos-operator.json\" | indent 4 }}}}\n{{{{- end }}}}\n"
+        ),
+    ]
+    .concat()
 }
 
 type OfKind = fn(&str) -> bool;

@@ -83,8 +83,8 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "create", "patch", "delete"],
     ),
     grant(
-        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency, paused and stopOnFailure passed on to that NodeOp; \
-         delete: one that is over, after its ttlSecondsAfterFinished.",
+        "What users ask for; create: the NodeOp of a NodeOpUpgrade; patch: finalizers, and concurrency, paused, stopOnFailure and notAfter passed on to that NodeOp; \
+         delete: one that is over, after its ttlSecondsAfterFinished, or of a run of an upgrade that is not kept.",
         names::GROUP,
         &["nodeops"],
         &["get", "list", "watch", "create", "patch", "delete"],

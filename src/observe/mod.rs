@@ -34,7 +34,7 @@ use self::{
     watches::Watches,
 };
 use crate::{
-    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    api::{nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         question::{Answer, Question},
@@ -136,11 +136,12 @@ impl Caches {
         if !self.upgrades.ready() {
             return;
         }
-        let over: Vec<(Key, NodeOp)> = self
-            .ops
-            .iter()
-            .filter_map(|(key, op)| Some((key.clone(), trim::upgraded(op, self.upgrades.get(key))?)))
-            .collect();
+        let over = |(key, op): (&Key, &NodeOp)| {
+            let owner = owner::upgrade(&op.metadata)?;
+            let upgrade = self.upgrades.get(&(key.0.clone(), owner.name.clone()));
+            Some((key.clone(), trim::upgraded(op, upgrade)?))
+        };
+        let over: Vec<(Key, NodeOp)> = self.ops.iter().filter_map(over).collect();
         over.into_iter().for_each(|(key, op)| self.ops.replace(&key, op));
     }
 

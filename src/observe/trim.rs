@@ -1,6 +1,8 @@
 //! What is kept of an object: less than the server sends. Every run of an operation is an object of its
 //! own, and nobody deletes the old ones, so of what is over no more is kept than a decision can still need.
 
+use std::collections::BTreeMap;
+
 use kube::{Resource, core::ObjectMeta};
 
 use crate::api::{
@@ -17,12 +19,16 @@ pub fn nodeop(op: NodeOp) -> NodeOp {
     if is_over(&op) && owner::upgrade_uid(&op.metadata).is_none() { identified(op) } else { op }
 }
 
-/// Whether the NodeOp of a NodeOpUpgrade can be forgotten, too; `upgrade` is the one of its name.
+/// Whether the NodeOp of a NodeOpUpgrade can be forgotten, too; `upgrade` is the one that its owner reference
+/// names. Of an earlier run the status of the upgrade says what came of it.
 pub fn upgraded(op: &NodeOp, upgrade: Option<&NodeOpUpgrade>) -> Option<NodeOp> {
     let whole = op.status.as_ref().is_some_and(|status| !status.node_statuses.is_empty());
     let copied = |upgrade: &NodeOpUpgrade| {
+        let status = upgrade.status.as_ref();
+        let recorded = status.and_then(|status| status.node_op_uid.as_ref());
         upgrade.metadata.uid.as_deref() != owner::upgrade_uid(&op.metadata)
-            || upgrade.status.as_ref().and_then(|status| status.phase).is_some_and(UpgradePhase::is_final)
+            || status.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final)
+            || recorded.is_some() && recorded != op.metadata.uid.as_ref()
     };
     (whole && is_over(op) && upgrade.is_none_or(copied)).then(|| identified(op.clone()))
 }
@@ -78,15 +84,22 @@ fn identified(op: NodeOp) -> NodeOp {
     }
 }
 
-/// A NodeOpUpgrade. Of one that is over, which NodeOp it had is all that may be decided on.
+/// A NodeOpUpgrade. Of one that is over, and whose spec was not changed since, which NodeOps it has is all
+/// that may be decided on.
 pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
     let upgrade = trimmed(upgrade);
-    let over = |status: &&NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
+    let generation = upgrade.metadata.generation;
+    let over = |status: &&NodeOpUpgradeStatus| {
+        let settled = status.run.is_some() && status.observed_generation == generation;
+        settled && status.phase.is_some_and(UpgradePhase::is_final)
+    };
     let Some(status) = upgrade.status.as_ref().filter(over) else { return upgrade };
     let kept = NodeOpUpgradeStatus {
         phase: status.phase,
         node_op_name: status.node_op_name.clone(),
         node_op_uid: status.node_op_uid.clone(),
+        run: status.run.clone(),
+        history: status.history.clone(),
         observed_generation: status.observed_generation,
         // For the metrics: what came of it, and when.
         counts: status.counts.clone(),
@@ -111,10 +124,16 @@ fn identity(meta: ObjectMeta, annotated: bool) -> ObjectMeta {
         deletion_timestamp: meta.deletion_timestamp,
         finalizers: meta.finalizers,
         owner_references: meta.owner_references,
-        annotations: meta.annotations.filter(|_| annotated),
+        annotations: meta.annotations.map(|all| kept(all, annotated)).filter(|kept| !kept.is_empty()),
         labels: meta.labels.filter(|_| annotated),
         ..ObjectMeta::default()
     }
+}
+
+/// As which run a NodeOp was made is part of what it is.
+fn kept(mut annotations: BTreeMap<String, String>, annotated: bool) -> BTreeMap<String, String> {
+    annotations.retain(|name, _| annotated || name == names::RUN);
+    annotations
 }
 
 /// `managedFields` and kubectl's copy of the object are half of it, and decide nothing.

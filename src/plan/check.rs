@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::nodeop::{NodeOpStatus, NodeStatus, Phase},
     plan::{
+        conditions,
         model::{
             action::{Action, Plan},
             id::Key,
@@ -35,7 +36,8 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
             if Intent::of(op).concurrency.is_some_and(|limit| running > limit.max(before_running)) {
                 found.push(format!("{running} nodes are worked on at once of {:?}", op.metadata.name));
             }
-            if status.phase == Some(Phase::Completed) && status.node_statuses.is_empty() {
+            let over = status.phase == Some(Phase::Completed) && !conditions::is_expired(&status.conditions);
+            if over && status.node_statuses.is_empty() {
                 found.push(format!("{:?} is completed without a node", op.metadata.name));
             }
             if status.phase == Some(Phase::Pending) && running > 0 {

@@ -8,8 +8,8 @@
 //! |---|---|---|---|---|
 //! | under way, waiting (also for somebody), paused, without a node | False | True | | in progress |
 //! | blocked for ten minutes, refused | False | | True | failed |
-//! | completed | True | | | current |
-//! | failed | False | | True | failed |
+//! | completed, or expired before anything was started | True | | | current |
+//! | failed, or superseded or expired before all nodes were taken | False | | True | failed |
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -29,6 +29,13 @@ use crate::{
 pub enum Standing {
     Completed,
     Failed,
+    /// Over before all nodes were taken, because the NodeOpUpgrade asks for another run.
+    Superseded,
+    /// Over because `notAfter` has passed, before all nodes were taken. `untouched`: before anything was
+    /// started.
+    Expired {
+        untouched: bool,
+    },
     /// Not over. The reason is that of `Progressing`; `stalled`: it does not go on unless somebody helps.
     Open {
         reason: &'static str,
@@ -52,21 +59,27 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
         .retain(|old| old.type_ != condition::RECONCILING || (old.reason == reason::BLOCKED) == blocked);
     let mut set = |type_, (status, reason)| set_condition(conditions, type_, (status, reason), message, at);
     match standing {
-        Standing::Completed => {
+        Standing::Completed | Standing::Expired { untouched: true } => {
+            let why = if standing == Standing::Completed { "Completed" } else { reason::EXPIRED };
             set(condition::PROGRESSING, ("False", "Finished"));
-            set(condition::COMPLETE, ("True", "Completed"));
-            set(condition::FAILED, ("False", "Completed"));
-            set(condition::READY, ("True", "Completed"));
+            set(condition::COMPLETE, ("True", why));
+            set(condition::FAILED, ("False", why));
+            set(condition::READY, ("True", why));
             set(condition::RECONCILING, ABSENT);
             set(condition::STALLED, ABSENT);
         }
-        Standing::Failed => {
+        Standing::Failed | Standing::Superseded | Standing::Expired { untouched: false } => {
+            let why = match standing {
+                Standing::Superseded => reason::SUPERSEDED,
+                Standing::Expired { .. } => reason::EXPIRED,
+                Standing::Failed | Standing::Completed | Standing::Open { .. } => reason::FAILED,
+            };
             set(condition::PROGRESSING, ("False", "Finished"));
-            set(condition::COMPLETE, ("False", reason::FAILED));
-            set(condition::FAILED, ("True", reason::FAILED));
-            set(condition::READY, ("False", reason::FAILED));
+            set(condition::COMPLETE, ("False", why));
+            set(condition::FAILED, ("True", why));
+            set(condition::READY, ("False", why));
             set(condition::RECONCILING, ABSENT);
-            set(condition::STALLED, ("True", reason::FAILED));
+            set(condition::STALLED, ("True", why));
         }
         Standing::Open { reason, stalled } => {
             set(condition::PROGRESSING, ("True", reason));
@@ -136,17 +149,52 @@ pub fn notice(
     let say = |warning, reason| Some(Notice { warning, reason, message: message.to_owned(), node: None });
     let phase = new.0.filter(|_| old.0 != new.0);
     match phase {
+        Some(UpgradePhase::Completed | UpgradePhase::Failed) if is_expired(new.1) => {
+            return say(phase == Some(UpgradePhase::Failed), reason::EXPIRED);
+        }
         Some(UpgradePhase::Completed) => return say(false, "Completed"),
+        Some(UpgradePhase::Failed) if is_superseded(new.1) => return say(false, reason::SUPERSEDED),
         Some(UpgradePhase::Failed) => return say(true, reason::FAILED),
         Some(UpgradePhase::Initializing | UpgradePhase::Pending | UpgradePhase::Running) | None => {}
     }
-    let told = [reason::NO_NODES, reason::PAUSED, reason::NODES_OUT_OF_SERVICE, reason::NAME_TAKEN];
+    let told = [
+        reason::NO_NODES,
+        reason::PAUSED,
+        reason::SUPERSEDED,
+        reason::ON_HOLD,
+        reason::NODES_OUT_OF_SERVICE,
+        reason::NAME_TAKEN,
+    ];
     let turned = told.into_iter().find(|told| progress(new.1) == Some(told) && progress(old.1) != Some(told));
     match turned {
-        Some(reason) => say(reason != reason::PAUSED, reason),
+        Some(reason) => say(![reason::PAUSED, reason::SUPERSEDED, reason::ON_HOLD].contains(&reason), reason),
         None if phase == Some(UpgradePhase::Running) => say(false, "Started"),
         None => None,
     }
+}
+
+/// What conditions say of a run is not said of the next one: what was proved is to be proved again.
+pub fn of_next_run(mut conditions: Vec<Condition>) -> Vec<Condition> {
+    conditions.retain(|one| one.type_ != condition::VERIFIED);
+    conditions
+}
+
+/// Whether an operation ended before all its nodes were taken, because its NodeOpUpgrade asked for another
+/// run.
+pub fn is_superseded(conditions: &[Condition]) -> bool {
+    ended_for(conditions, reason::SUPERSEDED)
+}
+
+/// Whether it ended before that because its time was over.
+pub fn is_expired(conditions: &[Condition]) -> bool {
+    ended_for(conditions, reason::EXPIRED)
+}
+
+fn ended_for(conditions: &[Condition], reason: &str) -> bool {
+    let ends = [condition::COMPLETE, condition::FAILED];
+    conditions
+        .iter()
+        .any(|one| ends.contains(&one.type_.as_str()) && one.status == "True" && one.reason == reason)
 }
 
 /// The reason of `Progressing`.
@@ -200,6 +248,10 @@ mod tests {
             (open(reason::NODES_OUT_OF_SERVICE), "InProgress"),
             (Standing::Open { reason: reason::NAME_TAKEN, stalled: true }, "Failed"),
             (Standing::Failed, "Failed"),
+            (open(reason::SUPERSEDED), "InProgress"),
+            (Standing::Superseded, "Failed"),
+            (Standing::Expired { untouched: false }, "Failed"),
+            (Standing::Expired { untouched: true }, "Current"),
             (Standing::Completed, "Current"),
         ] {
             // Whatever was said before.

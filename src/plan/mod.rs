@@ -16,7 +16,7 @@
 //! - `check`: what must never be, as a function that tests call after every plan.
 
 pub mod check;
-mod conditions;
+pub mod conditions;
 pub mod facts;
 #[cfg(test)]
 pub mod fixtures;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     connection::Connection,
-    failure::{self, Code, Doing, Result},
+    failure::{self, Code, Doing, INSTALL, Result},
     installed::{self, Leader, Operator, PlaceArgs},
     output::{Output, OutputArgs},
     screen::{Screen, Tone},
@@ -150,7 +150,7 @@ async fn kind<K: CustomResourceExt>(connection: &Connection) -> Result<Checked> 
         found => found.doing(|| format!("reading CustomResourceDefinition {name}"))?,
     };
     let Some(crd) = found else {
-        let says = "not installed: kubectl apply -k manifests/default";
+        let says = format!("not installed: {INSTALL}");
         return Ok(Checked::new(what, Verdict::Bad, says));
     };
     let missing: Vec<String> =
@@ -158,10 +158,7 @@ async fn kind<K: CustomResourceExt>(connection: &Connection) -> Result<Checked> 
     Ok(if missing.is_empty() {
         Checked::new(what, Verdict::Good, format!("{}/{}", names::GROUP, names::VERSION))
     } else {
-        let says = format!(
-            "an older one is installed, without {}: kubectl apply -k manifests/default",
-            missing.join(", ")
-        );
+        let says = format!("an older one is installed, without {}: {INSTALL}", missing.join(", "));
         Checked::new(what, Verdict::Bad, says)
     })
 }

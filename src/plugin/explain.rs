@@ -94,7 +94,7 @@ fn state(node: &NodeView) -> String {
 /// Claim and cordon, and what ends each.
 fn ownership(node: &NodeView, operations: &[Operation], all: bool) -> Vec<String> {
     let known = |op: &OpRef| {
-        operations.iter().any(|operation| operation.namespace == op.namespace && operation.name == op.name)
+        operations.iter().any(|operation| operation.namespace == op.namespace && operation.node_op == op.name)
     };
     let gone = |op: &OpRef| if all && !known(op) { ", which is gone" } else { "" };
     let mut lines = Vec::new();

@@ -122,7 +122,11 @@ pub fn is_not_installed(error: &kube::Error) -> bool {
     status.code == 404 && unknown.iter().any(|text| status.message.contains(text))
 }
 
+/// How the operator gets into a cluster. Its image has the name that it was pushed under, so this cannot be said in full.
+pub const INSTALL: &str = "kairos-operator manifests --image IMAGE | kubectl apply -f -";
+
 fn not_installed() -> Failure {
-    Failure::new("the API server does not know NodeOps: the operator is not installed in this cluster")
-        .hint("Install it with kubectl apply -k manifests/default, or choose another cluster with --context.")
+    Failure::new("the API server does not know NodeOps: the operator is not installed in this cluster").hint(
+        format!("Install it (docs/operations.md): {INSTALL}; or choose another cluster with --context."),
+    )
 }

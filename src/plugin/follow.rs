@@ -1,4 +1,7 @@
 //! Operations as they change.
+//!
+//! A NodeOpUpgrade copies what its NodeOp says of its nodes a few times a minute only. So that NodeOp is followed with
+//! it, and while it is not over its nodes are shown as the NodeOp has them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +24,7 @@ use super::{
     operation::{self, Operation},
     target::Kind,
 };
-use crate::api::{nodeop::NodeOp, owner, upgrade::NodeOpUpgrade};
+use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
 /// Which operations are followed.
 #[derive(Clone, Debug)]
@@ -46,15 +49,25 @@ impl Scope {
         }
     }
 
-    fn wants(&self, kind: Kind) -> bool {
+    fn wants(&self, wanted: Kind) -> bool {
         match self {
-            Self::One { kind: wanted, .. } => *wanted == kind,
+            Self::One { kind, .. } => *kind == wanted || *kind == Kind::Upgrade,
             Self::All { .. } => true,
         }
     }
 
-    fn config(&self) -> watcher::Config {
+    /// Whether NodeOps are followed for the sake of the upgrades that made them.
+    fn is_of_upgrades(&self) -> bool {
+        !matches!(self, Self::One { kind: Kind::NodeOp, .. })
+    }
+
+    /// The objects of a kind that are watched.
+    fn config(&self, watched: Kind) -> watcher::Config {
         match self {
+            Self::One { kind: Kind::Upgrade, name, .. } if watched == Kind::NodeOp => {
+                let label = format!("{}={}", names::UPGRADE_NAME, names::label_value(name));
+                watcher::Config::default().labels(&label)
+            }
             Self::One { name, .. } => watcher::Config::default().fields(&format!("metadata.name={name}")),
             Self::All { labels: Some(labels), .. } => watcher::Config::default().labels(labels),
             Self::All { labels: None, .. } => watcher::Config::default(),
@@ -82,14 +95,10 @@ pub fn follow(connection: &Connection, scope: &Scope) -> impl Stream<Item = Resu
         }));
     }
     if scope.wants(Kind::NodeOp) {
-        let all = matches!(scope, Scope::All { .. });
-        watches.push(watch(connection, scope, Kind::NodeOp, move |op: &NodeOp| {
-            let belongs = all && owner::upgrade_uid(&op.metadata).is_some();
-            (!belongs).then(|| Operation::of_op(op))
-        }));
+        watches.push(watch(connection, scope, Kind::NodeOp, |op: &NodeOp| Some(Operation::of_op(op))));
     }
     let (kinds, connection) = (watches.len(), connection.clone());
-    let table = Table::default();
+    let table = Table { of_upgrades: scope.is_of_upgrades(), ..Table::default() };
     stream::unfold(
         (stream::select_all(watches), table, connection),
         move |(mut watches, mut table, connection)| async move {
@@ -131,7 +140,9 @@ where
     let api = scope
         .namespace()
         .map_or_else(|| Api::all(client.clone()), |name| Api::<K>::namespaced(client.clone(), name));
-    let events = watcher(api, scope.config()).default_backoff();
+    let events = watcher(api, scope.config(kind)).default_backoff();
+    // Who may look at an upgrade need not be allowed to look at NodeOps. He sees them as the upgrade shows them.
+    let dispensable = kind == Kind::NodeOp && matches!(scope, Scope::One { kind: Kind::Upgrade, .. });
     let seen = events.filter_map(move |event| {
         let seen = match event {
             Ok(Event::Init) => Some(Ok(Seen::Anew(kind))),
@@ -142,7 +153,10 @@ where
                 Some(Ok(Seen::Gone(kind, object.namespace().unwrap_or_default(), object.name_any())))
             }
             Ok(Event::InitDone) => Some(Ok(Seen::Complete(kind))),
-            Err(error) => lasting(kind, &error).map(Err),
+            Err(error) => match lasting(kind, &error) {
+                Some(_) if dispensable => Some(Ok(Seen::Complete(kind))),
+                lasts => lasts.map(Err),
+            },
         };
         futures::future::ready(seen)
     });
@@ -162,6 +176,8 @@ fn lasting(kind: Kind, error: &watcher::Error) -> Option<Failure> {
 #[derive(Default)]
 struct Table {
     all: BTreeMap<(Kind, String, String), Operation>,
+    /// NodeOps that an upgrade made are no operations of their own.
+    of_upgrades: bool,
     /// The kinds of which everything has been seen once.
     complete: BTreeSet<Kind>,
 }
@@ -183,7 +199,17 @@ impl Table {
     }
 
     fn operations(&self) -> Vec<Operation> {
-        let mut all: Vec<Operation> = self.all.values().cloned().collect();
+        let is_child = |operation: &&Operation| self.of_upgrades && operation.upgrade.is_some();
+        let mut all: Vec<Operation> =
+            self.all.values().filter(|operation| !is_child(operation)).cloned().collect();
+        for upgrade in all.iter_mut().filter(|operation| operation.kind == Kind::Upgrade) {
+            let made = |child: &&Operation| upgrade.made.as_ref() == Some(&child.uid);
+            let child = self.all.values().filter(is_child).find(made);
+            if let Some(child) = child.filter(|_| !upgrade.is_over()) {
+                upgrade.nodes.clone_from(&child.nodes);
+                upgrade.counts.clone_from(&child.counts);
+            }
+        }
         all.sort_by(Operation::by_age);
         all
     }

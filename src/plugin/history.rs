@@ -1,4 +1,5 @@
-//! `history`: what is over, the latest first.
+//! `history`: what is over, the latest first; of an upgrade also its earlier runs, as far as their NodeOps are
+//! kept.
 
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
@@ -30,7 +31,7 @@ pub struct HistoryArgs {
 /// Runs the verb.
 pub async fn run(args: &HistoryArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
     let namespace = (!args.all_namespaces).then_some(connection.namespace.as_str());
-    let mut over = operation::list(connection, namespace, None).await?;
+    let mut over = operation::list_with_earlier_runs(connection, namespace).await?;
     over.retain(Operation::is_over);
     if let Some(node) = &args.node {
         for operation in &mut over {

@@ -115,7 +115,7 @@ impl Reader<'_> {
 
     /// All containers that have run, by node and in their order.
     async fn sources(&self) -> Result<Vec<Source>> {
-        let label = format!("{}={}", names::NODEOP, names::label_value(&self.operation.name));
+        let label = format!("{}={}", names::NODEOP, names::label_value(&self.operation.node_op));
         let pods = self.pods().list(&ListParams::default().labels(&label)).await;
         let pods = pods.doing(|| format!("listing the pods of {}", self.operation.full()))?.items;
         let mut sources: Vec<Source> = pods.iter().flat_map(sources_of).collect();

@@ -143,7 +143,7 @@ impl New {
     pub fn node_op(&self) -> NodeOp {
         match self {
             Self::Op(op) => (**op).clone(),
-            Self::Upgrade(upgrade) => child::node_op(upgrade),
+            Self::Upgrade(upgrade) => child::first(upgrade),
         }
     }
 

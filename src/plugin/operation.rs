@@ -30,6 +30,12 @@ pub struct Operation {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+    /// The UID of the upgrade that made it, of a NodeOp that belongs to one.
+    pub upgrade: Option<String>,
+    /// The UID of the NodeOp that it made, of an upgrade.
+    pub made: Option<String>,
+    /// The NodeOp that does it: itself, or that of an upgrade's present run.
+    pub node_op: String,
     pub created: Option<Timestamp>,
     pub deleting: bool,
     pub paused: bool,
@@ -62,22 +68,36 @@ impl Operation {
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
             what: one_line(&what),
+            upgrade: owner::upgrade_uid(&op.metadata).map(str::to_owned),
             ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
         }
     }
 
     pub fn of_upgrade(upgrade: &NodeOpUpgrade) -> Self {
         let (spec, status) = (&upgrade.spec, upgrade.status.clone().unwrap_or_default());
+        let of =
+            Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default());
+        let over = status.phase.is_some_and(UpgradePhase::is_final);
+        // Over is what its spec asked for before, and no operator has looked at the change yet.
+        let changed = status.observed_generation.is_some_and(|seen| Some(seen) < upgrade.metadata.generation);
+        let (phase, message) = match over && changed {
+            true => {
+                (UpgradePhase::Pending, "its spec was changed, and no operator has looked at that yet".into())
+            }
+            false => (status.phase.unwrap_or(UpgradePhase::Pending), status.message.unwrap_or_default()),
+        };
         Self {
-            phase: status.phase.unwrap_or(UpgradePhase::Pending),
-            message: status.message.unwrap_or_default(),
+            phase,
+            message,
+            node_op: status.node_op_name.unwrap_or_else(|| of.name.clone()),
             counts: status.counts.unwrap_or_default(),
             nodes: status.node_statuses,
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
             what: one_line(&spec.image),
-            ..Self::of(Kind::Upgrade, &upgrade.metadata, serde_json::to_value(upgrade).unwrap_or_default())
+            made: status.node_op_uid,
+            ..of
         }
     }
 
@@ -90,6 +110,9 @@ impl Operation {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
+            upgrade: None,
+            made: None,
+            node_op: meta.name.clone().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
             paused: false,
@@ -160,6 +183,38 @@ pub async fn list(
     namespace: Option<&str>,
     labels: Option<&str>,
 ) -> Result<Vec<Operation>> {
+    let (upgrades, ops) = read(connection, namespace, labels).await?;
+    let alone = ops.iter().filter(|op| owner::upgrade_uid(&op.metadata).is_none());
+    let mut all: Vec<Operation> =
+        upgrades.iter().map(Operation::of_upgrade).chain(alone.map(Operation::of_op)).collect();
+    all.sort_by(Operation::by_age);
+    Ok(all)
+}
+
+/// The same, and the NodeOps of earlier runs of upgrades.
+pub async fn list_with_earlier_runs(
+    connection: &Connection,
+    namespace: Option<&str>,
+) -> Result<Vec<Operation>> {
+    let (upgrades, ops) = read(connection, namespace, None).await?;
+    let is_present = |op: &&NodeOp| {
+        let shown = |upgrade: &NodeOpUpgrade| {
+            let status = upgrade.status.as_ref();
+            let named =
+                status.and_then(|status| status.node_op_name.as_ref()).or(upgrade.metadata.name.as_ref());
+            upgrade.metadata.namespace == op.metadata.namespace && named == op.metadata.name.as_ref()
+        };
+        owner::upgrade_uid(&op.metadata).is_some() && upgrades.iter().any(shown)
+    };
+    let others = ops.iter().filter(|op| !is_present(op));
+    Ok(upgrades.iter().map(Operation::of_upgrade).chain(others.map(Operation::of_op)).collect())
+}
+
+async fn read(
+    connection: &Connection,
+    namespace: Option<&str>,
+    labels: Option<&str>,
+) -> Result<(Vec<NodeOpUpgrade>, Vec<NodeOp>)> {
     let place = || namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
     let params = labels.map_or_else(ListParams::default, |labels| ListParams::default().labels(labels));
     let upgrades = match namespace {
@@ -176,11 +231,7 @@ pub async fn list(
         Err(error) if failure::is_forbidden(&error) && !upgrades.items.is_empty() => Vec::new(),
         ops => ops.doing(|| format!("listing NodeOps in {}", place()))?.items,
     };
-    let alone = ops.iter().filter(|op| owner::upgrade_uid(&op.metadata).is_none());
-    let mut all: Vec<Operation> =
-        upgrades.items.iter().map(Operation::of_upgrade).chain(alone.map(Operation::of_op)).collect();
-    all.sort_by(Operation::by_age);
-    Ok(all)
+    Ok((upgrades.items, ops))
 }
 
 /// Completes an upgrade of so many nodes that its own status leaves out those that are done.
@@ -191,7 +242,7 @@ pub async fn complete(connection: &Connection, operation: &mut Operation) {
     }
     let api = Api::<NodeOp>::namespaced(connection.client.clone(), &operation.namespace);
     // What the upgrade says itself is worth showing without it.
-    if let Ok(Some(op)) = api.get_opt(&operation.name).await
+    if let Ok(Some(op)) = api.get_opt(&operation.node_op).await
         && op.labels().get(names::UPGRADE_NAME).is_some()
     {
         operation.nodes = op.status.map(|status| status.node_statuses.into()).unwrap_or_default();

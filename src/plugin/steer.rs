@@ -183,12 +183,14 @@ async fn open(target: &Target, connection: &Connection) -> Result<Operation> {
     }
     let labels = &operation.object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
     if operation.kind == Kind::NodeOp && labels == MANAGED_BY_UPGRADE {
+        let owner = &operation.object["metadata"]["ownerReferences"][0]["name"];
+        let owner = owner.as_str().unwrap_or(&operation.name);
         return Err(Failure::new(format!(
-            "{} belongs to the NodeOpUpgrade of its name, which decides",
+            "{} belongs to NodeOpUpgrade {owner}, which decides",
             operation.full()
         ))
         .ending(Code::Refused)
-        .hint(format!("Name that one: nou/{}", operation.name)));
+        .hint(format!("Name that one: nou/{owner}")));
     }
     Ok(operation)
 }

@@ -116,8 +116,12 @@ fn every_field_is_described_and_none_is_nullable() {
 #[test]
 fn kubectl_get_shows_how_far_it_is() {
     for (kind, short, columns) in [
-        ("NodeOp", "nop", vec!["Phase", "Done", "Failed", "Current", "Age"]),
-        ("NodeOpUpgrade", "nou", vec!["Phase", "Done", "Failed", "Current", "Image", "Age"]),
+        ("NodeOp", "nop", vec!["Phase", "Done", "Failed", "Current", "Image", "Age", "Message"]),
+        (
+            "NodeOpUpgrade",
+            "nou",
+            vec!["Phase", "Done", "Failed", "Current", "Release", "Image", "Age", "Message"],
+        ),
     ] {
         let spec = &crd(kind)["spec"];
         assert_eq!(spec["names"]["shortNames"], json!([short]));

@@ -246,7 +246,7 @@ fn every_field_with_every_value_is_refused_or_runs_to_an_end_or_a_reason() {
             } else {
                 let upgrade: NodeOpUpgrade =
                     serde_json::from_value(object).unwrap_or_else(|error| panic!("{}: {error}", case()));
-                let made = child::node_op(&upgrade);
+                let made = child::first(&upgrade);
                 if let Err(why) = admitted(&nodeop, &serde_json::to_value(&made.spec).unwrap()) {
                     wrong.push(format!("{}: its NodeOp is refused: {why}", case()));
                     continue;

@@ -157,6 +157,12 @@ fn each_value_of_the_chart_changes_one_thing() {
         ),
         ("networkPolicy.enabled=false", whole("NetworkPolicy")),
         (
+            "monitoring.podMonitor=true",
+            vec!["PodMonitor kairos-operator".into(), "NetworkPolicy operator-allow-prometheus".into()],
+        ),
+        ("monitoring.prometheusRule=true", vec!["PrometheusRule kairos-operator".into()]),
+        ("monitoring.dashboard=true", vec!["ConfigMap kairos-operator-dashboard".into()]),
+        (
             "rbac.aggregateEditor=true",
             [("admin", "admin"), ("editor", "edit")]
                 .map(|(role, of)| {
@@ -177,9 +183,9 @@ fn each_value_of_the_chart_changes_one_thing() {
     let text = std::fs::read_to_string(manifests().join("chart/values.yaml")).unwrap();
     let values: Value = serde_saphyr::from_str(&text).unwrap();
     for (name, value) in values.as_object().unwrap() {
-        let group = value
-            .as_object()
-            .filter(|_| ["image", "crds", "networkPolicy", "rbac", "namespace"].contains(&name.as_str()));
+        let group = value.as_object().filter(|_| {
+            ["image", "crds", "networkPolicy", "monitoring", "rbac", "namespace"].contains(&name.as_str())
+        });
         let paths: Vec<String> = group.map_or_else(
             || vec![name.clone()],
             |group| group.keys().map(|key| format!("{name}.{key}")).collect(),
@@ -187,6 +193,34 @@ fn each_value_of_the_chart_changes_one_thing() {
         for path in paths {
             assert!(cases.iter().any(|(case, _)| case.starts_with(&path)), "no case sets {path}");
         }
+    }
+}
+
+/// The chart has copies of these files, since Helm reads none outside it.
+#[test]
+fn the_charts_monitoring_is_that_of_manifests_monitoring() {
+    let switches =
+        ["podMonitor", "prometheusRule", "dashboard"].map(|name| format!("monitoring.{name}=true"));
+    let Some(mut with) = chart(&switches.each_ref().map(String::as_str)).map(Result::unwrap) else { return };
+    let without = chart(&[]).unwrap().unwrap();
+    with.retain(|key, _| !without.contains_key(key));
+    let monitoring = manifests().join("monitoring");
+    let text = |file: &str| std::fs::read_to_string(monitoring.join(file)).unwrap();
+    let mut wanted = Objects::new();
+    for file in ["pod-monitor.yaml", "prometheus-rule.yaml", "network-policy.yaml"] {
+        wanted.extend(by_name(serde_saphyr::from_multiple(&text(file)).unwrap()));
+    }
+    let dashboard = with.remove(&("ConfigMap".into(), "kairos-operator-dashboard".into())).unwrap();
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    assert_eq!(
+        json(dashboard["data"]["kairos-operator.json"].as_str().unwrap()),
+        json(&text("kairos-operator.json"))
+    );
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    assert_eq!(differences(&with, &wanted), BTreeSet::new());
+    for file in ["pod-monitor.yaml", "prometheus-rule.yaml", "network-policy.yaml", "kairos-operator.json"] {
+        let copy = std::fs::read_to_string(manifests().join("chart/files").join(file)).unwrap();
+        assert_eq!(copy, text(file), "{file}: run scripts/generate");
     }
 }
 

@@ -16,6 +16,7 @@ mod drain_and_cordon;
 mod elections;
 mod exposition;
 mod fuzz;
+mod gitops;
 mod golden;
 mod install;
 mod manifests;

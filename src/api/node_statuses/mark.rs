@@ -1,6 +1,9 @@
 //! What the entries of nodes are looked for by.
 
-use crate::api::nodeop::{NodeStatus, Phase, Step};
+use crate::api::{
+    node_status::SKIPPED,
+    nodeop::{NodeStatus, Phase, Step},
+};
 
 /// Something that an entry says, and by which it is found among thousands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +30,13 @@ pub enum Mark {
     Rebooting,
     /// It is over, given back, and still as long as it was.
     Whole,
+    /// It is done, and needed nothing.
+    Skipped,
 }
 
 impl Mark {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Pending,
         Self::Preflight,
         Self::Running,
@@ -46,6 +51,7 @@ impl Mark {
         Self::Unproved,
         Self::Rebooting,
         Self::Whole,
+        Self::Skipped,
     ];
 
     /// That of all entries in a phase.
@@ -79,6 +85,13 @@ impl Mark {
                     || status.reboot_status.is_some()
                     || status.last_updated.is_some();
                 phase.is_final() && status.node_uid.is_none() && more
+            }
+            // With very many targets the message alone is kept.
+            Self::Skipped => {
+                let says = |message: &str| message.starts_with(SKIPPED);
+                phase == Phase::Completed
+                    && status.job_name.is_none()
+                    && status.message.as_deref().is_some_and(says)
             }
         }
     }

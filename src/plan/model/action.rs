@@ -67,14 +67,14 @@ pub enum Action {
     SetFinalizers { op: Arc<NodeOp>, finalizers: Vec<String> },
     /// Take back what was granted to the NodeOp's waiters, then set its finalizers.
     Finalize { op: Arc<NodeOp>, finalizers: Vec<String> },
-    /// Delete a NodeOp that has been over for as long as it was to be kept.
+    /// Delete a NodeOp that is over, or was never begun, and is not kept any longer.
     DeleteOp { op: OpRef },
     /// Change a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
-    /// Make the NodeOp of a NodeOpUpgrade.
-    CreateChild { upgrade: Arc<NodeOpUpgrade> },
+    /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
+    CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PropagateSpec { child: Arc<NodeOp>, concurrency: i32, paused: bool, stop_on_failure: bool },
+    PropagateSpec { child: Arc<NodeOp>, steering: Steering },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
@@ -133,7 +133,7 @@ impl Action {
                 Some(Some(op)) => About::Op(op.clone()),
                 Some(None) | None => About::Node(name.clone()),
             },
-            Self::CreateChild { upgrade } | Self::PatchUpgradeStatus { upgrade, .. } => {
+            Self::CreateChild { upgrade, .. } | Self::PatchUpgradeStatus { upgrade, .. } => {
                 About::Upgrade(upgrade.clone())
             }
             Self::CreateFactsPod { node, .. } => About::Node(node.clone()),
@@ -187,7 +187,7 @@ impl Identified for Action {
             Self::DeleteOp { op: of } => ("delete op", of.to_string()),
             Self::PropagateSpec { child, .. } => ("pass on", op(child)),
             Self::PatchNode { name, .. } => ("node", name.clone()),
-            Self::CreateChild { upgrade: of } => ("make child", upgrade(of)),
+            Self::CreateChild { upgrade: of, name } => ("make child", format!("{name} of {}", upgrade(of))),
             Self::PatchUpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
             Self::CreateFactsPod { name, .. } => ("make facts pod", name.clone()),
             Self::CreatePreflightPod { op, name, .. } => ("make preflight pod", made(op, name)),
@@ -202,6 +202,15 @@ impl Identified for Action {
         };
         Id::Action { does, to }
     }
+}
+
+/// What may be changed of an operation under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steering {
+    pub concurrency: i32,
+    pub paused: bool,
+    pub stop_on_failure: bool,
+    pub not_after: Option<Timestamp>,
 }
 
 /// An object that an action is about; one of another UID is not meant.
@@ -274,11 +283,13 @@ impl fmt::Display for Action {
             Self::SetFinalizers { op, finalizers: _ } => write!(f, "setting the finalizers of {}", of(op)),
             Self::Finalize { op, finalizers: _ } => write!(f, "concluding {}", of(op)),
             Self::DeleteOp { op } => {
-                write!(f, "deleting NodeOp {}/{}, which has been over for long", op.namespace, op.name)
+                write!(f, "deleting NodeOp {}/{}, which is not kept any longer", op.namespace, op.name)
             }
             Self::PatchNode { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
-            Self::CreateChild { upgrade } => write!(f, "making the NodeOp of {}", of_upgrade(upgrade)),
-            Self::PropagateSpec { child, concurrency: _, paused: _, stop_on_failure: _ } => {
+            Self::CreateChild { upgrade, name } => {
+                write!(f, "making NodeOp {name} of {}", of_upgrade(upgrade))
+            }
+            Self::PropagateSpec { child, steering: _ } => {
                 write!(f, "passing the changed spec on to {}", of(child))
             }
             Self::PatchUpgradeStatus { upgrade, status: _, notices: _ } => {

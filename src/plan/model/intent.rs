@@ -1,6 +1,6 @@
 //! A NodeOp's spec, parsed once: what was typed and what it means are two structs.
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
@@ -35,6 +35,8 @@ pub struct Intent {
     /// Nothing new is started; nodes that are being worked on finish.
     pub paused: bool,
     pub stop_on_failure: bool,
+    /// Nothing new is started from then on.
+    pub not_after: Option<Timestamp>,
     pub cordon: bool,
     pub uncordon_on_failure: bool,
     pub drain: Option<Drain>,
@@ -105,6 +107,7 @@ impl Intent {
             concurrency: usize::try_from(spec.concurrency).ok().filter(|limit| *limit > 0),
             paused: spec.paused.unwrap_or(false),
             stop_on_failure: spec.stop_on_failure.unwrap_or(false),
+            not_after: spec.not_after.as_ref().map(|time| time.0),
             cordon,
             uncordon_on_failure: spec.uncordon_on_failure.unwrap_or(false),
             drain,

@@ -4,7 +4,7 @@
 //! - `action`, `effects`, `failing`: what is to be done, what one decision wants of that, and what of it
 //!   keeps failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
-//! - `why`: why a node is not moving;
+//! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
 //! - `id`, `kept_cordon`, `time`: identities, what stands about a failed node on the node, and deadlines.
 
 pub mod action;
@@ -14,6 +14,7 @@ pub mod id;
 pub mod identity;
 pub mod intent;
 pub mod kept_cordon;
+pub mod manual;
 pub mod object_name;
 pub mod question;
 pub mod selector;

@@ -4,6 +4,8 @@
 //! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name
 //! shares nothing with the old one), the node, what the object is for, and the attempt.
 
+use crate::api::hash::digits;
+
 /// Longest DNS label.
 const MAX: usize = 63;
 /// Names that there are for the account of a node's waiter.
@@ -11,15 +13,8 @@ const ACCOUNTS: usize = 3;
 /// Hash digits at the end of a name: 40 bits, over the objects of one NodeOp and node.
 const DIGITS: usize = 10;
 
-/// FNV-1a, 64 bits: stable over releases of Rust and of this project, which names must be.
 fn hash(parts: &[&str]) -> String {
-    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
-    for part in parts {
-        for byte in part.bytes().chain([0]) {
-            state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    format!("{state:016x}")[..DIGITS].to_owned()
+    digits(parts, DIGITS)
 }
 
 /// Lower-case letters, digits and dashes of `text`, not at its ends, at most `max` of them.

@@ -8,7 +8,10 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WaitReason {
     Paused,
+    OnHold,
     Stopped,
+    Superseded,
+    Expired,
     Deleting,
     Rival,
     Quorum,
@@ -34,9 +37,12 @@ pub enum WaitReason {
 
 impl WaitReason {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Paused,
+        Self::OnHold,
         Self::Stopped,
+        Self::Superseded,
+        Self::Expired,
         Self::Deleting,
         Self::Rival,
         Self::Quorum,
@@ -64,7 +70,10 @@ impl WaitReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Paused => "Paused",
+            Self::OnHold => "OnHold",
             Self::Stopped => "Stopped",
+            Self::Superseded => "Superseded",
+            Self::Expired => "Expired",
             Self::Deleting => "Deleting",
             Self::Rival => "Rival",
             Self::Quorum => "Quorum",
@@ -93,9 +102,12 @@ impl WaitReason {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Paused => "`spec.paused` is true",
+            Self::OnHold => "The node carries the label `kairos.io/hold=true`",
             Self::Stopped => {
                 "A node failed, or is not proved, under `stopOnFailure`; or the operation is refused as a whole"
             }
+            Self::Superseded => "Its NodeOpUpgrade was changed: the next run takes the node",
+            Self::Expired => "`spec.notAfter` has passed",
             Self::Deleting => "The operation is being deleted",
             Self::Rival => "Another operation has the node or a control-plane node, or comes first",
             Self::Quorum => "Another control-plane node is not well, and a second one must not go away",

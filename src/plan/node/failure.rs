@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use crate::plan::node::waiting::{Draining, NotBegun, Starting};
+use crate::plan::{
+    model::manual::Section,
+    node::waiting::{Draining, NotBegun, Starting},
+};
 
 /// Why an operation is given up on a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +93,31 @@ pub enum RebootTimeout {
     Unknown,
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Failure {
+    /// Where the manual explains it.
+    pub fn section(&self) -> Section {
+        match self {
+            Self::DeletedBeforeStart | Self::DeletedWhileRunning | Self::DeletedBeforeReboot => {
+                Section::Deleted
+            }
+            Self::TakenOver { .. } | Self::Tampered { .. } | Self::ForeignJob { .. } => Section::Changed,
+            Self::DrainRefused { .. } => Section::DrainRefused,
+            Self::DrainTimedOut { .. } => Section::DrainTimedOut,
+            Self::WaiterCannotStart { .. } | Self::WaiterLate { .. } | Self::WaiterLost { .. } => {
+                Section::WaiterDidNotStart
+            }
+            Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
+                Section::JobDidNotStart
+            }
+            Self::JobFailed { .. } => Section::JobFailed,
+            Self::JobVanished => Section::JobVanished,
+            Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
+            Self::RebootTimeout { .. } | Self::RebootNotProved => Section::RebootTimeout,
+        }
+    }
+
+    /// What happened.
+    fn sentence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::DeletedBeforeStart => "the NodeOp was deleted before the operation started",
             Self::DeletedWhileRunning => {
@@ -163,6 +189,13 @@ impl fmt::Display for Failure {
             }
         };
         f.write_str(text)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.sentence(f)?;
+        self.section().fmt(f)
     }
 }
 

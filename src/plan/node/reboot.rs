@@ -9,6 +9,7 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::{Effects, Planned},
+            manual::Section,
             question::Question,
             snapshot::JobState,
             time::{earlier, later},
@@ -151,7 +152,8 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
         if now >= deadline {
             let after = ctx.op.intent.reboot_timeout.as_secs();
             let message = format!(
-                "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded"
+                "RebootTimeout: the node rebooted, but is not Ready {after} s after the operation succeeded{}",
+                Section::RebootTimeout
             );
             return ctx.end(false, RebootStatus::Completed, None, message).into();
         }

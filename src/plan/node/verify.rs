@@ -8,7 +8,10 @@ use crate::{
     contract::boot_state,
     plan::{
         facts,
-        model::effects::{Effects, Planned},
+        model::{
+            effects::{Effects, Planned},
+            manual::Section,
+        },
         node::{
             context::{Decision, NodeContext},
             state::{At, Found, Verify},
@@ -21,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     Proved(String),
-    Refuted(String),
+    Refuted(Section, String),
     Unknown(String),
 }
 
@@ -31,13 +34,15 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
     if [boot_state::PASSIVE, boot_state::RECOVERY, boot_state::LIVECD].contains(&state) {
-        return Proof::Refuted(format!(
+        let message = format!(
             "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
-        ));
+        );
+        return Proof::Refuted(Section::FellBack, message);
     }
     match (target, release) {
         (Some(target), Some(release)) if target != release => {
-            Proof::Refuted(format!("the node runs {release} after the upgrade to {target}"))
+            let message = format!("the node runs {release} after the upgrade to {target}");
+            Proof::Refuted(Section::OtherRelease, message)
         }
         (Some(_), Some(release))
             if state == boot_state::ACTIVE
@@ -84,13 +89,15 @@ fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
         Proof::Proved(message) => {
             (true, Some(true), format!("Job and reboot completed successfully: {message}"))
         }
-        Proof::Unknown(message) => {
-            (true, Some(false), format!("Job and reboot completed successfully; not verified: {message}"))
-        }
-        Proof::Refuted(message) => (
+        Proof::Unknown(message) => (
+            true,
+            Some(false),
+            format!("Job and reboot completed successfully; not verified: {message}{}", Section::NotVerified),
+        ),
+        Proof::Refuted(section, message) => (
             false,
             None,
-            format!("{message}. Look at the node's console and logs, then create the upgrade again"),
+            format!("{message}. Look at the node's console and logs, then create the upgrade again{section}"),
         ),
     };
     ctx.end(succeeded, RebootStatus::Completed, verified, message)
@@ -109,7 +116,7 @@ mod tests {
         };
         let kind = |proof| match proof {
             Proof::Proved(_) => "proved",
-            Proof::Refuted(_) => "refuted",
+            Proof::Refuted(..) => "refuted",
             Proof::Unknown(_) => "unknown",
         };
         for (before, target, runs, state, expected) in [
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     fn a_failure_names_both_releases() {
         let upgrade = Found { target: Some("v2".into()), ..Found::default() };
-        let Proof::Refuted(message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
+        let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
     }
 }

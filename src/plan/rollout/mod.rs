@@ -73,7 +73,12 @@ fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
             Err(question) => return Planned::from(Reasons::default()).with(question),
         }
     }
-    let Planned { value: (nodes, progress), effects } = targets(snapshot, op);
+    let stopped = stops(snapshot, op, &NodeStatuses::default());
+    let Planned { value: (nodes, progress), effects } = match stopped {
+        // It has no nodes, and is to have none.
+        Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
+        None => targets(snapshot, op).with(expires(op)),
+    };
     let status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
     Planned { value: Reasons::default(), effects: status::write(snapshot, &op.object, status, effects) }
 }
@@ -92,7 +97,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     let mut effects = release::expire_waiters(snapshot, op).effects;
     let mut waiting = Reasons::default();
     let mut nodes = old.node_statuses.clone();
-    let stopped = stops(op, &nodes);
+    let stopped = stops(snapshot, op, &nodes);
     if nodes.any([Mark::Running]) {
         effects.add(Effects::act(finalizer::add(op)));
     }
@@ -113,7 +118,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
             }
         }
     }
-    let stopped = stopped.or_else(|| stops(op, &nodes));
+    let stopped = stopped.or_else(|| stops(snapshot, op, &nodes));
     if stopped.is_some() {
         preflight::withdraw(snapshot, op, &mut nodes);
     }
@@ -132,16 +137,32 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     } else {
         prestart::prepare(snapshot, op, &nodes)
     });
+    if progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
+        effects.add(expires(op));
+    }
     compact::compact(snapshot, op, &mut nodes);
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     image::record(snapshot, &op.object, &mut status);
     Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }
 }
 
-/// Why nothing more is started under `stopOnFailure`: a node failed, or what an upgraded one runs is not
-/// proved. A canary that proves nothing has not passed. What a Job of the Go operator brought nobody can
-/// prove, so there the next node is the canary.
-fn stops(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
+/// Why nothing more is started, whatever slots are free.
+fn stops(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
+    let superseded = upgrades::superseded(snapshot, &op.object);
+    let superseded = superseded.map(|upgrade| Stopped::Superseded { upgrade });
+    let expired = || op.intent.not_after.filter(|at| *at <= snapshot.now).map(Stopped::Expired);
+    fails(op, nodes).or(superseded).or_else(expired)
+}
+
+/// When an operation that has nodes to take starts nothing more.
+fn expires(op: &Op) -> Effects {
+    op.intent.not_after.map(Effects::wake_at).unwrap_or_default()
+}
+
+/// Under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that proves
+/// nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the next node is
+/// the canary.
+fn fails(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
     if !op.intent.stop_on_failure {
         return None;
     }
@@ -178,3 +199,6 @@ fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
     nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })
 }
+
+#[cfg(test)]
+mod tests;

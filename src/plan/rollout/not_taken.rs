@@ -3,15 +3,19 @@
 
 use std::fmt;
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::plan::{
-    model::{
-        id::{Key, OpRef},
-        why::{WaitReason, Why},
+use crate::{
+    api::{names, node_status::SKIPPED},
+    plan::{
+        model::{
+            id::{Key, OpRef},
+            manual::Section,
+            why::{WaitReason, Why},
+        },
+        quorum::Unwell,
+        rollout::slots::OutOfService,
     },
-    quorum::Unwell,
-    rollout::slots::OutOfService,
 };
 
 /// Why a node is not taken now.
@@ -24,6 +28,8 @@ pub enum NotTaken {
     /// It is not in the cache; a live read decides.
     NodeUnconfirmed,
     NodeNotReady,
+    /// Somebody holds it by a label.
+    OnHold,
     /// This operation has had it already.
     GivenBack,
     /// Another NodeOp comes first.
@@ -62,11 +68,17 @@ pub enum Closed {
     Paused,
 }
 
-/// What stops a rollout under `stopOnFailure`.
+/// What ends a rollout before all its nodes were taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
+    /// Under `stopOnFailure`.
     NodeFailed(String),
+    /// The same.
     NodeNotProved(String),
+    /// The NodeOpUpgrade of this name asks for another run.
+    Superseded { upgrade: String },
+    /// `spec.notAfter`, which has passed.
+    Expired(Timestamp),
 }
 
 /// Why an operation cannot go on at all.
@@ -110,10 +122,13 @@ impl NotTaken {
     pub fn reason(&self) -> WaitReason {
         match self {
             Self::Closed(Closed::Deleting) => WaitReason::Deleting,
+            Self::Closed(Closed::Stopped(Stopped::Superseded { .. })) => WaitReason::Superseded,
+            Self::Closed(Closed::Stopped(Stopped::Expired(_))) => WaitReason::Expired,
             Self::Closed(Closed::Stopped(_)) | Self::Refused(_) => WaitReason::Stopped,
             Self::Closed(Closed::Paused) => WaitReason::Paused,
             Self::NodeDeleting | Self::NodeUnconfirmed => WaitReason::NodeAway,
             Self::NodeNotReady => WaitReason::NotReady,
+            Self::OnHold => WaitReason::OnHold,
             Self::GivenBack => WaitReason::Release,
             Self::QuorumUnread | Self::Quorum(_) => WaitReason::Quorum,
             Self::Other { .. } => WaitReason::Rival,
@@ -138,6 +153,7 @@ impl fmt::Display for NotTaken {
             Self::NodeDeleting => "the node is being deleted",
             Self::NodeUnconfirmed => "checking whether the node still exists",
             Self::NodeNotReady => "waiting: the node is not Ready",
+            Self::OnHold => return write!(f, "waiting: held by the label {}=true on the node", names::HOLD),
             Self::GivenBack => "waiting: the node is being given back",
             Self::Other { op: (namespace, name), why } => {
                 return write!(f, "waiting for NodeOp {namespace}/{name}, which {why}");
@@ -179,6 +195,10 @@ impl fmt::Display for Stopped {
         match self {
             Self::NodeFailed(node) => write!(f, "node {node} failed (stopOnFailure)"),
             Self::NodeNotProved(node) => write!(f, "what node {node} runs is not proved (stopOnFailure)"),
+            Self::Expired(at) => write!(f, "its time was over at {at:.0} (notAfter)"),
+            Self::Superseded { upgrade } => {
+                write!(f, "superseded, NodeOpUpgrade {upgrade} was changed and asks for another run")
+            }
         }
     }
 }
@@ -188,7 +208,8 @@ impl fmt::Display for Refused {
         match self {
             Self::NotAdmitted { untouched, message } => {
                 let touched = if *untouched { "no node was touched" } else { "no further node is taken" };
-                write!(f, "the API server refuses what the operation needs, {touched}: {message}")
+                let section = Section::NotAdmitted;
+                write!(f, "the API server refuses what the operation needs, {touched}: {message}{section}")
             }
             Self::LeftUnfinished => f.write_str(
                 "was left unfinished by an older operator; create it again (see metadata.generateName)",
@@ -211,11 +232,12 @@ impl fmt::Display for Precedes {
 impl fmt::Display for Untouched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deleted => f.write_str("Skipped: the node was deleted before its turn"),
+            Self::Deleted => write!(f, "{SKIPPED}: the node was deleted before its turn"),
             Self::NotReadyFor(limit) => write!(
                 f,
-                "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started",
-                limit.as_secs()
+                "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started{}",
+                limit.as_secs(),
+                Section::NotReady,
             ),
         }
     }

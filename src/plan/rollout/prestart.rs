@@ -4,6 +4,8 @@
 //! cordoned, and the node is not kept away for the time that this takes. A waiter is harmless ahead of its
 //! turn: without a sentinel of its own Job, which is not made before the node is claimed, it reboots nothing.
 
+use std::collections::BTreeSet;
+
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -32,8 +34,12 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
+    let held = snapshot.nodes.values().filter(|node| node.labels.on_hold());
+    let held: BTreeSet<&str> = held.map(|node| node.name.as_str()).collect();
+    let mut effects = end(snapshot, op, nodes, |node| held.contains(node));
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
-    Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node)))
+    effects.add(Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node))));
+    effects
 }
 
 fn make(op: &Op, node: &NodeView) -> Action {
@@ -45,14 +51,19 @@ fn make(op: &Op, node: &NodeView) -> Action {
 /// Whether nothing but a free slot keeps the node from being taken.
 fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
     let passed = op.intent.preflight.is_none() || entry.boot.as_ref() == Some(&node.boot_id);
-    let free = node.ready && !node.deleting && node.claimed_by.is_none();
+    let free = node.ready && !node.labels.on_hold() && !node.deleting && node.claimed_by.is_none();
     entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && free
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
 pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
+    end(snapshot, op, nodes, |_| true)
+}
+
+/// The same, of some nodes.
+fn end(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
     let is_untouched = |pod: &PodView| {
-        let entry = nodes.get(&pod.node);
+        let entry = nodes.get(&pod.node).filter(|_| of(&pod.node));
         entry.is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))
     };
     let pods = snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
@@ -62,7 +73,7 @@ pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::Arc};
+    use std::sync::Arc;
 
     use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};

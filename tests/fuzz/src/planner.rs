@@ -15,8 +15,10 @@ use k8s_openapi::{
 };
 use kairos_operator::{
     api::{
-        nodeop::{NodeOp, NodeOpStatus},
-        upgrade::NodeOpUpgrade,
+        child,
+        nodeop::{NodeOp, NodeOpSpec, NodeOpStatus},
+        run,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
     },
     observe::view,
     plan::{
@@ -78,14 +80,19 @@ fn objects() -> Value {
         pod("x", "", json!([ended("nodeop", 1, "no"), ended("sentinel-creator", 0, &sentinel)]));
     job_pod["metadata"]["ownerReferences"][0] = json!({"apiVersion": "batch/v1", "kind": "Job", "name": name(""), "uid": name(""), "controller": true});
     let meta = |name: &str| json!({"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1", "generation": 1, "creationTimestamp": "2025-12-31T23:00:00Z"});
-    let mut child = json!({"metadata": meta("up"), "spec": {"upgrade": {"active": true, "recovery": false, "force": false, "debug": false}}});
-    child["metadata"]["ownerReferences"] = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": "up", "controller": true}]);
+    let mut made = json!({"metadata": meta("up"), "spec": {"upgrade": {"active": true, "recovery": false, "force": false, "debug": false}}});
+    made["metadata"]["ownerReferences"] = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": "up", "controller": true}]);
+    let of_child: NodeOpSpec = serde_json::from_value(made["spec"].clone()).expect("a spec");
+    let upgraded: NodeOpUpgradeSpec =
+        serde_json::from_value(json!({"image": "kairos:v2", "concurrency": 1})).expect("a spec");
+    assert_ne!(of_child.concurrency, upgraded.concurrency, "there is something to pass on");
+    let run = run::hash(&child::spec(&upgraded));
     json!({
         "now": NOW,
         "nodes": [node("n1"), node("n2"), node("n3")],
         "ops": [{"metadata": meta("op"), "spec": spec, "status": {"phase": "Running", "observedGeneration": 1,
-            "nodeStatuses": {"n1": running, "n2": {"phase": "Pending"}}}}, child],
-        "upgrades": [{"metadata": meta("up"), "spec": {"image": "kairos:v2", "concurrency": 1}, "status": {"phase": "Running", "nodeOpUid": "up"}}],
+            "nodeStatuses": {"n1": running, "n2": {"phase": "Pending"}}}}, made],
+        "upgrades": [{"metadata": meta("up"), "spec": {"image": "kairos:v2", "concurrency": 1}, "status": {"phase": "Running", "nodeOpUid": "up", "run": run}}],
         "jobs": [{"metadata": owned(OP, &name(""), json!({"kairos.io/nodeop": "op"})), "spec": {"suspend": false, "template": {}}, "status": {}}],
         "pods": [job_pod, pod("kairos.io/reboot", "reboot", json!([])), pod("kairos.io/preflight", "preflight", json!([ended("preflight", 0, "no")]))],
         "facts": [{"metadata": owned(["v1", "Node", "n2", "n2"], &object(("kairos-node-labeler", "n2 b1"), "n2", "", 0), json!({"app": "kairos-node-labeler"})),

@@ -173,7 +173,7 @@ fn render(op: &NodeOp) {
 /// A NodeOpUpgrade's spec as JSON: its NodeOp is one, and upgrades to its image.
 pub fn upgrade(data: &[u8]) {
     let Some(upgrade) = with_spec::<NodeOpUpgrade>(data) else { return };
-    let op = child::node_op(&upgrade);
+    let op = child::first(&upgrade);
     assert_eq!(op.spec.image.as_ref(), Some(&upgrade.spec.image));
     assert!(
         op.spec.upgrade.is_some()

@@ -96,6 +96,7 @@ async fn play(seed: u64) -> Outcome {
     history::check_pace_of_each(&cluster.requests(), &scenario, &mut broken);
     history::check_budget(&cluster, boots(), &scenario, &mut broken);
     history::check_rest(&cluster, &world, &scenario, &mut broken);
+    history::check_runs(&cluster, &mut broken);
     trouble::delete_all(&cluster).await;
     sleep(Duration::from_secs(120)).await;
     history::check_gone(&cluster, &world, &mut broken);

@@ -5,6 +5,7 @@ mod errors;
 mod looking;
 mod plan;
 mod rest;
+mod runs;
 mod stage;
 mod status;
 mod steering;

@@ -134,7 +134,8 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
     stage.cluster.apply(&crd.to_string()).await.unwrap();
     let old = stage.run(&["check"]).await;
     assert!(
-        old.code == 2 && old.out.contains("an older one is installed, without paused: kubectl apply -k"),
+        old.code == 2
+            && old.out.contains("an older one is installed, without paused: kairos-operator manifests"),
         "{old:?}"
     );
 }

@@ -13,7 +13,7 @@ use kairos_operator::{
 };
 use kairos_sim::{Builder, Cluster, install};
 use kube::{
-    Api,
+    Api, Resource,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -64,6 +64,24 @@ impl Stage {
 
     pub async fn upgrade_says(&self, name: &str, status: Value) {
         let api = Api::<NodeOpUpgrade>::default_namespaced(self.cluster.client());
+        let status = Patch::Merge(json!({"status": status}));
+        api.patch_status(name, &PatchParams::default(), &status).await.unwrap();
+    }
+
+    /// The NodeOp of an upgrade, as that one made it.
+    pub async fn child_of(&self, name: &str, spec: Value, status: Value) {
+        let upgrade =
+            Api::<NodeOpUpgrade>::default_namespaced(self.cluster.client()).get(name).await.unwrap();
+        self.op(name, spec, status).await;
+        let owner = upgrade.controller_owner_ref(&()).unwrap();
+        let made = json!({"metadata": {"labels": {"nodeopupgrade.kairos.io/name": name}, "ownerReferences": [owner]}});
+        let ops = Api::<NodeOp>::default_namespaced(self.cluster.client());
+        let op = ops.patch(name, &PatchParams::default(), &Patch::Merge(made)).await.unwrap();
+        self.upgrade_says(name, json!({"nodeOpName": name, "nodeOpUid": op.metadata.uid})).await;
+    }
+
+    pub async fn op_says(&self, name: &str, status: Value) {
+        let api = Api::<NodeOp>::default_namespaced(self.cluster.client());
         let status = Patch::Merge(json!({"status": status}));
         api.patch_status(name, &PatchParams::default(), &status).await.unwrap();
     }

@@ -152,6 +152,24 @@ async fn a_rollout_is_followed_to_its_end_with_a_line_for_each_change() {
     assert_eq!(ended.code(), Some(0));
 }
 
+/// The upgrade copies what its NodeOp says of the nodes every few seconds only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrades_nodes_are_shown_as_its_nodeop_has_them() {
+    let stage = Stage::new().await;
+    stage.upgrade("up1", spec(), under_way()).await;
+    stage.child_of("up1", json!({"command": []}), under_way()).await;
+    let mut follows = command(&stage.cluster.kubeconfig(), None, &["status", "up1", "-w"]);
+    let mut child = follows.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while !lines.next_line().await.unwrap().unwrap().contains("1 of 3 nodes completed") {}
+    let entries = json!({"nodeStatuses": {"n2": entry("Running", Some("Reboot"), "the node reboots", 0)}});
+    stage.op_says("up1", entries).await;
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "nou/up1  n2  Reboot  the node reboots");
+    stage.upgrade_says("up1", over("Completed")).await;
+    while lines.next_line().await.unwrap().is_some() {}
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_thousands_of_nodes_those_that_matter_are_shown() {
     let stage = Stage::new().await;

@@ -27,7 +27,13 @@ async fn skip_fail_and_proceed() {
         )
     };
     assert_eq!(says("n1"), ("Completed".into(), "Skipped by preflight: nothing to do".into()));
-    assert_eq!(says("n2"), ("Failed".into(), "Preflight failed: exit code 7: disk is broken".into()));
+    assert_eq!(
+        says("n2"),
+        (
+            "Failed".into(),
+            "Preflight failed: exit code 7: disk is broken (see docs: preflight-failed)".into()
+        )
+    );
     assert_eq!(says("n3").0, "Completed");
     assert_eq!(["n1", "n2", "n3"].map(|n| (rig.commands(n), rig.reboots(n))), [(0, 0), (0, 0), (1, 1)]);
     assert_eq!(rig.claims().0, ["n3"], "the others were never in hand");

@@ -183,11 +183,11 @@ impl Cluster {
                     let upgrade = Arc::make_mut(self.s.upgrades.get_mut(&key("up")).unwrap());
                     upgrade.status = Some((**status).clone());
                 }
-                Action::CreateChild { upgrade } => {
-                    let mut op = child::node_op(upgrade);
-                    (op.metadata.uid, op.metadata.generation) = (Some("up".into()), Some(1));
+                Action::CreateChild { upgrade, name } => {
+                    let mut op = child::node_op(upgrade, name);
+                    (op.metadata.uid, op.metadata.generation) = (Some(name.clone()), Some(1));
                     op.metadata.finalizers = Some(vec![names::FINALIZER.into()]);
-                    self.s.ops.insert(key("up"), Arc::new(op));
+                    self.s.ops.insert(key(name), Arc::new(op));
                 }
                 Action::PatchNode { name, change, .. } => {
                     let change = change.clone();

@@ -29,6 +29,7 @@ pub struct Builder {
     pub(crate) rbac: bool,
     pub(crate) history: usize,
     pub(crate) in_process: bool,
+    pub(crate) files_below: Option<PathBuf>,
 }
 
 impl fmt::Debug for Builder {
@@ -56,6 +57,7 @@ impl Default for Builder {
             rbac: true,
             history: usize::MAX,
             in_process: false,
+            files_below: None,
         }
     }
 }
@@ -144,6 +146,12 @@ impl Builder {
     #[must_use]
     pub fn history(mut self, changes: usize) -> Self {
         self.history = changes;
+        self
+    }
+
+    /// Where the directory with all files of the cluster is made; without it, where temporary files are.
+    pub fn files_below(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.files_below = Some(directory.into());
         self
     }
 

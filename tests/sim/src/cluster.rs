@@ -65,9 +65,10 @@ impl Cluster {
 
     pub(crate) async fn start(plan: Builder) -> anyhow::Result<Self> {
         let shared = Shared::new(plan.seed, plan.rbac, plan.history);
+        let below = plan.files_below.clone().unwrap_or_else(std::env::temp_dir);
         let dir = tempfile::Builder::new()
             .prefix("kairos-sim-")
-            .tempdir()
+            .tempdir_in(below)
             .context("making a directory for the nodes' disks")?;
         let tasks: Arc<Mutex<JoinSet<()>>> = Arc::default();
         let server = if plan.in_process { None } else { Some(listen(&plan, &shared, &tasks).await?) };

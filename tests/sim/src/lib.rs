@@ -19,8 +19,8 @@
 //!
 //! Where this and a real API server differ, this is wrong. On purpose it has no:
 //!
-//! - TLS, HTTP/2, protobuf (which new versions of kubectl send for `create namespace` and its like, but not
-//!   for `apply` or `create -f`), aggregated discovery, OpenAPI v2, `pods/exec`, scale; following a log
+//! - TLS, HTTP/2, answers in protobuf (bodies are read of the few kinds that kubectl makes itself, as in
+//!   `create namespace`), aggregated discovery, OpenAPI v2, `pods/exec`, scale; following a log
 //!   ends where the log ends now; a request without a token is the administrator's;
 //! - field ownership: server-side apply merges, sees no conflicts, and removes nothing that an applier stops
 //!   naming;

@@ -144,20 +144,23 @@ impl Operations {
             counts
         };
         let (mut open, mut over) = (Vec::new(), Vec::new());
-        let mut add = |key: &Key, object: Object<'_>, targets: Targets| match object.ended() {
+        let mut add = |key: &Key, object: Object<'_>, targets: Targets, reasons| match object.ended() {
             Some(at) if later_than_a_day(at, snapshot.now) => {}
             Some(at) => over.push((Reverse(at), object.shown(key, targets, None))),
-            None => open.push(object.shown(key, targets, Some(reasons(key)))),
+            None => open.push(object.shown(key, targets, Some(reasons))),
         };
         for (key, upgrade) in &snapshot.upgrades {
-            let child = self.known.get(key).filter(|known| is_child(&known.object, upgrade));
+            let run = present_run(key, upgrade);
+            let child = self.known.get(&run).filter(|known| is_child(&known.object, upgrade));
             let said = || upgrade.status.as_ref().and_then(|status| status.counts.as_ref());
             let targets = child.map_or_else(|| Targets::said(said()), |known| known.targets.clone());
-            add(key, Object::of_upgrade(upgrade), targets);
+            add(key, Object::of_upgrade(upgrade), targets, reasons(&run));
         }
         for (key, known) in &self.known {
-            if !snapshot.upgrades.get(key).is_some_and(|upgrade| is_child(&known.object, upgrade)) {
-                add(key, Object::of_op(&known.object), known.targets.clone());
+            let owner = owner::upgrade(&known.object.metadata);
+            let maker = owner.and_then(|owner| snapshot.upgrades.get(&(key.0.clone(), owner.name.clone())));
+            if !maker.is_some_and(|upgrade| is_child(&known.object, upgrade)) {
+                add(key, Object::of_op(&known.object), known.targets.clone(), reasons(key));
             }
         }
         open.sort_by_key(|one| (!one.is_running(), one.created));
@@ -172,7 +175,13 @@ fn later_than_a_day(ended: Timestamp, now: Timestamp) -> bool {
     now.duration_since(ended) > SHOWN_AFTER_END
 }
 
-/// Whether a NodeOp is the one that an upgrade made.
+/// The NodeOp of an upgrade's present run. Those of earlier runs are not shown beside it.
+fn present_run(key: &Key, upgrade: &NodeOpUpgrade) -> Key {
+    let name = upgrade.status.as_ref().and_then(|status| status.node_op_name.clone());
+    (key.0.clone(), name.unwrap_or_else(|| key.1.clone()))
+}
+
+/// Whether a NodeOp is one that an upgrade made.
 fn is_child(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {
     let uid = owner::upgrade_uid(&op.metadata);
     uid.is_some() && uid == upgrade.metadata.uid.as_deref()

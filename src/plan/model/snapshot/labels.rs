@@ -19,6 +19,11 @@ impl NodeLabels {
         self.control_plane
     }
 
+    /// Whether somebody holds the node out of all operations.
+    pub fn on_hold(&self) -> bool {
+        self.all.get(names::HOLD).is_some_and(|value| value == "true")
+    }
+
     /// Sets a label; returns what it was before.
     pub fn insert(&mut self, key: String, value: String) -> Option<String> {
         let before = self.all.insert(key, value);

@@ -14,7 +14,7 @@ use crate::{
         image,
         model::{
             effects::{Effects, Planned},
-            snapshot::JobView,
+            snapshot::{JobView, PodPhase},
             time::later,
         },
         node::{
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Within this time after a Job's failure the cache shows those of its pods that are still there.
+/// Within this time after a Job's failure the cache shows the end of those of its pods that are still there.
 const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
@@ -121,9 +121,10 @@ pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
 }
 
 pub fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decision> {
-    // Jobs and pods come by two watches, and the pods know why.
+    // Jobs and pods come by two watches, and the pods know why. One that the cache shows still at work says nothing yet.
     let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
-    let unseen = i32::try_from(ctx.job_pods(&job.uid).count()).is_ok_and(|seen| seen < job.failed);
+    let ended = ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
+    let unseen = i32::try_from(ended).is_ok_and(|ended| ended < job.failed);
     if unseen && ctx.snapshot.now < until && !legacy::is_adopted(ctx) {
         return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
     }

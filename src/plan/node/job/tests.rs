@@ -111,6 +111,20 @@ fn refusals_are_waited_for_no_longer_than_a_pod_may_take_to_start() {
     assert_eq!((entry.phase, entry.job_name), (Phase::Failed, None), "untouched");
 }
 
+/// Jobs and pods come by two watches: the Job's may be ahead.
+#[test]
+fn a_pod_whose_end_the_cache_does_not_show_yet_is_waited_for() {
+    let at_work = PodView { phase: PodPhase::Pending, reason: String::new(), ..refused() };
+    let mut world = used_up(at_work);
+    world.pass(1);
+    let entry = world.entry();
+    assert_eq!((entry.phase, entry.job_uid.as_deref()), (Phase::Running, Some("ju")), "{:?}", entry.message);
+    world.put(refused());
+    world.pass(2);
+    let entry = world.entry();
+    assert_eq!((entry.phase, entry.job_uid), (Phase::Running, None), "it is made again: {:?}", entry.message);
+}
+
 #[test]
 fn a_job_of_which_a_container_began_is_never_made_again() {
     let ended = ContainerState::Ended { code: 1, reason: "Error".into(), message: String::new() };

@@ -159,6 +159,9 @@ impl Pass<'_> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
         };
+        if view.labels.on_hold() && entry.node_uid.is_none() {
+            return Some(self.on_hold(view, entry));
+        }
         if let Some(why) = self.not_ready(view, entry) {
             return Some(why);
         }
@@ -209,6 +212,17 @@ impl Pass<'_> {
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
         None
+    }
+
+    /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and nobody
+    /// waits for it.
+    fn on_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> NotTaken {
+        entry.since = None;
+        if entry.boot.is_some() {
+            preflight::forget(entry);
+        }
+        self.progress.on_hold.push(view.name.clone());
+        NotTaken::OnHold
     }
 
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is

@@ -130,6 +130,25 @@ fn every_node_that_is_not_taken_has_its_reason() {
             "not started: node c1 failed (stopOnFailure)",
         ),
         (worker(json!({})).node("w1", |node| node.ready = false), "w1", "waiting: the node is not Ready"),
+        (
+            worker(json!({}))
+                .node("w1", |node| drop(node.labels.insert("kairos.io/hold".into(), "true".into()))),
+            "w1",
+            "waiting: held by the label kairos.io/hold=true on the node",
+        ),
+        (
+            worker(json!({}))
+                .node("w1", |node| drop(node.labels.insert("kairos.io/hold".into(), "false".into())))
+                .admits(Answer::Found),
+            "w1",
+            "",
+        ),
+        (
+            worker(json!({"notAfter": Time(at(0))})),
+            "w1",
+            "not started: its time was over at 1970-01-12T13:46:40Z (notAfter)",
+        ),
+        (worker(json!({"notAfter": Time(at(1))})).admits(Answer::Found), "w1", ""),
         (worker(json!({})).node("w1", |node| node.deleting = true), "w1", "the node is being deleted"),
         (World::new(json!({}), json!({"gone": pending()})), "gone", "checking whether the node still exists"),
         (
@@ -203,7 +222,7 @@ fn every_node_that_is_not_taken_has_its_reason() {
         (
             worker(json!({})).admits(Answer::Refused("privileged".into())),
             "w1",
-            "the API server refuses what the operation needs, no node was touched: privileged",
+            "the API server refuses what the operation needs, no node was touched: privileged (see docs: the-api-server-refuses-it)",
         ),
     ] {
         let why = world.why(node);

@@ -17,6 +17,7 @@ use self::reason::{Asking, Interrupted, Lost};
 use crate::{
     api::{
         names::container,
+        node_status::SKIPPED,
         node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeStatus, Phase},
     },
@@ -35,7 +36,10 @@ use crate::{
             context::{Next, Op, ends_untouched},
             state::{Entry, Found, Pending, Preflight, State},
         },
-        rollout::others::Others,
+        rollout::{
+            not_taken::NotTaken,
+            others::Others,
+        },
     },
 };
 
@@ -92,6 +96,9 @@ pub fn advance(
     };
     if record.begun_in.as_ref() != Some(&node.boot_id) {
         return ctx.ask_again(Some(Interrupted::Rebooted)).into();
+    }
+    if node.labels.on_hold() {
+        return ctx.ask_again(Some(Interrupted::Kept(NotTaken::OnHold))).into();
     }
     let others = Others::of(snapshot, op);
     if let Some(why) = others.keep(node) {
@@ -154,7 +161,7 @@ impl PreflightContext<'_> {
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
-                self.end(true, format!("Skipped by preflight: {}", brief(message)))
+                self.end(true, format!("{SKIPPED} by preflight: {}", brief(message)))
             }
             _ => {
                 let target = said.and_then(|said| said.target);

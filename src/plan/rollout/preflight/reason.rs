@@ -8,6 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::plan::{
     model::{
         id::Key,
+        manual::Section,
         why::{WaitReason, Why},
     },
     rollout::not_taken::NotTaken,
@@ -122,14 +123,23 @@ impl fmt::Display for PreflightFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Preflight failed: ")?;
         match self {
-            Self::Ended(why) | Self::OtherContent(why) | Self::CannotStart(why) => f.write_str(why),
+            Self::Ended(why) | Self::OtherContent(why) | Self::CannotStart(why) => f.write_str(why)?,
             Self::RanFor(limit) => {
-                write!(f, "DeadlineExceeded, it ran for more than {} s", limit.as_secs())
+                write!(f, "DeadlineExceeded, it ran for more than {} s", limit.as_secs())?;
             }
-            Self::NotStartedIn { limit, why } => write!(f, "no start in {} s: {why}", limit.as_secs()),
+            Self::NotStartedIn { limit, why } => write!(f, "no start in {} s: {why}", limit.as_secs())?,
             Self::NoneEndedIn { limit, last } => {
-                write!(f, "no try came to its end in {} s, the last one because: {last}", limit.as_secs())
+                write!(f, "no try came to its end in {} s, the last one because: {last}", limit.as_secs())?;
             }
         }
+        let section = match self {
+            Self::OtherContent(_) => Section::OtherContent,
+            Self::Ended(_)
+            | Self::CannotStart(_)
+            | Self::RanFor(_)
+            | Self::NotStartedIn { .. }
+            | Self::NoneEndedIn { .. } => Section::PreflightFailed,
+        };
+        section.fmt(f)
     }
 }

@@ -1,6 +1,8 @@
 //! From the nodes' statuses to the NodeOp's: phase, counts, conditions, one sentence, and whether it is worth
 //! a write.
 
+mod counts;
+mod shorten;
 mod verified;
 
 use std::sync::Arc;
@@ -10,13 +12,14 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use self::verified::verified;
+pub use self::counts::count;
+use self::counts::to_i32;
+use self::{shorten::shorten, verified::verified};
 use crate::{
     api::{
-        names::{condition, reason},
+        names::{self, condition, reason},
         node_statuses::{Change, Mark, NodeStatuses},
         nodeop::{Counts, NodeOp, NodeOpStatus, NodeStatus, Phase},
-        text::clipped,
         upgrade::UpgradePhase,
     },
     plan::{
@@ -38,18 +41,8 @@ use crate::{
     },
 };
 
-/// Bytes of what is said about one node, at most.
-const MAX_MESSAGE: usize = 1000;
-/// Bytes of the names of all nodes and of what is said about them, at most. A preflight may end with 4 KiB on
-/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be
-/// recorded any more.
-const MAX_ALL_MESSAGES: usize = 600_000;
-/// How many bytes each of them may have, however many there are: enough for what we say ourselves.
-const MIN_MESSAGE: usize = 60;
 /// Between two writes that change nothing but messages.
 const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
-/// How many names of nodes stand in `counts.current` at most.
-const MAX_CURRENT: usize = 3;
 
 /// How the operation as a whole stands, beyond what the nodes say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +60,8 @@ pub struct OpProgress {
     pub no_targets: Option<NoTargets>,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
     pub held: bool,
+    /// Nodes that somebody holds by a label.
+    pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.
     pub first: Option<(String, String)>,
     /// What it wants done or known, and what keeps failing.
@@ -86,24 +81,6 @@ fn had_no_nodes(op: &NodeOp) -> bool {
     conditions
         .into_iter()
         .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
-}
-
-/// Counts the nodes.
-pub fn count(nodes: &NodeStatuses) -> Counts {
-    let of = |mark: Mark| to_i32(nodes.count(mark));
-    let (total, completed, failed) = (to_i32(nodes.len()), of(Mark::Completed), of(Mark::Failed));
-    let (pending, running) = (of(Mark::Pending) + of(Mark::Preflight), of(Mark::Running));
-    let current = nodes.marked([Mark::Running]).map(|(name, _)| name.as_str());
-    let mut current = current.take(MAX_CURRENT).collect::<Vec<_>>().join(",");
-    if nodes.count(Mark::Running) > MAX_CURRENT {
-        current.push_str(",…");
-    }
-    let done = format!("{}/{total}", completed + failed);
-    Counts { total, pending, running, completed, failed, done, current }
-}
-
-fn to_i32(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// A NodeOp's nodes, and what is known of the whole.
@@ -130,6 +107,8 @@ impl View<'_> {
             Phase::Failed
         } else if more {
             if self.has_begun() { Phase::Running } else { Phase::Pending }
+        } else if self.is_expired() && self.is_untouched() {
+            Phase::Completed
         } else if counts.failed > 0 || counts.pending > 0 || counts.total == 0 {
             Phase::Failed
         } else {
@@ -151,7 +130,11 @@ impl View<'_> {
 
     fn standing(&self, phase: Phase, now: Timestamp) -> Standing {
         let reason = match phase {
+            Phase::Completed | Phase::Failed if self.is_expired() && !self.has_all_ended() => {
+                return Standing::Expired { untouched: phase == Phase::Completed };
+            }
             Phase::Completed => return Standing::Completed,
+            Phase::Failed if self.is_superseded() && !self.has_all_ended() => return Standing::Superseded,
             Phase::Failed => return Standing::Failed,
             Phase::Pending | Phase::Preflight | Phase::Running => self.reason(),
         };
@@ -161,21 +144,53 @@ impl View<'_> {
         Standing::Open { reason, stalled: blocked }
     }
 
+    /// Whether people hold all nodes that are left.
+    fn is_on_hold(&self) -> bool {
+        let held = self.progress.on_hold.len();
+        held > 0 && to_i32(held) == self.counts.pending
+    }
+
     /// Whether it would start something, were it not paused.
     fn is_paused(&self) -> bool {
         self.intent.paused && self.progress.stopped.is_none() && !self.progress.deleting
+    }
+
+    /// Whether its upgrade was changed and asks for another run.
+    fn is_superseded(&self) -> bool {
+        matches!(self.progress.stopped, Some(Stopped::Superseded { .. }))
+    }
+
+    /// Whether its time is over.
+    fn is_expired(&self) -> bool {
+        matches!(self.progress.stopped, Some(Stopped::Expired(_)))
+    }
+
+    /// Whether nothing was started on any node.
+    fn is_untouched(&self) -> bool {
+        self.counts.failed == 0 && self.counts.completed == self.counts.skipped
+    }
+
+    /// Whether it has nodes, and each was taken or needed nothing.
+    fn has_all_ended(&self) -> bool {
+        self.counts.total > 0 && self.counts.pending == 0
     }
 
     fn reason(&self) -> &'static str {
         let progress = self.progress;
         if progress.failures.first.is_some() {
             reason::BLOCKED
+        } else if self.is_superseded() {
+            reason::SUPERSEDED
+        } else if self.is_expired() {
+            reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED
         } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT
+        } else if self.is_on_hold() {
+            reason::ON_HOLD
         } else if progress.held {
             reason::NODES_OUT_OF_SERVICE
         } else {
@@ -195,7 +210,13 @@ impl View<'_> {
             .map(|why| format!("; nothing more is started: {why}"))
             .unwrap_or_default();
         match phase {
+            Phase::Completed if self.is_expired() && !self.has_all_ended() => {
+                format!("no node was taken{stopped}")
+            }
             Phase::Completed => format!("all {total} nodes completed"),
+            Phase::Failed if *total == 0 && self.is_superseded() => {
+                format!("no node was taken{stopped}")
+            }
             Phase::Failed if *total == 0 => {
                 "its nodes are not in its status any more, and what was done on them is not known; create the NodeOp again".into()
             }
@@ -213,6 +234,10 @@ impl View<'_> {
                     Some(why) => why.to_string(),
                     None => why.map_or_else(|| counts.clone(), |why| format!("{why}; {counts}")),
                 };
+                if let Some(first) = progress.on_hold.first().filter(|_| progress.stopped.is_none()) {
+                    let more = if progress.on_hold.len() > 1 { " and others" } else { "" };
+                    text.push_str(&format!("; {first}{more} held by the label {}=true", names::HOLD));
+                }
                 if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
                 }
@@ -254,7 +279,9 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
         let (status, reason, message) = verified(&intent, &nodes);
         conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
     }
+    let recorded = op.status.as_ref().and_then(|status| status.release.clone());
     NodeOpStatus {
+        release: recorded.or_else(|| nodes.marked([Mark::Targeted]).find_map(|(_, node)| node.target.clone())),
         phase: Some(phase),
         conditions,
         message: Some(message),
@@ -297,23 +324,6 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     notices.append(&mut effects.notices);
     effects.add(Action::PatchStatus { op: op.clone(), status: Box::new(status), notices });
     effects
-}
-
-/// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
-fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
-    let none = NodeStatuses::default();
-    let before = old.map_or(&none, |old| &old.node_statuses);
-    let rest = MAX_ALL_MESSAGES.saturating_sub(status.node_statuses.bytes_of_names());
-    let most = (rest / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
-    let new = status.node_statuses.clone();
-    for Change { name, old, new } in new.changes(before) {
-        let said = |entry: Option<&'_ NodeStatus>| entry.and_then(|entry| entry.message.clone());
-        if let Some(message) = said(new).filter(|message| message.len() > most)
-            && Some(&message) != said(old).as_ref()
-        {
-            status.node_statuses.say(name, &clipped(&message, most));
-        }
-    }
 }
 
 /// Whether nothing else changed. Most entries did not change at all, and few are looked at twice.

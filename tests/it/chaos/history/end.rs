@@ -14,7 +14,7 @@ use kairos_operator::{
 use kairos_sim::{Change, Cluster, Request, store::Object};
 use serde_json::Value;
 
-use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator, text};
+use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator, runs::are_decided, text};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
@@ -53,6 +53,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
     arrived
         && !claimed
         && !world.is_busy()
+        && are_decided(cluster)
         && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
 }
 
@@ -213,6 +214,7 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         .list(OPS)
         .iter()
         .filter(|op| op["status"]["nodeStatuses"].as_object().is_none_or(serde_json::Map::is_empty))
+        .filter(|op| !is_superseded(op))
     {
         check_waiting(cluster, op, broken);
     }
@@ -237,6 +239,12 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
 fn is_unread(node: &Object) -> bool {
     let read = text(node, "/metadata/annotations/operator.kairos.io~1facts-of");
     !read.starts_with(text(node, "/status/nodeInfo/bootID"))
+}
+
+/// Whether another run was asked for before this one had a node.
+fn is_superseded(op: &Value) -> bool {
+    let conditions = op.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    conditions.into_iter().any(|one| one["type"] == "Failed" && one["reason"] == "Superseded")
 }
 
 /// An operation without a node waits for the first that matches, and says so.

@@ -6,6 +6,7 @@ mod end;
 mod nodes;
 mod odd;
 mod operations;
+mod runs;
 mod truth;
 
 use std::{
@@ -27,6 +28,7 @@ pub use self::end::{
     check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over, open,
     told,
 };
+pub use self::runs::check_runs;
 use super::{
     scenario::{Mode, Scenario},
     world::{Event, Record, World},
@@ -91,6 +93,8 @@ struct Past<'a> {
     odd: odd::Known,
     /// What is judged of targets, pauses and limits.
     admission: admission::Admission,
+    /// What upgrades ask for.
+    declared: runs::Declared,
     /// Who holds the Lease.
     leader: String,
     human_versions: BTreeSet<u64>,
@@ -121,6 +125,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         human: BTreeSet::new(),
         odd: odd::Known::of(world, &records),
         admission: admission::Admission::default(),
+        declared: runs::Declared::default(),
         leader: String::new(),
         human_versions: human.map(|record| record.version).collect(),
         broken: Vec::new(),
@@ -177,7 +182,10 @@ impl Past<'_> {
             }
             "jobs.batch" => self.job(&change.object, gone),
             OPS => self.operation(change, gone),
-            UPGRADES => self.upgrade(change),
+            UPGRADES => {
+                self.upgrade(change);
+                self.runs(change);
+            }
             "leases.coordination.k8s.io" => {
                 self.leader = text(&change.object, "/spec/holderIdentity").to_owned()
             }

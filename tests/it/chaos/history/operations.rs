@@ -61,6 +61,9 @@ impl Past<'_> {
             {
                 self.broken(format!("{uid} takes {node} after a failure"));
             }
+            if entry.phase == Phase::Running && old.phase != Phase::Running {
+                self.takes(op, node);
+            }
             if old.step == Some(Step::Drain) {
                 self.drained.insert(node.clone(), self.at);
             }
@@ -89,7 +92,8 @@ impl Past<'_> {
             self.broken(format!("{uid} is over and nodes of it are not"));
         }
         let all = now.node_statuses.values().all(|entry| entry.phase == Phase::Completed);
-        if now.phase == Some(Phase::Completed) && !all {
+        let expired = now.conditions.iter().any(|one| one.type_ == "Complete" && one.reason == "Expired");
+        if now.phase == Some(Phase::Completed) && !all && !expired {
             self.broken(format!("{uid} is Completed and nodes of it are not"));
         }
     }

@@ -168,6 +168,7 @@ impl Past<'_> {
         if !self.scenario.is_calm() || disturbs.iter().any(|kind| self.scenario.is(*kind)) {
             return;
         }
+        self.run_the_last_image();
         for (uid, op) in self.known.clone() {
             let name = op.metadata.name.clone().unwrap_or_default();
             let Some(wish) = self.scenario.wishes.iter().find(|wish| wish.name == name).cloned() else {
@@ -179,6 +180,25 @@ impl Past<'_> {
                     self.broken(format!("{name} fails {node} for nothing: {:?}", entry.message));
                 }
                 self.proved(&op, &wish, node, entry);
+            }
+        }
+    }
+
+    /// Where one upgrade alone was asked for, and changed, the nodes that it is done with run what it asked for
+    /// last.
+    fn run_the_last_image(&mut self) {
+        if !self.scenario.is(Kind::Edits) || self.scenario.wishes.len() > 1 {
+            return;
+        }
+        let last =
+            self.known.values().max_by_key(|op| self.odd.born.get(op.metadata.uid.as_deref()?)).cloned();
+        let Some(op) = last else { return };
+        let target = release(op.spec.image.as_deref().unwrap_or_default());
+        for (node, entry) in op.status.iter().flat_map(|status| &status.node_statuses) {
+            let (booted, state) =
+                self.booted.get(node).cloned().unwrap_or_else(|| (OLD.into(), boot_state::ACTIVE));
+            if entry.phase == Phase::Completed && booted != target && !self.is_bad(node) {
+                self.broken(format!("{node} runs {booted} ({state}) in the end, not {target}: {entry:?}"));
             }
         }
     }

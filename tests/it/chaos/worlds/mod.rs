@@ -5,6 +5,7 @@
 //! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
 //! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
 
+mod edits;
 mod hostile;
 mod machines;
 mod nodes;
@@ -90,10 +91,12 @@ pub enum Kind {
     Editors,
     /// A node that is compromised, with its kubelet's credentials.
     BadNode,
+    /// People who change what upgrades ask for, at any moment.
+    Edits,
 }
 
 impl Kind {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -123,6 +126,7 @@ impl Kind {
         Self::Lowered,
         Self::Editors,
         Self::BadNode,
+        Self::Edits,
     ];
 
     pub fn name(self) -> String {
@@ -184,6 +188,7 @@ pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     }
     people::wish(scenario, rng);
     operations::wish(scenario, rng);
+    edits::wish(scenario, rng);
 }
 
 /// Makes a cluster odd, before any operator starts.
@@ -217,7 +222,8 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             | Kind::WatchesStall
             | Kind::OwnLabels
             | Kind::Paused
-            | Kind::Lowered => {}
+            | Kind::Lowered
+            | Kind::Edits => {}
         }
     }
 }
@@ -241,6 +247,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::WatchesStall => people::stall_watches(world, replicas),
             Kind::Paused => operations::pause(world),
             Kind::Lowered => operations::lower(world),
+            Kind::Edits => edits::edit(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart

@@ -224,6 +224,17 @@ impl State {
             return None;
         }
         let mut answer = call.body.clone();
+        if call.resource.plural == "selfsubjectrulesreviews" {
+            let rules = match self.is_free(call.user) {
+                true => vec![json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})],
+                false => self.rules(call.user, text(&answer, "/spec/namespace")),
+            };
+            let (paths, resources): (Vec<Value>, Vec<Value>) =
+                rules.into_iter().partition(|rule| rule.get("nonResourceURLs").is_some());
+            let status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+            crate::json::set(&mut answer, "/status", status);
+            return Some(answer);
+        }
         let user = match call.resource.plural.as_str() {
             "selfsubjectaccessreviews" => call.user.clone(),
             "subjectaccessreviews" => User {

@@ -9,9 +9,11 @@ mod operator;
 mod stage;
 mod story;
 mod summary;
+mod sweep;
 mod view;
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -21,7 +23,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{operator::Operator, stage::Stage, story::Story, view::View};
+use self::{operator::Operator, stage::Stage, story::Story, sweep::Sweeper, view::View};
 
 /// Longer than any of the stories takes, also on a machine that compiles beside it.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -47,27 +49,20 @@ struct Arguments {
     /// Where manifests/ is.
     #[arg(long, default_value = ".")]
     repository: PathBuf,
+    /// Remove this directory when standard input is closed: what a demo starts for its own end.
+    #[arg(long, hide = true)]
+    sweep: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+    let ended = match &arguments.sweep {
+        Some(directory) => sweep::run(directory).map(|()| Ended::Well),
+        None => show(&arguments),
     };
-    let mut files = None;
-    let ended = runtime.block_on(until_interrupted(&arguments, &mut files));
-    // Processes are children of tasks and end with them; only then does nobody write any more.
-    runtime.shutdown_timeout(Duration::from_secs(2));
-    if let Some(files) = files {
-        let _ = std::fs::remove_dir_all(files);
-    }
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Ok(Ended::Interrupted(code)) => ExitCode::from(code),
         Err(error) => {
             eprintln!("\nThe demo failed: {error:#}");
             ExitCode::FAILURE
@@ -75,24 +70,48 @@ fn main() -> ExitCode {
     }
 }
 
-enum Ended {
-    Well,
-    Interrupted,
+fn show(arguments: &Arguments) -> anyhow::Result<Ended> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let directory = tempfile::Builder::new().prefix("kairos-demo-").tempdir()?.keep();
+    let sweeper = Sweeper::start(&directory)?;
+    let ended = runtime.block_on(until_interrupted(arguments, &directory));
+    // Processes are children of tasks and end with them; only then does nobody write any more.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    sweeper.finish();
+    ended
 }
 
-async fn until_interrupted(arguments: &Arguments, files: &mut Option<PathBuf>) -> anyhow::Result<Ended> {
-    let mut terminate = signal(SignalKind::terminate())?;
+enum Ended {
+    Well,
+    /// By a signal; the exit code by which a shell knows it.
+    Interrupted(u8),
+}
+
+/// Signals that ask for the end: Ctrl-C, a terminal that is closed, Ctrl-\, and what a supervisor sends.
+const ENDS: [SignalKind; 4] =
+    [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit(), SignalKind::terminate()];
+
+async fn until_interrupted(arguments: &Arguments, directory: &Path) -> anyhow::Result<Ended> {
+    let mut ends = Vec::new();
+    for kind in ENDS {
+        ends.push((kind, signal(kind)?));
+    }
+    let told = ends.iter_mut().map(|(kind, end)| Box::pin(async { (end.recv().await, *kind).1 }));
     tokio::select! {
-        ended = run(arguments, files) => ended.map(|()| Ended::Well),
-        _ = tokio::signal::ctrl_c() => {
-            eprintln!("{}\nInterrupted: everything that was started is being ended.", view::restore());
-            Ok(Ended::Interrupted)
+        ended = run(arguments, directory) => ended.map(|()| Ended::Well),
+        (kind, _, _) = futures::future::select_all(told) => {
+            // Nobody reads this on a terminal that is gone.
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}\nInterrupted: everything that was started is being ended.",
+                view::restore()
+            );
+            Ok(Ended::Interrupted(128 + u8::try_from(kind.as_raw_value()).unwrap_or(0)))
         }
-        _ = terminate.recv() => Ok(Ended::Interrupted),
     }
 }
 
-async fn run(arguments: &Arguments, files: &mut Option<PathBuf>) -> anyhow::Result<()> {
+async fn run(arguments: &Arguments, directory: &Path) -> anyhow::Result<()> {
     let binary = arguments
         .operator
         .canonicalize()
@@ -100,8 +119,7 @@ async fn run(arguments: &Arguments, files: &mut Option<PathBuf>) -> anyhow::Resu
     let plugin = arguments.plugin.canonicalize();
     let plugin = plugin.with_context(|| format!("looking for {}", arguments.plugin.display()))?;
     println!("Starting an embedded cluster: five nodes, n1 is the control plane.");
-    let stage = Stage::set(arguments, &binary).await?;
-    *files = Some(stage.cluster.dir().to_owned());
+    let stage = Stage::set(arguments, &binary, directory).await?;
     // Before the rollout: the interesting time is while it goes on.
     if arguments.keep {
         println!(

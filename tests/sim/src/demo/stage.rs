@@ -78,12 +78,11 @@ pub struct Stage {
     pub sample: String,
     /// Name of the sample, and of the NodeOp that comes of it.
     pub name: String,
-    /// Holds the image; it must live as long as the cluster.
-    _image: tempfile::TempDir,
 }
 
 impl Stage {
-    pub async fn set(arguments: &Arguments, operator: &Path) -> anyhow::Result<Self> {
+    /// All of it, with its files below `directory`.
+    pub async fn set(arguments: &Arguments, operator: &Path, directory: &Path) -> anyhow::Result<Self> {
         let (plot, file) = match (arguments.nodeop, arguments.failure) {
             (true, _) => (Plot::NodeOp, "nodeop.yaml"),
             (false, false) => (Plot::Canary, "nodeopupgrade.yaml"),
@@ -94,19 +93,21 @@ impl Stage {
         let sample = std::fs::read_to_string(&sample_path)
             .with_context(|| format!("reading {}", sample_path.display()))?;
         let object: Value = serde_saphyr::from_str(&sample).context("reading the sample")?;
-        let image = tempfile::Builder::new().prefix("kairos-demo-image-").tempdir()?;
-        kairos::make_image(image.path(), NEW)?;
+        let image = directory.join("image");
+        std::fs::create_dir(&image)?;
+        kairos::make_image(&image, NEW)?;
         let cluster = Cluster::builder()
             .nodes(5)
             .control_planes(1)
             .boot(Duration::from_secs(2))
             .script_time(Duration::from_millis(800))
             .operator(operator)
-            .image(object["spec"]["image"].as_str().unwrap_or_default(), image.path())
+            .image(object["spec"]["image"].as_str().unwrap_or_default(), &image)
+            .files_below(directory)
             .start()
             .await?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let stage = Self { cluster, plot, sample_path, sample, name, _image: image };
+        let stage = Self { cluster, plot, sample_path, sample, name };
         stage.prepare_nodes().await?;
         println!(
             "Installing manifests/default (without its Deployment: here the operator is a process) and some workload."

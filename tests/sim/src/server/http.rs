@@ -17,6 +17,7 @@ use super::{
     Shared, State,
     error::{ApiError, ApiResult},
     handle::{Answer, Call},
+    protobuf,
     request::{Query, Resource},
     watch::Watch,
 };
@@ -245,6 +246,11 @@ fn asked_name(query: &Query) -> String {
 fn parse(content_type: &str, bytes: &[u8]) -> ApiResult<Value> {
     if bytes.is_empty() {
         return Ok(Value::Null);
+    }
+    if content_type.contains("protobuf")
+        && let Some(object) = protobuf::read(bytes)
+    {
+        return Ok(object);
     }
     if content_type.contains("protobuf") || content_type.contains("cbor") {
         return Err(ApiError::new(

@@ -11,6 +11,7 @@ pub mod handle;
 pub mod http;
 pub mod logs;
 pub mod patch;
+mod protobuf;
 pub mod read;
 pub mod request;
 pub mod strategic;

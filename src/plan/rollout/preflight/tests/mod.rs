@@ -177,16 +177,22 @@ fn what_a_container_ends_with_is_the_verdict_and_its_words_are_told() {
             "Error",
             "disk is too small\n",
             Phase::Failed,
-            "Preflight failed: exit code 4: disk is too small",
+            "Preflight failed: exit code 4: disk is too small (see docs: preflight-failed)",
         ),
-        (3, "Error", "", Phase::Failed, "Preflight failed: exit code 3, Error"),
-        (137, "OOMKilled", "", Phase::Failed, "Preflight failed: exit code 137, OOMKilled"),
+        (3, "Error", "", Phase::Failed, "Preflight failed: exit code 3, Error (see docs: preflight-failed)"),
+        (
+            137,
+            "OOMKilled",
+            "",
+            Phase::Failed,
+            "Preflight failed: exit code 137, OOMKilled (see docs: preflight-failed)",
+        ),
         (
             255,
             "Error",
             "exec /check: exec format error",
             Phase::Failed,
-            "Preflight failed: exit code 255: exec /check: exec format error",
+            "Preflight failed: exit code 255: exec /check: exec format error (see docs: preflight-failed)",
         ),
     ] {
         let mut world = World::new();

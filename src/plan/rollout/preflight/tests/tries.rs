@@ -24,7 +24,11 @@ fn deadlines_count_from_what_we_saw() {
     }
     assert_eq!(
         world.comes_to(130),
-        (Phase::Failed, "Preflight failed: DeadlineExceeded, it ran for more than 120 s".into())
+        (
+            Phase::Failed,
+            "Preflight failed: DeadlineExceeded, it ran for more than 120 s (see docs: preflight-failed)"
+                .into()
+        )
     );
 
     let mut world = World::new();
@@ -37,7 +41,10 @@ fn deadlines_count_from_what_we_saw() {
             "{second}"
         );
     }
-    assert_eq!(world.comes_to(70), (Phase::Failed, format!("Preflight failed: no start in 60 s: {why}")));
+    assert_eq!(
+        world.comes_to(70),
+        (Phase::Failed, format!("Preflight failed: no start in 60 s: {why} (see docs: preflight-failed)"))
+    );
 }
 
 #[test]
@@ -45,12 +52,18 @@ fn what_no_waiting_mends_fails_the_node_at_once() {
     let image = "couldn't parse image name: invalid reference format: repository name must be lowercase";
     let mut world = World::new();
     world.container(waits("InvalidImageName", image));
-    assert_eq!(world.comes_to(1), (Phase::Failed, format!("Preflight failed: InvalidImageName: {image}")));
+    assert_eq!(
+        world.comes_to(1),
+        (Phase::Failed, format!("Preflight failed: InvalidImageName: {image} (see docs: preflight-failed)"))
+    );
 
     let mut world = World::new();
     let missing = "exec: \"nope\": executable file not found in $PATH";
     world.ends(128, "StartError", missing);
-    assert_eq!(world.comes_to(1), (Phase::Failed, format!("Preflight failed: exit code 128: {missing}")));
+    assert_eq!(
+        world.comes_to(1),
+        (Phase::Failed, format!("Preflight failed: exit code 128: {missing} (see docs: preflight-failed)"))
+    );
 
     // The first container, whose words nobody quoted.
     let mut world = World::new();
@@ -66,7 +79,7 @@ fn what_no_waiting_mends_fails_the_node_at_once() {
             ContainerView::new(container::PREFLIGHT, waits("PodInitializing", "")),
         ];
     });
-    let told = "Preflight failed: container install ended with exit code 255: exec /kairos-operator: exec format error";
+    let told = "Preflight failed: container install ended with exit code 255: exec /kairos-operator: exec format error (see docs: preflight-failed)";
     assert_eq!(world.comes_to(1), (Phase::Failed, told.into()));
 }
 
@@ -93,7 +106,9 @@ fn a_pod_that_is_refused_is_made_again_with_pauses_until_the_time_is_over() {
     assert!(told.contains(&first), "{told:#?}");
     assert_eq!(
         world.message(),
-        format!("Preflight failed: no try came to its end in 60 s, the last one because: {REFUSED}")
+        format!(
+            "Preflight failed: no try came to its end in 60 s, the last one because: {REFUSED} (see docs: preflight-failed)"
+        )
     );
 }
 
@@ -176,7 +191,10 @@ fn a_silent_pod_is_told_of_by_its_events_while_it_waits_and_in_the_end() {
     world.pod(|_| {});
     assert_eq!(world.comes_to(1), (Phase::Preflight, Asking::Runs.to_string()));
     assert_eq!(world.comes_to(11), (Phase::Preflight, format!("Preflight cannot start yet: {why}")));
-    assert_eq!(world.comes_to(61), (Phase::Failed, format!("Preflight failed: no start in 60 s: {why}")));
+    assert_eq!(
+        world.comes_to(61),
+        (Phase::Failed, format!("Preflight failed: no start in 60 s: {why} (see docs: preflight-failed)"))
+    );
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! Tests of operations whose time is over, and of nodes that people hold.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::plan::{
+    model::{
+        action::Plan,
+        id::OpRef,
+        question::{Answer, Question},
+        snapshot::NodeView,
+    },
+    plan as plan_all,
+};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).unwrap()
+}
+
+/// Nodes c1, of the control plane, and w1 and w2, of which those named are held; and one operation at second
+/// 10.
+fn world(spec: Value, entries: Value, held: &[&str]) -> Snapshot {
+    let mut snapshot = Snapshot { now: at(10), ..Snapshot::default() };
+    for name in ["c1", "w1", "w2"] {
+        let mut node = NodeView {
+            name: name.into(),
+            uid: name.into(),
+            ready: true,
+            boot_id: "b".into(),
+            etcd_votes: name.starts_with('c').then_some(true),
+            ..NodeView::default()
+        };
+        if name.starts_with('c') {
+            node.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+        }
+        if held.contains(&name) {
+            node.labels.insert(names::HOLD.into(), "true".into());
+        }
+        snapshot.nodes.insert(name.into(), Arc::new(node));
+    }
+    let mut all = json!({"command": ["true"], "concurrency": 1});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let op: NodeOp = serde_json::from_value(json!({
+        "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+        "metadata": {"name": "op", "namespace": "ns", "uid": "op", "generation": 1, "finalizers": [names::FINALIZER]},
+        "spec": all,
+        "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": entries},
+    }))
+    .unwrap();
+    let me = OpRef::of(&op);
+    for node in ["c1", "w1", "w2"] {
+        snapshot.answers.insert(Question::Admission(me.clone(), node.into()), Answer::Found);
+    }
+    snapshot.ops.insert(me.key(), Arc::new(op));
+    snapshot
+}
+
+fn written(out: &Plan) -> Option<NodeOpStatus> {
+    out.actions.iter().find_map(|action| match action {
+        Action::PatchStatus { status, .. } => Some(status.as_ref().clone()),
+        _ => None,
+    })
+}
+
+fn reason_of(status: &NodeOpStatus, type_: &str) -> (String, String) {
+    let found = status.conditions.iter().find(|one| one.type_ == type_).unwrap();
+    (found.status.clone(), found.reason.clone())
+}
+
+fn pending() -> Value {
+    json!({"phase": "Pending"})
+}
+
+fn works(node: &str) -> Value {
+    json!({"phase": "Running", "step": "Job", "jobName": "j", "jobUid": "ju", "nodeUid": node, "boot": "b"})
+}
+
+#[test]
+fn after_its_time_nothing_is_started_and_what_is_in_progress_ends() {
+    let (done, skipped) = (
+        json!({"phase": "Completed", "jobName": "j"}),
+        json!({"phase": "Completed", "message": "Skipped by preflight: is there"}),
+    );
+    let failed = json!({"phase": "Failed", "message": "no"});
+    for (entries, phase, ready, message) in [
+        (
+            json!({"w1": pending(), "w2": pending()}),
+            Phase::Completed,
+            "True",
+            "no node was taken; nothing more is started: its time was over",
+        ),
+        (json!({"w1": skipped.clone(), "w2": pending()}), Phase::Completed, "True", "no node was taken"),
+        (
+            json!({"w1": done.clone(), "w2": pending()}),
+            Phase::Failed,
+            "False",
+            "1 were not started: its time was over",
+        ),
+        (json!({"w1": failed, "w2": pending()}), Phase::Failed, "False", "1 were not started"),
+        (
+            json!({"w1": works("w1"), "w2": pending()}),
+            Phase::Running,
+            "False",
+            "nothing more is started: its time was over",
+        ),
+    ] {
+        let out = plan_all(&world(json!({"notAfter": Time(at(10))}), entries.clone(), &[]));
+        let status = written(&out).unwrap();
+        assert_eq!(status.phase, Some(phase), "{entries}");
+        let said = status.message.clone().unwrap();
+        assert!(said.contains(message), "{said}");
+        assert_eq!(reason_of(&status, "Ready"), (ready.into(), "Expired".into()), "{entries}");
+    }
+    // Done in time, and over since.
+    let over = plan_all(&world(json!({"notAfter": Time(at(10))}), json!({"w1": done, "w2": skipped}), &[]));
+    let status = written(&over).unwrap();
+    assert_eq!((status.phase, reason_of(&status, "Ready").1), (Some(Phase::Completed), "Completed".into()));
+}
+
+#[test]
+fn an_operation_is_looked_at_again_when_its_time_is_over() {
+    let spec = json!({"notAfter": Time(at(1000))});
+    let out = plan_all(&world(spec.clone(), json!({"w1": works("w1"), "w2": pending()}), &[]));
+    assert!(out.wake_at.is_some_and(|wake| wake <= at(1000)), "{:?}", out.wake_at);
+    // It has no node yet, and waits for one until then.
+    let mut empty = world(spec, json!({}), &[]);
+    let op = Arc::make_mut(empty.ops.get_mut(&("ns".into(), "op".into())).unwrap());
+    (op.spec.node_selector, op.status.as_mut().unwrap().phase) =
+        (serde_json::from_value(json!({"matchLabels": {"a": "b"}})).unwrap(), Some(Phase::Pending));
+    let out = plan_all(&empty);
+    assert_eq!(out.wake_at, Some(at(1000)));
+    empty.now = at(1000);
+    let status = written(&plan_all(&empty)).unwrap();
+    assert_eq!(
+        (status.phase, reason_of(&status, "Complete")),
+        (Some(Phase::Completed), ("True".into(), "Expired".into()))
+    );
+}
+
+#[test]
+fn a_node_that_people_hold_is_left_alone_and_holds_up_nobody() {
+    let entries = || json!({"c1": pending(), "w1": pending()});
+    let out = plan_all(&world(json!({}), entries(), &["c1"]));
+    let status = written(&out).unwrap();
+    let phase = |node: &str| status.node_statuses[node].phase;
+    assert_eq!((phase("c1"), phase("w1")), (Phase::Pending, Phase::Running), "the next one is taken");
+    let said = status.message.clone().unwrap();
+    assert!(said.ends_with("; c1 held by the label kairos.io/hold=true"), "{said}");
+
+    // Nothing else is left: it waits, and says for what.
+    let out = plan_all(&world(
+        json!({}),
+        json!({"w1": {"phase": "Completed", "jobName": "j"}, "w2": pending()}),
+        &["w2"],
+    ));
+    let status = written(&out).unwrap();
+    assert_eq!((status.phase, reason_of(&status, "Progressing").1), (Some(Phase::Running), "OnHold".into()));
+    assert_eq!(reason_of(&status, "Ready").0, "False");
+    let event = |action: &Action| matches!(action, Action::PatchStatus { notices, .. } if notices.iter().any(|one| one.reason == "OnHold" && !one.warning));
+    assert!(out.actions.iter().any(event));
+    assert!(
+        plan_all(&world(json!({}), json!({"w2": pending()}), &[])).waiting.is_empty(),
+        "until it is let go"
+    );
+}
+
+#[test]
+fn on_a_node_that_people_hold_there_is_no_preflight_and_what_is_in_progress_goes_on() {
+    let check = json!({"preflight": {"command": ["check"]}});
+    let held = plan_all(&world(check.clone(), json!({"w1": pending(), "w2": pending()}), &["w1"]));
+    let status = written(&held).unwrap();
+    let phase = |node: &str| status.node_statuses[node].phase;
+    assert_eq!((phase("w1"), phase("w2")), (Phase::Pending, Phase::Preflight));
+    // One that runs is called off, and a verdict is not believed any more.
+    let asking = json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b"});
+    let passed = json!({"phase": "Pending", "boot": "b"});
+    let out = plan_all(&world(check, json!({"w1": asking, "w2": passed}), &["w1", "w2"]));
+    let status = written(&out).unwrap();
+    assert!(
+        status.node_statuses.values().all(|node| node.phase == Phase::Pending && node.boot.is_none()),
+        "{status:?}"
+    );
+    assert!(!out.actions.iter().any(|action| matches!(action, Action::CreatePreflightPod { .. })));
+
+    let out = plan_all(&world(json!({}), json!({"w1": works("w1")}), &["w1"]));
+    assert!(
+        out.questions.contains(&Question::Job(("ns".into(), "j".into()))),
+        "it is worked on: {:?}",
+        out.questions
+    );
+}

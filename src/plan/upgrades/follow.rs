@@ -1,0 +1,187 @@
+//! The NodeOp of the present run is there: it is recorded, told what may be changed, and its status is shown.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::{
+    api::{
+        names::reason,
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeOp, NodeStatus, Phase},
+        text::clipped,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+    },
+    plan::{
+        model::{
+            action::{Action, Steering},
+            effects::Effects,
+            failing,
+            snapshot::Snapshot,
+        },
+        upgrades::status::{complete_conditions, own_conditions, write},
+    },
+};
+
+/// Above this number of nodes only those are copied that are worked on, or failed.
+const MAX_COPIED_ENTRIES: usize = 1000;
+/// Bytes of what is said of a node that failed, at most.
+const MAX_QUOTED: usize = 300;
+
+/// The run that is asked for: records its NodeOp, passes changes on, shows its status.
+pub fn follow(
+    snapshot: &Snapshot,
+    upgrade: &Arc<NodeOpUpgrade>,
+    child: &Arc<NodeOp>,
+    mut status: NodeOpUpgradeStatus,
+) -> Effects {
+    let mut effects = Effects::default();
+    let mut error = None;
+    // What may be changed. A NodeOp is given `false` by the server where an upgrade says nothing.
+    let of =
+        |concurrency: i32, paused: Option<bool>, stop: Option<bool>, not_after: &Option<Time>| Steering {
+            concurrency,
+            paused: paused.unwrap_or(false),
+            stop_on_failure: stop.unwrap_or(false),
+            not_after: not_after.as_ref().map(|time| time.0),
+        };
+    let spec = &child.spec;
+    let is = of(spec.concurrency, spec.paused, spec.stop_on_failure, &spec.not_after);
+    // An upgrade's 0 (all at once) is what it began with: who has slowed its NodeOp down by hand since is not
+    // overruled, and the server would not let us either.
+    let asked = &upgrade.spec;
+    let concurrency = if asked.concurrency == 0 { spec.concurrency } else { asked.concurrency };
+    let wanted = of(concurrency, asked.paused, asked.stop_on_failure, &asked.not_after);
+    let over = child.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
+    if wanted != is && !over && child.metadata.deletion_timestamp.is_none() {
+        let pass_on = Action::PropagateSpec { child: child.clone(), steering: wanted };
+        error = failing::of(snapshot, &pass_on);
+        effects.add(pass_on);
+    }
+    status.node_op_uid = child.metadata.uid.clone();
+    copy(&mut status, child);
+    match &child.status {
+        None => {
+            status.message = Some("NodeOp created".into());
+            own_conditions(snapshot, &mut status, reason::INITIALIZING);
+        }
+        Some(shown) => {
+            status.message = Some(sentence(shown.phase, &said(child)));
+            status.conditions = copied_conditions(&shown.conditions, upgrade.metadata.generation);
+            // Of one that was over before this status was, a cache keeps no more than how it ended.
+            complete_conditions(snapshot, &mut status);
+        }
+    }
+    if let (Some(message), Some(error)) = (&mut status.message, error) {
+        message.push_str(&format!("; {error}"));
+    }
+    effects.add(write(snapshot, upgrade, status));
+    effects
+}
+
+/// Another run is asked for, and this one has still to end.
+pub fn supersede(
+    snapshot: &Snapshot,
+    upgrade: &Arc<NodeOpUpgrade>,
+    child: &Arc<NodeOp>,
+    mut status: NodeOpUpgradeStatus,
+) -> Effects {
+    status.node_op_uid = child.metadata.uid.clone();
+    copy(&mut status, child);
+    let name = child.metadata.name.as_deref().unwrap_or_default();
+    let detail = said(child);
+    let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+    status.message = Some(format!(
+        "Upgrade operation was changed, and the next run starts when NodeOp {name} has ended{detail}"
+    ));
+    own_conditions(snapshot, &mut status, reason::SUPERSEDED);
+    write(snapshot, upgrade, status)
+}
+
+/// What a NodeOp says of its nodes.
+pub fn copy(status: &mut NodeOpUpgradeStatus, child: &NodeOp) {
+    let Some(shown) = &child.status else {
+        status.phase = Some(UpgradePhase::Initializing);
+        return;
+    };
+    status.phase = shown.phase.map(UpgradePhase::from);
+    status.node_statuses = copied(&shown.node_statuses);
+    status.counts = shown.counts.clone();
+    status.image = shown.image.clone();
+    status.release = shown.release.clone();
+}
+
+/// The NodeOp's sentence; if nodes failed, with what is said of the first of them, which tells what to do.
+fn said(child: &NodeOp) -> String {
+    let Some(status) = &child.status else { return String::new() };
+    let message = status.message.clone().unwrap_or_default();
+    let failed = status.node_statuses.marked([Mark::Failed]).next();
+    match failed.and_then(|(name, node)| Some((name, node.message.as_ref()?))) {
+        Some((name, why)) if status.phase == Some(Phase::Failed) => {
+            format!("{message}; {name}: {}", clipped(why, MAX_QUOTED))
+        }
+        _ => message,
+    }
+}
+
+/// The Go operator's sentence, and after it what there is to say.
+fn sentence(phase: Option<Phase>, detail: &str) -> String {
+    let what = match phase {
+        Some(Phase::Completed) => "completed successfully",
+        Some(Phase::Failed) => "failed",
+        Some(Phase::Running | Phase::Preflight) => "is running",
+        Some(Phase::Pending) | None => "is pending",
+    };
+    if detail.is_empty() {
+        format!("Upgrade operation {what}")
+    } else {
+        format!("Upgrade operation {what}: {detail}")
+    }
+}
+
+fn copied(nodes: &NodeStatuses) -> BTreeMap<String, NodeStatus> {
+    let all = nodes.len() <= MAX_COPIED_ENTRIES;
+    let copy: Box<dyn Iterator<Item = (&String, &NodeStatus)>> = if all {
+        Box::new(nodes.iter())
+    } else {
+        Box::new(nodes.marked([Mark::Preflight, Mark::Running, Mark::Failed]))
+    };
+    let times = |node: &NodeStatus| NodeStatus {
+        phase: node.phase,
+        step: node.step,
+        job_name: node.job_name.clone(),
+        message: node.message.clone(),
+        reboot_status: node.reboot_status,
+        last_updated: node.last_updated.clone(),
+        verified: node.verified,
+        holds_slot: node.holds_slot,
+        ..NodeStatus::default()
+    };
+    copy.map(|(name, node)| (name.clone(), times(node))).collect()
+}
+
+fn copied_conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
+    shown.iter().map(|condition| Condition { observed_generation: generation, ..condition.clone() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
+        let node = |phase| NodeStatus { phase, boot: Some("b".into()), ..NodeStatus::default() };
+        let many = |count: usize| {
+            (0..count)
+                .map(|i| (format!("n{i}"), node(if i == 0 { Phase::Failed } else { Phase::Completed })))
+                .collect()
+        };
+        let few: NodeStatuses = many(1000);
+        assert_eq!(copied(&few).len(), 1000);
+        assert!(
+            copied(&few).values().all(|node| node.boot.is_none()),
+            "what the NodeOp keeps for itself is not copied"
+        );
+        assert_eq!(copied(&many(1001)).into_keys().collect::<Vec<_>>(), ["n0"]);
+    }
+}

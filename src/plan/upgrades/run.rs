@@ -1,0 +1,269 @@
+//! Which run an upgrade is at, and which one its spec asks for.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::{
+    api::{
+        child,
+        names::reason,
+        nodeop::{NodeOp, Phase},
+        owner,
+        run::{self, Run},
+        upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, RunResult, UpgradePhase},
+    },
+    plan::{
+        conditions,
+        model::{
+            action::Action,
+            effects::Effects,
+            failing,
+            id::{Key, OpRef},
+            question::Question,
+            snapshot::Snapshot,
+        },
+        upgrades::{
+            follow::{copy, follow, supersede},
+            history,
+            status::{base, say, settle},
+        },
+    },
+};
+
+/// An upgrade that is being planned.
+struct Upgrade<'a> {
+    snapshot: &'a Snapshot,
+    key: &'a Key,
+    object: &'a Arc<NodeOpUpgrade>,
+    /// Its status, as it is about to be.
+    status: NodeOpUpgradeStatus,
+    /// The hash of the run that its spec asks for.
+    asked: String,
+}
+
+/// Plans one NodeOpUpgrade, which made these NodeOps.
+pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &[&Arc<NodeOp>]) -> Effects {
+    let old = object.status.as_ref();
+    let over = old.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
+    let observed = old.and_then(|status| status.observed_generation);
+    let is_known = old.is_some_and(|status| status.run.is_some());
+    if over && is_known && observed == object.metadata.generation {
+        return Effects::default();
+    }
+    let asked = run::hash(&child::spec(&object.spec));
+    let mut upgrade = Upgrade { snapshot, key, object, status: base(object), asked };
+    if over && !is_known && observed.is_none_or(|seen| Some(seen) == object.metadata.generation) {
+        // Over before runs were told apart, by the Go operator perhaps: that was the run which it asks for.
+        upgrade.status.run = Some(upgrade.asked.clone());
+    }
+    match (over, upgrade.status.node_op_uid.clone()) {
+        (true, _) if upgrade.is_asked_for() && !upgrade.has_time_again(&upgrade.status.conditions) => {
+            settle(snapshot, object, upgrade.status)
+        }
+        (true, _) => {
+            let result = upgrade.result();
+            upgrade.next(Some(result))
+        }
+        (false, Some(uid)) => upgrade.recorded(uid),
+        (false, None) if upgrade.status.phase.is_none() => upgrade.unknown(made),
+        (false, None) => upgrade.announced(),
+    }
+}
+
+impl Upgrade<'_> {
+    /// Whether the run that is announced or recorded is the one that the spec asks for.
+    fn is_asked_for(&self) -> bool {
+        self.status.run.as_ref() == Some(&self.asked)
+    }
+
+    fn name(&self) -> String {
+        self.status.node_op_name.clone().unwrap_or_else(|| self.key.1.clone())
+    }
+
+    /// The NodeOp of the name in status.
+    fn child(&self) -> Option<&Arc<NodeOp>> {
+        self.snapshot.ops.get(&(self.key.0.clone(), self.name()))
+    }
+
+    /// Nothing is in status. If there are NodeOps of its runs all the same, the status was lost: the newest
+    /// is that of its present run.
+    fn unknown(mut self, made: &[&Arc<NodeOp>]) -> Effects {
+        let age = |op: &&&Arc<NodeOp>| {
+            let decided = Run::of(&op.metadata).map_or(0, |run| run.generation);
+            (decided, op.metadata.creation_timestamp.as_ref().map(|time| time.0))
+        };
+        let mut made = made.to_vec();
+        made.sort_by_key(|op| age(&op));
+        let Some(newest) = made.pop() else {
+            if self.child().is_some() {
+                return self.foreign();
+            }
+            let name = self.key.1.clone();
+            return self.announce(name);
+        };
+        self.status.node_op_name = newest.metadata.name.clone();
+        self.status.run = Run::of(&newest.metadata).map(|run| run.hash);
+        let earlier = made.iter().rev().filter_map(|op| history::entry_of(op)).collect();
+        self.status.history = history::trimmed(earlier, self.object.spec.kept_runs());
+        self.present(newest)
+    }
+
+    /// The run has a name, and its NodeOp, which may be there, has not begun.
+    fn announced(mut self) -> Effects {
+        if self.status.run.is_some() && !self.is_asked_for() {
+            return self.next(None);
+        }
+        self.status.run.get_or_insert_with(|| self.asked.clone());
+        match self.child() {
+            Some(child) if is_made_by(child, self.object) => {
+                let child = child.clone();
+                self.present(&child)
+            }
+            Some(_) => self.foreign(),
+            None => self.absent(),
+        }
+    }
+
+    /// The NodeOp of this UID may have begun.
+    fn recorded(self, uid: String) -> Effects {
+        match self.child().cloned() {
+            Some(child) if child.metadata.uid.as_ref() == Some(&uid) => self.present(&child),
+            Some(_) => self.lost("was replaced"),
+            None => {
+                let (namespace, name) = (self.key.0.clone(), self.name());
+                let child = Question::Op(OpRef { namespace, name, uid });
+                match self.snapshot.is_gone(&child) {
+                    true => self.lost("was deleted"),
+                    false => child.into(),
+                }
+            }
+        }
+    }
+
+    /// The NodeOp of the present run is there.
+    fn present(mut self, child: &Arc<NodeOp>) -> Effects {
+        // What an earlier version made says in its own spec what it is the run of; the Go operator's does not.
+        let of_child = || child.spec.upgrade.is_some().then(|| run::hash(&child.spec));
+        let hash = self.status.run.take().or_else(of_child);
+        self.status.run = hash.or_else(|| Some(self.asked.clone()));
+        let shown = child.status.as_ref();
+        let over = shown.and_then(|status| status.phase).is_some_and(Phase::is_final);
+        let said = shown.map(|status| status.conditions.as_slice()).unwrap_or_default();
+        // It is asked for again after it had ended for another one, or is given more time.
+        let again = conditions::is_superseded(said) || self.is_later_than(child) && self.has_time_again(said);
+        match (over, self.is_asked_for()) {
+            (true, asked) if !asked || again => {
+                copy(&mut self.status, child);
+                self.status.conditions = said.to_vec();
+                let result = self.result();
+                self.next(Some(result))
+            }
+            (false, false) => supersede(self.snapshot, self.object, child, self.status),
+            (_, _) => follow(self.snapshot, self.object, child, self.status),
+        }
+    }
+
+    /// The NodeOp of the run is gone, and what it was about to do is not known.
+    fn lost(self, how: &str) -> Effects {
+        // Asked for another run, it is not run twice.
+        if self.status.run.is_some() && !self.is_asked_for() {
+            return self.next(Some(RunResult::Deleted));
+        }
+        let why = format!(
+            "Upgrade operation failed: its NodeOp {how}. Nothing is run twice: change the upgrade, or create it again"
+        );
+        self.fail(why)
+    }
+
+    /// No NodeOp of the name that was announced is in the cache.
+    fn absent(self) -> Effects {
+        // The Go operator's object whose NodeOp is gone: it has run, or nobody knows. It wrote its first
+        // status after the NodeOp.
+        let legacy = self.object.status.as_ref().is_some_and(|status| status.observed_generation.is_none());
+        if legacy || self.status.phase != Some(UpgradePhase::Initializing) {
+            let why = "Upgrade operation failed: its NodeOp is gone. Nothing is run twice: change the upgrade, or create it again";
+            return self.fail(why.into());
+        }
+        let make = Action::CreateChild { upgrade: self.object.clone(), name: self.name() };
+        let error = failing::of(self.snapshot, &make);
+        let (reason, why) = match error {
+            Some(error) => (reason::BLOCKED, format!("NodeOp is being created; {error}")),
+            None => (reason::INITIALIZING, "NodeOp is being created".into()),
+        };
+        let mut effects = Effects::from(make);
+        effects.add(say(self.snapshot, self.object, self.status, reason, why));
+        effects
+    }
+
+    fn foreign(self) -> Effects {
+        let name = self.name();
+        let why = format!(
+            "a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name"
+        );
+        say(self.snapshot, self.object, self.status, reason::NAME_TAKEN, why)
+    }
+
+    fn fail(mut self, why: String) -> Effects {
+        self.status.run.get_or_insert_with(|| self.asked.clone());
+        say(self.snapshot, self.object, self.status, reason::FAILED, why)
+    }
+
+    /// Announces the run that is asked for, behind the present one, of which this came if it ever began.
+    fn next(mut self, result: Option<RunResult>) -> Effects {
+        if let Some(result) = result {
+            // Whose content was never seen has run nothing; its name is all that there is.
+            let named = self.child().and_then(|child| child.spec.image.clone());
+            let mut run = history::entry(&self.status, self.name(), result);
+            run.image = run.image.or(named);
+            let history: Vec<EarlierRun> = [run].into_iter().chain(self.status.history).collect();
+            self.status.history = history;
+        }
+        let generation = self.object.metadata.generation.unwrap_or_default();
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        let name = Run { generation, hash: self.asked.clone() }.name((&self.key.1, uid));
+        self.announce(name)
+    }
+
+    /// Says which run is next. Its NodeOp is made once that is written.
+    fn announce(mut self, name: String) -> Effects {
+        let history = history::trimmed(self.status.history, self.object.spec.kept_runs());
+        self.status = NodeOpUpgradeStatus {
+            node_op_name: Some(name),
+            run: Some(self.asked),
+            history,
+            observed_generation: self.object.metadata.generation,
+            conditions: conditions::of_next_run(self.status.conditions),
+            ..NodeOpUpgradeStatus::default()
+        };
+        let why = "NodeOp is being created".into();
+        say(self.snapshot, self.object, self.status, reason::INITIALIZING, why)
+    }
+
+    /// What came of the present run, which is over.
+    fn result(&self) -> RunResult {
+        match self.status.phase {
+            _ if conditions::is_superseded(&self.status.conditions) => RunResult::Superseded,
+            _ if conditions::is_expired(&self.status.conditions) => RunResult::Expired,
+            Some(UpgradePhase::Completed) => RunResult::Completed,
+            _ => RunResult::Failed,
+        }
+    }
+
+    /// Whether a run whose time was over, as its conditions say, would have time now.
+    fn has_time_again(&self, said: &[Condition]) -> bool {
+        let passed = self.object.spec.not_after.as_ref().is_some_and(|time| time.0 <= self.snapshot.now);
+        conditions::is_expired(said) && !passed
+    }
+
+    /// Whether the spec was changed since the run was decided on: a clock that went back gives no more time.
+    fn is_later_than(&self, child: &NodeOp) -> bool {
+        let decided = Run::of(&child.metadata).map_or(0, |run| run.generation);
+        self.object.metadata.generation.is_some_and(|now| now > decided)
+    }
+}
+
+fn is_made_by(op: &NodeOp, upgrade: &NodeOpUpgrade) -> bool {
+    let owner = owner::upgrade_uid(&op.metadata);
+    owner.is_some() && owner == upgrade.metadata.uid.as_deref()
+}

@@ -1,0 +1,131 @@
+//! The status of a NodeOpUpgrade: what it says of itself where there is no NodeOp to copy it from, and when
+//! it is worth a write.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+
+use crate::{
+    api::{
+        names::reason,
+        nodeop::Phase,
+        upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+    },
+    plan::{
+        conditions::{self, Moment, Standing},
+        model::{action::Action, effects::Effects, snapshot::Snapshot, time::later},
+        upgrades::history,
+    },
+};
+
+/// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
+const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+/// The status as it is, for the spec as it is.
+pub fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
+    let mut status = upgrade.status.clone().unwrap_or_default();
+    status.observed_generation = upgrade.metadata.generation;
+    status.history = history::trimmed(status.history, upgrade.spec.kept_runs());
+    status.node_op_name = status.node_op_name.or_else(|| upgrade.metadata.name.clone());
+    status
+}
+
+/// Writes what there is to say without a NodeOp to copy it from.
+pub fn say(
+    snapshot: &Snapshot,
+    upgrade: &Arc<NodeOpUpgrade>,
+    mut status: NodeOpUpgradeStatus,
+    reason: &'static str,
+    why: String,
+) -> Effects {
+    let phase = if reason == reason::FAILED { UpgradePhase::Failed } else { UpgradePhase::Initializing };
+    (status.phase, status.message) = (Some(phase), Some(why));
+    own_conditions(snapshot, &mut status, reason);
+    write(snapshot, upgrade, status)
+}
+
+/// An upgrade that is over, and of whose spec nothing was changed by which it would run again.
+pub fn settle(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus) -> Effects {
+    // The Go operator wrote none.
+    complete_conditions(snapshot, &mut status);
+    let generation = status.observed_generation;
+    status.conditions.iter_mut().for_each(|condition| condition.observed_generation = generation);
+    write(snapshot, upgrade, status)
+}
+
+/// Writes the status if it differs: at once if a phase or a condition changed, else at most every few
+/// seconds.
+pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: NodeOpUpgradeStatus) -> Effects {
+    let old = upgrade.status.as_ref();
+    if old == Some(&status) {
+        return Effects::default();
+    }
+    let urgent = old.is_none_or(|old| shown(old) != shown(&status));
+    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
+    let last = old
+        .and_then(|old| old.last_updated.as_ref())
+        .filter(|time| time.0 <= snapshot.now)
+        .map(|time| later(time.0, DETAILS_EVERY));
+    if let Some(at) = last.filter(|at| !urgent && snapshot.now < *at) {
+        return Effects::wake_at(at);
+    }
+    let settled =
+        old.is_some_and(|old| old.phase == status.phase) && status.phase.is_some_and(UpgradePhase::is_final);
+    // When it was over is what the stamp says of one that is over.
+    if !settled {
+        status.last_updated = Some(Time(snapshot.now));
+    }
+    let before = old.map_or((None, [].as_slice()), |old| (old.phase, old.conditions.as_slice()));
+    let notices = conditions::notice(
+        before,
+        (status.phase, &status.conditions),
+        status.message.as_deref().unwrap_or_default(),
+    );
+    let notices = notices.into_iter().collect();
+    Action::PatchUpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status), notices }.into()
+}
+
+/// What is shown at once: phases, what the conditions say besides their messages, and of which run and spec
+/// all of that is said.
+type Shown<'a> = (
+    (Option<UpgradePhase>, Option<i64>, [Option<&'a String>; 3], &'a [EarlierRun]),
+    BTreeMap<&'a String, Phase>,
+    Vec<[&'a str; 3]>,
+);
+
+fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
+    let conditions =
+        status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
+    let nodes = status.node_statuses.iter().map(|(name, node)| (name, node.phase));
+    let run = [status.node_op_name.as_ref(), status.node_op_uid.as_ref(), status.run.as_ref()];
+    let whole = (status.phase, status.observed_generation, run, status.history.as_slice());
+    (whole, nodes.collect(), conditions.collect())
+}
+
+/// Where there is no NodeOp to copy them from.
+pub fn own_conditions(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, reason: &'static str) {
+    let blocked =
+        reason == reason::BLOCKED && conditions::is_blocked_for_long(&status.conditions, snapshot.now);
+    let standing = match reason {
+        reason::FAILED => Standing::Failed,
+        _ => Standing::Open { reason, stalled: blocked || reason == reason::NAME_TAKEN },
+    };
+    set(snapshot, status, standing);
+}
+
+/// Conditions of an upgrade that is over and has none.
+pub fn complete_conditions(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus) {
+    let standing = match status.phase {
+        Some(UpgradePhase::Completed) => Standing::Completed,
+        Some(UpgradePhase::Failed) => Standing::Failed,
+        Some(UpgradePhase::Initializing | UpgradePhase::Pending | UpgradePhase::Running) | None => return,
+    };
+    if status.conditions.is_empty() {
+        set(snapshot, status, standing);
+    }
+}
+
+fn set(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, standing: Standing) {
+    let at = Moment { generation: status.observed_generation, now: snapshot.now };
+    conditions::set(&mut status.conditions, standing, status.message.as_deref().unwrap_or_default(), at);
+}

@@ -1,0 +1,179 @@
+//! An upgrade and its NodeOps, in a cluster that does what is planned for them.
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+use serde_json::{Value, json};
+
+use super::super::*;
+use crate::{
+    api::{child, nodeop::NodeStatus},
+    plan::model::{
+        action::{Action, Plan},
+        id::OpRef,
+        question::{Answer, Question},
+        snapshot::NodeView,
+    },
+};
+
+pub struct World {
+    pub snapshot: Snapshot,
+    pub key: Key,
+    made: usize,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let key: Key = ("ns".into(), "up".into());
+        let mut world = Self { snapshot: Snapshot::default(), key, made: 0 };
+        world.snapshot.now = Timestamp::from_second(1_000_000).unwrap();
+        for name in ["n1", "n2"] {
+            let node = NodeView {
+                name: name.into(),
+                uid: name.into(),
+                ready: true,
+                boot_id: "b".into(),
+                ..NodeView::default()
+            };
+            world.snapshot.nodes.insert(name.into(), Arc::new(node));
+        }
+        let upgrade: NodeOpUpgrade = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+            "metadata": {"name": "up", "namespace": "ns", "uid": "u", "generation": 1},
+            "spec": {"image": "kairos:v1", "concurrency": 1},
+        }))
+        .unwrap();
+        world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade));
+        world.settle();
+        world
+    }
+
+    pub fn upgrade(&self) -> &NodeOpUpgrade {
+        &self.snapshot.upgrades[&self.key]
+    }
+
+    pub fn status(&self) -> NodeOpUpgradeStatus {
+        self.upgrade().status.clone().unwrap_or_default()
+    }
+
+    pub fn edit(&mut self, change: Value) {
+        let mut upgrade = serde_json::to_value(self.upgrade()).unwrap();
+        upgrade["spec"].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        upgrade["metadata"]["generation"] = (upgrade["metadata"]["generation"].as_i64().unwrap() + 1).into();
+        self.snapshot.upgrades.insert(self.key.clone(), Arc::new(serde_json::from_value(upgrade).unwrap()));
+    }
+
+    pub fn planned(&self) -> Plan {
+        crate::plan::plan(&self.snapshot)
+    }
+
+    /// One plan of upgrades, and of NodeOps as far as their status goes.
+    pub fn step(&mut self) -> Plan {
+        let out = self.planned();
+        // Of everything else nothing is known: n1 stays as it is.
+        for question in &out.questions {
+            if let Question::Op(of) = question {
+                let answer = if self.snapshot.op(of).is_some() { Answer::Found } else { Answer::NotFound };
+                self.snapshot.answers.insert(question.clone(), answer);
+            }
+        }
+        for action in &out.actions {
+            self.carry_out(action);
+        }
+        out
+    }
+
+    pub fn carry_out(&mut self, action: &Action) {
+        match action {
+            Action::CreateChild { upgrade, name } => {
+                let mut op = child::node_op(upgrade, name);
+                self.made += 1;
+                op.metadata.uid = Some(format!("{name}-{}", self.made));
+                op.metadata.generation = Some(1);
+                self.snapshot.ops.entry(("ns".into(), name.clone())).or_insert_with(|| Arc::new(op));
+            }
+            Action::PatchUpgradeStatus { status, .. } => {
+                let mut upgrade = self.upgrade().clone();
+                upgrade.status = Some(status.as_ref().clone());
+                self.snapshot.upgrades.insert(self.key.clone(), Arc::new(upgrade));
+            }
+            Action::PatchStatus { op, status, .. } => {
+                let mut op = op.as_ref().clone();
+                op.status = Some(status.as_ref().clone());
+                self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+            }
+            Action::DeleteOp { op } => drop(self.snapshot.ops.remove(&op.key())),
+            Action::PropagateSpec { child, steering } => {
+                let mut op = child.as_ref().clone();
+                op.spec.concurrency = steering.concurrency;
+                (op.spec.paused, op.spec.stop_on_failure) =
+                    (Some(steering.paused), Some(steering.stop_on_failure));
+                op.spec.not_after = steering.not_after.map(Time);
+                self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+            }
+            _ => {}
+        }
+    }
+
+    /// Plans until nothing more is done about upgrades and NodeOps.
+    pub fn settle(&mut self) {
+        for _ in 0..30 {
+            self.snapshot.now += SignedDuration::from_secs(10);
+            let out = self.step();
+            let open = out.questions.iter().any(|question| matches!(question, Question::Op(_)));
+            if out.actions.is_empty() && !open {
+                return;
+            }
+        }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.snapshot.ops.keys().map(|key| key.1.clone()).collect()
+    }
+
+    pub fn current(&self) -> NodeOp {
+        let name = self.status().node_op_name.unwrap();
+        self.snapshot.ops[&("ns".into(), name)].as_ref().clone()
+    }
+
+    /// Somebody wrote this of the nodes of the present NodeOp.
+    pub fn says(&mut self, nodes: Value) {
+        let mut op = self.current();
+        let status = json!({"phase": "Running", "observedGeneration": 1, "nodeStatuses": nodes});
+        op.status = Some(serde_json::from_value(status).unwrap());
+        self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+    }
+
+    pub fn completes(&mut self) {
+        let done = json!({"phase": "Completed", "jobName": "j"});
+        let skipped = json!({"phase": "Completed", "message": "Skipped by preflight: is there"});
+        self.says(json!({"n1": done, "n2": skipped}));
+        self.settle();
+    }
+
+    /// n1 is in progress.
+    pub fn works(&mut self) {
+        let works =
+            json!({"phase": "Running", "step": "Job", "jobName": "j", "jobUid": "ju", "nodeUid": "n1"});
+        self.says(json!({"n1": works, "n2": {"phase": "Pending"}}));
+        self.settle();
+    }
+
+    pub fn works_no_more(&mut self) {
+        let mut op = self.current();
+        let status = op.status.as_mut().unwrap();
+        let done: NodeStatus = serde_json::from_value(
+            json!({"phase": "Completed", "jobName": "j", "rebootStatus": "completed"}),
+        )
+        .unwrap();
+        status.node_statuses.insert("n1", done);
+        self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+    }
+
+    pub fn condition(&self, type_: &str) -> Option<(String, String, Option<i64>)> {
+        let conditions = self.status().conditions;
+        let found = conditions.iter().find(|one| one.type_ == type_)?;
+        Some((found.status.clone(), found.reason.clone(), found.observed_generation))
+    }
+}

@@ -1,0 +1,136 @@
+//! The runs of upgrades that people change: one after the other, each for what was asked, and never said to be
+//! done for something else.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kairos_operator::api::{
+    child,
+    names::reason,
+    nodeop::{NodeOp, NodeStatus, Phase},
+    owner, run,
+    upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+};
+use kairos_sim::{Change, Cluster};
+use serde_json::Value;
+
+use super::{OPS, Past, UPGRADES};
+
+/// A change has reached who plans within so long, where nothing goes wrong.
+const SEEN: Duration = Duration::from_secs(15);
+
+/// What is known of what upgrades ask for.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    /// The hash of the run that each generation asks for, by UID.
+    asked: BTreeMap<(String, i64), String>,
+    /// The one that is asked for now, and since when.
+    now: BTreeMap<String, (String, Duration)>,
+}
+
+fn read(object: &Value) -> Option<NodeOpUpgrade> {
+    serde_json::from_value(object.clone()).ok()
+}
+
+fn asked(upgrade: &NodeOpUpgrade) -> String {
+    run::hash(&child::spec(&upgrade.spec))
+}
+
+fn condition<'a>(status: &'a NodeOpUpgradeStatus, type_: &str) -> Option<(&'a str, &'a str)> {
+    let found = status.conditions.iter().find(|one| one.type_ == type_)?;
+    Some((&found.status, &found.reason))
+}
+
+impl Past<'_> {
+    /// An upgrade was written, by people or by an operator.
+    pub(super) fn runs(&mut self, change: &Change) {
+        let Some(upgrade) = read(&change.object) else { return };
+        let uid = upgrade.metadata.uid.clone().unwrap_or_default();
+        let (generation, hash) = (upgrade.metadata.generation.unwrap_or_default(), asked(&upgrade));
+        self.declared.asked.insert((uid.clone(), generation), hash.clone());
+        if self.declared.now.get(&uid).is_none_or(|(now, _)| *now != hash) {
+            self.declared.now.insert(uid.clone(), (hash, self.at));
+        }
+        let before = change.before.as_ref().and_then(|before| read(before)).and_then(|before| before.status);
+        let Some(status) = upgrade.status.as_ref().filter(|status| before.as_ref() != Some(*status)) else {
+            return;
+        };
+        let name = &change.key.name;
+        let observed = status.observed_generation.unwrap_or_default();
+        let Some(asked) = self.declared.asked.get(&(uid.clone(), observed)).cloned() else {
+            return self
+                .broken(format!("{name} is said to be seen at generation {observed}, which never was"));
+        };
+        let decided = status.run.as_ref() == Some(&asked);
+        let ready = condition(status, "Ready");
+        let open = ready.is_some_and(|(status, _)| status == "False")
+            && condition(status, "Reconciling").is_some_and(|(status, _)| status == "True");
+        let superseded = condition(status, "Reconciling").is_some_and(|(_, why)| why == reason::SUPERSEDED);
+        if status.run.is_some() && !decided && !superseded {
+            self.broken(format!("{name} shows another run than generation {observed} asks for: {status:?}"));
+        }
+        let was = before.as_ref().and_then(|before| before.run.as_ref());
+        if was.is_some() && was != status.run.as_ref() && !open {
+            self.broken(format!("{name} begins another run, and does not say so first: {status:?}"));
+        }
+        if ready.is_some_and(|(status, _)| status == "True")
+            && (!decided || status.phase != Some(UpgradePhase::Completed))
+        {
+            self.broken(format!("{name} is Ready, and what it asks for is not done: {status:?}"));
+        }
+    }
+
+    /// A NodeOp takes a node.
+    pub(super) fn takes(&mut self, op: &NodeOp, node: &str) {
+        let Some(upgrade) = owner::upgrade_uid(&op.metadata).map(str::to_owned) else { return };
+        let name = op.metadata.name.clone().unwrap_or_default();
+        let works = |entry: &NodeStatus| entry.phase == Phase::Running || entry.node_uid.is_some();
+        let beside = |other: &&NodeOp| {
+            other.metadata.uid != op.metadata.uid
+                && owner::upgrade_uid(&other.metadata) == Some(&upgrade)
+                && other.status.iter().any(|status| status.node_statuses.values().any(works))
+        };
+        if let Some(other) = self.ops.values().find(beside).and_then(|other| other.metadata.name.clone()) {
+            self.broken(format!("{name} takes {node} while {other}, of the same upgrade, is at work"));
+        }
+        let Some((asked, since)) = self.declared.now.get(&upgrade) else { return };
+        let late = self.at > *since + SEEN && *asked != run::hash(&op.spec);
+        if late && self.scenario.is_calm() && !self.scenario.is(super::worlds::Kind::Refusals) {
+            self.broken(format!("{name} takes {node}, and its upgrade has been asking for another run"));
+        }
+    }
+}
+
+/// Whether each upgrade has come to the run that it asks for.
+pub fn are_decided(cluster: &Cluster) -> bool {
+    cluster
+        .list(UPGRADES)
+        .iter()
+        .all(|upgrade| upgrade["status"]["observedGeneration"] == upgrade["metadata"]["generation"])
+}
+
+/// At rest each upgrade is at the run that it asks for, has no other one open, and keeps no more than it is
+/// to.
+pub fn check_runs(cluster: &Cluster, broken: &mut Vec<String>) {
+    for object in cluster.list(UPGRADES) {
+        let Some(upgrade) = read(&object) else { continue };
+        let status = upgrade.status.clone().unwrap_or_default();
+        let name = upgrade.metadata.name.clone().unwrap_or_default();
+        if status.run != Some(asked(&upgrade)) || status.observed_generation != upgrade.metadata.generation {
+            broken.push(format!("at rest: {name} is not at the run that it asks for: {status:?}"));
+        }
+        let uid = upgrade.metadata.uid.as_deref();
+        let ops = cluster.list(OPS).into_iter();
+        let ops = ops.filter_map(|op| serde_json::from_value::<NodeOp>((*op).clone()).ok());
+        let made: Vec<NodeOp> = ops.filter(|op| owner::upgrade_uid(&op.metadata) == uid).collect();
+        for op in made.iter().filter(|op| op.metadata.name != status.node_op_name) {
+            let phase = op.status.as_ref().and_then(|status| status.phase);
+            if !phase.is_some_and(Phase::is_final) {
+                broken
+                    .push(format!("at rest: {:?}, an earlier run of {name}, is {phase:?}", op.metadata.name));
+            }
+        }
+        if made.len() > upgrade.spec.kept_runs() + 1 || status.history.len() > upgrade.spec.kept_runs() {
+            broken.push(format!("at rest: {name} keeps {} NodeOps: {:?}", made.len(), status.history));
+        }
+    }
+}
