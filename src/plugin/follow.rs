@@ -1,6 +1,6 @@
 //! Operations as they change.
 //!
-//! A NodeOpUpgrade copies what its NodeOp says of its nodes a few times a minute only. So that NodeOp is followed with
+//! A NodeOpUpgrade copies what its NodeOp says of its nodes every few seconds only. So that NodeOp is followed with
 //! it, and while it is not over its nodes are shown as the NodeOp has them.
 
 use std::{

@@ -152,7 +152,7 @@ async fn a_rollout_is_followed_to_its_end_with_a_line_for_each_change() {
     assert_eq!(ended.code(), Some(0));
 }
 
-/// The upgrade copies what its NodeOp says of the nodes a few times a minute only.
+/// The upgrade copies what its NodeOp says of the nodes every few seconds only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrades_nodes_are_shown_as_its_nodeop_has_them() {
     let stage = Stage::new().await;
