@@ -1,5 +1,5 @@
-//! What GitOps tools are told of operations: Argo CD's Lua, run by a real Lua on what the operator writes; Flux's expressions,
-//! by a real CEL; Renovate's pattern, on the sample that it is for.
+//! What GitOps tools are told of operations: Argo CD's Lua, run by a real Lua on what the operator writes;
+//! Flux's expressions, by a real CEL; Renovate's pattern, on the sample that it is for.
 
 use std::fs;
 
