@@ -45,6 +45,9 @@ struct Entry {
     /// When it may be tried again.
     until: Instant,
     said: Said,
+    /// All objects that have waited for it. A change of a node is wanted for an operation and for what is known
+    /// of the node, in turn.
+    waiting: BTreeSet<String>,
 }
 
 impl Failures {
@@ -66,7 +69,9 @@ impl Failures {
             since,
             until: now,
             said: said.clone(),
+            waiting: BTreeSet::new(),
         });
+        entry.waiting.extend(said.about.as_ref().map(path));
         entry.said = said;
         if entry.until <= now {
             let pause = (FIRST_PAUSE * 2u32.saturating_pow(entry.times.min(16))).min(MAX_PAUSE).min(longest);
@@ -90,8 +95,7 @@ impl Failures {
     }
 
     fn forget_said(&mut self) {
-        let failing: BTreeSet<String> =
-            self.known.values().filter_map(|entry| entry.said.about.as_ref().map(path)).collect();
+        let failing: BTreeSet<&String> = self.known.values().flat_map(|entry| &entry.waiting).collect();
         self.said.retain(|object| failing.contains(object));
     }
 
@@ -209,6 +213,23 @@ mod tests {
         failures.failed(delete("its reboot was called off", "u").id(), said("no", "n1"), LONG, now);
         assert!(failures.paused(&delete("its node is being released", "u").id(), now));
         assert!(!failures.paused(&delete("its reboot was called off", "another").id(), now));
+    }
+
+    /// The same change of a node is wanted for two objects in turn, and something else succeeds meanwhile.
+    #[test]
+    fn an_object_is_told_once_whoever_else_waits_for_the_same() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        fail(&mut failures, "a", &said("no", "n1"), 3, LONG, &mut now);
+        assert_eq!(failures.unsaid().len(), 1);
+        fail(&mut failures, "a", &said("no", "n2"), 1, LONG, &mut now);
+        assert_eq!(failures.unsaid().len(), 1, "who else waits is told, too");
+        failures.failed(id("b"), said("no", "n3"), LONG, now);
+        failures.succeeded(&id("b"));
+        fail(&mut failures, "a", &said("no", "n1"), 1, LONG, &mut now);
+        assert_eq!(failures.unsaid().len(), 0, "it was told");
+        failures.succeeded(&id("a"));
+        fail(&mut failures, "a", &said("no", "n1"), 3, LONG, &mut now);
+        assert_eq!(failures.unsaid().len(), 1, "it is over, and fails anew");
     }
 
     #[test]

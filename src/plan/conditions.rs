@@ -18,6 +18,7 @@ use k8s_openapi::{
 
 use crate::{
     api::{
+        ended::end,
         names::{condition, reason},
         upgrade::UpgradePhase,
     },
@@ -191,10 +192,7 @@ pub fn is_expired(conditions: &[Condition]) -> bool {
 }
 
 fn ended_for(conditions: &[Condition], reason: &str) -> bool {
-    let ends = [condition::COMPLETE, condition::FAILED];
-    conditions
-        .iter()
-        .any(|one| ends.contains(&one.type_.as_str()) && one.status == "True" && one.reason == reason)
+    end(conditions).is_some_and(|end| end.reason == reason)
 }
 
 /// The reason of `Progressing`.

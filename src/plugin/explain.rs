@@ -93,9 +93,7 @@ fn state(node: &NodeView) -> String {
 
 /// Claim and cordon, and what ends each.
 fn ownership(node: &NodeView, operations: &[Operation], all: bool) -> Vec<String> {
-    let known = |op: &OpRef| {
-        operations.iter().any(|operation| operation.namespace == op.namespace && operation.node_op == op.name)
-    };
+    let known = |op: &OpRef| operations.iter().any(|operation| operation.is_done_by(&op.namespace, &op.name));
     let gone = |op: &OpRef| if all && !known(op) { ", which is gone" } else { "" };
     let mut lines = Vec::new();
     if let Some(op) = &node.claimed_by {

@@ -122,7 +122,8 @@ pub fn is_not_installed(error: &kube::Error) -> bool {
     status.code == 404 && unknown.iter().any(|text| status.message.contains(text))
 }
 
-/// How the operator gets into a cluster. Its image has the name that it was pushed under, so this cannot be said in full.
+/// How the operator gets into a cluster. Its image has the name that it was pushed under, which nobody here
+/// knows.
 pub const INSTALL: &str = "kairos-operator manifests --image IMAGE | kubectl apply -f -";
 
 fn not_installed() -> Failure {

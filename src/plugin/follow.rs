@@ -1,7 +1,7 @@
 //! Operations as they change.
 //!
-//! A NodeOpUpgrade copies what its NodeOp says of its nodes a few times a minute only. So that NodeOp is followed with
-//! it, and while it is not over its nodes are shown as the NodeOp has them.
+//! A NodeOpUpgrade copies what its NodeOp says of its nodes every few seconds only. So that NodeOp is followed
+//! with it, and while it is not over its nodes are shown as the NodeOp has them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -141,7 +141,7 @@ where
         .namespace()
         .map_or_else(|| Api::all(client.clone()), |name| Api::<K>::namespaced(client.clone(), name));
     let events = watcher(api, scope.config(kind)).default_backoff();
-    // Who may look at an upgrade need not be allowed to look at NodeOps. He sees them as the upgrade shows them.
+    // Who may look at an upgrade need not be allowed to look at NodeOps, and sees what the upgrade shows.
     let dispensable = kind == Kind::NodeOp && matches!(scope, Scope::One { kind: Kind::Upgrade, .. });
     let seen = events.filter_map(move |event| {
         let seen = match event {
@@ -202,10 +202,10 @@ impl Table {
         let is_child = |operation: &&Operation| self.of_upgrades && operation.upgrade.is_some();
         let mut all: Vec<Operation> =
             self.all.values().filter(|operation| !is_child(operation)).cloned().collect();
-        for upgrade in all.iter_mut().filter(|operation| operation.kind == Kind::Upgrade) {
-            let made = |child: &&Operation| upgrade.made.as_ref() == Some(&child.uid);
-            let child = self.all.values().filter(is_child).find(made);
-            if let Some(child) = child.filter(|_| !upgrade.is_over()) {
+        let open = |operation: &&mut Operation| operation.kind == Kind::Upgrade && !operation.is_over();
+        for upgrade in all.iter_mut().filter(open) {
+            let child = (Kind::NodeOp, upgrade.namespace.clone(), upgrade.node_op.clone());
+            if let Some(child) = self.all.get(&child).filter(is_child) {
                 upgrade.nodes.clone_from(&child.nodes);
                 upgrade.counts.clone_from(&child.counts);
             }

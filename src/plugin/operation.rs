@@ -30,10 +30,8 @@ pub struct Operation {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// The UID of the upgrade that made it, of a NodeOp that belongs to one.
+    /// The upgrade that made it, of a NodeOp that belongs to one.
     pub upgrade: Option<String>,
-    /// The UID of the NodeOp that it made, of an upgrade.
-    pub made: Option<String>,
     /// The NodeOp that does it: itself, or that of an upgrade's present run.
     pub node_op: String,
     pub created: Option<Timestamp>,
@@ -68,7 +66,7 @@ impl Operation {
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
             what: one_line(&what),
-            upgrade: owner::upgrade_uid(&op.metadata).map(str::to_owned),
+            upgrade: owner::upgrade(&op.metadata).map(|owner| owner.name.clone()),
             ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
         }
     }
@@ -96,7 +94,6 @@ impl Operation {
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
             what: one_line(&spec.image),
-            made: status.node_op_uid,
             ..of
         }
     }
@@ -111,7 +108,6 @@ impl Operation {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             upgrade: None,
-            made: None,
             node_op: meta.name.clone().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
@@ -143,6 +139,11 @@ impl Operation {
 
     pub fn has_failed(&self) -> bool {
         self.phase == UpgradePhase::Failed
+    }
+
+    /// Whether it is this NodeOp that does it.
+    pub fn is_done_by(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && self.node_op == name
     }
 
     /// As people name it: `nou/up1`.
@@ -197,17 +198,13 @@ pub async fn list_with_earlier_runs(
     namespace: Option<&str>,
 ) -> Result<Vec<Operation>> {
     let (upgrades, ops) = read(connection, namespace, None).await?;
-    let is_present = |op: &&NodeOp| {
-        let shown = |upgrade: &NodeOpUpgrade| {
-            let status = upgrade.status.as_ref();
-            let named =
-                status.and_then(|status| status.node_op_name.as_ref()).or(upgrade.metadata.name.as_ref());
-            upgrade.metadata.namespace == op.metadata.namespace && named == op.metadata.name.as_ref()
-        };
-        owner::upgrade_uid(&op.metadata).is_some() && upgrades.iter().any(shown)
+    let mut all: Vec<Operation> = upgrades.iter().map(Operation::of_upgrade).collect();
+    let is_present = |op: &Operation| {
+        op.upgrade.is_some() && all.iter().any(|upgrade| upgrade.is_done_by(&op.namespace, &op.name))
     };
-    let others = ops.iter().filter(|op| !is_present(op));
-    Ok(upgrades.iter().map(Operation::of_upgrade).chain(others.map(Operation::of_op)).collect())
+    let others: Vec<Operation> = ops.iter().map(Operation::of_op).filter(|op| !is_present(op)).collect();
+    all.extend(others);
+    Ok(all)
 }
 
 async fn read(

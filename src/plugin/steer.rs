@@ -183,8 +183,7 @@ async fn open(target: &Target, connection: &Connection) -> Result<Operation> {
     }
     let labels = &operation.object["metadata"]["labels"]["app.kubernetes.io/managed-by"];
     if operation.kind == Kind::NodeOp && labels == MANAGED_BY_UPGRADE {
-        let owner = &operation.object["metadata"]["ownerReferences"][0]["name"];
-        let owner = owner.as_str().unwrap_or(&operation.name);
+        let owner = operation.upgrade.as_ref().unwrap_or(&operation.name);
         return Err(Failure::new(format!(
             "{} belongs to NodeOpUpgrade {owner}, which decides",
             operation.full()

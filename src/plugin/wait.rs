@@ -70,7 +70,7 @@ pub fn over_now(operation: &Operation, screen: &Screen) -> Result<Code> {
     Ok(if operation.has_failed() { Code::Failed } else { Code::Done })
 }
 
-/// An operation is not over after so long a wait.
+/// The time that was given to wait is up, and the operation is not over.
 pub fn late(operation: &Operation, limit: Duration) -> Failure {
     let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::ZERO);
     let done = Some(&operation.counts.done).filter(|done| !done.is_empty());

@@ -22,8 +22,8 @@ pub const TERMINATION_LOG: &str = "/dev/termination-log";
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
 
 /// Starts logging. `RUST_LOG`, a list of levels and `target=level`, wins over `default` (for example `info`);
-/// `json` writes one JSON object a line. What is returned changes the level while the process runs. A second call changes
-/// nothing.
+/// `json` writes one JSON object a line. What is returned changes the level while the process runs. A second
+/// call changes nothing.
 ///
 /// What `EnvFilter` can besides, spans and patterns of fields, nobody asks of an operator, and it would bring
 /// an engine for regular expressions into the binary.
@@ -31,8 +31,7 @@ pub fn init(default: &str, json: bool) -> Verbosity {
     let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
     let asked = asked.and_then(|asked| asked.parse().ok());
     let filter: Targets = asked.or_else(|| default.parse().ok()).unwrap_or_default();
-    let verbosity = Verbosity::of(&filter);
-    let (filter, level) = reload::Layer::new(filter);
+    let (started, (filter, level)) = (filter.clone(), reload::Layer::new(filter));
     let layer = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let logs = tracing_subscriber::registry();
     let _ = if json {
@@ -41,7 +40,7 @@ pub fn init(default: &str, json: bool) -> Verbosity {
         logs.with(layer.with_target(false).with_filter(filter)).try_init()
     };
     // It fails only where the subscriber is gone, and with it all logs.
-    verbosity.applied_by(move |filter| drop(level.reload(filter)))
+    Verbosity::new(started, move |filter| drop(level.reload(filter)))
 }
 
 /// The container's termination message, opened early: a later mount over `/dev` hides the path, not the open

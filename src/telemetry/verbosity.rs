@@ -25,13 +25,9 @@ impl fmt::Debug for Verbosity {
 }
 
 impl Verbosity {
-    /// That with which the process started. Nothing applies a change yet.
-    pub(super) fn of(started: &Targets) -> Self {
-        Self { started: started.clone(), apply: Box::new(|_| ()) }
-    }
-
-    pub(super) fn applied_by(self, apply: impl Fn(Targets) + Send + Sync + 'static) -> Self {
-        Self { apply: Box::new(apply), ..self }
+    /// That with which the process started, and what applies another one.
+    pub(super) fn new(started: Targets, apply: impl Fn(Targets) + Send + Sync + 'static) -> Self {
+        Self { started, apply: Box::new(apply) }
     }
 
     /// Logs as asked from now on. What other crates log stays as it was.
@@ -91,7 +87,7 @@ mod tests {
         let started: Targets = "warn,kube_client=off,kairos_operator=info".parse().unwrap();
         let now = Arc::new(Mutex::new(started.clone()));
         let applied = now.clone();
-        let verbosity = Verbosity::of(&started).applied_by(move |filter| *applied.lock().unwrap() = filter);
+        let verbosity = Verbosity::new(started, move |filter| *applied.lock().unwrap() = filter);
         let logs = |target: &str, level: Level| now.lock().unwrap().would_enable(target, &level);
         assert!(!logs("kairos_operator::plan", Level::DEBUG));
         verbosity.set(LogLevel::Debug);

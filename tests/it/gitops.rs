@@ -1,5 +1,5 @@
-//! What GitOps tools are told of operations: Argo CD's Lua, run by a real Lua on what the operator writes; Flux's expressions,
-//! by a real CEL; Renovate's pattern, on the sample that it is for.
+//! What GitOps tools are told of operations: Argo CD's Lua, run by a real Lua on what the operator writes;
+//! Flux's expressions, by a real CEL; Renovate's pattern, on the sample that it is for.
 
 use std::fs;
 
@@ -119,7 +119,9 @@ fn flux_sees_an_operation_as_it_stands() {
         let holds = |name: &str, object: &Value| {
             let program = cel::Program::compile(check[name].as_str().unwrap()).unwrap();
             let mut context = cel::Context::default();
-            context.add_variable("status", object.get("status").cloned().unwrap_or(json!({}))).unwrap();
+            context
+                .add_variable("status", object.get("status").cloned().unwrap_or_else(|| json!({})))
+                .unwrap();
             program.execute(&context).unwrap() == cel::Value::Bool(true)
         };
         for (standing, argo) in STANDINGS {

@@ -118,7 +118,8 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
             }
         }
     }
-    let stopped = stopped.or_else(|| stops(snapshot, op, &nodes));
+    // What else ends a rollout is not of this pass's making.
+    let stopped = stopped.or_else(|| fails(op, &nodes));
     if stopped.is_some() {
         preflight::withdraw(snapshot, op, &mut nodes);
     }

@@ -10,12 +10,12 @@ use crate::{
         names,
         nodeop::{NodeOp, Phase},
         run::Run,
-        upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, RunResult},
+        upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, RunResult, UpgradePhase},
     },
     plan::{
         conditions,
         model::{action::Action, effects::Effects, id::OpRef},
-        upgrades::is_recorded,
+        upgrades::{follow::copy, is_recorded},
     },
 };
 
@@ -37,23 +37,24 @@ pub fn entry(status: &NodeOpUpgradeStatus, node_op: String, result: RunResult) -
 /// The same of a NodeOp of an earlier run, where the status that told of it was lost. Nothing of one that
 /// never began.
 pub fn entry_of(op: &NodeOp) -> Option<EarlierRun> {
-    let status = op.status.as_ref()?;
-    let counts = status.counts.clone().unwrap_or_default();
-    let result = match status.phase {
+    let shown = op.status.as_ref()?;
+    let mut status = NodeOpUpgradeStatus {
+        conditions: shown.conditions.clone(),
+        last_updated: shown.last_updated.clone(),
+        ..NodeOpUpgradeStatus::default()
+    };
+    copy(&mut status, op);
+    Some(entry(&status, op.metadata.name.clone()?, result(&status)))
+}
+
+/// What came of the run that this status shows, which is over.
+pub fn result(status: &NodeOpUpgradeStatus) -> RunResult {
+    match status.phase {
         _ if conditions::is_superseded(&status.conditions) => RunResult::Superseded,
         _ if conditions::is_expired(&status.conditions) => RunResult::Expired,
-        Some(Phase::Completed) => RunResult::Completed,
+        Some(UpgradePhase::Completed) => RunResult::Completed,
         _ => RunResult::Failed,
-    };
-    Some(EarlierRun {
-        node_op: op.metadata.name.clone()?,
-        image: status.image.clone(),
-        result,
-        finished_at: ended(&status.conditions).map(Time).or_else(|| status.last_updated.clone()),
-        done: counts.done,
-        failed: counts.failed,
-        skipped: counts.skipped,
-    })
+    }
 }
 
 /// The runs that are kept, of those that are told of with the latest first: the oldest goes first, and one

@@ -62,7 +62,7 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
             settle(snapshot, object, upgrade.status)
         }
         (true, _) => {
-            let result = upgrade.result();
+            let result = history::result(&upgrade.status);
             upgrade.next(Some(result))
         }
         (false, Some(uid)) => upgrade.recorded(uid),
@@ -156,7 +156,7 @@ impl Upgrade<'_> {
             (true, asked) if !asked || again => {
                 copy(&mut self.status, child);
                 self.status.conditions = said.to_vec();
-                let result = self.result();
+                let result = history::result(&self.status);
                 self.next(Some(result))
             }
             (false, false) => supersede(self.snapshot, self.object, child, self.status),
@@ -238,16 +238,6 @@ impl Upgrade<'_> {
         };
         let why = "NodeOp is being created".into();
         say(self.snapshot, self.object, self.status, reason::INITIALIZING, why)
-    }
-
-    /// What came of the present run, which is over.
-    fn result(&self) -> RunResult {
-        match self.status.phase {
-            _ if conditions::is_superseded(&self.status.conditions) => RunResult::Superseded,
-            _ if conditions::is_expired(&self.status.conditions) => RunResult::Expired,
-            Some(UpgradePhase::Completed) => RunResult::Completed,
-            _ => RunResult::Failed,
-        }
     }
 
     /// Whether a run whose time was over, as its conditions say, would have time now.

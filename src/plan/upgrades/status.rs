@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
-const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(15);
+const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
 
 /// The status as it is, for the spec as it is.
 pub fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {

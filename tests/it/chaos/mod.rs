@@ -37,7 +37,7 @@ use std::{
 use run::{Outcome, run};
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 64;
 /// After so many failed seeds the others would tell nothing new.
 const ENOUGH: usize = 20;
 /// So many of the slowest seeds are named.

@@ -121,7 +121,8 @@ pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
 }
 
 pub fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decision> {
-    // Jobs and pods come by two watches, and the pods know why. One that the cache shows still at work says nothing yet.
+    // Jobs and pods come by two watches, and the pods know why. One that the cache shows still at work says
+    // nothing yet.
     let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
     let ended = ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
     let unseen = i32::try_from(ended).is_ok_and(|ended| ended < job.failed);

@@ -22,10 +22,7 @@ fn whoever_is_killed_between_two_writes_makes_no_run_twice() {
     world.step();
     let announced = world.status().node_op_name.unwrap();
     // The NodeOp is made, and its UID is not recorded; meanwhile something is steered.
-    let out = world.planned();
-    let makes: Vec<Action> =
-        out.actions.iter().filter(|action| matches!(action, Action::CreateChild { .. })).cloned().collect();
-    makes.iter().for_each(|action| world.carry_out(action));
+    world.makes_and_is_killed();
     assert!(!may_start(&world.snapshot, &world.snapshot.ops[&("ns".into(), announced.clone())]));
     world.edit(json!({"paused": true}));
     world.settle();
@@ -36,10 +33,7 @@ fn whoever_is_killed_between_two_writes_makes_no_run_twice() {
     world.completes();
     world.edit(json!({"image": "kairos:v3"}));
     world.step();
-    let out = world.planned();
-    let makes: Vec<Action> =
-        out.actions.iter().filter(|action| matches!(action, Action::CreateChild { .. })).cloned().collect();
-    makes.iter().for_each(|action| world.carry_out(action));
+    world.makes_and_is_killed();
     let never = world.status().node_op_name.unwrap();
     world.edit(json!({"image": "kairos:v4"}));
     world.settle();

@@ -116,6 +116,12 @@ impl World {
         }
     }
 
+    /// The NodeOp that is planned is made, and nothing else of the plan is carried out.
+    pub fn makes_and_is_killed(&mut self) {
+        let makes = |action: &&Action| matches!(action, Action::CreateChild { .. });
+        self.planned().actions.iter().filter(makes).for_each(|action| self.carry_out(action));
+    }
+
     /// Plans until nothing more is done about upgrades and NodeOps.
     pub fn settle(&mut self) {
         for _ in 0..30 {

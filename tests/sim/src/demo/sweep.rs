@@ -1,7 +1,7 @@
 //! Nothing is left behind, however the demo ends: also by `kill -9`, and by a terminal that is closed.
 //!
-//! A process of its own waits for the end of ours, which it sees by a pipe that nobody holds any more. Then it ends what still
-//! runs of the demo, and removes its files.
+//! A process of its own waits for the end of ours, which it sees by a pipe that nobody holds any more. Then it
+//! ends what still runs of the demo, and removes its files.
 
 use std::{
     fs,
@@ -72,8 +72,9 @@ pub fn run(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Our own programs that were told of the directory, in an argument or a variable: the operator and what watches it by their
-/// kubeconfig, what runs on nodes by the node's root. A user's kubectl has the same variable, and is left alone.
+/// Our own programs that were told of the directory, in an argument or a variable: the operator and what
+/// watches it by their kubeconfig, what runs on nodes by the node's root. A user's kubectl has the same
+/// variable, and is left alone.
 fn processes_of(directory: &Path) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

@@ -1,9 +1,9 @@
-//! Bodies in Kubernetes' protobuf encoding, which kubectl sends where it makes an object itself (`create namespace`, `create
-//! secret`, `auth can-i`), read as JSON. Only these kinds, and of them what kubectl can set: fields that are not in a table
-//! here are left out.
+//! Bodies in Kubernetes' protobuf encoding, which kubectl sends where it makes an object itself (`create
+//! namespace`, `create secret`, `auth can-i`), read as JSON. Only these kinds, and of them what kubectl can
+//! set: fields that are not in a table here are left out.
 //!
-//! The encoding is that of `runtime.Unknown`: four magic bytes, then the type and the object's own bytes. Field numbers are
-//! those of the `generated.proto` files of k8s.io/api and k8s.io/apimachinery.
+//! The encoding is that of `runtime.Unknown`: four magic bytes, then the type and the object's own bytes.
+//! Field numbers are those of the `generated.proto` files of k8s.io/api and k8s.io/apimachinery.
 
 use serde_json::{Map, Value, json};
 
