@@ -4,8 +4,6 @@
 //! cordoned, and the node is not kept away for the time that this takes. A waiter is harmless ahead of its
 //! turn: without a sentinel of its own Job, which is not made before the node is claimed, it reboots nothing.
 
-use std::collections::BTreeSet;
-
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -34,9 +32,8 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
-    let held = snapshot.nodes.values().filter(|node| node.labels.on_hold());
-    let held: BTreeSet<&str> = held.map(|node| node.name.as_str()).collect();
-    let mut effects = end(snapshot, op, nodes, |node| held.contains(node));
+    let is_held = |node: &str| snapshot.nodes.get(node).is_some_and(|node| node.labels.on_hold());
+    let mut effects = end(snapshot, op, nodes, is_held);
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
     effects.add(Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node))));
     effects
@@ -73,7 +70,7 @@ fn end(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, of: impl Fn(&str) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeSet, sync::Arc};
 
     use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};

@@ -17,7 +17,7 @@ pub enum Standing {
     Away,
     /// Claimed or cordoned by an operation, or left cordoned by one.
     Held,
-    /// Not Ready, being deleted, or claimed: not to be taken just so.
+    /// Not Ready, being deleted, claimed, or on hold: not to be taken just so.
     Taken,
     /// What it runs in this boot is not known.
     Unread,
@@ -33,7 +33,9 @@ impl Standing {
             Self::Held => {
                 node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
             }
-            Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some(),
+            Self::Taken => {
+                !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold()
+            }
             Self::Unread => !node.says_its_facts(),
         }
     }

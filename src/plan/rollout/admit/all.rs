@@ -91,7 +91,7 @@ impl Pass<'_> {
 }
 
 /// The pending nodes, and those with a preflight, that do not wait just like others, in order: something is
-/// recorded about them, or they are away, taken, or gone.
+/// recorded about them, or they are away, taken, on hold, or gone.
 fn remarkable<'a>(
     snapshot: &'a Snapshot,
     nodes: &'a NodeStatuses,
@@ -193,6 +193,9 @@ mod tests {
             let mut node = NodeView { name: name.clone(), uid: name.clone(), ..NodeView::default() };
             if rare(rng) {
                 node.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+            }
+            if rare(rng) {
+                node.labels.insert(crate::api::names::HOLD.into(), "true".into());
             }
             node.boot_id = "b".into();
             (node.ready, node.deleting) = (!rare(rng), rare(rng));
