@@ -91,7 +91,7 @@ async fn play(seed: u64) -> Outcome {
     let boots = || cluster.nodes().map(|node| node.boots().len()).sum::<usize>();
     let booted = boots();
     sleep(REST).await;
-    history::check_idle(&cluster.requests()[before..], boots() - booted, &world, &mut broken);
+    history::check_idle(&cluster.requests()[before..], boots() - booted, (&scenario, &world), &mut broken);
     history::check_pace(&cluster.requests(), &scenario, &mut broken);
     history::check_pace_of_each(&cluster.requests(), &scenario, &mut broken);
     history::check_budget(&cluster, boots(), &scenario, &mut broken);

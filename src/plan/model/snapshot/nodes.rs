@@ -33,9 +33,7 @@ impl Standing {
             Self::Held => {
                 node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
             }
-            Self::Taken => {
-                !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold()
-            }
+            Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),
         }
     }

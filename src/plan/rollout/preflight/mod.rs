@@ -36,10 +36,7 @@ use crate::{
             context::{Next, Op, ends_untouched},
             state::{Entry, Found, Pending, Preflight, State},
         },
-        rollout::{
-            not_taken::NotTaken,
-            others::Others,
-        },
+        rollout::{not_taken::NotTaken, others::Others},
     },
 };
 

@@ -281,7 +281,8 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
     }
     let recorded = op.status.as_ref().and_then(|status| status.release.clone());
     NodeOpStatus {
-        release: recorded.or_else(|| nodes.marked([Mark::Targeted]).find_map(|(_, node)| node.target.clone())),
+        release: recorded
+            .or_else(|| nodes.marked([Mark::Targeted]).find_map(|(_, node)| node.target.clone())),
         phase: Some(phase),
         conditions,
         message: Some(message),
