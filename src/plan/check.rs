@@ -9,6 +9,7 @@ use crate::{
         conditions,
         model::{
             action::{Action, Plan},
+            effects::Effects,
             id::Key,
             intent::Intent,
             snapshot::Snapshot,
@@ -18,6 +19,7 @@ use crate::{
             stage::{self, Stage},
             state::Entry,
         },
+        rollout,
     },
 };
 
@@ -62,7 +64,18 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     found.extend(plan.actions.iter().flat_map(unheard_of));
     found.extend(unexplained(snapshot, plan));
     found.extend(spinning(snapshot, plan));
+    found.extend(passed_by(snapshot));
     found
+}
+
+/// NodeOps that a plan passes by as finished, and for which there would have been something to do.
+fn passed_by(snapshot: &Snapshot) -> Vec<String> {
+    let at_rest = snapshot.ops.values().filter(|op| rollout::is_at_rest(snapshot, op));
+    let planned = at_rest.map(|op| (op, rollout::plan(snapshot, op, &mut rollout::Shared::default())));
+    let wanted = planned.filter(|(_, planned)| planned.effects != Effects::default());
+    wanted
+        .map(|(op, planned)| format!("{:?} is passed by: {:?}", op.metadata.name, planned.effects))
+        .collect()
 }
 
 /// Entries of a status that are in no stage of a node's life, or come from one that does not lead there. What

@@ -44,6 +44,20 @@ use crate::{
     },
 };
 
+/// Whether nothing is left to do about a NodeOp, which is over. Nearly all are, and a plan passes them by.
+pub fn is_at_rest(snapshot: &Snapshot, op: &NodeOp) -> bool {
+    let over = op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
+    over && op.metadata.deletion_timestamp.is_none()
+        && op.spec.ttl_seconds_after_finished.is_none()
+        && !op.metadata.finalizers.iter().flatten().any(|finalizer| is_ours(finalizer))
+        && op.metadata.uid.as_ref().is_some_and(|uid| snapshot.pods.open_of_owner(uid).next().is_none())
+}
+
+/// Whether a finalizer is ours, or the Go operator's, which goes with it.
+fn is_ours(finalizer: &str) -> bool {
+    [names::FINALIZER, names::LEGACY_FINALIZER].contains(&finalizer)
+}
+
 /// Plans one NodeOp.
 pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> Planned<Reasons> {
     let op = Op::of(object);
@@ -188,16 +202,15 @@ fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
         op.object.status.as_ref().map(|status| prestart::withdraw(snapshot, op, &status.node_statuses));
     let mut effects = withdrawn.unwrap_or_default();
     let old = op.object.metadata.finalizers.clone().unwrap_or_default();
-    let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
     if held || lingers {
         return nothing.with(effects);
     }
-    if !old.iter().any(|finalizer| ours.contains(&finalizer.as_str())) {
+    if !old.iter().any(|finalizer| is_ours(finalizer)) {
         return nothing.with(effects).with(expiry::sweep(snapshot, op));
     }
-    let finalizers = old.into_iter().filter(|finalizer| !ours.contains(&finalizer.as_str())).collect();
+    let finalizers = old.into_iter().filter(|finalizer| !is_ours(finalizer)).collect();
     nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })
 }
 

@@ -49,22 +49,22 @@ pub fn plan(snapshot: &Snapshot) -> Effects {
 }
 
 /// The NodeOps that NodeOpUpgrades made, by namespace and UID of the upgrade.
-struct Made<'a>(BTreeMap<(String, String), Vec<&'a Arc<NodeOp>>>);
+struct Made<'a>(BTreeMap<(&'a str, &'a str), Vec<&'a Arc<NodeOp>>>);
 
 impl<'a> Made<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
         let mut made = Self(BTreeMap::new());
         for ((namespace, _), op) in &snapshot.ops {
             if let Some(uid) = owner::upgrade_uid(&op.metadata) {
-                made.0.entry((namespace.clone(), uid.to_owned())).or_default().push(op);
+                made.0.entry((namespace, uid)).or_default().push(op);
             }
         }
         made
     }
 
-    fn by(&self, key: &Key, upgrade: &NodeOpUpgrade) -> &[&'a Arc<NodeOp>] {
-        let uid = upgrade.metadata.uid.clone().unwrap_or_default();
-        self.0.get(&(key.0.clone(), uid)).map(Vec::as_slice).unwrap_or_default()
+    fn by(&self, key: &'a Key, upgrade: &'a NodeOpUpgrade) -> &[&'a Arc<NodeOp>] {
+        let uid = upgrade.metadata.uid.as_deref().unwrap_or_default();
+        self.0.get(&(key.0.as_str(), uid)).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
