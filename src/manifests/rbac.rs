@@ -47,7 +47,7 @@ const EVENTS: &str = "events.k8s.io";
 /// [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
-        "Targets, their readiness and boot ids; patch: cordon, claim, labels with what a node runs.",
+        "Targets, their readiness and boot ids; patch: cordon, claim, what autoscalers are asked, labels with what a node runs.",
         CORE,
         &["nodes"],
         &["get", "list", "watch", "patch"],

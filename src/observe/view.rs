@@ -46,14 +46,15 @@ fn node_of(meta: &ObjectMeta) -> String {
     annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
 }
 
-/// Those annotations of a node that say facts.
-fn facts(meta: &ObjectMeta) -> BTreeMap<String, String> {
-    let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
+/// Those annotations of a node that say facts, and those that autoscalers read.
+fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let facts = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
         names::FACTS_OF,
         names::RELEASE,
         names::BOOT_STATE_OF,
     ]);
-    ours.filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
+    let hints = names::KEEPS_FROM_SCALE_DOWN.map(|(name, _)| name);
+    facts.chain(hints).filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
 }
 
 /// A node as the planner sees it.
@@ -68,11 +69,12 @@ pub fn node(node: &Node) -> NodeView {
         resource_version: text(&meta.resource_version),
         created: created(meta),
         labels: meta.labels.clone().unwrap_or_default().into(),
-        annotations: facts(meta),
+        annotations: annotations(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),
         kept_cordon: annotation(meta, names::CORDONED_BY).and_then(|text| text.parse().ok()),
         claimed_by: owner(names::CLAIMED_BY),
+        hints: annotation(meta, names::AUTOSCALER_HINTS).and_then(|text| text.parse().ok()),
         ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),

@@ -5,11 +5,13 @@
 //!   keeps failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
-//! - `id`, `kept_cordon`, `time`: identities, what stands about a failed node on the node, and deadlines.
+//! - `id`, `kept_cordon`, `hints`, `time`: identities, what stands on a node that failed, or for autoscalers on
+//!   one that is claimed, and deadlines.
 
 pub mod action;
 pub mod effects;
 pub mod failing;
+pub mod hints;
 pub mod id;
 pub mod identity;
 pub mod intent;

@@ -14,6 +14,7 @@ use kairos_operator::{
 };
 
 use super::{
+    hints,
     kubelet::containers,
     operator::{Operator, rv},
     world::{JobMind, World, node_key, op_key},
@@ -154,7 +155,9 @@ impl World {
                     (change.cordoned_by.clone().flatten(), change.kept_cordon.as_deref().cloned());
             }
             node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
+            hints::apply(node, change);
         });
+        self.check_hints(name);
     }
 
     /// Something is made for a NodeOp.

@@ -31,6 +31,7 @@ pub use crate::api::owner::Owner;
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
+        hints::Hints,
         id::{Key, OpRef},
         identity::Id,
         kept_cordon::KeptCordon,
@@ -99,7 +100,7 @@ pub struct NodeView {
     pub resource_version: String,
     pub created: Timestamp,
     pub labels: NodeLabels,
-    /// Those annotations that say facts.
+    /// Those annotations that say facts, and those that autoscalers read.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable and is going to undo that, if that was a NodeOp.
@@ -108,6 +109,8 @@ pub struct NodeView {
     pub kept_cordon: Option<KeptCordon>,
     /// Which NodeOp has claimed it.
     pub claimed_by: Option<OpRef>,
+    /// Which NodeOp has asked autoscalers to leave it, and what they had been told before.
+    pub hints: Option<Hints>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
@@ -132,6 +135,12 @@ impl NodeView {
     pub fn is_linux(&self) -> bool {
         let said = self.labels.get(names::OS_LABEL).into_iter().chain([&self.os]);
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
+    }
+
+    /// The NodeOps that have something of it to give back, each once.
+    pub fn holders(&self) -> BTreeSet<&OpRef> {
+        let hints = self.hints.as_ref().map(|hints| &hints.by);
+        self.claimed_by.iter().chain(&self.cordoned_by).chain(hints).collect()
     }
 
     /// Whether it is a member of the control plane or of its etcd.

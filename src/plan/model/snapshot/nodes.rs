@@ -15,7 +15,7 @@ pub enum Standing {
     ControlPlane,
     /// Not Ready.
     Away,
-    /// Claimed or cordoned by an operation, or left cordoned by one.
+    /// Claimed or cordoned by an operation, left cordoned by one, or with what one told autoscalers.
     Held,
     /// Not Ready, being deleted, or claimed: not to be taken just so.
     Taken,
@@ -31,7 +31,10 @@ impl Standing {
             Self::ControlPlane => node.control_plane(),
             Self::Away => !node.ready,
             Self::Held => {
-                node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
+                node.claimed_by.is_some()
+                    || node.cordoned_by.is_some()
+                    || node.kept_cordon.is_some()
+                    || node.hints.is_some()
             }
             Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some(),
             Self::Unread => !node.says_its_facts(),

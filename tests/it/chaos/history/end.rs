@@ -8,13 +8,19 @@ use std::{
 };
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, Phase},
+    api::{
+        names,
+        nodeop::{NodeOp, Phase},
+    },
     plan::model::kept_cordon::KeptCordon,
 };
 use kairos_sim::{Change, Cluster, Request, store::Object};
 use serde_json::Value;
 
-use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator, runs::are_decided, text};
+use super::{
+    CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, hints::annotation, operator,
+    runs::are_decided, text,
+};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
@@ -222,6 +228,9 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         let name = text(&node, "/metadata/name");
         if !text(&node, CLAIMED_BY).is_empty() {
             broken.push(format!("at rest: {name} is claimed by {}", text(&node, CLAIMED_BY)));
+        }
+        if let Some(hints) = annotation(&node, names::AUTOSCALER_HINTS) {
+            broken.push(format!("at rest: {name} has hints to autoscalers of ours: {hints}"));
         }
         let (unschedulable, mark) = (node["spec"]["unschedulable"] == true, text(&node, CORDONED_BY));
         if !unschedulable && !mark.is_empty() {

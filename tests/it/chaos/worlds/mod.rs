@@ -93,10 +93,12 @@ pub enum Kind {
     BadNode,
     /// People who change what upgrades ask for, at any moment.
     Edits,
+    /// Somebody who tells autoscalers this and that about nodes, at any moment.
+    Autoscalers,
 }
 
 impl Kind {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -127,6 +129,7 @@ impl Kind {
         Self::Editors,
         Self::BadNode,
         Self::Edits,
+        Self::Autoscalers,
     ];
 
     pub fn name(self) -> String {
@@ -223,7 +226,8 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             | Kind::OwnLabels
             | Kind::Paused
             | Kind::Lowered
-            | Kind::Edits => {}
+            | Kind::Edits
+            | Kind::Autoscalers => {}
         }
     }
 }
@@ -248,6 +252,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Paused => operations::pause(world),
             Kind::Lowered => operations::lower(world),
             Kind::Edits => edits::edit(world),
+            Kind::Autoscalers => nodes::tell_autoscalers(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart
