@@ -32,6 +32,23 @@ fn it_runs_the_agent_once_whatever_is_retried() {
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
 }
 
+/// Kairos is one binary, with a link by each program's name. Called by a link it is that program; where an
+/// image has none it is told.
+#[test]
+fn the_one_binary_of_kairos_is_the_agent_by_its_link_or_by_its_first_argument() {
+    let node = Machine::new();
+    node.is_one_binary(true);
+    assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+    assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+
+    let node = Machine::new();
+    node.is_one_binary(false);
+    let order = UpgradeOrder { exclude_paths: vec!["/x".into()], debug: true, ..active() };
+    assert_eq!(node.check(&order, false).0, 0);
+    assert_eq!(node.try_once(&order), (0, "upgraded to v2".into()));
+    assert_eq!(node.runs(), ["--debug upgrade --source dir:/ --exclude-path /x"]);
+}
+
 #[test]
 fn a_failure_says_the_agents_words_and_may_be_tried_again() {
     let node = Machine::new();
