@@ -160,7 +160,7 @@ pub enum UpgradeState {
 pub struct Facts {
     /// The boot that the facts were read in.
     pub boot: String,
-    /// From the kernel's command line: `active`, `passive`, `recovery`, `livecd` or `unknown`.
+    /// From the kernel's command line: one of [`boot_state`].
     pub boot_state: String,
     /// Whether the node runs Kairos at all.
     pub kairos: bool,
@@ -174,14 +174,19 @@ pub struct Facts {
 
 /// Which facts are read and what is made of them. Another number in a node's annotation means that they are
 /// read again.
-pub const FACTS_SCHEMA: &str = "2";
+pub const FACTS_SCHEMA: &str = "3";
 
 /// Values of [`Facts::boot_state`].
 pub mod boot_state {
     pub const ACTIVE: &str = "active";
     pub const PASSIVE: &str = "passive";
     pub const RECOVERY: &str = "recovery";
+    /// The boot of a factory reset, which ends with another boot.
+    pub const AUTORESET: &str = "autoreset";
     pub const LIVECD: &str = "livecd";
+    /// The system was loaded into memory; of what is installed at most the data partitions are used. Kairos
+    /// itself calls this active.
+    pub const IN_RAM: &str = "in-ram";
     pub const UNKNOWN: &str = "unknown";
 }
 
