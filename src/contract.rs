@@ -121,6 +121,22 @@ pub struct UpgradeResult {
     /// The release of the image; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// When the recovery image was written, in RFC 3339, if the node's own record says since that run that it
+    /// was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_at: Option<String>,
+}
+
+/// What `upgrade` says, as its termination message, once it has written the recovery image alone, and the
+/// record that the node's agent keeps says so, too. Without that record it says a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryProof {
+    /// When, in RFC 3339, by the node's clock. For people only.
+    pub recovery_at: String,
+    /// The release of the image; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// What `upgrade --check` says, as its termination message, about a node that is to be upgraded.

@@ -118,6 +118,7 @@ pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> Upgra
         before: found.host.version.clone(),
         before_state: found.boot_state.clone(),
         target: found.image.version.clone(),
+        recovery_at: None,
     }
 }
 

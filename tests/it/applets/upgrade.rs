@@ -2,7 +2,7 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use kairos_operator::contract::{UpgradeOrder, UpgradeState};
+use kairos_operator::contract::{RecoveryProof, UpgradeOrder, UpgradeState};
 
 use super::{
     machine::{Machine, active, permanent, signal},
@@ -161,6 +161,33 @@ fn recovery_alone_compares_nothing_and_asks_for_no_reboot() {
         (node.runs(), node.sentinel_boot()),
         (vec!["upgrade --recovery --source dir:/".into()], String::new())
     );
+}
+
+/// An agent that keeps a record of what it did, and those that do not, or say nothing new.
+#[test]
+fn the_nodes_own_record_proves_what_no_boot_does() {
+    let record =
+        "echo 'last-recovery-upgrade: \"2026-11-28T02:00:07Z\"' >\"$HOST_DIR/usr/local/.kairos-state\"";
+    let order = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    let node = Machine::new();
+    node.agent(record);
+    let proof = RecoveryProof { recovery_at: "2026-11-28T02:00:07Z".into(), target: Some("v2".into()) };
+    for tries in ["the first", "after its pod was lost"] {
+        let (code, words) = node.try_once(&order);
+        assert_eq!((code, serde_json::from_str(&words).ok()), (0, Some(proof.clone())), "{tries}: {words}");
+    }
+    assert_eq!(node.runs().len(), 1);
+    for agent in [record, "true", "mkfifo \"$HOST_DIR/usr/local/new\""] {
+        let node = Machine::new();
+        node.write("host/usr/local/.kairos-state", "last-recovery-upgrade: \"2026-11-28T02:00:07Z\"\n");
+        node.agent(agent);
+        assert_eq!(node.try_once(&order), (0, "recovery upgraded to v2".into()), "{agent}");
+    }
+    // With the active image it is the boot that proves.
+    let node = Machine::new();
+    node.agent(record);
+    let both = UpgradeOrder { active: true, ..order };
+    assert_eq!(node.try_once(&both), (0, "upgraded to v2".into()));
 }
 
 #[test]
