@@ -197,6 +197,12 @@ pub mod container {
     pub const FACTS: &str = "node-labeler";
 }
 
+/// Conditions of a Node of Kubernetes' own (KEP-5683): how far its drain is.
+pub mod node_condition {
+    pub const DRAIN_IN_PROGRESS: &str = "DrainInProgress";
+    pub const DRAINED: &str = "Drained";
+}
+
 /// Condition types in the status of both kinds: first those that scripts wait for, then those by which
 /// kstatus, and with it Flux, Helm and Argo CD, judges any resource. `Reconciling` and `Stalled` are absent
 /// where they do not hold.

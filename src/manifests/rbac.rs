@@ -53,6 +53,12 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "patch"],
     ),
     grant(
+        "With --node-conditions=auto: the conditions DrainInProgress and Drained. An admission policy lets it change nothing else there.",
+        CORE,
+        &["nodes/status"],
+        &["patch"],
+    ),
+    grant(
         "Waiters, preflight and facts pods, the pods of a node that is drained, the static pods of a control plane. Patch is held to be granted: a waiter annotates itself.",
         CORE,
         &["pods"],

@@ -24,6 +24,7 @@ impl Observed for NodeView {
             kept_cordon,
             claimed_by,
             hints,
+            drain_conditions,
             ready,
             boot_id,
             machine_id,
@@ -41,7 +42,8 @@ impl Observed for NodeView {
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
             && (created, etcd_votes, volumes_attached)
                 == (&other.created, &other.etcd_votes, &other.volumes_attached)
-            && (labels, annotations) == (&other.labels, &other.annotations)
+            && (labels, annotations, drain_conditions)
+                == (&other.labels, &other.annotations, &other.drain_conditions)
     }
 }
 

@@ -5,10 +5,12 @@
 //!   keeps failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
-//! - `id`, `kept_cordon`, `hints`, `time`: identities, what stands on a node that failed, or for autoscalers on
-//!   one that is claimed, and deadlines.
+//! - `id`, `time`: identities, and deadlines;
+//! - `kept_cordon`, `hints`, `drain_condition`: what stands on a node that failed, for autoscalers on one that is
+//!   claimed, and for everybody on one that is drained.
 
 pub mod action;
+pub mod drain_condition;
 pub mod effects;
 pub mod failing;
 pub mod hints;

@@ -67,8 +67,9 @@ impl Operator {
             Action::PatchNode { name, resource_version, change } => {
                 world.patch(&name, &resource_version, &change)
             }
-            // The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
-            Action::CreateChild { .. }
+            // Nodes are not asked to say anything in their conditions. The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
+            Action::PatchNodeConditions { .. }
+            | Action::CreateChild { .. }
             | Action::PropagateSpec { .. }
             | Action::PatchUpgradeStatus { .. }
             | Action::DeleteOp { .. }
@@ -267,7 +268,8 @@ pub fn brief(action: &Action) -> String {
             }
             format!("status of {}: {}", op.metadata.name.clone().unwrap_or_default(), parts.join("; "))
         }
-        Action::CreateChild { .. }
+        Action::PatchNodeConditions { .. }
+        | Action::CreateChild { .. }
         | Action::PropagateSpec { .. }
         | Action::PatchUpgradeStatus { .. }
         | Action::DeleteOp { .. }

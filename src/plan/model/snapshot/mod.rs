@@ -31,6 +31,7 @@ pub use crate::api::owner::Owner;
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
+        drain_condition::DrainCondition,
         hints::Hints,
         id::{Key, OpRef},
         identity::Id,
@@ -81,6 +82,8 @@ pub struct Snapshot {
 pub struct PlannerConfig {
     /// How many control-plane nodes may be worked on at once, over all NodeOps that cordon or reboot.
     pub control_plane_concurrency: usize,
+    /// Whether nodes say in conditions of their own how far their drain is.
+    pub node_conditions: bool,
     /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready
     /// elsewhere.
     pub own_pod: Option<Key>,
@@ -88,7 +91,7 @@ pub struct PlannerConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        Self { control_plane_concurrency: 1, own_pod: None }
+        Self { control_plane_concurrency: 1, node_conditions: false, own_pod: None }
     }
 }
 
@@ -111,6 +114,8 @@ pub struct NodeView {
     pub claimed_by: Option<OpRef>,
     /// Which NodeOp has asked autoscalers to leave it, and what they had been told before.
     pub hints: Option<Hints>,
+    /// Which of the conditions about its drain it has, and whose each is; `None`: not ours.
+    pub drain_conditions: BTreeMap<DrainCondition, Option<OpRef>>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.

@@ -15,7 +15,8 @@ pub enum Standing {
     ControlPlane,
     /// Not Ready.
     Away,
-    /// Claimed or cordoned by an operation, left cordoned by one, or with what one told autoscalers.
+    /// Claimed or cordoned by an operation, left cordoned by one, or with what one told autoscalers or
+    /// said of a drain.
     Held,
     /// Not Ready, being deleted, or claimed: not to be taken just so.
     Taken,
@@ -35,6 +36,7 @@ impl Standing {
                     || node.cordoned_by.is_some()
                     || node.kept_cordon.is_some()
                     || node.hints.is_some()
+                    || node.drain_conditions.values().any(Option::is_some)
             }
             Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some(),
             Self::Unread => !node.says_its_facts(),

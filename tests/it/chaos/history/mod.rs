@@ -2,6 +2,7 @@
 //! which all of it happened.
 
 mod admission;
+mod drains;
 mod end;
 mod hints;
 mod nodes;

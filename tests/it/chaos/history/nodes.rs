@@ -36,6 +36,7 @@ impl Past<'_> {
         if change.kind == ChangeKind::Modified && !self.human_versions.contains(&change.version) {
             self.patched(change);
             self.hinted(change);
+            self.says(change);
         }
         self.nodes.insert(name, change.object.clone());
         self.held();

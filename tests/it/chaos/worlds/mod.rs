@@ -95,10 +95,12 @@ pub enum Kind {
     Edits,
     /// Somebody who tells autoscalers this and that about nodes, at any moment.
     Autoscalers,
+    /// Nodes say in conditions of their own how far their drain is; some have some of somebody else.
+    DrainsAreSaid,
 }
 
 impl Kind {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -130,6 +132,7 @@ impl Kind {
         Self::BadNode,
         Self::Edits,
         Self::Autoscalers,
+        Self::DrainsAreSaid,
     ];
 
     pub fn name(self) -> String {
@@ -211,6 +214,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::NobodyYet => operations::keep_away(world).await,
             Kind::Editors => hostile::settle(cluster).await,
             Kind::BadNode => hostile::corrupt(world),
+            Kind::DrainsAreSaid => nodes::say(world).await,
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -266,7 +270,8 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             | Kind::Rollbacks
             | Kind::MachinesHang
             | Kind::OwnLabels
-            | Kind::NobodyYet => {}
+            | Kind::NobodyYet
+            | Kind::DrainsAreSaid => {}
         }
     }
 }

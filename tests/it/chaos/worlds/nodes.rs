@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{api::core::v1::Node as NodeObject, jiff::SignedDuration};
-use kairos_operator::api::names;
+use kairos_operator::{api::names, plan::model::drain_condition::DrainCondition};
 use kairos_sim::{Cluster, Tells};
 use kube::{
     Api, ResourceExt,
@@ -179,6 +179,19 @@ pub fn stop_kubelets(world: &Arc<World>) {
         world.nodes[node].start_kubelet().await;
     };
     tokio::spawn(now_and_then(world.clone(), (1_000, 60_000), one));
+}
+
+/// Somebody else's tool has said something of the drain of some nodes.
+pub async fn say(world: &World) {
+    let nodes: Api<NodeObject> = Api::all(world.client.clone());
+    for name in world.nodes.keys() {
+        let condition = DrainCondition::ALL[world.rng(|rng| rng.usize(..2))];
+        if world.chance(30) {
+            let entry = json!({"type": condition.kind(), "status": "False", "reason": "Theirs", "message": "kubectl drain"});
+            let patch = Patch::Strategic(json!({"status": {"conditions": [entry]}}));
+            nodes.patch_status(name, &PatchParams::default(), &patch).await.expect("a node");
+        }
+    }
 }
 
 /// Somebody tells autoscalers to leave a node, or not to, or nothing any more.
