@@ -121,8 +121,8 @@ pub struct UpgradeResult {
     /// The release of the image; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// When the recovery image was written, in RFC 3339, if the node's own record says since that run that it
-    /// was.
+    /// When the recovery image was written, in RFC 3339, if it alone was to be and the node's own record says
+    /// since that run that it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_at: Option<String>,
 }

@@ -198,7 +198,7 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
-    let recovery_at = record.recorded_since(&host_dir).map(|at| at.to_string()).filter(|_| order.recovery);
+    let recovery_at = record.recorded_since(&host_dir).map(|at| at.to_string()).filter(|_| !order.active);
     let done = UpgradeResult { recovery_at, ..state(UpgradeState::Upgraded) };
     match result::conclude(path, &done, patience) {
         Ok(()) => Ok(AppletExit::success(settled(&done))),
