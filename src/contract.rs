@@ -121,6 +121,22 @@ pub struct UpgradeResult {
     /// The release of the image; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// When the recovery image was written, in RFC 3339, if it alone was to be and the node's own record says
+    /// since that run that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_at: Option<String>,
+}
+
+/// What `upgrade` says, as its termination message, once it has written the recovery image alone, and the
+/// record that the node's agent keeps says so, too. Without that record it says a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryProof {
+    /// When, in RFC 3339, by the node's clock. For people only.
+    pub recovery_at: String,
+    /// The release of the image; absent if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// What `upgrade --check` says, as its termination message, about a node that is to be upgraded.
@@ -160,7 +176,7 @@ pub enum UpgradeState {
 pub struct Facts {
     /// The boot that the facts were read in.
     pub boot: String,
-    /// From the kernel's command line: `active`, `passive`, `recovery`, `livecd` or `unknown`.
+    /// From the kernel's command line: one of [`boot_state`].
     pub boot_state: String,
     /// Whether the node runs Kairos at all.
     pub kairos: bool,
@@ -174,14 +190,19 @@ pub struct Facts {
 
 /// Which facts are read and what is made of them. Another number in a node's annotation means that they are
 /// read again.
-pub const FACTS_SCHEMA: &str = "2";
+pub const FACTS_SCHEMA: &str = "3";
 
 /// Values of [`Facts::boot_state`].
 pub mod boot_state {
     pub const ACTIVE: &str = "active";
     pub const PASSIVE: &str = "passive";
     pub const RECOVERY: &str = "recovery";
+    /// The boot of a factory reset, which ends with another boot.
+    pub const AUTORESET: &str = "autoreset";
     pub const LIVECD: &str = "livecd";
+    /// The system was loaded into memory; of what is installed at most the data partitions are used. Kairos
+    /// itself calls this active.
+    pub const IN_RAM: &str = "in-ram";
     pub const UNKNOWN: &str = "unknown";
 }
 

@@ -98,6 +98,9 @@ impl Actor {
             Action::PatchNode { name, resource_version, change } => {
                 self.node(name, resource_version, change).await
             }
+            Action::PatchNodeConditions { name, resource_version, change, at } => {
+                self.node_conditions(name, resource_version, change, *at).await
+            }
             Action::CreateChild { upgrade, name } => self.make_child(upgrade, name).await,
             Action::PropagateSpec { child, steering } => self.pass_on(child, steering).await,
             Action::PatchUpgradeStatus { upgrade, status, notices: _ } => {

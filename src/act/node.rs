@@ -1,6 +1,6 @@
-//! Changes of nodes: merge patches with a resourceVersion, never a PUT of a trimmed or older type.
+//! Changes of nodes: patches with a resourceVersion, never a PUT of a trimmed or older type.
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -11,7 +11,10 @@ use super::{Actor, about_node};
 use crate::{
     api::names,
     observe::LiveObject,
-    plan::model::{action::NodeChange, id::OpRef},
+    plan::model::{
+        action::{DrainChange, NodeChange},
+        id::OpRef,
+    },
 };
 
 /// The merge patch of a change: `null` removes an annotation.
@@ -53,7 +56,33 @@ fn patch(resource_version: &str, change: &NodeChange) -> Value {
     patch
 }
 
+/// The strategic merge patch of a change of conditions, which merges by their types and leaves others alone.
+fn conditions(resource_version: &str, change: &DrainChange, at: Timestamp) -> Value {
+    let DrainChange { set, remove } = change;
+    let set = set.iter().map(|(condition, op)| {
+        json!({"type": condition.kind(), "status": "True", "reason": condition.reason(),
+            "message": condition.message(op), "lastTransitionTime": Time(at), "lastHeartbeatTime": Time(at)})
+    });
+    let remove = remove.iter().map(|condition| json!({"$patch": "delete", "type": condition.kind()}));
+    let conditions: Vec<Value> = set.chain(remove).collect();
+    json!({"metadata": {"resourceVersion": resource_version}, "status": {"conditions": conditions}})
+}
+
 impl Actor {
+    pub(super) async fn node_conditions(
+        &self,
+        name: &str,
+        resource_version: &str,
+        change: &DrainChange,
+        at: Timestamp,
+    ) -> anyhow::Result<Vec<LiveObject>> {
+        let api = Api::<Node>::all(self.client.clone());
+        let patch = Patch::Strategic(conditions(resource_version, change, at));
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        let node = self.write(api.patch_status(name, &params, &patch)).await?;
+        Ok(vec![LiveObject::Node(Box::new(node))])
+    }
+
     pub(super) async fn node(
         &self,
         name: &str,
@@ -74,7 +103,24 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::model::kept_cordon::KeptCordon;
+    use crate::plan::model::{drain_condition::DrainCondition, kept_cordon::KeptCordon};
+
+    #[test]
+    fn one_patch_of_the_status_sets_and_removes_conditions_by_their_type() {
+        let op = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        let change = DrainChange {
+            set: Some((DrainCondition::Drained, op)),
+            remove: vec![DrainCondition::InProgress],
+        };
+        let at = "2026-11-28T02:00:07Z";
+        let set = json!({"type": "Drained", "status": "True", "reason": "DrainCompleted",
+            "message": "ns/op@u: the node is drained", "lastTransitionTime": at, "lastHeartbeatTime": at});
+        assert_eq!(
+            conditions("7", &change, at.parse().unwrap()),
+            json!({"metadata": {"resourceVersion": "7"},
+                   "status": {"conditions": [set, {"$patch": "delete", "type": "DrainInProgress"}]}})
+        );
+    }
 
     #[test]
     fn one_patch_sets_or_clears_cordon_and_annotations() {

@@ -116,6 +116,13 @@ pub const NO_REPLICA: &str = "operator.kairos.io/no-replica";
 /// pod.
 pub const KEEPS_NODE: [(&str, &str); 2] =
     [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")];
+/// The same for nodes: annotations, with their values, by which Cluster Autoscaler and Karpenter leave a node.
+pub const KEEPS_FROM_SCALE_DOWN: [(&str, &str); 2] = [
+    ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "true"),
+    ("karpenter.sh/do-not-disrupt", "true"),
+];
+/// Node annotation: which NodeOp has set those, and what stood there before.
+pub const AUTOSCALER_HINTS: &str = "operator.kairos.io/autoscaler-hints";
 /// Annotation on Jobs and pods: the full node name (the label may be cut).
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
@@ -188,6 +195,12 @@ pub mod container {
     pub const PREFLIGHT: &str = "preflight";
     pub const INSTALL: &str = "install";
     pub const FACTS: &str = "node-labeler";
+}
+
+/// Conditions of a Node of Kubernetes' own (KEP-5683): how far its drain is.
+pub mod node_condition {
+    pub const DRAIN_IN_PROGRESS: &str = "DrainInProgress";
+    pub const DRAINED: &str = "Drained";
 }
 
 /// Condition types in the status of both kinds: first those that scripts wait for, then those by which

@@ -34,6 +34,10 @@ pub struct ControllerArgs {
     /// How many control-plane nodes may be cordoned or rebooted at once, over all NodeOps.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub control_plane_concurrency: u32,
+    /// Whether a node that is drained says so in conditions of its own, `DrainInProgress` and `Drained` (KEP-5683):
+    /// `auto`, or `off`. It takes three writes a node.
+    #[arg(long, default_value = "off", value_parser = ["auto", "off"])]
+    node_conditions: String,
     /// Log one JSON object a line (`json`) or text (`console`).
     #[arg(long, default_value = "console")]
     pub zap_encoder: String,
@@ -102,6 +106,11 @@ pub struct IgnoredArgs {
 }
 
 impl ControllerArgs {
+    /// Whether nodes say in conditions of their own how far their drain is.
+    pub fn node_conditions(&self) -> bool {
+        self.node_conditions == "auto"
+    }
+
     /// The image of the pods that we make ourselves.
     pub fn operator_image(&self) -> &str {
         said(&self.operator_image).unwrap_or(contract::IMAGE)

@@ -178,6 +178,7 @@ impl Controller {
         };
         let settings = PlannerConfig {
             control_plane_concurrency: args.control_plane_concurrency as usize,
+            node_conditions: args.node_conditions(),
             own_pod: args.pod_name().map(|name| (namespace.clone(), name.to_owned())),
         };
         let reporter =

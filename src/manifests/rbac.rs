@@ -47,10 +47,16 @@ const EVENTS: &str = "events.k8s.io";
 /// [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
-        "Targets, their readiness and boot ids; patch: cordon, claim, labels with what a node runs.",
+        "Targets, their readiness and boot ids; patch: cordon, claim, what autoscalers are asked, labels with what a node runs.",
         CORE,
         &["nodes"],
         &["get", "list", "watch", "patch"],
+    ),
+    grant(
+        "With --node-conditions=auto: the conditions DrainInProgress and Drained. An admission policy lets it change nothing else there.",
+        CORE,
+        &["nodes/status"],
+        &["patch"],
     ),
     grant(
         "Waiters, preflight and facts pods, the pods of a node that is drained, the static pods of a control plane. Patch is held to be granted: a waiter annotates itself.",

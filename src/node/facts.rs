@@ -69,8 +69,10 @@ pub fn boot_state_of(host: &Host) -> &'static str {
     boot_state(&host.cmdline().unwrap_or_default())
 }
 
-/// Words of the kernel's command line and what they tell, the first that is found first.
-const MARKS: [(&str, &str); 8] = [
+/// Words of the kernel's command line and what they tell, the first that is found first: a boot that resets
+/// the node is one of the recovery image, too.
+const MARKS: [(&str, &str); 9] = [
+    ("kairos.reset", boot_state::AUTORESET),
     ("COS_ACTIVE", boot_state::ACTIVE),
     ("COS_PASSIVE", boot_state::PASSIVE),
     ("COS_RECOVERY", boot_state::RECOVERY),
@@ -81,7 +83,17 @@ const MARKS: [(&str, &str); 8] = [
     ("netboot", boot_state::LIVECD),
 ];
 
+/// The word by which a boot is told to load the system into memory, alone, with a value, or with something
+/// below it. It may come from a medium as any live system does, so it counts before all else.
+const IN_RAM: &str = "kairos.ram";
+
 fn boot_state(cmdline: &str) -> &'static str {
+    let in_ram = |word: &str| {
+        word.strip_prefix(IN_RAM).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '=']))
+    };
+    if cmdline.split_ascii_whitespace().any(in_ram) {
+        return boot_state::IN_RAM;
+    }
     MARKS.iter().find(|(mark, _)| cmdline.contains(mark)).map_or(boot_state::UNKNOWN, |(_, state)| state)
 }
 
@@ -151,6 +163,12 @@ mod tests {
             ("root=live:LABEL=X", "livecd"),
             ("root=live:CDLABEL=COS_LIVE", "livecd"),
             ("netboot", "livecd"),
+            ("root=LABEL=COS_RECOVERY kairos.reset", "autoreset"),
+            ("kairos.ram rd.live.ram root=live:LABEL=COS_LIVE", "in-ram"),
+            ("netboot kairos.ram=1", "in-ram"),
+            ("rd.immucore.uki kairos.ram.oem=64 quiet", "in-ram"),
+            ("root=LABEL=COS_ACTIVE kairos.ramdisk", "active"),
+            ("root=LABEL=COS_ACTIVE no-kairos.ram", "active"),
             ("quiet", "unknown"),
             ("", "unknown"),
         ] {

@@ -157,6 +157,7 @@ mod tests {
             before: None,
             before_state: String::new(),
             target: None,
+            recovery_at: None,
         }
     }
 

@@ -119,7 +119,7 @@ impl Caches {
         // What was shown, and what came in since: not all nodes, at each event.
         let shown = self.shown.nodes.that_are(Standing::Held).map(AsRef::as_ref);
         let held = shown.chain(self.nodes.changed());
-        let held = held.flat_map(|node: &NodeView| node.claimed_by.iter().chain(&node.cordoned_by));
+        let held = held.flat_map(|node: &NodeView| node.holders());
         ops.chain(held.map(|of| of.namespace.as_str())).collect()
     }
 

@@ -23,6 +23,8 @@ impl Observed for NodeView {
             cordoned_by,
             kept_cordon,
             claimed_by,
+            hints,
+            drain_conditions,
             ready,
             boot_id,
             machine_id,
@@ -36,11 +38,12 @@ impl Observed for NodeView {
             == (&other.ready, &other.boot_id, &other.unschedulable, &other.deleting)
             && (name, uid, machine_id, os, arch)
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
-            && (cordoned_by, kept_cordon, claimed_by)
-                == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by)
+            && (cordoned_by, kept_cordon, claimed_by, hints)
+                == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
             && (created, etcd_votes, volumes_attached)
                 == (&other.created, &other.etcd_votes, &other.volumes_attached)
-            && (labels, annotations) == (&other.labels, &other.annotations)
+            && (labels, annotations, drain_conditions)
+                == (&other.labels, &other.annotations, &other.drain_conditions)
     }
 }
 

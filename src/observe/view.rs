@@ -14,8 +14,13 @@ use k8s_openapi::{
 use super::cache::Version;
 use crate::{
     api::{names, owner::Owner},
-    plan::model::snapshot::{
-        ContainerState, ContainerView, Ended, JobState, JobView, NodePod, NodeView, PodPhase, PodView, Role,
+    plan::model::{
+        drain_condition::{self, DrainCondition},
+        id::OpRef,
+        snapshot::{
+            ContainerState, ContainerView, Ended, JobState, JobView, NodePod, NodeView, PodPhase, PodView,
+            Role,
+        },
     },
 };
 
@@ -46,14 +51,15 @@ fn node_of(meta: &ObjectMeta) -> String {
     annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
 }
 
-/// Those annotations of a node that say facts.
-fn facts(meta: &ObjectMeta) -> BTreeMap<String, String> {
-    let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
+/// Those annotations of a node that say facts, and those that autoscalers read.
+fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let facts = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
         names::FACTS_OF,
         names::RELEASE,
         names::BOOT_STATE_OF,
     ]);
-    ours.filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
+    let hints = names::KEEPS_FROM_SCALE_DOWN.map(|(name, _)| name);
+    facts.chain(hints).filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
 }
 
 /// A node as the planner sees it.
@@ -68,11 +74,13 @@ pub fn node(node: &Node) -> NodeView {
         resource_version: text(&meta.resource_version),
         created: created(meta),
         labels: meta.labels.clone().unwrap_or_default().into(),
-        annotations: facts(meta),
+        annotations: annotations(meta),
         unschedulable: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
         cordoned_by: owner(names::CORDONED_BY),
         kept_cordon: annotation(meta, names::CORDONED_BY).and_then(|text| text.parse().ok()),
         claimed_by: owner(names::CLAIMED_BY),
+        hints: annotation(meta, names::AUTOSCALER_HINTS).and_then(|text| text.parse().ok()),
+        drain_conditions: drain_conditions(node),
         ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
@@ -89,6 +97,13 @@ pub fn node(node: &Node) -> NodeView {
 fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().find(|condition| condition.type_ == type_)
+}
+
+/// Those of a node's conditions that say how far its drain is.
+fn drain_conditions(node: &Node) -> BTreeMap<DrainCondition, Option<OpRef>> {
+    let said_by = |found: &NodeCondition| drain_condition::said_by(found.message.as_deref()?);
+    let of = |condition: DrainCondition| Some((condition, said_by(self::condition(node, condition.kind())?)));
+    DrainCondition::ALL.into_iter().filter_map(of).collect()
 }
 
 /// What the distribution says of the node's etcd. It says `NotAMember` of a node that runs none, which is

@@ -22,6 +22,9 @@ use crate::{
 };
 
 const AGENT: &str = "kairos-agent";
+/// One binary for all of Kairos' programs, which does what the name says that it is called by, and else what
+/// its first argument names. Images have both names, as long as nobody leaves the links out.
+const MULTI_CALL: (&str, &str) = ("kairos", "agent");
 
 /// Where to look if the image says nothing.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -50,16 +53,23 @@ pub enum Run {
 #[derive(Debug)]
 pub struct Agent {
     path: PathBuf,
+    /// What the binary has to be told to be the agent.
+    subcommand: Option<&'static str>,
 }
 
 impl Agent {
     /// Finds the agent of the image. That there is none, or none for this machine, is permanent.
     pub fn find(host: &Host) -> Result<Self> {
         let directories = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.into());
-        let candidates = directories.split(':').filter(|directory| directory.starts_with('/'));
-        let mut paths = candidates.map(|directory| host.path(directory).join(AGENT));
-        let Some(path) = paths.find(|path| mounts::is_executable(path)) else {
-            bail!(Permanent(format!("the image has no {AGENT} that can be run; is it a Kairos image?")));
+        let find = |name: &str| {
+            let candidates = directories.split(':').filter(|directory| directory.starts_with('/'));
+            let mut paths = candidates.map(|directory| host.path(directory).join(name));
+            paths.find(|path| mounts::is_executable(path))
+        };
+        let (multi_call, agent) = MULTI_CALL;
+        let by_name = find(AGENT).map(|path| (path, None));
+        let Some((path, subcommand)) = by_name.or_else(|| Some((find(multi_call)?, Some(agent)))) else {
+            bail!(Permanent(no_agent()));
         };
         if let (Some(agent), Some(own)) = (machine(&path), machine(Path::new("/proc/self/exe")))
             && agent != own
@@ -68,18 +78,20 @@ impl Agent {
                 "the image's {AGENT} is for another architecture (ELF machine {agent}, this node has {own})"
             )));
         }
-        Ok(Self { path })
+        Ok(Self { path, subcommand })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(self.subcommand).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// Whether `upgrade --help` lists `--exclude-path`. Agents before Kairos 3.6 end with "unknown flag"
-    /// instead.
+    /// instead. A `kairos` in which no agent was built knows no such command at all.
     pub fn knows_exclude_path(&self) -> Result<bool> {
-        let mut command = Command::new(&self.path);
-        command
-            .args(["upgrade", "--help"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = self.command();
+        command.args(["upgrade", "--help"]);
         let child = command.spawn().with_context(|| format!("running {AGENT} upgrade --help"))?;
         let pid = child.id();
         let (done, output) = mpsc::channel();
@@ -87,6 +99,9 @@ impl Agent {
         match output.recv_timeout(HELP_TIMEOUT) {
             Ok(output) => {
                 let output = output.context("reading the help")?;
+                if self.subcommand.is_some() && !output.status.success() {
+                    bail!(Permanent(no_agent()));
+                }
                 let help = [output.stdout, output.stderr].concat();
                 Ok(String::from_utf8_lossy(&help).contains("--exclude-path"))
             }
@@ -102,13 +117,8 @@ impl Agent {
     /// stopped while it writes leaves more to repair than one that ends in its own time; a second one is.
     pub fn run(&self, args: &[String], host_dir: &Path, signals: &Signals) -> Result<Run> {
         info!(?args, "running {AGENT}");
-        let mut command = Command::new(&self.path);
-        command
-            .args(args)
-            .env(contract::env::HOST_DIR, host_dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = self.command();
+        command.args(args).env(contract::env::HOST_DIR, host_dir);
         let mut child = command.spawn().with_context(|| format!("running {}", self.path.display()))?;
         let tail = Tail::default();
         let output = [
@@ -125,6 +135,10 @@ impl Agent {
             None => Run::Killed(format!("{AGENT} was ended by a signal ({status}): {}", tail.last_lines())),
         })
     }
+}
+
+fn no_agent() -> String {
+    format!("the image has no {AGENT} that can be run; is it a Kairos image?")
 }
 
 fn wait(mut child: Child, signals: &Signals) -> Result<ExitStatus> {

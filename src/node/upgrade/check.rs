@@ -9,7 +9,7 @@ use super::{UpgradeArgs, agent::Agent, plan};
 use crate::{
     contract::{Proceed, UpgradeOrder},
     node::{
-        AppletExit, Permanent,
+        AppletExit, Permanent, facts,
         host::{Host, mounts},
         os_release,
     },
@@ -29,7 +29,8 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
     if let Some(release) = plan::already_at(order, &node, &image) {
         return Ok(AppletExit::success(format!("node is already at {release}")));
     }
-    if let Some(why) = plan::too_old(order, &node, &image) {
+    let in_memory = plan::in_memory(facts::boot_state_of(host));
+    if let Some(why) = in_memory.or_else(|| plan::too_old(order, &node, &image)) {
         bail!(Permanent(why));
     }
     UsableAgent::find(order, host)?;

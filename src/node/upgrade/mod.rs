@@ -34,6 +34,7 @@ mod check;
 mod image;
 pub mod plan;
 mod signals;
+mod witness;
 
 use std::{
     path::{Path, PathBuf},
@@ -54,7 +55,7 @@ use super::{
     host::{Host, files, reserve},
     job_name, os_release, result,
 };
-use crate::contract::{self, UpgradeOrder, UpgradeResult, UpgradeState};
+use crate::contract::{self, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
 
 /// The lock's file in the state directory. Not a sentinel's name, and never removed.
 const LOCK: &str = ".upgrade.lock";
@@ -187,6 +188,7 @@ fn upgrade(
         (|state| plan::result(order, found, state), Duration::from_secs(args.patience_seconds.into()));
     reserve::keep(path).with_context(not_started)?;
     result::write(path, &state(UpgradeState::Started)).with_context(not_started)?;
+    let record = witness::before(&host_dir);
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
@@ -196,7 +198,8 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
-    let done = state(UpgradeState::Upgraded);
+    let recovery_at = record.recorded_since(&host_dir).map(|at| at.to_string()).filter(|_| !order.active);
+    let done = UpgradeResult { recovery_at, ..state(UpgradeState::Upgraded) };
     match result::conclude(path, &done, patience) {
         Ok(()) => Ok(AppletExit::success(settled(&done))),
         Err(error) => bail!(Permanent(unrecorded(&error))),
@@ -225,7 +228,15 @@ fn unrecorded(error: &anyhow::Error) -> String {
     format!("{known}: {error:#}. Repair the disk, and reboot the node before another upgrade")
 }
 
+/// What is said of a result. That of the recovery image alone is no boot's to prove, so it is said as a
+/// record if it has a witness.
 fn settled(result: &UpgradeResult) -> String {
+    if let (UpgradeState::Upgraded, false, Some(at)) = (result.state, result.active, &result.recovery_at) {
+        let proof = RecoveryProof { recovery_at: at.clone(), target: result.target.clone() };
+        if let Ok(record) = serde_json::to_string(&proof) {
+            return record;
+        }
+    }
     let target = result.target.as_deref().unwrap_or("a release that the image does not name");
     match (result.state, result.active) {
         (UpgradeState::UpToDate, _) => format!("node is already at {target}"),

@@ -48,7 +48,17 @@ fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
     if already_at(order, &found.host, &found.image).is_some() {
         return Verdict::Settled(result(order, found, UpgradeState::UpToDate));
     }
-    too_old(order, &found.host, &found.image).map_or(Verdict::Run, Verdict::Refuse)
+    let refused = in_memory(&found.boot_state).or_else(|| too_old(order, &found.host, &found.image));
+    refused.map_or(Verdict::Run, Verdict::Refuse)
+}
+
+/// Why the node is refused, if its system was loaded into memory: the next boot loads it again, and what an
+/// agent would write is on nobody's way.
+pub fn in_memory(boot_state: &str) -> Option<String> {
+    (boot_state == boot_state::IN_RAM).then(|| {
+        "the node runs from memory (kairos.ram), and there is nothing installed to upgrade; change the image that it boots from"
+            .into()
+    })
 }
 
 /// The release, if the node runs it already and nobody wants it written all the same. Two unknowns are not
@@ -108,6 +118,7 @@ pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> Upgra
         before: found.host.version.clone(),
         before_state: found.boot_state.clone(),
         target: found.image.version.clone(),
+        recovery_at: None,
     }
 }
 

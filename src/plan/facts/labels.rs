@@ -168,7 +168,7 @@ mod tests {
             [
                 "kairos.io/version=v3.5.0",
                 "operator.kairos.io/boot-state=active",
-                "operator.kairos.io/facts-of=b2/2",
+                "operator.kairos.io/facts-of=b2/3",
                 "operator.kairos.io/release=v3.5.0-k3sv1.30.11+k3s1"
             ]
         );
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(text(&change.labels), ["kairos.io/managed=(removed)"]);
         assert_eq!(
             text(&change.annotations),
-            ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/2"]
+            ["kairos.io/version=(removed)", "operator.kairos.io/facts-of=b2/3"]
         );
     }
 

@@ -18,6 +18,7 @@ use crate::{
     },
     contract::Succeeded,
     plan::model::{
+        drain_condition::DrainCondition,
         effects::{Effects, Reasons},
         id::{Key, OpRef},
         identity::{Id, Identified},
@@ -71,6 +72,9 @@ pub enum Action {
     DeleteOp { op: OpRef },
     /// Change a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
+    /// Change what a node's conditions say of its drain, at its resourceVersion. They are part of its status,
+    /// which no patch of the node itself reaches.
+    PatchNodeConditions { name: String, resource_version: String, change: DrainChange, at: Timestamp },
     /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
@@ -142,8 +146,9 @@ impl Action {
             | Self::SettleJob { job, .. }
             | Self::DeleteJob { job, .. } => About::Job(job.clone()),
             Self::DeletePod { pod, .. } => About::Pod(pod.clone()),
-            // What holds up an eviction stands in the message of the node that is drained.
-            Self::Evict { .. } => return None,
+            // What holds up an eviction stands in the message of the node that is drained. Nothing waits for
+            // what a node's conditions say.
+            Self::Evict { .. } | Self::PatchNodeConditions { .. } => return None,
         })
     }
 
@@ -156,6 +161,7 @@ impl Action {
             | Self::PropagateSpec { child: op, .. } => Some(OpRef::of(op)),
             Self::DeleteOp { op } => Some(op.clone()),
             Self::PatchNode { .. }
+            | Self::PatchNodeConditions { .. }
             | Self::CreateChild { .. }
             | Self::PatchUpgradeStatus { .. }
             | Self::CreateFactsPod { .. }
@@ -187,6 +193,7 @@ impl Identified for Action {
             Self::DeleteOp { op: of } => ("delete op", of.to_string()),
             Self::PropagateSpec { child, .. } => ("pass on", op(child)),
             Self::PatchNode { name, .. } => ("node", name.clone()),
+            Self::PatchNodeConditions { name, .. } => ("node conditions", name.clone()),
             Self::CreateChild { upgrade: of, name } => ("make child", format!("{name} of {}", upgrade(of))),
             Self::PatchUpgradeStatus { upgrade: of, .. } => ("upgrade status", upgrade(of)),
             Self::CreateFactsPod { name, .. } => ("make facts pod", name.clone()),
@@ -250,7 +257,7 @@ pub struct NodeChange {
     pub kept_cordon: Option<Box<KeptCordon>>,
     /// Labels that say facts; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
-    /// Annotations that say facts; `None` removes one.
+    /// Annotations that say facts, or are about autoscalers; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,
     /// What is to be said about the node once it is changed.
     pub notice: Option<Box<Notice>>,
@@ -261,6 +268,15 @@ impl NodeChange {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// A change of what a node's conditions say of its drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainChange {
+    /// What is said from now on, and for which NodeOp.
+    pub set: Option<(DrainCondition, OpRef)>,
+    /// What is not said any more.
+    pub remove: Vec<DrainCondition>,
 }
 
 /// An Event: said once, after the status that it tells of has been written.
@@ -286,6 +302,9 @@ impl fmt::Display for Action {
                 write!(f, "deleting NodeOp {}/{}, which is not kept any longer", op.namespace, op.name)
             }
             Self::PatchNode { name, resource_version: _, change: _ } => write!(f, "patching node {name}"),
+            Self::PatchNodeConditions { name, resource_version: _, change: _, at: _ } => {
+                write!(f, "patching the conditions of node {name}")
+            }
             Self::CreateChild { upgrade, name } => {
                 write!(f, "making NodeOp {name} of {}", of_upgrade(upgrade))
             }

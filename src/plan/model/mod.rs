@@ -5,11 +5,15 @@
 //!   keeps failing;
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
-//! - `id`, `kept_cordon`, `time`: identities, what stands about a failed node on the node, and deadlines.
+//! - `id`, `time`: identities, and deadlines;
+//! - `kept_cordon`, `hints`, `drain_condition`: what stands on a node that failed, for autoscalers on one that is
+//!   claimed, and for everybody on one that is drained.
 
 pub mod action;
+pub mod drain_condition;
 pub mod effects;
 pub mod failing;
+pub mod hints;
 pub mod id;
 pub mod identity;
 pub mod intent;

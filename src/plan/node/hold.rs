@@ -11,6 +11,7 @@ use crate::plan::{
         context::{Decision, NodeContext},
         cordon::{self, Take},
         failure::Failure,
+        hints,
         waiting::Waiting,
     },
 };
@@ -35,11 +36,14 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
 /// was given back looks like one that is about to be taken, or whose claim somebody removed.
-pub fn take(ctx: &NodeContext<'_>, change: NodeChange, why: Waiting) -> Planned<Decision> {
+pub fn take(ctx: &NodeContext<'_>, mut change: NodeChange, why: Waiting) -> Planned<Decision> {
     let question = Question::Op(ctx.op.id.clone());
     let known = ctx.snapshot.answer(&question).or_else(|| ctx.snapshot.answer(&Question::AllNodeOps));
     if change.claimed_by.is_some() && known.is_none() {
         return Waiting::StillOurs.with(question);
+    }
+    if change.claimed_by.is_some() {
+        hints::take(ctx.node, &ctx.op.id, &mut change);
     }
     let (name, resource_version) = (ctx.node.name.clone(), ctx.node.resource_version.clone());
     why.with(Action::PatchNode { name, resource_version, change })

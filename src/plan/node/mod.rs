@@ -22,6 +22,7 @@ pub mod failure;
 #[cfg(test)]
 pub mod fixtures;
 mod give_up;
+pub mod hints;
 mod hold;
 mod job;
 pub mod legacy;

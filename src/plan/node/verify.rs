@@ -33,10 +33,7 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     let target = upgrade.target.as_deref();
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
-    if [boot_state::PASSIVE, boot_state::RECOVERY, boot_state::LIVECD].contains(&state) {
-        let message = format!(
-            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
-        );
+    if let Some(message) = elsewhere(state, runs, wanted) {
         return Proof::Refuted(Section::FellBack, message);
     }
     match (target, release) {
@@ -57,6 +54,22 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
             let release = release.unwrap_or("a release that it does not say");
             Proof::Unknown(format!("the node runs {release}; what the image brought is not known"))
         }
+    }
+}
+
+/// What is said of a node that has booted something else than its active image.
+fn elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
+    match state {
+        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(format!(
+            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
+        )),
+        boot_state::AUTORESET => Some(format!(
+            "the node booted to reset itself and runs {runs}, not {wanted}: the reset decides what it will run"
+        )),
+        boot_state::IN_RAM => Some(format!(
+            "the node booted into memory and runs {runs}, not {wanted}: the upgraded image is on its disk, and did not boot"
+        )),
+        _ => None,
     }
 }
 
@@ -127,6 +140,9 @@ mod tests {
             (Some("v1"), Some("v2"), Some("v2"), "passive", "refuted"),
             (None, None, None, "passive", "refuted"),
             (Some("v1"), Some("v2"), Some("v1"), "recovery", "refuted"),
+            // The recovery image runs the target, and an image in memory does: neither is the active one.
+            (Some("v1"), Some("v2"), Some("v2"), "autoreset", "refuted"),
+            (Some("v1"), Some("v2"), Some("v2"), "in-ram", "refuted"),
             // Forced, the same release again: only the boot state can tell, and it does not.
             (Some("v2"), Some("v2"), Some("v2"), "unknown", "unknown"),
             (Some("v2"), Some("v2"), Some("v2"), "active", "proved"),
@@ -144,5 +160,11 @@ mod tests {
         let upgrade = Found { target: Some("v2".into()), ..Found::default() };
         let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
+        for (state, said) in [("autoreset", "booted to reset itself"), ("in-ram", "booted into memory")] {
+            let Proof::Refuted(Section::FellBack, message) = judge(&upgrade, Some("v1"), state) else {
+                panic!()
+            };
+            assert!(message.contains(said), "{message}");
+        }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
             cancel,
             context::Op,
             cordon::{self, Ending},
-            legacy,
+            hints, legacy,
         },
     },
 };
@@ -50,11 +50,9 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
 /// Releases one node from whoever no longer needs it.
 pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
     let mut effects = Effects::default();
-    let mut owners: Vec<&OpRef> = node.claimed_by.iter().chain(&node.cordoned_by).collect();
-    owners.dedup();
-    for owner in owners {
-        // What a finished NodeOp left cordoned belongs, while it has claimed the node, to the one that
-        // claimed it.
+    for owner in node.holders() {
+        // What a finished NodeOp left cordoned, or told autoscalers, belongs to the one that has claimed the
+        // node, for as long as it has.
         if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
             continue;
         }
@@ -132,6 +130,13 @@ fn ending(op: &NodeOp, entry: Option<&NodeStatus>) -> Ending {
     }
 }
 
+/// Gives back all that the NodeOp holds of the node. `None`: it holds nothing.
+fn give_back(node: &NodeView, owner: &OpRef, ending: Ending) -> Option<NodeChange> {
+    let mut change = cordon::give_back(node, owner, ending).unwrap_or_default();
+    hints::give_back(node, owner, &mut change);
+    (!change.is_empty()).then_some(change)
+}
+
 fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> Effects {
     let nothing = Effects::default();
     let Some(status) = &op.status else { return nothing };
@@ -145,7 +150,7 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
         // What is final stays so, but a node that is not started in an old view may have been started by now.
         return live.into();
     }
-    let Some(change) = cordon::give_back(node, owner, ending(op, entry)) else {
+    let Some(change) = give_back(node, owner, ending(op, entry)) else {
         return nothing;
     };
     if node.claimed_by.as_ref() != Some(owner) {
@@ -168,7 +173,7 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
 /// did.
 fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
     let remnants = remnant::find(snapshot, node, owner, None);
-    let change = cordon::give_back(node, owner, Ending::Undo).filter(|_| remnants.is_empty());
+    let change = give_back(node, owner, Ending::Undo).filter(|_| remnants.is_empty());
     let ends = remnants.iter().filter_map(|remnant| remnant.end(owner));
     Effects::act(ends.chain(change.map(|change| patch(node, change))))
 }

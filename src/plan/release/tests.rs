@@ -6,14 +6,19 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::plan::{
-    fixtures,
-    model::{
-        action::Plan,
-        identity::Identified,
-        snapshot::{ContainerState, ContainerView, Eviction, PersistentFailure, PodPhase, PodView},
+use crate::{
+    api::names,
+    plan::{
+        fixtures,
+        model::{
+            action::Plan,
+            hints::Hints,
+            identity::Identified,
+            question::Answer,
+            snapshot::{ContainerState, ContainerView, Eviction, PersistentFailure, PodPhase, PodView},
+        },
+        plan,
     },
-    plan,
 };
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -25,7 +30,7 @@ pub(super) fn at(second: i64) -> Timestamp {
 pub(super) fn world(reboot: &str, phase: &str, now: i64) -> Snapshot {
     let op: NodeOp = serde_json::from_value(json!({
         "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-        "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [crate::api::names::FINALIZER]},
+        "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [names::FINALIZER]},
         "spec": {"command": ["true"], "cordon": true, "rebootOnSuccess": true, "concurrency": 1},
         "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
             "n1": {"phase": phase, "rebootStatus": reboot, "jobName": "j", "lastUpdated": Time(at(0))},
@@ -167,7 +172,7 @@ fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
     });
     world.ops.insert(key, Arc::new(op));
     let gone = Question::Job(("ns".into(), "j".into()));
-    world.answers.insert(gone, crate::plan::model::question::Answer::NotFound);
+    world.answers.insert(gone, Answer::NotFound);
     let mut pod = (**world.pods.values().next().unwrap()).clone();
     (pod.role, pod.owner, pod.deleting) = (Role::Job, Owner::job("j", "ju"), true);
     world.pods = [(("ns".to_owned(), "p".to_owned()), Arc::new(pod))].into();
@@ -181,9 +186,7 @@ fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
     world.pods.clear();
     // That its waiter is gone is asked, too.
     let asked = plan(&world).questions;
-    world
-        .answers
-        .extend(asked.into_iter().map(|question| (question, crate::plan::model::question::Answer::NotFound)));
+    world.answers.extend(asked.into_iter().map(|question| (question, Answer::NotFound)));
     assert!(fails(&world));
 }
 
@@ -222,4 +225,41 @@ fn a_waiter_that_its_node_refused_does_not_outlive_its_operation() {
     assert!(waiter(PodPhase::Failed, vec![]), "the kubelet refused it");
     let ran = vec![ContainerView::new("reboot", ended)];
     assert!(!waiter(PodPhase::Succeeded, ran), "its log tells of the reboot");
+}
+
+/// The claim was removed by hand, and what the NodeOp asked of autoscalers is there still: it would keep the
+/// node from ever being scaled down.
+#[test]
+fn hints_to_autoscalers_go_with_their_nodeop_whoever_has_removed_its_claim() {
+    let [(autoscaler, asks), (karpenter, _)] = names::KEEPS_FROM_SCALE_DOWN;
+    let mut snapshot = world("completed", "Completed", 1);
+    snapshot.pods.clear();
+    let me = OpRef::of(snapshot.ops.values().next().unwrap());
+    let before = [(autoscaler.to_owned(), None), (karpenter.to_owned(), Some("false".to_owned()))];
+    let n1 = NodeView {
+        claimed_by: None,
+        cordoned_by: None,
+        unschedulable: false,
+        hints: Some(Hints { by: me.clone(), before: before.clone().into() }),
+        annotations: [(autoscaler.to_owned(), asks.to_owned()), (karpenter.to_owned(), asks.to_owned())]
+            .into(),
+        ..(*snapshot.nodes["n1"]).clone()
+    };
+    snapshot.nodes.insert("n1".into(), Arc::new(n1));
+    let back = NodeChange {
+        annotations: before.into_iter().chain([(names::AUTOSCALER_HINTS.to_owned(), None)]).collect(),
+        ..NodeChange::default()
+    };
+    assert_eq!(changes(&snapshot), Some(back.clone()), "n1 is over");
+    let mut gone = Snapshot { ops: [].into(), ..snapshot.clone() };
+    assert_eq!((changes(&gone), plan(&gone).questions), (None, [Question::Op(me.clone())].into()));
+    gone.answers = [(Question::Op(me.clone()), Answer::NotFound)].into();
+    assert_eq!(changes(&gone), Some(back.clone()), "the NodeOp is gone");
+    let mut op = (**snapshot.ops.values().next().unwrap()).clone();
+    op.metadata.deletion_timestamp = Some(Time(at(0)));
+    op.status.as_mut().unwrap().phase = Some(Phase::Completed);
+    snapshot.ops = [(me.key(), Arc::new(op))].into();
+    let out = plan(&snapshot);
+    let lets_go = |action: &Action| matches!(action, Action::Finalize { .. });
+    assert!(changes(&snapshot) == Some(back) && !out.actions.iter().any(lets_go), "{:?}", out.actions);
 }

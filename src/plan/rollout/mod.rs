@@ -195,7 +195,7 @@ fn fails(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
 /// the finalizer goes. The Go operator's finalizer goes too.
 fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     let held = snapshot.nodes.that_are(Standing::Held).any(|node| {
-        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.cordoned_by.as_ref() == Some(&op.id))
+        node.claimed_by.as_ref() == Some(&op.id) || (op.deleting && node.holders().contains(&op.id))
     });
     let nothing = Planned::from(Reasons::default());
     let withdrawn =

@@ -168,7 +168,7 @@ fn finish(snapshot: &mut Snapshot, key: &Key, name: &str) {
         snapshot.nodes.get(name).filter(|view| view.claimed_by.is_some() && view.claimed_by == ours)
     {
         let mut view = (**view).clone();
-        (view.claimed_by, view.cordoned_by) = (None, None);
+        (view.claimed_by, view.cordoned_by, view.hints) = (None, None, None);
         snapshot.nodes.insert(name.to_owned(), Arc::new(view));
     }
 }

@@ -52,6 +52,16 @@ impl Machine {
         self.write("behaviour", &format!("{behaviour}\n"));
     }
 
+    /// The image has Kairos' one binary, with or without a link by the agent's name.
+    pub fn is_one_binary(&self, linked: bool) {
+        symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kairos"), self.path("usr/bin/kairos"))
+            .unwrap();
+        fs::remove_file(self.path("usr/bin/kairos-agent")).unwrap();
+        if linked {
+            symlink("kairos", self.path("usr/bin/kairos-agent")).unwrap();
+        }
+    }
+
     pub fn boots(&self, boot: &str, state: &str, release: &str) {
         self.write("proc/sys/kernel/random/boot_id", boot);
         self.write("proc/cmdline", &format!("root=LABEL=COS_{}", state.to_uppercase()));

@@ -14,8 +14,12 @@ use super::{
 fn an_image_that_cannot_do_it_fails_for_good_and_before_anything() {
     let exclude = UpgradeOrder { exclude_paths: vec!["/x".into()], ..active() };
     type Spoil = fn(&Machine);
-    let spoil: [(&UpgradeOrder, &str, Spoil); 4] = [
+    let spoil: [(&UpgradeOrder, &str, Spoil); 5] = [
         (&active(), "no kairos-agent", |node| fs::remove_file(node.path("usr/bin/kairos-agent")).unwrap()),
+        (&active(), "no kairos-agent", |node| {
+            node.is_one_binary(false);
+            node.write("no-agent", "");
+        }),
         (&active(), "another architecture", |node| {
             let mut elf = [0_u8; 64];
             elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -68,6 +72,24 @@ fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
     assert_eq!(node.check(&active(), true), (0, "the node does not run Kairos".into()));
     assert_eq!(node.check(&active(), false).0, permanent());
     assert_eq!((node.runs().len(), fs::read_dir(node.path("sentinel")).unwrap().count()), (0, 0));
+}
+
+/// It boots the same again, whatever is written on its disk.
+#[test]
+fn a_node_that_runs_from_memory_is_refused_untouched_unless_it_is_at_the_release() {
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    for order in [active(), UpgradeOrder { force: true, ..active() }, recovery] {
+        let node = Machine::new();
+        node.write("proc/cmdline", "root=live:LABEL=COS_LIVE kairos.ram");
+        for (code, words) in [node.check(&order, true), node.try_once(&order)] {
+            assert!(code == permanent() && words.contains("runs from memory"), "{code} {words}");
+        }
+        assert_eq!((node.runs().len(), node.result()), (0, None));
+    }
+    let node = Machine::new();
+    node.boots("b1", "active", "v2");
+    node.write("proc/cmdline", "netboot kairos.ram");
+    assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
 }
 
 const K3S: &str = "KAIROS_SOFTWARE_VERSION_PREFIX=k3s\nKAIROS_SOFTWARE_VERSION=";

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use kairos_operator::contract::{UpgradeOrder, UpgradeState};
+use kairos_operator::contract::{RecoveryProof, UpgradeOrder, UpgradeState};
 
 use super::{
     machine::{Machine, active, permanent, signal},
@@ -30,6 +30,23 @@ fn it_runs_the_agent_once_whatever_is_retried() {
         assert_eq!(node.sentinel_boot(), "b1");
     }
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+}
+
+/// Kairos is one binary, with a link by each program's name. Called by a link it is that program; where an
+/// image has none it is told.
+#[test]
+fn the_one_binary_of_kairos_is_the_agent_by_its_link_or_by_its_first_argument() {
+    let node = Machine::new();
+    node.is_one_binary(true);
+    assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+    assert_eq!(node.runs(), ["upgrade --source dir:/"]);
+
+    let node = Machine::new();
+    node.is_one_binary(false);
+    let order = UpgradeOrder { exclude_paths: vec!["/x".into()], debug: true, ..active() };
+    assert_eq!(node.check(&order, false).0, 0);
+    assert_eq!(node.try_once(&order), (0, "upgraded to v2".into()));
+    assert_eq!(node.runs(), ["--debug upgrade --source dir:/ --exclude-path /x"]);
 }
 
 #[test]
@@ -144,6 +161,33 @@ fn recovery_alone_compares_nothing_and_asks_for_no_reboot() {
         (node.runs(), node.sentinel_boot()),
         (vec!["upgrade --recovery --source dir:/".into()], String::new())
     );
+}
+
+/// An agent that keeps a record of what it did, and those that do not, or say nothing new.
+#[test]
+fn the_nodes_own_record_proves_what_no_boot_does() {
+    let record =
+        "echo 'last-recovery-upgrade: \"2026-11-28T02:00:07Z\"' >\"$HOST_DIR/usr/local/.kairos-state\"";
+    let order = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    let node = Machine::new();
+    node.agent(record);
+    let proof = RecoveryProof { recovery_at: "2026-11-28T02:00:07Z".into(), target: Some("v2".into()) };
+    for tries in ["the first", "after its pod was lost"] {
+        let (code, words) = node.try_once(&order);
+        assert_eq!((code, serde_json::from_str(&words).ok()), (0, Some(proof.clone())), "{tries}: {words}");
+    }
+    assert_eq!(node.runs().len(), 1);
+    for agent in [record, "true", "mkfifo \"$HOST_DIR/usr/local/new\""] {
+        let node = Machine::new();
+        node.write("host/usr/local/.kairos-state", "last-recovery-upgrade: \"2026-11-28T02:00:07Z\"\n");
+        node.agent(agent);
+        assert_eq!(node.try_once(&order), (0, "recovery upgraded to v2".into()), "{agent}");
+    }
+    // With the active image it is the boot that proves.
+    let node = Machine::new();
+    node.agent(record);
+    let both = UpgradeOrder { active: true, ..order };
+    assert_eq!(node.try_once(&both), (0, "upgraded to v2".into()));
 }
 
 #[test]

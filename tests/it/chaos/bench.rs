@@ -144,7 +144,7 @@ async fn play(size: Size) -> Figures {
     let traffic = Arc::new(Traffic::default());
     let line = Line { server: cluster.service(&world.operator_token), traffic: traffic.clone() };
     let client = kube::Client::new(line.clone(), "default");
-    let args = operator::args(Mode::Alone);
+    let args = operator::args(Mode::Alone, &world.worlds);
     let clock = Clock::set_to(time_off_by(0));
     let running = tokio::spawn({
         let args = args.clone();

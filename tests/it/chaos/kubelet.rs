@@ -263,6 +263,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
             before: Some(before.into()),
             before_state: from.into(),
             target: Some(place.release.clone()),
+            recovery_at: None,
         };
         world.disk(&place.node, |machine| machine.results.insert(job.clone(), result));
     };

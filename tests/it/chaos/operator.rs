@@ -2,6 +2,7 @@
 //! watches, caches, plans and writes.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     sync::{
         Arc,
@@ -43,10 +44,12 @@ pub struct Replica {
     pub base: i64,
 }
 
-pub fn args(mode: Mode) -> ControllerArgs {
+pub fn args(mode: Mode, worlds: &BTreeSet<Kind>) -> ControllerArgs {
     let elect = format!("--leader-elect={}", mode == Mode::Elected);
-    let argv = ["kairos-operator", "controller", &elect, "--controller-pod-namespace=operator-system"]
-        .map(OsString::from);
+    let said = if worlds.contains(&Kind::DrainsAreSaid) { "auto" } else { "off" };
+    let (namespace, conditions) =
+        ("--controller-pod-namespace=operator-system", format!("--node-conditions={said}"));
+    let argv = ["kairos-operator", "controller", &elect, namespace, &conditions].map(OsString::from);
     match cli::parse(argv) {
         Ok(Applet::Controller(args)) => *args,
         other => panic!("{other:?}"),
@@ -59,7 +62,7 @@ impl Replica {
         let (orders, inbox) = mpsc::unbounded_channel();
         let base = if world.is(Kind::ClocksApart) { world.rng(|rng| rng.i64(-7_200..7_200)) } else { 0 };
         let off = Arc::new(AtomicI64::new(base));
-        tokio::spawn(live(world.clone(), number, args(mode), inbox, off.clone()));
+        tokio::spawn(live(world.clone(), number, args(mode, &world.worlds), inbox, off.clone()));
         Self { orders, off, base }
     }
 }

@@ -52,6 +52,8 @@ pub enum Event {
     Booted { release: String, state: &'static str },
     /// A write of this life of an operator reached the server, in the place of a node.
     Wrote { what: String },
+    /// Somebody who is not the operator told autoscalers something about the node.
+    Told { name: &'static str, value: Option<String> },
     /// Somebody who is not the operator set or removed the cordon.
     Human { cordoned: bool },
 }

@@ -303,8 +303,14 @@ fn annotated(node: Value, key: &str, value: &str) -> Value {
 }
 
 /// Every annotation by which the operator decides something.
-const RECORDS: [&str; 5] =
-    [names::CLAIMED_BY, names::CORDONED_BY, names::FACTS_OF, names::RELEASE, names::BOOT_STATE_OF];
+const RECORDS: [&str; 6] = [
+    names::CLAIMED_BY,
+    names::CORDONED_BY,
+    names::AUTOSCALER_HINTS,
+    names::FACTS_OF,
+    names::RELEASE,
+    names::BOOT_STATE_OF,
+];
 
 #[test]
 fn only_the_operator_and_administrators_write_its_records_on_nodes() {

@@ -18,6 +18,7 @@ mod held;
 mod killed_drains;
 mod leaders;
 mod metrics;
+mod node_conditions;
 mod preflight;
 mod reboots;
 mod rig;

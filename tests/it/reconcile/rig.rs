@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Node;
 use kairos_operator::{
-    api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     contract,
     manifests::install::objects,
 };
@@ -270,7 +270,8 @@ impl Rig {
         for node in self.cluster.list("nodes") {
             let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let annotations = &node["metadata"]["annotations"];
-            for annotation in ["operator.kairos.io/claimed-by", "operator.kairos.io/cordoned-by"] {
+            let ours = [names::CLAIMED_BY, names::CORDONED_BY, names::AUTOSCALER_HINTS];
+            for annotation in ours.into_iter().chain(names::KEEPS_FROM_SCALE_DOWN.map(|(hint, _)| hint)) {
                 if !annotations[annotation].is_null() {
                     left.push(format!("{name}: {annotation}"));
                 }

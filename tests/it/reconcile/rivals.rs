@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kairos_operator::api::names;
 use kairos_sim::Cluster;
 use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
@@ -134,6 +135,11 @@ async fn an_autoscaler_removes_nodes_pending_and_in_hand_and_the_others_go_on() 
         ];
         assert_eq!(keeps, ["false", "true"], "it was asked not to: {pod:#}");
     }
+    let told = |node: &str| {
+        let node = rig.cluster.get("nodes", "", node).unwrap();
+        names::KEEPS_FROM_SCALE_DOWN.map(|(hint, _)| node["metadata"]["annotations"][hint].clone())
+    };
+    assert_eq!((told("n2"), told("n4")), ([json!("true"), json!("true")], [Value::Null, Value::Null]));
     rig.cluster.node("n2").die();
     delete_node(&rig, "n2").await;
     let status = rig.over("op").await;

@@ -137,10 +137,10 @@ async fn the_upgrades() {
 
     rig.cluster.apply(&sample("upgrade-recovery-only.yaml")).await.unwrap();
     let status = upgraded(&rig, "upgrade-recovery").await;
-    assert_eq!(
-        status["nodeStatuses"]["n1"]["message"],
-        "Job completed successfully: recovery upgraded to v3.5.0-k3sv1.30.11+k3s1"
-    );
+    let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap_or_default();
+    let upgraded_to = "Job completed successfully: recovery upgraded to v3.5.0-k3sv1.30.11+k3s1";
+    assert!(message.starts_with(&format!("{upgraded_to}, as the node's own record says (20")), "{message}");
+    assert_eq!(status["nodeStatuses"]["n1"]["verified"], true);
     assert_eq!(reboots(), [0, 0, 0]);
     let cordoned = |change: &kairos_sim::Change| {
         change.key.table.as_ref() == "nodes" && change.object["spec"]["unschedulable"] == true

@@ -33,6 +33,8 @@ use kairos_operator::{
 };
 use serde_json::{Value, json};
 
+use crate::simulation::hints;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
@@ -192,6 +194,7 @@ impl Cluster {
                 Action::PatchNode { name, change, .. } => {
                     let change = change.clone();
                     self.node(name, |node| {
+                        hints::apply(node, &change);
                         node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
                         // Both stand in one annotation.
                         if change.kept_cordon.is_some() || change.cordoned_by.is_some() {

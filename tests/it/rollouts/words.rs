@@ -12,7 +12,7 @@ use kairos_operator::{
         snapshot::{Owner, PodPhase, PodView, Role},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Cluster, at, condition, key};
 
@@ -232,6 +232,35 @@ fn a_recovery_image_that_was_written_is_not_one_that_booted() {
     assert_eq!(
         (condition(&status.conditions, "Ready"), condition(&status.conditions, "Complete")),
         ("True/Completed".into(), "True/Completed".into())
+    );
+}
+
+#[test]
+fn a_recovery_image_is_proved_by_the_record_of_every_node_that_got_it() {
+    let said = |second: Value| {
+        let mut cluster = Cluster::new(&["n1", "n2"]);
+        cluster.upgrade(json!({"image": "kairos:v2", "upgradeActive": false, "upgradeRecovery": true}));
+        cluster.settle();
+        let done =
+            json!({"phase": "Completed", "rebootStatus": "not-requested", "jobName": "j", "verified": true});
+        cluster.entry("up", "n1", done, true);
+        cluster.entry("up", "n2", second, false);
+        cluster.settle();
+        condition(&cluster.status("up").conditions, "Verified")
+    };
+    let node = |more: Value| {
+        let mut entry =
+            json!({"phase": "Completed", "rebootStatus": "not-requested", "lastUpdated": Time(at(0))});
+        entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        entry
+    };
+    assert_eq!(said(node(json!({"jobName": "j", "verified": true}))), "True/Recorded");
+    assert_eq!(said(node(json!({"message": "Skipped: the node does not run Kairos"}))), "True/Recorded");
+    assert_eq!(said(node(json!({"jobName": "j"}))), "Unknown/NotRebooted");
+    assert_eq!(
+        said(json!({"phase": "Completed"})),
+        "Unknown/NotRebooted",
+        "what is kept of one of thousands"
     );
 }
 

@@ -14,6 +14,7 @@ use kairos_operator::{
 };
 
 use super::{
+    hints,
     kubelet::containers,
     operator::{Operator, rv},
     world::{JobMind, World, node_key, op_key},
@@ -66,8 +67,9 @@ impl Operator {
             Action::PatchNode { name, resource_version, change } => {
                 world.patch(&name, &resource_version, &change)
             }
-            // The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
-            Action::CreateChild { .. }
+            // Nodes are not asked to say anything in their conditions. The world has no upgrades, and its nodes are labelled so that nobody reads their facts.
+            Action::PatchNodeConditions { .. }
+            | Action::CreateChild { .. }
             | Action::PropagateSpec { .. }
             | Action::PatchUpgradeStatus { .. }
             | Action::DeleteOp { .. }
@@ -154,7 +156,9 @@ impl World {
                     (change.cordoned_by.clone().flatten(), change.kept_cordon.as_deref().cloned());
             }
             node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
+            hints::apply(node, change);
         });
+        self.check_hints(name);
     }
 
     /// Something is made for a NodeOp.
@@ -264,7 +268,8 @@ pub fn brief(action: &Action) -> String {
             }
             format!("status of {}: {}", op.metadata.name.clone().unwrap_or_default(), parts.join("; "))
         }
-        Action::CreateChild { .. }
+        Action::PatchNodeConditions { .. }
+        | Action::CreateChild { .. }
         | Action::PropagateSpec { .. }
         | Action::PatchUpgradeStatus { .. }
         | Action::DeleteOp { .. }

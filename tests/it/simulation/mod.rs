@@ -10,6 +10,7 @@
 mod act;
 mod controllers;
 mod faults;
+pub mod hints;
 mod history;
 mod kubelet;
 mod moments;

@@ -185,8 +185,7 @@ impl World {
         let uid = self.uid("node");
         // Hands off the labels: nobody reads facts in this world.
         let labels = [(names::OS_LABEL, "linux"), (names::MANAGED, "false")];
-        let mut labels: BTreeMap<String, String> =
-            labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let mut labels = BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
         if control_plane {
             labels.insert(names::CONTROL_PLANE_LABELS[0].into(), String::new());
         }
@@ -196,6 +195,7 @@ impl World {
             boot_id: boot_id(&uid, 1),
             uid,
             labels: labels.into(),
+            annotations: super::hints::foreign(name),
             ready: true,
             ..NodeView::default()
         };

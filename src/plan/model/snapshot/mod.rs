@@ -31,6 +31,8 @@ pub use crate::api::owner::Owner;
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
+        drain_condition::DrainCondition,
+        hints::Hints,
         id::{Key, OpRef},
         identity::Id,
         kept_cordon::KeptCordon,
@@ -80,6 +82,8 @@ pub struct Snapshot {
 pub struct PlannerConfig {
     /// How many control-plane nodes may be worked on at once, over all NodeOps that cordon or reboot.
     pub control_plane_concurrency: usize,
+    /// Whether nodes say in conditions of their own how far their drain is.
+    pub node_conditions: bool,
     /// Our own pod (namespace, name), if we run in one: it is never evicted unless another replica is Ready
     /// elsewhere.
     pub own_pod: Option<Key>,
@@ -87,7 +91,7 @@ pub struct PlannerConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        Self { control_plane_concurrency: 1, own_pod: None }
+        Self { control_plane_concurrency: 1, node_conditions: false, own_pod: None }
     }
 }
 
@@ -99,7 +103,7 @@ pub struct NodeView {
     pub resource_version: String,
     pub created: Timestamp,
     pub labels: NodeLabels,
-    /// Those annotations that say facts.
+    /// Those annotations that say facts, and those that autoscalers read.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable and is going to undo that, if that was a NodeOp.
@@ -108,6 +112,10 @@ pub struct NodeView {
     pub kept_cordon: Option<KeptCordon>,
     /// Which NodeOp has claimed it.
     pub claimed_by: Option<OpRef>,
+    /// Which NodeOp has asked autoscalers to leave it, and what they had been told before.
+    pub hints: Option<Hints>,
+    /// Which of the conditions about its drain it has, and whose each is; `None`: not ours.
+    pub drain_conditions: BTreeMap<DrainCondition, Option<OpRef>>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
@@ -132,6 +140,12 @@ impl NodeView {
     pub fn is_linux(&self) -> bool {
         let said = self.labels.get(names::OS_LABEL).into_iter().chain([&self.os]);
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
+    }
+
+    /// The NodeOps that have something of it to give back, each once.
+    pub fn holders(&self) -> BTreeSet<&OpRef> {
+        let hints = self.hints.as_ref().map(|hints| &hints.by);
+        self.claimed_by.iter().chain(&self.cordoned_by).chain(hints).collect()
     }
 
     /// Whether it is a member of the control plane or of its etcd.

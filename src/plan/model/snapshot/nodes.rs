@@ -15,7 +15,8 @@ pub enum Standing {
     ControlPlane,
     /// Not Ready.
     Away,
-    /// Claimed or cordoned by an operation, or left cordoned by one.
+    /// Claimed or cordoned by an operation, left cordoned by one, or with what one told autoscalers or
+    /// said of a drain.
     Held,
     /// Not Ready, being deleted, claimed, or on hold: not to be taken just so.
     Taken,
@@ -31,7 +32,11 @@ impl Standing {
             Self::ControlPlane => node.control_plane(),
             Self::Away => !node.ready,
             Self::Held => {
-                node.claimed_by.is_some() || node.cordoned_by.is_some() || node.kept_cordon.is_some()
+                node.claimed_by.is_some()
+                    || node.cordoned_by.is_some()
+                    || node.kept_cordon.is_some()
+                    || node.hints.is_some()
+                    || node.drain_conditions.values().any(Option::is_some)
             }
             Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),

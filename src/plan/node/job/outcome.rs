@@ -3,18 +3,19 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
+    injected,
     message::termination_message,
     refused,
     sentinel::{Record, sentinel},
 };
 use crate::{
-    api::nodeop::RebootStatus,
-    contract::{Sentinel, reboot_state},
+    api::{names::container, nodeop::RebootStatus},
+    contract::{RecoveryProof, Sentinel, reboot_state},
     plan::{
         image,
         model::{
             effects::{Effects, Planned},
-            snapshot::{JobView, PodPhase},
+            snapshot::{JobView, PodPhase, PodView, brief},
             time::later,
         },
         node::{
@@ -48,11 +49,7 @@ pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         return next.into();
     }
     if !ctx.op.intent.reboot {
-        let message = termination_message(ctx, job).map_or_else(
-            || "Job completed successfully".into(),
-            |message| format!("Job completed successfully: {message}"),
-        );
-        return ctx.complete(RebootStatus::NotRequested, message).into();
+        return unbooted(ctx, job);
     }
     if legacy::is_adopted(ctx) {
         let Planned { value, effects } = legacy::boot_to_leave(ctx);
@@ -63,15 +60,57 @@ pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         };
     }
     match sentinel(ctx, &job.uid) {
-        Record::Found(found) if found.boot.is_empty() => {
-            let message = termination_message(ctx, job).unwrap_or_else(|| "nothing had to be changed".into());
-            ctx.complete(RebootStatus::NotRequested, message).into()
-        }
+        Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, job) {
+            Some(proof) => recovered(ctx, proof).into(),
+            None => {
+                let message =
+                    termination_message(ctx, job).unwrap_or_else(|| "nothing had to be changed".into());
+                ctx.complete(RebootStatus::NotRequested, message).into()
+            }
+        },
         Record::Found(found) => reboot_due(ctx, found).into(),
         Record::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
         Record::Gone => to_reboot(ctx, None).into(),
     }
+}
+
+/// The Job has succeeded, and no boot is to follow.
+fn unbooted(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    if let Some(proof) = recovery_proof(ctx, job) {
+        return recovered(ctx, proof).into();
+    }
+    // A Job's end may show before its pod's, and then what would prove an upgrade is still to come.
+    let over = |pod: &PodView| pod.phase == PodPhase::Succeeded || injected::succeeded(pod);
+    let mut pods = ctx.job_pods(&job.uid);
+    if ctx.op.intent.upgrade
+        && !ctx.job_pods(&job.uid).any(|pod| over(pod))
+        && pods.any(|pod| !pod.phase.is_final())
+    {
+        return Waiting::JobPodLags.into();
+    }
+    let message = termination_message(ctx, job).map_or_else(
+        || "Job completed successfully".into(),
+        |message| format!("Job completed successfully: {message}"),
+    );
+    ctx.complete(RebootStatus::NotRequested, message).into()
+}
+
+/// The node's own record of an upgrade of its recovery image, as the Job's pod has found it.
+fn recovery_proof(ctx: &NodeContext<'_>, job: &JobView) -> Option<RecoveryProof> {
+    let said = |pod: &PodView| pod.container(container::NODEOP)?.parsed_message::<RecoveryProof>();
+    ctx.job_pods(&job.uid).find_map(|pod| said(pod)).filter(|_| ctx.op.intent.upgrade)
+}
+
+/// The recovery image was written. No boot proves that, and the node's own record does.
+fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
+    let RecoveryProof { recovery_at, target } = proof;
+    let release = target.map_or_else(|| "a release that the image does not name".into(), |it| brief(&it));
+    let message = format!(
+        "Job completed successfully: recovery upgraded to {release}, as the node's own record says ({})",
+        brief(&recovery_at)
+    );
+    ctx.end(true, RebootStatus::NotRequested, Some(true), message)
 }
 
 /// The operation has succeeded in the boot that the record names. One that names another target than the

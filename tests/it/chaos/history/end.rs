@@ -8,13 +8,19 @@ use std::{
 };
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, Phase},
+    api::{
+        names,
+        nodeop::{NodeOp, Phase},
+    },
     plan::model::kept_cordon::KeptCordon,
 };
 use kairos_sim::{Change, Cluster, Request, store::Object};
 use serde_json::Value;
 
-use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator, runs::are_decided, text};
+use super::{
+    CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, drains::said, hints::annotation, operator,
+    runs::are_decided, text,
+};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
@@ -227,6 +233,10 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
         if !text(&node, CLAIMED_BY).is_empty() {
             broken.push(format!("at rest: {name} is claimed by {}", text(&node, CLAIMED_BY)));
         }
+        broken.extend(said(&node).into_iter().map(|said| format!("at rest: {name} still says {said}")));
+        if let Some(hints) = annotation(&node, names::AUTOSCALER_HINTS) {
+            broken.push(format!("at rest: {name} has hints to autoscalers of ours: {hints}"));
+        }
         let (unschedulable, mark) = (node["spec"]["unschedulable"] == true, text(&node, CORDONED_BY));
         if !unschedulable && !mark.is_empty() {
             broken.push(format!("at rest: {name} keeps a stale mark"));
@@ -327,6 +337,8 @@ pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
         let name = text(&node, "/metadata/name");
         let (unschedulable, mark) = (node["spec"]["unschedulable"] == true, text(&node, CORDONED_BY));
         let kept = unschedulable && keeps(cluster, name, mark);
+        broken
+            .extend(said(&node).into_iter().map(|said| format!("after deletion: {name} still says {said}")));
         if !text(&node, CLAIMED_BY).is_empty() || (!mark.is_empty() && !kept) {
             broken.push(format!("after deletion: {name} keeps a mark: {mark}"));
         }

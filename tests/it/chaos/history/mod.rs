@@ -2,7 +2,9 @@
 //! which all of it happened.
 
 mod admission;
+mod drains;
 mod end;
+mod hints;
 mod nodes;
 mod odd;
 mod operations;
@@ -89,6 +91,8 @@ struct Past<'a> {
     /// The release and the boot state of each node.
     booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,
+    /// What others than the operator have told autoscalers, by node and annotation.
+    foreign_hints: BTreeMap<(String, &'static str), Option<String>>,
     /// What the odd worlds are judged by.
     odd: odd::Known,
     /// What is judged of targets, pauses and limits.
@@ -104,7 +108,8 @@ struct Past<'a> {
 /// Goes through a whole run.
 pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
     let records = world.book();
-    let human = records.iter().filter(|record| matches!(record.event, Event::Human { .. }));
+    let people = |record: &&Record| matches!(record.event, Event::Human { .. } | Event::Told { .. });
+    let human = records.iter().filter(people);
     let mut past = Past {
         scenario,
         at: Default::default(),
@@ -123,6 +128,7 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         asked: BTreeMap::new(),
         booted: BTreeMap::new(),
         human: BTreeSet::new(),
+        foreign_hints: BTreeMap::new(),
         odd: odd::Known::of(world, &records),
         admission: admission::Admission::default(),
         declared: runs::Declared::default(),
@@ -251,6 +257,7 @@ impl Past<'_> {
             Event::Booted { release, state } => {
                 drop(self.booted.insert(node.clone(), (release.clone(), *state)))
             }
+            Event::Told { name, value } => self.told(node, name, value),
             Event::Human { cordoned: true } => drop(self.human.insert(node.clone())),
             Event::Human { cordoned: false } => {
                 self.human.remove(node);

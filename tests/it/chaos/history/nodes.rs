@@ -31,9 +31,12 @@ impl Past<'_> {
         }
         if change.kind == ChangeKind::Added {
             self.joined.insert(name.clone(), self.at);
+            self.joined_with_hints(change);
         }
         if change.kind == ChangeKind::Modified && !self.human_versions.contains(&change.version) {
             self.patched(change);
+            self.hinted(change);
+            self.says(change);
         }
         self.nodes.insert(name, change.object.clone());
         self.held();

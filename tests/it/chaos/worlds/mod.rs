@@ -93,10 +93,14 @@ pub enum Kind {
     BadNode,
     /// People who change what upgrades ask for, at any moment.
     Edits,
+    /// Somebody who tells autoscalers this and that about nodes, at any moment.
+    Autoscalers,
+    /// Nodes say in conditions of their own how far their drain is; some have some of somebody else.
+    DrainsAreSaid,
 }
 
 impl Kind {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -127,6 +131,8 @@ impl Kind {
         Self::Editors,
         Self::BadNode,
         Self::Edits,
+        Self::Autoscalers,
+        Self::DrainsAreSaid,
     ];
 
     pub fn name(self) -> String {
@@ -208,6 +214,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::NobodyYet => operations::keep_away(world).await,
             Kind::Editors => hostile::settle(cluster).await,
             Kind::BadNode => hostile::corrupt(world),
+            Kind::DrainsAreSaid => nodes::say(world).await,
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -223,7 +230,8 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             | Kind::OwnLabels
             | Kind::Paused
             | Kind::Lowered
-            | Kind::Edits => {}
+            | Kind::Edits
+            | Kind::Autoscalers => {}
         }
     }
 }
@@ -248,6 +256,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Paused => operations::pause(world),
             Kind::Lowered => operations::lower(world),
             Kind::Edits => edits::edit(world),
+            Kind::Autoscalers => nodes::tell_autoscalers(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart
@@ -261,7 +270,8 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             | Kind::Rollbacks
             | Kind::MachinesHang
             | Kind::OwnLabels
-            | Kind::NobodyYet => {}
+            | Kind::NobodyYet
+            | Kind::DrainsAreSaid => {}
         }
     }
 }

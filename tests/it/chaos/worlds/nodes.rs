@@ -3,15 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{api::core::v1::Node as NodeObject, jiff::SignedDuration};
+use kairos_operator::{api::names, plan::model::drain_condition::DrainCondition};
 use kairos_sim::{Cluster, Tells};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::super::{history::text, world::World};
+use super::super::{
+    history::text,
+    world::{Event, World},
+};
 
 /// More than facts pods may be under way at once.
 const DOZEN: usize = 12;
@@ -175,6 +179,41 @@ pub fn stop_kubelets(world: &Arc<World>) {
         world.nodes[node].start_kubelet().await;
     };
     tokio::spawn(now_and_then(world.clone(), (1_000, 60_000), one));
+}
+
+/// Somebody else's tool has said something of the drain of some nodes.
+pub async fn say(world: &World) {
+    let nodes: Api<NodeObject> = Api::all(world.client.clone());
+    for name in world.nodes.keys() {
+        let condition = DrainCondition::ALL[world.rng(|rng| rng.usize(..2))];
+        if world.chance(30) {
+            let entry = json!({"type": condition.kind(), "status": "False", "reason": "Theirs", "message": "kubectl drain"});
+            let patch = Patch::Strategic(json!({"status": {"conditions": [entry]}}));
+            nodes.patch_status(name, &PatchParams::default(), &patch).await.expect("a node");
+        }
+    }
+}
+
+/// Somebody tells autoscalers to leave a node, or not to, or nothing any more.
+pub fn tell_autoscalers(world: &Arc<World>) {
+    let one = async |world: &World, node: &str| {
+        let nodes: Api<NodeObject> = Api::all(world.client.clone());
+        let Ok(now) = nodes.get(node).await else { return };
+        let (name, asks) = names::KEEPS_FROM_SCALE_DOWN[world.rng(|rng| rng.usize(..2))];
+        let values = [None, Some("false"), Some("30m"), Some(asks)];
+        let value = values[world.rng(|rng| rng.usize(..values.len()))].map(str::to_owned);
+        // Whoever sets what we have set cannot be told from us.
+        let claimed = now.annotations().contains_key(names::CLAIMED_BY);
+        if (claimed && value.as_deref() == Some(asks)) || now.annotations().get(name) == value.as_ref() {
+            return;
+        }
+        let patch =
+            json!({"metadata": {"resourceVersion": now.resource_version(), "annotations": {name: value}}});
+        if nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.is_ok() {
+            world.happens(node, Event::Told { name, value });
+        }
+    };
+    tokio::spawn(now_and_then(world.clone(), (500, 10_000), one));
 }
 
 /// A cloud controller deletes the Nodes of machines that are away.

@@ -1,0 +1,62 @@
+//! The conditions by which a Node says how far its drain is (KEP-5683, Kubernetes 1.37). Nobody owns a type of
+//! condition, so an entry is ours only if its message begins with one of our NodeOps.
+
+use crate::{api::names::node_condition, plan::model::id::OpRef};
+
+/// How far the drain of a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainCondition {
+    /// Its pods are being evicted.
+    InProgress,
+    /// None is left that has to go, and none comes.
+    Drained,
+}
+
+impl DrainCondition {
+    pub const ALL: [Self; 2] = [Self::InProgress, Self::Drained];
+
+    /// The condition's type.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::InProgress => node_condition::DRAIN_IN_PROGRESS,
+            Self::Drained => node_condition::DRAINED,
+        }
+    }
+
+    /// The condition's reason: one word in CamelCase.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::InProgress => "NodeOp",
+            Self::Drained => "DrainCompleted",
+        }
+    }
+
+    /// The condition's message, by which an entry is known as ours.
+    pub fn message(self, op: &OpRef) -> String {
+        match self {
+            Self::InProgress => format!("{op}: the node is being drained"),
+            Self::Drained => format!("{op}: the node is drained"),
+        }
+    }
+}
+
+/// The NodeOp that an entry's message names.
+pub fn said_by(message: &str) -> Option<OpRef> {
+    message.split_once(": ")?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_known_by_the_nodeop_that_its_message_names() {
+        let op = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        for condition in DrainCondition::ALL {
+            assert_eq!(said_by(&condition.message(&op)), Some(op.clone()));
+        }
+        for message in ["", "drained by kubectl", "kubectl: draining", "ns/op: draining", "ns/op@u"] {
+            assert_eq!(said_by(message), None, "{message}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What a NodeOp asks of autoscalers for a node that it has claimed, and what they had been told before.
+//!
+//! Cluster Autoscaler and Karpenter read an annotation each on the Node ([`names::KEEPS_FROM_SCALE_DOWN`]). One
+//! that is left behind keeps the node from ever being removed, and one of somebody else that is taken away
+//! exposes it. So what stood there stands in an annotation of ours, which outlives operator and NodeOp:
+//! `{"by":"<namespace>/<name>@<uid>","before":{"<annotation>":"<value>"}}`, with `null` for none.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{api::names, plan::model::id::OpRef};
+
+/// Who has set hints on a node, and what each of those that it set was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hints {
+    pub by: OpRef,
+    pub before: BTreeMap<String, Option<String>>,
+}
+
+/// The same, as it is written.
+#[derive(Deserialize, Serialize)]
+struct Written {
+    by: String,
+    before: BTreeMap<String, Option<String>>,
+}
+
+impl fmt::Display for Hints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let written = Written { by: self.by.to_string(), before: self.before.clone() };
+        f.write_str(&serde_json::to_string(&written).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for Hints {
+    type Err = ();
+
+    /// Other annotations than those that we set are none of ours, whatever is written here.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let Written { by, mut before } = serde_json::from_str(text).map_err(|_| ())?;
+        before.retain(|name, _| names::KEEPS_FROM_SCALE_DOWN.iter().any(|(ours, _)| ours == name));
+        Ok(Self { by: by.parse()?, before })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_read_as_they_were_written_and_name_no_other_annotation() {
+        let by = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        let [(autoscaler, _), (karpenter, _)] = names::KEEPS_FROM_SCALE_DOWN;
+        let before = [(autoscaler.to_owned(), None), (karpenter.to_owned(), Some("false \"ü\"".to_owned()))];
+        let hints = Hints { by: by.clone(), before: before.into() };
+        assert_eq!(hints.to_string().parse(), Ok(hints));
+        let forged = r#"{"by":"ns/op@u","before":{"operator.kairos.io/claimed-by":"ns/other@v"}}"#;
+        assert_eq!(forged.parse(), Ok(Hints { by, before: BTreeMap::new() }));
+        for text in ["", "ns/op@u", r#"{"by":"ns/op","before":{}}"#, r#"{"by":"ns/op@u"}"#] {
+            assert_eq!(text.parse::<Hints>(), Err(()), "{text}");
+        }
+    }
+}
