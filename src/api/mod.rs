@@ -1,5 +1,6 @@
 //! What users write and read: the two custom resources, and every name that we put on an object.
 
+pub mod attempts;
 pub mod child;
 pub mod ended;
 pub mod error_text;

@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use super::node_status::{NodeStatus, RebootStatus, Step};
 use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
 
+/// The most nodes that a NodeOp names.
+pub const MAX_NODE_NAMES: usize = 100;
+
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
 /// `stopOnFailure` and `notAfter`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +67,11 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
+    /// Of the nodes that `nodeSelector` matches only those with these names. Unset: all of them. A name of
+    /// which there is no node yet is passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::node_names)]
+    pub node_names: Vec<String>,
     /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint. It runs in
     /// a privileged container, in which the host's root is mounted at `hostMountPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

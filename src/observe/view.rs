@@ -46,12 +46,13 @@ fn node_of(meta: &ObjectMeta) -> String {
     annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
 }
 
-/// Those annotations of a node that say facts.
+/// Those annotations of a node that say facts, or what it was tried with.
 fn facts(meta: &ObjectMeta) -> BTreeMap<String, String> {
     let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
         names::FACTS_OF,
         names::RELEASE,
         names::BOOT_STATE_OF,
+        names::ATTEMPTED,
     ]);
     ours.filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
 }

@@ -250,7 +250,7 @@ pub struct NodeChange {
     pub kept_cordon: Option<Box<KeptCordon>>,
     /// Labels that say facts; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
-    /// Annotations that say facts; `None` removes one.
+    /// Annotations that say facts, or what the node is tried with; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,
     /// What is to be said about the node once it is changed.
     pub notice: Option<Box<Notice>>,

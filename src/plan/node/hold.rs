@@ -13,6 +13,7 @@ use crate::plan::{
         failure::Failure,
         waiting::Waiting,
     },
+    upgrades::attempts,
 };
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set
@@ -35,11 +36,16 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
 /// was given back looks like one that is about to be taken, or whose claim somebody removed.
-pub fn take(ctx: &NodeContext<'_>, change: NodeChange, why: Waiting) -> Planned<Decision> {
+///
+/// With its claim the node says which run tries it.
+pub fn take(ctx: &NodeContext<'_>, mut change: NodeChange, why: Waiting) -> Planned<Decision> {
     let question = Question::Op(ctx.op.id.clone());
     let known = ctx.snapshot.answer(&question).or_else(|| ctx.snapshot.answer(&Question::AllNodeOps));
     if change.claimed_by.is_some() && known.is_none() {
         return Waiting::StillOurs.with(question);
+    }
+    if change.claimed_by.is_some() {
+        change.annotations.extend(attempts::record(&ctx.op.object, ctx.node));
     }
     let (name, resource_version) = (ctx.node.name.clone(), ctx.node.resource_version.clone());
     why.with(Action::PatchNode { name, resource_version, change })

@@ -16,16 +16,24 @@
 //! - The next run is announced by a write that is planned from the end of the one before it, which is final,
 //!   and has given its nodes back. So no two runs of one upgrade are ever at work.
 //! - A NodeOp of the name that is somebody else's is not touched.
+//!
+//! An upgrade that is `Continuous` goes on when a run of it is over: with further rounds, each a NodeOp of the
+//! same run for nodes that joined or drifted, which is announced, made and recorded as any other
+//! ([`continuous`]). A node is tried once by each run ([`attempts`]), and by the newest upgrade first
+//! ([`newest`]).
 
+pub mod attempts;
+mod continuous;
 mod follow;
 mod history;
+pub mod newest;
 mod run;
 mod status;
 mod superseded;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::superseded::superseded;
+pub use self::{continuous::comes_back, superseded::superseded};
 use crate::{
     api::{
         nodeop::NodeOp,

@@ -99,7 +99,7 @@ pub struct NodeView {
     pub resource_version: String,
     pub created: Timestamp,
     pub labels: NodeLabels,
-    /// Those annotations that say facts.
+    /// Those annotations that say facts, or what it was tried with.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable and is going to undo that, if that was a NodeOp.

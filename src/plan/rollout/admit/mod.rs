@@ -5,7 +5,7 @@ mod all;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use crate::{
     api::{
@@ -33,6 +33,7 @@ use crate::{
             preflight::{self, PreflightFailure},
             status::OpProgress,
         },
+        upgrades::{self, attempts},
     },
 };
 
@@ -86,7 +87,12 @@ struct Pass<'a> {
     unanswered: Option<NotTaken>,
     /// Why nothing at all is started.
     closed: Option<Closed>,
+    /// Later rounds of the upgrade take what this one lets go.
+    comes_back: bool,
 }
+
+/// How long a node that is not Ready keeps a round of a `Continuous` upgrade from its end.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
 pub fn fill(
@@ -128,6 +134,7 @@ fn pass<'a>(
         admitted: false,
         unanswered: None,
         closed,
+        comes_back: upgrades::comes_back(snapshot, &op.object),
     }
 }
 
@@ -159,6 +166,12 @@ impl Pass<'_> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
         };
+        if entry.node_uid.is_none()
+            && let Some(why) = self.ends(view)
+        {
+            *entry = ends_untouched(self.snapshot.now, entry, true, why.to_string());
+            return None;
+        }
         if view.labels.on_hold() && entry.node_uid.is_none() {
             return Some(self.on_hold(view, entry));
         }
@@ -212,6 +225,17 @@ impl Pass<'_> {
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
         None
+    }
+
+    /// Why the operation is done with a node that it has not taken.
+    fn ends(&self, view: &NodeView) -> Option<Untouched> {
+        if let Some(upgrade) = self.others.as_ref().and_then(|others| others.decided(view)) {
+            return Some(Untouched::Newer { upgrade });
+        }
+        if attempts::is_spent(&self.op.object, view) {
+            return Some(Untouched::Attempted);
+        }
+        (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)
     }
 
     /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and nobody
@@ -281,15 +305,17 @@ impl Pass<'_> {
             entry.since = None;
             return None;
         }
-        if let Some(limit) = self.op.intent.not_ready_timeout {
+        let patience = self.comes_back.then_some(PATIENCE);
+        if let Some(limit) = self.op.intent.not_ready_timeout.or(patience) {
             // A stamp that lies in the future is of a clock that was wrong.
             let since =
                 entry.since.as_ref().map_or(self.snapshot.now, |since| since.0.min(self.snapshot.now));
             entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.snapshot.now >= deadline {
-                let message = Untouched::NotReadyFor(limit).to_string();
-                *entry = ends_untouched(self.snapshot.now, entry, false, message);
+                let failed = self.op.intent.not_ready_timeout.is_some();
+                let why = if failed { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
+                *entry = ends_untouched(self.snapshot.now, entry, !failed, why.to_string());
                 return None;
             }
             self.effects.add(Effects::wake_at(deadline));

@@ -58,6 +58,8 @@ pub struct OpProgress {
     pub refused: Option<Refused>,
     /// It has no node, and why.
     pub no_targets: Option<NoTargets>,
+    /// Nodes have ended, and say first that they were tried.
+    pub is_recording: bool,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
     pub held: bool,
     /// Nodes that somebody holds by a label.
@@ -103,6 +105,8 @@ impl View<'_> {
             Phase::Pending
         } else if open {
             Phase::Running
+        } else if progress.is_recording {
+            if self.has_begun() { Phase::Running } else { Phase::Pending }
         } else if progress.refused.is_some() {
             Phase::Failed
         } else if more {
@@ -281,7 +285,8 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
     }
     let recorded = op.status.as_ref().and_then(|status| status.release.clone());
     NodeOpStatus {
-        release: recorded.or_else(|| nodes.marked([Mark::Targeted]).find_map(|(_, node)| node.target.clone())),
+        release: recorded
+            .or_else(|| nodes.marked([Mark::Targeted]).find_map(|(_, node)| node.target.clone())),
         phase: Some(phase),
         conditions,
         message: Some(message),

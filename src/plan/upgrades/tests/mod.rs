@@ -2,6 +2,7 @@
 
 mod edits;
 mod killed;
+mod rounds;
 mod world;
 
 use k8s_openapi::jiff::Timestamp;
