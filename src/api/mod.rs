@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod child;
+mod counts;
 pub mod ended;
 pub mod error_text;
 pub mod hash;
@@ -12,6 +13,7 @@ pub mod node_statuses;
 pub mod nodeop;
 pub mod owner;
 pub mod pull_policy;
+mod rounds;
 pub mod run;
 mod schema;
 pub mod text;

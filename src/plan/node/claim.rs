@@ -2,6 +2,7 @@
 //! NodeOps away.
 
 use crate::plan::{
+    attempts,
     model::{
         effects::{Effects, Planned},
         question::Question,
@@ -17,7 +18,6 @@ use crate::plan::{
         waiting::{Draining, Starting, Waiting},
     },
     quorum,
-    upgrades::attempts,
 };
 
 /// Takes the node. Until this is done nothing of the node has changed, so every obstacle gives the slot back.

@@ -2,6 +2,7 @@
 //! removed them.
 
 use crate::plan::{
+    attempts,
     model::{
         action::{Action, NodeChange},
         effects::Planned,
@@ -13,7 +14,6 @@ use crate::plan::{
         failure::Failure,
         waiting::Waiting,
     },
-    upgrades::attempts,
 };
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set

@@ -1,5 +1,5 @@
 //! A node that fails untouched in a run of a `Continuous` upgrade says that it was tried before it is said to
-//! have failed: only the Node tells the next round so (see `plan::upgrades::attempts`).
+//! have failed: only the Node tells the next round so (see `plan::attempts`).
 
 use crate::{
     api::{
@@ -7,13 +7,14 @@ use crate::{
         nodeop::Phase,
     },
     plan::{
+        attempts,
         model::{
             effects::{Effects, Reasons},
             snapshot::Snapshot,
         },
         node::context::Op,
         rollout::{not_taken::NotTaken, status::OpProgress},
-        upgrades::attempts,
+        upgrades,
     },
 };
 
@@ -29,7 +30,7 @@ pub fn record(
     waiting: &mut Reasons,
 ) -> Effects {
     let mut effects = Effects::default();
-    if attempts::continuous(snapshot, &op.object).is_none() {
+    if upgrades::continuous_maker(snapshot, &op.object).is_none() {
         return effects;
     }
     let later = attempts::is_later_round(&op.object);

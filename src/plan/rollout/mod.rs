@@ -20,11 +20,7 @@ mod targets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::{
-    admit::Shared,
-    others::age,
-    targets::{is_selected, order},
-};
+pub use self::{admit::Shared, others::age, targets::order};
 use self::{not_taken::Stopped, status::OpProgress, targets::Targets};
 use crate::{
     api::{

@@ -16,6 +16,7 @@ use crate::{
         text::clipped,
     },
     plan::{
+        attempts,
         facts::{self, labels},
         model::{
             effects::{Effects, Planned},
@@ -25,7 +26,6 @@ use crate::{
         },
         node::context::ends_untouched,
         rollout::not_taken::Untouched,
-        upgrades::attempts,
     },
 };
 
@@ -125,7 +125,7 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
 pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let selector = selector_of(op);
     let chosen =
-        snapshot.nodes.values().filter(|node| is_named(op, &node.name) && is_selected(selector, node));
+        snapshot.nodes.values().filter(|node| is_named(op, &node.name) && selector::selects(selector, node));
     chosen.map(|node| (node.name.clone(), NodeStatus::default())).collect()
 }
 
@@ -134,7 +134,7 @@ pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus
 fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let selector = selector_of(op);
     let entry = |name: &String| match snapshot.nodes.get(name) {
-        Some(node) if !is_selected(selector, node) => {
+        Some(node) if !selector::selects(selector, node) => {
             let why = Untouched::NotSelected.to_string();
             ends_untouched(snapshot.now, &NodeStatus::default(), true, why)
         }
@@ -147,27 +147,8 @@ fn is_named(op: &NodeOp, node: &String) -> bool {
     op.spec.node_names.is_empty() || op.spec.node_names.contains(node)
 }
 
-/// Whether a selector matches a node; without one every Linux node is selected.
-pub fn is_selected(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
-    match selector.filter(|selector| !selects_all(selector)) {
-        Some(selector) => selector::matches(selector, &node.labels),
-        None => is_linux(node),
-    }
-}
-
-/// An empty selector selects everything, like none.
-fn selects_all(selector: &LabelSelector) -> bool {
-    *selector == <_>::default()
-}
-
 fn selector_of(op: &NodeOp) -> Option<&LabelSelector> {
-    op.spec.node_selector.as_ref().filter(|selector| !selects_all(selector))
-}
-
-/// A node that says nothing of its system counts as Linux.
-fn is_linux(node: &NodeView) -> bool {
-    let label = node.labels.get(names::OS_LABEL).map_or(node.os.as_str(), String::as_str);
-    ["", "linux"].contains(&label)
+    op.spec.node_selector.as_ref().filter(|selector| !selector::selects_all(selector))
 }
 
 /// Whether it is us who write a node's label of this key.
@@ -181,7 +162,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let asked = is_named(op, &node.name) && is_linux(node) && !node.deleting;
+        let asked = is_named(op, &node.name) && selector::is_linux(node) && !node.deleting;
         let open = asked && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };

@@ -23,11 +23,14 @@ use crate::{
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
+        attempts::{self, Attempt},
         conditions::{self, Moment, Standing},
-        model::snapshot::{NodeView, Snapshot},
-        rollout::is_selected,
+        model::{
+            selector,
+            snapshot::{NodeView, Snapshot},
+        },
         upgrades::{
-            attempts::{self, Attempt},
+            continuous_maker,
             newest::{Newer, Precedence},
         },
     },
@@ -80,7 +83,7 @@ pub fn comes_back(snapshot: &Snapshot, op: &NodeOp) -> bool {
     let own = op.status.as_ref().and_then(|status| status.release.as_ref());
     let known =
         |upgrade: &NodeOpUpgrade| upgrade.status.as_ref().is_some_and(|status| status.release.is_some());
-    attempts::continuous(snapshot, op).is_some_and(|upgrade| own.is_some() || known(upgrade))
+    continuous_maker(snapshot, op).is_some_and(|upgrade| own.is_some() || known(upgrade))
 }
 
 /// Says in the status of an upgrade whose run is over how its nodes are now; returns those that the next round
@@ -117,7 +120,7 @@ impl Nodes {
         let newer = Newer::than(snapshot, upgrade);
         let selector = upgrade.spec.node_selector.as_ref();
         let selected =
-            snapshot.nodes.iter().filter(|(_, node)| !node.deleting && is_selected(selector, node));
+            snapshot.nodes.iter().filter(|(_, node)| !node.deleting && selector::selects(selector, node));
         for (name, node) in selected {
             let (attempt, runs) = (attempts::of(node, uid, generation), runs(node));
             let other = runs.filter(|runs| *runs != release);
@@ -198,9 +201,12 @@ fn idle(
     status: &NodeOpUpgradeStatus,
     nodes: &Nodes,
 ) -> Option<Idle> {
-    let (spec, counts) = (&upgrade.spec, status.counts.clone().unwrap_or_default());
+    let spec = &upgrade.spec;
+    // Of one that was lost nobody knows what it was about to do.
+    let open = status.counts.as_ref().is_none_or(|counts| counts.pending + counts.running > 0);
     let unproved = |one: &Condition| one.type_ == condition::VERIFIED && one.reason == reason::NOT_PROVED;
-    let failed = counts.failed > 0 || status.conditions.iter().any(unproved);
+    let failed = status.counts.as_ref().is_some_and(|counts| counts.failed > 0)
+        || status.conditions.iter().any(unproved);
     let away = nodes.out_of_service.len();
     if let Some(time) = spec.not_after.as_ref().filter(|time| time.0 <= snapshot.now) {
         Some(Idle::Expired(time.0))
@@ -208,7 +214,7 @@ fn idle(
         Some(Idle::Paused)
     } else if spec.stop_on_failure == Some(true) && failed {
         Some(Idle::Stopped)
-    } else if counts.pending > 0 {
+    } else if open {
         Some(Idle::Unfinished)
     } else if status.release.is_none() {
         Some(Idle::ReleaseUnknown)

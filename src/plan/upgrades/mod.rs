@@ -19,10 +19,9 @@
 //!
 //! An upgrade that is `Continuous` goes on when a run of it is over: with further rounds, each a NodeOp of the
 //! same run for nodes that joined or drifted, which is announced, made and recorded as any other
-//! ([`continuous`]). A node is tried once by each run ([`attempts`]), and by the newest upgrade first
+//! ([`continuous`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the newest upgrade first
 //! ([`newest`]).
 
-pub mod attempts;
 mod continuous;
 mod follow;
 mod history;
@@ -81,6 +80,11 @@ fn maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a Arc<NodeOpUpgrad
     let owner = owner::upgrade(&op.metadata)?;
     let key = (op.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
     snapshot.upgrades.get(&key).filter(|upgrade| upgrade.metadata.uid.as_ref() == Some(&owner.uid))
+}
+
+/// The upgrade that made a NodeOp, if it goes on with further rounds.
+pub fn continuous_maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a NodeOpUpgrade> {
+    maker(snapshot, op).map(AsRef::as_ref).filter(|upgrade| upgrade.spec.is_continuous())
 }
 
 /// Whether it is this NodeOp that the upgrade has recorded as that of its present run.

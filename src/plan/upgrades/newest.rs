@@ -23,9 +23,9 @@ use crate::{
     plan::{
         model::{
             id::Key,
+            selector,
             snapshot::{NodeView, Snapshot},
         },
-        rollout::is_selected,
         upgrades::{is_recorded, maker},
     },
 };
@@ -141,7 +141,7 @@ impl Upgrade<'_> {
         });
         match chosen.and_then(|child| child.status.as_ref()) {
             Some(status) => status.node_statuses.contains_key(&node.name),
-            None => is_selected(spec.node_selector.as_ref(), node),
+            None => selector::selects(spec.node_selector.as_ref(), node),
         }
     }
 

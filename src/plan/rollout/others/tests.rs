@@ -11,7 +11,7 @@ use crate::{
         child,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, UpgradePhase},
     },
-    plan::upgrades::attempts,
+    plan::attempts,
 };
 
 fn at(second: i64) -> Timestamp {

@@ -11,7 +11,16 @@ use crate::{
         run::Run,
         upgrade::{RunResult, UpgradePhase},
     },
-    plan::model::{action::Action, id::OpRef, kept_cordon::KeptCordon},
+    plan::{
+        attempts,
+        model::{
+            action::Action,
+            id::OpRef,
+            kept_cordon::KeptCordon,
+            question::{Answer, Question},
+            snapshot::NodeView,
+        },
+    },
 };
 
 fn done() -> Value {
@@ -58,7 +67,10 @@ fn message(world: &World) -> String {
 fn is_still(world: &mut World) {
     world.snapshot.now += SignedDuration::from_mins(5);
     let out = world.planned();
-    assert!(out.actions.is_empty(), "{:?}", out.actions);
+    let is_ours =
+        |action: &&Action| !matches!(action, Action::CreateFactsPod { .. } | Action::PatchNode { .. });
+    let written: Vec<&Action> = out.actions.iter().filter(is_ours).collect();
+    assert!(written.is_empty(), "{written:?}");
 }
 
 #[test]
@@ -318,10 +330,7 @@ fn a_node_that_was_tried_has_no_second_attempt_in_a_later_round() {
         assert!(!world.step().actions.iter().any(claims));
     }
     // Of one that has not been tried, the claim says so.
-    late.answers.insert(
-        crate::plan::model::question::Question::Op(OpRef::of(&world.current())),
-        crate::plan::model::question::Answer::Found,
-    );
+    late.answers.insert(Question::Op(OpRef::of(&world.current())), Answer::Found);
     let out = crate::plan::plan(&late);
     let Some(Action::PatchNode { change, .. }) = out.actions.iter().find(|action| claims(action)) else {
         panic!("{:?}", out.actions)
@@ -347,15 +356,16 @@ fn a_node_that_fails_untouched_says_that_it_was_tried_before_it_is_said_to_have_
     assert!(!out.actions.iter().any(fails), "not before that stands on the node");
     world.settle();
     assert_eq!(world.current().status.unwrap().node_statuses["n3"].phase, Phase::Failed);
+    let made = world.names();
     world.node("n3", |node| node.ready = true);
     world.settle();
-    assert_eq!(world.names().len(), 2, "and there it stays");
+    assert_eq!(world.names(), made, "and there it stays");
 }
 
 #[test]
 fn what_a_round_cannot_take_it_lets_go() {
     let hold = |is: bool| {
-        move |node: &mut crate::plan::model::snapshot::NodeView| {
+        move |node: &mut NodeView| {
             drop(node.labels.insert(names::HOLD.into(), is.to_string()));
         }
     };

@@ -10,6 +10,7 @@ use super::super::*;
 use crate::{
     api::{child, names, nodeop::NodeStatus},
     plan::{
+        attempts,
         facts::labels,
         model::{
             action::{Action, Plan},
@@ -107,10 +108,12 @@ impl World {
         let out = self.planned();
         // Of everything else nothing is known: n1 stays as it is.
         for question in &out.questions {
-            if let Question::Op(of) = question {
-                let answer = if self.snapshot.op(of).is_some() { Answer::Found } else { Answer::NotFound };
-                self.snapshot.answers.insert(question.clone(), answer);
-            }
+            let answer = match question {
+                Question::Op(of) if self.snapshot.op(of).is_some() => Answer::Found,
+                Question::Op(_) | Question::OwnedWorkload(_) => Answer::NotFound,
+                _ => continue,
+            };
+            self.snapshot.answers.insert(question.clone(), answer);
         }
         for action in &out.actions {
             self.carry_out(action);
@@ -167,7 +170,9 @@ impl World {
         for _ in 0..30 {
             self.snapshot.now += SignedDuration::from_secs(10);
             let out = self.step();
-            let open = out.questions.iter().any(|question| matches!(question, Question::Op(_)));
+            let is_answered =
+                |question: &Question| matches!(question, Question::Op(_) | Question::OwnedWorkload(_));
+            let open = out.questions.iter().any(is_answered);
             if out.actions.is_empty() && !open {
                 return;
             }

@@ -14,7 +14,13 @@ use kairos_operator::{
 use kairos_sim::{Change, Cluster, Request, store::Object};
 use serde_json::Value;
 
-use super::{CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, operator, runs::are_decided, text};
+use super::{
+    CLAIMED_BY, CORDONED_BY, OPS, UPGRADES,
+    admission::selects,
+    operator,
+    runs::{are_decided, goes_on},
+    text,
+};
 use crate::chaos::{
     scenario::{Mode, Scenario},
     world::{Event, World},
@@ -54,6 +60,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
         && !claimed
         && !world.is_busy()
         && are_decided(cluster)
+        && !(world.is(Kind::Continuous) && (goes_on(cluster) || is_read_soon(cluster, world)))
         && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
 }
 
@@ -233,6 +240,20 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
     }
+}
+
+/// Whether it is about to be known what a node runs.
+fn is_read_soon(cluster: &Cluster, world: &World) -> bool {
+    let never = |name: &str| {
+        let room = world.nodes.get(name).is_none_or(|node| node.room().is_some());
+        room || world.machine(name, |machine| machine.no_sandbox || machine.bad)
+    };
+    let ready = |node: &Object| {
+        let conditions = node.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+        conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
+    };
+    let nodes = cluster.list("nodes");
+    nodes.iter().any(|node| ready(node) && is_unread(node) && !never(text(node, "/metadata/name")))
 }
 
 /// Whether what the node runs in its present boot has not been read.

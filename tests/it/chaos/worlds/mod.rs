@@ -5,6 +5,7 @@
 //! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
 //! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
 
+mod continuous;
 mod edits;
 mod hostile;
 mod machines;
@@ -93,10 +94,12 @@ pub enum Kind {
     BadNode,
     /// People who change what upgrades ask for, at any moment.
     Edits,
+    /// An upgrade that goes on with nodes that join and drift.
+    Continuous,
 }
 
 impl Kind {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -127,6 +130,7 @@ impl Kind {
         Self::Editors,
         Self::BadNode,
         Self::Edits,
+        Self::Continuous,
     ];
 
     pub fn name(self) -> String {
@@ -189,6 +193,7 @@ pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     people::wish(scenario, rng);
     operations::wish(scenario, rng);
     edits::wish(scenario, rng);
+    continuous::wish(scenario, rng);
 }
 
 /// Makes a cluster odd, before any operator starts.
@@ -208,6 +213,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::NobodyYet => operations::keep_away(world).await,
             Kind::Editors => hostile::settle(cluster).await,
             Kind::BadNode => hostile::corrupt(world),
+            Kind::Continuous => continuous::furnish(world).await,
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -248,6 +254,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Paused => operations::pause(world),
             Kind::Lowered => operations::lower(world),
             Kind::Edits => edits::edit(world),
+            Kind::Continuous => continuous::go_on(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart

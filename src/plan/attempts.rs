@@ -6,13 +6,10 @@
 //! it, and fail, and so on for ever.
 
 use crate::{
-    api::{attempts::Attempts, names, nodeop::NodeOp, owner, run::Run, upgrade::NodeOpUpgrade},
-    plan::{
-        model::{
-            action::{Action, NodeChange},
-            snapshot::{NodeView, Snapshot},
-        },
-        upgrades::maker,
+    api::{attempts::Attempts, names, nodeop::NodeOp, owner, run::Run},
+    plan::model::{
+        action::{Action, NodeChange},
+        snapshot::NodeView,
     },
 };
 
@@ -69,9 +66,4 @@ pub fn mark(op: &NodeOp, node: &NodeView) -> Option<Action> {
     let change = NodeChange { annotations: record(op, node).into_iter().collect(), ..NodeChange::default() };
     let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
     Some(Action::PatchNode { name, resource_version, change })
-}
-
-/// The upgrade that made a NodeOp, if it goes on with further rounds.
-pub fn continuous<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a NodeOpUpgrade> {
-    maker(snapshot, op).map(AsRef::as_ref).filter(|upgrade| upgrade.spec.is_continuous())
 }
