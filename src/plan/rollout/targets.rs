@@ -89,13 +89,12 @@ impl fmt::Display for NoTargets {
                 listed(nodes, MAX_NAMES)
             ),
             Self::NoMatch { selector, named } => {
-                let of = if *named { " of nodeNames" } else { "" };
                 match selector {
-                    Some(selector) => write!(f, "waiting: no node{of} matches nodeSelector {selector}"),
-                    None if *named => f.write_str("waiting: there is no Linux node of nodeNames"),
-                    None => f.write_str("waiting: there is no Linux node"),
-                }?;
-                f.write_str("; the operation starts when a node does")
+                    Some(selector) => write!(f, "waiting: no node matches nodeSelector {selector}")?,
+                    None => f.write_str("waiting: there is no Linux node")?,
+                }
+                let of = if *named { " of those in nodeNames" } else { "" };
+                write!(f, "{of}; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
         }
