@@ -125,7 +125,7 @@ impl Upgrade<'_> {
         if !self.has(node) {
             return None;
         }
-        if self.is_later && self.has_decided(node) {
+        if (self.is_later || self.object.spec.is_continuous()) && self.has_decided(node) {
             return Some(Precedence::Decided(key()));
         }
         self.is_open.then(|| Precedence::Waits(key()))

@@ -52,7 +52,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
         // One that no node matches waits for the first, and holds nothing.
         let empty = phase == Some("Pending") && object["status"]["nodeStatuses"].is_null();
-        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held
+        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held || waits_for_ever(object)
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
     let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());
@@ -195,7 +195,8 @@ fn is_tried_for_ever(pod: &Value, world: &World) -> bool {
 /// Nothing is left but what is meant to stay.
 pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
     // Of two that both lead one may grant what the other has just taken back; it goes with the NodeOp.
-    for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals) {
+    let open = cluster.list(OPS).iter().any(|op| waits_for_ever(op));
+    for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals && !open) {
         let left = cluster.list(table).into_iter().filter(|object| ours(object));
         broken.extend(left.map(|object| format!("at rest: {table} {} is left", object["metadata"]["name"])));
     }
@@ -240,6 +241,20 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
     }
+}
+
+/// Whether all that is left of an operation is for a newer upgrade, which goes on for as long as it is there.
+fn waits_for_ever(object: &Value) -> bool {
+    let entries = object["status"]["nodeStatuses"].as_object().into_iter().flatten();
+    let open: Vec<&Value> = entries
+        .map(|(_, entry)| entry)
+        .filter(|entry| !matches!(entry["phase"].as_str(), Some("Completed" | "Failed")))
+        .collect();
+    let waits = |entry: &&Value| {
+        let said = entry["message"].as_str().unwrap_or_default();
+        entry["phase"] == "Pending" && said.ends_with("which is newer, has this node")
+    };
+    !open.is_empty() && open.iter().all(waits)
 }
 
 /// Whether it is about to be known what a node runs.

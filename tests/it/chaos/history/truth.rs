@@ -147,10 +147,11 @@ impl Past<'_> {
                 && self.declared.is_newer(theirs, maker)
                 && entry.is_some_and(|entry| !entry.phase.is_final())
         };
-        let contested = self.ops.iter().any(newer);
         // One that fell back runs what it ran before, and says so; that its active image is another one is
         // known.
         let skipped = entry.reboot_status == Some(RebootStatus::NotRequested);
+        // What was in progress when the newer one was asked for goes on to its end.
+        let contested = skipped && self.ops.iter().any(newer);
         let fell = state != boot_state::ACTIVE;
         if booted != target || (fell && !skipped) || (installed != target && !fell) || contested {
             let name = op.metadata.name.clone().unwrap_or_default();

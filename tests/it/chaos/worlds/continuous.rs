@@ -29,7 +29,7 @@ pub fn wish(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
         return;
     }
     let names: Vec<String> = (1..=scenario.nodes).map(|number| format!("n{number}")).collect();
-    let mut upgrade = |name: &str, rng: &mut fastrand::Rng| {
+    let upgrade = |name: &str, rng: &mut fastrand::Rng| {
         let mut spec = upgrade_spec(rng, &names);
         spec["nodeSelector"] = if rng.bool() { json!({"matchLabels": {POOL: "a"}}) } else { Value::Null };
         spec["stopOnFailure"] = (rng.u32(..100) < 20).into();
@@ -73,7 +73,8 @@ async fn go_back(world: &World, name: &str) {
     let nodes: Api<NodeObject> = Api::all(world.client.clone());
     let Ok(Some(node)) = nodes.get_opt(name).await else { return };
     let claimed = node.metadata.annotations.iter().flatten().any(|(key, _)| key == names::CLAIMED_BY);
-    if claimed || !world.nodes[name].boot().up {
+    // A member of the control plane that goes away by hand may meet one that reboots because it is to.
+    if claimed || world.nodes[name].is_control_plane() || !world.nodes[name].boot().up {
         return;
     }
     world.note(|| format!("{name} is taken back to {OLD} by hand"));
