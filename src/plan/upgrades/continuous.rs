@@ -29,10 +29,7 @@ use crate::{
             selector,
             snapshot::{NodeView, Snapshot},
         },
-        upgrades::{
-            continuous_maker,
-            newest::{Newer, Precedence},
-        },
+        upgrades::{continuous_maker, newest::Newer},
     },
 };
 
@@ -65,6 +62,15 @@ enum Left {
     Unreadable,
 }
 
+/// A node that was tried, and runs another release than it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Drifted {
+    node: String,
+    runs: String,
+    /// The newer upgrade that decides what it runs.
+    newer: Option<String>,
+}
+
 /// How the nodes are that the upgrade selects.
 #[derive(Debug, Default)]
 struct Nodes {
@@ -72,8 +78,8 @@ struct Nodes {
     ready: Vec<String>,
     /// Those that would be.
     left: BTreeMap<Left, Vec<String>>,
-    /// Those that were tried and run another release, which is named.
-    drifted: Vec<(String, String)>,
+    /// Those that were tried and run another release.
+    drifted: Vec<Drifted>,
     /// Those that were tried and are out of service.
     out_of_service: Vec<String>,
 }
@@ -122,15 +128,26 @@ impl Nodes {
         let selected =
             snapshot.nodes.iter().filter(|(_, node)| !node.deleting && selector::selects(selector, node));
         for (name, node) in selected {
-            let (attempt, runs) = (attempts::of(node, uid, generation), runs(node));
+            let runs = runs(node);
             let other = runs.filter(|runs| *runs != release);
+            // One that was seen to run what it should has not been brought down by the upgrade.
+            let kept = node.unschedulable && node.kept_cordon.is_some();
+            let away = kept || !node.ready && runs != Some(release);
+            // Most nodes are as they should be, and there may be thousands.
+            if other.is_none() && !away {
+                continue;
+            }
+            let attempt = attempts::of(node, uid, generation);
             if attempt == Attempt::Had {
-                // One that was seen to run what it should has not been brought down by the upgrade.
-                let kept = node.unschedulable && node.kept_cordon.is_some();
-                if kept || !node.ready && runs != Some(release) {
+                if away {
                     all.out_of_service.push(name.clone());
                 }
-                all.drifted.extend(other.map(|runs| (name.clone(), runs.clone())));
+                let newer = || newer.on(node).map(|by| by.to_string());
+                all.drifted.extend(other.map(|runs| Drifted {
+                    node: name.clone(),
+                    runs: runs.clone(),
+                    newer: newer(),
+                }));
             } else if other.is_some() {
                 match left(node, attempt, &newer) {
                     Some(why) => all.left.entry(why).or_default().push(name.clone()),
@@ -155,16 +172,14 @@ fn left(node: &NodeView, attempt: Attempt, newer: &Newer<'_>) -> Option<Left> {
     if node.labels.on_hold() {
         return Some(Left::OnHold);
     }
-    if let Some(Precedence::Waits((namespace, name)) | Precedence::Decided((namespace, name))) =
-        newer.on(node)
-    {
-        return Some(Left::Newer(format!("{namespace}/{name}")));
+    if let Some(by) = newer.on(node) {
+        return Some(Left::Newer(by.to_string()));
     }
     (!node.ready).then_some(Left::NotReady)
 }
 
 /// `Ready` is not said while a node that was tried is known to run something else.
-fn judge(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, drifted: &[(String, String)]) {
+fn judge(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, drifted: &[Drifted]) {
     let at = Moment { generation: status.observed_generation, now: snapshot.now };
     let was = conditions::is_drifted(&status.conditions);
     let release = status.release.clone().unwrap_or_default();
@@ -187,7 +202,13 @@ fn judge(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, drifted: &[(Stri
 }
 
 /// What is said of a node that was tried, and what helps.
-fn tried((node, runs): &(String, String), release: &str) -> String {
+fn tried(Drifted { node, runs, newer }: &Drifted, release: &str) -> String {
+    if let Some(newer) = newer {
+        return format!(
+            "node {node} runs {runs}, not {release}: {newer}, which is newer, decides; delete one of the two, or change \
+             nodeSelector of one"
+        );
+    }
     format!(
         "node {node} runs {runs}, not {release}, and this run has had its attempt at it: look at the node, then change the \
          upgrade, or take the annotation {} off the node, to have it tried again",
@@ -244,7 +265,7 @@ fn said(nodes: &Nodes, idle: Option<&Idle>, tells_of_drift: bool) -> String {
         format!("{} {}: {why}", listed(&names), verb(names.len(), "waits", "wait"))
     }));
     let drifted: Vec<&String> =
-        nodes.drifted.iter().filter(|_| tells_of_drift).map(|(name, _)| name).collect();
+        nodes.drifted.iter().filter(|_| tells_of_drift).map(|one| &one.node).collect();
     if !drifted.is_empty() {
         let run = verb(drifted.len(), "runs", "run");
         parts
@@ -290,7 +311,7 @@ impl fmt::Display for Left {
         match self {
             Self::NotReady => f.write_str("not Ready"),
             Self::OnHold => write!(f, "held by the label {}=true", names::HOLD),
-            Self::Newer(upgrade) => write!(f, "NodeOpUpgrade {upgrade}, which is newer, comes first"),
+            Self::Newer(upgrade) => write!(f, "{upgrade}, which is newer, comes first"),
             Self::Unreadable => {
                 write!(f, "the annotation {} cannot be read; take it off the node", names::ATTEMPTED)
             }

@@ -114,8 +114,8 @@ pub fn copy(status: &mut NodeOpUpgradeStatus, child: &NodeOp) {
     status.node_statuses = copied(&shown.node_statuses);
     status.counts = shown.counts.clone();
     // What is known of the run a later round, none of whose nodes was looked at yet, does not take back.
-    status.image = shown.image.clone().or(status.image.take());
-    status.release = shown.release.clone().or(status.release.take());
+    status.image = shown.image.clone().or_else(|| status.image.take());
+    status.release = shown.release.clone().or_else(|| status.release.take());
 }
 
 /// The NodeOp's sentence; if nodes failed, with what is said of the first of them, which tells what to do.

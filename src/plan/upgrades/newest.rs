@@ -10,6 +10,8 @@
 //! [`crate::plan::rollout`]'s `others`. For one node that is an order without a cycle: an older upgrade comes
 //! after the newest, and before nobody.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
@@ -37,6 +39,23 @@ pub enum Precedence {
     Waits(Key),
     /// It has decided what the node runs.
     Decided(Key),
+}
+
+impl Precedence {
+    /// The upgrade that comes first.
+    pub fn upgrade(&self) -> &Key {
+        match self {
+            Self::Waits(upgrade) | Self::Decided(upgrade) => upgrade,
+        }
+    }
+}
+
+/// The upgrade that comes first, for people.
+impl fmt::Display for Precedence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name) = self.upgrade();
+        write!(f, "NodeOpUpgrade {namespace}/{name}")
+    }
 }
 
 /// Upgrades that are newer than one, the newest first.

@@ -79,8 +79,8 @@ impl<'a> Others<'a> {
         if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
             return Some(NotTaken::claimed(&self.op.id, &OpRef::of(other.op)));
         }
-        if let Some(Precedence::Waits(upgrade) | Precedence::Decided(upgrade)) = self.newer.on(node) {
-            return Some(NotTaken::Newer { upgrade });
+        if let Some(by) = self.newer.on(node) {
+            return Some(NotTaken::Newer { upgrade: by.upgrade().clone() });
         }
         let is_of_upgrade = |op: &NodeOp| owner::upgrade_uid(&op.metadata).is_some();
         let to_come = |(other, entry): &(&Other<'_>, &NodeStatus)| {

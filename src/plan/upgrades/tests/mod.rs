@@ -3,6 +3,7 @@
 mod edits;
 mod killed;
 mod rounds;
+mod tried;
 mod world;
 
 use k8s_openapi::jiff::Timestamp;

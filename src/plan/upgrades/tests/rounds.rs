@@ -7,36 +7,26 @@ use super::{super::*, world::World};
 use crate::{
     api::{
         names,
-        nodeop::Phase,
         run::Run,
         upgrade::{RunResult, UpgradePhase},
     },
-    plan::{
-        attempts,
-        model::{
-            action::Action,
-            id::OpRef,
-            kept_cordon::KeptCordon,
-            question::{Answer, Question},
-            snapshot::NodeView,
-        },
-    },
+    plan::model::{action::Action, id::OpRef, kept_cordon::KeptCordon, snapshot::NodeView},
 };
 
-fn done() -> Value {
+pub fn done() -> Value {
     json!({"phase": "Completed", "jobName": "j", "target": "v1", "verified": true, "rebootStatus": "completed"})
 }
 
-fn skipped() -> Value {
+pub fn skipped() -> Value {
     json!({"phase": "Completed", "target": "v1", "message": "Skipped by preflight: node is already at v1"})
 }
 
-fn failed() -> Value {
+pub fn failed() -> Value {
     json!({"phase": "Failed", "jobName": "j", "target": "v1", "message": "it fell back"})
 }
 
 /// The first run is over: n1 was upgraded to v1, n2 ran it already.
-fn over(change: Value) -> World {
+pub fn over(change: Value) -> World {
     let mut world = World::new();
     world.edit(json!({"mode": "Continuous"}));
     world.edit(change);
@@ -48,23 +38,23 @@ fn over(change: Value) -> World {
     world
 }
 
-fn joined(change: Value) -> World {
+pub fn joined(change: Value) -> World {
     let mut world = over(change);
     world.joins("n3");
     world.runs("n3", "v0");
     world
 }
 
-fn ready(world: &World) -> (String, String) {
+pub fn ready(world: &World) -> (String, String) {
     world.condition("Ready").map(|(status, reason, _)| (status, reason)).unwrap()
 }
 
-fn message(world: &World) -> String {
+pub fn message(world: &World) -> String {
     world.status().message.unwrap_or_default()
 }
 
 /// Nothing is written for as long as nothing changes.
-fn is_still(world: &mut World) {
+pub fn is_still(world: &mut World) {
     world.snapshot.now += SignedDuration::from_mins(5);
     let out = world.planned();
     let is_ours =
@@ -273,96 +263,6 @@ fn rounds_keep_the_pace() {
 }
 
 #[test]
-fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
-    let mut world = joined(json!({}));
-    world.step();
-    let announced = world.status().node_op_name.unwrap();
-    world.makes_and_is_killed();
-    let round = world.snapshot.ops[&("ns".into(), announced.clone())].clone();
-    assert!(!may_start(&world.snapshot, &round), "its UID is not recorded");
-    // Meanwhile another node joins, and something is steered.
-    world.joins("n4");
-    world.runs("n4", "v0");
-    world.edit(json!({"historyLimit": 5}));
-    world.settle();
-    assert_eq!((world.names().len(), world.status().node_op_name), (2, Some(announced)));
-    assert_eq!(world.current().spec.node_names, ["n3"]);
-    let generation = Run::of(&world.current().metadata).map(|run| run.generation);
-    assert_eq!(generation, world.status().round.map(|round| round.generation), "that of its run");
-
-    // The status is lost: the latest round is found.
-    let (before, mut bare) = (world.status(), world.upgrade().clone());
-    bare.status = None;
-    world.snapshot.upgrades.insert(world.key.clone(), Arc::new(bare));
-    world.settle();
-    let after = world.status();
-    assert_eq!((&after.node_op_uid, &after.run), (&before.node_op_uid, &before.run));
-    assert_eq!(
-        after.round.map(|round| (round.generation, round.number)),
-        before.round.map(|round| (round.generation, round.number))
-    );
-}
-
-/// A cache that is late shows a node as it was before it was tried.
-#[test]
-fn a_node_that_was_tried_has_no_second_attempt_in_a_later_round() {
-    let mut world = joined(json!({}));
-    world.settle();
-    world.tried("n3");
-    let round = world.current();
-    let node = world.snapshot.nodes["n3"].clone();
-    assert!(attempts::is_spent(&round, &node));
-    world.settle();
-    let status = world.current().status.unwrap();
-    let entry = &status.node_statuses["n3"];
-    assert_eq!(entry.phase, Phase::Completed);
-    assert!(entry.message.as_ref().unwrap().contains("has had its attempt"), "{entry:?}");
-
-    // About to be claimed when its record is seen: it goes back, and is not claimed.
-    let mut world = joined(json!({}));
-    world.settle();
-    world.says(json!({"n3": {"phase": "Running", "step": "Claim", "nodeUid": "n3", "boot": "b"}}));
-    let mut late = world.snapshot.clone();
-    world.tried("n3");
-    let claims =
-        |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.claimed_by.is_some());
-    for _ in 0..3 {
-        assert!(!world.step().actions.iter().any(claims));
-    }
-    // Of one that has not been tried, the claim says so.
-    late.answers.insert(Question::Op(OpRef::of(&world.current())), Answer::Found);
-    let out = crate::plan::plan(&late);
-    let Some(Action::PatchNode { change, .. }) = out.actions.iter().find(|action| claims(action)) else {
-        panic!("{:?}", out.actions)
-    };
-    assert!(
-        change.annotations[names::ATTEMPTED].as_ref().is_some_and(|text| text.starts_with("u/")),
-        "{change:?}"
-    );
-}
-
-/// Or the next round would take it, and fail, and so on.
-#[test]
-fn a_node_that_fails_untouched_says_that_it_was_tried_before_it_is_said_to_have_failed() {
-    let mut world = joined(json!({"notReadyTimeoutSeconds": 60}));
-    world.settle();
-    world.node("n3", |node| node.ready = false);
-    world.step();
-    world.snapshot.now += SignedDuration::from_mins(2);
-    let out = world.planned();
-    let marks = |action: &&Action| matches!(action, Action::PatchNode { change, .. } if change.annotations.contains_key(names::ATTEMPTED));
-    assert_eq!(out.actions.iter().filter(marks).count(), 1, "{:?}", out.actions);
-    let fails = |action: &Action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses["n3"].phase == Phase::Failed);
-    assert!(!out.actions.iter().any(fails), "not before that stands on the node");
-    world.settle();
-    assert_eq!(world.current().status.unwrap().node_statuses["n3"].phase, Phase::Failed);
-    let made = world.names();
-    world.node("n3", |node| node.ready = true);
-    world.settle();
-    assert_eq!(world.names(), made, "and there it stays");
-}
-
-#[test]
 fn what_a_round_cannot_take_it_lets_go() {
     let hold = |is: bool| {
         move |node: &mut NodeView| {
@@ -395,4 +295,26 @@ fn what_a_round_cannot_take_it_lets_go() {
     world.settle();
     assert_eq!(ready(&world).0, "True", "{}", message(&world));
     is_still(&mut world);
+}
+
+#[test]
+fn a_node_that_a_newer_upgrade_has_to_do_with_is_left_to_it() {
+    let mut world = joined(json!({}));
+    let mut newer = world.upgrade().clone();
+    (newer.metadata.name, newer.metadata.uid) = (Some("newer".into()), Some("newer".into()));
+    newer.metadata.creation_timestamp = Some(Time(world.snapshot.now));
+    (newer.spec.image, newer.spec.paused, newer.spec.mode) = ("kairos:v9".into(), Some(true), None);
+    newer.status = None;
+    world.snapshot.upgrades.insert(("ns".into(), "newer".into()), Arc::new(newer));
+    world.settle();
+    assert!(!world.current().spec.node_names.contains(&"n3".to_owned()));
+    let said = "n3 waits: NodeOpUpgrade ns/newer, which is newer, comes first";
+    assert!(message(&world).contains(said), "{}", message(&world));
+    assert_eq!(ready(&world).0, "True");
+    // It has upgraded n1, which this one had upgraded before.
+    world.runs("n1", "v9");
+    world.settle();
+    let said = "node n1 runs v9, not v1: NodeOpUpgrade ns/newer, which is newer, decides";
+    assert!(message(&world).contains(said), "{}", message(&world));
+    assert_eq!(ready(&world), ("False".into(), "Drifted".into()));
 }

@@ -131,10 +131,11 @@ impl World {
                 op.metadata.creation_timestamp = Some(Time(self.snapshot.now));
                 self.snapshot.ops.entry(("ns".into(), name.clone())).or_insert_with(|| Arc::new(op));
             }
-            Action::PatchUpgradeStatus { status, .. } => {
-                let mut upgrade = self.upgrade().clone();
+            Action::PatchUpgradeStatus { upgrade, status, .. } => {
+                let key = ("ns".to_owned(), upgrade.metadata.name.clone().unwrap());
+                let mut upgrade = self.snapshot.upgrades[&key].as_ref().clone();
                 upgrade.status = Some(status.as_ref().clone());
-                self.snapshot.upgrades.insert(self.key.clone(), Arc::new(upgrade));
+                self.snapshot.upgrades.insert(key, Arc::new(upgrade));
             }
             Action::PatchStatus { op, status, .. } => {
                 let mut op = op.as_ref().clone();
