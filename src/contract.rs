@@ -160,6 +160,9 @@ pub struct Proceed {
     pub target: Option<String>,
 }
 
+/// What `upgrade --check` says, with the release behind it, about a node that runs the image's release already.
+pub const ALREADY_AT: &str = "node is already at ";
+
 /// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -10,7 +10,7 @@ use super::{
     names,
     nodeop::{DrainOptions, NodeOp, NodeOpSpec, UpgradeOptions},
     run::{self, Run},
-    upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
+    upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, Round},
 };
 
 /// Where the host's root is mounted. kairos-agent leaves this path, and hardly another, out of the image that
@@ -32,8 +32,14 @@ pub fn first(upgrade: &NodeOpUpgrade) -> NodeOp {
 
 /// The NodeOp, of this name, that does what `upgrade` asks for now.
 pub fn node_op(upgrade: &NodeOpUpgrade, name: &str) -> NodeOp {
-    let spec = spec(&upgrade.spec);
-    let run = Run { generation: upgrade.metadata.generation.unwrap_or_default(), hash: run::hash(&spec) };
+    let mut spec = spec(&upgrade.spec);
+    let mut run =
+        Run { generation: upgrade.metadata.generation.unwrap_or_default(), hash: run::hash(&spec), round: 0 };
+    // A round that follows is of the generation at which its run was decided on, whatever was changed since.
+    if let Some(round) = announced_round(upgrade, name) {
+        (run.generation, run.round) = (round.generation, round.number);
+        spec.node_names = round.node_names.clone();
+    }
     let labels = [
         (names::MANAGED_BY.to_owned(), names::MANAGED_BY_UPGRADE.to_owned()),
         (names::UPGRADE_NAME.to_owned(), names::label_value(&upgrade.name_any())),
@@ -56,12 +62,19 @@ pub fn node_op(upgrade: &NodeOpUpgrade, name: &str) -> NodeOp {
     }
 }
 
+/// The round that was announced under this name, if it is one that follows.
+fn announced_round<'a>(upgrade: &'a NodeOpUpgrade, name: &str) -> Option<&'a Round> {
+    let status = upgrade.status.as_ref().filter(|status| status.node_op_name.as_deref() == Some(name))?;
+    status.round.as_ref().filter(|round| round.number > 0)
+}
+
 /// What the NodeOp is told.
 pub fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
     let active = upgrade.upgrade_active.unwrap_or(true);
     let drain_options = drain(upgrade, active);
     NodeOpSpec {
         node_selector: selecting(upgrade.node_selector.clone()),
+        node_names: Vec::new(),
         command: None,
         upgrade: Some(UpgradeOptions {
             active,

@@ -1,6 +1,8 @@
 //! What users write and read: the two custom resources, and every name that we put on an object.
 
+pub mod attempts;
 pub mod child;
+mod counts;
 pub mod ended;
 pub mod error_text;
 pub mod hash;
@@ -11,6 +13,7 @@ pub mod node_statuses;
 pub mod nodeop;
 pub mod owner;
 pub mod pull_policy;
+mod rounds;
 pub mod run;
 mod schema;
 pub mod text;

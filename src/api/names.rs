@@ -29,7 +29,8 @@ pub const UPGRADE_NAME: &str = "nodeopupgrade.kairos.io/name";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY_UPGRADE: &str = "nodeopupgrade-controller";
 /// Annotation on the NodeOp that a NodeOpUpgrade made: the generation at which its run was decided on, and the
-/// hash of what decided it, as `<generation>/<hash>`.
+/// hash of what decided it, as `<generation>/<hash>`; for a later round of the run its number, too, as
+/// `<generation>/<hash>/<round>`.
 pub const RUN: &str = "operator.kairos.io/run";
 /// Label that people set on a node, `"true"`: no operation takes it until the label is gone.
 pub const HOLD: &str = "kairos.io/hold";
@@ -43,6 +44,9 @@ pub const CORDONED_BY: &str = "operator.kairos.io/cordoned-by";
 pub const CLAIMED_BY: &str = "operator.kairos.io/claimed-by";
 /// Node annotation: what our facts were read from, as `<boot id>/<schema version>`.
 pub const FACTS_OF: &str = "operator.kairos.io/facts-of";
+/// Node annotation: which runs of which NodeOpUpgrades have had their attempt at the node, see
+/// [`super::attempts`].
+pub const ATTEMPTED: &str = "operator.kairos.io/attempted";
 /// Node annotation: the release that the node runs, as upgrades compare it.
 pub const RELEASE: &str = "operator.kairos.io/release";
 /// Node annotation: the boot state of the facts' boot, also on a node whose labels we keep off.
@@ -240,6 +244,10 @@ pub mod reason {
     pub const SUPERSEDED: &str = "Superseded";
     /// `spec.notAfter` has passed, and nothing new is started.
     pub const EXPIRED: &str = "Expired";
+    /// Of the condition `Verified`: what an upgraded node runs is not known.
+    pub const NOT_PROVED: &str = "NotProved";
+    /// A node that the upgrade has had its attempt at runs another release than the upgrade brings.
+    pub const DRIFTED: &str = "Drifted";
     /// All nodes that are left carry the label by which people hold them.
     pub const ON_HOLD: &str = "OnHold";
 }

@@ -17,8 +17,14 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::node_status::{NodeStatus, RebootStatus, Step};
+pub use super::{
+    counts::Counts,
+    node_status::{NodeStatus, RebootStatus, Step},
+};
 use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
+
+/// The most nodes that a NodeOp names.
+pub const MAX_NODE_NAMES: usize = 100;
 
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
 /// `stopOnFailure` and `notAfter`.
@@ -64,6 +70,11 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
+    /// Of the nodes that `nodeSelector` matches only those with these names. Unset: all of them. A name of
+    /// which there is no node yet is passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::node_names)]
+    pub node_names: Vec<String>,
     /// The command, as the container's entrypoint. An empty list runs the image's own entrypoint. It runs in
     /// a privileged container, in which the host's root is mounted at `hostMountPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -345,34 +356,6 @@ impl NodeOpStatus {
             last_updated: last_updated.clone(),
         }
     }
-}
-
-/// How many targets are where.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// All targets.
-    pub total: i32,
-    /// Neither started nor finished.
-    pub pending: i32,
-    /// In progress.
-    pub running: i32,
-    /// Finished well, skipped ones included.
-    pub completed: i32,
-    /// Finished badly.
-    pub failed: i32,
-    /// Of those that finished well, those that needed nothing.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub skipped: i32,
-    /// Finished of all, as `2/7`.
-    pub done: String,
-    /// Names of the nodes in progress, at most three, and `(paused)` if nothing new is started.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub current: String,
-}
-
-fn is_zero(count: &i32) -> bool {
-    *count == 0
 }
 
 /// Where an operation, or a node within it, stands.

@@ -1,7 +1,8 @@
 //! What makes two runs of a NodeOpUpgrade the same, and how the NodeOps of its runs are called.
 //!
 //! A run is decided by the spec of its NodeOp, less the fields that only steer it (`concurrency`, `paused`,
-//! `stopOnFailure`, `notAfter`): those are passed on to the NodeOp that is there. The hash of the rest goes
+//! `stopOnFailure`, `notAfter`): those are passed on to the NodeOp that is there. Nor do the names decide to
+//! which a later round of the run is narrowed down. The hash of the rest goes
 //! over its fields by their names in a NodeOp, sorted. A field that is unset, empty or says what it would say
 //! unset is left out, so that writing a default down is no change, and a field that a later version adds
 //! changes no hash. The defaults that count stand here as numbers: the hash is in the status of upgrades, and
@@ -27,7 +28,8 @@ const NAME_DIGITS: usize = 8;
 /// Digits of the hash of what decides a run.
 const DIGITS: usize = 16;
 
-/// The run that a NodeOp is: when it was decided on, and by what.
+/// The run that a NodeOp is: when it was decided on, by what, and at which round it is. Of two that one
+/// upgrade made the later one has the greater [`Run::order`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The generation of the NodeOpUpgrade at which it was decided on: of two runs the later one has the
@@ -35,18 +37,30 @@ pub struct Run {
     pub generation: i64,
     /// The hash of what decides it.
     pub hash: String,
+    /// 0 for the NodeOp with which it begins; greater for those that follow, for nodes that joined or drifted.
+    pub round: i64,
 }
 
 impl Run {
     /// As which run a NodeOp was made, if it says so. An earlier version wrote nothing, and made one at most.
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
-        let (generation, hash) = meta.annotations.as_ref()?.get(names::RUN)?.split_once('/')?;
-        Some(Self { generation: generation.parse().ok()?, hash: hash.to_owned() })
+        let (generation, rest) = meta.annotations.as_ref()?.get(names::RUN)?.split_once('/')?;
+        let (hash, round) = match rest.split_once('/') {
+            Some((hash, round)) => (hash, round.parse().ok().filter(|round| *round > 0)?),
+            None => (rest, 0),
+        };
+        Some(Self { generation: generation.parse().ok()?, hash: hash.to_owned(), round })
     }
 
     /// As it stands on the NodeOp.
     pub fn annotation(&self) -> String {
-        format!("{}/{}", self.generation, self.hash)
+        let round = if self.round > 0 { format!("/{}", self.round) } else { String::new() };
+        format!("{}/{}{round}", self.generation, self.hash)
+    }
+
+    /// When a NodeOp was decided on, among those of its upgrade; one that does not say it comes first.
+    pub fn order(meta: &ObjectMeta) -> (i64, i64) {
+        Self::of(meta).map_or((0, 0), |run| (run.generation, run.round))
     }
 
     /// The name of the NodeOp of a run that is not the first one: the upgrade's, and eight digits. An upgrade
@@ -55,7 +69,10 @@ impl Run {
     /// the upgrade's UID.
     pub fn name(&self, upgrade: (&str, &str)) -> String {
         let (name, uid) = upgrade;
-        let hash = digits(&[name, uid, &self.generation.to_string(), &self.hash], NAME_DIGITS);
+        let (generation, round) = (self.generation.to_string(), self.round.to_string());
+        let mut parts = vec![name, uid, &generation, &self.hash];
+        parts.extend((self.round > 0).then_some(round.as_str()));
+        let hash = digits(&parts, NAME_DIGITS);
         let head = cut(name, MAX_NAME - NAME_DIGITS - 1);
         format!("{}-{hash}", head.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
     }
@@ -86,6 +103,7 @@ pub fn hash(spec: &NodeOpSpec) -> String {
 fn decisive(spec: &NodeOpSpec) -> Value {
     let NodeOpSpec {
         node_selector,
+        node_names: _,
         command,
         upgrade,
         host_mount_path: _,
@@ -267,6 +285,8 @@ mod tests {
             json!({"paused": true}),
             json!({"stopOnFailure": true}),
             json!({"notAfter": "2027-01-31T00:00:00Z"}),
+            json!({"mode": "Once"}),
+            json!({"mode": "Continuous"}),
         ] {
             assert_eq!(hash_of(&said), silent, "{said}");
         }
@@ -325,6 +345,7 @@ mod tests {
         let mut stored = made.clone();
         (stored.uncordon_on_failure, stored.stop_on_failure) = (Some(false), Some(false));
         (stored.paused, stored.concurrency) = (Some(true), 7);
+        stored.node_names = vec!["n1".into()];
         if let Some(drain) = &mut stored.drain_options {
             (drain.force, drain.strict) = (Some(false), Some(false));
         }
@@ -333,7 +354,8 @@ mod tests {
 
     #[test]
     fn each_run_has_a_name_of_its_own_that_a_nodeop_may_have() {
-        let run = |generation, hash: &str| Run { generation, hash: hash.into() };
+        let run = |generation, hash: &str| Run { generation, hash: hash.into(), round: 0 };
+        let round = |round| Run { round, ..run(2, "a") };
         let name = run(2, "a").name(("up", "u"));
         assert_eq!(name, run(2, "a").name(("up", "u")));
         assert!(name.starts_with("up-") && name.len() == 11, "{name}");
@@ -341,9 +363,11 @@ mod tests {
             run(3, "a").name(("up", "u")),
             run(2, "b").name(("up", "u")),
             run(2, "a").name(("up", "made-again")),
+            round(1).name(("up", "u")),
         ] {
             assert_ne!(name, other);
         }
+        assert_ne!(round(1).name(("up", "u")), round(2).name(("up", "u")));
         let long = "a".repeat(243) + "." + &"b".repeat(9);
         let name = run(2, "a").name((&long, "u"));
         assert!(name.len() <= 253 && !name.contains(".-"), "{name}");
@@ -351,13 +375,18 @@ mod tests {
 
     #[test]
     fn what_stands_on_a_nodeop_is_read_back() {
-        let run = Run { generation: 4, hash: "0123456789abcdef".into() };
+        let run = Run { generation: 4, hash: "0123456789abcdef".into(), round: 0 };
+        let third = Run { round: 3, ..run.clone() };
         let meta = |value: &str| ObjectMeta {
             annotations: Some([(names::RUN.to_owned(), value.to_owned())].into()),
             ..ObjectMeta::default()
         };
-        assert_eq!(Run::of(&meta(&run.annotation())), Some(run));
-        for other in ["", "4", "x/y", "/"] {
+        assert_eq!(run.annotation(), "4/0123456789abcdef", "as it was before there were rounds");
+        assert!(Run::order(&meta(&run.annotation())) < Run::order(&meta(&third.annotation())));
+        for run in [run, third] {
+            assert_eq!(Run::of(&meta(&run.annotation())), Some(run));
+        }
+        for other in ["", "4", "x/y", "/", "4/a/", "4/a/x", "4/a/0", "4/a/-1", "4/a/1/2"] {
             assert_eq!(Run::of(&meta(other)), None, "{other}");
         }
         assert_eq!(Run::of(&ObjectMeta::default()), None);

@@ -9,7 +9,7 @@
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::nodeop::DrainOptions;
+use super::nodeop::{DrainOptions, MAX_NODE_NAMES};
 
 /// A CEL rule, and the sentence with which the server refuses an object that breaks it.
 type Rule = (&'static str, &'static str);
@@ -98,10 +98,16 @@ const NODEOP_RULES: [Rule; 6] = [
     ),
 ];
 
-const NODEOPUPGRADE_RULES: [Rule; 1] = [(
-    "!has(self.upgradeActive) || self.upgradeActive || (has(self.upgradeRecovery) && self.upgradeRecovery)",
-    "nothing to upgrade: remove upgradeActive: false, or set upgradeRecovery: true to upgrade the recovery image alone",
-)];
+const NODEOPUPGRADE_RULES: [Rule; 2] = [
+    (
+        "!has(self.upgradeActive) || self.upgradeActive || (has(self.upgradeRecovery) && self.upgradeRecovery)",
+        "nothing to upgrade: remove upgradeActive: false, or set upgradeRecovery: true to upgrade the recovery image alone",
+    ),
+    (
+        "!has(self.mode) || self.mode != 'Continuous' || !has(self.upgradeActive) || self.upgradeActive",
+        "mode: Continuous needs the active image, whose release a node shows: remove upgradeActive: false, or set mode: Once",
+    ),
+];
 
 /// 0 is the smallest number and means all nodes, so whoever lowers `concurrency` to it, or leaves it out,
 /// sets loose what they meant to hold. An object that was created with 0 is not concerned.
@@ -179,6 +185,15 @@ pub(super) fn excluded_paths(schema: &mut Schema) {
     add_rules(&mut path, &EXCLUDED_PATH_RULES);
     schema.insert("maxItems".into(), json!(MAX_ITEMS));
     schema.insert("items".into(), path.into());
+}
+
+/// Names of nodes. An empty list would mean what none means, all of them.
+pub(super) fn node_names(schema: &mut Schema) {
+    schema.insert("minItems".into(), json!(1));
+    schema.insert("maxItems".into(), json!(MAX_NODE_NAMES));
+    let pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+    schema.insert("items".into(), json!({ "type": "string", "maxLength": 253, "pattern": pattern }));
+    schema.insert("x-kubernetes-list-type".into(), json!("atomic"));
 }
 
 /// A moment in RFC 3339, with a zone. Of years only those that mean something: whoever writes the year 9999

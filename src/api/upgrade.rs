@@ -19,6 +19,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::rounds::{EarlierRun, Round, RunResult};
 use super::{
     nodeop::{Counts, DrainOptions, NodeStatus, Phase},
     pull_policy::PullPolicy,
@@ -26,7 +27,8 @@ use super::{
 };
 
 /// What to upgrade to, on which nodes, and how. It may be changed at any time: a change of `concurrency`,
-/// `paused`, `stopOnFailure` or `notAfter` steers the run that is under way, and any other one is a new run.
+/// `paused`, `stopOnFailure`, `notAfter` or `mode` steers the run that is under way, and any other one is a new
+/// run.
 /// That begins when the one before it has ended, which then takes no further node; nodes in progress go on to
 /// their end.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -85,10 +87,13 @@ pub struct NodeOpUpgradeSpec {
     #[schemars(schema_with = "schema::pull_secrets")]
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// Which nodes. Unset: all Linux nodes, of which those that are not Kairos are skipped.
-    /// Chosen once; nodes that join later are not included.
+    /// Chosen once; nodes that join later are included with `mode: Continuous` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
+    /// Whether it is over once its nodes are upgraded (default `Once`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// How many nodes may be in progress at once; 0, the default, means all, though never more than a
     /// thousand. Control-plane nodes always go one at a time if the upgrade cordons or reboots. A node that
     /// failed counts until it is uncordoned and Ready, or deleted. May be changed while the upgrade runs, but
@@ -184,6 +189,18 @@ pub struct NodeOpUpgradeSpec {
     pub history_limit: Option<i32>,
 }
 
+/// What a NodeOpUpgrade does once its run is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Nothing, until its spec asks for another run.
+    #[default]
+    Once,
+    /// Nodes that join later, and nodes that do not run the image's release any more, are upgraded as well, in
+    /// further rounds of the run. A node has one attempt in a run: one that failed is tried again only once
+    /// the spec asks for another run.
+    Continuous,
+}
+
 /// How many earlier runs are kept, if the spec does not say.
 const HISTORY_LIMIT: i32 = 3;
 /// And at most.
@@ -194,6 +211,11 @@ impl NodeOpUpgradeSpec {
     pub fn kept_runs(&self) -> usize {
         let limit = self.history_limit.unwrap_or(HISTORY_LIMIT).clamp(0, MAX_HISTORY);
         usize::try_from(limit).unwrap_or_default()
+    }
+
+    /// Whether it goes on with nodes that join or drift.
+    pub fn is_continuous(&self) -> bool {
+        self.mode == Some(Mode::Continuous)
     }
 }
 
@@ -218,6 +240,9 @@ pub struct NodeOpUpgradeStatus {
     /// which it is the same is no other run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// Since when the present run is, and at which round: with `mode: Continuous` further rounds follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
     /// Earlier runs whose NodeOps are kept, the latest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 20, "x-kubernetes-list-type" = "atomic"))]
@@ -259,6 +284,7 @@ impl NodeOpUpgradeStatus {
             node_op_name,
             node_op_uid,
             run,
+            round,
             history,
             message,
             node_statuses: _,
@@ -274,6 +300,7 @@ impl NodeOpUpgradeStatus {
             node_op_name: node_op_name.clone(),
             node_op_uid: node_op_uid.clone(),
             run: run.clone(),
+            round: round.clone(),
             history: history.clone(),
             message: message.clone(),
             node_statuses: BTreeMap::new(),
@@ -285,46 +312,6 @@ impl NodeOpUpgradeStatus {
             last_updated: last_updated.clone(),
         }
     }
-}
-
-/// What came of a run that another one followed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EarlierRun {
-    /// Its NodeOp.
-    pub node_op: String,
-    /// The image that it ran, with the digest of its content if that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// How it ended.
-    pub result: RunResult,
-    /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Time>,
-    /// Nodes that it finished, of all, failed ones included, as `2/7`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub done: String,
-    /// Nodes that failed.
-    #[serde(default)]
-    pub failed: i32,
-    /// Nodes that needed nothing.
-    #[serde(default)]
-    pub skipped: i32,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RunResult {
-    /// All nodes finished well.
-    Completed,
-    /// Nodes failed.
-    Failed,
-    /// The spec was changed before it had taken all its nodes.
-    Superseded,
-    /// `notAfter` had passed before it had taken all its nodes.
-    Expired,
-    /// Somebody deleted its NodeOp.
-    Deleted,
 }
 
 /// Where an upgrade stands.

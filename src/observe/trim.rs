@@ -84,14 +84,14 @@ fn identified(op: NodeOp) -> NodeOp {
     }
 }
 
-/// A NodeOpUpgrade. Of one that is over, and whose spec was not changed since, which NodeOps it has is all
-/// that may be decided on.
+/// A NodeOpUpgrade. Of one that is over for good, and whose spec was not changed since, no more may be decided
+/// on than which NodeOps it has, and which nodes run what it brought.
 pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
     let upgrade = trimmed(upgrade);
     let generation = upgrade.metadata.generation;
     let over = |status: &&NodeOpUpgradeStatus| {
         let settled = status.run.is_some() && status.observed_generation == generation;
-        settled && status.phase.is_some_and(UpgradePhase::is_final)
+        settled && status.phase.is_some_and(UpgradePhase::is_final) && !upgrade.spec.is_continuous()
     };
     let Some(status) = upgrade.status.as_ref().filter(over) else { return upgrade };
     let kept = NodeOpUpgradeStatus {
@@ -99,6 +99,8 @@ pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
         node_op_name: status.node_op_name.clone(),
         node_op_uid: status.node_op_uid.clone(),
         run: status.run.clone(),
+        round: status.round.clone(),
+        release: status.release.clone(),
         history: status.history.clone(),
         observed_generation: status.observed_generation,
         // For the metrics: what came of it, and when.
@@ -108,7 +110,7 @@ pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
     };
     NodeOpUpgrade {
         metadata: identity(upgrade.metadata, false),
-        spec: NodeOpUpgradeSpec::default(),
+        spec: NodeOpUpgradeSpec { node_selector: upgrade.spec.node_selector, ..NodeOpUpgradeSpec::default() },
         status: Some(kept),
     }
 }

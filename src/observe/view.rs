@@ -51,15 +51,16 @@ fn node_of(meta: &ObjectMeta) -> String {
     annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
 }
 
-/// Those annotations of a node that say facts, and those that autoscalers read.
+/// Those annotations of a node that say facts, or what it was tried with, and those that autoscalers read.
 fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
-    let facts = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
+    let ours = names::FACT_ANNOTATIONS.map(|(name, _)| name).into_iter().chain([
         names::FACTS_OF,
         names::RELEASE,
         names::BOOT_STATE_OF,
+        names::ATTEMPTED,
     ]);
     let hints = names::KEEPS_FROM_SCALE_DOWN.map(|(name, _)| name);
-    facts.chain(hints).filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
+    ours.chain(hints).filter_map(|name| Some((name.to_owned(), annotation(meta, name)?))).collect()
 }
 
 /// A node as the planner sees it.

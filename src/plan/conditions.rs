@@ -10,6 +10,7 @@
 //! | blocked for ten minutes, refused | False | | True | failed |
 //! | completed, or expired before anything was started | True | | | current |
 //! | failed, or superseded or expired before all nodes were taken | False | | True | failed |
+//! | over, and a node does not run any more what it was upgraded to | False | | True | failed |
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -30,6 +31,8 @@ use crate::{
 pub enum Standing {
     Completed,
     Failed,
+    /// Over, and a node that it has had its attempt at runs another release.
+    Drifted,
     /// Over before all nodes were taken, because the NodeOpUpgrade asks for another run.
     Superseded,
     /// Over because `notAfter` has passed, before all nodes were taken. `untouched`: before anything was
@@ -69,8 +72,12 @@ pub fn set(conditions: &mut Vec<Condition>, standing: Standing, message: &str, a
             set(condition::RECONCILING, ABSENT);
             set(condition::STALLED, ABSENT);
         }
-        Standing::Failed | Standing::Superseded | Standing::Expired { untouched: false } => {
+        Standing::Failed
+        | Standing::Drifted
+        | Standing::Superseded
+        | Standing::Expired { untouched: false } => {
             let why = match standing {
+                Standing::Drifted => reason::DRIFTED,
                 Standing::Superseded => reason::SUPERSEDED,
                 Standing::Expired { .. } => reason::EXPIRED,
                 Standing::Failed | Standing::Completed | Standing::Open { .. } => reason::FAILED,
@@ -191,6 +198,11 @@ pub fn is_expired(conditions: &[Condition]) -> bool {
     ended_for(conditions, reason::EXPIRED)
 }
 
+/// Whether a node was seen, after the operation, to run something else.
+pub fn is_drifted(conditions: &[Condition]) -> bool {
+    ended_for(conditions, reason::DRIFTED)
+}
+
 fn ended_for(conditions: &[Condition], reason: &str) -> bool {
     end(conditions).is_some_and(|end| end.reason == reason)
 }
@@ -248,6 +260,7 @@ mod tests {
             (Standing::Failed, "Failed"),
             (open(reason::SUPERSEDED), "InProgress"),
             (Standing::Superseded, "Failed"),
+            (Standing::Drifted, "Failed"),
             (Standing::Expired { untouched: false }, "Failed"),
             (Standing::Expired { untouched: true }, "Current"),
             (Standing::Completed, "Current"),

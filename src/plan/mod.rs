@@ -8,6 +8,7 @@
 //! - `rollout`: one NodeOp, which nodes it is about, who is next, and who has to wait;
 //! - `node`: one node that an operation has claimed, step by step, to its end;
 //! - `conditions`: the conditions and Events of an operation as a whole, for both kinds;
+//! - `attempts`: which runs have tried a node, as it stands on the node;
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
@@ -16,6 +17,7 @@
 //! - `upgrades`: the NodeOp of each NodeOpUpgrade, and what is said of it;
 //! - `check`: what must never be, as a function that tests call after every plan.
 
+mod attempts;
 pub mod check;
 pub mod conditions;
 mod drain_conditions;

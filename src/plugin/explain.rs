@@ -157,6 +157,10 @@ fn not_chosen(node: &NodeView, operation: &Operation, now: Timestamp) -> String 
     if operation.nodes.is_empty() {
         return time::relative(now, &operation.message);
     }
+    let named = operation.object["spec"]["nodeNames"].as_array();
+    if named.is_some_and(|names| !names.iter().any(|name| *name == node.name.as_str())) {
+        return "not about this node: nodeNames does not name it".into();
+    }
     let selector = operation.object["spec"].get("nodeSelector").cloned();
     let selector = selector.and_then(|value| serde_json::from_value::<LabelSelector>(value).ok());
     match selector {

@@ -19,9 +19,16 @@ use crate::api::{
     names,
     nodeop::{Counts, NodeOp, NodeStatus, Phase},
     owner,
+    run::Run,
     text::one_line,
     upgrade::{NodeOpUpgrade, UpgradePhase},
 };
+
+/// What an operation runs, and in which round, if it follows the first one of its run.
+fn with_round(what: &str, round: i64) -> String {
+    let round = if round > 0 { format!(" (round {round})") } else { String::new() };
+    format!("{}{round}", one_line(what))
+}
 
 /// An operation and where it stands.
 #[derive(Clone, Debug)]
@@ -65,7 +72,7 @@ impl Operation {
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
-            what: one_line(&what),
+            what: with_round(&what, Run::of(&op.metadata).map_or(0, |run| run.round)),
             upgrade: owner::upgrade(&op.metadata).map(|owner| owner.name.clone()),
             ..Self::of(Kind::NodeOp, &op.metadata, serde_json::to_value(op).unwrap_or_default())
         }
@@ -93,7 +100,7 @@ impl Operation {
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),
-            what: one_line(&spec.image),
+            what: with_round(&spec.image, status.round.map_or(0, |round| round.number)),
             ..of
         }
     }

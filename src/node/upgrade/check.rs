@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::{UpgradeArgs, agent::Agent, plan};
 use crate::{
-    contract::{Proceed, UpgradeOrder},
+    contract::{ALREADY_AT, Proceed, UpgradeOrder},
     node::{
         AppletExit, Permanent, facts,
         host::{Host, mounts},
@@ -27,7 +27,7 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
     }
     let image = os_release::of(host.root());
     if let Some(release) = plan::already_at(order, &node, &image) {
-        return Ok(AppletExit::success(format!("node is already at {release}")));
+        return Ok(AppletExit::success(format!("{ALREADY_AT}{release}")));
     }
     let in_memory = plan::in_memory(facts::boot_state_of(host));
     if let Some(why) = in_memory.or_else(|| plan::too_old(order, &node, &image)) {

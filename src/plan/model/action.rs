@@ -257,7 +257,7 @@ pub struct NodeChange {
     pub kept_cordon: Option<Box<KeptCordon>>,
     /// Labels that say facts; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
-    /// Annotations that say facts, or are about autoscalers; `None` removes one.
+    /// Annotations that say facts, what the node is tried with, or are about autoscalers; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,
     /// What is to be said about the node once it is changed.
     pub notice: Option<Box<Notice>>,

@@ -4,6 +4,27 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
+use crate::{api::names, plan::model::snapshot::NodeView};
+
+/// Whether a selector of nodes matches one; without one every Linux node is selected.
+pub fn selects(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
+    match selector.filter(|selector| !selects_all(selector)) {
+        Some(selector) => matches(selector, &node.labels),
+        None => is_linux(node),
+    }
+}
+
+/// An empty selector selects everything, like none.
+pub fn selects_all(selector: &LabelSelector) -> bool {
+    *selector == <_>::default()
+}
+
+/// A node that says nothing of its system counts as Linux.
+pub fn is_linux(node: &NodeView) -> bool {
+    let label = node.labels.get(names::OS_LABEL).map_or(node.os.as_str(), String::as_str);
+    ["", "linux"].contains(&label)
+}
+
 /// Whether `labels` match every part of `selector`; an empty selector matches all.
 pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let wanted = selector.match_labels.iter().flatten();

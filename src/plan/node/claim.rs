@@ -2,6 +2,7 @@
 //! NodeOps away.
 
 use crate::plan::{
+    attempts,
     model::{
         effects::{Effects, Planned},
         question::Question,
@@ -27,6 +28,12 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
     let mut effects = Effects::default();
     if let Some(next) = effects.take(yield_to_rival(ctx, passed_in)) {
         return next.with(effects);
+    }
+    // This very version of the Node is claimed, so what it says of earlier attempts is what is so.
+    let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
+    if !claimed && attempts::is_spent(&ctx.op.object, ctx.node) {
+        let why = "this run has had its attempt at the node";
+        return back_to_pending(ctx, passed_in, why.into()).with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
         Take::Held => after_claim(ctx).into(),

@@ -2,6 +2,7 @@
 //! removed them.
 
 use crate::plan::{
+    attempts,
     model::{
         action::{Action, NodeChange},
         effects::Planned,
@@ -36,6 +37,8 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
 /// was given back looks like one that is about to be taken, or whose claim somebody removed.
+///
+/// With its claim the node says which run tries it, and asks autoscalers to leave it.
 pub fn take(ctx: &NodeContext<'_>, mut change: NodeChange, why: Waiting) -> Planned<Decision> {
     let question = Question::Op(ctx.op.id.clone());
     let known = ctx.snapshot.answer(&question).or_else(|| ctx.snapshot.answer(&Question::AllNodeOps));
@@ -44,6 +47,7 @@ pub fn take(ctx: &NodeContext<'_>, mut change: NodeChange, why: Waiting) -> Plan
     }
     if change.claimed_by.is_some() {
         hints::take(ctx.node, &ctx.op.id, &mut change);
+        change.annotations.extend(attempts::record(&ctx.op.object, ctx.node));
     }
     let (name, resource_version) = (ctx.node.name.clone(), ctx.node.resource_version.clone());
     why.with(Action::PatchNode { name, resource_version, change })

@@ -102,7 +102,11 @@ pub type Transition = (Stage, Stage, &'static str);
 pub const TRANSITIONS: &[Transition] = &[
     (Stage::Pending, Stage::Preflight, "a preflight is asked for, and none has passed in this boot"),
     (Stage::Pending, Stage::Claim, "it is the node's turn, and nobody else has it"),
-    (Stage::Pending, Stage::Completed, "the node was deleted before its turn"),
+    (
+        Stage::Pending,
+        Stage::Completed,
+        "the node was deleted before its turn, a newer upgrade decides what it runs, or a later round takes it",
+    ),
     (Stage::Pending, Stage::Failed, "it was not Ready for notReadyTimeoutSeconds"),
     (Stage::Preflight, Stage::Pending, "passed, or to be asked again"),
     (Stage::Preflight, Stage::Claim, "passed, and it is the node's turn at once"),

@@ -6,6 +6,7 @@
 
 mod admit;
 mod adopt;
+mod attempts;
 mod compact;
 mod expiry;
 mod finalizer;
@@ -155,6 +156,7 @@ fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -
     if progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
         effects.add(expires(op));
     }
+    effects.add(attempts::record(snapshot, op, &old.node_statuses, &mut nodes, &mut progress, &mut waiting));
     compact::compact(snapshot, op, &mut nodes);
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     image::record(snapshot, &op.object, &mut status);

@@ -37,6 +37,12 @@ pub enum NotTaken {
         op: Key,
         why: Precedes,
     },
+    /// So does another NodeOpUpgrade, which was created later.
+    Newer {
+        upgrade: Key,
+    },
+    /// That the node was tried, and with what, is written down before it is said that it failed.
+    Unrecorded,
     /// All slots are taken.
     Turn,
     /// Nodes are taken in order, and this one, before it, is not taken yet.
@@ -106,6 +112,18 @@ pub enum Precedes {
 pub enum Untouched {
     Deleted,
     NotReadyFor(SignedDuration),
+    /// A NodeOpUpgrade that was created later decides what the node runs.
+    Newer {
+        upgrade: Key,
+    },
+    /// This run of the upgrade has had its attempt.
+    Attempted,
+    /// The upgrade's selector does not match it any more.
+    NotSelected,
+    /// A later round of the upgrade takes it, once it is let go.
+    OnHold,
+    /// The same, once it is Ready.
+    Away(SignedDuration),
 }
 
 impl NotTaken {
@@ -131,7 +149,8 @@ impl NotTaken {
             Self::OnHold => WaitReason::OnHold,
             Self::GivenBack => WaitReason::Release,
             Self::QuorumUnread | Self::Quorum(_) => WaitReason::Quorum,
-            Self::Other { .. } => WaitReason::Rival,
+            Self::Other { .. } | Self::Newer { .. } => WaitReason::Rival,
+            Self::Unrecorded => WaitReason::Preflight,
             // One control-plane node after the other is the order, and nothing is wrong then.
             Self::Turn | Self::TurnAfter(_) | Self::ControlPlane(_) => WaitReason::Turn,
             Self::OutOfService(_) => WaitReason::OutOfService,
@@ -158,6 +177,10 @@ impl fmt::Display for NotTaken {
             Self::Other { op: (namespace, name), why } => {
                 return write!(f, "waiting for NodeOp {namespace}/{name}, which {why}");
             }
+            Self::Newer { upgrade: (namespace, name) } => {
+                return write!(f, "waiting: NodeOpUpgrade {namespace}/{name}, which is newer, has this node");
+            }
+            Self::Unrecorded => "recording on the node that it was tried",
             Self::Turn => "waiting for its turn",
             Self::TurnAfter(node) => return write!(f, "waiting for its turn, after {node}"),
             Self::OutOfService(why) => return write!(f, "waiting: {why}"),
@@ -233,6 +256,20 @@ impl fmt::Display for Untouched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deleted => write!(f, "{SKIPPED}: the node was deleted before its turn"),
+            Self::Newer { upgrade: (namespace, name) } => write!(
+                f,
+                "{SKIPPED}: NodeOpUpgrade {namespace}/{name}, which is newer, decides what this node runs"
+            ),
+            Self::Attempted => write!(f, "{SKIPPED}: this run has had its attempt at the node"),
+            Self::NotSelected => write!(f, "{SKIPPED}: nodeSelector does not match the node any more"),
+            Self::OnHold => {
+                write!(f, "{SKIPPED}: held by the label {}=true; a later round takes it", names::HOLD)
+            }
+            Self::Away(limit) => write!(
+                f,
+                "{SKIPPED}: the node was not Ready for {} s; a later round takes it when it is",
+                limit.as_secs()
+            ),
             Self::NotReadyFor(limit) => write!(
                 f,
                 "the node was not Ready for {} s (notReadyTimeoutSeconds), the operation was not started{}",

@@ -16,6 +16,7 @@ use crate::{
         text::clipped,
     },
     plan::{
+        attempts,
         facts::{self, labels},
         model::{
             effects::{Effects, Planned},
@@ -23,6 +24,8 @@ use crate::{
             snapshot::{NodeView, Snapshot, Standing},
             time::later,
         },
+        node::context::ends_untouched,
+        rollout::not_taken::Untouched,
     },
 };
 
@@ -50,8 +53,8 @@ pub enum NoTargets {
     FactsUnread { nodes: Vec<String>, obstacle: Option<String> },
     /// The same; these are about to join.
     Joining { nodes: Vec<String> },
-    /// No node matches this selector, or there is none of Linux.
-    NoMatch { selector: Option<String> },
+    /// No node matches this selector, or there is none of Linux; `named`: among those of `nodeNames`.
+    NoMatch { selector: Option<String>, named: bool },
     /// Those that match are younger than the NodeOp, which an older operator began.
     NoneOlder,
 }
@@ -85,12 +88,13 @@ impl fmt::Display for NoTargets {
                 if nodes.len() == 1 { "is" } else { "are" },
                 listed(nodes, MAX_NAMES)
             ),
-            Self::NoMatch { selector: Some(selector) } => write!(
-                f,
-                "waiting: no node matches nodeSelector {selector}; the operation starts when a node does"
-            ),
-            Self::NoMatch { selector: None } => {
-                f.write_str("waiting: there is no Linux node; the operation starts when a node does")
+            Self::NoMatch { selector, named } => {
+                match selector {
+                    Some(selector) => write!(f, "waiting: no node matches nodeSelector {selector}")?,
+                    None => f.write_str("waiting: there is no Linux node")?,
+                }
+                let of = if *named { " of those in nodeNames" } else { "" };
+                write!(f, "{of}; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
         }
@@ -99,9 +103,12 @@ impl fmt::Display for NoTargets {
 
 /// The nodes that match the selector; all Linux nodes without one.
 pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
+    if attempts::is_later_round(op) {
+        return Targets::Chosen(of_round(snapshot, op)).into();
+    }
     let selector = selector_of(op);
     let mut effects = Effects::default();
-    if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, selector))) {
+    if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, op, selector))) {
         return Planned { value: Targets::Missing(why), effects };
     }
     let chosen = matching(snapshot, op);
@@ -109,28 +116,38 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
     let selector = selector.map(|selector| clipped(&selector::describe(selector), DESCRIBED));
-    Planned { value: Targets::Missing(NoTargets::NoMatch { selector }), effects }
+    let named = !op.spec.node_names.is_empty();
+    Planned { value: Targets::Missing(NoTargets::NoMatch { selector, named }), effects }
 }
 
 /// The nodes that match the selector as their labels are now.
 pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let selector = selector_of(op);
-    let chosen = snapshot.nodes.values().filter(|node| match selector {
-        Some(selector) => selector::matches(selector, &node.labels),
-        None => is_linux(node),
-    });
+    let chosen =
+        snapshot.nodes.values().filter(|node| is_named(op, &node.name) && selector::selects(selector, node));
     chosen.map(|node| (node.name.clone(), NodeStatus::default())).collect()
 }
 
-/// An empty selector selects everything, like none.
-fn selector_of(op: &NodeOp) -> Option<&LabelSelector> {
-    op.spec.node_selector.as_ref().filter(|selector| **selector != <_>::default())
+/// The nodes of a later round of an upgrade, which were chosen when it was announced. What may have become of
+/// one since is seen when its turn comes; one that is not selected any more needs nothing.
+fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
+    let selector = selector_of(op);
+    let entry = |name: &String| match snapshot.nodes.get(name) {
+        Some(node) if !selector::selects(selector, node) => {
+            let why = Untouched::NotSelected.to_string();
+            ends_untouched(snapshot.now, &NodeStatus::default(), true, why)
+        }
+        Some(_) | None => NodeStatus::default(),
+    };
+    op.spec.node_names.iter().map(|name| (name.clone(), entry(name))).collect()
 }
 
-/// A node that says nothing of its system counts as Linux.
-fn is_linux(node: &NodeView) -> bool {
-    let label = node.labels.get(names::OS_LABEL).map_or(node.os.as_str(), String::as_str);
-    ["", "linux"].contains(&label)
+fn is_named(op: &NodeOp, node: &String) -> bool {
+    op.spec.node_names.is_empty() || op.spec.node_names.contains(node)
+}
+
+fn selector_of(op: &NodeOp) -> Option<&LabelSelector> {
+    op.spec.node_selector.as_ref().filter(|selector| !selector::selects_all(selector))
 }
 
 /// Whether it is us who write a node's label of this key.
@@ -139,12 +156,13 @@ fn is_fact(key: &str) -> bool {
 }
 
 /// Whose labels, of those that the selector looks at, are not known yet.
-fn unread(snapshot: &Snapshot, selector: &LabelSelector) -> Planned<Option<NoTargets>> {
+fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned<Option<NoTargets>> {
     if !selector::keys(selector).any(is_fact) {
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let open = is_linux(node) && !node.deleting && !labels::hands_off(node) && !node.says_its_facts();
+        let asked = is_named(op, &node.name) && selector::is_linux(node) && !node.deleting;
+        let open = asked && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };
     let open: Vec<&NodeView> = snapshot.nodes.values().map(AsRef::as_ref).filter(may_match).collect();

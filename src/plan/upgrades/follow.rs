@@ -19,7 +19,10 @@ use crate::{
             failing,
             snapshot::Snapshot,
         },
-        upgrades::status::{complete_conditions, own_conditions, write},
+        upgrades::{
+            continuous,
+            status::{complete_conditions, own_conditions, write},
+        },
     },
 };
 
@@ -72,6 +75,9 @@ pub fn follow(
             complete_conditions(snapshot, &mut status);
         }
     }
+    if upgrade.spec.is_continuous() && status.phase.is_some_and(UpgradePhase::is_final) {
+        continuous::look(snapshot, upgrade, &mut status);
+    }
     if let (Some(message), Some(error)) = (&mut status.message, error) {
         message.push_str(&format!("; {error}"));
     }
@@ -107,8 +113,9 @@ pub fn copy(status: &mut NodeOpUpgradeStatus, child: &NodeOp) {
     status.phase = shown.phase.map(UpgradePhase::from);
     status.node_statuses = copied(&shown.node_statuses);
     status.counts = shown.counts.clone();
-    status.image = shown.image.clone();
-    status.release = shown.release.clone();
+    // What is known of the run a later round, none of whose nodes was looked at yet, does not take back.
+    status.image = shown.image.clone().or_else(|| status.image.take());
+    status.release = shown.release.clone().or_else(|| status.release.take());
 }
 
 /// The NodeOp's sentence; if nodes failed, with what is said of the first of them, which tells what to do.

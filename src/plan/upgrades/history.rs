@@ -50,6 +50,8 @@ pub fn entry_of(op: &NodeOp) -> Option<EarlierRun> {
 /// What came of the run that this status shows, which is over.
 pub fn result(status: &NodeOpUpgradeStatus) -> RunResult {
     match status.phase {
+        // It had done what it was to do before its nodes drifted.
+        _ if conditions::is_drifted(&status.conditions) => RunResult::Completed,
         _ if conditions::is_superseded(&status.conditions) => RunResult::Superseded,
         _ if conditions::is_expired(&status.conditions) => RunResult::Expired,
         Some(UpgradePhase::Completed) => RunResult::Completed,
@@ -75,7 +77,7 @@ pub fn trimmed(mut history: Vec<EarlierRun>, limit: usize) -> Vec<EarlierRun> {
 pub fn sweep(upgrade: &NodeOpUpgrade, made: &[&Arc<NodeOp>]) -> Effects {
     let status = upgrade.status.as_ref();
     let Some(present) = made.iter().find(|op| is_recorded(status, op)) else { return Effects::default() };
-    let decided = |op: &NodeOp| Run::of(&op.metadata).map_or(0, |run| run.generation);
+    let decided = |op: &NodeOp| Run::order(&op.metadata);
     let is_kept = |op: &NodeOp| {
         let name = op.metadata.name.as_deref();
         status.iter().flat_map(|status| &status.history).any(|run| Some(run.node_op.as_str()) == name)

@@ -16,16 +16,23 @@
 //! - The next run is announced by a write that is planned from the end of the one before it, which is final,
 //!   and has given its nodes back. So no two runs of one upgrade are ever at work.
 //! - A NodeOp of the name that is somebody else's is not touched.
+//!
+//! An upgrade that is `Continuous` goes on when a run of it is over: with further rounds, each a NodeOp of the
+//! same run for nodes that joined or drifted, which is announced, made and recorded as any other
+//! ([`continuous`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the newest upgrade first
+//! ([`newest`]).
 
+mod continuous;
 mod follow;
 mod history;
+pub mod newest;
 mod run;
 mod status;
 mod superseded;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::superseded::superseded;
+pub use self::{continuous::comes_back, superseded::superseded};
 use crate::{
     api::{
         nodeop::NodeOp,
@@ -73,6 +80,11 @@ fn maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a Arc<NodeOpUpgrad
     let owner = owner::upgrade(&op.metadata)?;
     let key = (op.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
     snapshot.upgrades.get(&key).filter(|upgrade| upgrade.metadata.uid.as_ref() == Some(&owner.uid))
+}
+
+/// The upgrade that made a NodeOp, if it goes on with further rounds.
+pub fn continuous_maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a NodeOpUpgrade> {
+    maker(snapshot, op).map(AsRef::as_ref).filter(|upgrade| upgrade.spec.is_continuous())
 }
 
 /// Whether it is this NodeOp that the upgrade has recorded as that of its present run.

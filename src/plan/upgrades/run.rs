@@ -11,7 +11,7 @@ use crate::{
         nodeop::{NodeOp, Phase},
         owner,
         run::{self, Run},
-        upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, RunResult, UpgradePhase},
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, RunResult, UpgradePhase},
     },
     plan::{
         conditions,
@@ -24,6 +24,7 @@ use crate::{
             snapshot::Snapshot,
         },
         upgrades::{
+            continuous,
             follow::{copy, follow, supersede},
             history,
             status::{base, say, settle},
@@ -48,7 +49,8 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
     let over = old.and_then(|status| status.phase).is_some_and(UpgradePhase::is_final);
     let observed = old.and_then(|status| status.observed_generation);
     let is_known = old.is_some_and(|status| status.run.is_some());
-    if over && is_known && observed == object.metadata.generation {
+    let for_good = over && is_known && !object.spec.is_continuous();
+    if for_good && observed == object.metadata.generation {
         return Effects::default();
     }
     let asked = run::hash(&child::spec(&object.spec));
@@ -59,7 +61,7 @@ pub fn plan(snapshot: &Snapshot, key: &Key, object: &Arc<NodeOpUpgrade>, made: &
     }
     match (over, upgrade.status.node_op_uid.clone()) {
         (true, _) if upgrade.is_asked_for() && !upgrade.has_time_again(&upgrade.status.conditions) => {
-            settle(snapshot, object, upgrade.status)
+            upgrade.over()
         }
         (true, _) => {
             let result = history::result(&upgrade.status);
@@ -86,12 +88,45 @@ impl Upgrade<'_> {
         self.snapshot.ops.get(&(self.key.0.clone(), self.name()))
     }
 
+    /// The run that is asked for is over.
+    fn over(mut self) -> Effects {
+        if !self.object.spec.is_continuous() {
+            return settle(self.snapshot, self.object, self.status);
+        }
+        let child = self.child().cloned();
+        self.status.round = child.and_then(|child| self.round(&child)).or(self.status.round);
+        let next = continuous::look(self.snapshot, self.object, &mut self.status);
+        if !next.is_empty() {
+            return self.next_round(next);
+        }
+        let expires = self.object.spec.not_after.as_ref().filter(|time| time.0 > self.snapshot.now);
+        let mut effects = expires.map(|time| Effects::wake_at(time.0)).unwrap_or_default();
+        effects.add(settle(self.snapshot, self.object, self.status));
+        effects
+    }
+
+    /// The round that the NodeOp is, which says so itself; an earlier version's says nothing.
+    fn round(&self, child: &NodeOp) -> Option<Round> {
+        let run = Run::of(&child.metadata)?;
+        let known = self.status.round.as_ref();
+        let same = |round: &&Round| (round.generation, round.number) == (run.generation, run.round);
+        if let Some(known) = known.filter(|round| same(round) && (run.round > 0 || round.since.is_some())) {
+            return Some(known.clone());
+        }
+        let since = known.and_then(|round| round.since.clone()).filter(|_| run.round > 0);
+        Some(Round {
+            generation: run.generation,
+            number: run.round,
+            since: since.or_else(|| child.metadata.creation_timestamp.clone()),
+            node_names: child.spec.node_names.clone(),
+        })
+    }
+
     /// Nothing is in status. If there are NodeOps of its runs all the same, the status was lost: the newest
     /// is that of its present run.
     fn unknown(mut self, made: &[&Arc<NodeOp>]) -> Effects {
         let age = |op: &&&Arc<NodeOp>| {
-            let decided = Run::of(&op.metadata).map_or(0, |run| run.generation);
-            (decided, op.metadata.creation_timestamp.as_ref().map(|time| time.0))
+            (Run::order(&op.metadata), op.metadata.creation_timestamp.as_ref().map(|time| time.0))
         };
         let mut made = made.to_vec();
         made.sort_by_key(|op| age(&op));
@@ -100,7 +135,7 @@ impl Upgrade<'_> {
                 return self.foreign();
             }
             let name = self.key.1.clone();
-            return self.announce(name);
+            return self.announce(name, None);
         };
         self.status.node_op_name = newest.metadata.name.clone();
         self.status.run = Run::of(&newest.metadata).map(|run| run.hash);
@@ -147,6 +182,7 @@ impl Upgrade<'_> {
         let of_child = || child.spec.upgrade.is_some().then(|| run::hash(&child.spec));
         let hash = self.status.run.take().or_else(of_child);
         self.status.run = hash.or_else(|| Some(self.asked.clone()));
+        self.status.round = self.round(child).or(self.status.round);
         let shown = child.status.as_ref();
         let over = shown.and_then(|status| status.phase).is_some_and(Phase::is_final);
         let said = shown.map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -212,26 +248,49 @@ impl Upgrade<'_> {
     /// Announces the run that is asked for, behind the present one, of which this came if it ever began.
     fn next(mut self, result: Option<RunResult>) -> Effects {
         if let Some(result) = result {
-            // Whose content was never seen has run nothing; its name is all that there is.
-            let named = self.child().and_then(|child| child.spec.image.clone());
-            let mut run = history::entry(&self.status, self.name(), result);
-            run.image = run.image.or(named);
-            let history: Vec<EarlierRun> = [run].into_iter().chain(self.status.history).collect();
-            self.status.history = history;
+            self.remember(result);
         }
         let generation = self.object.metadata.generation.unwrap_or_default();
-        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
-        let name = Run { generation, hash: self.asked.clone() }.name((&self.key.1, uid));
-        self.announce(name)
+        let name = self.name_of(generation, 0);
+        self.announce(name, None)
     }
 
-    /// Says which run is next. Its NodeOp is made once that is written.
-    fn announce(mut self, name: String) -> Effects {
+    /// Announces the round that follows, for these nodes.
+    fn next_round(mut self, node_names: Vec<String>) -> Effects {
+        let result = history::result(&self.status);
+        self.remember(result);
+        let generation = self.object.metadata.generation.unwrap_or_default();
+        let before = self.status.round.clone().unwrap_or_else(|| Round { generation, ..Round::default() });
+        let round = Round { number: before.number.saturating_add(1), node_names, ..before };
+        let name = self.name_of(round.generation, round.number);
+        self.announce(name, Some(round))
+    }
+
+    /// What came of the present run goes into the history.
+    fn remember(&mut self, result: RunResult) {
+        // Whose content was never seen has run nothing; its name is all that there is.
+        let named = self.child().and_then(|child| child.spec.image.clone());
+        let mut run = history::entry(&self.status, self.name(), result);
+        run.image = run.image.or(named);
+        self.status.history.insert(0, run);
+    }
+
+    fn name_of(&self, generation: i64, round: i64) -> String {
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        Run { generation, hash: self.asked.clone(), round }.name((&self.key.1, uid))
+    }
+
+    /// Says which run is next, or which round of the present one. Its NodeOp is made once that is written.
+    fn announce(mut self, name: String, round: Option<Round>) -> Effects {
         let history = history::trimmed(self.status.history, self.object.spec.kept_runs());
+        let of_run = |known: Option<String>| known.filter(|_| round.is_some());
         self.status = NodeOpUpgradeStatus {
             node_op_name: Some(name),
             run: Some(self.asked),
+            image: of_run(self.status.image),
+            release: of_run(self.status.release),
             history,
+            round,
             observed_generation: self.object.metadata.generation,
             conditions: conditions::of_next_run(self.status.conditions),
             ..NodeOpUpgradeStatus::default()

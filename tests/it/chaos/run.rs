@@ -17,7 +17,7 @@ use super::{
     trouble,
     wire::READ_TIMEOUT,
     world::{BEGINNING, World},
-    worlds,
+    worlds::{self, Kind},
 };
 
 /// Within so long everything must be over once nothing goes wrong any more.
@@ -25,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(3 * 3600);
 /// Budgets that block a drain for so long, because too few nodes are left for the workload, are lifted by
 /// somebody.
 const STUBBORN: Duration = Duration::from_secs(900);
+/// What goes on by itself has come to its end if nothing began for so long.
+const SETTLES: Duration = Duration::from_secs(300);
 /// What happens at rest is watched for so long.
 const REST: Duration = Duration::from_secs(20 * 60);
 
@@ -70,7 +72,17 @@ async fn play(seed: u64) -> Outcome {
     sleep(BACK.max(READ_TIMEOUT)).await;
     let mut broken = Vec::new();
     let mended = world.elapsed();
-    while !history::is_over(&cluster, &world, &scenario) {
+    // An upgrade that goes on is over only when it does not begin again.
+    let pause = if world.is(Kind::Continuous) { SETTLES } else { Duration::ZERO };
+    let mut settled = mended + pause;
+    loop {
+        let over = history::is_over(&cluster, &world, &scenario);
+        if over && world.elapsed() >= settled {
+            break;
+        }
+        if !over {
+            settled = world.elapsed() + pause;
+        }
         if world.elapsed() > mended + STUBBORN {
             trouble::lift_budgets(&cluster, &world).await;
         }
@@ -85,7 +97,9 @@ async fn play(seed: u64) -> Outcome {
         }
         sleep(Duration::from_secs(1)).await;
     }
-    sleep(Duration::from_secs(60)).await;
+    if pause.is_zero() {
+        sleep(Duration::from_secs(60)).await;
+    }
     world.note(|| "at rest".into());
     let before = cluster.requests().len();
     let boots = || cluster.nodes().map(|node| node.boots().len()).sum::<usize>();

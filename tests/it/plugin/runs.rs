@@ -30,6 +30,7 @@ async fn earlier_runs_are_history_and_a_change_that_nobody_has_looked_at_is_not_
     let stage = Stage::new().await;
     let mut present = status("Completed", "Upgrade operation completed successfully", hours(1));
     (present["nodeOpName"], present["observedGeneration"]) = ("up-12345678".into(), 1.into());
+    present["round"] = json!({"generation": 1, "number": 3, "nodeNames": ["n1"]});
     stage.upgrade("up", json!({"image": "kairos:v2", "concurrency": 1}), present).await;
     let upgrades = Api::<NodeOpUpgrade>::default_namespaced(stage.cluster.client());
     let uid = upgrades.get("up").await.unwrap().uid().unwrap();
@@ -39,6 +40,8 @@ async fn earlier_runs_are_history_and_a_change_that_nobody_has_looked_at_is_not_
     let history = stage.run(&["history", "--no-headers"]).await.out;
     let names: Vec<&str> = history.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(names, ["nou/up", "nop/up"], "{history}");
+    let wide = stage.run(&["history", "--no-headers", "-o", "wide"]).await.out;
+    assert!(wide.contains("kairos:v2 (round 3)"), "{wide}");
     let of_node = stage.run(&["history", "n1", "--no-headers"]).await.out;
     assert!(of_node.lines().count() == 2 && of_node.contains("superseded"), "{of_node}");
     let shown = stage.run(&["status", "up"]).await.out;

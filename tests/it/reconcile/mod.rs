@@ -7,6 +7,7 @@
 mod accounts;
 mod admission;
 mod blocked;
+mod continuous;
 mod deletion;
 mod drains;
 mod edits;

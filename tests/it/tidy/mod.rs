@@ -121,6 +121,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "model",
             "fixtures",
             "conditions",
+            "attempts",
             "image",
             "quorum",
             "facts",
@@ -145,13 +146,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "plan::rollout",
         &[
-            "targets",
             "compact",
             "finalizer",
             "expiry",
             "slots",
             "not_taken",
+            "targets",
             "status",
+            "attempts",
             "others",
             "preflight",
             "prestart",

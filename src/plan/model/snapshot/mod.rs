@@ -103,7 +103,7 @@ pub struct NodeView {
     pub resource_version: String,
     pub created: Timestamp,
     pub labels: NodeLabels,
-    /// Those annotations that say facts, and those that autoscalers read.
+    /// Those annotations that say facts, or what it was tried with, and those that autoscalers read.
     pub annotations: BTreeMap<String, String>,
     pub unschedulable: bool,
     /// Who made it unschedulable and is going to undo that, if that was a NodeOp.

@@ -2,10 +2,9 @@
 
 mod admission;
 mod all;
+mod away;
 
 use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::{
@@ -13,13 +12,12 @@ use crate::{
         nodeop::{NodeStatus, Phase},
     },
     plan::{
+        attempts,
         image::FirstReleases,
         model::{
             effects::{Effects, Reasons},
             id::Key,
-            question::Question,
             snapshot::{NodeView, Snapshot},
-            time::later,
         },
         node::{
             context::{Op, ends_untouched},
@@ -33,6 +31,7 @@ use crate::{
             preflight::{self, PreflightFailure},
             status::OpProgress,
         },
+        upgrades,
     },
 };
 
@@ -86,6 +85,8 @@ struct Pass<'a> {
     unanswered: Option<NotTaken>,
     /// Why nothing at all is started.
     closed: Option<Closed>,
+    /// Later rounds of the upgrade take what this one lets go.
+    comes_back: bool,
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
@@ -128,6 +129,7 @@ fn pass<'a>(
         admitted: false,
         unanswered: None,
         closed,
+        comes_back: upgrades::comes_back(snapshot, &op.object),
     }
 }
 
@@ -159,6 +161,12 @@ impl Pass<'_> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
         };
+        if entry.node_uid.is_none()
+            && let Some(why) = self.ends(view)
+        {
+            *entry = ends_untouched(self.snapshot.now, entry, true, why.to_string());
+            return None;
+        }
         if view.labels.on_hold() && entry.node_uid.is_none() {
             return Some(self.on_hold(view, entry));
         }
@@ -180,13 +188,19 @@ impl Pass<'_> {
             return Some(why);
         }
         // A verdict holds for the boot in which it was given.
-        if self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id) {
-            return self.preflight(view, entry);
-        }
-        if let Some(why) = entry.target.as_ref().and_then(|release| self.releases.mismatch(view, release)) {
+        let asks = self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id);
+        let target = entry.target.as_ref().filter(|_| !asks);
+        if let Some(why) = target.and_then(|release| self.releases.mismatch(view, release)) {
             let failure = PreflightFailure::OtherContent(why);
             *entry = ends_untouched(self.snapshot.now, entry, false, failure.to_string());
             return None;
+        }
+        if attempts::is_spent(&self.op.object, view) {
+            *entry = ends_untouched(self.snapshot.now, entry, true, Untouched::Attempted.to_string());
+            return None;
+        }
+        if asks {
+            return self.preflight(view, entry);
         }
         if let Some(why) = &self.queue {
             self.ahead = self.ahead.saturating_sub(1);
@@ -212,17 +226,6 @@ impl Pass<'_> {
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
         None
-    }
-
-    /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and nobody
-    /// waits for it.
-    fn on_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> NotTaken {
-        entry.since = None;
-        if entry.boot.is_some() {
-            preflight::forget(entry);
-        }
-        self.progress.on_hold.push(view.name.clone());
-        NotTaken::OnHold
     }
 
     /// Why the node is no matter of a preflight yet. It counts for none of those that are ahead: nothing is
@@ -258,43 +261,6 @@ impl Pass<'_> {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
         None
-    }
-
-    /// A target that is not there: once that is confirmed, nothing has to be done on it.
-    fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
-        let question = Question::Node(name.to_owned());
-        if self.snapshot.nodes.contains_key(name) {
-            return Some(NotTaken::NodeDeleting);
-        }
-        if !self.snapshot.is_gone(&question) {
-            self.effects.add(question);
-            return Some(NotTaken::NodeUnconfirmed);
-        }
-        *entry = ends_untouched(self.snapshot.now, entry, true, Untouched::Deleted.to_string());
-        None
-    }
-
-    /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after
-    /// that long.
-    fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
-        if view.ready {
-            entry.since = None;
-            return None;
-        }
-        if let Some(limit) = self.op.intent.not_ready_timeout {
-            // A stamp that lies in the future is of a clock that was wrong.
-            let since =
-                entry.since.as_ref().map_or(self.snapshot.now, |since| since.0.min(self.snapshot.now));
-            entry.since = Some(Time(since));
-            let deadline = later(since, limit);
-            if self.snapshot.now >= deadline {
-                let message = Untouched::NotReadyFor(limit).to_string();
-                *entry = ends_untouched(self.snapshot.now, entry, false, message);
-                return None;
-            }
-            self.effects.add(Effects::wake_at(deadline));
-        }
-        Some(NotTaken::NodeNotReady)
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {

@@ -21,7 +21,7 @@ use crate::{
         node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeStatus, Phase},
     },
-    contract::Proceed,
+    contract::{ALREADY_AT, Proceed},
     plan::{
         image,
         model::{
@@ -39,6 +39,9 @@ use crate::{
         rollout::{not_taken::NotTaken, others::Others},
     },
 };
+
+/// Bytes of a release. A node's check says no longer one (200 characters).
+const MAX_RELEASE: usize = 800;
 
 /// Everything that a preflight's step looks at.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +161,10 @@ impl PreflightContext<'_> {
         }
         match ended.message.trim() {
             message if said.is_none() && !message.is_empty() => {
-                self.end(true, format!("{SKIPPED} by preflight: {}", brief(message)))
+                let skipped = format!("{SKIPPED} by preflight: {}", brief(message));
+                let target = already_at(self.op, message).or_else(|| self.status.target.clone());
+                let status = NodeStatus { target, ..self.status.clone() };
+                Next::Become(Box::new(ends_untouched(self.snapshot.now, &status, true, skipped)))
             }
             _ => {
                 let target = said.and_then(|said| said.target);
@@ -206,12 +212,8 @@ impl PreflightContext<'_> {
         Planned::from(self.fail(PreflightFailure::NotStartedIn { limit, why })).with(effects)
     }
 
-    fn end(&self, succeeded: bool, message: String) -> Next {
-        Next::Become(Box::new(ends_untouched(self.snapshot.now, self.status, succeeded, message)))
-    }
-
     fn fail(&self, why: PreflightFailure) -> Next {
-        self.end(false, why.to_string())
+        Next::Become(Box::new(ends_untouched(self.snapshot.now, self.status, false, why.to_string())))
     }
 
     /// Nothing was found out.
@@ -227,11 +229,21 @@ impl PreflightContext<'_> {
     }
 }
 
+/// Whether it is our own check that is asked, and not a user's command.
+fn asks_ours(op: &Op) -> bool {
+    op.object.spec.preflight.is_none() && op.object.spec.upgrade.is_some()
+}
+
+/// The release that the image brings, if our own check says that the node runs it already.
+fn already_at(op: &Op, message: &str) -> Option<String> {
+    let release = message.strip_prefix(ALREADY_AT).filter(|_| asks_ours(op))?;
+    (release.len() <= MAX_RELEASE && !release.contains(char::is_control)).then(|| release.to_owned())
+}
+
 /// Our own check's record that the node may go ahead, and what it found. The same text from a user's command
 /// skips the node, as all of its output does.
 fn proceed(op: &Op, pod: &PodView) -> Option<Proceed> {
-    let ours = op.object.spec.preflight.is_none() && op.object.spec.upgrade.is_some();
-    let said = pod.container(container::PREFLIGHT).filter(|_| ours)?.parsed_message::<Proceed>();
+    let said = pod.container(container::PREFLIGHT).filter(|_| asks_ours(op))?.parsed_message::<Proceed>();
     said.filter(|record| record.proceed)
 }
 

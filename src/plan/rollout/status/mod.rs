@@ -58,6 +58,8 @@ pub struct OpProgress {
     pub refused: Option<Refused>,
     /// It has no node, and why.
     pub no_targets: Option<NoTargets>,
+    /// Nodes have ended, and say first that they were tried.
+    pub is_recording: bool,
     /// Nodes wait for slots that nodes out of service hold, and for nothing else.
     pub held: bool,
     /// Nodes that somebody holds by a label.
@@ -103,6 +105,8 @@ impl View<'_> {
             Phase::Pending
         } else if open {
             Phase::Running
+        } else if progress.is_recording {
+            if self.has_begun() { Phase::Running } else { Phase::Pending }
         } else if progress.refused.is_some() {
             Phase::Failed
         } else if more {

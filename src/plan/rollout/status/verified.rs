@@ -32,7 +32,7 @@ pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'stati
         return ("False", "NodesFailed", format!("failed: {failed}"));
     }
     if let Some(unknown) = named(&|node| rebooted(node) && node.verified != Some(true)) {
-        return ("Unknown", "NotProved", format!("what these nodes run is not known: {unknown}"));
+        return ("Unknown", reason::NOT_PROVED, format!("what these nodes run is not known: {unknown}"));
     }
     if let Some(untouched) = named(&|node| !node.phase.is_final()) {
         return ("Unknown", "NotStarted", format!("not started: {untouched}"));

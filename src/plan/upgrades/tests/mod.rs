@@ -2,6 +2,8 @@
 
 mod edits;
 mod killed;
+mod rounds;
+mod tried;
 mod world;
 
 use k8s_openapi::jiff::Timestamp;

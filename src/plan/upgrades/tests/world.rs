@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use crate::{
-    api::{child, nodeop::NodeStatus},
-    plan::model::{
-        action::{Action, Plan},
-        id::OpRef,
-        question::{Answer, Question},
-        snapshot::NodeView,
+    api::{child, names, nodeop::NodeStatus},
+    plan::{
+        attempts,
+        facts::labels,
+        model::{
+            action::{Action, Plan},
+            id::OpRef,
+            question::{Answer, Question},
+            snapshot::NodeView,
+        },
     },
 };
 
@@ -29,14 +33,7 @@ impl World {
         let mut world = Self { snapshot: Snapshot::default(), key, made: 0 };
         world.snapshot.now = Timestamp::from_second(1_000_000).unwrap();
         for name in ["n1", "n2"] {
-            let node = NodeView {
-                name: name.into(),
-                uid: name.into(),
-                ready: true,
-                boot_id: "b".into(),
-                ..NodeView::default()
-            };
-            world.snapshot.nodes.insert(name.into(), Arc::new(node));
+            world.joins(name);
         }
         let upgrade: NodeOpUpgrade = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
@@ -47,6 +44,44 @@ impl World {
         world.snapshot.upgrades.insert(world.key.clone(), Arc::new(upgrade));
         world.settle();
         world
+    }
+
+    /// A node joins, of which nobody knows yet what it runs.
+    pub fn joins(&mut self, name: &str) {
+        let node = NodeView {
+            name: name.into(),
+            uid: name.into(),
+            ready: true,
+            boot_id: "b".into(),
+            ..NodeView::default()
+        };
+        self.snapshot.nodes.insert(name.into(), Arc::new(node));
+    }
+
+    pub fn node(&mut self, name: &str, change: impl FnOnce(&mut NodeView)) {
+        change(Arc::make_mut(self.snapshot.nodes.get_mut(name).unwrap()));
+    }
+
+    /// It is known what the node runs.
+    pub fn runs(&mut self, name: &str, release: &str) {
+        let says = [
+            (names::FACTS_OF, labels::facts_of("b")),
+            (names::RELEASE, release.to_owned()),
+            (names::BOOT_STATE_OF, "active".to_owned()),
+        ];
+        self.node(name, |node| {
+            node.annotations.extend(says.map(|(key, value)| (key.to_owned(), value)));
+            node.labels.insert(names::MANAGED.into(), "true".into());
+        });
+    }
+
+    /// The present NodeOp has claimed the node once.
+    pub fn tried(&mut self, name: &str) {
+        let op = self.current();
+        let record = attempts::record(&op, &self.snapshot.nodes[name]);
+        self.node(name, |node| {
+            node.annotations.extend(record.and_then(|(key, value)| Some((key, value?))));
+        });
     }
 
     pub fn upgrade(&self) -> &NodeOpUpgrade {
@@ -73,10 +108,12 @@ impl World {
         let out = self.planned();
         // Of everything else nothing is known: n1 stays as it is.
         for question in &out.questions {
-            if let Question::Op(of) = question {
-                let answer = if self.snapshot.op(of).is_some() { Answer::Found } else { Answer::NotFound };
-                self.snapshot.answers.insert(question.clone(), answer);
-            }
+            let answer = match question {
+                Question::Op(of) if self.snapshot.op(of).is_some() => Answer::Found,
+                Question::Op(_) | Question::OwnedWorkload(_) => Answer::NotFound,
+                _ => continue,
+            };
+            self.snapshot.answers.insert(question.clone(), answer);
         }
         for action in &out.actions {
             self.carry_out(action);
@@ -91,12 +128,14 @@ impl World {
                 self.made += 1;
                 op.metadata.uid = Some(format!("{name}-{}", self.made));
                 op.metadata.generation = Some(1);
+                op.metadata.creation_timestamp = Some(Time(self.snapshot.now));
                 self.snapshot.ops.entry(("ns".into(), name.clone())).or_insert_with(|| Arc::new(op));
             }
-            Action::PatchUpgradeStatus { status, .. } => {
-                let mut upgrade = self.upgrade().clone();
+            Action::PatchUpgradeStatus { upgrade, status, .. } => {
+                let key = ("ns".to_owned(), upgrade.metadata.name.clone().unwrap());
+                let mut upgrade = self.snapshot.upgrades[&key].as_ref().clone();
                 upgrade.status = Some(status.as_ref().clone());
-                self.snapshot.upgrades.insert(self.key.clone(), Arc::new(upgrade));
+                self.snapshot.upgrades.insert(key, Arc::new(upgrade));
             }
             Action::PatchStatus { op, status, .. } => {
                 let mut op = op.as_ref().clone();
@@ -104,6 +143,11 @@ impl World {
                 self.snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
             }
             Action::DeleteOp { op } => drop(self.snapshot.ops.remove(&op.key())),
+            Action::PatchNode { name, change, .. } => self.node(name, |node| {
+                let said = change.annotations.clone().into_iter();
+                node.annotations.extend(said.filter_map(|(key, value)| Some((key, value?))));
+                node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
+            }),
             Action::PropagateSpec { child, steering } => {
                 let mut op = child.as_ref().clone();
                 op.spec.concurrency = steering.concurrency;
@@ -127,7 +171,9 @@ impl World {
         for _ in 0..30 {
             self.snapshot.now += SignedDuration::from_secs(10);
             let out = self.step();
-            let open = out.questions.iter().any(|question| matches!(question, Question::Op(_)));
+            let is_answered =
+                |question: &Question| matches!(question, Question::Op(_) | Question::OwnedWorkload(_));
+            let open = out.questions.iter().any(is_answered);
             if out.actions.is_empty() && !open {
                 return;
             }

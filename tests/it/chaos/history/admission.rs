@@ -69,7 +69,7 @@ impl Past<'_> {
     /// A node that is there and Ready is not left out because nobody has read yet what it runs.
     fn left_out(&mut self, op: &NodeOp, uid: &str, now: &NodeOpStatus) {
         // Where nodes come and go while others look away, nobody can tell what was to be seen.
-        if !self.scenario.is_calm() {
+        if !self.scenario.is_calm() || !op.spec.node_names.is_empty() {
             return;
         }
         let selector = json!(op.spec.node_selector);

@@ -18,8 +18,13 @@ use kairos_sim::{Change, Cluster, Request, store::Object};
 use serde_json::Value;
 
 use super::{
-    CLAIMED_BY, CORDONED_BY, OPS, UPGRADES, admission::selects, drains::said, hints::annotation, operator,
-    runs::are_decided, text,
+    CLAIMED_BY, CORDONED_BY, OPS, UPGRADES,
+    admission::selects,
+    drains::said,
+    hints::annotation,
+    operator,
+    runs::{are_decided, goes_on},
+    text,
 };
 use crate::chaos::{
     scenario::{Mode, Scenario},
@@ -52,7 +57,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
         // One that no node matches waits for the first, and holds nothing.
         let empty = phase == Some("Pending") && object["status"]["nodeStatuses"].is_null();
-        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held
+        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held || waits_for_ever(object)
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
     let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());
@@ -60,6 +65,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
         && !claimed
         && !world.is_busy()
         && are_decided(cluster)
+        && !(world.is(Kind::Continuous) && (goes_on(cluster) || is_read_soon(cluster, world)))
         && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
 }
 
@@ -198,7 +204,8 @@ fn is_tried_for_ever(pod: &Value, world: &World) -> bool {
 /// Nothing is left but what is meant to stay.
 pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
     // Of two that both lead one may grant what the other has just taken back; it goes with the NodeOp.
-    for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals) {
+    let open = cluster.list(OPS).iter().any(|op| waits_for_ever(op));
+    for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals && !open) {
         let left = cluster.list(table).into_iter().filter(|object| ours(object));
         broken.extend(left.map(|object| format!("at rest: {table} {} is left", object["metadata"]["name"])));
     }
@@ -247,6 +254,34 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
     }
+}
+
+/// Whether all that is left of an operation is for a newer upgrade, which goes on for as long as it is there.
+fn waits_for_ever(object: &Value) -> bool {
+    let entries = object["status"]["nodeStatuses"].as_object().into_iter().flatten();
+    let open: Vec<&Value> = entries
+        .map(|(_, entry)| entry)
+        .filter(|entry| !matches!(entry["phase"].as_str(), Some("Completed" | "Failed")))
+        .collect();
+    let waits = |entry: &&Value| {
+        let said = entry["message"].as_str().unwrap_or_default();
+        entry["phase"] == "Pending" && said.ends_with("which is newer, has this node")
+    };
+    !open.is_empty() && open.iter().all(waits)
+}
+
+/// Whether it is about to be known what a node runs.
+fn is_read_soon(cluster: &Cluster, world: &World) -> bool {
+    let never = |name: &str| {
+        let room = world.nodes.get(name).is_none_or(|node| node.room().is_some());
+        room || world.machine(name, |machine| machine.no_sandbox || machine.bad)
+    };
+    let ready = |node: &Object| {
+        let conditions = node.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+        conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
+    };
+    let nodes = cluster.list("nodes");
+    nodes.iter().any(|node| ready(node) && is_unread(node) && !never(text(node, "/metadata/name")))
 }
 
 /// Whether what the node runs in its present boot has not been read.

@@ -63,6 +63,7 @@ impl Past<'_> {
                 self.broken(format!("{name} is taken from {old} by {new}"))
             }
             (Some(old), None) => self.released(name, after, &old),
+            (None, Some(new)) => self.tries(&new, after),
             _ => {}
         }
     }

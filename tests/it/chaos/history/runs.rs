@@ -1,19 +1,25 @@
 //! The runs of upgrades that people change: one after the other, each for what was asked, and never said to be
 //! done for something else.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kairos_operator::api::{
+    attempts::Attempts,
     child,
-    names::reason,
+    names::{self, reason},
     nodeop::{NodeOp, NodeStatus, Phase},
-    owner, run,
+    owner,
+    run::{self, Run},
     upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
 };
 use kairos_sim::{Change, Cluster};
 use serde_json::Value;
 
-use super::{OPS, Past, UPGRADES};
+use super::{OPS, Past, UPGRADES, admission::selects, text};
 
 /// A change has reached who plans within so long, where nothing goes wrong.
 const SEEN: Duration = Duration::from_secs(15);
@@ -25,6 +31,18 @@ pub(super) struct Declared {
     asked: BTreeMap<(String, i64), String>,
     /// The one that is asked for now, and since when.
     now: BTreeMap<String, (String, Duration)>,
+    /// When each upgrade was created, by the server's clock, and its name.
+    born: BTreeMap<String, (Option<Time>, String)>,
+    /// Which NodeOps have claimed a node, by the node's UID, the upgrade's, and the generation of the run.
+    tried: BTreeMap<(String, String, i64), BTreeSet<String>>,
+}
+
+impl Declared {
+    /// Whether an upgrade is newer than another one.
+    pub(super) fn is_newer(&self, one: &str, other: &str) -> bool {
+        let age = |uid: &str| self.born.get(uid).map(|(time, name)| (time.as_ref().map(|time| time.0), name));
+        age(one) > age(other)
+    }
 }
 
 fn read(object: &Value) -> Option<NodeOpUpgrade> {
@@ -47,6 +65,8 @@ impl Past<'_> {
         let uid = upgrade.metadata.uid.clone().unwrap_or_default();
         let (generation, hash) = (upgrade.metadata.generation.unwrap_or_default(), asked(&upgrade));
         self.declared.asked.insert((uid.clone(), generation), hash.clone());
+        let created = upgrade.metadata.creation_timestamp.clone();
+        self.declared.born.insert(uid.clone(), (created, change.key.name.clone()));
         if self.declared.now.get(&uid).is_none_or(|(now, _)| *now != hash) {
             self.declared.now.insert(uid.clone(), (hash, self.at));
         }
@@ -79,6 +99,25 @@ impl Past<'_> {
         }
     }
 
+    /// A NodeOp has claimed a node: of all rounds of a run one alone does so.
+    pub(super) fn tries(&mut self, op: &str, node: &Value) {
+        let Some(op) = self.known.get(op).cloned() else { return };
+        let (Some(upgrade), Some(run)) = (owner::upgrade_uid(&op.metadata), Run::of(&op.metadata)) else {
+            return;
+        };
+        let (uid, name) = (text(node, "/metadata/uid").to_owned(), text(node, "/metadata/name").to_owned());
+        let tried = self.declared.tried.entry((uid, upgrade.to_owned(), run.generation)).or_default();
+        tried.insert(op.metadata.uid.clone().unwrap_or_default());
+        if tried.len() > 1 {
+            let which = op.metadata.name.clone().unwrap_or_default();
+            self.broken(format!("{name} is tried again by {which}: this run has had its attempt"));
+        }
+        let said = node["metadata"]["annotations"][names::ATTEMPTED].as_str().and_then(Attempts::read);
+        if said.and_then(|all| all.of(upgrade)) != Some(run.generation) {
+            self.broken(format!("{name} is claimed, and does not say by which run it is tried"));
+        }
+    }
+
     /// A NodeOp takes a node.
     pub(super) fn takes(&mut self, op: &NodeOp, node: &str) {
         let Some(upgrade) = owner::upgrade_uid(&op.metadata).map(str::to_owned) else { return };
@@ -108,6 +147,46 @@ pub fn are_decided(cluster: &Cluster) -> bool {
         .all(|upgrade| upgrade["status"]["observedGeneration"] == upgrade["metadata"]["generation"])
 }
 
+/// The nodes of an upgrade that goes on which run another release, and whether its run has tried each.
+fn strays(cluster: &Cluster, upgrade: &NodeOpUpgrade) -> Vec<(String, bool)> {
+    let status = upgrade.status.clone().unwrap_or_default();
+    let (Some(release), Some(round)) = (status.release, status.round) else { return Vec::new() };
+    if !upgrade.spec.is_continuous() {
+        return Vec::new();
+    }
+    let selector = serde_json::to_value(&upgrade.spec.node_selector).expect("a selector");
+    let mut found = Vec::new();
+    for node in cluster.list("nodes") {
+        let annotation = |name: &str| node["metadata"]["annotations"][name].as_str();
+        let read = annotation(names::FACTS_OF)
+            .is_some_and(|of| of.starts_with(text(&node, "/status/nodeInfo/bootID")));
+        let runs = annotation(names::RELEASE).filter(|_| read && annotation(names::BOOT_STATE_OF).is_some());
+        if selects(&selector, &node["metadata"]["labels"]) && runs.is_some_and(|runs| runs != release) {
+            let all = annotation(names::ATTEMPTED).and_then(Attempts::read).unwrap_or_default();
+            let tried = all.of(upgrade.metadata.uid.as_deref().unwrap_or_default());
+            found.push((text(&node, "/metadata/name").to_owned(), tried >= Some(round.generation)));
+        }
+    }
+    found
+}
+
+/// What an upgrade that goes on says besides of its run.
+fn says_also(upgrade: &NodeOpUpgrade) -> String {
+    let message = upgrade.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default();
+    message.split_once("mode Continuous: ").map(|(_, also)| also.to_owned()).unwrap_or_default()
+}
+
+/// Whether no upgrade has nodes to take: each that it does not take it names, with the reason.
+pub fn goes_on(cluster: &Cluster) -> bool {
+    let upgrades = cluster.list(UPGRADES);
+    upgrades.iter().filter_map(|object| read(object)).any(|upgrade| {
+        let said = says_also(&upgrade);
+        // What newer upgrades have to do with it, and which of many it names, is not looked at here.
+        let told = |node: &String| said.contains(node.as_str()) || said.contains(" more ");
+        strays(cluster, &upgrade).iter().any(|(node, tried)| !tried && !told(node))
+    })
+}
+
 /// At rest each upgrade is at the run that it asks for, has no other one open, and keeps no more than it is
 /// to.
 pub fn check_runs(cluster: &Cluster, broken: &mut Vec<String>) {
@@ -117,6 +196,14 @@ pub fn check_runs(cluster: &Cluster, broken: &mut Vec<String>) {
         let name = upgrade.metadata.name.clone().unwrap_or_default();
         if status.run != Some(asked(&upgrade)) || status.observed_generation != upgrade.metadata.generation {
             broken.push(format!("at rest: {name} is not at the run that it asks for: {status:?}"));
+        }
+        let ready = condition(&status, "Ready").is_some_and(|(status, _)| status == "True");
+        let drifted: Vec<(String, bool)> =
+            strays(cluster, &upgrade).into_iter().filter(|(_, tried)| *tried).collect();
+        if ready && !drifted.is_empty() {
+            broken.push(format!(
+                "at rest: {name} is Ready, and has tried what runs something else: {drifted:?}"
+            ));
         }
         let uid = upgrade.metadata.uid.as_deref();
         let ops = cluster.list(OPS).into_iter();

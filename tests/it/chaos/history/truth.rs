@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
+    api::{
+        nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
+        owner,
+    },
     contract::boot_state,
 };
 use kairos_sim::Change;
@@ -17,6 +20,12 @@ const AT_ONCE: Duration = Duration::from_secs(30);
 
 fn release(content: &str) -> String {
     format!("{}-k3sv1.30.11+k3s1", content.trim_start_matches("kairos:"))
+}
+
+/// Whether it was not looked at, and is left to others, or to a later round.
+fn is_let_go(entry: &NodeStatus) -> bool {
+    let said = entry.message.as_deref().unwrap_or_default();
+    said.starts_with("Skipped: ") && !said.contains("deleted")
 }
 
 impl Past<'_> {
@@ -116,6 +125,7 @@ impl Past<'_> {
             || self.is_bad(node)
             || !intent(op).upgrade
             || !intent(op).reboot
+            || is_let_go(entry)
             || !self.nodes.contains_key(node)
             || self.rivals()
         {
@@ -128,26 +138,25 @@ impl Past<'_> {
         let me = op.metadata.uid.clone().unwrap_or_default();
         // By what the server says: where its clock was set back, the one that was asked for first is the
         // younger one.
-        let age = |op: &NodeOp| {
-            (op.metadata.creation_timestamp.as_ref().map(|time| time.0), op.metadata.name.clone())
-        };
-        let older = |(uid, other): (&String, &NodeOp)| {
+        let maker = owner::upgrade_uid(&op.metadata).unwrap_or_default();
+        let newer = |(uid, other): (&String, &NodeOp)| {
             let open = other.status.as_ref().filter(|status| !status.phase.is_some_and(Phase::is_final));
             let entry = open.and_then(|status| status.node_statuses.get(node));
+            let theirs = owner::upgrade_uid(&other.metadata).unwrap_or_default();
             *uid != me
-                && intent(other).upgrade
-                && age(other) < age(op)
+                && self.declared.is_newer(theirs, maker)
                 && entry.is_some_and(|entry| !entry.phase.is_final())
         };
-        let contested = self.ops.iter().any(older);
         // One that fell back runs what it ran before, and says so; that its active image is another one is
         // known.
         let skipped = entry.reboot_status == Some(RebootStatus::NotRequested);
+        // What was in progress when the newer one was asked for goes on to its end.
+        let contested = skipped && self.ops.iter().any(newer);
         let fell = state != boot_state::ACTIVE;
         if booted != target || (fell && !skipped) || (installed != target && !fell) || contested {
             let name = op.metadata.name.clone().unwrap_or_default();
             let what = format!(
-                "{node} runs {booted} ({state}), will boot {installed}, an older upgrade is still to come: {contested}"
+                "{node} runs {booted} ({state}), will boot {installed}, a newer upgrade is still to come: {contested}"
             );
             self.broken(format!("{name} is done with {node} for {target}; {what}: {:?}", entry.message));
         }

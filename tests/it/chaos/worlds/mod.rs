@@ -5,6 +5,7 @@
 //! world (several names with commas between them); half of such seeds are calm otherwise, so that what goes
 //! wrong is the world's own doing, and [`super::history`] asks more of them: nothing fails for nothing.
 
+mod continuous;
 mod edits;
 mod hostile;
 mod machines;
@@ -93,6 +94,8 @@ pub enum Kind {
     BadNode,
     /// People who change what upgrades ask for, at any moment.
     Edits,
+    /// An upgrade that goes on with nodes that join and drift.
+    Continuous,
     /// Somebody who tells autoscalers this and that about nodes, at any moment.
     Autoscalers,
     /// Nodes say in conditions of their own how far their drain is; some have some of somebody else.
@@ -100,7 +103,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -133,6 +136,7 @@ impl Kind {
         Self::Edits,
         Self::Autoscalers,
         Self::DrainsAreSaid,
+        Self::Continuous,
     ];
 
     pub fn name(self) -> String {
@@ -195,6 +199,7 @@ pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     people::wish(scenario, rng);
     operations::wish(scenario, rng);
     edits::wish(scenario, rng);
+    continuous::wish(scenario, rng);
 }
 
 /// Makes a cluster odd, before any operator starts.
@@ -215,6 +220,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::Editors => hostile::settle(cluster).await,
             Kind::BadNode => hostile::corrupt(world),
             Kind::DrainsAreSaid => nodes::say(world).await,
+            Kind::Continuous => continuous::furnish(world).await,
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -257,6 +263,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Lowered => operations::lower(world),
             Kind::Edits => edits::edit(world),
             Kind::Autoscalers => nodes::tell_autoscalers(world),
+            Kind::Continuous => continuous::go_on(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart

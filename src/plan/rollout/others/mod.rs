@@ -1,5 +1,6 @@
-//! Other NodeOps that have to do with a node: those that have it, and older ones that are not finished with
-//! it.
+//! Other NodeOps that have to do with a node: those that have it, and those that take it first. These are older
+//! ones; but of several that upgrades made, the one of the newest upgrade alone (see
+//! `plan::upgrades::newest`), for which the others wait, and for which nobody else has to wait therefore.
 //!
 //! What is found out about such a node ahead of its turn is not true for long: "already at this release" was
 //! said of a node while another NodeOp's agent was writing the next one.
@@ -7,15 +8,19 @@
 use std::sync::Arc;
 
 use crate::{
-    api::nodeop::{NodeOp, NodeStatus, Phase},
+    api::{
+        nodeop::{NodeOp, NodeStatus, Phase},
+        owner,
+    },
     plan::{
         model::{
-            id::OpRef,
+            id::{Key, OpRef},
             question::Question,
             snapshot::{NodeView, Snapshot},
         },
         node::context::Op,
         rollout::not_taken::{NotTaken, Precedes},
+        upgrades::newest::{Newer, Precedence},
     },
 };
 
@@ -29,7 +34,16 @@ pub fn age(op: &NodeOp) -> impl Ord + '_ {
 #[derive(Debug)]
 pub struct Others<'a> {
     op: &'a Op,
-    unfinished: Vec<&'a Arc<NodeOp>>,
+    unfinished: Vec<Other<'a>>,
+    /// Upgrades that are newer than the one that made the NodeOp.
+    newer: Newer<'a>,
+}
+
+#[derive(Debug)]
+struct Other<'a> {
+    op: &'a Arc<NodeOp>,
+    /// Upgrades for which it waits.
+    newer: Newer<'a>,
 }
 
 impl<'a> Others<'a> {
@@ -39,12 +53,21 @@ impl<'a> Others<'a> {
             other.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
         };
         let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !is_over(other));
-        Self { op, unfinished: unfinished.collect() }
+        let unfinished = unfinished.map(|op| Other { op, newer: Newer::than_maker_of(snapshot, op) });
+        Self { op, unfinished: unfinished.collect(), newer: Newer::than_maker_of(snapshot, &op.object) }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.unfinished.is_empty()
+        self.unfinished.is_empty() && self.newer.is_empty()
+    }
+
+    /// The newer upgrade that has decided what the node runs.
+    pub fn decided(&self, node: &NodeView) -> Option<Key> {
+        match self.newer.on(node)? {
+            Precedence::Decided(upgrade) => Some(upgrade),
+            Precedence::Waits(_) => None,
+        }
     }
 
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
@@ -52,24 +75,31 @@ impl<'a> Others<'a> {
         if let Some(holder) = &node.claimed_by {
             return Some(NotTaken::claimed(&self.op.id, holder));
         }
-        let concerned = || self.unfinished.iter().filter_map(|other| Some((*other, entry(other, node)?)));
+        let concerned = || self.unfinished.iter().filter_map(|other| Some((other, entry(other.op, node)?)));
         if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
-            return Some(NotTaken::claimed(&self.op.id, &OpRef::of(other)));
+            return Some(NotTaken::claimed(&self.op.id, &OpRef::of(other.op)));
         }
-        let to_come = |(other, entry): &(&Arc<NodeOp>, &NodeStatus)| {
-            let older = age(other) < age(&self.op.object);
+        if let Some(by) = self.newer.on(node) {
+            return Some(NotTaken::Newer { upgrade: by.upgrade().clone() });
+        }
+        let is_of_upgrade = |op: &NodeOp| owner::upgrade_uid(&op.metadata).is_some();
+        let to_come = |(other, entry): &(&Other<'_>, &NodeStatus)| {
+            let older = age(other.op) < age(&self.op.object);
+            let both = is_of_upgrade(other.op) && is_of_upgrade(&self.op.object);
             // One that is being deleted takes nothing any more.
-            older && !entry.phase.is_final() && other.metadata.deletion_timestamp.is_none()
+            let open = !entry.phase.is_final() && other.op.metadata.deletion_timestamp.is_none();
+            older && !both && open && other.newer.on(node).is_none()
         };
         let (other, _) = concerned().find(to_come)?;
-        Some(NotTaken::Other { op: OpRef::of(other).key(), why: Precedes::IsOlder })
+        Some(NotTaken::Other { op: OpRef::of(other.op).key(), why: Precedes::IsOlder })
     }
 
     /// What has to be read live before it is believed that nobody else has to do with the node: the node
     /// itself, which says whose it is, and what other NodeOps say of it, if there are any that may.
     pub fn questions(&self, node: &NodeView) -> Vec<Question> {
-        let may_meet = |other: &&Arc<NodeOp>| {
-            other.status.is_none() || entry(other, node).is_some_and(|entry| !entry.phase.is_final())
+        let may_meet = |other: &Other<'_>| {
+            let open = || entry(other.op, node).is_some_and(|entry| !entry.phase.is_final());
+            other.op.status.is_none() || open()
         };
         let rivals = self.unfinished.iter().any(may_meet).then_some(Question::AllNodeOps);
         [Question::Node(node.name.clone())].into_iter().chain(rivals).collect()
@@ -84,3 +114,6 @@ fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {
 fn has(entry: &NodeStatus) -> bool {
     entry.phase == Phase::Running || entry.node_uid.is_some()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! One attempt: a node is tried once by each run of an upgrade, however many rounds follow.
+//!
+//! What was tried stands on the Node (see [`crate::api::attempts`]), in the patch that claims it, by every run,
+//! so that an upgrade that becomes `Continuous` later knows what its run has tried. In a run of a `Continuous`
+//! upgrade it is written, too, before it is said that a node failed untouched: else the next round would try
+//! it, and fail, and so on for ever.
+
+use crate::{
+    api::{attempts::Attempts, names, nodeop::NodeOp, owner, run::Run},
+    plan::model::{
+        action::{Action, NodeChange},
+        snapshot::NodeView,
+    },
+};
+
+/// Whether a run has had its attempt at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    None,
+    Had,
+    /// What stands there is not of our making. It counts as one: a node that is tried again and again is worse
+    /// than one that somebody has to look at.
+    Unreadable,
+}
+
+/// What stands on a node of a run.
+pub fn of(node: &NodeView, uid: &str, generation: i64) -> Attempt {
+    match node.annotations.get(names::ATTEMPTED).map(|text| Attempts::read(text)) {
+        None => Attempt::None,
+        Some(None) => Attempt::Unreadable,
+        Some(Some(all)) if all.of(uid).is_some_and(|of| of >= generation) => Attempt::Had,
+        Some(Some(_)) => Attempt::None,
+    }
+}
+
+/// The upgrade and the run of a NodeOp, if an upgrade made it.
+fn run(op: &NodeOp) -> Option<(&str, Run)> {
+    Some((owner::upgrade_uid(&op.metadata)?, Run::of(&op.metadata)?))
+}
+
+/// Whether a NodeOp is a round that followed the first NodeOp of its run.
+pub fn is_later_round(op: &NodeOp) -> bool {
+    run(op).is_some_and(|(_, run)| run.round > 0)
+}
+
+/// Whether an earlier round of the run, or this one, has had its attempt at the node.
+pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
+    run(op).is_some_and(|(uid, run)| run.round > 0 && of(node, uid, run.generation) != Attempt::None)
+}
+
+/// The annotation by which the node says that the NodeOp tries it.
+pub fn record(op: &NodeOp, node: &NodeView) -> Option<(String, Option<String>)> {
+    let (uid, run) = run(op)?;
+    let read = || Attempts::read(node.annotations.get(names::ATTEMPTED)?);
+    let all = read().unwrap_or_default().with(uid, run.generation).to_string();
+    let is_new = node.annotations.get(names::ATTEMPTED) != Some(&all);
+    is_new.then(|| (names::ATTEMPTED.to_owned(), Some(all)))
+}
+
+/// Says on a node that the NodeOp has tried it, if it does not say so.
+pub fn mark(op: &NodeOp, node: &NodeView) -> Option<Action> {
+    let (uid, run) = run(op)?;
+    if of(node, uid, run.generation) == Attempt::Had {
+        return None;
+    }
+    let change = NodeChange { annotations: record(op, node).into_iter().collect(), ..NodeChange::default() };
+    let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
+    Some(Action::PatchNode { name, resource_version, change })
+}

@@ -1,0 +1,79 @@
+//! Nodes that are not to be had: gone, not Ready, held by somebody, or decided on by others.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+
+use super::Pass;
+use crate::{
+    api::nodeop::NodeStatus,
+    plan::{
+        model::{effects::Effects, question::Question, snapshot::NodeView, time::later},
+        node::context::ends_untouched,
+        rollout::{
+            not_taken::{NotTaken, Untouched},
+            preflight,
+        },
+    },
+};
+
+/// How long a node that is not Ready keeps a round of a `Continuous` upgrade from its end.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
+
+impl Pass<'_> {
+    /// Why the operation is done with a node that it has not taken.
+    pub(super) fn ends(&self, view: &NodeView) -> Option<Untouched> {
+        if let Some(upgrade) = self.others.as_ref().and_then(|others| others.decided(view)) {
+            return Some(Untouched::Newer { upgrade });
+        }
+        (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)
+    }
+
+    /// Somebody holds the node, and may be at work on it: nothing is known of it when it is let go, and nobody
+    /// waits for it.
+    pub(super) fn on_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> NotTaken {
+        entry.since = None;
+        if entry.boot.is_some() {
+            preflight::forget(entry);
+        }
+        self.progress.on_hold.push(view.name.clone());
+        NotTaken::OnHold
+    }
+
+    /// A target that is not there: once that is confirmed, nothing has to be done on it.
+    pub(super) fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
+        let question = Question::Node(name.to_owned());
+        if self.snapshot.nodes.contains_key(name) {
+            return Some(NotTaken::NodeDeleting);
+        }
+        if !self.snapshot.is_gone(&question) {
+            self.effects.add(question);
+            return Some(NotTaken::NodeUnconfirmed);
+        }
+        *entry = ends_untouched(self.snapshot.now, entry, true, Untouched::Deleted.to_string());
+        None
+    }
+
+    /// A node that is not Ready holds no slot; with `notReadyTimeoutSeconds` it is failed, untouched, after
+    /// that long.
+    pub(super) fn not_ready(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
+        if view.ready {
+            entry.since = None;
+            return None;
+        }
+        let patience = self.comes_back.then_some(PATIENCE);
+        if let Some(limit) = self.op.intent.not_ready_timeout.or(patience) {
+            // A stamp that lies in the future is of a clock that was wrong.
+            let since =
+                entry.since.as_ref().map_or(self.snapshot.now, |since| since.0.min(self.snapshot.now));
+            entry.since = Some(Time(since));
+            let deadline = later(since, limit);
+            if self.snapshot.now >= deadline {
+                let failed = self.op.intent.not_ready_timeout.is_some();
+                let why = if failed { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
+                *entry = ends_untouched(self.snapshot.now, entry, !failed, why.to_string());
+                return None;
+            }
+            self.effects.add(Effects::wake_at(deadline));
+        }
+        Some(NotTaken::NodeNotReady)
+    }
+}

@@ -1,0 +1,61 @@
+//! A node that fails untouched in a run of a `Continuous` upgrade says that it was tried before it is said to
+//! have failed: only the Node tells the next round so (see `plan::attempts`).
+
+use crate::{
+    api::{
+        node_statuses::{Change, NodeStatuses},
+        nodeop::Phase,
+    },
+    plan::{
+        attempts,
+        model::{
+            effects::{Effects, Reasons},
+            snapshot::Snapshot,
+        },
+        node::context::Op,
+        rollout::{not_taken::NotTaken, status::OpProgress},
+        upgrades,
+    },
+};
+
+/// Leaves the entries of nodes as they were that have ended without a claim, until their nodes say that they
+/// were tried. In a later round that is also said of one that needed nothing: whatever made it a node of that
+/// round would make it one of the next.
+pub fn record(
+    snapshot: &Snapshot,
+    op: &Op,
+    old: &NodeStatuses,
+    nodes: &mut NodeStatuses,
+    progress: &mut OpProgress,
+    waiting: &mut Reasons,
+) -> Effects {
+    let mut effects = Effects::default();
+    if upgrades::continuous_maker(snapshot, &op.object).is_none() {
+        return effects;
+    }
+    let later = attempts::is_later_round(&op.object);
+    let is_tried = |before: Phase, now: Phase| match (before, now) {
+        (Phase::Pending | Phase::Preflight, Phase::Failed) => true,
+        (Phase::Preflight, Phase::Completed) => later,
+        _ => false,
+    };
+    let changed: Vec<(String, _)> = nodes
+        .changes(old)
+        .filter_map(|Change { name, old, new }| {
+            let (before, now) = (old?, new?);
+            is_tried(before.phase, now.phase).then(|| (name.clone(), before.clone()))
+        })
+        .collect();
+    for (name, mut before) in changed {
+        let mark = snapshot.nodes.get(&name).and_then(|node| attempts::mark(&op.object, node));
+        let Some(mark) = mark.map(Effects::from) else { continue };
+        let error = mark.keeps_failing(snapshot);
+        let why = progress.failures.complete(NotTaken::Unrecorded.into(), error);
+        before.message = Some(why.message.clone());
+        nodes.insert(name.clone(), before);
+        waiting.insert(name, why);
+        progress.is_recording = true;
+        effects.add(mark);
+    }
+    effects
+}

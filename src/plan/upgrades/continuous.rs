@@ -1,0 +1,320 @@
+//! What follows once a run of a `Continuous` upgrade is over: further rounds of it, for nodes that joined, or
+//! that run another release than the one that the upgrade brings.
+//!
+//! ```text
+//!   over ─▶ nodes to take? ─▶ announced as the next round ─▶ made ─▶ recorded ─▶ over
+//!     └─▶ a node that was tried runs something else ─▶ Failed, until it does not
+//! ```
+//!
+//! A node is taken if the selector matches it, it is Ready and nobody holds it, what it runs in this boot is
+//! known and is another release, this run has not tried it, and no newer upgrade has to do with it. Nothing is
+//! taken after a run that failed under `stopOnFailure`, or that ended before it had taken all its nodes; nor
+//! while as many nodes as may be in progress at once were tried and are out of service since: an image that
+//! does not boot would take every node that an autoscaler adds, one after the other.
+
+use std::{collections::BTreeMap, fmt};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+
+use crate::{
+    api::{
+        names::{self, condition, reason},
+        nodeop::{MAX_NODE_NAMES, NodeOp},
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+    },
+    plan::{
+        attempts::{self, Attempt},
+        conditions::{self, Moment, Standing},
+        model::{
+            selector,
+            snapshot::{NodeView, Snapshot},
+        },
+        upgrades::{continuous_maker, newest::Newer},
+    },
+};
+
+/// What the message of a run says behind this was found out after the run.
+const ALSO: &str = "; mode Continuous: ";
+/// How many nodes are named in a sentence at most.
+const MAX_NAMES: usize = 5;
+
+/// Why nothing is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Idle {
+    Expired(Timestamp),
+    Paused,
+    /// Under `stopOnFailure`.
+    Stopped,
+    /// The last run ended before it had taken all its nodes.
+    Unfinished,
+    ReleaseUnknown,
+    /// Nodes that were tried are out of service.
+    OutOfService(Vec<String>),
+}
+
+/// Why a node is not taken, while others may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    NotReady,
+    OnHold,
+    Newer(String),
+    /// The record of what tried it was written by somebody else.
+    Unreadable,
+}
+
+/// A node that was tried, and runs another release than it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Drifted {
+    node: String,
+    runs: String,
+    /// The newer upgrade that decides what it runs.
+    newer: Option<String>,
+}
+
+/// How the nodes are that the upgrade selects.
+#[derive(Debug, Default)]
+struct Nodes {
+    /// Those to take.
+    ready: Vec<String>,
+    /// Those that would be.
+    left: BTreeMap<Left, Vec<String>>,
+    /// Those that were tried and run another release.
+    drifted: Vec<Drifted>,
+    /// Those that were tried and are out of service.
+    out_of_service: Vec<String>,
+}
+
+/// Whether a node that a NodeOp lets go is taken by a later round of its upgrade.
+pub fn comes_back(snapshot: &Snapshot, op: &NodeOp) -> bool {
+    let own = op.status.as_ref().and_then(|status| status.release.as_ref());
+    let known =
+        |upgrade: &NodeOpUpgrade| upgrade.status.as_ref().is_some_and(|status| status.release.is_some());
+    continuous_maker(snapshot, op).is_some_and(|upgrade| own.is_some() || known(upgrade))
+}
+
+/// Says in the status of an upgrade whose run is over how its nodes are now; returns those that the next round
+/// takes.
+pub fn look(snapshot: &Snapshot, upgrade: &NodeOpUpgrade, status: &mut NodeOpUpgradeStatus) -> Vec<String> {
+    let nodes = Nodes::of(snapshot, upgrade, status);
+    judge(snapshot, status, &nodes.drifted);
+    let idle = idle(snapshot, upgrade, status, &nodes);
+    let own = status.message.take().unwrap_or_default();
+    let own = own.split_once(ALSO).map_or(own.as_str(), |(own, _)| own);
+    let also = said(&nodes, idle.as_ref(), !conditions::is_drifted(&status.conditions));
+    status.message = Some(if also.is_empty() { own.to_owned() } else { format!("{own}{ALSO}{also}") });
+    if idle.is_some() {
+        return Vec::new();
+    }
+    let room = limit(upgrade).map_or(usize::MAX, |limit| match nodes.out_of_service.len() {
+        0 => usize::MAX,
+        away => limit.saturating_sub(away),
+    });
+    nodes.ready.into_iter().take(room.min(MAX_NODE_NAMES)).collect()
+}
+
+/// How many nodes may be in progress at once, if there is a limit.
+fn limit(upgrade: &NodeOpUpgrade) -> Option<usize> {
+    usize::try_from(upgrade.spec.concurrency).ok().filter(|limit| *limit > 0)
+}
+
+impl Nodes {
+    fn of(snapshot: &Snapshot, upgrade: &NodeOpUpgrade, status: &NodeOpUpgradeStatus) -> Self {
+        let mut all = Self::default();
+        let Some(release) = &status.release else { return all };
+        let uid = upgrade.metadata.uid.as_deref().unwrap_or_default();
+        let generation = status.round.as_ref().map_or(0, |round| round.generation);
+        let newer = Newer::than(snapshot, upgrade);
+        let selector = upgrade.spec.node_selector.as_ref();
+        let selected =
+            snapshot.nodes.iter().filter(|(_, node)| !node.deleting && selector::selects(selector, node));
+        for (name, node) in selected {
+            let runs = runs(node);
+            let other = runs.filter(|runs| *runs != release);
+            // One that was seen to run what it should has not been brought down by the upgrade.
+            let kept = node.unschedulable && node.kept_cordon.is_some();
+            let away = kept || !node.ready && runs != Some(release);
+            // Most nodes are as they should be, and there may be thousands.
+            if other.is_none() && !away {
+                continue;
+            }
+            let attempt = attempts::of(node, uid, generation);
+            if attempt == Attempt::Had {
+                if away {
+                    all.out_of_service.push(name.clone());
+                }
+                let newer = || newer.on(node).map(|by| by.to_string());
+                all.drifted.extend(other.map(|runs| Drifted {
+                    node: name.clone(),
+                    runs: runs.clone(),
+                    newer: newer(),
+                }));
+            } else if other.is_some() {
+                match left(node, attempt, &newer) {
+                    Some(why) => all.left.entry(why).or_default().push(name.clone()),
+                    None => all.ready.push(name.clone()),
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The release that a node of Kairos is known to run, in the boot in which it is.
+fn runs(node: &NodeView) -> Option<&String> {
+    let known = node.says_its_facts() && node.annotations.contains_key(names::BOOT_STATE_OF);
+    node.annotations.get(names::RELEASE).filter(|_| known)
+}
+
+fn left(node: &NodeView, attempt: Attempt, newer: &Newer<'_>) -> Option<Left> {
+    if attempt == Attempt::Unreadable {
+        return Some(Left::Unreadable);
+    }
+    if node.labels.on_hold() {
+        return Some(Left::OnHold);
+    }
+    if let Some(by) = newer.on(node) {
+        return Some(Left::Newer(by.to_string()));
+    }
+    (!node.ready).then_some(Left::NotReady)
+}
+
+/// `Ready` is not said while a node that was tried is known to run something else.
+fn judge(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, drifted: &[Drifted]) {
+    let at = Moment { generation: status.observed_generation, now: snapshot.now };
+    let was = conditions::is_drifted(&status.conditions);
+    let release = status.release.clone().unwrap_or_default();
+    let (phase, standing, message) = match drifted.first() {
+        Some(_) if !was && status.phase != Some(UpgradePhase::Completed) => return,
+        Some(first) => {
+            let others = match drifted.len() {
+                1 => String::new(),
+                many => format!(" ({} others run another release, too)", many - 1),
+            };
+            (UpgradePhase::Failed, Standing::Drifted, format!("{}{others}", tried(first, &release)))
+        }
+        None if !was => return,
+        None => (UpgradePhase::Completed, Standing::Completed, format!("all nodes run {release} again")),
+    };
+    conditions::set(&mut status.conditions, standing, &message, at);
+    status.phase = Some(phase);
+    let how = if phase == UpgradePhase::Failed { "failed" } else { "completed successfully" };
+    status.message = Some(format!("Upgrade operation {how}: {message}"));
+}
+
+/// What is said of a node that was tried, and what helps.
+fn tried(Drifted { node, runs, newer }: &Drifted, release: &str) -> String {
+    if let Some(newer) = newer {
+        return format!(
+            "node {node} runs {runs}, not {release}: {newer}, which is newer, decides; delete one of the two, or change \
+             nodeSelector of one"
+        );
+    }
+    format!(
+        "node {node} runs {runs}, not {release}, and this run has had its attempt at it: look at the node, then change the \
+         upgrade, or take the annotation {} off the node, to have it tried again",
+        names::ATTEMPTED
+    )
+}
+
+fn idle(
+    snapshot: &Snapshot,
+    upgrade: &NodeOpUpgrade,
+    status: &NodeOpUpgradeStatus,
+    nodes: &Nodes,
+) -> Option<Idle> {
+    let spec = &upgrade.spec;
+    // Of one that was lost nobody knows what it was about to do.
+    let open = status.counts.as_ref().is_none_or(|counts| counts.pending + counts.running > 0);
+    let unproved = |one: &Condition| one.type_ == condition::VERIFIED && one.reason == reason::NOT_PROVED;
+    let failed = status.counts.as_ref().is_some_and(|counts| counts.failed > 0)
+        || status.conditions.iter().any(unproved);
+    let away = nodes.out_of_service.len();
+    if let Some(time) = spec.not_after.as_ref().filter(|time| time.0 <= snapshot.now) {
+        Some(Idle::Expired(time.0))
+    } else if spec.paused == Some(true) {
+        Some(Idle::Paused)
+    } else if spec.stop_on_failure == Some(true) && failed {
+        Some(Idle::Stopped)
+    } else if open {
+        Some(Idle::Unfinished)
+    } else if status.release.is_none() {
+        Some(Idle::ReleaseUnknown)
+    } else if limit(upgrade).is_some_and(|limit| away >= limit) && !nodes.ready.is_empty() {
+        Some(Idle::OutOfService(nodes.out_of_service.clone()))
+    } else {
+        None
+    }
+}
+
+/// What is said behind the message of the run.
+fn said(nodes: &Nodes, idle: Option<&Idle>, tells_of_drift: bool) -> String {
+    let mut parts = Vec::new();
+    if let Some(why) = idle {
+        // What one sees for itself of a node that is not Ready does not count as long as nothing is taken.
+        let away = nodes.left.get(&Left::NotReady).into_iter().flatten();
+        let mut waiting: Vec<&String> = nodes.ready.iter().chain(away).collect();
+        waiting.sort();
+        parts.push(match waiting.is_empty() {
+            true => format!("nothing new is taken: {why}"),
+            false => format!("{} {}: {why}", listed(&waiting), verb(waiting.len(), "waits", "wait")),
+        });
+    }
+    let left = nodes.left.iter().filter(|(why, _)| idle.is_none() || **why != Left::NotReady);
+    parts.extend(left.map(|(why, names)| {
+        let names: Vec<&String> = names.iter().collect();
+        format!("{} {}: {why}", listed(&names), verb(names.len(), "waits", "wait"))
+    }));
+    let drifted: Vec<&String> =
+        nodes.drifted.iter().filter(|_| tells_of_drift).map(|one| &one.node).collect();
+    if !drifted.is_empty() {
+        let run = verb(drifted.len(), "runs", "run");
+        parts
+            .push(format!("{} {run} another release, and had the one attempt of this run", listed(&drifted)));
+    }
+    parts.join("; ")
+}
+
+fn verb(count: usize, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
+}
+
+fn listed(names: &[&String]) -> String {
+    let first: Vec<&str> = names.iter().take(MAX_NAMES).map(|name| name.as_str()).collect();
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(at) => write!(f, "its time was over at {at:.0} (notAfter)"),
+            Self::Paused => f.write_str("paused (spec.paused)"),
+            Self::Stopped => f.write_str("the last run failed (stopOnFailure); change the upgrade to go on"),
+            Self::Unfinished => f.write_str(
+                "the last run ended before it had taken all its nodes; change the upgrade to go on",
+            ),
+            Self::ReleaseUnknown => f.write_str(
+                "which release the image brings is not known, and so not which nodes do not run it",
+            ),
+            Self::OutOfService(nodes) => {
+                let names: Vec<&String> = nodes.iter().collect();
+                write!(f, "tried by this run, and out of service since: {}", listed(&names))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady => f.write_str("not Ready"),
+            Self::OnHold => write!(f, "held by the label {}=true", names::HOLD),
+            Self::Newer(upgrade) => write!(f, "{upgrade}, which is newer, comes first"),
+            Self::Unreadable => {
+                write!(f, "the annotation {} cannot be read; take it off the node", names::ATTEMPTED)
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Of several upgrades of a node the newest wins: the one whose NodeOpUpgrade was created last.
+//!
+//! An older one waits for as long as a newer one is not over and has the node before it, or has not chosen its
+//! nodes yet and selects it; one that is `Continuous` is never over. So does one whose newer one is paused: it
+//! is to go on, and what the older one did meanwhile would be done again. And a node on which the newer one has
+//! had its attempt since, or which runs the release that the newer one brings, is not taken by the older one at
+//! all. Objects that are restored together, with all that was ever asked for, end on the newest one's image so.
+//!
+//! Among themselves, and beside upgrades, other NodeOps are served as they come, see
+//! [`crate::plan::rollout`]'s `others`. For one node that is an order without a cycle: an older upgrade comes
+//! after the newest, and before nobody.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{
+        attempts::Attempts,
+        child, names,
+        nodeop::NodeOp,
+        run,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+    },
+    plan::{
+        model::{
+            id::Key,
+            selector,
+            snapshot::{NodeView, Snapshot},
+        },
+        upgrades::{is_recorded, maker},
+    },
+};
+
+/// What a newer upgrade has to do with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precedence {
+    /// It has the node before it.
+    Waits(Key),
+    /// It has decided what the node runs.
+    Decided(Key),
+}
+
+impl Precedence {
+    /// The upgrade that comes first.
+    pub fn upgrade(&self) -> &Key {
+        match self {
+            Self::Waits(upgrade) | Self::Decided(upgrade) => upgrade,
+        }
+    }
+}
+
+/// The upgrade that comes first, for people.
+impl fmt::Display for Precedence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name) = self.upgrade();
+        write!(f, "NodeOpUpgrade {namespace}/{name}")
+    }
+}
+
+/// Upgrades that are newer than one, the newest first.
+#[derive(Debug, Default)]
+pub struct Newer<'a>(Vec<Upgrade<'a>>);
+
+#[derive(Debug)]
+struct Upgrade<'a> {
+    object: &'a NodeOpUpgrade,
+    /// The NodeOp of its present run.
+    child: Option<&'a NodeOp>,
+    /// Whether it has still to take nodes.
+    is_open: bool,
+    /// Whether its run was asked for after that of the older one.
+    is_later: bool,
+}
+
+/// In which order upgrades were created; those of one second, as of a restore, by name.
+fn age(upgrade: &NodeOpUpgrade) -> impl Ord + '_ {
+    let meta = &upgrade.metadata;
+    (meta.creation_timestamp.as_ref().map(|time| time.0), &meta.namespace, &meta.name)
+}
+
+/// Since when the present run of an upgrade has been asked for, by the server's clock: the first since the
+/// object is there, a later one since its NodeOp was made.
+fn asked_since(upgrade: &NodeOpUpgrade) -> Option<&Time> {
+    let round = upgrade.status.as_ref().and_then(|status| status.round.as_ref());
+    let edited = round.filter(|round| round.generation > 1).and_then(|round| round.since.as_ref());
+    edited.or(upgrade.metadata.creation_timestamp.as_ref())
+}
+
+impl<'a> Newer<'a> {
+    /// Those that are newer than the upgrade that made a NodeOp.
+    pub fn than_maker_of(snapshot: &'a Snapshot, op: &NodeOp) -> Self {
+        maker(snapshot, op).map(|upgrade| Self::than(snapshot, upgrade)).unwrap_or_default()
+    }
+
+    /// Those that are newer than this one.
+    pub fn than(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Self {
+        let is_newer =
+            |other: &&NodeOpUpgrade| other.metadata.deletion_timestamp.is_none() && age(other) > age(upgrade);
+        let others = snapshot.upgrades.values().map(AsRef::as_ref).filter(is_newer);
+        let all = others.map(|object| Upgrade {
+            object,
+            child: child(snapshot, object),
+            is_open: is_open(snapshot, object),
+            is_later: asked_since(object) >= asked_since(upgrade),
+        });
+        let mut all: Vec<_> = all.filter(|other| other.is_open || other.is_later).collect();
+        all.sort_by(|one, other| age(other.object).cmp(&age(one.object)));
+        Self(all)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them comes first on a node.
+    pub fn on(&self, node: &NodeView) -> Option<Precedence> {
+        self.0.iter().find_map(|other| other.on(node))
+    }
+}
+
+/// The NodeOp that an upgrade has recorded.
+fn child<'a>(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Option<&'a NodeOp> {
+    let status = upgrade.status.as_ref();
+    let name = status?.node_op_name.clone()?;
+    let op = snapshot.ops.get(&(upgrade.metadata.namespace.clone()?, name))?;
+    is_recorded(status, op).then_some(op)
+}
+
+fn is_open(snapshot: &Snapshot, upgrade: &NodeOpUpgrade) -> bool {
+    let status = upgrade.status.as_ref();
+    let settled = |status: &NodeOpUpgradeStatus| status.observed_generation == upgrade.metadata.generation;
+    let over = |status: &NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
+    let has_time = upgrade.spec.not_after.as_ref().is_none_or(|time| time.0 > snapshot.now);
+    let is_over = status.is_some_and(|status| over(status) && settled(status));
+    has_time && (upgrade.spec.is_continuous() || !is_over)
+}
+
+impl Upgrade<'_> {
+    fn on(&self, node: &NodeView) -> Option<Precedence> {
+        let meta = &self.object.metadata;
+        let key = || (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        if !self.has(node) {
+            return None;
+        }
+        if (self.is_later || self.object.spec.is_continuous()) && self.has_decided(node) {
+            return Some(Precedence::Decided(key()));
+        }
+        self.is_open.then(|| Precedence::Waits(key()))
+    }
+
+    /// Whether the node is one of its own: of those that its run has chosen, if it has, and is not to choose
+    /// others.
+    fn has(&self, node: &NodeView) -> bool {
+        let spec = &self.object.spec;
+        let chosen = self.child.filter(|_| self.is_open && !spec.is_continuous()).filter(|child| {
+            let begun = child.status.as_ref().is_some_and(|status| !status.node_statuses.is_empty());
+            begun && run::hash(&child.spec) == run::hash(&child::spec(spec))
+        });
+        match chosen.and_then(|child| child.status.as_ref()) {
+            Some(status) => status.node_statuses.contains_key(&node.name),
+            None => selector::selects(spec.node_selector.as_ref(), node),
+        }
+    }
+
+    /// Whether its run has had its attempt at the node, or the node runs the release that it brings.
+    fn has_decided(&self, node: &NodeView) -> bool {
+        let Some(status) = &self.object.status else { return false };
+        let generation = status.round.as_ref().map(|round| round.generation);
+        let attempts = node.annotations.get(names::ATTEMPTED).and_then(|text| Attempts::read(text));
+        let tried = attempts.and_then(|all| all.of(self.object.metadata.uid.as_deref()?));
+        let runs = node.annotations.get(names::RELEASE).filter(|_| node.says_its_facts());
+        tried.is_some() && tried >= generation || runs.is_some() && runs == status.release.as_ref()
+    }
+}

@@ -1,0 +1,107 @@
+//! Tests of the one attempt that a node has in a run, whoever is killed, and whatever a cache shows.
+
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::json;
+
+use super::{super::*, rounds::joined};
+use crate::{
+    api::{names, nodeop::Phase, run::Run},
+    plan::{
+        attempts,
+        model::{
+            action::Action,
+            id::OpRef,
+            question::{Answer, Question},
+        },
+    },
+};
+
+/// A cache that is late shows a node as it was before it was tried.
+#[test]
+fn a_node_that_was_tried_has_no_second_attempt_in_a_later_round() {
+    let mut world = joined(json!({}));
+    world.settle();
+    world.tried("n3");
+    let round = world.current();
+    let node = world.snapshot.nodes["n3"].clone();
+    assert!(attempts::is_spent(&round, &node));
+    world.settle();
+    let status = world.current().status.unwrap();
+    let entry = &status.node_statuses["n3"];
+    assert_eq!(entry.phase, Phase::Completed);
+    assert!(entry.message.as_ref().unwrap().contains("has had its attempt"), "{entry:?}");
+
+    // About to be claimed when its record is seen: it goes back, and is not claimed.
+    let mut world = joined(json!({}));
+    world.settle();
+    world.says(json!({"n3": {"phase": "Running", "step": "Claim", "nodeUid": "n3", "boot": "b"}}));
+    let mut late = world.snapshot.clone();
+    world.tried("n3");
+    let claims =
+        |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.claimed_by.is_some());
+    for _ in 0..3 {
+        assert!(!world.step().actions.iter().any(claims));
+    }
+    // Of one that has not been tried, the claim says so.
+    late.answers.insert(Question::Op(OpRef::of(&world.current())), Answer::Found);
+    let out = crate::plan::plan(&late);
+    let Some(Action::PatchNode { change, .. }) = out.actions.iter().find(|action| claims(action)) else {
+        panic!("{:?}", out.actions)
+    };
+    assert!(
+        change.annotations[names::ATTEMPTED].as_ref().is_some_and(|text| text.starts_with("u/")),
+        "{change:?}"
+    );
+}
+
+/// Or the next round would take it, and fail, and so on.
+#[test]
+fn a_node_that_fails_untouched_says_that_it_was_tried_before_it_is_said_to_have_failed() {
+    let mut world = joined(json!({"notReadyTimeoutSeconds": 60}));
+    world.settle();
+    world.node("n3", |node| node.ready = false);
+    world.step();
+    world.snapshot.now += SignedDuration::from_mins(2);
+    let out = world.planned();
+    let marks = |action: &&Action| matches!(action, Action::PatchNode { change, .. } if change.annotations.contains_key(names::ATTEMPTED));
+    assert_eq!(out.actions.iter().filter(marks).count(), 1, "{:?}", out.actions);
+    let fails = |action: &Action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses["n3"].phase == Phase::Failed);
+    assert!(!out.actions.iter().any(fails), "not before that stands on the node");
+    world.settle();
+    assert_eq!(world.current().status.unwrap().node_statuses["n3"].phase, Phase::Failed);
+    let made = world.names();
+    world.node("n3", |node| node.ready = true);
+    world.settle();
+    assert_eq!(world.names(), made, "and there it stays");
+}
+
+#[test]
+fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
+    let mut world = joined(json!({}));
+    world.step();
+    let announced = world.status().node_op_name.unwrap();
+    world.makes_and_is_killed();
+    let round = world.snapshot.ops[&("ns".into(), announced.clone())].clone();
+    assert!(!may_start(&world.snapshot, &round), "its UID is not recorded");
+    // Meanwhile another node joins, and something is steered.
+    world.joins("n4");
+    world.runs("n4", "v0");
+    world.edit(json!({"historyLimit": 5}));
+    world.settle();
+    assert_eq!((world.names().len(), world.status().node_op_name), (2, Some(announced)));
+    assert_eq!(world.current().spec.node_names, ["n3"]);
+    let generation = Run::of(&world.current().metadata).map(|run| run.generation);
+    assert_eq!(generation, world.status().round.map(|round| round.generation), "that of its run");
+
+    // The status is lost: the latest round is found.
+    let (before, mut bare) = (world.status(), world.upgrade().clone());
+    bare.status = None;
+    world.snapshot.upgrades.insert(world.key.clone(), Arc::new(bare));
+    world.settle();
+    let after = world.status();
+    assert_eq!((&after.node_op_uid, &after.run), (&before.node_op_uid, &before.run));
+    assert_eq!(
+        after.round.map(|round| (round.generation, round.number)),
+        before.round.map(|round| (round.generation, round.number))
+    );
+}
