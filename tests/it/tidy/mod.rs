@@ -126,6 +126,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "quorum",
             "facts",
             "node",
+            "drain_conditions",
             "release",
             "upgrades",
             "rollout",
@@ -135,8 +136,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "plan::node",
         &[
-            "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "cancel", "legacy",
-            "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up",
+            "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "hints", "cancel",
+            "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up",
         ],
     ),
     (
