@@ -23,7 +23,7 @@ use super::{
     drains::said,
     hints::annotation,
     operator,
-    runs::{are_decided, goes_on},
+    runs::{are_decided, goes_on, waits_for_ever},
     text,
 };
 use crate::chaos::{
@@ -254,20 +254,6 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
             broken.push(format!("at rest: {name} is left cordoned by {mark:?}"));
         }
     }
-}
-
-/// Whether all that is left of an operation is for a newer upgrade, which goes on for as long as it is there.
-fn waits_for_ever(object: &Value) -> bool {
-    let entries = object["status"]["nodeStatuses"].as_object().into_iter().flatten();
-    let open: Vec<&Value> = entries
-        .map(|(_, entry)| entry)
-        .filter(|entry| !matches!(entry["phase"].as_str(), Some("Completed" | "Failed")))
-        .collect();
-    let waits = |entry: &&Value| {
-        let said = entry["message"].as_str().unwrap_or_default();
-        entry["phase"] == "Pending" && said.ends_with("which is newer, has this node")
-    };
-    !open.is_empty() && open.iter().all(waits)
 }
 
 /// Whether it is about to be known what a node runs.

@@ -187,6 +187,20 @@ pub fn goes_on(cluster: &Cluster) -> bool {
     })
 }
 
+/// Whether all that is left of an operation is for a newer upgrade, which goes on for as long as it is there.
+pub fn waits_for_ever(object: &Value) -> bool {
+    let entries = object["status"]["nodeStatuses"].as_object().into_iter().flatten();
+    let open: Vec<&Value> = entries
+        .map(|(_, entry)| entry)
+        .filter(|entry| !matches!(entry["phase"].as_str(), Some("Completed" | "Failed")))
+        .collect();
+    let waits = |entry: &&Value| {
+        let said = entry["message"].as_str().unwrap_or_default();
+        entry["phase"] == "Pending" && said.ends_with("which is newer, has this node")
+    };
+    !open.is_empty() && open.iter().all(waits)
+}
+
 /// At rest each upgrade is at the run that it asks for, has no other one open, and keeps no more than it is
 /// to.
 pub fn check_runs(cluster: &Cluster, broken: &mut Vec<String>) {
