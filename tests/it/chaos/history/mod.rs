@@ -8,6 +8,7 @@ mod hints;
 mod nodes;
 mod odd;
 mod operations;
+mod pace;
 mod runs;
 mod truth;
 
@@ -26,10 +27,8 @@ use kairos_operator::{
 use kairos_sim::{Change, ChangeKind, Cluster, Request, install, store::Object};
 use serde_json::Value;
 
-pub use self::end::{
-    check_budget, check_gone, check_idle, check_pace, check_pace_of_each, check_rest, digest, is_over, open,
-    told,
-};
+pub use self::end::{check_gone, check_rest, digest, is_over, open, told};
+pub use self::pace::{check_budget, check_idle, check_pace, check_pace_of_each};
 pub use self::runs::check_runs;
 use super::{
     scenario::{Mode, Scenario},
