@@ -66,12 +66,12 @@ pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> 
 }
 
 fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
-    let reboot = ctx.work.reboot.map(|_| called_off(ctx, verdict)).filter(|_| ctx.op.intent.reboot);
     // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
     let failed = ctx
         .recorded_job()
         .is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)) && !job.deleting);
+    let reboot = ctx.work.reboot.map(|_| called_off(ctx, verdict, failed)).filter(|_| ctx.op.intent.reboot);
     let called_off = ctx.op.deleting && !failed;
     let job_name = context::ran(ctx.work).filter(|_| verdict.begun != Begun::No && !called_off);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
@@ -83,13 +83,14 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
 /// What is said of a reboot that is given up: that it was called off only where the node is seen in the boot
 /// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
 /// it was to leave, nobody knows whether it did.
-fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict) -> RebootStatus {
+fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootStatus {
     let stays = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
+    let is_away = !ctx.node.ready && ctx.work.job_uid().is_some() && !failed;
     match &ctx.work.at {
         At::Verify(_) => RebootStatus::Completed,
         At::Reboot(_) if !stays => RebootStatus::Pending,
-        // It may have succeeded, and its waiter, which is gone too, have gone on.
-        At::Job { .. } if verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
+        // It may have succeeded, and its waiter, which is gone too, or cannot be asked, have gone on.
+        At::Job { .. } if is_away || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
     }
 }
