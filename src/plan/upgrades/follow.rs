@@ -9,14 +9,13 @@ use crate::{
         names::reason,
         node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeStatus, Phase},
-        text::clipped,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
         model::{
             action::{Action, Steering},
             effects::Effects,
-            failing,
+            failing, manual,
             snapshot::Snapshot,
         },
         upgrades::{
@@ -125,7 +124,7 @@ fn said(child: &NodeOp) -> String {
     let failed = status.node_statuses.marked([Mark::Failed]).next();
     match failed.and_then(|(name, node)| Some((name, node.message.as_ref()?))) {
         Some((name, why)) if status.phase == Some(Phase::Failed) => {
-            format!("{message}; {name}: {}", clipped(why, MAX_QUOTED))
+            format!("{message}; {name}: {}", manual::clipped(why, MAX_QUOTED))
         }
         _ => message,
     }
@@ -174,6 +173,22 @@ fn copied_conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condit
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::nodeop::{NodeOpSpec, NodeOpStatus};
+
+    #[test]
+    fn what_is_quoted_of_a_node_that_failed_names_its_section_of_the_manual() {
+        let why = format!("Job failed ({}) (see docs: job-failed)", "x".repeat(2 * MAX_QUOTED));
+        let failed = NodeStatus { phase: Phase::Failed, message: Some(why), ..NodeStatus::default() };
+        let status = NodeOpStatus {
+            phase: Some(Phase::Failed),
+            message: Some("1 of 1 nodes failed".into()),
+            node_statuses: [("n1".to_owned(), failed)].into_iter().collect(),
+            ..NodeOpStatus::default()
+        };
+        let said = said(&NodeOp { status: Some(status), ..NodeOp::new("up", NodeOpSpec::default()) });
+        assert!(said.starts_with("1 of 1 nodes failed; n1: Job failed (xx"), "{said}");
+        assert!(said.ends_with("xx… (see docs: job-failed)") && said.len() < 2 * MAX_QUOTED, "{said}");
+    }
 
     #[test]
     fn above_a_thousand_nodes_only_the_unfinished_and_the_failed_are_copied() {
