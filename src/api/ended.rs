@@ -2,7 +2,13 @@
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 
-use crate::api::names::condition::{COMPLETE, FAILED};
+use crate::api::{
+    names::{
+        condition::{COMPLETE, FAILED},
+        is_our_finalizer,
+    },
+    nodeop::{NodeOp, Phase},
+};
 
 /// The condition that says that the operation is over, and why; none while it is not.
 pub fn end(conditions: &[Condition]) -> Option<&Condition> {
@@ -13,4 +19,16 @@ pub fn end(conditions: &[Condition]) -> Option<&Condition> {
 /// When the operation with these conditions was over.
 pub fn ended(conditions: &[Condition]) -> Option<Timestamp> {
     end(conditions).map(|end| end.last_transition_time.0)
+}
+
+impl NodeOp {
+    /// Whether its phase says that it is over.
+    pub fn is_over(&self) -> bool {
+        self.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
+    }
+
+    /// Whether a finalizer of ours says that there may be something to give back.
+    pub fn has_our_finalizer(&self) -> bool {
+        self.metadata.finalizers.iter().flatten().any(|finalizer| is_our_finalizer(finalizer))
+    }
 }

@@ -141,6 +141,11 @@ pub const FINALIZER: &str = "operator.kairos.io/release";
 /// Finalizer that the Go operator left; removed on sight.
 pub const LEGACY_FINALIZER: &str = "nodeop-reboot.kairos.io/clusterrolebinding";
 
+/// Whether a finalizer is ours, or the Go operator's, which goes with it.
+pub fn is_our_finalizer(name: &str) -> bool {
+    [FINALIZER, LEGACY_FINALIZER].contains(&name)
+}
+
 /// Name of the leader election Lease (the Go operator's, so that the two never lead together).
 pub const LEASE: &str = "ce9721c3.kairos.io";
 /// Field manager of our writes and reporting controller of our Events.

@@ -42,10 +42,7 @@ pub fn is_forgotten(op: &NodeOp) -> bool {
 }
 
 fn is_over(op: &NodeOp) -> bool {
-    let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
-    let held = op.metadata.finalizers.iter().flatten().any(|finalizer| ours.contains(&finalizer.as_str()));
-    let over = |status: &NodeOpStatus| status.phase.is_some_and(Phase::is_final) && !has_a_node(status);
-    !held && op.status.as_ref().is_some_and(over)
+    op.is_over() && !op.has_our_finalizer() && !op.status.as_ref().is_some_and(has_a_node)
 }
 
 /// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is

@@ -64,6 +64,5 @@ pub fn mark(op: &NodeOp, node: &NodeView) -> Option<Action> {
         return None;
     }
     let change = NodeChange { annotations: record(op, node).into_iter().collect(), ..NodeChange::default() };
-    let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
-    Some(Action::PatchNode { name, resource_version, change })
+    Some(Action::patch_node(node, change))
 }

@@ -142,9 +142,7 @@ fn plan_node<'a>(snapshot: &Snapshot, node: &NodeView, pods: &[&'a PodView]) -> 
         return Planned { value: next, effects };
     };
     if let Some(facts) = read(pod).filter(|facts| facts.boot == node.boot_id) {
-        let change = labels::change(node, &facts);
-        let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
-        effects.add(Action::PatchNode { name, resource_version, change });
+        effects.add(Action::patch_node(node, labels::change(node, &facts)));
         return Planned { value: Next::Nothing, effects };
     }
     let value = effects.take(unread(snapshot, node, pod, waited_for));

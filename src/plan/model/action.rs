@@ -24,7 +24,7 @@ use crate::{
         identity::{Id, Identified},
         kept_cordon::KeptCordon,
         question::Question,
-        snapshot::{JobView, PodView},
+        snapshot::{JobView, NodeView, PodView},
         why::Why,
     },
 };
@@ -122,6 +122,12 @@ pub enum About {
 }
 
 impl Action {
+    /// Changes a node as it was seen.
+    pub fn patch_node(node: &NodeView, change: NodeChange) -> Self {
+        let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
+        Self::PatchNode { name, resource_version, change }
+    }
+
     /// For whom it is done.
     pub fn about(&self) -> Option<About> {
         Some(match self {

@@ -49,6 +49,5 @@ pub fn take(ctx: &NodeContext<'_>, mut change: NodeChange, why: Waiting) -> Plan
         hints::take(ctx.node, &ctx.op.id, &mut change);
         change.annotations.extend(attempts::record(&ctx.op.object, ctx.node));
     }
-    let (name, resource_version) = (ctx.node.name.clone(), ctx.node.resource_version.clone());
-    why.with(Action::PatchNode { name, resource_version, change })
+    why.with(Action::patch_node(ctx.node, change))
 }

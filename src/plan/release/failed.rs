@@ -1,9 +1,8 @@
 //! Nodes that failed and stay cordoned. Once the NodeOp is gone nothing but the node tells of it; so that is
 //! said, with what to do.
 
-use super::patch;
 use crate::plan::model::{
-    action::{NodeChange, Notice},
+    action::{Action, NodeChange, Notice},
     effects::Effects,
     id::OpRef,
     kept_cordon::KeptCordon,
@@ -15,14 +14,15 @@ use crate::plan::model::{
 pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> Effects {
     if !node.unschedulable {
         // A human lifted it. The next cordon is none of ours.
-        return patch(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() }).into();
+        return Action::patch_node(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() })
+            .into();
     }
     let gone = Question::Op(kept.by.clone());
     if kept.deleted || snapshot.op(&kept.by).is_some() {
         return Effects::default();
     }
     if snapshot.is_gone(&gone) {
-        return patch(node, tell(node, kept)).into();
+        return Action::patch_node(node, tell(node, kept)).into();
     }
     Effects::ask(Some(gone).filter(|question| snapshot.answer(question).is_none()))
 }

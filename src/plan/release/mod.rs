@@ -154,17 +154,17 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
         return nothing;
     };
     if node.claimed_by.as_ref() != Some(owner) {
-        return patch(node, change).into();
+        return Action::patch_node(node, change).into();
     }
     let remnants = remnant::find(snapshot, node, owner, entry);
     let mut effects = Effects::act(remnants.iter().filter_map(|remnant| remnant.end(owner)));
     if remnants.is_empty() {
-        effects.add(patch(node, change));
+        effects.add(Action::patch_node(node, change));
     } else if change.kept_cordon.is_some() {
         // At once, whatever still has to end: the NodeOp may be deleted at any time, and with it goes what
         // tells that the node failed.
         let mark = NodeChange { kept_cordon: change.kept_cordon, ..NodeChange::default() };
-        effects.add(patch(node, mark));
+        effects.add(Action::patch_node(node, mark));
     }
     effects
 }
@@ -175,12 +175,7 @@ fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
     let remnants = remnant::find(snapshot, node, owner, None);
     let change = give_back(node, owner, Ending::Undo).filter(|_| remnants.is_empty());
     let ends = remnants.iter().filter_map(|remnant| remnant.end(owner));
-    Effects::act(ends.chain(change.map(|change| patch(node, change))))
-}
-
-fn patch(node: &NodeView, change: NodeChange) -> Action {
-    let (name, resource_version) = (node.name.clone(), node.resource_version.clone());
-    Action::PatchNode { name, resource_version, change }
+    Effects::act(ends.chain(change.map(|change| Action::patch_node(node, change))))
 }
 
 /// Ends the waiters of proved reboots that have not ended by themselves in time. Whether none is left.

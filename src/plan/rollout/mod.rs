@@ -47,16 +47,11 @@ use crate::{
 
 /// Whether nothing is left to do about a NodeOp, which is over. Nearly all are, and a plan passes them by.
 pub fn is_at_rest(snapshot: &Snapshot, op: &NodeOp) -> bool {
-    let over = op.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
-    over && op.metadata.deletion_timestamp.is_none()
+    op.is_over()
+        && !op.has_our_finalizer()
+        && op.metadata.deletion_timestamp.is_none()
         && op.spec.ttl_seconds_after_finished.is_none()
-        && !op.metadata.finalizers.iter().flatten().any(|finalizer| is_ours(finalizer))
         && op.metadata.uid.as_ref().is_some_and(|uid| snapshot.pods.open_of_owner(uid).next().is_none())
-}
-
-/// Whether a finalizer is ours, or the Go operator's, which goes with it.
-fn is_ours(finalizer: &str) -> bool {
-    [names::FINALIZER, names::LEGACY_FINALIZER].contains(&finalizer)
 }
 
 /// Plans one NodeOp.
@@ -64,7 +59,7 @@ pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> P
     let op = Op::of(object);
     let mut effects = preflight::sweep(snapshot, &op);
     let value = effects.take(match &object.status {
-        Some(status) if status.phase.is_some_and(Phase::is_final) => conclude(snapshot, &op),
+        Some(_) if object.is_over() => conclude(snapshot, &op),
         Some(status) if legacy::is_legacy(status) => adopt::plan(snapshot, &op, status),
         // A record of nodes under no phase (somebody edited it) is a record all the same: chosen anew, what
         // is done would be done again. So is one of a run from which somebody removed the nodes.
@@ -209,10 +204,10 @@ fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     if held || lingers {
         return nothing.with(effects);
     }
-    if !old.iter().any(|finalizer| is_ours(finalizer)) {
+    if !op.object.has_our_finalizer() {
         return nothing.with(effects).with(expiry::sweep(snapshot, op));
     }
-    let finalizers = old.into_iter().filter(|finalizer| !is_ours(finalizer)).collect();
+    let finalizers = old.into_iter().filter(|finalizer| !names::is_our_finalizer(finalizer)).collect();
     nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })
 }
 

@@ -54,8 +54,7 @@ pub fn follow(
     let asked = &upgrade.spec;
     let concurrency = if asked.concurrency == 0 { spec.concurrency } else { asked.concurrency };
     let wanted = of(concurrency, asked.paused, asked.stop_on_failure, &asked.not_after);
-    let over = child.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final);
-    if wanted != is && !over && child.metadata.deletion_timestamp.is_none() {
+    if wanted != is && !child.is_over() && child.metadata.deletion_timestamp.is_none() {
         let pass_on = Action::PropagateSpec { child: child.clone(), steering: wanted };
         error = failing::of(snapshot, &pass_on);
         effects.add(pass_on);

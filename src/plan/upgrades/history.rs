@@ -7,8 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::{
         ended::ended,
-        names,
-        nodeop::{NodeOp, Phase},
+        nodeop::NodeOp,
         run::Run,
         upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, RunResult, UpgradePhase},
     },
@@ -93,8 +92,5 @@ pub fn sweep(upgrade: &NodeOpUpgrade, made: &[&Arc<NodeOp>]) -> Effects {
 
 /// Whether nothing is going on for it, and nothing will.
 fn is_idle(op: &NodeOp) -> bool {
-    let ours = [names::FINALIZER, names::LEGACY_FINALIZER];
-    let held = op.metadata.finalizers.iter().flatten().any(|finalizer| ours.contains(&finalizer.as_str()));
-    let over = |phase: Option<Phase>| phase.is_some_and(Phase::is_final);
-    !held && op.status.as_ref().is_none_or(|status| over(status.phase))
+    !op.has_our_finalizer() && (op.status.is_none() || op.is_over())
 }

@@ -8,7 +8,7 @@ use crate::{
     api::{
         child,
         names::reason,
-        nodeop::{NodeOp, Phase},
+        nodeop::NodeOp,
         owner,
         run::{self, Run},
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, RunResult, UpgradePhase},
@@ -184,11 +184,10 @@ impl Upgrade<'_> {
         self.status.run = hash.or_else(|| Some(self.asked.clone()));
         self.status.round = self.round(child).or(self.status.round);
         let shown = child.status.as_ref();
-        let over = shown.and_then(|status| status.phase).is_some_and(Phase::is_final);
         let said = shown.map(|status| status.conditions.as_slice()).unwrap_or_default();
         // It is asked for again after it had ended for another one, or is given more time.
         let again = conditions::is_superseded(said) || self.is_later_than(child) && self.has_time_again(said);
-        match (over, self.is_asked_for()) {
+        match (child.is_over(), self.is_asked_for()) {
             (true, asked) if !asked || again => {
                 copy(&mut self.status, child);
                 self.status.conditions = said.to_vec();

@@ -49,10 +49,7 @@ struct Other<'a> {
 impl<'a> Others<'a> {
     /// Those other than `op`.
     pub fn of(snapshot: &'a Snapshot, op: &'a Op) -> Self {
-        let is_over = |other: &NodeOp| {
-            other.status.as_ref().and_then(|status| status.phase).is_some_and(Phase::is_final)
-        };
-        let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !is_over(other));
+        let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !other.is_over());
         let unfinished = unfinished.map(|op| Other { op, newer: Newer::than_maker_of(snapshot, op) });
         Self { op, unfinished: unfinished.collect(), newer: Newer::than_maker_of(snapshot, &op.object) }
     }
