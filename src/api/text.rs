@@ -16,6 +16,18 @@ pub fn one_line(text: &str) -> String {
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// How many names a sentence lists at most.
+const MAX_LISTED: usize = 5;
+
+/// The first of these names, and how many more there are.
+pub fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let first: Vec<&str> = names.iter().take(MAX_LISTED).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(MAX_LISTED) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +38,15 @@ mod tests {
         assert_eq!(clipped("ééééé", 8), "éé…");
         assert_eq!(clipped("ééééé", 9), "ééé…");
     }
+
+    #[test]
+    fn of_many_names_the_first_are_listed() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        assert_eq!(listed(&names[..1]), "a");
+        assert_eq!(listed(&names[..5]), "a, b, c, d, e");
+        assert_eq!(listed(&names), "a, b, c, d, e and 2 more");
+    }
+
     #[test]
     fn a_line_holds_nothing_that_controls_a_terminal() {
         assert_eq!(one_line(" \u{1b}[31mred\0\r\nnext\u{7}\u{9b}2J \u{7f}é\t"), "[31mred next 2J é");

@@ -20,6 +20,7 @@ use super::{
 use crate::api::{
     names::MANAGED_BY_UPGRADE,
     nodeop::{NodeOp, NodeStatus, Phase, Step},
+    text::listed,
     upgrade::NodeOpUpgrade,
 };
 
@@ -94,12 +95,6 @@ fn effect(operation: &Operation, paused: bool) -> String {
 
 fn waiting(operation: &Operation) -> String {
     counted(operation.nodes.values().filter(|node| node.phase == Phase::Pending).count())
-}
-
-fn listed(names: &[&str]) -> String {
-    const MOST: usize = 5;
-    let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
-    format!("{}{more}", names[..names.len().min(MOST)].join(", "))
 }
 
 /// Runs `cancel`.

@@ -20,6 +20,7 @@ use crate::{
     api::{
         names::{self, condition, reason},
         nodeop::{MAX_NODE_NAMES, NodeOp},
+        text::listed,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
@@ -35,8 +36,6 @@ use crate::{
 
 /// What the message of a run says behind this was found out after the run.
 const ALSO: &str = "; mode Continuous: ";
-/// How many nodes are named in a sentence at most.
-const MAX_NAMES: usize = 5;
 
 /// Why nothing is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,16 +124,14 @@ impl Nodes {
         let generation = status.round.as_ref().map_or(0, |round| round.generation);
         let newer = Newer::than(snapshot, upgrade);
         let selector = upgrade.spec.node_selector.as_ref();
-        let selected =
-            snapshot.nodes.iter().filter(|(_, node)| !node.deleting && selector::selects(selector, node));
-        for (name, node) in selected {
+        for (name, node) in &snapshot.nodes {
             let runs = runs(node);
             let other = runs.filter(|runs| *runs != release);
             // One that was seen to run what it should has not been brought down by the upgrade.
             let kept = node.unschedulable && node.kept_cordon.is_some();
             let away = kept || !node.ready && runs != Some(release);
             // Most nodes are as they should be, and there may be thousands.
-            if other.is_none() && !away {
+            if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }
             let attempt = attempts::of(node, uid, generation);
@@ -260,10 +257,9 @@ fn said(nodes: &Nodes, idle: Option<&Idle>, tells_of_drift: bool) -> String {
         });
     }
     let left = nodes.left.iter().filter(|(why, _)| idle.is_none() || **why != Left::NotReady);
-    parts.extend(left.map(|(why, names)| {
-        let names: Vec<&String> = names.iter().collect();
-        format!("{} {}: {why}", listed(&names), verb(names.len(), "waits", "wait"))
-    }));
+    parts.extend(
+        left.map(|(why, names)| format!("{} {}: {why}", listed(names), verb(names.len(), "waits", "wait"))),
+    );
     let drifted: Vec<&String> =
         nodes.drifted.iter().filter(|_| tells_of_drift).map(|one| &one.node).collect();
     if !drifted.is_empty() {
@@ -276,14 +272,6 @@ fn said(nodes: &Nodes, idle: Option<&Idle>, tells_of_drift: bool) -> String {
 
 fn verb(count: usize, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
-}
-
-fn listed(names: &[&String]) -> String {
-    let first: Vec<&str> = names.iter().take(MAX_NAMES).map(|name| name.as_str()).collect();
-    match names.len().saturating_sub(MAX_NAMES) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
 }
 
 impl fmt::Display for Idle {
@@ -299,8 +287,7 @@ impl fmt::Display for Idle {
                 "which release the image brings is not known, and so not which nodes do not run it",
             ),
             Self::OutOfService(nodes) => {
-                let names: Vec<&String> = nodes.iter().collect();
-                write!(f, "tried by this run, and out of service since: {}", listed(&names))
+                write!(f, "tried by this run, and out of service since: {}", listed(nodes))
             }
         }
     }

@@ -10,19 +10,19 @@
 //! [`crate::plan::rollout`]'s `others`. For one node that is an order without a cycle: an older upgrade comes
 //! after the newest, and before nobody.
 
-use std::fmt;
+use std::{cell::OnceCell, fmt};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::{
-        attempts::Attempts,
         child, names,
-        nodeop::NodeOp,
+        nodeop::{NodeOp, NodeOpStatus},
         run,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
+        attempts::{self, Attempt},
         model::{
             id::Key,
             selector,
@@ -71,6 +71,8 @@ struct Upgrade<'a> {
     is_open: bool,
     /// Whether its run was asked for after that of the older one.
     is_later: bool,
+    /// What [`Self::chosen`] has found: it is asked for each of thousands of nodes.
+    chosen: OnceCell<Option<&'a NodeOpStatus>>,
 }
 
 /// In which order upgrades were created; those of one second, as of a restore, by name.
@@ -103,6 +105,7 @@ impl<'a> Newer<'a> {
             child: child(snapshot, object),
             is_open: is_open(snapshot, object),
             is_later: asked_since(object) >= asked_since(upgrade),
+            chosen: OnceCell::new(),
         });
         let mut all: Vec<_> = all.filter(|other| other.is_open || other.is_later).collect();
         all.sort_by(|one, other| age(other.object).cmp(&age(one.object)));
@@ -137,7 +140,7 @@ fn is_open(snapshot: &Snapshot, upgrade: &NodeOpUpgrade) -> bool {
     has_time && (upgrade.spec.is_continuous() || !is_over)
 }
 
-impl Upgrade<'_> {
+impl<'a> Upgrade<'a> {
     fn on(&self, node: &NodeView) -> Option<Precedence> {
         let meta = &self.object.metadata;
         let key = || (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
@@ -153,24 +156,27 @@ impl Upgrade<'_> {
     /// Whether the node is one of its own: of those that its run has chosen, if it has, and is not to choose
     /// others.
     fn has(&self, node: &NodeView) -> bool {
-        let spec = &self.object.spec;
-        let chosen = self.child.filter(|_| self.is_open && !spec.is_continuous()).filter(|child| {
-            let begun = child.status.as_ref().is_some_and(|status| !status.node_statuses.is_empty());
-            begun && run::hash(&child.spec) == run::hash(&child::spec(spec))
-        });
-        match chosen.and_then(|child| child.status.as_ref()) {
+        match self.chosen.get_or_init(|| self.chosen()) {
             Some(status) => status.node_statuses.contains_key(&node.name),
-            None => selector::selects(spec.node_selector.as_ref(), node),
+            None => selector::selects(self.object.spec.node_selector.as_ref(), node),
         }
+    }
+
+    /// The status of its present run, if that has chosen its nodes, and no others are to be chosen.
+    fn chosen(&self) -> Option<&'a NodeOpStatus> {
+        let spec = &self.object.spec;
+        let child = self.child.filter(|_| self.is_open && !spec.is_continuous())?;
+        let status = child.status.as_ref().filter(|status| !status.node_statuses.is_empty())?;
+        (run::hash(&child.spec) == run::hash(&child::spec(spec))).then_some(status)
     }
 
     /// Whether its run has had its attempt at the node, or the node runs the release that it brings.
     fn has_decided(&self, node: &NodeView) -> bool {
         let Some(status) = &self.object.status else { return false };
-        let generation = status.round.as_ref().map(|round| round.generation);
-        let attempts = node.annotations.get(names::ATTEMPTED).and_then(|text| Attempts::read(text));
-        let tried = attempts.and_then(|all| all.of(self.object.metadata.uid.as_deref()?));
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        let generation = status.round.as_ref().map_or(0, |round| round.generation);
         let runs = node.annotations.get(names::RELEASE).filter(|_| node.says_its_facts());
-        tried.is_some() && tried >= generation || runs.is_some() && runs == status.release.as_ref()
+        attempts::of(node, uid, generation) == Attempt::Had
+            || runs.is_some() && runs == status.release.as_ref()
     }
 }

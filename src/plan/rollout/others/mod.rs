@@ -42,7 +42,7 @@ pub struct Others<'a> {
 #[derive(Debug)]
 struct Other<'a> {
     op: &'a Arc<NodeOp>,
-    /// Upgrades for which it waits.
+    /// Upgrades for which it waits. Among NodeOps of upgrades nobody asks.
     newer: Newer<'a>,
 }
 
@@ -50,7 +50,14 @@ impl<'a> Others<'a> {
     /// Those other than `op`.
     pub fn of(snapshot: &'a Snapshot, op: &'a Op) -> Self {
         let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !other.is_over());
-        let unfinished = unfinished.map(|op| Other { op, newer: Newer::than_maker_of(snapshot, op) });
+        let unfinished = unfinished.map(|other| {
+            let newer = if is_of_upgrade(&op.object) {
+                Newer::default()
+            } else {
+                Newer::than_maker_of(snapshot, other)
+            };
+            Other { op: other, newer }
+        });
         Self { op, unfinished: unfinished.collect(), newer: Newer::than_maker_of(snapshot, &op.object) }
     }
 
@@ -79,7 +86,6 @@ impl<'a> Others<'a> {
         if let Some(by) = self.newer.on(node) {
             return Some(NotTaken::Newer { upgrade: by.upgrade().clone() });
         }
-        let is_of_upgrade = |op: &NodeOp| owner::upgrade_uid(&op.metadata).is_some();
         let to_come = |(other, entry): &(&Other<'_>, &NodeStatus)| {
             let older = age(other.op) < age(&self.op.object);
             let both = is_of_upgrade(other.op) && is_of_upgrade(&self.op.object);
@@ -101,6 +107,10 @@ impl<'a> Others<'a> {
         let rivals = self.unfinished.iter().any(may_meet).then_some(Question::AllNodeOps);
         [Question::Node(node.name.clone())].into_iter().chain(rivals).collect()
     }
+}
+
+fn is_of_upgrade(op: &NodeOp) -> bool {
+    owner::upgrade_uid(&op.metadata).is_some()
 }
 
 fn entry<'a>(op: &'a NodeOp, node: &NodeView) -> Option<&'a NodeStatus> {
