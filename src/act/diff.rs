@@ -27,17 +27,23 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 }
 
 /// A status that has an entry for each node: thousands, of which a write changes a few.
-pub trait NodesStatus: Serialize {
+pub trait NodesStatus: Serialize + DeserializeOwned {
     /// The entries that differ from another version's: as they are there, and here.
     fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>>;
     fn has_nodes(&self) -> bool;
     /// The same, without them.
     fn without_nodes(&self) -> Self;
+    /// The same, with the entries that another version has, of which these are changed.
+    fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self;
+
     /// What a server has that was told to turn the version `old` into this one: no time in it is finer than
     /// it is written out.
-    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self>
-    where
-        Self: Sized;
+    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self> {
+        let changed = self.changes(old).into_iter().filter_map(|change| Some((change.name, change.new?)));
+        let changed = changed.map(|(name, entry)| Ok((name.clone(), read_back(entry)?)));
+        let changed = changed.collect::<serde_json::Result<_>>()?;
+        Ok(read_back(&self.without_nodes())?.with(self, changed))
+    }
 }
 
 impl NodesStatus for NodeOpStatus {
@@ -56,14 +62,10 @@ impl NodesStatus for NodeOpStatus {
         Self::without_nodes(self)
     }
 
-    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self> {
-        let mut node_statuses = self.node_statuses.clone();
-        for (name, entry) in
-            self.changes(old).into_iter().filter_map(|change| Some((change.name, change.new?)))
-        {
-            node_statuses.insert(name, read_back(entry)?);
-        }
-        Ok(Self { node_statuses, ..read_back(&self.without_nodes())? })
+    fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
+        let mut node_statuses = nodes.node_statuses.clone();
+        changed.into_iter().for_each(|(name, entry)| node_statuses.insert(name, entry));
+        Self { node_statuses, ..self }
     }
 }
 
@@ -86,14 +88,10 @@ impl NodesStatus for NodeOpUpgradeStatus {
         Self::without_nodes(self)
     }
 
-    fn as_written(&self, old: Option<&Self>) -> serde_json::Result<Self> {
-        let mut node_statuses = self.node_statuses.clone();
-        for (name, entry) in
-            self.changes(old).into_iter().filter_map(|change| Some((change.name, change.new?)))
-        {
-            node_statuses.insert(name.clone(), read_back(entry)?);
-        }
-        Ok(Self { node_statuses, ..read_back(&self.without_nodes())? })
+    fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
+        let mut node_statuses = nodes.node_statuses.clone();
+        changed.into_iter().for_each(|(name, entry)| drop(node_statuses.insert(name, entry)));
+        Self { node_statuses, ..self }
     }
 }
 

@@ -17,7 +17,7 @@ const MAX_UID: usize = 64;
 pub struct Attempts(Vec<(String, i64)>);
 
 impl Attempts {
-    /// What stands on the node; an error if we did not write it.
+    /// What stands on the node; nothing if we did not write it.
     pub fn read(text: &str) -> Option<Self> {
         let one = |text: &str| {
             let (uid, generation) = text.split_once('/')?;

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nodeop::MAX_NODE_NAMES;
+
 /// A round of a run: the run itself, or one that followed it for nodes that joined or drifted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +19,7 @@ pub struct Round {
     pub since: Option<Time>,
     /// The nodes of a round that followed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 100, "x-kubernetes-list-type" = "atomic"))]
+    #[schemars(extend("maxItems" = MAX_NODE_NAMES, "x-kubernetes-list-type" = "atomic"))]
     pub node_names: Vec<String>,
 }
 

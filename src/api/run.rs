@@ -1,12 +1,12 @@
 //! What makes two runs of a NodeOpUpgrade the same, and how the NodeOps of its runs are called.
 //!
 //! A run is decided by the spec of its NodeOp, less the fields that only steer it (`concurrency`, `paused`,
-//! `stopOnFailure`, `notAfter`): those are passed on to the NodeOp that is there. Nor do the names decide to
-//! which a later round of the run is narrowed down. The hash of the rest goes
-//! over its fields by their names in a NodeOp, sorted. A field that is unset, empty or says what it would say
-//! unset is left out, so that writing a default down is no change, and a field that a later version adds
-//! changes no hash. The defaults that count stand here as numbers: the hash is in the status of upgrades, and
-//! must not change with an operator's version, or every finished upgrade would run again.
+//! `stopOnFailure`, `notAfter`): those are passed on to the NodeOp that is there; and less the names of nodes
+//! to which a later round of the run is narrowed down. The hash of the rest goes over its fields by their
+//! names in a NodeOp, sorted. A field that is unset, empty or says what it would say unset is left out, so
+//! that writing a default down is no change, and a field that a later version adds changes no hash. The
+//! defaults that count stand here as numbers: the hash is in the status of upgrades, and must not change with
+//! an operator's version, or every finished upgrade would run again.
 
 use std::collections::BTreeMap;
 

@@ -28,9 +28,8 @@ use super::{
 
 /// What to upgrade to, on which nodes, and how. It may be changed at any time: a change of `concurrency`,
 /// `paused`, `stopOnFailure`, `notAfter` or `mode` steers the run that is under way, and any other one is a new
-/// run.
-/// That begins when the one before it has ended, which then takes no further node; nodes in progress go on to
-/// their end.
+/// run. That begins when the one before it has ended, which then takes no further node; nodes in progress go on
+/// to their end.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",

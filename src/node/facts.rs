@@ -69,8 +69,8 @@ pub fn boot_state_of(host: &Host) -> &'static str {
     boot_state(&host.cmdline().unwrap_or_default())
 }
 
-/// Words of the kernel's command line and what they tell, the first that is found first: a boot that resets
-/// the node is one of the recovery image, too.
+/// What on the kernel's command line tells which boot state. The first that is found counts: a boot that
+/// resets the node is one of the recovery image, too.
 const MARKS: [(&str, &str); 9] = [
     ("kairos.reset", boot_state::AUTORESET),
     ("COS_ACTIVE", boot_state::ACTIVE),
@@ -83,7 +83,7 @@ const MARKS: [(&str, &str); 9] = [
     ("netboot", boot_state::LIVECD),
 ];
 
-/// The word by which a boot is told to load the system into memory, alone, with a value, or with something
+/// The parameter by which a boot is told to load the system into memory, alone, with a value, or with something
 /// below it. It may come from a medium as any live system does, so it counts before all else.
 const IN_RAM: &str = "kairos.ram";
 

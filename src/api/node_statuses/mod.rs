@@ -223,10 +223,6 @@ impl NodeStatuses {
         self.chunks.splice(at..=at, rest);
     }
 
-    pub fn clear(&mut self) {
-        self.chunks.clear();
-    }
-
     /// All entries, by name.
     pub fn iter(&self) -> Iter<'_> {
         Iter { chunks: self.chunks.iter(), items: [].iter() }

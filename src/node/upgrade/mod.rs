@@ -55,7 +55,7 @@ use super::{
     host::{Host, files, reserve},
     job_name, os_release, result,
 };
-use crate::contract::{self, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
+use crate::contract::{self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
 
 /// The lock's file in the state directory. Not a sentinel's name, and never removed.
 const LOCK: &str = ".upgrade.lock";
@@ -188,7 +188,8 @@ fn upgrade(
         (|state| plan::result(order, found, state), Duration::from_secs(args.patience_seconds.into()));
     reserve::keep(path).with_context(not_started)?;
     result::write(path, &state(UpgradeState::Started)).with_context(not_started)?;
-    let record = witness::before(&host_dir);
+    // A boot proves all but an upgrade of the recovery image alone.
+    let record = (!order.active).then(|| witness::before(&host_dir));
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
@@ -198,7 +199,7 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
-    let recovery_at = record.recorded_since(&host_dir).map(|at| at.to_string()).filter(|_| !order.active);
+    let recovery_at = record.and_then(|before| before.recorded_since(&host_dir)).map(|at| at.to_string());
     let done = UpgradeResult { recovery_at, ..state(UpgradeState::Upgraded) };
     match result::conclude(path, &done, patience) {
         Ok(()) => Ok(AppletExit::success(settled(&done))),
@@ -239,7 +240,7 @@ fn settled(result: &UpgradeResult) -> String {
     }
     let target = result.target.as_deref().unwrap_or("a release that the image does not name");
     match (result.state, result.active) {
-        (UpgradeState::UpToDate, _) => format!("node is already at {target}"),
+        (UpgradeState::UpToDate, _) => format!("{ALREADY_AT}{target}"),
         (_, true) => format!("upgraded to {target}"),
         (_, false) => format!("recovery upgraded to {target}"),
     }

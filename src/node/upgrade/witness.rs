@@ -19,24 +19,25 @@ const RECORD: &str = "/usr/local/.kairos-state";
 const MAX_RECORD: u64 = 64 * 1024;
 const LAST_RECOVERY_UPGRADE: &str = "last-recovery-upgrade";
 
-/// What the record said before the agent ran.
+/// What the record said before the agent ran; `None` if that is not known.
 #[derive(Debug)]
-pub struct Before(Result<Option<Timestamp>>);
+pub struct Before(Option<Option<Timestamp>>);
 
 /// Looks at the record before the agent runs.
 pub fn before(host_dir: &Path) -> Before {
-    Before(last_recovery_upgrade(host_dir))
+    Before(look(host_dir))
 }
 
 impl Before {
     /// When the recovery image was upgraded, if the record says so now and said something else before.
     pub fn recorded_since(self, host_dir: &Path) -> Option<Timestamp> {
-        let before = self.0.inspect_err(|error| tracing::warn!("no witness: {error:#}")).ok()?;
-        let after = last_recovery_upgrade(host_dir)
-            .inspect_err(|error| tracing::warn!("no witness: {error:#}"))
-            .ok()?;
+        let (before, after) = (self.0?, look(host_dir)?);
         after.filter(|_| after != before)
     }
+}
+
+fn look(host_dir: &Path) -> Option<Option<Timestamp>> {
+    last_recovery_upgrade(host_dir).inspect_err(|error| tracing::warn!("no witness: {error:#}")).ok()
 }
 
 fn last_recovery_upgrade(host_dir: &Path) -> Result<Option<Timestamp>> {

@@ -102,8 +102,10 @@ impl Observer {
         loop {
             let list = timeout(LOOK_AGAIN, api.list(&page)).await.context("no answer in time")??;
             let mut caches = self.lock();
-            for op in list.items.into_iter().filter(|_| caches.ops.is_filled_by(number)).collect::<Vec<_>>() {
-                caches.ops.apply(view::version(&op.metadata), trim::nodeop(op));
+            if caches.ops.is_filled_by(number) {
+                for op in list.items {
+                    caches.ops.apply(view::version(&op.metadata), trim::nodeop(op));
+                }
             }
             caches.forget_upgraded();
             drop(caches);

@@ -204,7 +204,7 @@ fn a_run_whose_nodes_somebody_removed_from_its_status_has_not_succeeded() {
     let mut cluster = Cluster::new(&["n1"]);
     cluster.op("op", json!({}));
     cluster.settle();
-    cluster.edit("op", |op| op.status.as_mut().unwrap().node_statuses.clear());
+    cluster.edit("op", |op| op.status.as_mut().unwrap().node_statuses = Default::default());
     assert_eq!(cluster.status("op").phase, Some(Phase::Running));
     cluster.settle();
     assert_eq!(

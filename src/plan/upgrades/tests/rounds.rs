@@ -278,7 +278,7 @@ fn what_a_round_cannot_take_it_lets_go() {
     world.node("n3", hold(false));
     world.settle();
     assert_eq!(Run::of(&world.current().metadata).map(|run| run.round), Some(2));
-    // It goes away for good, and another one joins.
+    // Its Node is deleted, and another one joins.
     world.node("n3", |node| node.ready = false);
     world.joins("n4");
     world.runs("n4", "v0");
