@@ -1,56 +1,16 @@
-//! The operator's own definitions and policies, as they are installed.
+//! The operator's own definitions, as they are installed.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{on_both, place::At, session::APPLY};
+use super::{on_both, place::At};
 
-on_both!(
-    each_case_of_the_definitions_is_accepted_or_refused_in_words_that_help,
-    what_is_installed_is_accepted_as_it_is,
-);
+on_both!(each_case_of_the_definitions_is_accepted_or_refused_in_words_that_help);
 
 fn read(path: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// Definitions, policies and roles, each in a dry run: a server compiles what they say, and counts its cost.
-async fn what_is_installed_is_accepted_as_it_is(at: At) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests");
-    let mut tried = 0;
-    for folder in ["crd", "rbac"] {
-        for file in std::fs::read_dir(root.join(folder)).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            let objects = read(&format!("manifests/{folder}/{name}"));
-            for mut object in objects.into_iter().filter(|object| object["kind"] != "Kustomization") {
-                let (version, kind) =
-                    (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-                let plural = format!("{}s", kind.to_lowercase()).replace("ys", "ies");
-                let prefix = if version.contains('/') {
-                    format!("/apis/{version}")
-                } else {
-                    format!("/api/{version}")
-                };
-                let place = match object["metadata"].get("namespace") {
-                    Some(_) => "/namespaces/{namespace}",
-                    None => "",
-                };
-                let path =
-                    format!("{prefix}{place}/{plural}/{}", object["metadata"]["name"].as_str().unwrap());
-                if !place.is_empty() {
-                    object["metadata"]["namespace"] = json!(at.namespace);
-                }
-                let answer =
-                    at.patch(&format!("{path}?dryRun=All&fieldManager=t&force=true"), APPLY, &object).await;
-                assert!(answer.warnings.is_empty(), "{path}: {:?}", answer.warnings);
-                answer.ok();
-                tried += 1;
-            }
-        }
-    }
-    assert!(tried > 10, "{tried}");
 }
 
 /// The cases of `tests/fixtures/validation.yaml`.
