@@ -122,7 +122,7 @@ impl Actor {
     }
 
     async fn patch_job(&self, job: &Target, mut patch: serde_json::Value) -> anyhow::Result<Vec<LiveObject>> {
-        // A UID in a merge patch is a precondition: an object's UID cannot be changed.
+        // A UID in a merge patch is as good as a precondition, since it cannot be changed: see `is_conflict`.
         patch["metadata"]["uid"] = json!(job.uid);
         let api = self.api::<Job>(&job.namespace);
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };

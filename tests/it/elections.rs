@@ -131,7 +131,6 @@ async fn a_leader_that_still_may_write_is_not_succeeded() {
     let replicas = two().await;
     for (what, spec) in [
         ("shortened", json!({"leaseDurationSeconds": 1})),
-        ("no time at all", json!({"leaseDurationSeconds": 0})),
         ("its name wiped out", json!({"holderIdentity": ""})),
         ("all of it", json!({"holderIdentity": null, "leaseDurationSeconds": null, "renewTime": null})),
     ] {

@@ -31,7 +31,10 @@ use super::{
     waiter::Announced,
 };
 use crate::{
-    api::{error_text::error_message, names},
+    api::{
+        error_text::{error_message, names_another_uid},
+        names,
+    },
     contract::{env, reboot_state},
 };
 
@@ -136,7 +139,7 @@ impl Cluster {
             Err(RequestError::Answer(error)) if is_code(&error, 404) => {
                 Announced::Done(judge_pod(None, &self.me.uid))
             }
-            Err(RequestError::Answer(error)) if is_code(&error, 409) => {
+            Err(RequestError::Answer(error)) if is_code(&error, 409) || is_of_another(&error) => {
                 Announced::Done(Pod::Lost("was replaced".into()))
             }
             Err(error) => self.unanswered("the annotation", &error, Announced::Unknown),
@@ -235,6 +238,11 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 
 fn is_code(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+/// Whether a pod of another UID has our name.
+fn is_of_another(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if names_another_uid(status))
 }
 
 /// What a live pod means, `None` being a 404.

@@ -23,6 +23,8 @@ struct State {
     job: Option<Value>,
     version: u64,
     down: bool,
+    /// The pod is replaced when its reboot is announced.
+    replaced_late: bool,
     log: Vec<String>,
     events: Vec<Value>,
 }
@@ -77,6 +79,11 @@ impl Api {
 
     pub fn replace_pod(&self) {
         self.change(|state| state.pod_uid = "pod-2".into());
+    }
+
+    /// Another pod has the waiter's name once it has looked for the last time.
+    pub fn replace_pod_late(&self) {
+        self.change(|state| state.replaced_late = true);
     }
 
     /// Away: connections are closed without an answer, and watches end.
@@ -175,11 +182,19 @@ impl State {
         let path = path.split('?').next().unwrap_or_default();
         if path == format!("/api/v1/namespaces/{NAMESPACE}/pods/{POD}") {
             if method == "PATCH" {
+                if self.replaced_late
+                    && body["metadata"]["annotations"]["kairos.io/reboot-state"] == "rebooting"
+                {
+                    self.pod_uid = "pod-2".into();
+                }
                 let uid = &body["metadata"]["uid"];
                 if !uid.is_null() && *uid != self.pod_uid {
+                    // As a real server answers it: no conflict, but a field that cannot be changed.
+                    let cause = json!({ "reason": "FieldValueInvalid", "message": "field is immutable", "field": "metadata.uid" });
+                    let details = json!({ "name": POD, "kind": "Pod", "causes": [cause] });
                     return (
-                        409,
-                        json!({ "kind": "Status", "status": "Failure", "reason": "Conflict", "message": "uid", "code": 409 }),
+                        422,
+                        json!({ "kind": "Status", "status": "Failure", "reason": "Invalid", "message": "uid", "details": details, "code": 422 }),
                     );
                 }
                 for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {

@@ -143,6 +143,18 @@ fn a_replaced_pod_gives_up_and_leaves_the_sentinel() {
 }
 
 #[test]
+fn a_pod_that_is_replaced_after_the_last_look_does_not_reboot_either() {
+    let mut node = Node::new("b1");
+    let mut waiter = node.waiting();
+    node.api.replace_pod_late();
+    node.sentinel();
+    node.api.job(Some("Complete"));
+    assert_eq!(waiter.ends(), 1);
+    assert!(node.termination_message().contains("was replaced"), "{}", node.termination_message());
+    assert!(node.sentinel_file().exists() && !node.is_asked());
+}
+
+#[test]
 fn the_directory_may_go_and_come_again() {
     for rename in [false, true] {
         let mut node = Node::new("b1");

@@ -30,7 +30,7 @@
 //!   resources;
 //! - node authorizer: hollow nodes may do everything;
 //! - watches of `events.k8s.io/v1` (they see nothing; those of `v1` see all Events);
-//! - snapshots of the past: a later page of a list shows the present;
+//! - warnings in the header of an answer, as of unknown fields;
 //! - taints by condition, taint-based eviction, node leases, heartbeats, graceful node shutdown; a node that
 //!   is away shows as NotReady after a time that the test sets;
 //! - rolling updates of Deployments, Indexed Jobs, TTL of finished Jobs, CronJobs, Services' endpoints,

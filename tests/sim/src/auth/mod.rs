@@ -46,7 +46,7 @@ impl User {
         let all = "system:serviceaccounts".to_owned();
         Self {
             name: format!("system:serviceaccount:{namespace}:{name}"),
-            groups: vec![format!("{all}:{namespace}"), all],
+            groups: vec![all.clone(), format!("{all}:{namespace}")],
         }
     }
 

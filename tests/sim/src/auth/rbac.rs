@@ -118,15 +118,20 @@ impl State {
         }
         let full = resource.rule();
         let deed = Deed { verb, group: &resource.group, resource: &full, name };
-        if self.rules(user, &resource.namespace).iter().any(|rule| deed.allowed_by(rule)) {
+        // A namespace is in itself, for those who have rights there.
+        let namespace = match resource.rule().split('/').next() {
+            Some("namespaces") if resource.group.is_empty() => &resource.name,
+            _ => &resource.namespace,
+        };
+        if self.rules(user, namespace).iter().any(|rule| deed.allowed_by(rule)) {
             return Ok(());
         }
         let table = table_name(&resource.group, &resource.plural);
         let what = if name.is_empty() { table.clone() } else { format!("{table} \"{name}\"") };
-        let place = if resource.namespace.is_empty() {
+        let place = if namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
-            format!("in the namespace \"{}\"", resource.namespace)
+            format!("in the namespace \"{namespace}\"")
         };
         let message = format!(
             "{what} is forbidden: User \"{}\" cannot {verb} resource \"{full}\" in API group \"{}\" {place}",
@@ -202,7 +207,7 @@ impl State {
         // Whoever may not bind just any role is refused one that is not there: what it grants cannot be
         // compared.
         if object.get("roleRef").is_some() && self.role_of(object).is_none() {
-            return Err(ApiError::not_found(kind.table(), name));
+            return Err(ApiError::not_found(kind.table(), text(object, "/roleRef/name")));
         }
         let missing: Vec<String> = granted.iter().flat_map(|rule| not_held(rule, &held)).collect();
         if missing.is_empty() {
@@ -210,9 +215,9 @@ impl State {
         }
         let table = kind.table();
         let message = format!(
-            "{table} \"{name}\" is forbidden: user \"{}\" (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
+            "{table} \"{name}\" is forbidden: user \"{}\" (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
             user.name,
-            user.groups,
+            quoted(user.groups.iter().map(String::as_str).chain(["system:authenticated"])),
             missing.join("\n")
         );
         Err(ApiError::forbidden(message).about(table, name))
@@ -269,6 +274,12 @@ fn is_subject(user: &User, subject: &Value) -> bool {
     }
 }
 
+/// A list as Go prints it.
+fn quoted<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(|text| format!("{text:?}")).collect();
+    format!("[{}]", texts.join(" "))
+}
+
 /// What of a rule is in none of the rules that are held.
 fn not_held(rule: &Value, held: &[Value]) -> Vec<String> {
     let mut missing = Vec::new();
@@ -286,7 +297,8 @@ fn not_held(rule: &Value, held: &[Value]) -> Vec<String> {
                     let names =
                         if name.is_empty() { String::new() } else { format!(", ResourceNames:[\"{name}\"]") };
                     missing.push(format!(
-                        "{{APIGroups:[\"{group}\"], Resources:[\"{resource}\"]{names}, Verbs:{verbs:?}}}"
+                        "{{APIGroups:[\"{group}\"], Resources:[\"{resource}\"]{names}, Verbs:{}}}",
+                        quoted(verbs)
                     ));
                 }
             }

@@ -104,7 +104,8 @@ fn end(state: &mut State, key: &Key, job: &Value, pods: &Pods, (kind, reason, me
 fn watch_deadline(job: &Value, key: &Key, timers: &Timers) {
     let Some(seconds) = int(job, "/spec/activeDeadlineSeconds") else { return };
     let Ok(start) = text(job, "/status/startTime").parse::<Timestamp>() else { return };
-    let what = format!("{}/deadline", text(job, "/metadata/uid"));
+    // The deadline may be moved while the Job runs.
+    let what = format!("{}/{seconds}", text(job, "/metadata/uid"));
     if timers.holds(&what) {
         return;
     }

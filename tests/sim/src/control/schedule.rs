@@ -124,6 +124,12 @@ pub fn sweep(state: &mut State, node: &Key) {
         state.modify(&key, |pod| {
             if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
                 set(pod, "/status/phase", "Failed");
+                let mut conditions = list(pod, "/status/conditions").to_vec();
+                conditions.retain(|c| text(c, "/type") != "DisruptionTarget");
+                conditions
+                    .push(json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+                    "message": "PodGC: node no longer exists", "lastTransitionTime": now()}));
+                set(pod, "/status/conditions", conditions);
             }
         });
         let options = delete::Options { grace: Some(0), ..delete::Options::default() };

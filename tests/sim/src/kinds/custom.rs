@@ -9,6 +9,17 @@ use crate::{
     server::error::{ApiError, ApiResult, Cause},
 };
 
+/// Faults after which rules are not looked at, …
+const BLOCKING: [&str; 5] = [
+    "FieldValueRequired",
+    "FieldValueNotSupported",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+];
+/// … and what is said of that.
+const UNCHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+
 /// The schema of one version of a custom resource.
 pub struct CustomSchema {
     /// `openAPIV3Schema`, as it was sent.
@@ -45,21 +56,46 @@ impl CustomSchema {
         // Rules cost more than all else. A write of the status changes nothing that they look at.
         let only_status =
             self.rules_spare_status && old.is_some_and(|old| differ_in_status_only(object, old));
-        if !causes.is_empty() || only_status {
+        if only_status {
+            return causes;
+        }
+        if causes.iter().any(|cause| BLOCKING.contains(&cause.reason)) {
+            causes.push(Cause::invalid(schema::NOWHERE, &Value::Null, UNCHECKED));
             return causes;
         }
         let Err(errors) = Validator::new().validate_compiled(&self.rules, object, old) else {
-            return Vec::new();
+            return causes;
         };
-        errors
-            .into_vec()
+        let errors = errors.into_vec();
+        let errors = errors
             .iter()
-            .filter(|error| error.rule.contains("oldSelf") || !is_unchanged(&error.field_path, object, old))
-            .map(|error| {
-                let value = schema::at_path(object, &error.field_path).unwrap_or(&Value::Null);
-                Cause::invalid(error.field_path.trim_start_matches('.'), value, &error.message)
-            })
-            .collect()
+            .filter(|error| error.rule.contains("oldSelf") || !is_unchanged(&error.field_path, object, old));
+        causes.extend(errors.map(|error| {
+            let (path, why) = (error.field_path.trim_start_matches('.'), &error.message);
+            let value = schema::at_path(object, path).filter(|_| self.is_rule_of(path, &error.rule));
+            match value.filter(|value| !value.is_object() && !value.is_array()) {
+                Some(value) => Cause::invalid(path, value, why),
+                // Of a map or a list the value is left out, and so it is where a rule on one names a field.
+                None => Cause {
+                    reason: "FieldValueInvalid",
+                    field: path.into(),
+                    message: format!("Invalid value: {why}"),
+                },
+            }
+        }));
+        causes
+    }
+
+    /// Whether a rule stands at this path itself, not above it.
+    fn is_rule_of(&self, path: &str, rule: &str) -> bool {
+        let steps = path.split(['.', '[']).filter(|step| !step.is_empty());
+        let at = steps.fold(Some(&self.raw), |at, step| match step.strip_suffix(']') {
+            Some(_) => at?.get("items"),
+            None => at?.pointer("/properties")?.get(step).or_else(|| at?.get("additionalProperties")),
+        });
+        at.is_some_and(|schema| {
+            list(schema, "/x-kubernetes-validations").iter().any(|own| text(own, "/rule") == rule)
+        })
     }
 }
 

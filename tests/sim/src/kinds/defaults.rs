@@ -16,7 +16,11 @@ pub fn fill(kind: &Kind, object: &mut Value) {
         return;
     }
     match kind.table() {
-        "pods" => pod_spec(object, "/spec"),
+        "pods" => {
+            pod_spec(object, "/spec");
+            set_default(object, "/spec/enableServiceLinks", true);
+        }
+        "nodes" => node(object),
         "jobs.batch" => job(object),
         "deployments.apps" => deployment(object),
         "replicasets.apps" | "statefulsets.apps" | "replicationcontrollers" => {
@@ -44,7 +48,6 @@ fn pod_spec(object: &mut Value, at: &str) {
         ("dnsPolicy", json!("ClusterFirst")),
         ("schedulerName", json!("default-scheduler")),
         ("securityContext", json!({})),
-        ("enableServiceLinks", json!(true)),
     ] {
         set_default(object, &format!("{at}/{field}"), value);
     }
@@ -62,6 +65,24 @@ fn pod_spec(object: &mut Value, at: &str) {
             set_default(container, "/terminationMessagePolicy", "File");
             set_default(container, "/resources", json!({}));
         }
+    }
+}
+
+/// What a kubelet has not told yet is empty, not absent.
+fn node(object: &mut Value) {
+    for field in [
+        "architecture",
+        "bootID",
+        "containerRuntimeVersion",
+        "kernelVersion",
+        "kubeProxyVersion",
+        "kubeletVersion",
+        "machineID",
+        "operatingSystem",
+        "osImage",
+        "systemUUID",
+    ] {
+        set_default(object, &format!("/status/nodeInfo/{field}"), "");
     }
 }
 
@@ -117,6 +138,14 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
             check_pod_change(object, old, &mut causes);
         }
         "jobs.batch" => check_job(object, old, &mut causes),
+        "leases.coordination.k8s.io" => check_lease(object, &mut causes),
+        "configmaps" => check_size(object, &mut causes),
+        "rolebindings.rbac.authorization.k8s.io" | "clusterrolebindings.rbac.authorization.k8s.io" => {
+            let role = &object["roleRef"];
+            if old.is_some_and(|old| old["roleRef"] != *role) {
+                causes.push(Cause::invalid("roleRef", role, "cannot change roleRef"));
+            }
+        }
         "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "statefulsets.apps" => {
             check_pod_spec(object, "/spec/template/spec", &mut causes);
             check_selector(object, &mut causes);
@@ -191,21 +220,25 @@ fn check_pod_change(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
 
 fn check_job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     check_pod_spec(object, "/spec/template/spec", causes);
-    let restart = text(object, "/spec/template/spec/restartPolicy");
-    if !matches!(restart, "Never" | "OnFailure") {
-        causes.push(Cause::unsupported(
-            "spec.template.spec.restartPolicy",
-            &restart.into(),
-            &["OnFailure".into(), "Never".into()],
-        ));
+    let (restart, field) =
+        (text(object, "/spec/template/spec/restartPolicy"), "spec.template.spec.restartPolicy");
+    if restart == "Always" {
+        causes.push(Cause::required(field, "valid values: \"OnFailure\", \"Never\""));
+    } else if !matches!(restart, "Never" | "OnFailure") {
+        causes.push(Cause::unsupported(field, &restart.into(), &["OnFailure".into(), "Never".into()]));
     }
-    if object.pointer("/spec/podFailurePolicy").is_some() && restart != "Never" {
-        causes.push(Cause::invalid(
-            "spec.template.spec.restartPolicy",
-            &restart.into(),
-            "only \"Never\" is supported when podFailurePolicy is specified",
-        ));
+    if object.pointer("/spec/podFailurePolicy").is_some() {
+        if restart != "Never" {
+            let why = "only \"Never\" is supported when podFailurePolicy is specified";
+            causes.push(Cause::invalid(field, &restart.into(), why));
+        }
+        let replaced = text(object, "/spec/podReplacementPolicy");
+        if replaced != "Failed" {
+            let field = "spec.podReplacementPolicy";
+            causes.push(Cause::unsupported(field, &replaced.into(), &["Failed".into()]));
+        }
     }
+    check_failure_policy(object, causes);
     for field in
         ["backoffLimit", "parallelism", "completions", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
     {
@@ -218,12 +251,50 @@ fn check_job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         }
     }
     let Some(old) = old else { return };
-    for field in ["template", "selector", "completionMode", "podFailurePolicy"] {
-        let pointer = format!("/spec/{field}");
-        // Scheduling fields of a suspended Job may change, which nobody here does.
-        if object.pointer(&pointer) != old.pointer(&pointer) {
-            causes.push(Cause::invalid(format!("spec.{field}"), &Value::Null, "field is immutable"));
+    // Scheduling fields of a suspended Job may change, which nobody here does.
+    for field in ["template.spec", "selector", "completions", "completionMode", "podFailurePolicy"] {
+        let pointer = format!("/spec/{}", field.replace('.', "/"));
+        let value = object.pointer(&pointer);
+        if value != old.pointer(&pointer) {
+            causes.push(Cause::immutable(format!("spec.{field}"), value.unwrap_or(&Value::Null)));
         }
+    }
+}
+
+fn check_failure_policy(object: &Value, causes: &mut Vec<Cause>) {
+    let containers =
+        ["initContainers", "containers"].map(|part| list(object, &format!("/spec/template/spec/{part}")));
+    for (i, rule) in list(object, "/spec/podFailurePolicy/rules").iter().enumerate() {
+        let path = format!("spec.podFailurePolicy.rules[{i}].onExitCodes");
+        let name = text(rule, "/onExitCodes/containerName");
+        let known = containers.iter().copied().flatten().any(|container| text(container, "/name") == name);
+        if !name.is_empty() && !known {
+            let why = "must be one of the container or initContainer names in the pod template";
+            causes.push(Cause::invalid(format!("{path}.containerName"), &name.into(), why));
+        }
+        for (j, value) in list(rule, "/onExitCodes/values").iter().enumerate() {
+            if *value == 0 && text(rule, "/onExitCodes/operator") == "In" {
+                let why = "must not be 0 for the In operator";
+                causes.push(Cause::invalid(format!("{path}.values[{j}]"), value, why));
+            }
+        }
+    }
+}
+
+fn check_lease(object: &Value, causes: &mut Vec<Cause>) {
+    if let Some(seconds) = int(object, "/spec/leaseDurationSeconds").filter(|seconds| *seconds <= 0) {
+        causes.push(Cause::invalid("spec.leaseDurationSeconds", &seconds.into(), "must be greater than 0"));
+    }
+}
+
+/// Bytes of what a ConfigMap holds.
+const MAX_DATA: usize = 1024 * 1024;
+
+fn check_size(object: &Value, causes: &mut Vec<Cause>) {
+    let data = map(object, "/data").into_iter().flatten();
+    if data.map(|(_, value)| value.as_str().map_or(0, str::len)).sum::<usize>() > MAX_DATA {
+        let message = format!("Too long: may not be more than {MAX_DATA} bytes");
+        causes.push(Cause { reason: "FieldValueTooLong", field: String::new(), message });
     }
 }
 

@@ -92,6 +92,22 @@ impl Kind {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
+    /// Kind and group, as in `Job.batch`.
+    pub fn full_name(&self) -> String {
+        if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
+    /// Whether an object of the kind is replaced at a version only.
+    pub fn needs_version(&self) -> bool {
+        const VERSIONED: [&str; 4] = [
+            "customresourcedefinitions.apiextensions.k8s.io",
+            "leases.coordination.k8s.io",
+            "poddisruptionbudgets.policy",
+            "volumeattachments.storage.k8s.io",
+        ];
+        self.is_custom() || VERSIONED.contains(&self.table())
+    }
+
     /// Whether users define this kind.
     pub fn is_custom(&self) -> bool {
         matches!(self.form, Form::Custom(_))
@@ -101,17 +117,15 @@ impl Kind {
     /// stored version: what was wrong in it and is unchanged passes.
     pub fn admit(&self, object: &Value, old: Option<&Value>, strict: bool) -> ApiResult<Value> {
         let mut admitted = match &self.form {
-            Form::Typed { round_trip, .. } => round_trip(object).map_err(|error| {
-                let (kind, version) = (&self.kind, &self.version);
-                ApiError::bad_request(format!(
-                    "{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"
-                ))
-            })?,
+            Form::Typed { round_trip, .. } => {
+                round_trip(object).map_err(|error| self.undecodable(&error.to_string()))?
+            }
             Form::Custom(custom) => custom.prune(object),
         };
         if strict {
-            refuse_unknown(object, &admitted)?;
+            self.refuse_unknown(object, &admitted)?;
         }
+        drop_empty(&mut admitted);
         defaults::fill(self, &mut admitted);
         let mut causes = names::check(self, &admitted);
         causes.extend(match &self.form {
@@ -125,13 +139,27 @@ impl Kind {
         Ok(admitted)
     }
 
+    /// `fieldValidation=Strict`, which kubectl asks for: fields that were dropped are an error.
+    fn refuse_unknown(&self, sent: &Value, kept: &Value) -> ApiResult<()> {
+        let mut unknown = Vec::new();
+        find_dropped(sent, kept, "", &mut unknown);
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        Err(self.undecodable(&format!("strict decoding error: {}", list.join(", "))))
+    }
+
+    fn undecodable(&self, why: &str) -> ApiError {
+        let (kind, version) = (&self.kind, &self.version);
+        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+    }
+
     fn refuse(&self, object: &Value, causes: &[Cause]) -> ApiResult<()> {
         if causes.is_empty() {
             return Ok(());
         }
-        let kind =
-            if self.group.is_empty() { self.kind.clone() } else { format!("{}.{}", self.kind, self.group) };
-        Err(ApiError::invalid(&kind, crate::json::text(object, "/metadata/name"), causes))
+        Err(ApiError::invalid(&self.full_name(), crate::json::text(object, "/metadata/name"), causes))
     }
 }
 
@@ -140,15 +168,16 @@ pub fn table_name(group: &str, plural: &str) -> String {
     if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
 }
 
-/// `fieldValidation=Strict`, which kubectl asks for: fields that were dropped are an error.
-fn refuse_unknown(sent: &Value, kept: &Value) -> ApiResult<()> {
-    let mut unknown = Vec::new();
-    find_dropped(sent, kept, "", &mut unknown);
-    if unknown.is_empty() {
-        return Ok(());
+/// Empty maps and lists of an object's metadata are as good as none, and are not stored.
+fn drop_empty(object: &mut Value) {
+    for parent in ["/metadata", "/spec/template/metadata"] {
+        if let Some(metadata) = object.pointer_mut(parent).and_then(Value::as_object_mut) {
+            metadata.retain(|_, value| {
+                !value.as_object().is_some_and(serde_json::Map::is_empty)
+                    && !value.as_array().is_some_and(Vec::is_empty)
+            });
+        }
     }
-    let list: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-    Err(ApiError::bad_request(format!("strict decoding error: {}", list.join(", "))))
 }
 
 fn find_dropped(sent: &Value, kept: &Value, path: &str, unknown: &mut Vec<String>) {

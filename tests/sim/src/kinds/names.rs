@@ -7,6 +7,12 @@ use serde_json::Value;
 use super::Kind;
 use crate::{json, server::error::Cause};
 
+/// Bytes of all annotations of an object.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// Finalizers without a domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+
 /// Faults in an object's metadata.
 pub fn check(kind: &Kind, object: &Value) -> Vec<Cause> {
     let name = json::text(object, "/metadata/name");
@@ -22,6 +28,19 @@ pub fn check(kind: &Kind, object: &Value) -> Vec<Cause> {
                 &key.as_str().into(),
                 "name part must consist of alphanumeric characters, '-', '_' or '.'",
             ));
+        }
+    }
+    let annotations = json::map(object, "/metadata/annotations").into_iter().flatten();
+    let size: usize = annotations.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    if size > MAX_ANNOTATIONS {
+        let message = format!("Too long: may not be more than {MAX_ANNOTATIONS} bytes");
+        causes.push(Cause { reason: "FieldValueTooLong", field: "metadata.annotations".into(), message });
+    }
+    let finalizers = json::texts(object, "/metadata/finalizers");
+    for odd in finalizers.filter(|name| !name.contains('/') && !STANDARD_FINALIZERS.contains(name)) {
+        if !kind.is_custom() {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid("metadata.finalizers", &odd.into(), why));
         }
     }
     check_labels(object, "/spec/template/metadata/labels", "spec.template.labels", &mut causes);

@@ -10,6 +10,9 @@ use crate::{
 /// Fields that every object has, whatever its schema says.
 const ALWAYS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
+/// The field of a fault that a server does not place.
+pub const NOWHERE: &str = "<nil>";
+
 /// Drops unknown fields of a whole object.
 pub fn prune_root(schema: &Value, object: &mut Value) {
     let kept: Vec<Option<Value>> = ALWAYS.iter().map(|field| object.get(field).cloned()).collect();
@@ -84,8 +87,8 @@ fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::unsupported(path, value, allowed));
     }
     match value {
-        Value::Object(fields) => check_map(schema, value, fields, path, causes),
-        Value::Array(items) => check_list(schema, items, value, path, causes),
+        Value::Object(fields) => check_map(schema, fields, path, causes),
+        Value::Array(items) => check_list(schema, items, path, causes),
         Value::Number(number) => {
             check_number(schema, number.as_f64().unwrap_or_default(), value, path, causes)
         }
@@ -95,37 +98,20 @@ fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     check_combined(schema, value, path, causes);
 }
 
-fn check_map(
-    schema: &Value,
-    value: &Value,
-    fields: &Map<String, Value>,
-    path: &str,
-    causes: &mut Vec<Cause>,
-) {
+fn check_map(schema: &Value, fields: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>) {
     let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     for key in crate::json::texts(schema, "/required").filter(|key| !fields.contains_key(*key)) {
         causes.push(Cause::required(join(key), ""));
     }
     let length = fields.len();
-    limit(
-        schema,
-        "/maxProperties",
-        length,
-        |l, m| l > m,
-        "must have at most",
-        "properties",
-        value,
-        path,
-        causes,
-    );
-    limit(
+    at_most(schema, "/maxProperties", length, path, causes);
+    at_least(
         schema,
         "/minProperties",
         length,
-        |l, m| l < m,
-        "must have at least",
+        &length.into(),
+        "should have at least",
         "properties",
-        value,
         path,
         causes,
     );
@@ -137,19 +123,10 @@ fn check_map(
     }
 }
 
-fn check_list(schema: &Value, items: &[Value], value: &Value, path: &str, causes: &mut Vec<Cause>) {
-    limit(
-        schema,
-        "/minItems",
-        items.len(),
-        |l, m| l < m,
-        "should have at least",
-        "items",
-        value,
-        path,
-        causes,
-    );
-    limit(schema, "/maxItems", items.len(), |l, m| l > m, "must have at most", "items", value, path, causes);
+fn check_list(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
+    let length = items.len();
+    at_least(schema, "/minItems", length, &length.into(), "should have at least", "items", path, causes);
+    at_most(schema, "/maxItems", length, path, causes);
     if let Some(of) = schema.get("items") {
         for (i, item) in items.iter().enumerate() {
             check(of, item, &format!("{path}[{i}]"), causes);
@@ -185,40 +162,28 @@ fn check_number(schema: &Value, number: f64, value: &Value, path: &str, causes: 
         ));
     }
     if text(schema, "/format") == "int32" && value.as_i64().is_none_or(|n| i32::try_from(n).is_err()) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body must be of type int32")));
+        let why = format!("Checked value must be of type integer with format int32 in {path}");
+        causes.push(Cause::invalid(NOWHERE, &"".into(), why));
     }
 }
 
 fn check_string(schema: &Value, string: &str, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let length = string.chars().count();
-    limit(
-        schema,
-        "/minLength",
-        length,
-        |l, m| l < m,
-        "should be at least",
-        "chars long",
-        value,
-        path,
-        causes,
-    );
-    limit(
-        schema,
-        "/maxLength",
-        length,
-        |l, m| l > m,
-        "may not be more than",
-        "chars long",
-        value,
-        path,
-        causes,
-    );
+    at_least(schema, "/minLength", length, value, "should be at least", "chars long", path, causes);
+    if let Some(most) =
+        int(schema, "/maxLength").filter(|most| i64::try_from(length).is_ok_and(|l| l > *most))
+    {
+        // It says bytes and counts characters.
+        let message = format!("Too long: may not be more than {most} bytes");
+        causes.push(Cause { reason: "FieldValueTooLong", field: path.into(), message });
+    }
     let pattern = text(schema, "/pattern");
     if !pattern.is_empty() && !regex::Regex::new(pattern).is_ok_and(|r| r.is_match(string)) {
         causes.push(Cause::invalid(path, value, format!("{path} in body should match '{pattern}'")));
     }
     if text(schema, "/format") == "date-time" && string.parse::<k8s_openapi::jiff::Timestamp>().is_err() {
-        causes.push(Cause::invalid(path, value, format!("{path} in body must be of type date-time")));
+        let message = format!("Invalid value: {value}: {path} in body must be of type date-time: {value}");
+        causes.push(Cause { reason: "FieldValueTypeInvalid", field: path.into(), message });
     }
 }
 
@@ -256,21 +221,28 @@ fn check_combined(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Ca
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one sentence for all six bounds is worth the list")]
-fn limit(
+#[expect(clippy::too_many_arguments, reason = "one sentence for all three bounds is worth the list")]
+fn at_least(
     schema: &Value,
     field: &str,
     length: usize,
-    broken: fn(i64, i64) -> bool,
+    shown: &Value,
     verb: &str,
     unit: &str,
-    value: &Value,
     path: &str,
     causes: &mut Vec<Cause>,
 ) {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
-    if let Some(bound) = int(schema, field).filter(|bound| broken(length, *bound)) {
-        causes.push(Cause::invalid(path, value, format!("{path} in body {verb} {bound} {unit}")));
+    if let Some(least) = int(schema, field).filter(|least| length < *least) {
+        causes.push(Cause::invalid(path, shown, format!("{path} in body {verb} {least} {unit}")));
+    }
+}
+
+fn at_most(schema: &Value, field: &str, length: usize, path: &str, causes: &mut Vec<Cause>) {
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
+    if let Some(most) = int(schema, field).filter(|most| length > *most) {
+        let message = format!("Too many: {length}: must have at most {most} items");
+        causes.push(Cause { reason: "FieldValueTooMany", field: path.into(), message });
     }
 }
 

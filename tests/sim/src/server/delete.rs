@@ -32,8 +32,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads a body of `DeleteOptions` and the query.
+    /// Reads a body of `DeleteOptions`, or the query if there is no body.
     pub fn parse(body: &Value, query: &Query) -> ApiResult<Self> {
+        let none = Query::default();
+        let query = if body.is_null() { query } else { &none };
         let grace = query.number("gracePeriodSeconds")?.and_then(|n| i64::try_from(n).ok());
         let propagation = match (text(body, "/propagationPolicy"), query.get("propagationPolicy")) {
             ("", "") if flag(body, "/orphanDependents") => "Orphan",
@@ -72,7 +74,7 @@ impl State {
     /// Deletes an object, or begins to.
     pub fn delete(&mut self, kind: &Arc<Kind>, key: &Key, options: &Options) -> ApiResult<Deleted> {
         let old = self.store.get(key).ok_or_else(|| ApiError::not_found(&key.table, &key.name))?;
-        check(key, &old, options)?;
+        check(kind, key, &old, options)?;
         let mut new = (*old).clone();
         let grace = grace(kind, &old, options);
         mark(&mut new, grace);
@@ -84,8 +86,9 @@ impl State {
             return Ok(Deleted::Pending(Arc::new(new)));
         }
         if is_finished(&new) {
-            let gone = self.expunge(kind, key);
-            return Ok(Deleted::Gone(gone.unwrap_or(old)));
+            let gone = self.expunge(kind, key).unwrap_or(old);
+            set(&mut new, "/metadata/resourceVersion", text(&gone, "/metadata/resourceVersion"));
+            return Ok(Deleted::Gone(Arc::new(new)));
         }
         if new == *old {
             return Ok(Deleted::Pending(old));
@@ -121,14 +124,16 @@ impl State {
     }
 }
 
-fn check(key: &Key, old: &Value, options: &Options) -> ApiResult<()> {
+fn check(kind: &Kind, key: &Key, old: &Value, options: &Options) -> ApiResult<()> {
+    // This one conflict speaks of the kind where others name the resource.
+    let conflict = |why: &str| ApiError::conflict(&kind.full_name(), &key.name, why);
     let found = text(old, "/metadata/uid");
     if !options.uid.is_empty() && options.uid != found {
         let why = format!(
             "the UID in the precondition ({}) does not match the UID in record ({found}). The object might have been deleted and then recreated",
             options.uid
         );
-        return Err(ApiError::conflict(&key.table, &key.name, &why));
+        return Err(conflict(&why));
     }
     let found = text(old, "/metadata/resourceVersion");
     if !options.version.is_empty() && options.version != found {
@@ -136,7 +141,7 @@ fn check(key: &Key, old: &Value, options: &Options) -> ApiResult<()> {
             "the ResourceVersion in the precondition ({}) does not match the ResourceVersion in record ({found}). The object might have been modified",
             options.version
         );
-        return Err(ApiError::conflict(&key.table, &key.name, &why));
+        return Err(conflict(&why));
     }
     Ok(())
 }

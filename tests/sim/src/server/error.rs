@@ -61,7 +61,8 @@ impl ApiError {
             .iter()
             .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
             .collect();
-        error.details = json!({"name": name, "kind": kind, "causes": causes});
+        error.details = details(name, kind);
+        error.details["causes"] = causes.into();
         error
     }
 
@@ -92,7 +93,7 @@ impl ApiError {
 
     /// Adds which object this is about.
     pub fn about(mut self, resource: &str, name: &str) -> Self {
-        self.details = json!({"name": name, "kind": resource});
+        self.details = details(name, resource);
         self
     }
 
@@ -100,13 +101,29 @@ impl ApiError {
     pub fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }
         status
     }
+}
+
+/// Details of what an answer is about: its kind or the plural name of it, which may have its group after a
+/// dot.
+pub fn details(name: &str, kind: &str) -> Value {
+    let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+    let mut details = json!({"kind": kind});
+    for (field, value) in [("name", name), ("group", group)] {
+        if !value.is_empty() {
+            details[field] = value.into();
+        }
+    }
+    details
 }
 
 /// One field's fault within a 422.
@@ -123,7 +140,8 @@ pub struct Cause {
 impl Cause {
     /// A value that may not be.
     pub fn invalid(field: impl Into<String>, value: &Value, why: impl AsRef<str>) -> Self {
-        let message = format!("Invalid value: {}: {}", shown(value), why.as_ref());
+        let shown = value.to_string();
+        let message = format!("Invalid value: {shown}: {}", why.as_ref());
         Self { reason: "FieldValueInvalid", field: field.into(), message }
     }
 
@@ -134,18 +152,15 @@ impl Cause {
         Self { reason: "FieldValueRequired", field: field.into(), message }
     }
 
+    /// A field that cannot be changed.
+    pub fn immutable(field: impl Into<String>, value: &Value) -> Self {
+        Self::invalid(field, value, "field is immutable")
+    }
+
     /// A value outside an enumeration.
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[Value]) -> Self {
         let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
         let message = format!("Unsupported value: {value}: supported values: {}", allowed.join(", "));
         Self { reason: "FieldValueNotSupported", field: field.into(), message }
-    }
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Object(_) => "\"object\"".into(),
-        Value::Array(_) => "\"array\"".into(),
-        other => other.to_string(),
     }
 }

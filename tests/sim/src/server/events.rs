@@ -4,10 +4,11 @@
 use serde_json::{Value, json};
 
 use super::{
+    error::Cause,
     handle::Answer,
     request::{Query, Resource},
 };
-use crate::json::{put, set, take};
+use crate::json::{put, set, take, text};
 
 /// Fields by their names in `events.k8s.io/v1` and in `v1`.
 const FIELDS: [(&str, &str); 7] = [
@@ -19,6 +20,9 @@ const FIELDS: [(&str, &str); 7] = [
     ("deprecatedLastTimestamp", "lastTimestamp"),
     ("deprecatedCount", "count"),
 ];
+
+/// Bytes of an Event's note.
+const MAX_NOTE: usize = 1024;
 
 /// Whether a resource is the other group's view of Events.
 pub fn is_other_view(resource: &Resource) -> bool {
@@ -47,6 +51,36 @@ pub fn body_to_core(mut body: Value) -> Value {
         set(&mut body, "/apiVersion", "v1");
     }
     body
+}
+
+/// Faults of a new Event of `events.k8s.io/v1`, already in the core group's names. The core group takes
+/// nearly anything.
+pub fn check(event: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let longest = [("reportingComponent", 128), ("reportingInstance", 128), ("action", 128), ("reason", 128)];
+    for (field, most) in longest {
+        // The first has another name in the group that it is told to.
+        let named = if field == "reportingComponent" { "reportingController" } else { field };
+        let value = text(event, &format!("/{field}"));
+        if value.is_empty() {
+            causes.push(Cause::required(named, ""));
+        } else if value.len() > most {
+            causes.push(Cause::invalid(named, &value.into(), format!("can have at most {most} characters")));
+        }
+    }
+    if !matches!(text(event, "/type"), "Normal" | "Warning") {
+        causes.push(Cause::invalid("type", &event["type"], "has invalid value: "));
+    }
+    if text(event, "/message").len() > MAX_NOTE {
+        let why = format!("can have at most {MAX_NOTE} characters");
+        causes.push(Cause::invalid("message", &event["message"], why));
+    }
+    let (about, at) = (text(event, "/involvedObject/namespace"), text(event, "/metadata/namespace"));
+    if about.is_empty() && !matches!(at, "default" | "kube-system") {
+        let why = "does not match event.namespace";
+        causes.push(Cause::invalid("involvedObject.namespace", &about.into(), why));
+    }
+    causes
 }
 
 /// An answer in the other group's names.

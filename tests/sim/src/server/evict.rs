@@ -29,6 +29,7 @@ impl State {
         query: &Query,
     ) -> ApiResult<Value> {
         let pod = self.fetch(kind, resource)?;
+        self.check_namespace(kind, &resource.namespace, &resource.name)?;
         let named = text(body, "/metadata/name");
         if !named.is_empty() && named != resource.name {
             return Err(ApiError::bad_request(format!(
@@ -77,7 +78,8 @@ impl State {
                 Ok(())
             } else {
                 let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-                Err(ApiError::new(500, "InternalError", message))
+                // It has no reason and no details.
+                Err(ApiError::new(500, "", message))
             };
         };
         if !is_ready(pod) {

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::{
     State,
     delete::{self, Deleted},
-    error::{ApiError, ApiResult},
+    error::{ApiError, ApiResult, Cause, details},
     events,
     patch::{self, Style},
     read::Listed,
     request::{Query, Resource},
-    write::{Options, Part},
+    write::{OTHER_NAMESPACE, Options, Part},
 };
 use crate::{
     auth::User,
@@ -64,8 +64,16 @@ impl State {
     pub fn answer(&mut self, call: Call<'_>) -> ApiResult<Answer> {
         if events::is_other_view(call.resource) {
             let (resource, query) = (events::to_core(call.resource), events::query_of(call.query));
-            let call =
-                Call { resource: &resource, query: &query, body: events::body_to_core(call.body), ..call };
+            let mut body = events::body_to_core(call.body);
+            if call.verb == "create" {
+                set(&mut body, "/metadata/namespace", resource.namespace.clone());
+                let causes = events::check(&body);
+                if !causes.is_empty() {
+                    let name = text(&body, "/metadata/name");
+                    return Err(ApiError::invalid("Event.events.k8s.io", name, &causes));
+                }
+            }
+            let call = Call { resource: &resource, query: &query, body, ..call };
             return self.answer(call).map(events::answer_from_core);
         }
         let resource = call.resource;
@@ -109,9 +117,7 @@ impl State {
         let mut object = call.body;
         let (sent, wanted) = (text(&object, "/metadata/namespace"), &call.resource.namespace);
         if kind.namespaced && !sent.is_empty() && sent != wanted {
-            return Err(ApiError::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the request: {sent} is not {wanted}"
-            )));
+            return Err(ApiError::bad_request(OTHER_NAMESPACE));
         }
         check_type(kind, &object)?;
         if kind.namespaced {
@@ -132,13 +138,16 @@ impl State {
             )));
         }
         let part = part(kind, &call.resource.sub)?;
-        if kind.is_custom() && text(&call.body, "/metadata/resourceVersion").is_empty() {
-            let cause = super::error::Cause::invalid(
-                "metadata.resourceVersion",
-                &0.into(),
-                "must be specified for an update",
-            );
-            return Err(ApiError::invalid(&kind.kind, name, &[cause]));
+        if kind.needs_version() && text(&call.body, "/metadata/resourceVersion").is_empty() {
+            let why = "must be specified for an update";
+            let cause = Cause::invalid("metadata.resourceVersion", &0.into(), why);
+            return Err(ApiError::invalid(kind.table(), name, &[cause]));
+        }
+        let (sent, found) = (text(&call.body, "/metadata/uid"), text(&old, "/metadata/uid"));
+        if !sent.is_empty() && sent != found {
+            let why =
+                format!("Precondition failed: UID in precondition: {sent}, UID in object meta: {found}");
+            return Err(ApiError::conflict(kind.table(), name, &why));
         }
         let stored = self.replace(kind, &old, call.body, part, options(call.query, call.user))?;
         Ok(Answer::Object(200, kind.clone(), stored))
@@ -146,6 +155,10 @@ impl State {
 
     fn patch(&mut self, kind: &Arc<Kind>, call: Call<'_>) -> ApiResult<Answer> {
         let style = Style::of(call.content_type)?;
+        if style == Style::Apply && call.query.get("fieldManager").is_empty() {
+            let cause = Cause::required("fieldManager", "is required for apply patch");
+            return Err(ApiError::invalid("PatchOptions.meta.k8s.io", "", &[cause]));
+        }
         let part = part(kind, &call.resource.sub)?;
         let options = options(call.query, call.user);
         let old = match self.fetch(kind, call.resource) {
@@ -162,7 +175,11 @@ impl State {
             found => found?,
         };
         let patched = patch::apply(kind, style, &old, &call.body)?;
-        let stored = self.replace(kind, &old, patched, part, options)?;
+        let shown = (style != Style::Apply).then(|| patched.to_string());
+        let stored = self.replace(kind, &old, patched, part, options).map_err(|error| match shown {
+            Some(object) => patch::unreadable(error, object),
+            None => error,
+        })?;
         Ok(Answer::Object(200, kind.clone(), stored))
     }
 
@@ -173,7 +190,8 @@ impl State {
             Deleted::Pending(object) => Answer::Object(200, kind.clone(), object),
             Deleted::Gone(object) if kind.table() == "pods" => Answer::Object(200, kind.clone(), object),
             Deleted::Gone(object) => {
-                let details = json!({"name": key.name, "group": kind.group, "kind": kind.plural, "uid": text(&object, "/metadata/uid")});
+                let mut details = details(&key.name, kind.table());
+                details["uid"] = text(&object, "/metadata/uid").into();
                 Answer::Raw(
                     200,
                     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    error::{ApiError, ApiResult},
+    error::{ApiError, ApiResult, Cause},
     strategic,
 };
 use crate::kinds::Kind;
@@ -46,9 +46,8 @@ pub fn apply(kind: &Kind, style: Style, object: &Value, patch: &Value) -> ApiRes
         Style::Json => {
             let operations: json_patch::Patch =
                 serde_json::from_value(patch.clone()).map_err(|e| ApiError::bad_request(e.to_string()))?;
-            json_patch::patch(&mut patched, &operations).map_err(|error| {
-                let message =
-                    format!("the server rejected our request due to an error in our request: {error}");
+            json_patch::patch(&mut patched, &operations).map_err(|_| {
+                let message = "the server rejected our request due to an error in our request";
                 ApiError::new(422, "Invalid", message)
             })?;
         }
@@ -63,4 +62,14 @@ pub fn apply(kind: &Kind, style: Style, object: &Value, patch: &Value) -> ApiRes
         Style::Strategic | Style::Apply => strategic::merge(&mut patched, patch),
     }
     Ok(patched)
+}
+
+/// A patch after which the object cannot be read is told as an invalid patch, with the object in it.
+pub fn unreadable(error: ApiError, object: String) -> ApiError {
+    match error.message.split_once(": ") {
+        Some((start, why)) if error.code == 400 && start.contains("cannot be handled as a") => {
+            ApiError::invalid("", "", &[Cause::invalid("patch", &object.into(), why)])
+        }
+        _ => error,
+    }
 }

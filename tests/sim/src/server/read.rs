@@ -35,11 +35,19 @@ pub fn selector(kind: &Kind, resource: &Resource, query: &Query) -> ApiResult<Se
     };
     let unknown = selector.fields().find(|field| !known(field)).map(str::to_owned);
     match unknown {
-        Some(field) => Err(ApiError::bad_request(format!(
-            "Unable to find \"{}\" that match label selector \"\", field selector \"{fields}\": field label not supported: {field}",
-            kind.plural
-        ))),
+        Some(field) => Err(ApiError::bad_request(unsupported(kind, &field))),
         None => Ok(selector),
+    }
+}
+
+/// What a server says of a field that cannot be selected by; it depends on where the kind was made.
+fn unsupported(kind: &Kind, field: &str) -> String {
+    match kind.table() {
+        "jobs.batch" => format!("field label \"{field}\" not supported for {}", kind.kind),
+        _ if !kind.is_custom() && kind.fields.is_empty() => format!(
+            "\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ),
+        _ => format!("field label not supported: {field}"),
     }
 }
 
@@ -60,17 +68,21 @@ impl State {
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(usize::MAX);
         let (version, after) = self.start_of(query)?;
-        let table = kind.table();
-        let found = self
-            .store
-            .list(table, selector.namespace.as_deref())
-            .filter(|o| place(o) > after && selector.matches(o));
-        let mut items: Vec<Object> = found.take(limit.saturating_add(1)).cloned().collect();
+        let (table, namespace) = (kind.table(), selector.namespace.as_deref());
+        let wanted = |o: &Object| place(o) > after && selector.matches(o);
+        let most = limit.saturating_add(1);
+        let mut items: Vec<Object> = if after.is_empty() {
+            self.store.list(table, namespace).filter(|o| wanted(o)).take(most).cloned().collect()
+        } else {
+            // A later page is of the same moment as the first.
+            let then = self.store.list_at(table, namespace, self.store.version_of(version));
+            then.into_iter().filter(wanted).take(most).collect()
+        };
         let mut metadata = json!({"resourceVersion": version.to_string()});
         if items.len() > limit {
             items.truncate(limit);
             if let Some(last) = items.last() {
-                metadata["continue"] = format!("{version}:{}", place(last)).into();
+                metadata["continue"] = format!("{version}:{}", place(last).replace(' ', "/")).into();
             }
         }
         Ok(Listed { items, metadata })
@@ -93,14 +105,17 @@ impl State {
                 "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
             ));
         }
-        Ok((version, place.to_owned()))
+        Ok((version, place.replace('/', " ")))
     }
 }
 
 /// The refusal of a version that does not exist yet.
 pub fn too_new(asked: u64, present: u64) -> ApiError {
-    let mut error =
-        ApiError::new(504, "Timeout", format!("Too large resource version: {asked}, current: {present}"));
+    let mut error = ApiError::new(
+        504,
+        "Timeout",
+        format!("Timeout: Too large resource version: {asked}, current: {present}"),
+    );
     error.details = json!({"retryAfterSeconds": 1, "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
     error
 }

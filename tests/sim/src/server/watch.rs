@@ -60,10 +60,8 @@ impl Watch {
         let timeout = query.number("timeoutSeconds")?.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
         let mut state = shared.lock();
         let (present, revision) = (state.store.version(), state.store.revision());
+        // One that is still to come is waited for: nothing before it is told.
         let asked = query.number("resourceVersion")?.unwrap_or_default();
-        if asked > revision {
-            return Err(read::too_new(asked, revision));
-        }
         let initial = query.flag("sendInitialEvents");
         let from_now = asked == 0 || initial;
         let mut watch = Self {
@@ -152,13 +150,15 @@ impl Watch {
         let changes = {
             let state = self.shared.lock();
             let changes = state.store.since(self.kind.table(), self.cursor);
-            if changes.is_some() {
+            if changes.is_some() && state.store.version() > self.cursor {
                 (self.cursor, self.revision) = (state.store.version(), state.store.revision());
             }
             changes
         };
         let Some(changes) = changes else {
-            let gone = ApiError::expired(format!("too old resource version: {}", self.cursor)).status();
+            let oldest = self.shared.lock().store.compacted();
+            let gone =
+                ApiError::expired(format!("too old resource version: {} ({oldest})", self.cursor)).status();
             self.queue.push_back(line(&json!({"type": "ERROR", "object": gone})));
             self.over = true;
             return true;

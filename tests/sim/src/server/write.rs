@@ -13,7 +13,7 @@ use crate::{
     admission::Creation,
     auth::User,
     json::{self, list, put, set, take, text},
-    kinds::{Kind, custom, defaults},
+    kinds::{Kind, custom, defaults, names},
     store::{Key, Object},
 };
 
@@ -52,7 +52,7 @@ impl State {
         let name = text(&object, "/metadata/name").to_owned();
         if name.is_empty() {
             return Err(ApiError::invalid(
-                &kind.kind,
+                &kind.full_name(),
                 "",
                 &[Cause::required("metadata.name", "name or generateName is required")],
             ));
@@ -60,10 +60,8 @@ impl State {
         let namespace = text(&object, "/metadata/namespace").to_owned();
         self.check_namespace(kind, &namespace, &name)?;
         let key = Key::new(table, &namespace, &name);
-        if self.store.get(&key).is_some() {
-            return Err(ApiError::exists(table, &name));
-        }
-        self.prepare(kind, &mut object);
+        let exists = self.store.get(&key).is_some();
+        self.prepare(kind, &mut object, exists);
         self.admission.add(table, &mut object);
         let mut object = kind.admit(&object, None, options.strict)?;
         self.before_insert(kind, &mut object, options.user)?;
@@ -74,6 +72,10 @@ impl State {
                 ApiError::forbidden(format!("{table} \"{name}\" is forbidden: {why}")).about(table, &name)
             );
         }
+        // That comes last: what is refused for another reason is refused for that.
+        if exists {
+            return Err(ApiError::exists(table, &name));
+        }
         if options.dry_run {
             return Ok(Arc::new(object));
         }
@@ -82,7 +84,8 @@ impl State {
         Ok(stored)
     }
 
-    fn check_namespace(&self, kind: &Kind, namespace: &str, name: &str) -> ApiResult<()> {
+    /// Nothing is created where nothing may be.
+    pub fn check_namespace(&self, kind: &Kind, namespace: &str, name: &str) -> ApiResult<()> {
         if !kind.namespaced {
             return Ok(());
         }
@@ -105,7 +108,7 @@ impl State {
     }
 
     /// Metadata that the server alone writes.
-    fn prepare(&mut self, kind: &Kind, object: &mut Value) {
+    fn prepare(&mut self, kind: &Kind, object: &mut Value, exists: bool) {
         for field in [
             "resourceVersion",
             "deletionTimestamp",
@@ -118,7 +121,8 @@ impl State {
         if !kind.namespaced {
             take(object, "/metadata/namespace");
         }
-        set(object, "/metadata/uid", self.uid());
+        // One that is refused because its name is taken needs none.
+        set(object, "/metadata/uid", if exists { String::new() } else { self.uid() });
         set(object, "/metadata/creationTimestamp", now());
         put(object, "/metadata/generation", has_generation(kind).then(|| 1.into()));
         // Nodes register with their status; everything else begins without one.
@@ -130,7 +134,14 @@ impl State {
     fn before_insert(&mut self, kind: &Arc<Kind>, object: &mut Value, user: Option<&User>) -> ApiResult<()> {
         match kind.table() {
             "pods" => self.admit_pod(object)?,
-            "jobs.batch" => defaults::job_identity(object),
+            "jobs.batch" => {
+                defaults::job_identity(object);
+                let causes = names::check(kind, object);
+                if !causes.is_empty() {
+                    let name = text(object, "/metadata/name");
+                    return Err(ApiError::invalid(&kind.full_name(), name, &causes));
+                }
+            }
             "namespaces" => {
                 let name = text(object, "/metadata/name").to_owned();
                 set(object, "/metadata/labels/kubernetes.io~1metadata.name", name);
@@ -145,6 +156,13 @@ impl State {
     /// What admission adds to a pod, and what the server writes into its status.
     fn admit_pod(&self, object: &mut Value) -> ApiResult<()> {
         json::set_default(object, "/spec/serviceAccountName", "default");
+        let priority = match text(object, "/spec/priorityClassName") {
+            "system-node-critical" => 2_000_001_000,
+            "system-cluster-critical" => 2_000_000_000,
+            _ => 0,
+        };
+        json::set_default(object, "/spec/priority", priority);
+        json::set_default(object, "/spec/preemptionPolicy", "PreemptLowerPriority");
         let (namespace, name) =
             (text(object, "/metadata/namespace").to_owned(), text(object, "/metadata/name").to_owned());
         let account = text(object, "/spec/serviceAccountName").to_owned();
@@ -184,7 +202,7 @@ impl State {
     ) -> ApiResult<Object> {
         let table = kind.table();
         let name = text(old, "/metadata/name").to_owned();
-        check_preconditions(table, old, &new)?;
+        check_preconditions(kind, old, &new)?;
         keep_server_fields(kind, old, &mut new, part);
         let mut new = kind.admit(&new, Some(old), options.strict)?;
         set(&mut new, "/metadata/resourceVersion", text(old, "/metadata/resourceVersion"));
@@ -312,25 +330,31 @@ fn has_generation(kind: &Kind) -> bool {
         || kind.plural == "pods"
 }
 
-fn check_preconditions(table: &str, old: &Value, new: &Value) -> ApiResult<()> {
+/// Said of a body that is for another namespace than the path.
+pub const OTHER_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
+fn check_preconditions(kind: &Kind, old: &Value, new: &Value) -> ApiResult<()> {
+    let table = kind.table();
     let name = text(old, "/metadata/name");
     let sent = text(new, "/metadata/resourceVersion");
     if !sent.is_empty() && sent != text(old, "/metadata/resourceVersion") {
         return Err(ApiError::stale(table, name));
     }
-    let (sent, found) = (text(new, "/metadata/uid"), text(old, "/metadata/uid"));
-    if !sent.is_empty() && sent != found {
-        let why = format!("Precondition failed: UID in precondition: {sent}, UID in object meta: {found}");
-        return Err(ApiError::conflict(table, name, &why));
+    let sent = text(new, "/metadata/name");
+    if !sent.is_empty() && sent != name {
+        let why = format!("the name of the object ({sent}) does not match the name on the URL ({name})");
+        return Err(ApiError::bad_request(why));
     }
-    for field in ["name", "namespace"] {
-        let pointer = format!("/metadata/{field}");
-        let sent = text(new, &pointer);
-        if !sent.is_empty() && sent != text(old, &pointer) {
-            return Err(ApiError::bad_request(format!(
-                "the {field} of the object ({sent}) does not match the {field} on the URL"
-            )));
-        }
+    let sent = text(new, "/metadata/namespace");
+    if !sent.is_empty() && sent != text(old, "/metadata/namespace") {
+        return Err(ApiError::bad_request(OTHER_NAMESPACE));
+    }
+    // In a patch another UID is a change like any other, of a field that nobody changes.
+    let sent = text(new, "/metadata/uid");
+    if !sent.is_empty() && sent != text(old, "/metadata/uid") {
+        let cause = Cause::immutable("metadata.uid", &sent.into());
+        return Err(ApiError::invalid(&kind.full_name(), name, &[cause]));
     }
     Ok(())
 }
@@ -361,14 +385,15 @@ fn keep_server_fields(kind: &Kind, old: &Value, new: &mut Value, part: Part) {
 /// An object that is being deleted gets no new finalizers.
 fn check_finalizers(kind: &Kind, old: &Value, new: &Value) -> ApiResult<()> {
     let known = list(old, "/metadata/finalizers");
-    let added = list(new, "/metadata/finalizers").iter().find(|f| !known.contains(f));
-    match added.filter(|_| old.pointer("/metadata/deletionTimestamp").is_some()) {
-        None => Ok(()),
-        Some(_) => {
-            let message =
-                "Forbidden: no new finalizers can be added if the object is being deleted".to_owned();
-            let cause = Cause { reason: "FieldValueForbidden", field: "metadata.finalizers".into(), message };
-            Err(ApiError::invalid(&kind.kind, text(old, "/metadata/name"), &[cause]))
-        }
+    let added = list(new, "/metadata/finalizers").iter().filter(|f| !known.contains(f));
+    let added: Vec<String> = added.map(Value::to_string).collect();
+    if added.is_empty() || old.pointer("/metadata/deletionTimestamp").is_none() {
+        return Ok(());
     }
+    let message = format!(
+        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.join(", ")
+    );
+    let cause = Cause { reason: "FieldValueForbidden", field: "metadata.finalizers".into(), message };
+    Err(ApiError::invalid(&kind.full_name(), text(old, "/metadata/name"), &[cause]))
 }

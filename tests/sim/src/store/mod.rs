@@ -157,6 +157,21 @@ impl Store {
             .map(|(_, object)| object)
     }
 
+    /// Objects of a table as they were at a version that is remembered.
+    pub fn list_at(&self, table: &str, namespace: Option<&str>, version: u64) -> Vec<Object> {
+        let Some(table) = self.tables.get(table) else { return Vec::new() };
+        let mut objects = table.objects.clone();
+        for change in table.log.iter().rev().take_while(|change| change.version > version) {
+            let key = (change.key.namespace.clone(), change.key.name.clone());
+            match &change.before {
+                Some(before) => objects.insert(key, before.clone()),
+                None => objects.remove(&key),
+            };
+        }
+        let wanted = |(at, _): &(String, String)| namespace.is_none_or(|namespace| namespace == at);
+        objects.into_iter().filter(|(key, _)| wanted(key)).map(|(_, object)| object).collect()
+    }
+
     /// Keys of the objects that name `uid` as an owner.
     pub fn owned_by(&self, uid: &str) -> Vec<Key> {
         self.owned.get(uid).into_iter().flatten().cloned().collect()

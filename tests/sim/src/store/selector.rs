@@ -38,7 +38,9 @@ pub struct Selector {
 impl Selector {
     /// Reads `labelSelector` and `fieldSelector` of a request.
     pub fn parse(namespace: Option<&str>, labels: &str, fields: &str) -> ApiResult<Self> {
-        let labels = split(labels).into_iter().map(|term| label_term(&term)).collect::<ApiResult<_>>()?;
+        let labels: Vec<(String, Test)> =
+            split(labels).into_iter().map(|term| label_term(&term)).collect::<ApiResult<_>>()?;
+        check_labels(&labels)?;
         let fields = split(fields).into_iter().map(|term| field_term(&term)).collect::<ApiResult<_>>()?;
         Ok(Self { namespace: namespace.map(str::to_owned), labels, fields })
     }
@@ -89,6 +91,21 @@ impl Selector {
             .iter()
             .all(|(key, test)| test.passes(labels.and_then(|l| l.get(key)).and_then(Value::as_str)))
     }
+}
+
+/// Refuses what no label can be.
+fn check_labels(terms: &[(String, Test)]) -> ApiResult<()> {
+    let fits = |text: &str| !text.contains(char::is_whitespace);
+    for (key, test) in terms {
+        let values = match test {
+            Test::In(values) | Test::NotIn(values) => values.as_slice(),
+            Test::Exists | Test::Absent => &[],
+        };
+        if let Some(odd) = [key].into_iter().chain(values).find(|text| !fits(text)) {
+            return Err(ApiError::bad_request(format!("unable to parse requirement: {odd:?}")));
+        }
+    }
+    Ok(())
 }
 
 /// Splits at commas that are not within parentheses.

@@ -1,13 +1,13 @@
-//! Tests of the simulator itself: that it behaves as a cluster does where an operator looks.
+//! Tests of the simulator itself: that it behaves as a cluster does where an operator looks (`kubernetes`, which
+//! a real API server can be asked, too), and that it does what only a simulator can.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
 mod api;
-mod custom;
-mod drain;
 mod faults;
 mod jobs;
 mod kubectl;
+mod kubernetes;
 mod nodes;
 mod odd;
 mod rbac;
