@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::rounds::{EarlierRun, Round, RunResult};
 use super::{
-    nodeop::{Counts, DrainOptions, NodeStatus, Phase},
+    nodeop::{Counts, DrainOptions, LoadBalancer, NodeStatus, Phase},
     pull_policy::PullPolicy,
     schema,
 };
@@ -141,6 +141,10 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::upgrade_drain")]
     pub drain_options: Option<DrainOptions>,
+    /// Whether load balancers leave a node before it is drained. Not for the recovery image alone, under which a
+    /// node stays in service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
     /// How often the upgrade is tried again on a node before the node is failed (default 2). Never after a
     /// success of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

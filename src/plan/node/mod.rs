@@ -30,6 +30,7 @@ mod prepare;
 mod reboot;
 pub mod stage;
 pub mod state;
+mod traffic;
 pub mod verify;
 pub mod waiter;
 pub mod waiting;
