@@ -39,6 +39,7 @@ pub fn node_op(upgrade: &NodeOpUpgrade, name: &str) -> NodeOp {
     if let Some(round) = announced_round(upgrade, name) {
         (run.generation, run.round) = (round.generation, round.number);
         spec.node_names = round.node_names.clone();
+        spec.image = round.image.clone().or(spec.image);
     }
     let labels = [
         (names::MANAGED_BY.to_owned(), names::MANAGED_BY_UPGRADE.to_owned()),

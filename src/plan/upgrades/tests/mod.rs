@@ -2,7 +2,9 @@
 
 mod edits;
 mod killed;
+mod pinned;
 mod rounds;
+mod scale;
 mod tried;
 mod world;
 
