@@ -61,14 +61,13 @@ pub enum Admission {
 }
 
 impl New {
-    /// An upgrade to an image.
-    pub fn upgrade(image: &str, rollout: &RolloutArgs, namespace: &str) -> Self {
+    /// An upgrade, with all that its spec says beyond which nodes it is about.
+    pub fn upgrade(spec: NodeOpUpgradeSpec, rollout: &RolloutArgs, namespace: &str) -> Self {
         let spec = NodeOpUpgradeSpec {
-            image: image.into(),
             node_selector: rollout.selector.clone(),
             concurrency: rollout.concurrency,
             stop_on_failure: rollout.stop_on_failure.then_some(true),
-            ..NodeOpUpgradeSpec::default()
+            ..spec
         };
         let metadata = meta(rollout, namespace, "upgrade-");
         Self::Upgrade(Box::new(NodeOpUpgrade { metadata, spec, status: None }))

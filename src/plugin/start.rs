@@ -17,7 +17,10 @@ use super::{
     target::Target,
     time, wait,
 };
-use crate::api::nodeop::{DrainOptions, NodeOpSpec};
+use crate::api::{
+    nodeop::{DrainOptions, NodeOpSpec},
+    upgrade::NodeOpUpgradeSpec,
+};
 
 /// Who is asked, if nothing is to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,6 +59,9 @@ pub struct CreateArgs {
 pub struct UpgradeArgs {
     /// The Kairos image, as quay.io/kairos/opensuse:leap-15.6-…
     pub image: String,
+    /// Upgrade nodes without comparing releases: also those that run the image's, or a newer one
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub create: CreateArgs,
 }
@@ -86,10 +92,13 @@ pub struct RunArgs {
 
 /// Runs `upgrade`.
 pub async fn upgrade(args: &UpgradeArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
-    let mut new = New::upgrade(&args.image, &args.create.rollout, &connection.namespace);
-    if let New::Upgrade(upgrade) = &mut new {
-        upgrade.spec.image_pull_secrets = pull_secrets(&args.create);
-    }
+    let spec = NodeOpUpgradeSpec {
+        image: args.image.clone(),
+        image_pull_secrets: pull_secrets(&args.create),
+        force: args.force.then_some(true),
+        ..NodeOpUpgradeSpec::default()
+    };
+    let new = New::upgrade(spec, &args.create.rollout, &connection.namespace);
     create(&new, &args.create, connection, screen).await
 }
 

@@ -233,12 +233,22 @@ impl Upgrade<'_> {
         effects
     }
 
+    /// A NodeOp that is not of this upgrade has the name. One that is being deleted gives it up by itself, and
+    /// mostly is of an upgrade of the same name that was deleted and made again, as GitOps tools do.
     fn foreign(self) -> Effects {
         let name = self.name();
-        let why = format!(
-            "a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name"
-        );
-        say(self.snapshot, self.object, self.status, reason::NAME_TAKEN, why)
+        let (reason, why) = if self.child().is_some_and(|other| other.metadata.deletion_timestamp.is_some()) {
+            let why = format!(
+                "waiting for NodeOp {name}, which this upgrade did not create, to be deleted: its nodes in progress are released first"
+            );
+            (reason::INITIALIZING, why)
+        } else {
+            let why = format!(
+                "a NodeOp {name} exists that this upgrade did not create: delete it, or give the upgrade another name"
+            );
+            (reason::NAME_TAKEN, why)
+        };
+        say(self.snapshot, self.object, self.status, reason, why)
     }
 
     fn fail(mut self, why: String) -> Effects {

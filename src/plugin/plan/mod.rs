@@ -25,7 +25,12 @@ use super::{
     target::{Kind, Target},
 };
 use crate::{
-    api::{names, nodeop::NodeOp, text::one_line, upgrade::NodeOpUpgrade},
+    api::{
+        names,
+        nodeop::NodeOp,
+        text::one_line,
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
+    },
     observe::static_pods,
     plan::{
         image::split_tag,
@@ -53,6 +58,9 @@ pub struct PlanArgs {
     /// For how many of the first nodes a drain is tried: a number, or all
     #[arg(long, default_value = "3", value_name = "NODES", value_parser = drain_nodes)]
     pub drain_nodes: usize,
+    /// With an image: nodes that run its release, or a newer one, are upgraded as well
+    #[arg(long, conflicts_with = "file")]
+    pub force: bool,
     #[command(flatten)]
     pub rollout: RolloutArgs,
     #[command(flatten)]
@@ -176,7 +184,11 @@ struct Planned {
 async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
     let new = match (&args.subject, &args.file) {
         (Some(Subject::There(target)), _) => return there(target, connection, snapshot).await,
-        (Some(Subject::Image(image)), _) => New::upgrade(image, &args.rollout, &connection.namespace),
+        (Some(Subject::Image(image)), _) => {
+            let force = args.force.then_some(true);
+            let spec = NodeOpUpgradeSpec { image: image.clone(), force, ..NodeOpUpgradeSpec::default() };
+            New::upgrade(spec, &args.rollout, &connection.namespace)
+        }
         (None, Some(file)) => New::read(file, &connection.namespace)?,
         (None, None) => return Err(Failure::new("name an operation, an image, or a file with -f")),
     };

@@ -77,6 +77,8 @@ async fn an_image_is_planned_node_by_node_and_nothing_is_written() {
         plan.out
     );
     assert_eq!(lines[5], "it would run: 2 nodes, 1 skipped");
+    let forced = stage.run(&["plan", IMAGE, "--force"]).await;
+    assert!(forced.out.ends_with("it would run: 3 nodes\n"), "{}", forced.out);
     for columns in [40, 60, 80, 140] {
         let cut = stage.run_at(Some(columns), &["plan", IMAGE]).await.out;
         assert!(width(&cut) <= columns && cut.contains("drain: 1 evicted"), "{columns}:\n{cut}");

@@ -39,6 +39,9 @@ async fn an_upgrade_goes_node_by_node_unless_more_is_asked_for() {
     assert_eq!(made.err, "Follow it: kubectl kairos status nou/up1 -n default -w\n");
     let spec = stage.cluster.get(UPGRADES, "default", "up1").unwrap()["spec"].clone();
     assert_eq!((&spec["concurrency"], &spec["stopOnFailure"]), (&json!(1), &json!(true)));
+    assert_eq!(spec["force"], Value::Null);
+    let forced = stage.run(&[&words[..], &["--force", "--dry-run=client", "-o", "yaml"]].concat()).await;
+    assert!(forced.out.contains("\n  force: true\n"), "{forced:?}");
     let again = stage.run(&words).await;
     assert!(
         again.code == 2

@@ -8,7 +8,7 @@ mod scale;
 mod tried;
 mod world;
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
@@ -92,11 +92,23 @@ fn a_nodeop_of_somebody_else_is_not_adopted() {
     let ours = upgrade(json!({"phase": "Initializing"}));
     let mut foreign = op(&ours, "foreign");
     foreign.metadata.owner_references = None;
+    let stalled = |status: &NodeOpUpgradeStatus| {
+        status.conditions.iter().any(|condition| condition.type_ == "Stalled" && condition.status == "True")
+    };
+    let (out, status) = planned(&snapshot_of(ours.clone(), Some(foreign.clone())));
+    let status = status.unwrap();
+    assert_eq!(out.actions.len(), 1);
+    assert!(stalled(&status));
+    assert_eq!((status.phase, status.node_op_uid), (Some(UpgradePhase::Initializing), None));
+    assert!(status.message.unwrap().contains("did not create: delete it"));
+
+    // That of an upgrade which was deleted and made again gives its name up by itself.
+    foreign.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(999_990).unwrap()));
     let (out, status) = planned(&snapshot_of(ours, Some(foreign)));
     let status = status.unwrap();
     assert_eq!(out.actions.len(), 1);
-    assert_eq!((status.phase, status.node_op_uid), (Some(UpgradePhase::Initializing), None));
-    assert!(status.message.unwrap().contains("did not create"));
+    assert!(!stalled(&status), "{status:?}");
+    assert!(status.message.unwrap().starts_with("waiting for NodeOp up, which this upgrade did not create"));
 }
 
 #[test]
