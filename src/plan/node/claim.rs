@@ -234,7 +234,7 @@ mod tests {
     fn claimed(world: &mut World, second: i64) -> bool {
         let out = world.pass(second);
         let change = out.actions.into_iter().find_map(|action| match action {
-            Action::PatchNode { change, .. } => Some(change),
+            Action::PatchNode { name, change, .. } if name == "n1" => Some(change),
             _ => None,
         });
         let change = change.expect("a claim");

@@ -132,7 +132,7 @@ fn what_may_be_changed_is_passed_on() {
     changed.spec.stop_on_failure = Some(true);
     changed.spec.paused = Some(true);
     changed.spec.concurrency = 3;
-    changed.spec.not_after = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::MAX));
+    changed.spec.not_after = Some(Time(Timestamp::MAX));
     let (out, _) = planned(&snapshot_of(changed, Some(child)));
     let passed = out.actions.iter().any(|action| {
         matches!(action, Action::PropagateSpec { child, steering: Steering { concurrency: 3, paused: true, stop_on_failure: true, not_after: Some(_) } }
