@@ -4,7 +4,6 @@ mod edits;
 mod killed;
 mod pinned;
 mod rounds;
-mod scale;
 mod tried;
 mod world;
 
