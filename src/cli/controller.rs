@@ -150,8 +150,12 @@ impl ControllerArgs {
     }
 
     /// The filter of what is logged, in `RUST_LOG`'s terms. Upstream's numbers above 0 mean ever more detail.
+    /// What kube says of broken watches and requests on its own account, in debug text, we say ourselves.
     pub fn log_filter(&self) -> String {
-        format!("warn,kube_client=off,kairos_operator={}", self.log_level().unwrap_or("info"))
+        format!(
+            "warn,kube_client=off,kube_runtime=off,kairos_operator={}",
+            self.log_level().unwrap_or("info")
+        )
     }
 
     fn log_level(&self) -> Option<&str> {

@@ -54,6 +54,10 @@ pub fn relative(now: Timestamp, text: &str) -> String {
                 said.pop();
                 said.push(format!("{} left{tail}", brief(ahead)));
             }
+            "until" if said.ends_with(&["has".into(), "until".into()]) => {
+                said.truncate(said.len() - 2);
+                said.push(format!("overdue for {}{tail}", age(now, time)));
+            }
             _ if ahead.is_positive() => said.push(format!("in {}{tail}", brief(ahead))),
             _ => said.push(format!("{} ago{tail}", age(now, time))),
         }
@@ -127,6 +131,10 @@ mod tests {
             (
                 "a/b (since 2026-11-28T06:04:00Z, has until 2026-11-28T06:05:30Z, held by x)",
                 "a/b (for 60s, has 30s left, held by x)",
+            ),
+            (
+                "a/b (since 2026-11-28T06:04:00Z, has until 2026-11-28T06:04:30Z, held by x)",
+                "a/b (for 60s, overdue for 30s, held by x)",
             ),
             ("booted 2026-11-28T05:00:00Z.", "booted 65m ago."),
             ("tried again 2026-11-28T06:06:00Z", "tried again in 60s"),

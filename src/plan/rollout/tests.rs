@@ -95,9 +95,9 @@ fn after_its_time_nothing_is_started_and_what_is_in_progress_ends() {
             json!({"w1": done.clone(), "w2": pending()}),
             Phase::Failed,
             "False",
-            "1 were not started: its time was over",
+            "1 was not started: its time was over",
         ),
-        (json!({"w1": failed, "w2": pending()}), Phase::Failed, "False", "1 were not started"),
+        (json!({"w1": failed, "w2": pending()}), Phase::Failed, "False", "1 was not started"),
         (
             json!({"w1": works("w1"), "w2": pending()}),
             Phase::Running,

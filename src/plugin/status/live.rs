@@ -20,11 +20,15 @@ use super::{
     },
     tree::{self, Look},
 };
+use crate::api::{nodeop::Phase, text::one_line};
 
 /// How often relative times are told anew.
 const TICK: Duration = Duration::from_secs(1);
 /// Rows of a terminal that are no nodes: the bar, headings, the prompt.
 const OTHER_ROWS: usize = 6;
+
+/// How many nodes that failed are told about in whole at the end.
+const FAILURES: usize = 3;
 
 /// Shows changes until what is followed is over.
 pub async fn run(connection: &Connection, screen: &Screen, scope: &Scope, namespaces: bool) -> Result<Code> {
@@ -136,8 +140,21 @@ impl<'a> View<'a> {
         drawn.clear();
         self.look.now = Timestamp::now();
         self.look.rows = Some(tree::MOST);
-        tree::lines(all, &self.look, self.screen).iter().try_for_each(|line| self.screen.line(line))
+        tree::lines(all, &self.look, self.screen).iter().try_for_each(|line| self.screen.line(line))?;
+        failures(all).iter().try_for_each(|why| self.screen.raw(&format!("{why}\n")))
     }
+}
+
+/// Why the first nodes failed, in whole: the tree is cut to the terminal's width, and what matters most then is
+/// what a narrow one leaves out. Nothing is drawn over it any more, so the terminal may wrap it.
+fn failures(all: &[Operation]) -> Vec<String> {
+    let failed = |operation: &Operation| {
+        let failed = operation.nodes.iter().filter(|(_, node)| node.phase == Phase::Failed);
+        let lines = failed.filter_map(|(name, node)| Some((name.clone(), node.message.clone()?)));
+        lines.take(FAILURES).collect::<Vec<_>>()
+    };
+    let lines = all.iter().filter(|operation| operation.has_failed()).flat_map(failed);
+    lines.map(|(node, why)| format!("{node}: {}", one_line(&why))).collect()
 }
 
 /// A bar and the tree below it, drawn over themselves.
@@ -225,4 +242,30 @@ impl Told {
 fn columns(parts: &[&str]) -> String {
     let said: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
     said.join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::nodeop::NodeOp;
+
+    #[test]
+    fn at_the_end_the_first_nodes_that_failed_say_why_in_whole() {
+        let long = format!("Job failed: {}", "no space left ".repeat(40));
+        let entry = |phase: &str, message: &str| json!({"phase": phase, "message": message});
+        let of = |phase: &str| {
+            let nodes = json!({"n1": entry("Completed", "done"), "n2": entry("Failed", &long), "n3": entry("Failed", "b\nc"),
+                "n4": entry("Failed", "d"), "n5": entry("Failed", "e")});
+            let op: NodeOp =
+                serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "ns", "uid": "u"},
+                "spec": {}, "status": {"phase": phase, "message": "m", "nodeStatuses": nodes}}))
+                .unwrap();
+            Operation::of_op(&op)
+        };
+        let said = failures(&[of("Failed")]);
+        assert_eq!(said, [format!("n2: {}", long.trim_end()), "n3: b c".into(), "n4: d".into()]);
+        assert_eq!(failures(&[of("Running")]), Vec::<String>::new(), "it may still be repaired");
+    }
 }

@@ -35,7 +35,7 @@ async fn earlier_runs_are_history_and_a_change_that_nobody_has_looked_at_is_not_
     let upgrades = Api::<NodeOpUpgrade>::default_namespaced(stage.cluster.client());
     let uid = upgrades.get("up").await.unwrap().uid().unwrap();
     run_of(&stage, "up", &uid, status("Failed", "superseded", hours(9))).await;
-    run_of(&stage, "up-12345678", &uid, status("Completed", "all 1 nodes completed", hours(1))).await;
+    run_of(&stage, "up-12345678", &uid, status("Completed", "1 node completed", hours(1))).await;
 
     let history = stage.run(&["history", "--no-headers"]).await.out;
     let names: Vec<&str> = history.lines().filter_map(|line| line.split_whitespace().next()).collect();

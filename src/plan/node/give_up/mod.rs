@@ -85,12 +85,14 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
 /// it was to leave, nobody knows whether it did.
 fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootStatus {
     let stays = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
-    let is_away = !ctx.node.ready && ctx.work.job_uid().is_some() && !failed;
+    // Not seen in the boot in which the Job was let run, as far as that is recorded.
+    let is_away = !ctx.node.ready || ctx.work.job_boot().is_some_and(|boot| *boot != ctx.node.boot_id);
+    let may_have_gone = is_away && ctx.work.job_uid().is_some() && !failed;
     match &ctx.work.at {
         At::Verify(_) => RebootStatus::Completed,
         At::Reboot(_) if !stays => RebootStatus::Pending,
         // It may have succeeded, and its waiter, which is gone too, or cannot be asked, have gone on.
-        At::Job { .. } if is_away || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
+        At::Job { .. } if may_have_gone || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
     }
 }

@@ -50,7 +50,7 @@ pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Timestamp>) -> Plann
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
     let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
     let work = Working {
-        at: At::Job { refused_since: None },
+        at: At::Job { refused_since: None, let_go_in: None },
         job: Some(record_of(ctx)),
         reboot: Some(reboot),
         ..ctx.work.clone()

@@ -43,9 +43,9 @@ pub fn again(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
     if now >= later(ctx.begun_at(ctx.entry.since), limit) {
         return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
     }
-    let refused_since = if let At::Job { refused_since } = ctx.work.at { refused_since } else { None };
+    let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
     let work = Working {
-        at: At::Job { refused_since: refused_since.or(Some(now)) },
+        at: At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None },
         job: Some(JobRecord { name: job.name.clone(), uid: None }),
         waiter: WaiterRecord { lost_at: Some(now), ..ctx.work.waiter },
         ..ctx.work.clone()

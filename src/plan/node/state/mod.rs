@@ -84,8 +84,10 @@ pub enum At {
     },
     Drain(Drain),
     /// `refused_since`: since when the node's kubelet has refused the pods of the Job, which is made again.
+    /// `let_go_in`: the boot in which the present Job was first let run.
     Job {
         refused_since: Option<Timestamp>,
+        let_go_in: Option<String>,
     },
     Reboot(Reboot),
     Verify(Verify),
@@ -239,6 +241,11 @@ impl Working {
     /// The boot in which the operation succeeded, once it has and its record is there.
     pub fn boot_to_leave(&self) -> Option<&str> {
         if let At::Reboot(reboot) = &self.at { reboot.left.as_deref() } else { None }
+    }
+
+    /// The boot in which the Job was let run, until it is over.
+    pub fn job_boot(&self) -> Option<&str> {
+        if let At::Job { let_go_in, .. } = &self.at { let_go_in.as_deref() } else { None }
     }
 
     /// The machine's own id, once it is about to reboot.

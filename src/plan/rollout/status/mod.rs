@@ -217,6 +217,7 @@ impl View<'_> {
             Phase::Completed if self.is_expired() && !self.has_all_ended() => {
                 format!("no node was taken{stopped}")
             }
+            Phase::Completed if *total == 1 => "1 node completed".into(),
             Phase::Completed => format!("all {total} nodes completed"),
             Phase::Failed if *total == 0 && self.is_superseded() => {
                 format!("no node was taken{stopped}")
@@ -226,7 +227,8 @@ impl View<'_> {
             }
             Phase::Failed if *pending > 0 => {
                 let why = progress.stopped.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-                format!("{failed} of {total} nodes failed, {completed} completed, {pending} were not started{why}")
+                let were = if *pending == 1 { "was" } else { "were" };
+                format!("{failed} of {total} nodes failed, {completed} completed, {pending} {were} not started{why}")
             }
             Phase::Failed => format!("{failed} of {total} nodes failed, {completed} completed"),
             Phase::Pending | Phase::Preflight | Phase::Running => {

@@ -88,7 +88,7 @@ fn an_edit_on_the_way_lets_nodes_in_progress_end_and_takes_no_other() {
     let old = world.snapshot.ops[&("ns".into(), "up".into())].status.clone().unwrap();
     assert_eq!(old.phase, Some(Phase::Failed));
     assert!(crate::plan::conditions::is_superseded(&old.conditions), "{:?}", old.conditions);
-    assert!(old.message.unwrap().contains("1 were not started: superseded"));
+    assert!(old.message.unwrap().contains("1 was not started: superseded"));
     let status = world.status();
     assert_eq!((status.history[0].result, status.history[0].done.as_str()), (RunResult::Superseded, "1/2"));
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v2"));

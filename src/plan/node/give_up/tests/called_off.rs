@@ -70,14 +70,19 @@ fn a_reboot_after_a_job_that_is_gone_is_not_said_to_be_called_off() {
 /// deleted a Job that it took for one that runs (chaos, world `continuous`, seed 90).
 #[test]
 fn of_a_node_that_is_away_once_its_job_was_deleted_no_reboot_is_said_to_be_called_off() {
-    for (ready, uid, reboot) in [
-        (false, json!("ju"), RebootStatus::Pending),
-        (true, json!("ju"), RebootStatus::Cancelled),
-        (false, Value::Null, RebootStatus::Cancelled),
+    for (ready, uid, boot, reboot) in [
+        (false, json!("ju"), json!("b1"), RebootStatus::Pending),
+        (true, json!("ju"), json!("b1"), RebootStatus::Cancelled),
+        // An earlier version did not record it.
+        (true, json!("ju"), Value::Null, RebootStatus::Cancelled),
+        // It is back already (chaos, seed 1283).
+        (true, json!("ju"), json!("b0"), RebootStatus::Pending),
+        (false, Value::Null, Value::Null, RebootStatus::Cancelled),
     ] {
-        let mut world =
-            World::new(json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": "j",
-            "jobUid": uid, "rebootStatus": "pending", "givenUp": "the NodeOp was deleted"}));
+        let mut world = World::new(
+            json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": "j", "boot": boot,
+            "jobUid": uid, "rebootStatus": "pending", "givenUp": "the NodeOp was deleted"}),
+        );
         let mut op = (**world.snapshot.ops.values().next().unwrap()).clone();
         op.metadata.deletion_timestamp = Some(Time(at(0)));
         world.snapshot.ops.insert(world.me.key(), Arc::new(op));

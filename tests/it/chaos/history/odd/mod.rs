@@ -249,7 +249,9 @@ impl Past<'_> {
     ) {
         let uid = op.metadata.uid.clone().unwrap_or_default();
         let key = (uid.clone(), node.to_owned());
-        if old.phase != entry.phase || old.step != entry.step || !self.odd.steps.contains_key(&key) {
+        // A preflight begins anew, with all of its time, in each boot.
+        let anew = entry.step == Some(Step::Preflight) && old.new_boot != entry.new_boot;
+        if anew || old.phase != entry.phase || old.step != entry.step || !self.odd.steps.contains_key(&key) {
             if entry.phase.is_final() {
                 self.odd.last.insert(key.clone(), old.step);
             }
