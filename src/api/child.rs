@@ -39,6 +39,7 @@ pub fn node_op(upgrade: &NodeOpUpgrade, name: &str) -> NodeOp {
     if let Some(round) = announced_round(upgrade, name) {
         (run.generation, run.round) = (round.generation, round.number);
         spec.node_names = round.node_names.clone();
+        spec.image = round.image.clone().or(spec.image);
     }
     let labels = [
         (names::MANAGED_BY.to_owned(), names::MANAGED_BY_UPGRADE.to_owned()),
@@ -72,6 +73,7 @@ fn announced_round<'a>(upgrade: &'a NodeOpUpgrade, name: &str) -> Option<&'a Rou
 pub fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
     let active = upgrade.upgrade_active.unwrap_or(true);
     let drain_options = drain(upgrade, active);
+    let cordon = active || drain_options.is_some();
     NodeOpSpec {
         node_selector: selecting(upgrade.node_selector.clone()),
         node_names: Vec::new(),
@@ -89,9 +91,11 @@ pub fn spec(upgrade: &NodeOpUpgradeSpec) -> NodeOpSpec {
         image_pull_policy: upgrade.image_pull_policy,
         image_pull_secrets: upgrade.image_pull_secrets.clone(),
         // The recovery image can be written under a node at work; only a reboot or a drain asks for a cordon.
-        cordon: Some(active || drain_options.is_some()),
+        cordon: Some(cordon),
         uncordon_on_failure: upgrade.uncordon_on_failure,
         drain_options,
+        // One that stays in service stays in load balancers.
+        load_balancer: upgrade.load_balancer.clone().filter(|_| cordon),
         reboot_on_success: Some(active),
         backoff_limit: Some(upgrade.backoff_limit.unwrap_or(RETRIES)),
         concurrency: upgrade.concurrency,

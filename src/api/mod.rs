@@ -7,6 +7,7 @@ pub mod ended;
 pub mod error_text;
 pub mod hash;
 pub mod image_content;
+pub mod load_balancer;
 pub mod names;
 pub mod node_status;
 pub mod node_statuses;

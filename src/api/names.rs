@@ -125,7 +125,12 @@ pub const KEEPS_FROM_SCALE_DOWN: [(&str, &str); 2] = [
     ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "true"),
     ("karpenter.sh/do-not-disrupt", "true"),
 ];
-/// Node annotation: which NodeOp has set those, and what stood there before.
+/// Node label by which load balancers outside the cluster leave a node: those of cloud controllers, and MetalLB.
+/// Whatever its value is, it is there or not.
+pub const NOT_BALANCED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The value that we give it.
+pub const NOT_BALANCED_VALUE: &str = "true";
+/// Node annotation: which NodeOp has set any of those, and what stood there before.
 pub const AUTOSCALER_HINTS: &str = "operator.kairos.io/autoscaler-hints";
 /// Annotation on Jobs and pods: the full node name (the label may be cut).
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";

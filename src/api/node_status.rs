@@ -95,7 +95,7 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiter_since: Option<Time>,
     /// The machine's own id, recorded before it reboots: by it a Node object that was deleted meanwhile is
-    /// known again.
+    /// known again. It stays where the Node was still deleted when the node was given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
     /// True for a node of the control plane that is about to reboot; it counts as away also while its Node

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::{
     counts::Counts,
+    load_balancer::LoadBalancer,
     node_status::{NodeStatus, RebootStatus, Step},
 };
 use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
@@ -113,6 +114,9 @@ pub struct NodeOpSpec {
     /// Eviction of the node's pods before the operation; needs `cordon: true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_options: Option<DrainOptions>,
+    /// Whether load balancers leave the node first; needs `cordon: true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
     /// Reboot the node after the operation succeeded, and wait until it is back in a new boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]

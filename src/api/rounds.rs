@@ -21,7 +21,18 @@ pub struct Round {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = MAX_NODE_NAMES, "x-kubernetes-list-type" = "atomic"))]
     pub node_names: Vec<String>,
+    /// The image of such a round, by the digest of what the run has run, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Machines, by their own ids, that the run has tried and whose Node was deleted before that had come to
+    /// its end; the latest last. They are not tried again when they join again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = MAX_LOST, "x-kubernetes-list-type" = "atomic"))]
+    pub lost: Vec<String>,
 }
+
+/// The most machines that are remembered so. Of more the first is forgotten.
+pub const MAX_LOST: usize = 100;
 
 /// What came of a run, or of a round of it, that another one followed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     hash::digits,
     names::{self, cut},
-    nodeop::{DrainOptions, NodeOpSpec, UpgradeOptions},
+    nodeop::{DrainOptions, LoadBalancer, NodeOpSpec, UpgradeOptions},
 };
 
 /// Longest name of a NodeOp.
@@ -114,6 +114,7 @@ fn decisive(spec: &NodeOpSpec) -> Value {
         cordon: _,
         uncordon_on_failure,
         drain_options,
+        load_balancer,
         reboot_on_success: _,
         backoff_limit,
         concurrency: _,
@@ -144,6 +145,7 @@ fn decisive(spec: &NodeOpSpec) -> Value {
     said.unless("upgrade", upgrade.as_ref().map(options), &json!({}));
     said.unless("uncordonOnFailure", *uncordon_on_failure, &false);
     said.unless("drainOptions", Some(drain(drain_options.as_ref(), active)), &json!({}));
+    said.unless("loadBalancer", load_balancer.as_ref().and_then(LoadBalancer::wait), &-1);
     said.unless("backoffLimit", *backoff_limit, &2);
     said.unless("activeDeadlineSeconds", *active_deadline_seconds, &3600);
     said.unless("pullTimeoutSeconds", *pull_timeout_seconds, &1800);
@@ -284,6 +286,7 @@ mod tests {
             json!({"concurrency": 3}),
             json!({"paused": true}),
             json!({"stopOnFailure": true}),
+            json!({"loadBalancer": {"exclude": false}}),
             json!({"notAfter": "2027-01-31T00:00:00Z"}),
             json!({"mode": "Once"}),
             json!({"mode": "Continuous"}),
@@ -315,6 +318,8 @@ mod tests {
             json!({"drainOptions": {"deleteEmptyDirData": false}}),
             json!({"drainOptions": {"podSelector": {"matchLabels": {"a": "b"}}}}),
             json!({"drainOptions": {"skip": {"matchLabels": {"a": "b"}}}}),
+            json!({"loadBalancer": {"exclude": true}}),
+            json!({"loadBalancer": {"exclude": true, "waitSeconds": 0}}),
             json!({"backoffLimit": 0}),
             json!({"preflightTimeoutSeconds": 7}),
             json!({"pullTimeoutSeconds": 7}),

@@ -71,7 +71,12 @@ const LABEL_KEYS_RULES: [Rule; 1] = [(
     "no label can have an empty key, or one of more than 317 characters: write a name, for example kubernetes.io/hostname",
 )];
 
-const NODEOP_RULES: [Rule; 6] = [
+const LOAD_BALANCER_RULES: [Rule; 1] = [(
+    "!has(self.waitSeconds) || (has(self.exclude) && self.exclude)",
+    "waitSeconds is how long load balancers get to leave a node: set exclude: true, or remove waitSeconds",
+)];
+
+const NODEOP_RULES: [Rule; 7] = [
     (
         "has(self.command) || has(self.upgrade)",
         "say what to run: set command (an empty list, command: [], runs the image's own entrypoint); to upgrade Kairos create a NodeOpUpgrade instead",
@@ -96,9 +101,13 @@ const NODEOP_RULES: [Rule; 6] = [
         "!has(self.drainOptions) || !has(self.drainOptions.enabled) || !self.drainOptions.enabled || (has(self.cordon) && self.cordon)",
         "a drained node must be cordoned, or its pods come straight back: set cordon: true, or drainOptions.enabled: false",
     ),
+    (
+        "!has(self.loadBalancer) || !has(self.loadBalancer.exclude) || !self.loadBalancer.exclude || (has(self.cordon) && self.cordon)",
+        "load balancers leave a node until it is uncordoned: set cordon: true, or remove loadBalancer",
+    ),
 ];
 
-const NODEOPUPGRADE_RULES: [Rule; 2] = [
+const NODEOPUPGRADE_RULES: [Rule; 3] = [
     (
         "!has(self.upgradeActive) || self.upgradeActive || (has(self.upgradeRecovery) && self.upgradeRecovery)",
         "nothing to upgrade: remove upgradeActive: false, or set upgradeRecovery: true to upgrade the recovery image alone",
@@ -106,6 +115,11 @@ const NODEOPUPGRADE_RULES: [Rule; 2] = [
     (
         "!has(self.mode) || self.mode != 'Continuous' || !has(self.upgradeActive) || self.upgradeActive",
         "mode: Continuous needs the active image, whose release a node shows: remove upgradeActive: false, or set mode: Once",
+    ),
+    (
+        "!has(self.loadBalancer) || !has(self.loadBalancer.exclude) || !self.loadBalancer.exclude || !has(self.upgradeActive) || self.upgradeActive \
+         || (has(self.drainOptions) && has(self.drainOptions.enabled) && self.drainOptions.enabled)",
+        "the recovery image alone is written under a node that stays in service: remove loadBalancer, or set drainOptions.enabled: true",
     ),
 ];
 
@@ -154,6 +168,11 @@ pub(super) fn nodeopupgrade(schema: &mut Schema) {
     not_null(schema);
     add_rules(schema, &NODEOPUPGRADE_RULES);
     never_loosened(schema);
+}
+
+/// `loadBalancer`: no wait for nothing.
+pub(super) fn load_balancer(schema: &mut Schema) {
+    add_rules(schema, &LOAD_BALANCER_RULES);
 }
 
 /// `NodeOp.spec.upgrade`: at least one of the two images.

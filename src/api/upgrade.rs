@@ -19,9 +19,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::rounds::{EarlierRun, Round, RunResult};
+pub use super::rounds::{EarlierRun, MAX_LOST, Round, RunResult};
 use super::{
-    nodeop::{Counts, DrainOptions, NodeStatus, Phase},
+    image_content::ImageContent,
+    nodeop::{Counts, DrainOptions, LoadBalancer, NodeStatus, Phase},
     pull_policy::PullPolicy,
     schema,
 };
@@ -141,6 +142,10 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::upgrade_drain")]
     pub drain_options: Option<DrainOptions>,
+    /// Whether load balancers leave a node before it is drained. Not for the recovery image alone, under which a
+    /// node stays in service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
     /// How often the upgrade is tried again on a node before the node is failed (default 2). Never after a
     /// success of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -267,6 +272,10 @@ pub struct NodeOpUpgradeStatus {
     /// The image with the digest of the content that is run, `name:tag@sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What the image's name stood for in this run, by the nodes' architectures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub images: Vec<ImageContent>,
     /// The release that the image brings, as the first node that looked at it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
@@ -291,6 +300,7 @@ impl NodeOpUpgradeStatus {
             conditions,
             counts,
             image,
+            images,
             release,
             last_updated,
         } = self;
@@ -307,6 +317,7 @@ impl NodeOpUpgradeStatus {
             conditions: conditions.clone(),
             counts: counts.clone(),
             image: image.clone(),
+            images: images.clone(),
             release: release.clone(),
             last_updated: last_updated.clone(),
         }

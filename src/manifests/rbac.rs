@@ -47,7 +47,8 @@ const EVENTS: &str = "events.k8s.io";
 /// [`crate::render::access`].
 pub const OPERATOR: &[Grant] = &[
     grant(
-        "Targets, their readiness and boot ids; patch: cordon, claim, what autoscalers are asked, labels with what a node runs.",
+        "Targets, their readiness and boot ids; patch: cordon, claim, what autoscalers and load balancers are asked, labels with what \
+         a node runs. An admission policy lets it change nothing else there.",
         CORE,
         &["nodes"],
         &["get", "list", "watch", "patch"],

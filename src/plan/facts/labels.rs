@@ -20,6 +20,12 @@ impl NodeView {
         says.and_then(|says| says.strip_prefix('/')) == Some(FACTS_SCHEMA) && !self.is_stripped()
     }
 
+    /// The release that a node of Kairos is known to run, in the boot in which it is.
+    pub fn release(&self) -> Option<&String> {
+        let release = self.annotations.get(names::RELEASE)?;
+        (self.annotations.contains_key(names::BOOT_STATE_OF) && self.says_its_facts()).then_some(release)
+    }
+
     /// Whether somebody has taken our label off a node of Kairos, or the `false` with which he had kept us
     /// off. A selector by that label would pass the node over until its next boot, without a word.
     fn is_stripped(&self) -> bool {

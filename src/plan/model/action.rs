@@ -261,7 +261,7 @@ pub struct NodeChange {
     pub claimed_by: Option<Option<OpRef>>,
     /// The node failed and stays unschedulable; this stands in place of `cordoned_by`.
     pub kept_cordon: Option<Box<KeptCordon>>,
-    /// Labels that say facts; `None` removes one.
+    /// Labels that say facts, or are about load balancers; `None` removes one.
     pub labels: BTreeMap<String, Option<String>>,
     /// Annotations that say facts, what the node is tried with, or are about autoscalers; `None` removes one.
     pub annotations: BTreeMap<String, Option<String>>,

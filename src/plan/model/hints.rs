@@ -1,9 +1,12 @@
-//! What a NodeOp asks of autoscalers for a node that it has claimed, and what they had been told before.
+//! What a NodeOp asks of autoscalers and load balancers for a node that it has claimed, and what they had been
+//! told before.
 //!
-//! Cluster Autoscaler and Karpenter read an annotation each on the Node ([`names::KEEPS_FROM_SCALE_DOWN`]). One
-//! that is left behind keeps the node from ever being removed, and one of somebody else that is taken away
-//! exposes it. So what stood there stands in an annotation of ours, which outlives operator and NodeOp:
-//! `{"by":"<namespace>/<name>@<uid>","before":{"<annotation>":"<value>"}}`, with `null` for none.
+//! Cluster Autoscaler and Karpenter read an annotation each on the Node ([`names::KEEPS_FROM_SCALE_DOWN`]), load
+//! balancers a label ([`names::NOT_BALANCED`]). One that is left behind keeps the node from ever being removed,
+//! or from ever serving again; and one of somebody else that is taken away exposes it. So what stood there
+//! stands in an annotation of ours, which outlives operator and NodeOp:
+//! `{"by":"<namespace>/<name>@<uid>","before":{"<annotation or label>":"<value>"}}`, with `null` for none. It is
+//! named after autoscalers, who were the first.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -16,6 +19,13 @@ use crate::{api::names, plan::model::id::OpRef};
 pub struct Hints {
     pub by: OpRef,
     pub before: BTreeMap<String, Option<String>>,
+}
+
+impl Hints {
+    /// Whether this annotation or label was set.
+    pub fn has(&self, name: &str) -> bool {
+        self.before.contains_key(name)
+    }
 }
 
 /// The same, as it is written.
@@ -35,10 +45,11 @@ impl fmt::Display for Hints {
 impl FromStr for Hints {
     type Err = ();
 
-    /// Other annotations than those that we set are none of ours, whatever is written here.
+    /// Other annotations and labels than those that we set are none of ours, whatever is written here.
     fn from_str(text: &str) -> Result<Self, ()> {
         let Written { by, mut before } = serde_json::from_str(text).map_err(|_| ())?;
-        before.retain(|name, _| names::KEEPS_FROM_SCALE_DOWN.iter().any(|(ours, _)| ours == name));
+        let ours = names::KEEPS_FROM_SCALE_DOWN.map(|(name, _)| name);
+        before.retain(|name, _| ours.contains(&name.as_str()) || name == names::NOT_BALANCED);
         Ok(Self { by: by.parse()?, before })
     }
 }
@@ -51,7 +62,11 @@ mod tests {
     fn hints_are_read_as_they_were_written_and_name_no_other_annotation() {
         let by = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
         let [(autoscaler, _), (karpenter, _)] = names::KEEPS_FROM_SCALE_DOWN;
-        let before = [(autoscaler.to_owned(), None), (karpenter.to_owned(), Some("false \"ü\"".to_owned()))];
+        let before = [
+            (autoscaler.to_owned(), None),
+            (karpenter.to_owned(), Some("false \"ü\"".to_owned())),
+            (names::NOT_BALANCED.to_owned(), None),
+        ];
         let hints = Hints { by: by.clone(), before: before.into() };
         assert_eq!(hints.to_string().parse(), Ok(hints));
         let forged = r#"{"by":"ns/op@u","before":{"operator.kairos.io/claimed-by":"ns/other@v"}}"#;

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
-        nodeop::{DrainOptions, NodeOp, NodeOpSpec, Preflight},
+        nodeop::{DrainOptions, LoadBalancer, NodeOp, NodeOpSpec, Preflight},
         owner,
     },
     contract,
@@ -40,6 +40,8 @@ pub struct Intent {
     pub cordon: bool,
     pub uncordon_on_failure: bool,
     pub drain: Option<Drain>,
+    /// How long load balancers get to leave a node that they are told to leave; `None`: they are not told.
+    pub leaves_balancers: Option<SignedDuration>,
     pub reboot: bool,
     pub upgrade: bool,
     pub preflight: Option<PreflightIntent>,
@@ -103,6 +105,7 @@ impl Intent {
             .as_ref()
             .map(|upgrade| upgrade.preflight_timeout_seconds.unwrap_or(PREFLIGHT_DEADLINE));
         let preflight = spec.preflight.as_ref().map(PreflightIntent::of);
+        let balanced = spec.load_balancer.as_ref().filter(|_| cordon).and_then(LoadBalancer::wait);
         Self {
             concurrency: usize::try_from(spec.concurrency).ok().filter(|limit| *limit > 0),
             paused: spec.paused.unwrap_or(false),
@@ -111,6 +114,7 @@ impl Intent {
             cordon,
             uncordon_on_failure: spec.uncordon_on_failure.unwrap_or(false),
             drain,
+            leaves_balancers: balanced.map(seconds),
             reboot: spec.reboot_on_success.unwrap_or(false),
             upgrade: spec.upgrade.is_some() || is_older_upgrade(op),
             preflights_at_once: preflights_at_once(spec),

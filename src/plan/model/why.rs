@@ -23,6 +23,7 @@ pub enum WaitReason {
     Blocked,
     Preflight,
     Claim,
+    LoadBalancers,
     Drain,
     Budget,
     Volumes,
@@ -37,7 +38,7 @@ pub enum WaitReason {
 
 impl WaitReason {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Paused,
         Self::OnHold,
         Self::Stopped,
@@ -54,6 +55,7 @@ impl WaitReason {
         Self::Blocked,
         Self::Preflight,
         Self::Claim,
+        Self::LoadBalancers,
         Self::Drain,
         Self::Budget,
         Self::Volumes,
@@ -85,6 +87,7 @@ impl WaitReason {
             Self::Blocked => "Blocked",
             Self::Preflight => "Preflight",
             Self::Claim => "Claim",
+            Self::LoadBalancers => "LoadBalancers",
             Self::Drain => "Drain",
             Self::Budget => "Budget",
             Self::Volumes => "Volumes",
@@ -121,6 +124,7 @@ impl WaitReason {
             Self::Blocked => "Something that is tried again and again fails",
             Self::Preflight => "Its preflight runs",
             Self::Claim => "It is being claimed and cordoned",
+            Self::LoadBalancers => "Load balancers get `loadBalancer.waitSeconds` to leave it",
             Self::Drain => "Pods are being evicted, or end",
             Self::Budget => "Evictions are refused, as by a PodDisruptionBudget",
             Self::Volumes => "Volumes are being detached",

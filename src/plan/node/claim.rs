@@ -15,6 +15,7 @@ use crate::plan::{
         hold,
         job::start_job,
         state::{At, Drain, Entry, Pending, State, Working},
+        traffic,
         waiting::{Draining, Starting, Waiting},
     },
     quorum,
@@ -36,8 +37,17 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
         return back_to_pending(ctx, passed_in, why.into()).with(effects);
     }
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
-        Take::Held => after_claim(ctx).into(),
-        Take::Patch(change) => hold::take(ctx, change, Waiting::Claim { cordon: ctx.op.intent.cordon }),
+        Take::Held => after_claim(ctx),
+        Take::Patch(change) => {
+            let leaves =
+                change.claimed_by.as_ref().map_or_else(|| Some(false).into(), |_| traffic::decide(ctx));
+            match effects.take(leaves) {
+                Some(leaves) => {
+                    hold::take(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
+                }
+                None => Waiting::OthersServe.into(),
+            }
+        }
         Take::Ask(question) => Waiting::CordonOwner.with(question),
         Take::Taken(other) => back_to_pending(
             ctx,
@@ -87,7 +97,16 @@ fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: String) 
     Decision::Record(Box::new(Entry { message, since, state, ..ctx.entry.clone() }))
 }
 
-fn after_claim(ctx: &NodeContext<'_>) -> Decision {
+/// Once load balancers have left the node, if they are to, it is disturbed.
+fn after_claim(ctx: &NodeContext<'_>) -> Planned<Decision> {
+    if let Some(until) = traffic::awaited_until(ctx) {
+        return Waiting::LoadBalancers { until }.with(Effects::wake_at(until));
+    }
+    let said = traffic::say_stays(ctx).map(Effects::from).unwrap_or_default();
+    next_step(ctx).with(said)
+}
+
+fn next_step(ctx: &NodeContext<'_>) -> Decision {
     let intent = &ctx.op.intent;
     if intent.drain.is_none() && !intent.reboot {
         return start_job(ctx);
@@ -114,7 +133,10 @@ mod tests {
     use serde_json::json;
 
     use crate::{
-        api::nodeop::{NodeOp, Phase},
+        api::{
+            names,
+            nodeop::{NodeOp, Phase, Step},
+        },
         plan::{
             model::{
                 action::{Action, Plan},
@@ -122,6 +144,7 @@ mod tests {
                 question::{Answer, Question},
                 snapshot::{NodeView, Snapshot},
             },
+            node::fixtures::{World, at},
             plan,
         },
     };
@@ -130,7 +153,7 @@ mod tests {
     fn takes(snapshot: &mut Snapshot, op: &str, node: &str) {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-            "metadata": {"name": op, "namespace": "ns", "uid": op, "finalizers": [crate::api::names::FINALIZER]},
+            "metadata": {"name": op, "namespace": "ns", "uid": op, "finalizers": [names::FINALIZER]},
             "spec": {"command": ["true"], "cordon": true, "concurrency": 1},
             "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
                 node: {"phase": "Running", "step": "Claim", "nodeUid": node},
@@ -184,5 +207,109 @@ mod tests {
         let out = plan(&snapshot);
         let yields = |action: &Action| matches!(action, Action::PatchStatus { op, status, .. } if op.metadata.name.as_deref() == Some("a") && status.node_statuses["c1"].phase == Phase::Pending);
         assert!(out.actions.iter().any(yields) && !claims(&out), "{:?}", out.actions);
+    }
+
+    /// n1 is to be taken out of load balancers when it is claimed; there are others.
+    fn balanced(others: &[NodeView]) -> World {
+        let claim = json!({"phase": "Running", "step": "Claim", "nodeUid": "n1"});
+        let mut world = World::new(claim)
+            .node(|node| (node.claimed_by, node.cordoned_by, node.unschedulable) = (None, None, false));
+        world = world.op(|op| {
+            op.spec.load_balancer =
+                serde_json::from_value(json!({"exclude": true, "waitSeconds": 20})).unwrap();
+        });
+        for other in others {
+            world.snapshot.nodes.insert(other.name.clone(), Arc::new(other.clone()));
+        }
+        world
+    }
+
+    fn other(name: &str, change: impl FnOnce(&mut NodeView)) -> NodeView {
+        let mut node = NodeView { name: name.into(), uid: name.into(), ready: true, ..NodeView::default() };
+        change(&mut node);
+        node
+    }
+
+    /// Claims the node as the plan wants it; whether it is labelled.
+    fn claimed(world: &mut World, second: i64) -> bool {
+        let out = world.pass(second);
+        let change = out.actions.into_iter().find_map(|action| match action {
+            Action::PatchNode { name, change, .. } if name == "n1" => Some(change),
+            _ => None,
+        });
+        let change = change.expect("a claim");
+        let labelled = change.labels.contains_key(names::NOT_BALANCED);
+        assert!(change.claimed_by.is_some() && change.unschedulable == Some(true));
+        let node = Arc::make_mut(world.snapshot.nodes.get_mut("n1").unwrap());
+        (node.claimed_by, node.cordoned_by, node.unschedulable) =
+            (Some(world.me.clone()), Some(world.me.clone()), true);
+        node.hints = change.annotations[names::AUTOSCALER_HINTS].as_ref().map(|text| text.parse().unwrap());
+        change.labels.into_iter().for_each(|(name, value)| drop(node.labels.insert(name, value.unwrap())));
+        labelled
+    }
+
+    #[test]
+    fn load_balancers_get_their_time_before_anything_is_done_to_the_node_and_again_under_another_leader() {
+        let mut world = balanced(&[other("n2", |_| {})]);
+        assert!(claimed(&mut world, 0));
+        let waits = |world: &mut World, second| {
+            let out = world.pass(second);
+            let said = out.why(&world.me.key(), "n1").map(ToString::to_string);
+            (world.entry().step, out.wake_at, said.unwrap_or_default())
+        };
+        let (step, wake_at, said) = waits(&mut world, 3);
+        assert_eq!((step, wake_at), (Some(Step::Claim), Some(at(23))));
+        assert!(said.starts_with("claimed; load balancers get until 1970-01-12T13:47:03Z"), "{said}");
+        let (step, wake_at, _) = waits(&mut world, 22);
+        assert_eq!((step, wake_at), (Some(Step::Claim), Some(at(23))));
+        // Another leader has seen nothing yet.
+        let mut next = balanced(&[]);
+        next.snapshot =
+            Snapshot { sightings: <_>::default(), leading_since: at(22), ..world.snapshot.clone() };
+        assert_eq!(waits(&mut next, 22).1, Some(at(42)));
+        assert_eq!(waits(&mut world, 23).0, Some(Step::Drain));
+    }
+
+    #[test]
+    fn a_node_is_left_in_load_balancers_if_no_other_one_serves_and_that_is_said() {
+        let label = |node: &mut NodeView| drop(node.labels.insert(names::NOT_BALANCED.into(), String::new()));
+        let another = || Some(OpRef { namespace: "ns".into(), name: "a".into(), uid: "a".into() });
+        for (others, labelled) in [
+            (vec![], false),
+            (vec![other("n2", label)], false),
+            (vec![other("n2", |node| node.ready = false)], false),
+            (vec![other("n2", |node| node.unschedulable = true)], false),
+            (vec![other("n2", |node| node.deleting = true)], false),
+            (vec![other("n2", |node| node.claimed_by = another())], false),
+            (vec![other("n2", label), other("n3", |_| {})], true),
+        ] {
+            let mut world = balanced(&others);
+            assert_eq!(claimed(&mut world, 0), labelled, "{others:?}");
+            let out = world.pass(1);
+            let said = out.actions.iter().any(|action| {
+                let Action::PatchStatus { notices, .. } = action else { return false };
+                notices.iter().any(|notice| notice.reason == "StaysInLoadBalancers")
+            });
+            assert_eq!((world.entry().step == Some(Step::Drain), said), (!labelled, !labelled), "{others:?}");
+        }
+    }
+
+    /// Both have recorded their intent by then, so whoever reads after the other sees it.
+    #[test]
+    fn of_two_nodes_that_are_taken_at_once_not_both_leave_load_balancers() {
+        let mut world = balanced(&[other("n2", |_| {})]);
+        let asked = plan(&world.snapshot).questions;
+        for question in [Question::AllNodeOps, Question::Node("n2".into())] {
+            assert!(asked.contains(&question), "{asked:?}");
+            let mut but_one = world.snapshot.clone();
+            but_one.answers = asked
+                .iter()
+                .filter(|other| **other != question)
+                .map(|other| (other.clone(), Answer::Found))
+                .collect();
+            assert!(!claims(&plan(&but_one)), "without {question}");
+        }
+        takes(&mut world.snapshot, "b", "n2");
+        assert!(!claimed(&mut world, 0));
     }
 }

@@ -1,8 +1,11 @@
-//! Asking autoscalers to leave a node that is claimed, with the claim's own patch; and giving back what stood
-//! there, with the patch that gives back the claim.
+//! Asking autoscalers and load balancers to leave a node that is claimed, with the claim's own patch; and giving
+//! back what stood there, with the patch that gives back the claim.
 //!
 //! What somebody changed while we had the node is theirs and stays, and nothing is set a second time: a
 //! person who takes a hint off knows why.
+//!
+//! A node that failed and stays cordoned stays out of load balancers as well, for as long as it does: somebody
+//! is to look at it first. Who uncordons it brings both to an end.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +18,41 @@ use crate::{
 /// annotations have a limit together, and a claim must not be refused for a courtesy.
 const MAX_REMEMBERED: usize = 1024;
 
-/// Adds to a claim what asks autoscalers to leave the node.
-pub fn take(node: &NodeView, me: &OpRef, claim: &mut NodeChange) {
+/// All that is ever asked: annotations of autoscalers, and the label of load balancers, each with its value.
+fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    names::KEEPS_FROM_SCALE_DOWN.into_iter().chain([(names::NOT_BALANCED, names::NOT_BALANCED_VALUE)])
+}
+
+/// What stands on a node in the place of a hint.
+fn stands<'a>(node: &'a NodeView, name: &str) -> Option<&'a String> {
+    if name == names::NOT_BALANCED { node.labels.get(name) } else { node.annotations.get(name) }
+}
+
+/// Has this stand in the place of a hint.
+fn put(change: &mut NodeChange, name: &str, value: Option<String>) {
+    let place = if name == names::NOT_BALANCED { &mut change.labels } else { &mut change.annotations };
+    place.insert(name.to_owned(), value);
+}
+
+/// Adds to a claim what asks autoscalers to leave the node, and load balancers if that is wanted.
+pub fn take(node: &NodeView, me: &OpRef, leaves_balancers: bool, claim: &mut NodeChange) {
     if node.hints.as_ref().is_some_and(|hints| hints.by == *me) {
         return;
     }
-    // A claim that somebody removed may have left hints of another NodeOp, which go on under our name.
+    // A claim that somebody removed may have left hints of another NodeOp, and one that failed on the node what
+    // keeps load balancers off; they go on under our name.
     let left = node.hints.as_ref().map(|hints| stood_before(node, hints)).unwrap_or_default();
     let mut before = BTreeMap::new();
-    for (name, asks) in names::KEEPS_FROM_SCALE_DOWN {
-        let stands = node.annotations.get(name).map(String::as_str);
+    for (name, asks) in all() {
+        let stands = stands(node, name).map(String::as_str);
+        // Whatever its value is, a label of somebody else's does what ours would.
+        let wanted = name != names::NOT_BALANCED || leaves_balancers && stands.is_none();
         let was = left.get(name).cloned().unwrap_or_else(|| stands.map(str::to_owned));
         let is_bearable = was.as_ref().is_none_or(|was| was.len() <= MAX_REMEMBERED);
-        if was.as_deref() != Some(asks) && is_bearable {
+        if was.as_deref() != Some(asks) && is_bearable && (wanted || left.contains_key(name)) {
             before.insert(name.to_owned(), was);
             if stands != Some(asks) {
-                claim.annotations.insert(name.to_owned(), Some(asks.to_owned()));
+                put(claim, name, Some(asks.to_owned()));
             }
         }
     }
@@ -40,25 +62,39 @@ pub fn take(node: &NodeView, me: &OpRef, claim: &mut NodeChange) {
     }
 }
 
-/// Adds to what gives a node back what stood there before `me` asked anything of autoscalers.
+/// Adds to what gives a node back what stood there before `me` asked anything of anybody.
 pub fn give_back(node: &NodeView, me: &OpRef, change: &mut NodeChange) {
-    if let Some(hints) = node.hints.as_ref().filter(|hints| hints.by == *me) {
-        change.annotations.extend(stood_before(node, hints));
-        change.annotations.insert(names::AUTOSCALER_HINTS.to_owned(), None);
+    let Some(hints) = node.hints.as_ref().filter(|hints| hints.by == *me) else { return };
+    let mut back = stood_before(node, hints);
+    let mut kept = BTreeMap::new();
+    if stays_cordoned(node, change)
+        && let Some(label) = back.remove_entry(names::NOT_BALANCED)
+    {
+        kept.extend([label]);
     }
+    back.into_iter().for_each(|(name, was)| put(change, &name, was));
+    if kept.is_empty() || kept != hints.before {
+        let rest = (!kept.is_empty()).then(|| Hints { by: me.clone(), before: kept }.to_string());
+        change.annotations.insert(names::AUTOSCALER_HINTS.to_owned(), rest);
+    }
+}
+
+/// Whether the node is cordoned because an operation failed on it, once it is changed so.
+fn stays_cordoned(node: &NodeView, change: &NodeChange) -> bool {
+    let was = node.kept_cordon.is_some() && node.unschedulable && change.cordoned_by.is_none();
+    change.kept_cordon.is_some() || was
 }
 
 /// What stood in the place of each hint that is still as we set it.
 fn stood_before(node: &NodeView, hints: &Hints) -> BTreeMap<String, Option<String>> {
-    let ours = names::KEEPS_FROM_SCALE_DOWN
-        .into_iter()
-        .filter(|(name, asks)| node.annotations.get(*name).is_some_and(|stands| stands == asks));
+    let ours = all().filter(|(name, asks)| stands(node, name).is_some_and(|stands| stands == asks));
     ours.filter_map(|(name, _)| Some((name.to_owned(), hints.before.get(name)?.clone()))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::model::kept_cordon::KeptCordon;
 
     const AUTOSCALER: &str = names::KEEPS_FROM_SCALE_DOWN[0].0;
     const KARPENTER: &str = names::KEEPS_FROM_SCALE_DOWN[1].0;
@@ -74,6 +110,20 @@ mod tests {
 
     /// The node once it is changed.
     fn changed(mut node: NodeView, change: NodeChange) -> NodeView {
+        let mut labels: BTreeMap<String, String> = (*node.labels).clone();
+        for (name, value) in change.labels {
+            match value {
+                Some(value) => drop(labels.insert(name, value)),
+                None => drop(labels.remove(&name)),
+            }
+        }
+        node.labels = labels.into();
+        if let Some(kept) = change.kept_cordon {
+            node.kept_cordon = Some(*kept);
+        } else if change.cordoned_by.is_some() {
+            node.kept_cordon = None;
+        }
+        node.unschedulable = change.unschedulable.unwrap_or(node.unschedulable);
         for (name, value) in change.annotations {
             match value {
                 value if name == names::AUTOSCALER_HINTS => {
@@ -87,9 +137,24 @@ mod tests {
     }
 
     fn taken(node: NodeView, me: &OpRef) -> NodeView {
+        taken_off(node, me, false)
+    }
+
+    fn taken_off(node: NodeView, me: &OpRef, leaves_balancers: bool) -> NodeView {
         let mut change = NodeChange::default();
-        take(&node, me, &mut change);
+        take(&node, me, leaves_balancers, &mut change);
         changed(node, change)
+    }
+
+    /// The node once it is given back with this change of its cordon.
+    fn given_with(node: NodeView, me: &OpRef, cordon: NodeChange) -> NodeView {
+        let mut change = cordon;
+        give_back(&node, me, &mut change);
+        changed(node, change)
+    }
+
+    fn labelled(value: &str) -> NodeView {
+        NodeView { labels: [(names::NOT_BALANCED.to_owned(), value.to_owned())].into(), ..node(&[]) }
     }
 
     fn given(node: NodeView, me: &OpRef) -> NodeView {
@@ -129,6 +194,49 @@ mod tests {
         held.annotations.remove(AUTOSCALER);
         assert_eq!(taken(held.clone(), &me), held, "nor is it set again when a claim was removed");
         assert_eq!(given(held, &me), node(&[(KARPENTER, "1h")]));
+    }
+
+    #[test]
+    fn load_balancers_leave_a_node_if_that_is_wanted_and_a_label_of_somebody_elses_stays() {
+        let me = op("u");
+        assert!(!taken(node(&[]), &me).left_balancers(), "it is not wanted");
+        let held = taken_off(node(&[]), &me, true);
+        assert!(held.left_balancers(), "{held:?}");
+        assert_eq!(given(held.clone(), &op("another")), held);
+        assert_eq!(given(held.clone(), &me), node(&[]));
+        for value in ["", "true", "false"] {
+            let held = taken_off(labelled(value), &me, true);
+            assert!(!held.left_balancers() && held.labels == labelled(value).labels, "{value:?}: {held:?}");
+            assert_eq!(given(held, &me), labelled(value));
+        }
+        // Somebody changes it, or takes it off, while we have the node.
+        let changed = NodeView { labels: labelled("maintenance").labels, ..held.clone() };
+        assert_eq!(given(changed, &me), labelled("maintenance"));
+        let removed = NodeView { labels: <_>::default(), ..held };
+        assert_eq!(taken_off(removed.clone(), &me, true), removed, "nor is it set again");
+        assert_eq!(given(removed, &me), node(&[]));
+    }
+
+    #[test]
+    fn a_node_that_failed_is_out_of_load_balancers_until_it_is_uncordoned() {
+        let (first, second) = (op("u1"), op("u2"));
+        let held = NodeView { unschedulable: true, ..taken_off(node(&[(KARPENTER, "false")]), &first, true) };
+        let kept = Some(Box::new(KeptCordon { by: first.clone(), deleted: false }));
+        let keep = || NodeChange { kept_cordon: kept.clone(), ..NodeChange::default() };
+        let failed = given_with(held, &first, keep());
+        assert!(failed.left_balancers() && failed.is_kept_off(), "{failed:?}");
+        assert_eq!(failed.annotations, node(&[(KARPENTER, "false")]).annotations, "autoscalers may have it");
+        assert_eq!(given(failed.clone(), &first), failed, "nothing else is to be given back");
+        // The next operation has it, whether it wants that or not: until it uncordons the node, or not at all.
+        for wanted in [false, true] {
+            let again = taken_off(failed.clone(), &second, wanted);
+            assert!(again.left_balancers() && !again.is_kept_off(), "{again:?}");
+            let undone = given(again.clone(), &second);
+            assert!(undone.left_balancers() && undone.is_kept_off(), "it was called off: {undone:?}");
+            let uncordon =
+                NodeChange { unschedulable: Some(false), cordoned_by: Some(None), ..NodeChange::default() };
+            assert_eq!(given_with(again, &second, uncordon), node(&[(KARPENTER, "false")]));
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
         Take::Patch(change) => {
             let again = change.unschedulable.is_some();
             let why = if again { Waiting::CordonAgain } else { Waiting::Claim { cordon: false } };
-            take(ctx, change, why).map(Some)
+            // One that is being drained already is not taken out of load balancers any more.
+            take(ctx, change, false, why).map(Some)
         }
         Take::Ask(question) => Planned::from(None).with(question),
         Take::Taken(other) => {
@@ -38,15 +39,21 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
 /// was given back looks like one that is about to be taken, or whose claim somebody removed.
 ///
-/// With its claim the node says which run tries it, and asks autoscalers to leave it.
-pub fn take(ctx: &NodeContext<'_>, mut change: NodeChange, why: Waiting) -> Planned<Decision> {
+/// With its claim the node says which run tries it, and asks autoscalers to leave it, and load balancers if that
+/// is wanted.
+pub fn take(
+    ctx: &NodeContext<'_>,
+    mut change: NodeChange,
+    leaves_balancers: bool,
+    why: Waiting,
+) -> Planned<Decision> {
     let question = Question::Op(ctx.op.id.clone());
     let known = ctx.snapshot.answer(&question).or_else(|| ctx.snapshot.answer(&Question::AllNodeOps));
     if change.claimed_by.is_some() && known.is_none() {
         return Waiting::StillOurs.with(question);
     }
     if change.claimed_by.is_some() {
-        hints::take(ctx.node, &ctx.op.id, &mut change);
+        hints::take(ctx.node, &ctx.op.id, leaves_balancers, &mut change);
         change.annotations.extend(attempts::record(&ctx.op.object, ctx.node));
     }
     why.with(Action::patch_node(ctx.node, change))

@@ -30,6 +30,7 @@ mod prepare;
 mod reboot;
 pub mod stage;
 pub mod state;
+mod traffic;
 pub mod verify;
 pub mod waiter;
 pub mod waiting;
@@ -170,7 +171,9 @@ fn lost(
     };
     let untouched = work.given_up.as_ref().is_some_and(|verdict| verdict.begun == Begun::No);
     let job_name = context::ran(work).filter(|_| !untouched);
-    let over = Over { reboot: Some(reboot), job_name, ..Over::of(work) };
+    // Another machine of the name is not this one, and its Node has no record of what this one was tried with.
+    let machine_id = work.machine_id().map(str::to_owned);
+    let over = Over { reboot: Some(reboot), job_name, machine_id, ..Over::of(work) };
     // Its claim and cordon went with it: nothing is to be given back.
     let entry = Entry {
         message: Some(message.to_owned()),

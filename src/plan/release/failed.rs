@@ -1,21 +1,27 @@
 //! Nodes that failed and stay cordoned. Once the NodeOp is gone nothing but the node tells of it; so that is
 //! said, with what to do.
 
-use crate::plan::model::{
-    action::{Action, NodeChange, Notice},
-    effects::Effects,
-    id::OpRef,
-    kept_cordon::KeptCordon,
-    question::Question,
-    snapshot::{NodeView, Snapshot},
+use crate::plan::{
+    model::{
+        action::{Action, NodeChange, Notice},
+        effects::Effects,
+        id::OpRef,
+        kept_cordon::KeptCordon,
+        question::Question,
+        snapshot::{NodeView, Snapshot},
+    },
+    node::hints,
 };
 
 /// Looks after the cordon of a node that failed and that nobody works on.
 pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> Effects {
     if !node.unschedulable {
-        // A human lifted it. The next cordon is none of ours.
-        return Action::patch_node(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() })
-            .into();
+        // A human lifted it. The next cordon is none of ours, and load balancers may have the node again.
+        let mut lifted = NodeChange { cordoned_by: Some(None), ..NodeChange::default() };
+        if let Some(hints) = node.hints.as_ref().filter(|_| node.is_kept_off()) {
+            hints::give_back(node, &hints.by, &mut lifted);
+        }
+        return Action::patch_node(node, lifted).into();
     }
     let gone = Question::Op(kept.by.clone());
     if kept.deleted || snapshot.op(&kept.by).is_some() {
@@ -30,8 +36,9 @@ pub fn sweep(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> Effects
 /// Says on the node that it stays cordoned, and marks that this was said.
 fn tell(node: &NodeView, kept: &KeptCordon) -> NodeChange {
     let (OpRef { namespace, name: op, .. }, name) = (&kept.by, &node.name);
+    let off = if node.left_balancers() { " and out of load balancers" } else { "" };
     let message = format!(
-        "the node stays cordoned: NodeOp {namespace}/{op}, which is deleted, failed on it. Look at the node, then kubectl uncordon {name}"
+        "the node stays cordoned{off}: NodeOp {namespace}/{op}, which is deleted, failed on it. Look at the node, then kubectl uncordon {name}"
     );
     let notice = Notice { warning: true, reason: "CordonKept", message, node: None };
     let kept = KeptCordon { deleted: true, ..kept.clone() };
@@ -45,10 +52,13 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::plan::{
-        model::question::Answer,
-        plan,
-        release::tests::{at, changes, world},
+    use crate::{
+        api::names,
+        plan::{
+            model::{hints::Hints, question::Answer},
+            plan,
+            release::tests::{at, changes, world},
+        },
     };
 
     fn kept(deleted: bool) -> KeptCordon {
@@ -111,6 +121,29 @@ mod tests {
                 changes(&failed(false, deleted)),
                 Some(NodeChange { cordoned_by: Some(None), ..NodeChange::default() })
             );
+        }
+    }
+
+    /// Whatever becomes of the NodeOp: nobody is asked about it, and nothing is left behind.
+    #[test]
+    fn load_balancers_have_a_node_that_failed_again_once_a_human_uncordons_it() {
+        let label = (names::NOT_BALANCED.to_owned(), names::NOT_BALANCED_VALUE.to_owned());
+        let out_of_them = |unschedulable: bool, labelled: bool| {
+            let mut snapshot = failed(unschedulable, true);
+            snapshot.ops.clear();
+            let n1 = Arc::make_mut(snapshot.nodes.get_mut("n1").unwrap());
+            n1.hints = Some(Hints { by: kept(false).by, before: [(label.0.clone(), None)].into() });
+            n1.labels = [label.clone()].into_iter().filter(|_| labelled).collect();
+            snapshot
+        };
+        let cordoned = out_of_them(true, true);
+        assert!(changes(&cordoned).is_none() && plan(&cordoned).questions.is_empty());
+        for labelled in [true, false] {
+            let lifted = changes(&out_of_them(false, labelled)).unwrap();
+            let label = [(label.0.clone(), None)].into_iter().filter(|_| labelled).collect();
+            let marks = [(names::AUTOSCALER_HINTS.to_owned(), None)].into();
+            let back = NodeChange { labels: label, annotations: marks, ..NodeChange::default() };
+            assert_eq!(lifted, NodeChange { cordoned_by: Some(None), ..back });
         }
     }
 }

@@ -1,5 +1,8 @@
 //! A node that fails untouched in a run of a `Continuous` upgrade says that it was tried before it is said to
-//! have failed: only the Node tells the next round so (see `plan::attempts`).
+//! have failed: only the Node tells the next round so (see `plan::attempts`). So does one whose Node was made anew
+//! while the run was at its machine.
+
+use std::sync::Arc;
 
 use crate::{
     api::{
@@ -10,7 +13,7 @@ use crate::{
         attempts,
         model::{
             effects::{Effects, Reasons},
-            snapshot::Snapshot,
+            snapshot::{NodeView, Snapshot},
         },
         node::context::Op,
         rollout::{not_taken::NotTaken, status::OpProgress},
@@ -18,8 +21,8 @@ use crate::{
     },
 };
 
-/// Leaves the entries of nodes as they were that have ended without a claim, until their nodes say that they
-/// were tried. In a later round that is also said of one that needed nothing: whatever made it a node of that
+/// Leaves the entries of nodes as they were that have ended without a claim, or under another Node object than the
+/// one that was claimed, until their nodes say that they were tried. In a later round that is also said of one that needed nothing: whatever made it a node of that
 /// round would make it one of the next.
 pub fn record(
     snapshot: &Snapshot,
@@ -37,6 +40,7 @@ pub fn record(
     let is_tried = |before: Phase, now: Phase| match (before, now) {
         (Phase::Pending | Phase::Preflight, Phase::Failed) => true,
         (Phase::Preflight, Phase::Completed) => later,
+        (Phase::Running, Phase::Completed | Phase::Failed) => true,
         _ => false,
     };
     let changed: Vec<(String, _)> = nodes
@@ -47,7 +51,10 @@ pub fn record(
         })
         .collect();
     for (name, mut before) in changed {
-        let mark = snapshot.nodes.get(&name).and_then(|node| attempts::mark(&op.object, node));
+        let node = snapshot.nodes.get(&name);
+        // Another machine that has joined under the name has not been tried.
+        let is_it = |node: &&Arc<NodeView>| before.node_uid.as_ref().is_none_or(|uid| *uid == node.uid);
+        let mark = node.filter(is_it).and_then(|node| attempts::mark(&op.object, node));
         let Some(mark) = mark.map(Effects::from) else { continue };
         let error = mark.keeps_failing(snapshot);
         let why = progress.failures.complete(NotTaken::Unrecorded.into(), error);

@@ -89,7 +89,12 @@ fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
         Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
         None => targets(snapshot, op).with(expires(op)),
     };
-    let status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
+    let mut status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
+    // What its run has run, a later round of it is compared with.
+    let first = op.object.status.is_none();
+    status
+        .images
+        .extend(first.then(|| upgrades::contents_of_run(snapshot, &op.object)).into_iter().flatten());
     Planned { value: Reasons::default(), effects: status::write(snapshot, &op.object, status, effects) }
 }
 

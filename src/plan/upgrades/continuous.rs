@@ -12,7 +12,10 @@
 //! while as many nodes as may be in progress at once were tried and are out of service since: an image that
 //! does not boot would take every node that an autoscaler adds, one after the other.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 
@@ -21,14 +24,14 @@ use crate::{
         names::{self, condition, reason},
         nodeop::{MAX_NODE_NAMES, NodeOp},
         text::listed,
-        upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
+        upgrade::{MAX_LOST, NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
         attempts::{self, Attempt},
         conditions::{self, Moment, Standing},
         model::{
             selector,
-            snapshot::{NodeView, Snapshot},
+            snapshot::{NodeView, Snapshot, Standing as Class},
         },
         upgrades::{continuous_maker, newest::Newer},
     },
@@ -124,17 +127,24 @@ impl Nodes {
         let generation = status.round.as_ref().map_or(0, |round| round.generation);
         let newer = Newer::than(snapshot, upgrade);
         let selector = upgrade.spec.node_selector.as_ref();
-        for (name, node) in &snapshot.nodes {
-            let runs = runs(node);
+        // Most nodes are as they should be, and there may be thousands.
+        let nodes = &snapshot.nodes;
+        let out = [Class::Away, Class::Held].into_iter().flat_map(|class| nodes.names(class));
+        let looked_at: BTreeSet<&String> = nodes.running_another(release).chain(out).collect();
+        let lost = lost(status);
+        for (name, node) in looked_at.into_iter().filter_map(|name| Some((name, nodes.get(name)?))) {
+            let runs = node.release();
             let other = runs.filter(|runs| *runs != release);
             // One that was seen to run what it should has not been brought down by the upgrade.
             let kept = node.unschedulable && node.kept_cordon.is_some();
             let away = kept || !node.ready && runs != Some(release);
-            // Most nodes are as they should be, and there may be thousands.
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }
-            let attempt = attempts::of(node, uid, generation);
+            let attempt = match attempts::of(node, uid, generation) {
+                Attempt::None if lost.contains(&node.machine_id) => Attempt::Had,
+                attempt => attempt,
+            };
             if attempt == Attempt::Had {
                 if away {
                     all.out_of_service.push(name.clone());
@@ -156,10 +166,19 @@ impl Nodes {
     }
 }
 
-/// The release that a node of Kairos is known to run, in the boot in which it is.
-fn runs(node: &NodeView) -> Option<&String> {
-    let known = node.says_its_facts() && node.annotations.contains_key(names::BOOT_STATE_OF);
-    node.annotations.get(names::RELEASE).filter(|_| known)
+/// The machines that the run has tried and whose Nodes were deleted before that had come to its end. Nothing on
+/// the Node of one that joins again says so: where a cloud controller deletes the Nodes of machines that are away,
+/// an image that does not boot would be tried again and again.
+pub fn lost(status: &NodeOpUpgradeStatus) -> Vec<String> {
+    let before = status.round.iter().flat_map(|round| &round.lost);
+    let now = status.node_statuses.values().filter_map(|entry| entry.machine_id.as_ref());
+    let mut lost: Vec<String> = before.cloned().collect();
+    for machine in now {
+        lost.retain(|one| one != machine);
+        lost.push(machine.clone());
+    }
+    let forgotten = lost.len().saturating_sub(MAX_LOST);
+    lost.split_off(forgotten)
 }
 
 fn left(node: &NodeView, attempt: Attempt, newer: &Newer<'_>) -> Option<Left> {

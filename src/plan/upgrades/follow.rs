@@ -12,6 +12,7 @@ use crate::{
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
+        attempts,
         model::{
             action::{Action, Steering},
             effects::Effects,
@@ -19,7 +20,7 @@ use crate::{
             snapshot::Snapshot,
         },
         upgrades::{
-            continuous,
+            content, continuous,
             status::{complete_conditions, own_conditions, write},
         },
     },
@@ -111,9 +112,13 @@ pub fn copy(status: &mut NodeOpUpgradeStatus, child: &NodeOp) {
     status.phase = shown.phase.map(UpgradePhase::from);
     status.node_statuses = copied(&shown.node_statuses);
     status.counts = shown.counts.clone();
-    // What is known of the run a later round, none of whose nodes was looked at yet, does not take back.
-    status.image = shown.image.clone().or_else(|| status.image.take());
-    status.release = shown.release.clone().or_else(|| status.release.take());
+    content::copy(status, &shown.images);
+    // What is known of the run no later round takes back, whatever its nodes have found: a node that does not
+    // run what the run has brought is none that does.
+    let later = attempts::is_later_round(child);
+    let (image, release) = (status.image.take().filter(|_| later), status.release.take().filter(|_| later));
+    status.image = image.or_else(|| shown.image.clone());
+    status.release = release.or_else(|| shown.release.clone());
 }
 
 /// The NodeOp's sentence; if nodes failed, with what is said of the first of them, which tells what to do.
@@ -160,6 +165,7 @@ fn copied(nodes: &NodeStatuses) -> BTreeMap<String, NodeStatus> {
         last_updated: node.last_updated.clone(),
         verified: node.verified,
         holds_slot: node.holds_slot,
+        machine_id: node.machine_id.clone().filter(|_| node.phase.is_final()),
         ..NodeStatus::default()
     };
     copy.map(|(name, node)| (name.clone(), times(node))).collect()

@@ -22,6 +22,7 @@
 //! ([`continuous`]). A node is tried once by each run ([`crate::plan::attempts`]), and by the newest upgrade first
 //! ([`newest`]).
 
+mod content;
 mod continuous;
 mod follow;
 mod history;
@@ -32,7 +33,7 @@ mod superseded;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::{continuous::comes_back, superseded::superseded};
+pub use self::{content::of_run as contents_of_run, continuous::comes_back, superseded::superseded};
 use crate::{
     api::{
         nodeop::NodeOp,

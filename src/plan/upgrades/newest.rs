@@ -18,7 +18,7 @@ use crate::{
     api::{
         child, names,
         nodeop::{NodeOp, NodeOpStatus},
-        run,
+        run::{self, Run},
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
@@ -167,7 +167,9 @@ impl<'a> Upgrade<'a> {
         let spec = &self.object.spec;
         let child = self.child.filter(|_| self.is_open && !spec.is_continuous())?;
         let status = child.status.as_ref().filter(|status| !status.node_statuses.is_empty())?;
-        (run::hash(&child.spec) == run::hash(&child::spec(spec))).then_some(status)
+        // Its spec may name the image by digest.
+        let hash = Run::of(&child.metadata).map_or_else(|| run::hash(&child.spec), |run| run.hash);
+        (hash == run::hash(&child::spec(spec))).then_some(status)
     }
 
     /// Whether its run has had its attempt at the node, or the node runs the release that it brings.

@@ -24,7 +24,7 @@ use crate::{
             snapshot::Snapshot,
         },
         upgrades::{
-            continuous,
+            content, continuous,
             follow::{copy, follow, supersede},
             history,
             status::{base, say, settle},
@@ -119,6 +119,8 @@ impl Upgrade<'_> {
             number: run.round,
             since: since.or_else(|| child.metadata.creation_timestamp.clone()),
             node_names: child.spec.node_names.clone(),
+            image: child.spec.image.clone().filter(|image| run.round > 0 && *image != self.object.spec.image),
+            lost: known.map(|round| round.lost.clone()).unwrap_or_default(),
         })
     }
 
@@ -264,13 +266,20 @@ impl Upgrade<'_> {
         self.announce(name, None)
     }
 
-    /// Announces the round that follows, for these nodes.
-    fn next_round(mut self, node_names: Vec<String>) -> Effects {
+    /// Announces the round that follows, for those of these nodes that can have their image by one name.
+    fn next_round(mut self, mut node_names: Vec<String>) -> Effects {
+        let pin = |name: &String| {
+            let arch = self.snapshot.nodes.get(name).map(|node| node.arch.as_str()).unwrap_or_default();
+            content::pin(&self.object.spec, &self.status.images, arch)
+        };
+        let image = node_names.first().and_then(pin);
+        node_names.retain(|name| pin(name) == image);
+        let lost = continuous::lost(&self.status);
         let result = history::result(&self.status);
         self.remember(result);
         let generation = self.object.metadata.generation.unwrap_or_default();
         let before = self.status.round.clone().unwrap_or_else(|| Round { generation, ..Round::default() });
-        let round = Round { number: before.number.saturating_add(1), node_names, ..before };
+        let round = Round { number: before.number.saturating_add(1), node_names, image, lost, ..before };
         let name = self.name_of(round.generation, round.number);
         self.announce(name, Some(round))
     }
@@ -293,10 +302,12 @@ impl Upgrade<'_> {
     fn announce(mut self, name: String, round: Option<Round>) -> Effects {
         let history = history::trimmed(self.status.history, self.object.spec.kept_runs());
         let of_run = |known: Option<String>| known.filter(|_| round.is_some());
+        let images = if round.is_some() { self.status.images } else { Vec::new() };
         self.status = NodeOpUpgradeStatus {
             node_op_name: Some(name),
             run: Some(self.asked),
             image: of_run(self.status.image),
+            images,
             release: of_run(self.status.release),
             history,
             round,

@@ -285,3 +285,51 @@ fn of_a_nodes_status_it_changes_what_is_said_of_its_drain_and_nothing_else() {
         assert!(refused, "{new}: {verdict:?}");
     }
 }
+
+/// What it may do to a node is what it does: whoever may label nodes and take taints off moves workload as he likes.
+#[test]
+fn of_a_node_it_changes_its_own_marks_and_the_label_of_load_balancers_and_nothing_else() {
+    let (label, autoscaler) = (names::NOT_BALANCED, names::KEEPS_FROM_SCALE_DOWN[0].0);
+    let taints = json!([{"key": "dedicated", "effect": "NoSchedule"}]);
+    let node = json!({"metadata": {"name": "n1", "labels": {"a": "b"}, "annotations": {"c": "d"}},
+        "spec": {"taints": taints, "providerID": "p"}, "status": {}});
+    let set = |node: &Value, kind: &str, key: &str, value: &str| {
+        with(node.clone(), &format!("/metadata/{kind}/{}", key.replace('/', "~1")), json!(value))
+    };
+    let labelled = |value: &str| set(&node, "labels", label, value);
+    let claimed = set(
+        &set(&labelled("true"), "annotations", names::CLAIMED_BY, "ns/op@u"),
+        "annotations",
+        autoscaler,
+        "true",
+    );
+    let claimed = with(claimed, "/spec/unschedulable", json!(true));
+    let bare = without(without(node.clone(), "/metadata", "labels"), "/metadata", "annotations");
+    for (old, new) in [
+        (node.clone(), claimed.clone()),
+        (claimed, node.clone()),
+        (bare.clone(), with(bare.clone(), "/metadata/labels", json!({label: "true"}))),
+        (node.clone(), set(&node, "labels", names::MANAGED, "true")),
+        (labelled("theirs"), with(labelled("theirs"), "/spec/unschedulable", json!(true))),
+    ] {
+        assert_eq!(judge("nodes", Some(&old), Some(&new)), Verdict::Passes, "{old} {new}");
+    }
+    for (old, new) in [
+        (node.clone(), labelled("false")),
+        (labelled("theirs"), node.clone()),
+        (labelled("theirs"), labelled("true")),
+        (node.clone(), set(&node, "labels", "a", "c")),
+        (node.clone(), without(node.clone(), "/metadata/labels", "a")),
+        (node.clone(), set(&node, "labels", "node-role.kubernetes.io/control-plane", "")),
+        (node.clone(), set(&node, "annotations", "c", "e")),
+        (node.clone(), without(node.clone(), "/metadata", "annotations")),
+        (node.clone(), without(node.clone(), "/spec", "taints")),
+        (node.clone(), with(node.clone(), "/spec/providerID", json!("q"))),
+    ] {
+        let verdict = judge("nodes", Some(&old), Some(&new));
+        assert!(
+            matches!(&verdict, Verdict::Refused(said) if said.contains("and nothing else")),
+            "{new}: {verdict:?}"
+        );
+    }
+}

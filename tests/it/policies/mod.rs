@@ -170,9 +170,9 @@ fn context(
         info["extra"] = json!({"authentication.kubernetes.io/pod-name": ["some"], "authentication.kubernetes.io/pod-uid": [uid]});
     }
     let namespace = new.or(old).map(|object| object["metadata"]["namespace"].clone());
-    let resource = json!({"resource": resource.split('/').next()});
-    let request =
-        json!({"operation": operation, "userInfo": info, "resource": resource, "namespace": namespace});
+    let (of, sub) = resource.split_once('/').unwrap_or((resource, ""));
+    let request = json!({"operation": operation, "userInfo": info, "namespace": namespace,
+        "resource": {"resource": of}, "subResource": sub});
     context.add_variable("request", request).unwrap();
     context.add_variable("object", new.cloned()).unwrap();
     context.add_variable("oldObject", old.cloned()).unwrap();

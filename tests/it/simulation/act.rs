@@ -159,6 +159,7 @@ impl World {
             hints::apply(node, change);
         });
         self.check_hints(name);
+        self.check_balancers(&node);
     }
 
     /// Something is made for a NodeOp.
@@ -201,6 +202,7 @@ impl World {
         let Some(job) = self.job_of(&target.uid).filter(|job| job.suspended && !job.deleting) else {
             return;
         };
+        self.check_left(&job.node, &job.owner.uid);
         let started_at = Some(self.time());
         self.put_job(JobView { suspended: false, started_at, ..(*job).clone() });
     }

@@ -1,11 +1,11 @@
-//! What nodes say to autoscalers: some had been told by somebody before, and that is what they say whenever
-//! no operation has them.
+//! What nodes say to autoscalers and load balancers: some had been told by somebody before, and that is what they
+//! say whenever no operation has them.
 
 use std::collections::BTreeMap;
 
 use kairos_operator::{
     api::names,
-    plan::model::{action::NodeChange, snapshot::NodeView},
+    plan::model::{action::NodeChange, intent::Intent, snapshot::NodeView},
 };
 
 use super::world::World;
@@ -21,8 +21,21 @@ pub fn foreign(node: &str) -> BTreeMap<String, String> {
     said.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Those annotations of a node that autoscalers read, and ours about them, once it is changed.
+/// Somebody keeps load balancers off one node for good.
+pub fn label(node: &str) -> Option<(String, String)> {
+    (node == "w3").then(|| (names::NOT_BALANCED.to_owned(), "theirs".to_owned()))
+}
+
+/// What of a node autoscalers and load balancers read, and ours about it, once it is changed.
 pub fn apply(node: &mut NodeView, change: &NodeChange) {
+    if let Some(value) = change.labels.get(names::NOT_BALANCED) {
+        let mut labels: BTreeMap<String, String> = (*node.labels).clone();
+        match value {
+            Some(value) => drop(labels.insert(names::NOT_BALANCED.into(), value.clone())),
+            None => drop(labels.remove(names::NOT_BALANCED)),
+        }
+        node.labels = labels.into();
+    }
     for (name, value) in &change.annotations {
         if name == names::AUTOSCALER_HINTS {
             node.hints = value.as_ref().map(|text| text.parse().expect("what we wrote"));
@@ -46,8 +59,49 @@ impl World {
                 "{name}, claimed by {:?}, tells autoscalers {:?}",
                 node.claimed_by, node.annotations
             ));
-        } else if !asked && (node.hints.is_some() || node.annotations != foreign(name)) {
+        } else if !asked && (node.hints.is_some() && !node.is_kept_off() || node.annotations != foreign(name))
+        {
             self.broken(format!("{name} does not tell autoscalers what it did: {:?}", node.annotations));
+        }
+    }
+
+    /// A node is out of load balancers for as long as an operation has it that wants that, or it is cordoned
+    /// because one failed; and somebody else's label is never touched.
+    pub fn check_balancers(&mut self, before: &NodeView) {
+        let name = &before.name;
+        let Some(node) = self.nodes.get(&super::world::node_key(name)) else { return };
+        let theirs = label(name).map(|(_, value)| value);
+        let label = node.labels.get(names::NOT_BALANCED).cloned();
+        if label != theirs && !node.left_balancers() {
+            self.broken(format!("{name} is labelled {label:?}, and was {theirs:?}"));
+        }
+        if !node.left_balancers() {
+            self.history.unbalanced.remove(name);
+            return;
+        }
+        if node.claimed_by.is_none() && node.kept_cordon.is_none() {
+            self.broken(format!("{name} is nobody's, and out of load balancers"));
+        }
+        if before.left_balancers() {
+            return;
+        }
+        self.history.unbalanced.insert(name.clone(), self.now);
+        let wants = |of| self.op_of(of).is_some_and(|op| Intent::of(&op).leaves_balancers.is_some());
+        if !node.claimed_by.as_ref().is_some_and(|of| wants(&of.uid)) {
+            self.broken(format!("{name} leaves load balancers, and nobody wanted that"));
+        }
+        if self.nodes.live().values().all(|other| other.labels.contains_key(names::NOT_BALANCED)) {
+            self.broken(format!("{name} was the last node in load balancers"));
+        }
+    }
+
+    /// Something is done to a node that load balancers were to leave first.
+    pub fn check_left(&mut self, name: &str, op: &str) {
+        let wait = self.op_of(op).and_then(|op| Intent::of(&op).leaves_balancers).unwrap_or_default();
+        if let Some(since) = self.history.unbalanced.get(name)
+            && self.now < since + wait.as_secs()
+        {
+            self.broken(format!("{name} is disturbed {} s after it left load balancers", self.now - since));
         }
     }
 }

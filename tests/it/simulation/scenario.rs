@@ -1,6 +1,6 @@
 //! A cluster and its NodeOps, by a seed.
 
-use kairos_operator::api::nodeop::{DrainOptions, NodeOpSpec, Preflight};
+use kairos_operator::api::nodeop::{DrainOptions, LoadBalancer, NodeOpSpec, Preflight};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
@@ -56,6 +56,10 @@ pub fn nodeop(world: &mut World, number: usize) {
             strict: Some(rng.chance(20)),
             timeout_seconds: rng.chance(40).then_some(120),
             ..DrainOptions::default()
+        }),
+        load_balancer: (cordon && rng.chance(40)).then(|| LoadBalancer {
+            exclude: Some(true),
+            wait_seconds: Some(i32::try_from(rng.span(0, 15)).unwrap()),
         }),
         reboot_on_success: Some(rng.chance(70)),
         active_deadline_seconds: Some(900),

@@ -185,10 +185,9 @@ impl World {
         let uid = self.uid("node");
         // Hands off the labels: nobody reads facts in this world.
         let labels = [(names::OS_LABEL, "linux"), (names::MANAGED, "false")];
-        let mut labels = BTreeMap::from(labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        if control_plane {
-            labels.insert(names::CONTROL_PLANE_LABELS[0].into(), String::new());
-        }
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut labels: BTreeMap<_, _> = labels.into_iter().chain(super::hints::label(name)).collect();
+        labels.extend(control_plane.then(|| (names::CONTROL_PLANE_LABELS[0].into(), String::new())));
         let machine = Machine { uid: uid.clone(), boot: 1, reported: true, ..Machine::default() };
         let view = NodeView {
             name: name.into(),

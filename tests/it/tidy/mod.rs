@@ -140,7 +140,8 @@ const FLOORS: &[(&str, &[&str])] = &[
         "plan::node",
         &[
             "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "hints", "cancel",
-            "legacy", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot", "give_up",
+            "legacy", "traffic", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot",
+            "give_up",
         ],
     ),
     (

@@ -112,7 +112,7 @@ pub struct NodeView {
     pub kept_cordon: Option<KeptCordon>,
     /// Which NodeOp has claimed it.
     pub claimed_by: Option<OpRef>,
-    /// Which NodeOp has asked autoscalers to leave it, and what they had been told before.
+    /// Which NodeOp has asked autoscalers and load balancers to leave it, and what they had been told before.
     pub hints: Option<Hints>,
     /// Which of the conditions about its drain it has, and whose each is; `None`: not ours.
     pub drain_conditions: BTreeMap<DrainCondition, Option<OpRef>>,
@@ -142,9 +142,24 @@ impl NodeView {
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 
+    /// Whether it is out of load balancers because an operation took it out.
+    pub fn left_balancers(&self) -> bool {
+        let label = self.labels.get(names::NOT_BALANCED);
+        let ours = self.hints.as_ref().is_some_and(|hints| hints.has(names::NOT_BALANCED));
+        ours && label.is_some_and(|value| value == names::NOT_BALANCED_VALUE)
+    }
+
+    /// Whether nothing is left on it of an operation but what somebody's uncordon ends: it failed, and stays
+    /// cordoned and out of load balancers.
+    pub fn is_kept_off(&self) -> bool {
+        let label_alone = |hints: &Hints| hints.before.keys().all(|name| name == names::NOT_BALANCED);
+        let failed = self.claimed_by.is_none() && self.kept_cordon.is_some();
+        failed && self.hints.as_ref().is_some_and(label_alone)
+    }
+
     /// The NodeOps that have something of it to give back, each once.
     pub fn holders(&self) -> BTreeSet<&OpRef> {
-        let hints = self.hints.as_ref().map(|hints| &hints.by);
+        let hints = self.hints.as_ref().map(|hints| &hints.by).filter(|_| !self.is_kept_off());
         self.claimed_by.iter().chain(&self.cordoned_by).chain(hints).collect()
     }
 

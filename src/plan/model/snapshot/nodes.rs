@@ -44,6 +44,7 @@ impl Standing {
     }
 }
 
+type Releases = BTreeMap<String, BTreeSet<String>>;
 type Names = [BTreeSet<String>; Standing::ALL.len()];
 
 /// All nodes.
@@ -55,9 +56,23 @@ struct Nodes {
     views: BTreeMap<String, Arc<NodeView>>,
     /// Found when they are asked for, and then brought up to date by what is shown.
     standing: OnceLock<Names>,
+    /// The nodes of Kairos by the release that they are known to run; the same.
+    releases: OnceLock<Releases>,
 }
 
 impl Nodes {
+    fn releases(&self) -> &Releases {
+        self.releases.get_or_init(|| {
+            let mut releases = Releases::new();
+            for (name, node) in &self.views {
+                if let Some(release) = node.release() {
+                    releases.entry(release.clone()).or_default().insert(name.clone());
+                }
+            }
+            releases
+        })
+    }
+
     fn standing(&self) -> &Names {
         self.standing.get_or_init(|| {
             Standing::ALL.map(|standing| {
@@ -73,6 +88,12 @@ impl NodeTable {
     pub fn names(&self, standing: Standing) -> &BTreeSet<String> {
         static NONE: BTreeSet<String> = BTreeSet::new();
         self.0.standing().get(standing as usize).unwrap_or(&NONE)
+    }
+
+    /// The names of the nodes that are known to run another release than this one.
+    pub fn running_another<'a>(&'a self, release: &'a str) -> impl Iterator<Item = &'a String> {
+        let others = self.0.releases().iter().filter(move |(runs, _)| *runs != release);
+        others.flat_map(|(_, names)| names)
     }
 
     /// The nodes of which this is true, by name.
@@ -94,6 +115,7 @@ impl DerefMut for NodeTable {
     fn deref_mut(&mut self) -> &mut Self::Target {
         let nodes = Arc::make_mut(&mut self.0);
         nodes.standing.take();
+        nodes.releases.take();
         &mut nodes.views
     }
 }
@@ -108,6 +130,19 @@ impl Shows<String, NodeView> for NodeTable {
                 } else if !names.contains(&name) {
                     names.insert(name.clone());
                 }
+            }
+        }
+        if let Some(releases) = nodes.releases.get_mut() {
+            let before = nodes.views.get(&name).and_then(|view| view.release());
+            let now = view.as_ref().and_then(|view| view.release());
+            if before != now {
+                if let Some(same) = before.and_then(|release| releases.get_mut(release)) {
+                    same.remove(&name);
+                }
+                if let Some(release) = now {
+                    releases.entry(release.clone()).or_default().insert(name.clone());
+                }
+                releases.retain(|_, names| !names.is_empty());
             }
         }
         match view {
@@ -131,7 +166,7 @@ impl<const N: usize> From<[(String, Arc<NodeView>); N]> for NodeTable {
 
 impl From<BTreeMap<String, Arc<NodeView>>> for NodeTable {
     fn from(views: BTreeMap<String, Arc<NodeView>>) -> Self {
-        Self(Arc::new(Nodes { views, standing: OnceLock::new() }))
+        Self(Arc::new(Nodes { views, ..Nodes::default() }))
     }
 }
 
@@ -154,9 +189,12 @@ mod tests {
             |here: bool| here.then(|| OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() });
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         let read = (names::FACTS_OF.to_owned(), crate::plan::facts::labels::facts_of("b"));
+        let kairos = (names::BOOT_STATE_OF.to_owned(), "active".to_owned());
+        let release = (names::RELEASE.to_owned(), format!("v{}", rng.u8(..3)));
+        let managed = (names::MANAGED.to_owned(), "true".to_owned());
         NodeView {
-            labels: [role].into_iter().filter(|_| rng.bool()).collect(),
-            annotations: [read].into_iter().filter(|_| rng.bool()).collect(),
+            labels: [role].into_iter().filter(|_| rng.bool()).chain([managed]).collect(),
+            annotations: [read].into_iter().filter(|_| rng.bool()).chain([kairos, release]).collect(),
             boot_id: "b".into(),
             ready: rng.bool(),
             deleting: rng.bool(),
@@ -174,6 +212,13 @@ mod tests {
             let view = (rng.u8(..4) > 0).then(|| Arc::new(node(&mut rng)));
             table.show(format!("n{}", rng.u8(..20)), view);
             let anew: NodeTable = (*table).clone().into();
+            let running = |table: &NodeTable| {
+                let others: Vec<String> = table.running_another("v0").cloned().collect();
+                (others, table.0.releases.get().cloned())
+            };
+            assert_eq!(running(&table), running(&anew));
+            let another = |view: &&Arc<NodeView>| view.release().is_some_and(|runs| runs != "v0");
+            assert_eq!(running(&table).0.len(), table.values().filter(another).count());
             for standing in Standing::ALL {
                 assert_eq!(table.names(standing), anew.names(standing), "{standing:?}");
                 assert_eq!(table.that_are(standing).count(), table.names(standing).len());

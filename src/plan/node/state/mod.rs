@@ -194,6 +194,8 @@ pub struct Over {
     pub holds_slot: bool,
     /// The release that the image brought here, with which that of the next nodes is compared.
     pub target: Option<String>,
+    /// The machine's own id, if its Node was deleted meanwhile.
+    pub machine_id: Option<String>,
 }
 
 /// Somebody changed the status so that it does not say any more where the node stands.

@@ -33,6 +33,7 @@ impl Entry {
                 verified: entry.verified,
                 holds_slot: entry.holds_slot == Some(true),
                 target: entry.target.clone(),
+                machine_id: entry.machine_id.clone(),
             }),
         };
         let parsed = Self {
@@ -72,15 +73,18 @@ impl Entry {
                 ..base
             },
             State::Working(work) => record_work(base, *work),
-            State::Over(Over { succeeded, reboot, job_name, verified, holds_slot, target }) => NodeStatus {
-                phase: if succeeded { Phase::Completed } else { Phase::Failed },
-                reboot_status: reboot,
-                job_name,
-                verified,
-                holds_slot: holds_slot.then_some(true),
-                target,
-                ..base
-            },
+            State::Over(Over { succeeded, reboot, job_name, verified, holds_slot, target, machine_id }) => {
+                NodeStatus {
+                    phase: if succeeded { Phase::Completed } else { Phase::Failed },
+                    reboot_status: reboot,
+                    job_name,
+                    verified,
+                    holds_slot: holds_slot.then_some(true),
+                    target,
+                    machine_id,
+                    ..base
+                }
+            }
         }
     }
 }
@@ -262,6 +266,7 @@ mod tests {
             verified: Some(false),
             holds_slot: true,
             target: Some("v2".into()),
+            machine_id: Some("m1".into()),
         };
         let pending = Pending { passed_in: Some("b1".into()), attempt: Some(1), ..Pending::default() };
         let preflight = Preflight { begun_in: Some("b1".into()), attempt: None, lost_at: Some(at(1)) };

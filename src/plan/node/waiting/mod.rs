@@ -47,6 +47,12 @@ pub enum Waiting {
     StillOurs,
     /// No two control-plane nodes at once.
     Rivals,
+    /// The last node that serves is left in load balancers.
+    OthersServe,
+    /// Load balancers leave the node before it is disturbed.
+    LoadBalancers {
+        until: Timestamp,
+    },
 
     /// The drain goes on; so does the start of the reboot waiter, which is told of where it says more than
     /// that.
@@ -136,7 +142,12 @@ impl Waiting {
         match self {
             Self::NodeUnconfirmed | Self::NodeDeleted { .. } => WaitReason::NodeAway,
             Self::Ending { .. } => WaitReason::Ending,
-            Self::Claim { .. } | Self::CordonAgain | Self::CordonOwner | Self::StillOurs => WaitReason::Claim,
+            Self::Claim { .. }
+            | Self::CordonAgain
+            | Self::CordonOwner
+            | Self::StillOurs
+            | Self::OthersServe => WaitReason::Claim,
+            Self::LoadBalancers { .. } => WaitReason::LoadBalancers,
             Self::Rivals => WaitReason::Rival,
             Self::Drain { drain, waiter: _ } => drain.reason(),
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
@@ -193,6 +204,13 @@ impl fmt::Display for Waiting {
             Self::CordonOwner => "checking who cordoned the node",
             Self::StillOurs => "checking that the node is still to be claimed",
             Self::Rivals => "checking that no other control-plane node is worked on",
+            Self::OthersServe => "checking that another node stays in load balancers",
+            Self::LoadBalancers { until } => {
+                return write!(
+                    f,
+                    "claimed; load balancers get until {until:.0} to leave the node (loadBalancer.waitSeconds)"
+                );
+            }
             Self::Drain { drain, waiter: None } => return drain.fmt(f),
             Self::Drain { drain, waiter: Some(waiter) } => {
                 return write!(f, "{drain}; the reboot waiter: {waiter}");

@@ -2,6 +2,7 @@
 
 mod edits;
 mod killed;
+mod pinned;
 mod rounds;
 mod tried;
 mod world;

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
 
-use super::{super::*, rounds::joined};
+use super::{super::*, rounds::joined, world::World};
 use crate::{
     api::{names, nodeop::Phase, run::Run},
     plan::{
@@ -104,4 +104,83 @@ fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
         after.round.map(|round| (round.generation, round.number)),
         before.round.map(|round| (round.generation, round.number))
     );
+}
+
+/// n3 is in progress in a round, as the entry says; its Node was deleted meanwhile.
+fn away(entry: serde_json::Value) -> World {
+    let mut world = joined(json!({}));
+    world.settle();
+    world.tried("n3");
+    world.says(json!({"n3": entry}));
+    world.snapshot.nodes.remove("n3");
+    world
+}
+
+/// The machine joins again under a Node that knows of nothing.
+fn joins_again(world: &mut World, machine: &str) {
+    world.joins("n3");
+    world.runs("n3", "v0");
+    world.node("n3", |node| (node.uid, node.machine_id) = ("again".into(), machine.into()));
+}
+
+/// Else an image that falls back, on a machine whose Node a cloud controller deletes while it is away, would be
+/// tried again and again.
+#[test]
+fn a_node_that_was_made_anew_while_it_was_tried_says_so_before_its_end_is_said() {
+    let mut world = away(
+        json!({"phase": "Running", "step": "Verify", "nodeUid": "n3", "machineId": "m3", "newBoot": "b",
+        "deadline": "2100-01-01T00:00:00Z", "jobName": "j", "jobUid": "ju", "target": "v1", "rebootStatus": "completed"}),
+    );
+    joins_again(&mut world, "m3");
+    world.snapshot.answers.insert(Question::Node("n3".into()), Answer::Found);
+    let fails = |action: &Action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses.get("n3").is_some_and(|entry| entry.phase == Phase::Failed));
+    let marks = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.annotations.contains_key(names::ATTEMPTED));
+    let mut marked = false;
+    for _ in 0..10 {
+        let out = world.step();
+        assert!(marked || !out.actions.iter().any(fails), "{:?}", out.actions);
+        marked |= out.actions.iter().any(marks);
+    }
+    assert!(marked);
+    let entry = world.current().status.unwrap().node_statuses["n3"].clone();
+    assert_eq!(entry.phase, Phase::Failed, "{entry:?}");
+    let made = world.names();
+    world.node("n3", |node| node.claimed_by = None);
+    world.settle();
+    assert_eq!(world.names(), made, "it is not taken again");
+}
+
+#[test]
+fn a_machine_whose_node_was_still_away_when_it_was_given_up_is_not_tried_again_and_another_one_is() {
+    for (machine, is_tried) in [("m3", true), ("m4", false)] {
+        let mut world = away(
+            json!({"phase": "Running", "step": "Reboot", "nodeUid": "n3", "machineId": "m3", "boot": "b0",
+            "deadline": "1970-01-01T00:00:00Z", "jobName": "j", "jobUid": "ju", "target": "v1", "rebootStatus": "pending"}),
+        );
+        let absent = [Question::Node("n3".into()), Question::Job(("ns".into(), "j".into()))];
+        world.snapshot.answers.extend(absent.map(|question| (question, Answer::NotFound)));
+        for _ in 0..10 {
+            world.answer_pods();
+            world.step();
+        }
+        let entry = world.current().status.unwrap().node_statuses["n3"].clone();
+        assert_eq!((entry.phase, entry.machine_id.as_deref()), (Phase::Failed, Some("m3")), "{entry:?}");
+        // Another round comes in between: it is remembered over that.
+        world.joins("n4");
+        world.runs("n4", "v0");
+        world.settle();
+        assert_eq!(world.current().spec.node_names, ["n4"]);
+        world.tried("n4");
+        world.runs("n4", "v1");
+        world.says(json!({"n4": {"phase": "Completed", "jobName": "j", "target": "v1", "verified": true}}));
+        world.settle();
+        joins_again(&mut world, machine);
+        world.settle();
+        let taken = world.current().spec.node_names == ["n3"];
+        assert_eq!(taken, !is_tried, "{machine}: {:?}", world.status().message);
+        // An edit is another run.
+        world.edit(json!({"image": "kairos:v2"}));
+        world.settle();
+        assert!(world.status().round.is_none_or(|round| round.lost.is_empty()));
+    }
 }

@@ -160,6 +160,13 @@ impl World {
         }
     }
 
+    /// Nothing is there that the plan asks for of pods.
+    pub fn answer_pods(&mut self) {
+        let asked = self.planned().questions.into_iter();
+        let pods = asked.filter(|question| matches!(question, Question::Pod(_)));
+        self.snapshot.answers.extend(pods.map(|question| (question, Answer::NotFound)));
+    }
+
     /// The NodeOp that is planned is made, and nothing else of the plan is carried out.
     pub fn makes_and_is_killed(&mut self) {
         let makes = |action: &&Action| matches!(action, Action::CreateChild { .. });

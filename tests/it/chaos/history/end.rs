@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::{
     CLAIMED_BY, CORDONED_BY, OPS, UPGRADES,
     admission::selects,
+    balancers,
     drains::said,
     hints::annotation,
     runs::{are_decided, goes_on, waits_for_ever},
@@ -133,7 +134,10 @@ pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken:
             broken.push(format!("at rest: {name} is claimed by {}", text(&node, CLAIMED_BY)));
         }
         broken.extend(said(&node).into_iter().map(|said| format!("at rest: {name} still says {said}")));
-        if let Some(hints) = annotation(&node, names::AUTOSCALER_HINTS) {
+        broken.extend(balancers::left(&node).map(|left| format!("at rest: {left}")));
+        if let Some(hints) =
+            annotation(&node, names::AUTOSCALER_HINTS).filter(|_| !balancers::is_kept_off(&node))
+        {
             broken.push(format!("at rest: {name} has hints to autoscalers of ours: {hints}"));
         }
         let (unschedulable, mark) = (node["spec"]["unschedulable"] == true, text(&node, CORDONED_BY));
@@ -252,6 +256,7 @@ pub fn check_gone(cluster: &Cluster, world: &World, broken: &mut Vec<String>) {
         let kept = unschedulable && keeps(cluster, name, mark);
         broken
             .extend(said(&node).into_iter().map(|said| format!("after deletion: {name} still says {said}")));
+        broken.extend(balancers::left(&node).map(|left| format!("after deletion: {left}")));
         if !text(&node, CLAIMED_BY).is_empty() || (!mark.is_empty() && !kept) {
             broken.push(format!("after deletion: {name} keeps a mark: {mark}"));
         }

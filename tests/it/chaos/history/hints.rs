@@ -5,7 +5,7 @@ use kairos_operator::{api::names, plan::model::hints::Hints};
 use kairos_sim::Change;
 use serde_json::Value;
 
-use super::{CLAIMED_BY, Past, owner};
+use super::{CLAIMED_BY, Past, balancers, owner};
 
 /// An annotation of a node.
 pub fn annotation(node: &Value, name: &str) -> Option<String> {
@@ -16,6 +16,9 @@ impl Past<'_> {
     /// Somebody who is not of ours said something to autoscalers.
     pub(super) fn told(&mut self, node: &str, name: &'static str, value: &Option<String>) {
         self.foreign_hints.insert((node.to_owned(), name), value.clone());
+        if name == names::NOT_BALANCED {
+            self.labelled(node);
+        }
     }
 
     /// A node joined: what it says to autoscalers is its own.
@@ -23,6 +26,9 @@ impl Past<'_> {
         for (name, _) in names::KEEPS_FROM_SCALE_DOWN {
             self.told(&change.key.name, name, &annotation(&change.object, name));
         }
+        let (node, label) = (change.key.name.clone(), balancers::label(&change.object));
+        self.off.remove(&node);
+        self.foreign_hints.insert((node, names::NOT_BALANCED), label);
     }
 
     /// Somebody who is none of those people changed a node.
@@ -34,7 +40,8 @@ impl Past<'_> {
         if self.is_bad(node) {
             return;
         }
-        if text.is_some() && hints.as_ref().map(|hints| &hints.by.uid) != claim.as_ref() {
+        let kept = balancers::is_kept_off(after);
+        if text.is_some() && !kept && hints.as_ref().map(|hints| &hints.by.uid) != claim.as_ref() {
             self.broken(format!("{node} has hints of {text:?} and a claim of {claim:?}"));
         }
         let claimed = change.before.as_ref().is_some_and(|before| owner(before, CLAIMED_BY).is_none());

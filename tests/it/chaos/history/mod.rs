@@ -2,6 +2,7 @@
 //! which all of it happened.
 
 mod admission;
+mod balancers;
 mod drains;
 mod end;
 mod hints;
@@ -90,8 +91,11 @@ struct Past<'a> {
     /// The release and the boot state of each node.
     booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,
-    /// What others than the operator have told autoscalers, by node and annotation.
+    /// What others than the operator have told autoscalers and load balancers, by node and annotation or label.
     foreign_hints: BTreeMap<(String, &'static str), Option<String>>,
+    /// When an operation took a node out of load balancers; and until when it may not know who else serves.
+    off: BTreeMap<String, Duration>,
+    unsure_until: Duration,
     /// What the odd worlds are judged by.
     odd: odd::Known,
     /// What is judged of targets, pauses and limits.
@@ -128,6 +132,8 @@ pub fn check(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut
         booted: BTreeMap::new(),
         human: BTreeSet::new(),
         foreign_hints: BTreeMap::new(),
+        off: BTreeMap::new(),
+        unsure_until: Duration::ZERO,
         odd: odd::Known::of(world, &records),
         admission: admission::Admission::default(),
         declared: runs::Declared::default(),
@@ -284,6 +290,11 @@ impl Past<'_> {
         // One that was under way when the drain was called off ends later; it has at most this long.
         let under_way =
             self.drained.get(&node).is_some_and(|until| self.at < *until + Duration::from_secs(15));
+        if let Some((op, _)) = &owner
+            && draining
+        {
+            self.disturbed(op.metadata.uid.clone().unwrap_or_default().as_str(), &node);
+        }
         if !draining && !under_way && !self.rivals() {
             self.broken(format!("{}/{} is evicted from {node}, which nobody drains", name.0, name.1));
         }

@@ -27,6 +27,7 @@ impl Past<'_> {
         if gone {
             self.nodes.remove(&name);
             self.human.remove(&name);
+            self.labelled(&name);
             return;
         }
         if change.kind == ChangeKind::Added {
@@ -36,6 +37,7 @@ impl Past<'_> {
         if change.kind == ChangeKind::Modified && !self.human_versions.contains(&change.version) {
             self.patched(change);
             self.hinted(change);
+            self.balanced(change);
             self.says(change);
         }
         self.nodes.insert(name, change.object.clone());

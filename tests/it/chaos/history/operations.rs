@@ -158,6 +158,7 @@ impl Past<'_> {
             return self.broken(format!("an operation of no Job runs on {node}"));
         };
         let op = known.op;
+        self.disturbed(&op, node);
         let runs = self.runs.entry((op.clone(), node.to_owned())).or_default();
         let first = runs.insert(job.to_owned());
         if runs.len() > 1 {

@@ -6,6 +6,7 @@ use kairos_operator::{
     api::{
         nodeop::{NodeOp, NodeStatus, Phase, RebootStatus, Step},
         owner,
+        run::Run,
     },
     contract::boot_state,
 };
@@ -19,7 +20,8 @@ use crate::chaos::{scenario::Wish, world::OLD, worlds::Kind};
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 fn release(content: &str) -> String {
-    format!("{}-k3sv1.30.11+k3s1", content.trim_start_matches("kairos:"))
+    let named = content.split_once('@').map_or(content, |(name, _)| name);
+    format!("{}-k3sv1.30.11+k3s1", named.trim_start_matches("kairos:"))
 }
 
 /// Whether it was not looked at, and is left to others, or to a later round.
@@ -44,7 +46,11 @@ impl Past<'_> {
         };
         self.odd.ran.insert((op.clone(), node.to_owned()), content.to_owned());
         if !preflight {
-            let contents = self.odd.contents.entry(op.clone()).or_default();
+            // All rounds of a run are one.
+            let run = Run::of(&object.metadata).map(|run| Run { round: 0, ..run }.annotation());
+            let of_upgrade = owner::upgrade_uid(&object.metadata).zip(run);
+            let one = of_upgrade.map_or_else(|| op.clone(), |(upgrade, run)| format!("{upgrade} {run}"));
+            let contents = self.odd.contents.entry(one).or_default();
             contents.insert(content.to_owned());
             if contents.len() > 1 {
                 let contents = contents.clone();

@@ -98,12 +98,14 @@ pub enum Kind {
     Continuous,
     /// Somebody who tells autoscalers this and that about nodes, at any moment.
     Autoscalers,
+    /// Load balancers leave nodes that are taken, and somebody keeps them off this and that node.
+    LoadBalancers,
     /// Nodes say in conditions of their own how far their drain is; some have some of somebody else.
     DrainsAreSaid,
 }
 
 impl Kind {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -137,6 +139,7 @@ impl Kind {
         Self::Autoscalers,
         Self::DrainsAreSaid,
         Self::Continuous,
+        Self::LoadBalancers,
     ];
 
     pub fn name(self) -> String {
@@ -221,6 +224,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::BadNode => hostile::corrupt(world),
             Kind::DrainsAreSaid => nodes::say(world).await,
             Kind::Continuous => continuous::furnish(world).await,
+            Kind::LoadBalancers => nodes::label_some(world).await,
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -263,6 +267,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Lowered => operations::lower(world),
             Kind::Edits => edits::edit(world),
             Kind::Autoscalers => nodes::tell_autoscalers(world),
+            Kind::LoadBalancers => nodes::keep_off(world),
             Kind::Continuous => continuous::go_on(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),

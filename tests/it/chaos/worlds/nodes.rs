@@ -217,6 +217,40 @@ pub fn tell_autoscalers(world: &Arc<World>) {
     tokio::spawn(now_and_then(world.clone(), (500, 10_000), one));
 }
 
+/// Labels a node for load balancers, or takes the label off. Whoever does what we have done cannot be told from us.
+async fn label(world: &World, node: &str, value: Option<&str>) {
+    let nodes: Api<NodeObject> = Api::all(world.client.clone());
+    let Ok(now) = nodes.get(node).await else { return };
+    let (name, version) = (names::NOT_BALANCED, now.resource_version());
+    let ours =
+        now.annotations().contains_key(names::AUTOSCALER_HINTS) && value == Some(names::NOT_BALANCED_VALUE);
+    if ours || now.labels().get(name).map(String::as_str) == value {
+        return;
+    }
+    let patch = json!({"metadata": {"resourceVersion": version, "labels": {name: value}}});
+    if nodes.patch(node, &PatchParams::default(), &Patch::Merge(patch)).await.is_ok() {
+        world.happens(node, Event::Told { name, value: value.map(str::to_owned) });
+    }
+}
+
+/// Somebody keeps load balancers off some nodes.
+pub async fn label_some(world: &World) {
+    for node in world.nodes.keys() {
+        if world.chance(20) {
+            label(world, node, Some("theirs")).await;
+        }
+    }
+}
+
+/// And off others, and lets them have nodes again.
+pub fn keep_off(world: &Arc<World>) {
+    let one = async |world: &World, node: &str| {
+        let values = [None, None, Some("theirs"), Some("true"), Some("")];
+        label(world, node, values[world.rng(|rng| rng.usize(..values.len()))]).await;
+    };
+    tokio::spawn(now_and_then(world.clone(), (2_000, 40_000), one));
+}
+
 /// A cloud controller deletes the Nodes of machines that are away.
 pub fn delete_the_absent(world: &Arc<World>) {
     let world = world.clone();

@@ -39,6 +39,12 @@ pub fn wish(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
         if worlds.contains(&Kind::Paused) && rng.u32(..100) < 40 {
             wish.spec["paused"] = true.into();
         }
+        if worlds.contains(&Kind::LoadBalancers) && rng.u32(..100) < 80 {
+            if wish.kind == "NodeOp" {
+                wish.spec["cordon"] = true.into();
+            }
+            wish.spec["loadBalancer"] = json!({"exclude": true, "waitSeconds": rng.u32(..30)});
+        }
         if worlds.contains(&Kind::Lowered) {
             wish.spec["nodeSelector"] = Value::Null;
             wish.spec["concurrency"] = [0, 2, 3, 4][rng.usize(..4)].into();

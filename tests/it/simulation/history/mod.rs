@@ -35,6 +35,8 @@ pub struct History {
     pub successes: BTreeMap<(String, String), (String, u32)>,
     /// Jobs whose success was followed by a reboot of ours.
     pub reboots: BTreeSet<String>,
+    /// When an operation took a node out of load balancers.
+    pub unbalanced: BTreeMap<String, i64>,
     pub broken: Vec<String>,
 }
 
@@ -333,8 +335,9 @@ impl World {
 
     /// A pod is evicted from a node.
     pub fn check_evict(&mut self, node: &str) {
-        let view = self.nodes.get(&node_key(node));
-        let owner = view.and_then(|view| view.claimed_by.clone()).and_then(|of| self.entry(&of.uid, node));
+        let claim = self.nodes.get(&node_key(node)).and_then(|view| view.claimed_by.clone());
+        claim.iter().for_each(|of| self.check_left(node, &of.uid));
+        let owner = claim.and_then(|of| self.entry(&of.uid, node));
         let draining =
             owner.is_some_and(|entry| entry.phase == Phase::Running && entry.step == Some(Step::Drain));
         // A machine that has just joined under the name of one being drained is not known for another one

@@ -60,6 +60,10 @@ impl World {
             if let Some(of) = &node.claimed_by {
                 found.push(format!("{} is still claimed by {of}", node.name));
             }
+            let kept_off = node.unschedulable && node.is_kept_off();
+            if (node.hints.is_some() || node.left_balancers()) && !kept_off {
+                found.push(format!("{} is left with hints: {:?}", node.name, node.hints));
+            }
             let human = self.machines.get(&node.name).is_some_and(|machine| machine.human);
             if !node.unschedulable && (node.cordoned_by.is_some() || node.kept_cordon.is_some()) {
                 found.push(format!("{} keeps a stale annotation", node.name));

@@ -126,7 +126,9 @@ impl Life {
             content,
             restarts,
         };
-        let files = self.node.config().images.get(&image);
+        // By whatever name it was asked for, what has no other content holds its own name.
+        let images = &self.node.config().images;
+        let files = images.get(&image).or_else(|| images.get(&this.content));
         // A thousand workload pods that nobody looks into need no directories.
         let error = if self.is_looked_into(&this) {
             root::prepare(&places, files.map(AsRef::as_ref), &this).err()

@@ -50,8 +50,12 @@ impl Registry {
     /// What a tag means now.
     pub fn content(&self, image: &str) -> String {
         let shelves = self.shelves();
-        let named = image.split_once('@').and_then(|(_, digest)| shelves.contents.get(digest));
-        named.or_else(|| shelves.tags.get(image)).cloned().unwrap_or_else(|| image.to_owned())
+        let Some((name, wanted)) = image.split_once('@') else {
+            return shelves.tags.get(image).cloned().unwrap_or_else(|| image.to_owned());
+        };
+        // What nobody pushed holds its own name, under which nobody looks for its digest.
+        let named = || (digest(name) == wanted).then(|| name.to_owned());
+        shelves.contents.get(wanted).cloned().or_else(named).unwrap_or_else(|| image.to_owned())
     }
 
     /// What a container of this image holds that a node starts now.

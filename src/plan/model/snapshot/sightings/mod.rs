@@ -47,6 +47,8 @@ pub struct Sightings {
     ran: BTreeSet<String>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
+    /// Nodes that an operation took out of load balancers, by UID.
+    unbalanced: BTreeMap<String, Timestamp>,
     /// Nodes whose reboot is due and that have no waiter, by the NodeOp's UID and the node's name.
     unwatched: BTreeMap<(String, String), Timestamp>,
     /// Pods of nodes that are drained which are being deleted, by UID.
@@ -89,6 +91,8 @@ impl Sightings {
         self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
         self.ran = keep(&self.ran, pods().map(|pod| (&pod.uid, pod.has_run())));
         renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| node.uid.clone()), now);
+        let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
+        renew(&mut self.unbalanced, unbalanced.map(|node| node.uid.clone()), now);
         renew(&mut self.unwatched, snapshot.unwatched(), now);
         let residents = snapshot.residents.values().flatten();
         let ending = residents.filter(|pod| pod.deleting_since.is_some());
@@ -196,6 +200,11 @@ impl Snapshot {
     /// Since when we have seen that the node is not Ready; now, if it is Ready.
     pub fn away_since(&self, node: &NodeView) -> Timestamp {
         self.sightings.away.get(&node.uid).copied().unwrap_or(self.now)
+    }
+
+    /// Since when we have seen the node out of load balancers; now, if that is new, or not so.
+    pub fn left_balancers_since(&self, node: &NodeView) -> Timestamp {
+        self.sightings.unbalanced.get(&node.uid).copied().unwrap_or(self.now)
     }
 
     /// The nodes whose reboot is due, or was until it was given up, and that have no waiter.
