@@ -88,10 +88,10 @@ impl CustomSchema {
 
     /// Whether a rule stands at this path itself, not above it.
     fn is_rule_of(&self, path: &str, rule: &str) -> bool {
-        let steps = path.split(['.', '[']).filter(|step| !step.is_empty());
-        let at = steps.fold(Some(&self.raw), |at, step| match step.strip_suffix(']') {
-            Some(_) => at?.get("items"),
-            None => at?.pointer("/properties")?.get(step).or_else(|| at?.get("additionalProperties")),
+        let mut steps = path.split(['.', '[']).filter(|step| !step.is_empty());
+        let at = steps.try_fold(&self.raw, |at, step| match step.strip_suffix(']') {
+            Some(_) => at.get("items"),
+            None => at.pointer("/properties")?.get(step).or_else(|| at.get("additionalProperties")),
         });
         at.is_some_and(|schema| {
             list(schema, "/x-kubernetes-validations").iter().any(|own| text(own, "/rule") == rule)
