@@ -37,6 +37,7 @@ pub fn burst(action: &Action) -> u32 {
 
 #[derive(Debug)]
 struct Bucket {
+    burst: u32,
     tokens: u32,
     at: Instant,
     exhausted: bool,
@@ -51,14 +52,26 @@ pub struct HotLoopLimiter {
 impl HotLoopLimiter {
     /// Counts a success of what may be repeated so often at once; whether it is one too many.
     pub fn too_often(&mut self, what: Id, burst: u32, now: Instant) -> bool {
-        self.known.retain(|_, count| now.saturating_duration_since(count.at) < REFILL_EVERY * BURST);
-        let count = self.known.entry(what).or_insert(Bucket { tokens: burst, at: now, exhausted: false });
-        let minutes = now.saturating_duration_since(count.at).as_secs() / REFILL_EVERY.as_secs();
-        count.tokens = count.tokens.saturating_add(u32::try_from(minutes).unwrap_or(burst)).min(burst);
-        count.at += REFILL_EVERY * u32::try_from(minutes).unwrap_or(0);
-        count.exhausted = if count.exhausted { count.tokens < burst / 4 } else { count.tokens == 0 };
-        count.tokens = count.tokens.saturating_sub(1);
-        count.exhausted
+        // What may be repeated as often as ever is as good as new: most is done once, and forgotten a minute later.
+        self.known.retain(|_, bucket| {
+            bucket.refill(now);
+            bucket.tokens < bucket.burst
+        });
+        let fresh = Bucket { burst, tokens: burst, at: now, exhausted: false };
+        let bucket = self.known.entry(what).or_insert(fresh);
+        bucket.exhausted = if bucket.exhausted { bucket.tokens < burst / 4 } else { bucket.tokens == 0 };
+        bucket.tokens = bucket.tokens.saturating_sub(1);
+        bucket.exhausted
+    }
+}
+
+impl Bucket {
+    /// One more for each minute that has passed.
+    fn refill(&mut self, now: Instant) {
+        let minutes = now.saturating_duration_since(self.at).as_secs() / REFILL_EVERY.as_secs();
+        let minutes = u32::try_from(minutes).unwrap_or(self.burst);
+        self.tokens = self.tokens.saturating_add(minutes).min(self.burst);
+        self.at += REFILL_EVERY * minutes;
     }
 }
 
@@ -99,5 +112,7 @@ mod tests {
         now += REFILL_EVERY * (BURST + 1);
         repeats.too_often(id("c"), BURST, now);
         assert_eq!(repeats.known.len(), 1, "what is over is forgotten");
+        repeats.too_often(id("d"), BURST, now + REFILL_EVERY);
+        assert_eq!(repeats.known.len(), 1, "what was done once, a minute later");
     }
 }
