@@ -55,15 +55,16 @@ async fn a_node_that_another_operation_has_is_not_looked_at() {
     rig.hold_reboots();
     rig.upgrade("to-new", "v3.5.0").await;
     rig.in_step("to-new", "n1", "Reboot").await;
-    rig.upgrade("back", "v3.4.2").await;
-    rig.says("back", "n1", "waiting for NodeOp default/to-new, which has claimed the node").await;
-    let of_back = |labels: &serde_json::Value| {
-        labels["kairos.io/preflight"] == "true" && labels["kairos.io/nodeop"] == "back"
+    // Of two that are made within one second the name says which is the newer one.
+    rig.upgrade("undo", "v3.4.2").await;
+    rig.says("undo", "n1", "waiting for NodeOp default/to-new, which has claimed the node").await;
+    let of_undo = |labels: &serde_json::Value| {
+        labels["kairos.io/preflight"] == "true" && labels["kairos.io/nodeop"] == "undo"
     };
-    assert_eq!(rig.cluster.list("pods").iter().filter(|pod| of_back(&pod["metadata"]["labels"])).count(), 0);
+    assert_eq!(rig.cluster.list("pods").iter().filter(|pod| of_undo(&pod["metadata"]["labels"])).count(), 0);
     rig.cluster.faults().clear();
     assert_eq!(rig.over("to-new").await["phase"], "Completed");
-    let back = rig.over("back").await;
-    let message = back["nodeStatuses"]["n1"]["message"].as_str().unwrap_or_default();
+    let undo = rig.over("undo").await;
+    let message = undo["nodeStatuses"]["n1"]["message"].as_str().unwrap_or_default();
     assert!(!message.contains("already at"), "{message}");
 }
