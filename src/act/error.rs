@@ -2,7 +2,7 @@
 
 use kube::core::Status;
 
-use crate::api::error_text::{self, names_another_uid};
+use crate::api::error_text;
 
 fn status(error: &anyhow::Error) -> Option<&Status> {
     match error.downcast_ref::<kube::Error>() {
@@ -14,7 +14,7 @@ fn status(error: &anyhow::Error) -> Option<&Status> {
 /// The object has changed, is another one by now, or exists already: the plan was made from an old view, and
 /// another one follows.
 pub fn is_conflict(error: &anyhow::Error) -> bool {
-    status(error).is_some_and(|status| status.code == 409 || names_another_uid(status))
+    status(error).is_some_and(error_text::is_conflict)
 }
 
 /// The object is not there (any more).

@@ -38,12 +38,12 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
     clipped(&one_line(&text), MAX_ERROR_BYTES)
 }
 
-/// Whether a patch was refused because the object of that name has another UID than the patch says: it is
-/// another object. A server (Kubernetes 1.36, measured) answers that with 422, a field that cannot be
-/// changed, and not with the 409 that it has for a PUT and for a deletion.
-pub fn names_another_uid(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    status.code == 422 && causes.into_iter().any(|cause| cause.field == "metadata.uid")
+/// Whether a write was refused because the object has changed, is another one by now, or exists already. That
+/// the object of the name has another UID than a patch says, a server (Kubernetes 1.36, measured) answers with
+/// 422, a field that cannot be changed, and not with the 409 that it has for a PUT and for a deletion.
+pub fn is_conflict(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 409 || status.code == 422 && causes.any(|cause| cause.field == "metadata.uid")
 }
 
 /// The server's message, or what there is instead of one.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// Seconds that load balancers get to stop sending to a node, if the spec does not say: three health checks of
-/// ten seconds, which is what most of them take.
+/// Seconds that load balancers get to stop sending to a node, if the spec does not say: three health checks
+/// of ten seconds, which is what most of them take.
 const WAIT: i32 = 30;
 
 /// Whether load balancers outside the cluster leave a node before it is disturbed.
@@ -15,9 +15,9 @@ const WAIT: i32 = 30;
 #[schemars(transform = schema::load_balancer)]
 pub struct LoadBalancer {
     /// Label the node `node.kubernetes.io/exclude-from-external-load-balancers` when it is claimed, and wait
-    /// `waitSeconds` before anything is done to it. The label goes when the node is uncordoned. A node that has
-    /// the label already keeps it. One without which load balancers would be left with no node that is Ready and
-    /// schedulable does not get it, and an Event says so.
+    /// `waitSeconds` before anything is done to it. The label goes when the node is uncordoned. A node that
+    /// has the label already keeps it. One without which load balancers would be left with no node that is
+    /// Ready and schedulable does not get it, and an Event says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub exclude: Option<bool>,

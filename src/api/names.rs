@@ -125,8 +125,8 @@ pub const KEEPS_FROM_SCALE_DOWN: [(&str, &str); 2] = [
     ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "true"),
     ("karpenter.sh/do-not-disrupt", "true"),
 ];
-/// Node label by which load balancers outside the cluster leave a node: those of cloud controllers, and MetalLB.
-/// Whatever its value is, it is there or not.
+/// Node label by which load balancers outside the cluster leave a node: those of cloud controllers, and
+/// MetalLB. Whatever its value is, it is there or not.
 pub const NOT_BALANCED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The value that we give it.
 pub const NOT_BALANCED_VALUE: &str = "true";

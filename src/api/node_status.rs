@@ -105,8 +105,8 @@ pub struct NodeStatus {
     /// When the present step is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// The boot in which the preflight said to go on; then the one in which the Job was let run, and the one in
-    /// which the operation succeeded.
+    /// The boot in which the preflight said to go on; then the one in which the Job was let run, and the one
+    /// in which the operation succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
     /// The release that the upgrade brings, as its image says.

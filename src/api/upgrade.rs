@@ -28,9 +28,9 @@ use super::{
 };
 
 /// What to upgrade to, on which nodes, and how. It may be changed at any time: a change of `concurrency`,
-/// `paused`, `stopOnFailure`, `notAfter` or `mode` steers the run that is under way, and any other one is a new
-/// run. That begins when the one before it has ended, which then takes no further node; nodes in progress go on
-/// to their end.
+/// `paused`, `stopOnFailure`, `notAfter` or `mode` steers the run that is under way, and any other one is a
+/// new run. That begins when the one before it has ended, which then takes no further node; nodes in progress
+/// go on to their end.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -142,8 +142,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::upgrade_drain")]
     pub drain_options: Option<DrainOptions>,
-    /// Whether load balancers leave a node before it is drained. Not for the recovery image alone, under which a
-    /// node stays in service.
+    /// Whether load balancers leave a node before it is drained. Not for the recovery image alone, under
+    /// which a node stays in service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
     /// How often the upgrade is tried again on a node before the node is failed (default 2). Never after a

@@ -9,12 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::plan::model::{action::Action, identity::Id};
+use crate::plan::model::{
+    action::Action,
+    identity::{Id, Identified},
+};
 
 /// Repetitions at once. Several NodeOps in a row on one node patch it a few times each.
 const BURST: u32 = 60;
-/// The same of what makes an object, which has a name of its own: it is wanted again only where somebody deleted
-/// it, as the garbage collector does at once to a pod of a Node that is gone, and that an old view still shows.
+/// The same of what makes an object, which has a name of its own: it is wanted again only where somebody
+/// deleted it, as the garbage collector does at once to a pod of a Node that is gone, and that an old view
+/// still shows.
 const BURST_OF_MAKING: u32 = 10;
 /// The time after which one more is allowed.
 const REFILL_EVERY: Duration = Duration::from_secs(60);
@@ -23,15 +27,17 @@ const REFILL_EVERY: Duration = Duration::from_secs(60);
 pub const MESSAGE: &str =
     "it succeeds, and is undone again and again: another controller, or somebody's script, works against it";
 
-/// How often an action may be repeated at once.
-pub fn burst(action: &Action) -> u32 {
+/// How often an action may be repeated at once; `None`: a status is written as often as there is something to
+/// say.
+fn burst(action: &Action) -> Option<u32> {
     match action {
+        Action::PatchStatus { .. } | Action::PatchUpgradeStatus { .. } => None,
         Action::CreateChild { .. }
         | Action::CreateFactsPod { .. }
         | Action::CreatePreflightPod { .. }
         | Action::CreateWaiter { .. }
-        | Action::CreateJob { .. } => BURST_OF_MAKING,
-        _ => BURST,
+        | Action::CreateJob { .. } => Some(BURST_OF_MAKING),
+        _ => Some(BURST),
     }
 }
 
@@ -50,16 +56,23 @@ pub struct HotLoopLimiter {
 }
 
 impl HotLoopLimiter {
-    /// Counts a success of what may be repeated so often at once; whether it is one too many.
-    pub fn too_often(&mut self, what: Id, burst: u32, now: Instant) -> bool {
-        // What may be repeated as often as ever is as good as new: most is done once, and forgotten a minute later.
+    /// Counts a success; whether it is one too many.
+    pub fn too_often(&mut self, action: &Action, now: Instant) -> bool {
+        burst(action).is_some_and(|burst| self.exceeds(action.id(), burst, now))
+    }
+
+    /// The same of what may be repeated `burst` times at once.
+    fn exceeds(&mut self, what: Id, burst: u32, now: Instant) -> bool {
+        // What may be repeated as often as ever is as good as new: most is done once, and forgotten a minute
+        // later.
         self.known.retain(|_, bucket| {
             bucket.refill(now);
             bucket.tokens < bucket.burst
         });
         let fresh = Bucket { burst, tokens: burst, at: now, exhausted: false };
         let bucket = self.known.entry(what).or_insert(fresh);
-        bucket.exhausted = if bucket.exhausted { bucket.tokens < burst / 4 } else { bucket.tokens == 0 };
+        bucket.exhausted =
+            if bucket.exhausted { bucket.tokens < bucket.burst / 4 } else { bucket.tokens == 0 };
         bucket.tokens = bucket.tokens.saturating_sub(1);
         bucket.exhausted
     }
@@ -78,7 +91,6 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::model::identity::Identified;
 
     fn id(does: &'static str) -> Id {
         Id::Action { does, to: "n1".into() }
@@ -95,24 +107,24 @@ mod tests {
             last_error: None,
         };
         let (mut repeats, now) = (HotLoopLimiter::default(), Instant::now());
-        let free = (0..BURST).take_while(|_| !repeats.too_often(make.id(), burst(&make), now)).count();
+        let free = (0..BURST).take_while(|_| !repeats.too_often(&make, now)).count();
         assert_eq!(free, usize::try_from(BURST_OF_MAKING).unwrap());
     }
 
     #[test]
     fn a_burst_passes_a_war_does_not_and_peace_is_seen() {
         let (mut repeats, mut now) = (HotLoopLimiter::default(), Instant::now());
-        let burst = (0..BURST).filter(|_| repeats.too_often(id("a"), BURST, now)).count();
+        let burst = (0..BURST).filter(|_| repeats.exceeds(id("a"), BURST, now)).count();
         assert_eq!(burst, 0);
-        assert!(repeats.too_often(id("a"), BURST, now) && !repeats.too_often(id("b"), BURST, now));
+        assert!(repeats.exceeds(id("a"), BURST, now) && !repeats.exceeds(id("b"), BURST, now));
         now += REFILL_EVERY * 2;
-        assert!(repeats.too_often(id("a"), BURST, now), "it is still at war after two minutes");
+        assert!(repeats.exceeds(id("a"), BURST, now), "it is still at war after two minutes");
         now += REFILL_EVERY * 20;
-        assert!(!repeats.too_often(id("a"), BURST, now));
+        assert!(!repeats.exceeds(id("a"), BURST, now));
         now += REFILL_EVERY * (BURST + 1);
-        repeats.too_often(id("c"), BURST, now);
+        repeats.exceeds(id("c"), BURST, now);
         assert_eq!(repeats.known.len(), 1, "what is over is forgotten");
-        repeats.too_often(id("d"), BURST, now + REFILL_EVERY);
+        repeats.exceeds(id("d"), BURST, now + REFILL_EVERY);
         assert_eq!(repeats.known.len(), 1, "what was done once, a minute later");
     }
 }

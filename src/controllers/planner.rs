@@ -302,9 +302,7 @@ impl Planner {
                 {
                     metrics.recorded(op, status);
                 }
-                // A status is written as often as there is something to say.
-                let says = matches!(action, Action::PatchStatus { .. } | Action::PatchUpgradeStatus { .. });
-                if !says && self.hot_loops.too_often(action.id(), hot_loop::burst(action), Instant::now()) {
+                if self.hot_loops.too_often(action, Instant::now()) {
                     let (_, pause) = self.failed(action, hot_loop::MESSAGE.into(), about, MAX_ACTION_PAUSE);
                     warn!(retry_in = ?pause, "{action}: {}", hot_loop::MESSAGE);
                 } else {

@@ -83,8 +83,8 @@ const MARKS: [(&str, &str); 9] = [
     ("netboot", boot_state::LIVECD),
 ];
 
-/// The parameter by which a boot is told to load the system into memory, alone, with a value, or with something
-/// below it. It may come from a medium as any live system does, so it counts before all else.
+/// The parameter by which a boot is told to load the system into memory, alone, with a value, or with
+/// something below it. It may come from a medium as any live system does, so it counts before all else.
 const IN_RAM: &str = "kairos.ram";
 
 fn boot_state(cmdline: &str) -> &'static str {

@@ -81,8 +81,8 @@ fn identified(op: NodeOp) -> NodeOp {
     }
 }
 
-/// A NodeOpUpgrade. Of one that is over and not `Continuous`, and whose spec was not changed since, no more may
-/// be decided on than which NodeOps it has, and which nodes run what it brought.
+/// A NodeOpUpgrade. Of one that is over and not `Continuous`, and whose spec was not changed since, no more
+/// may be decided on than which NodeOps it has, and which nodes run what it brought.
 pub fn upgrade(upgrade: NodeOpUpgrade) -> NodeOpUpgrade {
     let upgrade = trimmed(upgrade);
     let generation = upgrade.metadata.generation;

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     api::{
-        error_text::{error_message, names_another_uid},
+        error_text::{error_message, is_conflict},
         names,
     },
     contract::{env, reboot_state},
@@ -139,7 +139,7 @@ impl Cluster {
             Err(RequestError::Answer(error)) if is_code(&error, 404) => {
                 Announced::Done(judge_pod(None, &self.me.uid))
             }
-            Err(RequestError::Answer(error)) if is_code(&error, 409) || is_of_another(&error) => {
+            Err(RequestError::Answer(error)) if is_replaced(&error) => {
                 Announced::Done(Pod::Lost("was replaced".into()))
             }
             Err(error) => self.unanswered("the annotation", &error, Announced::Unknown),
@@ -241,8 +241,8 @@ fn is_code(error: &kube::Error, code: u16) -> bool {
 }
 
 /// Whether a pod of another UID has our name.
-fn is_of_another(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if names_another_uid(status))
+fn is_replaced(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if is_conflict(status))
 }
 
 /// What a live pod means, `None` being a 404.

@@ -2,14 +2,14 @@
 //! condition, so an entry is ours only if its message begins with one of our NodeOps.
 //!
 //! `MaintenanceInProgress`, of the same KEP, is not among them. KEP-6262 (proposed, not merged) has the Job
-//! controller replace the pods of Jobs on nodes that say so. Our Jobs have `podReplacementPolicy: Failed`, by which
-//! no pod is made before the one before it has ended; but a pod that is deleted by force has ended for the API
-//! server while its processes go on, and whether the replacement waits at all is not settled. An upgrade is safe
-//! all the same: its wrapper takes a lock on the node (`node::upgrade`). A plain command is not. It runs as it is,
-//! in an image that has nothing of ours and perhaps an entrypoint that we do not know, so that it cannot be
-//! wrapped. It would take a native sidecar (Kubernetes 1.29) in each such Job, whose startup probe succeeds once
-//! it has the same lock, and which holds it until the kubelet ends it, after the command; and a proof, on a
-//! kubelet that starts again, that neither of the two outlives the other.
+//! controller replace the pods of Jobs on nodes that say so. Our Jobs have `podReplacementPolicy: Failed`, by
+//! which no pod is made before the one before it has ended; but a pod that is deleted by force has ended for
+//! the API server while its processes go on, and whether the replacement waits at all is not settled. An
+//! upgrade is safe all the same: its wrapper takes a lock on the node (`node::upgrade`). A plain command is
+//! not. It runs as it is, in an image that has nothing of ours and perhaps an entrypoint that we do not know,
+//! so that it cannot be wrapped. It would take a native sidecar (Kubernetes 1.29) in each such Job, whose
+//! startup probe succeeds once it has the same lock, and which holds it until the kubelet ends it, after the
+//! command; and a proof, on a kubelet that starts again, that neither of the two outlives the other.
 
 use crate::{api::names::node_condition, plan::model::id::OpRef};
 

@@ -1,12 +1,12 @@
-//! What a NodeOp asks of autoscalers and load balancers for a node that it has claimed, and what they had been
-//! told before.
+//! What a NodeOp asks of autoscalers and load balancers for a node that it has claimed, and what they had
+//! been told before.
 //!
-//! Cluster Autoscaler and Karpenter read an annotation each on the Node ([`names::KEEPS_FROM_SCALE_DOWN`]), load
-//! balancers a label ([`names::NOT_BALANCED`]). One that is left behind keeps the node from ever being removed,
-//! or from ever serving again; and one of somebody else that is taken away exposes it. So what stood there
-//! stands in an annotation of ours, which outlives operator and NodeOp:
-//! `{"by":"<namespace>/<name>@<uid>","before":{"<annotation or label>":"<value>"}}`, with `null` for none. It is
-//! named after autoscalers, who were the first.
+//! Cluster Autoscaler and Karpenter read an annotation each on the Node ([`names::KEEPS_FROM_SCALE_DOWN`]),
+//! load balancers a label ([`names::NOT_BALANCED`]). One that is left behind keeps the node from ever being
+//! removed, or from ever serving again; and one of somebody else that is taken away exposes it. So what stood
+//! there stands in an annotation of ours, which outlives operator and NodeOp:
+//! `{"by":"<namespace>/<name>@<uid>","before":{"<annotation or label>":"<value>"}}`, with `null` for none. It
+//! is named after autoscalers, who were the first.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -19,6 +19,11 @@ use crate::{api::names, plan::model::id::OpRef};
 pub struct Hints {
     pub by: OpRef,
     pub before: BTreeMap<String, Option<String>>,
+}
+
+/// All that is ever asked: annotations of autoscalers, and the label of load balancers, each with its value.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    names::KEEPS_FROM_SCALE_DOWN.into_iter().chain([(names::NOT_BALANCED, names::NOT_BALANCED_VALUE)])
 }
 
 impl Hints {
@@ -48,8 +53,7 @@ impl FromStr for Hints {
     /// Other annotations and labels than those that we set are none of ours, whatever is written here.
     fn from_str(text: &str) -> Result<Self, ()> {
         let Written { by, mut before } = serde_json::from_str(text).map_err(|_| ())?;
-        let ours = names::KEEPS_FROM_SCALE_DOWN.map(|(name, _)| name);
-        before.retain(|name, _| ours.contains(&name.as_str()) || name == names::NOT_BALANCED);
+        before.retain(|name, _| all().any(|(ours, _)| ours == name));
         Ok(Self { by: by.parse()?, before })
     }
 }

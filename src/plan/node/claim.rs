@@ -39,9 +39,8 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
     let next = match cordon::take(ctx.snapshot, ctx.node, &ctx.op.id, ctx.op.intent.cordon) {
         Take::Held => after_claim(ctx),
         Take::Patch(change) => {
-            let leaves =
-                change.claimed_by.as_ref().map_or_else(|| Some(false).into(), |_| traffic::decide(ctx));
-            match effects.take(leaves) {
+            let claims = change.claimed_by.is_some();
+            match effects.take(if claims { traffic::decide(ctx) } else { Some(false).into() }) {
                 Some(leaves) => {
                     hold::take(ctx, change, leaves, Waiting::Claim { cordon: ctx.op.intent.cordon })
                 }

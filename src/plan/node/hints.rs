@@ -1,27 +1,27 @@
-//! Asking autoscalers and load balancers to leave a node that is claimed, with the claim's own patch; and giving
-//! back what stood there, with the patch that gives back the claim.
+//! Asking autoscalers and load balancers to leave a node that is claimed, with the claim's own patch; and
+//! giving back what stood there, with the patch that gives back the claim.
 //!
 //! What somebody changed while we had the node is theirs and stays, and nothing is set a second time: a
 //! person who takes a hint off knows why.
 //!
-//! A node that failed and stays cordoned stays out of load balancers as well, for as long as it does: somebody
-//! is to look at it first. Who uncordons it brings both to an end.
+//! A node that failed and stays cordoned stays out of load balancers as well, for as long as it does:
+//! somebody is to look at it first. Who uncordons it brings both to an end.
 
 use std::collections::BTreeMap;
 
 use crate::{
     api::names,
-    plan::model::{action::NodeChange, hints::Hints, id::OpRef, snapshot::NodeView},
+    plan::model::{
+        action::NodeChange,
+        hints::{Hints, all},
+        id::OpRef,
+        snapshot::NodeView,
+    },
 };
 
 /// Bytes of another's value that are remembered. Where a longer one stands, nothing is asked: an object's
 /// annotations have a limit together, and a claim must not be refused for a courtesy.
 const MAX_REMEMBERED: usize = 1024;
-
-/// All that is ever asked: annotations of autoscalers, and the label of load balancers, each with its value.
-fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    names::KEEPS_FROM_SCALE_DOWN.into_iter().chain([(names::NOT_BALANCED, names::NOT_BALANCED_VALUE)])
-}
 
 /// What stands on a node in the place of a hint.
 fn stands<'a>(node: &'a NodeView, name: &str) -> Option<&'a String> {
@@ -39,8 +39,8 @@ pub fn take(node: &NodeView, me: &OpRef, leaves_balancers: bool, claim: &mut Nod
     if node.hints.as_ref().is_some_and(|hints| hints.by == *me) {
         return;
     }
-    // A claim that somebody removed may have left hints of another NodeOp, and one that failed on the node what
-    // keeps load balancers off; they go on under our name.
+    // A claim that somebody removed may have left hints of another NodeOp, and one that failed on the node
+    // what keeps load balancers off; they go on under our name.
     let left = node.hints.as_ref().map(|hints| stood_before(node, hints)).unwrap_or_default();
     let mut before = BTreeMap::new();
     for (name, asks) in all() {
@@ -227,7 +227,8 @@ mod tests {
         assert!(failed.left_balancers() && failed.is_kept_off(), "{failed:?}");
         assert_eq!(failed.annotations, node(&[(KARPENTER, "false")]).annotations, "autoscalers may have it");
         assert_eq!(given(failed.clone(), &first), failed, "nothing else is to be given back");
-        // The next operation has it, whether it wants that or not: until it uncordons the node, or not at all.
+        // The next operation has it, whether it wants that or not: until it uncordons the node, or not at
+        // all.
         for wanted in [false, true] {
             let again = taken_off(failed.clone(), &second, wanted);
             assert!(again.left_balancers() && !again.is_kept_off(), "{again:?}");

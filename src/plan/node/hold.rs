@@ -39,8 +39,8 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 /// Takes what is to be taken. A claim is set only on the word of the NodeOp itself: in an old view a node that
 /// was given back looks like one that is about to be taken, or whose claim somebody removed.
 ///
-/// With its claim the node says which run tries it, and asks autoscalers to leave it, and load balancers if that
-/// is wanted.
+/// With its claim the node says which run tries it, and asks autoscalers to leave it, and load balancers if
+/// that is wanted.
 pub fn take(
     ctx: &NodeContext<'_>,
     mut change: NodeChange,

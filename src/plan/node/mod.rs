@@ -171,7 +171,8 @@ fn lost(
     };
     let untouched = work.given_up.as_ref().is_some_and(|verdict| verdict.begun == Begun::No);
     let job_name = context::ran(work).filter(|_| !untouched);
-    // Another machine of the name is not this one, and its Node has no record of what this one was tried with.
+    // Another machine of the name is not this one, and its Node has no record of what this one was tried
+    // with.
     let machine_id = work.machine_id().map(str::to_owned);
     let over = Over { reboot: Some(reboot), job_name, machine_id, ..Over::of(work) };
     // Its claim and cordon went with it: nothing is to be given back.

@@ -2,8 +2,8 @@
 //! them the last node that serves.
 //!
 //! The label goes with the claim's own patch, and comes off with the uncordon's ([`super::hints`]). The wait
-//! counts from when this process first saw the label on the node, by its own clock: another leader waits anew,
-//! longer so, never too short.
+//! counts from when this process first saw the label on the node, by its own clock: another leader waits
+//! anew, longer so, never too short.
 
 use std::collections::BTreeSet;
 
@@ -26,10 +26,10 @@ use crate::{
 
 /// Whether the node is to leave load balancers with its claim. `None`: this has to be read first.
 ///
-/// Not if no other node would be left in them: on a site of few nodes that would take everything down, for the
-/// sake of a few connections. Of all NodeOps it is read live which nodes they are about to take, and of one
-/// other node that it serves: of two leaders that both have recorded which node they take, at least one sees the
-/// other's.
+/// Not if no other node would be left in them: on a site of few nodes that would take everything down, for
+/// the sake of a few connections. Of all NodeOps it is read live which nodes they are about to take, and of
+/// one other node that it serves: of two leaders that both have recorded which node they take, at least one
+/// sees the other's.
 pub fn decide(ctx: &NodeContext<'_>) -> Planned<Option<bool>> {
     if ctx.op.intent.leaves_balancers.is_none() || ctx.node.labels.contains_key(names::NOT_BALANCED) {
         return Some(false).into();
@@ -45,8 +45,8 @@ pub fn decide(ctx: &NodeContext<'_>) -> Planned<Option<bool>> {
     if open.questions.is_empty() { Some(true).into() } else { Planned::from(None).with(open) }
 }
 
-/// Whether load balancers can rely on a node. Not on one that is cordoned: they would send to it, but somebody
-/// is at it, or about to be, and the pods that are evicted here could not go there.
+/// Whether load balancers can rely on a node. Not on one that is cordoned: they would send to it, but
+/// somebody is at it, or about to be, and the pods that are evicted here could not go there.
 fn serves(node: &NodeView) -> bool {
     let is_free = !node.unschedulable && !node.deleting && node.claimed_by.is_none();
     node.ready && is_free && !node.labels.contains_key(names::NOT_BALANCED)
@@ -70,12 +70,14 @@ pub fn awaited_until(ctx: &NodeContext<'_>) -> Option<Timestamp> {
 /// Says of a node that is claimed that it stays in load balancers against the spec.
 pub fn say_stays(ctx: &NodeContext<'_>) -> Option<Notice> {
     let was_labelled = ctx.node.hints.as_ref().is_some_and(|hints| hints.has(names::NOT_BALANCED));
-    let stays = !was_labelled && !ctx.node.labels.contains_key(names::NOT_BALANCED);
+    let leaves = was_labelled || ctx.node.labels.contains_key(names::NOT_BALANCED);
+    if leaves || ctx.op.intent.leaves_balancers.is_none() {
+        return None;
+    }
     let name = ctx.node.name.clone();
     let message = format!(
         "node {name}: it stays in load balancers, in which no other node would be left that is Ready, schedulable and in no \
          operation; its connections end with its pods"
     );
-    let notice = Notice { warning: true, reason: "StaysInLoadBalancers", message, node: Some(name) };
-    ctx.op.intent.leaves_balancers.filter(|_| stays).map(|_| notice)
+    Some(Notice { warning: true, reason: "StaysInLoadBalancers", message, node: Some(name) })
 }

@@ -51,8 +51,8 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
 pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
     let mut effects = Effects::default();
     for owner in node.holders() {
-        // What a finished NodeOp left cordoned, or told autoscalers and load balancers, belongs to the one that has claimed the
-        // node, for as long as it has.
+        // What a finished NodeOp left cordoned, or told autoscalers and load balancers, belongs to the one
+        // that has claimed the node, for as long as it has.
         if node.claimed_by.as_ref().is_some_and(|claim| claim != owner) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! A node that fails untouched in a run of a `Continuous` upgrade says that it was tried before it is said to
-//! have failed: only the Node tells the next round so (see `plan::attempts`). So does one whose Node was made anew
-//! while the run was at its machine.
+//! have failed: only the Node tells the next round so (see `plan::attempts`). So does one whose Node was made
+//! anew while the run was at its machine.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use crate::{
     },
 };
 
-/// Leaves the entries of nodes as they were that have ended without a claim, or under another Node object than the
-/// one that was claimed, until their nodes say that they were tried. In a later round that is also said of one that needed nothing: whatever made it a node of that
-/// round would make it one of the next.
+/// Leaves the entries of nodes as they were that have ended without a claim, or under another Node object
+/// than the one that was claimed, until their nodes say that they were tried. In a later round that is also
+/// said of one that needed nothing: whatever made it a node of that round would make it one of the next.
 pub fn record(
     snapshot: &Snapshot,
     op: &Op,

@@ -90,11 +90,10 @@ fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
         None => targets(snapshot, op).with(expires(op)),
     };
     let mut status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
-    // What its run has run, a later round of it is compared with.
-    let first = op.object.status.is_none();
-    status
-        .images
-        .extend(first.then(|| upgrades::contents_of_run(snapshot, &op.object)).into_iter().flatten());
+    if op.object.status.is_none() {
+        // What its run has run, a later round of it is compared with.
+        status.images.extend(upgrades::contents_of_run(snapshot, &op.object));
+    }
     Planned { value: Reasons::default(), effects: status::write(snapshot, &op.object, status, effects) }
 }
 

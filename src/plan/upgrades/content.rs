@@ -1,11 +1,11 @@
-//! What a run has run under its image's name, for the rounds that follow it: a tag that moved meanwhile must not
-//! bring them anything else.
+//! What a run has run under its image's name, for the rounds that follow it: a tag that moved meanwhile must
+//! not bring them anything else.
 //!
-//! The contents that nodes of the run reported stand in the upgrade's status, by architecture. A round names its
-//! image by that digest where it can: then a registry, or a node's cache, that knows another content by the tag
-//! is not asked about the tag. Where it cannot, because no digest is known that can be pulled, its NodeOp begins
-//! with those contents in its own status, as if its first node had run them, and a node that runs another one
-//! fails untouched.
+//! The contents that nodes of the run reported stand in the upgrade's status, by architecture. A round names
+//! its image by that digest where it can: then a registry, or a node's cache, that knows another content by
+//! the tag is not asked about the tag. Where it cannot, because no digest is known that can be pulled, its
+//! NodeOp begins with those contents in its own status, as if its first node had run them, and a node that
+//! runs another one fails untouched.
 
 use crate::{
     api::{
@@ -20,8 +20,8 @@ use crate::{
 /// No name of an image is longer.
 const MAX_NAME: usize = 512;
 
-/// The upgrade's image by the digest that its run has run on an architecture, if a node can pull it by that. One
-/// that may not pull has what it was given, and by the name that it was given.
+/// The upgrade's image by the digest that its run has run on an architecture, if a node can pull it by that.
+/// One that may not pull has what it was given, and by the name that it was given.
 pub fn pin(spec: &NodeOpUpgradeSpec, run: &[ImageContent], architecture: &str) -> Option<String> {
     let name = &spec.image;
     // An earlier round has named it by digest, if nothing but its NodeOp tells of the run any more.
@@ -34,8 +34,8 @@ pub fn pin(spec: &NodeOpUpgradeSpec, run: &[ImageContent], architecture: &str) -
     (pulls && !name.contains('@') && pinned.len() <= MAX_NAME).then_some(pinned)
 }
 
-/// The contents with which a NodeOp begins that is a later round: those that its run has run under the name that
-/// it has.
+/// The contents with which a NodeOp begins that is a later round: those that its run has run under the name
+/// that it has.
 pub fn of_run(snapshot: &Snapshot, op: &NodeOp) -> Vec<ImageContent> {
     let maker = maker(snapshot, op).filter(|_| attempts::is_later_round(op));
     let known = maker.and_then(|upgrade| upgrade.status.as_ref()).map(|status| status.images.as_slice());

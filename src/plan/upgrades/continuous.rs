@@ -166,9 +166,9 @@ impl Nodes {
     }
 }
 
-/// The machines that the run has tried and whose Nodes were deleted before that had come to its end. Nothing on
-/// the Node of one that joins again says so: where a cloud controller deletes the Nodes of machines that are away,
-/// an image that does not boot would be tried again and again.
+/// The machines that the run has tried and whose Nodes were deleted before that had come to its end. Nothing
+/// on the Node of one that joins again says so: where a cloud controller deletes the Nodes of machines that
+/// are away, an image that does not boot would be tried again and again.
 pub fn lost(status: &NodeOpUpgradeStatus) -> Vec<String> {
     let before = status.round.iter().flat_map(|round| &round.lost);
     let now = status.node_statuses.values().filter_map(|entry| entry.machine_id.as_ref());

@@ -233,8 +233,8 @@ impl Upgrade<'_> {
         effects
     }
 
-    /// A NodeOp that is not of this upgrade has the name. One that is being deleted gives it up by itself, and
-    /// mostly is of an upgrade of the same name that was deleted and made again, as GitOps tools do.
+    /// A NodeOp that is not of this upgrade has the name. One that is being deleted gives it up by itself,
+    /// and mostly is of an upgrade of the same name that was deleted and made again, as GitOps tools do.
     fn foreign(self) -> Effects {
         let name = self.name();
         let (reason, why) = if self.child().is_some_and(|other| other.metadata.deletion_timestamp.is_some()) {

@@ -145,8 +145,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// Why the first nodes failed, in whole: the tree is cut to the terminal's width, and what matters most then is
-/// what a narrow one leaves out. Nothing is drawn over it any more, so the terminal may wrap it.
+/// Why the first nodes failed, in whole: the tree is cut to the terminal's width, and what matters most then
+/// is what a narrow one leaves out. Nothing is drawn over it any more, so the terminal may wrap it.
 fn failures(all: &[Operation]) -> Vec<String> {
     let failed = |operation: &Operation| {
         let failed = operation.nodes.iter().filter(|(_, node)| node.phase == Phase::Failed);

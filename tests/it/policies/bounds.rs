@@ -286,7 +286,8 @@ fn of_a_nodes_status_it_changes_what_is_said_of_its_drain_and_nothing_else() {
     }
 }
 
-/// What it may do to a node is what it does: whoever may label nodes and take taints off moves workload as he likes.
+/// What it may do to a node is what it does: whoever may label nodes and take taints off moves workload as he
+/// likes.
 #[test]
 fn of_a_node_it_changes_its_own_marks_and_the_label_of_load_balancers_and_nothing_else() {
     let (label, autoscaler) = (names::NOT_BALANCED, names::KEEPS_FROM_SCALE_DOWN[0].0);

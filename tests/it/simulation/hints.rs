@@ -1,5 +1,5 @@
-//! What nodes say to autoscalers and load balancers: some had been told by somebody before, and that is what they
-//! say whenever no operation has them.
+//! What nodes say to autoscalers and load balancers: some had been told by somebody before, and that is what
+//! they say whenever no operation has them.
 
 use std::collections::BTreeMap;
 

@@ -84,13 +84,10 @@ pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         return refused::make_room(ctx, job);
     }
     let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
-    let at = match ctx.work.at.clone() {
-        At::Job { refused_since, .. } => At::Job {
-            refused_since,
-            let_go_in: Some(ctx.node.boot_id.clone()).filter(|boot| !boot.is_empty()),
-        },
-        at => at,
-    };
+    let mut at = ctx.work.at.clone();
+    if let At::Job { let_go_in, .. } = &mut at {
+        *let_go_in = Some(ctx.node.boot_id.clone()).filter(|boot| !boot.is_empty());
+    }
     let state = State::Working(Box::new(Working { at, job: Some(record), ..ctx.work.clone() }));
     let message = Some(Waiting::JobRuns.to_string());
     Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })).into()

@@ -54,7 +54,7 @@ impl World {
         self.put(op, created);
     }
 
-    /// An upgrade, whose NodeOp was made so many seconds after it.
+    /// An upgrade, whose NodeOp was made `after` seconds later.
     fn upgrade(&mut self, name: &str, created: i64, after: i64, spec: Value) {
         let mut all = json!({"image": format!("kairos:{name}"), "concurrency": 1});
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());

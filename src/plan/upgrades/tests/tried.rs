@@ -5,7 +5,11 @@ use serde_json::json;
 
 use super::{super::*, rounds::joined, world::World};
 use crate::{
-    api::{names, nodeop::Phase, run::Run},
+    api::{
+        names,
+        nodeop::{NodeOpStatus, Phase},
+        run::Run,
+    },
     plan::{
         attempts,
         model::{
@@ -15,6 +19,19 @@ use crate::{
         },
     },
 };
+
+/// Whether it is said that n3 failed.
+fn fails(action: &Action) -> bool {
+    let failed = |status: &NodeOpStatus| {
+        status.node_statuses.get("n3").is_some_and(|entry| entry.phase == Phase::Failed)
+    };
+    matches!(action, Action::PatchStatus { status, .. } if failed(status))
+}
+
+/// Whether a node is told with what it is tried.
+fn marks(action: &Action) -> bool {
+    matches!(action, Action::PatchNode { change, .. } if change.annotations.contains_key(names::ATTEMPTED))
+}
 
 /// A cache that is late shows a node as it was before it was tried.
 #[test]
@@ -63,9 +80,7 @@ fn a_node_that_fails_untouched_says_that_it_was_tried_before_it_is_said_to_have_
     world.step();
     world.snapshot.now += SignedDuration::from_mins(2);
     let out = world.planned();
-    let marks = |action: &&Action| matches!(action, Action::PatchNode { change, .. } if change.annotations.contains_key(names::ATTEMPTED));
-    assert_eq!(out.actions.iter().filter(marks).count(), 1, "{:?}", out.actions);
-    let fails = |action: &Action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses["n3"].phase == Phase::Failed);
+    assert_eq!(out.actions.iter().filter(|action| marks(action)).count(), 1, "{:?}", out.actions);
     assert!(!out.actions.iter().any(fails), "not before that stands on the node");
     world.settle();
     assert_eq!(world.current().status.unwrap().node_statuses["n3"].phase, Phase::Failed);
@@ -123,8 +138,8 @@ fn joins_again(world: &mut World, machine: &str) {
     world.node("n3", |node| (node.uid, node.machine_id) = ("again".into(), machine.into()));
 }
 
-/// Else an image that falls back, on a machine whose Node a cloud controller deletes while it is away, would be
-/// tried again and again.
+/// Else an image that falls back, on a machine whose Node a cloud controller deletes while it is away, would
+/// be tried again and again.
 #[test]
 fn a_node_that_was_made_anew_while_it_was_tried_says_so_before_its_end_is_said() {
     let mut world = away(
@@ -133,8 +148,6 @@ fn a_node_that_was_made_anew_while_it_was_tried_says_so_before_its_end_is_said()
     );
     joins_again(&mut world, "m3");
     world.snapshot.answers.insert(Question::Node("n3".into()), Answer::Found);
-    let fails = |action: &Action| matches!(action, Action::PatchStatus { status, .. } if status.node_statuses.get("n3").is_some_and(|entry| entry.phase == Phase::Failed));
-    let marks = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.annotations.contains_key(names::ATTEMPTED));
     let mut marked = false;
     for _ in 0..10 {
         let out = world.step();

@@ -1,5 +1,5 @@
-//! Who is out of load balancers, at every change of a node: those that an operation has taken out, until it gives
-//! them back or somebody uncordons them, and those of other people.
+//! Who is out of load balancers, at every change of a node: those that an operation has taken out, until it
+//! gives them back or somebody uncordons them, and those of other people.
 
 use std::time::Duration;
 

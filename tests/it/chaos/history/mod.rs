@@ -91,7 +91,8 @@ struct Past<'a> {
     /// The release and the boot state of each node.
     booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,
-    /// What others than the operator have told autoscalers and load balancers, by node and annotation or label.
+    /// What others than the operator have told autoscalers and load balancers, by node and annotation or
+    /// label.
     foreign_hints: BTreeMap<(String, &'static str), Option<String>>,
     /// When an operation took a node out of load balancers; and until when it may not know who else serves.
     off: BTreeMap<String, Duration>,

@@ -233,8 +233,8 @@ pub fn check_runs(cluster: &Cluster, broken: &mut Vec<String>) {
                     .push(format!("at rest: {:?}, an earlier run of {name}, is {phase:?}", op.metadata.name));
             }
         }
-        // What is older than the present run goes when that has a NodeOp to be older than: where somebody deleted
-        // it, with the next run.
+        // What is older than the present run goes when that has a NodeOp to be older than: where somebody
+        // deleted it, with the next run.
         let present = made.iter().any(|op| op.metadata.uid == status.node_op_uid);
         let kept = upgrade.spec.kept_runs();
         if present && made.len() > kept + 1 || status.history.len() > kept {

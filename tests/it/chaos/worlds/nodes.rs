@@ -217,7 +217,8 @@ pub fn tell_autoscalers(world: &Arc<World>) {
     tokio::spawn(now_and_then(world.clone(), (500, 10_000), one));
 }
 
-/// Labels a node for load balancers, or takes the label off. Whoever does what we have done cannot be told from us.
+/// Labels a node for load balancers, or takes the label off. Whoever does what we have done cannot be told
+/// from us.
 async fn label(world: &World, node: &str, value: Option<&str>) {
     let nodes: Api<NodeObject> = Api::all(world.client.clone());
     let Ok(now) = nodes.get(node).await else { return };

@@ -1,5 +1,5 @@
-//! Tests of the simulator itself: that it behaves as a cluster does where an operator looks (`kubernetes`, which
-//! a real API server can be asked, too), and that it does what only a simulator can.
+//! Tests of the simulator itself: that it behaves as a cluster does where an operator looks (`kubernetes`,
+//! which a real API server can be asked, too), and that it does what only a simulator can.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 

@@ -181,12 +181,7 @@ async fn pods_of_a_node_that_is_gone_are_failed_and_deleted(at: At) {
     at.delete(&format!("nodes/{node}"), &json!({})).await.ok();
     let failed = at.until("pods/a", |pod| pod["metadata"]["deletionTimestamp"].is_string()).await;
     assert_eq!(failed["status"]["phase"], "Failed");
-    let target = failed["status"]["conditions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|c| c["type"] == "DisruptionTarget")
-        .unwrap();
+    let target = super::place::condition(&failed, "DisruptionTarget");
     assert_eq!(
         (&target["status"], &target["reason"], &target["message"]),
         (&json!("True"), &json!("DeletionByPodGC"), &json!("PodGC: node no longer exists"))

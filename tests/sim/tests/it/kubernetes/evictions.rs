@@ -94,12 +94,7 @@ async fn a_pod_that_is_evicted_says_why_and_keeps_its_grace(at: At) {
     assert_eq!((evicted.code, &evicted.body["status"]), (201, &json!("Success")));
     let first = at.get("pods/a").await.ok();
     assert_eq!(first["metadata"]["deletionGracePeriodSeconds"], 7);
-    let target = first["status"]["conditions"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|c| c["type"] == "DisruptionTarget")
-        .unwrap();
+    let target = super::place::condition(&first, "DisruptionTarget");
     assert_eq!(
         (&target["reason"], &target["message"]),
         (&json!("EvictionByEvictionAPI"), &json!("Eviction API: evicting"))

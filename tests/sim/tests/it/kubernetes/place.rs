@@ -200,6 +200,12 @@ pub fn pod(name: &str, node: &str, labels: Value) -> Value {
         "spec": {"nodeName": node, "terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "i"}]}})
 }
 
+/// The condition of this type that an object has.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|condition| condition["type"] == kind).unwrap()
+}
+
 /// Whether an object has a condition that is true.
 pub fn has(object: &Value, kind: &str) -> bool {
     crate::has(object, kind)
