@@ -25,6 +25,8 @@ pub enum NotTaken {
     Closed(Closed),
     /// It is being deleted.
     NodeDeleting,
+    /// It is not in the cluster, and others still are to be waited for: until then it may be back.
+    NodeGone,
     /// It is not in the cache; a live read decides.
     NodeUnconfirmed,
     NodeNotReady,
@@ -144,7 +146,7 @@ impl NotTaken {
             Self::Closed(Closed::Stopped(Stopped::Expired(_))) => WaitReason::Expired,
             Self::Closed(Closed::Stopped(_)) | Self::Refused(_) => WaitReason::Stopped,
             Self::Closed(Closed::Paused) => WaitReason::Paused,
-            Self::NodeDeleting | Self::NodeUnconfirmed => WaitReason::NodeAway,
+            Self::NodeDeleting | Self::NodeGone | Self::NodeUnconfirmed => WaitReason::NodeAway,
             Self::NodeNotReady => WaitReason::NotReady,
             Self::OnHold => WaitReason::OnHold,
             Self::GivenBack => WaitReason::Release,
@@ -170,6 +172,9 @@ impl fmt::Display for NotTaken {
         let text = match self {
             Self::Closed(why) => return why.fmt(f),
             Self::NodeDeleting => "the node is being deleted",
+            Self::NodeGone => {
+                "waiting: the Node object is gone; the node is skipped unless it is back before the others are done"
+            }
             Self::NodeUnconfirmed => "checking whether the node still exists",
             Self::NodeNotReady => "waiting: the node is not Ready",
             Self::OnHold => return write!(f, "waiting: held by the label {}=true on the node", names::HOLD),

@@ -318,6 +318,7 @@ pub async fn mend(cluster: &Cluster, world: &World, replicas: &[Replica]) {
     for (name, node) in &world.nodes {
         if !node.boot().up && world.chance(50) {
             world.note(|| format!("{name} is taken out of the cluster"));
+            node.scrap();
             let _ = nodes.delete(name, &DeleteParams::default()).await;
         }
     }

@@ -77,11 +77,14 @@ impl Pass<'_> {
         let why = self.entry(name, &mut entry);
         let wanted = mem::take(&mut self.effects);
         let error = wanted.keeps_failing(self.snapshot);
+        // Nobody waits for a node that is gone.
+        let is_awaited =
+            matches!(entry.phase, Phase::Pending | Phase::Preflight) && why != Some(NotTaken::NodeGone);
         if let Some(why) = why.map(|why| self.progress.failures.complete(why.into(), error)) {
             entry.message = Some(why.message.clone());
             waiting.insert(name.clone(), why);
         }
-        if matches!(entry.phase, Phase::Pending | Phase::Preflight) {
+        if is_awaited {
             let first = || (name.clone(), entry.message.clone().unwrap_or_default());
             self.progress.first.get_or_insert_with(first);
         }

@@ -38,11 +38,16 @@ impl Pass<'_> {
         NotTaken::OnHold
     }
 
-    /// A target that is not there: once that is confirmed, nothing has to be done on it.
+    /// A target that is not there. Cloud controllers delete the Node of a machine that is away for a while,
+    /// and the machine makes it again: that is final only when nothing else is left to be waited for, and
+    /// once a live read has confirmed it.
     pub(super) fn missing(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let question = Question::Node(name.to_owned());
         if self.snapshot.nodes.contains_key(name) {
             return Some(NotTaken::NodeDeleting);
+        }
+        if self.others_left {
+            return Some(NotTaken::NodeGone);
         }
         if !self.snapshot.is_gone(&question) {
             self.effects.add(question);

@@ -87,6 +87,8 @@ struct Pass<'a> {
     closed: Option<Closed>,
     /// Later rounds of the upgrade take what this one lets go.
     comes_back: bool,
+    /// Not only nodes that are gone are to be waited for.
+    others_left: bool,
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
@@ -113,6 +115,9 @@ fn pass<'a>(
     let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
     let free = limit.saturating_sub(running + progress.slots.count());
     let busy = running + progress.slots.unreleased;
+    let is_there = |name: &String| snapshot.nodes.contains_key(name);
+    let others_left =
+        busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
     let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
     Pass {
         snapshot,
@@ -130,6 +135,7 @@ fn pass<'a>(
         unanswered: None,
         closed,
         comes_back: upgrades::comes_back(snapshot, &op.object),
+        others_left,
     }
 }
 

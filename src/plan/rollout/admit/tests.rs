@@ -152,6 +152,23 @@ fn every_node_that_is_not_taken_has_its_reason() {
         (worker(json!({})).node("w1", |node| node.deleting = true), "w1", "the node is being deleted"),
         (World::new(json!({}), json!({"gone": pending()})), "gone", "checking whether the node still exists"),
         (
+            World::new(json!({}), json!({"gone": pending(), "w1": pending()})),
+            "gone",
+            "waiting: the Node object is gone; the node is skipped unless it is back before the others are done",
+        ),
+        (
+            World::new(json!({}), json!({"c1": running("c1"), "gone": pending()}))
+                .answer(Question::Node("gone".into()), Answer::NotFound),
+            "gone",
+            "waiting: the Node object is gone; the node is skipped unless it is back before the others are done",
+        ),
+        (
+            World::new(json!({}), json!({"gone": pending(), "w1": {"phase": "Completed"}}))
+                .answer(Question::Node("gone".into()), Answer::NotFound),
+            "gone",
+            "",
+        ),
+        (
             worker(json!({})).node("w1", |node| node.claimed_by = Some(op("b"))).beside(
                 "b",
                 json!({}),

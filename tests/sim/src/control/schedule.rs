@@ -17,11 +17,22 @@ const QUARANTINE: Duration = Duration::from_secs(2);
 /// Finds a node for a new pod; when a node changes, for all pods that wait.
 pub fn react(state: &mut State, change: &Change, timers: &Timers) {
     match (change.key.table.as_ref(), change.kind) {
+        // Somebody, whose view is an old one, made it for a node that is gone.
+        ("pods", ChangeKind::Added) if let Some(node) = missing_node(state, &change.object) => {
+            timers.after(QUARANTINE, node);
+        }
         ("pods", ChangeKind::Added | ChangeKind::Modified) => place(state, &change.key),
         ("nodes", ChangeKind::Added | ChangeKind::Modified) if frees(change) => place_waiting(state),
         ("nodes", ChangeKind::Deleted) => timers.after(QUARANTINE, change.key.clone()),
         _ => {}
     }
+}
+
+/// The node that the pod is bound to, if there is none of that name.
+fn missing_node(state: &State, pod: &Value) -> Option<Key> {
+    let name = text(pod, "/spec/nodeName");
+    let node = Key::new("nodes", "", name);
+    (!name.is_empty() && state.store.get(&node).is_none()).then_some(node)
 }
 
 /// Whether a change of a node may let a pod in that had to wait.

@@ -5,7 +5,10 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -93,6 +96,7 @@ struct Inner {
     fate: Mutex<(Fate, bool)>,
     boots: Mutex<Vec<String>>,
     power: tokio::sync::Notify,
+    scrapped: AtomicBool,
     workers: Mutex<HashMap<String, Worker>>,
     kubelet: Kubelet,
     etcd: Mutex<Option<Member>>,
@@ -138,6 +142,7 @@ impl Node {
             fate: Mutex::default(),
             boots: Mutex::new(vec![id]),
             power: tokio::sync::Notify::new(),
+            scrapped: AtomicBool::new(false),
             workers: Mutex::default(),
             kubelet: Kubelet::default(),
             etcd: Mutex::default(),
@@ -209,6 +214,11 @@ impl Node {
     pub fn power_on(&self) {
         self.set_fate(Fate::Back);
         self.0.power.notify_one();
+    }
+
+    /// The machine is taken away: if it is down, it never boots again, whatever its fate was.
+    pub fn scrap(&self) {
+        self.0.scrapped.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn follow(&self) -> watch::Receiver<Boot> {
@@ -364,6 +374,9 @@ impl Node {
         if noticed {
             register::mark_unknown(self).await;
             away.await;
+        }
+        if self.0.scrapped.load(Ordering::Relaxed) {
+            return;
         }
         if self.0.config.disks {
             self.boot_disk();

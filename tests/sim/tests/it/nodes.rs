@@ -90,6 +90,18 @@ async fn a_node_that_is_away_long_shows_as_not_ready() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_scrapped_while_it_is_down_never_boots_again() {
+    let cluster = small().start().await.unwrap();
+    let node = cluster.node("n2");
+    node.set_fate(Fate::Late(Duration::from_millis(100)));
+    node.reboot();
+    node.scrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(!node.boot().up);
+    assert_eq!(node.boots().len(), 1);
+}
+
+#[tokio::test]
 async fn deletion_waits_for_the_containers_and_no_longer_than_the_grace() {
     let cluster = small()
         .script(|run| {

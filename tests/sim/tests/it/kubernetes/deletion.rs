@@ -9,6 +9,7 @@ on_both!(
     a_collection_is_deleted_by_its_selector,
     a_dependent_goes_with_its_owner_and_in_the_foreground_before_it,
     a_deletion_minds_its_preconditions,
+    a_pod_that_is_made_for_a_node_that_is_gone_is_failed_and_deleted,
     a_finalizer_holds_an_object_and_none_is_added_to_one_that_goes,
     pods_that_no_kubelet_has_go_at_once,
     pods_of_a_node_that_is_gone_are_failed_and_deleted,
@@ -170,6 +171,18 @@ async fn a_collection_is_deleted_by_its_selector(at: At) {
     assert_eq!(answer["kind"], "ConfigMapList");
     at.get("configmaps/a").await.refused(404, "NotFound");
     at.get("configmaps/b").await.ok();
+}
+
+async fn a_pod_that_is_made_for_a_node_that_is_gone_is_failed_and_deleted(at: At) {
+    let mut held = super::place::pod("a", "no-such-node", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.io/hold"]);
+    at.post("pods", &held).await.ok();
+    let failed = at.until("pods/a", |pod| pod["metadata"]["deletionTimestamp"].is_string()).await;
+    let target = super::place::condition(&failed, "DisruptionTarget");
+    assert_eq!(
+        (&failed["status"]["phase"], &target["reason"]),
+        (&json!("Failed"), &json!("DeletionByPodGC"))
+    );
 }
 
 async fn pods_of_a_node_that_is_gone_are_failed_and_deleted(at: At) {
