@@ -1,6 +1,6 @@
 //! Changes of nodes: patches with a resourceVersion, never a PUT of a trimmed or older type.
 
-use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Actor, about_node};
 use crate::{
     api::names,
-    observe::LiveObject,
+    observe::{LiveObject, node::Node},
     plan::model::{
         action::{DrainChange, NodeChange},
         id::OpRef,

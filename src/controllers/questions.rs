@@ -6,7 +6,7 @@ use anyhow::Context;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod},
+    core::v1::{ObjectReference, PersistentVolumeClaim, Pod},
     events::v1::Event,
     storage::v1::VolumeAttachment,
 };
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
     api::{names, nodeop::NodeOp, owner},
-    observe::{LiveObject, Observer, static_pods},
+    observe::{LiveObject, Observer, node::Node, static_pods},
     plan::model::{
         id::OpRef,
         question::{Answer, Question},

@@ -7,6 +7,7 @@
 
 pub mod cache;
 mod forget;
+pub mod node;
 mod same;
 pub mod static_pods;
 mod trim;
@@ -20,10 +21,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::{
-        batch::v1::Job,
-        core::v1::{Node, Pod},
-    },
+    api::{batch::v1::Job, core::v1::Pod},
     jiff::Timestamp,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -31,6 +29,7 @@ use tokio::{sync::Notify, time::Instant};
 use self::{
     cache::{Cache, Version, WentBack},
     forget::Changed,
+    node::Node,
     watches::Watches,
 };
 use crate::{

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{ContainerStateTerminated, ContainerStatus, Node, NodeCondition, Pod, Volume},
+        core::v1::{ContainerStateTerminated, ContainerStatus, Pod, Volume},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 
-use super::cache::Version;
+use super::{
+    cache::Version,
+    node::{Node, NodeCondition},
+};
 use crate::{
     api::{names, owner::Owner},
     plan::model::{

@@ -1,7 +1,7 @@
 //! `explain`: one node, and why it is worked on, or is not.
 
 use clap::Args;
-use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::nodeop::{NodeStatus, Phase},
-    observe::view,
+    observe::{node::Node, view},
     plan::model::{id::OpRef, selector, snapshot::NodeView},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

@@ -1,7 +1,6 @@
 //! `nodes`: what each node runs, and who has it.
 
 use clap::Args;
-use k8s_openapi::api::core::v1::Node;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     api::names,
-    observe::view,
+    observe::{node::Node, view},
     plan::model::{id::OpRef, snapshot::NodeView},
 };
 

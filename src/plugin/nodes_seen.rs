@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Node;
 use kube::{Api, api::ListParams};
 
 use super::{
     connection::Connection,
     failure::{self, Doing, Result},
 };
-use crate::{observe::view, plan::model::snapshot::NodeView};
+use crate::{
+    observe::{node::Node, view},
+    plan::model::snapshot::NodeView,
+};
 
 /// All nodes as the planner sees them; none if the user may not read them.
 pub async fn readable(connection: &Connection) -> Result<Option<Vec<NodeView>>> {

@@ -10,10 +10,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Node, Pod},
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Client, Resource,
     api::ListParams,
@@ -32,6 +29,7 @@ use tracing::{debug, warn};
 use super::{
     Caches, Observer, Residents, Work,
     cache::{Cache, Observed, WentBack},
+    node::Node,
     trim, view,
 };
 use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Node, core::v1::Pod},
+    api::{batch::v1::Job, core::v1::Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
     serde::de::DeserializeOwned,
@@ -20,7 +20,7 @@ use kairos_operator::{
         run,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
     },
-    observe::view,
+    observe::{node::Node, view},
     plan::{
         check::broken,
         model::{
