@@ -33,15 +33,28 @@ pub struct RolloutArgs {
     /// Only nodes with these labels; unset, all Linux nodes
     #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = selector::parse)]
     pub selector: Option<LabelSelector>,
-    /// Nodes that may be in progress at once; 0 is all of them
-    #[arg(long, default_value_t = 1, value_name = "NODES", value_parser = clap::value_parser!(i32).range(0..))]
-    pub concurrency: i32,
+    /// Nodes that may be in progress at once; 0 is all of them, unset is 1
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(i32).range(0..))]
+    pub concurrency: Option<i32>,
     /// Start no further node once one has failed
     #[arg(long)]
     pub stop_on_failure: bool,
     /// The operation's name; unset, the API server makes one up
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+}
+
+impl RolloutArgs {
+    /// The first of these flags that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.selector.is_some(), "--selector"),
+            (self.concurrency.is_some(), "--concurrency"),
+            (self.stop_on_failure, "--stop-on-failure"),
+            (self.name.is_some(), "--name"),
+        ];
+        given.into_iter().find_map(|(given, flag)| given.then_some(flag))
+    }
 }
 
 /// An operation that is to be created.
@@ -65,7 +78,7 @@ impl New {
     pub fn upgrade(spec: NodeOpUpgradeSpec, rollout: &RolloutArgs, namespace: &str) -> Self {
         let spec = NodeOpUpgradeSpec {
             node_selector: rollout.selector.clone(),
-            concurrency: rollout.concurrency,
+            concurrency: rollout.concurrency.unwrap_or(1),
             stop_on_failure: rollout.stop_on_failure.then_some(true),
             ..spec
         };
@@ -77,7 +90,7 @@ impl New {
     pub fn op(spec: NodeOpSpec, rollout: &RolloutArgs, namespace: &str) -> Self {
         let spec = NodeOpSpec {
             node_selector: rollout.selector.clone(),
-            concurrency: rollout.concurrency,
+            concurrency: rollout.concurrency.unwrap_or(1),
             stop_on_failure: rollout.stop_on_failure.then_some(true),
             ..spec
         };

@@ -182,6 +182,15 @@ struct Planned {
 }
 
 async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
+    let given = args.force.then_some("--force").or_else(|| args.rollout.given());
+    if let Some(flag) = given.filter(|_| !matches!(args.subject, Some(Subject::Image(_)))) {
+        return Err(Failure::new(format!(
+            "{flag} says what a new operation would do, and this one says so itself"
+        ))
+        .hint(
+            "Plan it without that flag; or plan a changed one, with the image to upgrade to or with -f FILE.",
+        ));
+    }
     let new = match (&args.subject, &args.file) {
         (Some(Subject::There(target)), _) => return there(target, connection, snapshot).await,
         (Some(Subject::Image(image)), _) => {

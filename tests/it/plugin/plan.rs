@@ -165,6 +165,15 @@ async fn what_another_operation_has_is_waited_for() {
     )
     .await;
     stage.op("later", json!({"command": ["uptime"], "concurrency": 1}), Value::Null).await;
+    for flags in [["--force"].as_slice(), &["--concurrency", "1"], &["-l", "a=b"]] {
+        let plan = stage.run(&[&["plan", "later"], flags].concat()).await;
+        assert_eq!((plan.code, plan.out.as_str()), (1, ""), "{plan:?}");
+        assert!(
+            plan.err.contains("says what a new operation would do, and this one says so itself"),
+            "{}",
+            plan.err
+        );
+    }
     let plan = stage.run(&["plan", "later"]).await;
     assert_eq!(plan.code, 2, "{plan:?}");
     assert!(
