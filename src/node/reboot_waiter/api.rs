@@ -26,10 +26,7 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::{
-    decide::{Job, Live, Pod},
-    waiter::Announced,
-};
+use super::decide::{Announced, Job, Live, Pod};
 use crate::{
     api::{
         error_text::{error_message, is_conflict},
@@ -142,7 +139,11 @@ impl Cluster {
             Err(RequestError::Answer(error)) if is_replaced(&error) => {
                 Announced::Done(Pod::Lost("was replaced".into()))
             }
-            Err(error) => self.unanswered("the annotation", &error, Announced::Unknown),
+            Err(error) => {
+                let stranger = matches!(&error, RequestError::Answer(error) if is_code(error, 401));
+                let announced = if stranger { Announced::Stranger } else { Announced::Unknown };
+                self.unanswered("the annotation", &error, announced)
+            }
         }
     }
 

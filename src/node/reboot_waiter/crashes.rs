@@ -115,6 +115,48 @@ fn a_lost_annotation_changes_nothing() {
     assert_eq!(asked(&all), [1]);
 }
 
+/// Its pod, or its account, may have been deleted since the look: nobody says that the reboot is still wanted.
+#[test]
+fn a_token_that_is_not_taken_any_more_asks_for_nothing_until_it_is_taken_again() {
+    for replaced in [false, true] {
+        let (all, mut waiter) = due();
+        // Waits no more, has looked, and is about to announce.
+        while waiter.looked().is_none() {
+            assert_eq!(step(&mut waiter), Some(None));
+        }
+        all.borrow_mut().token = false;
+        assert_eq!(settle(&mut waiter), None);
+        assert_eq!(asked(&all), Vec::<u32>::new(), "the look before was its last one");
+        (all.borrow_mut().token, all.borrow_mut().event) = (true, true);
+        if replaced {
+            all.borrow_mut().pod_uid += 1;
+            let ended = settle(&mut waiter).expect("another pod has its name");
+            assert!(ended.code == 1 && ended.message.contains("was replaced"), "{ended:?}");
+            assert_eq!(asked(&all), Vec::<u32>::new());
+        } else {
+            assert_eq!(settle(&mut waiter), None);
+            assert_eq!(asked(&all), [1], "it is due all the same");
+            boots_and_completes(&all);
+        }
+    }
+}
+
+/// As with a server that does not answer: the deadline ends it, and it leaves the sentinel to a restart.
+#[test]
+fn a_token_that_is_never_taken_again_ends_with_the_deadline() {
+    let (all, mut waiter) = due();
+    while waiter.looked().is_none() {
+        assert_eq!(step(&mut waiter), Some(None));
+    }
+    all.borrow_mut().token = false;
+    assert_eq!(settle(&mut waiter), None);
+    all.borrow_mut().now += TIMEOUT;
+    all.borrow_mut().event = true;
+    let ended = settle(&mut waiter).expect("the deadline is over");
+    assert!(ended.code == 1 && ended.message.contains("the API did not answer"), "{ended:?}");
+    assert!(all.borrow().sentinel.is_some() && asked(&all).is_empty());
+}
+
 #[test]
 fn init_that_does_nothing_is_followed_by_the_kernel() {
     let (all, mut waiter) = due();

@@ -29,6 +29,17 @@ pub enum Job {
     Over(String),
 }
 
+/// What came of an annotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// The server took it, and this is the pod now.
+    Done(Pod),
+    /// No answer, or none that tells: the annotation may be there or not.
+    Unknown,
+    /// The server answered, and does not take us for anybody (401).
+    Stranger,
+}
+
 /// Answers of live GETs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -90,6 +101,28 @@ pub enum NextStep {
     /// Remove the sentinel, then end.
     Remove(AppletExit),
     End(AppletExit),
+}
+
+/// What is known of the pod after an annotation; [`Pod::Unknown`]: it is to be looked at again, and the
+/// annotation is to be said again.
+///
+/// `waiting` and `completed` are said until they are heard. `rebooting` is said once, right after a look that
+/// showed that the reboot is due: whether it is must not depend on an annotation that may be lost on either
+/// way (upstream's does, and waits for ever). It is no more than news for people, and its answer one more
+/// chance to learn that this pod is being deleted.
+///
+/// A 401 is such an answer. The token is bound to our pod and to its account, and both are deleted where a
+/// reboot is called off; the API server goes on taking the token for seconds after that, so that the look may
+/// have been its last use. It may also be that its keys were changed, or that its store was restored to a
+/// time before our pod. Nobody can tell which, for the next look is answered in the same way; so that look is
+/// what is waited for, as with a server that does not answer, until our own deadline. A reboot that is called
+/// off in the same moment cannot be taken back, and one that is due comes as soon as the token is taken again.
+pub fn pod_after(state: &str, announced: Announced) -> Pod {
+    match announced {
+        Announced::Done(pod) => pod,
+        Announced::Unknown if state == reboot_state::REBOOTING => Pod::Ours { completed: false },
+        Announced::Unknown | Announced::Stranger => Pod::Unknown,
+    }
 }
 
 /// The next step.
@@ -236,6 +269,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_a_reboot_that_was_said_into_the_void_goes_on_and_none_that_a_stranger_said() {
+        let (waiting, rebooting, completed) =
+            (reboot_state::WAITING, reboot_state::REBOOTING, reboot_state::COMPLETED);
+        let lost = || Pod::Lost("was replaced".into());
+        for (state, answer, pod, next) in [
+            (rebooting, Announced::Unknown, OURS, NextStep::AskInit),
+            (rebooting, Announced::Done(OURS), OURS, NextStep::AskInit),
+            (rebooting, Announced::Stranger, Pod::Unknown, NextStep::Wait(Until::Api)),
+            (waiting, Announced::Unknown, Pod::Unknown, NextStep::Wait(Until::Api)),
+            (waiting, Announced::Stranger, Pod::Unknown, NextStep::Wait(Until::Api)),
+            (completed, Announced::Unknown, Pod::Unknown, NextStep::Wait(Until::Api)),
+            (completed, Announced::Stranger, Pod::Unknown, NextStep::Wait(Until::Api)),
+        ] {
+            assert_eq!(pod_after(state, answer.clone()), pod, "{state} {answer:?}");
+            let (sentinel, live) = (sentinel("now"), Live { pod, job: Job::Complete });
+            let announced = (live.pod != Pod::Unknown).then_some(state);
+            let observed = Observation { announced, ..observed(Some(&sentinel), Some(&live)) };
+            assert_eq!(decide(&observed), next, "{state} {answer:?}");
+        }
+        assert_eq!(pod_after(rebooting, Announced::Done(lost())), lost());
     }
 
     #[test]

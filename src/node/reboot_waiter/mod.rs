@@ -15,6 +15,7 @@
 //! | the sentinel is found | finds it again: due |
 //! | the Job is seen `Complete` | asks again; an old answer is never acted on |
 //! | `rebooting` announced, or lost on the way | still due: looks, announces, asks init |
+//! | `rebooting` announced with a token that is not taken (401) | looks until it is, and begins from there; init is not asked |
 //! | init is asked, and the node stays up | still due: asks init again, to whom that is one request; then the grace, then the kernel |
 //! | init or the kernel is asked, and the node goes down | another boot than the sentinel's: `completed` |
 //! | the node reboots by itself, at any line above | the same, if the Job is `Complete`; if it goes on, waits for its end, as the operation may succeed again in this boot |
@@ -33,7 +34,7 @@
 //! before the operation begins: what is written there for trial is kept as the sentinel's room
 //! ([`super::host::reserve`]).
 //!
-//! Where it cannot be said whether a pod or Job exists (no answer, 403, 500), it waits. It gives up without a
+//! Where it cannot be said whether a pod or Job exists (no answer, 401, 403, 500), it waits. It gives up without a
 //! reboot, and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes the pod
 //! cancels the reboot, and a replacement has its own waiter.
 
@@ -59,8 +60,8 @@ use tracing::{info, warn};
 
 pub use self::{
     api::{Cluster, Identity, JobEvents},
-    decide::Live,
-    waiter::{Announced, Limits, Waiter, World},
+    decide::{Announced, Live},
+    waiter::{Limits, Waiter, World},
 };
 use self::{node::Node, state_dir::StateDir};
 use super::{

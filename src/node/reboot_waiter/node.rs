@@ -13,9 +13,9 @@ use tracing::warn;
 
 use super::{
     api::{Cluster, JobEvents},
-    decide::Live,
+    decide::{Announced, Live},
     state_dir::StateDir,
-    waiter::{Announced, World},
+    waiter::World,
     watch::Watch,
 };
 use crate::{contract::Sentinel, node::host::Host};

@@ -52,7 +52,7 @@ impl Storm {
     }
 
     fn inject_fault(&mut self) {
-        match self.dice.roll(20) {
+        match self.dice.roll(21) {
             0..=6 => self.go_on(),
             7 => self.waiter = None,
             8 => self.reboot(),
@@ -75,6 +75,10 @@ impl Storm {
             15 => {
                 let deaf = self.dice.roll(4) == 0;
                 self.all.borrow_mut().init_deaf = deaf;
+            }
+            16 => {
+                let taken = self.dice.roll(3) > 0;
+                self.all.borrow_mut().token = taken;
             }
             _ => self.job(),
         }
@@ -165,7 +169,7 @@ impl Storm {
     fn clear_up(&mut self) {
         self.waiter = None;
         let mut all = self.all.borrow_mut();
-        (all.api, all.mute, all.sigterm, all.init_deaf) = (true, false, false, false);
+        (all.api, all.token, all.mute, all.sigterm, all.init_deaf) = (true, true, false, false, false);
         drop(all);
         for _ in 0..3 {
             if self.ended_well {

@@ -6,20 +6,8 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use tracing::{info, warn};
 
-use super::decide::{Asked, Job, Live, NextStep, Observation, Pod, Until, decide};
-use crate::{
-    contract::{Sentinel, reboot_state},
-    node::AppletExit,
-};
-
-/// What came of an annotation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Announced {
-    /// The server took it, and this is the pod now.
-    Done(Pod),
-    /// No answer, or none that tells: the annotation may be there or not.
-    Unknown,
-}
+use super::decide::{Announced, Asked, Job, Live, NextStep, Observation, Pod, Until, decide, pod_after};
+use crate::{contract::Sentinel, node::AppletExit};
 
 /// Everything that the waiter touches.
 #[expect(
@@ -197,28 +185,21 @@ impl<W: World> Waiter<W> {
         None
     }
 
-    /// `waiting` and `completed` are said until they are heard. `rebooting` is said once: whether a reboot is
-    /// due must not depend on an annotation that may be lost on either way (upstream's does, and waits for
-    /// ever). It is no more than news for people, and its answer one more chance to learn that this pod is
-    /// being deleted.
+    /// What the answer says about the pod, [`pod_after`] knows. What was not said is said again, after a pause
+    /// and another look.
     async fn announce(&mut self, state: &'static str) {
-        let announced = self.world.announce(state).await;
+        let answer = self.world.announce(state).await;
         let job = self.live.take().map_or(Job::Unknown, |live| live.job);
-        match announced {
-            Announced::Done(pod) => {
-                self.announced = Some(state);
-                (self.failures, self.unheard_since) = (0, None);
-                self.live = Some(Live { pod, job });
-            }
-            Announced::Unknown if state == reboot_state::REBOOTING => {
-                self.announced = Some(state);
-                self.live = Some(Live { pod: Pod::Ours { completed: false }, job });
-            }
-            Announced::Unknown => {
-                self.failures += 1;
-                self.live = Some(Live { pod: Pod::Unknown, job });
-            }
+        if let Announced::Done(_) = answer {
+            (self.failures, self.unheard_since) = (0, None);
         }
+        let pod = pod_after(state, answer);
+        if pod == Pod::Unknown {
+            self.failures += 1;
+        } else {
+            self.announced = Some(state);
+        }
+        self.live = Some(Live { pod, job });
     }
 
     /// A waiter that may not do what it has to, or that does not reach the API, says so in the only way that

@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use anyhow::{Error, Result, anyhow};
 
 use super::{
-    decide::{Job, Live, Pod},
-    waiter::{Announced, Limits, Waiter, World},
+    decide::{Announced, Job, Live, Pod},
+    waiter::{Limits, Waiter, World},
 };
 use crate::{
     contract::{Sentinel, reboot_state},
@@ -34,6 +34,8 @@ pub struct FakeCluster {
     pub pod_uid: u32,
     pub pod_lost: bool,
     pub api: bool,
+    /// The API server knows whose the waiter's token is.
+    pub token: bool,
     /// An annotation reaches the server, but its answer does not come back.
     pub mute: bool,
     pub annotation: Option<&'static str>,
@@ -61,6 +63,7 @@ pub fn universe() -> Shared {
         pod_uid: 1,
         pod_lost: false,
         api: true,
+        token: true,
         mute: false,
         annotation: None,
         sigterm: false,
@@ -150,7 +153,7 @@ impl World for Process {
 
     async fn look(&mut self, job_uid: Option<&str>) -> Live {
         let mut all = self.all.borrow_mut();
-        if !all.api {
+        if !all.api || !all.token {
             return Live { pod: Pod::Unknown, job: Job::Unknown };
         }
         all.seen = Some(all.phase);
@@ -173,6 +176,9 @@ impl World for Process {
         if !all.api {
             return Announced::Unknown;
         }
+        if !all.token {
+            return Announced::Stranger;
+        }
         if let Pod::Ours { .. } = pod {
             all.annotation = Some(state);
         }
@@ -185,7 +191,8 @@ impl World for Process {
 
     fn last_error(&self) -> Option<String> {
         let all = self.all.borrow();
-        (!all.api || all.mute).then(|| "asking about the pod: pods \"w\" is forbidden".to_owned())
+        (!all.api || !all.token || all.mute)
+            .then(|| "asking about the pod: pods \"w\" is forbidden".to_owned())
     }
 
     async fn wait(&mut self, job: bool, at_most: Duration) {

@@ -25,6 +25,9 @@ struct State {
     down: bool,
     /// The pod is replaced when its reboot is announced.
     replaced_late: bool,
+    /// Its token is not taken any more from then on.
+    token_ends_late: bool,
+    token_ended: bool,
     log: Vec<String>,
     events: Vec<Value>,
 }
@@ -84,6 +87,19 @@ impl Api {
     /// Another pod has the waiter's name once it has looked for the last time.
     pub fn replace_pod_late(&self) {
         self.change(|state| state.replaced_late = true);
+    }
+
+    /// The waiter's token is not taken any more once it has looked for the last time.
+    pub fn end_token_late(&self) {
+        self.change(|state| state.token_ends_late = true);
+    }
+
+    pub fn take_token_again(&self) {
+        self.change(|state| (state.token_ends_late, state.token_ended) = (false, false));
+    }
+
+    pub fn is_token_ended(&self) -> bool {
+        self.state.0.lock().unwrap().token_ended
     }
 
     /// Away: connections are closed without an answer, and watches end.
@@ -178,6 +194,14 @@ impl State {
                 json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "message": "gone", "code": 404 }),
             )
         };
+        let announced = &body["metadata"]["annotations"]["kairos.io/reboot-state"];
+        self.token_ended |= self.token_ends_late && announced == "rebooting";
+        if self.token_ended {
+            return (
+                401,
+                json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Unauthorized", "message": "Unauthorized", "code": 401 }),
+            );
+        }
         let jobs = format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs");
         let path = path.split('?').next().unwrap_or_default();
         if path == format!("/api/v1/namespaces/{NAMESPACE}/pods/{POD}") {

@@ -154,6 +154,32 @@ fn a_pod_that_is_replaced_after_the_last_look_does_not_reboot_either() {
     assert!(node.sentinel_file().exists() && !node.is_asked());
 }
 
+/// A token is bound to its pod, and an API server takes it for some seconds after that pod is gone.
+#[test]
+fn a_token_that_is_not_taken_after_the_last_look_asks_for_no_reboot_until_it_is_taken_again() {
+    for replaced in [false, true] {
+        let mut node = Node::new("b1");
+        let mut waiter = node.waiting();
+        node.api.end_token_late();
+        node.sentinel();
+        node.api.job(Some("Complete"));
+        eventually("the announcement", || node.api.is_token_ended());
+        a_moment();
+        assert!(waiter.runs() && !node.is_asked() && node.sentinel_file().exists());
+        if replaced {
+            node.api.replace_pod();
+        }
+        node.api.take_token_again();
+        if replaced {
+            assert_eq!(waiter.ends(), 1);
+            assert!(node.termination_message().contains("was replaced"), "{}", node.termination_message());
+            assert!(!node.is_asked());
+        } else {
+            node.gets_asked();
+        }
+    }
+}
+
 #[test]
 fn the_directory_may_go_and_come_again() {
     for rename in [false, true] {
