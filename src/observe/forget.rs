@@ -8,7 +8,7 @@ use crate::{
     api::owner::Owner,
     plan::model::{
         id::Key,
-        snapshot::{JobState, JobView, PodView, records},
+        snapshot::{FinishedOp, JobState, JobView, PodView, records},
     },
 };
 
@@ -24,9 +24,12 @@ impl Caches {
     /// Forgets what has ended of operations that are over. A Job that is still active, or a pod that still
     /// runs, is kept: it has to be ended.
     pub(super) fn forget_ended(&mut self, changed: Changed) {
-        let ops = changed.ops.iter().filter_map(|key| self.shown.ops.get(key));
-        let over = ops.filter(|op| trim::is_forgotten(op)).filter_map(|op| op.metadata.uid.clone());
-        let over: Vec<String> = over.collect();
+        let forgotten = |key: &Key| {
+            let whole = self.shown.ops.get(key).filter(|op| trim::is_forgotten(op));
+            let recorded = || self.ops.finished().get(key).map(FinishedOp::uid);
+            whole.and_then(|op| op.metadata.uid.clone()).or_else(recorded)
+        };
+        let over: Vec<String> = changed.ops.iter().filter_map(forgotten).collect();
         let of_ops = over
             .iter()
             .flat_map(|uid| self.shown.jobs.of_owner(uid))
@@ -80,7 +83,10 @@ impl Caches {
 
     /// Whether the owner is a NodeOp that is over, and of which its identity is kept.
     fn is_over(&self, namespace: &str, owner: &Owner) -> bool {
-        let op = self.shown.ops.get(&(namespace.to_owned(), owner.name.clone()));
-        op.is_some_and(|op| op.metadata.uid.as_ref() == Some(&owner.uid) && trim::is_forgotten(op))
+        let key = (namespace.to_owned(), owner.name.clone());
+        let recorded = self.ops.finished().get(&key).is_some_and(|op| op.is(&owner.uid));
+        let op = self.shown.ops.get(&key);
+        recorded
+            || op.is_some_and(|op| op.metadata.uid.as_ref() == Some(&owner.uid) && trim::is_forgotten(op))
     }
 }

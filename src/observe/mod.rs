@@ -116,6 +116,7 @@ impl Caches {
     /// hold a node.
     fn namespaces(&self) -> BTreeSet<&str> {
         let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
+        let ops = ops.chain(self.ops.finished().namespaces());
         // What was shown, and what came in since: not all nodes, at each event.
         let shown = self.shown.nodes.that_are(Standing::Held).map(AsRef::as_ref);
         let held = shown.chain(self.nodes.changed());
@@ -365,7 +366,8 @@ impl Observer {
             .collect();
         caches.show();
         let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
-        snapshot = Snapshot { nodes, ops, upgrades, facts, jobs, pods, ..snapshot };
+        let finished = caches.ops.finished().clone();
+        snapshot = Snapshot { nodes, ops, finished, upgrades, facts, jobs, pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();
         snapshot

@@ -6,7 +6,7 @@ use kube::core::ObjectMeta;
 use super::cache::Observed;
 use crate::{
     api::{nodeop::NodeOp, upgrade::NodeOpUpgrade},
-    plan::model::snapshot::{JobView, NodePod, NodeView, PodView},
+    plan::model::snapshot::{FinishedOp, JobView, NodePod, NodeView, PodView},
 };
 
 impl Observed for NodeView {
@@ -86,6 +86,10 @@ impl Observed for NodePod {
 impl Observed for NodeOp {
     fn says_the_same(&self, other: &Self) -> bool {
         same(&self.metadata, &other.metadata) && self.spec == other.spec && self.status == other.status
+    }
+
+    fn record(&self) -> Option<FinishedOp> {
+        FinishedOp::of(self)
     }
 }
 

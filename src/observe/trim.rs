@@ -13,7 +13,8 @@ use crate::api::{
 };
 
 /// A NodeOp. Of one that is over, without a finalizer of ours, and with all its nodes given back, nothing
-/// depends any more but by its identity. A NodeOpUpgrade copies the status of its own, see [`upgraded`].
+/// depends any more but by its identity, of which the cache keeps a record (see
+/// [`FinishedOp`](crate::plan::model::snapshot::FinishedOp)). A NodeOpUpgrade copies the status of its own, see [`upgraded`].
 pub fn nodeop(op: NodeOp) -> NodeOp {
     let op = trimmed(op);
     if is_over(&op) && owner::upgrade_uid(&op.metadata).is_none() { identified(op) } else { op }
@@ -74,8 +75,13 @@ fn identified(op: NodeOp) -> NodeOp {
         last_updated: status.last_updated.clone(),
         ..NodeOpStatus::default()
     };
+    let mut metadata = identity(op.metadata, ttl.is_some());
+    // By whom else it was made decides nothing.
+    if ttl.is_none() && owner::upgrade(&metadata).is_none() {
+        (metadata.owner_references, metadata.annotations) = (None, None);
+    }
     NodeOp {
-        metadata: identity(op.metadata, ttl.is_some()),
+        metadata,
         spec: NodeOpSpec { ttl_seconds_after_finished: ttl, ..NodeOpSpec::default() },
         status: Some(kept),
     }

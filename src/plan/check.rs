@@ -1,7 +1,7 @@
 //! What must never be, checked on a snapshot and on the plan made from it. Property tests call it after every
 //! plan.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     api::nodeop::{NodeOpStatus, NodeStatus, Phase},
@@ -70,8 +70,13 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
 
 /// NodeOps that a plan passes by as finished, and for which there would have been something to do.
 fn passed_by(snapshot: &Snapshot) -> Vec<String> {
-    let at_rest = snapshot.ops.values().filter(|op| rollout::is_at_rest(snapshot, op));
-    let planned = at_rest.map(|op| (op, rollout::plan(snapshot, op, &mut rollout::Shared::default())));
+    let recorded = snapshot.finished.iter().map(|op| Arc::new(op.nodeop()));
+    let at_rest =
+        snapshot.ops.values().cloned().chain(recorded).filter(|op| rollout::is_at_rest(snapshot, op));
+    let planned = at_rest.map(|op| {
+        let planned = rollout::plan(snapshot, &op, &mut rollout::Shared::default());
+        (op, planned)
+    });
     let wanted = planned.filter(|(_, planned)| planned.effects != Effects::default());
     wanted
         .map(|(op, planned)| format!("{:?} is passed by: {:?}", op.metadata.name, planned.effects))

@@ -48,7 +48,7 @@ fn wanted<'a>(snapshot: &Snapshot, node: &'a NodeView) -> Option<(DrainCondition
     let object = snapshot.op(op)?;
     let entry = object.status.as_ref()?.node_statuses.get(&node.name)?;
     let is_this_machine = entry.node_uid.as_ref().is_none_or(|uid| *uid == node.uid);
-    if !is_this_machine || Intent::of(object).drain.is_none() {
+    if !is_this_machine || Intent::of(&object).drain.is_none() {
         return None;
     }
     let condition = match (entry.phase, entry.step) {

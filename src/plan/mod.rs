@@ -39,7 +39,9 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
     plan.add(upgrades::plan(snapshot));
     let mut shared = rollout::Shared::default();
-    let mut ops: Vec<_> = snapshot.ops.iter().filter(|(_, op)| !rollout::is_at_rest(snapshot, op)).collect();
+    let unsettled = snapshot.unsettled();
+    let open = snapshot.ops.iter().filter(|(_, op)| !rollout::is_at_rest(snapshot, op));
+    let mut ops: Vec<_> = open.chain(&unsettled).collect();
     ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
     for (key, op) in ops {
         let Planned { value: reasons, effects } = rollout::plan(snapshot, op, &mut shared);

@@ -82,7 +82,7 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| node.control_plane());
     for node in snapshot.nodes.that_are(Standing::ControlPlane) {
         if let Some(of) = &node.claimed_by
-            && snapshot.op(of).is_none_or(|op| Intent::of(op).disturbs())
+            && snapshot.op(of).is_none_or(|op| Intent::of(&op).disturbs())
         {
             held.insert((of.key(), node.name.clone()));
         }

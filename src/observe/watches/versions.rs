@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::{LOOK_AGAIN, Observer, PAGE, config, trim, view};
-use crate::api::nodeop::NodeOp;
+use crate::{api::nodeop::NodeOp, plan::model::snapshot::FinishedOp};
 
 /// How much later than the watch the answer to a write may come, as a rule. One that comes later is read.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
@@ -88,12 +88,16 @@ impl Observer {
 
     /// Whether some version of it is here.
     fn knows(&self, told: &PartialObjectMeta<NodeOp>) -> bool {
-        self.lock().ops.get(&view::version(&told.metadata).key).is_some()
+        self.lock().ops.contains(&view::version(&told.metadata).key)
     }
 
     fn here(&self, told: &PartialObjectMeta<NodeOp>) -> Option<NodeOp> {
         let (caches, version) = (self.lock(), view::version(&told.metadata));
-        caches.ops.get(&version.key).filter(|_| caches.ops.has(&version)).cloned()
+        if !caches.ops.has(&version) {
+            return None;
+        }
+        let recorded = || caches.ops.finished().get(&version.key).map(FinishedOp::nodeop);
+        caches.ops.get(&version.key).cloned().or_else(recorded)
     }
 
     /// Reads all of them, in pages: those that are over are never deleted, and are big.

@@ -40,10 +40,9 @@ pub fn owner(snapshot: &Snapshot, me: &OpRef, of: &OpRef) -> Owner {
 
 /// The same as far as this node goes: a NodeOp that waits for somebody to repair the node is over there.
 fn owner_here(snapshot: &Snapshot, node: &NodeView, me: &OpRef, of: &OpRef) -> Owner {
-    let entry = snapshot
-        .op(of)
-        .and_then(|op| op.status.as_ref())
-        .and_then(|status| status.node_statuses.get(&node.name));
+    let op = snapshot.op(of);
+    let entry =
+        op.as_ref().and_then(|op| op.status.as_ref()).and_then(|status| status.node_statuses.get(&node.name));
     let done = entry.is_some_and(|entry| entry.phase.is_final() && entry.node_uid.is_none());
     match owner(snapshot, me, of) {
         Owner::Live if done => Owner::Over,

@@ -57,7 +57,7 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
             continue;
         }
         effects.add(match snapshot.op(owner) {
-            Some(op) => release(snapshot, node, owner, op),
+            Some(op) => release(snapshot, node, owner, &op),
             None if snapshot.is_gone(&Question::Op(owner.clone())) => orphan(snapshot, node, owner),
             None => Question::Op(owner.clone()).into(),
         });
@@ -94,9 +94,9 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
         let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
         let is_final =
             entry.map_or(forgotten, |entry| entry.phase.is_final() && !legacy::is_unsettled(status, entry));
-        let me = OpRef::of(op);
+        let me = OpRef::of(&op);
         let claimed = snapshot.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
-        (is_final && !claimed).then_some((me, entry))
+        (is_final && !claimed).then(|| (me, entry.cloned()))
     };
     let why = "its node is finished";
     let jobs = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.deleting);
@@ -110,7 +110,7 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let pods = snapshot.pods.open().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
     let pods = pods.filter(|pod| pod.is_active() || refused(pod)).filter_map(|pod| {
         let (_, entry) = over(&pod.namespace, &pod.owner, &pod.node)?;
-        (refused(pod) || !is_proved(entry)).then(|| Action::DeletePod { pod: Target::of(pod), why })
+        (refused(pod) || !is_proved(entry.as_ref())).then(|| Action::DeletePod { pod: Target::of(pod), why })
     });
     jobs.chain(pods).collect()
 }

@@ -123,7 +123,8 @@ impl<'a> Newer<'a> {
     }
 }
 
-/// The NodeOp that an upgrade has recorded.
+/// The NodeOp that an upgrade has recorded. What is asked of it is which nodes it has chosen, and of those a
+/// record says nothing.
 fn child<'a>(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Option<&'a NodeOp> {
     let status = upgrade.status.as_ref();
     let name = status?.node_op_name.clone()?;

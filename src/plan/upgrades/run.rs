@@ -84,8 +84,8 @@ impl Upgrade<'_> {
     }
 
     /// The NodeOp of the name in status.
-    fn child(&self) -> Option<&Arc<NodeOp>> {
-        self.snapshot.ops.get(&(self.key.0.clone(), self.name()))
+    fn child(&self) -> Option<Arc<NodeOp>> {
+        self.snapshot.op_named(&(self.key.0.clone(), self.name()))
     }
 
     /// The run that is asked for is over.
@@ -93,7 +93,7 @@ impl Upgrade<'_> {
         if !self.object.spec.is_continuous() {
             return settle(self.snapshot, self.object, self.status);
         }
-        let child = self.child().cloned();
+        let child = self.child();
         self.status.round = child.and_then(|child| self.round(&child)).or(self.status.round);
         let next = continuous::look(self.snapshot, self.object, &mut self.status);
         if !next.is_empty() {
@@ -153,10 +153,7 @@ impl Upgrade<'_> {
         }
         self.status.run.get_or_insert_with(|| self.asked.clone());
         match self.child() {
-            Some(child) if is_made_by(child, self.object) => {
-                let child = child.clone();
-                self.present(&child)
-            }
+            Some(child) if is_made_by(&child, self.object) => self.present(&child),
             Some(_) => self.foreign(),
             None => self.absent(),
         }
@@ -164,7 +161,7 @@ impl Upgrade<'_> {
 
     /// The NodeOp of this UID may have begun.
     fn recorded(self, uid: String) -> Effects {
-        match self.child().cloned() {
+        match self.child() {
             Some(child) if child.metadata.uid.as_ref() == Some(&uid) => self.present(&child),
             Some(_) => self.lost("was replaced"),
             None => {

@@ -19,10 +19,11 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 
 const OPS: &str = "nodeops.operator.kairos.io";
-/// A NodeOp is about one of these nodes.
-const NODES: usize = 40;
-/// NodeOps under way at once: as many as there are nodes, or they would wait for each other.
-const AT_ONCE: usize = NODES;
+/// A NodeOp is about one of these nodes, each in its turn. A node that dozens of them take within minutes is
+/// patched so often that the operator pauses, as if somebody undid its patches.
+const NODES: usize = 400;
+/// NodeOps under way at once: not more than there are nodes, or they would wait for each other.
+const AT_ONCE: usize = 40;
 /// Changes that the server keeps for watches.
 const HISTORY: usize = 5_000;
 

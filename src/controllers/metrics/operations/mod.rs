@@ -42,7 +42,7 @@ use crate::{
     plan::model::{
         action::Plan,
         id::{Key, OpRef},
-        snapshot::Snapshot,
+        snapshot::{FinishedOp, Snapshot},
         why::WaitReason,
     },
 };
@@ -163,6 +163,10 @@ impl Operations {
                 add(key, Object::of_op(&known.object), known.targets.clone(), reasons(key));
             }
         }
+        for op in newest(snapshot) {
+            let known = Known::of(&Arc::new(op.nodeop()));
+            add(&op.key(), Object::of_op(&known.object), known.targets, [0; WaitReason::ALL.len()]);
+        }
         open.sort_by_key(|one| (!one.is_running(), one.created));
         open.truncate(MAX_OPEN);
         over.sort_by_key(|(at, _)| *at);
@@ -173,6 +177,15 @@ impl Operations {
 
 fn later_than_a_day(ended: Timestamp, now: Timestamp) -> bool {
     now.duration_since(ended) > SHOWN_AFTER_END
+}
+
+/// Of the NodeOps of which a record is kept, those that may be shown.
+fn newest(snapshot: &Snapshot) -> Vec<&FinishedOp> {
+    let of_a_day = snapshot.finished.iter().filter(|op| !later_than_a_day(op.ended(), snapshot.now));
+    let mut newest: Vec<_> = of_a_day.collect();
+    newest.sort_unstable_by_key(|op| (Reverse(op.ended()), op.path()));
+    newest.truncate(MAX_OVER);
+    newest
 }
 
 /// The NodeOp of an upgrade's present run. Those of earlier runs are not shown beside it.

@@ -3,6 +3,7 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
+mod finished;
 mod labels;
 mod nodes;
 mod obstacle;
@@ -19,6 +20,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
+    finished::{FinishedOp, FinishedOps},
     labels::NodeLabels,
     nodes::{NodeTable, Standing},
     obstacle::Obstacle,
@@ -52,8 +54,10 @@ pub struct Snapshot {
     pub settings: PlannerConfig,
     /// All nodes, by name.
     pub nodes: NodeTable,
-    /// All NodeOps, by namespace and name.
+    /// The NodeOps, by namespace and name, but for those of which a record is kept.
     pub ops: Table<Key, NodeOp>,
+    /// Those that are over for good. See [`Self::op_named`].
+    pub finished: FinishedOps,
     /// All NodeOpUpgrades, by namespace and name.
     pub upgrades: Table<Key, NodeOpUpgrade>,
     /// The pods that read nodes' facts, by namespace and name.
@@ -271,8 +275,8 @@ pub struct PersistentFailure {
 
 impl Snapshot {
     /// The NodeOp that an annotation names, if it is that very object and not a later one of the same name.
-    pub fn op(&self, of: &OpRef) -> Option<&Arc<NodeOp>> {
-        self.ops.get(&of.key()).filter(|op| op.metadata.uid.as_deref() == Some(&of.uid))
+    pub fn op(&self, of: &OpRef) -> Option<Arc<NodeOp>> {
+        self.op_named(&of.key()).filter(|op| op.metadata.uid.as_deref() == Some(&of.uid))
     }
 
     /// The answer to a question, if it was asked by the previous plan.

@@ -86,28 +86,30 @@ impl Snapshot {
     }
 
     /// The NodeOp that an owner of objects in a namespace is, if it is there.
-    pub fn nodeop_of(&self, namespace: &str, owner: &Owner) -> Option<&Arc<NodeOp>> {
-        let op = self.ops.get(&(namespace.to_owned(), owner.name.clone()))?;
-        OpRef::of(op).owns(namespace, owner).then_some(op)
+    pub fn nodeop_of(&self, namespace: &str, owner: &Owner) -> Option<Arc<NodeOp>> {
+        let op = self.op_named(&(namespace.to_owned(), owner.name.clone()))?;
+        OpRef::of(&op).owns(namespace, owner).then_some(op)
     }
 
     /// The NodeOp whose operation a pod carries out: through its Job, or, when no cache shows that Job (any
     /// more), through the status in which a NodeOp of the pod's namespace recorded it for the pod's node.
-    pub fn operation_of(&self, pod: &PodView) -> Option<&Arc<NodeOp>> {
+    pub fn operation_of(&self, pod: &PodView) -> Option<Arc<NodeOp>> {
         self.operation_of_job(&pod.namespace, &pod.owner, &pod.node)
     }
 
     /// The NodeOp whose Job an owner of pods in a namespace is, see [`Self::operation_of`].
-    pub fn operation_of_job(&self, namespace: &str, owner: &Owner, node: &str) -> Option<&Arc<NodeOp>> {
+    pub fn operation_of_job(&self, namespace: &str, owner: &Owner, node: &str) -> Option<Arc<NodeOp>> {
         if !owner.is_job() {
             return None;
         }
         match self.job(namespace, owner) {
             Some(job) => self.nodeop_of(namespace, &job.owner),
+            // A record of one that is over for good names no Job any more.
             None => self
                 .ops
                 .values()
-                .find(|op| op.metadata.namespace.as_deref() == Some(namespace) && records(op, owner, node)),
+                .find(|op| op.metadata.namespace.as_deref() == Some(namespace) && records(op, owner, node))
+                .cloned(),
         }
     }
 }

@@ -13,7 +13,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::plan::model::id::Key;
+use crate::plan::model::{
+    id::Key,
+    snapshot::{FinishedOp, FinishedOps},
+};
 
 /// A view with the resourceVersion and the UID that it was parsed from.
 #[derive(Clone, Debug)]
@@ -32,6 +35,11 @@ pub trait Observed {
     /// Whether a plan made from the one is the plan made from the other: heartbeats and lists of images bring
     /// new versions all the time, and nothing new.
     fn says_the_same(&self, other: &Self) -> bool;
+
+    /// The record that is kept instead of it, if that says as much.
+    fn record(&self) -> Option<FinishedOp> {
+        None
+    }
 }
 
 /// What identifies one version of one object.
@@ -49,6 +57,10 @@ const MAX_TOMBSTONES: usize = 4096;
 #[derive(Debug)]
 pub struct Cache<V> {
     entries: BTreeMap<Key, Entry<V>>,
+    /// Those of which a record is kept. A name is in one of the two.
+    finished: FinishedOps,
+    /// When the last of them came in, and so when each of them was here.
+    finished_at: Option<Instant>,
     /// The version of each object that has gone, at its end as far as we know it.
     tombstones: BTreeMap<Key, u64>,
     /// When the list that is still coming in was asked for, and the keys seen in it.
@@ -70,8 +82,16 @@ pub struct WentBack {
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        let (entries, tombstones, changed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { entries, tombstones, listing: None, ready: false, watch: 0, changed }
+        Self {
+            entries: BTreeMap::new(),
+            finished: FinishedOps::default(),
+            finished_at: None,
+            tombstones: BTreeMap::new(),
+            listing: None,
+            ready: false,
+            watch: 0,
+            changed: BTreeSet::new(),
+        }
     }
 }
 
@@ -113,9 +133,11 @@ impl<V> Cache<V> {
     /// majority of etcd) of an object that was here before the read began, in a newer version, under the same
     /// UID, proves that it is not.
     pub fn check(&self, version: &Version, began: Instant) -> Result<(), WentBack> {
-        let here =
-            self.entries.get(&version.key).filter(|entry| entry.uid == version.uid && entry.taken < began);
-        match (here.and_then(|entry| entry.version), version.resource_version.parse().ok()) {
+        let entry = self.entries.get(&version.key).filter(|entry| entry.taken < began);
+        let here = entry.filter(|entry| entry.uid == version.uid).and_then(|entry| entry.version);
+        let recorded = self.finished.get(&version.key).filter(|record| record.is(&version.uid));
+        let recorded = recorded.filter(|_| self.finished_at.is_some_and(|at| at < began));
+        match (here.max(recorded.map(FinishedOp::version)), version.resource_version.parse().ok()) {
             (Some(had), Some(has)) if has < had => Err(WentBack { had, has }),
             _ => Ok(()),
         }
@@ -123,14 +145,20 @@ impl<V> Cache<V> {
 
     /// Whether this version is here, or a later one, or the end of the object.
     pub fn has(&self, version: &Version) -> bool {
-        let here = self.entries.get(&version.key).and_then(|entry| entry.version);
-        let newest = here.max(self.tombstones.get(&version.key).copied());
+        let newest = self.newest_of(&version.key);
         newest.zip(version.resource_version.parse::<u64>().ok()).is_some_and(|(newest, told)| told <= newest)
+    }
+
+    /// The newest version of a name that was here, or that it had at its end.
+    fn newest_of(&self, key: &Key) -> Option<u64> {
+        let here = self.entries.get(key).and_then(|entry| entry.version);
+        here.max(self.finished.get(key).map(FinishedOp::version)).max(self.tombstones.get(key).copied())
     }
 
     /// The newest version of all that is here.
     pub fn newest(&self) -> Option<u64> {
-        self.entries.values().filter_map(|entry| entry.version).max()
+        let whole = self.entries.values().filter_map(|entry| entry.version);
+        whole.chain(self.finished.iter().map(FinishedOp::version)).max()
     }
 
     /// The list is complete: what it did not name is gone. (If the list was an old one, the planner asks
@@ -139,9 +167,13 @@ impl<V> Cache<V> {
         if let Some((_, listing)) = self.listing.take() {
             // No tomb: a list older than our own write does not name what that write made, and the watch
             // still has to show it.
-            let gone = self.entries.keys().filter(|key| !listing.contains(*key));
-            self.changed.extend(gone.cloned());
-            self.entries.retain(|key, _| listing.contains(key));
+            let recorded = self.finished.iter().map(FinishedOp::key);
+            let gone = self.entries.keys().cloned().chain(recorded).filter(|key| !listing.contains(key));
+            for key in gone.collect::<Vec<_>>() {
+                self.entries.remove(&key);
+                self.finished.remove(&key);
+                self.changed.insert(key);
+            }
         }
         self.ready = true;
     }
@@ -153,38 +185,48 @@ impl<V> Cache<V> {
         V: Observed,
     {
         let number = version.resource_version.parse().ok();
-        let here = self.entries.get(&version.key).and_then(|entry| entry.version);
-        let newest = here.max(self.tombstones.get(&version.key).copied());
+        let newest = self.newest_of(&version.key);
         if let (Some(newest), Some(number)) = (newest, number)
             && number <= newest
         {
             return false;
         }
         self.tombstones.remove(&version.key);
+        let record = view.record();
         let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid);
-        let same = here.is_some_and(|entry| entry.view.says_the_same(&view));
+        let recorded = self.finished.get(&version.key).zip(record.as_ref());
+        let same = here.is_some_and(|entry| entry.view.says_the_same(&view))
+            || recorded.is_some_and(|(had, has)| had.says_the_same(has));
         self.changed.insert(version.key.clone());
-        self.entries.insert(
-            version.key,
-            Entry { view: Arc::new(view), uid: version.uid, version: number, taken: Instant::now() },
-        );
+        let now = Instant::now();
+        if let Some(record) = record {
+            self.entries.remove(&version.key);
+            self.finished.insert(record);
+            self.finished_at = Some(now);
+        } else {
+            self.finished.remove(&version.key);
+            let entry = Entry { view: Arc::new(view), uid: version.uid, version: number, taken: now };
+            self.entries.insert(version.key, entry);
+        }
         !same
     }
 
     /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its
     /// end, if known. Whether it was here.
     pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {
-        let same = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
-        let removed = if same { self.entries.remove(key) } else { None };
-        if removed.is_some() {
-            self.changed.insert(key.clone());
-        }
-        if self.entries.contains_key(key) {
+        let whole = self.entries.get(key).is_some_and(|entry| uid.is_none_or(|uid| entry.uid == uid));
+        let recorded = self.finished.get(key).is_some_and(|record| uid.is_none_or(|uid| record.is(uid)));
+        let there = whole || recorded;
+        if !there && self.contains(key) {
             return false;
         }
-        let there = removed.is_some();
+        let entry = self.entries.remove(key).and_then(|entry| entry.version);
+        let removed = self.finished.remove(key).map(|record| record.version()).max(entry);
+        if there {
+            self.changed.insert(key.clone());
+        }
         let last = last.and_then(|last| last.parse().ok());
-        if let Some(last) = last.max(removed.and_then(|entry| entry.version)) {
+        if let Some(last) = last.max(removed) {
             let tomb = self.tombstones.entry(key.clone()).or_default();
             *tomb = last.max(*tomb);
         }
@@ -195,6 +237,16 @@ impl<V> Cache<V> {
             self.tombstones.remove(&oldest);
         }
         there
+    }
+
+    /// Whether anything is kept under this name.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.entries.contains_key(key) || self.finished.get(key).is_some()
+    }
+
+    /// Those of which a record is kept. Whatever gives views leaves them out.
+    pub const fn finished(&self) -> &FinishedOps {
+        &self.finished
     }
 
     /// The view under this name.
@@ -242,132 +294,4 @@ impl<V> Cache<V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    impl Observed for i32 {
-        fn says_the_same(&self, other: &Self) -> bool {
-            self == other
-        }
-    }
-
-    #[test]
-    fn a_version_that_says_nothing_new_is_shown_and_wakes_nobody() {
-        let mut cache = Cache::default();
-        assert!(cache.apply(version("u", "10"), 1));
-        assert_eq!(cache.changes().count(), 1);
-        assert!(!cache.apply(version("u", "11"), 1), "a heartbeat");
-        assert_eq!(cache.changes().count(), 1, "a patch needs its version all the same");
-        assert!(cache.apply(version("v", "12"), 1), "another object of that name");
-        cache.remove(&("ns".into(), "a".into()), None, None);
-        assert_eq!(cache.changes().collect::<Vec<_>>(), [(("ns".into(), "a".into()), None)]);
-        assert_eq!(cache.changes().count(), 0);
-    }
-
-    fn version(uid: &str, resource_version: &str) -> Version {
-        Version { key: ("ns".into(), "a".into()), uid: uid.into(), resource_version: resource_version.into() }
-    }
-
-    fn value(cache: &Cache<i32>) -> Option<i32> {
-        cache.views().next().map(|view| **view)
-    }
-
-    #[test]
-    fn an_older_version_never_replaces_a_newer_one() {
-        let mut cache = Cache::default();
-        assert!(cache.apply(version("u", "10"), 10));
-        assert!(!cache.apply(version("u", "9"), 9), "a lagging watch");
-        assert!(!cache.apply(version("u", "10"), 11), "the same version again");
-        assert!(cache.apply(version("u", "100"), 100), "compared as numbers, not as text");
-        assert_eq!(value(&cache), Some(100));
-    }
-
-    #[test]
-    fn an_object_made_again_replaces_the_old_one_and_survives_its_deletion() {
-        let mut cache = Cache::default();
-        cache.apply(version("u1", "10"), 1);
-        cache.apply(version("u2", "12"), 2);
-        cache.remove(&("ns".into(), "a".into()), Some("u1"), Some("11"));
-        assert_eq!(value(&cache), Some(2));
-        cache.apply(version("u1", "11"), 1);
-        assert_eq!(value(&cache), Some(2), "a late answer about the old one");
-    }
-
-    #[test]
-    fn a_late_answer_does_not_bring_back_what_has_gone() {
-        let key: Key = ("ns".into(), "a".into());
-        for (uid, last) in [(Some("u"), Some("15")), (None, None)] {
-            let mut cache = Cache::default();
-            cache.apply(version("u", "10"), 10);
-            cache.remove(&key, uid, last);
-            assert!(!cache.apply(version("u", "10"), 10), "{last:?}");
-            assert_eq!(
-                cache.apply(version("u", "12"), 12),
-                last.is_none(),
-                "only what is known to have ended stays away"
-            );
-            assert!(cache.apply(version("v", "20"), 20), "one made again is another matter");
-        }
-        let mut cache = Cache::default();
-        cache.remove(&key, Some("u"), Some("15"));
-        assert!(!cache.apply(version("u", "14"), 14), "the end was seen before the object");
-    }
-
-    #[test]
-    fn what_an_old_list_does_not_name_yet_comes_back_with_the_watch() {
-        let mut cache = Cache::default();
-        cache.apply(version("u", "10"), 10);
-        cache.list_begins();
-        cache.list_ends();
-        assert_eq!(value(&cache), None);
-        assert!(cache.apply(version("u", "10"), 10), "made by us after the list was taken");
-    }
-
-    #[test]
-    fn deletions_are_remembered_up_to_a_number() {
-        let mut cache = Cache::<i32>::default();
-        for i in 0..MAX_TOMBSTONES + 10 {
-            cache.remove(&("ns".into(), format!("p{i}")), None, Some(&i.to_string()));
-        }
-        assert_eq!(cache.tombstones.len(), MAX_TOMBSTONES);
-        assert!(
-            cache.tombstones.contains_key(&("ns".into(), format!("p{}", MAX_TOMBSTONES + 9))),
-            "the newest are kept"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_relist_drops_what_it_does_not_name_and_keeps_what_came_in_meanwhile() {
-        let mut cache = Cache::default();
-        cache.apply(version("u", "10"), 10);
-        cache.apply(
-            Version { key: ("ns".into(), "b".into()), uid: "v".into(), resource_version: "11".into() },
-            11,
-        );
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        cache.list_begins();
-        cache.apply(version("u", "12"), 12);
-        assert_eq!(cache.listed(version("u", "10"), 10), Ok(false), "the list was read before our own write");
-        assert!(!cache.ready());
-        cache.list_ends();
-        assert!(cache.ready());
-        assert_eq!(cache.views().count(), 1);
-        assert_eq!(value(&cache), Some(12));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_read_that_is_older_than_what_was_here_before_it_began_shows_a_restored_store() {
-        let mut cache = Cache::default();
-        let early = Instant::now();
-        cache.apply(version("u", "700"), 1);
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let began = Instant::now();
-        assert_eq!(cache.check(&version("u", "600"), began), Err(WentBack { had: 700, has: 600 }));
-        assert_eq!(cache.check(&version("u", "600"), early), Ok(()), "its answer was merely slow");
-        assert_eq!(cache.check(&version("v", "600"), began), Ok(()), "another object of that name");
-        assert_eq!(cache.check(&version("u", "700"), began), Ok(()));
-        cache.list_begins();
-        assert_eq!(cache.listed(version("u", "600"), 2), Err(WentBack { had: 700, has: 600 }));
-        assert_eq!((cache.newest(), Cache::<i32>::default().newest()), (Some(700), None));
-    }
-}
+mod tests;
