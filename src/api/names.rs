@@ -209,6 +209,7 @@ pub mod container {
     pub const PREFLIGHT: &str = "preflight";
     pub const INSTALL: &str = "install";
     pub const FACTS: &str = "node-labeler";
+    pub const NODE_LOCK: &str = "node-lock";
 }
 
 /// Conditions of a Node of Kubernetes' own (KEP-5683): how far its drain is.

@@ -30,6 +30,7 @@ impl Observed for NodeView {
             machine_id,
             os,
             arch,
+            native_sidecars,
             etcd_votes,
             volumes_attached,
             deleting,
@@ -40,8 +41,8 @@ impl Observed for NodeView {
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
-            && (created, etcd_votes, volumes_attached)
-                == (&other.created, &other.etcd_votes, &other.volumes_attached)
+            && (created, etcd_votes, volumes_attached, native_sidecars)
+                == (&other.created, &other.etcd_votes, &other.volumes_attached, &other.native_sidecars)
             && (labels, annotations, drain_conditions)
                 == (&other.labels, &other.annotations, &other.drain_conditions)
     }

@@ -19,7 +19,7 @@ use crate::{
         id::OpRef,
         snapshot::{
             ContainerState, ContainerView, Ended, JobState, JobView, NodePod, NodeView, PodPhase, PodView,
-            Role,
+            Role, has_native_sidecars,
         },
     },
 };
@@ -87,6 +87,7 @@ pub fn node(node: &Node) -> NodeView {
         machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
         arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),
+        native_sidecars: info.is_some_and(|info| has_native_sidecars(&info.kubelet_version)),
         etcd_votes: etcd_votes(node),
         volumes_attached: status
             .and_then(|status| status.volumes_attached.as_ref())
@@ -244,6 +245,7 @@ fn container(status: &ContainerStatus) -> ContainerView {
         state: state(status),
         last: status.last_state.clone().and_then(|last| last.terminated).map(ended),
         restarts: status.restart_count,
+        started: status.started.unwrap_or(false),
         image_id: bounded(status.image_id.clone()),
     }
 }

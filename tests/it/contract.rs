@@ -90,3 +90,13 @@ fn install_and_facts() {
     let Applet::NodeLabeler(args) = parsed(applet::NODE_LABELER, contract::facts_args()) else { panic!() };
     assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
 }
+
+#[test]
+fn node_lock() {
+    for check in [false, true] {
+        let Applet::NodeLock(args) = parsed(applet::NODE_LOCK, contract::node_lock_args(check)) else {
+            panic!()
+        };
+        assert_eq!((args.file.as_path(), args.check), (Path::new("/lock/node.lock"), check));
+    }
+}

@@ -94,8 +94,8 @@ pub enum Action {
         /// What is recorded of the Job, if it has succeeded: it may be gone by now.
         succeeded: Option<Succeeded>,
     },
-    /// Make the node's Job, suspended.
-    CreateJob { op: Arc<NodeOp>, node: String, name: String },
+    /// Make the node's Job, suspended; if the node can, with a container that holds its lock for the command.
+    CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
     /// Let the Job run whose UID is recorded.
     ResumeJob { job: Target },
     /// Give a Job whose pod has succeeded more time.
@@ -329,7 +329,9 @@ impl fmt::Display for Action {
             Self::CreateWaiter { op, node, name, job: _, succeeded: _ } => {
                 write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
             }
-            Self::CreateJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
+            Self::CreateJob { op, node, name, locks: _ } => {
+                write!(f, "making Job {name} of {} on node {node}", of(op))
+            }
             Self::ResumeJob { job } => write!(f, "starting Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::SettleJob { job, boot: _ } => {

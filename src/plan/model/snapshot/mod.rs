@@ -3,6 +3,7 @@
 //! A view holds what a decision needs and nothing else. Absence from a map proves nothing, since caches lag:
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
+mod kubelet;
 mod labels;
 mod nodes;
 mod obstacle;
@@ -19,6 +20,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
+    kubelet::has_native_sidecars,
     labels::NodeLabels,
     nodes::{NodeTable, Standing},
     obstacle::Obstacle,
@@ -127,6 +129,8 @@ pub struct NodeView {
     /// kubelet's first report.
     pub os: String,
     pub arch: String,
+    /// Its kubelet knows containers that run beside the others of a pod, see [`has_native_sidecars`].
+    pub native_sidecars: bool,
     /// Whether the node's etcd votes, where the distribution says so (k3s and RKE2 do, kubeadm does not).
     pub etcd_votes: Option<bool>,
     /// Volumes are attached to it.
