@@ -111,8 +111,8 @@ pub fn check(args: &LockArgs, host: &Host) -> Result<AppletExit> {
 }
 
 /// Takes the lock of a node whose root is `root`, for as long as what is returned lives, waiting for it at
-/// most `patience`. For whoever ends with all that it has started.
-pub fn on_node(root: &Path, patience: Duration) -> Result<Lock> {
+/// most `patience`, or until `gives_up`. For whoever ends with all that it has started.
+pub fn on_node(root: &Path, patience: Duration, gives_up: impl Fn() -> bool) -> Result<Lock> {
     let directory = root.join(contract::LOCK_DIR.trim_start_matches('/'));
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let mut taker = Taker::new(directory.join(contract::LOCK_FILE), "", ABANDONED);
@@ -123,6 +123,9 @@ pub fn on_node(root: &Path, patience: Duration) -> Result<Lock> {
         }
         if Instant::now() >= until {
             bail!("another operation on this node has held it for {} s", patience.as_secs());
+        }
+        if gives_up() {
+            bail!("told to stop while another operation on this node holds it");
         }
         sleep(LOCK_RETRY);
     }
@@ -224,11 +227,15 @@ mod tests {
     #[test]
     fn who_ends_with_all_that_it_started_leaves_a_lock_that_is_free() {
         let (dir, path) = (tempfile::tempdir().unwrap(), Path::new("run/kairos-operator/node.lock"));
-        let held = on_node(dir.path(), Duration::ZERO).unwrap();
+        let held = on_node(dir.path(), Duration::ZERO, || false).unwrap();
         let mut other = taker(&dir.path().join(path), "b");
         assert!(other.take().unwrap().is_none());
-        let error = on_node(dir.path(), Duration::ZERO).unwrap_err();
-        assert!(format!("{error:#}").contains("another operation on this node"), "{error:#}");
+        for (patience, told) in
+            [(Duration::ZERO, "has held it for 0 s"), (Duration::from_secs(600), "told to stop")]
+        {
+            let error = on_node(dir.path(), patience, || true).unwrap_err();
+            assert!(error.to_string().contains(told), "{error:#}");
+        }
         drop(held);
         other.take().unwrap().unwrap();
     }

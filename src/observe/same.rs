@@ -24,7 +24,7 @@ impl Observed for NodeView {
             kept_cordon,
             claimed_by,
             hints,
-            drain_conditions,
+            lifecycle,
             ready,
             boot_id,
             machine_id,
@@ -43,8 +43,7 @@ impl Observed for NodeView {
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
             && (created, etcd_votes, volumes_attached, native_sidecars)
                 == (&other.created, &other.etcd_votes, &other.volumes_attached, &other.native_sidecars)
-            && (labels, annotations, drain_conditions)
-                == (&other.labels, &other.annotations, &other.drain_conditions)
+            && (labels, annotations, lifecycle) == (&other.labels, &other.annotations, &other.lifecycle)
     }
 }
 

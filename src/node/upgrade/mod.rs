@@ -58,9 +58,9 @@ use super::{
 };
 use crate::contract::{self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
 
-/// How long to wait for whatever else runs on the node. An agent would take minutes; but the pod that a retry
-/// replaces may take seconds to be gone, and a lock that nobody gave back is free after [`lock::ABANDONED`].
-const LOCK_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the grace
+/// period of its pod), and the time after which a lock that nobody gave back is free ([`lock::ABANDONED`]).
+const LOCK_TIMEOUT: Duration = Duration::from_secs(960);
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -133,7 +133,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))
         .with_context(not_started)?;
-    let _lock = lock::on_node(&host.path(&args.host_dir), LOCK_TIMEOUT)
+    let _lock = lock::on_node(&host.path(&args.host_dir), LOCK_TIMEOUT, || signals.told_to_stop())
         .context("kairos-agent was not started; the node's lock cannot be taken")?;
     let path = directory.join(contract::result_file(job));
     let found = find(args, host)?;

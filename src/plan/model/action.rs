@@ -18,11 +18,11 @@ use crate::{
     },
     contract::Succeeded,
     plan::model::{
-        drain_condition::DrainCondition,
         effects::{Effects, Reasons},
         id::{Key, OpRef},
         identity::{Id, Identified},
         kept_cordon::KeptCordon,
+        lifecycle::Lifecycle,
         question::Question,
         snapshot::{JobView, NodeView, PodView},
         why::Why,
@@ -72,9 +72,9 @@ pub enum Action {
     DeleteOp { op: OpRef },
     /// Change a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
-    /// Change what a node's conditions say of its drain, at its resourceVersion. They are part of its status,
+    /// Change what a node's conditions say of an operation, at its resourceVersion. They are part of its status,
     /// which no patch of the node itself reaches.
-    PatchNodeConditions { name: String, resource_version: String, change: DrainChange, at: Timestamp },
+    PatchNodeConditions { name: String, resource_version: String, change: ConditionChange, at: Timestamp },
     /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
@@ -276,13 +276,13 @@ impl NodeChange {
     }
 }
 
-/// A change of what a node's conditions say of its drain.
+/// A change of what a node's conditions say of an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DrainChange {
+pub struct ConditionChange {
     /// What is said from now on, and for which NodeOp.
-    pub set: Option<(DrainCondition, OpRef)>,
+    pub set: Vec<(Lifecycle, OpRef)>,
     /// What is not said any more.
-    pub remove: Vec<DrainCondition>,
+    pub remove: Vec<Lifecycle>,
 }
 
 /// An Event: said once, after the status that it tells of has been written.

@@ -105,7 +105,7 @@ pub fn is_held_by(world: &World, node: &str, pod: &Pod) -> bool {
 
 /// An upgrade's wrapper takes it, or gives up after a while.
 pub async fn of_upgrade<'a>(world: &'a World, node: &'a str) -> Option<impl Drop + use<'a>> {
-    let until = Instant::now() + Duration::from_secs(90);
+    let until = Instant::now() + Duration::from_secs(960);
     loop {
         match take(world, node, "") {
             Some(held) => return Some(held),

@@ -33,11 +33,11 @@ pub use crate::api::owner::Owner;
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
-        drain_condition::DrainCondition,
         hints::Hints,
         id::{Key, OpRef},
         identity::Id,
         kept_cordon::KeptCordon,
+        lifecycle::Lifecycle,
         question::{Answer, Question},
     },
 };
@@ -116,8 +116,8 @@ pub struct NodeView {
     pub claimed_by: Option<OpRef>,
     /// Which NodeOp has asked autoscalers and load balancers to leave it, and what they had been told before.
     pub hints: Option<Hints>,
-    /// Which of the conditions about its drain it has, and whose each is; `None`: not ours.
-    pub drain_conditions: BTreeMap<DrainCondition, Option<OpRef>>,
+    /// Which of the conditions about operations it has, and whose each is; `None`: not ours.
+    pub lifecycle: BTreeMap<Lifecycle, Option<OpRef>>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
