@@ -198,7 +198,8 @@ impl Drop for Running<'_> {
 
 async fn command(world: &World, place: &Place) -> (i32, String) {
     let _running = Running::new(world, place);
-    sleep(if world.chance(80) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
+    let short = if world.is(Kind::Lingering) { 30 } else { 80 };
+    sleep(if world.chance(short) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
     });

@@ -152,7 +152,7 @@ pub fn inject(cluster: &Cluster, world: &World) {
 /// controller makes another one while it does.
 pub fn linger(cluster: &Cluster, world: &World) {
     for node in world.nodes.values() {
-        node.linger(world.time(1_000, 60_000));
+        node.linger(world.time(10_000, 60_000));
     }
     let hasty = world.chance(50);
     world.note(|| format!("commands outlive their pods; the Job controller waits for none: {hasty}"));

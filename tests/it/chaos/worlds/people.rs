@@ -44,6 +44,11 @@ pub fn wish(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     if worlds.contains(&Kind::Strangers) && rng.bool() {
         scenario.wishes[0].fates.lies = names.clone();
     }
+    // There are tries left for those whose pods are deleted.
+    if worlds.contains(&Kind::Lingering) {
+        let commands = scenario.wishes.iter_mut().filter(|wish| wish.kind == "NodeOp");
+        commands.for_each(|wish| wish.spec["backoffLimit"] = 6.into());
+    }
     if worlds.contains(&Kind::Rollbacks) {
         let arrives = Duration::from_secs(rng.u64(5..90));
         scenario.wishes = vec![upgrade(rng, 0, Duration::ZERO), upgrade(rng, 1, arrives)];
@@ -95,7 +100,7 @@ pub fn force(world: &Arc<World>) {
         let end = world.elapsed() + Duration::from_secs(300);
         let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
         while world.elapsed() < end {
-            sleep(world.time(1_000, 15_000)).await;
+            sleep(world.time(500, 6_000)).await;
             let of_jobs = ListParams::default().labels(names::JOB_NAME_LABEL);
             let Ok(found) = pods.list(&of_jobs).await else { continue };
             let over = |pod: &Pod| {
