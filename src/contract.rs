@@ -327,13 +327,26 @@ pub fn install_args() -> Vec<String> {
     vec![format!("--to={INSTALLED}")]
 }
 
-/// Arguments of `node-lock`, after the applet's name: to hold the lock, or to see whether this pod holds it.
-pub fn node_lock_args(check: bool) -> Vec<String> {
-    let mut args = vec![format!("--file={LOCK_MOUNT}/{LOCK_FILE}")];
-    if check {
-        args.push("--check".into());
-    }
-    args
+/// Arguments of `node-lock`, after the applet's name.
+pub fn node_lock_args(does: NodeLock) -> Vec<String> {
+    let flag = match does {
+        NodeLock::Hold => None,
+        NodeLock::HoldBesideInit => Some("--beside-init"),
+        NodeLock::Check => Some("--check"),
+    };
+    let file = format!("--file={LOCK_MOUNT}/{LOCK_FILE}");
+    [file].into_iter().chain(flag.map(str::to_owned)).collect()
+}
+
+/// What `node-lock` is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeLock {
+    /// To hold the lock for a command that the kubelet ends before it ends the holder.
+    Hold,
+    /// The same for one in an init container, which a kubelet ends at the same time.
+    HoldBesideInit,
+    /// To see whether this pod holds it.
+    Check,
 }
 
 /// Seconds after which the kubelet ends a facts pod, image pull included; it reads two files.

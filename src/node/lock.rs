@@ -15,6 +15,11 @@
 //! file and taken out on SIGTERM alone. Who finds the lock free and another pod's UID in it waits for
 //! [`ABANDONED`]: as long as a kubelet takes to start the container of a living pod again, several times.
 //!
+//! A command that is followed by a reboot runs in an init container. Those a kubelet does not count among the
+//! containers that have to end before a sidecar does: when such a pod is deleted, it ends both at the same
+//! time, and gives the command its grace period. So there the UID stays in the file, and whoever is next waits
+//! for longer than that period. As a rule nobody is: the node reboots.
+//!
 //! | the pod's `node-lock` | lock | file | what another pod does |
 //! |---|---|---|---|
 //! | waits | of somebody else | somebody else's UID | waits |
@@ -22,6 +27,7 @@
 //! | died, and is started again | free, then its own | its UID | waits |
 //! | died, with its pod | free | its UID | waits for that time, then takes it |
 //! | was told to end | free | empty | takes it |
+//! | was told to end, beside an init container | free | its UID | waits for that time, then takes it |
 //! | is of an earlier boot | free | none, `/run` was emptied | takes it |
 
 use std::{
@@ -46,7 +52,8 @@ use super::{
 use crate::contract;
 
 /// For how long a lock must have been free before it is taken from a pod that has not given it back. A kubelet
-/// starts a container that died again at once, then after 10 s, then after 20 s.
+/// starts a container that died again at once, then after 10 s, then after 20 s; and a command that is told to
+/// end has 30 s for that, the grace period of pods that name none.
 pub const ABANDONED: Duration = Duration::from_secs(45);
 
 /// Bytes of the file that are read. A UID has 36.
@@ -61,6 +68,9 @@ pub struct LockArgs {
     /// Only see whether this pod holds the lock.
     #[arg(long)]
     pub check: bool,
+    /// The command is an init container, which may end after this one.
+    #[arg(long)]
+    pub beside_init: bool,
     /// UID of the pod.
     #[arg(long, env = contract::env::POD_UID)]
     pub pod_uid: Option<String>,
@@ -92,6 +102,10 @@ pub fn run(args: &LockArgs, host: &Host) -> Result<AppletExit> {
     };
     info!("the node's lock is held; the command may run");
     while !matches!(signals.next()?, Event::Terminate) {}
+    if args.beside_init {
+        let told = "told to end; the node's lock is free when the command has had the time to end, too";
+        return Ok(AppletExit::success(told));
+    }
     lock.set_text("").context("giving the node's lock back")?;
     Ok(AppletExit::success("the command has ended, the node's lock is given back"))
 }
@@ -187,7 +201,8 @@ mod tests {
     }
 
     fn has(path: &Path, uid: &str) -> AppletExit {
-        let args = LockArgs { file: path.to_owned(), check: true, pod_uid: Some(uid.into()) };
+        let args =
+            LockArgs { file: path.to_owned(), check: true, beside_init: false, pod_uid: Some(uid.into()) };
         check(&args, &Host::at("/", None)).unwrap()
     }
 
@@ -244,7 +259,7 @@ mod tests {
     fn a_pod_must_be_known() {
         let (_dir, path) = file();
         for pod_uid in [None, Some(String::new())] {
-            let args = LockArgs { file: path.clone(), check: true, pod_uid };
+            let args = LockArgs { file: path.clone(), check: true, beside_init: false, pod_uid };
             assert!(check(&args, &Host::at("/", None)).is_err());
         }
     }

@@ -65,6 +65,7 @@ pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
 /// admitted with it.
 pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
     let (spec, node) = (&op.spec, on.node);
+    let reboot = spec.reboot_on_success.unwrap_or(false);
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let mut containers = match &spec.upgrade {
         Some(options) => {
@@ -73,11 +74,11 @@ pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
         }
         None if on.locks => {
             volumes.push(lock::volume());
-            vec![lock::holder(site), operation(op, site)]
+            vec![lock::holder(reboot, site), operation(op, site)]
         }
         None => vec![operation(op, site)],
     };
-    if spec.reboot_on_success.unwrap_or(false) {
+    if reboot {
         volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
         containers.push(sentinel(op, job, site));
     }

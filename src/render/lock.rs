@@ -13,7 +13,10 @@
 use k8s_openapi::api::core::v1::{Container, ExecAction, Probe, SELinuxOptions, SecurityContext, Volume};
 
 use super::{RenderConfig, parts};
-use crate::{api::names::container, contract};
+use crate::{
+    api::names::container,
+    contract::{self, NodeLock},
+};
 
 /// The volume with the lock's file.
 const LOCK: &str = "node-lock";
@@ -26,16 +29,17 @@ pub fn volume() -> Volume {
     parts::host_path(LOCK, contract::LOCK_DIR, "DirectoryOrCreate")
 }
 
-/// Takes the lock, and holds it until the kubelet ends it.
-pub fn holder(site: &RenderConfig) -> Container {
+/// Takes the lock, and holds it until the kubelet ends it, for a command that is an init container or not.
+pub fn holder(beside_init: bool, site: &RenderConfig) -> Container {
+    let holds = if beside_init { NodeLock::HoldBesideInit } else { NodeLock::Hold };
     let mut look = parts::applet(contract::applet::NODE_LOCK).unwrap_or_default();
-    look.extend(contract::node_lock_args(true));
+    look.extend(contract::node_lock_args(NodeLock::Check));
     Container {
         name: container::NODE_LOCK.into(),
         image: Some(site.operator.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::NODE_LOCK),
-        args: Some(contract::node_lock_args(false)),
+        args: Some(contract::node_lock_args(holds)),
         env: Some(vec![parts::env_from(contract::env::POD_UID, "metadata.uid")]),
         restart_policy: Some("Always".into()),
         startup_probe: Some(Probe {

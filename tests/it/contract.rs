@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::Path};
 
 use kairos_operator::{
     cli::{self, Applet},
-    contract::{self, UpgradeOrder, applet},
+    contract::{self, NodeLock, UpgradeOrder, applet},
 };
 
 fn parsed(name: &str, args: Vec<String>) -> Applet {
@@ -93,10 +93,18 @@ fn install_and_facts() {
 
 #[test]
 fn node_lock() {
-    for check in [false, true] {
-        let Applet::NodeLock(args) = parsed(applet::NODE_LOCK, contract::node_lock_args(check)) else {
+    let all = [
+        (NodeLock::Hold, false, false),
+        (NodeLock::HoldBesideInit, false, true),
+        (NodeLock::Check, true, false),
+    ];
+    for (does, check, beside_init) in all {
+        let Applet::NodeLock(args) = parsed(applet::NODE_LOCK, contract::node_lock_args(does)) else {
             panic!()
         };
-        assert_eq!((args.file.as_path(), args.check), (Path::new("/lock/node.lock"), check));
+        assert_eq!(
+            (args.file.as_path(), args.check, args.beside_init),
+            (Path::new("/lock/node.lock"), check, beside_init)
+        );
     }
 }

@@ -314,6 +314,11 @@ fn a_command_runs_while_the_nodes_lock_is_held_beside_it() {
         );
         assert_eq!(order(&recovery, on), ["install", "nodeop"]);
     }
+    let beside_init = |op: &NodeOp| {
+        let holder = job::pod(op, ON, "job", &site()).init_containers.unwrap().swap_remove(0);
+        holder.args.unwrap().contains(&"--beside-init".to_owned())
+    };
+    assert!(beside_init(&command) && !beside_init(&plain), "with a reboot the command is an init container");
     let pod = job::pod(&plain, ON, "job", &site());
     let holder = pod.init_containers.as_ref().unwrap()[0].clone();
     let paths = |pod: &PodSpec| {

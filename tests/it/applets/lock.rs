@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use kairos_operator::contract::{self, applet};
+use kairos_operator::contract::{self, NodeLock, applet};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -27,21 +27,21 @@ fn node() -> TempDir {
     root
 }
 
-fn command(root: &Path, pod: &str, check: bool) -> Command {
+fn command(root: &Path, pod: &str, does: NodeLock) -> Command {
     let mut command = Command::new(BINARY);
-    command.arg(applet::NODE_LOCK).args(contract::node_lock_args(check));
+    command.arg(applet::NODE_LOCK).args(contract::node_lock_args(does));
     command.env(contract::env::ROOT, root).env(contract::env::POD_UID, pod);
     command.stdin(Stdio::null()).stderr(Stdio::null());
     command
 }
 
 fn holder(root: &Path, pod: &str) -> Child {
-    command(root, pod, false).stdout(Stdio::null()).spawn().unwrap()
+    command(root, pod, NodeLock::Hold).stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// What the kubelet's probe of a pod comes to, and what it says.
 fn probe(root: &Path, pod: &str) -> (bool, String) {
-    let output = command(root, pod, true).output().unwrap();
+    let output = command(root, pod, NodeLock::Check).output().unwrap();
     (output.status.success(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
@@ -61,7 +61,7 @@ fn commands_of_two_pods_have_the_lock_one_after_the_other() {
     eventually("the lock", || probe(root, "a").0);
     let mut second = holder(root, "b");
     let log = root.join("third.log");
-    let mut third = command(root, "c", false);
+    let mut third = command(root, "c", NodeLock::Hold);
     third
         .stdout(fs::File::create(&log).unwrap())
         .stderr(fs::File::options().append(true).open(&log).unwrap());
@@ -80,6 +80,21 @@ fn commands_of_two_pods_have_the_lock_one_after_the_other() {
     assert!(!probe(root, "a").0);
     assert_eq!(end(&mut second), Some(0));
     assert_eq!(fs::read_to_string(root.join("lock/node.lock")).unwrap(), "");
+}
+
+/// A kubelet ends a command in an init container at the same time as its holder, and gives it time to end.
+#[test]
+fn beside_an_init_container_the_lock_is_not_given_back_at_once() {
+    let node = node();
+    let mut first =
+        command(node.path(), "a", NodeLock::HoldBesideInit).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the lock", || probe(node.path(), "a").0);
+    assert_eq!(end(&mut first), Some(0));
+    assert_eq!(fs::read_to_string(node.path().join("lock/node.lock")).unwrap(), "a");
+    let mut second = holder(node.path(), "b");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(!probe(node.path(), "b").0, "the command may still be ending");
+    assert_eq!(end(&mut second), Some(0));
 }
 
 /// Both find the lock where the host has it.

@@ -85,9 +85,9 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
         (container::NODE_LOCK, Some(Applet::NodeLock(args))) if args.check => {
             Outcome::code(i32::from(!lock::is_held_by(&world, &place.node, &run.pod)))
         }
-        (container::NODE_LOCK, Some(Applet::NodeLock(_))) => {
+        (container::NODE_LOCK, Some(Applet::NodeLock(args))) => {
             let pod = run.pod.clone();
-            until(async move { lock::hold(&world, &place.node, &pod).await })
+            until(async move { lock::hold(&world, &place.node, &pod, args.beside_init).await })
         }
         (container::NODEOP, applet) => {
             if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {

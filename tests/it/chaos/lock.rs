@@ -66,9 +66,9 @@ fn take<'a>(world: &'a World, node: &'a str, me: &str) -> Option<Held<'a>> {
 }
 
 /// Waits for the lock and holds it, for a pod. Who ends it ends it with SIGTERM, as a rule.
-pub async fn hold(world: &World, node: &str, pod: &Pod) -> (i32, String) {
+pub async fn hold(world: &World, node: &str, pod: &Pod, beside_init: bool) -> (i32, String) {
     let me = pod.uid().unwrap_or_default();
-    let back = GiveBack(world, node, &me);
+    let back = (!beside_init).then(|| GiveBack(world, node, &me));
     let _held = loop {
         match take(world, node, &me) {
             Some(held) => break held,

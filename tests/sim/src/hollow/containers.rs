@@ -36,7 +36,19 @@ impl Life {
             self.run_in_order(boot, &inits, &turn, stop).await;
             over.send_replace(true);
         };
-        join(others, beside).await;
+        // They outlive the main containers of a pod that is to end, and not its init containers.
+        let early = async {
+            stopped(stop).await;
+            if *turn.borrow() <= inits.len() {
+                over.send_replace(true);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            _ = join(others, beside) => {}
+            () = early => {}
+        }
         if !*stop.borrow() {
             self.finish(0, None);
         }
@@ -66,6 +78,7 @@ impl Life {
                 return;
             }
         }
+        turn.send_replace(inits.len() + 1);
         let count = self.pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
         join_all((0..count).map(|index| self.run_until_done(boot, false, index, stop))).await;
     }
