@@ -25,6 +25,7 @@ pub mod applet {
     pub const UPGRADE: &str = "upgrade";
     pub const INSTALL: &str = "install";
     pub const NODE_LABELER: &str = "node-labeler";
+    pub const NODE_LOCK: &str = "node-lock";
     pub const LOG_LEVEL: &str = "log-level";
 }
 
@@ -64,6 +65,14 @@ pub const HOST_MOUNT: &str = "/host";
 pub const INSTALL_MOUNT: &str = "/mnt/kairos-operator";
 /// The copied binary, for the `command` of containers that run in the user's image.
 pub const INSTALLED: &str = "/mnt/kairos-operator/kairos-operator";
+
+/// The directory on the host with the node's lock, see `node::lock`. Below `/run`, which is in memory: it can
+/// be written on every node, whatever its disks are like, and a boot leaves nothing of it.
+pub const LOCK_DIR: &str = "/run/kairos-operator";
+/// Where `node-lock` sees that directory.
+pub const LOCK_MOUNT: &str = "/lock";
+/// The lock's file in it.
+pub const LOCK_FILE: &str = "node.lock";
 
 /// File name of a Job's sentinel in the state directory.
 pub fn sentinel_file(job: &str) -> String {
@@ -316,6 +325,28 @@ fn order_args(order: &UpgradeOrder) -> Vec<String> {
 /// Arguments of `install`, after the applet's name.
 pub fn install_args() -> Vec<String> {
     vec![format!("--to={INSTALLED}")]
+}
+
+/// Arguments of `node-lock`, after the applet's name.
+pub fn node_lock_args(does: NodeLock) -> Vec<String> {
+    let flag = match does {
+        NodeLock::Hold => None,
+        NodeLock::HoldBesideInit => Some("--beside-init"),
+        NodeLock::Check => Some("--check"),
+    };
+    let file = format!("--file={LOCK_MOUNT}/{LOCK_FILE}");
+    [file].into_iter().chain(flag.map(str::to_owned)).collect()
+}
+
+/// What `node-lock` is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeLock {
+    /// To hold the lock for a command that the kubelet ends before it ends the holder.
+    Hold,
+    /// The same for one in an init container, which a kubelet ends at the same time.
+    HoldBesideInit,
+    /// To see whether this pod holds it.
+    Check,
 }
 
 /// Seconds after which the kubelet ends a facts pod, image pull included; it reads two files.

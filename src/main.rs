@@ -36,6 +36,8 @@ fn run(applet: Applet) -> ExitCode {
         Applet::Upgrade(args) => node::run(|host| node::upgrade::run(&args, host)),
         Applet::Install(args) => node::run(|host| node::install::run(&args, host)),
         Applet::NodeLabeler(args) => node::run(|host| node::facts::run(&args, host)),
+        Applet::NodeLock(args) if args.check => node::probe(|host| node::lock::check(&args, host)),
+        Applet::NodeLock(args) => node::run(|host| node::lock::run(&args, host)),
     }
 }
 

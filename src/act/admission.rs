@@ -43,10 +43,10 @@ pub enum Admission {
 }
 
 impl Actor {
-    /// Whether the API server would admit everything that is made for `op` on `node`. What is no answer to
+    /// Whether the API server would admit everything that is made for `op` on a node. What is no answer to
     /// that, such as one about a webhook that does not answer, is an error.
-    pub async fn admits(&self, op: &NodeOp, node: &str) -> anyhow::Result<Admission> {
-        let Err(error) = self.try_all(op, node).await else { return Ok(Admission::Admitted) };
+    pub async fn admits(&self, op: &NodeOp, on: job::On<'_>) -> anyhow::Result<Admission> {
+        let Err(error) = self.try_all(op, on).await else { return Ok(Admission::Admitted) };
         if error.is::<Unlabelled>() {
             return Ok(Admission::Refused(error_message(&error)));
         }
@@ -60,16 +60,15 @@ impl Actor {
         }
     }
 
-    async fn try_all(&self, op: &NodeOp, node: &str) -> anyhow::Result<()> {
+    async fn try_all(&self, op: &NodeOp, on: job::On<'_>) -> anyhow::Result<()> {
+        let node = on.node;
         let job_pod =
             |spec: PodSpec| Pod { metadata: job::pod_meta(op, node, NAME), spec: Some(spec), status: None };
         if let Some(pod) = preflight::pod(op, node, NAME, &self.site) {
             self.try_creating(op, &pod).await.context("the preflight's pod")?;
         }
-        self.try_creating(op, &job_pod(job::pod(op, node, NAME, &self.site)))
-            .await
-            .context("the Job's pod")?;
-        self.try_creating(op, &job::job(op, node, NAME, &self.site)).await.context("the Job")?;
+        self.try_creating(op, &job_pod(job::pod(op, on, NAME, &self.site))).await.context("the Job's pod")?;
+        self.try_creating(op, &job::job(op, on, NAME, &self.site)).await.context("the Job")?;
         if op.spec.reboot_on_success.unwrap_or(false) {
             self.try_rebooting(op, node).await?;
         }

@@ -28,7 +28,7 @@ pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
     observe::LiveObject,
     plan::model::action::{Action, Notice},
-    render::{RenderConfig, access::Grant, waiter},
+    render::{RenderConfig, access::Grant, job, waiter},
 };
 
 /// The time after which a request counts as failed. Together with the fence it ends before another replica
@@ -116,7 +116,9 @@ impl Actor {
                 let of = waiter::For { job, succeeded: succeeded.as_ref() };
                 self.make_waiter(op, node, name, of, &account).await
             }
-            Action::CreateJob { op, node, name } => self.make_job(op, node, name).await,
+            Action::CreateJob { op, node, locks, name } => {
+                self.make_job(op, job::On { node, locks: *locks }, name).await
+            }
             Action::ResumeJob { job } => self.resume(job).await,
             Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
             Action::SettleJob { job, boot } => self.settle(job, boot).await,

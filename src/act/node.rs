@@ -12,7 +12,7 @@ use crate::{
     api::names,
     observe::{LiveObject, node::Node},
     plan::model::{
-        action::{DrainChange, NodeChange},
+        action::{ConditionChange, NodeChange},
         id::OpRef,
     },
 };
@@ -57,8 +57,8 @@ fn patch(resource_version: &str, change: &NodeChange) -> Value {
 }
 
 /// The strategic merge patch of a change of conditions, which merges by their types and leaves others alone.
-fn conditions(resource_version: &str, change: &DrainChange, at: Timestamp) -> Value {
-    let DrainChange { set, remove } = change;
+fn conditions(resource_version: &str, change: &ConditionChange, at: Timestamp) -> Value {
+    let ConditionChange { set, remove } = change;
     let set = set.iter().map(|(condition, op)| {
         json!({"type": condition.kind(), "status": "True", "reason": condition.reason(),
             "message": condition.message(op), "lastTransitionTime": Time(at), "lastHeartbeatTime": Time(at)})
@@ -73,7 +73,7 @@ impl Actor {
         &self,
         name: &str,
         resource_version: &str,
-        change: &DrainChange,
+        change: &ConditionChange,
         at: Timestamp,
     ) -> anyhow::Result<Vec<LiveObject>> {
         let api = Api::<Node>::all(self.client.clone());
@@ -103,15 +103,13 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::model::{drain_condition::DrainCondition, kept_cordon::KeptCordon};
+    use crate::plan::model::{kept_cordon::KeptCordon, lifecycle::Lifecycle};
 
     #[test]
     fn one_patch_of_the_status_sets_and_removes_conditions_by_their_type() {
         let op = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
-        let change = DrainChange {
-            set: Some((DrainCondition::Drained, op)),
-            remove: vec![DrainCondition::InProgress],
-        };
+        let change =
+            ConditionChange { set: vec![(Lifecycle::Drained, op)], remove: vec![Lifecycle::Draining] };
         let at = "2026-11-28T02:00:07Z";
         let set = json!({"type": "Drained", "status": "True", "reason": "DrainCompleted",
             "message": "ns/op@u: the node is drained", "lastTransitionTime": at, "lastHeartbeatTime": at});

@@ -57,10 +57,10 @@ impl Actor {
     pub(super) async fn make_job(
         &self,
         op: &NodeOp,
-        node: &str,
+        on: job::On<'_>,
         name: &str,
     ) -> anyhow::Result<Vec<LiveObject>> {
-        let made = self.create(&job::job(op, node, name, &self.site)).await?;
+        let made = self.create(&job::job(op, on, name, &self.site)).await?;
         Ok(vec![LiveObject::Job(Box::new(made))])
     }
 

@@ -209,10 +209,12 @@ pub mod container {
     pub const PREFLIGHT: &str = "preflight";
     pub const INSTALL: &str = "install";
     pub const FACTS: &str = "node-labeler";
+    pub const NODE_LOCK: &str = "node-lock";
 }
 
-/// Conditions of a Node of Kubernetes' own (KEP-5683): how far its drain is.
+/// Conditions of a Node of Kubernetes' own (KEP-5683): that it is in maintenance, and how far its drain is.
 pub mod node_condition {
+    pub const MAINTENANCE_IN_PROGRESS: &str = "MaintenanceInProgress";
     pub const DRAIN_IN_PROGRESS: &str = "DrainInProgress";
     pub const DRAINED: &str = "Drained";
 }

@@ -16,8 +16,8 @@ use crate::{
     contract::applet,
     manifests,
     node::{
-        facts::FactsArgs, install::InstallArgs, reboot_waiter::RebootWaiterArgs, sentinel::SentinelArgs,
-        upgrade::UpgradeArgs,
+        facts::FactsArgs, install::InstallArgs, lock::LockArgs, reboot_waiter::RebootWaiterArgs,
+        sentinel::SentinelArgs, upgrade::UpgradeArgs,
     },
     telemetry::LogLevelArgs,
 };
@@ -26,13 +26,14 @@ use crate::{
 const BINARY_NAME: &str = "kairos-operator";
 
 /// Every applet, in the order of the help text.
-pub const APPLETS: [&str; 8] = [
+pub const APPLETS: [&str; 9] = [
     applet::CONTROLLER,
     applet::SENTINEL,
     applet::REBOOT_WAITER,
     applet::UPGRADE,
     applet::INSTALL,
     applet::NODE_LABELER,
+    applet::NODE_LOCK,
     applet::MANIFESTS,
     applet::LOG_LEVEL,
 ];
@@ -66,6 +67,9 @@ pub enum Applet {
     /// Prints boot, release and boot state of the node.
     #[command(name = applet::NODE_LABELER)]
     NodeLabeler(FactsArgs),
+    /// Holds the node's lock for the command of its pod.
+    #[command(name = applet::NODE_LOCK)]
+    NodeLock(LockArgs),
     /// Prints what a cluster needs to run this: `kairos-operator manifests | kubectl apply -f -`.
     #[command(name = applet::MANIFESTS)]
     Manifests(manifests::Args),

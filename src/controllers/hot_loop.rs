@@ -48,7 +48,7 @@ fn burst(action: &Action) -> Option<u32> {
 fn turn_of(action: &Action) -> Option<&str> {
     let op = match action {
         Action::PatchNode { change, .. } => change.claimed_by.as_ref()?.as_ref()?,
-        Action::PatchNodeConditions { change, .. } => &change.set.iter().next()?.1,
+        Action::PatchNodeConditions { change, .. } => &change.set.first()?.1,
         _ => return None,
     };
     Some(&op.uid)

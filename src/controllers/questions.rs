@@ -22,6 +22,7 @@ use crate::{
         question::{Answer, Question},
         snapshot::{Snapshot, brief},
     },
+    render::job::On,
 };
 
 /// Objects in a page of a list.
@@ -159,7 +160,8 @@ async fn admission(
     node: &str,
 ) -> anyhow::Result<Answer> {
     let op = snapshot.ops.get(key).context("the NodeOp has gone meanwhile")?;
-    Ok(match actor.admits(op, node).await? {
+    let locks = snapshot.nodes.get(node).is_some_and(|node| node.native_sidecars);
+    Ok(match actor.admits(op, On { node, locks }).await? {
         Admission::Admitted => Answer::Found,
         Admission::NotYet(message) => Answer::NotYet(message),
         Admission::Refused(message) => Answer::Refused(message),

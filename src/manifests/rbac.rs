@@ -54,7 +54,7 @@ pub const OPERATOR: &[Grant] = &[
         &["get", "list", "watch", "patch"],
     ),
     grant(
-        "With --node-conditions=auto: the conditions DrainInProgress and Drained. An admission policy lets it change nothing else there.",
+        "With --node-conditions=auto: the conditions MaintenanceInProgress, DrainInProgress and Drained. An admission policy lets it change nothing else there.",
         CORE,
         &["nodes/status"],
         &["patch"],

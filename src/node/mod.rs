@@ -8,6 +8,7 @@ mod clock;
 pub mod facts;
 pub mod host;
 pub mod install;
+pub mod lock;
 pub mod os_release;
 pub mod reboot_waiter;
 mod result;
@@ -86,6 +87,17 @@ pub fn run(applet: impl FnOnce(&Host) -> anyhow::Result<AppletExit>) -> ExitCode
         code => error!(code, "{}", ended.message),
     }
     termination_message.say(&ended.message);
+    ExitCode::from(ended.code)
+}
+
+/// Runs a probe of a container of ours. What it says goes to the kubelet's Event about it, and not into the
+/// container's termination message, which is that of the process that it looks at.
+pub fn probe(probe: impl FnOnce(&Host) -> anyhow::Result<AppletExit>) -> ExitCode {
+    let ended = probe(&Host::from_env())
+        .unwrap_or_else(|error| AppletExit { code: code_of(&error), message: format!("{error:#}") });
+    if !ended.message.is_empty() {
+        println!("{}", ended.message);
+    }
     ExitCode::from(ended.code)
 }
 

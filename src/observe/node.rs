@@ -54,6 +54,7 @@ pub struct NodeSystemInfo {
     pub machine_id: String,
     pub operating_system: String,
     pub architecture: String,
+    pub kubelet_version: String,
 }
 
 /// That there is one is all that is asked.

@@ -24,12 +24,13 @@ impl Observed for NodeView {
             kept_cordon,
             claimed_by,
             hints,
-            drain_conditions,
+            lifecycle,
             ready,
             boot_id,
             machine_id,
             os,
             arch,
+            native_sidecars,
             etcd_votes,
             volumes_attached,
             deleting,
@@ -40,10 +41,9 @@ impl Observed for NodeView {
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
                 == (&other.cordoned_by, &other.kept_cordon, &other.claimed_by, &other.hints)
-            && (created, etcd_votes, volumes_attached)
-                == (&other.created, &other.etcd_votes, &other.volumes_attached)
-            && (labels, annotations, drain_conditions)
-                == (&other.labels, &other.annotations, &other.drain_conditions)
+            && (created, etcd_votes, volumes_attached, native_sidecars)
+                == (&other.created, &other.etcd_votes, &other.volumes_attached, &other.native_sidecars)
+            && (labels, annotations, lifecycle) == (&other.labels, &other.annotations, &other.lifecycle)
     }
 }
 

@@ -18,11 +18,11 @@ use super::{
 use crate::{
     api::{names, owner::Owner},
     plan::model::{
-        drain_condition::{self, DrainCondition},
         id::OpRef,
+        lifecycle::{self, Lifecycle},
         snapshot::{
             ContainerState, ContainerView, Ended, JobState, JobView, NodePod, NodeView, PodPhase, PodView,
-            Role,
+            Role, has_native_sidecars,
         },
     },
 };
@@ -84,12 +84,13 @@ pub fn node(node: &Node) -> NodeView {
         kept_cordon: annotation(meta, names::CORDONED_BY).and_then(|text| text.parse().ok()),
         claimed_by: owner(names::CLAIMED_BY),
         hints: annotation(meta, names::AUTOSCALER_HINTS).and_then(|text| text.parse().ok()),
-        drain_conditions: drain_conditions(node),
+        lifecycle: lifecycle(node),
         ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
         arch: info.map(|info| info.architecture.clone()).unwrap_or_default(),
+        native_sidecars: info.is_some_and(|info| has_native_sidecars(&info.kubelet_version)),
         etcd_votes: etcd_votes(node),
         volumes_attached: status
             .and_then(|status| status.volumes_attached.as_ref())
@@ -103,11 +104,11 @@ fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
     conditions.into_iter().flatten().find(|condition| condition.type_ == type_)
 }
 
-/// Those of a node's conditions that say how far its drain is.
-fn drain_conditions(node: &Node) -> BTreeMap<DrainCondition, Option<OpRef>> {
-    let said_by = |found: &NodeCondition| drain_condition::said_by(found.message.as_deref()?);
-    let of = |condition: DrainCondition| Some((condition, said_by(self::condition(node, condition.kind())?)));
-    DrainCondition::ALL.into_iter().filter_map(of).collect()
+/// Those of a node's conditions that say what an operation does to it.
+fn lifecycle(node: &Node) -> BTreeMap<Lifecycle, Option<OpRef>> {
+    let said_by = |found: &NodeCondition| lifecycle::said_by(found.message.as_deref()?);
+    let of = |condition: Lifecycle| Some((condition, said_by(self::condition(node, condition.kind())?)));
+    Lifecycle::ALL.into_iter().filter_map(of).collect()
 }
 
 /// What the distribution says of the node's etcd. It says `NotAMember` of a node that runs none, which is
@@ -247,6 +248,7 @@ fn container(status: &ContainerStatus) -> ContainerView {
         state: state(status),
         last: status.last_state.clone().and_then(|last| last.terminated).map(ended),
         restarts: status.restart_count,
+        started: status.started.unwrap_or(false),
         image_id: bounded(status.image_id.clone()),
     }
 }

@@ -12,7 +12,7 @@
 //! - `image`: the content that the image's name stood for, which is the same on all nodes;
 //! - `quorum`: the limits that hold across NodeOps;
 //! - `release`: giving nodes back, from what stands on the nodes themselves;
-//! - `drain_conditions`: what nodes say of their drain, in conditions of their own;
+//! - `lifecycle`: what nodes say of operations, in conditions of their own;
 //! - `facts`: what nodes run and how they booted, read by a pod on each;
 //! - `upgrades`: the NodeOp of each NodeOpUpgrade, and what is said of it;
 //! - `check`: what must never be, as a function that tests call after every plan.
@@ -20,11 +20,11 @@
 mod attempts;
 pub mod check;
 pub mod conditions;
-mod drain_conditions;
 pub mod facts;
 #[cfg(test)]
 pub mod fixtures;
 pub mod image;
+mod lifecycle;
 pub mod model;
 pub mod node;
 mod quorum;
@@ -49,7 +49,7 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
         plan.add(effects);
     }
     plan.add(release::sweep(snapshot));
-    plan.actions.extend(drain_conditions::sweep(snapshot));
+    plan.actions.extend(lifecycle::sweep(snapshot));
     plan.add(facts::sweep(snapshot));
     carry_over(snapshot, &mut plan);
     plan

@@ -2,7 +2,8 @@
 //!
 //! The user's image and command as they are, privileged, the host's root writable. With a reboot the command
 //! becomes an init container, and the container after it writes the sentinel: that the Job is `Complete` and
-//! that the sentinel is there are then one and the same success.
+//! that the sentinel is there are then one and the same success. Beside both a container of ours holds the
+//! node's lock, see [`lock`].
 
 use k8s_openapi::{
     api::{
@@ -14,15 +15,24 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{RenderConfig, parts, upgrade};
+use super::{RenderConfig, lock, parts, upgrade};
 use crate::{
     api::{names::container, nodeop::NodeOp},
     contract,
     plan::model::intent::{self, Intent},
 };
 
-/// The Job of `op` on `node`, suspended: it may run once its UID is recorded.
-pub fn job(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Job {
+/// The node that a Job is for.
+#[derive(Clone, Copy, Debug)]
+pub struct On<'a> {
+    pub node: &'a str,
+    /// Its kubelet can hold the node's lock beside a command: it knows native sidecars.
+    pub locks: bool,
+}
+
+/// The Job of `op` on a node, suspended: it may run once its UID is recorded.
+pub fn job(op: &NodeOp, on: On<'_>, name: &str, site: &RenderConfig) -> Job {
+    let node = on.node;
     let template = pod_meta(op, node, name);
     let template =
         ObjectMeta { labels: template.labels, annotations: template.annotations, ..ObjectMeta::default() };
@@ -37,7 +47,7 @@ pub fn job(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Job {
             // A pod that is still ending must not run beside its successor: both would work on the same disk.
             pod_replacement_policy: Some("Failed".into()),
             pod_failure_policy: failure_policy(op),
-            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(op, node, name, site)) },
+            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(op, on, name, site)) },
             ..JobSpec::default()
         }),
         status: None,
@@ -53,17 +63,22 @@ pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
 
 /// The pod of the Job; the dry run before a rollout creates it by itself, since a Job's template is not
 /// admitted with it.
-pub fn pod(op: &NodeOp, node: &str, job: &str, site: &RenderConfig) -> PodSpec {
-    let spec = &op.spec;
+pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
+    let (spec, node) = (&op.spec, on.node);
+    let reboot = spec.reboot_on_success.unwrap_or(false);
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let mut containers = match &spec.upgrade {
         Some(options) => {
             volumes.push(upgrade::volume());
             vec![upgrade::install(site), upgrade::operation(op, options, job, site)]
         }
+        None if on.locks => {
+            volumes.push(lock::volume());
+            vec![lock::holder(reboot, site), operation(op, site)]
+        }
         None => vec![operation(op, site)],
     };
-    if spec.reboot_on_success.unwrap_or(false) {
+    if reboot {
         volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
         containers.push(sentinel(op, job, site));
     }
@@ -78,7 +93,7 @@ pub fn pod(op: &NodeOp, node: &str, job: &str, site: &RenderConfig) -> PodSpec {
         operation.image = Some(image);
     }
     let image_pull_secrets = parts::pull_secrets(&spec.image_pull_secrets, site, &containers);
-    // All but the last run one after the other, each only if the one before succeeded.
+    // All but the last run one after the other, each only if the one before succeeded, or holds the lock.
     let last = containers.split_off(containers.len() - 1);
     PodSpec {
         restart_policy: Some("Never".into()),
@@ -178,7 +193,7 @@ mod tests {
             pull_secrets: vec![],
         };
         for (node, image) in [("n1", "os@sha256:1"), ("n2", "os:latest")] {
-            let pod = pod(&op, node, "job", &site);
+            let pod = pod(&op, On { node, locks: true }, "job", &site);
             let operation =
                 pod.init_containers.iter().flatten().find(|container| container.name == container::NODEOP);
             assert_eq!(operation.and_then(|operation| operation.image.as_deref()), Some(image));

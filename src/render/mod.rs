@@ -6,6 +6,7 @@
 pub mod access;
 pub mod facts;
 pub mod job;
+mod lock;
 pub mod parts;
 pub mod preflight;
 pub mod upgrade;

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::Path};
 
 use kairos_operator::{
     cli::{self, Applet},
-    contract::{self, UpgradeOrder, applet},
+    contract::{self, NodeLock, UpgradeOrder, applet},
 };
 
 fn parsed(name: &str, args: Vec<String>) -> Applet {
@@ -89,4 +89,22 @@ fn install_and_facts() {
     );
     let Applet::NodeLabeler(args) = parsed(applet::NODE_LABELER, contract::facts_args()) else { panic!() };
     assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
+}
+
+#[test]
+fn node_lock() {
+    let all = [
+        (NodeLock::Hold, false, false),
+        (NodeLock::HoldBesideInit, false, true),
+        (NodeLock::Check, true, false),
+    ];
+    for (does, check, beside_init) in all {
+        let Applet::NodeLock(args) = parsed(applet::NODE_LOCK, contract::node_lock_args(does)) else {
+            panic!()
+        };
+        assert_eq!(
+            (args.file.as_path(), args.check, args.beside_init),
+            (Path::new("/lock/node.lock"), check, beside_init)
+        );
+    }
 }

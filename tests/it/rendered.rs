@@ -13,7 +13,11 @@ use kairos_operator::{
         nodeop::NodeOp,
     },
     contract,
-    render::{RenderConfig, facts, job, preflight, waiter},
+    render::{
+        RenderConfig, facts,
+        job::{self, On},
+        preflight, waiter,
+    },
 };
 use serde_json::{Value, json};
 
@@ -30,6 +34,10 @@ pub fn site() -> RenderConfig {
     }
 }
 
+/// A node that can hold its lock beside a command, and one whose kubelet is too old for that.
+pub const ON: On<'static> = On { node: "n1", locks: true };
+const OLD: On<'static> = On { node: "n1", locks: false };
+
 /// The pod that a Job controller makes.
 fn pod_of(job: Job) -> Pod {
     let template = job.spec.unwrap().template;
@@ -41,11 +49,12 @@ pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
     let site = site();
     let tried = Pod {
         metadata: job::pod_meta(op, "n1", "job"),
-        spec: Some(job::pod(op, "n1", "job", &site)),
+        spec: Some(job::pod(op, ON, "job", &site)),
         status: None,
     };
     let mut pods = vec![
-        (container::NODEOP, pod_of(job::job(op, "n1", "job", &site))),
+        (container::NODEOP, pod_of(job::job(op, ON, "job", &site))),
+        (container::NODEOP, pod_of(job::job(op, OLD, "job", &site))),
         (container::NODEOP, tried),
         (
             container::REBOOT,
@@ -205,12 +214,12 @@ fn fails_for_good(job: &Job, failed: &str, code: i32) -> bool {
 fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
     let [command, upgrade, _] = ops();
     let site = site();
-    let job = job::job(&command, "n1", "job", &site);
+    let job = job::job(&command, ON, "job", &site);
     for code in [1, 42, 137] {
         assert!(fails_for_good(&job, container::SENTINEL, code), "the sentinel ended with {code}");
         assert!(!fails_for_good(&job, container::NODEOP, code), "a user's command may end with {code}");
     }
-    let job = job::job(&upgrade, "n1", "job", &site);
+    let job = job::job(&upgrade, ON, "job", &site);
     let permanent = i32::from(contract::EXIT_PERMANENT);
     for container in [container::INSTALL, container::NODEOP, container::SENTINEL] {
         assert!(
@@ -225,12 +234,12 @@ fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
 fn failure_policies_are_admitted() {
     let plain = op(json!({"command": ["true"]}));
     assert_eq!(
-        job::job(&plain, "n1", "job", &site()).spec.unwrap().pod_failure_policy,
+        job::job(&plain, ON, "job", &site()).spec.unwrap().pod_failure_policy,
         None,
         "nothing follows the command"
     );
     for op in ops() {
-        let job = job::job(&op, "n1", "job", &site());
+        let job = job::job(&op, ON, "job", &site());
         let policy = job.spec.as_ref().unwrap().pod_failure_policy.clone().unwrap();
         let pod = pod_of(job);
         assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
@@ -262,13 +271,12 @@ fn pods_with_our_image_pull_with_the_operators_secrets() {
     let upgrade = op(
         json!({"image": "os:1", "upgrade": {"active": true}, "rebootOnSuccess": true, "imagePullSecrets": users}),
     );
-    let job = |op: &NodeOp| secrets(&job::pod(op, "n1", "job", &site));
+    let job = |op: &NodeOp| secrets(&job::pod(op, ON, "job", &site));
     let check = |op: &NodeOp| secrets(&preflight::pod(op, "n1", "name", &site).unwrap().spec.unwrap());
     let both = ["shared", "mine", "mirror"];
-    assert_eq!(
-        (job(&plain), check(&plain)),
-        (vec!["shared".into(), "mine".into()], vec!["shared".into(), "mine".into()])
-    );
+    let users = vec!["shared".to_owned(), "mine".into()];
+    assert_eq!(secrets(&job::pod(&plain, OLD, "job", &site)), users, "it has no container of ours");
+    assert_eq!((job(&plain), check(&plain)), (both.map(String::from).to_vec(), users));
     assert_eq!(
         (job(&upgrade), check(&upgrade)),
         (both.map(String::from).to_vec(), both.map(String::from).to_vec())
@@ -276,4 +284,51 @@ fn pods_with_our_image_pull_with_the_operators_secrets() {
     let of = waiter::For { job: "job", succeeded: None };
     assert_eq!(secrets(&waiter::pod(&upgrade, "n1", "name", of, "account", &site).spec.unwrap()), both);
     assert_eq!(secrets(&facts::pod("n1", "uid", "name", 0, &site).spec.unwrap()), ["mirror", "shared"]);
+}
+
+/// As a kubelet reads them: what it starts one after the other, with those that run beside what comes after.
+fn order(op: &NodeOp, on: On<'_>) -> Vec<String> {
+    let pod = job::pod(op, on, "job", &site());
+    containers(&Pod { spec: Some(pod), ..Pod::default() })
+        .map(|container| match container.restart_policy.as_deref() {
+            Some("Always") => format!("{} beside", container.name),
+            None => container.name.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_command_runs_while_the_nodes_lock_is_held_beside_it() {
+    let [command, upgrade, recovery] = ops();
+    let plain = op(json!({"command": ["true"]}));
+    assert_eq!(order(&plain, ON), ["node-lock beside", "nodeop"]);
+    assert_eq!(order(&command, ON), ["node-lock beside", "nodeop", "sentinel-creator"]);
+    assert_eq!(order(&plain, OLD), ["nodeop"], "its kubelet would wait for it to end");
+    assert_eq!(order(&command, OLD), ["nodeop", "sentinel-creator"]);
+    for on in [ON, OLD] {
+        assert_eq!(
+            order(&upgrade, on),
+            ["install", "nodeop", "sentinel-creator"],
+            "its wrapper has the lock"
+        );
+        assert_eq!(order(&recovery, on), ["install", "nodeop"]);
+    }
+    let beside_init = |op: &NodeOp| {
+        let holder = job::pod(op, ON, "job", &site()).init_containers.unwrap().swap_remove(0);
+        holder.args.unwrap().contains(&"--beside-init".to_owned())
+    };
+    assert!(beside_init(&command) && !beside_init(&plain), "with a reboot the command is an init container");
+    let pod = job::pod(&plain, ON, "job", &site());
+    let holder = pod.init_containers.as_ref().unwrap()[0].clone();
+    let paths = |pod: &PodSpec| {
+        let hosts = pod.volumes.iter().flatten().filter_map(|volume| volume.host_path.clone());
+        hosts.map(|host| host.path).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&pod), ["/", contract::LOCK_DIR]);
+    let mounts: Vec<_> =
+        holder.volume_mounts.iter().flatten().map(|mount| mount.mount_path.as_str()).collect();
+    assert_eq!(mounts, [contract::LOCK_MOUNT], "it sees nothing else of the host");
+    let probe = holder.startup_probe.unwrap();
+    assert_eq!((probe.period_seconds, probe.failure_threshold), (Some(1), Some(i32::MAX)));
 }

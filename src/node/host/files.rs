@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Seek, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg, OFlag},
@@ -90,35 +90,44 @@ fn remove_if_there(path: &Path) -> std::io::Result<()> {
 }
 
 /// An exclusive lock on a file, which the kernel drops with the last descriptor of it, however its holder
-/// ends.
+/// ends. What stands in the file is its holder's to read and to write.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its Drop")] Flock<File>);
+pub struct Lock(Flock<File>);
+
+impl Lock {
+    /// What stands in the file, at most `limit` bytes of it.
+    pub fn text(&mut self, limit: u64) -> std::io::Result<String> {
+        let mut bytes = Vec::new();
+        self.0.rewind()?;
+        (&*self.0).take(limit).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Leaves `text` in the file, and nothing else. It is on the disk when the kernel writes it there, and not
+    /// before.
+    pub fn set_text(&mut self, text: &str) -> std::io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(text.as_bytes())
+    }
+}
 
 /// How often a lock that somebody else holds is tried: `flock` itself cannot wait with a deadline.
-const LOCK_RETRY: Duration = Duration::from_millis(100);
+pub const LOCK_RETRY: Duration = Duration::from_millis(100);
 
-/// Takes the lock on `path`, which is made if missing, waiting for it at most `patience`.
-pub fn lock(path: &Path, patience: Duration) -> Result<Lock> {
+/// Takes the lock on `path`, which is made if missing; `None` if somebody else holds it.
+pub fn try_lock(path: &Path) -> Result<Option<Lock>> {
     let doing = || format!("locking {}", path.display());
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(doing)?;
-    let until = Instant::now() + patience;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    let mut file = options.open(path).with_context(doing)?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Lock(lock)),
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < until => file = back,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(anyhow!("held by somebody else for {} s", patience.as_secs()))
-                    .with_context(doing);
-            }
+            Ok(lock) => return Ok(Some(Lock(lock))),
+            Err((back, Errno::EINTR)) => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, errno)) => return Err(errno).with_context(doing),
         }
-        std::thread::sleep(LOCK_RETRY);
     }
 }
 
@@ -172,13 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_held_by_one_and_given_up_after_a_while() {
+    fn a_lock_is_held_by_one_who_alone_writes_into_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = lock(&path, Duration::ZERO).unwrap();
-        let error = lock(&path, Duration::from_millis(150)).unwrap_err();
-        assert!(format!("{error:#}").contains("held by somebody else"), "{error:#}");
+        let mut held = try_lock(&path).unwrap().unwrap();
+        for text in ["one", "2", ""] {
+            held.set_text(text).unwrap();
+            assert_eq!(
+                (held.text(9).unwrap().as_str(), fs::read_to_string(&path).unwrap().as_str()),
+                (text, text)
+            );
+            assert!(try_lock(&path).unwrap().is_none());
+        }
+        held.set_text("longer").unwrap();
+        assert_eq!(held.text(4).unwrap(), "long");
         drop(held);
-        lock(&path, Duration::ZERO).unwrap();
+        assert_eq!(try_lock(&path).unwrap().unwrap().text(9).unwrap(), "longer");
     }
 }

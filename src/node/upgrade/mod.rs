@@ -26,14 +26,15 @@
 //! follows from what was left) and with a real process and an agent that is a script in
 //! `tests/it/applets/upgrade.rs`.
 //!
-//! The lock is on the node and for all Jobs: two agents at once would write the same partition. The agent
-//! does not hold it itself: the wrapper is its container's PID 1, and the kernel ends the agent with it.
+//! The lock is the node's, see [`super::lock`], and for whatever runs an operation there: two agents at once
+//! would write the same partition. The agent does not hold it itself: the wrapper is its container's PID 1,
+//! and the kernel ends the agent with it.
 
 pub mod agent;
 mod check;
 mod image;
 pub mod plan;
-mod signals;
+pub(super) mod signals;
 mod witness;
 
 use std::{
@@ -52,17 +53,14 @@ use self::{
 };
 use super::{
     AppletExit, Permanent, RECORD_TIMEOUT, facts,
-    host::{Host, files, reserve},
-    job_name, os_release, result,
+    host::{Host, reserve},
+    job_name, lock, os_release, result,
 };
 use crate::contract::{self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
 
-/// The lock's file in the state directory. Not a sentinel's name, and never removed.
-const LOCK: &str = ".upgrade.lock";
-
-/// How long to wait for an agent of somebody else. It would take minutes; but the pod that a retry replaces
-/// may take seconds to be gone.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the grace
+/// period of its pod), and the time after which a lock that nobody gave back is free ([`lock::ABANDONED`]).
+const LOCK_TIMEOUT: Duration = Duration::from_secs(960);
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -135,7 +133,8 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))
         .with_context(not_started)?;
-    let _lock = files::lock(&directory.join(LOCK), LOCK_TIMEOUT).with_context(not_started)?;
+    let _lock = lock::on_node(&host.path(&args.host_dir), LOCK_TIMEOUT, || signals.told_to_stop())
+        .context("kairos-agent was not started; the node's lock cannot be taken")?;
     let path = directory.join(contract::result_file(job));
     let found = find(args, host)?;
     let left = result::read(&path)?;

@@ -18,11 +18,11 @@ use crate::{
     },
     contract::Succeeded,
     plan::model::{
-        drain_condition::DrainCondition,
         effects::{Effects, Reasons},
         id::{Key, OpRef},
         identity::{Id, Identified},
         kept_cordon::KeptCordon,
+        lifecycle::Lifecycle,
         question::Question,
         snapshot::{JobView, NodeView, PodView},
         why::Why,
@@ -72,9 +72,9 @@ pub enum Action {
     DeleteOp { op: OpRef },
     /// Change a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
-    /// Change what a node's conditions say of its drain, at its resourceVersion. They are part of its status,
+    /// Change what a node's conditions say of an operation, at its resourceVersion. They are part of its status,
     /// which no patch of the node itself reaches.
-    PatchNodeConditions { name: String, resource_version: String, change: DrainChange, at: Timestamp },
+    PatchNodeConditions { name: String, resource_version: String, change: ConditionChange, at: Timestamp },
     /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
     /// Pass on what may be changed in a NodeOpUpgrade's spec.
@@ -94,8 +94,8 @@ pub enum Action {
         /// What is recorded of the Job, if it has succeeded: it may be gone by now.
         succeeded: Option<Succeeded>,
     },
-    /// Make the node's Job, suspended.
-    CreateJob { op: Arc<NodeOp>, node: String, name: String },
+    /// Make the node's Job, suspended; if the node can, with a container that holds its lock for the command.
+    CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
     /// Let the Job run whose UID is recorded.
     ResumeJob { job: Target },
     /// Give a Job whose pod has succeeded more time.
@@ -276,13 +276,13 @@ impl NodeChange {
     }
 }
 
-/// A change of what a node's conditions say of its drain.
+/// A change of what a node's conditions say of an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DrainChange {
+pub struct ConditionChange {
     /// What is said from now on, and for which NodeOp.
-    pub set: Option<(DrainCondition, OpRef)>,
+    pub set: Vec<(Lifecycle, OpRef)>,
     /// What is not said any more.
-    pub remove: Vec<DrainCondition>,
+    pub remove: Vec<Lifecycle>,
 }
 
 /// An Event: said once, after the status that it tells of has been written.
@@ -329,7 +329,9 @@ impl fmt::Display for Action {
             Self::CreateWaiter { op, node, name, job: _, succeeded: _ } => {
                 write!(f, "making reboot waiter {name} of {} on node {node}", of(op))
             }
-            Self::CreateJob { op, node, name } => write!(f, "making Job {name} of {} on node {node}", of(op)),
+            Self::CreateJob { op, node, name, locks: _ } => {
+                write!(f, "making Job {name} of {} on node {node}", of(op))
+            }
             Self::ResumeJob { job } => write!(f, "starting Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::SettleJob { job, boot: _ } => {

@@ -6,11 +6,10 @@
 //! - `intent`, `selector`, `object_name`: a spec read once, the nodes that it means, what we call things;
 //! - `why`, `manual`: why a node is not moving, and where the manual explains a failure;
 //! - `id`, `time`: identities, and deadlines;
-//! - `kept_cordon`, `hints`, `drain_condition`: what stands on a node that failed, for autoscalers on one that is
+//! - `kept_cordon`, `hints`, `lifecycle`: what stands on a node that failed, for autoscalers on one that is
 //!   claimed, and for everybody on one that is drained.
 
 pub mod action;
-pub mod drain_condition;
 pub mod effects;
 pub mod failing;
 pub mod hints;
@@ -18,6 +17,7 @@ pub mod id;
 pub mod identity;
 pub mod intent;
 pub mod kept_cordon;
+pub mod lifecycle;
 pub mod manual;
 pub mod object_name;
 pub mod question;

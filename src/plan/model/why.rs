@@ -29,6 +29,7 @@ pub enum WaitReason {
     Volumes,
     Waiter,
     PodStart,
+    NodeLock,
     Job,
     Reboot,
     Verify,
@@ -38,7 +39,7 @@ pub enum WaitReason {
 
 impl WaitReason {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Paused,
         Self::OnHold,
         Self::Stopped,
@@ -61,6 +62,7 @@ impl WaitReason {
         Self::Volumes,
         Self::Waiter,
         Self::PodStart,
+        Self::NodeLock,
         Self::Job,
         Self::Reboot,
         Self::Verify,
@@ -93,6 +95,7 @@ impl WaitReason {
             Self::Volumes => "Volumes",
             Self::Waiter => "Waiter",
             Self::PodStart => "PodStart",
+            Self::NodeLock => "NodeLock",
             Self::Job => "Job",
             Self::Reboot => "Reboot",
             Self::Verify => "Verify",
@@ -130,6 +133,7 @@ impl WaitReason {
             Self::Volumes => "Volumes are being detached",
             Self::Waiter => "The reboot waiter has to stand first",
             Self::PodStart => "No container of the operation has begun: the image is being pulled, as a rule",
+            Self::NodeLock => "Another operation still runs on the node, and holds its lock",
             Self::Job => "The operation runs",
             Self::Reboot => "The node reboots, or has to be Ready for a while",
             Self::Verify => "What it runs is being read",

@@ -143,7 +143,7 @@ fn render(op: &NodeOp) {
         intent.concurrency != Some(0)
             && intent.drain.is_none_or(|drain| drain.timeout.is_none_or(|timeout| timeout.is_positive()))
     );
-    let job = render::job::job(op, "n1", "job", &site());
+    let job = render::job::job(op, render::job::On { node: "n1", locks: true }, "job", &site());
     let of = render::waiter::For { job: "job", succeeded: None };
     let waiter = render::waiter::pod(op, "n1", "waiter", of, "account", &site());
     let preflight = render::preflight::pod(op, "n1", "preflight", &site());

@@ -3,6 +3,7 @@
 mod api;
 mod disk;
 mod kernel;
+mod lock;
 mod machine;
 mod node;
 mod preflight;

@@ -180,6 +180,9 @@ fn the_agent_sees_the_image_and_the_hosts_devices() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!fs::read_to_string(node.path("hosts")).unwrap().contains("of the pod"));
-    assert_eq!(fs::read_to_string(node.path("seen")).unwrap(), "/dev:\nnull\n\n/run:\nof-the-host\n");
+    assert_eq!(
+        fs::read_to_string(node.path("seen")).unwrap(),
+        "/dev:\nnull\n\n/run:\nkairos-operator\nof-the-host\n"
+    );
     assert_eq!(node.runs(), ["upgrade --source dir:/"]);
 }

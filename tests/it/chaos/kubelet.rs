@@ -13,9 +13,9 @@ use kairos_sim::{Outcome, Run};
 use tokio::time::sleep;
 
 use super::{
-    waiter,
+    lock, waiter,
     world::{Event, Image, OLD, World},
-    worlds,
+    worlds::{self, Kind},
 };
 
 /// How an applet ends where no retry is of any use.
@@ -82,6 +82,13 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
                 Some(false) => (3, "this node must not".into()),
             }
         }),
+        (container::NODE_LOCK, Some(Applet::NodeLock(args))) if args.check => {
+            Outcome::code(i32::from(!lock::is_held_by(&world, &place.node, &run.pod)))
+        }
+        (container::NODE_LOCK, Some(Applet::NodeLock(args))) => {
+            let pod = run.pod.clone();
+            until(async move { lock::hold(&world, &place.node, &pod, args.beside_init).await })
+        }
         (container::NODEOP, applet) => {
             if world.fates(&place.op, |fates| fates.unpullable.contains(&place.node)) {
                 return Some(Outcome::NoImage);
@@ -89,6 +96,10 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
             ran(&world, &place, false);
             match applet {
                 Some(Applet::Upgrade(args)) => until(async move { upgrade(&world, &place, &args).await }),
+                // Some do not mind being told to end.
+                _ if world.is(Kind::Lingering) && world.chance(70) => {
+                    Outcome::Through(Box::pin(async move { command(&world, &place).await }))
+                }
                 _ => until(async move { command(&world, &place).await }),
             }
         }
@@ -187,7 +198,8 @@ impl Drop for Running<'_> {
 
 async fn command(world: &World, place: &Place) -> (i32, String) {
     let _running = Running::new(world, place);
-    sleep(if world.chance(80) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
+    let short = if world.is(Kind::Lingering) { 30 } else { 80 };
+    sleep(if world.chance(short) { world.time(1, 8000) } else { world.time(1, 90_000) }).await;
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
     });
@@ -251,6 +263,9 @@ fn facts(world: &World, place: &Place) -> String {
 async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, String) {
     let job = args.job.clone().expect("a Job");
     sleep(world.time(1, 2000)).await;
+    let Some(_lock) = lock::of_upgrade(world, &place.node).await else {
+        return (1, "kairos-agent was not started; the node's lock cannot be taken".into());
+    };
     let left = world.machine(&place.node, |machine| machine.results.get(&job).cloned());
     let Image { release: running, state: from } = booted(world, place);
     let left = left.filter(|result| result.job_uid == place.job_uid);

@@ -16,6 +16,7 @@ mod bench;
 mod doubt;
 mod history;
 mod kubelet;
+mod lock;
 mod operator;
 mod run;
 mod scenario;

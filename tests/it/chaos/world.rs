@@ -16,6 +16,7 @@ use kairos_sim::{InProcess, Registry, watch};
 use tokio::time::Instant;
 
 use super::{
+    lock::Lock,
     wire::Weather,
     worlds::{Disk, Kind},
 };
@@ -87,6 +88,8 @@ pub struct Machine {
     pub init: Init,
     /// The state directory.
     pub disk: Disk,
+    /// The node's lock.
+    pub lock: Lock,
     /// It never makes a sandbox.
     pub no_sandbox: bool,
     /// No waiter gets ready on it.

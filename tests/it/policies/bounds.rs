@@ -247,17 +247,18 @@ fn an_older_version_with_its_own_role_is_not_concerned() {
 
 /// Whoever may patch the status of nodes may say that one has rebooted, or is Ready.
 #[test]
-fn of_a_nodes_status_it_changes_what_is_said_of_its_drain_and_nothing_else() {
+fn of_a_nodes_status_it_changes_what_is_said_of_operations_and_nothing_else() {
     let ready = json!({"type": "Ready", "status": "True", "message": "kubelet is posting ready status"});
     let drained = json!({"type": "Drained", "status": "True", "message": "ns/op@u: the node is drained"});
     let draining =
         json!({"type": "DrainInProgress", "status": "True", "message": "ns/op@u: the node is being drained"});
+    let maintained = json!({"type": "MaintenanceInProgress", "status": "True", "message": "ns/op@u: an operation has the node"});
     let node = json!({"metadata": {"name": "n1", "labels": {"a": "b"}},
         "status": {"conditions": [ready], "capacity": {"cpu": "4"}, "nodeInfo": {"bootID": "b1"}}});
     let says = |conditions: &[&Value]| with(node.clone(), "/status/conditions", json!(conditions));
     let judge = |old: &Value, new: &Value| judge("nodes/status", Some(old), Some(new));
     for (old, new) in [
-        (says(&[&ready]), says(&[&ready, &draining])),
+        (says(&[&ready]), says(&[&ready, &maintained, &draining])),
         (says(&[&ready, &draining]), says(&[&ready, &drained])),
         (says(&[&draining, &ready]), says(&[&ready])),
         (without(node.clone(), "/status", "conditions"), says(&[&drained])),
@@ -270,7 +271,7 @@ fn of_a_nodes_status_it_changes_what_is_said_of_its_drain_and_nothing_else() {
         says(&[]),
         says(&[&unknown]),
         says(&[&unknown, &drained]),
-        says(&[&ready, &json!({"type": "MaintenanceInProgress", "status": "True"})]),
+        says(&[&ready, &json!({"type": "MaintenancePlanned", "status": "True"})]),
         with(node.clone(), "/status/nodeInfo", json!({"bootID": "b2"})),
         with(node.clone(), "/status/capacity", json!({"cpu": "400"})),
         with(node.clone(), "/status/addresses", json!([{"type": "InternalIP", "address": "10.0.0.66"}])),
@@ -280,8 +281,7 @@ fn of_a_nodes_status_it_changes_what_is_said_of_its_drain_and_nothing_else() {
         with(node.clone(), "/metadata/annotations", json!({"a": "b"})),
     ] {
         let verdict = judge(&node, &new);
-        let refused =
-            matches!(&verdict, Verdict::Refused(said) if said.contains("DrainInProgress and Drained"));
+        let refused = matches!(&verdict, Verdict::Refused(said) if said.contains("MaintenanceInProgress, DrainInProgress and Drained"));
         assert!(refused, "{new}: {verdict:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! What nodes say of their drain in conditions of their own, with `--node-conditions=auto`: from the first
-//! eviction to the node's release, over the death of the operator, and never in the place of somebody else.
+//! What nodes say of operations in conditions of their own, with `--node-conditions=auto`: from the claim
+//! to the node's release, over the death of the operator, and never in the place of somebody else.
 
 use std::time::Duration;
 
@@ -28,12 +28,12 @@ fn drains() -> Value {
     and(reboot(), json!({"drainOptions": {"enabled": true, "force": true}}))
 }
 
-/// What a node says of its drain, as `type: message`.
+/// What a node says of an operation, as `type: message`.
 fn says(node: &Value) -> Vec<String> {
     let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-    let drain =
-        conditions.filter(|one| ["DrainInProgress", "Drained"].contains(&one["type"].as_str().unwrap()));
-    drain
+    let types = ["MaintenanceInProgress", "DrainInProgress", "Drained"];
+    conditions
+        .filter(|one| types.contains(&one["type"].as_str().unwrap()))
         .map(|one| format!("{}: {}", one["type"].as_str().unwrap(), one["message"].as_str().unwrap()))
         .collect()
 }
@@ -64,12 +64,13 @@ async fn block(rig: &Rig, node: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_says_how_far_its_drain_is_in_three_writes_and_nothing_after_its_release() {
+async fn a_node_says_that_it_is_in_maintenance_and_how_far_its_drain_is_in_three_writes_and_nothing_after_its_release()
+ {
     let mut rig = rig(1, &[WANTED]).await;
     block(&rig, "n1").await;
     rig.op("op", drains()).await;
     rig.says("op", "n1", BLOCKED).await;
-    until_said(&rig, "n1", "DrainInProgress").await;
+    until_said(&rig, "n1", "MaintenanceInProgress DrainInProgress").await;
     // Whoever leads next finds it said.
     rig.operators[0].kill();
     rig.start(&[WANTED]);
@@ -77,10 +78,16 @@ async fn a_node_says_how_far_its_drain_is_in_three_writes_and_nothing_after_its_
     let budgets: Api<PodDisruptionBudget> = Api::default_namespaced(rig.cluster.client());
     budgets.delete("db-budget", &DeleteParams::default()).await.unwrap();
     rig.in_step("op", "n1", "Reboot").await;
-    until_said(&rig, "n1", "Drained").await;
+    until_said(&rig, "n1", "MaintenanceInProgress Drained").await;
     let op = rig.cluster.get(OPS, "default", "op").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
     let said = says(&rig.cluster.get("nodes", "", "n1").unwrap());
-    assert_eq!(said, [format!("Drained: default/op@{op}: the node is drained")]);
+    assert_eq!(
+        said,
+        [
+            format!("MaintenanceInProgress: default/op@{op}: an operation has the node"),
+            format!("Drained: default/op@{op}: the node is drained")
+        ]
+    );
     rig.cluster.faults().clear();
     assert_eq!(rig.over("op").await["phase"], "Completed");
     until_said(&rig, "n1", "").await;
@@ -92,12 +99,12 @@ async fn a_nodeop_that_is_deleted_or_an_operator_that_is_told_not_to_leaves_noth
     let mut rig = rig(1, &[WANTED]).await;
     block(&rig, "n1").await;
     rig.op("op", drains()).await;
-    until_said(&rig, "n1", "DrainInProgress").await;
+    until_said(&rig, "n1", "MaintenanceInProgress DrainInProgress").await;
     rig.delete("op").await;
     rig.cluster.until_none(OPS, LONG, |_| true).await.unwrap();
     until_said(&rig, "n1", "").await;
     rig.op("again", drains()).await;
-    until_said(&rig, "n1", "DrainInProgress").await;
+    until_said(&rig, "n1", "MaintenanceInProgress DrainInProgress").await;
     rig.operators[0].kill();
     rig.start(&["--node-conditions=off"]);
     until_said(&rig, "n1", "").await;

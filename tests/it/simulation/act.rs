@@ -96,7 +96,7 @@ impl Operator {
                     world.waits_for.insert(pod, job);
                 }
             }
-            Action::CreateJob { op, node, name } => world.make_job(&op, &node, &name),
+            Action::CreateJob { op, node, locks: _, name } => world.make_job(&op, &node, &name),
             Action::ResumeJob { job } => world.resume(&job),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
             Action::SettleJob { job, boot: _ } => world.settle(&job),
@@ -301,7 +301,9 @@ pub fn brief(action: &Action) -> String {
             format!("make preflight of {} on {node}", name(op))
         }
         Action::CreateWaiter { op, node, .. } => format!("make waiter of {} on {node}", name(op)),
-        Action::CreateJob { op, node, name: _ } => format!("make Job of {} on {node}, suspended", name(op)),
+        Action::CreateJob { op, node, locks: _, name: _ } => {
+            format!("make Job of {} on {node}, suspended", name(op))
+        }
         Action::ResumeJob { job } => format!("let Job {} run", job.name),
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
         Action::SettleJob { job, boot: _ } => format!("settle Job {}", job.name),

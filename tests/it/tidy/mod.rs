@@ -129,7 +129,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "quorum",
             "facts",
             "node",
-            "drain_conditions",
+            "lifecycle",
             "release",
             "upgrades",
             "rollout",

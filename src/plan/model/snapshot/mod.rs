@@ -4,6 +4,7 @@
 //! what depends on an absence asks a [`Question`] first, and finds the answer in the next snapshot.
 
 mod finished;
+mod kubelet;
 mod labels;
 mod nodes;
 mod obstacle;
@@ -21,6 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 
 pub use self::{
     finished::{FinishedOp, FinishedOps},
+    kubelet::has_native_sidecars,
     labels::NodeLabels,
     nodes::{NodeTable, Standing},
     obstacle::Obstacle,
@@ -33,11 +35,11 @@ pub use crate::api::owner::Owner;
 use crate::{
     api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
     plan::model::{
-        drain_condition::DrainCondition,
         hints::Hints,
         id::{Key, OpRef},
         identity::Id,
         kept_cordon::KeptCordon,
+        lifecycle::Lifecycle,
         question::{Answer, Question},
     },
 };
@@ -118,8 +120,8 @@ pub struct NodeView {
     pub claimed_by: Option<OpRef>,
     /// Which NodeOp has asked autoscalers and load balancers to leave it, and what they had been told before.
     pub hints: Option<Hints>,
-    /// Which of the conditions about its drain it has, and whose each is; `None`: not ours.
-    pub drain_conditions: BTreeMap<DrainCondition, Option<OpRef>>,
+    /// Which of the conditions about operations it has, and whose each is; `None`: not ours.
+    pub lifecycle: BTreeMap<Lifecycle, Option<OpRef>>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
     /// The kubelet's reading of the boot id; empty before its first report.
@@ -131,6 +133,8 @@ pub struct NodeView {
     /// kubelet's first report.
     pub os: String,
     pub arch: String,
+    /// Its kubelet knows containers that run beside the others of a pod, see [`has_native_sidecars`].
+    pub native_sidecars: bool,
     /// Whether the node's etcd votes, where the distribution says so (k3s and RKE2 do, kubeadm does not).
     pub etcd_votes: Option<bool>,
     /// Volumes are attached to it.

@@ -16,7 +16,7 @@ pub enum Standing {
     /// Not Ready.
     Away,
     /// Claimed or cordoned by an operation, left cordoned by one, or with what one told autoscalers or
-    /// said of a drain.
+    /// had it say in its conditions.
     Held,
     /// Not Ready, being deleted, claimed, or on hold: not to be taken just so.
     Taken,
@@ -36,7 +36,7 @@ impl Standing {
                     || node.cordoned_by.is_some()
                     || node.kept_cordon.is_some()
                     || node.hints.is_some()
-                    || node.drain_conditions.values().any(Option::is_some)
+                    || node.lifecycle.values().any(Option::is_some)
             }
             Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),

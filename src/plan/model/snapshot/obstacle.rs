@@ -5,7 +5,10 @@
 //! (runc) and CRI-O (runc, crun). What is not known to last counts as passing. Then a limit of time ends the
 //! wait, and nothing is given up that would have passed by itself.
 
-use crate::plan::model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief};
+use crate::{
+    api::names,
+    plan::model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief},
+};
 
 /// What keeps a pod from its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +75,9 @@ fn waiting(container: &ContainerView) -> Option<Obstacle> {
 }
 
 fn ended(container: &ContainerView) -> Option<Obstacle> {
-    let ended = container.ended().filter(|ended| ended.code != 0)?;
+    // The kubelet ends the holder of the node's lock, and starts it again if it must; its code says nothing.
+    let ended =
+        container.ended().filter(|ended| ended.code != 0 && container.name != names::container::NODE_LOCK)?;
     Some(Obstacle {
         permanent: ended.never_began(),
         text: format!("container {} ended with {ended}", container.name),
@@ -262,6 +267,8 @@ mod tests {
             assert_eq!(says(&ended), Some((permanent, format!("container install ended with {told}"))));
         }
         assert_eq!(says(&pod(PodPhase::Running, "", vec![ends(0, "Completed", "fine")])), None);
+        let holder = ContainerView { name: names::container::NODE_LOCK.into(), ..ends(137, "Error", "") };
+        assert_eq!(says(&pod(PodPhase::Failed, "", vec![holder])), None, "it is ended with the pod");
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct ContainerView {
     pub last: Option<Ended>,
     /// How often the kubelet has started it again.
     pub restarts: i32,
+    /// It runs, and its startup probe has succeeded if it has one: the kubelet goes on to the next container.
+    pub started: bool,
     /// The content that the kubelet runs, as it names it; empty until it has the image. See [`Self::digest`].
     pub image_id: String,
 }
@@ -76,7 +78,8 @@ pub struct ContainerView {
 impl ContainerView {
     /// A container that was not started before.
     pub fn new(name: &str, state: ContainerState) -> Self {
-        Self { name: name.into(), state, last: None, restarts: 0, image_id: String::new() }
+        let started = matches!(state, ContainerState::Running { .. });
+        Self { name: name.into(), state, last: None, restarts: 0, started, image_id: String::new() }
     }
 
     /// The digest of the content that the kubelet runs, once it has the image: of what was pulled
@@ -191,17 +194,27 @@ impl PodView {
         !self.containers.iter().all(waits)
     }
 
-    /// Whether the operation has begun in the pod of a Job: a container other than the one that only brings
-    /// our binary was started.
+    /// Whether the operation has begun in the pod of a Job: a container other than the ones that only bring
+    /// our binary, or hold the node's lock, was started.
     pub fn has_begun(&self) -> bool {
         let begun = |container: &ContainerView| match &container.state {
             ContainerState::Waiting { .. } => container.last.as_ref().is_some_and(|last| !last.never_began()),
             ContainerState::Running { .. } => true,
             ContainerState::Ended { .. } => container.ended().is_some_and(|ended| !ended.never_began()),
         };
-        self.containers
-            .iter()
-            .any(|container| container.name != names::container::INSTALL && begun(container))
+        let before = [names::container::INSTALL, names::container::NODE_LOCK];
+        self.containers.iter().any(|container| !before.contains(&container.name.as_str()) && begun(container))
+    }
+
+    /// Whether the pod's command waits for the node's lock, as far as its container says: that one runs, and
+    /// does not hold it yet.
+    pub fn waits_for_lock(&self) -> bool {
+        let waits = |container: &ContainerView| {
+            container.name == names::container::NODE_LOCK
+                && matches!(container.state, ContainerState::Running { .. })
+                && !container.started
+        };
+        self.is_active() && !self.has_begun() && self.containers.iter().any(waits)
     }
 
     /// The state of the container of that name, if the kubelet has reported one.

@@ -21,8 +21,18 @@ use crate::{
     },
 };
 
-/// The containers that we put into the pod of a Job.
-const OURS: [&str; 3] = [container::INSTALL, container::NODEOP, container::SENTINEL];
+/// The containers that do the work in the pod of a Job, each of which has to end well.
+const WORK: [&str; 3] = [container::INSTALL, container::NODEOP, container::SENTINEL];
+
+/// Whether we have put the container into the pod. The one that holds the node's lock ends with the pod, and
+/// how does not matter.
+fn is_ours(container: &ContainerView) -> bool {
+    works(container) || container.name == container::NODE_LOCK
+}
+
+fn works(container: &ContainerView) -> bool {
+    WORK.contains(&container.name.as_str())
+}
 
 /// The containers of others that still run in a pod of the Job in which the operation has succeeded; none if
 /// no pod is so.
@@ -33,9 +43,9 @@ pub fn running_on(ctx: &NodeContext<'_>, job: &JobView) -> Vec<String> {
 
 /// Whether the operation has succeeded in the pod, whatever else runs in it.
 pub fn succeeded(pod: &PodView) -> bool {
-    let ours = || pod.containers.iter().filter(|container| OURS.contains(&container.name.as_str()));
+    let work = || pod.containers.iter().filter(|container| works(container));
     let well = |container: &ContainerView| matches!(container.state, ContainerState::Ended { code: 0, .. });
-    ours().any(|container| container.name == container::NODEOP) && ours().all(well)
+    work().any(|container| container.name == container::NODEOP) && work().all(well)
 }
 
 /// Ends the pods of the Job in which the operation has failed and containers of others still run.
@@ -47,15 +57,15 @@ pub fn end_failed_tries(ctx: &NodeContext<'_>, job: &JobView) -> Effects {
     )
 }
 
-/// Whether one of our containers in the pod has failed.
+/// Whether one of the containers that do the work in the pod has failed.
 fn has_failed(pod: &PodView) -> bool {
     let failed = |container: &ContainerView| container.ended().is_some_and(|ended| ended.code != 0);
-    pod.containers.iter().any(|container| OURS.contains(&container.name.as_str()) && failed(container))
+    pod.containers.iter().any(|container| works(container) && failed(container))
 }
 
 fn others(pod: &PodView) -> Vec<String> {
     let runs = |container: &&ContainerView| matches!(container.state, ContainerState::Running { .. });
-    let foreign = pod.containers.iter().filter(|container| !OURS.contains(&container.name.as_str()));
+    let foreign = pod.containers.iter().filter(|container| !is_ours(container));
     foreign.filter(runs).map(|container| container.name.clone()).collect()
 }
 
@@ -112,6 +122,9 @@ mod tests {
         assert!(!ends(pod(vec![ended(container::NODEOP, 0), mesh()])), "it has succeeded");
         assert!(!ends(pod(vec![runs(container::NODEOP), mesh()])), "it runs");
         assert!(!ends(pod(vec![ended(container::NODEOP, 1)])), "it ends by itself");
+        let lock = || runs(container::NODE_LOCK);
+        assert!(!ends(pod(vec![lock(), ended(container::NODEOP, 1)])), "the kubelet ends the lock's holder");
+        assert!(!ends(pod(vec![ended(container::NODE_LOCK, 137), runs(container::NODEOP), mesh()])));
         let deleting = PodView { deleting: true, ..pod(vec![ended(container::NODEOP, 1), mesh()]) };
         assert!(!ends(deleting), "it is being ended");
     }
@@ -131,5 +144,12 @@ mod tests {
         );
         assert!(!succeeded(&pod(vec![ended(nodeop, 1), mesh()])) && !succeeded(&pod(vec![mesh()])));
         assert_eq!(others(&pod(vec![ended(nodeop, 0), mesh(), ended("mesh-init", 0)])), ["mesh-proxy"]);
+        for lock in [runs(container::NODE_LOCK), ended(container::NODE_LOCK, 137)] {
+            let pod = pod(vec![lock, ended(nodeop, 0)]);
+            assert!(
+                succeeded(&pod) && others(&pod).is_empty(),
+                "the lock's holder is ours, and does no work"
+            );
+        }
     }
 }

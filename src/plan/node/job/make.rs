@@ -35,7 +35,7 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp
         return wait.with(effects);
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
-    let make = Action::CreateJob { op, node, name };
+    let make = Action::CreateJob { op, node, locks: ctx.node.native_sidecars, name };
     if let Some(next) = effects.take(kept_failing(ctx, &make)) {
         return next.into();
     }

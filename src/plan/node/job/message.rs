@@ -38,10 +38,11 @@ fn message_of(pod: &PodView) -> Option<String> {
     if let Some(ended) = operation.as_ref().filter(|ended| ended.code != 0) {
         return Some(ended.to_string());
     }
-    let failed = pod
-        .containers
-        .iter()
-        .find_map(|container| Some((&container.name, container.ended().filter(|ended| ended.code != 0)?)));
+    // The lock's holder is ended with the pod.
+    let failed =
+        pod.containers.iter().filter(|container| container.name != container::NODE_LOCK).find_map(
+            |container| Some((&container.name, container.ended().filter(|ended| ended.code != 0)?)),
+        );
     if let Some((name, ended)) = failed {
         return Some(format!("container {name} ended with {ended}"));
     }
@@ -78,6 +79,8 @@ mod tests {
         assert_eq!(message(vec![ended(container::NODEOP, 0, "done"), ended(sentinel, 1, full)]), Some(told));
         assert!(message(vec![ended(container::INSTALL, 255, "exec format error")]).is_some());
         assert_eq!(message(vec![]), None);
+        let holder = ended(container::NODE_LOCK, 137, "");
+        assert_eq!(message(vec![holder, ended(container::NODEOP, 0, "done")]), Some("done".into()));
         let refused = "OutOfcpu Pod was rejected: Node didn't have enough resource: cpu";
         let job = fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1");
         let pod = PodView { phase: PodPhase::Failed, reason: refused.into(), ..job };

@@ -2,27 +2,34 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::plan::{
-    model::{
-        effects::{Effects, Planned},
-        question::{Answer, Question},
-        silence,
-        snapshot::{JobView, Obstacle},
-        time::later,
-    },
-    node::{
-        context::{Decision, NodeContext},
-        failure::Failure,
-        legacy,
-        waiting::{NotBegun, Waiting},
+use crate::{
+    api::names::container,
+    plan::{
+        model::{
+            effects::{Effects, Planned},
+            question::{Answer, Question},
+            silence,
+            snapshot::{JobView, Obstacle},
+            time::later,
+        },
+        node::{
+            context::{Decision, NodeContext},
+            failure::Failure,
+            legacy,
+            waiting::{NotBegun, Waiting},
+        },
     },
 };
 
 /// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
 const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
-/// Waits for `pullTimeoutSeconds`, whatever keeps the pod; what no waiting helps against fails the node at
-/// once.
+/// A kubelet looks whether a pod has the node's lock each second. When it has seen for this time that the pod
+/// has it not, that is said.
+const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod that
+/// anybody sees, and may never end. What no waiting helps against fails the node at once.
 pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>) -> Planned<Decision> {
     if let Some(Obstacle { permanent: true, text }) = obstacle {
         return Failure::JobCannotStart { why: text }.gives_up_untouched().into();
@@ -31,6 +38,7 @@ pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>)
     let is_podless = ctx.job_pods(&job.uid).next().is_none();
     let deadline = later(ctx.snapshot.let_go_since(job), ctx.op.intent.pull_timeout);
     let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
+    let told = told.or_else(|| effects.take(locked(ctx, job)));
     let Some(why) = told.or_else(|| effects.take(podless(ctx, job))) else {
         if !is_podless {
             effects.add(Effects::wake_at(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN))));
@@ -65,6 +73,17 @@ pub fn obstacle(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<Obstacle
     let silent = there.iter().find_map(|pod| effects.take(silence::event_message(ctx.snapshot, pod)));
     let obstacle = silent.map(|text| Obstacle { permanent: false, text });
     Planned { value: obstacle, effects }
+}
+
+/// Whether a pod of the Job waits for the node's lock, and has for longer than that takes if it is free.
+fn locked(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
+    let Some(pod) = ctx.job_pods(&job.uid).find(|pod| pod.waits_for_lock()) else { return None.into() };
+    let since = ctx.snapshot.running_since(pod, container::NODE_LOCK).unwrap_or(ctx.snapshot.now);
+    let due = later(since, LOCK_EXPECTED_WITHIN);
+    if ctx.snapshot.now < due {
+        return Planned::from(None).with(Effects::wake_at(due));
+    }
+    Some(NotBegun::Locked).into()
 }
 
 /// Why a Job that runs has no pod. Its controller says so only in an Event, so the API server is asked.

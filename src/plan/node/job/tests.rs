@@ -268,3 +268,39 @@ fn an_upgrade_of_the_recovery_image_is_proved_by_what_its_pod_says_however_late_
     let (early, _, verified, message) = done(false, proof);
     assert_eq!((early, verified), (Phase::Completed, None), "{message}");
 }
+
+/// The pod of the Job, whose container that holds the node's lock runs, and has it or not.
+fn at_the_lock(started: bool) -> PodView {
+    let running = ContainerState::Running { since: at(0) };
+    let waits = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    let holder = ContainerView { started, ..ContainerView::new(container::NODE_LOCK, running) };
+    let containers = vec![holder, ContainerView::new(container::NODEOP, waits)];
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    PodView { phase: PodPhase::Pending, containers, ..pod }
+}
+
+#[test]
+fn a_command_that_waits_for_the_nodes_lock_says_so_and_no_longer_than_a_pod_may_take_to_start() {
+    let mut world = suspended();
+    let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    world.put(at_the_lock(false));
+    let says = |world: &mut World, second| {
+        let out = world.pass(second);
+        let told = out.why(&world.me.key(), "n1").map(|why| (why.reason.name(), why.message.clone()));
+        (told.unwrap_or_default(), out.wake_at)
+    };
+    let calm = ("Job", "Job is running".to_owned());
+    assert_eq!(says(&mut world, 1), (calm.clone(), Some(at(6))), "a kubelet looks once a second");
+    let locked =
+        "the Job's pod cannot start yet: another operation still runs on the node, and holds the node's lock";
+    assert_eq!(says(&mut world, 6).0, ("NodeLock", locked.to_owned()));
+    let mut late = World { me: world.me.clone(), snapshot: world.snapshot.clone() };
+    world.put(at_the_lock(true));
+    assert_eq!(says(&mut world, 7).0, calm, "its turn has come");
+    late.pass(41);
+    let entry = late.entry();
+    let told = entry.message.unwrap();
+    assert!(told.contains("could not start in 40 s: another operation still runs on the node"), "{told}");
+    assert_eq!((entry.phase, entry.job_name), (Phase::Running, Some(name())), "the Job is ended first");
+}

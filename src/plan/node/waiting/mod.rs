@@ -152,6 +152,7 @@ impl Waiting {
             Self::Drain { drain, waiter: _ } => drain.reason(),
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
+            Self::JobNotBegun(NotBegun::Locked) => WaitReason::NodeLock,
             Self::JobNotBegun(_) | Self::JobPodUnconfirmed => WaitReason::PodStart,
             Self::JobMade
             | Self::AsTold(_)

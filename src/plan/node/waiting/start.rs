@@ -59,6 +59,8 @@ impl fmt::Display for Starting {
 pub enum NotBegun {
     /// The pod's status says so, or an Event about it.
     Pod(String),
+    /// The pod waits for the node's lock.
+    Locked,
     /// There is no pod, and the API server would refuse one.
     Refused(String),
     /// There is no pod, and nothing forbids one: the Job's controller is away.
@@ -69,6 +71,9 @@ impl fmt::Display for NotBegun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pod(message) => f.write_str(message),
+            Self::Locked => {
+                f.write_str("another operation still runs on the node, and holds the node's lock")
+            }
             Self::Refused(message) => {
                 write!(f, "the Job controller has made none; the API server refuses {message}")
             }

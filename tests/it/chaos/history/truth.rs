@@ -85,6 +85,7 @@ impl Past<'_> {
             Kind::NodesRemade,
             Kind::MadeAgain,
             Kind::Stripped,
+            Kind::Lingering,
         ];
         let calm = self.scenario.is_calm() && !ends.iter().any(|kind| self.scenario.is(*kind));
         if calm && self.successes.iter().any(|(done, _, _)| done == job) && !self.rivals() {
@@ -179,6 +180,7 @@ impl Past<'_> {
             Kind::Refusals,
             Kind::Rollbacks,
             Kind::WatchesStall,
+            Kind::Lingering,
         ];
         if !self.scenario.is_calm() || disturbs.iter().any(|kind| self.scenario.is(*kind)) {
             return;

@@ -147,3 +147,18 @@ pub fn inject(cluster: &Cluster, world: &World) {
         }
     });
 }
+
+/// What runs in a pod that is deleted by force goes on for a while, and in some of these worlds the Job
+/// controller makes another one while it does.
+pub fn linger(cluster: &Cluster, world: &World) {
+    for node in world.nodes.values() {
+        node.linger(world.time(10_000, 60_000));
+    }
+    let hasty = world.chance(50);
+    world.note(|| format!("commands outlive their pods; the Job controller waits for none: {hasty}"));
+    cluster.admission().mutate(move |table, object| {
+        if hasty && table == "jobs.batch" && object["spec"]["podFailurePolicy"].is_null() {
+            object["spec"]["podReplacementPolicy"] = json!("TerminatingOrFailed");
+        }
+    });
+}

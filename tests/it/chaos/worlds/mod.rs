@@ -102,10 +102,13 @@ pub enum Kind {
     LoadBalancers,
     /// Nodes say in conditions of their own how far their drain is; some have some of somebody else.
     DrainsAreSaid,
+    /// Commands that go on after their pods were deleted by force, and a Job controller that may not wait for
+    /// the end of a pod before it makes another.
+    Lingering,
 }
 
 impl Kind {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::ClocksApart,
         Self::DeadNodes,
         Self::Windows,
@@ -140,6 +143,7 @@ impl Kind {
         Self::DrainsAreSaid,
         Self::Continuous,
         Self::LoadBalancers,
+        Self::Lingering,
     ];
 
     pub fn name(self) -> String {
@@ -225,6 +229,7 @@ pub async fn furnish(cluster: &Cluster, world: &Arc<World>) {
             Kind::DrainsAreSaid => nodes::say(world).await,
             Kind::Continuous => continuous::furnish(world).await,
             Kind::LoadBalancers => nodes::label_some(world).await,
+            Kind::Lingering => machines::linger(cluster, world),
             Kind::DeadNodes
             | Kind::Windows
             | Kind::Refusing
@@ -269,6 +274,7 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
             Kind::Autoscalers => nodes::tell_autoscalers(world),
             Kind::LoadBalancers => nodes::keep_off(world),
             Kind::Continuous => continuous::go_on(world),
+            Kind::Lingering => people::force(world),
             Kind::Editors => hostile::forge_elsewhere(world),
             Kind::BadNode => hostile::misbehave(world),
             Kind::ClocksApart

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{api::core::v1::Node as NodeObject, jiff::SignedDuration};
-use kairos_operator::{api::names, plan::model::drain_condition::DrainCondition};
+use kairos_operator::{api::names, plan::model::lifecycle::Lifecycle};
 use kairos_sim::{Cluster, Tells};
 use kube::{
     Api, ResourceExt,
@@ -185,7 +185,7 @@ pub fn stop_kubelets(world: &Arc<World>) {
 pub async fn say(world: &World) {
     let nodes: Api<NodeObject> = Api::all(world.client.clone());
     for name in world.nodes.keys() {
-        let condition = DrainCondition::ALL[world.rng(|rng| rng.usize(..2))];
+        let condition = Lifecycle::ALL[world.rng(|rng| rng.usize(..3))];
         if world.chance(30) {
             let entry = json!({"type": condition.kind(), "status": "False", "reason": "Theirs", "message": "kubectl drain"});
             let patch = Patch::Strategic(json!({"status": {"conditions": [entry]}}));

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::api::core::v1::Pod;
 use kairos_operator::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 use kairos_sim::{Cluster, Effect, Fault};
 use kube::{
@@ -43,6 +44,11 @@ pub fn wish(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     if worlds.contains(&Kind::Strangers) && rng.bool() {
         scenario.wishes[0].fates.lies = names.clone();
     }
+    // There are tries left for those whose pods are deleted.
+    if worlds.contains(&Kind::Lingering) {
+        let commands = scenario.wishes.iter_mut().filter(|wish| wish.kind == "NodeOp");
+        commands.for_each(|wish| wish.spec["backoffLimit"] = 6.into());
+    }
     if worlds.contains(&Kind::Rollbacks) {
         let arrives = Duration::from_secs(rng.u64(5..90));
         scenario.wishes = vec![upgrade(rng, 0, Duration::ZERO), upgrade(rng, 1, arrives)];
@@ -82,6 +88,36 @@ pub fn make_again(world: &Arc<World>, scenario: &Scenario) {
             while !run::ask_for(&world, &wish).await {
                 sleep(Duration::from_secs(2)).await;
             }
+        }
+        drop(busy);
+    });
+}
+
+/// People delete the pods of Jobs, most of them by force.
+pub fn force(world: &Arc<World>) {
+    let (world, busy) = (world.clone(), world.busy());
+    tokio::spawn(async move {
+        let end = world.elapsed() + Duration::from_secs(300);
+        let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
+        while world.elapsed() < end {
+            sleep(world.time(500, 6_000)).await;
+            let of_jobs = ListParams::default().labels(names::JOB_NAME_LABEL);
+            let Ok(found) = pods.list(&of_jobs).await else { continue };
+            let over = |pod: &Pod| {
+                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                matches!(phase, Some("Succeeded" | "Failed"))
+            };
+            let names: Vec<String> =
+                found.iter().filter(|pod| !over(pod)).map(ResourceExt::name_any).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let (name, force) = (&names[world.rng(|rng| rng.usize(..names.len()))], world.chance(70));
+            world.note(|| format!("somebody deletes pod {name}, force: {force}"));
+            let params =
+                if force { DeleteParams::default().grace_period(0) } else { DeleteParams::default() };
+            // It may be gone already.
+            let _ = pods.delete(name, &params).await;
         }
         drop(busy);
     });

@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::{
@@ -42,6 +43,7 @@ struct State {
     room: Option<usize>,
     refusal: Option<Verdict>,
     sandbox: Option<String>,
+    lingering: Duration,
     tenants: BTreeMap<String, Tenant>,
     /// What a kubelet that has stopped has not heard of.
     unheard: Vec<(String, Option<Arc<Pod>>)>,
@@ -125,6 +127,11 @@ impl Kubelet {
         self.state().tenants.remove(uid);
     }
 
+    /// For how long the processes of a pod go on after it was deleted by force.
+    pub fn lingering(&self) -> Duration {
+        self.state().lingering
+    }
+
     /// Why no sandbox can be made.
     pub fn sandbox_trouble(&self) -> Option<String> {
         self.state().sandbox.clone()
@@ -158,6 +165,12 @@ impl Node {
     /// Whether the kubelet refuses every new pod, with this reason and message.
     pub fn refuse_pods(&self, verdict: Option<Verdict>) {
         self.kubelet().state().refusal = verdict;
+    }
+
+    /// Lets the processes of pods that are deleted by force go on for so long, if they ignore SIGTERM: as where
+    /// a kubelet is away, or a process does not end.
+    pub fn linger(&self, time: Duration) {
+        self.kubelet().state().lingering = time;
     }
 
     /// Whether new pods get no sandbox, with these words of the runtime. Only Events say so: no container has

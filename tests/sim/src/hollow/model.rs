@@ -42,6 +42,10 @@ pub struct ContainerModel {
     pub last: Option<Ended>,
     /// How often it was started again.
     pub restarts: i32,
+    /// An init container that is restarted always: a native sidecar, which runs beside the others.
+    pub sidecar: bool,
+    /// It runs, and its startup probe has succeeded if it has one.
+    pub started: bool,
 }
 
 /// A pod.
@@ -73,10 +77,16 @@ impl PodModel {
             now: Doing::Waiting(reason),
             last: None,
             restarts: 0,
+            sidecar: false,
+            started: false,
         };
         let spec = pod.spec.clone().unwrap_or_default();
-        let init: Vec<_> =
-            spec.init_containers.iter().flatten().map(|c| model(c, "PodInitializing")).collect();
+        let init: Vec<_> = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(|c| ContainerModel { sidecar: is_sidecar(c), ..model(c, "PodInitializing") })
+            .collect();
         let main = spec
             .containers
             .iter()
@@ -103,9 +113,10 @@ impl PodModel {
         }
     }
 
-    /// Whether all containers ended well.
+    /// Whether all containers ended well. How a sidecar did is no part of it.
     pub fn all_succeeded(&self) -> bool {
-        self.init.iter().chain(&self.main).all(|c| matches!(&c.now, Doing::Ended(e) if e.code == 0))
+        let counts = self.init.iter().chain(&self.main).filter(|c| !c.sidecar);
+        counts.into_iter().all(|c| matches!(&c.now, Doing::Ended(e) if e.code == 0))
     }
 
     /// Whether the pod is over.
@@ -115,7 +126,11 @@ impl PodModel {
 
     /// The patch of the pod's status. Conditions are merged by type, so that others' stay.
     pub fn patch(&self, uid: &str, host_ip: &str, pod_ip: &str) -> Value {
-        let initialized = self.init.iter().all(|c| matches!(&c.now, Doing::Ended(e) if e.code == 0));
+        let initialized = self.init.iter().all(|c| match &c.now {
+            Doing::Ended(e) => c.sidecar || e.code == 0,
+            Doing::Running(_) => c.sidecar && c.started,
+            Doing::Waiting(_) => false,
+        });
         let ready = !self.is_over() && self.main.iter().all(|c| matches!(c.now, Doing::Running(_)));
         let condition =
             |kind: &str, is: bool| json!({"type": kind, "status": if is { "True" } else { "False" }});
@@ -137,6 +152,11 @@ impl PodModel {
     }
 }
 
+/// Whether an init container is a native sidecar.
+pub fn is_sidecar(container: &k8s_openapi::api::core::v1::Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
 impl ContainerModel {
     fn status(&self) -> Value {
         let running = matches!(self.now, Doing::Running(_));
@@ -150,7 +170,8 @@ impl ContainerModel {
         let last =
             self.last.as_ref().map_or_else(|| json!({}), |ended| json!({"terminated": ended.status()}));
         json!({
-            "name": self.name, "image": self.image, "imageID": self.image_id, "ready": running, "started": running,
+            "name": self.name, "image": self.image, "imageID": self.image_id,
+            "ready": running && self.started, "started": running && self.started,
             "restartCount": self.restarts, "state": state, "lastState": last,
         })
     }

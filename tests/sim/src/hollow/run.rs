@@ -51,14 +51,14 @@ pub async fn run(node: &Node, run: &Run, outcome: Option<Outcome>, stop: watch::
 }
 
 async fn script(outcome: Outcome, mut stop: watch::Receiver<bool>) -> Exit {
-    let stubborn = matches!(outcome, Outcome::Stubborn);
+    let stubborn = matches!(outcome, Outcome::Stubborn | Outcome::Through(_));
     let work = async move {
         match outcome {
             Outcome::Exit(time, code, message) => {
                 tokio::time::sleep(time).await;
                 Some((code, message))
             }
-            Outcome::Until(future) => Some(future.await),
+            Outcome::Until(future) | Outcome::Through(future) => Some(future.await),
             Outcome::Stubborn => std::future::pending().await,
             Outcome::Forever | Outcome::NoImage => None,
         }

@@ -43,6 +43,8 @@ pub enum Outcome {
     NoImage,
     /// It ends when a future does.
     Until(Pin<Box<dyn Future<Output = (i32, String)> + Send>>),
+    /// The same, and SIGTERM is ignored.
+    Through(Pin<Box<dyn Future<Output = (i32, String)> + Send>>),
 }
 
 impl Outcome {
@@ -60,6 +62,7 @@ impl fmt::Debug for Outcome {
             Self::Stubborn => "Stubborn",
             Self::NoImage => "NoImage",
             Self::Until(_) => "Until",
+            Self::Through(_) => "Through",
         })
     }
 }

@@ -138,13 +138,19 @@ impl Life {
             End::Deleted(grace) => grace,
             // The same grace as on deletion; nobody waits for it here.
             End::Deadline | End::Doomed(_) => Duration::from_secs(1),
+            // Deleted by force. Nobody sees any more what goes on.
+            End::Gone => self.node.kubelet().lingering(),
             other => return other,
         };
         stop.send_replace(true);
+        let gone = matches!(first, End::Gone);
         tokio::select! {
             biased;
             () = &mut down => return End::Down,
-            () = self.gone() => return End::Gone,
+            () = self.gone(), if !gone => {
+                let _ = tokio::time::timeout(self.node.kubelet().lingering(), &mut work).await;
+                return End::Gone;
+            }
             _ = tokio::time::timeout(grace, &mut work) => {}
         }
         first

@@ -11,6 +11,7 @@ mod kubernetes;
 mod nodes;
 mod odd;
 mod rbac;
+mod sidecars;
 
 use std::time::Duration;
 
