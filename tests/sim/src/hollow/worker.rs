@@ -148,8 +148,11 @@ impl Life {
             biased;
             () = &mut down => return End::Down,
             () = self.gone(), if !gone => {
-                let _ = tokio::time::timeout(self.node.kubelet().lingering(), &mut work).await;
-                return End::Gone;
+                tokio::select! {
+                    biased;
+                    () = &mut down => return End::Down,
+                    _ = tokio::time::timeout(self.node.kubelet().lingering(), &mut work) => return End::Gone,
+                }
             }
             _ = tokio::time::timeout(grace, &mut work) => {}
         }
