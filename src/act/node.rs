@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Actor, about_node};
 use crate::{
-    api::names,
-    observe::{LiveObject, node::Node},
+    api::{names, node::Node},
+    observe::LiveObject,
     plan::model::{
         action::{ConditionChange, NodeChange},
         id::OpRef,

@@ -1,4 +1,5 @@
-//! What users write and read: the two custom resources, and every name that we put on an object.
+//! What users write and read: the two custom resources, and every name that we put on an object; and of a Node
+//! what is read of it.
 
 pub mod attempts;
 pub mod child;
@@ -9,6 +10,7 @@ pub mod hash;
 pub mod image_content;
 pub mod load_balancer;
 pub mod names;
+pub mod node;
 pub mod node_status;
 pub mod node_statuses;
 pub mod nodeop;

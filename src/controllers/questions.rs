@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{names, nodeop::NodeOp, owner},
-    observe::{LiveObject, Observer, node::Node, static_pods},
+    api::{names, node::Node, nodeop::NodeOp, owner},
+    observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,
         question::{Answer, Question},

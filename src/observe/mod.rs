@@ -7,7 +7,6 @@
 
 pub mod cache;
 mod forget;
-pub mod node;
 mod same;
 pub mod static_pods;
 mod trim;
@@ -29,11 +28,10 @@ use tokio::{sync::Notify, time::Instant};
 use self::{
     cache::{Cache, Version, WentBack},
     forget::Changed,
-    node::Node,
     watches::Watches,
 };
 use crate::{
-    api::{nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
+    api::{node::Node, nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         question::{Answer, Question},

@@ -11,12 +11,13 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::{
-    cache::Version,
-    node::{Node, NodeCondition},
-};
+use super::cache::Version;
 use crate::{
-    api::{names, owner::Owner},
+    api::{
+        names,
+        node::{Node, NodeCondition},
+        owner::Owner,
+    },
     plan::model::{
         id::OpRef,
         lifecycle::{self, Lifecycle},

@@ -14,8 +14,11 @@ use super::{
     target, time,
 };
 use crate::{
-    api::nodeop::{NodeStatus, Phase},
-    observe::{node::Node, view},
+    api::{
+        node::Node,
+        nodeop::{NodeStatus, Phase},
+    },
+    observe::view,
     plan::model::{id::OpRef, selector, snapshot::NodeView},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

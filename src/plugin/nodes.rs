@@ -12,8 +12,8 @@ use super::{
     table::Table,
 };
 use crate::{
-    api::names,
-    observe::{node::Node, view},
+    api::{names, node::Node},
+    observe::view,
     plan::model::{id::OpRef, snapshot::NodeView},
 };
 

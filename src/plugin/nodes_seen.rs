@@ -8,10 +8,7 @@ use super::{
     connection::Connection,
     failure::{self, Doing, Result},
 };
-use crate::{
-    observe::{node::Node, view},
-    plan::model::snapshot::NodeView,
-};
+use crate::{api::node::Node, observe::view, plan::model::snapshot::NodeView};
 
 /// All nodes as the planner sees them; none if the user may not read them.
 pub async fn readable(connection: &Connection) -> Result<Option<Vec<NodeView>>> {

@@ -29,10 +29,9 @@ use tracing::{debug, warn};
 use super::{
     Caches, Observer, Residents, Work,
     cache::{Cache, Observed, WentBack},
-    node::Node,
     trim, view,
 };
-use crate::api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use crate::api::{names, node::Node, nodeop::NodeOp, upgrade::NodeOpUpgrade};
 
 /// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
 /// into our memory.

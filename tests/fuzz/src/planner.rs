@@ -16,11 +16,12 @@ use k8s_openapi::{
 use kairos_operator::{
     api::{
         child,
+        node::Node,
         nodeop::{NodeOp, NodeOpSpec, NodeOpStatus},
         run,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
     },
-    observe::{node::Node, view},
+    observe::view,
     plan::{
         check::broken,
         model::{

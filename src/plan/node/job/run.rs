@@ -76,8 +76,10 @@ fn running(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
     let obstacle = effects.take(start::obstacle(ctx, job));
     if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| pod.has_begun()) {
-        let why =
-            obstacle.map_or_else(|| tries(ctx, job), |obstacle| Waiting::JobHeldUp { why: obstacle.text });
+        let why = obstacle
+            .map(|obstacle| obstacle.text)
+            .or_else(|| effects.take(start::locked(ctx, job)).map(|locked| locked.to_string()));
+        let why = why.map_or_else(|| tries(ctx, job), |why| Waiting::JobHeldUp { why });
         return why.on(ctx.node).with(effects);
     }
     start::awaited(ctx, job, obstacle).with(effects)

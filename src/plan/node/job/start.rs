@@ -76,7 +76,7 @@ pub fn obstacle(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<Obstacle
 }
 
 /// Whether a pod of the Job waits for the node's lock, and has for longer than that takes if it is free.
-fn locked(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
+pub fn locked(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
     let Some(pod) = ctx.job_pods(&job.uid).find(|pod| pod.waits_for_lock()) else { return None.into() };
     let since = ctx.snapshot.running_since(pod, container::NODE_LOCK).unwrap_or(ctx.snapshot.now);
     let due = later(since, LOCK_EXPECTED_WITHIN);

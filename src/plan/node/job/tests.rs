@@ -292,8 +292,7 @@ fn a_command_that_waits_for_the_nodes_lock_says_so_and_no_longer_than_a_pod_may_
     };
     let calm = ("Job", "Job is running".to_owned());
     assert_eq!(says(&mut world, 1), (calm.clone(), Some(at(6))), "a kubelet looks once a second");
-    let locked =
-        "the Job's pod cannot start yet: another operation still runs on the node, and holds the node's lock";
+    let locked = "the Job's pod cannot start yet: another operation, or an earlier try of this one, still holds the node's lock";
     assert_eq!(says(&mut world, 6).0, ("NodeLock", locked.to_owned()));
     let mut late = World { me: world.me.clone(), snapshot: world.snapshot.clone() };
     world.put(at_the_lock(true));
@@ -301,6 +300,28 @@ fn a_command_that_waits_for_the_nodes_lock_says_so_and_no_longer_than_a_pod_may_
     late.pass(41);
     let entry = late.entry();
     let told = entry.message.unwrap();
-    assert!(told.contains("could not start in 40 s: another operation still runs on the node"), "{told}");
+    assert!(told.contains("could not start in 40 s: another operation, or an earlier try"), "{told}");
     assert_eq!((entry.phase, entry.job_name), (Phase::Running, Some(name())), "the Job is ended first");
+}
+
+/// A command that reboots leaves the lock to itself for a while when it fails.
+#[test]
+fn a_further_try_that_waits_for_the_nodes_lock_says_so() {
+    let mut world = suspended();
+    let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    let ended = ContainerState::Ended { code: 4, reason: "Error".into(), message: String::new() };
+    let failed = ContainerView::new(container::NODEOP, ended);
+    let pod = fixtures::pod(Role::Job, "p0", Owner::job(&name(), "ju"), "n1");
+    world.put(PodView { phase: PodPhase::Failed, containers: vec![failed], ..pod });
+    world.put(at_the_lock(false));
+    let says = |world: &mut World, second| {
+        let out = world.pass(second);
+        out.why(&world.me.key(), "n1").map(|why| why.message.clone()).unwrap_or_default()
+    };
+    assert_eq!(says(&mut world, 1), "Job is running; one try failed with exit code 4, Error");
+    assert_eq!(
+        says(&mut world, 6),
+        "Job is running: another operation, or an earlier try of this one, still holds the node's lock"
+    );
 }

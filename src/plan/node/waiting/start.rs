@@ -72,7 +72,7 @@ impl fmt::Display for NotBegun {
         match self {
             Self::Pod(message) => f.write_str(message),
             Self::Locked => {
-                f.write_str("another operation still runs on the node, and holds the node's lock")
+                f.write_str("another operation, or an earlier try of this one, still holds the node's lock")
             }
             Self::Refused(message) => {
                 write!(f, "the Job controller has made none; the API server refuses {message}")

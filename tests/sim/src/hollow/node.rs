@@ -5,10 +5,7 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -96,7 +93,7 @@ struct Inner {
     fate: Mutex<(Fate, bool)>,
     boots: Mutex<Vec<String>>,
     power: tokio::sync::Notify,
-    scrapped: AtomicBool,
+    scrapped: OnceLock<()>,
     workers: Mutex<HashMap<String, Worker>>,
     kubelet: Kubelet,
     etcd: Mutex<Option<Member>>,
@@ -142,7 +139,7 @@ impl Node {
             fate: Mutex::default(),
             boots: Mutex::new(vec![id]),
             power: tokio::sync::Notify::new(),
-            scrapped: AtomicBool::new(false),
+            scrapped: OnceLock::new(),
             workers: Mutex::default(),
             kubelet: Kubelet::default(),
             etcd: Mutex::default(),
@@ -218,7 +215,7 @@ impl Node {
 
     /// The machine is taken away: if it is down, it never boots again, whatever its fate was.
     pub fn scrap(&self) {
-        self.0.scrapped.store(true, Ordering::Relaxed);
+        self.0.scrapped.get_or_init(|| ());
     }
 
     pub(super) fn follow(&self) -> watch::Receiver<Boot> {
@@ -375,7 +372,7 @@ impl Node {
             register::mark_unknown(self).await;
             away.await;
         }
-        if self.0.scrapped.load(Ordering::Relaxed) {
+        if self.0.scrapped.get().is_some() {
             return;
         }
         if self.0.config.disks {

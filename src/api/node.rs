@@ -131,17 +131,25 @@ mod tests {
             "spec": {"podCIDR": "10.0.0.0/24", "unschedulable": true},
             "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
                 "images": [{"names": ["i"], "sizeBytes": 1}],
-                "nodeInfo": {"bootID": "b", "machineID": "m", "operatingSystem": "linux", "architecture": "amd64"},
+                "nodeInfo": {"bootID": "b", "machineID": "m", "operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "v1.36.2"},
                 "volumesAttached": [{"name": "v", "devicePath": ""}]},
         }))
         .unwrap();
-        let view = super::super::view::node(&node);
-        assert_eq!((view.name.as_str(), view.uid.as_str(), view.resource_version.as_str()), ("n1", "u", "7"));
-        assert_eq!((view.boot_id.as_str(), view.machine_id.as_str()), ("b", "m"));
-        assert_eq!((view.os.as_str(), view.arch.as_str()), ("linux", "amd64"));
-        assert!(view.ready && view.unschedulable && view.volumes_attached && !view.deleting);
-        assert_eq!(view.labels.get("a").map(String::as_str), Some("b"));
-        assert!(node.metadata.managed_fields.is_none());
+        let meta = &node.metadata;
+        assert_eq!((meta.name.as_deref(), meta.uid.as_deref()), (Some("n1"), Some("u")));
+        assert_eq!(meta.resource_version.as_deref(), Some("7"));
+        assert!(meta.creation_timestamp.is_some() && meta.managed_fields.is_none());
+        assert_eq!(json!([meta.labels, meta.annotations]), json!([{"a": "b"}, {"c": "d"}]));
+        assert_eq!(node.spec.unwrap().unschedulable, Some(true));
+        let status = node.status.unwrap();
+        let ready = &status.conditions.unwrap()[0];
+        assert_eq!((ready.type_.as_str(), ready.status.as_str()), ("Ready", "True"));
+        assert_eq!(ready.reason.as_deref(), Some("KubeletReady"));
+        let info = status.node_info.unwrap();
+        assert_eq!((info.boot_id.as_str(), info.machine_id.as_str()), ("b", "m"));
+        assert_eq!((info.operating_system.as_str(), info.architecture.as_str()), ("linux", "amd64"));
+        assert_eq!(info.kubelet_version, "v1.36.2");
+        assert_eq!(status.volumes_attached.map(|volumes| volumes.len()), Some(1));
     }
 
     /// A node that has just joined, and one of which a field is there and null.
@@ -152,7 +160,7 @@ mod tests {
             json!({"metadata": {"name": "n1"}, "spec": null, "status": {"nodeInfo": null}}),
         ] {
             let node: Node = serde_json::from_value(object).unwrap();
-            assert_eq!(super::super::view::node(&node).boot_id, "");
+            assert!(node.status.and_then(|status| status.node_info).is_none());
         }
     }
 }
