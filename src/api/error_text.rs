@@ -39,8 +39,8 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Whether a write was refused because the object has changed, is another one by now, or exists already. That
-/// the object of the name has another UID than a patch says, a server (Kubernetes 1.36, measured) answers with
-/// 422, a field that cannot be changed, and not with the 409 that it has for a PUT and for a deletion.
+/// the object of the name has another UID than a patch says, a server (Kubernetes 1.36, measured) answers
+/// with 422, a field that cannot be changed, and not with the 409 that it has for a PUT and for a deletion.
 pub fn is_conflict(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     status.code == 409 || status.code == 422 && causes.any(|cause| cause.field == "metadata.uid")

@@ -1,5 +1,5 @@
-//! What users write and read: the two custom resources, and every name that we put on an object; and of a Node
-//! what is read of it.
+//! What users write and read: the two custom resources, and every name that we put on an object; and of a
+//! Node what is read of it.
 
 pub mod attempts;
 pub mod child;

@@ -34,8 +34,9 @@ pub struct ControllerArgs {
     /// How many control-plane nodes may be cordoned or rebooted at once, over all NodeOps.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub control_plane_concurrency: u32,
-    /// Whether a node says in conditions of its own (KEP-5683) that an operation has it, `MaintenanceInProgress`, and
-    /// how far its drain is, `DrainInProgress` and `Drained`: `auto`, or `off`. It takes three writes a node.
+    /// Whether a node says in conditions of its own (KEP-5683) that an operation has it,
+    /// `MaintenanceInProgress`, and how far its drain is, `DrainInProgress` and `Drained`: `auto`, or `off`.
+    /// It takes three writes a node.
     #[arg(long, default_value = "off", value_parser = ["auto", "off"])]
     node_conditions: String,
     /// Log one JSON object a line (`json`) or text (`console`).

@@ -17,8 +17,8 @@
 //!
 //! A command that is followed by a reboot runs in an init container. Those a kubelet does not count among the
 //! containers that have to end before a sidecar does: when such a pod is deleted, it ends both at the same
-//! time, and gives the command its grace period. So there the UID stays in the file, and whoever is next waits
-//! for longer than that period. As a rule nobody is: the node reboots.
+//! time, and gives the command its grace period. So there the UID stays in the file, and whoever is next
+//! waits for longer than that period. As a rule nobody is: the node reboots.
 //!
 //! | the pod's `node-lock` | lock | file | what another pod does |
 //! |---|---|---|---|
@@ -47,13 +47,13 @@ use super::{
         Host,
         files::{self, LOCK_RETRY, Lock},
     },
-    upgrade::signals::{Event, Signals},
+    signals::{Event, Signals},
 };
 use crate::contract;
 
-/// For how long a lock must have been free before it is taken from a pod that has not given it back. A kubelet
-/// starts a container that died again at once, then after 10 s, then after 20 s; and a command that is told to
-/// end has 30 s for that, the grace period of pods that name none.
+/// For how long a lock must have been free before it is taken from a pod that has not given it back. A
+/// kubelet starts a container that died again at once, then after 10 s, then after 20 s; and a command that
+/// is told to end has 30 s for that, the grace period of pods that name none.
 pub const ABANDONED: Duration = Duration::from_secs(45);
 
 /// Bytes of the file that are read. A UID has 36.
@@ -88,17 +88,14 @@ pub fn run(args: &LockArgs, host: &Host) -> Result<AppletExit> {
     let signals = Signals::listen()?;
     let mut taker = Taker::new(host.path(&args.file), args.pod()?, ABANDONED);
     let mut told = false;
-    let mut lock = loop {
-        if let Some(lock) = taker.take()? {
-            break lock;
-        }
+    let told_to_end = || {
         if !std::mem::replace(&mut told, true) {
             info!("waiting for the node's lock, which another operation on this node holds");
         }
-        if signals.told_to_stop() {
-            return Ok(AppletExit::success("told to end before the node's lock could be had"));
-        }
-        sleep(LOCK_RETRY);
+        signals.told_to_stop()
+    };
+    let Some(mut lock) = taker.take_unless(told_to_end)? else {
+        return Ok(AppletExit::success("told to end before the node's lock could be had"));
     };
     info!("the node's lock is held; the command may run");
     while !matches!(signals.next()?, Event::Terminate) {}
@@ -131,17 +128,12 @@ pub fn on_node(root: &Path, patience: Duration, gives_up: impl Fn() -> bool) -> 
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let mut taker = Taker::new(directory.join(contract::LOCK_FILE), "", ABANDONED);
     let until = Instant::now() + patience;
-    loop {
-        if let Some(lock) = taker.take()? {
-            return Ok(lock);
+    match taker.take_unless(|| Instant::now() >= until || gives_up())? {
+        Some(lock) => Ok(lock),
+        None if Instant::now() >= until => {
+            bail!("another operation on this node has held it for {} s", patience.as_secs())
         }
-        if Instant::now() >= until {
-            bail!("another operation on this node has held it for {} s", patience.as_secs());
-        }
-        if gives_up() {
-            bail!("told to stop while another operation on this node holds it");
-        }
-        sleep(LOCK_RETRY);
+        None => bail!("told to stop while another operation on this node holds it"),
     }
 }
 
@@ -158,6 +150,19 @@ struct Taker {
 impl Taker {
     fn new(path: PathBuf, me: &str, abandoned: Duration) -> Self {
         Self { path, me: me.to_owned(), abandoned, left: None }
+    }
+
+    /// Takes the lock as soon as it can be had; `None` once that is given up.
+    fn take_unless(&mut self, mut gives_up: impl FnMut() -> bool) -> Result<Option<Lock>> {
+        loop {
+            if let Some(lock) = self.take()? {
+                return Ok(Some(lock));
+            }
+            if gives_up() {
+                return Ok(None);
+            }
+            sleep(LOCK_RETRY);
+        }
     }
 
     /// Takes the lock, if it can be had now.

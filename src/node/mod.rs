@@ -13,6 +13,7 @@ pub mod os_release;
 pub mod reboot_waiter;
 mod result;
 pub mod sentinel;
+mod signals;
 pub mod upgrade;
 pub mod version;
 

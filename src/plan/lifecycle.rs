@@ -1,9 +1,9 @@
 //! What a node's own conditions say of an operation on it, for everybody else who looks at nodes: that it is
 //! in maintenance, from the claim to the release, and how far its drain is.
 //!
-//! Level-triggered from the nodes: an entry of ours stands there as long as its NodeOp has claimed the node and
-//! says so of it, and goes with that claim, whoever removed it and whether or not this is still wanted. It is a
-//! courtesy: no step waits for it, and no failure of it is reported as an operation's.
+//! Level-triggered from the nodes: an entry of ours stands there as long as its NodeOp has claimed the node
+//! and says so of it, and goes with that claim, whoever removed it and whether or not this is still wanted.
+//! It is a courtesy: no step waits for it, and no failure of it is reported as an operation's.
 
 use crate::{
     api::nodeop::{NodeStatus, Phase, Step},

@@ -103,8 +103,8 @@ impl Lock {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Leaves `text` in the file, and nothing else. It is on the disk when the kernel writes it there, and not
-    /// before.
+    /// Leaves `text` in the file, and nothing else. It is on the disk when the kernel writes it there, and
+    /// not before.
     pub fn set_text(&mut self, text: &str) -> std::io::Result<()> {
         self.0.set_len(0)?;
         self.0.rewind()?;

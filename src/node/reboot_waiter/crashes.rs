@@ -115,7 +115,8 @@ fn a_lost_annotation_changes_nothing() {
     assert_eq!(asked(&all), [1]);
 }
 
-/// Its pod, or its account, may have been deleted since the look: nobody says that the reboot is still wanted.
+/// Its pod, or its account, may have been deleted since the look: nobody says that the reboot is still
+/// wanted.
 #[test]
 fn a_token_that_is_not_taken_any_more_asks_for_nothing_until_it_is_taken_again() {
     for replaced in [false, true] {

@@ -34,9 +34,9 @@
 //! before the operation begins: what is written there for trial is kept as the sentinel's room
 //! ([`super::host::reserve`]).
 //!
-//! Where it cannot be said whether a pod or Job exists (no answer, 401, 403, 500), it waits. It gives up without a
-//! reboot, and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes the pod
-//! cancels the reboot, and a replacement has its own waiter.
+//! Where it cannot be said whether a pod or Job exists (no answer, 401, 403, 500), it waits. It gives up
+//! without a reboot, and leaves the sentinel, if its own pod is gone, replaced or being deleted: who deletes
+//! the pod cancels the reboot, and a replacement has its own waiter.
 
 mod api;
 #[cfg(test)]

@@ -185,8 +185,8 @@ impl<W: World> Waiter<W> {
         None
     }
 
-    /// What the answer says about the pod, [`pod_after`] knows. What was not said is said again, after a pause
-    /// and another look.
+    /// What the answer says about the pod, [`pod_after`] knows. What was not said is said again, after a
+    /// pause and another look.
     async fn announce(&mut self, state: &'static str) {
         let answer = self.world.announce(state).await;
         let job = self.live.take().map_or(Job::Unknown, |live| live.job);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tracing::{info, warn};
 
-use super::signals::{Event, Signals};
+use crate::node::signals::{Event, Signals};
 use crate::{
     contract,
     node::{

@@ -34,7 +34,6 @@ pub mod agent;
 mod check;
 mod image;
 pub mod plan;
-pub(super) mod signals;
 mod witness;
 
 use std::{
@@ -49,17 +48,18 @@ use self::{
     agent::Run,
     check::UsableAgent,
     plan::{Found, Verdict},
-    signals::Signals,
 };
 use super::{
     AppletExit, Permanent, RECORD_TIMEOUT, facts,
     host::{Host, reserve},
     job_name, lock, os_release, result,
+    signals::Signals,
 };
 use crate::contract::{self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
 
-/// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the grace
-/// period of its pod), and the time after which a lock that nobody gave back is free ([`lock::ABANDONED`]).
+/// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the
+/// grace period of its pod), and the time after which a lock that nobody gave back is free
+/// ([`lock::ABANDONED`]).
 const LOCK_TIMEOUT: Duration = Duration::from_secs(960);
 
 /// Arguments of the applet.

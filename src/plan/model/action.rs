@@ -72,8 +72,8 @@ pub enum Action {
     DeleteOp { op: OpRef },
     /// Change a node, at its resourceVersion, in one patch.
     PatchNode { name: String, resource_version: String, change: NodeChange },
-    /// Change what a node's conditions say of an operation, at its resourceVersion. They are part of its status,
-    /// which no patch of the node itself reaches.
+    /// Change what a node's conditions say of an operation, at its resourceVersion. They are part of its
+    /// status, which no patch of the node itself reaches.
     PatchNodeConditions { name: String, resource_version: String, change: ConditionChange, at: Timestamp },
     /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },

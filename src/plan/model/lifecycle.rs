@@ -3,17 +3,17 @@
 //! message begins with one of our NodeOps.
 //!
 //! `MaintenanceInProgress` is more than news. KEP-6262 (proposed, not merged) has the Job controller replace
-//! the pods of Jobs on nodes that say so. Our Jobs have `podReplacementPolicy: Failed`, by which no pod is made
-//! before the one before it has ended; but a pod that is deleted by force has ended for the API server while
-//! its processes go on, and whether the replacement waits at all is not settled. So a node says it only where
-//! the node's lock guards what runs there (`node::lock`): an upgrade, whose wrapper takes it, or a command on a
-//! kubelet that can hold it beside the command. Whatever is replaced then waits on the node for what it
-//! replaces.
+//! the pods of Jobs on nodes that say so. Our Jobs have `podReplacementPolicy: Failed`, by which no pod is
+//! made before the one before it has ended; but a pod that is deleted by force has ended for the API server
+//! while its processes go on, and whether the replacement waits at all is not settled. So a node says it only
+//! where the node's lock guards what runs there (`node::lock`): an upgrade, whose wrapper takes it, or a
+//! command on a kubelet that can hold it beside the command. Whatever is replaced then waits on the node for
+//! what it replaces.
 //!
 //! `MaintenancePlanned`, of the same KEP, is not among them. Without windows of maintenance a node is planned
-//! for as long as the nodes before it take, and whether it is taken at all its preflight tells. Each node would
-//! cost two more writes, and those that wait for long, whose drivers could use the time, would be the ones that
-//! a limit of `concurrency` leaves out.
+//! for as long as the nodes before it take, and whether it is taken at all its preflight tells. Each node
+//! would cost two more writes, and those that wait for long, whose drivers could use the time, would be the
+//! ones that a limit of `concurrency` leaves out.
 
 use crate::{api::names::node_condition, plan::model::id::OpRef};
 

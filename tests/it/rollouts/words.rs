@@ -182,7 +182,8 @@ fn a_preflight_of_a_node_that_no_cache_shows_is_not_forgotten() {
         "{:?}",
         out.actions
     );
-    // It is gone, and may be back before the other one is done; confirmed to be gone after that, it needs nothing.
+    // It is gone, and may be back before the other one is done; confirmed to be gone after that, it needs
+    // nothing.
     cluster.s.nodes.remove("n1");
     cluster.settle();
     let entry = cluster.status("op").node_statuses["n1"].clone();

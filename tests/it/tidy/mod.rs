@@ -111,7 +111,7 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("node/clock", &["k8s_openapi"]),
     ("node/upgrade/witness", &["k8s_openapi"]),
     // Signals without unsafe code.
-    ("node/upgrade/signals", &["tokio"]),
+    ("node/signals", &["tokio"]),
 ];
 
 /// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above,

@@ -58,7 +58,7 @@ pub struct Snapshot {
     pub nodes: NodeTable,
     /// The NodeOps, by namespace and name, but for those of which a record is kept.
     pub ops: Table<Key, NodeOp>,
-    /// Those that are over for good. See [`Self::op_named`].
+    /// The finished ones of which a record is kept. See [`Self::op_named`].
     pub finished: FinishedOps,
     /// All NodeOpUpgrades, by namespace and name.
     pub upgrades: Table<Key, NodeOpUpgrade>,

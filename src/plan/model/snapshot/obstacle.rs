@@ -5,10 +5,7 @@
 //! (runc) and CRI-O (runc, crun). What is not known to last counts as passing. Then a limit of time ends the
 //! wait, and nothing is given up that would have passed by itself.
 
-use crate::{
-    api::names,
-    plan::model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief},
-};
+use crate::plan::model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief};
 
 /// What keeps a pod from its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +72,7 @@ fn waiting(container: &ContainerView) -> Option<Obstacle> {
 }
 
 fn ended(container: &ContainerView) -> Option<Obstacle> {
-    // The kubelet ends the holder of the node's lock, and starts it again if it must; its code says nothing.
-    let ended =
-        container.ended().filter(|ended| ended.code != 0 && container.name != names::container::NODE_LOCK)?;
+    let ended = container.ended().filter(|ended| ended.code != 0 && !container.holds_lock())?;
     Some(Obstacle {
         permanent: ended.never_began(),
         text: format!("container {} ended with {ended}", container.name),
@@ -125,9 +120,12 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::*;
-    use crate::plan::{
-        fixtures,
-        model::snapshot::{Owner, Role},
+    use crate::{
+        api::names,
+        plan::{
+            fixtures,
+            model::snapshot::{Owner, Role},
+        },
     };
 
     fn pod(phase: PodPhase, reason: &str, containers: Vec<ContainerView>) -> PodView {

@@ -104,7 +104,7 @@ impl Snapshot {
         }
         match self.job(namespace, owner) {
             Some(job) => self.nodeop_of(namespace, &job.owner),
-            // A record of one that is over for good names no Job any more.
+            // The record of a finished one names no Job.
             None => self
                 .ops
                 .values()

@@ -82,6 +82,12 @@ impl ContainerView {
         Self { name: name.into(), state, last: None, restarts: 0, started, image_id: String::new() }
     }
 
+    /// Whether it holds the node's lock for the others. The kubelet ends it with the pod, and starts it again
+    /// if it must: how it ended says nothing.
+    pub fn holds_lock(&self) -> bool {
+        self.name == names::container::NODE_LOCK
+    }
+
     /// The digest of the content that the kubelet runs, once it has the image: of what was pulled
     /// (`repository@sha256:…`), or, where an image was put on the node without a registry, of its
     /// configuration (`sha256:…`).
@@ -210,7 +216,7 @@ impl PodView {
     /// does not hold it yet.
     pub fn waits_for_lock(&self) -> bool {
         let waits = |container: &ContainerView| {
-            container.name == names::container::NODE_LOCK
+            container.holds_lock()
                 && matches!(container.state, ContainerState::Running { .. })
                 && !container.started
         };

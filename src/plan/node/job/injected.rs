@@ -24,10 +24,9 @@ use crate::{
 /// The containers that do the work in the pod of a Job, each of which has to end well.
 const WORK: [&str; 3] = [container::INSTALL, container::NODEOP, container::SENTINEL];
 
-/// Whether we have put the container into the pod. The one that holds the node's lock ends with the pod, and
-/// how does not matter.
+/// Whether we have put the container into the pod.
 fn is_ours(container: &ContainerView) -> bool {
-    works(container) || container.name == container::NODE_LOCK
+    works(container) || container.holds_lock()
 }
 
 fn works(container: &ContainerView) -> bool {

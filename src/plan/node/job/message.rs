@@ -38,11 +38,10 @@ fn message_of(pod: &PodView) -> Option<String> {
     if let Some(ended) = operation.as_ref().filter(|ended| ended.code != 0) {
         return Some(ended.to_string());
     }
-    // The lock's holder is ended with the pod.
     let failed =
-        pod.containers.iter().filter(|container| container.name != container::NODE_LOCK).find_map(
-            |container| Some((&container.name, container.ended().filter(|ended| ended.code != 0)?)),
-        );
+        pod.containers.iter().filter(|container| !container.holds_lock()).find_map(|container| {
+            Some((&container.name, container.ended().filter(|ended| ended.code != 0)?))
+        });
     if let Some((name, ended)) = failed {
         return Some(format!("container {name} ended with {ended}"));
     }

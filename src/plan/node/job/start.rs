@@ -28,8 +28,8 @@ const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 /// has it not, that is said.
 const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
-/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod that
-/// anybody sees, and may never end. What no waiting helps against fails the node at once.
+/// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
+/// that anybody sees, and may never end. What no waiting helps against fails the node at once.
 pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>) -> Planned<Decision> {
     if let Some(Obstacle { permanent: true, text }) = obstacle {
         return Failure::JobCannotStart { why: text }.gives_up_untouched().into();

@@ -148,9 +148,9 @@ pub fn inject(cluster: &Cluster, world: &World) {
     });
 }
 
-/// What runs in a pod that is deleted by force goes on for a while, though no longer than a kubelet lets it by
-/// itself, which is the grace period; and in some of these worlds the Job controller makes another pod while
-/// it does.
+/// What runs in a pod that is deleted by force goes on for a while, though no longer than a kubelet lets it
+/// by itself, which is the grace period; and in some of these worlds the Job controller makes another pod
+/// while it does.
 pub fn linger(cluster: &Cluster, world: &World) {
     for node in world.nodes.values() {
         node.linger(world.time(10_000, 30_000));

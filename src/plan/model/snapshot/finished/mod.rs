@@ -1,4 +1,4 @@
-//! What is kept of a NodeOp that is over for good: a record of less than 200 bytes in place of an object of
+//! What is kept of a finished NodeOp: a record of less than 200 bytes in place of an object of
 //! more than a thousand.
 //!
 //! Each run of an operation is an object of its own, and nobody deletes the old ones, so in the end nearly

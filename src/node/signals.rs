@@ -1,4 +1,4 @@
-//! SIGTERM as an event, beside the agent's end.
+//! SIGTERM as an event, beside the end of a child.
 //!
 //! By a handler and not by a blocked mask: a child inherits the mask, and an agent that cannot be terminated
 //! would be our doing. Tokio brings the handler; its runtime lives in a thread of its own, and the applet
@@ -9,7 +9,7 @@ use std::{io, process::ExitStatus, sync::mpsc};
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What the wrapper waits for.
+/// What an applet waits for.
 #[derive(Debug)]
 pub enum Event {
     Terminate,
