@@ -47,8 +47,8 @@ pub fn reference_to(about: &About) -> ObjectReference {
 }
 
 impl Actor {
-    /// Says that something keeps failing. The caller says it once.
-    pub async fn report_failure(&self, about: &ObjectReference, what: &str, message: &str) {
+    /// Says that something keeps failing; whether the Event was written. The caller says it once.
+    pub async fn report_failure(&self, about: &ObjectReference, what: &str, message: &str) -> bool {
         let event = Event {
             type_: EventType::Warning,
             reason: reason::BLOCKED.into(),
@@ -56,8 +56,10 @@ impl Actor {
             action: reason::BLOCKED.into(),
             secondary: None,
         };
-        if let Err(lost) = self.publish(event, about).await {
-            tracing::warn!(error = error::error_message(&lost), what, "an Event was lost");
+        let written = self.publish(event, about).await;
+        if let Err(lost) = &written {
+            tracing::warn!(error = error::error_message(lost), what, "an Event was lost, and is tried again");
         }
+        written.is_ok()
     }
 }

@@ -26,8 +26,19 @@ const LASTING: u32 = 3;
 pub struct Failures {
     clock: Clock,
     known: BTreeMap<Id, Entry>,
-    /// Objects about which an Event was said, and something still fails.
-    said: BTreeSet<String>,
+    /// The Events about objects for which something still fails.
+    events: BTreeMap<String, Event>,
+}
+
+/// An Event about what fails for an object.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Written,
+    /// It could not be written so often, and is tried again then.
+    Lost {
+        times: u32,
+        until: Instant,
+    },
 }
 
 /// What is said of a failure: what was tried, what came of it, and the object that waits for it.
@@ -74,9 +85,8 @@ impl Failures {
         entry.waiting.extend(said.about.as_ref().map(path));
         entry.said = said;
         if entry.until <= now {
-            let pause = (FIRST_PAUSE * 2u32.saturating_pow(entry.times.min(16))).min(MAX_PAUSE).min(longest);
+            entry.until = now + pause_after(entry.times).min(longest);
             entry.times = entry.times.saturating_add(1);
-            entry.until = now + pause;
         }
         (entry.times, entry.until - now)
     }
@@ -84,29 +94,29 @@ impl Failures {
     /// It succeeded.
     pub fn succeeded(&mut self, what: &Id) {
         if self.known.remove(what).is_some() {
-            self.forget_said();
+            self.forget_events();
         }
     }
 
     /// What has not been tried again for long after it might have been, nobody wants any more.
     pub fn forget_old(&mut self, now: Instant) {
         self.known.retain(|_, entry| entry.until + MAX_PAUSE * 2 > now);
-        self.forget_said();
+        self.forget_events();
     }
 
-    fn forget_said(&mut self) {
+    fn forget_events(&mut self) {
         let failing: BTreeSet<&String> = self.known.values().flat_map(|entry| &entry.waiting).collect();
-        self.said.retain(|object| failing.contains(object));
+        self.events.retain(|object, _| failing.contains(object));
     }
 
-    /// Until when something is left alone that failed.
+    /// For how long something is left alone that failed.
     pub fn next(&self, now: Instant) -> Option<Duration> {
-        self.known
-            .values()
-            .map(|entry| entry.until)
-            .filter(|until| *until > now)
-            .min()
-            .map(|until| until - now)
+        let lost = self.events.values().filter_map(|event| match event {
+            Event::Written => None,
+            Event::Lost { until, .. } => Some(*until),
+        });
+        let known = self.known.values().map(|entry| entry.until);
+        known.chain(lost).filter(|until| *until > now).min().map(|until| until - now)
     }
 
     /// What the planner is to know.
@@ -119,19 +129,42 @@ impl Failures {
             .collect()
     }
 
-    /// What is to be said now: the object, what fails, and the error. Once for each object, however much
-    /// fails for it.
-    pub fn unsaid(&mut self) -> Vec<(ObjectReference, String, String)> {
-        let mut unsaid = Vec::new();
+    /// What is to be said now in an Event: the object, what fails, and the error. Once for each object, however
+    /// much fails for it; until [`Self::wrote`] says that it was.
+    pub fn unsaid(&self, now: Instant) -> Vec<(ObjectReference, String, String)> {
+        let due = |object: &String| match self.events.get(object) {
+            Some(Event::Written) => false,
+            Some(Event::Lost { until, .. }) => *until <= now,
+            None => true,
+        };
+        let mut unsaid = BTreeMap::new();
         for Entry { said, .. } in self.known.values().filter(|entry| entry.times >= LASTING) {
-            if let Some(about) = &said.about
-                && self.said.insert(path(about))
-            {
-                unsaid.push((about.clone(), said.what.clone(), said.message.clone()));
+            if let Some(about) = said.about.as_ref().filter(|about| due(&path(about))) {
+                unsaid
+                    .entry(path(about))
+                    .or_insert_with(|| (about.clone(), said.what.clone(), said.message.clone()));
             }
         }
-        unsaid
+        unsaid.into_values().collect()
     }
+
+    /// The Event about the object was written, or could not be.
+    pub fn wrote(&mut self, about: &ObjectReference, written: bool, now: Instant) {
+        let object = path(about);
+        let event = match (written, self.events.get(&object)) {
+            (true, _) => Event::Written,
+            (false, Some(Event::Lost { times, .. })) => {
+                Event::Lost { times: times.saturating_add(1), until: now + pause_after(*times) }
+            }
+            (false, Some(Event::Written) | None) => Event::Lost { times: 1, until: now + pause_after(0) },
+        };
+        self.events.insert(object, event);
+    }
+}
+
+/// The pause after a failure, which so many in a row went before.
+fn pause_after(times: u32) -> Duration {
+    (FIRST_PAUSE * 2u32.saturating_pow(times.min(16))).min(MAX_PAUSE)
 }
 
 fn path(object: &ObjectReference) -> String {
@@ -156,6 +189,13 @@ mod tests {
 
     fn id(does: &'static str) -> Id {
         Id::Action { does, to: "n1".into() }
+    }
+
+    /// What is said, and written.
+    fn say(failures: &mut Failures, now: Instant) -> Vec<(ObjectReference, String, String)> {
+        let unsaid = failures.unsaid(now);
+        unsaid.iter().for_each(|(about, ..)| failures.wrote(about, true, now));
+        unsaid
     }
 
     /// Fails as often as that, each time as soon as it may be tried again; returns the pauses in
@@ -220,16 +260,36 @@ mod tests {
     fn an_object_is_told_once_whoever_else_waits_for_the_same() {
         let (mut failures, mut now) = (Failures::default(), Instant::now());
         fail(&mut failures, "a", &said("no", "n1"), 3, LONG, &mut now);
-        assert_eq!(failures.unsaid().len(), 1);
+        assert_eq!(say(&mut failures, now).len(), 1);
         fail(&mut failures, "a", &said("no", "n2"), 1, LONG, &mut now);
-        assert_eq!(failures.unsaid().len(), 1, "who else waits is told, too");
+        assert_eq!(say(&mut failures, now).len(), 1, "who else waits is told, too");
         failures.failed(id("b"), said("no", "n3"), LONG, now);
         failures.succeeded(&id("b"));
         fail(&mut failures, "a", &said("no", "n1"), 1, LONG, &mut now);
-        assert_eq!(failures.unsaid().len(), 0, "it was told");
+        assert_eq!(say(&mut failures, now).len(), 0, "it was told");
         failures.succeeded(&id("a"));
         fail(&mut failures, "a", &said("no", "n1"), 3, LONG, &mut now);
-        assert_eq!(failures.unsaid().len(), 1, "it is over, and fails anew");
+        assert_eq!(say(&mut failures, now).len(), 1, "it is over, and fails anew");
+    }
+
+    /// The API server refuses the Event, or answers too late, as it does what the Event is about.
+    #[test]
+    fn an_event_that_was_lost_is_written_again_with_pauses() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        fail(&mut failures, "a", &said("no", "n1"), 12, LONG, &mut now);
+        let mut pauses = Vec::new();
+        for _ in 0..3 {
+            let unsaid = failures.unsaid(now);
+            assert_eq!(unsaid.len(), 1);
+            failures.wrote(&unsaid[0].0, false, now);
+            assert!(failures.unsaid(now).is_empty(), "not at once");
+            let pause = failures.next(now).unwrap();
+            pauses.push(pause.as_millis());
+            now += pause;
+        }
+        assert_eq!(pauses, [250, 500, 1000]);
+        assert_eq!(say(&mut failures, now).len(), 1);
+        assert!(failures.unsaid(now + LONG).is_empty() && failures.next(now + LONG).is_none());
     }
 
     #[test]
@@ -246,22 +306,21 @@ mod tests {
         for what in ["a", "b"] {
             fail(&mut failures, what, &said("no", "n1"), 2, LONG, &mut now);
         }
-        assert!(failures.lasting().is_empty() && failures.unsaid().is_empty(), "a hiccup");
+        assert!(failures.lasting().is_empty() && failures.unsaid(now).is_empty(), "a hiccup");
         for what in ["a", "b"] {
             fail(&mut failures, what, &said("never", "n1"), 1, LONG, &mut now);
         }
         assert_eq!(failures.lasting()[&id("a")].message, "never");
-        let told: Vec<String> = failures
-            .unsaid()
+        let told: Vec<String> = say(&mut failures, now)
             .into_iter()
             .map(|(about, what, message)| format!("{:?} {what} {message}", about.name))
             .collect();
         assert_eq!(told, ["Some(\"n1\") trying never"]);
         fail(&mut failures, "a", &said("never", "n1"), 5, LONG, &mut now);
         failures.succeeded(&id("a"));
-        assert!(failures.unsaid().is_empty(), "something still fails for it");
+        assert!(say(&mut failures, now).is_empty(), "something still fails for it");
         failures.succeeded(&id("b"));
         fail(&mut failures, "a", &said("again", "n1"), 3, LONG, &mut now);
-        assert_eq!(failures.unsaid().len(), 1, "it had been well meanwhile");
+        assert_eq!(say(&mut failures, now).len(), 1, "it had been well meanwhile");
     }
 }

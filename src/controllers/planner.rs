@@ -323,8 +323,9 @@ impl Planner {
 
     /// Says in an Event what keeps failing, once for each object that waits for it.
     async fn report_failures(&mut self) {
-        for (about, what, message) in self.failures.unsaid() {
-            self.actor.report_failure(&about, &what, &message).await;
+        for (about, what, message) in self.failures.unsaid(Instant::now()) {
+            let written = self.actor.report_failure(&about, &what, &message).await;
+            self.failures.wrote(&about, written, Instant::now());
         }
     }
 }

@@ -62,3 +62,25 @@ async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
     let message = status["nodeStatuses"]["n2"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("the Job's pod could not start in 6 s: OutOfpods"), "{message}");
 }
+
+/// A runtime fails at one of a hundred starts under load. Neither a check nor a command has been run then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_the_runtime_could_not_start_is_tried_again() {
+    let rig = Rig::new(1).await;
+    rig.labelled().await;
+    let node = rig.cluster.node("n1");
+    let words = "failed to create containerd task: OCI runtime create failed: cgroup.procs: no such file or directory";
+    for (name, spec, told) in [
+        ("checked", json!({"preflight": {"command": ["true"]}}), "Preflight is to be tried again"),
+        ("plain", json!({}), "the Job's pod cannot start yet"),
+    ] {
+        node.fail_starts(Some(words));
+        rig.op(name, and(spec, json!({"command": ["true"], "backoffLimit": 0}))).await;
+        rig.says(name, "n1", told).await;
+        rig.says(name, "n1", words).await;
+        node.fail_starts(None);
+        let status = rig.over(name).await;
+        assert_eq!(status["phase"], "Completed", "{status:#}");
+        assert_eq!(rig.commands("n1"), if name == "plain" { 2 } else { 1 });
+    }
+}

@@ -38,6 +38,10 @@ const NOT_STARTED: [&str; 5] = [
     "ContainerCannotRun",
 ];
 
+/// What a runtime says when it failed before there was a process of the container: containerd, and runc or
+/// crun for Docker.
+const NOT_CREATED: [&str; 2] = ["failed to create containerd task", "OCI runtime create failed"];
+
 /// A binary for another architecture. The kernel finds that out after the runtime has handed over, so it
 /// stands in the container's output.
 const EXEC_FORMAT: &str = "exec format error";
@@ -68,13 +72,13 @@ fn waiting(container: &ContainerView) -> Option<Obstacle> {
     let told = if message.is_empty() { reason.clone() } else { format!("{reason}: {}", brief(message)) };
     let text = last.map_or_else(|| told.clone(), |last| format!("{told}; it ended with {last}"));
     let lasts = reason == "InvalidImageName" || is_unfit(reason, message);
-    Some(Obstacle { permanent: lasts || last.is_some_and(Ended::never_began), text })
+    Some(Obstacle { permanent: lasts || last.is_some_and(Ended::never_will), text })
 }
 
 fn ended(container: &ContainerView) -> Option<Obstacle> {
     let ended = container.ended().filter(|ended| ended.code != 0 && !container.holds_lock())?;
     Some(Obstacle {
-        permanent: ended.never_began(),
+        permanent: ended.never_will(),
         text: format!("container {} ended with {ended}", container.name),
     })
 }
@@ -89,13 +93,26 @@ fn again(container: &ContainerView) -> Option<Obstacle> {
 }
 
 impl Ended {
-    /// Whether what ended is only the attempt to start the container. Its own output proves nothing but for
-    /// the one line that stands there instead of any.
-    pub fn never_began(&self) -> bool {
+    /// Whether a runtime could not start the container, now and whenever it tries. Its own output proves
+    /// nothing but for the one line that stands there instead of any.
+    fn never_will(&self) -> bool {
         let output = self.message.trim();
         let one_line = !output.contains('\n')
             && (output.starts_with("exec ") || output.starts_with("standard_init_linux.go"));
         is_unfit(&self.reason, output) || (one_line && output.contains(EXEC_FORMAT))
+    }
+
+    /// Whether what ended is only an attempt to start the container, and another one may succeed: its exit code
+    /// is not the command's. Under load a runtime fails at one of a hundred.
+    pub fn failed_to_start(&self) -> bool {
+        NOT_STARTED.contains(&self.reason.as_str()) && !self.never_will()
+    }
+
+    /// Whether surely nothing of the container has run. A runtime that fails at its last step, the start of
+    /// what it has created, may have started it all the same.
+    pub fn never_began(&self) -> bool {
+        let created_nothing = NOT_CREATED.iter().any(|text| self.message.contains(text));
+        self.never_will() || (self.failed_to_start() && created_nothing)
     }
 }
 

@@ -212,6 +212,16 @@ impl PodView {
         self.containers.iter().any(|container| !before.contains(&container.name.as_str()) && begun(container))
     }
 
+    /// Whether the pod has failed since the container runtime could not start a container of it, before the
+    /// operation had begun. One that was ended as a whole tells no more of that.
+    pub fn failed_to_start(&self) -> bool {
+        let failed = |container: &ContainerView| container.ended().is_some_and(|it| it.failed_to_start());
+        self.phase == PodPhase::Failed
+            && self.reason.is_empty()
+            && self.containers.iter().any(failed)
+            && !self.has_begun()
+    }
+
     /// Whether the pod's command waits for the node's lock, as far as its container says: that one runs, and
     /// does not hold it yet.
     pub fn waits_for_lock(&self) -> bool {

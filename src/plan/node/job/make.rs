@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::refused;
+use super::remake;
 use crate::plan::{
     model::{
         action::{Action, Notice, Target},
@@ -31,7 +31,7 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp
     if let Some(next) = effects.take(held(ctx, &name)) {
         return next.with(effects);
     }
-    if let Some(wait) = refused_since.and_then(|since| refused::pause(ctx, since)) {
+    if let Some(wait) = refused_since.and_then(|since| remake::pause(ctx, since)) {
         return wait.with(effects);
     }
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
@@ -81,7 +81,7 @@ pub fn made(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         return Failure::DeletedBeforeStart.into();
     }
     if let JobState::Failed(_) = job.state {
-        return refused::make_room(ctx, job);
+        return remake::make_room(ctx, job);
     }
     let record = JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) };
     let mut at = ctx.work.at.clone();

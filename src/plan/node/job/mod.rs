@@ -7,7 +7,7 @@ mod injected;
 mod make;
 mod message;
 mod outcome;
-mod refused;
+mod remake;
 mod run;
 mod sentinel;
 mod start;

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::{
     injected,
     message::termination_message,
-    refused,
+    remake,
     sentinel::{Record, sentinel},
 };
 use crate::{
@@ -168,7 +168,7 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decisi
     if unseen && ctx.snapshot.now < until && !legacy::is_adopted(ctx) {
         return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
     }
-    if let Some(next) = refused::again(ctx, job).filter(|_| !ctx.op.deleting) {
+    if let Some(next) = remake::again(ctx, job).filter(|_| !ctx.op.deleting) {
         return next.into();
     }
     let message = termination_message(ctx, job).or_else(|| {

@@ -105,6 +105,40 @@ fn a_pod_that_the_node_refuses_is_no_try_and_the_job_is_made_again_after_a_pause
     assert!(makes(&world.pass(7)));
 }
 
+/// A container that the runtime could not start, as containerd tells it.
+fn not_started(name: &str, message: &str) -> PodView {
+    let state = ContainerState::Ended { code: 128, reason: "StartError".into(), message: message.into() };
+    let mut containers = vec![ContainerView::new(name, state)];
+    if name == container::INSTALL {
+        let reason = "PodInitializing".into();
+        let waits = ContainerState::Waiting { reason, message: String::new() };
+        containers.push(ContainerView::new(container::NODEOP, waits));
+    }
+    PodView { containers, reason: String::new(), ..refused() }
+}
+
+const CGROUP: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc \
+    create failed: unable to start container process: unable to apply cgroup configuration: no such file or directory";
+const NO_ANSWER: &str = "failed to start containerd task \"a\": context deadline exceeded";
+
+#[test]
+fn a_container_that_the_runtime_could_not_start_is_no_try_where_surely_nothing_has_run() {
+    for (name, message, again) in [
+        (container::INSTALL, CGROUP, true),
+        (container::NODEOP, CGROUP, true),
+        // It only brings our binary, so the operation has not begun, whatever it did.
+        (container::INSTALL, NO_ANSWER, true),
+        (container::NODEOP, NO_ANSWER, false),
+    ] {
+        let mut world = used_up(not_started(name, message));
+        world.pass(1);
+        let entry = world.entry();
+        let phase = if again { Phase::Running } else { Phase::Failed };
+        assert_eq!((entry.phase, entry.job_uid), (phase, None), "{name} {:?}", entry.message);
+        assert!(entry.message.unwrap().contains(&message[..31]), "{name}");
+    }
+}
+
 #[test]
 fn refusals_are_waited_for_no_longer_than_a_pod_may_take_to_start() {
     let mut world = used_up(refused());

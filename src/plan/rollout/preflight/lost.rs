@@ -1,6 +1,6 @@
-//! Preflight pods that said nothing: refused by the kubelet, evicted, shut down with their node, deleted.
-//! Each is followed by another one, after a pause that grows, for as long as a node may take to pull an
-//! image.
+//! Preflight pods that said nothing: refused by the kubelet, not started by the container runtime, evicted,
+//! shut down with their node, deleted. Each is followed by another one, after a pause that grows, for as long
+//! as a node may take to pull an image.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -28,9 +28,13 @@ const GROWS: i32 = 12;
 /// What a kubelet says of a container that it finds ended, or not at all, after its node was rebooted.
 const NOT_ITS_OWN_END: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
 
-/// Whether the container was ended with its pod or its node, so that its exit code is not the command's.
+/// Whether the container was ended with its pod or its node, or was not started at all, so that its exit code
+/// is not the command's.
 pub fn says_nothing(pod: &PodView, ended: &Ended) -> bool {
-    !pod.reason.is_empty() || pod.deleting || NOT_ITS_OWN_END.contains(&ended.reason.as_str())
+    !pod.reason.is_empty()
+        || pod.deleting
+        || NOT_ITS_OWN_END.contains(&ended.reason.as_str())
+        || ended.failed_to_start()
 }
 
 /// Why the pod was lost.

@@ -126,7 +126,12 @@ async fn now_and_then(world: Arc<World>, pause: (u64, u64), change: impl AsyncFn
     drop(busy);
 }
 
-/// Kubelets take no pod in for some seconds.
+/// Words of a runtime that failed to start a container, and may start the next.
+const NOT_STARTED: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc \
+    create failed: unable to start container process: unable to apply cgroup configuration: failed to write 71: \
+    openat2 cgroup.procs: no such file or directory: unknown";
+
+/// Kubelets take no pod in for some seconds, or their runtimes start no container.
 pub fn refuse(world: &Arc<World>) {
     let one = async |world: &World, node: &str| {
         let reasons = [
@@ -141,12 +146,20 @@ pub fn refuse(world: &Arc<World>) {
             ("Evicted", "The node had condition: [DiskPressure]."),
             ("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present"),
         ];
-        let (reason, message) = reasons[world.rng(|rng| rng.usize(..reasons.len()))];
-        world.note(|| format!("{node} refuses pods: {reason}"));
-        world.nodes[node].refuse_pods(Some((reason, message.into())));
+        match reasons.get(world.rng(|rng| rng.usize(..=reasons.len()))) {
+            Some((reason, message)) => {
+                world.note(|| format!("{node} refuses pods: {reason}"));
+                world.nodes[node].refuse_pods(Some((reason, (*message).into())));
+            }
+            None => {
+                world.note(|| format!("{node} starts no containers"));
+                world.nodes[node].fail_starts(Some(NOT_STARTED));
+            }
+        }
         sleep(world.time(3_000, 60_000)).await;
         world.nodes[node].refuse_pods(None);
-        world.note(|| format!("{node} takes pods again"));
+        world.nodes[node].fail_starts(None);
+        world.note(|| format!("{node} takes and starts pods again"));
     };
     tokio::spawn(now_and_then(world.clone(), (1_000, 40_000), one));
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use k8s_openapi::api::core::v1::{Container, Event};
+use k8s_openapi::{
+    api::core::v1::{Container, Event},
+    jiff::Timestamp,
+};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
@@ -263,6 +266,17 @@ impl Life {
             return None;
         }
         let started = self.node.now();
+        if let Some(message) = self.node.kubelet().start_trouble() {
+            let ended = Ended {
+                code: 128,
+                reason: "StartError",
+                message: message.clone(),
+                started: Some(Timestamp::UNIX_EPOCH),
+                at: started,
+            };
+            self.change(|model| model.containers(init)[index].now = Doing::Ended(ended));
+            return Some((128, message));
+        }
         self.change(|model| {
             let container = &mut model.containers(init)[index];
             container.now = Doing::Running(started);

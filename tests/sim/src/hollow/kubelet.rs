@@ -1,5 +1,5 @@
-//! What may be odd about one node: its clock, its kubelet, its room for pods, its sandboxes. Nothing is,
-//! unless a test says so.
+//! What may be odd about one node: its clock, its kubelet, its room for pods, its sandboxes, its runtime.
+//! Nothing is, unless a test says so.
 //!
 //! A kubelet that has stopped leaves containers running: it reports nothing, starts nothing, and does not
 //! hear that a pod is to end. One that is full refuses pods, unless they are critical: for these it ends
@@ -43,6 +43,7 @@ struct State {
     room: Option<usize>,
     refusal: Option<Verdict>,
     sandbox: Option<String>,
+    start: Option<String>,
     lingering: Duration,
     tenants: BTreeMap<String, Tenant>,
     /// What a kubelet that has stopped has not heard of.
@@ -132,6 +133,11 @@ impl Kubelet {
         self.state().lingering
     }
 
+    /// Why the container runtime cannot start any container.
+    pub fn start_trouble(&self) -> Option<String> {
+        self.state().start.clone()
+    }
+
     /// Why no sandbox can be made.
     pub fn sandbox_trouble(&self) -> Option<String> {
         self.state().sandbox.clone()
@@ -177,6 +183,12 @@ impl Node {
     /// a status.
     pub fn fail_sandboxes(&self, words: Option<&str>) {
         self.kubelet().state().sandbox = words.map(str::to_owned);
+    }
+
+    /// Whether the container runtime fails to start each container, with these words: `StartError`, exit code
+    /// 128. It has been there, as far as the restart policy knows.
+    pub fn fail_starts(&self, words: Option<&str>) {
+        self.kubelet().state().start = words.map(str::to_owned);
     }
 
     /// Stops the kubelet, and leaves the containers running. After a while the node shows as not Ready.

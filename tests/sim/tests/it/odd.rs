@@ -1,5 +1,5 @@
-//! Nodes that are odd when a test says so: full, refusing, without sandboxes, with a stopped kubelet or a
-//! wrong clock; and a store that goes back. In paused time, in one process.
+//! Nodes that are odd when a test says so: full, refusing, without sandboxes, with a runtime that starts
+//! nothing, a stopped kubelet or a wrong clock; and a store that goes back. In paused time, in one process.
 
 use std::time::Duration;
 
@@ -60,6 +60,20 @@ async fn without_a_sandbox_only_events_speak() {
     );
     cluster.node("n2").fail_sandboxes(None);
     cluster.until("pods", LONG, |p| is(p, "a", "Running")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_the_runtime_cannot_start_has_ended() {
+    let cluster = cluster().await;
+    cluster.node("n2").fail_starts(Some("failed to create containerd task"));
+    cluster.apply(&pod("a", "")).await.unwrap();
+    let a = cluster.until("pods", LONG, |p| is(p, "a", "Failed")).await.unwrap();
+    let ended = &a["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("StartError"), &json!(128)), "{a}");
+    assert_eq!(ended["message"], "failed to create containerd task");
+    cluster.node("n2").fail_starts(None);
+    cluster.apply(&pod("b", "")).await.unwrap();
+    cluster.until("pods", LONG, |p| is(p, "b", "Running")).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,11 +170,11 @@ impl Snapshot {
         self.sightings.failed.get(&job.uid).copied().unwrap_or(self.now)
     }
 
-    /// Whether the kubelet refused each pod that the Job has had, so that nothing of it has ever begun. A
-    /// kubelet that starts again may refuse, in the same way, pods that ran before; so it is believed only of
-    /// pods that we have watched from the beginning.
-    pub fn was_refused(&self, job: &JobView, pods: &[&PodView]) -> bool {
-        let refused = |pod: &&PodView| {
+    /// Whether nothing of the Job has ever begun, since the kubelet refused each pod that it has had, or the
+    /// container runtime could not start one of its containers. A kubelet that starts again may refuse, in the
+    /// same way, pods that ran before; so it is believed only of pods that we have watched from the beginning.
+    pub fn never_began(&self, job: &JobView, pods: &[&PodView]) -> bool {
+        let refused = |pod: &PodView| {
             pod.phase == PodPhase::Failed
                 && pod.reason.contains(REJECTED)
                 && !pod.has_run()
@@ -183,7 +183,7 @@ impl Snapshot {
         self.sightings.made.contains(&job.uid)
             && i32::try_from(pods.len()) == Ok(job.failed)
             && job.failed > 0
-            && pods.iter().all(refused)
+            && pods.iter().all(|pod| refused(pod) || pod.failed_to_start())
     }
 
     /// Until when a pod that is being deleted may take to end, counted from when we first saw that it is.

@@ -120,15 +120,15 @@ fn only_of_pods_that_we_have_watched_it_is_believed_that_the_kubelet_never_took_
         ..pod(waiting.clone(), 0)
     };
     let young = see(&Snapshot::default(), &job(true), &pod(waiting, 0));
-    assert!(see(&young, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
-    assert!(!see(&Snapshot::default(), &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+    assert!(see(&young, &job(false), &rejected).never_began(&job(false), &[&rejected]));
+    assert!(!see(&Snapshot::default(), &job(false), &rejected).never_began(&job(false), &[&rejected]));
     let two = JobView { failed: 2, ..job(false) };
-    assert!(!see(&young, &two, &rejected).was_refused(&two, &[&rejected]), "one of its pods is gone");
+    assert!(!see(&young, &two, &rejected).never_began(&two, &[&rejected]), "one of its pods is gone");
     let ended = PodView { reason: "Evicted: The node was low on resource".into(), ..rejected.clone() };
-    assert!(!see(&young, &job(false), &ended).was_refused(&job(false), &[&ended]));
+    assert!(!see(&young, &job(false), &ended).never_began(&job(false), &[&ended]));
     // A kubelet that starts again refuses a pod that ran, and knows of no container of it.
     let ran = see(&young, &job(false), &pod(ContainerState::Running { since: at(0) }, 0));
-    assert!(!see(&ran, &job(false), &rejected).was_refused(&job(false), &[&rejected]));
+    assert!(!see(&ran, &job(false), &rejected).never_began(&job(false), &[&rejected]));
 }
 
 /// The server's clock may be hours behind ours, and a pod that has just been asked to end is no old case.

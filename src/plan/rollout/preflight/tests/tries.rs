@@ -9,6 +9,15 @@ use super::*;
 const REFUSED: &str =
     "OutOfpods: Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 6, capacity: 6";
 
+const CGROUP: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: \
+    runc create failed: unable to start container process: unable to apply cgroup configuration: failed to write 71: \
+    openat2 /sys/fs/cgroup/kubepods/pod1/c/cgroup.procs: no such file or directory: unknown";
+
+/// What containerd says of a container that it could not start.
+fn not_started(message: &str) -> ContainerState {
+    ContainerState::Ended { code: 128, reason: "StartError".into(), message: message.into() }
+}
+
 fn waits(reason: &str, message: &str) -> ContainerState {
     ContainerState::Waiting { reason: reason.into(), message: message.into() }
 }
@@ -122,6 +131,8 @@ fn a_refusal_that_passes_costs_nothing_but_time() {
         ("Evicted: The node was low on resource: ephemeral-storage.", Some(ended)),
         ("Terminated: Pod was terminated in response to imminent node shutdown.", None),
         ("", Some(lost)),
+        ("", Some(not_started(CGROUP))),
+        ("", Some(not_started("failed to start containerd task \"a\": context deadline exceeded"))),
     ] {
         let mut world = World::new();
         world.plan(0);

@@ -63,7 +63,7 @@ pub(super) struct Known {
     pub last: BTreeMap<(String, String), Option<Step>>,
     /// Entries that are final and hold their slot: since when, and whether the status said why.
     holds: BTreeMap<(String, String), (Duration, bool)>,
-    /// Pods of a Job that a kubelet refused, by Job.
+    /// Pods of a Job that a kubelet refused, or a runtime did not start, by Job.
     pub refused: BTreeMap<String, u64>,
     /// Nodes on which no operation that reboots, or none at all, can go on, and why.
     pub hopeless: BTreeMap<String, &'static str>,
@@ -168,7 +168,12 @@ impl Past<'_> {
                 "{name} is ended by the kubelet of {node}, which needs its place for a critical pod"
             ));
         }
-        let started = pod["status"]["containerStatuses"].as_array().is_some_and(|list| !list.is_empty());
+        let statuses =
+            || ["initContainerStatuses", "containerStatuses"].map(|list| &pod["status"][list]).into_iter();
+        let each = || statuses().filter_map(|list| list.as_array()).flatten();
+        let not_started =
+            |status: &serde_json::Value| text(status, "/state/terminated/reason") == "StartError";
+        let started = each().next().is_some() && !each().any(not_started);
         let failed = text(pod, "/status/phase") == "Failed"
             && change.before.as_ref().is_some_and(|b| text(b, "/status/phase") != "Failed");
         if let (true, false, Some(job)) =

@@ -1,6 +1,7 @@
-//! A Job that failed before anything of it had begun, since the node's kubelet refused each of its pods: the
-//! node is full, or short of disk. That passes, whatever `backoffLimit` says, which counts tries of the
-//! operation: the Job is made again, with pauses, for as long as a pod may take to start.
+//! A Job that failed before anything of it had begun: the node's kubelet refused each of its pods, being full
+//! or short of disk, or the container runtime could not start a container. That passes, whatever
+//! `backoffLimit` says, which counts tries of the operation: the Job is made again, with pauses, for as long
+//! as a pod may take to start.
 //!
 //! First the status forgets the Job's UID, and then the Job, which has failed and can run nothing any more,
 //! is deleted. Another one of its name is made when it is gone.
@@ -25,13 +26,13 @@ use crate::plan::{
 
 /// The pause before the Job is made again, at first …
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// … growing with the time that the node has refused its pods already, up to this.
+/// … growing with the time for which none could start already, up to this.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
 
-/// What follows from the failure of a Job none of whose pods was taken in; nothing of any other.
+/// What follows from the failure of a Job of which nothing has begun; nothing of any other.
 pub fn again(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
     let pods: Vec<&PodView> = ctx.job_pods(&job.uid).map(AsRef::as_ref).collect();
-    if legacy::is_adopted(ctx) || !ctx.snapshot.was_refused(job, &pods) {
+    if legacy::is_adopted(ctx) || !ctx.snapshot.never_began(job, &pods) {
         return None;
     }
     let obstacle = pods.iter().max_by_key(|pod| (pod.created, &pod.name))?.obstacle()?;
@@ -56,7 +57,7 @@ pub fn again(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
 
 /// A Job that has failed and is recorded no more makes room for the next one.
 pub fn make_room(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
-    let why = "the node refused its pods, it is made again";
+    let why = "no pod of it could start, it is made again";
     let delete = (!job.deleting).then(|| cancel::delete(&ctx.op.id, job, why));
     told(ctx).with(Effects::act(delete))
 }
@@ -73,7 +74,7 @@ pub fn pause(ctx: &NodeContext<'_>, refused_since: Timestamp) -> Option<Planned<
     (now < at).then(|| told(ctx).with(Effects::wake_at(at)))
 }
 
-/// What was said when the node refused the last pod, which is gone, still stands.
+/// What was said of the last pod, which is gone, still stands.
 fn told(ctx: &NodeContext<'_>) -> Waiting {
     ctx.entry.message.clone().map_or(Waiting::JobMade, Waiting::AsTold)
 }
