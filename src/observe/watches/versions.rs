@@ -228,12 +228,13 @@ mod tests {
             let here = op.metadata.resource_version == Some(version.to_string());
             here.then(|| op.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default())
         };
-        loop {
+        for _ in 0..6_000 {
             if let Some(message) = has(observer) {
                 return message;
             }
             sleep(Duration::from_millis(100)).await;
         }
+        panic!("version {version} was not seen in ten minutes");
     }
 
     #[tokio::test(start_paused = true)]
