@@ -147,6 +147,11 @@ impl NodeContext<'_> {
         Decision::Record(Box::new(Entry { state: State::Working(work.into()), ..self.entry.clone() }))
     }
 
+    /// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
+    pub fn is_adopted(&self) -> bool {
+        self.work.job.as_ref().is_some_and(|job| !self.op.is_job_name(&self.node.name, &job.name))
+    }
+
     /// The pods that the node's Job made. `job_uid`: as which Job it is recorded.
     pub fn job_pods<'a>(&'a self, job_uid: &'a str) -> impl Iterator<Item = &'a Arc<PodView>> {
         let name = self.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();

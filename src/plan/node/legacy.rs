@@ -36,11 +36,6 @@ pub fn is_unsettled(status: &NodeOpStatus, entry: &NodeStatus) -> bool {
     is_legacy(status) && (!status.phase.is_some_and(Phase::is_final) || is_legacy_reboot(Some(status), entry))
 }
 
-/// Whether the node's Job is one that the Go operator made: then so is its reboot pod.
-pub fn is_adopted(ctx: &NodeContext<'_>) -> bool {
-    ctx.work.job.as_ref().is_some_and(|job| !ctx.op.is_job_name(&ctx.node.name, &job.name))
-}
-
 /// The Go operator's reboot pods of the node that are not over, and whether each has said that it reboots.
 fn waiters<'a>(ctx: &'a NodeContext<'_>) -> impl Iterator<Item = (&'a PodView, bool)> {
     let pods = ctx.snapshot.pods_of_on(&ctx.op.id, Role::Waiter, &ctx.node.name).map(AsRef::as_ref);
@@ -58,7 +53,7 @@ fn runs_again(pod: &PodView) -> bool {
 /// one to be left.
 pub fn is_reboot_over(ctx: &NodeContext<'_>) -> bool {
     let same = ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
-    same && is_adopted(ctx) && waiters(ctx).any(|(pod, said)| said && runs_again(pod))
+    same && ctx.is_adopted() && waiters(ctx).any(|(pod, said)| said && runs_again(pod))
 }
 
 /// The boot that an adopted node is about to leave: its Job is complete, and the reboot that follows is the Go

@@ -94,7 +94,7 @@ fn is_over(ctx: &NodeContext<'_>) -> bool {
 fn settle(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Action> {
     let (boot, job) = (reboot.left.clone()?, ctx.recorded_job()?);
     let runs = job.state == JobState::Active && !job.suspended && !job.deleting;
-    (runs && !legacy::is_adopted(ctx)).then(|| Action::SettleJob { job: Target::of_job(job), boot })
+    (runs && !ctx.is_adopted()).then(|| Action::SettleJob { job: Target::of_job(job), boot })
 }
 
 /// Whether the node is in a later boot than the one in which the operation succeeded.

@@ -17,7 +17,6 @@ use crate::{
         node::{
             context::{Decision, NodeContext},
             failure::Failure,
-            legacy,
             state::{At, WaiterRecord},
             waiting::Starting,
         },
@@ -62,7 +61,7 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     if !ctx.op.intent.reboot {
         return Waiter::NotAsked.into();
     }
-    if legacy::is_adopted(ctx) {
+    if ctx.is_adopted() {
         return Waiter::Ready.into();
     }
     let attempt = ctx.work.waiter.number();

@@ -1,22 +1,22 @@
 //! The operation itself: a Job on the node, allowed to run once its UID is recorded, and what came of it.
 //!
-//! `make` is the Job before it runs, `run` while it does, and `outcome` what follows from its end.
+//! `make` is the Job before it runs, `run` while it does, and `outcome` and `failed` are what follows from its
+//! end. `pods` is what its pods tell, read once for all of them.
 
 mod deadline;
-mod injected;
+mod failed;
 mod make;
-mod message;
 mod outcome;
+mod pods;
 mod remake;
 mod run;
-mod sentinel;
 mod start;
 #[cfg(test)]
 mod tests;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::sentinel::late_sentinel;
+pub use self::outcome::late_sentinel;
 use crate::{
     api::nodeop::RebootStatus,
     plan::{

@@ -1,23 +1,11 @@
-//! What came of a Job, and what follows: the node is done, its reboot is due, or it failed.
+//! What follows from a Job's success: the node is done, or its reboot is due.
 
-use k8s_openapi::jiff::SignedDuration;
-
-use super::{
-    injected,
-    message::termination_message,
-    remake,
-    sentinel::{Record, sentinel},
-};
+use super::pods::{JobPods, Record};
 use crate::{
-    api::{names::container, nodeop::RebootStatus},
+    api::nodeop::RebootStatus,
     contract::{RecoveryProof, Sentinel, reboot_state},
     plan::{
-        image,
-        model::{
-            effects::{Effects, Planned},
-            snapshot::{JobView, PodPhase, PodView, brief},
-            time::later,
-        },
+        model::{effects::Planned, snapshot::brief, time::later},
         node::{
             context::{Decision, NodeContext},
             failure::Failure,
@@ -29,29 +17,12 @@ use crate::{
     },
 };
 
-/// Within this time after a Job's failure the cache shows the end of those of its pods that are still there.
-const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
-
-/// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
-/// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
-/// worse.
-pub fn another_content(ctx: &NodeContext<'_>, job: &JobView) -> Option<Decision> {
-    if legacy::is_adopted(ctx) {
-        return None;
-    }
-    let mut pods = ctx.job_pods(&job.uid);
-    let why = pods.find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
-    Some(Failure::OtherContent { why }.gives_up())
-}
-
-pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
-    if let Some(next) = another_content(ctx, job) {
-        return next.into();
-    }
+/// The Job is complete.
+pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     if !ctx.op.intent.reboot {
-        return unbooted(ctx, job);
+        return unbooted(ctx, pods);
     }
-    if legacy::is_adopted(ctx) {
+    if ctx.is_adopted() {
         let Planned { value, effects } = legacy::boot_to_leave(ctx);
         return match value {
             Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
@@ -59,12 +30,11 @@ pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
             None => Waiting::BootBeforeReboot.with(effects),
         };
     }
-    match sentinel(ctx, &job.uid) {
-        Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, job) {
+    match pods.sentinel() {
+        Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, pods) {
             Some(proof) => recovered(ctx, proof).into(),
             None => {
-                let message =
-                    termination_message(ctx, job).unwrap_or_else(|| "nothing had to be changed".into());
+                let message = pods.last_words().unwrap_or_else(|| "nothing had to be changed".into());
                 ctx.complete(RebootStatus::NotRequested, message).into()
             }
         },
@@ -76,30 +46,24 @@ pub fn succeeded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 }
 
 /// The Job has succeeded, and no boot is to follow.
-fn unbooted(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
-    if let Some(proof) = recovery_proof(ctx, job) {
+fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
+    if let Some(proof) = recovery_proof(ctx, pods) {
         return recovered(ctx, proof).into();
     }
     // A Job's end may show before its pod's, and then what would prove an upgrade is still to come.
-    let over = |pod: &PodView| pod.phase == PodPhase::Succeeded || injected::succeeded(pod);
-    let mut pods = ctx.job_pods(&job.uid);
-    if ctx.op.intent.upgrade
-        && !ctx.job_pods(&job.uid).any(|pod| over(pod))
-        && pods.any(|pod| !pod.phase.is_final())
-    {
+    if ctx.op.intent.upgrade && !pods.have_succeeded() && pods.are_open() {
         return Waiting::JobPodLags.into();
     }
-    let message = termination_message(ctx, job).map_or_else(
+    let message = pods.last_words().map_or_else(
         || "Job completed successfully".into(),
         |message| format!("Job completed successfully: {message}"),
     );
     ctx.complete(RebootStatus::NotRequested, message).into()
 }
 
-/// The node's own record of an upgrade of its recovery image, as the Job's pod has found it.
-fn recovery_proof(ctx: &NodeContext<'_>, job: &JobView) -> Option<RecoveryProof> {
-    let said = |pod: &PodView| pod.container(container::NODEOP)?.parsed_message::<RecoveryProof>();
-    ctx.job_pods(&job.uid).find_map(|pod| said(pod)).filter(|_| ctx.op.intent.upgrade)
+/// The node's own record of an upgrade of its recovery image. A command may say what it likes.
+fn recovery_proof(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<RecoveryProof> {
+    pods.recovery_proof().filter(|_| ctx.op.intent.upgrade)
 }
 
 /// The recovery image was written. No boot proves that, and the node's own record does.
@@ -113,9 +77,33 @@ fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
     ctx.end(true, RebootStatus::NotRequested, Some(true), message)
 }
 
+/// The operation has succeeded, and containers of somebody else keep its Job from completing.
+pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, others: &[String]) -> Planned<Decision> {
+    let names = others.join(", ");
+    let said = || pods.last_words().map(|said| format!(": {said}")).unwrap_or_default();
+    if !ctx.op.intent.reboot {
+        let message = format!(
+            "Job completed successfully{}; container {names}, which is not ours, still ran and is ended with it",
+            said()
+        );
+        return ctx.complete(RebootStatus::NotRequested, message).into();
+    }
+    match pods.sentinel() {
+        Record::Found(found) if found.boot.is_empty() => {
+            let message = format!(
+                "nothing had to be changed{}; container {names}, which is not ours, is ended with the Job",
+                said()
+            );
+            ctx.complete(RebootStatus::NotRequested, message).into()
+        }
+        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),
+    }
+}
+
 /// The operation has succeeded in the boot that the record names. One that names another target than the
 /// image has, as its preflight read it, is not of this operation: nothing is proved by it.
-pub fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
+fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
     match (&ctx.work.found.target, &found.target) {
         (Some(known), Some(said)) if known != said => {
             Failure::OtherTarget { known: known.clone(), said: said.clone() }.gives_up()
@@ -145,10 +133,21 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
     ctx.move_to(work, Waiting::Reboot)
 }
 
+/// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
+pub fn late_sentinel(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Decision> {
+    let Record::Found(found) = JobPods::of(ctx, ctx.work.job_uid()?).sentinel() else { return None };
+    if found.boot.is_empty() {
+        let message = "nothing had to be changed";
+        return Some(ctx.complete(RebootStatus::NotRequested, message));
+    }
+    let known = Reboot { left: Some(found.boot), ..reboot.clone() };
+    Some(ctx.record(|work| work.at = At::Reboot(known)))
+}
+
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
 pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
     if ctx.op.intent.reboot
-        && !legacy::is_adopted(ctx)
+        && !ctx.is_adopted()
         && matches!(waiter::went_on(ctx), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
     {
         return to_reboot(ctx, None).into();
@@ -157,23 +156,4 @@ pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
         return Waiting::JobPodsEnd.into();
     }
     if ctx.op.deleting { Failure::DeletedWhileRunning.into() } else { Failure::JobVanished.into() }
-}
-
-pub fn failed(ctx: &NodeContext<'_>, job: &JobView, why: &str) -> Planned<Decision> {
-    // Jobs and pods come by two watches, and the pods know why. One that the cache shows still at work says
-    // nothing yet.
-    let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
-    let ended = ctx.job_pods(&job.uid).filter(|pod| pod.phase == PodPhase::Failed).count();
-    let unseen = i32::try_from(ended).is_ok_and(|ended| ended < job.failed);
-    if unseen && ctx.snapshot.now < until && !legacy::is_adopted(ctx) {
-        return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
-    }
-    if let Some(next) = remake::again(ctx, job).filter(|_| !ctx.op.deleting) {
-        return next.into();
-    }
-    let message = termination_message(ctx, job).or_else(|| {
-        let gone = job.failed > 0 && ctx.job_pods(&job.uid).next().is_none() && !legacy::is_adopted(ctx);
-        gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
-    });
-    Failure::JobFailed { why: why.to_owned(), message }.into()
 }

@@ -2,28 +2,21 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{
-    deadline, injected, make,
-    message::{termination_message, tries},
-    outcome,
-    sentinel::{Record, sentinel},
-    start,
-};
-use crate::{
-    api::nodeop::RebootStatus,
-    plan::{
-        model::{
-            effects::{Effects, Planned},
-            snapshot::{JobState, JobView},
-            time::later,
-        },
-        node::{
-            cancel,
-            context::{Decision, NodeContext},
-            hold::hold,
-            legacy,
-            waiting::Waiting,
-        },
+use super::{deadline, failed, make, outcome, pods::JobPods, start};
+use crate::plan::{
+    image,
+    model::{
+        action::{Action, Target},
+        effects::{Effects, Planned},
+        snapshot::{JobState, JobView},
+        time::later,
+    },
+    node::{
+        cancel,
+        context::{Decision, NodeContext},
+        failure::Failure,
+        hold::hold,
+        waiting::Waiting,
     },
 };
 
@@ -32,26 +25,40 @@ const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The Job that is recorded, as it stands.
 pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+    let pods = JobPods::of(ctx, &job.uid);
     match &job.state {
-        JobState::Complete => outcome::succeeded(ctx, job),
-        JobState::Failed(why) => outcome::failed(ctx, job, why),
-        JobState::Failing(why) if !ctx.node.ready => outcome::failed(ctx, job, why),
+        JobState::Complete => {
+            another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
+        }
+        JobState::Failed(why) => failed::failed(ctx, job, &pods, why),
+        JobState::Failing(why) if !ctx.node.ready => failed::failed(ctx, job, &pods, why),
         JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
-        JobState::Active if ctx.op.deleting => cancel(ctx, job),
+        JobState::Active if ctx.op.deleting => cancel(ctx, job, &pods),
         JobState::Active if job.suspended => make::resume(ctx, job),
-        JobState::Active => running(ctx, job),
+        JobState::Active => running(ctx, job, &pods),
     }
+}
+
+/// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
+/// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
+/// worse.
+fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
+    if ctx.is_adopted() {
+        return None;
+    }
+    let why = pods.all.iter().find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
+    Some(Failure::OtherContent { why }.gives_up())
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than
 /// waiting.
-fn cancel(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+fn cancel(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     if let Some(wait) = make::unseen_start(ctx, job) {
         return wait;
     }
     // The pods of an adopted Job are not seen.
-    let started = legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| !pod.phase.is_final());
+    let started = ctx.is_adopted() || pods.are_open();
     let until = later(ctx.snapshot.let_go_since(job), POD_VISIBLE_WITHIN);
     let unseen = Some(until).filter(|until| !job.suspended && ctx.snapshot.now < *until);
     if ctx.op.intent.upgrade && (started || unseen.is_some()) {
@@ -60,51 +67,21 @@ fn cancel(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     Waiting::JobStopped.with(cancel::delete(&ctx.op.id, job, "its NodeOp was deleted"))
 }
 
-fn running(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
     if let Some(next) = effects.take(hold(ctx)) {
         return next.with(effects);
     }
-    if let Some(next) = outcome::another_content(ctx, job).filter(|_| !ctx.op.intent.upgrade) {
+    if let Some(next) = another_content(ctx, pods).filter(|_| !ctx.op.intent.upgrade) {
         return next.into();
     }
     effects.add(Effects::act(deadline::extend_after_success(ctx, job)));
-    effects.add(injected::end_failed_tries(ctx, job));
-    let others = injected::running_on(ctx, job);
+    let why = "the operation has failed in it, and a container that is not ours still runs";
+    let kept = pods.failed_but_open();
+    effects.add(Effects::act(kept.map(|pod| Action::DeletePod { pod: Target::of(pod), why })));
+    let others = pods.running_beside();
     if !others.is_empty() {
-        return succeeded_beside(ctx, job, others).with(effects);
+        return outcome::succeeded_beside(ctx, pods, &others).with(effects);
     }
-    let obstacle = effects.take(start::obstacle(ctx, job));
-    if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).any(|pod| pod.has_begun()) {
-        let why = obstacle
-            .map(|obstacle| obstacle.text)
-            .or_else(|| effects.take(start::locked(ctx, job)).map(|locked| locked.to_string()));
-        let why = why.map_or_else(|| tries(ctx, job), |why| Waiting::JobHeldUp { why });
-        return why.on(ctx.node).with(effects);
-    }
-    start::awaited(ctx, job, obstacle).with(effects)
-}
-
-/// The operation has succeeded, and containers of somebody else keep its Job from completing.
-fn succeeded_beside(ctx: &NodeContext<'_>, job: &JobView, others: Vec<String>) -> Planned<Decision> {
-    let names = others.join(", ");
-    let said = || termination_message(ctx, job).map(|said| format!(": {said}")).unwrap_or_default();
-    if !ctx.op.intent.reboot {
-        let message = format!(
-            "Job completed successfully{}; container {names}, which is not ours, still ran and is ended with it",
-            said()
-        );
-        return ctx.complete(RebootStatus::NotRequested, message).into();
-    }
-    match sentinel(ctx, &job.uid) {
-        Record::Found(found) if found.boot.is_empty() => {
-            let message = format!(
-                "nothing had to be changed{}; container {names}, which is not ours, is ended with the Job",
-                said()
-            );
-            ctx.complete(RebootStatus::NotRequested, message).into()
-        }
-        Record::Found(found) => outcome::reboot_due(ctx, found).into(),
-        Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),
-    }
+    start::began_or_waits(ctx, job, pods).with(effects)
 }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
+use super::pods::JobPods;
 use crate::{
     api::names::container,
     plan::{
@@ -9,13 +10,12 @@ use crate::{
             effects::{Effects, Planned},
             question::{Answer, Question},
             silence,
-            snapshot::{JobView, Obstacle},
+            snapshot::{JobView, Obstacle, PodView},
             time::later,
         },
         node::{
             context::{Decision, NodeContext},
             failure::Failure,
-            legacy,
             waiting::{NotBegun, Waiting},
         },
     },
@@ -28,18 +28,42 @@ const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 /// has it not, that is said.
 const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
+/// The Job's pod runs, or what keeps it.
+pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
+    let mut effects = Effects::default();
+    let obstacle = effects.take(obstacle(ctx, pods));
+    if !ctx.is_adopted() && !pods.have_begun() {
+        return awaited(ctx, job, pods, obstacle).with(effects);
+    }
+    let why = obstacle
+        .map(|obstacle| obstacle.text)
+        .or_else(|| effects.take(locked(ctx, pods)).map(|locked| locked.to_string()));
+    let why = match (why, pods.last_failure()) {
+        (Some(why), _) => Waiting::JobHeldUp { why },
+        // What its last try failed of is said with it.
+        (None, Some(last)) => Waiting::JobTries { failed: pods.count_failed(), last },
+        (None, None) => Waiting::JobRuns,
+    };
+    why.on(ctx.node).with(effects)
+}
+
 /// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
 /// that anybody sees, and may never end. What no waiting helps against fails the node at once.
-pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>) -> Planned<Decision> {
+fn awaited(
+    ctx: &NodeContext<'_>,
+    job: &JobView,
+    pods: &JobPods<'_>,
+    obstacle: Option<Obstacle>,
+) -> Planned<Decision> {
     if let Some(Obstacle { permanent: true, text }) = obstacle {
         return Failure::JobCannotStart { why: text }.gives_up_untouched().into();
     }
     let mut effects = Effects::default();
-    let is_podless = ctx.job_pods(&job.uid).next().is_none();
+    let is_podless = pods.all.is_empty();
     let deadline = later(ctx.snapshot.let_go_since(job), ctx.op.intent.pull_timeout);
     let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
-    let told = told.or_else(|| effects.take(locked(ctx, job)));
-    let Some(why) = told.or_else(|| effects.take(podless(ctx, job))) else {
+    let told = told.or_else(|| effects.take(locked(ctx, pods)));
+    let Some(why) = told.or_else(|| effects.take(podless(ctx, job, pods))) else {
         if !is_podless {
             effects.add(Effects::wake_at(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN))));
         }
@@ -62,8 +86,8 @@ pub fn awaited(ctx: &NodeContext<'_>, job: &JobView, obstacle: Option<Obstacle>)
 
 /// What keeps the Job's pod from its work: as its status says, or its Events. A pod that has failed speaks if
 /// its like will fail too.
-pub fn obstacle(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<Obstacle>> {
-    let (over, there): (Vec<_>, Vec<_>) = ctx.job_pods(&job.uid).partition(|pod| pod.phase.is_final());
+fn obstacle(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<Obstacle>> {
+    let (over, there): (Vec<&PodView>, Vec<_>) = pods.all.iter().partition(|pod| pod.phase.is_final());
     let told = there.iter().find_map(|pod| pod.obstacle());
     let lasting = || over.iter().filter_map(|pod| pod.obstacle()).find(|obstacle| obstacle.permanent);
     if let Some(obstacle) = told.or_else(lasting) {
@@ -76,8 +100,8 @@ pub fn obstacle(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<Obstacle
 }
 
 /// Whether a pod of the Job waits for the node's lock, and has for longer than that takes if it is free.
-pub fn locked(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
-    let Some(pod) = ctx.job_pods(&job.uid).find(|pod| pod.waits_for_lock()) else { return None.into() };
+fn locked(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Option<NotBegun>> {
+    let Some(pod) = pods.all.iter().find(|pod| pod.waits_for_lock()) else { return None.into() };
     let since = ctx.snapshot.running_since(pod, container::NODE_LOCK).unwrap_or(ctx.snapshot.now);
     let due = later(since, LOCK_EXPECTED_WITHIN);
     if ctx.snapshot.now < due {
@@ -87,9 +111,9 @@ pub fn locked(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>>
 }
 
 /// Why a Job that runs has no pod. Its controller says so only in an Event, so the API server is asked.
-fn podless(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Option<NotBegun>> {
+fn podless(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Option<NotBegun>> {
     // The pods of an adopted Job carry no label of ours and are not seen.
-    if legacy::is_adopted(ctx) || ctx.job_pods(&job.uid).next().is_some() {
+    if ctx.is_adopted() || !pods.all.is_empty() {
         return None.into();
     }
     let due = later(ctx.snapshot.let_go_since(job), POD_EXPECTED_WITHIN);

@@ -1,0 +1,71 @@
+//! What follows from a Job's failure: the node has failed, or the Job is made again since nothing of it had
+//! begun. The node's kubelet refused each of its pods then, being full or short of disk, or the container
+//! runtime could not start a container. That passes, whatever `backoffLimit` says, which counts tries of the
+//! operation: the Job is made again, with pauses, for as long as a pod may take to start.
+//!
+//! First the status forgets the Job's UID, and then the Job, which has failed and can run nothing any more,
+//! is deleted. Another one of its name is made when it is gone (see `remake`).
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::pods::JobPods;
+use crate::plan::{
+    model::{
+        effects::{Effects, Planned},
+        snapshot::JobView,
+        time::later,
+    },
+    node::{
+        context::{Decision, NodeContext},
+        failure::Failure,
+        state::{At, Entry, JobRecord, State, WaiterRecord, Working},
+        waiting::{NotBegun, Waiting},
+    },
+};
+
+/// Within this time after a Job's failure the cache shows the end of those of its pods that are still there.
+const PODS_SEEN_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// The Job has failed, and this is why.
+pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &str) -> Planned<Decision> {
+    // Jobs and pods come by two watches, and the pods know why. One that the cache shows still at work says
+    // nothing yet.
+    let until = later(ctx.snapshot.failed_since(job), PODS_SEEN_WITHIN);
+    let unseen = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended < job.failed);
+    if unseen && ctx.snapshot.now < until && !ctx.is_adopted() {
+        return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
+    }
+    if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {
+        return next.into();
+    }
+    let message = pods.last_words().or_else(|| {
+        let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
+        gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
+    });
+    Failure::JobFailed { why: why.to_owned(), message }.into()
+}
+
+/// What follows from the failure of a Job of which nothing has begun; nothing of any other.
+fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<Decision> {
+    if ctx.is_adopted() || !ctx.snapshot.never_began(job, &pods.all) {
+        return None;
+    }
+    let obstacle = pods.newest()?.obstacle()?;
+    if obstacle.permanent {
+        return Some(Failure::JobCannotStart { why: obstacle.text }.gives_up_untouched());
+    }
+    let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
+    let why = NotBegun::Pod(obstacle.text);
+    if now >= later(ctx.begun_at(ctx.entry.since), limit) {
+        return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
+    }
+    let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
+    let work = Working {
+        at: At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None },
+        job: Some(JobRecord { name: job.name.clone(), uid: None }),
+        waiter: WaiterRecord { lost_at: Some(now), ..ctx.work.waiter },
+        ..ctx.work.clone()
+    };
+    let (message, state) = (Some(Waiting::JobNotBegun(why).to_string()), State::Working(work.into()));
+    Some(Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })))
+}

@@ -1,0 +1,183 @@
+//! What the pods of a Job tell: whether the operation has begun, succeeded or failed in them, and their last
+//! words. It is read from the pods alone, once for all that follows from it.
+//!
+//! Somebody may have added containers to them, as service meshes do. What counts is the operation: when all of
+//! our own containers have ended well, it has succeeded, though one that does not end keeps the Job from
+//! completing; and when one of our own has failed, so has the try, though a kubelet calls the pod running.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    api::names::container,
+    contract::{RecoveryProof, Sentinel},
+    plan::{
+        model::snapshot::{ContainerState, ContainerView, PodPhase, PodView, brief},
+        node::context::NodeContext,
+    },
+};
+
+/// The containers that do the work in the pod of a Job, each of which has to end well.
+const WORK: [&str; 3] = [container::INSTALL, container::NODEOP, container::SENTINEL];
+
+/// The pods of a Job on its node.
+#[derive(Clone, Debug)]
+pub struct JobPods<'a> {
+    pub job_uid: &'a str,
+    /// The node's present boot.
+    pub boot_id: &'a str,
+    pub all: Vec<&'a PodView>,
+}
+
+/// What the sentinel container says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The boot in which the operation succeeded; no boot at all if nothing had to be changed.
+    Found(Sentinel),
+    /// A pod of the Job has not ended yet, as far as one sees.
+    Lags,
+    /// No pod is left that says it.
+    Gone,
+}
+
+impl<'a> JobPods<'a> {
+    /// Those that the cache shows of the node's Job, as which it is recorded by this UID.
+    pub fn of(ctx: &'a NodeContext<'_>, job_uid: &'a str) -> Self {
+        let all = ctx.job_pods(job_uid).map(AsRef::as_ref).collect();
+        Self { job_uid, boot_id: &ctx.node.boot_id, all }
+    }
+}
+
+impl JobPods<'_> {
+    /// Whether the operation has begun in any of them.
+    pub fn have_begun(&self) -> bool {
+        self.all.iter().any(|pod| pod.has_begun())
+    }
+
+    /// Whether one of them may still run, as far as one sees.
+    pub fn are_open(&self) -> bool {
+        self.all.iter().any(|pod| !pod.phase.is_final())
+    }
+
+    /// Whether the operation has succeeded in one of them.
+    pub fn have_succeeded(&self) -> bool {
+        self.all.iter().any(|pod| pod.phase == PodPhase::Succeeded || has_succeeded(pod))
+    }
+
+    /// How many have failed.
+    pub fn count_failed(&self) -> usize {
+        self.failed().count()
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &PodView> {
+        self.all.iter().copied().filter(|pod| pod.phase == PodPhase::Failed)
+    }
+
+    /// What the sentinel container printed: the boot in which the operation succeeded.
+    pub fn sentinel(&self) -> Record {
+        // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
+        // One in which a container of somebody else still runs has succeeded all the same.
+        let over = |pod: &&&PodView| {
+            pod.phase == PodPhase::Succeeded || (!pod.phase.is_final() && has_succeeded(pod))
+        };
+        let said = |pod: &PodView| pod.container(container::SENTINEL)?.parsed_message::<Sentinel>();
+        let ours = |pod: &PodView| said(pod).filter(|found| found.job_uid == self.job_uid);
+        let found = self.all.iter().filter(over).filter_map(|pod| Some((pod, ours(pod)?)));
+        // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps
+        // in another boot. A sentinel that names the present boot decides, whatever the others say: no reboot
+        // has been proved then.
+        let newest = found.max_by_key(|(pod, found)| (found.boot == self.boot_id, pod.created, &pod.name));
+        if let Some((_, found)) = newest {
+            return Record::Found(found);
+        }
+        if self.are_open() { Record::Lags } else { Record::Gone }
+    }
+
+    /// The node's own record of an upgrade of its recovery image.
+    pub fn recovery_proof(&self) -> Option<RecoveryProof> {
+        self.all.iter().find_map(|pod| pod.container(container::NODEOP)?.parsed_message())
+    }
+
+    /// The one that was made last.
+    pub fn newest(&self) -> Option<&PodView> {
+        self.all.iter().copied().max_by_key(|pod| (pod.created, &pod.name))
+    }
+
+    /// What was said last in the newest pod.
+    pub fn last_words(&self) -> Option<String> {
+        last_words(self.newest()?)
+    }
+
+    /// What was said last in the newest of those that have failed.
+    pub fn last_failure(&self) -> Option<String> {
+        last_words(self.failed().max_by_key(|pod| (pod.created, &pod.name))?)
+    }
+
+    /// The containers of others that still run in a pod in which the operation has succeeded; none if no pod
+    /// is so.
+    pub fn running_beside(&self) -> Vec<String> {
+        let done = |pod: &&&PodView| pod.is_active() && has_succeeded(pod);
+        self.all.iter().find(done).map(|pod| others(pod)).unwrap_or_default()
+    }
+
+    /// Those in which the operation has failed, and containers of others still run. Before such a pod is over,
+    /// the Job controller neither counts the failure nor tries again.
+    pub fn failed_but_open(&self) -> impl Iterator<Item = &PodView> {
+        let kept = |pod: &&PodView| pod.is_active() && has_failed(pod) && !others(pod).is_empty();
+        self.all.iter().copied().filter(kept)
+    }
+}
+
+/// Whether we have put the container into the pod.
+fn is_ours(container: &ContainerView) -> bool {
+    works(container) || container.holds_lock()
+}
+
+fn works(container: &ContainerView) -> bool {
+    WORK.contains(&container.name.as_str())
+}
+
+/// Whether the operation has succeeded in the pod, whatever else runs in it.
+fn has_succeeded(pod: &PodView) -> bool {
+    let work = || pod.containers.iter().filter(|container| works(container));
+    let well = |container: &ContainerView| matches!(container.state, ContainerState::Ended { code: 0, .. });
+    work().any(|container| container.name == container::NODEOP) && work().all(well)
+}
+
+/// Whether one of the containers that do the work in the pod has failed.
+fn has_failed(pod: &PodView) -> bool {
+    let failed = |container: &ContainerView| container.ended().is_some_and(|ended| ended.code != 0);
+    pod.containers.iter().any(|container| works(container) && failed(container))
+}
+
+/// The containers of others that run in the pod.
+fn others(pod: &PodView) -> Vec<String> {
+    let runs = |container: &&ContainerView| matches!(container.state, ContainerState::Running { .. });
+    let foreign = pod.containers.iter().filter(|container| !is_ours(container));
+    foreign.filter(runs).map(|container| container.name.clone()).collect()
+}
+
+/// What was said last in a pod: by the kubelet, of a pod that it has refused or ended; else by the container
+/// that failed, whichever it is, or by the operation's own.
+fn last_words(pod: &PodView) -> Option<String> {
+    // Of a pod that the kubelet has ended the kubelet knows why; its containers were killed, and know nothing.
+    if pod.phase == PodPhase::Failed && !pod.reason.is_empty() {
+        return Some(pod.obstacle()?.text);
+    }
+    let operation = pod
+        .containers
+        .iter()
+        .find(|container| container.name == container::NODEOP)
+        .and_then(ContainerView::ended);
+    if let Some(ended) = operation.as_ref().filter(|ended| ended.code != 0) {
+        return Some(ended.to_string());
+    }
+    let failed =
+        pod.containers.iter().filter(|container| !container.holds_lock()).find_map(|container| {
+            Some((&container.name, container.ended().filter(|ended| ended.code != 0)?))
+        });
+    if let Some((name, ended)) = failed {
+        return Some(format!("container {name} ended with {ended}"));
+    }
+    operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty())
+}
