@@ -1,3 +1,5 @@
+//! What the pods of a Job tell, pod by pod.
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
