@@ -117,7 +117,7 @@ impl Caches {
         // What was shown, and what came in since: not all nodes, at each event.
         let shown = self.shown.nodes.that_are(Standing::Held).map(AsRef::as_ref);
         let held = shown.chain(self.nodes.changed());
-        let held = held.flat_map(|node: &NodeView| node.holders());
+        let held = held.flat_map(|node: &NodeView| node.held_by());
         ops.chain(held.map(|of| of.namespace.as_str())).collect()
     }
 
