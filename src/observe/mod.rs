@@ -216,7 +216,7 @@ impl Caches {
             }
             LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trim::nodeop(*op)),
             LiveObject::Upgrade(upgrade) => {
-                self.upgrades.apply(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
+                self.upgrades.wrote(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
             }
             LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
             // What no watch tells of would stay for ever.
