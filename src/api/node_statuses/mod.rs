@@ -4,6 +4,7 @@
 //! in is found without a look at what they have in common. Each chunk knows what is in it: whoever looks for
 //! the nodes in progress, or for those that wait, passes over the chunks that have none.
 
+mod absent;
 mod changes;
 mod iter;
 mod mark;
@@ -19,7 +20,9 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use self::absent::Within;
 pub use self::{
+    absent::Names,
     changes::{Change, Changes},
     iter::Iter,
     mark::Mark,
@@ -64,6 +67,8 @@ struct Chunk {
     bytes_of_names: usize,
     /// See [`NodeStatuses::shown`].
     shown: OnceLock<Arc<Self>>,
+    /// See [`NodeStatuses::marked_without`].
+    within: Within,
 }
 
 /// What is said of several nodes.
@@ -79,8 +84,8 @@ impl Chunk {
     fn of(items: Vec<Arc<Item>>) -> Arc<Self> {
         let marks = [0; Mark::ALL.len()];
         let bytes_of_names = items.iter().map(|item| item.name.len()).sum();
-        let (said, shown) = (Said::Nothing, OnceLock::new());
-        let mut chunk = Self { marks, said, last_updated: None, bytes_of_names, shown, items };
+        let (said, shown, within) = (Said::Nothing, OnceLock::new(), Within::default());
+        let mut chunk = Self { marks, said, last_updated: None, bytes_of_names, shown, within, items };
         for at in 0..chunk.items.len() {
             chunk.count(at, true);
         }

@@ -211,8 +211,9 @@ impl<V> Cache<V> {
         !same
     }
 
-    /// Takes the answer to a write of ours. A watch may have told of that version before. It has told the same
-    /// then, but shares nothing with what the write was planned from: what is here is kept as we wrote it.
+    /// Takes the answer to a write of ours. A watch may have told of that version before. It has told the
+    /// same then, but shares nothing with what the write was planned from: what is here is kept as we wrote
+    /// it.
     pub fn wrote(&mut self, version: Version, view: V) -> bool
     where
         V: Observed,
