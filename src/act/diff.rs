@@ -71,13 +71,10 @@ impl NodesStatus for NodeOpStatus {
 
 impl NodesStatus for NodeOpUpgradeStatus {
     fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
-        let Some(old) = old else { return all(&self.node_statuses) };
-        let gone = old.node_statuses.iter().filter(|(name, _)| !self.node_statuses.contains_key(*name));
-        let gone = gone.map(|(name, old)| Change { name, old: Some(old), new: None });
-        let there = self.node_statuses.iter();
-        let there =
-            there.map(|(name, new)| Change { name, old: old.node_statuses.get(name), new: Some(new) });
-        gone.chain(there.filter(|change| change.old != change.new)).collect()
+        match old {
+            Some(old) => self.node_statuses.changes(&old.node_statuses).collect(),
+            None => all(&self.node_statuses),
+        }
     }
 
     fn has_nodes(&self) -> bool {
@@ -90,7 +87,7 @@ impl NodesStatus for NodeOpUpgradeStatus {
 
     fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
         let mut node_statuses = nodes.node_statuses.clone();
-        changed.into_iter().for_each(|(name, entry)| drop(node_statuses.insert(name, entry)));
+        changed.into_iter().for_each(|(name, entry)| node_statuses.insert(name, entry));
         Self { node_statuses, ..self }
     }
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use super::rounds::{EarlierRun, MAX_LOST, Round, RunResult};
 use super::{
     image_content::ImageContent,
+    node_statuses::NodeStatuses,
     nodeop::{Counts, DrainOptions, LoadBalancer, NodeStatus, Phase},
     pull_policy::PullPolicy,
     schema,
@@ -256,9 +257,9 @@ pub struct NodeOpUpgradeStatus {
     pub message: Option<String>,
     /// The targets by node name; above a thousand nodes only those that are worked on, or failed. The NodeOp
     /// has them all.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
-    pub node_statuses: BTreeMap<String, NodeStatus>,
+    #[serde(default, skip_serializing_if = "NodeStatuses::is_empty")]
+    #[schemars(with = "BTreeMap<String, NodeStatus>", extend("x-kubernetes-map-type" = "atomic"))]
+    pub node_statuses: NodeStatuses,
     /// The generation of the spec that this status follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -312,7 +313,7 @@ impl NodeOpUpgradeStatus {
             round: round.clone(),
             history: history.clone(),
             message: message.clone(),
-            node_statuses: BTreeMap::new(),
+            node_statuses: NodeStatuses::default(),
             observed_generation: *observed_generation,
             conditions: conditions.clone(),
             counts: counts.clone(),

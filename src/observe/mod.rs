@@ -117,7 +117,7 @@ impl Caches {
         // What was shown, and what came in since: not all nodes, at each event.
         let shown = self.shown.nodes.that_are(Standing::Held).map(AsRef::as_ref);
         let held = shown.chain(self.nodes.changed());
-        let held = held.flat_map(|node: &NodeView| node.holders());
+        let held = held.flat_map(|node: &NodeView| node.held_by());
         ops.chain(held.map(|of| of.namespace.as_str())).collect()
     }
 
@@ -216,7 +216,7 @@ impl Caches {
             }
             LiveObject::Op(op) => self.ops.apply(view::version(&op.metadata), trim::nodeop(*op)),
             LiveObject::Upgrade(upgrade) => {
-                self.upgrades.apply(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
+                self.upgrades.wrote(view::version(&upgrade.metadata), trim::upgrade(*upgrade))
             }
             LiveObject::Node(node) => self.nodes.apply(view::version(&node.metadata), view::node(&node)),
             // What no watch tells of would stay for ever.

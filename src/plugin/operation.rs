@@ -96,7 +96,7 @@ impl Operation {
             message,
             node_op: status.node_op_name.unwrap_or_else(|| of.name.clone()),
             counts: status.counts.unwrap_or_default(),
-            nodes: status.node_statuses,
+            nodes: status.node_statuses.into(),
             conditions: status.conditions,
             last_updated: status.last_updated.map(|time| time.0),
             paused: spec.paused.unwrap_or(false),

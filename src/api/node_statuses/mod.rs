@@ -4,16 +4,27 @@
 //! in is found without a look at what they have in common. Each chunk knows what is in it: whoever looks for
 //! the nodes in progress, or for those that wait, passes over the chunks that have none.
 
+mod absent;
 mod changes;
+mod iter;
 mod mark;
+mod shown;
 
-use std::{collections::BTreeMap, fmt, iter::FusedIterator, mem, ops::Index, slice, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt, mem,
+    ops::Index,
+    sync::{Arc, OnceLock},
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use self::absent::Within;
 pub use self::{
+    absent::Names,
     changes::{Change, Changes},
+    iter::Iter,
     mark::Mark,
 };
 use super::nodeop::NodeStatus;
@@ -32,6 +43,14 @@ pub struct NodeStatuses {
 struct Item {
     name: String,
     status: NodeStatus,
+    /// See [`NodeStatuses::shown`].
+    shown: OnceLock<Arc<Self>>,
+}
+
+impl Item {
+    const fn of(name: String, status: NodeStatus) -> Self {
+        Self { name, status, shown: OnceLock::new() }
+    }
 }
 
 /// Some entries that follow each other, and what there is among them. No chunk is empty.
@@ -46,6 +65,10 @@ struct Chunk {
     last_updated: Option<Time>,
     /// How long all names are together.
     bytes_of_names: usize,
+    /// See [`NodeStatuses::shown`].
+    shown: OnceLock<Arc<Self>>,
+    /// See [`NodeStatuses::marked_without`].
+    within: Within,
 }
 
 /// What is said of several nodes.
@@ -61,7 +84,8 @@ impl Chunk {
     fn of(items: Vec<Arc<Item>>) -> Arc<Self> {
         let marks = [0; Mark::ALL.len()];
         let bytes_of_names = items.iter().map(|item| item.name.len()).sum();
-        let mut chunk = Self { marks, said: Said::Nothing, last_updated: None, bytes_of_names, items };
+        let (said, shown, within) = (Said::Nothing, OnceLock::new(), Within::default());
+        let mut chunk = Self { marks, said, last_updated: None, bytes_of_names, shown, within, items };
         for at in 0..chunk.items.len() {
             chunk.count(at, true);
         }
@@ -99,7 +123,8 @@ impl Chunk {
     fn put(&mut self, at: usize, status: NodeStatus) {
         self.count(at, false);
         let Some(item) = self.items.get_mut(at) else { return };
-        *item = Arc::new(Item { name: item.name.clone(), status });
+        *item = Arc::new(Item::of(item.name.clone(), status));
+        self.shown.take();
         self.count(at, true);
         self.look();
     }
@@ -161,7 +186,7 @@ impl NodeStatuses {
                 }
             }
             Err(place) => {
-                let item = Arc::new(Item { name: name.into(), status });
+                let item = Arc::new(Item::of(name.into(), status));
                 let (at, mut items) = match self.chunks.get(chunk).or_else(|| self.chunks.last()) {
                     Some(_) if chunk == self.chunks.len() => (chunk - 1, self.items_of(chunk - 1)),
                     Some(_) => (chunk, self.items_of(chunk)),
@@ -209,7 +234,7 @@ impl NodeStatuses {
             let mut items = chunk.items.clone();
             for item in items.iter_mut().filter(|item| is_meant(item)) {
                 let status = NodeStatus { message: Some(message.to_owned()), ..item.status.clone() };
-                *item = Arc::new(Item { name: item.name.clone(), status });
+                *item = Arc::new(Item::of(item.name.clone(), status));
             }
             *chunk = Chunk::of(items);
         }
@@ -225,7 +250,7 @@ impl NodeStatuses {
 
     /// All entries, by name.
     pub fn iter(&self) -> Iter<'_> {
-        Iter { chunks: self.chunks.iter(), items: [].iter() }
+        Iter::of(&self.chunks)
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &String> {
@@ -241,12 +266,15 @@ impl NodeStatuses {
         &self,
         marks: [Mark; N],
     ) -> impl Iterator<Item = (&String, &NodeStatus)> + Clone {
+        self.marked_items(marks).map(|item| (&item.name, &item.status))
+    }
+
+    fn marked_items<const N: usize>(&self, marks: [Mark; N]) -> impl Iterator<Item = &Arc<Item>> + Clone {
         self.chunks
             .iter()
             .filter(move |chunk| chunk.has(&marks))
             .flat_map(|chunk| &chunk.items)
             .filter(move |item| marks.iter().any(|mark| mark.is_on(&item.status)))
-            .map(|item| (&item.name, &item.status))
     }
 
     /// Whether any has one of the marks.
@@ -275,28 +303,6 @@ impl NodeStatuses {
     }
 }
 
-/// All entries.
-#[derive(Clone, Debug)]
-pub struct Iter<'a> {
-    chunks: slice::Iter<'a, Arc<Chunk>>,
-    items: slice::Iter<'a, Arc<Item>>,
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a String, &'a NodeStatus);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(item) = self.items.next() {
-                return Some((&item.name, &item.status));
-            }
-            self.items = self.chunks.next()?.items.iter();
-        }
-    }
-}
-
-impl FusedIterator for Iter<'_> {}
-
 impl<'a> IntoIterator for &'a NodeStatuses {
     type Item = (&'a String, &'a NodeStatus);
     type IntoIter = Iter<'a>;
@@ -310,7 +316,7 @@ impl From<BTreeMap<String, NodeStatus>> for NodeStatuses {
     fn from(entries: BTreeMap<String, NodeStatus>) -> Self {
         let (mut chunks, mut items) = (Vec::new(), Vec::new());
         for (name, status) in entries {
-            items.push(Arc::new(Item { name, status }));
+            items.push(Arc::new(Item::of(name, status)));
             if items.len() == CHUNK {
                 chunks.push(Chunk::of(mem::take(&mut items)));
             }

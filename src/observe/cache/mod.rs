@@ -211,6 +211,23 @@ impl<V> Cache<V> {
         !same
     }
 
+    /// Takes the answer to a write of ours. A watch may have told of that version before. It has told the
+    /// same then, but shares nothing with what the write was planned from: what is here is kept as we wrote
+    /// it.
+    pub fn wrote(&mut self, version: Version, view: V) -> bool
+    where
+        V: Observed,
+    {
+        let number: Option<u64> = version.resource_version.parse().ok();
+        let here = self.entries.get(&version.key).filter(|entry| entry.uid == version.uid);
+        let told = here.filter(|entry| number.is_some() && entry.version == number);
+        if told.is_some_and(|entry| entry.view.says_the_same(&view)) {
+            self.replace(&version.key, view);
+            return false;
+        }
+        self.apply(version, view)
+    }
+
     /// The object is gone; a later one of the same name is not meant. `last` is the resourceVersion of its
     /// end, if known. Whether it was here.
     pub fn remove(&mut self, key: &Key, uid: Option<&str>, last: Option<&str>) -> bool {

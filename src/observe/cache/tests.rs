@@ -40,6 +40,32 @@ fn an_older_version_never_replaces_a_newer_one() {
     assert_eq!(value(&cache), Some(100));
 }
 
+/// Else nothing that is planned from it afterwards is found to be the same at a glance.
+#[test]
+fn what_we_wrote_is_kept_as_we_wrote_it_also_if_the_watch_told_of_it_first() {
+    /// The text is who said it.
+    #[derive(Debug, PartialEq)]
+    struct Said(i32, &'static str);
+    impl Observed for Said {
+        fn says_the_same(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    let wrote = |told: &[(&str, &str, i32)]| {
+        let mut cache = Cache::default();
+        for (uid, number, says) in told {
+            cache.apply(version(uid, number), Said(*says, "watch"));
+        }
+        let news = cache.wrote(version("u", "10"), Said(7, "write"));
+        (news, cache.get(&("ns".into(), "a".into())).map(|said| said.1))
+    };
+    assert_eq!(wrote(&[("u", "9", 6)]), (true, Some("write")), "the watch has not told of it");
+    assert_eq!(wrote(&[("u", "10", 7)]), (false, Some("write")));
+    assert_eq!(wrote(&[("u", "11", 8)]), (false, Some("watch")), "somebody has changed it since");
+    assert_eq!(wrote(&[("u", "10", 8)]), (false, Some("watch")), "what the server says, counts");
+    assert_eq!(wrote(&[("v", "10", 7)]), (false, Some("watch")), "it is another object");
+}
+
 #[test]
 fn an_object_made_again_replaces_the_old_one_and_survives_its_deletion() {
     let mut cache = Cache::default();

@@ -27,7 +27,9 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
     if !op.intent.reboot || op.deleting || soon == 0 {
         return Effects::default();
     }
-    let next = targets::order(snapshot, nodes, [Mark::Pending])
+    // Whoever has passed a preflight has a record of it. Thousands that wait have none.
+    let may_be_next = if op.intent.preflight.is_some() { Mark::Remarkable } else { Mark::Pending };
+    let next = targets::order(snapshot, nodes, [may_be_next])
         .filter_map(|(name, entry)| Some((snapshot.nodes.get(name)?, entry)))
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
@@ -202,5 +204,25 @@ mod tests {
             !deleted(&planned(failed, json!({"stopOnFailure": false}), Some("n2"))),
             "the rollout goes on"
         );
+    }
+
+    /// Others that wait are not even looked at.
+    #[test]
+    fn whoever_is_next_behind_a_preflight_has_a_record_of_it() {
+        let op = NodeOp {
+            spec: serde_json::from_value(json!({"command": ["true"], "preflight": {"command": ["true"]}}))
+                .unwrap(),
+            ..NodeOp::new("op", Default::default())
+        };
+        let op = Op::of(&Arc::new(op));
+        assert!(op.intent.preflight.is_some());
+        let view = NodeView { ready: true, boot_id: "b".into(), ..NodeView::default() };
+        for (boot, attempt) in
+            [(None, None), (None, Some(1)), (Some("a"), None), (Some("b"), None), (Some("b"), Some(1))]
+        {
+            let entry = NodeStatus { boot: boot.map(Into::into), attempt, ..NodeStatus::default() };
+            assert_eq!(is_next(&op, &view, &entry), boot == Some("b"));
+            assert!(boot.is_none() || Mark::Remarkable.is_on(&entry));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The NodeOp of the present run is there: it is recorded, told what may be changed, and its status is shown.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -8,7 +8,7 @@ use crate::{
     api::{
         names::reason,
         node_statuses::{Mark, NodeStatuses},
-        nodeop::{NodeOp, NodeStatus, Phase},
+        nodeop::{NodeOp, Phase},
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
@@ -149,26 +149,12 @@ fn sentence(phase: Option<Phase>, detail: &str) -> String {
     }
 }
 
-fn copied(nodes: &NodeStatuses) -> BTreeMap<String, NodeStatus> {
-    let all = nodes.len() <= MAX_COPIED_ENTRIES;
-    let copy: Box<dyn Iterator<Item = (&String, &NodeStatus)>> = if all {
-        Box::new(nodes.iter())
+fn copied(nodes: &NodeStatuses) -> NodeStatuses {
+    if nodes.len() <= MAX_COPIED_ENTRIES {
+        nodes.shown()
     } else {
-        Box::new(nodes.marked([Mark::Preflight, Mark::Running, Mark::Failed]))
-    };
-    let times = |node: &NodeStatus| NodeStatus {
-        phase: node.phase,
-        step: node.step,
-        job_name: node.job_name.clone(),
-        message: node.message.clone(),
-        reboot_status: node.reboot_status,
-        last_updated: node.last_updated.clone(),
-        verified: node.verified,
-        holds_slot: node.holds_slot,
-        machine_id: node.machine_id.clone().filter(|_| node.phase.is_final()),
-        ..NodeStatus::default()
-    };
-    copy.map(|(name, node)| (name.clone(), times(node))).collect()
+        nodes.shown_of([Mark::Preflight, Mark::Running, Mark::Failed])
+    }
 }
 
 fn copied_conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condition> {
@@ -178,7 +164,7 @@ fn copied_conditions(shown: &[Condition], generation: Option<i64>) -> Vec<Condit
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::nodeop::{NodeOpSpec, NodeOpStatus};
+    use crate::api::nodeop::{NodeOpSpec, NodeOpStatus, NodeStatus};
 
     #[test]
     fn what_is_quoted_of_a_node_that_failed_names_its_section_of_the_manual() {
@@ -209,6 +195,6 @@ mod tests {
             copied(&few).values().all(|node| node.boot.is_none()),
             "what the NodeOp keeps for itself is not copied"
         );
-        assert_eq!(copied(&many(1001)).into_keys().collect::<Vec<_>>(), ["n0"]);
+        assert_eq!(copied(&many(1001)).keys().collect::<Vec<_>>(), ["n0"]);
     }
 }

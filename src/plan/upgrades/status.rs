@@ -1,14 +1,15 @@
 //! The status of a NodeOpUpgrade: what it says of itself where there is no NodeOp to copy it from, and when
 //! it is worth a write.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
 
 use crate::{
     api::{
         names::reason,
-        nodeop::Phase,
+        node_statuses::Change,
+        nodeop::NodeStatus,
         upgrade::{EarlierRun, NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
     },
     plan::{
@@ -60,7 +61,7 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
     if old == Some(&status) {
         return Effects::default();
     }
-    let urgent = old.is_none_or(|old| shown(old) != shown(&status));
+    let urgent = old.is_none_or(|old| shown(old) != shown(&status) || differ_in_phases(old, &status));
     // A stamp that lies in the future is of a clock that was wrong, and so an old one.
     let last = old
         .and_then(|old| old.last_updated.as_ref())
@@ -85,21 +86,24 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
     Action::PatchUpgradeStatus { upgrade: upgrade.clone(), status: Box::new(status), notices }.into()
 }
 
-/// What is shown at once: phases, what the conditions say besides their messages, and of which run and spec
-/// all of that is said.
-type Shown<'a> = (
-    (Option<UpgradePhase>, Option<i64>, [Option<&'a String>; 3], &'a [EarlierRun]),
-    BTreeMap<&'a String, Phase>,
-    Vec<[&'a str; 3]>,
-);
+/// What is shown at once, as the phases of the nodes are: the upgrade's own phase, what the conditions say
+/// besides their messages, and of which run and spec all of that is said.
+type Shown<'a> =
+    ((Option<UpgradePhase>, Option<i64>, [Option<&'a String>; 3], &'a [EarlierRun]), Vec<[&'a str; 3]>);
 
 fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
     let conditions =
         status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
-    let nodes = status.node_statuses.iter().map(|(name, node)| (name, node.phase));
     let run = [status.node_op_name.as_ref(), status.node_op_uid.as_ref(), status.run.as_ref()];
     let whole = (status.phase, status.observed_generation, run, status.history.as_slice());
-    (whole, nodes.collect(), conditions.collect())
+    (whole, conditions.collect())
+}
+
+/// Whether a node is in another phase, or is there in one of the two alone.
+fn differ_in_phases(old: &NodeOpUpgradeStatus, new: &NodeOpUpgradeStatus) -> bool {
+    let phase = |entry: Option<&NodeStatus>| entry.map(|entry| entry.phase);
+    let mut changes = new.node_statuses.changes(&old.node_statuses);
+    changes.any(|Change { old, new, .. }| phase(old) != phase(new))
 }
 
 /// Where there is no NodeOp to copy them from.

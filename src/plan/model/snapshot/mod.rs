@@ -167,8 +167,13 @@ impl NodeView {
 
     /// The NodeOps that have something of it to give back, each once.
     pub fn holders(&self) -> BTreeSet<&OpRef> {
+        self.held_by().collect()
+    }
+
+    /// The same, as often as each is named.
+    pub fn held_by(&self) -> impl Iterator<Item = &OpRef> {
         let hints = self.hints.as_ref().map(|hints| &hints.by).filter(|_| !self.is_kept_off());
-        self.claimed_by.iter().chain(&self.cordoned_by).chain(hints).collect()
+        self.claimed_by.iter().chain(&self.cordoned_by).chain(hints)
     }
 
     /// Whether it is a member of the control plane or of its etcd.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{NodeView, Shows};
+use crate::api::node_statuses::Names;
 
 /// Something that is true of few nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Standing {
 }
 
 type Releases = BTreeMap<String, BTreeSet<String>>;
-type Names = [BTreeSet<String>; Standing::ALL.len()];
+type Known = [BTreeSet<String>; Standing::ALL.len()];
 
 /// All nodes.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +55,14 @@ pub struct NodeTable(Arc<Nodes>);
 #[derive(Clone, Debug, Default)]
 struct Nodes {
     views: BTreeMap<String, Arc<NodeView>>,
+    /// Another one whenever a name has come or gone.
+    names: Arc<()>,
     /// Found when they are asked for, and then brought up to date by what is shown.
-    standing: OnceLock<Names>,
+    standing: OnceLock<Known>,
     /// The nodes of Kairos by the release that they are known to run; the same.
     releases: OnceLock<Releases>,
+    /// How many nodes there are of each architecture, as they say it; the same.
+    archs: OnceLock<BTreeMap<String, usize>>,
 }
 
 impl Nodes {
@@ -73,7 +78,15 @@ impl Nodes {
         })
     }
 
-    fn standing(&self) -> &Names {
+    fn archs(&self) -> &BTreeMap<String, usize> {
+        self.archs.get_or_init(|| {
+            let mut archs = BTreeMap::new();
+            self.views.values().for_each(|node| *archs.entry(node.arch.clone()).or_default() += 1);
+            archs
+        })
+    }
+
+    fn standing(&self) -> &Known {
         self.standing.get_or_init(|| {
             Standing::ALL.map(|standing| {
                 let found = self.views.iter().filter(|(_, node)| standing.is_true_of(node));
@@ -96,6 +109,11 @@ impl NodeTable {
         others.flat_map(|(_, names)| names)
     }
 
+    /// The architectures of all nodes. One that says none is of an architecture without a name.
+    pub fn archs(&self) -> impl ExactSizeIterator<Item = &String> {
+        self.0.archs().keys()
+    }
+
     /// The nodes of which this is true, by name.
     pub fn that_are(&self, standing: Standing) -> impl Iterator<Item = &Arc<NodeView>> {
         self.names(standing).iter().filter_map(|name| self.0.views.get(name))
@@ -114,8 +132,10 @@ impl Deref for NodeTable {
 impl DerefMut for NodeTable {
     fn deref_mut(&mut self) -> &mut Self::Target {
         let nodes = Arc::make_mut(&mut self.0);
+        nodes.names = Arc::default();
         nodes.standing.take();
         nodes.releases.take();
+        nodes.archs.take();
         &mut nodes.views
     }
 }
@@ -145,10 +165,34 @@ impl Shows<String, NodeView> for NodeTable {
                 releases.retain(|_, names| !names.is_empty());
             }
         }
-        match view {
-            Some(view) => drop(nodes.views.insert(name, view)),
-            None => drop(nodes.views.remove(&name)),
+        let now = view.as_ref().map(|view| view.arch.clone());
+        let before = match view {
+            Some(view) => nodes.views.insert(name, view),
+            None => nodes.views.remove(&name),
+        };
+        if now.is_some() != before.is_some() {
+            nodes.names = Arc::default();
         }
+        let before = before.map(|view| view.arch.clone());
+        if let Some(archs) = nodes.archs.get_mut().filter(|_| before != now) {
+            if let Some(now) = now {
+                *archs.entry(now).or_default() += 1;
+            }
+            if let Some(count) = before.and_then(|before| archs.get_mut(&before)) {
+                *count -= 1;
+            }
+            archs.retain(|_, count| *count > 0);
+        }
+    }
+}
+
+impl Names for NodeTable {
+    fn has(&self, name: &str) -> bool {
+        self.0.views.contains_key(name)
+    }
+
+    fn token(&self) -> &Arc<()> {
+        &self.0.names
     }
 }
 
@@ -196,6 +240,7 @@ mod tests {
             labels: [role].into_iter().filter(|_| rng.bool()).chain([managed]).collect(),
             annotations: [read].into_iter().filter(|_| rng.bool()).chain([kairos, release]).collect(),
             boot_id: "b".into(),
+            arch: rng.choice(["", "amd64", "arm64"]).unwrap().into(),
             ready: rng.bool(),
             deleting: rng.bool(),
             claimed_by: of(rng.bool()),
@@ -210,13 +255,18 @@ mod tests {
         let mut table = NodeTable::default();
         for _ in 0..500 {
             let view = (rng.u8(..4) > 0).then(|| Arc::new(node(&mut rng)));
+            let before = table.clone();
             table.show(format!("n{}", rng.u8(..20)), view);
+            let same = before.keys().eq(table.keys());
+            assert_eq!(Arc::ptr_eq(before.token(), table.token()), same, "a name has come or gone");
             let anew: NodeTable = (*table).clone().into();
             let running = |table: &NodeTable| {
                 let others: Vec<String> = table.running_another("v0").cloned().collect();
                 (others, table.0.releases.get().cloned())
             };
             assert_eq!(running(&table), running(&anew));
+            assert!(table.archs().eq(anew.archs()));
+            assert_eq!(table.0.archs.get(), anew.0.archs.get());
             let another = |view: &&Arc<NodeView>| view.release().is_some_and(|runs| runs != "v0");
             assert_eq!(running(&table).0.len(), table.values().filter(another).count());
             for standing in Standing::ALL {

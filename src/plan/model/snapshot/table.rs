@@ -5,7 +5,7 @@
 //! the state before it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     ops::{Deref, DerefMut, Index},
     sync::Arc,
 };
@@ -128,20 +128,26 @@ pub struct PlacedTable<V>(Arc<Indexed<V>>);
 #[derive(Debug, PartialEq)]
 struct Indexed<V> {
     views: BTreeMap<Key, Arc<V>>,
-    on_node: BTreeMap<String, BTreeSet<Key>>,
-    of_owner: BTreeMap<String, BTreeSet<Key>>,
+    on_node: Found<V>,
+    of_owner: Found<V>,
     /// Those that are open, by their owner.
-    open: BTreeMap<String, BTreeSet<Key>>,
+    open: Found<V>,
+    /// Another one after each change.
+    token: Arc<()>,
 }
+
+/// Views by something that they say, and with their keys in the order of these.
+type Found<V> = BTreeMap<String, BTreeMap<Key, Arc<V>>>;
 
 impl<V> Clone for Indexed<V> {
     fn clone(&self) -> Self {
-        let Self { views, on_node, of_owner, open } = self;
+        let Self { views, on_node, of_owner, open, token } = self;
         Self {
             views: views.clone(),
             on_node: on_node.clone(),
             of_owner: of_owner.clone(),
             open: open.clone(),
+            token: token.clone(),
         }
     }
 }
@@ -149,7 +155,8 @@ impl<V> Clone for Indexed<V> {
 impl<V> Default for Indexed<V> {
     fn default() -> Self {
         let views = BTreeMap::new();
-        Self { views, on_node: BTreeMap::new(), of_owner: BTreeMap::new(), open: BTreeMap::new() }
+        let token = Arc::default();
+        Self { views, on_node: BTreeMap::new(), of_owner: BTreeMap::new(), open: BTreeMap::new(), token }
     }
 }
 
@@ -178,39 +185,41 @@ impl<V: Placed> PlacedTable<V> {
         self.0.views.iter()
     }
 
+    /// Where it is the same one, nothing has changed.
+    pub fn token(&self) -> &Arc<()> {
+        &self.0.token
+    }
+
     /// Those on a node.
     pub fn on_node(&self, node: &str) -> impl Iterator<Item = &Arc<V>> {
-        self.found(self.0.on_node.get(node))
+        self.0.on_node.get(node).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Those whose controller has this UID.
     pub fn of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
-        self.found(self.0.of_owner.get(uid))
+        self.0.of_owner.get(uid).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Those that are open.
     pub fn open(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.0.open.values().flat_map(|keys| self.found(Some(keys)))
+        self.0.open.values().flat_map(BTreeMap::values)
     }
 
     /// Those of them whose controller has this UID.
     pub fn open_of_owner(&self, uid: &str) -> impl Iterator<Item = &Arc<V>> {
-        self.found(self.0.open.get(uid))
-    }
-
-    fn found<'a>(&'a self, keys: Option<&'a BTreeSet<Key>>) -> impl Iterator<Item = &'a Arc<V>> {
-        keys.into_iter().flatten().filter_map(|key| self.0.views.get(key))
+        self.0.open.get(uid).into_iter().flat_map(BTreeMap::values)
     }
 
     pub fn insert(&mut self, key: Key, view: Arc<V>) {
         self.remove(&key);
         let indexed = Arc::make_mut(&mut self.0);
-        indexed.on_node.entry(view.node().to_owned()).or_default().insert(key.clone());
-        indexed.of_owner.entry(view.owner().to_owned()).or_default().insert(key.clone());
+        find(&mut indexed.on_node, view.node(), &key, &view);
+        find(&mut indexed.of_owner, view.owner(), &key, &view);
         if view.is_open() {
-            indexed.open.entry(view.owner().to_owned()).or_default().insert(key.clone());
+            find(&mut indexed.open, view.owner(), &key, &view);
         }
         indexed.views.insert(key, view);
+        indexed.token = Arc::default();
     }
 
     pub fn remove(&mut self, key: &Key) -> Option<Arc<V>> {
@@ -222,6 +231,7 @@ impl<V: Placed> PlacedTable<V> {
         forget(&mut indexed.on_node, view.node(), key);
         forget(&mut indexed.of_owner, view.owner(), key);
         forget(&mut indexed.open, view.owner(), key);
+        indexed.token = Arc::default();
         Some(view)
     }
 
@@ -246,11 +256,15 @@ impl<V: Placed> Shows<Key, V> for PlacedTable<V> {
     }
 }
 
-fn forget(index: &mut BTreeMap<String, BTreeSet<Key>>, of: &str, key: &Key) {
-    if let Some(keys) = index.get_mut(of) {
-        keys.remove(key);
-        if keys.is_empty() {
-            index.remove(of);
+fn find<V>(index: &mut Found<V>, by: &str, key: &Key, view: &Arc<V>) {
+    index.entry(by.to_owned()).or_default().insert(key.clone(), view.clone());
+}
+
+fn forget<V>(index: &mut Found<V>, by: &str, key: &Key) {
+    if let Some(views) = index.get_mut(by) {
+        views.remove(key);
+        if views.is_empty() {
+            index.remove(by);
         }
     }
 }
@@ -319,6 +333,9 @@ mod tests {
         assert_eq!((names(pods.on_node("n1")), names(pods.on_node("n2"))), (vec!["b"], vec!["a"]));
         assert_eq!((names(pods.of_owner("u")), names(pods.of_owner("v"))), (vec![], vec!["a", "b"]));
         assert_eq!(names(before.on_node("n1")), ["a", "b"], "a snapshot does not change");
+        assert!(
+            !Arc::ptr_eq(before.token(), pods.token()) && Arc::ptr_eq(pods.token(), pods.clone().token())
+        );
         let mut ended = (*pod("b", "n1", "v")).clone();
         ended.phase = PodPhase::Succeeded;
         pods.insert(key("b"), Arc::new(ended.clone()));
@@ -326,7 +343,9 @@ mod tests {
         ended.role = Role::Preflight;
         pods.insert(key("b"), Arc::new(ended));
         assert_eq!(names(pods.open_of_owner("v")), ["a", "b"], "somebody has to delete it");
+        let before = pods.clone();
         pods.remove(&key("a"));
+        assert!(!Arc::ptr_eq(before.token(), pods.token()));
         assert_eq!((names(pods.on_node("n2")), pods.values().count()), (vec![], 1));
         pods.retain(|_, pod| pod.node != "n1");
         assert_eq!(pods, PlacedTable::default(), "nothing is left of what has gone");

@@ -102,11 +102,7 @@ fn remarkable<'a>(
     let recorded = nodes.marked([Mark::Remarkable, Mark::Preflight]);
     let taken = snapshot.nodes.names(Standing::Taken).iter().filter_map(|name| nodes.get_key_value(name));
     let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
-    let mut there = snapshot.nodes.keys().peekable();
-    let gone = nodes.marked([Mark::Pending]).filter(move |(name, _)| {
-        while there.next_if(|node| node < name).is_some() {}
-        there.peek() != Some(name)
-    });
+    let gone = nodes.marked_without(Mark::Pending, &snapshot.nodes);
     let members = snapshot.nodes.names(Standing::ControlPlane);
     let in_order =
         recorded.chain(taken).chain(gone).map(|(name, entry)| ((!members.contains(name), name), entry));

@@ -269,6 +269,9 @@ impl Snapshot {
 
     /// The NodeOps of which a record is kept and something is left that may still run, each once.
     pub fn unsettled(&self) -> BTreeMap<Key, Arc<NodeOp>> {
+        if self.finished.is_empty() {
+            return BTreeMap::new();
+        }
         let owners = self.pods.open().filter(|pod| pod.owner.is_nodeop());
         let owned = owners.filter_map(|pod| {
             let key = (pod.namespace.clone(), pod.owner.name.clone());

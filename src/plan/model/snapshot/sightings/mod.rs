@@ -6,7 +6,7 @@
 //! too early.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -29,6 +29,8 @@ const REJECTED: &str = "Pod was rejected";
 
 /// One run of a container: the pod's UID, the container's name, and how often it was started before.
 type Run = (String, String, i32);
+/// The same, as a view says it.
+type RunOf<'a> = (&'a str, &'a str, i32);
 
 /// When things were seen first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +59,8 @@ pub struct Sightings {
     replicas: BTreeMap<String, Timestamp>,
     /// Control-plane nodes, by name.
     members: BTreeMap<String, Member>,
+    /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
+    noted: [Arc<()>; 3],
 }
 
 /// A control-plane node as it was seen last.
@@ -73,30 +77,23 @@ impl Sightings {
     /// Notes what is seen now, and forgets what is not.
     pub fn note(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
-        // Of an operation's pods and Jobs that have succeeded, which most of a large rollout are, nobody asks
-        // since when. A facts pod that ended well may have said nothing, and is followed by another after a
-        // pause.
-        let of_operations =
-            || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
-        let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
-        renew(&mut self.pods, pods().map(|pod| pod.uid.clone()), now);
-        renew(&mut self.runs, pods().flat_map(runs), now);
-        let let_go = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.suspended);
-        renew(&mut self.jobs, let_go.map(|job| job.uid.clone()), now);
-        let fails = |job: &&Arc<JobView>| matches!(job.state, JobState::Failed(_) | JobState::Failing(_));
-        let failed = snapshot.jobs.open().filter(fails);
-        renew(&mut self.failed, failed.map(|job| job.uid.clone()), now);
-        let fresh = |job: &&JobView| job.suspended && job.started_at.is_none();
-        let jobs = || snapshot.jobs.open().map(AsRef::as_ref);
-        self.made = keep(&self.made, jobs().map(|job| (&job.uid, fresh(&job))));
-        self.ran = keep(&self.ran, pods().map(|pod| (&pod.uid, pod.has_run())));
-        renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| node.uid.clone()), now);
+        let noted = [snapshot.jobs.token(), snapshot.pods.token(), snapshot.facts.token()].map(Arc::clone);
+        // A plan that is made again with answers to its questions sees what it saw before, as a rule.
+        let [jobs, pods, facts] = [0, 1, 2].map(|table| !Arc::ptr_eq(&noted[table], &self.noted[table]));
+        if jobs {
+            self.note_jobs(snapshot);
+        }
+        if pods || facts {
+            self.note_pods(snapshot);
+        }
+        self.noted = noted;
+        renew(&mut self.away, snapshot.nodes.that_are(Standing::Away).map(|node| &*node.uid), now);
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
-        renew(&mut self.unbalanced, unbalanced.map(|node| node.uid.clone()), now);
-        renew(&mut self.unwatched, snapshot.unwatched(), now);
+        renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
+        self.renew_unwatched(snapshot);
         let residents = snapshot.residents.values().flatten();
         let ending = residents.filter(|pod| pod.deleting_since.is_some());
-        renew(&mut self.endings, ending.map(|pod| pod.uid.clone()), now);
+        renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
         self.replicas.retain(|node, _| snapshot.residents.contains_key(node));
         for (question, answer) in &snapshot.answers {
             match (question, answer) {
@@ -110,6 +107,38 @@ impl Sightings {
         self.members.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.control_plane()));
         for node in snapshot.nodes.that_are(Standing::ControlPlane) {
             self.note_member(node, now);
+        }
+    }
+
+    fn note_pods(&mut self, snapshot: &Snapshot) {
+        let now = snapshot.now;
+        // Of an operation's pods that have succeeded, which most of a large rollout are, nobody asks since
+        // when. A facts pod that ended well may have said nothing, and is followed by another after a pause.
+        let of_operations =
+            || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
+        let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
+        renew(&mut self.pods, pods().map(|pod| &*pod.uid), now);
+        renew_runs(&mut self.runs, pods().flat_map(runs), now);
+        keep(&mut self.ran, || pods().map(|pod| (&*pod.uid, pod.has_run())));
+    }
+
+    /// Nor of Jobs that have succeeded.
+    fn note_jobs(&mut self, snapshot: &Snapshot) {
+        let now = snapshot.now;
+        let let_go = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.suspended);
+        renew(&mut self.jobs, let_go.map(|job| &*job.uid), now);
+        let fails = |job: &&Arc<JobView>| matches!(job.state, JobState::Failed(_) | JobState::Failing(_));
+        let failed = snapshot.jobs.open().filter(fails);
+        renew(&mut self.failed, failed.map(|job| &*job.uid), now);
+        let fresh = |job: &JobView| job.suspended && job.started_at.is_none();
+        keep(&mut self.made, || snapshot.jobs.open().map(|job| (&*job.uid, fresh(job))));
+    }
+
+    fn renew_unwatched(&mut self, snapshot: &Snapshot) {
+        let there: BTreeSet<_> = snapshot.unwatched().collect();
+        self.unwatched.retain(|key, _| there.contains(key));
+        for key in there {
+            self.unwatched.entry(key).or_insert(snapshot.now);
         }
     }
 
@@ -128,24 +157,48 @@ impl Sightings {
     }
 }
 
-/// Keeps the times of what is still there, and dates what is new.
-fn renew<K: Ord>(times: &mut BTreeMap<K, Timestamp>, there: impl Iterator<Item = K>, now: Timestamp) {
-    let there: BTreeSet<K> = there.collect();
-    times.retain(|key, _| there.contains(key));
-    for key in there {
-        times.entry(key).or_insert(now);
+/// Keeps the times of what is still there, and dates what is new. Nearly all was there before, and of that
+/// nothing is copied.
+fn renew<'a>(times: &mut BTreeMap<String, Timestamp>, there: impl Iterator<Item = &'a str>, now: Timestamp) {
+    let there: HashSet<&str> = there.collect();
+    times.retain(|key, _| there.contains(key.as_str()));
+    // What is kept is there, so if it is as many, it is all.
+    if times.len() < there.len() {
+        let new: Vec<&str> = there.into_iter().filter(|key| !times.contains_key(*key)).collect();
+        times.extend(new.into_iter().map(|key| (key.to_owned(), now)));
     }
 }
 
-/// Those that are still there and of which it was seen once, or is now.
-fn keep<'a>(seen: &BTreeSet<String>, there: impl Iterator<Item = (&'a String, bool)>) -> BTreeSet<String> {
-    there.filter(|(uid, now)| *now || seen.contains(*uid)).map(|(uid, _)| uid.clone()).collect()
+/// The same, of runs of containers.
+fn renew_runs<'a>(
+    times: &mut BTreeMap<Run, Timestamp>,
+    there: impl Iterator<Item = RunOf<'a>>,
+    now: Timestamp,
+) {
+    let there: HashSet<RunOf<'_>> = there.collect();
+    times.retain(|(uid, name, restarts), _| there.contains(&(uid.as_str(), name.as_str(), *restarts)));
+    if times.len() < there.len() {
+        for (uid, name, restarts) in there {
+            times.entry((uid.to_owned(), name.to_owned(), restarts)).or_insert(now);
+        }
+    }
 }
 
-fn runs(pod: &PodView) -> impl Iterator<Item = Run> + '_ {
+/// Keeps those that are still there, and notes those of which it is seen now.
+fn keep<'a, I: Iterator<Item = (&'a str, bool)>>(seen: &mut BTreeSet<String>, there: impl Fn() -> I) {
+    let uids: HashSet<&str> = there().map(|(uid, _)| uid).collect();
+    seen.retain(|uid| uids.contains(uid.as_str()));
+    for (uid, _) in there().filter(|(_, now)| *now) {
+        if !seen.contains(uid) {
+            seen.insert(uid.to_owned());
+        }
+    }
+}
+
+fn runs(pod: &PodView) -> impl Iterator<Item = RunOf<'_>> {
     let running =
         pod.containers.iter().filter(|container| matches!(container.state, ContainerState::Running { .. }));
-    running.map(|container| (pod.uid.clone(), container.name.clone(), container.restarts))
+    running.map(|container| (&*pod.uid, &*container.name, container.restarts))
 }
 
 impl Snapshot {
@@ -156,7 +209,8 @@ impl Snapshot {
 
     /// When we first saw this run of a container of the pod, if it runs.
     pub fn running_since(&self, pod: &PodView, container: &str) -> Option<Timestamp> {
-        let run = runs(pod).find(|(_, name, _)| name == container)?;
+        let (uid, name, restarts) = runs(pod).find(|(_, name, _)| *name == container)?;
+        let run = (uid.to_owned(), name.to_owned(), restarts);
         Some(self.sightings.runs.get(&run).copied().unwrap_or(self.now))
     }
 

@@ -163,3 +163,50 @@ fn a_pods_end_and_another_replicas_start_count_from_when_we_saw_them() {
     ready.sightings = Arc::new(sightings);
     assert_eq!(ready.replica_starts_since("n1"), at(60), "another one that starts later is another one");
 }
+
+/// A plan that is made again, or after something else has changed, looks at no table twice.
+#[test]
+fn what_is_passed_by_would_have_come_to_the_same() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut snapshot = Snapshot::default();
+    let (mut noted, mut anew) = (Sightings::default(), Sightings::default());
+    let mut seen: BTreeMap<String, Timestamp> = BTreeMap::new();
+    for second in 0..2000 {
+        snapshot.now = at(second);
+        let (facts, name) = (rng.bool(), rng.u8(..6).to_string());
+        let uid = if facts { format!("facts {name}") } else { name.clone() };
+        let key = ("ns".to_owned(), name.clone());
+        let table = if facts { &mut snapshot.facts } else { &mut snapshot.pods };
+        match rng.u8(..8) {
+            0 => drop(snapshot.jobs.remove(&key)),
+            1 => {
+                let states = [JobState::Active, JobState::Complete, JobState::Failed("m".into())];
+                let job = fixtures::job(&name, rng.choice(states).unwrap());
+                let (suspended, started_at) = (rng.bool(), rng.bool().then(|| at(0)));
+                snapshot.jobs.insert(key, Arc::new(JobView { uid, suspended, started_at, ..job }));
+            }
+            2 => drop(table.remove(&key)),
+            3 | 4 => {
+                let states = [
+                    ContainerState::Running { since: at(0) },
+                    ContainerState::Waiting { reason: String::new(), message: String::new() },
+                ];
+                let phase = rng.choice([PodPhase::Running, PodPhase::Succeeded]).unwrap();
+                let pod = PodView { uid, phase, ..pod(rng.choice(states).unwrap(), rng.i32(0..2)) };
+                table.insert(key, Arc::new(pod));
+            }
+            _ => {}
+        }
+        let ours = snapshot.pods.values().filter(|pod| pod.phase != PodPhase::Succeeded);
+        let there: BTreeSet<&String> = ours.chain(snapshot.facts.values()).map(|pod| &pod.uid).collect();
+        seen.retain(|uid, _| there.contains(uid));
+        for uid in there {
+            seen.entry(uid.clone()).or_insert(snapshot.now);
+        }
+        noted.note(&snapshot);
+        anew.noted = Default::default();
+        anew.note(&snapshot);
+        assert_eq!(noted, anew, "second {second}");
+        assert_eq!(noted.pods, seen, "second {second}");
+    }
+}

@@ -5,19 +5,19 @@
 //! of its preflight if it has one; and where the node would ask the registry again, its Job names the content
 //! that its preflight ran.
 
-use std::collections::BTreeMap;
+mod first;
 
+pub use self::first::FirstReleases;
 use crate::{
     api::{
         image_content::ImageContent,
         names::container,
-        node_statuses::{Mark, NodeStatuses},
-        nodeop::{NodeOp, NodeOpStatus, Phase},
+        nodeop::{NodeOp, NodeOpStatus},
         pull_policy::PullPolicy,
     },
     plan::model::{
         id::OpRef,
-        snapshot::{ContainerView, NodeView, PodView, Role, Snapshot},
+        snapshot::{ContainerView, PodView, Role, Snapshot},
     },
 };
 
@@ -82,7 +82,9 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let of_job =
         |pod: &PodView| pod.role == Role::Job && snapshot.job_of(pod).is_some_and(|job| job.is_of(&me));
     let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
-    let news = |pod: &&PodView| !is_recorded(snapshot, op, &status.images, pod);
+    let settled = settled(snapshot, &status.images);
+    let news =
+        |pod: &&PodView| !is_settled(&settled, op, pod) && !is_recorded(snapshot, op, &status.images, pod);
     let pods = snapshot.pods.values().map(AsRef::as_ref);
     let mut pods: Vec<&PodView> = pods.filter(news).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
@@ -112,44 +114,6 @@ pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
         .then(|| image.to_owned())
 }
 
-/// The release that the image brought to the first node of each architecture, as its preflight read it, and
-/// that node. Digests cannot always be compared (one node has pulled the image, the other one was given it in
-/// a file); releases can.
-#[derive(Debug, Default)]
-pub struct FirstReleases(BTreeMap<String, (String, String)>);
-
-impl FirstReleases {
-    /// Nodes that were taken come before those that wait for their turn.
-    pub fn of(snapshot: &Snapshot, nodes: &NodeStatuses) -> Self {
-        let arch = |name: &str| snapshot.nodes.get(name).map(|node| node.arch.clone());
-        let mut found = BTreeMap::new();
-        for taken in [true, false] {
-            let targeted = nodes.marked([Mark::Targeted]);
-            for (name, entry) in targeted.filter(|(_, entry)| (entry.phase != Phase::Pending) == taken) {
-                if let Some(release) = &entry.target
-                    && let Some(arch) = arch(name)
-                {
-                    found.entry(arch).or_insert_with(|| (name.clone(), release.clone()));
-                }
-            }
-        }
-        Self(found)
-    }
-
-    /// Whether it is this node with which others are compared.
-    pub fn is_of(&self, node: &str) -> bool {
-        self.0.values().any(|(first, _)| first == node)
-    }
-
-    /// Why a node must not be taken: its image brings another release than the first node's did.
-    pub fn mismatch(&self, node: &NodeView, release: &str) -> Option<String> {
-        let (first, theirs) = self.0.get(&node.arch).filter(|(_, theirs)| theirs != release)?;
-        Some(format!(
-            "the image brings {release} on this node, and {theirs} on {first}: the tag has moved, or a node has an old image. {ADVICE}"
-        ))
-    }
-}
-
 /// The container that runs the operation, or asks for it.
 fn operates(pod: &PodView) -> Option<&ContainerView> {
     let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
@@ -165,6 +129,27 @@ fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageConte
     let image = named(op, &container.name).to_owned();
     (sha256(&digest).is_some() && digest.len().max(image.len()) <= MAX_REFERENCE_BYTES)
         .then_some(ImageContent { architecture, image, digest })
+}
+
+/// Contents that are recorded for each architecture that there is. Most pods run one of them, and of such a
+/// pod it need not be looked up on which node it is.
+fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a ImageContent> {
+    let same =
+        |one: &ImageContent, other: &ImageContent| (&one.image, &one.digest) == (&other.image, &other.digest);
+    let is_known = |content: &ImageContent, arch: &String| {
+        images.iter().any(|known| same(known, content) && known.architecture == *arch)
+    };
+    let everywhere = |content: &&ImageContent| {
+        snapshot.nodes.archs().filter(|arch| !arch.is_empty()).all(|arch| is_known(content, arch))
+    };
+    images.iter().filter(everywhere).collect()
+}
+
+fn is_settled(settled: &[&ImageContent], op: &NodeOp, pod: &PodView) -> bool {
+    operates(pod).is_some_and(|container| {
+        let (digest, image) = (without_scheme(&container.image_id), named(op, &container.name));
+        settled.iter().any(|known| known.digest == digest && known.image == image)
+    })
 }
 
 /// Whether the status names what the pod's container runs, or the pod has none that counts: as a rule, and so
@@ -238,160 +223,4 @@ fn with_digest(content: &ImageContent) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::plan::{
-        fixtures,
-        model::{
-            id::OpRef,
-            snapshot::{ContainerState, ContainerView, JobState, JobView, Owner},
-        },
-    };
-
-    fn op(spec: Value) -> Arc<NodeOp> {
-        let meta = json!({"name": "op", "namespace": "ns", "uid": "u"});
-        Arc::new(
-            serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": meta, "spec": spec}))
-                .unwrap(),
-        )
-    }
-
-    fn ran(role: Role, node: &str, image_id: &str) -> PodView {
-        let (name, owner) = match role {
-            Role::Job => (container::NODEOP, Owner::job("j", "ju")),
-            _ => (container::PREFLIGHT, Owner::nodeop("op", "u")),
-        };
-        let state = ContainerState::Running { since: k8s_openapi::jiff::Timestamp::UNIX_EPOCH };
-        let containers = vec![ContainerView { image_id: image_id.into(), ..ContainerView::new(name, state) }];
-        PodView { containers, ..fixtures::pod(role, &format!("{name}-{node}"), owner, node) }
-    }
-
-    fn world(op: &Arc<NodeOp>, pods: Vec<PodView>) -> Snapshot {
-        let node = |(name, arch): (&str, &str)| {
-            (
-                name.to_owned(),
-                Arc::new(NodeView { name: name.into(), arch: arch.into(), ..NodeView::default() }),
-            )
-        };
-        let job = JobView {
-            namespace: "ns".into(),
-            name: "j".into(),
-            uid: "ju".into(),
-            resource_version: String::new(),
-            owner: Owner::nodeop("op", "u"),
-            node: "n1".into(),
-            suspended: false,
-            deleting: false,
-            state: JobState::Active,
-            started_at: None,
-            deadline_seconds: None,
-            failed: 0,
-        };
-        Snapshot {
-            nodes: [("n1", "amd64"), ("n2", "amd64"), ("a1", "arm64")].map(node).into(),
-            ops: [(OpRef::of(op).key(), op.clone())].into(),
-            jobs: [(("ns".into(), "j".into()), Arc::new(job))].into(),
-            pods: pods.into_iter().map(|pod| (("ns".to_owned(), pod.name.clone()), Arc::new(pod))).collect(),
-            ..Snapshot::default()
-        }
-    }
-
-    fn digest(repository: &str, digit: char) -> String {
-        format!("{repository}sha256:{}", digit.to_string().repeat(DIGITS))
-    }
-
-    #[test]
-    fn the_first_content_of_each_architecture_is_recorded_and_the_others_are_compared_with_it() {
-        let object = op(json!({"image": "os:v1", "upgrade": {"active": true}}));
-        let pods = vec![
-            ran(Role::Preflight, "n1", &digest("os@", 'a')),
-            ran(Role::Preflight, "a1", &digest("os@", 'b')),
-            ran(Role::Preflight, "gone", &digest("os@", 'c')),
-        ];
-        let snapshot = world(&object, pods);
-        let mut status = NodeOpStatus::default();
-        record(&snapshot, &object, &mut status);
-        let both = format!("{}, {}", digest("os:v1@", 'a'), digest("os:v1@", 'b'));
-        assert_eq!((status.images.len(), status.image.clone()), (2, Some(both)));
-        let again = status.clone();
-        record(&snapshot, &object, &mut status);
-        assert_eq!(status, again);
-
-        let mut recorded = (*object).clone();
-        recorded.status = Some(status);
-        for (node, image_id, same) in [
-            ("n2", digest("os@", 'a'), Compared::Same),
-            ("n2", digest("mirror.example.com/os@", 'a'), Compared::Same),
-            ("n2", digest("", 'd'), Compared::First),
-            ("a1", digest("os@", 'b'), Compared::Same),
-            ("gone", digest("os@", 'd'), Compared::Unknown),
-            ("n2", "os@sha256:short".into(), Compared::Unknown),
-            ("n2", String::new(), Compared::Unknown),
-        ] {
-            assert_eq!(
-                compare(&snapshot, &recorded, &ran(Role::Preflight, node, &image_id)),
-                same,
-                "{node} {image_id}"
-            );
-        }
-        let why = mismatch(&snapshot, &recorded, &ran(Role::Job, "n2", &digest("os@", 'b'))).unwrap();
-        assert!(why.contains(&digest("os@", 'a')) && why.contains(&digest("os@", 'b')), "{why}");
-        assert!(why.len() < 1000, "{why}");
-    }
-
-    #[test]
-    fn without_a_preflight_the_jobs_pods_say_what_is_run() {
-        let object = op(json!({"command": ["true"]}));
-        let snapshot = world(&object, vec![ran(Role::Job, "n1", &digest("docker.io/library/busybox@", 'a'))]);
-        let mut status = NodeOpStatus::default();
-        record(&snapshot, &object, &mut status);
-        assert_eq!(
-            status.image,
-            Some(digest("docker.io/library/busybox@", 'a')),
-            "its name is the controller's affair"
-        );
-        let stranger =
-            PodView { owner: Owner::job("j", "another"), ..ran(Role::Job, "n1", &digest("os@", 'a')) };
-        let mut status = NodeOpStatus::default();
-        record(&world(&object, vec![stranger]), &object, &mut status);
-        assert_eq!(status, NodeOpStatus::default());
-    }
-
-    #[test]
-    fn a_preflight_of_another_image_says_nothing_of_the_operations() {
-        let object = op(
-            json!({"image": "os:latest", "command": ["true"], "preflight": {"command": ["check"], "image": "check:v1"}}),
-        );
-        let pod = ran(Role::Preflight, "n1", &digest("docker.io/library/os@", 'a'));
-        let mut status = NodeOpStatus::default();
-        record(&world(&object, vec![pod.clone()]), &object, &mut status);
-        assert_eq!((status.images[0].image.as_str(), status.image), ("check:v1", None));
-        assert_eq!(pinned(&object, &pod), None);
-    }
-
-    #[test]
-    fn a_job_runs_by_digest_what_its_name_may_not_mean_any_more() {
-        let found = digest("docker.io/library/os@", 'a');
-        let same: String = digest("example.com:5000/team/os@", 'a');
-        for (image, image_id, pinned_to) in [
-            ("os:latest", &found, Some(&found)),
-            ("os", &found, Some(&found)),
-            ("docker.io/library/os", &found, Some(&found)),
-            ("example.com:5000/team/os", &same, Some(&same)),
-            ("example.com:5000/team/os:latest", &same, Some(&same)),
-            ("os:v1", &found, None),
-            ("example.com:5000/team/os:v1", &same, None),
-            ("example.com/os:latest", &found, None),
-            (found.as_str(), &found, None),
-            ("os:latest", &digest("", 'a'), None),
-        ] {
-            let object = op(json!({"image": image, "upgrade": {"active": true}}));
-            let pod = ran(Role::Preflight, "n1", image_id);
-            assert_eq!(pinned(&object, &pod).as_ref(), pinned_to, "{image} {image_id}");
-        }
-    }
-}
+mod tests;
