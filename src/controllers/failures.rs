@@ -71,6 +71,11 @@ impl Failures {
         self.known.get(what).is_some_and(|entry| entry.until > now)
     }
 
+    /// All that it is too early to try again.
+    pub fn all_paused(&self, now: Instant) -> BTreeSet<Id> {
+        self.known.keys().filter(|what| self.paused(what, now)).cloned().collect()
+    }
+
     /// It failed; returns how often in a row, and for how long it is left alone, at most for `longest`. What
     /// failed twice in one pass (two changes of one node) failed once.
     pub fn failed(&mut self, what: Id, said: Said, longest: Duration, now: Instant) -> (u32, Duration) {
@@ -211,6 +216,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..times {
             let (_, pause) = failures.failed(id(what), said.clone(), longest, *now);
+            assert!(failures.all_paused(*now).contains(&id(what)));
             assert!(
                 failures.paused(&id(what), *now) && failures.next(*now).is_some_and(|next| next <= pause)
             );

@@ -36,7 +36,7 @@ use crate::{
         model::{
             action::{Action, Plan},
             id::OpRef,
-            identity::Identified,
+            identity::{Id, Identified},
             question::{Answer, Question},
             snapshot::{PlannerConfig, Snapshot},
         },
@@ -151,7 +151,7 @@ impl Planner {
             }
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
-        self.act(plan.actions).await;
+        self.act(plan.actions, &snapshot.paused).await;
         self.report_failures().await;
         let now = Instant::now();
         [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.admissions.next(now)]
@@ -202,6 +202,7 @@ impl Planner {
         let mut snapshot =
             self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers);
         snapshot.failures = self.failures.lasting();
+        snapshot.paused = self.failures.all_paused(Instant::now());
         snapshot
     }
 
@@ -256,10 +257,12 @@ impl Planner {
         )
     }
 
-    /// Carries the actions out, side by side, but for those that failed and are left alone for a while.
-    async fn act(&mut self, actions: Vec<Action>) {
+    /// Carries the actions out, side by side, but for those that failed and are left alone for a while: those
+    /// that were when they were planned (nothing was asked for them then), and those that are now.
+    async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
         let (now, mut under_way) = (Instant::now(), Vec::new());
-        for action in actions.into_iter().filter(|action| !self.failures.paused(&action.id(), now)) {
+        let is_paused = |id: Id| paused.contains(&id) || self.failures.paused(&id, now);
+        for action in actions.into_iter().filter(|action| !is_paused(action.id())) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => {
                     self.evictions.start(node, pod, grace_period_seconds)

@@ -5,9 +5,9 @@
 //! one node is compared with what this process fails at.
 
 use crate::plan::model::{
-    action::Action,
+    action::{Action, NodeChange},
     identity::Identified,
-    snapshot::Snapshot,
+    snapshot::{NodeView, Snapshot},
     why::{WaitReason, Why},
 };
 
@@ -27,6 +27,13 @@ pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
 /// The same, of the first of these that does.
 pub fn of_any(snapshot: &Snapshot, actions: &[Action]) -> Option<String> {
     actions.iter().find_map(|action| of(snapshot, action))
+}
+
+/// Whether a change of the node failed a moment ago, and is left alone in this pass. A plan may want it, and
+/// need not find out first whether it still may: else each plan would ask, however many are made until then.
+pub fn change_is_paused(snapshot: &Snapshot, node: &NodeView) -> bool {
+    !snapshot.paused.is_empty()
+        && snapshot.paused.contains(&Action::patch_node(node, NodeChange::default()).id())
 }
 
 /// The failures of one NodeOp.

@@ -140,6 +140,7 @@ mod tests {
             model::{
                 action::{Action, Plan},
                 id::OpRef,
+                identity::Identified,
                 question::{Answer, Question},
                 snapshot::{NodeView, Snapshot},
             },
@@ -310,5 +311,27 @@ mod tests {
         }
         takes(&mut world.snapshot, "b", "n2");
         assert!(!claimed(&mut world, 0));
+    }
+
+    /// The change is not made in this pass, so nobody has to know whether it still may be. Plans are made at
+    /// each event, and each would ask.
+    #[test]
+    fn nothing_is_asked_for_a_claim_that_failed_a_moment_ago() {
+        let mut snapshot = Snapshot::default();
+        let node = NodeView { name: "n1".into(), uid: "n1".into(), ready: true, ..NodeView::default() };
+        snapshot.nodes.insert("n1".into(), Arc::new(node));
+        takes(&mut snapshot, "a", "n1");
+        let asks = Question::Op(OpRef { namespace: "ns".into(), name: "a".into(), uid: "a".into() });
+        assert!(plan(&snapshot).questions.contains(&asks), "it may have been deleted since");
+        let claims = |plan: &Plan| {
+            plan.actions.iter().find(|action| matches!(action, Action::PatchNode { .. })).map(Identified::id)
+        };
+        snapshot.answers = [(asks.clone(), Answer::Found)].into();
+        let claim = claims(&plan(&snapshot)).unwrap();
+        snapshot.answers.clear();
+        snapshot.paused = [claim.clone()].into();
+        let plan = plan(&snapshot);
+        assert!(!plan.questions.contains(&asks), "{:?}", plan.questions);
+        assert_eq!(claims(&plan), Some(claim), "what keeps failing is told where it is wanted");
     }
 }

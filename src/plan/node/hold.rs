@@ -6,6 +6,7 @@ use crate::plan::{
     model::{
         action::{Action, NodeChange},
         effects::Planned,
+        failing,
         question::Question,
     },
     node::{
@@ -49,7 +50,7 @@ pub fn take(
 ) -> Planned<Decision> {
     let question = Question::Op(ctx.op.id.clone());
     let known = ctx.snapshot.answer(&question).or_else(|| ctx.snapshot.answer(&Question::AllNodeOps));
-    if change.claimed_by.is_some() && known.is_none() {
+    if change.claimed_by.is_some() && known.is_none() && !failing::change_is_paused(ctx.snapshot, ctx.node) {
         return Waiting::StillOurs.with(question);
     }
     if change.claimed_by.is_some() {

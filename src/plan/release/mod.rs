@@ -19,6 +19,7 @@ use crate::{
         model::{
             action::{Action, NodeChange, Target},
             effects::{Effects, Planned},
+            failing,
             id::OpRef,
             intent::Intent,
             object_name,
@@ -59,6 +60,7 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
         effects.add(match snapshot.op(owner) {
             Some(op) => release(snapshot, node, owner, &op),
             None if snapshot.is_gone(&Question::Op(owner.clone())) => orphan(snapshot, node, owner),
+            None if failing::change_is_paused(snapshot, node) => Effects::default(),
             None => Question::Op(owner.clone()).into(),
         });
     }
@@ -148,7 +150,12 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
     let live = Question::Op(owner.clone());
     if !is_final && snapshot.answer(&live).is_none() {
         // What is final stays so, but a node that is not started in an old view may have been started by now.
-        return live.into();
+        return match give_back(node, owner, ending(op, entry)) {
+            Some(change) if failing::change_is_paused(snapshot, node) => {
+                Action::patch_node(node, change).into()
+            }
+            _ => live.into(),
+        };
     }
     let Some(change) = give_back(node, owner, ending(op, entry)) else {
         return nothing;

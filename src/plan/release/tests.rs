@@ -253,6 +253,12 @@ fn hints_to_autoscalers_go_with_their_nodeop_whoever_has_removed_its_claim() {
     assert_eq!(changes(&snapshot), Some(back.clone()), "n1 is over");
     let mut gone = Snapshot { ops: [].into(), ..snapshot.clone() };
     assert_eq!((changes(&gone), plan(&gone).questions), (None, [Question::Op(me.clone())].into()));
+    let failed = Action::patch_node(&gone.nodes["n1"], NodeChange::default()).id();
+    let paused = Snapshot { paused: [failed].into(), ..gone.clone() };
+    assert!(
+        plan(&paused).questions.is_empty(),
+        "its change failed a moment ago, and is not made in this pass"
+    );
     gone.answers = [(Question::Op(me.clone()), Answer::NotFound)].into();
     assert_eq!(changes(&gone), Some(back.clone()), "the NodeOp is gone");
     let mut op = (**snapshot.ops.values().next().unwrap()).clone();

@@ -81,6 +81,9 @@ pub struct Snapshot {
     /// The [`Action`](super::action::Action)s and [`Question`]s that this process has tried more than once or
     /// twice and still fails at. They are tried again, with pauses.
     pub failures: BTreeMap<Id, PersistentFailure>,
+    /// What failed a moment ago, even once. Whatever is planned of it is not done in this pass, so nothing has
+    /// to be asked for it either.
+    pub paused: BTreeSet<Id>,
 }
 
 /// What the administrator set, as far as decisions depend on it.

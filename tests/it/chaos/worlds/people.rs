@@ -62,7 +62,12 @@ pub fn wish(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
         let upgrades = scenario.wishes.iter_mut().filter(|wish| wish.kind == "NodeOpUpgrade");
         upgrades.for_each(|wish| wish.spec["image"] = TAG.into());
     }
-    // Nobody waits for nodes that will never be back.
+}
+
+/// Nobody waits for nodes that will never be back, whatever else is asked for.
+pub fn name_those_that_stay(scenario: &mut Scenario) {
+    let worlds = scenario.worlds.clone();
+    let names: Vec<String> = (1..=scenario.nodes).map(|number| format!("n{number}")).collect();
     if worlds.contains(&Kind::DeadNodes) || worlds.contains(&Kind::Windows) {
         let hosts = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": names}]});
         scenario
