@@ -126,7 +126,7 @@ impl Past<'_> {
     }
 }
 
-fn is_ready(node: &Value) -> bool {
+pub(super) fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
     conditions
         .into_iter()

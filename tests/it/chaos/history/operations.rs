@@ -9,7 +9,7 @@ use kairos_operator::{
 };
 use kairos_sim::Change;
 
-use super::{super::worlds::Kind, CLAIMED_BY, Past, intent, owner, text};
+use super::{super::worlds::Kind, CLAIMED_BY, Past, intent, nodes::is_ready, owner, text};
 
 /// A machine that joins under a name in hand may be taken for the old one for so long: between the operator's
 /// last live read and the start of the operation lies a write that is on its way.
@@ -174,6 +174,11 @@ impl Past<'_> {
         self.again(job, &op, node);
         self.check_room(&op);
         if !self.ops.contains_key(&op) {
+            return;
+        }
+        // A kubelet that is away starts nothing: the container was there before, and has waited for the node's
+        // lock since. Until the kubelet is back nobody can end it.
+        if self.nodes.get(node).is_some_and(|node| !is_ready(node)) {
             return;
         }
         let entry = self.entry(&op, node).unwrap_or_default();
