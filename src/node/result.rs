@@ -9,7 +9,7 @@ use super::{
     Permanent,
     host::{files, reserve},
 };
-use crate::contract::UpgradeResult;
+use crate::contract::{self, UpgradeResult};
 
 /// How large a result may be. Ours are a few hundred bytes.
 const MAX_RESULT: u64 = 64 * 1024;
@@ -23,6 +23,15 @@ pub fn read(path: &Path) -> Result<Option<UpgradeResult>> {
     let result = serde_json::from_slice(&bytes)
         .map_err(|error| Permanent(format!("{} cannot be read: {error}", path.display())));
     Ok(Some(result?))
+}
+
+/// What upgrades of any Job have left. One that cannot be read says nothing, nor does a directory that is not
+/// there.
+pub fn all(directory: &Path) -> Vec<UpgradeResult> {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let results =
+        files.filter(|file| file.file_name().to_string_lossy().ends_with(&contract::result_file("")));
+    results.filter_map(|file| read(&file.path()).ok().flatten()).collect()
 }
 
 /// Writes a result, durably: what comes next relies on it.

@@ -7,17 +7,18 @@ use anyhow::{Result, bail};
 
 use super::{UpgradeArgs, agent::Agent, plan};
 use crate::{
-    contract::{ALREADY_AT, Proceed, UpgradeOrder},
+    contract::{self, ALREADY_AT, Proceed, UpgradeOrder},
     node::{
         AppletExit, Permanent, facts,
         host::{Host, mounts},
-        os_release,
+        os_release, result,
     },
 };
 
 /// Looks, and changes nothing.
 pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<AppletExit> {
-    let node = os_release::of(&host.path(&args.host_dir));
+    let host_dir = host.path(&args.host_dir);
+    let node = os_release::of(&host_dir);
     if !node.kairos {
         let message = "the node does not run Kairos";
         if args.skip_foreign {
@@ -26,7 +27,13 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
         bail!(Permanent(format!("{message}; select nodes by kairos.io/managed=true")));
     }
     let image = os_release::of(host.root());
+    let boot = host.boot_id()?;
     if let Some(release) = plan::already_at(order, &node, &image) {
+        let directory = host_dir.join(contract::STATE_DIR.trim_start_matches('/'));
+        let next = plan::boots_next(&boot, None, &result::all(&directory));
+        if let Some(next) = next.filter(|next| next != release) {
+            bail!(Permanent(plan::runs_until_its_boot(release, &next)));
+        }
         return Ok(AppletExit::success(format!("{ALREADY_AT}{release}")));
     }
     let in_memory = plan::in_memory(facts::boot_state_of(host));
@@ -34,8 +41,7 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
         bail!(Permanent(why));
     }
     UsableAgent::find(order, host)?;
-    let proceed =
-        Proceed { proceed: true, boot: host.boot_id()?, before: node.version, target: image.version };
+    let proceed = Proceed { proceed: true, boot, before: node.version, target: image.version };
     Ok(AppletExit::success(serde_json::to_string(&proceed)?))
 }
 

@@ -136,7 +136,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     let _lock = lock::on_node(&host.path(&args.host_dir), LOCK_TIMEOUT, || signals.told_to_stop())
         .context("kairos-agent was not started; the node's lock cannot be taken")?;
     let path = directory.join(contract::result_file(job));
-    let found = find(args, host)?;
+    let found = find(args, host, &directory)?;
     let left = result::read(&path)?;
     match plan::verdict(&order, &found, left.as_ref()) {
         Verdict::Refuse(why) => bail!(Permanent(why)),
@@ -151,11 +151,14 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     }
 }
 
-fn find(args: &UpgradeArgs, host: &Host) -> Result<Found> {
+fn find(args: &UpgradeArgs, host: &Host, state_dir: &Path) -> Result<Found> {
     let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty());
+    let job_uid = job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
+    let boot = host.boot_id()?;
     Ok(Found {
-        job_uid: job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?,
-        boot: host.boot_id()?,
+        boots_next: plan::boots_next(&boot, Some(&job_uid), &result::all(state_dir)),
+        job_uid,
+        boot,
         boot_state: facts::boot_state_of(host).into(),
         host: os_release::of(&host.path(&args.host_dir)),
         image: os_release::of(host.root()),

@@ -18,6 +18,8 @@ pub struct Found {
     pub host: Release,
     /// The release of the image.
     pub image: Release,
+    /// See [`boots_next`].
+    pub boots_next: Option<String>,
 }
 
 /// What follows from it.
@@ -45,8 +47,11 @@ pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeRes
 }
 
 fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
-    if already_at(order, &found.host, &found.image).is_some() {
-        return Verdict::Settled(result(order, found, UpgradeState::UpToDate));
+    if let Some(release) = already_at(order, &found.host, &found.image) {
+        return match found.boots_next.as_ref().filter(|next| *next != release) {
+            Some(next) => Verdict::Refuse(runs_until_its_boot(release, next)),
+            None => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
+        };
     }
     let refused = in_memory(&found.boot_state).or_else(|| too_old(order, &found.host, &found.image));
     refused.map_or(Verdict::Run, Verdict::Refuse)
@@ -65,6 +70,25 @@ pub fn in_memory(boot_state: &str) -> Option<String> {
 /// equal, and the release of the active partition says nothing about the recovery partition.
 pub fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> Option<&'a str> {
     host.version.as_deref().filter(|host| compares(order) && Some(*host) == image.version.as_deref())
+}
+
+/// The release that the node boots next, if an agent was run for another Job in this boot and may have made its
+/// image the active one: that Job failed afterwards, or nobody wanted a reboot.
+pub fn boots_next(boot: &str, job_uid: Option<&str>, left: &[UpgradeResult]) -> Option<String> {
+    let written = |result: &&UpgradeResult| {
+        let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);
+        ran && result.active && result.boot == boot && Some(result.job_uid.as_str()) != job_uid
+    };
+    let unnamed = || "another release".to_owned();
+    left.iter().find(written).map(|result| result.target.clone().unwrap_or_else(unnamed))
+}
+
+/// Why a node that runs the release already is not said to be at it.
+pub fn runs_until_its_boot(release: &str, next: &str) -> String {
+    format!(
+        "the node runs {release} only until its next boot: an earlier upgrade has written {next} and did not end well, or without a reboot. \
+         Reboot the node first, or set force: true to have {release} written again"
+    )
 }
 
 /// Why the image is refused, if its release is older than what the node runs and nobody wants to go back.
@@ -154,6 +178,7 @@ mod tests {
             boot_state: state.into(),
             host: release(host),
             image: release(image),
+            boots_next: None,
         }
     }
 
@@ -310,5 +335,37 @@ mod tests {
                 UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
             assert_eq!(verdict(&order(true, false), &found, Some(&left)), Verdict::Run);
         }
+    }
+
+    /// What an agent has written in this boot is what the node boots next, whatever it runs.
+    #[test]
+    fn a_node_that_boots_something_else_next_is_not_at_the_release_that_it_runs() {
+        let here = found("b1", "active", Some("v1"), Some("v1"));
+        let left = |state, active, boot: &str| UpgradeResult {
+            job_uid: "other".into(),
+            active,
+            boot: boot.into(),
+            target: Some("v2".into()),
+            ..result(&order(true, false), &here, state)
+        };
+        for (state, active, boot, next) in [
+            (UpgradeState::Upgraded, true, "b1", Some("v2")),
+            (UpgradeState::Started, true, "b1", Some("v2")),
+            (UpgradeState::Failed, true, "b1", None),
+            (UpgradeState::Upgraded, false, "b1", None),
+            (UpgradeState::Upgraded, true, "b0", None),
+        ] {
+            let left = [left(state, active, boot)];
+            assert_eq!(boots_next("b1", Some("u"), &left).as_deref(), next, "{state:?} {active} {boot}");
+            assert_eq!(boots_next("b1", Some("other"), &left), None, "it is its own");
+            let boots_next = boots_next("b1", None, &left);
+            let found = Found { boots_next, ..here.clone() };
+            let refused = matches!(verdict(&order(true, false), &found, None), Verdict::Refuse(_));
+            assert_eq!(refused, next.is_some());
+            let force = UpgradeOrder { force: true, ..order(true, false) };
+            assert_eq!(verdict(&force, &found, None), Verdict::Run);
+        }
+        let same = Found { boots_next: Some("v1".into()), ..here };
+        assert!(matches!(verdict(&order(true, false), &same, None), Verdict::Settled(_)));
     }
 }

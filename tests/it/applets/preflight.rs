@@ -4,6 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use kairos_operator::contract::{self, Facts, Proceed, UpgradeOrder, applet};
+use serde_json::json;
 
 use super::{
     machine::{Machine, active, permanent},
@@ -72,6 +73,31 @@ fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
     assert_eq!(node.check(&active(), true), (0, "the node does not run Kairos".into()));
     assert_eq!(node.check(&active(), false).0, permanent());
     assert_eq!((node.runs().len(), fs::read_dir(node.path("sentinel")).unwrap().count()), (0, 0));
+}
+
+/// An upgrade has written another image in this boot, and its Job failed afterwards: what the node runs is not
+/// what it boots next.
+#[test]
+fn a_node_that_boots_another_release_next_is_not_said_to_be_at_the_one_that_it_runs() {
+    let node = Machine::new();
+    node.boots("b1", "active", "v2");
+    let left = |boot: &str| {
+        let result =
+            json!({"jobUid": "other", "state": "upgraded", "boot": boot, "active": true, "target": "v3"});
+        for directory in [format!("host{}", contract::STATE_DIR), "sentinel".to_owned()] {
+            fs::create_dir_all(node.path(&directory)).unwrap();
+            node.write(&format!("{directory}/another-job.upgrade.json"), &result.to_string());
+        }
+    };
+    left("b1");
+    for (code, words) in [node.check(&active(), false), node.try_once(&active())] {
+        assert!(code == permanent() && words.contains("only until its next boot"), "{code} {words}");
+        assert!(words.contains("has written v3"), "{words}");
+    }
+    assert!(node.runs().is_empty());
+    proceeds(&node, &UpgradeOrder { force: true, ..active() });
+    left("b0");
+    assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
 }
 
 /// It boots the same again, whatever is written on its disk.

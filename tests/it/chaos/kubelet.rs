@@ -72,7 +72,10 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
             sleep(world.time(1, 5000)).await;
             let running = booted(&world, &place).release;
             let skip = !args.force && running == place.release;
-            (0, if skip { format!("node is already at {running}") } else { String::new() })
+            match boots_next(&world, &place).filter(|next| skip && *next != running) {
+                Some(next) => (FOR_GOOD, format!("an earlier upgrade has written {next}")),
+                None => (0, if skip { format!("node is already at {running}") } else { String::new() }),
+            }
         }),
         (container::PREFLIGHT, None) => until(async move {
             sleep(world.time(1, 5000)).await;
@@ -246,6 +249,17 @@ fn booted(world: &World, place: &Place) -> Image {
     world.machine(&place.node, |machine| machine.booted.1.clone())
 }
 
+/// What an agent has written for another Job in this boot.
+fn boots_next(world: &World, place: &Place) -> Option<String> {
+    let written = |result: &&UpgradeResult| {
+        let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);
+        ran && result.active && result.boot == place.boot && result.job_uid != place.job_uid
+    };
+    world.machine(&place.node, |machine| {
+        machine.results.values().find(written).and_then(|result| result.target.clone())
+    })
+}
+
 fn facts(world: &World, place: &Place) -> String {
     let Image { release: version, state } = booted(world, place);
     let release = BTreeMap::from([("VERSION".to_owned(), version.clone())]);
@@ -300,6 +314,12 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     let disk = world.machine(&place.node, |machine| machine.disk);
     if let Err(words) = disk.start(&job) {
         return (1, words);
+    }
+    if !args.force
+        && running == place.release
+        && let Some(next) = boots_next(world, place).filter(|next| *next != running)
+    {
+        return (FOR_GOOD, format!("an earlier upgrade has written {next}"));
     }
     if !args.force && running == place.release {
         write(UpgradeState::UpToDate, &place.boot, &running);

@@ -42,6 +42,12 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
         gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
     });
+    let message = match message {
+        Some(last) if ctx.op.intent.reboot && pods.succeeded_unrecorded() => Some(format!(
+            "the operation succeeded in one of its tries, and that could not be recorded, so nothing else will reboot the node: {last}"
+        )),
+        message => message,
+    };
     Failure::JobFailed { why: why.to_owned(), message }.into()
 }
 

@@ -139,6 +139,32 @@ fn a_container_that_the_runtime_could_not_start_is_no_try_where_surely_nothing_h
     }
 }
 
+/// The agent has written its image, and the node will boot it whenever it boots: nobody must take that for a
+/// failure of the agent.
+#[test]
+fn a_success_that_could_not_be_recorded_is_told_where_its_container_was_not_started() {
+    let told = |sentinel: ContainerView| {
+        let well = ContainerState::Ended { code: 0, reason: "Completed".into(), message: "upgraded".into() };
+        let pod = not_started(container::NODEOP, NO_ANSWER);
+        let mut world = used_up(PodView {
+            containers: vec![ContainerView::new(container::NODEOP, well), sentinel],
+            ..pod
+        });
+        world.pass(1);
+        assert_eq!(world.entry().phase, Phase::Failed);
+        world.entry().message.unwrap().contains("the operation succeeded in one of its tries")
+    };
+    let ended = |code| {
+        let state = ContainerState::Ended { code, reason: "Error".into(), message: String::new() };
+        ContainerView::new(container::SENTINEL, state)
+    };
+    assert!(told(not_started(container::SENTINEL, CGROUP).containers.remove(0)));
+    assert!(
+        told(ended(137)) && !told(ended(crate::contract::EXIT_PERMANENT.into())),
+        "that one says it itself"
+    );
+}
+
 #[test]
 fn refusals_are_waited_for_no_longer_than_a_pod_may_take_to_start() {
     let mut world = used_up(refused());

@@ -10,7 +10,7 @@ mod tests;
 
 use crate::{
     api::names::container,
-    contract::{RecoveryProof, Sentinel},
+    contract::{EXIT_PERMANENT, RecoveryProof, Sentinel},
     plan::{
         model::snapshot::{ContainerState, ContainerView, PodPhase, PodView, brief},
         node::context::NodeContext,
@@ -111,6 +111,19 @@ impl JobPods<'_> {
     /// What was said last in the newest of those that have failed.
     pub fn last_failure(&self) -> Option<String> {
         last_words(self.failed().max_by_key(|pod| (pod.created, &pod.name))?)
+    }
+
+    /// Whether the operation's container ended well in a pod that has failed since the success could not be
+    /// recorded, and nothing says so: the sentinel's container was not even started, or ended before it could
+    /// say.
+    pub fn succeeded_unrecorded(&self) -> bool {
+        let ended = |pod: &PodView, name| match pod.container(name) {
+            Some(ContainerState::Ended { code, .. }) => Some(*code),
+            Some(ContainerState::Waiting { .. } | ContainerState::Running { .. }) | None => None,
+        };
+        let is_told =
+            |pod: &PodView| [Some(0), Some(EXIT_PERMANENT.into())].contains(&ended(pod, container::SENTINEL));
+        self.failed().any(|pod| ended(pod, container::NODEOP) == Some(0) && !is_told(pod))
     }
 
     /// The containers of others that still run in a pod in which the operation has succeeded; none if no pod
