@@ -78,10 +78,9 @@ pub fn check_pace_of_each(requests: &[Request], scenario: &Scenario, broken: &mu
         times.entry(what).or_default().push(request.at);
     }
     let fast = |(what, times): (String, Vec<Duration>)| {
-        let most = times
-            .windows(BURST_OF_EACH)
-            .any(|window| window[BURST_OF_EACH - 1] - window[0] < Duration::from_secs(10));
-        most.then(|| format!("more than {BURST_OF_EACH} times within ten seconds: {what}"))
+        let mut windows = times.windows(BURST_OF_EACH);
+        let from = windows.find(|window| window[BURST_OF_EACH - 1] - window[0] < Duration::from_secs(10))?[0];
+        Some(format!("more than {BURST_OF_EACH} times within ten seconds, from {from:?} on: {what}"))
     };
     if scenario.mode != Mode::Rivals {
         broken.extend(times.into_iter().filter_map(fast));

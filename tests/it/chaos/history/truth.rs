@@ -237,9 +237,10 @@ impl Past<'_> {
         let intent = intent(op);
         let limit = op.spec.backoff_limit.unwrap_or(6).unsigned_abs();
         let refused = self.jobs.iter().filter(|(_, job)| job.op == key.0 && job.node == *node);
+        let unrecorded = refused.clone().any(|(uid, _)| self.odd.unrecorded.contains(uid));
         let refused: u64 = refused.filter_map(|(uid, _)| self.odd.refused.get(uid)).sum();
         let failures = u64::from(fates.failures.get(node).copied().unwrap_or_default());
-        let command = failures + refused > u64::from(limit);
+        let command = failures + refused > u64::from(limit) || unrecorded;
         let told = fates.preflight.get(node) == Some(&false) || fates.unpullable.contains(node);
         let unproved = fates.lies.contains(node) || self.scenario.fall_back.contains(node);
         let hopeless = match self.odd.hopeless.get(node) {

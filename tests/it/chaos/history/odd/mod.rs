@@ -10,7 +10,10 @@ use std::{
 };
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    api::{
+        names::container,
+        nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    },
     plan::model::id::OpRef,
 };
 use kairos_sim::{Change, ChangeKind};
@@ -63,6 +66,8 @@ pub(super) struct Known {
     pub last: BTreeMap<(String, String), Option<Step>>,
     /// Entries that are final and hold their slot: since when, and whether the status said why.
     holds: BTreeMap<(String, String), (Duration, bool)>,
+    /// Jobs that had a pod whose container that records the success could not be started.
+    pub unrecorded: BTreeSet<String>,
     /// Pods of a Job that a kubelet refused, or a runtime did not start, by Job.
     pub refused: BTreeMap<String, u64>,
     /// Nodes on which no operation that reboots, or none at all, can go on, and why.
@@ -173,6 +178,13 @@ impl Past<'_> {
         let each = || statuses().filter_map(|list| list.as_array()).flatten();
         let not_started =
             |status: &serde_json::Value| text(status, "/state/terminated/reason") == "StartError";
+        let unrecorded =
+            |status: &serde_json::Value| status["name"] == container::SENTINEL && not_started(status);
+        if let Some(job) =
+            labels["batch.kubernetes.io/controller-uid"].as_str().filter(|_| each().any(unrecorded))
+        {
+            self.odd.unrecorded.insert(job.to_owned());
+        }
         let started = each().next().is_some() && !each().any(not_started);
         let failed = text(pod, "/status/phase") == "Failed"
             && change.before.as_ref().is_some_and(|b| text(b, "/status/phase") != "Failed");
@@ -307,9 +319,17 @@ impl Past<'_> {
         let message = entry.message.as_deref().unwrap_or_default();
         // Before that, and of a drain or a command of its own, a node may fail for another reason.
         let other = step == Some(Step::Claim)
-            || ["drain", "the command failed", "this node must not", "deleted"]
-                .iter()
-                .any(|it| message.contains(it));
+            || [
+                "drain",
+                "the command failed",
+                "this node must not",
+                "deleted",
+                "interrupted",
+                "an earlier upgrade",
+                "OutOfpods",
+            ]
+            .iter()
+            .any(|it| message.contains(it));
         // Where somebody deletes the pods of Jobs, nobody is left to say it.
         let nobody = self.scenario.is(Kind::Lingering) && message.contains("none of its pods is left");
         let told = nobody || words.iter().any(|words| message.contains(words));
