@@ -12,6 +12,7 @@ mod lease;
 pub mod metrics;
 mod own_image;
 mod planner;
+mod question_pace;
 mod questions;
 mod sight;
 

@@ -26,6 +26,7 @@ use super::{
     hot_loop::{self, HotLoopLimiter},
     lease::Leading,
     metrics::Metrics,
+    question_pace::QuestionPace,
     questions,
 };
 use crate::{
@@ -73,6 +74,7 @@ pub struct Planner {
     failures: Failures,
     admissions: Admissions,
     hot_loops: HotLoopLimiter,
+    question_pace: QuestionPace,
     /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before
     /// the next plan.
     uncertain_writes: BTreeSet<OpRef>,
@@ -100,6 +102,7 @@ impl Planner {
             metrics: None,
             admissions: Admissions::default(),
             hot_loops: HotLoopLimiter::default(),
+            question_pace: QuestionPace::default(),
             uncertain_writes: BTreeSet::new(),
         }
     }
@@ -134,6 +137,7 @@ impl Planner {
     /// One pass; returns how long to wait for the next if nothing happens.
     async fn pass(&mut self, since: Timestamp) -> Duration {
         self.failures.forget_old(Instant::now());
+        self.question_pace.begin(Instant::now());
         if !self.reread_uncertain(since).await {
             self.report_failures().await;
             return self.failures.next(Instant::now()).unwrap_or(DOUBT);
@@ -154,7 +158,8 @@ impl Planner {
         self.act(plan.actions, &snapshot.paused).await;
         self.report_failures().await;
         let now = Instant::now();
-        [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.admissions.next(now)]
+        let paced = self.question_pace.next(now);
+        [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.admissions.next(now), paced]
             .into_iter()
             .flatten()
             .min()
@@ -219,6 +224,7 @@ impl Planner {
             |question: &Question| Some((question.clone(), self.admissions.standing(question, now)?));
         let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
         asked.retain(|question| !found.contains_key(question) && !self.failures.paused(&question.id(), now));
+        asked.retain(|question| self.question_pace.allows(question, now));
         for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked).await {
             let about = questions::about(&question);
             match answer {

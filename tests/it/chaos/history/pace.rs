@@ -73,7 +73,9 @@ pub fn check_pace_of_each(requests: &[Request], scenario: &Scenario, broken: &mu
     for request in requests.iter().filter(counts) {
         // Events have a name each, and so has what is made; an eviction names the pod that is there.
         let made = request.verb == "create" && request.resource != "pods/eviction";
-        let name = if request.resource.starts_with("events") || made { "" } else { &request.name };
+        let listed = request.verb == "list";
+        let name = if listed { &request.query } else { &request.name };
+        let name = if request.resource.starts_with("events") || made { "" } else { name };
         let what = format!("{} {} {}/{name}", request.verb, request.resource, request.namespace);
         times.entry(what).or_default().push(request.at);
     }
