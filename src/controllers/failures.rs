@@ -167,7 +167,7 @@ impl Failures {
     }
 }
 
-/// The pause after a failure, which so many in a row went before.
+/// The pause after a failure that follows this number of others in a row.
 fn pause_after(times: u32) -> Duration {
     (FIRST_PAUSE * 2u32.saturating_pow(times.min(16))).min(MAX_PAUSE)
 }

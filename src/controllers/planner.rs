@@ -263,12 +263,11 @@ impl Planner {
         )
     }
 
-    /// Carries the actions out, side by side, but for those that failed and are left alone for a while: those
-    /// that were when they were planned (nothing was asked for them then), and those that are now.
+    /// Carries the actions out, side by side, but for those that failed and were left alone when they were
+    /// planned: nothing was asked for them then.
     async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
-        let (now, mut under_way) = (Instant::now(), Vec::new());
-        let is_paused = |id: Id| paused.contains(&id) || self.failures.paused(&id, now);
-        for action in actions.into_iter().filter(|action| !is_paused(action.id())) {
+        let mut under_way = Vec::new();
+        for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => {
                     self.evictions.start(node, pod, grace_period_seconds)

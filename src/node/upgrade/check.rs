@@ -5,7 +5,11 @@
 
 use anyhow::{Result, bail};
 
-use super::{UpgradeArgs, agent::Agent, plan};
+use super::{
+    UpgradeArgs,
+    agent::Agent,
+    plan::{self, Need},
+};
 use crate::{
     contract::{self, ALREADY_AT, Proceed, UpgradeOrder},
     node::{
@@ -28,17 +32,12 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
     }
     let image = os_release::of(host.root());
     let boot = host.boot_id()?;
-    if let Some(release) = plan::already_at(order, &node, &image) {
-        let directory = host_dir.join(contract::STATE_DIR.trim_start_matches('/'));
-        let next = plan::boots_next(&boot, None, &result::all(&directory));
-        if let Some(next) = next.filter(|next| next != release) {
-            bail!(Permanent(plan::runs_until_its_boot(release, &next)));
-        }
-        return Ok(AppletExit::success(format!("{ALREADY_AT}{release}")));
-    }
-    let in_memory = plan::in_memory(facts::boot_state_of(host));
-    if let Some(why) = in_memory.or_else(|| plan::too_old(order, &node, &image)) {
-        bail!(Permanent(why));
+    let directory = host_dir.join(contract::STATE_DIR.trim_start_matches('/'));
+    let next = plan::boots_next(&boot, None, &result::all(&directory));
+    match plan::need(order, (&node, facts::boot_state_of(host), next.as_deref()), &image) {
+        Need::Nothing { release } => return Ok(AppletExit::success(format!("{ALREADY_AT}{release}"))),
+        Need::Refused(why) => bail!(Permanent(why)),
+        Need::Upgrade => {}
     }
     UsableAgent::find(order, host)?;
     let proceed = Proceed { proceed: true, boot, before: node.version, target: image.version };

@@ -47,19 +47,45 @@ pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeRes
 }
 
 fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
-    if let Some(release) = already_at(order, &found.host, &found.image) {
-        return match found.boots_next.as_ref().filter(|next| *next != release) {
-            Some(next) => Verdict::Refuse(runs_until_its_boot(release, next)),
-            None => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
-        };
+    let Found { boot_state, host, image, boots_next, .. } = found;
+    match need(order, (host, boot_state, boots_next.as_deref()), image) {
+        Need::Nothing { .. } => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
+        Need::Refused(why) => Verdict::Refuse(why),
+        Need::Upgrade => Verdict::Run,
     }
-    let refused = in_memory(&found.boot_state).or_else(|| too_old(order, &found.host, &found.image));
-    refused.map_or(Verdict::Run, Verdict::Refuse)
+}
+
+/// What a node needs for which no try of this Job has been made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It is at this release already.
+    Nothing {
+        release: String,
+    },
+    /// The upgrade must not be made.
+    Refused(String),
+    Upgrade,
+}
+
+/// What the node needs that runs this release, in this boot state, and boots that one next, to be at the
+/// image's. The preflight and the wrapper decide by it, each in its own moment.
+pub fn need(
+    order: &UpgradeOrder,
+    (host, boot_state, boots_next): (&Release, &str, Option<&str>),
+    image: &Release,
+) -> Need {
+    match (already_at(order, host, image), boots_next) {
+        (Some(release), Some(next)) if next != release => Need::Refused(runs_until_its_boot(release, next)),
+        (Some(release), _) => Need::Nothing { release: release.to_owned() },
+        (None, _) => {
+            in_memory(boot_state).or_else(|| too_old(order, host, image)).map_or(Need::Upgrade, Need::Refused)
+        }
+    }
 }
 
 /// Why the node is refused, if its system was loaded into memory: the next boot loads it again, and what an
 /// agent would write is on nobody's way.
-pub fn in_memory(boot_state: &str) -> Option<String> {
+fn in_memory(boot_state: &str) -> Option<String> {
     (boot_state == boot_state::IN_RAM).then(|| {
         "the node runs from memory (kairos.ram), and there is nothing installed to upgrade; change the image that it boots from"
             .into()
@@ -68,7 +94,7 @@ pub fn in_memory(boot_state: &str) -> Option<String> {
 
 /// The release, if the node runs it already and nobody wants it written all the same. Two unknowns are not
 /// equal, and the release of the active partition says nothing about the recovery partition.
-pub fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> Option<&'a str> {
+fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> Option<&'a str> {
     host.version.as_deref().filter(|host| compares(order) && Some(*host) == image.version.as_deref())
 }
 
@@ -93,7 +119,7 @@ pub fn runs_until_its_boot(release: &str, next: &str) -> String {
 
 /// Why the image is refused, if its release is older than what the node runs and nobody wants to go back.
 /// Where the two have no order, it is not: see [`version`].
-pub fn too_old(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<String> {
+fn too_old(order: &UpgradeOrder, host: &Release, image: &Release) -> Option<String> {
     if !compares(order) || version::compare(&image.keys, &host.keys) != Some(Ordering::Less) {
         return None;
     }

@@ -7,7 +7,7 @@ use kairos_operator::{
     api::names::{self, container},
     cli::{self, Applet},
     contract::{self, Facts, Sentinel, UpgradeResult, UpgradeState, boot_state},
-    node::upgrade::UpgradeArgs,
+    node::upgrade::{UpgradeArgs, plan},
 };
 use kairos_sim::{Outcome, Run};
 use tokio::time::sleep;
@@ -73,7 +73,7 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
             let running = booted(&world, &place).release;
             let skip = !args.force && running == place.release;
             match boots_next(&world, &place).filter(|next| skip && *next != running) {
-                Some(next) => (FOR_GOOD, format!("an earlier upgrade has written {next}")),
+                Some(next) => (FOR_GOOD, plan::runs_until_its_boot(&running, &next)),
                 None => (0, if skip { format!("node is already at {running}") } else { String::new() }),
             }
         }),
@@ -251,13 +251,9 @@ fn booted(world: &World, place: &Place) -> Image {
 
 /// What an agent has written for another Job in this boot.
 fn boots_next(world: &World, place: &Place) -> Option<String> {
-    let written = |result: &&UpgradeResult| {
-        let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);
-        ran && result.active && result.boot == place.boot && result.job_uid != place.job_uid
-    };
-    world.machine(&place.node, |machine| {
-        machine.results.values().find(written).and_then(|result| result.target.clone())
-    })
+    let left: Vec<UpgradeResult> =
+        world.machine(&place.node, |machine| machine.results.values().cloned().collect());
+    plan::boots_next(&place.boot, Some(&place.job_uid), &left)
 }
 
 fn facts(world: &World, place: &Place) -> String {
@@ -319,7 +315,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         && running == place.release
         && let Some(next) = boots_next(world, place).filter(|next| *next != running)
     {
-        return (FOR_GOOD, format!("an earlier upgrade has written {next}"));
+        return (FOR_GOOD, plan::runs_until_its_boot(&running, &next));
     }
     if !args.force && running == place.release {
         write(UpgradeState::UpToDate, &place.boot, &running);

@@ -5,6 +5,7 @@
 //! second: a Job whose spec was changed is looked at without delay (`syncJobBatchPeriod` of the controller is
 //! for changes of pods and of status).
 
+use super::pods::JobPods;
 use crate::plan::{
     model::{
         action::{Action, Target},
@@ -17,9 +18,9 @@ use crate::plan::{
 const TIME_TO_COUNT: i64 = 60;
 
 /// What puts the deadline off, if a pod has succeeded and that has not been done yet.
-pub fn extend_after_success(ctx: &NodeContext<'_>, job: &JobView) -> Option<Action> {
+pub fn extend_after_success(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<Action> {
     let given = ctx.op.intent.job_deadline;
-    let succeeded = ctx.job_pods(&job.uid).any(|pod| pod.phase == PodPhase::Succeeded);
+    let succeeded = pods.all.iter().any(|pod| pod.phase == PodPhase::Succeeded);
     let deadline_seconds = given.checked_add(TIME_TO_COUNT)?;
     (succeeded && job.deadline_seconds == Some(given))
         .then(|| Action::ExtendJob { job: Target::of_job(job), deadline_seconds })

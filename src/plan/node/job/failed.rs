@@ -38,7 +38,7 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {
         return next.into();
     }
-    let message = pods.last_words().or_else(|| {
+    let message = pods.last_message().or_else(|| {
         let gone = job.failed > 0 && pods.all.is_empty() && !ctx.is_adopted();
         gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
     });

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::remake;
+use super::{pods::JobPods, remake};
 use crate::plan::{
     model::{
         action::{Action, Notice, Target},
@@ -118,7 +118,7 @@ fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     recorded.with(effects)
 }
 
-pub fn resume(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
+pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
     let resume = Action::ResumeJob { job: Target::of_job(job) };
     let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(kept_failing(ctx, &resume)));
@@ -137,7 +137,7 @@ pub fn resume(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
     // It is made without a pod: one that has had any was resumed before. A queue for Jobs, or a person,
     // suspended it, and the Job controller ends its pods for that.
-    if ctx.job_pods(&job.uid).next().is_none() {
+    if pods.all.is_empty() {
         return Waiting::JobRuns.with(effects).with(resume);
     }
     let why = Waiting::JobResumed { name: job.name.clone() };

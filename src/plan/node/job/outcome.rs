@@ -34,7 +34,7 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, pods) {
             Some(proof) => recovered(ctx, proof).into(),
             None => {
-                let message = pods.last_words().unwrap_or_else(|| "nothing had to be changed".into());
+                let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
                 ctx.complete(RebootStatus::NotRequested, message).into()
             }
         },
@@ -54,7 +54,7 @@ fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     if ctx.op.intent.upgrade && !pods.have_succeeded() && pods.are_open() {
         return Waiting::JobPodLags.into();
     }
-    let message = pods.last_words().map_or_else(
+    let message = pods.last_message().map_or_else(
         || "Job completed successfully".into(),
         |message| format!("Job completed successfully: {message}"),
     );
@@ -80,7 +80,7 @@ fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
 /// The operation has succeeded, and containers of somebody else keep its Job from completing.
 pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, others: &[String]) -> Planned<Decision> {
     let names = others.join(", ");
-    let said = || pods.last_words().map(|said| format!(": {said}")).unwrap_or_default();
+    let said = || pods.last_message().map(|said| format!(": {said}")).unwrap_or_default();
     if !ctx.op.intent.reboot {
         let message = format!(
             "Job completed successfully{}; container {names}, which is not ours, still ran and is ended with it",

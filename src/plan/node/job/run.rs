@@ -35,7 +35,7 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         JobState::Failing(why) => Waiting::JobFailing { why: why.clone() }.into(),
         JobState::Active if job.deleting => Waiting::JobDeleted.into(),
         JobState::Active if ctx.op.deleting => cancel(ctx, job, &pods),
-        JobState::Active if job.suspended => make::resume(ctx, job),
+        JobState::Active if job.suspended => make::resume(ctx, job, &pods),
         JobState::Active => running(ctx, job, &pods),
     }
 }
@@ -75,7 +75,7 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     if let Some(next) = another_content(ctx, pods).filter(|_| !ctx.op.intent.upgrade) {
         return next.into();
     }
-    effects.add(Effects::act(deadline::extend_after_success(ctx, job)));
+    effects.add(Effects::act(deadline::extend_after_success(ctx, job, pods)));
     let why = "the operation has failed in it, and a container that is not ours still runs";
     let kept = pods.failed_but_open();
     effects.add(Effects::act(kept.map(|pod| Action::DeletePod { pod: Target::of(pod), why })));

@@ -1,5 +1,5 @@
-//! What the pods of a Job tell: whether the operation has begun, succeeded or failed in them, and their last
-//! words. It is read from the pods alone, once for all that follows from it.
+//! What the pods of a Job tell: whether the operation has begun, succeeded or failed in them, and what was
+//! said last in them. It is read from the pods alone, once for all that follows from it.
 //!
 //! Somebody may have added containers to them, as service meshes do. What counts is the operation: when all of
 //! our own containers have ended well, it has succeeded, though one that does not end keeps the Job from
@@ -12,7 +12,7 @@ use crate::{
     api::names::container,
     contract::{EXIT_PERMANENT, RecoveryProof, Sentinel},
     plan::{
-        model::snapshot::{ContainerState, ContainerView, PodPhase, PodView, brief},
+        model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief},
         node::context::NodeContext,
     },
 };
@@ -100,30 +100,27 @@ impl JobPods<'_> {
 
     /// The one that was made last.
     pub fn newest(&self) -> Option<&PodView> {
-        self.all.iter().copied().max_by_key(|pod| (pod.created, &pod.name))
+        newest(self.all.iter().copied())
     }
 
     /// What was said last in the newest pod.
-    pub fn last_words(&self) -> Option<String> {
-        last_words(self.newest()?)
+    pub fn last_message(&self) -> Option<String> {
+        last_message(self.newest()?)
     }
 
     /// What was said last in the newest of those that have failed.
     pub fn last_failure(&self) -> Option<String> {
-        last_words(self.failed().max_by_key(|pod| (pod.created, &pod.name))?)
+        last_message(newest(self.failed())?)
     }
 
     /// Whether the operation's container ended well in a pod that has failed since the success could not be
     /// recorded, and nothing says so: the sentinel's container was not even started, or ended before it could
     /// say.
     pub fn succeeded_unrecorded(&self) -> bool {
-        let ended = |pod: &PodView, name| match pod.container(name) {
-            Some(ContainerState::Ended { code, .. }) => Some(*code),
-            Some(ContainerState::Waiting { .. } | ContainerState::Running { .. }) | None => None,
-        };
+        let code = |pod: &PodView, name| ended(pod, name).map(|ended| ended.code);
         let is_told =
-            |pod: &PodView| [Some(0), Some(EXIT_PERMANENT.into())].contains(&ended(pod, container::SENTINEL));
-        self.failed().any(|pod| ended(pod, container::NODEOP) == Some(0) && !is_told(pod))
+            |pod: &PodView| [Some(0), Some(EXIT_PERMANENT.into())].contains(&code(pod, container::SENTINEL));
+        self.failed().any(|pod| code(pod, container::NODEOP) == Some(0) && !is_told(pod))
     }
 
     /// The containers of others that still run in a pod in which the operation has succeeded; none if no pod
@@ -139,6 +136,15 @@ impl JobPods<'_> {
         let kept = |pod: &&PodView| pod.is_active() && has_failed(pod) && !others(pod).is_empty();
         self.all.iter().copied().filter(kept)
     }
+}
+
+fn newest<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<&'a PodView> {
+    pods.max_by_key(|pod| (pod.created, &pod.name))
+}
+
+/// How the container of that name ended, if it does not run.
+fn ended(pod: &PodView, name: &str) -> Option<Ended> {
+    pod.containers.iter().find(|container| container.name == name)?.ended()
 }
 
 /// Whether we have put the container into the pod.
@@ -172,16 +178,12 @@ fn others(pod: &PodView) -> Vec<String> {
 
 /// What was said last in a pod: by the kubelet, of a pod that it has refused or ended; else by the container
 /// that failed, whichever it is, or by the operation's own.
-fn last_words(pod: &PodView) -> Option<String> {
+fn last_message(pod: &PodView) -> Option<String> {
     // Of a pod that the kubelet has ended the kubelet knows why; its containers were killed, and know nothing.
     if pod.phase == PodPhase::Failed && !pod.reason.is_empty() {
         return Some(pod.obstacle()?.text);
     }
-    let operation = pod
-        .containers
-        .iter()
-        .find(|container| container.name == container::NODEOP)
-        .and_then(ContainerView::ended);
+    let operation = ended(pod, container::NODEOP);
     if let Some(ended) = operation.as_ref().filter(|ended| ended.code != 0) {
         return Some(ended.to_string());
     }

@@ -74,7 +74,7 @@ fn the_container_that_failed_speaks_whichever_it_is() {
         )
     };
     let message = |containers| {
-        last_words(&PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") })
+        last_message(&PodView { containers, ..fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1") })
     };
     let (sentinel, full) =
         (container::SENTINEL, "writing the sentinel: No space left on device (os error 28)");
@@ -92,10 +92,10 @@ fn the_container_that_failed_speaks_whichever_it_is() {
     let refused = "OutOfcpu Pod was rejected: Node didn't have enough resource: cpu";
     let job = fixtures::pod(Role::Job, "p", Owner::job("j", "ju"), "n1");
     let pod = PodView { phase: PodPhase::Failed, reason: refused.into(), ..job };
-    assert_eq!(last_words(&pod), Some(refused.into()), "the kubelet alone says why nothing was started");
+    assert_eq!(last_message(&pod), Some(refused.into()), "the kubelet alone says why nothing was started");
     let evicted = "Evicted: Pod ephemeral local storage usage exceeds the total limit of containers 1Mi.";
     let lost = "Error on reading termination message from logs: no such file or directory";
     let pod =
         PodView { reason: evicted.into(), containers: vec![ended(container::NODEOP, 137, lost)], ..pod };
-    assert_eq!(last_words(&pod), Some(evicted.into()), "its logs are gone with it");
+    assert_eq!(last_message(&pod), Some(evicted.into()), "its logs are gone with it");
 }
