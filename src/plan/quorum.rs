@@ -17,7 +17,7 @@ use crate::{
         id::Key,
         intent::Intent,
         question::{Answer, Question},
-        snapshot::{NodeView, Snapshot, Standing},
+        snapshot::{NodeView, RETURNS_WITHIN, Snapshot},
         time::later,
     },
 };
@@ -36,6 +36,11 @@ const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(10);
 pub enum Unwell {
     NotReady {
         node: String,
+    },
+    /// Its Node object is gone, and may come back with the machine.
+    Gone {
+        node: String,
+        since: Timestamp,
     },
     /// Its distribution says so on the Node.
     NotVoting {
@@ -60,6 +65,12 @@ impl fmt::Display for Unwell {
             Self::NotReady { node } => {
                 write!(f, "control-plane node {node} is not Ready, and a second one must not go away")
             }
+            Self::Gone { node, since } => write!(
+                f,
+                "the Node of control-plane node {node} was deleted at {since:.0}; for {} s its machine may come \
+                 back, and no other one goes away meanwhile",
+                RETURNS_WITHIN.as_secs()
+            ),
             Self::NotVoting { node } => write!(f, "etcd of control-plane node {node} is not a voting member"),
             Self::PodNotReady { node, pod } => {
                 write!(f, "pod kube-system/{pod} of control-plane node {node} is not Ready")
@@ -79,8 +90,8 @@ impl fmt::Display for Unwell {
 /// its machine is away, and is to come back.
 pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     let mut held = BTreeSet::new();
-    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| node.control_plane());
-    for node in snapshot.nodes.that_are(Standing::ControlPlane) {
+    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_member(node));
+    for node in snapshot.members() {
         if let Some(of) = &node.claimed_by
             && snapshot.op(of).is_none_or(|op| Intent::of(&op).disturbs())
         {
@@ -96,9 +107,9 @@ pub fn control_planes_under_way(snapshot: &Snapshot) -> Vec<(Key, String)> {
     held.into_iter().collect()
 }
 
-/// Control-plane nodes other than `node`.
+/// The members of the control plane other than `node`.
 fn others<'a>(snapshot: &'a Snapshot, node: &'a str) -> impl Iterator<Item = &'a NodeView> {
-    snapshot.nodes.that_are(Standing::ControlPlane).map(AsRef::as_ref).filter(move |other| other.name != node)
+    snapshot.members().filter(move |other| other.name != node)
 }
 
 /// Asks what [`others_not_ready`] has to know of nodes whose distribution does not say on the Node whether
@@ -116,6 +127,10 @@ pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
 /// Why a control-plane node other than `node` may not be a member that votes, so that `node` must not go
 /// away. What [`ask`] asks has been answered.
 pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {
+    if let Some((gone, since)) = snapshot.members_gone().next() {
+        let why = Unwell::Gone { node: gone.to_owned(), since };
+        return Planned::from(Some(why)).with(Effects::wake_at(later(since, RETURNS_WITHIN)));
+    }
     let mut found = others(snapshot, node).map(|other| not_ready(snapshot, other));
     found.find(|planned| planned.value.is_some()).unwrap_or_else(|| None.into())
 }

@@ -63,10 +63,10 @@ pub fn advance(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Decisi
 /// themselves tell of claims whose NodeOp is finished or gone, and which of them are away.
 fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Option<Decision>> {
     let claimed = ctx.node.claimed_by.as_ref() == Some(&ctx.op.id);
-    if claimed || !ctx.node.control_plane() || !ctx.op.intent.disturbs() {
+    if claimed || !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
-    let nodes = ctx.snapshot.nodes.values().filter(|node| node.control_plane());
+    let nodes = ctx.snapshot.members();
     let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::AllNodeOps]);
     let open = questions.filter(|question| ctx.snapshot.answer(question).is_none());
     let mut effects = quorum::ask(ctx.snapshot, &ctx.node.name);

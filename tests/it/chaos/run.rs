@@ -72,8 +72,9 @@ async fn play(seed: u64) -> Outcome {
     sleep(BACK.max(READ_TIMEOUT)).await;
     let mut broken = Vec::new();
     let mended = world.elapsed();
-    // An upgrade that goes on is over only when it does not begin again.
-    let pause = if world.is(Kind::Continuous) { SETTLES } else { Duration::ZERO };
+    // What is over stays so: an upgrade that goes on may begin again, and one that waits for another may be at
+    // its turn in a moment.
+    let pause = if world.is(Kind::Continuous) { SETTLES } else { Duration::from_secs(60) };
     let mut settled = mended + pause;
     loop {
         let over = history::is_over(&cluster, &world, &scenario);
@@ -96,9 +97,6 @@ async fn play(seed: u64) -> Outcome {
             break;
         }
         sleep(Duration::from_secs(1)).await;
-    }
-    if pause.is_zero() {
-        sleep(Duration::from_secs(60)).await;
     }
     world.note(|| "at rest".into());
     let before = cluster.requests().len();

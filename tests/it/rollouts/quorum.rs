@@ -1,6 +1,9 @@
 //! When a control-plane node may go: the others are not only Ready, their etcd votes.
 
-use kairos_operator::plan::model::question::{Answer, Question};
+use kairos_operator::plan::model::{
+    question::{Answer, Question},
+    snapshot::NodeView,
+};
 use serde_json::json;
 
 use super::{Cluster, at, condition};
@@ -181,4 +184,35 @@ fn a_node_that_reboots_counts_when_its_object_is_deleted_meanwhile() {
         cluster.settle();
         assert_eq!(cluster.running(op), ["c2"], "c1 is given up by then");
     }
+}
+
+/// A machine that boots may get a new Node object, Ready at once, and its labels a moment later.
+#[test]
+fn a_member_whose_node_object_is_made_again_must_have_been_ready_for_a_minute() {
+    let mut cluster = two();
+    let c2 = std::sync::Arc::clone(&cluster.s.nodes["c2"]);
+    cluster.s.nodes.remove("c2");
+    cluster.op("op", json!({}));
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    assert!(
+        cluster.says("op", "c1").contains("the Node of control-plane node c2 was deleted at "),
+        "{}",
+        cluster.says("op", "c1")
+    );
+    cluster.wait(5);
+    let mut again = NodeView { uid: "c2-again".into(), boot_id: "b2".into(), ..(*c2).clone() };
+    let labels = std::mem::take(&mut again.labels);
+    cluster.s.nodes.insert("c2".into(), again.into());
+    cluster.read_facts("c2");
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0], "its labels come later");
+    cluster.node("c2", |node| node.labels = labels.clone());
+    cluster.wait(40);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    assert!(cluster.says("op", "c1").ends_with("60 s are waited for"), "{}", cluster.says("op", "c1"));
+    cluster.wait(20);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["c1"]);
 }

@@ -28,7 +28,7 @@ pub use self::{
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
-    sightings::Sightings,
+    sightings::{RETURNS_WITHIN, Sightings},
     table::{Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::owner::Owner;

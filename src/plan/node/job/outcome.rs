@@ -120,7 +120,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
         left,
         deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout),
         machine_id: Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty()),
-        control_plane: ctx.node.control_plane(),
+        control_plane: ctx.snapshot.is_member(ctx.node),
         seen: None,
     };
     let work = Working {

@@ -263,7 +263,7 @@ impl Pass<'_> {
 
     /// Workers are not taken before a control-plane node whose preflight has not spoken yet.
     fn behind(&mut self, name: &str) -> Option<NotTaken> {
-        if self.snapshot.nodes.get(name).is_some_and(|view| view.control_plane() && view.ready) {
+        if self.snapshot.nodes.get(name).is_some_and(|view| self.snapshot.is_member(view) && view.ready) {
             self.queue.get_or_insert_with(|| NotTaken::TurnAfter(name.to_owned()));
         }
         None
@@ -278,7 +278,7 @@ impl Pass<'_> {
             return Some(Hold::All(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
-            if view.control_plane() { Hold::AllAfter(why) } else { Hold::Node(why) }
+            if self.snapshot.is_member(view) { Hold::AllAfter(why) } else { Hold::Node(why) }
         };
         if let Some(other) = view.claimed_by.as_ref() {
             return Some(ordered(NotTaken::claimed(&self.op.id, other)));
@@ -291,7 +291,7 @@ impl Pass<'_> {
 
     /// Why a control-plane node has to wait for others.
     fn quorum(&mut self, view: &NodeView) -> Option<NotTaken> {
-        if !self.op.intent.disturbs() || !view.control_plane() {
+        if !self.op.intent.disturbs() || !self.snapshot.is_member(view) {
             return None;
         }
         let limit = self.snapshot.settings.control_plane_concurrency;
@@ -304,7 +304,7 @@ impl Pass<'_> {
         // A control-plane node that failed and is out of service is one that is away, however many may go at
         // once.
         let control_plane =
-            |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| node.control_plane());
+            |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
         let down = self.progress.slots.out_of_service.iter().filter(|(name, _)| control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
             self.progress.held = self.busy == 0;
@@ -323,7 +323,7 @@ impl Pass<'_> {
 /// Takes a node: recorded first, and everything else follows from that.
 fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, shared: &mut Shared) {
     shared.nodes.insert(view.name.clone(), op.id.key());
-    if op.intent.disturbs() && view.control_plane() {
+    if op.intent.disturbs() && snapshot.is_member(view) {
         shared.control_planes(snapshot).push((op.id.key(), view.name.clone()));
     }
     // The preflight's verdict stays, in case the node has to be given back untouched; and what the

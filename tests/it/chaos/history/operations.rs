@@ -218,6 +218,9 @@ impl Past<'_> {
             .iter()
             .filter(|(job, _)| self.jobs.get(job).is_some_and(|job| job.op == op))
             .map(|(_, on)| on)
+            // Somebody took the machine out of the cluster while its kubelet was away: nobody can end what runs
+            // there, and nobody waits for it.
+            .filter(|on| self.nodes.contains_key(*on))
             .collect();
         // What goes on in a pod that was deleted by force takes no slot: nobody knows of it but the node.
         if self.allowed(op).is_some_and(|limit| on.len() > limit) && !self.scenario.is(Kind::Lingering) {

@@ -17,8 +17,9 @@ const IDLE: usize = 20;
 const PER_UNREADABLE: usize = 30;
 /// What operators may ask within ten seconds: a rollout's beginning on all nodes, and each answer lost.
 const BURST: usize = 500;
-/// And for one object, or of one sort of object that is made.
-const BURST_OF_EACH: usize = 40;
+/// And for one object, or of one sort of object that is made: a question is asked twenty times at once, and once a
+/// second after that, by each of two processes that follow one another.
+const BURST_OF_EACH: usize = 60;
 /// Writes for one node of an upgrade that takes its time (each step and word is written twice), and for an
 /// operation as a whole.
 const PER_NODE: usize = 30;

@@ -206,8 +206,8 @@ pub fn fit(scenario: &mut Scenario, rng: &mut fastrand::Rng) {
     people::wish(scenario, rng);
     operations::wish(scenario, rng);
     edits::wish(scenario, rng);
-    people::name_those_that_stay(scenario);
     continuous::wish(scenario, rng);
+    people::name_those_that_stay(scenario);
 }
 
 /// Makes a cluster odd, before any operator starts.

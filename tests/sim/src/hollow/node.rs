@@ -101,10 +101,7 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node")
-            .field("name", &self.name)
-            .field("boot", &*self.boot.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Node").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -190,8 +187,7 @@ impl Node {
         locked(&self.0.fate).0 = fate;
     }
 
-    /// From the next boot on (or now, if nothing has asked for the node's init yet), init ignores being asked
-    /// to reboot: the node stays up, and the reboot never comes.
+    /// From the next boot on, or now if nothing has asked for its init yet, init ignores that it is to reboot.
     pub fn ignore_reboots(&self, ignore: bool) {
         locked(&self.0.fate).1 = ignore;
     }
@@ -216,6 +212,11 @@ impl Node {
     /// The machine is taken away: if it is down, it never boots again, whatever its fate was.
     pub fn scrap(&self) {
         self.0.scrapped.get_or_init(|| ());
+    }
+
+    /// Whether the machine was taken away.
+    pub fn is_scrapped(&self) -> bool {
+        self.0.scrapped.get().is_some()
     }
 
     pub(super) fn follow(&self) -> watch::Receiver<Boot> {
@@ -372,7 +373,7 @@ impl Node {
             register::mark_unknown(self).await;
             away.await;
         }
-        if self.0.scrapped.get().is_some() {
+        if self.is_scrapped() {
             return;
         }
         if self.0.config.disks {

@@ -5,6 +5,8 @@
 //! which we first saw the thing. Another leader has seen nothing yet and counts anew: it ends later, never
 //! too early.
 
+mod members;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
@@ -12,6 +14,8 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use self::members::Members;
+pub use self::members::RETURNS_WITHIN;
 use crate::{
     api::node_statuses::Mark,
     plan::model::{
@@ -57,20 +61,9 @@ pub struct Sightings {
     endings: BTreeMap<String, Timestamp>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
-    /// Control-plane nodes, by name.
-    members: BTreeMap<String, Member>,
+    members: Members,
     /// The tokens of the tables in which that was seen: of Jobs, of pods, and of facts pods.
     noted: [Arc<()>; 3],
-}
-
-/// A control-plane node as it was seen last.
-#[derive(Clone, Debug, PartialEq)]
-struct Member {
-    uid: String,
-    boot_id: String,
-    ready: bool,
-    /// When it was seen to turn Ready in this boot; nothing if it was Ready at first sight.
-    since: Option<Timestamp>,
 }
 
 impl Sightings {
@@ -104,10 +97,7 @@ impl Sightings {
                 _ => {}
             }
         }
-        self.members.retain(|name, _| snapshot.nodes.get(name).is_some_and(|node| node.control_plane()));
-        for node in snapshot.nodes.that_are(Standing::ControlPlane) {
-            self.note_member(node, now);
-        }
+        self.members.note(&snapshot.nodes, now);
     }
 
     fn note_pods(&mut self, snapshot: &Snapshot) {
@@ -140,20 +130,6 @@ impl Sightings {
         for key in there {
             self.unwatched.entry(key).or_insert(snapshot.now);
         }
-    }
-
-    fn note_member(&mut self, node: &NodeView, now: Timestamp) {
-        let known = self.members.get(&node.name);
-        if known.is_some_and(|known| {
-            known.ready == node.ready && known.boot_id == node.boot_id && known.uid == node.uid
-        }) {
-            return;
-        }
-        // A node that reboots fast is never seen to be away: another boot is another time of being Ready.
-        let since = known.is_some().then_some(now).filter(|_| node.ready);
-        let member =
-            Member { uid: node.uid.clone(), boot_id: node.boot_id.clone(), ready: node.ready, since };
-        self.members.insert(node.name.clone(), member);
     }
 }
 
@@ -278,13 +254,6 @@ impl Snapshot {
     pub fn unwatched_since(&self, op: &OpRef, node: &str) -> Timestamp {
         let key = (op.uid.clone(), node.to_owned());
         self.sightings.unwatched.get(&key).copied().unwrap_or(self.now)
-    }
-
-    /// Since when a control-plane node has been Ready in its present boot, as far as we saw it: at the latest
-    /// since we lead, if it was Ready by then. Nothing for a node that is not Ready.
-    pub fn ready_since(&self, node: &NodeView) -> Option<Timestamp> {
-        let seen = self.sightings.members.get(&node.name).and_then(|member| member.since);
-        node.ready.then(|| seen.map_or(self.leading_since, |since| since.max(self.leading_since)))
     }
 
     /// Since when we have seen a pod that has had no container, and of which its kubelet says nothing in its
