@@ -236,11 +236,13 @@ pub mod reboot_state {
 pub const EXIT_PERMANENT: u8 = 42;
 
 /// Arguments of `sentinel`, after the applet's name.
-pub fn sentinel_args(job: &str, upgrade: bool) -> Vec<String> {
+/// `succeeded_in` is the boot in which the command succeeded, if this Job only records that.
+pub fn sentinel_args(job: &str, upgrade: bool, succeeded_in: Option<&str>) -> Vec<String> {
     let mut args = vec![format!("--state-dir={SENTINEL_MOUNT}"), format!("--job={job}")];
     if upgrade {
         args.push("--upgrade".into());
     }
+    args.extend(succeeded_in.map(|boot| format!("--succeeded-in={boot}")));
     args
 }
 

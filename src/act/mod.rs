@@ -143,3 +143,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -109,6 +109,10 @@ pub struct NodeStatus {
     /// in which the operation succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// The boot in which the command succeeded, if that could not be recorded when it did: the Job that is there
+    /// now, or is to be made, runs no command and only records it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_in: Option<String>,
     /// The release that the upgrade brings, as its image says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,

@@ -21,7 +21,8 @@
 //! | no room kept, and a disk that gets some within half a minute | writes the record | as ever |
 //! | a disk that stays full, or takes nothing | nothing; exit 42 | the Job fails at once, with this message; no reboot, no second run |
 //! | an upgrade's result that is missing, or says no success | nothing; exit 42 | the same: the agent may have run |
-//! | killed before the record, by the kubelet or a power cut | | the Job's pod is tried again, the operation with it |
+//! | killed before the record with its pod, by the kubelet or a power cut | | the Job's pod is tried again, the operation with it |
+//! | not started, or killed alone | | the Job fails at once, and one that runs no command but only this container records the success, in the same boot |
 
 use std::{path::PathBuf, time::Duration};
 
@@ -47,6 +48,9 @@ pub struct SentinelArgs {
     /// The operation was an upgrade: take the boot from its result, and write nothing if it changed nothing.
     #[arg(long)]
     pub upgrade: bool,
+    /// The command succeeded in this boot, in a Job that could not record it: record that, in the same boot.
+    #[arg(long, conflicts_with = "upgrade")]
+    pub succeeded_in: Option<String>,
     /// How long to try to write the sentinel on a disk that does not take it.
     #[arg(long, default_value_t = RECORD_TIMEOUT)]
     pub patience_seconds: u32,
@@ -60,6 +64,14 @@ pub struct SentinelArgs {
 /// Whatever fails here fails permanently: the operation has succeeded, and a retry of the pod would run it
 /// again.
 pub fn run(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
+    if let Some(boot) = &args.succeeded_in
+        && host.boot_id().is_ok_and(|present| present != *boot)
+    {
+        bail!(Permanent(format!(
+            "the operation succeeded in boot {boot}, which could not be recorded there, and the node has booted \
+             since: it is not rebooted again"
+        )));
+    }
     write(args, host).map_err(|error| {
         let known = "the operation succeeded and is not run again, but its record could not be written";
         Permanent(format!("{known}: {error:#}. Repair {}, then reboot the node", super::state_directory()))
@@ -143,6 +155,7 @@ mod tests {
             state_dir: contract::SENTINEL_MOUNT.into(),
             job: "j".into(),
             upgrade,
+            succeeded_in: None,
             patience_seconds: 0,
             job_uid: Some("u".into()),
         }
@@ -179,6 +192,17 @@ mod tests {
             assert_eq!(ended, AppletExit::success(serde_json::to_string(&sentinel).unwrap()));
         }
         assert_eq!(fs::read_dir(host.path("/sentinel")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_success_that_could_not_be_recorded_is_recorded_in_its_boot_alone() {
+        let (_root, host) = node("b1");
+        let of = |boot: &str| SentinelArgs { succeeded_in: Some(boot.into()), ..args(false) };
+        let error = run(&of("b0"), &host).unwrap_err();
+        assert!(is_permanent(&error) && error.to_string().contains("has booted since"), "{error:#}");
+        assert_eq!(written(&host), None);
+        run(&of("b1"), &host).unwrap();
+        assert_eq!(written(&host).unwrap().boot, "b1");
     }
 
     #[test]

@@ -67,8 +67,7 @@ impl fmt::Display for Unwell {
             }
             Self::Gone { node, since } => write!(
                 f,
-                "the Node of control-plane node {node} was deleted at {since:.0}; for {} s its machine may come \
-                 back, and no other one goes away meanwhile",
+                "the Node of control-plane node {node} was deleted at {since:.0}; for {} s its machine may come back, and no other one goes away meanwhile",
                 RETURNS_WITHIN.as_secs()
             ),
             Self::NotVoting { node } => write!(f, "etcd of control-plane node {node} is not a voting member"),

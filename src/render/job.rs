@@ -3,7 +3,8 @@
 //! The user's image and command as they are, privileged, the host's root writable. With a reboot the command
 //! becomes an init container, and the container after it writes the sentinel: that the Job is `Complete` and
 //! that the sentinel is there are then one and the same success. Beside both a container of ours holds the
-//! node's lock, see [`lock`].
+//! node's lock, see [`lock`]. Where the command has succeeded and the sentinel could not be written, another Job
+//! writes it and runs no command.
 
 use k8s_openapi::{
     api::{
@@ -17,7 +18,10 @@ use k8s_openapi::{
 
 use super::{RenderConfig, lock, parts, upgrade};
 use crate::{
-    api::{names::container, nodeop::NodeOp},
+    api::{
+        names::container,
+        nodeop::{NodeOp, NodeStatus},
+    },
     contract,
     plan::model::intent::{self, Intent},
 };
@@ -54,9 +58,19 @@ pub fn job(op: &NodeOp, on: On<'_>, name: &str, site: &RenderConfig) -> Job {
     }
 }
 
+fn entry<'a>(op: &'a NodeOp, node: &str) -> Option<&'a NodeStatus> {
+    op.status.as_ref()?.node_statuses.get(node)
+}
+
+/// The boot in which the command has succeeded, if the Job is only to record that.
+fn succeeded_in<'a>(op: &'a NodeOp, node: &str) -> Option<&'a str> {
+    entry(op, node)?.succeeded_in.as_deref()
+}
+
 /// Metadata of the Job's pod.
 pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
-    let mut meta = parts::pod_meta(parts::meta(op, node, name), container::NODEOP);
+    let main = if succeeded_in(op, node).is_some() { container::SENTINEL } else { container::NODEOP };
+    let mut meta = parts::pod_meta(parts::meta(op, node, name), main);
     parts::keep_node(&mut meta);
     meta
 }
@@ -65,6 +79,9 @@ pub fn pod_meta(op: &NodeOp, node: &str, name: &str) -> ObjectMeta {
 /// admitted with it.
 pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
     let (spec, node) = (&op.spec, on.node);
+    if let Some(boot) = succeeded_in(op, node) {
+        return record(op, (node, boot), job, site);
+    }
     let reboot = spec.reboot_on_success.unwrap_or(false);
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
     let mut containers = match &spec.upgrade {
@@ -80,13 +97,9 @@ pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
     };
     if reboot {
         volumes.push(parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate"));
-        containers.push(sentinel(op, job, site));
+        containers.push(sentinel(op, job, None, site));
     }
-    let found = op
-        .status
-        .as_ref()
-        .and_then(|status| status.node_statuses.get(node))
-        .and_then(|entry| entry.image.clone());
+    let found = entry(op, node).and_then(|entry| entry.image.clone());
     if let (Some(operation), Some(image)) =
         (containers.iter_mut().find(|container| container.name == container::NODEOP), found)
     {
@@ -103,6 +116,20 @@ pub fn pod(op: &NodeOp, on: On<'_>, job: &str, site: &RenderConfig) -> PodSpec {
         init_containers: Some(containers).filter(|containers| !containers.is_empty()),
         containers: last,
         volumes: Some(volumes),
+        ..parts::pod_spec(node)
+    }
+}
+
+/// The pod that only records that the command has succeeded in that boot, where the container that comes after
+/// the command could not.
+fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, site: &RenderConfig) -> PodSpec {
+    let containers = vec![sentinel(op, job, Some(boot), site)];
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        image_pull_secrets: parts::pull_secrets(&op.spec.image_pull_secrets, site, &containers),
+        security_context: Some(PodSecurityContext::default()),
+        containers,
+        volumes: Some(vec![parts::host_path(parts::STATE, &site.state_dir, "DirectoryOrCreate")]),
         ..parts::pod_spec(node)
     }
 }
@@ -155,13 +182,13 @@ fn operation(op: &NodeOp, site: &RenderConfig) -> Container {
 }
 
 /// The container that says that the operation succeeded, and in which boot.
-fn sentinel(op: &NodeOp, job: &str, site: &RenderConfig) -> Container {
+fn sentinel(op: &NodeOp, job: &str, succeeded_in: Option<&str>, site: &RenderConfig) -> Container {
     Container {
         name: container::SENTINEL.into(),
         image: Some(site.operator.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(contract::applet::SENTINEL),
-        args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some())),
+        args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some(), succeeded_in)),
         env: Some(vec![parts::job_uid()]),
         security_context: Some(parts::plain_root()),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),

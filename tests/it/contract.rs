@@ -19,7 +19,8 @@ fn parsed(name: &str, args: Vec<String>) -> Applet {
 #[test]
 fn sentinel() {
     for upgrade in [false, true] {
-        let Applet::Sentinel(args) = parsed(applet::SENTINEL, contract::sentinel_args("job-1", upgrade))
+        let Applet::Sentinel(args) =
+            parsed(applet::SENTINEL, contract::sentinel_args("job-1", upgrade, None))
         else {
             panic!()
         };

@@ -121,6 +121,7 @@ fn is_bare(status: &NodeStatus) -> bool {
             control_plane: None,
             deadline: None,
             boot: None,
+            succeeded_in: None,
             target: None,
             image: None,
             before: None,

@@ -131,7 +131,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     if let Some(job) = jobs(snapshot, op).filter(|job| job.node == name).find(named) {
         let reboot = if op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
         let work = Working {
-            at: At::Job { refused_since: None, let_go_in: None },
+            at: At::Job { refused_since: None, let_go_in: None, succeeded_in: None },
             job: Some(JobRecord { name: job.name.clone(), uid: Some(job.uid.clone()) }),
             reboot: Some(reboot),
             ..Working::claims(None, Found::default())

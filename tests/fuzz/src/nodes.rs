@@ -129,7 +129,14 @@ pub fn records(data: &[u8]) {
     assert_eq!((result_file("job"), sentinel_file("job")), ("job.upgrade.json".into(), "job.json".into()));
     waiter_reads(root.path(), sentinel);
     let (job, job_uid) = ("job".into(), Some("u".into()));
-    let args = SentinelArgs { state_dir: "/state".into(), job, upgrade: true, patience_seconds: 0, job_uid };
+    let args = SentinelArgs {
+        state_dir: "/state".into(),
+        job,
+        upgrade: true,
+        succeeded_in: None,
+        patience_seconds: 0,
+        job_uid,
+    };
     let ended = write_sentinel(&args, &host).ok().map(|ended| ended.message);
     let due = ended.map(|words| serde_json::from_str::<Sentinel>(&words).expect("a sentinel").boot);
     match known.filter(|known| known.job_uid == "u") {

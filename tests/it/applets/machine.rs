@@ -115,7 +115,7 @@ impl Machine {
 
     /// What the sentinel container after the wrapper writes.
     pub fn sentinel_boot(&self) -> String {
-        let mut command = self.command(applet::SENTINEL, contract::sentinel_args(JOB, true));
+        let mut command = self.command(applet::SENTINEL, contract::sentinel_args(JOB, true, None));
         let (code, words) = self.ended(&command.output().unwrap());
         assert_eq!(code, 0, "{words}");
         serde_json::from_str::<Sentinel>(&words).unwrap().boot

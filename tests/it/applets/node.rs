@@ -133,7 +133,7 @@ impl Node {
 
     pub fn sentinel_command(&self) -> Command {
         let mut command = self.applet(contract::applet::SENTINEL);
-        command.args(contract::sentinel_args(JOB, false));
+        command.args(contract::sentinel_args(JOB, false, None));
         command
     }
 

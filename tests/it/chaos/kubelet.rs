@@ -7,7 +7,10 @@ use kairos_operator::{
     api::names::{self, container},
     cli::{self, Applet},
     contract::{self, Facts, Sentinel, UpgradeResult, UpgradeState, boot_state},
-    node::upgrade::{UpgradeArgs, plan},
+    node::{
+        sentinel::SentinelArgs,
+        upgrade::{UpgradeArgs, plan},
+    },
 };
 use kairos_sim::{Outcome, Run};
 use tokio::time::sleep;
@@ -54,7 +57,7 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
         (container::INSTALL, _) => Outcome::Exit(world.time(1, 300), 0, String::new()),
         (container::SENTINEL, Some(Applet::Sentinel(args))) => until(async move {
             sleep(world.time(1, 400)).await;
-            let ended = sentinel(&world, &place, &args.job, args.upgrade);
+            let ended = sentinel(&world, &place, &args);
             // The file is there before the Job has heard of it.
             sleep(world.time(1, 800)).await;
             ended
@@ -213,7 +216,11 @@ async fn command(world: &World, place: &Place) -> (i32, String) {
     (0, String::new())
 }
 
-fn sentinel(world: &World, place: &Place, job: &str, upgrade: bool) -> (i32, String) {
+fn sentinel(world: &World, place: &Place, args: &SentinelArgs) -> (i32, String) {
+    let (job, upgrade) = (&*args.job, args.upgrade);
+    if args.succeeded_in.as_ref().is_some_and(|boot| *boot != place.boot) {
+        return (FOR_GOOD, "the node has booted since".into());
+    }
     let mut sentinel = Sentinel {
         job: job.into(),
         job_uid: place.job_uid.clone(),

@@ -50,7 +50,10 @@ async fn a_node_without_room_is_waited_for_without_a_try_to_spare() {
     let on = json!({"matchLabels": {"kubernetes.io/hostname": "n2"}});
     rig.op("op", json!({"command": ["true"], "backoffLimit": 0, "nodeSelector": on.clone()})).await;
     rig.says("op", "n2", &format!("the Job's pod cannot start yet: OutOfpods: {words}")).await;
-    let first = rig.cluster.list("jobs.batch")[0]["metadata"]["uid"].clone();
+    // It may be gone by now.
+    let history = rig.cluster.history();
+    let first = history.iter().find(|change| change.key.table.as_ref() == "jobs.batch").unwrap();
+    let first = first.object["metadata"]["uid"].clone();
     rig.cluster.until("jobs.batch", LONG, |job| job["metadata"]["uid"] != first).await.unwrap();
     node.refuse_pods(None);
     assert_eq!(rig.over("op").await["phase"], "Completed");
@@ -83,4 +86,20 @@ async fn a_container_that_the_runtime_could_not_start_is_tried_again() {
         assert_eq!(status["phase"], "Completed", "{status:#}");
         assert_eq!(rig.commands("n1"), if name == "plain" { 2 } else { 1 });
     }
+}
+
+/// The container after the command, which records that it succeeded and for which the waiter waits, is one of
+/// those hundred: the command must not run again, and the reboot must not be forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_success_whose_record_could_not_be_started_is_recorded_later_and_the_node_reboots_once() {
+    let rig = Rig::new(1).await;
+    let node = rig.cluster.node("n1");
+    rig.op("op", and(reboot(), json!({"command": ["sh", "-c", "sleep 2"], "backoffLimit": 0}))).await;
+    rig.command_runs("n1").await;
+    node.fail_starts(Some("OCI runtime create failed: cgroup.procs: no such file or directory"));
+    rig.says("op", "n1", "the operation has succeeded, and that is still to be recorded").await;
+    node.fail_starts(None);
+    let status = rig.over("op").await;
+    assert_eq!(status["phase"], "Completed", "{status:#}");
+    assert_eq!((rig.commands("n1"), rig.reboots("n1"), rig.left()), (1, 1, Vec::new()));
 }

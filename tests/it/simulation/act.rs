@@ -193,7 +193,9 @@ impl World {
             deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
             failed: 0,
         };
-        let mind = JobMind { foreground: self.rng.chance(50), ..JobMind::default() };
+        let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
+        let records_success_in = entry.and_then(|entry| entry.succeeded_in.clone());
+        let mind = JobMind { foreground: self.rng.chance(50), records_success_in, ..JobMind::default() };
         self.minds.insert(job.uid.clone(), mind);
         self.put_job(job);
     }

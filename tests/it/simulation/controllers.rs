@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use kairos_operator::plan::model::snapshot::{JobState, JobView, NodePod, Owner, PodPhase, Role};
+use kairos_operator::{
+    api::names::container,
+    plan::model::snapshot::{JobState, JobView, NodePod, Owner, PodPhase, Role},
+};
 
 use super::{
     kubelet::containers,
@@ -77,14 +80,11 @@ impl World {
         let mind = self.minds.get_mut(&job.uid).unwrap();
         mind.pods += 1;
         let name = format!("{}-{}", job.name, mind.pods);
+        let records = mind.records_success_in.is_some();
         let reboot = self.history.ops[&job.owner.uid].spec.reboot_on_success.unwrap_or(false);
-        self.make_pod(
-            &name,
-            Owner::job(&job.name, &job.uid),
-            &job.node,
-            Role::Job,
-            containers(Role::Job, reboot),
-        );
+        let containers: &[&str] =
+            if records { &[container::SENTINEL] } else { containers(Role::Job, reboot) };
+        self.make_pod(&name, Owner::job(&job.name, &job.uid), &job.node, Role::Job, containers);
         let uid = self.pods.live()[&(job.namespace.clone(), name)].uid.clone();
         self.minds.get_mut(&job.uid).unwrap().known.insert(uid);
     }

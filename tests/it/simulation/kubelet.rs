@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kairos_operator::{
     api::names::container,
-    contract::{Sentinel, reboot_state},
+    contract::{EXIT_PERMANENT, Sentinel, reboot_state},
     plan::model::snapshot::{ContainerState, JobState, PodPhase, PodView, Role},
 };
 
@@ -87,11 +87,18 @@ impl World {
         if unpullable && pod.role == Role::Job {
             return self.set_pod(pod, |pod| pod.containers[0].state = waiting("ErrImagePull"));
         }
+        let records = self.minds.get(&pod.owner.uid).and_then(|mind| mind.records_success_in.clone());
+        if records.as_ref().is_some_and(|when| *when != boot_id(&self.machines[&pod.node].uid, boot)) {
+            return self.set_pod(pod, |pod| {
+                end(pod, PodPhase::Failed, "", EXIT_PERMANENT.into());
+            });
+        }
         let stage = match pod.role {
+            Role::Job if records.is_some() => Stage::Sentinel,
             Role::Waiter => Stage::Begin,
             Role::Job | Role::Preflight | Role::Facts | Role::Stranger => Stage::Run(self.rng.span(1, 12)),
         };
-        if pod.role == Role::Job {
+        if pod.role == Role::Job && records.is_none() {
             self.check_run(pod);
         }
         self.procs.insert(pod.uid.clone(), Proc { boot, stage });
@@ -168,7 +175,7 @@ impl World {
                 if self.rng.chance(90) {
                     self.set_pod(pod, |pod| {
                         end(pod, PodPhase::Succeeded, "", 0);
-                        pod.containers[1].state = ended(0, &words);
+                        pod.containers.last_mut().unwrap().state = ended(0, &words);
                     });
                 }
             }

@@ -71,6 +71,7 @@ pub struct JobMind {
     pub failures: i32,
     pub pods: u32,
     pub foreground: bool,
+    pub records_success_in: Option<String>,
 }
 
 /// How a NodeOp fares on each node.

@@ -24,7 +24,7 @@ use crate::{
         node::{
             cancel,
             context::{self, Decision, NodeContext},
-            reboot,
+            job, reboot,
             state::{At, Begun, Entry, Over, State, Verdict, Working},
             waiter,
             waiting::{Open, Waiting},
@@ -38,6 +38,7 @@ const DOWN_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Gives the node up.
 pub fn begin(ctx: &NodeContext<'_>, verdict: Verdict) -> Planned<Decision> {
+    let verdict = job::given_up(ctx, verdict);
     let Planned { value, effects } = end(ctx);
     let Some(open) = value else { return fail(ctx, &verdict).with(effects) };
     if effects.actions.is_empty() && !effects.questions.is_empty() {

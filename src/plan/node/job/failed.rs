@@ -8,7 +8,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::pods::JobPods;
+use super::{pods::JobPods, unrecorded};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -35,6 +35,10 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if unseen && ctx.snapshot.now < until && !ctx.is_adopted() {
         return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
     }
+    let mut effects = Effects::default();
+    if let Some(next) = effects.take(unrecorded::recorded_again(ctx, job, pods)) {
+        return next.with(effects);
+    }
     if let Some(next) = made_again(ctx, job, pods).filter(|_| !ctx.op.deleting) {
         return next.into();
     }
@@ -43,9 +47,9 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         gone.then(|| "none of its pods is left to say why, as when somebody deletes them".to_owned())
     });
     let message = match message {
-        Some(last) if ctx.op.intent.reboot && pods.succeeded_unrecorded() => Some(format!(
-            "the operation succeeded in one of its tries, and that could not be recorded, so nothing else will reboot the node: {last}"
-        )),
+        Some(last) if ctx.op.intent.reboot && pods.succeeded_unrecorded() => {
+            Some(format!("{}: {last}", unrecorded::SAID))
+        }
         message => message,
     };
     Failure::JobFailed { why: why.to_owned(), message }.into()
@@ -53,7 +57,7 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
 
 /// What follows from the failure of a Job of which nothing has begun; nothing of any other.
 fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<Decision> {
-    if ctx.is_adopted() || !ctx.snapshot.never_began(job, &pods.all) {
+    if ctx.is_adopted() || ctx.work.succeeded_in().is_some() || !ctx.snapshot.never_began(job, &pods.all) {
         return None;
     }
     let obstacle = pods.newest()?.obstacle()?;
@@ -67,7 +71,7 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Optio
     }
     let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
     let work = Working {
-        at: At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None },
+        at: At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None, succeeded_in: None },
         job: Some(JobRecord { name: job.name.clone(), uid: None }),
         waiter: WaiterRecord { lost_at: Some(now), ..ctx.work.waiter },
         ..ctx.work.clone()

@@ -1,7 +1,7 @@
 //! The operation itself: a Job on the node, allowed to run once its UID is recorded, and what came of it.
 //!
-//! `make` is the Job before it runs, `run` while it does, and `outcome` and `failed` are what follows from its
-//! end. `pods` is what its pods tell, read once for all of them.
+//! `make` is the Job before it runs, `run` while it does, and `outcome`, `failed` and `unrecorded` are what
+//! follows from its end. `pods` is what its pods tell, read once for all of them.
 
 mod deadline;
 mod failed;
@@ -13,10 +13,11 @@ mod run;
 mod start;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use self::outcome::late_sentinel;
+pub use self::{outcome::late_sentinel, unrecorded::given_up};
 use crate::{
     api::nodeop::RebootStatus,
     plan::{
@@ -50,7 +51,7 @@ pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Timestamp>) -> Plann
 pub fn start_job(ctx: &NodeContext<'_>) -> Decision {
     let reboot = if ctx.op.intent.reboot { RebootStatus::Pending } else { RebootStatus::NotRequested };
     let work = Working {
-        at: At::Job { refused_since: None, let_go_in: None },
+        at: At::Job { refused_since: None, let_go_in: None, succeeded_in: None },
         job: Some(record_of(ctx)),
         reboot: Some(reboot),
         ..ctx.work.clone()

@@ -1,8 +1,9 @@
-//! A Job that is made again, since nothing of the one before it had begun (see `failed`): when that one is
-//! gone, after a pause.
+//! A Job that is made again, since nothing of the one before it had begun (see `failed`), or only to record its
+//! success (see `unrecorded`): when that one is gone, after a pause.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::unrecorded;
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -23,7 +24,7 @@ const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
 
 /// A Job that has failed and is recorded no more makes room for the next one.
 pub fn make_room(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
-    let why = "no pod of it could start, it is made again";
+    let why = "it has failed, and is made again";
     let delete = (!job.deleting).then(|| cancel::delete(&ctx.op.id, job, why));
     told(ctx).with(Effects::act(delete))
 }
@@ -35,7 +36,10 @@ pub fn pause(ctx: &NodeContext<'_>, refused_since: Timestamp) -> Option<Planned<
     let lost = ctx.work.waiter.lost_at.filter(|lost| *lost <= now)?;
     let pause = (lost.duration_since(refused_since) / 4).clamp(PAUSE, MAX_PAUSE);
     // The last try is made when the time is over.
-    let end = later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout);
+    let end = match ctx.work.succeeded_in() {
+        Some(_) => unrecorded::until(ctx, refused_since),
+        None => later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout),
+    };
     let at = later(lost, pause).min(end).max(later(lost, PAUSE));
     (now < at).then(|| told(ctx).with(Effects::wake_at(at)))
 }

@@ -85,9 +85,11 @@ pub enum At {
     Drain(Drain),
     /// `refused_since`: since when the node's kubelet has refused the pods of the Job, which is made again.
     /// `let_go_in`: the boot in which the present Job was first let run.
+    /// `succeeded_in`: the boot in which the command succeeded, if the present Job only records that.
     Job {
         refused_since: Option<Timestamp>,
         let_go_in: Option<String>,
+        succeeded_in: Option<String>,
     },
     Reboot(Reboot),
     Verify(Verify),
@@ -246,6 +248,11 @@ impl Working {
     /// The boot in which the Job was let run, until it is over.
     pub fn job_boot(&self) -> Option<&str> {
         if let At::Job { let_go_in, .. } = &self.at { let_go_in.as_deref() } else { None }
+    }
+
+    /// The boot in which the command succeeded, if the Job only records that.
+    pub fn succeeded_in(&self) -> Option<&str> {
+        if let At::Job { succeeded_in, .. } = &self.at { succeeded_in.as_deref() } else { None }
     }
 
     /// The machine's own id, once it is about to reboot.

@@ -118,9 +118,11 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
             blocked_since: time(&entry.blocked_since),
             detaching_since: time(&entry.detaching_since),
         }),
-        Some(Step::Job) => {
-            At::Job { refused_since: time(&entry.blocked_since), let_go_in: entry.boot.clone() }
-        }
+        Some(Step::Job) => At::Job {
+            refused_since: time(&entry.blocked_since),
+            let_go_in: entry.boot.clone(),
+            succeeded_in: entry.succeeded_in.clone(),
+        },
         Some(Step::Reboot) => At::Reboot(Reboot {
             left: entry.boot.clone(),
             deadline: needed(time(&entry.deadline), "deadline of the reboot"),
@@ -136,7 +138,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }),
         Some(Step::Preflight) => {
             needed(None, "step that fits its phase");
-            At::Job { refused_since: None, let_go_in: None }
+            At::Job { refused_since: None, let_go_in: None, succeeded_in: None }
         }
     };
     let job = entry.job_name.clone().map(|name| JobRecord { name, uid: entry.job_uid.clone() });
@@ -189,9 +191,10 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
             detaching_since: detaching_since.map(Time),
             ..entry
         },
-        At::Job { refused_since, let_go_in } => NodeStatus {
+        At::Job { refused_since, let_go_in, succeeded_in } => NodeStatus {
             step: Some(Step::Job),
             boot: let_go_in,
+            succeeded_in,
             blocked_since: refused_since.map(Time),
             ..entry
         },
@@ -275,7 +278,11 @@ mod tests {
             State::Preflight(preflight),
             working(At::Claim { passed_in: Some("b1".into()) }),
             working(At::Drain(drain)),
-            working(At::Job { refused_since: Some(at(1)), let_go_in: Some("b1".into()) }),
+            working(At::Job {
+                refused_since: Some(at(1)),
+                let_go_in: Some("b1".into()),
+                succeeded_in: Some("b1".into()),
+            }),
             working(At::Reboot(reboot(None))),
             State::Over(over),
         ];

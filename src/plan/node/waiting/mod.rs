@@ -96,6 +96,10 @@ pub enum Waiting {
     },
     /// No container of the operation has begun.
     JobNotBegun(NotBegun),
+    /// The operation has succeeded in it, and another Job is to record that.
+    JobUnrecorded {
+        why: String,
+    },
     /// The same, and the time for it is over; a live read decides.
     JobPodUnconfirmed,
     /// The command has ended, and containers of others have not.
@@ -153,7 +157,9 @@ impl Waiting {
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
             Self::JobNotBegun(NotBegun::Locked) => WaitReason::NodeLock,
-            Self::JobNotBegun(_) | Self::JobPodUnconfirmed => WaitReason::PodStart,
+            Self::JobNotBegun(_) | Self::JobPodUnconfirmed | Self::JobUnrecorded { .. } => {
+                WaitReason::PodStart
+            }
             Self::JobMade
             | Self::AsTold(_)
             | Self::OldJobDeleted
@@ -239,6 +245,9 @@ impl fmt::Display for Waiting {
                 );
             }
             Self::JobNotBegun(why) => return write!(f, "the Job's pod cannot start yet: {why}"),
+            Self::JobUnrecorded { why } => {
+                return write!(f, "the operation has succeeded, and that is still to be recorded: {why}");
+            }
             Self::JobPodUnconfirmed => return write!(f, "{JOB_RUNS}; checking whether it has a pod"),
             Self::OtherContainers { names } => {
                 return write!(f, "{JOB_RUNS}: the command has ended, container {names} has not");

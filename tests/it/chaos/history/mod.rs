@@ -86,8 +86,8 @@ struct Past<'a> {
     running: Vec<(String, String)>,
     /// Successes: Job, node, boot.
     successes: Vec<(String, String, String)>,
-    /// Boots in which a reboot was asked, by Job.
-    asked: BTreeMap<String, BTreeSet<String>>,
+    /// Boots in which a reboot was asked, by operation and node.
+    asked: BTreeMap<(String, String), BTreeSet<String>>,
     /// The release and the boot state of each node.
     booted: BTreeMap<String, (String, &'static str)>,
     human: BTreeSet<String>,

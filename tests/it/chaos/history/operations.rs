@@ -256,13 +256,18 @@ impl Past<'_> {
             return self.broken(format!("{node} is rebooted for no Job"));
         };
         let op = known.op.clone();
-        let success = |(of, on, when): &(String, String, String)| of == job && on == node && when == boot;
-        if !self.successes.iter().any(success) {
+        // A Job that only records the success of the one before it runs nothing itself.
+        let jobs = &self.jobs;
+        let ours = |of: &String| jobs.get(of).is_some_and(|job| job.op == op && job.node == node);
+        let successes: Vec<&str> =
+            self.successes.iter().filter(|(of, _, _)| ours(of)).map(|(_, _, when)| when.as_str()).collect();
+        let (wanted, in_this_boot) = (successes.len(), successes.contains(&boot));
+        if !in_this_boot {
             self.broken(format!("{node} is rebooted for {op}, which did not succeed in this boot"));
         }
-        let boots = self.asked.entry(job.to_owned()).or_default();
+        let boots = self.asked.entry((op.clone(), node.to_owned())).or_default();
         boots.insert(boot.to_owned());
-        let (times, wanted) = (boots.len(), self.successes.iter().filter(|(of, _, _)| of == job).count());
+        let times = boots.len();
         if times > wanted {
             self.broken(format!("{node} is rebooted {times} times for {wanted} successes of {op}"));
         }

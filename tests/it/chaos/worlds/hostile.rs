@@ -224,7 +224,10 @@ pub fn says(world: &World, truth: &str, node: &str) -> String {
         version: Some("v9.9.9".into()),
         release: (0..200).map(|number| (format!("KEY_{number}"), "x".repeat(500))).collect(),
     };
-    match world.rng(|rng| rng.usize(..6)) {
+    // It says the same all the time in one boot: what waits for the truth does not come to it by chance, when
+    // everything else is long over.
+    let seed = boot.bytes().fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    match fastrand::Rng::with_seed(seed).usize(..6) {
         0 => "x".repeat(HUGE),
         1 => "{".repeat(50_000),
         2 => "\u{1b}[2J\u{0}\n\r".repeat(1_000),

@@ -123,6 +123,12 @@ impl JobPods<'_> {
         self.failed().any(|pod| code(pod, container::NODEOP) == Some(0) && !is_told(pod))
     }
 
+    /// Whether the sentinel's container has said in one of them that nothing helps.
+    pub fn gave_up_recording(&self) -> bool {
+        let code = |pod: &PodView| ended(pod, container::SENTINEL).map(|ended| ended.code);
+        self.failed().any(|pod| code(pod) == Some(EXIT_PERMANENT.into()))
+    }
+
     /// The containers of others that still run in a pod in which the operation has succeeded; none if no pod
     /// is so.
     pub fn running_beside(&self) -> Vec<String> {
@@ -156,11 +162,14 @@ fn works(container: &ContainerView) -> bool {
     WORK.contains(&container.name.as_str())
 }
 
-/// Whether the operation has succeeded in the pod, whatever else runs in it.
+/// Whether the operation has succeeded in the pod, whatever else runs in it; or, in a pod that only records its
+/// success, whether it is recorded.
 fn has_succeeded(pod: &PodView) -> bool {
     let work = || pod.containers.iter().filter(|container| works(container));
     let well = |container: &ContainerView| matches!(container.state, ContainerState::Ended { code: 0, .. });
-    work().any(|container| container.name == container::NODEOP) && work().all(well)
+    let decides =
+        |container: &ContainerView| [container::NODEOP, container::SENTINEL].contains(&&*container.name);
+    work().any(decides) && work().all(well)
 }
 
 /// Whether one of the containers that do the work in the pod has failed.
