@@ -120,6 +120,10 @@ struct Figures {
     size: Size,
     done: usize,
     spent: meter::Spent,
+    /// How many were done when the first was, and what it came to until then: what is once for all nodes is
+    /// in that, and the nodes that are begun by then.
+    begun: usize,
+    first: meter::Spent,
     /// By verb and resource.
     writes: BTreeMap<String, usize>,
     traffic: Arc<Traffic>,
@@ -163,8 +167,10 @@ async fn play(size: Size) -> Figures {
     traffic.sent.store(0, Ordering::Relaxed);
     traffic.read.store(0, Ordering::Relaxed);
     let began = Instant::now();
+    meter::forget_longest();
     ask(&world, &upgrade(size)).await;
     let (mut done, mut object) = (0, Value::Null);
+    let mut first = None;
     while done < size.until {
         sleep(Duration::from_secs(1)).await;
         let ops = cluster.list("nodeops.operator.kairos.io");
@@ -173,8 +179,13 @@ async fn play(size: Size) -> Figures {
         let of =
             |name: &str| counts[name].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
         done = of("completed") + of("failed");
+        if done > 0 && first.is_none() {
+            first = Some((done, meter::spent()));
+            meter::forget_longest();
+        }
     }
     let after = meter::spent();
+    let (begun, first) = first.unwrap_or((0, before));
     let user =
         format!("system:serviceaccount:{}:{}", kairos_sim::install::NAMESPACE, kairos_sim::install::ACCOUNT);
     let mut writes = BTreeMap::new();
@@ -187,6 +198,12 @@ async fn play(size: Size) -> Figures {
     let figures = Figures {
         size,
         done,
+        begun,
+        first: meter::Spent {
+            operator: first.operator - before.operator,
+            simulation: first.simulation - before.simulation,
+            longest: first.longest,
+        },
         spent: meter::Spent {
             operator: after.operator - before.operator,
             simulation: after.simulation - before.simulation,
@@ -207,14 +224,18 @@ async fn ask(world: &World, wish: &Wish) {
 }
 
 fn print(figures: &Figures) {
-    let Figures { size, done, spent, writes, traffic, status, took } = figures;
+    let Figures { size, done, spent, begun, first, writes, traffic, status, took } = figures;
     let per = |total: f64| total / *done as f64;
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
-        "| {} | {} | first {done} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
+        "| {} | {} | first {done} | {:.1} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
         size.nodes,
         size.concurrency,
-        per(spent.operator.as_secs_f64() * 1e3),
-        spent.longest.as_secs_f64() * 1e3,
+        per(ms(spent.operator)),
+        ms(first.operator),
+        ms(spent.operator - first.operator) / (done - begun).max(1) as f64,
+        ms(first.longest),
+        ms(spent.longest),
         per(writes.values().sum::<usize>() as f64),
         per(traffic.sent.load(Ordering::Relaxed) as f64 / 1e6),
         per(traffic.read.load(Ordering::Relaxed) as f64 / 1e6),
@@ -235,9 +256,9 @@ fn print(figures: &Figures) {
 fn what_a_rollout_costs() {
     let sizes = env::var("KAIROS_BENCH").unwrap_or_else(|_| "100/1/10 100/50/100".into());
     println!(
-        "| nodes | concurrency | nodes finished | CPU ms per node | longest stretch, ms | writes per node | status MB sent per node | read per node | status kB | s in the model | s of simulation |"
+        "| nodes | concurrency | nodes finished | CPU ms per node | until the first is done | per node from then on | longest stretch until then, ms | from then on | writes per node | status MB sent per node | read per node | status kB | s in the model | s of simulation |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for size in sizes.split_whitespace() {
         let numbers: Vec<usize> = size.split('/').map(|number| number.parse().expect("a number")).collect();
         let [nodes, concurrency, until] = numbers[..] else { panic!("nodes/concurrency/done") };
