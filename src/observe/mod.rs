@@ -37,7 +37,7 @@ use crate::{
         question::{Answer, Question},
         snapshot::{
             Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Role,
-            Shows, Sightings, Snapshot, Standing, Table,
+            Shows, Sightings, Snapshot, Table,
         },
     },
 };
@@ -115,10 +115,9 @@ impl Caches {
         let ops = self.ops.iter().map(|((namespace, _), _)| namespace.as_str());
         let ops = ops.chain(self.ops.finished().namespaces());
         // What was shown, and what came in since: not all nodes, at each event.
-        let shown = self.shown.nodes.that_are(Standing::Held).map(AsRef::as_ref);
-        let held = shown.chain(self.nodes.changed());
-        let held = held.flat_map(|node: &NodeView| node.held_by());
-        ops.chain(held.map(|of| of.namespace.as_str())).collect()
+        let shown = self.shown.nodes.holding_namespaces().map(String::as_str);
+        let news = self.nodes.changed().flat_map(|node| node.held_by()).map(|of| of.namespace.as_str());
+        ops.chain(shown).chain(news).collect()
     }
 
     fn ready(&self) -> bool {

@@ -54,7 +54,7 @@ pub fn sweep(snapshot: &Snapshot) -> Effects {
     let mut effects = Effects::default();
     let mut free = AT_ONCE.saturating_sub(busy(snapshot).len());
     // Of all other nodes there is nothing to read, and nothing to clear.
-    let unread = snapshot.nodes.names(Standing::Unread).iter().map(String::as_str);
+    let unread = snapshot.nodes.by_name(Standing::Unread).keys().map(String::as_str);
     let concerned: BTreeSet<&str> = unread.chain(pods.keys().copied()).collect();
     for node in concerned.into_iter().filter_map(|name| snapshot.nodes.get(name)) {
         let of_node = pods.remove(node.name.as_str()).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::Effects,
-            snapshot::{NodeView, PodView, Role, Snapshot},
+            snapshot::{NodeView, PodView, Role, Snapshot, Standing},
         },
         node::context::Op,
         rollout::targets,
@@ -34,8 +34,8 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())
         .take(soon);
-    let is_held = |node: &str| snapshot.nodes.get(node).is_some_and(|node| node.labels.on_hold());
-    let mut effects = end(snapshot, op, nodes, is_held);
+    let held = snapshot.nodes.by_name(Standing::OnHold);
+    let mut effects = end(snapshot, op, nodes, |node| held.contains_key(node));
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
     effects.add(Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node))));
     effects
@@ -62,8 +62,8 @@ pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
 /// The same, of some nodes.
 fn end(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
     let is_untouched = |pod: &PodView| {
-        let entry = nodes.get(&pod.node).filter(|_| of(&pod.node));
-        entry.is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))
+        let entry = || nodes.get(&pod.node);
+        of(&pod.node) && entry().is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))
     };
     let pods = snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
     let why = "its node's turn will not come";

@@ -203,8 +203,8 @@ pub fn order<'a, const N: usize>(
     targets: &'a NodeStatuses,
     marks: [Mark; N],
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
-    let members = snapshot.nodes.names(Standing::ControlPlane);
-    let first = members.iter().filter_map(|name| targets.get_key_value(name));
+    let members = snapshot.nodes.by_name(Standing::ControlPlane);
+    let first = members.keys().filter_map(|name| targets.get_key_value(name));
     let first = first.filter(move |(_, entry)| marks.iter().any(|mark| mark.is_on(entry)));
-    first.chain(targets.marked(marks).filter(|(name, _)| !members.contains(*name)))
+    first.chain(targets.marked(marks).filter(|(name, _)| !members.contains_key(*name)))
 }

@@ -9,6 +9,7 @@ use crate::api::names;
 pub struct NodeLabels {
     all: BTreeMap<String, String>,
     control_plane: bool,
+    on_hold: bool,
 }
 
 impl NodeLabels {
@@ -21,13 +22,13 @@ impl NodeLabels {
 
     /// Whether somebody holds the node out of all operations.
     pub fn on_hold(&self) -> bool {
-        self.all.get(names::HOLD).is_some_and(|value| value == "true")
+        self.on_hold
     }
 
     /// Sets a label; returns what it was before.
     pub fn insert(&mut self, key: String, value: String) -> Option<String> {
         let before = self.all.insert(key, value);
-        self.control_plane = is_member(&self.all);
+        (self.control_plane, self.on_hold) = (is_member(&self.all), is_held(&self.all));
         before
     }
 }
@@ -39,9 +40,13 @@ fn is_member(labels: &BTreeMap<String, String>) -> bool {
             .any(|(label, role)| labels.get(*label).is_some_and(|value| value == role))
 }
 
+fn is_held(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(names::HOLD).is_some_and(|value| value == "true")
+}
+
 impl From<BTreeMap<String, String>> for NodeLabels {
     fn from(all: BTreeMap<String, String>) -> Self {
-        Self { control_plane: is_member(&all), all }
+        Self { control_plane: is_member(&all), on_hold: is_held(&all), all }
     }
 }
 

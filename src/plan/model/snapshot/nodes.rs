@@ -21,12 +21,15 @@ pub enum Standing {
     Held,
     /// Not Ready, being deleted, claimed, or on hold: not to be taken just so.
     Taken,
+    /// Somebody holds it out of all operations.
+    OnHold,
     /// What it runs in this boot is not known.
     Unread,
 }
 
 impl Standing {
-    const ALL: [Self; 5] = [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::Unread];
+    const ALL: [Self; 6] =
+        [Self::ControlPlane, Self::Away, Self::Held, Self::Taken, Self::OnHold, Self::Unread];
 
     fn is_true_of(self, node: &NodeView) -> bool {
         match self {
@@ -40,13 +43,15 @@ impl Standing {
                     || node.lifecycle.values().any(Option::is_some)
             }
             Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold(),
+            Self::OnHold => node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),
         }
     }
 }
 
 type Releases = BTreeMap<String, BTreeSet<String>>;
-type Known = [BTreeSet<String>; Standing::ALL.len()];
+type Views = BTreeMap<String, Arc<NodeView>>;
+type Known = [Views; Standing::ALL.len()];
 
 /// All nodes.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +59,7 @@ pub struct NodeTable(Arc<Nodes>);
 
 #[derive(Clone, Debug, Default)]
 struct Nodes {
-    views: BTreeMap<String, Arc<NodeView>>,
+    views: Views,
     /// Another one whenever a name has come or gone.
     names: Arc<()>,
     /// Found when they are asked for, and then brought up to date by what is shown.
@@ -63,6 +68,8 @@ struct Nodes {
     releases: OnceLock<Releases>,
     /// How many nodes there are of each architecture, as they say it; the same.
     archs: OnceLock<BTreeMap<String, usize>>,
+    /// How often nodes name a NodeOp of each namespace that has something of theirs to give back; the same.
+    holding: OnceLock<BTreeMap<String, usize>>,
 }
 
 impl Nodes {
@@ -86,21 +93,38 @@ impl Nodes {
         })
     }
 
+    fn holding(&self) -> &BTreeMap<String, usize> {
+        self.holding.get_or_init(|| {
+            let mut holding = BTreeMap::new();
+            self.views.values().for_each(|node| count_holders(&mut holding, node));
+            holding
+        })
+    }
+
     fn standing(&self) -> &Known {
         self.standing.get_or_init(|| {
             Standing::ALL.map(|standing| {
                 let found = self.views.iter().filter(|(_, node)| standing.is_true_of(node));
-                found.map(|(name, _)| name.clone()).collect()
+                found.map(|(name, node)| (name.clone(), node.clone())).collect()
             })
         })
     }
 }
 
+fn count_holders(holding: &mut BTreeMap<String, usize>, node: &NodeView) {
+    node.held_by().for_each(|of| *holding.entry(of.namespace.clone()).or_default() += 1);
+}
+
 impl NodeTable {
-    /// The names of the nodes of which this is true.
-    pub fn names(&self, standing: Standing) -> &BTreeSet<String> {
-        static NONE: BTreeSet<String> = BTreeSet::new();
+    /// The nodes of which this is true, by name.
+    pub fn by_name(&self, standing: Standing) -> &BTreeMap<String, Arc<NodeView>> {
+        static NONE: Views = Views::new();
         self.0.standing().get(standing as usize).unwrap_or(&NONE)
+    }
+
+    /// The namespaces of the NodeOps that have something of a node to give back.
+    pub fn holding_namespaces(&self) -> impl Iterator<Item = &String> {
+        self.0.holding().keys()
     }
 
     /// The names of the nodes that are known to run another release than this one.
@@ -114,9 +138,9 @@ impl NodeTable {
         self.0.archs().keys()
     }
 
-    /// The nodes of which this is true, by name.
+    /// The nodes of which this is true, in the order of their names.
     pub fn that_are(&self, standing: Standing) -> impl Iterator<Item = &Arc<NodeView>> {
-        self.names(standing).iter().filter_map(|name| self.0.views.get(name))
+        self.by_name(standing).values()
     }
 }
 
@@ -136,6 +160,7 @@ impl DerefMut for NodeTable {
         nodes.standing.take();
         nodes.releases.take();
         nodes.archs.take();
+        nodes.holding.take();
         &mut nodes.views
     }
 }
@@ -143,14 +168,23 @@ impl DerefMut for NodeTable {
 impl Shows<String, NodeView> for NodeTable {
     fn show(&mut self, name: String, view: Option<Arc<NodeView>>) {
         let nodes = Arc::make_mut(&mut self.0);
-        if let Some(names) = nodes.standing.get_mut() {
-            for (names, standing) in names.iter_mut().zip(Standing::ALL) {
-                if view.as_ref().is_none_or(|view| !standing.is_true_of(view)) {
-                    names.remove(&name);
-                } else if !names.contains(&name) {
-                    names.insert(name.clone());
+        if let Some(known) = nodes.standing.get_mut() {
+            for (known, standing) in known.iter_mut().zip(Standing::ALL) {
+                match view.as_ref().filter(|view| standing.is_true_of(view)) {
+                    Some(view) => drop(known.insert(name.clone(), view.clone())),
+                    None => drop(known.remove(&name)),
                 }
             }
+        }
+        if let Some(holding) = nodes.holding.get_mut() {
+            view.iter().for_each(|now| count_holders(holding, now));
+            let before = nodes.views.get(&name);
+            for of in before.iter().flat_map(|before| before.held_by()) {
+                if let Some(count) = holding.get_mut(&of.namespace) {
+                    *count -= 1;
+                }
+            }
+            holding.retain(|_, count| *count > 0);
         }
         if let Some(releases) = nodes.releases.get_mut() {
             let before = nodes.views.get(&name).and_then(|view| view.release());
@@ -229,15 +263,18 @@ mod tests {
     use crate::{api::names, plan::model::id::OpRef};
 
     fn node(rng: &mut fastrand::Rng) -> NodeView {
-        let of =
-            |here: bool| here.then(|| OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() });
+        let namespace = rng.choice(["ns", "team-a", "team-b"]).unwrap();
+        let of = |here: bool| {
+            here.then(|| OpRef { namespace: namespace.into(), name: "op".into(), uid: "u".into() })
+        };
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         let read = (names::FACTS_OF.to_owned(), crate::plan::facts::labels::facts_of("b"));
         let kairos = (names::BOOT_STATE_OF.to_owned(), "active".to_owned());
         let release = (names::RELEASE.to_owned(), format!("v{}", rng.u8(..3)));
         let managed = (names::MANAGED.to_owned(), "true".to_owned());
+        let hold = (names::HOLD.to_owned(), rng.choice(["true", "false"]).unwrap().to_owned());
         NodeView {
-            labels: [role].into_iter().filter(|_| rng.bool()).chain([managed]).collect(),
+            labels: [role, hold].into_iter().filter(|_| rng.bool()).chain([managed]).collect(),
             annotations: [read].into_iter().filter(|_| rng.bool()).chain([kairos, release]).collect(),
             boot_id: "b".into(),
             arch: rng.choice(["", "amd64", "arm64"]).unwrap().into(),
@@ -267,11 +304,13 @@ mod tests {
             assert_eq!(running(&table), running(&anew));
             assert!(table.archs().eq(anew.archs()));
             assert_eq!(table.0.archs.get(), anew.0.archs.get());
+            assert!(table.holding_namespaces().eq(anew.holding_namespaces()));
+            assert_eq!(table.0.holding.get(), anew.0.holding.get());
             let another = |view: &&Arc<NodeView>| view.release().is_some_and(|runs| runs != "v0");
             assert_eq!(running(&table).0.len(), table.values().filter(another).count());
             for standing in Standing::ALL {
-                assert_eq!(table.names(standing), anew.names(standing), "{standing:?}");
-                assert_eq!(table.that_are(standing).count(), table.names(standing).len());
+                assert_eq!(table.by_name(standing), anew.by_name(standing), "{standing:?}");
+                assert!(table.that_are(standing).eq(table.values().filter(|view| standing.is_true_of(view))));
             }
         }
     }

@@ -100,12 +100,12 @@ fn remarkable<'a>(
     nodes: &'a NodeStatuses,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
     let recorded = nodes.marked([Mark::Remarkable, Mark::Preflight]);
-    let taken = snapshot.nodes.names(Standing::Taken).iter().filter_map(|name| nodes.get_key_value(name));
+    let taken = snapshot.nodes.by_name(Standing::Taken).keys().filter_map(|name| nodes.get_key_value(name));
     let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
     let gone = nodes.marked_without(Mark::Pending, &snapshot.nodes);
-    let members = snapshot.nodes.names(Standing::ControlPlane);
+    let members = snapshot.nodes.by_name(Standing::ControlPlane);
     let in_order =
-        recorded.chain(taken).chain(gone).map(|(name, entry)| ((!members.contains(name), name), entry));
+        recorded.chain(taken).chain(gone).map(|(name, entry)| ((!members.contains_key(name), name), entry));
     let in_order: BTreeMap<_, _> = in_order.collect();
     in_order.into_iter().map(|((_, name), entry)| (name, entry))
 }
