@@ -17,7 +17,7 @@ use crate::{
     },
     plan::model::{
         id::OpRef,
-        snapshot::{ContainerView, PodView, Role, Snapshot},
+        snapshot::{Content, PodView, Role, Snapshot},
     },
 };
 
@@ -83,9 +83,9 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
         |pod: &PodView| pod.role == Role::Job && snapshot.job_of(pod).is_some_and(|job| job.is_of(&me));
     let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
     let settled = settled(snapshot, &status.images);
-    let news =
-        |pod: &&PodView| !is_settled(&settled, op, pod) && !is_recorded(snapshot, op, &status.images, pod);
-    let pods = snapshot.pods.values().map(AsRef::as_ref);
+    let pods = snapshot.pods.running().filter(|(content, _)| !is_settled(&settled, op, content));
+    let pods = pods.flat_map(|(_, pods)| pods).map(AsRef::as_ref);
+    let news = |pod: &&PodView| !is_recorded(snapshot, op, &status.images, pod);
     let mut pods: Vec<&PodView> = pods.filter(news).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
     for here in pods.into_iter().filter_map(|pod| content(snapshot, op, pod)) {
@@ -114,15 +114,9 @@ pub fn pinned(op: &NodeOp, pod: &PodView) -> Option<String> {
         .then(|| image.to_owned())
 }
 
-/// The container that runs the operation, or asks for it.
-fn operates(pod: &PodView) -> Option<&ContainerView> {
-    let ours = |name: &str| [container::PREFLIGHT, container::NODEOP].contains(&name);
-    pod.containers.iter().find(|container| ours(&container.name))
-}
-
 /// What that container runs.
 fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageContent> {
-    let container = operates(pod)?;
+    let container = pod.operates()?;
     let architecture =
         snapshot.nodes.get(&pod.node).map(|node| node.arch.clone()).filter(|arch| !arch.is_empty())?;
     let digest = without_scheme(&container.image_id).to_owned();
@@ -131,8 +125,8 @@ fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageConte
         .then_some(ImageContent { architecture, image, digest })
 }
 
-/// Contents that are recorded for each architecture that there is. Most pods run one of them, and of such a
-/// pod it need not be looked up on which node it is.
+/// Contents that are recorded for each architecture that there is. Most pods run one of them, and need not be
+/// looked at.
 fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a ImageContent> {
     let same =
         |one: &ImageContent, other: &ImageContent| (&one.image, &one.digest) == (&other.image, &other.digest);
@@ -145,17 +139,15 @@ fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a Image
     images.iter().filter(everywhere).collect()
 }
 
-fn is_settled(settled: &[&ImageContent], op: &NodeOp, pod: &PodView) -> bool {
-    operates(pod).is_some_and(|container| {
-        let (digest, image) = (without_scheme(&container.image_id), named(op, &container.name));
-        settled.iter().any(|known| known.digest == digest && known.image == image)
-    })
+fn is_settled(settled: &[&ImageContent], op: &NodeOp, (container, runs): &Content) -> bool {
+    let (digest, image) = (without_scheme(runs), named(op, container));
+    settled.iter().any(|known| known.digest == digest && known.image == image)
 }
 
 /// Whether the status names what the pod's container runs, or the pod has none that counts: as a rule, and so
 /// it is found out before anything else is.
 fn is_recorded(snapshot: &Snapshot, op: &NodeOp, images: &[ImageContent], pod: &PodView) -> bool {
-    let (Some(container), Some(node)) = (operates(pod), snapshot.nodes.get(&pod.node)) else { return true };
+    let (Some(container), Some(node)) = (pod.operates(), snapshot.nodes.get(&pod.node)) else { return true };
     let (digest, image) = (without_scheme(&container.image_id), named(op, &container.name));
     digest.is_empty()
         || images

@@ -29,7 +29,7 @@ pub use self::{
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
     sightings::{RETURNS_WITHIN, Sightings},
-    table::{Placed, PlacedTable, Shows, Table},
+    table::{Content, Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::owner::Owner;
 use crate::{
@@ -155,9 +155,8 @@ impl NodeView {
 
     /// Whether it is out of load balancers because an operation took it out.
     pub fn left_balancers(&self) -> bool {
-        let label = self.labels.get(names::NOT_BALANCED);
         let ours = self.hints.as_ref().is_some_and(|hints| hints.has(names::NOT_BALANCED));
-        ours && label.is_some_and(|value| value == names::NOT_BALANCED_VALUE)
+        ours && self.labels.get(names::NOT_BALANCED).is_some_and(|value| value == names::NOT_BALANCED_VALUE)
     }
 
     /// Whether nothing is left on it of an operation but what somebody's uncordon ends: it failed, and stays

@@ -192,6 +192,12 @@ impl PodView {
         self.phase.is_final() || (self.deleting && !node_ready)
     }
 
+    /// The container that runs the operation, or asks for it.
+    pub fn operates(&self) -> Option<&ContainerView> {
+        let ours = |name: &str| [names::container::PREFLIGHT, names::container::NODEOP].contains(&name);
+        self.containers.iter().find(|container| ours(&container.name))
+    }
+
     /// Whether any of its containers was ever started. A pod that a kubelet refuses has none.
     pub fn has_run(&self) -> bool {
         let waits = |container: &ContainerView| {

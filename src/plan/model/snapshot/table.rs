@@ -5,6 +5,7 @@
 //! the state before it.
 
 use std::{
+    borrow::Borrow,
     collections::BTreeMap,
     ops::{Deref, DerefMut, Index},
     sync::Arc,
@@ -89,7 +90,12 @@ pub trait Placed {
     /// Whether it may still do something, or something has to be done about it. Most have succeeded, and are
     /// looked at for their node alone.
     fn is_open(&self) -> bool;
+    /// Which content it runs, if it runs one that is compared.
+    fn content(&self) -> Option<Content>;
 }
+
+/// The name of a container, and the content that it runs, as the kubelet names it.
+pub type Content = (String, String);
 
 impl Placed for PodView {
     fn node(&self) -> &str {
@@ -103,6 +109,11 @@ impl Placed for PodView {
     /// A preflight is deleted by us.
     fn is_open(&self) -> bool {
         self.phase != PodPhase::Succeeded || self.role == Role::Preflight
+    }
+
+    fn content(&self) -> Option<Content> {
+        let container = self.operates().filter(|container| !container.image_id.is_empty())?;
+        Some((container.name.clone(), container.image_id.clone()))
     }
 }
 
@@ -118,6 +129,10 @@ impl Placed for JobView {
     fn is_open(&self) -> bool {
         self.state != JobState::Complete
     }
+
+    fn content(&self) -> Option<Content> {
+        None
+    }
 }
 
 /// Views by namespace and name, which are also found by their node and by their owner: most are of nodes that
@@ -132,21 +147,24 @@ struct Indexed<V> {
     of_owner: Found<V>,
     /// Those that are open, by their owner.
     open: Found<V>,
+    /// Those that run a content, by that: thousands run one and the same.
+    running: Found<V, Content>,
     /// Another one after each change.
     token: Arc<()>,
 }
 
 /// Views by something that they say, and with their keys in the order of these.
-type Found<V> = BTreeMap<String, BTreeMap<Key, Arc<V>>>;
+type Found<V, K = String> = BTreeMap<K, BTreeMap<Key, Arc<V>>>;
 
 impl<V> Clone for Indexed<V> {
     fn clone(&self) -> Self {
-        let Self { views, on_node, of_owner, open, token } = self;
+        let Self { views, on_node, of_owner, open, running, token } = self;
         Self {
             views: views.clone(),
             on_node: on_node.clone(),
             of_owner: of_owner.clone(),
             open: open.clone(),
+            running: running.clone(),
             token: token.clone(),
         }
     }
@@ -154,9 +172,9 @@ impl<V> Clone for Indexed<V> {
 
 impl<V> Default for Indexed<V> {
     fn default() -> Self {
-        let views = BTreeMap::new();
-        let token = Arc::default();
-        Self { views, on_node: BTreeMap::new(), of_owner: BTreeMap::new(), open: BTreeMap::new(), token }
+        let (views, running, token) = (BTreeMap::new(), BTreeMap::new(), Arc::default());
+        let (on_node, of_owner, open) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { views, on_node, of_owner, open, running, token }
     }
 }
 
@@ -210,13 +228,21 @@ impl<V: Placed> PlacedTable<V> {
         self.0.open.get(uid).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Those that run a content, by that.
+    pub fn running(&self) -> impl Iterator<Item = (&Content, impl Iterator<Item = &Arc<V>>)> {
+        self.0.running.iter().map(|(content, views)| (content, views.values()))
+    }
+
     pub fn insert(&mut self, key: Key, view: Arc<V>) {
         self.remove(&key);
         let indexed = Arc::make_mut(&mut self.0);
-        find(&mut indexed.on_node, view.node(), &key, &view);
-        find(&mut indexed.of_owner, view.owner(), &key, &view);
+        find(&mut indexed.on_node, view.node().to_owned(), &key, &view);
+        find(&mut indexed.of_owner, view.owner().to_owned(), &key, &view);
         if view.is_open() {
-            find(&mut indexed.open, view.owner(), &key, &view);
+            find(&mut indexed.open, view.owner().to_owned(), &key, &view);
+        }
+        if let Some(content) = view.content() {
+            find(&mut indexed.running, content, &key, &view);
         }
         indexed.views.insert(key, view);
         indexed.token = Arc::default();
@@ -231,6 +257,9 @@ impl<V: Placed> PlacedTable<V> {
         forget(&mut indexed.on_node, view.node(), key);
         forget(&mut indexed.of_owner, view.owner(), key);
         forget(&mut indexed.open, view.owner(), key);
+        if let Some(content) = view.content() {
+            forget(&mut indexed.running, &content, key);
+        }
         indexed.token = Arc::default();
         Some(view)
     }
@@ -256,11 +285,11 @@ impl<V: Placed> Shows<Key, V> for PlacedTable<V> {
     }
 }
 
-fn find<V>(index: &mut Found<V>, by: &str, key: &Key, view: &Arc<V>) {
-    index.entry(by.to_owned()).or_default().insert(key.clone(), view.clone());
+fn find<V, K: Ord>(index: &mut Found<V, K>, by: K, key: &Key, view: &Arc<V>) {
+    index.entry(by).or_default().insert(key.clone(), view.clone());
 }
 
-fn forget<V>(index: &mut Found<V>, by: &str, key: &Key) {
+fn forget<V, K: Ord + Borrow<Q>, Q: Ord + ?Sized>(index: &mut Found<V, K>, by: &Q, key: &Key) {
     if let Some(views) = index.get_mut(by) {
         views.remove(key);
         if views.is_empty() {
@@ -305,10 +334,12 @@ impl<V: Placed, const N: usize> From<[(Key, Arc<V>); N]> for PlacedTable<V> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
     use super::*;
     use crate::plan::{
         fixtures,
-        model::snapshot::{Owner, Role},
+        model::snapshot::{ContainerState, ContainerView, Owner, Role},
     };
 
     fn key(name: &str) -> Key {
@@ -343,6 +374,21 @@ mod tests {
         ended.role = Role::Preflight;
         pods.insert(key("b"), Arc::new(ended));
         assert_eq!(names(pods.open_of_owner("v")), ["a", "b"], "somebody has to delete it");
+        let running = |pods: &PlacedTable<PodView>, image: &str| {
+            let all = pods.running().filter(|((_, content), _)| content == image);
+            all.flat_map(|(_, pods)| pods).map(|pod| pod.name.clone()).collect::<Vec<_>>()
+        };
+        let mut runs = (*pod("c", "n3", "v")).clone();
+        for image in ["", "i1", "i2", "i1"] {
+            let state = ContainerState::Running { since: Timestamp::UNIX_EPOCH };
+            let ran = ContainerView { image_id: image.into(), ..ContainerView::new("nodeop", state) };
+            runs.containers = vec![ran];
+            pods.insert(key("c"), Arc::new(runs.clone()));
+            let found = ["", "i1", "i2"].map(|image| running(&pods, image).len());
+            let expected = ["", "i1", "i2"].map(|one| usize::from(one == image && !image.is_empty()));
+            assert_eq!(found, expected, "{image}");
+        }
+        pods.remove(&key("c"));
         let before = pods.clone();
         pods.remove(&key("a"));
         assert!(!Arc::ptr_eq(before.token(), pods.token()));
