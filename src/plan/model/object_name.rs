@@ -4,6 +4,8 @@
 //! The hash covers what the readable part may lose: the NodeOp's UID (a NodeOp made again under the same name
 //! shares nothing with the old one), the node, what the object is for, and the attempt.
 
+use std::borrow::Cow;
+
 use crate::api::hash::digits;
 
 /// Longest DNS label.
@@ -19,21 +21,25 @@ fn hash(parts: &[&str]) -> String {
 
 /// Lower-case letters, digits and dashes of `text`, not at its ends, at most `max` of them.
 fn readable(text: &str, max: usize) -> String {
-    let mapped: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
-        .collect();
+    // Names of objects are of small letters: of them no copy is made.
+    let is_small = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    let lower = if is_small { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) };
+    let mapped: String =
+        lower.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
     let trimmed = mapped.trim_matches('-');
     trimmed[..trimmed.len().min(max)].trim_matches('-').to_owned()
 }
 
 /// Name of an object made for one NodeOp on one node. `kind` is `""` for the Job, else a word like `reboot`.
 pub fn object(op: (&str, &str), node: &str, kind: &str, attempt: i32) -> String {
-    let (name, uid) = op;
-    let hash = hash(&[uid, node, kind, &attempt.to_string()]);
+    let hash = hash_of(op.1, node, kind, attempt);
     let tail = if kind.is_empty() { hash } else { format!("{kind}-{hash}") };
-    joined(name, node, &tail)
+    joined(op.0, node, &tail)
+}
+
+/// How its name ends.
+fn hash_of(uid: &str, node: &str, kind: &str, attempt: i32) -> String {
+    hash(&[uid, node, kind, &attempt.to_string()])
 }
 
 /// What is readable of both names, as far as there is room, and `tail`, which is unique.
@@ -53,7 +59,9 @@ pub const MAX_JOBS: i32 = 50;
 
 /// Which of the names of a Job that is made for one NodeOp on one node this is, if it is one.
 pub fn job_attempt(op: (&str, &str), node: &str, name: &str) -> Option<i32> {
-    (0..MAX_JOBS).find(|attempt| name == object(op, node, "", *attempt))
+    // Nearly all names are told apart by their ends.
+    let ends = |attempt: i32| name.ends_with(&hash_of(op.1, node, "", attempt));
+    (0..MAX_JOBS).find(|attempt| ends(*attempt) && name == object(op, node, "", *attempt))
 }
 
 /// Names of the ServiceAccount, Role and RoleBinding of a node's waiter: the first is taken that nothing of

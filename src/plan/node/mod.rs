@@ -62,13 +62,14 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
     let State::Working(work) = &entry.state else { return Next::Become(Box::new(status.clone())).into() };
     let wait = |why: Waiting| Planned::from(Next::Wait(why.into()));
     // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
-    if !snapshot.nodes.contains_key(name)
+    let there = snapshot.nodes.get(name);
+    if there.is_none()
         && let Some(until) = awaited_until(snapshot, op, work)
     {
         return wait(Waiting::NodeDeleted { until }).with(Effects::wake_at(until));
     }
     let live = Question::Node(name.into());
-    let node = match snapshot.nodes.get(name) {
+    let node = match there {
         Some(node) if entry.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node,
         Some(node) if snapshot.answer(&live).is_some() && is_same_machine(work, node) => {
             // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.

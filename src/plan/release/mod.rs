@@ -96,9 +96,12 @@ fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
         let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
         let is_final =
             entry.map_or(forgotten, |entry| entry.phase.is_final() && !legacy::is_unsettled(status, entry));
+        if !is_final {
+            return None;
+        }
         let me = OpRef::of(&op);
         let claimed = snapshot.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
-        (is_final && !claimed).then(|| (me, entry.cloned()))
+        (!claimed).then(|| (me, entry.cloned()))
     };
     let why = "its node is finished";
     let jobs = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.deleting);

@@ -88,7 +88,10 @@ impl Snapshot {
     /// The NodeOp that an owner of objects in a namespace is, if it is there.
     pub fn nodeop_of(&self, namespace: &str, owner: &Owner) -> Option<Arc<NodeOp>> {
         let op = self.op_named(&(namespace.to_owned(), owner.name.clone()))?;
-        OpRef::of(&op).owns(namespace, owner).then_some(op)
+        let meta = &op.metadata;
+        let is = |text: &Option<String>, it: &str| text.as_deref().unwrap_or_default() == it;
+        let owns = owner.is_nodeop() && is(&meta.uid, &owner.uid);
+        (owns && is(&meta.name, &owner.name) && is(&meta.namespace, namespace)).then_some(op)
     }
 
     /// The NodeOp whose operation a pod carries out: through its Job, or, when no cache shows that Job (any

@@ -72,7 +72,9 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     if let Some(next) = effects.take(hold(ctx)) {
         return next.with(effects);
     }
-    if let Some(next) = another_content(ctx, pods).filter(|_| !ctx.op.intent.upgrade) {
+    if !ctx.op.intent.upgrade
+        && let Some(next) = another_content(ctx, pods)
+    {
         return next.into();
     }
     effects.add(Effects::act(deadline::extend_after_success(ctx, job, pods)));

@@ -107,9 +107,10 @@ impl Sightings {
         let of_operations =
             || snapshot.pods.open().filter(|pod: &&Arc<PodView>| pod.phase != PodPhase::Succeeded);
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
-        renew(&mut self.pods, pods().map(|pod| &*pod.uid), now);
+        let there: HashSet<&str> = pods().map(|pod| &*pod.uid).collect();
+        keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
+        renew_all(&mut self.pods, there, now);
         renew_runs(&mut self.runs, pods().flat_map(runs), now);
-        keep(&mut self.ran, || pods().map(|pod| (&*pod.uid, pod.has_run())));
     }
 
     /// Nor of Jobs that have succeeded.
@@ -120,8 +121,9 @@ impl Sightings {
         let fails = |job: &&Arc<JobView>| matches!(job.state, JobState::Failed(_) | JobState::Failing(_));
         let failed = snapshot.jobs.open().filter(fails);
         renew(&mut self.failed, failed.map(|job| &*job.uid), now);
-        let fresh = |job: &JobView| job.suspended && job.started_at.is_none();
-        keep(&mut self.made, || snapshot.jobs.open().map(|job| (&*job.uid, fresh(job))));
+        let there = snapshot.jobs.open().map(|job| &*job.uid).collect();
+        let fresh = snapshot.jobs.open().filter(|job| job.suspended && job.started_at.is_none());
+        keep(&mut self.made, &there, fresh.map(|job| &*job.uid));
     }
 
     fn renew_unwatched(&mut self, snapshot: &Snapshot) {
@@ -136,7 +138,10 @@ impl Sightings {
 /// Keeps the times of what is still there, and dates what is new. Nearly all was there before, and of that
 /// nothing is copied.
 fn renew<'a>(times: &mut BTreeMap<String, Timestamp>, there: impl Iterator<Item = &'a str>, now: Timestamp) {
-    let there: HashSet<&str> = there.collect();
+    renew_all(times, there.collect(), now);
+}
+
+fn renew_all(times: &mut BTreeMap<String, Timestamp>, there: HashSet<&str>, now: Timestamp) {
     times.retain(|key, _| there.contains(key.as_str()));
     // What is kept is there, so if it is as many, it is all.
     if times.len() < there.len() {
@@ -161,10 +166,9 @@ fn renew_runs<'a>(
 }
 
 /// Keeps those that are still there, and notes those of which it is seen now.
-fn keep<'a, I: Iterator<Item = (&'a str, bool)>>(seen: &mut BTreeSet<String>, there: impl Fn() -> I) {
-    let uids: HashSet<&str> = there().map(|(uid, _)| uid).collect();
-    seen.retain(|uid| uids.contains(uid.as_str()));
-    for (uid, _) in there().filter(|(_, now)| *now) {
+fn keep<'a>(seen: &mut BTreeSet<String>, there: &HashSet<&str>, now: impl Iterator<Item = &'a str>) {
+    seen.retain(|uid| there.contains(uid.as_str()));
+    for uid in now {
         if !seen.contains(uid) {
             seen.insert(uid.to_owned());
         }
@@ -239,14 +243,14 @@ impl Snapshot {
 
     /// The nodes whose reboot is due, or was until it was given up, and that have no waiter.
     fn unwatched(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let due = self.ops.values().flat_map(|op| {
+        self.ops.values().flat_map(|op| {
             let statuses = op.status.iter().map(|status| &status.node_statuses);
             let due = statuses.flat_map(|nodes| nodes.marked([Mark::Rebooting]));
-            due.map(move |(node, _)| (op, node))
-        });
-        due.map(|(op, node)| (OpRef::of(op), node))
-            .filter(|(op, node)| !self.pods_of_on(op, Role::Waiter, node).any(|pod| pod.is_active()))
-            .map(|(op, node)| (op.uid, node.clone()))
+            let op = OpRef::of(op);
+            let unwatched =
+                due.filter(|(node, _)| !self.pods_of_on(&op, Role::Waiter, node).any(|pod| pod.is_active()));
+            unwatched.map(|(node, _)| (op.uid.clone(), node.clone())).collect::<Vec<_>>()
+        })
     }
 
     /// Since when we have seen that the node, whose reboot by the NodeOp is due, has no waiter; now, if it is
