@@ -316,13 +316,14 @@ mod tests {
     /// Whoever has a node's credentials writes what he likes in the status of our pods there.
     #[test]
     fn what_a_node_writes_is_kept_in_part_and_no_record_is_made_of_a_part() {
-        let (long, record) = ("ä".repeat(1 << 20), format!("{{\"boot\":\"b1\"}}{}", " ".repeat(1 << 20)));
+        let long = "ä".repeat(2 * MAX_TEXT);
+        let record = format!("{{\"boot\":\"b1\"}}{}", " ".repeat(2 * MAX_TEXT));
         let ended = |message: &str| {
             json!({"name": "c", "image": "i", "imageID": long, "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 0, "reason": long, "message": message}},
             "lastState": {"terminated": {"exitCode": 1, "message": long}}})
         };
-        let statuses: Vec<Value> = (0..1000).map(|_| ended(&record)).collect();
+        let statuses: Vec<Value> = (0..2 * MAX_CONTAINERS).map(|_| ended(&record)).collect();
         let object = json!({"metadata": {"name": "p", "annotations": {names::REBOOT_STATE: long}},
             "status": {"phase": "Failed", "reason": long, "message": long, "containerStatuses": statuses}});
         let view = pod(&serde_json::from_value(object).unwrap(), "own");

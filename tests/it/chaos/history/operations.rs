@@ -201,7 +201,7 @@ impl Past<'_> {
                 "the operation of {op} starts on another machine than it was meant for, under the name {node}"
             ));
         }
-        self.check_drained(&object, &entry, node);
+        self.check_drained(&object, node);
     }
 
     /// Whether the node is still the one that an entry took in hand.
@@ -229,15 +229,10 @@ impl Past<'_> {
     }
 
     /// Whatever the drain had to evict is gone before the operation starts.
-    fn check_drained(&mut self, op: &NodeOp, entry: &NodeStatus, node: &str) {
-        if entry.drain_started_at.is_none() || intent(op).drain.is_none() {
-            return;
-        }
-        let Some(began) =
-            self.drains.get(&(op.metadata.uid.clone().unwrap_or_default(), node.to_owned())).copied()
-        else {
-            return;
-        };
+    fn check_drained(&mut self, op: &NodeOp, node: &str) {
+        let drain = (op.metadata.uid.clone().unwrap_or_default(), node.to_owned());
+        let began = self.drains.get(&drain).copied().filter(|_| intent(op).drain.is_some());
+        let Some(began) = began else { return };
         let there = |pod: &&super::Object| {
             text(pod, "/spec/nodeName") == node
                 && text(pod, "/metadata/labels/group").starts_with('g')

@@ -29,6 +29,8 @@ pub struct History {
     pub jobs: BTreeMap<String, JobView>,
     /// The Jobs whose command was started, by NodeOp's UID and node.
     pub runs: BTreeMap<(String, String), BTreeSet<String>>,
+    /// When a drain was said to have started, by NodeOp's UID and node.
+    pub drains: BTreeMap<(String, String), i64>,
     /// Where a Job was about to be let go, by NodeOp's UID and node.
     pub started: BTreeSet<(String, String)>,
     /// Machine and boot in which the command last succeeded, by NodeOp's UID and node.
@@ -67,7 +69,7 @@ impl World {
         {
             self.broken(format!("the command of {op} starts on {node}, whose entry is {entry:?}"));
         }
-        self.check_drained(&object, &entry, &node);
+        self.check_drained(&object, &node);
         let view = self.nodes.get(&node_key(&node));
         let same = view.as_ref().is_some_and(|view| Some(&view.uid) == entry.node_uid.as_ref());
         let claim = view.as_ref().and_then(|view| view.claimed_by.clone());
@@ -77,15 +79,11 @@ impl World {
     }
 
     /// Whatever the drain had to evict is gone before the command starts.
-    fn check_drained(&mut self, op: &NodeOp, entry: &NodeStatus, node: &str) {
-        let Some(started) = entry.drain_started_at.as_ref().filter(|_| Intent::of(op).drain.is_some()) else {
-            return;
-        };
-        let homes = self
-            .homes
-            .live()
-            .values()
-            .filter(|home| home.node == node && home.bound <= started.0.as_second());
+    fn check_drained(&mut self, op: &NodeOp, node: &str) {
+        let drain = (op.metadata.uid.clone().unwrap(), node.to_owned());
+        let started = self.history.drains.get(&drain).copied().filter(|_| Intent::of(op).drain.is_some());
+        let Some(started) = started else { return };
+        let homes = self.homes.live().values().filter(|home| home.node == node && home.bound < started);
         let left: Vec<_> = homes
             .filter(|home| home.pod.labels["app"].starts_with('g'))
             .map(|home| home.pod.name.clone())
@@ -130,6 +128,9 @@ impl World {
         let failed = old.node_statuses.values().any(|entry| entry.phase == Phase::Failed);
         for (node, entry) in &new.node_statuses {
             let before = old.node_statuses.get(node).cloned().unwrap_or_default();
+            if entry.drain_started_at.is_some() {
+                self.history.drains.entry((uid.clone(), node.clone())).or_insert(self.now);
+            }
             if entry.job_uid.is_some() {
                 self.history.started.insert((uid.clone(), node.clone()));
             }
