@@ -149,6 +149,7 @@ fn a_job_that_was_given_up_goes_with_its_waiter_before_the_node_has_failed() {
     world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
     let out = world.pass(0);
     assert!(out.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })), "{:?}", out.actions);
+    assert!(!ends_waiter(&out), "a Job that completes meanwhile is followed by its reboot");
     assert_eq!(world.entry().phase, Phase::Running);
     world.snapshot.jobs.clear();
     assert!(ends_waiter(&world.pass(1)));
