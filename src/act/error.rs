@@ -27,6 +27,13 @@ pub fn is_unknown_field(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.message.contains("strict decoding error"))
 }
 
+/// Whether the server knows no field of this name, and was told to keep all or nothing.
+pub fn is_unknown(error: &anyhow::Error, field: &str) -> bool {
+    // It names the whole path of each field that it does not know.
+    let named = |message: &str| message.contains(&format!(".{field}\""));
+    is_unknown_field(error) && status(error).is_some_and(|status| named(&status.message))
+}
+
 /// What went wrong, as a user may read it.
 pub fn error_message(error: &anyhow::Error) -> String {
     error_text::error_message(error.as_ref())

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     Actor,
     diff::{NodesStatus, status_diff},
-    error::{error_message, is_unknown_field},
+    error::{error_message, is_unknown, is_unknown_field},
     workload::namespace,
 };
 use crate::{
@@ -38,6 +38,10 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;
 struct Written {
     metadata: ObjectMeta,
 }
+
+/// Without this field an entry says that the Job of a command is still to be made, and not that it is only to
+/// record a success: the command would run again.
+const INDISPENSABLE: &str = "succeededIn";
 
 /// Bytes of an Event's note; a server refuses a longer one.
 const MAX_NOTE: usize = 1024;
@@ -80,6 +84,10 @@ impl Actor {
                 *written.meta_mut() = answer.metadata;
                 Ok(Some(written))
             }
+            Err(error) if is_unknown(&error, INDISPENSABLE) => Err(error.context(format!(
+                "the CRDs in this cluster are older than the operator, and have no field {INDISPENSABLE}; apply \
+                 those of the operator's version"
+            ))),
             // A CRD older than we are keeps a part. Which one, it has to say.
             Err(error) if is_unknown_field(&error) => {
                 self.write(api.patch_status(&name, &params(), &patch)).await.map(Some)

@@ -36,7 +36,8 @@ fn no_event_is_lost_for_its_length() {
 /// A server whose CRD knows all fields or not, and what it was asked.
 #[derive(Clone)]
 struct Server {
-    is_older: bool,
+    /// A field that its CRD has not.
+    unknown: Option<&'static str>,
     asked: Arc<Mutex<Vec<bool>>>,
 }
 
@@ -55,15 +56,16 @@ impl Service<Sent<Body>> for Server {
         assert_eq!(strict, bare, "what is kept in part has to be seen");
         self.asked.lock().unwrap().push(strict);
         let meta = json!({"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "8"});
-        let (code, answer) = match (strict, self.is_older) {
-            (true, true) => {
-                let message = "strict decoding error: unknown field \"status.nodeStatuses.n1.message\"";
+        let (code, answer) = match (strict, self.unknown) {
+            (true, Some(field)) => {
+                let message =
+                    format!("strict decoding error: unknown field \"status.nodeStatuses.n1.{field}\"");
                 (
                     400,
                     json!({"kind": "Status", "status": "Failure", "message": message, "reason": "BadRequest", "code": 400}),
                 )
             }
-            (true, false) => (200, json!({"kind": "PartialObjectMetadata", "metadata": meta})),
+            (true, None) => (200, json!({"kind": "PartialObjectMetadata", "metadata": meta})),
             (false, _) => (
                 200,
                 json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": meta, "spec": {},
@@ -84,9 +86,9 @@ impl Fence for Leads {
     }
 }
 
-async fn written(is_older: bool) -> (NodeOp, Vec<bool>) {
+async fn written(unknown: Option<&'static str>) -> (anyhow::Result<NodeOp>, Vec<bool>) {
     let asked = Arc::<Mutex<Vec<bool>>>::default();
-    let client = Client::new(Server { is_older, asked: asked.clone() }, "default");
+    let client = Client::new(Server { unknown, asked: asked.clone() }, "default");
     let text = String::new;
     let site = RenderConfig {
         operator: text(),
@@ -110,7 +112,7 @@ async fn written(is_older: bool) -> (NodeOp, Vec<bool>) {
         node_statuses: [("n1".to_owned(), entry)].into_iter().collect(),
         ..NodeOpStatus::default()
     };
-    let op = actor.patch_status(&op, &status).await.unwrap().unwrap();
+    let op = actor.patch_status(&op, &status).await.map(Option::unwrap);
     let asked = asked.lock().unwrap().clone();
     (op, asked)
 }
@@ -121,7 +123,8 @@ fn entry(op: &NodeOp) -> Value {
 
 #[tokio::test]
 async fn what_was_written_is_known_without_being_sent_back() {
-    let (op, asked) = written(false).await;
+    let (op, asked) = written(None).await;
+    let op = op.unwrap();
     assert_eq!((op.metadata.resource_version.as_deref(), asked), (Some("8"), vec![true]));
     assert_eq!(entry(&op)["n1"]["message"], "m");
     let again: NodeOp = serde_json::from_value(serde_json::to_value(&op).unwrap()).unwrap();
@@ -131,7 +134,17 @@ async fn what_was_written_is_known_without_being_sent_back() {
 /// `helm upgrade` leaves CRDs as they are.
 #[tokio::test]
 async fn a_crd_that_keeps_a_part_says_which() {
-    let (op, asked) = written(true).await;
+    let (op, asked) = written(Some("message")).await;
+    let op = op.unwrap();
     assert_eq!((op.metadata.resource_version.as_deref(), asked), (Some("8"), vec![true, false]));
     assert_eq!(entry(&op), json!({"n1": {"phase": "Running"}}));
+}
+
+/// What would be left of the entry makes a command run again that has succeeded.
+#[tokio::test]
+async fn a_status_that_a_part_would_turn_into_another_one_is_not_written() {
+    let (op, asked) = written(Some(INDISPENSABLE)).await;
+    let told = format!("{:#}", op.unwrap_err());
+    assert!(told.contains("CRDs in this cluster are older") && told.contains("succeededIn"), "{told}");
+    assert_eq!(asked, [true], "once, and strictly");
 }
