@@ -3,7 +3,8 @@
 //! A label says so, but a Node object is not the machine: cloud controllers delete the object of a machine that
 //! is away, and its kubelet makes another one, to which the labels come a moment later or never. Etcd counts the
 //! machine as a member all the while. So a member is remembered by its name until somebody takes the label off
-//! the same object, or until the object has been gone for [`RETURNS_WITHIN`].
+//! the same object, until another machine has the name, or until the object has been gone for
+//! [`RETURNS_WITHIN`].
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub(super) struct Members(Option<BTreeMap<String, Member>>);
 struct Member {
     /// The UID of the last Node object of this name that had the label.
     labelled: String,
+    machine_id: String,
     uid: String,
     boot_id: String,
     ready: bool,
@@ -41,7 +43,7 @@ impl Members {
         let first = self.0.is_none();
         let known = self.0.get_or_insert_default();
         known.retain(|name, member| match nodes.get(name) {
-            Some(node) => node.control_plane() || node.uid != member.labelled,
+            Some(node) => node.control_plane() || member.is_made_again_as(node),
             None => now < later(*member.gone.get_or_insert(now), RETURNS_WITHIN),
         });
         for (name, member) in known.iter_mut() {
@@ -69,12 +71,18 @@ impl Member {
     fn new(node: &NodeView, since: Option<Timestamp>) -> Self {
         Self {
             labelled: node.uid.clone(),
+            machine_id: node.machine_id.clone(),
             uid: node.uid.clone(),
             boot_id: node.boot_id.clone(),
             ready: node.ready,
             since,
             gone: None,
         }
+    }
+
+    /// Whether this is another Node object of the same machine, without the label.
+    fn is_made_again_as(&self, node: &NodeView) -> bool {
+        node.uid != self.labelled && node.machine_id == self.machine_id
     }
 
     fn note(&mut self, node: &NodeView, now: Timestamp) {
@@ -189,6 +197,8 @@ mod tests {
         assert_eq!((since(&made), made.members_gone().count()), (Some(at(30)), 0));
         let labelled = see(40, &made, Some(&again));
         assert_eq!((since(&labelled), labelled.members().count()), (Some(at(30)), 1));
+        let other = NodeView { machine_id: "another".into(), ..bare.clone() };
+        assert!(!see(35, &made, Some(&other)).is_member(&other), "another machine has its name");
         // Somebody takes the label off: it is a worker from then on.
         assert_eq!(see(50, &labelled, Some(&bare)).members().count(), 0);
         assert!(!see(50, &labelled, Some(&bare)).is_member(&bare));
