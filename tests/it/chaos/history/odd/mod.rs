@@ -327,6 +327,7 @@ impl Past<'_> {
                 "interrupted",
                 "an earlier upgrade",
                 "OutOfpods",
+                "ImagePullBackOff",
             ]
             .iter()
             .any(|it| message.contains(it));

@@ -32,6 +32,7 @@ impl Past<'_> {
         let says = |message: &Option<String>| {
             let message = message.as_deref().unwrap_or_default();
             message.contains("given back")
+                || message.contains(&format!("patching node {} keeps failing", key.1))
                 || message.contains("waiting for")
                 || names.iter().any(|name| message.contains(name))
         };
