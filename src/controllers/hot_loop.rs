@@ -21,7 +21,7 @@ use crate::plan::model::{
 const BURST: u32 = 60;
 /// The same of what makes an object, which has a name of its own: it is wanted again only where somebody
 /// deleted it, as the garbage collector does at once to a pod of a Node that is gone, and that an old view
-/// still shows.
+/// still shows. A Job is no such object: we make it again ourselves for as long as no pod of it can start.
 const BURST_OF_MAKING: u32 = 10;
 /// The time after which one more is allowed.
 const REFILL_EVERY: Duration = Duration::from_secs(60);
@@ -38,8 +38,7 @@ fn burst(action: &Action) -> Option<u32> {
         Action::CreateChild { .. }
         | Action::CreateFactsPod { .. }
         | Action::CreatePreflightPod { .. }
-        | Action::CreateWaiter { .. }
-        | Action::CreateJob { .. } => Some(BURST_OF_MAKING),
+        | Action::CreateWaiter { .. } => Some(BURST_OF_MAKING),
         _ => Some(BURST),
     }
 }
@@ -120,6 +119,20 @@ mod tests {
 
     fn id(does: &'static str) -> Id {
         Id::Action { does, to: "n1".into() }
+    }
+
+    /// Chaos, seed 9909: a node without room was said to be at war.
+    #[test]
+    fn a_job_that_is_made_again_while_its_node_has_no_room_is_no_war() {
+        let op = std::sync::Arc::new(crate::api::nodeop::NodeOp::new("op", Default::default()));
+        let make = Action::CreateJob { op, node: "n1".into(), locks: true, name: "op-n1-1".into() };
+        let (mut repeats, start) = (HotLoopLimiter::default(), Instant::now());
+        // With the pauses of `plan::node::job::remake`, for an hour.
+        let mut passed = 0;
+        while passed < 3600 {
+            assert!(!repeats.too_often(&make, start + Duration::from_secs(passed)), "after {passed} s");
+            passed += (passed / 4).clamp(5, 120);
+        }
     }
 
     #[test]
