@@ -62,9 +62,11 @@ fn entry<'a>(op: &'a NodeOp, node: &str) -> Option<&'a NodeStatus> {
     op.status.as_ref()?.node_statuses.get(node)
 }
 
-/// The boot in which the command has succeeded, if the Job is only to record that.
+/// The boot in which the command has succeeded, if the Job is only to record that. An upgrade needs no such Job,
+/// and what follows no reboot has no record.
 fn succeeded_in<'a>(op: &'a NodeOp, node: &str) -> Option<&'a str> {
-    entry(op, node)?.succeeded_in.as_deref()
+    let is_recorded = op.spec.upgrade.is_none() && op.spec.reboot_on_success.unwrap_or(false);
+    entry(op, node)?.succeeded_in.as_deref().filter(|_| is_recorded)
 }
 
 /// Metadata of the Job's pod.

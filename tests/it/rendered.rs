@@ -65,7 +65,10 @@ pub fn pods(op: &NodeOp) -> Vec<(&'static str, Pod)> {
     let unrecorded =
         json!({"phase": "Running", "nodeStatuses": {"n1": {"phase": "Running", "succeededIn": "b1"}}});
     let recorded = NodeOp { status: serde_json::from_value(unrecorded).unwrap(), ..op.clone() };
-    pods.push((container::SENTINEL, pod_of(job::job(&recorded, ON, "job", &site))));
+    // Whatever stands in the status, an upgrade is no command, and what follows no reboot has no record.
+    let records = op.spec.upgrade.is_none() && op.spec.reboot_on_success == Some(true);
+    let main = if records { container::SENTINEL } else { container::NODEOP };
+    pods.push((main, pod_of(job::job(&recorded, ON, "job", &site))));
     pods.extend(preflight::pod(op, "n1", "preflight", &site).map(|pod| (container::PREFLIGHT, pod)));
     pods
 }
