@@ -1,7 +1,8 @@
-//! Tests of what all writes have in common.
+//! Tests of what all writes have in common, and what the tests of single writes start from.
 
 use std::{
     convert::Infallible,
+    fmt,
     future::{Ready, pending, ready},
     sync::{
         Arc, Mutex,
@@ -14,17 +15,30 @@ use std::{
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, body::Bytes};
 use kube::{Client, client::Body, runtime::events::Reporter};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{Actor, Fence, REQUEST_TIMEOUT};
 use crate::render::RenderConfig;
 
-/// An API server that counts what it is asked, and answers nothing but that it is not available.
-#[derive(Clone, Debug, Default)]
-pub struct Unavailable(pub Arc<AtomicUsize>);
+/// An API server that answers as a function does, with a code and an object.
+#[derive(Clone)]
+pub struct Server(Arc<dyn Fn(Request<Body>) -> (u16, Value) + Send + Sync>);
 
-impl Service<Request<Body>> for Unavailable {
+impl Server {
+    pub fn client(answer: impl Fn(Request<Body>) -> (u16, Value) + Send + Sync + 'static) -> Client {
+        Client::new(Self(Arc::new(answer)), "default")
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Service<Request<Body>> for Server {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -33,16 +47,42 @@ impl Service<Request<Body>> for Unavailable {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Body>) -> Self::Future {
-        self.0.fetch_add(1, Relaxed);
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (code, answer) = (self.0)(request);
+        let mut response = Response::new(Full::from(answer.to_string()));
+        *response.status_mut() = StatusCode::from_u16(code).unwrap();
         ready(Ok(response))
     }
 }
 
+/// A server that is not available, and how often it was asked.
+pub fn unavailable() -> (Client, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let client = Server::client(move |_| {
+        count.fetch_add(1, Relaxed);
+        (503, json!({"kind": "Status", "status": "Failure", "message": "", "reason": "", "code": 503}))
+    });
+    (client, asked)
+}
+
+/// Who writes to that server for as long as the fence lets him, on a site on which nothing was set.
+pub fn actor(client: Client, fence: Arc<dyn Fence>) -> Actor {
+    let text = String::new;
+    let site = RenderConfig {
+        operator: text(),
+        labeler: text(),
+        namespace: text(),
+        default: text(),
+        state_dir: text(),
+        pull_secrets: vec![],
+    };
+    Actor::new(client, site, fence, Reporter::from("test"))
+}
+
 /// What is left of our leadership; nothing if it is in doubt.
-struct Left(Mutex<Option<Duration>>);
+#[derive(Debug)]
+pub struct Left(pub Mutex<Option<Duration>>);
 
 impl Fence for Left {
     fn check(&self) -> anyhow::Result<Duration> {
@@ -53,18 +93,8 @@ impl Fence for Left {
 
 #[tokio::test(start_paused = true)]
 async fn no_write_is_begun_in_doubt_or_lasts_until_another_replica_may_lead() {
-    let text = String::new;
-    let site = RenderConfig {
-        operator: text(),
-        labeler: text(),
-        namespace: text(),
-        default: text(),
-        state_dir: text(),
-        pull_secrets: vec![],
-    };
     let left = Arc::new(Left(Mutex::new(None)));
-    let client = Client::new(Unavailable::default(), "default");
-    let actor = Actor::new(client, site, left.clone(), Reporter::from("test"));
+    let actor = actor(unavailable().0, left.clone());
     let begun = AtomicUsize::new(0);
     let write = || async {
         begun.fetch_add(1, Relaxed);

@@ -272,7 +272,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        act::tests::Unavailable,
+        act::tests::unavailable,
         cli::{Applet, parse},
     };
 
@@ -280,18 +280,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_lease_is_handed_over_after_the_last_pass_and_not_at_all_if_that_does_not_end() {
         for (lasts, is_handed_over) in [(3, true), (60, false)] {
-            let server = Unavailable::default();
-            let client = Client::new(server.clone(), "default");
+            let (client, asked) = unavailable();
             let state = Leadership::elected();
             let election = Election::new(client, "ns", "me".into(), Clock::system(), state);
-            let asked = server.0.clone();
+            let before = asked.clone();
             let planning = tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(lasts)).await;
-                assert_eq!(asked.load(Relaxed), 0, "the Lease is handed over, and we still write");
+                assert_eq!(before.load(Relaxed), 0, "the Lease is handed over, and we still write");
             });
             let campaign = Some((tokio::spawn(std::future::pending()), election));
             Running { campaign, planning, stop: Arc::default() }.hand_over().await;
-            assert_eq!(server.0.load(Relaxed) > 0, is_handed_over, "after {lasts} s");
+            assert_eq!(asked.load(Relaxed) > 0, is_handed_over, "after {lasts} s");
         }
     }
 

@@ -2,7 +2,15 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::plan::model::snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role};
+use crate::plan::model::{
+    object_name,
+    snapshot::{JobState, JobView, Owner, PodPhase, PodView, Role},
+};
+
+/// The name of the Job of NodeOp `op`, whose UID is `u`, on node n1.
+pub fn job_name() -> String {
+    object_name::object(("op", "u"), "n1", "", 0)
+}
 
 /// A pod that runs in namespace `ns`, named after its UID, with nothing in it yet.
 pub fn pod(role: Role, uid: &str, owner: Owner, node: &str) -> PodView {

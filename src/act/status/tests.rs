@@ -1,25 +1,19 @@
 //! Tests of what is written to a NodeOp.
 
 use std::{
-    convert::Infallible,
-    future::{Ready, ready},
     sync::{Arc, Mutex},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use http_body_util::Full;
-use hyper::{Request as Sent, Response, body::Bytes};
+use hyper::Request as Sent;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, client::Body, runtime::events::Reporter};
+use kube::client::Body;
 use serde_json::Value;
-use tower_service::Service;
 
 use super::*;
 use crate::{
-    act::Fence,
+    act::tests::{Left, Server, actor},
     api::nodeop::{NodeStatus, Phase},
-    render::RenderConfig,
 };
 
 #[test]
@@ -33,72 +27,42 @@ fn no_event_is_lost_for_its_length() {
     }
 }
 
-/// A server whose CRD knows all fields or not, and what it was asked.
-#[derive(Clone)]
-struct Server {
-    /// A field that its CRD has not.
-    unknown: Option<&'static str>,
-    asked: Arc<Mutex<Vec<bool>>>,
-}
-
-impl Service<Sent<Body>> for Server {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Sent<Body>) -> Self::Future {
-        let strict = request.uri().query().unwrap_or_default().contains("fieldValidation=Strict");
-        let bare = request.headers()["accept"].to_str().unwrap().contains("as=PartialObjectMetadata");
-        assert_eq!(strict, bare, "what is kept in part has to be seen");
-        self.asked.lock().unwrap().push(strict);
-        let meta = json!({"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "8"});
-        let (code, answer) = match (strict, self.unknown) {
-            (true, Some(field)) => {
-                let message =
-                    format!("strict decoding error: unknown field \"status.nodeStatuses.n1.{field}\"");
-                (
-                    400,
-                    json!({"kind": "Status", "status": "Failure", "message": message, "reason": "BadRequest", "code": 400}),
-                )
-            }
-            (true, None) => (200, json!({"kind": "PartialObjectMetadata", "metadata": meta})),
-            (false, _) => (
-                200,
-                json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": meta, "spec": {},
-                    "status": {"nodeStatuses": {"n1": {"phase": "Running"}}}}),
-            ),
-        };
-        let mut response = Response::new(Full::from(answer.to_string()));
-        *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap();
-        ready(Ok(response))
+/// What a server answers whose CRD knows all fields, or all but this one.
+fn answer(request: &Sent<Body>, unknown: Option<&str>) -> (u16, Value) {
+    let meta = json!({"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "8"});
+    match (is_strict(request), unknown) {
+        (true, Some(field)) => {
+            let message = format!("strict decoding error: unknown field \"status.nodeStatuses.n1.{field}\"");
+            (
+                400,
+                json!({"kind": "Status", "status": "Failure", "message": message, "reason": "BadRequest", "code": 400}),
+            )
+        }
+        (true, None) => (200, json!({"kind": "PartialObjectMetadata", "metadata": meta})),
+        (false, _) => (
+            200,
+            json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": meta, "spec": {},
+                "status": {"nodeStatuses": {"n1": {"phase": "Running"}}}}),
+        ),
     }
 }
 
-struct Leads;
-
-impl Fence for Leads {
-    fn check(&self) -> anyhow::Result<Duration> {
-        Ok(Duration::from_secs(10))
-    }
+fn is_strict(request: &Sent<Body>) -> bool {
+    let strict = request.uri().query().unwrap_or_default().contains("fieldValidation=Strict");
+    let bare = request.headers()["accept"].to_str().unwrap().contains("as=PartialObjectMetadata");
+    assert_eq!(strict, bare, "what is kept in part has to be seen");
+    strict
 }
 
+/// What was written, and whether each request was strict.
 async fn written(unknown: Option<&'static str>) -> (anyhow::Result<NodeOp>, Vec<bool>) {
     let asked = Arc::<Mutex<Vec<bool>>>::default();
-    let client = Client::new(Server { unknown, asked: asked.clone() }, "default");
-    let text = String::new;
-    let site = RenderConfig {
-        operator: text(),
-        labeler: text(),
-        namespace: text(),
-        default: text(),
-        state_dir: text(),
-        pull_secrets: vec![],
-    };
-    let actor = Actor::new(client, site, Arc::new(Leads), Reporter::from("test"));
+    let noted = asked.clone();
+    let client = Server::client(move |request| {
+        noted.lock().unwrap().push(is_strict(&request));
+        answer(&request, unknown)
+    });
+    let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(10))))));
     let mut op = NodeOp::new("op", Default::default());
     (op.metadata.namespace, op.metadata.resource_version) = (Some("ns".into()), Some("7".into()));
     let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::constant(5, 123_456_789));

@@ -23,7 +23,6 @@ use crate::{
         model::{
             effects::Planned,
             id::OpRef,
-            object_name,
             question::{Answer, Question},
             snapshot::{ContainerState, ContainerView, JobState, NodeView, PodView},
         },
@@ -65,7 +64,7 @@ fn draining() -> World {
 
 /// The operation succeeded in boot b1, and the node has to reboot by 1800 s.
 fn rebooting() -> World {
-    let job = object_name::object(("op", "u"), "n1", "", 0);
+    let job = fixtures::job_name();
     let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": job, "jobUid": "ju",
         "rebootStatus": "pending", "boot": "b1", "machineId": "m1", "deadline": Time(at(1800)), "lastUpdated": Time(at(0))});
     let mut world = World::new(entry).now(1);

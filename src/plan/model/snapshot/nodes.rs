@@ -111,6 +111,16 @@ impl Nodes {
     }
 }
 
+/// One fewer; what there is none of is not kept.
+fn uncount(counts: &mut BTreeMap<String, usize>, of: &str) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(of);
+        }
+    }
+}
+
 fn count_holders(holding: &mut BTreeMap<String, usize>, node: &NodeView) {
     node.held_by().for_each(|of| *holding.entry(of.namespace.clone()).or_default() += 1);
 }
@@ -179,12 +189,7 @@ impl Shows<String, NodeView> for NodeTable {
         if let Some(holding) = nodes.holding.get_mut() {
             view.iter().for_each(|now| count_holders(holding, now));
             let before = nodes.views.get(&name);
-            for of in before.iter().flat_map(|before| before.held_by()) {
-                if let Some(count) = holding.get_mut(&of.namespace) {
-                    *count -= 1;
-                }
-            }
-            holding.retain(|_, count| *count > 0);
+            before.iter().flat_map(|before| before.held_by()).for_each(|of| uncount(holding, &of.namespace));
         }
         if let Some(releases) = nodes.releases.get_mut() {
             let before = nodes.views.get(&name).and_then(|view| view.release());
@@ -212,10 +217,7 @@ impl Shows<String, NodeView> for NodeTable {
             if let Some(now) = now {
                 *archs.entry(now).or_default() += 1;
             }
-            if let Some(count) = before.and_then(|before| archs.get_mut(&before)) {
-                *count -= 1;
-            }
-            archs.retain(|_, count| *count > 0);
+            before.iter().for_each(|before| uncount(archs, before));
         }
     }
 }

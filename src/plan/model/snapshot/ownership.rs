@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::{
     api::nodeop::{NodeOp, NodeStatus},
     plan::model::{
@@ -16,8 +18,13 @@ use crate::{
 impl OpRef {
     /// Whether an object of that namespace with that owner belongs to this very NodeOp.
     pub fn owns(&self, namespace: &str, owner: &Owner) -> bool {
-        namespace == self.namespace && owner.is_nodeop() && owner.name == self.name && owner.uid == self.uid
+        is_owner((&self.namespace, &self.name, &self.uid), namespace, owner)
     }
+}
+
+/// The same of a NodeOp with that namespace, name and UID.
+fn is_owner((its_namespace, name, uid): (&str, &str, &str), namespace: &str, owner: &Owner) -> bool {
+    namespace == its_namespace && owner.is_nodeop() && owner.name == name && owner.uid == uid
 }
 
 impl JobView {
@@ -88,10 +95,10 @@ impl Snapshot {
     /// The NodeOp that an owner of objects in a namespace is, if it is there.
     pub fn nodeop_of(&self, namespace: &str, owner: &Owner) -> Option<Arc<NodeOp>> {
         let op = self.op_named(&(namespace.to_owned(), owner.name.clone()))?;
-        let meta = &op.metadata;
-        let is = |text: &Option<String>, it: &str| text.as_deref().unwrap_or_default() == it;
-        let owns = owner.is_nodeop() && is(&meta.uid, &owner.uid);
-        (owns && is(&meta.name, &owner.name) && is(&meta.namespace, namespace)).then_some(op)
+        let ObjectMeta { namespace: its_namespace, name, uid, .. } = &op.metadata;
+        let [its_namespace, name, uid] =
+            [its_namespace, name, uid].map(|text| text.as_deref().unwrap_or_default());
+        is_owner((its_namespace, name, uid), namespace, owner).then_some(op)
     }
 
     /// The NodeOp whose operation a pod carries out: through its Job, or, when no cache shows that Job (any
@@ -138,7 +145,6 @@ mod tests {
             fixtures,
             model::{
                 action::Action,
-                object_name,
                 snapshot::{ContainerState, ContainerView, JobState, PodPhase},
             },
             plan,
@@ -160,22 +166,21 @@ mod tests {
         let n1 = NodeView { unschedulable: true, cordoned_by: held.clone(), claimed_by: held, ..node("n1") };
         let job = job.map(|state| JobView {
             started_at: Some(Timestamp::UNIX_EPOCH),
-            ..fixtures::job(&job_name(), state)
+            ..fixtures::job(&fixtures::job_name(), state)
         });
         Snapshot {
             nodes: [n1, node("n2")].into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
             ops: [(me.key(), Arc::new(op))].into(),
-            jobs: job.into_iter().map(|job| (("ns".to_owned(), job_name()), Arc::new(job))).collect(),
+            jobs: job
+                .into_iter()
+                .map(|job| (("ns".to_owned(), fixtures::job_name()), Arc::new(job)))
+                .collect(),
             pods: pods
                 .into_iter()
                 .map(|pod| ((pod.namespace.clone(), pod.name.clone()), Arc::new(pod)))
                 .collect(),
             ..Snapshot::default()
         }
-    }
-
-    fn job_name() -> String {
-        object_name::object(("op", "u"), "n1", "", 0)
     }
 
     fn node(name: &str) -> NodeView {
@@ -192,7 +197,8 @@ mod tests {
     /// say.
     fn claims(namespace: &str, owner: Owner) -> PodView {
         let message =
-            json!({"job": job_name(), "jobUid": "ju", "boot": "b1", "time": "", "target": "v9"}).to_string();
+            json!({"job": fixtures::job_name(), "jobUid": "ju", "boot": "b1", "time": "", "target": "v9"})
+                .to_string();
         let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message };
         let containers = vec![ContainerView::new(container::SENTINEL, state)];
         let pod = fixtures::pod(Role::Job, "p", owner, "n1");
@@ -200,14 +206,19 @@ mod tests {
     }
 
     fn elsewhere(kind: &str) -> Owner {
-        Owner { group: "no.such.group".into(), kind: kind.into(), name: job_name(), uid: "ju".into() }
+        Owner {
+            group: "no.such.group".into(),
+            kind: kind.into(),
+            name: fixtures::job_name(),
+            uid: "ju".into(),
+        }
     }
 
     #[test]
     fn only_a_pod_of_our_own_job_proves_what_it_did() {
         // The boot and the target that the plan records from the pod's termination message.
         let believed = |pod: PodView| {
-            let entry = json!({"phase": "Running", "step": "Job", "jobName": job_name(), "jobUid": "ju", "nodeUid": "n1"});
+            let entry = json!({"phase": "Running", "step": "Job", "jobName": fixtures::job_name(), "jobUid": "ju", "nodeUid": "n1"});
             let planned = plan(&world(entry, Some(JobState::Complete), vec![pod]));
             let written = planned.actions.into_iter().find_map(|action| match action {
                 Action::PatchStatus { status, .. } => status.node_statuses.get("n1").cloned(),
@@ -217,13 +228,13 @@ mod tests {
             (written.boot, written.target)
         };
         assert_eq!(
-            believed(claims("ns", Owner::job(&job_name(), "ju"))),
+            believed(claims("ns", Owner::job(&fixtures::job_name(), "ju"))),
             (Some("b1".into()), Some("v9".into()))
         );
         for forged in [
-            claims("team-b", Owner::job(&job_name(), "ju")),
+            claims("team-b", Owner::job(&fixtures::job_name(), "ju")),
             claims("ns", Owner::job("another", "ju")),
-            claims("ns", Owner::job(&job_name(), "another")),
+            claims("ns", Owner::job(&fixtures::job_name(), "another")),
             claims("ns", elsewhere("Job")),
             claims("team-b", elsewhere("Job")),
             claims("ns", Owner::default()),
@@ -235,7 +246,7 @@ mod tests {
     #[test]
     fn a_strangers_pod_holds_no_node() {
         let released = |pod: PodView, job: Option<JobState>| {
-            let entry = json!({"phase": "Completed", "rebootStatus": "completed", "jobName": job_name(), "nodeUid": "n1"});
+            let entry = json!({"phase": "Completed", "rebootStatus": "completed", "jobName": fixtures::job_name(), "nodeUid": "n1"});
             let running = PodView { phase: PodPhase::Running, containers: vec![], ..pod };
             let planned = plan(&world(entry, job, vec![running]));
             planned
@@ -243,16 +254,16 @@ mod tests {
                 .iter()
                 .any(|action| matches!(action, Action::PatchNode { name, .. } if name == "n1"))
         };
-        let ours = || claims("ns", Owner::job(&job_name(), "ju"));
+        let ours = || claims("ns", Owner::job(&fixtures::job_name(), "ju"));
         assert!(!released(ours(), Some(JobState::Complete)), "our own Job's pod still ends");
         assert!(!released(ours(), None), "its Job has gone, and the status tells of it");
         for stranger in [
             PodView { role: Role::Stranger, ..claims("team-a", Owner::default()) },
             PodView {
                 role: Role::Stranger,
-                ..claims("ns", Owner { kind: "DaemonSet".into(), ..Owner::job(&job_name(), "ju") })
+                ..claims("ns", Owner { kind: "DaemonSet".into(), ..Owner::job(&fixtures::job_name(), "ju") })
             },
-            claims("team-a", Owner::job(&job_name(), "ju")),
+            claims("team-a", Owner::job(&fixtures::job_name(), "ju")),
             claims("ns", Owner::job("a-job-of-theirs", "tu")),
             claims("ns", elsewhere("Job")),
         ] {

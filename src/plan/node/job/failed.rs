@@ -8,7 +8,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{pods::JobPods, unrecorded};
+use super::{pods::JobPods, remake, unrecorded};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -18,7 +18,7 @@ use crate::plan::{
     node::{
         context::{Decision, NodeContext},
         failure::Failure,
-        state::{At, Entry, JobRecord, State, WaiterRecord, Working},
+        state::At,
         waiting::{NotBegun, Waiting},
     },
 };
@@ -70,12 +70,6 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Optio
         return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
     }
     let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
-    let work = Working {
-        at: At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None, succeeded_in: None },
-        job: Some(JobRecord { name: job.name.clone(), uid: None }),
-        waiter: WaiterRecord { lost_at: Some(now), ..ctx.work.waiter },
-        ..ctx.work.clone()
-    };
-    let (message, state) = (Some(Waiting::JobNotBegun(why).to_string()), State::Working(work.into()));
-    Some(Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() })))
+    let at = At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None, succeeded_in: None };
+    Some(remake::another(ctx, job, at, &Waiting::JobNotBegun(why)))
 }

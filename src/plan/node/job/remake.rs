@@ -13,6 +13,7 @@ use crate::plan::{
     node::{
         cancel,
         context::{Decision, NodeContext},
+        state::{At, Entry, JobRecord, State, WaiterRecord, Working},
         waiting::Waiting,
     },
 };
@@ -21,6 +22,19 @@ use crate::plan::{
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// … growing with the time for which none could start already, up to this.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
+
+/// The status forgets the UID of a Job that has failed: it makes room for another one of its name, for which that
+/// is why. What this is to do stands in `at`.
+pub fn another(ctx: &NodeContext<'_>, job: &JobView, at: At, why: &Waiting) -> Decision {
+    let work = Working {
+        at,
+        job: Some(JobRecord { name: job.name.clone(), uid: None }),
+        waiter: WaiterRecord { lost_at: Some(ctx.snapshot.now), ..ctx.work.waiter },
+        ..ctx.work.clone()
+    };
+    let (message, state) = (Some(why.to_string()), State::Working(work.into()));
+    Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() }))
+}
 
 /// A Job that has failed and is recorded no more makes room for the next one.
 pub fn make_room(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {

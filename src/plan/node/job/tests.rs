@@ -25,17 +25,13 @@ use crate::{
     },
 };
 
-fn name() -> String {
-    object_name::object(("op", "u"), "n1", "", 0)
-}
-
 /// A node whose Job is recorded and suspended, and whose reboot waiter is ready.
 fn suspended() -> World {
-    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(), "jobUid": "ju",
+    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": fixtures::job_name(), "jobUid": "ju",
         "rebootStatus": "pending", "lastUpdated": Time(at(0))});
     let mut world = World::new(entry);
-    let job = JobView { suspended: true, ..fixtures::job(&name(), JobState::Active) };
-    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    let job = JobView { suspended: true, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     let waiter = PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) };
     world.put(waiter);
     world
@@ -51,7 +47,7 @@ fn a_job_that_somebody_suspended_is_resumed_and_that_is_said() {
     };
     assert!(resumes(&mut suspended()).contains("Job is running"), "it was made suspended, by us");
     let mut world = suspended();
-    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
     world.put(PodView { phase: PodPhase::Failed, ..pod });
     let told = resumes(&mut world);
     assert!(told.starts_with("somebody suspended Job op-n1-") && told.contains("resumed"), "{told}");
@@ -65,7 +61,7 @@ fn a_job_that_somebody_suspended_is_resumed_and_that_is_said() {
         notices.flatten().filter(|notice| notice.reason == "JobSuspended").count()
     };
     let mut world = suspended();
-    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
     world.put(PodView { phase: PodPhase::Failed, ..pod });
     assert_eq!((said(&mut world, 1), said(&mut world, 3), said(&mut world, 9)), (1, 0, 0));
 }
@@ -75,14 +71,14 @@ fn used_up(pod: PodView) -> World {
     let mut world = suspended();
     world.pass(0);
     let why = "BackoffLimitExceeded: Job has reached the specified backoff limit";
-    let job = JobView { failed: 1, ..fixtures::job(&name(), JobState::Failed(why.into())) };
-    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    let job = JobView { failed: 1, ..fixtures::job(&fixtures::job_name(), JobState::Failed(why.into())) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     world.put(pod);
     world
 }
 
 fn refused() -> PodView {
-    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
     let reason = "OutOfpods: Pod was rejected: Node didn't have enough resource: pods".into();
     PodView { phase: PodPhase::Failed, reason, ..pod }
 }
@@ -90,7 +86,7 @@ fn refused() -> PodView {
 #[test]
 fn a_pod_that_the_node_refuses_is_no_try_and_the_job_is_made_again_after_a_pause() {
     let mut world = used_up(refused());
-    let key = ("ns".to_owned(), name());
+    let key = ("ns".to_owned(), fixtures::job_name());
     world.pass(1);
     let entry = world.entry();
     assert_eq!((entry.job_uid, entry.blocked_since), (None, Some(Time(at(1)))), "{:?}", entry.message);
@@ -205,8 +201,8 @@ fn a_job_of_which_a_container_began_is_never_made_again() {
     };
     // Of two that failed one is not there any more: it may have begun.
     let mut hidden = used_up(refused());
-    let two = JobView { failed: 2, ..(*hidden.snapshot.jobs[&("ns".into(), name())]).clone() };
-    hidden.snapshot.jobs.insert(("ns".into(), name()), Arc::new(two));
+    let two = JobView { failed: 2, ..(*hidden.snapshot.jobs[&("ns".into(), fixtures::job_name())]).clone() };
+    hidden.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(two));
     for mut world in [used_up(began), used_up(evicted), hidden] {
         world.pass(1);
         // The cache has had the time to show all of its pods.
@@ -228,11 +224,14 @@ fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_witho
         let first = ImageContent { architecture: "amd64".into(), image: String::new(), digest: digest("a") };
         op.status.as_mut().unwrap().images = vec![first];
         world.snapshot.ops.insert(world.me.key(), Arc::new(op));
-        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(fixtures::job(&name(), state)));
+        world.snapshot.jobs.insert(
+            ("ns".into(), fixtures::job_name()),
+            Arc::new(fixtures::job(&fixtures::job_name(), state)),
+        );
         let running = ContainerState::Running { since: at(0) };
         let container =
             ContainerView { image_id: digest("b"), ..ContainerView::new(container::NODEOP, running) };
-        let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
         world.put(PodView { containers: vec![container], ..pod });
         world.pass(1);
         let told = world.entry().given_up.unwrap();
@@ -244,9 +243,9 @@ fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_witho
 fn a_node_that_is_not_heard_of_is_not_said_to_run_the_job_and_no_more() {
     for phase in [PodPhase::Pending, PodPhase::Running] {
         let mut world = suspended();
-        let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Active) };
-        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
-        let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+        let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
         world.put(PodView { phase, ..pod });
         world.pass(1);
         assert_eq!(world.entry().message.as_deref(), Some("Job is running"));
@@ -259,11 +258,12 @@ fn a_node_that_is_not_heard_of_is_not_said_to_run_the_job_and_no_more() {
 
 #[test]
 fn a_strangers_job_under_the_name_of_ours_is_passed_by() {
-    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(), "rebootStatus": "pending",
+    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": fixtures::job_name(), "rebootStatus": "pending",
         "lastUpdated": Time(at(0))});
     let mut world = World::new(entry);
-    let stranger = JobView { owner: Owner::default(), ..fixtures::job(&name(), JobState::Active) };
-    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(stranger));
+    let stranger =
+        JobView { owner: Owner::default(), ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(stranger));
     world.put(PodView { phase: PodPhase::Succeeded, ..world.waiter(0) });
     world.pass(1);
     let again = object_name::object(("op", "u"), "n1", "", 1);
@@ -281,8 +281,8 @@ fn a_strangers_job_under_the_name_of_ours_is_passed_by() {
 fn a_failure_whose_pods_are_gone_says_that_none_is_left_to_say_why() {
     let mut world = suspended();
     let state = JobState::Failed("BackoffLimitExceeded".into());
-    let job = JobView { failed: 1, ..fixtures::job(&name(), state) };
-    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    let job = JobView { failed: 1, ..fixtures::job(&fixtures::job_name(), state) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     world.pass(1);
     let told = |world: &World| world.entry().message.unwrap_or_default();
     assert!(!told(&world).contains("is left"), "a cache may show the pod in a moment: {}", told(&world));
@@ -302,9 +302,9 @@ fn an_upgrade_of_the_recovery_image_is_proved_by_what_its_pod_says_however_late_
                 op.spec.upgrade = Some(serde_json::from_value(json!({"recovery": true})).unwrap());
             }
         });
-        let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Complete) };
-        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
-        let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+        let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Complete) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
         world.put(PodView { phase: PodPhase::Running, ..pod.clone() });
         world.pass(1);
         let early = world.entry().phase;
@@ -335,15 +335,15 @@ fn at_the_lock(started: bool) -> PodView {
     let waits = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
     let holder = ContainerView { started, ..ContainerView::new(container::NODE_LOCK, running) };
     let containers = vec![holder, ContainerView::new(container::NODEOP, waits)];
-    let pod = fixtures::pod(Role::Job, "p", Owner::job(&name(), "ju"), "n1");
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
     PodView { phase: PodPhase::Pending, containers, ..pod }
 }
 
 #[test]
 fn a_command_that_waits_for_the_nodes_lock_says_so_and_no_longer_than_a_pod_may_take_to_start() {
     let mut world = suspended();
-    let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Active) };
-    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     world.put(at_the_lock(false));
     let says = |world: &mut World, second| {
         let out = world.pass(second);
@@ -361,18 +361,22 @@ fn a_command_that_waits_for_the_nodes_lock_says_so_and_no_longer_than_a_pod_may_
     let entry = late.entry();
     let told = entry.message.unwrap();
     assert!(told.contains("could not start in 40 s: another operation, or an earlier try"), "{told}");
-    assert_eq!((entry.phase, entry.job_name), (Phase::Running, Some(name())), "the Job is ended first");
+    assert_eq!(
+        (entry.phase, entry.job_name),
+        (Phase::Running, Some(fixtures::job_name())),
+        "the Job is ended first"
+    );
 }
 
 /// A command that reboots leaves the lock to itself for a while when it fails.
 #[test]
 fn a_further_try_that_waits_for_the_nodes_lock_says_so() {
     let mut world = suspended();
-    let job = JobView { suspended: false, ..fixtures::job(&name(), JobState::Active) };
-    world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+    let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     let ended = ContainerState::Ended { code: 4, reason: "Error".into(), message: String::new() };
     let failed = ContainerView::new(container::NODEOP, ended);
-    let pod = fixtures::pod(Role::Job, "p0", Owner::job(&name(), "ju"), "n1");
+    let pod = fixtures::pod(Role::Job, "p0", Owner::job(&fixtures::job_name(), "ju"), "n1");
     world.put(PodView { phase: PodPhase::Failed, containers: vec![failed], ..pod });
     world.put(at_the_lock(false));
     let says = |world: &mut World, second| {

@@ -6,7 +6,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::pods::JobPods;
+use super::{pods::JobPods, remake};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -16,7 +16,7 @@ use crate::plan::{
     },
     node::{
         context::{Decision, NodeContext},
-        state::{At, Begun, Entry, JobRecord, State, Verdict, WaiterRecord, Working},
+        state::{At, Begun, Verdict},
         waiting::Waiting,
     },
 };
@@ -45,15 +45,8 @@ pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     if ctx.snapshot.answer(&question).is_none() {
         return Waiting::SameMachine.with(question).map(Some);
     }
-    let work = Working {
-        at: At::Job { refused_since: Some(since), let_go_in: None, succeeded_in: Some(boot) },
-        job: Some(JobRecord { name: job.name.clone(), uid: None }),
-        waiter: WaiterRecord { lost_at: Some(ctx.snapshot.now), ..ctx.work.waiter },
-        ..ctx.work.clone()
-    };
-    let message = Some(Waiting::JobUnrecorded { why }.to_string());
-    let state = State::Working(work.into());
-    Some(Decision::Record(Box::new(Entry { message, state, ..ctx.entry.clone() }))).into()
+    let at = At::Job { refused_since: Some(since), let_go_in: None, succeeded_in: Some(boot) };
+    Some(remake::another(ctx, job, at, &Waiting::JobUnrecorded { why })).into()
 }
 
 /// The boot in which the command succeeded, and since when that is to be recorded.
@@ -75,7 +68,7 @@ pub fn until(ctx: &NodeContext<'_>, since: Timestamp) -> Timestamp {
 /// What a node is given up for whose command has succeeded: it is not as it was, whatever became of the Job
 /// that was to record it.
 pub fn given_up(ctx: &NodeContext<'_>, verdict: Verdict) -> Verdict {
-    if ctx.work.succeeded_in().is_none() || ctx.work.given_up.is_some() {
+    if ctx.work.succeeded_in().is_none() {
         return verdict;
     }
     let begun = if verdict.begun == Begun::No { Begun::Meanwhile } else { verdict.begun };
@@ -98,7 +91,6 @@ mod tests {
             fixtures,
             model::{
                 action::{Action, Plan},
-                object_name,
                 snapshot::{
                     ContainerState, ContainerView, JobState, JobView, Owner, PodPhase, PodView, Role,
                 },
@@ -106,10 +98,6 @@ mod tests {
             node::fixtures::World,
         },
     };
-
-    fn name() -> String {
-        object_name::object(("op", "u"), "n1", "", 0)
-    }
 
     fn ended(name: &str, code: i32, reason: &str, message: &str) -> ContainerView {
         let state = ContainerState::Ended { code, reason: reason.into(), message: message.into() };
@@ -124,15 +112,15 @@ mod tests {
         } else {
             (PodPhase::Failed, JobState::Failed("PodFailurePolicy".into()), 1)
         };
-        let pod = fixtures::pod(Role::Job, job_uid, Owner::job(&name(), job_uid), "n1");
+        let pod = fixtures::pod(Role::Job, job_uid, Owner::job(&fixtures::job_name(), job_uid), "n1");
         world.put(PodView { phase, containers, ..pod });
-        let job = JobView { uid: job_uid.into(), failed, ..fixtures::job(&name(), state) };
-        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+        let job = JobView { uid: job_uid.into(), failed, ..fixtures::job(&fixtures::job_name(), state) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
     }
 
     /// A Job that was let go in boot b1 and is over: its command succeeded, its sentinel's container ended so.
     fn unrecorded(code: i32, reason: &str) -> World {
-        let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name(), "jobUid": "ju",
+        let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": fixtures::job_name(), "jobUid": "ju",
             "boot": "b1", "rebootStatus": "pending", "lastUpdated": "1970-01-12T13:46:40Z"});
         let mut world = World::new(entry);
         world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
@@ -153,7 +141,7 @@ mod tests {
     fn make_room(world: &mut World, second: i64) -> Plan {
         let deletes = |action: &Action| matches!(action, Action::DeleteJob { .. });
         assert!(world.pass(second).actions.iter().any(deletes));
-        world.snapshot.jobs.remove(&("ns".to_owned(), name()));
+        world.snapshot.jobs.remove(&("ns".to_owned(), fixtures::job_name()));
         world.snapshot.pods.retain(|_, pod| pod.role != Role::Job);
         world.pass(second + 30)
     }
@@ -173,19 +161,25 @@ mod tests {
             let out = make_room(&mut world, 2);
             assert!(out.actions.iter().any(|it| matches!(it, Action::CreateJob { .. })), "{out:?}");
             // Its first pod cannot start either, its second one can.
-            let job = JobView { uid: "again".into(), ..fixtures::job(&name(), JobState::Active) };
-            world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+            let job =
+                JobView { uid: "again".into(), ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+            world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
             world.pass(33);
             assert_eq!(world.entry().job_uid.as_deref(), Some("again"));
             ends(&mut world, "again", vec![ended(container::SENTINEL, 128, "StartError", "no such cgroup")]);
             world.pass(34);
             assert!(is_to_record(&world.entry()), "{:?}", world.entry());
             make_room(&mut world, 35);
-            let job = JobView { uid: "third".into(), ..fixtures::job(&name(), JobState::Active) };
-            world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+            let job =
+                JobView { uid: "third".into(), ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+            world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
             world.pass(66);
-            let record =
-                Sentinel { job: name(), job_uid: "third".into(), boot: "b1".into(), ..Sentinel::default() };
+            let record = Sentinel {
+                job: fixtures::job_name(),
+                job_uid: "third".into(),
+                boot: "b1".into(),
+                ..Sentinel::default()
+            };
             let record = serde_json::to_string(&record).unwrap();
             ends(&mut world, "third", vec![ended(container::SENTINEL, 0, "Completed", &record)]);
             world.pass(67);
@@ -211,8 +205,8 @@ mod tests {
         let mut world = unrecorded(128, "StartError");
         world.pass(1);
         make_room(&mut world, 2);
-        let job = JobView { uid: "again".into(), ..fixtures::job(&name(), JobState::Active) };
-        world.snapshot.jobs.insert(("ns".into(), name()), Arc::new(job));
+        let job = JobView { uid: "again".into(), ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
         world.pass(33);
         ends(&mut world, "again", vec![ended(container::SENTINEL, 128, "StartError", "no such cgroup")]);
         world.pass(60);

@@ -36,13 +36,13 @@ const ACCOUNTS: [&str; 3] =
 /// Whether every operation has ended and holds nothing any more.
 pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
     // A machine that is away for long may be what somebody waits for, and so may one of which nothing is known.
-    let joins = world.nodes.values().any(|node| !node.boot().up && !node.is_scrapped());
-    let joins = joins || is_read_soon(cluster, world);
+    let boots = || world.nodes.values().any(|node| !node.boot().up && !node.is_scrapped());
+    let joins = || boots() || is_read_soon(cluster, world);
     let ended = |object: &Value| {
         let phase = object["status"]["phase"].as_str();
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
         // One that no node matches waits for the first, and holds nothing.
-        let empty = phase == Some("Pending") && object["status"]["nodeStatuses"].is_null() && !joins;
+        let empty = phase == Some("Pending") && object["status"]["nodeStatuses"].is_null() && !joins();
         (empty || matches!(phase, Some("Completed" | "Failed"))) && !held || waits_for_ever(object)
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
@@ -51,7 +51,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
         && !claimed
         && !world.is_busy()
         && are_decided(cluster)
-        && !(world.is(Kind::Continuous) && (goes_on(cluster) || joins))
+        && !(world.is(Kind::Continuous) && (goes_on(cluster) || joins()))
         && cluster.list(OPS).iter().chain(&cluster.list(UPGRADES)).all(|object| ended(object))
 }
 

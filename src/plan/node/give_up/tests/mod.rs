@@ -14,7 +14,6 @@ use crate::{
         fixtures,
         model::{
             action::{Action, Plan},
-            object_name,
             question::Question,
             snapshot::{
                 ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PodPhase, PodView,
@@ -119,13 +118,13 @@ fn a_strangers_pod_under_the_waiters_name_is_passed_by() {
 }
 
 fn runs(untouched: Value) -> Value {
-    let name = object_name::object(("op", "u"), "n1", "", 0);
+    let name = fixtures::job_name();
     json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju", "rebootStatus": "pending",
         "givenUp": "the Job's pod could not start", "untouched": untouched})
 }
 
 fn job(state: JobState) -> JobView {
-    fixtures::job(&object_name::object(("op", "u"), "n1", "", 0), state)
+    fixtures::job(&fixtures::job_name(), state)
 }
 
 #[test]
@@ -201,7 +200,7 @@ fn a_node_object_that_was_deleted_during_the_reboot_is_known_again_by_its_machin
 /// made.
 #[test]
 fn a_job_that_an_old_view_does_not_show_is_read_live_before_anything_is_made_of_its_absence() {
-    let name = object_name::object(("op", "u"), "n1", "", 0);
+    let name = fixtures::job_name();
     let runs = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": name, "jobUid": "ju"});
     for older in [
         None,
@@ -232,7 +231,7 @@ fn a_waiter_that_is_made_while_a_reboot_is_due_is_told_what_is_recorded() {
         "rebootStatus": "pending", "deadline": Time(at(1_000)), "lastUpdated": Time(at(0))});
     let told = |entry: Value| {
         let mut world = World::new(entry);
-        let name = object_name::object(("op", "u"), "n1", "", 0);
+        let name = fixtures::job_name();
         let mut op = (**world.snapshot.ops.values().next().unwrap()).clone();
         op.status.as_mut().unwrap().node_statuses.update("n1", |entry| entry.job_name = Some(name));
         world.snapshot.ops.insert(world.me.key(), Arc::new(op));
@@ -269,7 +268,7 @@ fn a_waiter_that_does_not_hear_that_its_reboot_is_due_makes_room_for_another_one
 /// The mark that says that the cordon is ours was taken off while the node was worked on.
 #[test]
 fn a_node_that_stays_cordoned_though_all_went_well_says_so() {
-    let name = object_name::object(("op", "u"), "n1", "", 0);
+    let name = fixtures::job_name();
     for (marked, told) in [(true, false), (false, true)] {
         let reboots = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": name, "jobUid": "ju", "boot": "b0",
             "newBoot": "b1", "rebootStatus": "pending", "deadline": Time(at(1_000)), "lastUpdated": Time(at(0))});

@@ -117,7 +117,6 @@ impl JobPods<'_> {
     /// recorded, and nothing says so: the sentinel's container was not even started, or ended before it could
     /// say.
     pub fn succeeded_unrecorded(&self) -> bool {
-        let code = |pod: &PodView, name| ended(pod, name).map(|ended| ended.code);
         let is_told =
             |pod: &PodView| [Some(0), Some(EXIT_PERMANENT.into())].contains(&code(pod, container::SENTINEL));
         self.failed().any(|pod| code(pod, container::NODEOP) == Some(0) && !is_told(pod))
@@ -125,8 +124,7 @@ impl JobPods<'_> {
 
     /// Whether the sentinel's container has said in one of them that nothing helps.
     pub fn gave_up_recording(&self) -> bool {
-        let code = |pod: &PodView| ended(pod, container::SENTINEL).map(|ended| ended.code);
-        self.failed().any(|pod| code(pod) == Some(EXIT_PERMANENT.into()))
+        self.failed().any(|pod| code(pod, container::SENTINEL) == Some(EXIT_PERMANENT.into()))
     }
 
     /// The containers of others that still run in a pod in which the operation has succeeded; none if no pod
@@ -151,6 +149,10 @@ fn newest<'a>(pods: impl Iterator<Item = &'a PodView>) -> Option<&'a PodView> {
 /// How the container of that name ended, if it does not run.
 fn ended(pod: &PodView, name: &str) -> Option<Ended> {
     pod.containers.iter().find(|container| container.name == name)?.ended()
+}
+
+fn code(pod: &PodView, name: &str) -> Option<i32> {
+    ended(pod, name).map(|ended| ended.code)
 }
 
 /// Whether we have put the container into the pod.
