@@ -1,6 +1,10 @@
 //! Why a node's facts are not known yet, for the message of whoever waits for them.
 
-use super::{AT_ONCE, Next, busy, make, plan_node};
+use super::{
+    next::{self, Next},
+    pod::make,
+    slots::{AT_ONCE, busy},
+};
 use crate::plan::model::{
     effects::{Effects, Planned},
     silence,
@@ -12,7 +16,7 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
     let mut asked = Effects::default();
     let pods: Vec<&PodView> =
         snapshot.facts.on_node(&node.name).map(AsRef::as_ref).filter(|pod| pod.role == Role::Facts).collect();
-    let Planned { value: next, mut effects } = plan_node(snapshot, node, &pods);
+    let Planned { value: next, mut effects } = next::of_node(snapshot, node, &pods);
     let why = match next {
         Next::Nothing if !node.is_linux() => Some("the node does not run Linux".to_owned()),
         Next::Nothing => None,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::*;
-use crate::plan::{
-    fixtures,
-    model::identity::Identified,
-    model::snapshot::{ContainerState, Owner, PersistentFailure, PodPhase, Sightings},
+use super::{next::MARGIN, pod::name, *};
+use crate::{
+    api::names::{self, container},
+    contract::{self, Facts},
+    plan::{
+        fixtures,
+        model::{action::Action, identity::Identified, snapshot::*},
+    },
 };
 
 fn at(second: i64) -> Timestamp {
@@ -72,7 +75,7 @@ fn world(nodes: &[NodeView], pods: Vec<PodView>, now: i64, waited_for: &[&str]) 
         .iter()
         .map(|name| ((*name).to_owned(), json!({"phase": "Running", "step": "Verify"})))
         .collect();
-    let upgrade: NodeOp =
+    let upgrade: crate::api::nodeop::NodeOp =
         serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
         "metadata": {"name": "up", "namespace": "ns", "uid": "u"}, "spec": {"image": "i", "upgrade": {}},
         "status": {"phase": "Running", "nodeStatuses": entries}}))
@@ -340,8 +343,8 @@ fn whoever_waits_for_facts_is_told_what_holds_them_up() {
     let pulls = one(pod(&n, 0, PodPhase::Pending, pull), 1);
     assert_eq!(told(&pulls, "n1"), "the pod that reads it cannot start: ImagePullBackOff: no such host");
     let silent = one(pending(&n), 10);
-    let Planned { value, effects } = obstacle(&silent, &n);
-    assert_eq!((value, effects.questions.len()), (None, 1), "its Events are asked for");
+    let told_of = obstacle(&silent, &n);
+    assert_eq!((told_of.value, told_of.effects.questions.len()), (None, 1), "its Events are asked for");
     let failed = one(pod(&n, 0, PodPhase::Failed, fails()), 1);
     let pausing = "the pod that read it failed, pausing for 30 s: exit code 1: no /etc";
     assert_eq!(told(&failed, "n1"), pausing);

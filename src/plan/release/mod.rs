@@ -6,39 +6,32 @@
 //! that is over. So nobody waits for it; it gets some time to see that itself and to clean up.
 
 mod failed;
+mod orphaned;
 mod remnant;
 mod unreleased;
+mod waiters;
 
-use k8s_openapi::jiff::SignedDuration;
-
-use self::remnant::is_proved;
-pub use self::unreleased::Unreleased;
+use self::orphaned::orphaned_work;
+pub use self::{unreleased::Unreleased, waiters::expire_waiters};
 use crate::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     plan::{
         model::{
-            action::{Action, NodeChange, Target},
-            effects::{Effects, Planned},
+            action::{Action, NodeChange},
+            effects::Effects,
             failing,
             id::OpRef,
             intent::Intent,
-            object_name,
             question::Question,
-            snapshot::{JobState, NodeView, Owner, PodPhase, PodView, Role, Snapshot, Standing},
-            time::later,
+            snapshot::{NodeView, Snapshot, Standing},
         },
         node::{
-            cancel,
             context::Op,
             cordon::{self, Ending},
             hints, legacy,
         },
     },
 };
-
-/// How long after a proved reboot the waiter may take to see it too and to clean up after itself, before it
-/// is deleted.
-const WAITER_RETENTION: SignedDuration = SignedDuration::from_secs(30);
 
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
 pub fn sweep(snapshot: &Snapshot) -> Effects {
@@ -82,42 +75,6 @@ pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option
         return Some(remnant.keeps());
     }
     Some(Unreleased::BeingGivenBack { last_error: node(snapshot, view).keeps_failing(snapshot) })
-}
-
-/// Jobs and waiters of final entries whose node is no longer claimed: made by a leader whose view was old,
-/// adopted from the Go operator, or refused by the node. A Job of another name is that operator's, and is
-/// left to end: it may be an upgrade under way.
-fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
-    let over = |namespace: &str, owner: &Owner, node: &str| {
-        let op = snapshot.nodeop_of(namespace, owner)?;
-        let status = op.status.as_ref()?;
-        // Of a NodeOp that is over for good its nodes are not known any more.
-        let entry = status.node_statuses.get(node);
-        let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
-        let is_final =
-            entry.map_or(forgotten, |entry| entry.phase.is_final() && !legacy::is_unsettled(status, entry));
-        if !is_final {
-            return None;
-        }
-        let me = OpRef::of(&op);
-        let claimed = snapshot.nodes.get(node).is_some_and(|node| node.claimed_by.as_ref() == Some(&me));
-        (!claimed).then(|| (me, entry.cloned()))
-    };
-    let why = "its node is finished";
-    let jobs = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.deleting);
-    let jobs = jobs.filter_map(|job| {
-        let (me, _) = over(&job.namespace, &job.owner, &job.node)?;
-        let ours = object_name::job_attempt((&me.name, &me.uid), &job.node, &job.name).is_some();
-        ours.then(|| cancel::delete(&me, job, why))
-    });
-    // One that its node refused has nothing to say that the message of its node did not.
-    let refused = |pod: &PodView| pod.phase == PodPhase::Failed && !pod.has_run();
-    let pods = snapshot.pods.open().filter(|pod| pod.role == Role::Waiter && !pod.deleting);
-    let pods = pods.filter(|pod| pod.is_active() || refused(pod)).filter_map(|pod| {
-        let (_, entry) = over(&pod.namespace, &pod.owner, &pod.node)?;
-        (refused(pod) || !is_proved(entry.as_ref())).then(|| Action::DeletePod { pod: Target::of(pod), why })
-    });
-    jobs.chain(pods).collect()
 }
 
 fn is_in_hand(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
@@ -186,30 +143,6 @@ fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
     let change = give_back(node, owner, Ending::Undo).filter(|_| remnants.is_empty());
     let ends = remnants.iter().filter_map(|remnant| remnant.end(owner));
     Effects::act(ends.chain(change.map(|change| Action::patch_node(node, change))))
-}
-
-/// Ends the waiters of proved reboots that have not ended by themselves in time. Whether none is left.
-pub fn expire_waiters(snapshot: &Snapshot, op: &Op) -> Planned<bool> {
-    let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
-    let (mut none, mut effects) = (true, Effects::default());
-    for pod in snapshot.pods_of(&op.id, Role::Waiter) {
-        let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
-        let ready = snapshot.nodes.get(&pod.node).is_some_and(|node| node.ready);
-        let (Some(entry), false) = (entry, pod.is_terminated_or_fenced(ready)) else {
-            continue;
-        };
-        none = false;
-        // A time that lies ahead of our clock was written by another one, and is as good as none.
-        let over_since = entry.last_updated.as_ref().map(|time| time.0).filter(|time| *time <= snapshot.now);
-        let until = over_since.map_or(snapshot.now, |since| later(since, WAITER_RETENTION));
-        if snapshot.now < until {
-            effects.add(Effects::wake_at(until));
-        } else if !pod.deleting {
-            let why = "the reboot that it waited for is over";
-            effects.add(Action::DeletePod { pod: Target::of(pod), why });
-        }
-    }
-    Planned { value: none, effects }
 }
 
 #[cfg(test)]

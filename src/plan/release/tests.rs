@@ -15,7 +15,9 @@ use crate::{
             hints::Hints,
             identity::Identified,
             question::Answer,
-            snapshot::{ContainerState, ContainerView, Eviction, PersistentFailure, PodPhase, PodView},
+            snapshot::{
+                ContainerState, ContainerView, Eviction, Owner, PersistentFailure, PodPhase, PodView, Role,
+            },
         },
         plan,
     },

@@ -4,14 +4,17 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{
-    model::{
-        action::Plan,
-        id::OpRef,
-        question::{Answer, Question},
-        snapshot::NodeView,
+use crate::{
+    api::names,
+    plan::{
+        model::{
+            action::{Action, Plan},
+            id::OpRef,
+            question::{Answer, Question},
+            snapshot::NodeView,
+        },
+        plan as plan_all,
     },
-    plan as plan_all,
 };
 
 fn at(second: i64) -> Timestamp {

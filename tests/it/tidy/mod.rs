@@ -162,8 +162,12 @@ const FLOORS: &[(&str, &[&str])] = &[
             "others",
             "preflight",
             "prestart",
+            "stops",
+            "conclude",
             "admit",
             "adopt",
+            "start",
+            "roll",
         ],
     ),
 ];

@@ -1,7 +1,17 @@
 //! Tests of the status of a NodeOp.
 
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::*;
-use crate::{api::nodeop::RebootStatus, plan::rollout::compact::compact};
+use crate::{
+    api::nodeop::{NodeStatus, Phase, RebootStatus},
+    plan::{
+        model::{effects::Effects, snapshot::Snapshot},
+        rollout::compact::compact,
+    },
+};
 
 #[test]
 fn a_stamp_in_the_future_keeps_no_message_from_being_written() {

@@ -1,0 +1,42 @@
+//! Waiters whose reboot is proved: they end by themselves, and are ended if they do not.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::remnant::is_proved;
+use crate::plan::{
+    model::{
+        action::{Action, Target},
+        effects::{Effects, Planned},
+        snapshot::{Role, Snapshot},
+        time::later,
+    },
+    node::context::Op,
+};
+
+/// How long after a proved reboot the waiter may take to see it too and to clean up after itself, before it
+/// is deleted.
+const WAITER_RETENTION: SignedDuration = SignedDuration::from_secs(30);
+
+/// Ends the waiters of proved reboots that have not ended by themselves in time. Whether none is left.
+pub fn expire_waiters(snapshot: &Snapshot, op: &Op) -> Planned<bool> {
+    let entries = op.object.status.as_ref().map(|status| &status.node_statuses);
+    let (mut none, mut effects) = (true, Effects::default());
+    for pod in snapshot.pods_of(&op.id, Role::Waiter) {
+        let entry = entries.and_then(|entries| entries.get(&pod.node)).filter(|entry| is_proved(Some(entry)));
+        let ready = snapshot.nodes.get(&pod.node).is_some_and(|node| node.ready);
+        let (Some(entry), false) = (entry, pod.is_terminated_or_fenced(ready)) else {
+            continue;
+        };
+        none = false;
+        // A time that lies ahead of our clock was written by another one, and is as good as none.
+        let over_since = entry.last_updated.as_ref().map(|time| time.0).filter(|time| *time <= snapshot.now);
+        let until = over_since.map_or(snapshot.now, |since| later(since, WAITER_RETENTION));
+        if snapshot.now < until {
+            effects.add(Effects::wake_at(until));
+        } else if !pod.deleting {
+            let why = "the reboot that it waited for is over";
+            effects.add(Action::DeletePod { pod: Target::of(pod), why });
+        }
+    }
+    Planned { value: none, effects }
+}

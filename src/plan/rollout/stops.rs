@@ -1,0 +1,45 @@
+//! When a NodeOp starts nothing more, whatever slots are free: a node failed under `stopOnFailure`, its upgrade
+//! asks for another run, or its time is over.
+
+use crate::{
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::{NodeStatus, Phase},
+    },
+    plan::{
+        model::{effects::Effects, snapshot::Snapshot},
+        node::context::Op,
+        rollout::not_taken::Stopped,
+        upgrades,
+    },
+};
+
+/// Why nothing more is started, whatever slots are free.
+pub fn stops(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
+    let superseded = upgrades::superseded(snapshot, &op.object);
+    let superseded = superseded.map(|upgrade| Stopped::Superseded { upgrade });
+    let expired = || op.intent.not_after.filter(|at| *at <= snapshot.now).map(Stopped::Expired);
+    fails(op, nodes).or(superseded).or_else(expired)
+}
+
+/// When an operation that has nodes to take starts nothing more.
+pub fn expires(op: &Op) -> Effects {
+    op.intent.not_after.map(Effects::wake_at).unwrap_or_default()
+}
+
+/// Under `stopOnFailure`: a node failed, or what an upgraded one runs is not proved. A canary that proves
+/// nothing has not passed. What a Job of the Go operator brought nobody can prove, so there the next node is
+/// the canary.
+pub fn fails(op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
+    if !op.intent.stop_on_failure {
+        return None;
+    }
+    if let Some((name, _)) = nodes.marked([Mark::Failed]).next() {
+        return Some(Stopped::NodeFailed(name.clone()));
+    }
+    let of_ours =
+        |name: &str, node: &NodeStatus| node.job_name.as_ref().is_some_and(|job| op.is_job_name(name, job));
+    let unproved = |name: &str, node: &NodeStatus| node.phase == Phase::Completed && of_ours(name, node);
+    let (name, _) = nodes.marked([Mark::Unproved]).find(|(name, node)| unproved(name, node))?;
+    Some(Stopped::NodeNotProved(name.clone()))
+}
