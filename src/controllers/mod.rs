@@ -11,6 +11,7 @@ mod http;
 mod lease;
 pub mod metrics;
 mod own_image;
+mod plan_pace;
 mod planner;
 mod question_pace;
 mod questions;

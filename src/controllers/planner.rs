@@ -26,6 +26,7 @@ use super::{
     hot_loop::{self, HotLoopLimiter},
     lease::Leading,
     metrics::Metrics,
+    plan_pace::PlanPace,
     question_pace::QuestionPace,
     questions,
 };
@@ -48,8 +49,6 @@ use crate::{
 const ROUNDS: usize = 4;
 /// Actions under way at once.
 const AT_ONCE: usize = 16;
-/// Changes come in bursts: a Job's pod and its Job, a node and its pods.
-const SETTLE: Duration = Duration::from_millis(10);
 /// Even if nothing happens, so that a lost watch event costs minutes at most.
 const IDLE_PLAN_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest pause after an action failed.
@@ -74,6 +73,7 @@ pub struct Planner {
     failures: Failures,
     admissions: Admissions,
     hot_loops: HotLoopLimiter,
+    plan_pace: PlanPace,
     question_pace: QuestionPace,
     /// NodeOps whose last write failed, or got no answer and may have been applied: they are read live before
     /// the next plan.
@@ -102,6 +102,7 @@ impl Planner {
             metrics: None,
             admissions: Admissions::default(),
             hot_loops: HotLoopLimiter::default(),
+            plan_pace: PlanPace::default(),
             question_pace: QuestionPace::default(),
             uncertain_writes: BTreeSet::new(),
         }
@@ -120,7 +121,7 @@ impl Planner {
             tokio::select! {
                 biased;
                 () = stop.notified() => return self.evictions.end().await,
-                () = self.observer.changed() => sleep(SETTLE).await,
+                () = self.observer.changed() => sleep(self.plan_pace.pause(Instant::now())).await,
                 _ = self.leading.changed() => {}
                 () = sleep(wait) => {}
             }
@@ -128,7 +129,9 @@ impl Planner {
             let since = *self.leading.borrow_and_update();
             self.metrics.iter().for_each(|metrics| metrics.leads(since.is_some()));
             wait = match since {
-                Some(since) if self.observer.ready() => self.pass(since).await,
+                Some(since) if self.observer.ready() => {
+                    self.pass(since).await.max(self.plan_pace.pause(Instant::now()))
+                }
                 Some(_) | None => IDLE_PLAN_INTERVAL,
             };
         }
@@ -143,6 +146,7 @@ impl Planner {
             return self.failures.next(Instant::now()).unwrap_or(DOUBT);
         }
         let (plan, snapshot) = self.plan(since).await;
+        self.plan_pace.planned(Instant::now(), snapshot.nodes.len());
         self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
         self.evictions.forget_all_but(&snapshot);
