@@ -30,6 +30,37 @@ pub fn compare(one: &Keys, other: &Keys) -> Option<Ordering> {
     })
 }
 
+/// What tells builds of one release from each other.
+const BUILD: [&str; 8] = [
+    "KAIROS_ID",
+    "KAIROS_FLAVOR",
+    "KAIROS_FLAVOR_RELEASE",
+    "KAIROS_VARIANT",
+    "KAIROS_MODEL",
+    "KAIROS_TARGETARCH",
+    "KAIROS_FIPS",
+    "KAIROS_TRUSTED_BOOT",
+];
+
+/// Whether two images of one release are of one build, too: of one distribution, for one model. What one of them
+/// does not say, older ones did not know.
+pub fn of_one_build(one: &Keys, other: &Keys) -> bool {
+    BUILD.iter().all(|name| match (get(one, name), get(other, name)) {
+        (Some(one), Some(other)) => one == other,
+        (None, _) | (_, None) => true,
+    })
+}
+
+/// The Kubernetes of `one` and of `other` (`k3sv1.31.5+k3s1`), if they are of one kind, and that of `one` is of
+/// an older minor version.
+pub fn older_kubernetes(one: &Keys, other: &Keys) -> Option<(String, String)> {
+    let kind = get(one, "KAIROS_SOFTWARE_VERSION_PREFIX");
+    let kind = kind.filter(|kind| get(other, "KAIROS_SOFTWARE_VERSION_PREFIX") == Some(*kind))?;
+    let (one, other) = (get(one, "KAIROS_SOFTWARE_VERSION")?, get(other, "KAIROS_SOFTWARE_VERSION")?);
+    let minor = |version| Some(Version::parse(version)?.numbers[..2].to_vec());
+    (minor(one)? < minor(other)?).then(|| (format!("{kind}{one}"), format!("{kind}{other}")))
+}
+
 /// Whether both say the same flavour, or neither says any. A distribution of its own (`KAIROS_ID`) counts its
 /// versions by itself.
 fn of_one_flavour(one: &Keys, other: &Keys) -> bool {
@@ -204,6 +235,41 @@ mod tests {
         let newer =
             [("VERSION", "v3.6.0"), ("SOFTWARE_VERSION_PREFIX", "k3s"), ("SOFTWARE_VERSION", "v1.29.0+k3s1")];
         assert_eq!(order(&carries("k3s", "v1.30.9+k3s1"), &newer), LESS, "the version of Kairos comes first");
+    }
+
+    #[test]
+    fn a_kubernetes_of_an_older_minor_version_is_told_whatever_kairos_carries_it() {
+        let carries = |prefix: &'static str, version: &'static str| {
+            keys(&[("SOFTWARE_VERSION_PREFIX", prefix), ("SOFTWARE_VERSION", version)])
+        };
+        for (one, other, older) in [
+            (("k3s", "v1.31.5+k3s1"), ("k3s", "v1.33.1+k3s1"), true),
+            (("k3s", "v1.9.9+k3s1"), ("k3s", "v1.33.1+k3s1"), true),
+            (("k3s", "v1.33.1+k3s1"), ("k3s", "v1.33.5+k3s1"), false),
+            (("k3s", "v1.33.1+k3s1"), ("k3s", "v1.31.5+k3s1"), false),
+            (("k3s", "v1.31.5+k3s1"), ("k0s", "v1.33.1+k0s.0"), false),
+            (("", "v1.31.5"), ("", "v1.33.1"), false),
+            (("k3s", "master"), ("k3s", "v1.33.1+k3s1"), false),
+        ] {
+            let found = older_kubernetes(&carries(one.0, one.1), &carries(other.0, other.1));
+            assert_eq!(found.is_some(), older, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn builds_of_one_release_differ_by_what_both_say() {
+        let ubuntu = keys(&[("FLAVOR", "ubuntu"), ("FLAVOR_RELEASE", "22.04"), ("MODEL", "generic")]);
+        for (other, same) in [
+            (&[("FLAVOR", "ubuntu"), ("FLAVOR_RELEASE", "22.04"), ("MODEL", "generic")][..], true),
+            (&[("FLAVOR", "ubuntu")], true),
+            (&[], true),
+            (&[("FLAVOR", "ubuntu"), ("FLAVOR_RELEASE", "24.04")], false),
+            (&[("FLAVOR", "opensuse")], false),
+            (&[("MODEL", "rpi4")], false),
+        ] {
+            assert_eq!(of_one_build(&ubuntu, &keys(other)), same, "{other:?}");
+            assert_eq!(of_one_build(&keys(other), &ubuntu), same, "{other:?}");
+        }
     }
 
     #[test]

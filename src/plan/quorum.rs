@@ -123,14 +123,27 @@ pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
     effects
 }
 
-/// Why a control-plane node other than `node` may not be a member that votes, so that `node` must not go
-/// away. What [`ask`] asks has been answered.
+/// Why a control-plane node other than `node` may not be a member that votes, so that `node` must not be
+/// claimed. What [`ask`] asks has been answered.
 pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {
-    if let Some((gone, since)) = snapshot.members_gone().next() {
+    unwell(snapshot, node, &BTreeSet::new())
+}
+
+/// The same of a node that is claimed, and about to be disturbed: one may have gone away since. Where the
+/// limit lets several go at once, those that are under way with it are away because they are to be.
+pub fn others_went_away(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {
+    let several = snapshot.settings.control_plane_concurrency > 1;
+    let under_way = if several { control_planes_under_way(snapshot) } else { Vec::new() };
+    unwell(snapshot, node, &under_way.into_iter().map(|(_, name)| name).collect())
+}
+
+fn unwell(snapshot: &Snapshot, node: &str, apart: &BTreeSet<String>) -> Planned<Option<Unwell>> {
+    if let Some((gone, since)) = snapshot.members_gone().find(|(gone, _)| !apart.contains(*gone)) {
         let why = Unwell::Gone { node: gone.to_owned(), since };
         return Planned::from(Some(why)).with(Effects::wake_at(later(since, RETURNS_WITHIN)));
     }
-    let mut found = others(snapshot, node).map(|other| not_ready(snapshot, other));
+    let others = others(snapshot, node).filter(|other| !apart.contains(&other.name));
+    let mut found = others.map(|other| not_ready(snapshot, other));
     found.find(|planned| planned.value.is_some()).unwrap_or_else(|| None.into())
 }
 

@@ -1,11 +1,11 @@
 //! Holding a node that was taken, until it reboots: its claim and its cordon are set again if somebody else
-//! removed them.
+//! removed them. And a control-plane node that was taken waits if another one has gone away since.
 
 use crate::plan::{
     attempts,
     model::{
         action::{Action, NodeChange},
-        effects::Planned,
+        effects::{Effects, Planned},
         failing,
         question::Question,
     },
@@ -16,6 +16,7 @@ use crate::plan::{
         hints,
         waiting::Waiting,
     },
+    quorum,
 };
 
 /// Holds what we took until the node reboots: an uncordon by somebody else is undone, a removed claim is set
@@ -34,6 +35,26 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
             let by = format!("{}/{}", other.namespace, other.name);
             ctx.work.job_uid().is_none().then(|| Failure::TakenOver { by }.gives_up()).into()
         }
+    }
+}
+
+/// Keeps a control-plane node from being disturbed as long as another one is not well. All were when this one
+/// was claimed, but a drain may take hours, and what goes away meanwhile asks nobody. So they are read live
+/// once more; nothing of the operation has begun.
+pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
+    if !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
+        return None.into();
+    }
+    let others = ctx.snapshot.members().filter(|other| other.name != ctx.node.name);
+    let unread = others.map(|other| Question::Node(other.name.clone()));
+    let mut effects = quorum::ask(ctx.snapshot, &ctx.node.name);
+    effects.add(Effects::ask(unread.filter(|question| ctx.snapshot.answer(question).is_none())));
+    if !effects.questions.is_empty() {
+        return Waiting::Members.with(effects).map(Some);
+    }
+    match effects.take(quorum::others_went_away(ctx.snapshot, &ctx.node.name)) {
+        Some(why) => Waiting::Member(why).with(effects).map(Some),
+        None => Planned::from(None).with(effects),
     }
 }
 

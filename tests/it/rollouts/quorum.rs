@@ -1,8 +1,11 @@
 //! When a control-plane node may go: the others are not only Ready, their etcd votes.
 
+use std::sync::Arc;
+
 use kairos_operator::plan::model::{
+    action::{Action, Plan},
     question::{Answer, Question},
-    snapshot::NodeView,
+    snapshot::{JobState, JobView, NodeView, Owner},
 };
 use serde_json::json;
 
@@ -190,7 +193,7 @@ fn a_node_that_reboots_counts_when_its_object_is_deleted_meanwhile() {
 #[test]
 fn a_member_whose_node_object_is_made_again_must_have_been_ready_for_a_minute() {
     let mut cluster = two();
-    let c2 = std::sync::Arc::clone(&cluster.s.nodes["c2"]);
+    let c2 = Arc::clone(&cluster.s.nodes["c2"]);
     cluster.s.nodes.remove("c2");
     cluster.op("op", json!({}));
     cluster.settle();
@@ -215,4 +218,60 @@ fn a_member_whose_node_object_is_made_again_must_have_been_ready_for_a_minute() 
     cluster.wait(20);
     cluster.settle();
     assert_eq!(cluster.running("op"), ["c1"]);
+}
+
+/// What goes away while a drain goes on asks nobody. Nothing of the operation has begun by then.
+#[test]
+fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since() {
+    let makes = |out: &Plan| out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. }));
+    let lets_go = |out: &Plan| out.actions.iter().any(|action| matches!(action, Action::ResumeJob { .. }));
+    for made in [false, true] {
+        let mut cluster = two();
+        cluster.op("op", json!({}));
+        let out = cluster.settle();
+        assert!(makes(&out), "c2 is well: {out:?}");
+        if made {
+            let name = cluster.status("op").node_statuses["c1"].job_name.clone().unwrap();
+            let job = JobView {
+                namespace: "ns".into(),
+                name: name.clone(),
+                uid: "ju".into(),
+                owner: Owner::nodeop("op", "op"),
+                node: "c1".into(),
+                suspended: true,
+                resource_version: String::new(),
+                deleting: false,
+                state: JobState::Active,
+                started_at: None,
+                deadline_seconds: None,
+                failed: 0,
+            };
+            cluster.s.jobs.insert(("ns".into(), name), Arc::new(job));
+            assert!(lets_go(&cluster.settle()), "c2 is well");
+        }
+        cluster.node("c2", |node| node.ready = false);
+        let out = cluster.settle();
+        assert!(!makes(&out) && !lets_go(&out), "{out:?}");
+        let said = "waiting: control-plane node c2 is not Ready, and a second one must not go away";
+        assert_eq!(cluster.says("op", "c1"), said);
+        cluster.node("c2", |node| node.ready = true);
+        cluster.wait(30);
+        let out = cluster.settle();
+        assert!(!makes(&out) && !lets_go(&out), "Ready is not yet a member that votes: {out:?}");
+        cluster.wait(60);
+        let out = cluster.settle();
+        assert!(makes(&out) || lets_go(&out), "{out:?}");
+        // Those that are under way beside it, as the limit allows, are away because they are to be.
+        cluster.s.settings.control_plane_concurrency = 2;
+        cluster.op("other", json!({}));
+        cluster.entry(
+            "other",
+            "c2",
+            json!({"phase": "Running", "step": "Job", "nodeUid": "c2-uid", "jobUid": "x"}),
+            true,
+        );
+        cluster.node("c2", |node| node.ready = false);
+        let out = cluster.planned();
+        assert!(makes(&out) || lets_go(&out), "{out:?}");
+    }
 }

@@ -16,7 +16,7 @@ use crate::plan::{
         cancel,
         context::{Decision, NodeContext},
         failure::Failure,
-        hold::hold,
+        hold,
         state::{At, Entry, JobRecord, State, WaiterRecord, Working},
         waiter::{self, Room, Waiter},
         waiting::Waiting,
@@ -55,10 +55,13 @@ fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decisi
 }
 
 /// What must hold at the moment at which the Job is made and let go, not only some time before: the node is
-/// ours, and its waiter stands.
+/// ours, the other control-plane nodes are well if it is one of them, and its waiter stands.
 fn held(ctx: &NodeContext<'_>, job: &str) -> Planned<Option<Decision>> {
     let mut effects = Effects::default();
-    if let Some(next) = effects.take(hold(ctx)) {
+    if let Some(next) = effects.take(hold::hold(ctx)) {
+        return next.with(effects).map(Some);
+    }
+    if let Some(next) = effects.take(hold::quorum(ctx)) {
         return next.with(effects).map(Some);
     }
     let next = match effects.take(waiter::ensure(ctx, job, Room::Made)) {

@@ -12,9 +12,12 @@ pub use self::{
     drain::{Draining, PodsToGo, list},
     start::{NotBegun, Open, Starting},
 };
-use crate::plan::model::{
-    snapshot::NodeView,
-    why::{WaitReason, Why},
+use crate::plan::{
+    model::{
+        snapshot::NodeView,
+        why::{WaitReason, Why},
+    },
+    quorum::Unwell,
 };
 
 /// What is said of a Job that goes on, and of which nothing complains.
@@ -47,6 +50,10 @@ pub enum Waiting {
     StillOurs,
     /// No two control-plane nodes at once.
     Rivals,
+    /// Whether the other control-plane nodes are still well is read.
+    Members,
+    /// One of them is not, and this node would be the second one that is away.
+    Member(Unwell),
     /// The last node that serves is left in load balancers.
     OthersServe,
     /// Load balancers leave the node before it is disturbed.
@@ -153,6 +160,7 @@ impl Waiting {
             | Self::OthersServe => WaitReason::Claim,
             Self::LoadBalancers { .. } => WaitReason::LoadBalancers,
             Self::Rivals => WaitReason::Rival,
+            Self::Members | Self::Member(_) => WaitReason::Quorum,
             Self::Drain { drain, waiter: _ } => drain.reason(),
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
@@ -211,6 +219,8 @@ impl fmt::Display for Waiting {
             Self::CordonOwner => "checking who cordoned the node",
             Self::StillOurs => "checking that the node is still to be claimed",
             Self::Rivals => "checking that no other control-plane node is worked on",
+            Self::Members => "checking that the other control-plane nodes are well",
+            Self::Member(why) => return write!(f, "waiting: {why}"),
             Self::OthersServe => "checking that another node stays in load balancers",
             Self::LoadBalancers { until } => {
                 return write!(

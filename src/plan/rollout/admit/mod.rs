@@ -152,7 +152,11 @@ impl Pass<'_> {
     /// Starts a node that is not started, or says why not.
     fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         match (entry.phase, &self.closed) {
-            (Phase::Pending, Some(why)) => Some(NotTaken::Closed(why.clone())),
+            (Phase::Pending, Some(why)) => {
+                let why = NotTaken::Closed(why.clone());
+                self.forget_if_kept(name, entry);
+                Some(why)
+            }
             (Phase::Pending, None) => self.node(name, entry),
             (Phase::Preflight, _) => {
                 self.ahead = self.ahead.saturating_sub(1);
@@ -239,6 +243,15 @@ impl Pass<'_> {
     fn kept(&self, view: &NodeView) -> Option<NotTaken> {
         let others = self.others.as_ref()?;
         others.keep(view).or_else(|| self.taken(view))
+    }
+
+    /// What a preflight found out about a node is not so any more once somebody else is at it, also while
+    /// nothing is started.
+    fn forget_if_kept(&self, name: &str, entry: &mut NodeStatus) {
+        let found_out = self.snapshot.nodes.get(name).filter(|_| entry.boot.is_some());
+        if found_out.is_some_and(|view| view.labels.on_hold() || self.kept(view).is_some()) {
+            preflight::forget(entry);
+        }
     }
 
     /// The NodeOp that takes the node in this plan.

@@ -10,6 +10,7 @@ use crate::{
     api::nodeop::NodeOp,
     plan::{
         model::{
+            action::Action,
             id::OpRef,
             question::{Answer, Question},
             snapshot::{NodeView, Snapshot},
@@ -248,4 +249,28 @@ fn every_node_that_is_not_taken_has_its_reason() {
         }
     }
     assert!(other.is_empty(), "{other:#?}");
+}
+
+/// Whoever has had the node meanwhile may have done what the preflight asks for.
+#[test]
+fn while_it_is_paused_a_verdict_is_forgotten_once_somebody_else_is_at_the_node() {
+    let passed = json!({"phase": "Pending", "boot": "b1"});
+    let paused = || {
+        let spec = json!({"paused": true, "preflight": {"command": ["true"]}});
+        World::new(spec, json!({"w1": passed})).node("w1", |node| node.boot_id = "b1".into())
+    };
+    let forgets = |world: World| {
+        let out = plan(&world.0);
+        out.actions.iter().any(|action| match action {
+            Action::PatchStatus { status, .. } => {
+                status.node_statuses.get("w1").is_some_and(|entry| entry.boot.is_none())
+            }
+            _ => false,
+        })
+    };
+    let held = ("kairos.io/hold".to_owned(), "true".to_owned());
+    assert!(!forgets(paused()));
+    assert!(forgets(paused().node("w1", |node| node.labels = [held].into_iter().collect())));
+    let claimed = paused().node("w1", |node| node.claimed_by = Some(op("b")));
+    assert!(forgets(claimed.beside("b", json!({}), json!({}))));
 }

@@ -103,7 +103,9 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
         (status, reason)
     };
     let upgraded = whole(true, "m");
-    assert_eq!(of(&[&skipped, &skipped]), ("True", "NothingToDo"));
+    let found_at = NodeStatus { target: Some("v3.6.0".into()), ..skipped.clone() };
+    assert_eq!(of(&[&skipped, &found_at]), ("True", "NothingToDo"));
+    assert_eq!(of(&[&skipped, &skipped]), ("Unknown", "NotUpgraded"), "deleted before its turn, for one");
     assert_eq!(of(&[&skipped, &upgraded]), ("True", "Proved"));
     assert_eq!(of(&[&NodeStatus { verified: Some(false), ..upgraded }]), ("Unknown", "NotProved"));
 }

@@ -1,0 +1,246 @@
+//! What an upgrade does, by what it finds.
+
+use super::*;
+
+fn order(active: bool, recovery: bool) -> UpgradeOrder {
+    UpgradeOrder { active, recovery, ..UpgradeOrder::default() }
+}
+
+fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Found {
+    Found {
+        job_uid: "u".into(),
+        boot: boot.into(),
+        boot_state: state.into(),
+        host: release(host),
+        image: release(image),
+        boots_next: None,
+    }
+}
+
+fn release(version: Option<&str>) -> Release {
+    let keys = version.iter().map(|version| ("KAIROS_VERSION".to_owned(), (*version).to_owned()));
+    Release { kairos: true, version: version.map(str::to_owned), keys: keys.collect() }
+}
+
+fn lines(order: &UpgradeOrder, exclude: &[&str]) -> Vec<String> {
+    let exclude: Vec<_> = exclude.iter().map(|path| (*path).to_owned()).collect();
+    commands(order, &exclude).iter().map(|args| args.join(" ")).collect()
+}
+
+#[test]
+fn the_partitions_asked_for_recovery_first() {
+    assert_eq!(lines(&order(true, false), &[]), ["upgrade --source dir:/"]);
+    assert_eq!(lines(&order(false, true), &[]), ["upgrade --recovery --source dir:/"]);
+    assert_eq!(
+        lines(&order(true, true), &[]),
+        ["upgrade --recovery --source dir:/", "upgrade --source dir:/"]
+    );
+    assert_eq!(lines(&order(false, false), &[]), [""; 0]);
+}
+
+#[test]
+fn debug_comes_first_and_excluded_paths_are_arguments_of_every_run() {
+    let debug = UpgradeOrder { debug: true, force: true, ..order(true, true) };
+    let tail = "--source dir:/ --exclude-path /etc/hosts --exclude-path /a 'b'";
+    let expected = [format!("--debug upgrade --recovery {tail}"), format!("--debug upgrade {tail}")];
+    assert_eq!(lines(&debug, &["/etc/hosts", "/a 'b'"]), expected);
+    assert_eq!(commands(&order(true, false), &["-x $(y)".into()])[0][3..], ["--exclude-path", "-x $(y)"]);
+}
+
+#[test]
+fn only_two_known_and_equal_releases_are_up_to_date() {
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    for (order, host, image, expected) in [
+        (order(true, false), Some("a"), Some("a"), true),
+        (order(true, true), Some("a"), Some("a"), true),
+        (order(true, false), Some("a"), Some("b"), false),
+        (order(true, false), None, None, false),
+        (order(true, false), Some("a"), None, false),
+        (order(true, false), None, Some("a"), false),
+        (order(false, true), Some("a"), Some("a"), false),
+        (force, Some("a"), Some("a"), false),
+    ] {
+        assert_eq!(
+            already_at(&order, &release(host), &release(image)).is_some(),
+            expected,
+            "{order:?} {host:?} {image:?}"
+        );
+    }
+}
+
+/// The same release may be the fallback, and the active image is the one that did not boot.
+#[test]
+fn a_node_is_at_its_release_only_where_it_has_booted_its_active_image() {
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    for (state, expected) in [
+        ("active", "nothing"),
+        ("unknown", "nothing"),
+        ("in-ram", "nothing"),
+        ("passive", "upgrade"),
+        ("recovery", "upgrade"),
+        ("livecd", "refused"),
+        ("autoreset", "refused"),
+    ] {
+        let needs =
+            |order: &UpgradeOrder| match need(order, (&release(Some("a")), state, None), &release(Some("a")))
+            {
+                Need::Nothing { .. } => "nothing",
+                Need::Upgrade => "upgrade",
+                Need::Refused(_) => "refused",
+            };
+        assert_eq!(needs(&order(true, false)), expected, "{state}");
+        assert_ne!(needs(&force), "nothing", "{state}");
+    }
+}
+
+#[test]
+fn another_build_of_the_same_release_is_not_that_release() {
+    let built = |flavour: &str, carries: &str| {
+        let mut release = release(Some("v3.5.0-k3sv1.33.5"));
+        release.keys.insert("KAIROS_FLAVOR_RELEASE".into(), flavour.into());
+        release.keys.insert("KAIROS_SOFTWARE_VERSION_PREFIX".into(), "k3s".into());
+        release.keys.insert("KAIROS_SOFTWARE_VERSION".into(), carries.into());
+        release
+    };
+    let needs = |host: &Release, image: &Release| need(&order(true, false), (host, "active", None), image);
+    let here = built("22.04", "v1.33.5");
+    assert!(matches!(needs(&here, &here), Need::Nothing { .. }));
+    assert_eq!(needs(&here, &built("24.04", "v1.33.5")), Need::Upgrade);
+    let newer = Release { version: Some("v3.6.0-k3sv1.31.5".into()), ..built("22.04", "v1.31.5") };
+    let Need::Refused(why) = needs(&here, &newer) else { panic!("Kubernetes goes back") };
+    assert!(why.contains("k3sv1.31.5") && why.ends_with("set force: true to go back"), "{why}");
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    assert_eq!(need(&force, (&here, "active", None), &newer), Need::Upgrade);
+}
+
+#[test]
+fn an_older_release_is_refused_unless_it_is_wanted() {
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    for (order, host, image, refused) in [
+        (order(true, false), Some("v3.5.0"), Some("v3.4.2"), true),
+        (order(true, true), Some("v3.5.0"), Some("v3.4.2"), true),
+        (order(true, false), Some("v3.5.1-rc1"), Some("v3.5.0"), true),
+        (order(true, false), Some("v3.10"), Some("v3.9"), true),
+        (order(true, false), Some("v3.9"), Some("v3.10"), false),
+        (order(true, false), Some("v3.5.0"), Some("v3.5.1-rc1"), false),
+        (order(true, false), Some("v3.5.0"), Some("of-ours"), false),
+        (order(true, false), Some("v3.5.0"), None, false),
+        (order(true, false), None, Some("v3.4.2"), false),
+        (order(false, true), Some("v3.5.0"), Some("v3.4.2"), false),
+        (force, Some("v3.5.0"), Some("v3.4.2"), false),
+    ] {
+        let found = found("b1", "active", host, image);
+        match verdict(&order, &found, None) {
+            Verdict::Refuse(why) => {
+                assert!(refused, "{found:?}");
+                let message =
+                    format!("older than what the node runs ({}); set force: true to go back", host.unwrap());
+                assert!(why.contains(image.unwrap()) && why.ends_with(&message), "{why}");
+            }
+            other => assert!(!refused && other == Verdict::Run, "{found:?}: {other:?}"),
+        }
+    }
+    let left =
+        |state| result(&order(true, false), &found("b1", "active", Some("v3.4.2"), Some("v3.5.0")), state);
+    let again = found("b1", "active", Some("v3.6.0"), Some("v3.5.0"));
+    let next = |state| verdict(&order(true, false), &again, Some(&left(state)));
+    assert!(matches!(next(UpgradeState::Failed), Verdict::Refuse(_)), "a retry is no way around it");
+    assert!(matches!(next(UpgradeState::Upgraded), Verdict::Settled(_)), "what was done is done");
+}
+
+/// Rows: what was left, in which boot and state the node is now, what it runs; then what follows.
+#[test]
+fn a_retry_goes_by_what_was_left() {
+    let upgrade = order(true, false);
+    let before = found("b1", "active", Some("old"), Some("new"));
+    let left = |state| result(&upgrade, &before, state);
+    let refused = |verdict: Verdict| matches!(verdict, Verdict::Refuse(_));
+    let now = |boot: &str, state: &str, host: &str| found(boot, state, Some(host), Some("new"));
+    let next = |found: &Found, state| verdict(&upgrade, found, Some(&left(state)));
+
+    assert_eq!(verdict(&upgrade, &before, None), Verdict::Run);
+    assert_eq!(next(&before, UpgradeState::Failed), Verdict::Run);
+    assert_eq!(
+        next(&now("b2", "active", "new"), UpgradeState::Upgraded),
+        Verdict::Settled(left(UpgradeState::Upgraded)),
+        "keeps its boot"
+    );
+    assert_eq!(
+        next(&now("b1", "active", "old"), UpgradeState::Upgraded),
+        Verdict::Settled(left(UpgradeState::Upgraded))
+    );
+    assert!(refused(next(&before, UpgradeState::Started)), "in the same boot");
+    let done = Verdict::Settled(left(UpgradeState::Upgraded));
+    assert_eq!(
+        next(&now("b2", "active", "new"), UpgradeState::Started),
+        done,
+        "the agent rebooted the node itself"
+    );
+    assert!(
+        refused(next(&now("b2", "active", "old"), UpgradeState::Started)),
+        "nothing shows that it was done"
+    );
+    assert!(
+        refused(next(&now("b2", "passive", "new"), UpgradeState::Started)),
+        "runs it, but from the fallback"
+    );
+    assert!(refused(next(&found("b2", "active", None, Some("new")), UpgradeState::Started)), "unknown");
+}
+
+#[test]
+fn what_ran_before_proves_nothing_and_neither_does_recovery() {
+    let same = found("b1", "active", Some("new"), Some("new"));
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    let later = Found { boot: "b2".into(), ..same.clone() };
+    let left = result(&force, &same, UpgradeState::Started);
+    assert!(matches!(verdict(&force, &later, Some(&left)), Verdict::Refuse(_)));
+    let passive = Found { boot_state: "passive".into(), ..same.clone() };
+    let left = result(&force, &passive, UpgradeState::Started);
+    assert!(
+        matches!(verdict(&force, &later, Some(&left)), Verdict::Settled(_)),
+        "it was the fallback that ran it before"
+    );
+    let left = result(&order(false, true), &same, UpgradeState::Started);
+    assert!(matches!(verdict(&order(false, true), &later, Some(&left)), Verdict::Refuse(_)));
+}
+
+#[test]
+fn a_result_of_another_job_is_none() {
+    let found = found("b1", "active", Some("old"), Some("new"));
+    for state in [UpgradeState::Started, UpgradeState::Upgraded] {
+        let left = UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
+        assert_eq!(verdict(&order(true, false), &found, Some(&left)), Verdict::Run);
+    }
+}
+
+/// What an agent has written in this boot is what the node boots next, whatever it runs.
+#[test]
+fn a_node_that_boots_something_else_next_is_not_at_the_release_that_it_runs() {
+    let here = found("b1", "active", Some("v1"), Some("v1"));
+    let left = |state, active, boot: &str| UpgradeResult {
+        job_uid: "other".into(),
+        active,
+        boot: boot.into(),
+        target: Some("v2".into()),
+        ..result(&order(true, false), &here, state)
+    };
+    for (state, active, boot, next) in [
+        (UpgradeState::Upgraded, true, "b1", Some("v2")),
+        (UpgradeState::Started, true, "b1", Some("v2")),
+        (UpgradeState::Failed, true, "b1", None),
+        (UpgradeState::Upgraded, false, "b1", None),
+        (UpgradeState::Upgraded, true, "b0", None),
+    ] {
+        let left = [left(state, active, boot)];
+        assert_eq!(boots_next("b1", Some("u"), &left).as_deref(), next, "{state:?} {active} {boot}");
+        assert_eq!(boots_next("b1", Some("other"), &left), None, "it is its own");
+        let boots_next = boots_next("b1", None, &left);
+        let found = Found { boots_next, ..here.clone() };
+        let refused = matches!(verdict(&order(true, false), &found, None), Verdict::Refuse(_));
+        assert_eq!(refused, next.is_some());
+        let force = UpgradeOrder { force: true, ..order(true, false) };
+        assert_eq!(verdict(&force, &found, None), Verdict::Run);
+    }
+    let same = Found { boots_next: Some("v1".into()), ..here };
+    assert!(matches!(verdict(&order(true, false), &same, None), Verdict::Settled(_)));
+}
