@@ -210,6 +210,9 @@ pub mod container {
     pub const INSTALL: &str = "install";
     pub const FACTS: &str = "node-labeler";
     pub const NODE_LOCK: &str = "node-lock";
+
+    /// All of them. Any other container of a pod of ours was added by somebody else.
+    pub const ALL: [&str; 7] = [NODEOP, SENTINEL, REBOOT, PREFLIGHT, INSTALL, FACTS, NODE_LOCK];
 }
 
 /// Conditions of a Node of Kubernetes' own (KEP-5683): that it is in maintenance, and how far its drain is.

@@ -1,6 +1,6 @@
 //! Pods of which the kubelet says nothing in their status: no sandbox, no address, a mount that fails, a
 //! device that is missing. The reason stands in Events alone, which are read when such a pod has had no
-//! container for ten seconds.
+//! container for ten seconds. Or somebody else's containers run in it, and ours do not.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -8,17 +8,18 @@ use crate::plan::model::{
     effects::{Effects, Planned},
     failing,
     question::{Answer, Question},
-    snapshot::{PodView, Snapshot},
+    snapshot::{ContainerView, PodView, Snapshot, brief},
     time::later,
 };
 
 /// How long a node may take to make a pod's first container before the pod's Events are read, and between two
 /// readings.
 const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
 /// What is said of a pod that has been silent for too long; asks for it.
 pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<String>> {
     let Some(due) = snapshot.silent_since(pod).map(|since| later(since, SILENT_AFTER)) else {
-        return None.into();
+        return others_alone(snapshot, pod);
     };
     if snapshot.now < due {
         return Planned::from(None).with(Effects::wake_at(due));
@@ -39,6 +40,22 @@ pub fn event_message(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<Strin
     };
     let again = Effects::wake_at(later(snapshot.now, SILENT_AFTER));
     Planned::from(told).with(again).with(Effects::ask(open))
+}
+
+/// Names the containers of somebody else that have run for a while in a pod in which ours wait.
+fn others_alone(snapshot: &Snapshot, pod: &PodView) -> Planned<Option<String>> {
+    if pod.obstacle().is_some() {
+        return None.into();
+    }
+    let since = |it: &ContainerView| snapshot.running_since(pod, &it.name).unwrap_or(snapshot.now);
+    let Some(last) = pod.runs_others_alone().map(since).max() else { return None.into() };
+    let due = later(last, SILENT_AFTER);
+    if snapshot.now < due {
+        return Planned::from(None).with(Effects::wake_at(due));
+    }
+    let names: Vec<&str> = pod.runs_others_alone().map(|it| &*it.name).collect();
+    let names = brief(&names.join(", "));
+    Some(format!("container {names}, which is not ours, runs in it, and ours has not started yet")).into()
 }
 
 /// Whether the pod's Events are just being read: their answer comes with the next plan, which is made at

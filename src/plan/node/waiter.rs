@@ -163,7 +163,8 @@ fn last_lost(ctx: &NodeContext<'_>, attempt: i32) -> Option<String> {
     if !pod.is_of(&ctx.op.id) {
         return Some(not_ours(pod));
     }
-    let said = || pod.containers.iter().find_map(|container| Some(container.ended()?.message));
+    let own = || pod.containers.iter().filter(|container| container.is_ours());
+    let said = || own().find_map(|container| Some(container.ended()?.message));
     pod.obstacle()
         .map(|obstacle| obstacle.text)
         .or_else(|| said().map(|said| brief(&said)))

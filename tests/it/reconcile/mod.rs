@@ -16,6 +16,7 @@ mod failures;
 mod faults;
 mod flood;
 mod held;
+mod injected;
 mod killed_drains;
 mod leaders;
 mod metrics;

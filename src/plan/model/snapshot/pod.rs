@@ -82,6 +82,27 @@ impl ContainerView {
         Self { name: name.into(), state, last: None, restarts: 0, started, image_id: String::new() }
     }
 
+    /// Whether we have put it into the pod. Others come from whoever adds containers to pods, such as a service
+    /// mesh or an agent that watches applications.
+    pub fn is_ours(&self) -> bool {
+        names::container::ALL.contains(&self.name.as_str())
+    }
+
+    /// Whether the operation begins with it: it is neither somebody else's nor one that only brings our binary,
+    /// or holds the node's lock.
+    fn carries_out(&self) -> bool {
+        self.is_ours() && self.name != names::container::INSTALL && !self.holds_lock()
+    }
+
+    /// Whether it runs now.
+    pub fn runs(&self) -> bool {
+        matches!(self.state, ContainerState::Running { .. })
+    }
+
+    fn waits(&self) -> bool {
+        matches!(self.state, ContainerState::Waiting { .. })
+    }
+
     /// Whether it holds the node's lock for the others. The kubelet ends it with the pod, and starts it again
     /// if it must: how it ended says nothing.
     pub fn holds_lock(&self) -> bool {
@@ -206,37 +227,49 @@ impl PodView {
         !self.containers.iter().all(waits)
     }
 
-    /// Whether the operation has begun in the pod of a Job: a container other than the ones that only bring
-    /// our binary, or hold the node's lock, was started.
+    /// Whether the operation has begun in the pod: a container of ours was started, other than the ones that only
+    /// bring our binary, or hold the node's lock. What somebody else added says nothing about the operation.
     pub fn has_begun(&self) -> bool {
         let begun = |container: &ContainerView| match &container.state {
             ContainerState::Waiting { .. } => container.last.as_ref().is_some_and(|last| !last.never_began()),
             ContainerState::Running { .. } => true,
             ContainerState::Ended { .. } => container.ended().is_some_and(|ended| !ended.never_began()),
         };
-        let before = [names::container::INSTALL, names::container::NODE_LOCK];
-        self.containers.iter().any(|container| !before.contains(&container.name.as_str()) && begun(container))
+        self.containers.iter().any(|container| container.carries_out() && begun(container))
     }
 
-    /// Whether the pod has failed since the container runtime could not start a container of it, before the
-    /// operation had begun. One that was ended as a whole tells no more of that.
+    /// Whether the pod has failed before the operation had begun, of a container that the container runtime could
+    /// not start, or of one of somebody else that ended badly while ours waited for it. A pod that was ended as a
+    /// whole tells no more of that.
     pub fn failed_to_start(&self) -> bool {
         let failed = |container: &ContainerView| container.ended().is_some_and(|it| it.failed_to_start());
+        let ended_badly = |container: &ContainerView| container.ended().is_some_and(|it| it.code != 0);
+        let waited = || self.containers.iter().any(|it| it.carries_out() && it.waits());
+        let foreign = || self.containers.iter().any(|it| !it.is_ours() && ended_badly(it));
         self.phase == PodPhase::Failed
             && self.reason.is_empty()
-            && self.containers.iter().any(failed)
             && !self.has_begun()
+            && (self.containers.iter().any(failed) || (waited() && foreign()))
     }
 
     /// Whether the pod's command waits for the node's lock, as far as its container says: that one runs, and
     /// does not hold it yet.
     pub fn waits_for_lock(&self) -> bool {
-        let waits = |container: &ContainerView| {
-            container.holds_lock()
-                && matches!(container.state, ContainerState::Running { .. })
-                && !container.started
-        };
+        let waits =
+            |container: &ContainerView| container.holds_lock() && container.runs() && !container.started;
         self.is_active() && !self.has_begun() && self.containers.iter().any(waits)
+    }
+
+    /// The containers of somebody else that run in the pod while none of ours works, though one is still to: ours
+    /// wait for them, or for something of which the kubelet says nothing.
+    pub fn runs_others_alone(&self) -> impl Iterator<Item = &ContainerView> {
+        let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
+        let awaited = |it: &ContainerView| it.carries_out() && it.waits();
+        let alone = self.is_active()
+            && !self.waits_for_lock()
+            && self.containers.iter().any(awaited)
+            && !self.containers.iter().any(working);
+        self.containers.iter().filter(move |it| alone && !it.is_ours() && it.runs())
     }
 
     /// The state of the container of that name, if the kubelet has reported one.

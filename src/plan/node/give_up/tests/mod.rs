@@ -74,6 +74,22 @@ fn a_waiter_that_does_not_get_ready_fails_its_node_after_one_pull_timeout() {
 }
 
 #[test]
+fn a_container_of_somebody_else_that_keeps_a_waiter_from_starting_is_named() {
+    let mut world = World::new(drains());
+    let running = ContainerState::Running { since: at(0) };
+    let waits = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    let containers = vec![ContainerView::new("apm-init", running), ContainerView::new("reboot", waits)];
+    world.put(PodView { phase: PodPhase::Pending, containers, ..world.waiter(0) });
+    world.pass(0);
+    world.pass(11);
+    let told = world.entry().message.unwrap();
+    assert!(told.contains("container apm-init, which is not ours, runs in it"), "{told}");
+    world.pass(40);
+    let told = world.entry().given_up.unwrap();
+    assert!(told.contains("did not get ready in 40 s: container apm-init, which is not ours"), "{told}");
+}
+
+#[test]
 fn the_loss_of_waiters_that_never_stood_starts_no_new_time() {
     let mut world = World::new(drains());
     let mut made = 0;

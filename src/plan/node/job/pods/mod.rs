@@ -155,11 +155,6 @@ fn code(pod: &PodView, name: &str) -> Option<i32> {
     ended(pod, name).map(|ended| ended.code)
 }
 
-/// Whether we have put the container into the pod.
-fn is_ours(container: &ContainerView) -> bool {
-    works(container) || container.holds_lock()
-}
-
 fn works(container: &ContainerView) -> bool {
     WORK.contains(&container.name.as_str())
 }
@@ -182,9 +177,8 @@ fn has_failed(pod: &PodView) -> bool {
 
 /// The containers of others that run in the pod.
 fn others(pod: &PodView) -> Vec<String> {
-    let runs = |container: &&ContainerView| matches!(container.state, ContainerState::Running { .. });
-    let foreign = pod.containers.iter().filter(|container| !is_ours(container));
-    foreign.filter(runs).map(|container| container.name.clone()).collect()
+    let foreign = pod.containers.iter().filter(|container| !container.is_ours() && container.runs());
+    foreign.map(|container| container.name.clone()).collect()
 }
 
 /// What was said last in a pod: by the kubelet, of a pod that it has refused or ended; else by the container

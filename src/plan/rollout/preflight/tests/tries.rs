@@ -209,6 +209,24 @@ fn a_silent_pod_is_told_of_by_its_events_while_it_waits_and_in_the_end() {
 }
 
 #[test]
+fn a_container_of_somebody_else_that_keeps_the_check_from_starting_is_named() {
+    let why = "container apm-init, which is not ours, runs in it, and ours has not started yet";
+    let mut world = World::new();
+    let waits = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    world.pod(|pod| {
+        let runs = ContainerState::Running { since: at(0) };
+        pod.containers =
+            vec![ContainerView::new("apm-init", runs), ContainerView::new(container::PREFLIGHT, waits)];
+    });
+    assert_eq!(world.comes_to(1), (Phase::Preflight, Asking::Runs.to_string()));
+    assert_eq!(world.comes_to(12), (Phase::Preflight, format!("Preflight cannot start yet: {why}")));
+    assert_eq!(
+        world.comes_to(62),
+        (Phase::Failed, format!("Preflight failed: no start in 60 s: {why} (see docs: preflight-failed)"))
+    );
+}
+
+#[test]
 fn a_moment_in_the_future_is_of_a_wrong_clock() {
     let mut world = World::new();
     let wrong = at(1_000_000).to_string();

@@ -1,5 +1,7 @@
 //! Tests of the step in which the Job runs.
 
+mod injected;
+
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
