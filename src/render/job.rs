@@ -9,7 +9,8 @@
 use k8s_openapi::{
     api::{
         batch::v1::{
-            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
         },
         core::v1::{Container, PodSecurityContext, PodSpec, PodTemplateSpec, SecurityContext},
     },
@@ -50,7 +51,7 @@ pub fn job(op: &NodeOp, on: On<'_>, name: &str, site: &RenderConfig) -> Job {
             active_deadline_seconds: Some(Intent::of(op).job_deadline),
             // A pod that is still ending must not run beside its successor: both would work on the same disk.
             pod_replacement_policy: Some("Failed".into()),
-            pod_failure_policy: failure_policy(op),
+            pod_failure_policy: failure_policy(op, on),
             template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(op, on, name, site)) },
             ..JobSpec::default()
         }),
@@ -136,37 +137,61 @@ fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, site: &RenderConfi
     }
 }
 
-/// After which failures the Job fails at once, though `backoffLimit` would allow another try. The rules name
-/// containers of ours: a user's command may end with any code, and so may a container that somebody else
-/// added.
+/// After which failures the Job fails at once, though `backoffLimit` would allow another try. A user's command may
+/// end with any code.
 ///
 /// - An upgrade says by its code that no retry can help. After the agent's success a retry only reports it,
 ///   and may.
 /// - The sentinel of a command comes after the command's success, and a retry would run the command again:
 ///   there is none, whatever kept the success from being recorded.
-fn failure_policy(op: &NodeOp) -> Option<PodFailurePolicy> {
+/// - A container that somebody else added may fail a pod in which the command has succeeded, and a retry would run
+///   it again. So a pod that failed neither of our own containers nor of being ended as a whole fails its Job. The
+///   operator sees what became of the command; one that had not begun gets another Job.
+fn failure_policy(op: &NodeOp, on: On<'_>) -> Option<PodFailurePolicy> {
     let (upgrade, reboot) = (op.spec.upgrade.is_some(), op.spec.reboot_on_success.unwrap_or(false));
     let permanent = i32::from(contract::EXIT_PERMANENT);
     let mut rules = Vec::new();
     if upgrade {
         rules.extend(
-            [container::INSTALL, container::NODEOP].map(|name| fails_for_good(name, "In", permanent)),
+            [container::INSTALL, container::NODEOP]
+                .map(|name| rule(FAIL, on_exit(Some(name), "In", permanent))),
         );
     }
     if reboot {
         let (operator, code) = if upgrade { ("In", permanent) } else { ("NotIn", 0) };
-        rules.push(fails_for_good(container::SENTINEL, operator, code));
+        rules.push(rule(FAIL, on_exit(Some(container::SENTINEL), operator, code)));
+    }
+    if !upgrade && succeeded_in(op, on.node).is_none() {
+        rules.push(PodFailurePolicyRule {
+            action: COUNT.into(),
+            on_exit_codes: None,
+            on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                status: "True".into(),
+                type_: "DisruptionTarget".into(),
+            }]),
+        });
+        let ours = [Some(container::NODEOP), on.locks.then_some(container::NODE_LOCK)];
+        rules.extend(ours.into_iter().flatten().map(|name| rule(COUNT, on_exit(Some(name), "NotIn", 0))));
+        rules.push(rule(FAIL, on_exit(None, "NotIn", 0)));
     }
     (!rules.is_empty()).then_some(PodFailurePolicy { rules })
 }
 
-fn fails_for_good(container: &str, operator: &str, code: i32) -> PodFailurePolicyRule {
-    let codes = PodFailurePolicyOnExitCodesRequirement {
-        container_name: Some(container.into()),
+/// What a rule does: the Job fails; or the failure counts towards `backoffLimit`, as without a rule.
+const FAIL: &str = "FailJob";
+const COUNT: &str = "Count";
+
+fn rule(action: &str, on: PodFailurePolicyOnExitCodesRequirement) -> PodFailurePolicyRule {
+    PodFailurePolicyRule { action: action.into(), on_exit_codes: Some(on), on_pod_conditions: None }
+}
+
+/// A container ended badly, with such a code; `None`: any of them.
+fn on_exit(container: Option<&str>, operator: &str, code: i32) -> PodFailurePolicyOnExitCodesRequirement {
+    PodFailurePolicyOnExitCodesRequirement {
+        container_name: container.map(Into::into),
         operator: operator.into(),
         values: vec![code],
-    };
-    PodFailurePolicyRule { action: "FailJob".into(), on_exit_codes: Some(codes), on_pod_conditions: None }
+    }
 }
 
 fn operation(op: &NodeOp, site: &RenderConfig) -> Container {

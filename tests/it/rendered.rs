@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
-    batch::v1::Job,
+    batch::v1::{Job, PodFailurePolicyRule},
     core::v1::{Container, Pod, PodSpec},
 };
 use kairos_operator::{
@@ -208,13 +208,16 @@ fn the_images_of_users_are_pulled_as_kubernetes_or_the_user_says() {
     }
 }
 
-/// As an API server and the Job controller read them: the first rule that matches a container that failed.
+/// As the Job controller reads them, of a pod in which this container alone failed: the first rule that matches.
 fn fails_for_good(job: &Job, failed: &str, code: i32) -> bool {
     let rules = job.spec.as_ref().unwrap().pod_failure_policy.iter().flat_map(|policy| &policy.rules);
-    rules.filter_map(|rule| rule.on_exit_codes.as_ref()).any(|on| {
-        let listed = on.values.contains(&code);
-        on.container_name.as_deref() == Some(failed) && code != 0 && listed == (on.operator == "In")
-    })
+    let matches = |rule: &&PodFailurePolicyRule| {
+        rule.on_exit_codes.as_ref().is_some_and(|on| {
+            let named = on.container_name.as_deref().is_none_or(|name| name == failed);
+            named && code != 0 && on.values.contains(&code) == (on.operator == "In")
+        })
+    };
+    rules.into_iter().find(matches).is_some_and(|rule| rule.action == "FailJob")
 }
 
 #[test]
@@ -224,7 +227,14 @@ fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
     let job = job::job(&command, ON, "job", &site);
     for code in [1, 42, 137] {
         assert!(fails_for_good(&job, container::SENTINEL, code), "the sentinel ended with {code}");
-        assert!(!fails_for_good(&job, container::NODEOP, code), "a user's command may end with {code}");
+        for ours in [container::NODEOP, container::NODE_LOCK] {
+            assert!(!fails_for_good(&job, ours, code), "a user's command may end with {code}");
+        }
+        // Somebody else's container that fails a pod beside a command that succeeded.
+        let plain = job::job(&op(json!({"command": ["true"]})), ON, "job", &site);
+        for job in [&job, &plain] {
+            assert!(fails_for_good(job, "apm", code) && !fails_for_good(job, container::NODEOP, code));
+        }
     }
     let job = job::job(&upgrade, ON, "job", &site);
     let permanent = i32::from(contract::EXIT_PERMANENT);
@@ -239,22 +249,27 @@ fn a_command_that_succeeded_is_never_run_again_and_one_that_failed_is() {
 /// What an API server asks of a policy: restartPolicy Never, and containers that are there.
 #[test]
 fn failure_policies_are_admitted() {
-    let plain = op(json!({"command": ["true"]}));
-    assert_eq!(
-        job::job(&plain, ON, "job", &site()).spec.unwrap().pod_failure_policy,
-        None,
-        "nothing follows the command"
-    );
-    for op in ops() {
-        let job = job::job(&op, ON, "job", &site());
-        let policy = job.spec.as_ref().unwrap().pod_failure_policy.clone().unwrap();
-        let pod = pod_of(job);
-        assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
-        for rule in policy.rules {
-            let on = rule.on_exit_codes.unwrap();
-            let name = on.container_name.unwrap();
-            assert!(containers(&pod).any(|container| container.name == name), "{name}");
-            assert!(on.operator == "NotIn" || !on.values.contains(&0));
+    let [command, upgrade, recovery] = ops();
+    // One that is only to record the success of the Job before it.
+    let mut record = command.clone();
+    record.status = serde_json::from_value(
+        json!({"nodeStatuses": {"n1": {"phase": "Running", "step": "Job", "succeededIn": "b1"}}}),
+    )
+    .unwrap();
+    for op in [command, upgrade, recovery, record, op(json!({"command": ["true"]}))] {
+        for on in [ON, OLD] {
+            let job = job::job(&op, on, "job", &site());
+            let policy = job.spec.as_ref().unwrap().pod_failure_policy.clone().unwrap();
+            let pod = pod_of(job);
+            assert_eq!(pod.spec.as_ref().unwrap().restart_policy.as_deref(), Some("Never"));
+            for rule in policy.rules {
+                assert_ne!(rule.on_exit_codes.is_some(), rule.on_pod_conditions.is_some(), "one of them");
+                let Some(on) = rule.on_exit_codes else { continue };
+                if let Some(name) = on.container_name {
+                    assert!(containers(&pod).any(|container| container.name == name), "{name}");
+                }
+                assert!(on.operator == "NotIn" || !on.values.contains(&0));
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ const FOR_GOOD: i32 = contract::EXIT_PERMANENT as i32;
 /// What a run of one of our containers comes to; `None`: it is somebody else's.
 pub fn script(world: &Arc<World>, run: &Run) -> Option<Outcome> {
     if worlds::is_somebody_elses(run) {
-        return Some(worlds::theirs(run));
+        return Some(worlds::theirs(world, run));
     }
     let place = Place::of(run);
     boot(world, &place);

@@ -18,7 +18,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             question::Question,
-            snapshot::JobState,
+            snapshot::{JobState, JobView},
             time::later,
         },
         node::{
@@ -69,9 +69,7 @@ pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> 
 fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
     // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
-    let failed = ctx
-        .recorded_job()
-        .is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)) && !job.deleting);
+    let failed = ctx.recorded_job().is_some_and(|job| has_failed(ctx, job) && !job.deleting);
     let reboot = ctx.work.reboot.map(|_| called_off(ctx, verdict, failed)).filter(|_| ctx.op.intent.reboot);
     let called_off = ctx.op.deleting && !failed;
     let job_name = context::ran(ctx.work).filter(|_| verdict.begun != Begun::No && !called_off);
@@ -122,6 +120,11 @@ fn succeeded_after_all(ctx: &NodeContext<'_>, verdict: &Verdict) -> Option<Plann
     }
 }
 
+/// Whether the operation has failed with its Job: not if its reboot was due all the same.
+fn has_failed(ctx: &NodeContext<'_>, job: &JobView) -> bool {
+    matches!(job.state, JobState::Failed(_) | JobState::Failing(_)) && ctx.work.boot_to_leave().is_none()
+}
+
 /// Whether a container of the operation has begun.
 fn has_begun(ctx: &NodeContext<'_>) -> bool {
     let uid = ctx.work.job_uid();
@@ -138,7 +141,7 @@ fn end(ctx: &NodeContext<'_>) -> Planned<Option<Open>> {
         return Planned { value: Some(open), effects };
     }
     let job = ctx.recorded_job();
-    let failed = job.is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)));
+    let failed = job.is_some_and(|job| has_failed(ctx, job));
     if let Some(uid) = ctx.work.job_uid().filter(|_| !failed)
         && ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready))
     {

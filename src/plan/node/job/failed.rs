@@ -1,5 +1,5 @@
-//! What follows from a Job's failure: the node has failed, or the Job is made again since nothing of it had
-//! begun. The node's kubelet refused each of its pods then, being full or short of disk, or the container
+//! What follows from a Job's failure: the node has failed, unless the operation has succeeded beside a container
+//! of somebody else that failed; or the Job is made again since nothing of it had begun. The node's kubelet refused each of its pods then, being full or short of disk, or the container
 //! runtime could not start a container. That passes, whatever `backoffLimit` says, which counts tries of the
 //! operation: the Job is made again, with pauses, for as long as a pod may take to start.
 //!
@@ -8,7 +8,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{pods::JobPods, remake, unrecorded};
+use super::{outcome, pods::JobPods, remake, unrecorded};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -34,6 +34,11 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     let unseen = i32::try_from(pods.count_failed()).is_ok_and(|ended| ended < job.failed);
     if unseen && ctx.snapshot.now < until && !ctx.is_adopted() {
         return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
+    }
+    // It was failed by a container of somebody else. Its waiter takes it for a failure and ends; the next one is
+    // told that the operation has succeeded.
+    if let Some(beside) = pods.succeeded_beside(&job.state).filter(|_| !ctx.is_adopted()) {
+        return outcome::succeeded_beside(ctx, pods, &beside);
     }
     let mut effects = Effects::default();
     if let Some(next) = effects.take(unrecorded::recorded_again(ctx, job, pods)) {

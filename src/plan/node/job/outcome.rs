@@ -1,6 +1,6 @@
 //! What follows from a Job's success: the node is done, or its reboot is due.
 
-use super::pods::{JobPods, Record};
+use super::pods::{Beside, JobPods, Record};
 use crate::{
     api::nodeop::RebootStatus,
     contract::{RecoveryProof, Sentinel, reboot_state},
@@ -77,23 +77,27 @@ fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
     ctx.end(true, RebootStatus::NotRequested, Some(true), message)
 }
 
-/// The operation has succeeded, and containers of somebody else keep its Job from completing.
-pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, others: &[String]) -> Planned<Decision> {
-    let names = others.join(", ");
-    let said = || pods.last_message().map(|said| format!(": {said}")).unwrap_or_default();
+/// The operation has succeeded, and containers of somebody else keep its Job from completing, or have failed it.
+pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Beside<'_>) -> Planned<Decision> {
+    let names = beside.others.join(", ");
+    let said = || beside.said().map(|said| format!(": {said}")).unwrap_or_default();
     if !ctx.op.intent.reboot {
-        let message = format!(
-            "Job completed successfully{}; container {names}, which is not ours, still ran and is ended with it",
-            said()
-        );
+        if let Some(proof) = recovery_proof(ctx, pods) {
+            return recovered(ctx, proof).into();
+        }
+        let other = if beside.failed {
+            format!("container {names}, which is not ours, failed beside it")
+        } else {
+            format!("container {names}, which is not ours, still ran and is ended with it")
+        };
+        let message = format!("Job completed successfully{}; {other}", said());
         return ctx.complete(RebootStatus::NotRequested, message).into();
     }
     match pods.sentinel() {
         Record::Found(found) if found.boot.is_empty() => {
-            let message = format!(
-                "nothing had to be changed{}; container {names}, which is not ours, is ended with the Job",
-                said()
-            );
+            let other = if beside.failed { "failed beside it" } else { "is ended with the Job" };
+            let message =
+                format!("nothing had to be changed{}; container {names}, which is not ours, {other}", said());
             ctx.complete(RebootStatus::NotRequested, message).into()
         }
         Record::Found(found) => reboot_due(ctx, found).into(),

@@ -81,9 +81,8 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     let why = "the operation has failed in it, and a container that is not ours still runs";
     let kept = pods.failed_but_open();
     effects.add(Effects::act(kept.map(|pod| Action::DeletePod { pod: Target::of(pod), why })));
-    let others = pods.running_beside();
-    if !others.is_empty() {
-        return outcome::succeeded_beside(ctx, pods, &others).with(effects);
+    if let Some(beside) = pods.succeeded_beside(&job.state) {
+        return outcome::succeeded_beside(ctx, pods, &beside).with(effects);
     }
     start::began_or_waits(ctx, job, pods).with(effects)
 }

@@ -191,6 +191,7 @@ impl Past<'_> {
                     drop(self.pods.insert(key, change.object.clone()))
                 }
                 self.pod(change);
+                self.failed_beside(&change.object);
             }
             "jobs.batch" => self.job(&change.object, gone),
             OPS => self.operation(change, gone),

@@ -4,12 +4,21 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use kairos_operator::{
-    api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    api::{
+        names::container,
+        nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
+    },
     contract::boot_state,
 };
 use kairos_sim::Change;
+use serde_json::Value;
 
-use super::{super::worlds::Kind, CLAIMED_BY, Past, intent, nodes::is_ready, owner, text};
+use super::{
+    super::worlds::{Kind, SIDECAR},
+    CLAIMED_BY, Past, intent,
+    nodes::is_ready,
+    owner, text,
+};
 
 /// A machine that joins under a name in hand may be taken for the old one for so long: between the operator's
 /// last live read and the start of the operation lies a write that is on its way.
@@ -245,6 +254,20 @@ impl Past<'_> {
         }
     }
 
+    /// Notes a Job's pod that failed of a container of somebody else, after the operation had succeeded in it.
+    pub(super) fn failed_beside(&mut self, pod: &Value) {
+        let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
+        let ended = |name: &str| {
+            let mut named = statuses.into_iter().flatten().filter(|status| status["name"] == name);
+            named.find_map(|status| status.pointer("/state/terminated/exitCode")?.as_i64())
+        };
+        let theirs = ended(SIDECAR).is_some_and(|code| code != 0);
+        if pod["status"]["phase"] == "Failed" && theirs && ended(container::SENTINEL) == Some(0) {
+            let job = text(pod, "/metadata/ownerReferences/0/uid").to_owned();
+            self.odd.beside.insert(job);
+        }
+    }
+
     /// A machine is asked to reboot.
     pub(super) fn asked(&mut self, job: &str, node: &str, boot: &str) {
         let Some(known) = self.jobs.get(job).cloned() else {
@@ -266,7 +289,7 @@ impl Past<'_> {
         if times > wanted {
             self.broken(format!("{node} is rebooted {times} times for {wanted} successes of {op}"));
         }
-        if !known.complete {
+        if !known.complete && !self.odd.beside.contains(job) {
             self.broken(format!("{node} is rebooted, and the Job of {op} is not Complete"));
         }
         match self.entry(&op, node) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kairos_operator::{contract::Sentinel, node::host::reserve::ROOM};
+use kairos_operator::{api::names::container, contract::Sentinel, node::host::reserve::ROOM};
 use kairos_sim::Cluster;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -14,6 +14,8 @@ use super::{
 
 /// What a webhook adds to pods.
 pub const SIDECAR: &str = "mesh-proxy";
+/// What it adds before all other containers.
+pub const INIT: &str = "mesh-init";
 /// How a mesh is told to leave a pod alone.
 const NOT_HERE: [(&str, &str); 2] = [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")];
 /// The tag that moves.
@@ -127,8 +129,8 @@ pub fn move_tag(world: &Arc<World>) {
     });
 }
 
-/// Every pod of the namespace gets a second container, unless it says that it wants none and this mesh
-/// listens.
+/// Every pod of the namespace gets a further container, and one that goes before all others, unless it says that
+/// it wants none and this mesh listens.
 pub fn inject(cluster: &Cluster, world: &World) {
     let listens = world.chance(50);
     world.note(|| format!("a webhook injects {SIDECAR}, and heeds marks against it: {listens}"));
@@ -145,6 +147,11 @@ pub fn inject(cluster: &Cluster, world: &World) {
         if let Some(containers) = object.pointer_mut("/spec/containers").and_then(Value::as_array_mut) {
             containers.push(json!({"name": SIDECAR, "image": "mesh:1"}));
         }
+        let init = json!({"name": INIT, "image": "mesh:1"});
+        match object.pointer_mut("/spec/initContainers").and_then(Value::as_array_mut) {
+            Some(containers) => containers.insert(0, init),
+            None => object["spec"]["initContainers"] = json!([init]),
+        }
     });
 }
 
@@ -158,7 +165,9 @@ pub fn linger(cluster: &Cluster, world: &World) {
     let hasty = world.chance(50);
     world.note(|| format!("commands outlive their pods; the Job controller waits for none: {hasty}"));
     cluster.admission().mutate(move |table, object| {
-        if hasty && table == "jobs.batch" && object["spec"]["podFailurePolicy"].is_null() {
+        // With a policy of failures a Job waits for the end of its pods.
+        if hasty && table == "jobs.batch" && !object.to_string().contains(container::SENTINEL) {
+            object["spec"]["podFailurePolicy"].take();
             object["spec"]["podReplacementPolicy"] = json!("TerminatingOrFailed");
         }
     });

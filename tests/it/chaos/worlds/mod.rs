@@ -26,7 +26,7 @@ use super::{
 
 pub use self::{
     hostile::says,
-    machines::Disk,
+    machines::{Disk, SIDECAR},
     people::restore,
     strangers::{FORGED_FACTS, NAMESPACE as ELSEWHERE, STRANGER, is_strange, take_name},
 };
@@ -297,11 +297,17 @@ pub fn go_on(cluster: &Cluster, world: &Arc<World>, scenario: &Scenario, replica
 
 /// Whether a container is somebody else's.
 pub fn is_somebody_elses(run: &Run) -> bool {
-    run.container.name == machines::SIDECAR || is_strange(&run.pod.metadata)
+    [SIDECAR, machines::INIT].contains(&run.container.name.as_str()) || is_strange(&run.pod.metadata)
 }
 
-/// What somebody else's container does: it says what it was told to, or runs for ever.
-pub fn theirs(run: &Run) -> Outcome {
+/// What somebody else's container does: it says what it was told to, crashes, ends well before ours begin, or runs
+/// for ever.
+pub fn theirs(world: &World, run: &Run) -> Outcome {
+    match run.container.name.as_str() {
+        machines::INIT => return Outcome::Exit(world.time(1, 2_000), 0, String::new()),
+        SIDECAR if world.chance(30) => return Outcome::Exit(world.time(1, 20_000), 1, "crashed".into()),
+        _ => {}
+    }
     let says = run.pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(strangers::SAYS));
     says.map_or(Outcome::Forever, |says| Outcome::Exit(std::time::Duration::from_secs(1), 0, says.clone()))
 }

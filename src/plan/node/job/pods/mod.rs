@@ -3,7 +3,8 @@
 //!
 //! Somebody may have added containers to them, as service meshes do. What counts is the operation: when all of
 //! our own containers have ended well, it has succeeded, though one that does not end keeps the Job from
-//! completing; and when one of our own has failed, so has the try, though a kubelet calls the pod running.
+//! completing, and one that ends badly has the kubelet call the pod failed; and when one of our own has failed, so
+//! has the try, though a kubelet calls the pod running.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use crate::{
     api::names::container,
     contract::{EXIT_PERMANENT, RecoveryProof, Sentinel},
     plan::{
-        model::snapshot::{ContainerState, ContainerView, Ended, PodPhase, PodView, brief},
+        model::snapshot::{ContainerState, ContainerView, Ended, JobState, PodPhase, PodView, brief},
         node::context::NodeContext,
     },
 };
@@ -38,6 +39,22 @@ pub enum Record {
     Lags,
     /// No pod is left that says it.
     Gone,
+}
+
+/// A pod in which the operation has succeeded, and the containers of others that keep its Job from completing.
+#[derive(Clone, Debug)]
+pub struct Beside<'a> {
+    pod: &'a PodView,
+    pub others: Vec<String>,
+    /// They have failed; else they still run.
+    pub failed: bool,
+}
+
+impl Beside<'_> {
+    /// What the operation said last.
+    pub fn said(&self) -> Option<String> {
+        said_by_operation(self.pod)
+    }
 }
 
 impl<'a> JobPods<'a> {
@@ -76,13 +93,13 @@ impl JobPods<'_> {
     /// What the sentinel container printed: the boot in which the operation succeeded.
     pub fn sentinel(&self) -> Record {
         // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
-        // One in which a container of somebody else still runs has succeeded all the same.
+        // One in which a container of somebody else still runs, or has failed, has succeeded all the same.
         let over = |pod: &&&PodView| {
-            pod.phase == PodPhase::Succeeded || (!pod.phase.is_final() && has_succeeded(pod))
+            pod.phase == PodPhase::Succeeded
+                || (!pod.phase.is_final() && has_succeeded(pod))
+                || self.has_failed_beside(pod)
         };
-        let said = |pod: &PodView| pod.container(container::SENTINEL)?.parsed_message::<Sentinel>();
-        let ours = |pod: &PodView| said(pod).filter(|found| found.job_uid == self.job_uid);
-        let found = self.all.iter().filter(over).filter_map(|pod| Some((pod, ours(pod)?)));
+        let found = self.all.iter().filter(over).filter_map(|pod| Some((pod, self.said_by_sentinel(pod)?)));
         // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps
         // in another boot. A sentinel that names the present boot decides, whatever the others say: no reboot
         // has been proved then.
@@ -91,6 +108,12 @@ impl JobPods<'_> {
             return Record::Found(found);
         }
         if self.are_open() { Record::Lags } else { Record::Gone }
+    }
+
+    /// What the sentinel container of one pod printed, if it is about this Job.
+    fn said_by_sentinel(&self, pod: &PodView) -> Option<Sentinel> {
+        let said = pod.container(container::SENTINEL)?.parsed_message::<Sentinel>()?;
+        (said.job_uid == self.job_uid).then_some(said)
     }
 
     /// The node's own record of an upgrade of its recovery image.
@@ -127,17 +150,38 @@ impl JobPods<'_> {
         self.failed().any(|pod| code(pod, container::SENTINEL) == Some(EXIT_PERMANENT.into()))
     }
 
-    /// The containers of others that still run in a pod in which the operation has succeeded; none if no pod
-    /// is so.
-    pub fn running_beside(&self) -> Vec<String> {
-        let done = |pod: &&&PodView| pod.is_active() && has_succeeded(pod);
-        self.all.iter().find(done).map(|pod| others(pod)).unwrap_or_default()
+    /// A pod in which the operation has succeeded, beside containers of somebody else that keep its Job from
+    /// completing: they still run, or have failed. A Job that goes on may have another try made after that, in
+    /// another boot; so there a pod that has failed counts in the boot in which the operation succeeded.
+    pub fn succeeded_beside(&self, job: &JobState) -> Option<Beside<'_>> {
+        let open = self.all.iter().copied().filter(|pod| pod.is_active() && has_succeeded(pod));
+        let mut running = open.map(|pod| Beside { pod, others: running(pod), failed: false });
+        if let Some(beside) = running.find(|beside| !beside.others.is_empty()) {
+            return Some(beside);
+        }
+        let is_over = matches!(job, JobState::Failed(_) | JobState::Failing(_));
+        let in_this_boot = |said: &Sentinel| said.boot.is_empty() || said.boot == self.boot_id;
+        let pod = self.newest().filter(|pod| self.has_failed_beside(pod))?;
+        let counts = is_over || self.said_by_sentinel(pod).is_none_or(|said| in_this_boot(&said));
+        counts.then(|| Beside { pod, others: failed(pod), failed: true })
+    }
+
+    /// Whether the pod is the newest one, and has failed of a container of somebody else alone: the operation has
+    /// succeeded in it, and said so where it had to.
+    fn has_failed_beside(&self, pod: &PodView) -> bool {
+        let is_silent = pod.container(container::SENTINEL).is_some() && self.said_by_sentinel(pod).is_none();
+        pod.phase == PodPhase::Failed
+            && pod.reason.is_empty()
+            && has_succeeded(pod)
+            && !is_silent
+            && !failed(pod).is_empty()
+            && self.newest().is_some_and(|newest| newest.uid == pod.uid)
     }
 
     /// Those in which the operation has failed, and containers of others still run. Before such a pod is over,
     /// the Job controller neither counts the failure nor tries again.
     pub fn failed_but_open(&self) -> impl Iterator<Item = &PodView> {
-        let kept = |pod: &&PodView| pod.is_active() && has_failed(pod) && !others(pod).is_empty();
+        let kept = |pod: &&PodView| pod.is_active() && has_failed(pod) && !running(pod).is_empty();
         self.all.iter().copied().filter(kept)
     }
 }
@@ -176,8 +220,17 @@ fn has_failed(pod: &PodView) -> bool {
 }
 
 /// The containers of others that run in the pod.
-fn others(pod: &PodView) -> Vec<String> {
-    let foreign = pod.containers.iter().filter(|container| !container.is_ours() && container.runs());
+fn running(pod: &PodView) -> Vec<String> {
+    others(pod, ContainerView::runs)
+}
+
+/// The containers of others that have ended badly in the pod.
+fn failed(pod: &PodView) -> Vec<String> {
+    others(pod, |container| container.ended().is_some_and(|ended| ended.code != 0))
+}
+
+fn others(pod: &PodView, are: impl Fn(&ContainerView) -> bool) -> Vec<String> {
+    let foreign = pod.containers.iter().filter(|container| !container.is_ours() && are(container));
     foreign.map(|container| container.name.clone()).collect()
 }
 
@@ -199,5 +252,9 @@ fn last_message(pod: &PodView) -> Option<String> {
     if let Some((name, ended)) = failed {
         return Some(format!("container {name} ended with {ended}"));
     }
-    operation.map(|ended| brief(&ended.message)).filter(|message| !message.is_empty())
+    said_by_operation(pod)
+}
+
+fn said_by_operation(pod: &PodView) -> Option<String> {
+    ended(pod, container::NODEOP).map(|ended| brief(&ended.message)).filter(|message| !message.is_empty())
 }

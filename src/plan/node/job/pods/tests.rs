@@ -55,11 +55,11 @@ fn an_operation_is_over_when_our_containers_have_ended_well() {
         "its record is not written yet"
     );
     assert!(!has_succeeded(&pod(vec![ended(nodeop, 1), mesh()])) && !has_succeeded(&pod(vec![mesh()])));
-    assert_eq!(others(&pod(vec![ended(nodeop, 0), mesh(), ended("mesh-init", 0)])), ["mesh-proxy"]);
+    assert_eq!(running(&pod(vec![ended(nodeop, 0), mesh(), ended("mesh-init", 0)])), ["mesh-proxy"]);
     for lock in [runs(container::NODE_LOCK), ended(container::NODE_LOCK, 137)] {
         let pod = pod(vec![lock, ended(nodeop, 0)]);
         assert!(
-            has_succeeded(&pod) && others(&pod).is_empty(),
+            has_succeeded(&pod) && running(&pod).is_empty(),
             "the lock's holder is ours, and does no work"
         );
     }

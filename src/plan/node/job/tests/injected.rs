@@ -116,3 +116,86 @@ fn a_pod_whose_operation_had_not_begun_is_no_try_though_a_container_of_somebody_
         assert_eq!((entry.phase, entry.job_uid), (phase, None), "{:?}", entry.message);
     }
 }
+
+/// The sentinel's container has ended well, in this boot.
+fn told(boot: &str) -> ContainerView {
+    let sentinel = Sentinel {
+        job: fixtures::job_name(),
+        job_uid: "ju".into(),
+        boot: boot.into(),
+        ..Sentinel::default()
+    };
+    let message = serde_json::to_string(&sentinel).unwrap();
+    let state = ContainerState::Ended { code: 0, reason: "Completed".into(), message };
+    ContainerView::new(container::SENTINEL, state)
+}
+
+/// A Job in which the operation succeeded, and whose pod failed of a container of somebody else.
+fn crashed(state: JobState, containers: Vec<ContainerView>) -> World {
+    let mut world = suspended();
+    world.pass(0);
+    let job = JobView { suspended: false, failed: 1, ..fixtures::job(&fixtures::job_name(), state) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+    world.put(PodView { phase: PodPhase::Failed, containers, ..pod });
+    world
+}
+
+#[test]
+fn a_container_of_somebody_else_that_crashed_fails_no_operation_that_succeeded() {
+    let policy = "PodFailurePolicy: Container apm for pod ns/p failed with exit code 1";
+    for state in [JobState::Active, JobState::Failed(policy.into())] {
+        let work = || vec![ended(container::NODEOP, 0), told("b1"), ended("apm", 1)];
+        let mut world = crashed(state.clone(), work());
+        world.pass(1);
+        let entry = world.entry();
+        assert_eq!((entry.step, entry.boot.as_deref()), (Some(Step::Reboot), Some("b1")), "{entry:?}");
+        let out = world.pass(2);
+        let settles = |action: &Action| matches!(action, Action::SettleJob { boot, .. } if boot == "b1");
+        assert_eq!(out.actions.iter().any(settles), state == JobState::Active, "no further try: {out:?}");
+        // The waiter of a Job that has failed ends; the next one is told.
+        world.put(PodView { phase: PodPhase::Succeeded, ..world.waiter(0) });
+        world.pass(3);
+        let out = world.pass(20);
+        let told = |action: &Action| matches!(action, Action::CreateWaiter { succeeded: Some(known), .. } if known.job_uid == "ju" && known.boot == "b1");
+        assert!(out.actions.iter().any(told), "{out:?}");
+
+        let mut world = crashed(state, vec![ended(container::NODEOP, 0), ended("apm", 1)])
+            .op(|op| op.spec.reboot_on_success = Some(false));
+        world.pass(1);
+        let entry = world.entry();
+        assert_eq!(entry.phase, Phase::Completed, "{:?}", entry.message);
+        let message = entry.message.unwrap();
+        assert!(message.contains("container apm, which is not ours, failed beside it"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_pod_that_failed_says_of_a_success_counts_only_where_it_can_be_no_other_try() {
+    let step = |world: &mut World| {
+        world.pass(1);
+        world.pass(8);
+        (world.entry().phase, world.entry().step)
+    };
+    let goes_on = (Phase::Running, Some(Step::Job));
+    let of = |boot: &str| vec![ended(container::NODEOP, 0), told(boot), ended("apm", 137)];
+    // The node has booted since, and the Job may try again in this boot …
+    assert_eq!(step(&mut crashed(JobState::Active, of("b0"))), goes_on);
+    // … or it can not, and the boot that was to be left is left.
+    let over = JobState::Failed("PodFailurePolicy".into());
+    let mut world = crashed(over.clone(), of("b0"));
+    world.pass(1);
+    world.pass(2);
+    assert_eq!(world.entry().phase, Phase::Completed, "{:?}", world.entry());
+    // A later try runs, and is not killed midway.
+    let mut world = crashed(JobState::Active, of("b1"));
+    let pod = fixtures::pod(Role::Job, "p1", Owner::job(&fixtures::job_name(), "ju"), "n1");
+    world.put(PodView { containers: vec![runs(container::NODEOP)], created: at(9), ..pod });
+    assert_eq!(step(&mut world), goes_on);
+    // Nobody else's container has failed, so the pod was ended as a whole.
+    let whole = vec![ended(container::NODEOP, 0), told("b1")];
+    assert_eq!(step(&mut crashed(JobState::Active, whole)), goes_on);
+    // One of ours has failed too.
+    let ours = vec![ended(container::NODEOP, 1), told("b1"), ended("apm", 1)];
+    assert_eq!(step(&mut crashed(over, ours)).0, Phase::Failed);
+}

@@ -11,9 +11,9 @@ use crate::{
     api::{
         image_content::ImageContent,
         names::container,
-        nodeop::{NodeStatus, Phase},
+        nodeop::{NodeStatus, Phase, Step},
     },
-    contract::reboot_state,
+    contract::{Sentinel, reboot_state},
     plan::{
         fixtures,
         model::{

@@ -68,6 +68,8 @@ pub(super) struct Known {
     holds: BTreeMap<(String, String), (Duration, bool)>,
     /// Jobs that had a pod whose container that records the success could not be started.
     pub unrecorded: BTreeSet<String>,
+    /// Jobs in which the operation succeeded, in a pod that failed of a container of somebody else.
+    pub beside: BTreeSet<String>,
     /// Pods of a Job that a kubelet refused, or a runtime did not start, by Job.
     pub refused: BTreeMap<String, u64>,
     /// Nodes on which no operation that reboots, or none at all, can go on, and why.
