@@ -83,10 +83,14 @@ pub enum Failure {
 }
 
 /// Where a node stands whose time for the reboot is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RebootTimeout {
     Away,
     SameBoot,
+    /// The same, and nothing is there that could reboot it.
+    NoWaiter {
+        why: String,
+    },
     /// The same, and its Job was deleted before the waiter knew of its success.
     JobDeleted,
     /// It is Ready, and the record of the boot to be left is gone.
@@ -204,6 +208,12 @@ impl fmt::Display for RebootTimeout {
         f.write_str(match self {
             Self::Away => "went away and has not come back",
             Self::SameBoot => "is still in the boot in which the operation succeeded",
+            Self::NoWaiter { why } => {
+                return write!(
+                    f,
+                    "is still in the boot in which the operation succeeded, and no reboot waiter stands there: {why}"
+                );
+            }
             Self::JobDeleted => {
                 "is still in the boot in which the operation succeeded: its Job was deleted before its reboot waiter saw that it had completed"
             }

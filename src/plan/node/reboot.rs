@@ -132,9 +132,12 @@ pub fn arrival(ctx: &NodeContext<'_>, reboot: &Reboot) -> Arrival {
 fn time_out(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let stands = match (&reboot.left, ctx.node.ready) {
         (_, false) => RebootTimeout::Away,
-        // By somebody, or for a `ttlSecondsAfterFinished` that a policy has set.
-        (Some(_), true) if ctx.recorded_job().is_none() => RebootTimeout::JobDeleted,
-        (Some(_), true) => RebootTimeout::SameBoot,
+        (Some(_), true) => match waiter::missing(ctx) {
+            Some(why) => RebootTimeout::NoWaiter { why },
+            // By somebody, or for a `ttlSecondsAfterFinished` that a policy has set.
+            None if ctx.recorded_job().is_none() => RebootTimeout::JobDeleted,
+            None => RebootTimeout::SameBoot,
+        },
         (None, true) => RebootTimeout::Unknown,
     };
     Failure::RebootTimeout { seconds: ctx.op.intent.reboot_timeout.as_secs(), stands }.into()

@@ -10,7 +10,7 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::{Effects, Planned},
-            silence,
+            failing, silence,
             snapshot::{PodView, Role, brief},
             time::later,
         },
@@ -120,7 +120,9 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
     let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
     let (job, succeeded) = (job.to_owned(), succeeded(ctx));
     let make = Action::CreateWaiter { op, node, name, job, succeeded };
-    in_time(ctx, Starting::Starts).with(make)
+    // As long as it is wanted, what keeps failing is said with it; of one that is given up nothing is wanted.
+    let fails = failing::of(ctx.snapshot, &make).filter(|_| ctx.snapshot.now >= until(ctx));
+    in_time(ctx, fails.map_or(Starting::Starts, |why| Starting::HeldUp { why })).with(make)
 }
 
 /// The pause before this attempt.
@@ -215,21 +217,38 @@ fn may_give_up(ctx: &NodeContext<'_>) -> bool {
     !matches!(ctx.work.at, At::Reboot(_))
 }
 
-/// Waits for a waiter, for as long as it may take to get ready: `pullTimeoutSeconds`, once, from when it was
-/// wanted.
+/// Until when a waiter may take to get ready: `pullTimeoutSeconds`, once, from when it was wanted. Once the
+/// operation has succeeded, for as long as its reboot is waited for.
+fn until(ctx: &NodeContext<'_>) -> Timestamp {
+    if !may_give_up(ctx) {
+        return ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(ctx.snapshot.now);
+    }
+    let begun = if let At::Drain(drain) = &ctx.work.at { Some(drain.started) } else { ctx.entry.since };
+    let wanted = ctx.work.waiter.wanted_since.or(begun);
+    later(ctx.begun_at(begun).max(ctx.begun_at(wanted)), ctx.op.intent.pull_timeout)
+}
+
+/// Waits for a waiter, for as long as it may take to get ready.
 fn in_time(ctx: &NodeContext<'_>, why: Starting) -> Planned<Waiter> {
     if !may_give_up(ctx) {
         return Waiter::Starting(why).into();
     }
-    let begun = if let At::Drain(drain) = &ctx.work.at { Some(drain.started) } else { ctx.entry.since };
-    let wanted = ctx.work.waiter.wanted_since.or(begun);
-    let from = ctx.begun_at(begun).max(ctx.begun_at(wanted));
-    let deadline = later(from, ctx.op.intent.pull_timeout);
+    let deadline = until(ctx);
     if ctx.snapshot.now >= deadline {
         let seconds = ctx.op.intent.pull_timeout.as_secs();
         return Waiter::Decided(Failure::WaiterLate { seconds, why: why.in_the_end() }.gives_up()).into();
     }
     Planned::from(Waiter::Starting(why)).with(Effects::wake_at(deadline))
+}
+
+/// Why no waiter stands, where one was to reboot the node until now.
+pub fn missing(ctx: &NodeContext<'_>) -> Option<String> {
+    let job = ctx.work.job.as_ref().map(|job| job.name.as_str()).unwrap_or_default();
+    match ensure(ctx, job, Room::Made).value {
+        Waiter::Starting(why) => Some(why.in_the_end().to_string()),
+        Waiter::Decided(_) => last_lost(ctx, ctx.work.waiter.number().saturating_add(1)),
+        Waiter::NotAsked | Waiter::Ready => None,
+    }
 }
 
 /// What the node's present waiter says of itself.

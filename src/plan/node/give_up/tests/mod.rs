@@ -14,10 +14,11 @@ use crate::{
         fixtures,
         model::{
             action::{Action, Plan},
+            identity::Identified,
             question::Question,
             snapshot::{
-                ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PodPhase, PodView,
-                Role,
+                ContainerState, ContainerView, Ended, JobState, JobView, NodeView, Owner, PersistentFailure,
+                PodPhase, PodView, Role,
             },
         },
         node::fixtures::{World, at},
@@ -87,6 +88,61 @@ fn a_container_of_somebody_else_that_keeps_a_waiter_from_starting_is_named() {
     world.pass(40);
     let told = world.entry().given_up.unwrap();
     assert!(told.contains("did not get ready in 40 s: container apm-init, which is not ours"), "{told}");
+}
+
+/// What the API server says of the waiter that is to be made now.
+fn is_refused(world: &mut World, out: &Plan) {
+    let make = out.actions.iter().find(|action| matches!(action, Action::CreateWaiter { .. })).unwrap();
+    let message = "pods \"op\" is forbidden: exceeded quota".to_owned();
+    world.snapshot.failures = [(make.id(), PersistentFailure { since: at(0), message })].into();
+}
+
+#[test]
+fn what_the_api_server_says_of_a_waiter_is_in_the_last_message_before_the_job_and_after_it() {
+    let mut world = World::new(drains());
+    let out = world.pass(0);
+    is_refused(&mut world, &out);
+    world.pass(20);
+    let told = world.entry().message.unwrap();
+    assert_eq!(told.matches("exceeded quota").count(), 1, "{told}");
+    world.pass(40);
+    let told = world.entry().message.unwrap();
+    assert!(told.contains("did not get ready in 40 s") && told.contains("exceeded quota"), "{told}");
+
+    let entry = json!({"phase": "Running", "step": "Reboot", "nodeUid": "n1", "jobName": fixtures::job_name(), "jobUid": "ju",
+        "boot": "b1", "rebootStatus": "pending", "deadline": Time(at(60)), "lastUpdated": Time(at(0))});
+    let due = || {
+        let mut world = World::new(entry.clone());
+        let job = fixtures::job(&fixtures::job_name(), JobState::Complete);
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        world
+    };
+    let last = |world: &mut World| {
+        world.pass(61);
+        let entry = world.entry();
+        entry.given_up.or(entry.message).unwrap()
+    };
+    let mut refused = due();
+    let out = refused.pass(1);
+    is_refused(&mut refused, &out);
+    let told = last(&mut refused);
+    assert!(told.contains("no reboot waiter stands there: ") && told.contains("exceeded quota"), "{told}");
+
+    let mut evicted = due();
+    let reason = "Evicted: The node had condition: [DiskPressure].".to_owned();
+    evicted.put(PodView { phase: PodPhase::Failed, reason, ..evicted.waiter(0) });
+    evicted.pass(58);
+    let told = last(&mut evicted);
+    assert!(told.contains("no reboot waiter stands there: ") && told.contains("DiskPressure"), "{told}");
+
+    let mut deaf = due();
+    let waiter = PodView { reboot_state: Some(reboot_state::REBOOTING.into()), ..deaf.waiter(0) };
+    deaf.put(waiter);
+    let told = last(&mut deaf);
+    assert!(
+        told.contains("still in the boot in which the operation succeeded. Look at its console"),
+        "{told}"
+    );
 }
 
 #[test]
