@@ -24,6 +24,9 @@ use crate::{
 /// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
 const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
+/// A node that has the images begins within seconds. When the operation has not begun for this time, that is said.
+const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+
 /// A kubelet looks whether a pod has the node's lock each second. When it has seen for this time that the pod
 /// has it not, that is said.
 const LOCK_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
@@ -33,7 +36,8 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     let mut effects = Effects::default();
     let obstacle = effects.take(obstacle(ctx, pods));
     if !ctx.is_adopted() && !pods.have_begun() {
-        return awaited(ctx, job, pods, obstacle).with(effects);
+        let asked = pods.all.iter().any(|pod| silence::is_asked(ctx.snapshot, pod, &effects));
+        return awaited(ctx, job, pods, (obstacle, asked)).with(effects);
     }
     let why = obstacle
         .map(|obstacle| obstacle.text)
@@ -48,24 +52,34 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
 }
 
 /// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
-/// that anybody sees, and may never end. What no waiting helps against fails the node at once.
+/// that anybody sees, and may never end; or be it that nobody says a word, as of a pull that hangs. What no waiting
+/// helps against fails the node at once. `asked`: what Events say of it is just being read.
 fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
     pods: &JobPods<'_>,
-    obstacle: Option<Obstacle>,
+    (obstacle, asked): (Option<Obstacle>, bool),
 ) -> Planned<Decision> {
     if let Some(Obstacle { permanent: true, text }) = obstacle {
         return Failure::JobCannotStart { why: text }.gives_up_untouched().into();
     }
     let mut effects = Effects::default();
     let is_podless = pods.all.is_empty();
-    let deadline = later(ctx.snapshot.let_go_since(job), ctx.op.intent.pull_timeout);
+    let since = ctx.snapshot.let_go_since(job);
+    let deadline = later(since, ctx.op.intent.pull_timeout);
     let told = obstacle.map(|obstacle| NotBegun::Pod(obstacle.text));
     let told = told.or_else(|| effects.take(locked(ctx, pods)));
-    let Some(why) = told.or_else(|| effects.take(podless(ctx, job, pods))) else {
-        if !is_podless {
-            effects.add(Effects::wake_at(deadline.max(later(ctx.snapshot.now, POD_EXPECTED_WITHIN))));
+    // A node that is not heard of may have begun, and nobody knows.
+    let is_silent = ctx.node.ready && !is_podless && !asked;
+    let silent = || match pods.last_failure().filter(|_| !pods.are_open()) {
+        Some(last) => NotBegun::Pod(last),
+        None => NotBegun::Silent,
+    };
+    let due = later(since, STARTS_WITHIN);
+    let told = told.or_else(|| effects.take(podless(ctx, job, pods)));
+    let Some(why) = told.or_else(|| (is_silent && ctx.snapshot.now >= due).then(silent)) else {
+        if is_silent {
+            effects.add(Effects::wake_at(due));
         }
         return Waiting::JobRuns.on(ctx.node).with(effects);
     };

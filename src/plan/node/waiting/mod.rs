@@ -254,6 +254,10 @@ impl fmt::Display for Waiting {
                     "somebody suspended Job {name}, which ended its pods; it is resumed, and the operation begins anew"
                 );
             }
+            // A large image takes minutes, and nothing is wrong as long as nobody complains.
+            Self::JobNotBegun(NotBegun::Silent) => {
+                return write!(f, "{JOB_RUNS}; its pod has not started yet, as while its image is pulled");
+            }
             Self::JobNotBegun(why) => return write!(f, "the Job's pod cannot start yet: {why}"),
             Self::JobUnrecorded { why } => {
                 return write!(f, "the operation has succeeded, and that is still to be recorded: {why}");

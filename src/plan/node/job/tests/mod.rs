@@ -1,6 +1,7 @@
 //! Tests of the step in which the Job runs.
 
 mod injected;
+mod start;
 
 use std::sync::Arc;
 

@@ -1,0 +1,51 @@
+//! A Job's pod that does not begin, and of which nobody says why.
+
+use super::*;
+
+/// A Job that may run since second 0, and its pod, whose container waits.
+fn silent() -> World {
+    let mut world = suspended();
+    let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Active) };
+    world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+    let waits = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
+    let containers = vec![ContainerView::new(container::NODEOP, waits)];
+    let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+    world.put(PodView { phase: PodPhase::Pending, containers, ..pod });
+    world.pass(0);
+    world
+}
+
+fn says(world: &mut World, second: i64) -> String {
+    let out = world.pass(second);
+    out.why(&world.me.key(), "n1").map(|why| why.message.clone()).unwrap_or_default()
+}
+
+/// A pull that hangs, or a kubelet that is Ready and never takes the pod.
+#[test]
+fn a_pod_that_does_not_start_says_so_and_is_waited_for_no_longer_than_one_that_complains() {
+    let mut world = silent();
+    assert_eq!(says(&mut world, 9), "Job is running");
+    let told = "Job is running; its pod has not started yet, as while its image is pulled";
+    assert_eq!((says(&mut world, 10).as_str(), says(&mut world, 39).as_str()), (told, told));
+    world.pass(40);
+    let NodeStatus { given_up, untouched, .. } = world.entry();
+    let why = given_up.unwrap();
+    assert!(why.contains("could not start in 40 s: the node did not start it"), "{why}");
+    assert_eq!(untouched, Some(true));
+}
+
+#[test]
+fn a_pod_on_a_node_that_is_away_may_have_begun_and_is_not_given_up_for_its_silence() {
+    let mut world = silent().node(|node| node.ready = false);
+    assert_eq!(says(&mut world, 50), "Job is running; the node is not Ready");
+    assert_eq!(world.entry().given_up, None);
+}
+
+/// The kubelet refused it, and the Job controller makes the next one after a pause.
+#[test]
+fn between_two_pods_the_last_one_is_told_of() {
+    let mut world = silent();
+    world.put(refused());
+    let told = says(&mut world, 11);
+    assert!(told.starts_with("the Job's pod cannot start yet: OutOfpods"), "{told}");
+}
