@@ -1,5 +1,5 @@
 //! What users write and read: the two custom resources, and every name that we put on an object; and of a
-//! Node what is read of it.
+//! Node and a VolumeAttachment what is read of them.
 
 pub mod attempts;
 pub mod child;
@@ -21,3 +21,4 @@ pub mod run;
 mod schema;
 pub mod text;
 pub mod upgrade;
+pub mod volume_attachment;

@@ -2,6 +2,7 @@
 //! probes and the metrics, and hands over when it is told to end.
 
 mod admissions;
+mod attachments;
 mod clock;
 mod evictions;
 mod failures;

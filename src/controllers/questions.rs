@@ -8,11 +8,11 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{ObjectReference, PersistentVolumeClaim, Pod},
     events::v1::Event,
-    storage::v1::VolumeAttachment,
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::{Instant, timeout};
 
+use super::attachments::Attachments;
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
     api::{names, node::Node, nodeop::NodeOp, owner},
@@ -37,8 +37,10 @@ pub async fn answer(
     snapshot: &Snapshot,
     asked: BTreeSet<Question>,
 ) -> Vec<(Question, anyhow::Result<Answer>)> {
+    let attachments = &Attachments::of(&asked);
     let answers = stream::iter(asked).map(|question| async move {
-        let answer = timeout(REQUEST_TIMEOUT, one(actor, observer, snapshot, &question)).await;
+        let answer = one(actor, observer, snapshot, attachments, &question);
+        let answer = timeout(REQUEST_TIMEOUT, answer).await;
         let answer = answer
             .with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()));
         (question, answer.and_then(|answer| answer))
@@ -66,6 +68,7 @@ async fn one(
     actor: &Actor,
     observer: &Observer,
     snapshot: &Snapshot,
+    attachments: &Attachments,
     question: &Question,
 ) -> anyhow::Result<Answer> {
     let (client, began) = (&actor.client, Instant::now());
@@ -100,7 +103,7 @@ async fn one(
                 .map(|op| LiveObject::Op(Box::new(op)))
         }
         Question::OtherReplica(node) => return successor(client, snapshot, node).await,
-        Question::Volumes(node) => return volumes(client, snapshot, node).await,
+        Question::Volumes(node) => return volumes(client, snapshot, attachments, node).await,
         Question::PodEvents { namespace, name: _, uid } => return events(client, namespace, uid).await,
         Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
         Question::OwnedWorkload(of) => return work(client, observer, of).await,
@@ -231,14 +234,13 @@ async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answe
 }
 
 /// What is attached to the node, less what the pods that stay on it use.
-async fn volumes(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::Result<Answer> {
-    let attachments = Api::<VolumeAttachment>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .context("listing VolumeAttachments")?;
-    let here = attachments.items.into_iter().filter(|attachment| attachment.spec.node_name == node);
-    let mut attached: BTreeSet<String> =
-        here.filter_map(|attachment| attachment.spec.source.persistent_volume_name).collect();
+async fn volumes(
+    client: &Client,
+    snapshot: &Snapshot,
+    attachments: &Attachments,
+    node: &str,
+) -> anyhow::Result<Answer> {
+    let mut attached = attachments.on(client, node).await?;
     for pod in snapshot.residents.get(node).into_iter().flatten().filter(|pod| !pod.finished) {
         for name in &pod.claims {
             let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &pod.namespace);
