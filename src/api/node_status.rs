@@ -73,7 +73,7 @@ pub struct NodeStatus {
     /// How many pods of the present kind (preflight, waiter) were lost and made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// When the drain started; pods made later are left.
+    /// When the drain started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_started_at: Option<Time>,
     /// Since when the drain is blocked, or the node refuses the Job's pods.

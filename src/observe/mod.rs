@@ -7,6 +7,7 @@
 
 pub mod cache;
 mod forget;
+mod resident;
 mod same;
 pub mod static_pods;
 mod trim;
@@ -67,7 +68,8 @@ struct Caches {
     upgrades: Cache<NodeOpUpgrade>,
     /// The Jobs and pods of each namespace that concerns us.
     work: BTreeMap<String, Work>,
-    residents: BTreeMap<String, Residents>,
+    /// The pods of each node that is being drained.
+    residents: BTreeMap<String, Cache<NodePod>>,
     sightings: Arc<Sightings>,
     shown: Shown,
 }
@@ -88,24 +90,6 @@ struct Shown {
 struct Work {
     jobs: Cache<JobView>,
     pods: Cache<PodView>,
-}
-
-/// The pods of a node that is being drained.
-#[derive(Debug, Default)]
-struct Residents {
-    cache: Cache<NodePod>,
-    /// The UIDs in the first list.
-    first: Option<Arc<BTreeSet<String>>>,
-}
-
-impl Residents {
-    /// All pods; nothing before the first list has come in, whose UIDs are kept.
-    fn views(&mut self) -> Option<Vec<Arc<NodePod>>> {
-        let pods: Vec<_> = self.cache.ready().then(|| self.cache.views().cloned().collect())?;
-        self.first
-            .get_or_insert_with(|| Arc::new(pods.iter().map(|pod: &Arc<NodePod>| pod.uid.clone()).collect()));
-        Some(pods)
-    }
 }
 
 impl Caches {
@@ -350,16 +334,9 @@ impl Observer {
             return snapshot;
         }
         caches.forget_upgraded();
-        snapshot.residents = caches
-            .residents
-            .iter_mut()
-            .filter_map(|(node, pods)| Some((node.clone(), pods.views()?)))
-            .collect();
-        snapshot.listed = caches
-            .residents
-            .iter()
-            .filter_map(|(node, pods)| Some((node.clone(), pods.first.clone()?)))
-            .collect();
+        let drained = caches.residents.iter().filter(|(_, pods)| pods.ready());
+        snapshot.residents =
+            drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();
         caches.show();
         let Shown { nodes, ops, upgrades, facts, jobs, pods } = caches.shown.clone();
         let finished = caches.ops.finished().clone();

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{ContainerStateTerminated, ContainerStatus, Pod, Volume},
+        core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 
 use super::cache::Version;
+pub use super::resident::resident;
 use crate::{
     api::{
         names,
@@ -22,8 +23,8 @@ use crate::{
         id::OpRef,
         lifecycle::{self, Lifecycle},
         snapshot::{
-            ContainerState, ContainerView, Ended, JobState, JobView, NodePod, NodeView, PodPhase, PodView,
-            Role, has_native_sidecars,
+            ContainerState, ContainerView, Ended, JobState, JobView, NodeView, PodPhase, PodView, Role,
+            has_native_sidecars,
         },
     },
 };
@@ -37,15 +38,15 @@ pub fn version(meta: &ObjectMeta) -> Version {
     }
 }
 
-fn text(value: &Option<String>) -> String {
+pub(super) fn text(value: &Option<String>) -> String {
     value.clone().unwrap_or_default()
 }
 
-fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
+pub(super) fn annotation(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.annotations.as_ref()?.get(name).cloned()
 }
 
-fn created(meta: &ObjectMeta) -> Timestamp {
+pub(super) fn created(meta: &ObjectMeta) -> Timestamp {
     meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
@@ -202,7 +203,7 @@ fn role(meta: &ObjectMeta, owner: &Owner, own: &str) -> Role {
     }
 }
 
-fn phase(pod: &Pod) -> PodPhase {
+pub(super) fn phase(pod: &Pod) -> PodPhase {
     match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
         Some("Succeeded") => PodPhase::Succeeded,
         Some("Failed") => PodPhase::Failed,
@@ -270,35 +271,6 @@ fn state(status: &ContainerStatus) -> ContainerState {
     }
     let waiting = state.waiting.unwrap_or_default();
     ContainerState::Waiting { reason: said(&waiting.reason), message: said(&waiting.message) }
-}
-
-/// The PersistentVolumeClaim behind a volume; an ephemeral volume's claim is named after pod and volume.
-fn claim(pod: &Pod, volume: &Volume) -> Option<String> {
-    let named = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone());
-    let ephemeral =
-        || volume.ephemeral.as_ref().map(|_| format!("{}-{}", text(&pod.metadata.name), volume.name));
-    named.or_else(ephemeral)
-}
-
-/// Any pod, as a drain sees it.
-pub fn resident(pod: &Pod) -> NodePod {
-    let meta = &pod.metadata;
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
-    NodePod {
-        namespace: text(&meta.namespace),
-        name: text(&meta.name),
-        uid: text(&meta.uid),
-        labels: meta.labels.clone().unwrap_or_default(),
-        created: created(meta),
-        deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
-        grace_seconds: meta.deletion_grace_period_seconds.unwrap_or(0),
-        finished: phase(pod).is_final(),
-        controller: Owner::of(meta),
-        mirror: annotation(meta, "kubernetes.io/config.mirror").is_some(),
-        local_storage: volumes.into_iter().flatten().any(|volume| volume.empty_dir.is_some()),
-        claims: volumes.into_iter().flatten().filter_map(|volume| claim(pod, volume)).collect(),
-        finalizers: meta.finalizers.clone().unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn fates_are_kubectls() {
         ("of a NodeOp by its label alone", labelled(false), "EEEEEEE"),
         ("of our own Job", pod(|p| p.controller = Some(Owner::job("ours", "ju"))), "LLLLLLL"),
         (
-            "made after the start",
+            "that comes back when it is evicted",
             pod(|p| p.created = Timestamp::from_second(STARTED + 1).unwrap()),
             "LLLLLLL",
         ),

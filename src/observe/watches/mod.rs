@@ -27,7 +27,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    Caches, Observer, Residents, Work,
+    Caches, Observer, Work,
     cache::{Cache, Observed, WentBack},
     trim, view,
 };
@@ -227,14 +227,14 @@ impl Observer {
             if drains.contains_key(node) {
                 continue;
             }
-            self.lock().residents.insert(node.clone(), Residents::default());
+            self.lock().residents.insert(node.clone(), Cache::default());
             let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
             let fields = config().fields(&format!("spec.nodeName={node}"));
             let task = self.spawn(
                 count,
                 api,
                 fields,
-                move |caches| caches.residents.get_mut(&name).map(|residents| &mut residents.cache),
+                move |caches| caches.residents.get_mut(&name),
                 |pod| view::resident(&pod),
             );
             drains.insert(node.clone(), task);

@@ -117,7 +117,7 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
     match &ctx.work.at {
         At::Claim { passed_in } => claim::advance(ctx, passed_in.as_deref()),
         At::Drain(drain) => prepare::advance(ctx, drain),
-        At::Job { refused_since, .. } => job::advance(ctx, *refused_since),
+        At::Job { refused_since, .. } => drain::keep_clear(ctx, job::advance(ctx, *refused_since)),
         At::Reboot(reboot) => reboot::advance(ctx, reboot),
         At::Verify(verify) => verify::advance(ctx, verify),
     }

@@ -186,7 +186,6 @@ fn snapshot(objects: &Value) -> Option<Snapshot> {
             read(&objects["residents"], |pod: &Pod| &pod.metadata, view::resident).into_values().collect(),
         )]
         .into(),
-        listed: BTreeMap::new(),
         evictions: BTreeMap::new(),
         answers,
         failures: [(

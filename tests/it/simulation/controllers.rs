@@ -135,11 +135,13 @@ impl World {
             if home.node.is_empty() && !self.faults {
                 self.remove_homes("");
             } else if home.node.is_empty() {
+                // The scheduler had chosen the node before it was cordoned, and binds the pod now.
+                let chosen_before = self.rng.chance(10);
                 let open: Vec<String> = self
                     .nodes
                     .live()
                     .values()
-                    .filter(|node| !node.unschedulable && node.ready)
+                    .filter(|node| (!node.unschedulable || chosen_before) && node.ready)
                     .map(|node| node.name.clone())
                     .collect();
                 if let Some(node) = self.rng.pick(&open).cloned() {

@@ -28,7 +28,7 @@ pub use self::{
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
-    sightings::{RETURNS_WITHIN, Sightings},
+    sightings::{Arrival, RETURNS_WITHIN, Sightings},
     table::{Content, Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::owner::Owner;
@@ -70,8 +70,6 @@ pub struct Snapshot {
     pub pods: PlacedTable<PodView>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
     pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
-    /// The UIDs of the pods that were on such a node when this process first listed them.
-    pub listed: BTreeMap<String, Arc<BTreeSet<String>>>,
     /// The last eviction of each pod that this process tried, by pod UID.
     pub evictions: BTreeMap<String, Eviction>,
     /// Since when this process has seen what it sees.
@@ -236,6 +234,8 @@ pub struct NodePod {
     pub controller: Option<Owner>,
     /// A static pod's mirror: the kubelet makes it from a file, deleting it is pointless.
     pub mirror: bool,
+    /// It tolerates the taint of a cordon: the scheduler would bring it back to the node at once.
+    pub tolerates_cordon: bool,
     /// Has an emptyDir volume.
     pub local_storage: bool,
     /// The PersistentVolumeClaims that it mounts.

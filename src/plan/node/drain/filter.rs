@@ -36,13 +36,16 @@ impl EvictionDecision {
     }
 }
 
-/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `was_there`: it was on the
-/// node when the drain started.
+/// Why a pod is left that came to the node while it was drained, and does so for ever.
+pub const COMES_BACK: &str = "it came after the drain had started, and would come back";
+
+/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `stays_away`: once evicted, it
+/// does not come back to the node at once, as far as one knows.
 pub fn decide(
     pod: &NodePod,
     options: &Drain,
     ours: bool,
-    was_there: bool,
+    stays_away: bool,
     now: Timestamp,
 ) -> EvictionDecision {
     let controller = pod.controller.as_ref();
@@ -81,8 +84,12 @@ pub fn decide(
             _ => EvictionDecision::AwaitDeletion,
         };
     }
-    if !was_there {
-        return EvictionDecision::Skip("it was made after the drain had started");
+    if !stays_away {
+        return EvictionDecision::Skip(if of_daemon_set {
+            "its DaemonSet made it again"
+        } else {
+            COMES_BACK
+        });
     }
     let refuse =
         |why| if options.strict { EvictionDecision::Refuse(why) } else { EvictionDecision::Skip(why) };

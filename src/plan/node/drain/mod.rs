@@ -2,27 +2,33 @@
 //!
 //! kubectl's filters ([`filter`]), with one difference that the Go operator's users rely on: a pod that
 //! kubectl would refuse to evict (`force: false`, `deleteEmptyDirData: false`) is left where it is, and
-//! named; `strict: true` refuses as kubectl does. Pods made after the drain started are left too, as
-//! kubectl does by listing once: a controller that pins its pods to the node would otherwise make it
-//! endless. Which those are is known from our first list of the node's pods, not from a clock: ours may be
-//! behind the server's, and a pod of that interval would be left to die with the node, or ahead of it, and
-//! the drain would not end. A new leader lists anew, and may so evict such a replacement once more.
+//! named; `strict: true` refuses as kubectl does.
+//!
+//! kubectl lists once. A pod that comes after our first list has to go as well, since the scheduler may have
+//! chosen the node before the cordon and bind the pod a minute later, when its volume is there. Only what would
+//! come back for ever is left, and named: pods that tolerate the cordon, and those that a controller pins to
+//! the node (see [`Arrival`]), or the drain would be endless. A new leader lists anew, and may so evict such a
+//! replacement once more. What comes late is never a reason to refuse the drain: it has begun.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
 mod filter;
+mod late;
 mod own;
 mod volumes;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-pub use self::filter::{EvictionDecision, decide};
+pub use self::{
+    filter::{EvictionDecision, decide},
+    late::keep_clear,
+};
 use crate::plan::{
     model::{
         action::{Action, Notice, Target},
         effects::{Effects, Planned},
         intent::Drain,
-        snapshot::{NodePod, Refusal, Snapshot},
+        snapshot::{Arrival, NodePod, Refusal, Snapshot},
         time::later,
     },
     node::{
@@ -55,17 +61,11 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
         return Planned { value: Progress::Going(Draining::Listing), effects };
     };
-    let listed = ctx.snapshot.listed.get(&ctx.node.name);
-    let judge = |pod: &NodePod, options: &Drain| {
-        let was_there = listed.is_none_or(|listed| listed.contains(&pod.uid));
-        let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
-        // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end
-        // must not be passed by.
-        let deleting_since = pod.deleting_since.map(|_| ctx.snapshot.ending_until(pod));
-        decide(&NodePod { deleting_since, ..pod.clone() }, options, ours, was_there, ctx.snapshot.now)
-    };
-    let decide = |pod: &NodePod| {
-        if own::is(ctx.snapshot, pod) { EvictionDecision::Skip(own::WHY) } else { judge(pod, options) }
+    let lenient = Drain { strict: false, ..options.clone() };
+    let decide = |pod: &NodePod| match ctx.snapshot.arrival(&ctx.node.name, pod) {
+        _ if own::is(ctx.snapshot, pod) => EvictionDecision::Skip(own::WHY),
+        Arrival::Listed => judge(ctx, pod, options),
+        Arrival::Late | Arrival::Back => judge(ctx, pod, &lenient),
     };
     let decisions: Vec<(&NodePod, EvictionDecision)> =
         pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
@@ -77,7 +77,8 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         let pods = list(&refused);
         return Progress::Decided(Failure::DrainRefused { pods }.gives_up()).into();
     }
-    let left = left(&decisions, |pod| judge(pod, &Drain { strict: true, ..options.clone() }));
+    let strict = Drain { strict: true, ..options.clone() };
+    let left = left(&decisions, |pod| judge(ctx, pod, &strict));
     let count = decisions
         .iter()
         .filter(|(_, decision)| matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion))
@@ -95,6 +96,12 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
+    if record.detaching_since.is_some() {
+        // The volumes of those have the whole time to be detached.
+        let next = state::Drain { detaching_since: None, ..record.clone() };
+        let next = ctx.record(|work| work.at = At::Drain(next));
+        return Planned { value: Progress::Decided(next), effects };
+    }
     let going = Draining::Pods(PodsToGo {
         count,
         blocked,
@@ -106,13 +113,27 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     Planned { value: Progress::Going(going), effects }
 }
 
-/// The pods that only a `strict` drain would refuse to leave, and why.
+/// What the options say of a pod.
+fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &Drain) -> EvictionDecision {
+    let stays_away = ctx.snapshot.arrival(&ctx.node.name, pod) != Arrival::Back;
+    let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
+    // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must not
+    // be passed by.
+    let deleting_since = pod.deleting_since.map(|_| ctx.snapshot.ending_until(pod));
+    decide(&NodePod { deleting_since, ..pod.clone() }, options, ours, stays_away, ctx.snapshot.now)
+}
+
+/// The pods that only a `strict` drain would refuse to leave, and those that come back, each with why.
 fn left(
     decisions: &[(&NodePod, EvictionDecision)],
     strictly: impl Fn(&NodePod) -> EvictionDecision,
 ) -> Vec<String> {
     let kept = decisions.iter().filter(|(_, decision)| matches!(decision, EvictionDecision::Skip(_)));
-    kept.filter_map(|(pod, _)| strictly(pod).refusal().map(|why| format!("{}: {why}", pod.path()))).collect()
+    let why = |pod: &NodePod| match strictly(pod) {
+        EvictionDecision::Refuse(why) | EvictionDecision::Skip(why @ filter::COMES_BACK) => Some(why),
+        EvictionDecision::Evict | EvictionDecision::AwaitDeletion | EvictionDecision::Skip(_) => None,
+    };
+    kept.filter_map(|(pod, _)| why(pod).map(|why| format!("{}: {why}", pod.path()))).collect()
 }
 
 /// Whether the pod belongs to a NodeOp, known to us or not, or to the Job of one. A label proves nothing:
@@ -235,52 +256,4 @@ fn interval(pod: &NodePod) -> SignedDuration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        api::nodeop::DrainOptions,
-        plan::{
-            model::snapshot::{Eviction, Owner},
-            node::fixtures::{World, at},
-        },
-    };
-
-    /// Since when the drain is blocked after a plan of a leader that came at second 90 and tried this on the
-    /// pod.
-    fn blocked_since(tried: Option<(bool, bool)>) -> Option<Time> {
-        let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "lastUpdated": Time(at(0)),
-            "drainStartedAt": Time(at(0)), "blockedSince": Time(at(10))});
-        let drain = DrainOptions { enabled: Some(true), force: Some(true), ..DrainOptions::default() };
-        let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
-        world.snapshot.leading_since = at(90);
-        let pod = NodePod {
-            uid: "db".into(),
-            controller: Some(Owner { kind: "ReplicaSet".into(), ..Owner::default() }),
-            ..NodePod::default()
-        };
-        world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
-        let refusal = Refusal { since: at(95), message: "no".into(), retry_after: None, permanent: false };
-        let eviction = tried.map(|(under_way, refused)| Eviction {
-            node: "n1".into(),
-            at: at(95),
-            under_way,
-            refusal: refused.then_some(refusal),
-        });
-        world.snapshot.evictions = eviction.map(|eviction| ("db".to_owned(), eviction)).into_iter().collect();
-        world.pass(96);
-        world.entry().blocked_since
-    }
-
-    #[test]
-    fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
-        for tried in [None, Some((true, false)), Some((true, true)), Some((false, true))] {
-            assert_eq!(blocked_since(tried), Some(Time(at(10))), "{tried:?}");
-        }
-        assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
-    }
-}
+mod tests;

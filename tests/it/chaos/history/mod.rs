@@ -286,9 +286,10 @@ impl Past<'_> {
         let node = text(&pod, "/spec/nodeName").to_owned();
         let owner =
             self.claim(&node).and_then(|op| Some((self.known.get(&op)?.clone(), self.entry(&op, &node)?)));
-        let draining = owner
-            .as_ref()
-            .is_some_and(|(op, entry)| entry.step == Some(Step::Drain) && intent(op).drain.is_some());
+        // What comes to the node after its drain goes while the operation runs.
+        let draining = owner.as_ref().is_some_and(|(op, entry)| {
+            matches!(entry.step, Some(Step::Drain | Step::Job)) && intent(op).drain.is_some()
+        });
         // One that was under way when the drain was called off ends later; it has at most this long.
         let under_way =
             self.drained.get(&node).is_some_and(|until| self.at < *until + Duration::from_secs(15));

@@ -339,14 +339,15 @@ impl World {
         let claim = self.nodes.get(&node_key(node)).and_then(|view| view.claimed_by.clone());
         claim.iter().for_each(|of| self.check_left(node, &of.uid));
         let owner = claim.and_then(|of| self.entry(&of.uid, node));
-        let draining =
-            owner.is_some_and(|entry| entry.phase == Phase::Running && entry.step == Some(Step::Drain));
+        // What comes to the node after its drain goes while the operation runs.
+        let drains = |step| matches!(step, Some(Step::Drain | Step::Job));
+        let draining = owner.is_some_and(|entry| entry.phase == Phase::Running && drains(entry.step));
         // A machine that has just joined under the name of one being drained is not known for another one
         // until the node is seen again. The eviction goes by UID and budget all the same.
         let uid = self.nodes.get(&node_key(node)).map(|view| view.uid.clone());
         let drained = |op: &NodeOp| {
             let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
-            entry.is_some_and(|entry| entry.step == Some(Step::Drain) && entry.node_uid != uid)
+            entry.is_some_and(|entry| drains(entry.step) && entry.node_uid != uid)
         };
         let replaced = self.ops.live().values().any(|op| drained(op));
         if !draining && !replaced && !self.rivals {

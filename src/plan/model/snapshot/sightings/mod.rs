@@ -5,6 +5,7 @@
 //! which we first saw the thing. Another leader has seen nothing yet and counts anew: it ends later, never
 //! too early.
 
+mod arrivals;
 mod members;
 
 use std::{
@@ -14,8 +15,8 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use self::members::Members;
-pub use self::members::RETURNS_WITHIN;
+pub use self::{arrivals::Arrival, members::RETURNS_WITHIN};
+use self::{arrivals::Arrivals, members::Members};
 use crate::{
     api::node_statuses::Mark,
     plan::model::{
@@ -59,6 +60,8 @@ pub struct Sightings {
     unwatched: BTreeMap<(String, String), Timestamp>,
     /// Pods of nodes that are drained which are being deleted, by UID.
     endings: BTreeMap<String, Timestamp>,
+    /// The pods of nodes that are drained, by node.
+    arrivals: BTreeMap<String, Arrivals>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
     members: Members,
@@ -87,6 +90,7 @@ impl Sightings {
         let residents = snapshot.residents.values().flatten();
         let ending = residents.filter(|pod| pod.deleting_since.is_some());
         renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
+        self.note_arrivals(snapshot);
         self.replicas.retain(|node, _| snapshot.residents.contains_key(node));
         for (question, answer) in &snapshot.answers {
             match (question, answer) {
@@ -98,6 +102,16 @@ impl Sightings {
             }
         }
         self.members.note(&snapshot.nodes, now);
+    }
+
+    fn note_arrivals(&mut self, snapshot: &Snapshot) {
+        self.arrivals.retain(|node, _| snapshot.residents.contains_key(node));
+        for (node, pods) in &snapshot.residents {
+            match self.arrivals.get_mut(node) {
+                Some(arrivals) => arrivals.note(pods),
+                None => drop(self.arrivals.insert(node.clone(), Arrivals::first(pods))),
+            }
+        }
     }
 
     fn note_pods(&mut self, snapshot: &Snapshot) {

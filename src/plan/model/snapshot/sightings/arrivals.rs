@@ -1,0 +1,172 @@
+//! Which pods came to a node after the first list of its pods.
+//!
+//! A cordon keeps the scheduler from choosing the node, and not from binding what it had chosen it for: a pod
+//! whose volume is provisioned first comes a minute after the cordon. It has to go like those before it. One
+//! that comes back each time that it is evicted, since its controller pins it to the node, has not, or the
+//! drain would never end. By a clock the two cannot be told apart: ours may be behind the server's, or ahead.
+//! So they are counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::plan::model::snapshot::{NodePod, Snapshot};
+
+/// How many pods of one controller may have been evicted, of those that came after the first list, before the
+/// next ones are left: they come back for ever.
+const OF_ONE: usize = 5;
+/// The same, of all controllers: some make a new one each minute, as a CronJob its Jobs.
+const OF_ALL: usize = 50;
+
+/// How a pod came to a node that is drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was on the node when this process first listed its pods.
+    Listed,
+    /// It came later.
+    Late,
+    /// It came later, and would come back if it were evicted: it tolerates the cordon, or is one too many of
+    /// its controller.
+    Back,
+}
+
+/// The pods of one node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Arrivals {
+    /// The UIDs of the first list.
+    listed: BTreeSet<String>,
+    /// Those that came later and are there, by UID.
+    late: BTreeMap<String, Late>,
+    /// How many that came later have ended, or are about to, by the UID of their controller.
+    went: BTreeMap<String, usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Late {
+    controller: String,
+    back: bool,
+    /// It has been counted, or is not to be: it is not evicted.
+    goes: bool,
+}
+
+impl Arrivals {
+    pub(super) fn first(pods: &[Arc<NodePod>]) -> Self {
+        Self { listed: pods.iter().map(|pod| pod.uid.clone()).collect(), ..Self::default() }
+    }
+
+    pub(super) fn note(&mut self, pods: &[Arc<NodePod>]) {
+        let there: BTreeMap<&str, &NodePod> =
+            pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect();
+        for (uid, late) in &mut self.late {
+            let goes = there.get(uid.as_str()).is_none_or(|pod| pod.deleting_since.is_some());
+            if goes && !late.goes {
+                late.goes = true;
+                *self.went.entry(late.controller.clone()).or_default() += 1;
+            }
+        }
+        self.late.retain(|uid, _| there.contains_key(uid.as_str()));
+        for (uid, pod) in there {
+            if self.listed.contains(uid) || self.late.contains_key(uid) {
+                continue;
+            }
+            // Those that no controller made are counted together.
+            let controller = pod.controller.as_ref().map(|owner| owner.uid.clone()).unwrap_or_default();
+            let of_one = self.went.get(&controller).copied().unwrap_or_default();
+            let counted = of_one >= OF_ONE || self.went.values().sum::<usize>() >= OF_ALL;
+            let back = counted || pod.tolerates_cordon || is_of_daemon_set(pod);
+            self.late.insert(uid.to_owned(), Late { controller, back, goes: back });
+        }
+    }
+
+    fn of(&self, pod: &NodePod) -> Arrival {
+        match self.late.get(&pod.uid) {
+            None => Arrival::Listed,
+            Some(late) if late.back => Arrival::Back,
+            Some(_) => Arrival::Late,
+        }
+    }
+}
+
+/// A DaemonSet gives each of its pods a toleration of the cordon.
+fn is_of_daemon_set(pod: &NodePod) -> bool {
+    pod.controller.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
+}
+
+impl Snapshot {
+    /// How the pod came to the node.
+    pub fn arrival(&self, node: &str, pod: &NodePod) -> Arrival {
+        self.sightings.arrivals.get(node).map_or(Arrival::Listed, |arrivals| arrivals.of(pod))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::model::snapshot::Owner;
+
+    fn pod(uid: String, controller: &str, deleting: bool) -> Arc<NodePod> {
+        let deleting_since = deleting.then_some(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let controller = Some(Owner { uid: controller.into(), ..Owner::default() });
+        Arc::new(NodePod { uid, controller, deleting_since, ..NodePod::default() })
+    }
+
+    /// How the last of so many pods came that a controller made one after the other, each as soon as the one
+    /// before it had to go.
+    fn nth(count: usize, controller: impl Fn(usize) -> String) -> Arrival {
+        let mut arrivals = Arrivals::first(&[pod("first".into(), "db", false)]);
+        let mut last = None;
+        for number in 1..=count {
+            let before = last.map(|pod: Arc<NodePod>| {
+                Arc::new(NodePod { deleting_since: Some(<_>::default()), ..(*pod).clone() })
+            });
+            let new = pod(format!("late-{number}"), &controller(number), false);
+            arrivals.note(&before.into_iter().chain([new.clone()]).collect::<Vec<_>>());
+            last = Some(new);
+        }
+        arrivals.of(&last.unwrap())
+    }
+
+    #[test]
+    fn what_comes_late_has_to_go_and_what_comes_back_for_ever_does_not() {
+        let same = |_: usize| "web".to_owned();
+        assert_eq!(
+            (nth(1, same), nth(OF_ONE, same), nth(OF_ONE + 1, same)),
+            (Arrival::Late, Arrival::Late, Arrival::Back)
+        );
+        let each = |number: usize| format!("job-{number}");
+        assert_eq!(
+            (nth(OF_ALL, each), nth(OF_ALL + 1, each)),
+            (Arrival::Late, Arrival::Back),
+            "one Job after the other"
+        );
+    }
+
+    #[test]
+    fn what_tolerates_the_cordon_comes_back_and_is_not_counted() {
+        let mut arrivals = Arrivals::first(&[]);
+        let tolerates = |number: usize| {
+            Arc::new(NodePod { tolerates_cordon: true, ..(*pod(format!("t{number}"), "web", false)).clone() })
+        };
+        for number in 0..2 * OF_ONE {
+            arrivals.note(&[tolerates(number)]);
+            assert_eq!(arrivals.of(&tolerates(number)), Arrival::Back);
+        }
+        let other = pod("other".into(), "web", false);
+        arrivals.note(std::slice::from_ref(&other));
+        assert_eq!(arrivals.of(&other), Arrival::Late);
+    }
+
+    #[test]
+    fn many_that_come_at_once_all_have_to_go() {
+        let mut arrivals = Arrivals::first(&[]);
+        let all: Vec<_> = (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", false)).collect();
+        arrivals.note(&all);
+        assert!(all.iter().all(|pod| arrivals.of(pod) == Arrival::Late));
+        // While they go, each is judged as it was when it came.
+        let ending: Vec<_> =
+            (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", number > 0)).collect();
+        arrivals.note(&ending);
+        assert_eq!(arrivals.of(&ending[0]), Arrival::Late);
+    }
+}

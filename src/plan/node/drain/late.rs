@@ -1,0 +1,51 @@
+//! Pods that come to a node that was drained, while the operation runs there.
+//!
+//! The scheduler may have chosen the node before the cordon, and binds a pod to it up to minutes later, when its
+//! volume is there. A reboot would take it down without a word to its budget. So it is evicted as it comes.
+//! Nothing is held up for it, since the operation has begun, and what is still there when the reboot is due is
+//! named.
+
+use super::{EvictionDecision, evict, judge, own, say_left};
+use crate::plan::{
+    model::{
+        effects::{Effects, Planned},
+        intent::Drain,
+        snapshot::Arrival,
+    },
+    node::{
+        context::{Decision, NodeContext},
+        state::{At, State},
+    },
+};
+
+/// Evicts what has come to the node since its pods were first listed, beside what its Job does next. What was
+/// in that list is left: a new leader's has the operation's own pods in it.
+pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Decision> {
+    let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| !ctx.op.deleting) else { return next };
+    let mut effects = Effects::watch_pods_of(&ctx.node.name);
+    let lenient = Drain { strict: false, ..options.clone() };
+    let pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
+    let late = pods.filter(|pod| {
+        // Whoever lets pods in again does not want them evicted, for as long as that is not undone.
+        ctx.node.unschedulable
+            && !pod.finished
+            && !own::is(ctx.snapshot, pod)
+            && ctx.snapshot.arrival(&ctx.node.name, pod) == Arrival::Late
+            && judge(ctx, pod, &lenient) == EvictionDecision::Evict
+    });
+    let mut there = Vec::new();
+    for pod in late {
+        let refused = effects.take(evict(ctx, options, ctx.snapshot.now, pod));
+        there.push(refused.unwrap_or_else(|| format!("{}: it came while the operation ran", pod.path())));
+    }
+    if goes_down(&next.value) {
+        effects.add(say_left(ctx, &there).map(Effects::from).unwrap_or_default());
+    }
+    next.with(effects)
+}
+
+/// Whether the reboot is next.
+fn goes_down(next: &Decision) -> bool {
+    let Decision::Record(entry) = next else { return false };
+    matches!(&entry.state, State::Working(work) if matches!(work.at, At::Reboot(_)))
+}

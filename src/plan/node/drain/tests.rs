@@ -1,0 +1,177 @@
+//! What blocks a drain, and what comes to the node while it lasts.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::nodeop::{DrainOptions, Step},
+    contract::reboot_state,
+    plan::{
+        model::{
+            action::Plan,
+            snapshot::{Eviction, Owner, PodView},
+        },
+        node::fixtures::{World, at},
+    },
+};
+
+/// Since when the drain is blocked after a plan of a leader that came at second 90 and tried this on the
+/// pod.
+fn blocked_since(tried: Option<(bool, bool)>) -> Option<Time> {
+    let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "lastUpdated": Time(at(0)),
+        "drainStartedAt": Time(at(0)), "blockedSince": Time(at(10))});
+    let drain = DrainOptions { enabled: Some(true), force: Some(true), ..DrainOptions::default() };
+    let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
+    world.snapshot.leading_since = at(90);
+    let pod = NodePod {
+        uid: "db".into(),
+        controller: Some(Owner { kind: "ReplicaSet".into(), ..Owner::default() }),
+        ..NodePod::default()
+    };
+    world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+    let refusal = Refusal { since: at(95), message: "no".into(), retry_after: None, permanent: false };
+    let eviction = tried.map(|(under_way, refused)| Eviction {
+        node: "n1".into(),
+        at: at(95),
+        under_way,
+        refusal: refused.then_some(refusal),
+    });
+    world.snapshot.evictions = eviction.map(|eviction| ("db".to_owned(), eviction)).into_iter().collect();
+    world.pass(96);
+    world.entry().blocked_since
+}
+
+#[test]
+fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
+    for tried in [None, Some((true, false)), Some((true, true)), Some((false, true))] {
+        assert_eq!(blocked_since(tried), Some(Time(at(10))), "{tried:?}");
+    }
+    assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
+}
+
+/// A node that is being drained for an operation with a reboot, and has no pods; its waiter stands, or not yet.
+fn drained(options: DrainOptions, waits: bool) -> World {
+    let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "lastUpdated": Time(at(0)),
+        "drainStartedAt": Time(at(0)), "detachingSince": Time(at(0))});
+    let options = DrainOptions { enabled: Some(true), ..options };
+    let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(options));
+    world.snapshot.leading_since = at(-10);
+    lives(&mut world, vec![]);
+    if waits {
+        stands(&mut world);
+    }
+    world
+}
+
+fn stands(world: &mut World) {
+    world.put(PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(0) });
+}
+
+fn lives(world: &mut World, pods: Vec<NodePod>) {
+    world.snapshot.residents = [("n1".to_owned(), pods.into_iter().map(Arc::new).collect())].into();
+}
+
+fn web(uid: &str) -> NodePod {
+    let controller = Some(Owner { kind: "StatefulSet".into(), uid: "web".into(), ..Owner::default() });
+    NodePod { namespace: "ns".into(), name: uid.into(), uid: uid.into(), controller, ..NodePod::default() }
+}
+
+fn evicted(out: &Plan) -> Vec<&str> {
+    let pods = out.actions.iter().filter_map(|action| match action {
+        Action::Evict { pod, .. } => Some(pod.name.as_str()),
+        _ => None,
+    });
+    pods.collect()
+}
+
+/// What is said of pods that stay, when the operation is next.
+fn said(out: &Plan) -> Option<String> {
+    let notices = out.actions.iter().find_map(|action| match action {
+        Action::PatchStatus { notices, .. } => Some(notices),
+        _ => None,
+    });
+    notices?.iter().find(|notice| notice.reason == "PodsLeft").map(|notice| notice.message.clone())
+}
+
+/// The scheduler had chosen the node before the cordon, and binds the pod when its volume is there.
+#[test]
+fn a_pod_that_is_bound_after_the_first_list_goes_like_those_before_it() {
+    let mut world = drained(DrainOptions::default(), false);
+    world.pass(1);
+    lives(&mut world, vec![web("late")]);
+    assert_eq!(evicted(&world.pass(2)), ["late"]);
+    assert_eq!(world.entry().detaching_since, None, "its volume has the whole time to be detached");
+
+    stands(&mut world);
+    world.pass(3);
+    assert_eq!(world.entry().step, Some(Step::Drain), "it is waited for");
+    lives(&mut world, vec![]);
+    world.pass(4);
+    assert_eq!(world.entry().step, Some(Step::Job));
+}
+
+/// Its volume took longer than the drain.
+#[test]
+fn a_pod_that_is_bound_while_the_operation_runs_is_evicted_and_holds_nothing_up() {
+    let mut world = drained(DrainOptions::default(), true);
+    world.pass(1);
+    assert_eq!(world.entry().step, Some(Step::Job));
+    let out = world.pass(2);
+    assert!(out.drains.contains("n1"), "its pods are watched on");
+    let tolerant = NodePod { tolerates_cordon: true, ..web("tolerant") };
+    lives(&mut world, vec![web("late"), tolerant, NodePod { controller: None, ..web("bare") }]);
+    let out = world.pass(3);
+    assert_eq!(evicted(&out), ["late"]);
+    let makes = |action: &Action| matches!(action, Action::CreateJob { .. });
+    assert!(out.actions.iter().any(makes), "{:?}", out.actions);
+
+    let mut open = world.node(|node| node.unschedulable = false);
+    assert!(evicted(&open.pass(4)).is_empty(), "it would come back");
+
+    // A new leader's first list has it, as it may have the operation's own pods.
+    let mut other = open.node(|node| node.unschedulable = true);
+    other.snapshot.sightings = <_>::default();
+    assert!(evicted(&other.pass(5)).is_empty());
+}
+
+#[test]
+fn what_comes_back_for_ever_is_left_and_named() {
+    let mut world = drained(DrainOptions::default(), false);
+    world.pass(1);
+    // Each has to go as soon as it is there, and the next one comes at once.
+    let mut before = None;
+    for second in 2..10 {
+        let pod = web(&format!("pinned-{second}"));
+        lives(&mut world, before.into_iter().chain([pod.clone()]).collect());
+        let out = world.pass(second);
+        assert_eq!(evicted(&out).is_empty(), second > 6, "{second}");
+        before = Some(NodePod { deleting_since: Some(at(second)), ..pod });
+    }
+    let tolerant = NodePod { tolerates_cordon: true, ..web("tolerant") };
+    lives(&mut world, vec![web("pinned-9"), tolerant]);
+    stands(&mut world);
+    let out = world.pass(10);
+    assert_eq!((evicted(&out).len(), world.entry().step), (0, Some(Step::Job)));
+    let said = said(&out).unwrap();
+    assert!(
+        said.contains("ns/pinned-9: it came after") && said.contains("ns/tolerant: it came after"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_strict_drain_that_has_begun_is_not_refused_for_what_comes_late() {
+    let strict = DrainOptions { strict: Some(true), ..DrainOptions::default() };
+    let mut world = drained(strict, true);
+    world.snapshot.residents.clear();
+    world.pass(1);
+    lives(&mut world, vec![web("first")]);
+    assert_eq!(evicted(&world.pass(2)), ["first"]);
+    lives(&mut world, vec![NodePod { controller: None, ..web("bare") }]);
+    let said = said(&world.pass(3)).unwrap();
+    assert_eq!(world.entry().step, Some(Step::Job));
+    assert!(said.contains("ns/bare: no controller"), "{said}");
+}
