@@ -24,5 +24,6 @@ pub mod question;
 pub mod selector;
 pub mod silence;
 pub mod snapshot;
+pub mod stamp;
 pub mod time;
 pub mod why;

@@ -92,7 +92,7 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
 fn back_to_pending(ctx: &NodeContext<'_>, passed_in: Option<&str>, why: String) -> Decision {
     let passed_in = passed_in.map(str::to_owned);
     let state = State::Pending(Pending { passed_in, found: ctx.work.found.clone(), ..Pending::default() });
-    let (message, since) = (Some(why), Some(ctx.snapshot.now));
+    let (message, since) = (Some(why), Some(ctx.snapshot.now.into()));
     Decision::Record(Box::new(Entry { message, since, state, ..ctx.entry.clone() }))
 }
 
@@ -112,8 +112,8 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
     }
     let (started, timeout) = (ctx.snapshot.now, intent.drain.as_ref().and_then(|drain| drain.timeout));
     let drain = Drain {
-        started,
-        deadline: timeout.map(|timeout| later(started, timeout)),
+        started: started.into(),
+        deadline: timeout.map(|timeout| later(started, timeout).into()),
         blocked_since: None,
         detaching_since: None,
     };

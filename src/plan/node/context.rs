@@ -13,6 +13,7 @@ use crate::{
             intent::Intent,
             object_name,
             snapshot::{JobView, NodeView, PodView, Snapshot},
+            stamp::Stamp,
             time::later,
             why::Why,
         },
@@ -135,7 +136,7 @@ pub struct NodeContext<'a> {
 impl NodeContext<'_> {
     /// The next step.
     pub fn move_to(&self, work: Working, message: impl fmt::Display) -> Decision {
-        let (message, since) = (Some(message.to_string()), Some(self.snapshot.now));
+        let (message, since) = (Some(message.to_string()), Some(self.snapshot.now.into()));
         let state = State::Working(work.into());
         Decision::Record(Box::new(Entry { message, since, state, ..self.entry.clone() }))
     }
@@ -165,21 +166,14 @@ impl NodeContext<'_> {
         recorded_job(self.snapshot, self.op, self.work)
     }
 
-    /// When the present step is over, whose limit is `span`. A time that an earlier leader wrote is by a
-    /// clock of its own, which may be hours away from ours: then the whole limit counts from when we began to
-    /// lead. The step ends later so, never too early.
+    /// When the present step is over, whose limit is `span`.
     pub fn deadline(&self, span: SignedDuration) -> Option<Timestamp> {
-        let recorded = self.work.deadline()?;
-        let written = self.entry.since;
-        let by_another = written.is_some_and(|at| at < self.snapshot.leading_since || at > self.snapshot.now);
-        Some(if by_another { later(self.snapshot.leading_since, span) } else { recorded })
+        deadline(self.snapshot, self.entry, self.work, span)
     }
 
-    /// When something began of which a moment is recorded: no earlier than we began to lead, since an earlier
-    /// leader's clock may be hours away from ours. What counts from there ends later so, never too early.
-    pub fn begun_at(&self, recorded: Option<Timestamp>) -> Timestamp {
-        let Snapshot { now, leading_since, .. } = *self.snapshot;
-        recorded.map_or(now, |at| if at > now { leading_since } else { at.max(leading_since) })
+    /// When something began of which a moment is recorded; now, if none is.
+    pub fn begun_at(&self, recorded: Option<Stamp>) -> Timestamp {
+        recorded.map_or(self.snapshot.now, |at| self.snapshot.begun_at(at))
     }
 
     /// The node is done.
@@ -200,11 +194,24 @@ impl NodeContext<'_> {
         let over = Over { succeeded, reboot: Some(reboot), job_name, verified, ..Over::of(self.work) };
         Decision::Record(Box::new(Entry {
             message: Some(message.to_string()),
-            since: Some(self.snapshot.now),
+            since: Some(self.snapshot.now.into()),
             node_uid: self.entry.node_uid.clone(),
             state: State::Over(over),
         }))
     }
+}
+
+/// When the present step of a node is over, whose limit is `span`. Of a step that another leader began, the whole
+/// limit counts from when we began to lead.
+pub fn deadline(
+    snapshot: &Snapshot,
+    entry: &Entry,
+    work: &Working,
+    span: SignedDuration,
+) -> Option<Timestamp> {
+    let recorded = work.deadline()?;
+    let by_another = entry.since.is_some_and(|at| !snapshot.is_of_our_time(at));
+    Some(if by_another { later(snapshot.leading_since, span) } else { recorded.written() })
 }
 
 /// The name of the Job, if it may have run: one whose UID was never recorded never did.
@@ -225,5 +232,5 @@ pub fn ends_untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, messa
     let target = entry.target.clone();
     let over = Over { succeeded, reboot, target, ..Over::default() };
     let node_uid = entry.node_uid.clone();
-    Entry { message: Some(message), since: Some(now), node_uid, state: State::Over(over) }.record()
+    Entry { message: Some(message), since: Some(now.into()), node_uid, state: State::Over(over) }.record()
 }

@@ -32,7 +32,7 @@ pub fn at(second: i64) -> Timestamp {
 
 /// A node that is being drained since this moment.
 pub fn draining(since: Timestamp) -> (Entry, Working) {
-    let drain = Drain { started: since, deadline: None, blocked_since: None, detaching_since: None };
+    let drain = Drain { started: since.into(), deadline: None, blocked_since: None, detaching_since: None };
     let work = Working {
         at: At::Drain(drain),
         found: Found::default(),

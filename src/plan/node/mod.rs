@@ -29,6 +29,8 @@ pub mod legacy;
 mod prepare;
 mod reboot;
 pub mod stage;
+#[cfg(test)]
+mod stamps;
 pub mod state;
 mod traffic;
 pub mod verify;
@@ -64,7 +66,7 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
     // Nothing is decided by the absence before that time, so nobody is asked whether it is one.
     let there = snapshot.nodes.get(name);
     if there.is_none()
-        && let Some(until) = awaited_until(snapshot, op, work)
+        && let Some(until) = awaited_until(snapshot, op, &entry, work)
     {
         return wait(Waiting::NodeDeleted { until }).with(Effects::wake_at(until));
     }
@@ -132,9 +134,15 @@ fn is_same_machine(work: &Working, node: &NodeView) -> bool {
 /// Until when a node whose object was deleted while it reboots may join again, if it may. A NodeOp that is
 /// deleted meanwhile does not wait for it, unless it is of the control plane: nothing else would tell that
 /// this machine is away.
-fn awaited_until(snapshot: &Snapshot, op: &Op, work: &Working) -> Option<Timestamp> {
+fn awaited_until(snapshot: &Snapshot, op: &Op, entry: &Entry, work: &Working) -> Option<Timestamp> {
     let known = work.machine_id().is_some() && (!op.deleting || work.is_control_plane());
-    work.deadline().filter(|deadline| known && snapshot.now < *deadline)
+    let span = match &work.at {
+        At::Reboot(_) => op.intent.reboot_timeout,
+        At::Verify(_) => op.intent.verify_timeout,
+        At::Claim { .. } | At::Drain(_) | At::Job { .. } => return None,
+    };
+    let deadline = context::deadline(snapshot, entry, work, span);
+    deadline.filter(|deadline| known && snapshot.now < *deadline)
 }
 
 /// The machine is gone. Its Job goes first: on another machine of the same name it would run again.
@@ -179,7 +187,7 @@ fn lost(
     // Its claim and cordon went with it: nothing is to be given back.
     let entry = Entry {
         message: Some(message.to_owned()),
-        since: Some(snapshot.now),
+        since: Some(snapshot.now.into()),
         node_uid: None,
         state: State::Over(over),
     };

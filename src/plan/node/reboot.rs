@@ -167,11 +167,11 @@ fn back(ctx: &NodeContext<'_>, reboot: &Reboot, deadline: Timestamp) -> Planned<
         };
     }
     let wait = ctx.op.intent.min_ready;
-    match seen.and_then(|seen| seen.ready_since).map(|since| later(since, wait)) {
+    match seen.and_then(|seen| seen.ready_since).map(|since| later(ctx.snapshot.begun_at(since), wait)) {
         _ if wait.is_zero() => proved(ctx, reboot).into(),
         Some(at) if now >= at => proved(ctx, reboot).into(),
         Some(at) => Waiting::RebootedReadyUntil(at).with(Effects::wake_at(at)),
-        None => sees(Some(now)),
+        None => sees(Some(now.into())),
     }
 }
 
@@ -181,7 +181,7 @@ fn proved(ctx: &NodeContext<'_>, reboot: &Reboot) -> Decision {
     }
     let verify = Verify {
         boot: ctx.node.boot_id.clone(),
-        deadline: later(ctx.snapshot.now, ctx.op.intent.verify_timeout),
+        deadline: later(ctx.snapshot.now, ctx.op.intent.verify_timeout).into(),
         machine_id: reboot.machine_id.clone(),
         control_plane: reboot.control_plane,
     };

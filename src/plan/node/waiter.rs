@@ -111,7 +111,7 @@ fn cannot_start(why: String) -> Waiter {
 fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned<Waiter> {
     if attempt > 0 {
         // No record of when it was lost: long ago, in an earlier step.
-        let until = ctx.work.waiter.lost_at.map(|lost| later(lost, pause(attempt)));
+        let until = ctx.work.waiter.lost_at.map(|lost| later(ctx.snapshot.begun_at(lost), pause(attempt)));
         if let Some(until) = until.filter(|until| ctx.snapshot.now < *until) {
             let why = Starting::Pause { lost: attempt, last: last_lost(ctx, attempt), until: Some(until) };
             return in_time(ctx, why).with(Effects::wake_at(until));
@@ -142,7 +142,7 @@ pub fn replace_unaware(ctx: &NodeContext<'_>, due: Timestamp) -> Effects {
         pod.is_of(&ctx.op.id) && pod.is_active() && pod.reboot_state.as_deref() == Some(reboot_state::WAITING)
     };
     let Some(pod) = pod.filter(watches) else { return Effects::default() };
-    let made = ctx.work.waiter.lost_at.map(|lost| later(ctx.begun_at(Some(lost)), pause(attempt)));
+    let made = ctx.work.waiter.lost_at.map(|lost| later(ctx.snapshot.begun_at(lost), pause(attempt)));
     let until = later(made.map_or(due, |made| made.max(due)), HEARS_WITHIN);
     if ctx.snapshot.now < until {
         return Effects::wake_at(until);
@@ -205,9 +205,9 @@ fn next_attempt(ctx: &NodeContext<'_>, why: &str, attempt: i32, anew: bool) -> W
     }
     let now = ctx.snapshot.now;
     Waiter::Decided(ctx.record(|work| {
-        let wanted_since = if anew { Some(now) } else { work.waiter.wanted_since };
+        let wanted_since = if anew { Some(now.into()) } else { work.waiter.wanted_since };
         let attempt = Some(attempt.saturating_add(1));
-        work.waiter = WaiterRecord { attempt, lost_at: Some(now), wanted_since };
+        work.waiter = WaiterRecord { attempt, lost_at: Some(now.into()), wanted_since };
     }))
 }
 

@@ -138,7 +138,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
         };
         let entry = Entry {
             message: Some("taken over from an older operator, with its Job".into()),
-            since: Some(snapshot.now),
+            since: Some(snapshot.now.into()),
             node_uid: snapshot.nodes.get(name).map(|node| node.uid.clone()),
             state: State::Working(work.into()),
         };
@@ -159,7 +159,7 @@ fn adopt(snapshot: &Snapshot, op: &Op, name: &str, old: &NodeStatus) -> Planned<
     let over = Over { reboot: Some(reboot), ..Over::default() };
     let entry = Entry {
         message: Some(message.into()),
-        since: Some(snapshot.now),
+        since: Some(snapshot.now.into()),
         node_uid: old.node_uid.clone(),
         state: State::Over(over),
     };

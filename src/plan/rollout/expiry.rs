@@ -44,8 +44,11 @@ pub fn sweep(snapshot: &Snapshot, op: &Op) -> Effects {
     };
     let over = op.object.status.as_ref().and_then(|status| ended(&status.conditions));
     let Some(over) = over else { return Effects::default() };
-    // An earlier leader's clock may have been ahead of ours: then it counts from when we began to lead.
-    let over = if over > snapshot.now { snapshot.leading_since } else { over };
+    // It counts over many leaders, or one that is followed each day would never end. But a clock that says it
+    // was over in the future, or before the server made it, says nothing.
+    let made = op.object.metadata.creation_timestamp.as_ref();
+    let told = over <= snapshot.now && made.is_none_or(|made| made.0 <= over);
+    let over = if told { over } else { snapshot.leading_since };
     let due = later(over, SignedDuration::from_secs(i64::from(ttl)));
     if snapshot.now < due {
         Effects::wake_at(due)
@@ -81,11 +84,16 @@ mod tests {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
-    /// A NodeOp that was over at second 0 by somebody's clock; we lead since second 10.
+    /// A NodeOp that was over at second 0 by somebody's clock; we lead since 10 s before.
     fn deleted(meta: Value, ttl: Option<i32>, phase: &str, now: i64) -> bool {
+        deleted_of((0, -10), meta, ttl, phase, now)
+    }
+
+    /// The same, of one that was over, and a leader that began, at these seconds.
+    fn deleted_of((over, leading): (i64, i64), meta: Value, ttl: Option<i32>, phase: &str, now: i64) -> bool {
         let mut metadata = json!({"name": "op", "namespace": "ns", "uid": "u"});
         metadata.as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
-        let over = json!({"type": "Complete", "status": "True", "reason": "Completed", "message": "", "lastTransitionTime": Time(at(0))});
+        let over = json!({"type": "Complete", "status": "True", "reason": "Completed", "message": "", "lastTransitionTime": Time(at(over))});
         let conditions = if phase == "Completed" { vec![over] } else { vec![] };
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": metadata,
@@ -95,7 +103,7 @@ mod tests {
         .unwrap();
         let snapshot = Snapshot {
             now: at(now),
-            leading_since: at(-10),
+            leading_since: at(leading),
             ops: [(OpRef::of(&op).key(), Arc::new(op))].into(),
             ..Snapshot::default()
         };
@@ -113,6 +121,13 @@ mod tests {
         assert!(!deleted(own.clone(), None, "Completed", 1_000_000));
         assert!(!deleted(own.clone(), Some(60), "Pending", 1_000_000));
         assert!(!deleted(own, Some(60), "Completed", -5), "by another clock it is over in the future");
+        // By the clock of an earlier leader that was an hour wrong. The server made it at second 0.
+        let made = json!({"creationTimestamp": Time(at(0))});
+        for over in [-3600, 3600] {
+            let deleted = |now| deleted_of((over, 10), made.clone(), Some(60), "Completed", now);
+            assert_eq!((deleted(69), deleted(70)), (false, true), "{over}");
+        }
+        assert!(deleted_of((20, 1000), made, Some(60), "Completed", 1000), "many leaders may come and go");
         for (key, _) in MANAGED_BY {
             for map in ["annotations", "labels"] {
                 assert!(!deleted(json!({map: {key: "x"}}), Some(60), "Completed", 1_000_000), "{key}");

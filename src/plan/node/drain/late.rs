@@ -35,7 +35,7 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
     });
     let mut there = Vec::new();
     for pod in late {
-        let refused = effects.take(evict(ctx, options, ctx.snapshot.now, pod));
+        let refused = effects.take(evict(ctx, options, ctx.snapshot.now.into(), pod));
         there.push(refused.unwrap_or_else(|| format!("{}: it came while the operation ran", pod.path())));
     }
     if goes_down(&next.value) {

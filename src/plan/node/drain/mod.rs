@@ -17,7 +17,7 @@ mod late;
 mod own;
 mod volumes;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 pub use self::{
     filter::{EvictionDecision, decide},
@@ -29,6 +29,7 @@ use crate::plan::{
         effects::{Effects, Planned},
         intent::Drain,
         snapshot::{Arrival, NodePod, Refusal, Snapshot},
+        stamp::Stamp,
         time::later,
     },
     node::{
@@ -183,7 +184,7 @@ fn say_blocked(
     if record.blocked_since.is_some() != blocked.is_empty() || (blocked.is_empty() && untried) {
         return None.into();
     }
-    let since = (!blocked.is_empty()).then_some(ctx.snapshot.now);
+    let since = (!blocked.is_empty()).then(|| ctx.snapshot.now.into());
     let next = state::Drain { blocked_since: since, ..record.clone() };
     let work = Working { at: At::Drain(next), ..ctx.work.clone() };
     let mut entry = Entry { state: State::Working(work.into()), ..ctx.entry.clone() };
@@ -210,12 +211,7 @@ fn until_gone(pod: &NodePod) -> String {
 }
 
 /// Evicts the pod if it is time to, and returns what blocks it.
-fn evict(
-    ctx: &NodeContext<'_>,
-    options: &Drain,
-    started: Timestamp,
-    pod: &NodePod,
-) -> Planned<Option<String>> {
+fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp, pod: &NodePod) -> Planned<Option<String>> {
     let (now, leading_since) = (ctx.snapshot.now, ctx.snapshot.leading_since);
     let last = ctx.snapshot.evictions.get(&pod.uid);
     let refusal = last.and_then(|last| last.refusal.as_ref());
@@ -227,7 +223,7 @@ fn evict(
     let due = match last {
         // What an earlier leader tried is not known here: with its last try up to now, ours comes one
         // interval later.
-        None if started < leading_since => later(leading_since, interval(pod)),
+        None if !ctx.snapshot.is_of_our_time(started) => later(leading_since, interval(pod)),
         None => now,
         Some(last) => later(last.at, refusal.map_or_else(|| interval(pod), |refusal| pause(pod, refusal))),
     };

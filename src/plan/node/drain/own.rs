@@ -5,7 +5,7 @@
 //! down with its node is missed for as long as its Lease lasts. With no other replica it stays, and goes down
 //! with the node.
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 use crate::plan::{
     model::{
@@ -13,6 +13,7 @@ use crate::plan::{
         intent::Drain,
         question::{Answer, Question},
         snapshot::{NodePod, Snapshot},
+        stamp::Stamp,
         time::later,
     },
     node::{context::NodeContext, waiting::Draining},
@@ -37,7 +38,7 @@ pub fn is(snapshot: &Snapshot, pod: &NodePod) -> bool {
 }
 
 /// Evicts our own pod, if another replica can go on; says what is waited for.
-pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Timestamp) -> Planned<Option<Draining>> {
+pub fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp) -> Planned<Option<Draining>> {
     let mut pods = ctx.snapshot.residents.get(&ctx.node.name).into_iter().flatten();
     let Some(pod) = pods.find(|pod| is(ctx.snapshot, pod)) else { return None.into() };
     if pod.deleting_since.is_some() {
@@ -113,7 +114,7 @@ mod tests {
         let node = NodeView { name: "n1".into(), ..NodeView::default() };
         let (entry, work) = fixtures::draining(snapshot.now);
         let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, entry: &entry, work: &work };
-        let planned = evict(&ctx, &drain, snapshot.now);
+        let planned = evict(&ctx, &drain, snapshot.now.into());
         (planned.value, planned.effects)
     }
 

@@ -41,11 +41,11 @@ pub fn wait(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Option<Progress>> 
     };
     let now = ctx.snapshot.now;
     let Some(since) = record.detaching_since else {
-        let next = Drain { detaching_since: Some(now), ..record.clone() };
+        let next = Drain { detaching_since: Some(now.into()), ..record.clone() };
         let recorded = ctx.record(|work| work.at = At::Drain(next));
         return Some(Progress::Decided(recorded)).into();
     };
-    if now < later(since, DETACH_TIMEOUT) {
+    if now < later(ctx.snapshot.begun_at(since), DETACH_TIMEOUT) {
         let again = Effects::wake_at(later(now, LOOK_EVERY));
         return Planned::from(Some(Progress::Going(Draining::Volumes(attached)))).with(again);
     }
@@ -93,12 +93,16 @@ mod tests {
         let answer = attached.map(|names| {
             (Question::Volumes("n1".into()), Answer::Attached(names.iter().map(|n| (*n).into()).collect()))
         });
-        let snapshot =
-            Snapshot { now: at(now), answers: answer.into_iter().collect(), ..Snapshot::default() };
+        let snapshot = Snapshot {
+            now: at(now),
+            leading_since: at(-10),
+            answers: answer.into_iter().collect(),
+            ..Snapshot::default()
+        };
         let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
         let (entry, mut work) = fixtures::draining(at(-5));
         let At::Drain(record) = &mut work.at else { panic!("{work:?}") };
-        record.detaching_since = since.map(at);
+        record.detaching_since = since.map(|since| at(since).into());
         let record = record.clone();
         let ctx = NodeContext { snapshot: &snapshot, op: &op, node: &node, entry: &entry, work: &work };
         let planned = wait(&ctx, &record);
@@ -124,6 +128,12 @@ mod tests {
         let (progress, plan) = look(120, Some(0), Some(&["pv-1"]));
         let said: Vec<_> = plan.notices.iter().map(|notice| notice.reason).collect();
         assert_eq!((progress, said), (None, vec!["VolumesAttached"]));
+
+        // By a clock of an earlier leader that was an hour wrong: it counts from when we began to lead.
+        for since in [-3600, 3600] {
+            let goes_on = |now| look(now, Some(since), Some(&["pv-1"])).0.is_none();
+            assert_eq!((goes_on(109), goes_on(110)), (false, true), "{since}");
+        }
 
         let (progress, plan) = look(5, Some(0), Some(&[]));
         assert!(progress.is_none() && plan.notices.is_empty(), "all are detached");

@@ -75,7 +75,7 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
     let job_name = context::ran(ctx.work).filter(|_| verdict.begun != Begun::No && !called_off);
     let reboot = reboot.or(Some(RebootStatus::NotRequested));
     let over = Over { reboot, job_name, ..Over::of(ctx.work) };
-    let (message, since) = (Some(verdict.reason.clone()), Some(ctx.snapshot.now));
+    let (message, since) = (Some(verdict.reason.clone()), Some(ctx.snapshot.now.into()));
     Decision::Record(Box::new(Entry { message, since, state: State::Over(over), ..ctx.entry.clone() }))
 }
 

@@ -75,6 +75,10 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Optio
         return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
     }
     let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
-    let at = At::Job { refused_since: refused_since.or(Some(now)), let_go_in: None, succeeded_in: None };
+    let at = At::Job {
+        refused_since: refused_since.or_else(|| Some(now.into())),
+        let_go_in: None,
+        succeeded_in: None,
+    };
     Some(remake::another(ctx, job, at, &Waiting::JobNotBegun(why)))
 }

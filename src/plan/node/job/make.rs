@@ -1,7 +1,5 @@
 //! A Job that has not run: it is made suspended, and let go once its UID is recorded.
 
-use k8s_openapi::jiff::Timestamp;
-
 use super::{pods::JobPods, remake};
 use crate::plan::{
     model::{
@@ -10,6 +8,7 @@ use crate::plan::{
         failing, object_name,
         question::Question,
         snapshot::{JobState, JobView},
+        stamp::Stamp,
         time::later,
     },
     node::{
@@ -23,7 +22,7 @@ use crate::plan::{
     },
 };
 
-pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Timestamp>) -> Planned<Decision> {
+pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -> Planned<Decision> {
     if ctx.op.deleting {
         return Failure::DeletedBeforeStart.into();
     }
@@ -116,7 +115,7 @@ fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let attempt = if ctx.op.intent.reboot { Some(number.saturating_add(1)) } else { ctx.work.waiter.attempt };
     let recorded = ctx.record(|work| {
         work.job = Some(JobRecord { name: ctx.op.object_name(node, "", next), uid: None });
-        work.waiter = WaiterRecord { attempt, lost_at: Some(now), wanted_since: Some(now) };
+        work.waiter = WaiterRecord { attempt, lost_at: Some(now.into()), wanted_since: Some(now.into()) };
     });
     recorded.with(effects)
 }

@@ -15,13 +15,11 @@ mod start;
 mod tests;
 mod unrecorded;
 
-use k8s_openapi::jiff::Timestamp;
-
 pub use self::{outcome::late_sentinel, unrecorded::given_up};
 use crate::{
     api::nodeop::RebootStatus,
     plan::{
-        model::{effects::Planned, question::Question},
+        model::{effects::Planned, question::Question, stamp::Stamp},
         node::{
             context::{Decision, NodeContext},
             state::{At, JobRecord, Working},
@@ -31,7 +29,7 @@ use crate::{
 };
 
 /// Advances a node in step `Job`.
-pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Timestamp>) -> Planned<Decision> {
+pub fn advance(ctx: &NodeContext<'_>, refused_since: Option<Stamp>) -> Planned<Decision> {
     let JobRecord { name, uid } = ctx.work.job.clone().unwrap_or_else(|| record_of(ctx));
     let key = (ctx.op.id.namespace.clone(), name.clone());
     match (uid, ctx.snapshot.jobs.get(&key)) {

@@ -122,7 +122,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
         sentinel.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
     let reboot = Reboot {
         left,
-        deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout),
+        deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(),
         machine_id: Some(ctx.node.machine_id.clone()).filter(|id| !id.is_empty()),
         control_plane: ctx.snapshot.is_member(ctx.node),
         seen: None,

@@ -1,13 +1,14 @@
 //! A Job that is made again, since nothing of the one before it had begun (see `failed`), or only to record its
 //! success (see `unrecorded`): when that one is gone, after a pause.
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 
 use super::unrecorded;
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
         snapshot::JobView,
+        stamp::Stamp,
         time::later,
     },
     node::{
@@ -29,7 +30,7 @@ pub fn another(ctx: &NodeContext<'_>, job: &JobView, at: At, why: &Waiting) -> D
     let work = Working {
         at,
         job: Some(JobRecord { name: job.name.clone(), uid: None }),
-        waiter: WaiterRecord { lost_at: Some(ctx.snapshot.now), ..ctx.work.waiter },
+        waiter: WaiterRecord { lost_at: Some(ctx.snapshot.now.into()), ..ctx.work.waiter },
         ..ctx.work.clone()
     };
     let (message, state) = (Some(why.to_string()), State::Working(work.into()));
@@ -43,11 +44,11 @@ pub fn make_room(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     told(ctx).with(Effects::act(delete))
 }
 
-/// Waits before the Job is made again, if it is too early. A moment that lies in the future is of another
-/// leader's clock, and past.
-pub fn pause(ctx: &NodeContext<'_>, refused_since: Timestamp) -> Option<Planned<Decision>> {
+/// Waits before the Job is made again, if it is too early.
+pub fn pause(ctx: &NodeContext<'_>, refused_since: Stamp) -> Option<Planned<Decision>> {
     let now = ctx.snapshot.now;
-    let lost = ctx.work.waiter.lost_at.filter(|lost| *lost <= now)?;
+    let lost = ctx.snapshot.begun_at(ctx.work.waiter.lost_at?);
+    let refused_since = ctx.snapshot.begun_at(refused_since);
     let pause = (lost.duration_since(refused_since) / 4).clamp(PAUSE, MAX_PAUSE);
     // The last try is made when the time is over.
     let end = match ctx.work.succeeded_in() {

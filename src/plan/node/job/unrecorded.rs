@@ -45,7 +45,7 @@ pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     if ctx.snapshot.answer(&question).is_none() {
         return Waiting::SameMachine.with(question).map(Some);
     }
-    let at = At::Job { refused_since: Some(since), let_go_in: None, succeeded_in: Some(boot) };
+    let at = At::Job { refused_since: Some(since.into()), let_go_in: None, succeeded_in: Some(boot) };
     Some(remake::another(ctx, job, at, &Waiting::JobUnrecorded { why })).into()
 }
 
@@ -53,7 +53,7 @@ pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
 fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Option<(String, Timestamp)> {
     let At::Job { refused_since, let_go_in, succeeded_in } = &ctx.work.at else { return None };
     if let Some(boot) = succeeded_in {
-        let since = refused_since.unwrap_or(ctx.snapshot.now).min(ctx.snapshot.now);
+        let since = ctx.begun_at(*refused_since);
         return (!pods.gave_up_recording()).then(|| (boot.clone(), since));
     }
     let since = ctx.snapshot.failed_since(job);

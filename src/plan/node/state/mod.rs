@@ -6,16 +6,14 @@
 
 mod record;
 
-use k8s_openapi::jiff::Timestamp;
-
-use crate::api::nodeop::RebootStatus;
+use crate::{api::nodeop::RebootStatus, plan::model::stamp::Stamp};
 
 /// What stands in the status about one node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
     pub message: Option<String>,
     /// When the phase or the step changed last.
-    pub since: Option<Timestamp>,
+    pub since: Option<Stamp>,
     /// As which Node object the node was taken. It stays until the node is proved to be given back.
     pub node_uid: Option<String>,
     pub state: State,
@@ -39,7 +37,7 @@ pub struct Pending {
     /// The number of the last preflight pod.
     pub attempt: Option<i32>,
     /// Since when it has not been Ready.
-    pub not_ready_since: Option<Timestamp>,
+    pub not_ready_since: Option<Stamp>,
 }
 
 /// Its preflight runs.
@@ -48,7 +46,7 @@ pub struct Preflight {
     pub begun_in: Option<String>,
     pub attempt: Option<i32>,
     /// When the last pod was lost.
-    pub lost_at: Option<Timestamp>,
+    pub lost_at: Option<Stamp>,
 }
 
 /// What is known of the image, and of what it replaces.
@@ -87,7 +85,7 @@ pub enum At {
     /// `let_go_in`: the boot in which the present Job was first let run.
     /// `succeeded_in`: the boot in which the command succeeded, if the present Job only records that.
     Job {
-        refused_since: Option<Timestamp>,
+        refused_since: Option<Stamp>,
         let_go_in: Option<String>,
         succeeded_in: Option<String>,
     },
@@ -98,11 +96,11 @@ pub enum At {
 /// A drain, which began at a moment that decides which pods have to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
-    pub started: Timestamp,
-    pub deadline: Option<Timestamp>,
-    pub blocked_since: Option<Timestamp>,
+    pub started: Stamp,
+    pub deadline: Option<Stamp>,
+    pub blocked_since: Option<Stamp>,
     /// Since when volumes alone are waited for.
-    pub detaching_since: Option<Timestamp>,
+    pub detaching_since: Option<Stamp>,
 }
 
 /// A reboot that is awaited.
@@ -110,7 +108,7 @@ pub struct Drain {
 pub struct Reboot {
     /// The boot in which the operation succeeded; nothing if its record is gone.
     pub left: Option<String>,
-    pub deadline: Timestamp,
+    pub deadline: Stamp,
     /// The machine's own id, which outlives the Node object.
     pub machine_id: Option<String>,
     pub control_plane: bool,
@@ -122,14 +120,14 @@ pub struct Reboot {
 pub struct NewBoot {
     pub boot: String,
     /// Since when we have seen the node Ready in it.
-    pub ready_since: Option<Timestamp>,
+    pub ready_since: Option<Stamp>,
 }
 
 /// The proof of what the node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
     pub boot: String,
-    pub deadline: Timestamp,
+    pub deadline: Stamp,
     pub machine_id: Option<String>,
     pub control_plane: bool,
 }
@@ -148,9 +146,9 @@ pub struct WaiterRecord {
     /// How many were lost and made again.
     pub attempt: Option<i32>,
     /// When the last one was lost.
-    pub lost_at: Option<Timestamp>,
+    pub lost_at: Option<Stamp>,
     /// From when its time to get ready counts, if not from the beginning of the step.
-    pub wanted_since: Option<Timestamp>,
+    pub wanted_since: Option<Stamp>,
 }
 
 /// Why a node is given up.
@@ -276,7 +274,7 @@ impl Working {
     }
 
     /// Until when the step may take, if it has an end of its own.
-    pub fn deadline(&self) -> Option<Timestamp> {
+    pub fn deadline(&self) -> Option<Stamp> {
         match &self.at {
             At::Claim { .. } | At::Job { .. } => None,
             At::Drain(drain) => drain.deadline,

@@ -6,12 +6,15 @@ use super::{
     At, Begun, Drain, Entry, Found, JobRecord, NewBoot, Over, Pending, Preflight, Reboot, State, Tampered,
     Verdict, Verify, WaiterRecord, Working,
 };
-use crate::api::nodeop::{NodeStatus, Phase, Step};
+use crate::{
+    api::nodeop::{NodeStatus, Phase, Step},
+    plan::model::stamp::Stamp,
+};
 
 impl Entry {
     /// What an entry says. The error is what somebody changed.
     pub fn parse(entry: &NodeStatus) -> Result<Self, Tampered> {
-        let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+        let time = |time: &Option<Time>| time.as_ref().map(|time| Stamp::from(time.0));
         let mut missing = None;
         let state = match entry.phase {
             Phase::Pending => State::Pending(Pending {
@@ -52,7 +55,7 @@ impl Entry {
     pub fn record(self) -> NodeStatus {
         let base = NodeStatus {
             message: self.message,
-            last_updated: self.since.map(Time),
+            last_updated: self.since.map(written),
             node_uid: self.node_uid,
             ..NodeStatus::default()
         };
@@ -61,7 +64,7 @@ impl Entry {
                 phase: Phase::Pending,
                 boot: passed_in,
                 attempt,
-                since: not_ready_since.map(Time),
+                since: not_ready_since.map(written),
                 ..with(base, found)
             },
             State::Preflight(Preflight { begun_in, attempt, lost_at }) => NodeStatus {
@@ -69,7 +72,7 @@ impl Entry {
                 step: Some(Step::Preflight),
                 new_boot: begun_in,
                 attempt,
-                since: lost_at.map(Time),
+                since: lost_at.map(written),
                 ..base
             },
             State::Working(work) => record_work(base, *work),
@@ -89,6 +92,10 @@ impl Entry {
     }
 }
 
+fn written(stamp: Stamp) -> Time {
+    Time(stamp.written())
+}
+
 fn found(entry: &NodeStatus) -> Found {
     Found { target: entry.target.clone(), image: entry.image.clone(), before: entry.before.clone() }
 }
@@ -99,15 +106,15 @@ fn with(base: NodeStatus, found: Found) -> NodeStatus {
 }
 
 fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
-    let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
+    let time = |time: &Option<Time>| time.as_ref().map(|time| Stamp::from(time.0));
     // Once a node is given up, nothing but what still acts on it matters.
     let given_up = given_up(entry);
     let mut lacks = |what: &'static str| *missing = missing.or(given_up.is_none().then_some(what));
-    let mut needed = |there: Option<Timestamp>, what: &'static str| {
+    let mut needed = |there: Option<Stamp>, what: &'static str| {
         if there.is_none() {
             lacks(what);
         }
-        there.unwrap_or(Timestamp::UNIX_EPOCH)
+        there.unwrap_or_else(|| Timestamp::UNIX_EPOCH.into())
     };
     let (machine_id, control_plane) = (entry.machine_id.clone(), entry.control_plane == Some(true));
     let at = match entry.step {
@@ -174,8 +181,8 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
         job_name,
         job_uid: job_uid.flatten(),
         attempt: waiter.attempt,
-        since: waiter.lost_at.map(Time),
-        waiter_since: waiter.wanted_since.map(Time),
+        since: waiter.lost_at.map(written),
+        waiter_since: waiter.wanted_since.map(written),
         given_up,
         untouched: untouched.flatten(),
         reboot_status: reboot,
@@ -185,17 +192,17 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
         At::Claim { passed_in } => NodeStatus { step: Some(Step::Claim), boot: passed_in, ..entry },
         At::Drain(Drain { started, deadline, blocked_since, detaching_since }) => NodeStatus {
             step: Some(Step::Drain),
-            drain_started_at: Some(Time(started)),
-            deadline: deadline.map(Time),
-            blocked_since: blocked_since.map(Time),
-            detaching_since: detaching_since.map(Time),
+            drain_started_at: Some(written(started)),
+            deadline: deadline.map(written),
+            blocked_since: blocked_since.map(written),
+            detaching_since: detaching_since.map(written),
             ..entry
         },
         At::Job { refused_since, let_go_in, succeeded_in } => NodeStatus {
             step: Some(Step::Job),
             boot: let_go_in,
             succeeded_in,
-            blocked_since: refused_since.map(Time),
+            blocked_since: refused_since.map(written),
             ..entry
         },
         At::Reboot(Reboot { left, deadline, machine_id, control_plane, seen }) => {
@@ -204,10 +211,10 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
             NodeStatus {
                 step: Some(Step::Reboot),
                 boot: left,
-                deadline: Some(Time(deadline)),
+                deadline: Some(written(deadline)),
                 machine_id,
                 control_plane: control_plane.then_some(true),
-                since: if new_boot.is_some() { ready_since.flatten().map(Time) } else { entry.since },
+                since: if new_boot.is_some() { ready_since.flatten().map(written) } else { entry.since },
                 new_boot,
                 ..entry
             }
@@ -215,7 +222,7 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
         At::Verify(Verify { boot, deadline, machine_id, control_plane }) => NodeStatus {
             step: Some(Step::Verify),
             new_boot: Some(boot),
-            deadline: Some(Time(deadline)),
+            deadline: Some(written(deadline)),
             machine_id,
             control_plane: control_plane.then_some(true),
             ..entry
@@ -228,8 +235,8 @@ mod tests {
     use super::*;
     use crate::plan::node::failure::Failure;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
+    fn at(second: i64) -> Stamp {
+        Timestamp::from_second(1_000_000 + second).unwrap().into()
     }
 
     fn working(at: At) -> State {
@@ -333,7 +340,7 @@ mod tests {
             phase: Phase::Running,
             step: Some(Step::Job),
             job_name: Some("j".into()),
-            deadline: Some(Time(at(0))),
+            deadline: Some(written(at(0))),
             message: Some("the Job's pod could not start".into()),
             ..NodeStatus::default()
         };

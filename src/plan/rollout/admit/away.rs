@@ -66,9 +66,8 @@ impl Pass<'_> {
         }
         let patience = self.comes_back.then_some(PATIENCE);
         if let Some(limit) = self.op.intent.not_ready_timeout.or(patience) {
-            // A stamp that lies in the future is of a clock that was wrong.
             let since =
-                entry.since.as_ref().map_or(self.snapshot.now, |since| since.0.min(self.snapshot.now));
+                entry.since.as_ref().map_or(self.snapshot.now, |since| self.snapshot.begun_at(since.0));
             entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.snapshot.now >= deadline {

@@ -345,7 +345,7 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
     let work = Working::claims(entry.boot.take(), found);
     *entry = Entry {
         message: Some("being claimed".into()),
-        since: Some(snapshot.now),
+        since: Some(snapshot.now.into()),
         node_uid: Some(view.uid.clone()),
         state: State::Working(work.into()),
     }

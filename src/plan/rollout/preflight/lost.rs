@@ -55,12 +55,16 @@ impl PreflightContext<'_> {
         later(lost, pause).min(end).max(later(lost, PAUSE))
     }
 
-    /// Waits with the next pod, if it is too early. A moment that lies in the future is of another leader's
-    /// clock, and past.
+    /// Since when it is tried.
+    fn first(&self) -> Option<Timestamp> {
+        self.entry.since.map(|first| self.snapshot.begun_at(first))
+    }
+
+    /// Waits with the next pod, if it is too early.
     pub(super) fn pause(&self) -> Option<Planned<Next>> {
         let now = self.snapshot.now;
-        let lost = self.record.lost_at.filter(|lost| *lost <= now)?;
-        let at = self.next_try(lost, self.record.attempt.unwrap_or(0), self.entry.since);
+        let lost = self.snapshot.begun_at(self.record.lost_at?);
+        let at = self.next_try(lost, self.record.attempt.unwrap_or(0), self.first());
         let message = self.entry.message.clone().filter(|_| now < at)?;
         Some(Planned::from(Next::Wait(Asking::AsTold(message).into())).with(Effects::wake_at(at)))
     }
@@ -68,7 +72,7 @@ impl PreflightContext<'_> {
     /// The next attempt, in a while; or the end, if pods have been lost for too long.
     pub(super) fn again(&self, why: Lost) -> Next {
         let (now, limit) = (self.snapshot.now, self.op.intent.pull_timeout);
-        let first = self.entry.since.filter(|first| *first <= now).unwrap_or(now);
+        let first = self.first().unwrap_or(now);
         if now >= later(first, limit) {
             return self.fail(PreflightFailure::NoneEndedIn { limit, last: why });
         }
@@ -86,8 +90,9 @@ impl PreflightContext<'_> {
         let now = self.snapshot.now;
         let attempt = self.record.attempt.unwrap_or(0).saturating_add(1);
         let at = self.next_try(now, attempt, Some(first));
-        let record = Preflight { attempt: Some(attempt), lost_at: Some(now), ..self.record.clone() };
-        let (message, since, state) = (Some(tried_again(why, at)), Some(first), State::Preflight(record));
+        let record = Preflight { attempt: Some(attempt), lost_at: Some(now.into()), ..self.record.clone() };
+        let (message, since, state) =
+            (Some(tried_again(why, at)), Some(first.into()), State::Preflight(record));
         Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
     }
 }

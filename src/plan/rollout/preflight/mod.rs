@@ -68,7 +68,7 @@ pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus
     };
     Entry {
         message: Some(Asking::Runs.to_string()),
-        since: Some(now),
+        since: Some(now.into()),
         node_uid: status.node_uid.clone(),
         state: State::Preflight(record),
     }
@@ -224,7 +224,7 @@ impl PreflightContext<'_> {
     fn back_to_pending(self, passed_in: Option<String>, found: Found, message: Option<String>) -> Next {
         let attempt = Some(self.record.attempt.unwrap_or(0));
         let state = State::Pending(Pending { passed_in, found, attempt, not_ready_since: None });
-        let since = Some(self.snapshot.now);
+        let since = Some(self.snapshot.now.into());
         Next::Become(Box::new(Entry { message, since, state, ..self.entry.clone() }.record()))
     }
 }
