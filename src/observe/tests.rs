@@ -111,7 +111,7 @@ fn over(phase: &str, entries: &Value) -> [LiveObject; 5] {
         LiveObject::Pod(serde_json::from_value(object).unwrap())
     };
     let object = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
-        "metadata": {"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "9"}, "spec": {"command": ["true"]},
+        "metadata": {"name": "op", "namespace": "ns", "uid": "u", "resourceVersion": "9", "generation": 1}, "spec": {"command": ["true"]},
         "status": {"phase": phase, "observedGeneration": 1, "nodeStatuses": entries}});
     [
         job("ended", "Complete"),

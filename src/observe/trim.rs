@@ -7,13 +7,13 @@ use kube::{Resource, core::ObjectMeta};
 
 use crate::api::{
     names,
-    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase, RebootStatus},
+    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase},
     owner,
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
 };
 
-/// A NodeOp. Of one that is over, without a finalizer of ours, and with all its nodes given back, nothing
-/// depends any more but by its identity, of which the cache keeps a record (see
+/// A NodeOp. Of one that is over, without a finalizer of ours, with all its nodes given back, and whose status
+/// is about its spec as it is, nothing depends any more but by its identity, of which the cache keeps a record (see
 /// [`FinishedOp`](crate::plan::model::snapshot::FinishedOp)). A NodeOpUpgrade copies the status of its own,
 /// see [`upgraded`].
 pub fn nodeop(op: NodeOp) -> NodeOp {
@@ -44,22 +44,16 @@ pub fn is_forgotten(op: &NodeOp) -> bool {
 }
 
 fn is_over(op: &NodeOp) -> bool {
-    op.is_over() && !op.has_our_finalizer() && !op.status.as_ref().is_some_and(has_a_node)
+    op.is_over() && op.is_observed() && !op.has_our_finalizer() && !op.status.as_ref().is_some_and(has_a_node)
 }
 
 /// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is
-/// given back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had
-/// no finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at
-/// it.
+/// given back, also when somebody has removed the finalizer.
 fn has_a_node(status: &NodeOpStatus) -> bool {
-    let written_by_go = status.observed_generation.is_none();
-    let settled = |entry: &NodeStatus| {
-        if written_by_go {
-            entry.phase == Phase::Completed && entry.reboot_status != Some(RebootStatus::Pending)
-        } else {
-            entry.phase != Phase::Running && entry.node_uid.is_none()
-        }
-    };
+    if status.observed_generation.is_none() {
+        return status.leaves_a_node_of_go();
+    }
+    let settled = |entry: &NodeStatus| entry.phase != Phase::Running && entry.node_uid.is_none();
     !status.node_statuses.values().all(settled)
 }
 
@@ -198,6 +192,7 @@ mod tests {
     fn what_is_said_of_a_node_is_kept_until_the_node_is_given_back() {
         let of = |generation: Option<i64>, entry: Value| {
             let mut object = op("Failed", json!([]));
+            object.metadata.generation = generation;
             let status = object.status.as_mut().unwrap();
             status.observed_generation = generation;
             status.node_statuses.insert("n2", serde_json::from_value(entry).unwrap());
@@ -214,6 +209,18 @@ mod tests {
             (Some(1), json!({"phase": "Pending"}), false),
         ] {
             assert_eq!(of(generation, entry.clone()), kept, "{generation:?} {entry}");
+        }
+    }
+
+    /// Its status is still to be written, and from a record that could not be.
+    #[test]
+    fn a_nodeop_that_was_edited_after_its_end_is_kept_until_its_status_says_so() {
+        for (observed, whole) in [(Some(2), false), (Some(1), true), (None, true)] {
+            let mut object = op("Completed", json!([]));
+            object.metadata.generation = Some(2);
+            object.status.as_mut().unwrap().observed_generation = observed;
+            let kept = nodeop(object.clone());
+            assert_eq!(kept.status == object.status && kept.spec == object.spec, whole, "{observed:?}");
         }
     }
 

@@ -29,7 +29,7 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     for action in &plan.actions {
         if let Action::PatchStatus { op, status, .. } = action {
             let before = op.status.as_ref();
-            if before.and_then(|b| b.phase).is_some_and(Phase::is_final) {
+            if before.is_some_and(|before| is_changed_after_its_end(before, status)) {
                 found.push(format!("a finished NodeOp is written: {:?}", op.metadata.name));
             }
             let running = status.node_statuses.values().filter(|node| node.phase == Phase::Running).count();
@@ -66,6 +66,20 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     found.extend(spinning(snapshot, plan));
     found.extend(passed_by(snapshot));
     found
+}
+
+/// Whether more is written of a NodeOp that is over than of which generation of the spec its status is. (The Go
+/// operator wrote no conditions.)
+pub fn is_changed_after_its_end(before: &NodeOpStatus, after: &NodeOpStatus) -> bool {
+    let bare = |status: &NodeOpStatus| {
+        let mut bare = NodeOpStatus { observed_generation: None, ..status.clone() };
+        bare.conditions.iter_mut().for_each(|condition| condition.observed_generation = None);
+        if before.conditions.is_empty() {
+            bare.conditions.clear();
+        }
+        bare
+    };
+    before.phase.is_some_and(Phase::is_final) && bare(before) != bare(after)
 }
 
 /// NodeOps that a plan passes by as finished, and for which there would have been something to do.

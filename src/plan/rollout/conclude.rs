@@ -5,12 +5,12 @@ use crate::{
     plan::{
         model::{
             action::Action,
-            effects::{Planned, Reasons},
+            effects::{Effects, Planned, Reasons},
             snapshot::{Snapshot, Standing},
         },
         node::context::Op,
         release,
-        rollout::{expiry, prestart},
+        rollout::{expiry, prestart, settle},
     },
 };
 
@@ -28,11 +28,15 @@ pub fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
     if held || lingers {
-        return nothing.with(effects);
+        return nothing.with(effects).with(settle::settle(snapshot, op));
     }
     if !op.object.has_our_finalizer() {
-        return nothing.with(effects).with(expiry::sweep(snapshot, op));
+        let expiry = expiry::sweep(snapshot, op);
+        let settled =
+            if expiry.actions.is_empty() { settle::settle(snapshot, op) } else { Effects::default() };
+        return nothing.with(effects).with(expiry).with(settled);
     }
+    // What the status says of the spec is a courtesy, and comes after this.
     let finalizers = old.into_iter().filter(|finalizer| !names::is_our_finalizer(finalizer)).collect();
     nothing.with(effects).with(Action::Finalize { op: op.object.clone(), finalizers })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kairos_operator::api::upgrade::NodeOpUpgrade;
+use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
 use kairos_sim::kairos;
 use kube::{
     Api,
@@ -204,4 +204,44 @@ async fn asks(rig: &Rig, more: usize) {
     tokio::time::timeout(LONG, asked)
         .await
         .unwrap_or_else(|_| panic!("nothing is asked: {:#}", upgrade(rig)));
+}
+
+/// Some fields of a NodeOp may be edited at any time. Flux, Argo CD and `kubectl wait` wait until its status is
+/// about the spec as it is, also if it was over before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_nodeop_that_is_edited_is_not_in_progress_for_ever() {
+    let rig = Rig::new(2).await;
+    rig.op("fw", json!({"command": ["true"], "concurrency": 1})).await;
+    rig.over("fw").await;
+    let settled = |generation: i64| {
+        move |op: &Value| {
+            let is = |of: &Value| *of == json!(generation);
+            let conditions = op["status"]["conditions"].as_array();
+            is(&op["metadata"]["generation"])
+                && is(&op["status"]["observedGeneration"])
+                && conditions.into_iter().flatten().all(|one| is(&one["observedGeneration"]))
+                && op["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+        }
+    };
+    let before = rig.cluster.until(OPS, LONG, settled(1)).await.unwrap();
+    let ops: Api<NodeOp> = Api::default_namespaced(rig.cluster.client());
+    for (generation, spec) in
+        [(2, json!({"notAfter": "2020-01-01T00:00:00Z"})), (3, json!({"concurrency": 2, "paused": true}))]
+    {
+        ops.patch("fw", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+        let after = rig.cluster.until(OPS, LONG, settled(generation)).await.unwrap();
+        let bare = |op: &Value| {
+            let mut status = op["status"].clone();
+            status["observedGeneration"] = Value::Null;
+            let conditions = status["conditions"].as_array_mut().unwrap();
+            conditions.iter_mut().for_each(|one| one["observedGeneration"] = Value::Null);
+            status
+        };
+        assert_eq!(bare(&after), bare(&before), "nothing else changes");
+    }
+    assert_eq!(["n1", "n2"].map(|node| rig.commands(node)), [1, 1]);
+    let writes = rig.cluster.history().into_iter().filter(|change| {
+        change.key.table.as_ref() == OPS && change.object["metadata"]["generation"].as_i64() > Some(1)
+    });
+    assert_eq!(writes.count(), 4, "each edit is answered by one write");
 }

@@ -154,6 +154,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "compact",
             "finalizer",
             "expiry",
+            "settle",
             "slots",
             "not_taken",
             "targets",

@@ -9,6 +9,7 @@ use kairos_operator::{
         nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
     },
     contract::boot_state,
+    plan::check,
 };
 use kairos_sim::Change;
 use serde_json::Value;
@@ -47,8 +48,8 @@ impl Past<'_> {
     }
 
     fn said(&mut self, op: &NodeOp, uid: &str, before: &NodeOpStatus, now: &NodeOpStatus) {
-        if before.phase.is_some_and(Phase::is_final) {
-            self.broken(format!("{uid} is written though it is {:?}", before.phase));
+        if check::is_changed_after_its_end(before, now) {
+            self.broken(format!("{uid} is changed though it is {:?}", before.phase));
         }
         self.targets(op, uid, before, now);
         self.admits(op, uid, before, now);

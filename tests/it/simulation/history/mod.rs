@@ -9,11 +9,14 @@ use std::{
 
 use kairos_operator::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase, RebootStatus, Step},
-    plan::model::{
-        action::{NodeChange, Target},
-        id::OpRef,
-        intent::Intent,
-        snapshot::{JobState, JobView, NodeView, PodView, Role},
+    plan::{
+        check,
+        model::{
+            action::{NodeChange, Target},
+            id::OpRef,
+            intent::Intent,
+            snapshot::{JobState, JobView, NodeView, PodView, Role},
+        },
     },
 };
 
@@ -121,8 +124,8 @@ impl World {
     pub fn check_status(&mut self, op: &NodeOp, new: &NodeOpStatus) {
         let uid = op.metadata.uid.clone().unwrap();
         let old = op.status.clone().unwrap_or_default();
-        if old.phase.is_some_and(Phase::is_final) {
-            self.broken(format!("{uid} is written though it is {:?}", old.phase));
+        if check::is_changed_after_its_end(&old, new) {
+            self.broken(format!("{uid} is changed though it is {:?}", old.phase));
         }
         let intent = Intent::of(op);
         let failed = old.node_statuses.values().any(|entry| entry.phase == Phase::Failed);

@@ -28,7 +28,12 @@ fn finished(name: &str) -> NodeOp {
 
 #[test]
 fn a_record_is_made_only_where_it_says_all_that_the_nodeop_says() {
-    let bare = json!({"phase": "Completed"});
+    let bare = json!({"phase": "Completed", "observedGeneration": 2});
+    let ended = |but: Value| {
+        let mut status = json!({"phase": "Failed", "observedGeneration": 2});
+        status.as_object_mut().unwrap().extend(but.as_object().unwrap().clone());
+        status
+    };
     for (object, recorded) in [
         (finished("op"), true),
         (op(json!({}), json!({}), bare.clone()), true),
@@ -40,13 +45,12 @@ fn a_record_is_made_only_where_it_says_all_that_the_nodeop_says() {
         (op(json!({"deletionTimestamp": "2026-01-02T03:04:05Z"}), json!({}), bare.clone()), false),
         (op(json!({"annotations": {"a": "b"}}), json!({}), bare.clone()), false),
         (op(json!({}), json!({"ttlSecondsAfterFinished": 60}), bare), false),
-        (op(json!({}), json!({}), json!({"phase": "Running"})), false),
-        (op(json!({}), json!({}), json!({"phase": "Failed", "message": "m"})), false),
-        (op(json!({}), json!({}), json!({"phase": "Failed", "lastUpdated": "1960-01-01T00:00:00Z"})), false),
-        (
-            op(json!({}), json!({}), json!({"phase": "Failed", "nodeStatuses": {"n1": {"phase": "Failed"}}})),
-            false,
-        ),
+        (op(json!({}), json!({}), ended(json!({"phase": "Running"}))), false),
+        (op(json!({}), json!({}), ended(json!({"message": "m"}))), false),
+        (op(json!({}), json!({}), ended(json!({"lastUpdated": "1960-01-01T00:00:00Z"}))), false),
+        (op(json!({}), json!({}), ended(json!({"nodeStatuses": {"n1": {"phase": "Failed"}}}))), false),
+        (op(json!({}), json!({}), ended(json!({"observedGeneration": 1}))), false),
+        (op(json!({}), json!({}), ended(json!({"observedGeneration": null}))), false),
     ] {
         let record = FinishedOp::of(&object);
         assert_eq!(record.is_some(), recorded, "{object:?}");
