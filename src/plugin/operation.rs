@@ -139,6 +139,11 @@ impl Operation {
         self.phase.is_final()
     }
 
+    /// Whether nothing follows: a `Continuous` upgrade takes nodes that join or drift after its run is over, too.
+    pub fn is_over_for_good(&self) -> bool {
+        self.is_over() && (self.deleting || self.object["spec"]["mode"] != "Continuous")
+    }
+
     /// Whether it upgrades Kairos, whichever kind it is of.
     pub fn is_upgrade(&self) -> bool {
         self.kind == Kind::Upgrade || self.object["spec"].get("upgrade").is_some()
@@ -166,7 +171,7 @@ impl Operation {
     /// Its phase as a word, with what a reader would not expect of it.
     pub fn phase_word(&self) -> String {
         let phase = format!("{:?}", self.phase);
-        match (self.deleting, self.paused && !self.is_over()) {
+        match (self.deleting, self.paused && !self.is_over_for_good()) {
             (true, _) => format!("{phase} (being deleted)"),
             (false, true) => format!("{phase} (paused)"),
             (false, false) => phase,

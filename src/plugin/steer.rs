@@ -81,6 +81,12 @@ pub async fn pause(args: &SteerArgs, paused: bool, connection: &Connection, scre
 
 /// What that means for its nodes now.
 fn effect(operation: &Operation, paused: bool) -> String {
+    // Of a Continuous upgrade, between its rounds.
+    if operation.is_over() {
+        let then =
+            if paused { "no further round begins" } else { "a further round takes nodes that need it" };
+        return format!(": {then}");
+    }
     let under_way: Vec<&str> = operation.under_way().map(|(name, _)| name.as_str()).collect();
     let waits = waiting(operation);
     match (paused, under_way.as_slice()) {
@@ -111,7 +117,11 @@ pub async fn cancel(args: &CancelArgs, connection: &Connection, screen: &Screen)
     if under_way.is_empty() {
         screen.line("  nothing is under way")?;
     }
-    screen.line(&format!("  {} not started", waiting(&operation)))?;
+    if operation.is_over() {
+        screen.line("  no further round begins")?;
+    } else {
+        screen.line(&format!("  {} not started", waiting(&operation)))?;
+    }
     if !args.yes && !confirmed(&operation)? {
         screen.line("Nothing was done.")?;
         return Ok(Code::Refused);
@@ -164,7 +174,7 @@ fn confirmed(operation: &Operation) -> Result<bool> {
 /// The operation, if something can be done to it.
 async fn open(target: &Target, connection: &Connection) -> Result<Operation> {
     let operation = target.find(connection).await?;
-    if operation.is_over() {
+    if operation.is_over_for_good() {
         return Err(Failure::new(format!("{} is over: {}", operation.full(), operation.phase_word()))
             .ending(Code::Refused)
             .hint(format!(

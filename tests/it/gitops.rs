@@ -79,6 +79,10 @@ fn argo_cd_sees_an_operation_as_it_stands() {
         let mut deleted = object(Standing::Completed);
         deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         let new = json!({"metadata": {"generation": 1}, "spec": {}});
+        // The Go operator's, where a node was left unfinished.
+        let mut go = object(Standing::Failed);
+        go["status"].as_object_mut().unwrap().remove("observedGeneration");
+        assert_eq!(health(&go)["status"], "Degraded", "{go}");
         for object in [edited, deleted, new] {
             assert_eq!(health(&object)["status"], "Progressing", "{object}");
         }
@@ -107,6 +111,25 @@ fn argo_cd_pauses_and_resumes() {
         let over = json!({"spec": {}, "status": {"phase": "Failed"}});
         assert_eq!(offers(&over), [false, false]);
     }
+}
+
+/// Between its rounds it waits for nodes, and may be held.
+#[test]
+fn argo_cd_holds_a_continuous_upgrade_between_its_rounds() {
+    let mut upgrade = object(Standing::Completed);
+    upgrade["spec"] = json!({"mode": "Continuous", "paused": false});
+    upgrade["status"]["phase"] = "Completed".into();
+    let health = |object: &Value| lua(&argocd("health", "NodeOpUpgrade"), object)["status"].clone();
+    let actions: Value = serde_saphyr::from_str(&argocd("actions", "NodeOpUpgrade")).unwrap();
+    let offers = |object: &Value| {
+        let found = lua(actions["discovery.lua"].as_str().unwrap(), object);
+        [&found["pause"]["disabled"], &found["resume"]["disabled"]].map(|off| off == false)
+    };
+    assert_eq!((health(&upgrade), offers(&upgrade)), (json!("Healthy"), [true, false]));
+    upgrade["spec"]["paused"] = true.into();
+    assert_eq!((health(&upgrade), offers(&upgrade)), (json!("Suspended"), [false, true]));
+    upgrade["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    assert_eq!(offers(&upgrade), [false, false]);
 }
 
 #[test]

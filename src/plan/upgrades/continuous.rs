@@ -104,6 +104,9 @@ pub fn look(snapshot: &Snapshot, upgrade: &NodeOpUpgrade, status: &mut NodeOpUpg
     let own = own.split_once(ALSO).map_or(own.as_str(), |(own, _)| own);
     let also = said(&nodes, idle.as_ref(), !conditions::is_drifted(&status.conditions));
     status.message = Some(if also.is_empty() { own.to_owned() } else { format!("{own}{ALSO}{also}") });
+    if let Some(counts) = &mut status.counts {
+        counts.current = if idle == Some(Idle::Paused) { "(paused)".into() } else { String::new() };
+    }
     if idle.is_some() {
         return Vec::new();
     }

@@ -220,6 +220,16 @@ async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapshot) 
 /// One that is there. An upgrade whose NodeOp is not made yet is planned as the NodeOp that it will be.
 async fn there(target: &Target, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
     let found = target.find(connection).await?;
+    if found.is_over() && !found.is_over_for_good() {
+        return Err(Failure::new(format!("{} is between its rounds: {}", found.full(), found.phase_word()))
+            .ending(Code::Refused)
+            .hint(format!(
+                "mode is Continuous: a further round takes nodes that join, and nodes that run another release. Which nodes \
+                 wait for what, its message says: kubectl kairos status {} -n {}",
+                found.short(),
+                found.namespace
+            )));
+    }
     if found.is_over() {
         return Err(Failure::new(format!("{} is over: {}", found.full(), found.phase_word()))
             .ending(Code::Refused)

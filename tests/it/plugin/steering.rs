@@ -126,6 +126,40 @@ async fn an_operation_is_held_and_goes_on() {
     assert!(child.code == 2 && child.err.ends_with("Name that one: nou/up2\n"), "{child:?}");
 }
 
+/// What joins or drifts is taken in further rounds, and those can be held and ended, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_continuous_upgrade_is_held_and_ended_between_its_rounds() {
+    let stage = Stage::new().await;
+    let done = || json!({"phase": "Completed", "message": "m", "nodeStatuses": {"n1": entry("Completed", None, "done", 60)}});
+    stage.upgrade("up1", json!({"image": "i", "concurrency": 1, "mode": "Continuous"}), done()).await;
+    let planned = stage.run(&["plan", "nou/up1"]).await;
+    let rounds = planned.err.starts_with(
+        "error: NodeOpUpgrade default/up1 is between its rounds: Completed\nmode is Continuous: ",
+    );
+    assert!(planned.code == 2 && rounds, "{planned:?}");
+    let paused = stage.run(&["pause", "up1"]).await;
+    assert_eq!((paused.code, paused.out.as_str()), (0, "nou/up1 paused: no further round begins\n"));
+    let spec = |name: &str| stage.cluster.get(UPGRADES, "default", name).unwrap()["spec"].clone();
+    assert_eq!(spec("up1")["paused"], true);
+    let shown = stage.run(&["status", "up1"]).await;
+    assert!(shown.out.starts_with("✓ nou/up1  Completed (paused)  "), "{shown:?}");
+    let resumed = stage.run(&["resume", "up1"]).await;
+    assert_eq!(
+        (resumed.code, resumed.out.as_str()),
+        (0, "nou/up1 resumed: a further round takes nodes that need it\n")
+    );
+    assert_eq!(spec("up1")["paused"], false);
+    let ended = stage.run(&["cancel", "up1", "-y"]).await;
+    let says = "What that ends:\n  nothing is under way\n  no further round begins\nnodeopupgrade.operator.kairos.io/up1 deleted\n";
+    assert!(ended.code == 0 && ended.out.ends_with(says), "{ended:?}");
+
+    stage.upgrade("up2", json!({"image": "i", "concurrency": 1, "mode": "Once"}), done()).await;
+    for words in [["pause", "up2"], ["plan", "nou/up2"]] {
+        let over = stage.run(&words).await;
+        assert!(over.code == 2 && over.err.contains("default/up2 is over: Completed\n"), "{over:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_is_ended_after_it_was_said_what_that_ends() {
     let stage = Stage::new().await;

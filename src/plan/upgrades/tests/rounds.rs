@@ -198,6 +198,9 @@ fn while_a_node_must_wait_ready_stays_and_the_message_says_why() {
         world.edit(spec);
         world.settle();
         assert!(message(&world).ends_with(said) || message(&world).contains(said), "{}", message(&world));
+        let paused = said.contains("paused");
+        let current = world.status().counts.unwrap_or_default().current;
+        assert_eq!(current, if paused { "(paused)" } else { "" });
         assert_eq!((world.names().len(), ready(&world).0.as_str()), (1, "True"), "{said}");
         is_still(&mut world);
     }
