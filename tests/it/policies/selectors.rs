@@ -46,7 +46,25 @@ fn every_other_selector_passes() {
     for spec in [json!({}), json!({"nodeSelector": {}, "drainOptions": {}})] {
         assert_eq!(judge("nodeopupgrades", spec), Verdict::Passes);
     }
-    let was = json!({"spec": {"nodeSelector": {"matchLabels": {"a b": "c"}}}});
+}
+
+/// The operator creates the NodeOp of the run that an edit asks for, and could not with such a key.
+#[test]
+fn a_key_that_an_edit_brings_is_refused_and_one_that_stands_there_is_left() {
     let policy = Policy::read("selector-policy.yaml");
-    assert_eq!(policy.judge(&User::admin(), "nodeops", Some(&was), Some(&was)), Verdict::NotConcerned);
+    let object = |spec: Value| json!({"metadata": {"name": "up", "namespace": "default"}, "spec": spec});
+    let judge = |old: Value, new: Value| {
+        policy.judge(&User::admin(), "nodeopupgrades", Some(&object(old)), Some(&object(new)))
+    };
+    for (spec, good) in selectors("a b").into_iter().zip(selectors("a")) {
+        for old in [json!({}), good.clone()] {
+            assert!(matches!(judge(old, spec.clone()), Verdict::Refused(_)), "{spec}");
+        }
+        let mut other = spec.clone();
+        other["paused"] = true.into();
+        assert_eq!(judge(spec.clone(), other), Verdict::Passes, "{spec}");
+        assert_eq!(judge(spec.clone(), good), Verdict::Passes, "{spec}");
+    }
+    let verdict = policy.judge(&User::operator(), "nodeopupgrades/status", None, Some(&object(json!({}))));
+    assert_eq!(verdict, Verdict::NotConcerned);
 }

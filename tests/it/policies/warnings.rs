@@ -1,5 +1,13 @@
 //! What `kubectl apply` warns of.
 
+use std::collections::BTreeSet;
+
+use kairos_operator::api::{
+    child, run,
+    upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
+};
+use kube::CustomResourceExt;
+
 use super::*;
 
 /// What is said of an operation, as it is created or as it was before; the server's defaults stand in both.
@@ -73,4 +81,50 @@ fn the_nodeop_of_an_upgrade_is_not_warned_of_again() {
         );
         assert_eq!(policy.0["failurePolicy"], "Ignore", "a warning refuses nothing");
     }
+}
+
+/// Each field of a NodeOpUpgrade, and something that it may be changed to.
+fn edits() -> Value {
+    json!({"image": "kairos:v2", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "s"}],
+        "nodeSelector": {"matchLabels": {"a": "b"}}, "mode": "Continuous", "concurrency": 0, "paused": true, "stopOnFailure": true,
+        "notAfter": "2027-01-31T00:00:00Z", "upgradeActive": false, "upgradeRecovery": true, "force": true, "debug": true,
+        "uncordonOnFailure": true, "excludePaths": ["/a"], "drainOptions": {"enabled": true, "force": true},
+        "loadBalancer": {"exclude": true, "waitSeconds": 5},
+        "backoffLimit": 1, "preflightTimeoutSeconds": 1, "pullTimeoutSeconds": 1, "activeDeadlineSeconds": 1,
+        "rebootTimeoutSeconds": 1, "verifyTimeoutSeconds": 1, "minReadySeconds": 1, "notReadyTimeoutSeconds": 1,
+        "preflightConcurrency": 1, "historyLimit": 1})
+}
+
+/// An edit of a NodeOpUpgrade that is a run on all nodes is as good as a new one.
+#[test]
+fn an_edit_that_is_another_run_is_warned_of_and_one_that_steers_is_not() {
+    let old = json!({"image": "kairos:v1", "concurrency": 0, "drainOptions": {"enabled": true}});
+    let hash = |spec: &Value| {
+        let spec: NodeOpUpgradeSpec = serde_json::from_value(spec.clone()).unwrap();
+        run::hash(&child::spec(&spec))
+    };
+    let with = |field: &str, value: &Value| {
+        let mut spec = old.clone();
+        spec[field] = value.clone();
+        spec
+    };
+    for (field, value) in edits().as_object().unwrap() {
+        let new = with(field, value);
+        let another = hash(&new) != hash(&old);
+        assert_eq!(warned("nodeopupgrades", Some(old.clone()), new.clone()), another, "{field} is set");
+        assert_eq!(
+            warned("nodeopupgrades", Some(new.clone()), old.clone()),
+            another || field == "paused",
+            "{field} is unset"
+        );
+        assert!(!warned("nodeopupgrades", Some(new.clone()), new), "{field} stays");
+    }
+    let crd = serde_json::to_value(NodeOpUpgrade::crd()).unwrap();
+    let fields = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
+    let named = |fields: &Value| fields.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(named(fields), named(&edits()), "a field is new: does it make another run?");
+    let one = json!({"kubernetes.io/hostname": "n1"});
+    let narrow = with("nodeSelector", &json!({"matchLabels": one}));
+    assert!(warned("nodeopupgrades", Some(narrow.clone()), old.clone()), "widened to all nodes");
+    assert!(!warned("nodeopupgrades", Some(old.clone()), narrow), "narrowed down to one");
 }
