@@ -71,7 +71,6 @@ pub fn actor(client: Client, fence: Arc<dyn Fence>) -> Actor {
     let text = String::new;
     let site = RenderConfig {
         operator: text(),
-        labeler: text(),
         namespace: text(),
         default: text(),
         state_dir: text(),

@@ -49,9 +49,6 @@ pub struct ControllerArgs {
     /// The image of the pods that we make ourselves.
     #[arg(long, env = "OPERATOR_IMAGE", default_value = contract::IMAGE)]
     operator_image: String,
-    /// The image of the pods that read a node's facts, if not the operator's. It must hold this binary.
-    #[arg(long, env = "NODE_LABELER_IMAGE")]
-    node_labeler_image: Option<String>,
     /// Secrets that every pod which runs the operator's own image pulls with, each in that pod's namespace.
     #[arg(long, env = "OPERATOR_IMAGE_PULL_SECRETS", value_name = "NAME,…", value_delimiter = ',')]
     operator_image_pull_secrets: Vec<String>,
@@ -97,9 +94,11 @@ pub struct IgnoredArgs {
     metrics_cert_name: Option<String>,
     #[arg(long, hide = true)]
     metrics_cert_key: Option<String>,
-    // The Go operator's Deployment sets the variable.
+    // The Go operator's Deployment sets the variables. Neither image has a binary of ours.
     #[arg(long, env = "SENTINEL_IMAGE", hide = true)]
     sentinel_image: Option<String>,
+    #[arg(long, env = "NODE_LABELER_IMAGE", hide = true)]
+    node_labeler_image: Option<String>,
     #[arg(long, hide = true)]
     tool_image: Option<String>,
     #[arg(long, hide = true)]
@@ -120,11 +119,6 @@ impl ControllerArgs {
     /// Sets the image of the pods that we make ourselves.
     pub fn set_operator_image(&mut self, image: String) {
         self.operator_image = image;
-    }
-
-    /// The image of the pods that read a node's facts.
-    pub fn node_labeler_image(&self) -> &str {
-        self.node_labeler_image.as_deref().and_then(said).unwrap_or_else(|| self.operator_image())
     }
 
     /// The Secrets that pods with the operator's own image pull with.
@@ -207,6 +201,7 @@ impl IgnoredArgs {
             ("--metrics-cert-name", &self.metrics_cert_name),
             ("--metrics-cert-key", &self.metrics_cert_key),
             ("--sentinel-image (SENTINEL_IMAGE)", &self.sentinel_image),
+            ("--node-labeler-image (NODE_LABELER_IMAGE)", &self.node_labeler_image),
             ("--tool-image", &self.tool_image),
             ("--buildah-image", &self.buildah_image),
         ]
@@ -288,9 +283,15 @@ mod tests {
             args.ignored.given(),
             ["--metrics-secure", "--enable-http2", "--zap-devel", "--webhook-cert-path"]
         );
+        // An overlay of the Go operator may set the variables of both.
         assert_eq!(
-            controller(&["--sentinel-image=x"]).ignored.given(),
-            ["--sentinel-image (SENTINEL_IMAGE)"]
+            controller(&[
+                "--sentinel-image=x",
+                "--node-labeler-image=quay.io/kairos/operator-node-labeler:v0.1.3"
+            ])
+            .ignored
+            .given(),
+            ["--sentinel-image (SENTINEL_IMAGE)", "--node-labeler-image (NODE_LABELER_IMAGE)"]
         );
     }
 
@@ -313,15 +314,10 @@ mod tests {
 
     #[test]
     fn what_is_empty_was_not_said() {
-        let empty = [
-            "--operator-image=",
-            "--node-labeler-image=",
-            "--nodeop-default-image= ",
-            "--pod-name=",
-            "--controller-pod-namespace=",
-        ];
+        let empty =
+            ["--operator-image=", "--nodeop-default-image= ", "--pod-name=", "--controller-pod-namespace="];
         let args = controller(&empty);
-        assert_eq!((args.operator_image(), args.node_labeler_image()), (contract::IMAGE, contract::IMAGE));
+        assert_eq!(args.operator_image(), contract::IMAGE);
         assert_eq!(
             (args.nodeop_default_image(), args.pod_name(), args.namespace()),
             (NODEOP_DEFAULT_IMAGE, None, None)

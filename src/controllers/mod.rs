@@ -173,7 +173,6 @@ impl Controller {
             .then(|| Election::new(client.clone(), &namespace, identity, clock, leadership.clone()));
         let site = RenderConfig {
             operator: args.operator_image().into(),
-            labeler: args.node_labeler_image().into(),
             namespace: namespace.clone(),
             default: args.nodeop_default_image().into(),
             state_dir: args.state_dir.to_string_lossy().into_owned(),

@@ -36,7 +36,7 @@ pub fn pod(node: &str, node_uid: &str, name: &str, attempt: i32, site: &RenderCo
     };
     let reader = Container {
         name: container::FACTS.into(),
-        image: Some(site.labeler.clone()),
+        image: Some(site.operator.clone()),
         image_pull_policy: parts::own_pull_policy(),
         command: parts::applet(applet::NODE_LABELER),
         args: Some(contract::facts_args()),

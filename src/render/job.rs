@@ -240,7 +240,6 @@ mod tests {
         .unwrap();
         let site = RenderConfig {
             operator: "operator:v1".into(),
-            labeler: "operator:v1".into(),
             namespace: "operator-system".into(),
             default: "busybox".into(),
             state_dir: "/usr/local/.kairos".into(),

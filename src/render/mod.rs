@@ -17,8 +17,6 @@ pub mod waiter;
 pub struct RenderConfig {
     /// Our own image, for everything that we make ourselves.
     pub operator: String,
-    /// The image of facts pods: ours, unless it was named.
-    pub labeler: String,
     /// Our own namespace, where facts pods are.
     pub namespace: String,
     /// For a NodeOp that names no image.

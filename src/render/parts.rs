@@ -114,7 +114,7 @@ pub fn pull_secrets<'a>(
     site: &RenderConfig,
     containers: impl IntoIterator<Item = &'a Container>,
 ) -> Option<Vec<LocalObjectReference>> {
-    let ours = |image: &String| *image == site.operator || *image == site.labeler;
+    let ours = |image: &String| *image == site.operator;
     let needed = containers.into_iter().any(|container| container.image.as_ref().is_some_and(ours));
     let own =
         site.pull_secrets.iter().filter(|_| needed).map(|name| LocalObjectReference { name: name.clone() });

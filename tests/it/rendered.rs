@@ -26,7 +26,6 @@ use crate::tidy::scan;
 pub fn site() -> RenderConfig {
     RenderConfig {
         operator: "operator:v1".into(),
-        labeler: "operator:v1".into(),
         namespace: "operator-system".into(),
         default: "busybox:latest".into(),
         state_dir: "/usr/local/.kairos".into(),

@@ -77,7 +77,6 @@ fn site() -> RenderConfig {
     let own = |text: &str| text.to_owned();
     RenderConfig {
         operator: own("operator"),
-        labeler: own("operator"),
         namespace: own("own"),
         default: own("busybox"),
         state_dir: own("/usr/local/.kairos"),

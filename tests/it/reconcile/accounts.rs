@@ -219,7 +219,6 @@ async fn a_waiter_with_the_account_of_the_release_before_goes_on_and_the_account
     }
     let site = RenderConfig {
         operator: "operator:v1".into(),
-        labeler: "operator:v1".into(),
         namespace: "operator-system".into(),
         default: "busybox:1".into(),
         state_dir: "/usr/local/.kairos".into(),
