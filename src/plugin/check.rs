@@ -102,6 +102,7 @@ pub async fn run(args: &CheckArgs, connection: &Connection, screen: &Screen) -> 
     all.push(kind::<NodeOpUpgrade>(connection).await?);
     all.push(deployment(&installed::operator(connection, &args.place).await?, &args.place));
     all.push(leads(&installed::leader(connection, &args.place, Timestamp::now()).await?));
+    all.push(alone(installed::other_leaders(connection, &args.place, Timestamp::now()).await?));
     for checked in join_all(RIGHTS.iter().map(|right| may(connection, right))).await {
         all.push(checked?);
     }
@@ -197,6 +198,25 @@ fn leads(leader: &Leader) -> Checked {
         Leader::Of { holder, expired: true } => (Verdict::Bad, format!("{holder} has not renewed its Lease")),
     };
     Checked::new("leader", verdict, says)
+}
+
+/// Whether no other operator acts on the same nodes, as where the Go operator was installed by Helm.
+fn alone(others: Option<Vec<(String, String)>>) -> Checked {
+    let (verdict, says) = match others {
+        None => (Verdict::Note, "not known: you may not list leases in all namespaces".to_owned()),
+        Some(others) if others.is_empty() => (Verdict::Good, "none".to_owned()),
+        Some(others) => {
+            let leads: Vec<String> = others
+                .iter()
+                .map(|(namespace, holder)| format!("{holder} in namespace {namespace}"))
+                .collect();
+            (
+                Verdict::Bad,
+                format!("acting on the same nodes: {}; end it, see docs/migration.md", leads.join(", ")),
+            )
+        }
+    };
+    Checked::new("other operators", verdict, says)
 }
 
 /// Whether the user has a right.

@@ -2,7 +2,10 @@
 
 use clap::Args;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, coordination::v1::Lease},
+    api::{
+        apps::v1::Deployment,
+        coordination::v1::{Lease, LeaseSpec},
+    },
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -78,12 +81,39 @@ pub async fn leader(connection: &Connection, place: &PlaceArgs, now: Timestamp) 
         }
         lease => lease.doing(|| format!("reading Lease {namespace}/{}", names::LEASE))?,
     };
-    let Some(spec) = lease.and_then(|lease| lease.spec) else { return Ok(Leader::None) };
+    Ok(held(lease.and_then(|lease| lease.spec), now))
+}
+
+/// The leaders in other namespaces, with theirs: a Lease holds within its own, and all act on the same nodes.
+/// None, if the user may not look.
+pub async fn other_leaders(
+    connection: &Connection,
+    place: &PlaceArgs,
+    now: Timestamp,
+) -> Result<Option<Vec<(String, String)>>> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", names::LEASE));
+    let leases = match Api::<Lease>::all(connection.client.clone()).list(&params).await {
+        Err(error) if failure::is_forbidden(&error) => return Ok(None),
+        leases => leases.doing(|| "listing Leases in all namespaces".into())?.items,
+    };
+    let others = leases.into_iter().filter_map(|lease| {
+        let namespace = lease.namespace().filter(|namespace| *namespace != place.operator_namespace)?;
+        match held(lease.spec, now) {
+            Leader::Of { holder, expired: false } => Some((namespace, holder)),
+            Leader::Of { expired: true, .. } | Leader::None | Leader::Unknown(_) => None,
+        }
+    });
+    Ok(Some(others.collect()))
+}
+
+/// Who holds a Lease.
+fn held(spec: Option<LeaseSpec>, now: Timestamp) -> Leader {
+    let Some(spec) = spec else { return Leader::None };
     let Some(holder) = spec.holder_identity.filter(|holder| !holder.is_empty()) else {
-        return Ok(Leader::None);
+        return Leader::None;
     };
     let lasts = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(0)));
     // The holder writes the time by its own clock, which may be behind: one more term is no reason to worry.
     let expired = spec.renew_time.is_none_or(|renewed| now.duration_since(renewed.0) > lasts + lasts);
-    Ok(Leader::Of { holder, expired })
+    Leader::Of { holder, expired }
 }

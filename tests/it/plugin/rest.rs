@@ -41,8 +41,12 @@ async fn history_is_what_is_over_the_latest_first() {
 }
 
 async fn lease(stage: &Stage, renewed: i64) {
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "ce9721c3.kairos.io", "namespace": "operator-system"},
-        "spec": {"holderIdentity": "operator-1", "leaseDurationSeconds": 15, "renewTime": ago(renewed).replace('Z', ".000000Z")}});
+    lease_in(stage, "operator-system", "operator-1", renewed).await;
+}
+
+async fn lease_in(stage: &Stage, namespace: &str, holder: &str, renewed: i64) {
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "ce9721c3.kairos.io", "namespace": namespace},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": ago(renewed).replace('Z', ".000000Z")}});
     stage.cluster.apply(&lease.to_string()).await.unwrap();
 }
 
@@ -87,6 +91,7 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
         "✓ operator ",
         ": 2 of 2 Ready, ",
         "✓ leader ",
+        "✓ other operators ",
         "✓ create pods/eviction",
     ] {
         assert!(fine.out.contains(line), "{line}: {}", fine.out);
@@ -115,6 +120,21 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
         "{}",
         guest.out
     );
+
+    assert!(guest.out.contains("not known: you may not list leases in all namespaces"), "{}", guest.out);
+
+    // A Lease holds within its namespace: where the Go operator was installed by Helm, both act.
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kairos-operator"}});
+    stage.cluster.apply(&namespace.to_string()).await.unwrap();
+    for (renewed, code) in [(-3600, 2), (3600, 0)] {
+        lease_in(&stage, "kairos-operator", "go-1", renewed).await;
+        let both = stage.run(&["check"]).await;
+        let says = both.out.contains("✗ other operators")
+            && both.out.contains(
+                "acting on the same nodes: go-1 in namespace kairos-operator; end it, see docs/migration.md",
+            );
+        assert_eq!((both.code, says), (code, code == 2), "{both:?}");
+    }
 
     // The Go operator's kinds have the same names and fewer fields.
     let crd = stage
