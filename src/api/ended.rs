@@ -7,7 +7,7 @@ use crate::api::{
         condition::{COMPLETE, FAILED},
         is_our_finalizer,
     },
-    nodeop::{NodeOp, NodeOpStatus, Phase, RebootStatus},
+    nodeop::{NodeOp, Phase},
 };
 
 /// The condition that says that the operation is over, and why; none while it is not.
@@ -32,21 +32,11 @@ impl NodeOp {
         self.metadata.finalizers.iter().flatten().any(|finalizer| is_our_finalizer(finalizer))
     }
 
-    /// Whether its status is about the spec as it is. (A deletion makes another generation, too; nothing is to
-    /// be said of that one.)
+    /// Whether its status is about the spec as it is. A deletion makes another generation, too, and nothing is to
+    /// be said of that one. The Go operator wrote no generation, and what it has finished stays as it is.
     pub fn is_observed(&self) -> bool {
         let observed = self.status.as_ref().and_then(|status| status.observed_generation);
-        self.metadata.deletion_timestamp.is_some() || observed == self.metadata.generation
-    }
-}
-
-impl NodeOpStatus {
-    /// Whether the Go operator wrote it, and it says of a node what still decides what becomes of that node.
-    /// It wrote no `observedGeneration`, left nodes that failed cordoned, and called an operation over while
-    /// other nodes were at it.
-    pub fn leaves_a_node_of_go(&self) -> bool {
-        let is_done = |phase, reboot| phase == Phase::Completed && reboot != Some(RebootStatus::Pending);
-        let mut nodes = self.node_statuses.values();
-        self.observed_generation.is_none() && !nodes.all(|entry| is_done(entry.phase, entry.reboot_status))
+        let is_deleted = self.metadata.deletion_timestamp.is_some();
+        is_deleted || observed.is_none() || observed == self.metadata.generation
     }
 }

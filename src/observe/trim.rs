@@ -7,7 +7,7 @@ use kube::{Resource, core::ObjectMeta};
 
 use crate::api::{
     names,
-    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase},
+    nodeop::{NodeOp, NodeOpSpec, NodeOpStatus, NodeStatus, Phase, RebootStatus},
     owner,
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
 };
@@ -48,12 +48,18 @@ fn is_over(op: &NodeOp) -> bool {
 }
 
 /// Whether what the status says of a node still decides what becomes of it. Ours says so until the node is
-/// given back, also when somebody has removed the finalizer.
+/// given back, also when somebody has removed the finalizer. The Go operator wrote nothing of that, and had
+/// no finalizer: it left nodes that failed cordoned, and called an operation over while other nodes were at
+/// it.
 fn has_a_node(status: &NodeOpStatus) -> bool {
-    if status.observed_generation.is_none() {
-        return status.leaves_a_node_of_go();
-    }
-    let settled = |entry: &NodeStatus| entry.phase != Phase::Running && entry.node_uid.is_none();
+    let written_by_go = status.observed_generation.is_none();
+    let settled = |entry: &NodeStatus| {
+        if written_by_go {
+            entry.phase == Phase::Completed && entry.reboot_status != Some(RebootStatus::Pending)
+        } else {
+            entry.phase != Phase::Running && entry.node_uid.is_none()
+        }
+    };
     !status.node_statuses.values().all(settled)
 }
 
@@ -215,7 +221,7 @@ mod tests {
     /// Its status is still to be written, and from a record that could not be.
     #[test]
     fn a_nodeop_that_was_edited_after_its_end_is_kept_until_its_status_says_so() {
-        for (observed, whole) in [(Some(2), false), (Some(1), true), (None, true)] {
+        for (observed, whole) in [(Some(2), false), (Some(1), true), (None, false)] {
             let mut object = op("Completed", json!([]));
             object.metadata.generation = Some(2);
             object.status.as_mut().unwrap().observed_generation = observed;

@@ -68,15 +68,11 @@ pub fn broken(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     found
 }
 
-/// Whether more is written of a NodeOp that is over than of which generation of the spec its status is. (The Go
-/// operator wrote no conditions.)
+/// Whether more is written of a NodeOp that is over than of which generation of the spec its status is.
 pub fn is_changed_after_its_end(before: &NodeOpStatus, after: &NodeOpStatus) -> bool {
     let bare = |status: &NodeOpStatus| {
         let mut bare = NodeOpStatus { observed_generation: None, ..status.clone() };
         bare.conditions.iter_mut().for_each(|condition| condition.observed_generation = None);
-        if before.conditions.is_empty() {
-            bare.conditions.clear();
-        }
         bare
     };
     before.phase.is_some_and(Phase::is_final) && bare(before) != bare(after)

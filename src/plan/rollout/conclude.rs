@@ -28,12 +28,11 @@ pub fn conclude(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
     // A waiter that still looks around after its reboot needs what was granted; one that is deleted does not.
     let lingers = !op.deleting && !effects.take(release::expire_waiters(snapshot, op));
     if held || lingers {
-        return nothing.with(effects).with(settle::settle(snapshot, op));
+        return nothing.with(effects).with(settle::settle(op));
     }
     if !op.object.has_our_finalizer() {
         let expiry = expiry::sweep(snapshot, op);
-        let settled =
-            if expiry.actions.is_empty() { settle::settle(snapshot, op) } else { Effects::default() };
+        let settled = if expiry.actions.is_empty() { settle::settle(op) } else { Effects::default() };
         return nothing.with(effects).with(expiry).with(settled);
     }
     // What the status says of the spec is a courtesy, and comes after this.

@@ -42,7 +42,7 @@ use crate::{
 /// Whether nothing is left to do about a NodeOp, which is over. Nearly all are, and a plan passes them by.
 pub fn is_at_rest(snapshot: &Snapshot, op: &NodeOp) -> bool {
     op.is_over()
-        && settle::is_settled(op)
+        && op.is_observed()
         && !op.has_our_finalizer()
         && op.metadata.deletion_timestamp.is_none()
         && op.spec.ttl_seconds_after_finished.is_none()

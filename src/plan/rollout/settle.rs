@@ -4,57 +4,26 @@
 //! its spec as it is. Some fields of a NodeOp may be edited at any time, such as `notAfter`, which belongs on
 //! every NodeOp in Git. So the generation is written once more, and nothing else: what came of each node and
 //! when it was over stays as it is.
-//!
-//! What the Go operator has finished gets the conditions that it never wrote. Where such a status still
-//! decides what becomes of a node, it is by the missing `observedGeneration` that it is known as the Go
-//! operator's, so it gets the conditions alone; kstatus does not ask for more.
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+//! What the Go operator has finished stays as it is.
 
 use crate::{
-    api::nodeop::{NodeOp, NodeOpStatus, Phase},
+    api::nodeop::NodeOpStatus,
     plan::{
-        conditions::{self, Moment, Standing},
-        model::{action::Action, effects::Effects, snapshot::Snapshot},
+        model::{action::Action, effects::Effects},
         node::context::Op,
     },
 };
 
-/// Whether the status of a NodeOp that is over is about its spec as it is, or is not to say anything more.
-pub fn is_settled(op: &NodeOp) -> bool {
-    let generation = op.metadata.generation;
-    let is_current = |condition: &Condition| condition.observed_generation == generation;
-    let says_so = |conditions: &[Condition]| !conditions.is_empty() && conditions.iter().all(is_current);
-    op.is_observed()
-        || op
-            .status
-            .as_ref()
-            .is_some_and(|status| status.leaves_a_node_of_go() && says_so(&status.conditions))
-}
-
-/// Makes it so.
-pub fn settle(snapshot: &Snapshot, op: &Op) -> Effects {
+/// Writes of which spec the status is, if that is another one than it says.
+pub fn settle(op: &Op) -> Effects {
     let object = &op.object;
-    let status = object.status.as_ref().filter(|_| object.is_over() && !is_settled(object));
+    let status = object.status.as_ref().filter(|_| object.is_over() && !object.is_observed());
     Effects::act(status.map(|status| {
-        let status = Box::new(settled(status, object.metadata.generation, snapshot));
+        let generation = object.metadata.generation;
+        let mut status = Box::new(NodeOpStatus { observed_generation: generation, ..status.clone() });
+        status.conditions.iter_mut().for_each(|condition| condition.observed_generation = generation);
         Action::PatchStatus { op: object.clone(), status, notices: Vec::new() }
     }))
-}
-
-fn settled(old: &NodeOpStatus, generation: Option<i64>, snapshot: &Snapshot) -> NodeOpStatus {
-    let mut status = old.clone();
-    if status.conditions.is_empty() {
-        let standing =
-            if status.phase == Some(Phase::Completed) { Standing::Completed } else { Standing::Failed };
-        let message = status.message.as_deref().unwrap_or_default();
-        conditions::set(&mut status.conditions, standing, message, Moment { generation, now: snapshot.now });
-    }
-    status.conditions.iter_mut().for_each(|condition| condition.observed_generation = generation);
-    if !status.leaves_a_node_of_go() {
-        status.observed_generation = generation;
-    }
-    status
 }
 
 #[cfg(test)]
@@ -65,8 +34,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::names,
-        plan::{check, plan},
+        api::{names, nodeop::NodeOp},
+        plan::{check, model::snapshot::Snapshot, plan},
     };
 
     fn op(generation: i64, finalizers: Value, status: Value) -> NodeOp {
@@ -125,26 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_go_operator_finished_gets_its_conditions_and_stays_known_as_its_own_while_that_matters() {
-        let go = |phase: &str, node: Value| json!({"phase": phase, "observedGeneration": null, "conditions": [], "nodeStatuses": {"n1": node}});
-        let done = || json!({"phase": "Completed", "jobName": "j", "rebootStatus": "completed"});
-        let failed = || json!({"phase": "Failed", "jobName": "j"});
-        for (status, ready, observed) in
-            [(go("Completed", done()), "True", Some(1)), (go("Failed", failed()), "False", None)]
-        {
-            let old = op(1, json!([]), status);
-            let status = written(old.clone()).unwrap();
-            let condition = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
-            assert_eq!((&*condition.status, status.observed_generation), (ready, observed));
-            assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
-            assert_eq!(status.node_statuses, old.status.clone().unwrap().node_statuses);
-            let settled = NodeOp { status: Some(status), ..old };
-            assert_eq!(written(settled.clone()), None, "once");
-            let mut edited = settled;
-            edited.metadata.generation = Some(2);
-            let again = written(edited).unwrap();
-            assert_eq!(again.observed_generation, observed.map(|_| 2));
-            assert!(again.conditions.iter().all(|condition| condition.observed_generation == Some(2)));
-        }
+    fn what_the_go_operator_finished_stays_as_it_is() {
+        let done = json!({"phase": "Completed", "jobName": "j", "rebootStatus": "completed"});
+        let go = json!({"observedGeneration": null, "conditions": [], "nodeStatuses": {"n1": done}});
+        assert_eq!(written(op(1, json!([]), go)), None);
     }
 }

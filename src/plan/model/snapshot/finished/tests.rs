@@ -50,7 +50,7 @@ fn a_record_is_made_only_where_it_says_all_that_the_nodeop_says() {
         (op(json!({}), json!({}), ended(json!({"lastUpdated": "1960-01-01T00:00:00Z"}))), false),
         (op(json!({}), json!({}), ended(json!({"nodeStatuses": {"n1": {"phase": "Failed"}}}))), false),
         (op(json!({}), json!({}), ended(json!({"observedGeneration": 1}))), false),
-        (op(json!({}), json!({}), ended(json!({"observedGeneration": null}))), false),
+        (op(json!({}), json!({}), ended(json!({"observedGeneration": null}))), true),
     ] {
         let record = FinishedOp::of(&object);
         assert_eq!(record.is_some(), recorded, "{object:?}");
