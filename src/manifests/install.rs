@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = files![
     "operator/metrics-service.yaml",
     "rbac/waiter-policy.yaml",
     "rbac/node-policy.yaml",
+    "rbac/node-role-policy.yaml",
     "rbac/operator-policy.yaml",
     "rbac/all-at-once-warning.yaml",
     "rbac/selector-policy.yaml",

@@ -6,6 +6,7 @@
 //! played below. A real server is right where the two differ.
 
 pub mod bounds;
+mod nodes;
 mod selectors;
 pub mod warnings;
 
@@ -39,6 +40,7 @@ enum Verdict {
 #[derive(Clone)]
 struct User {
     name: String,
+    groups: &'static [&'static str],
     /// The pod that the token is bound to.
     pod_uid: Option<&'static str>,
     /// What he may do in all namespaces, as `group|resource|verb`; `None`: everything.
@@ -47,7 +49,12 @@ struct User {
 
 impl User {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), pod_uid: None, rights: Some(BTreeSet::new()) }
+        Self {
+            name: name.into(),
+            groups: &["system:authenticated"],
+            pod_uid: None,
+            rights: Some(BTreeSet::new()),
+        }
     }
 
     /// The operator's account, with the rights of its printed role.
@@ -165,7 +172,7 @@ fn context(
     new: Option<&Value>,
 ) -> Context<'static> {
     let mut context = Context::default().with_all();
-    let mut info = json!({"username": user.name, "groups": ["system:authenticated"]});
+    let mut info = json!({"username": user.name, "groups": user.groups});
     if let Some(uid) = user.pod_uid {
         info["extra"] = json!({"authentication.kubernetes.io/pod-name": ["some"], "authentication.kubernetes.io/pod-uid": [uid]});
     }
@@ -291,109 +298,4 @@ fn nobody_else_is_concerned_by_the_waiters_policy() {
     let changed = with(app.clone(), "/metadata/annotations/leader", json!("me"));
     assert_eq!(policy.judge(&User::waiter("u1"), "pods", Some(&app), Some(&changed)), Verdict::NotConcerned);
     assert_eq!(policy.0["failurePolicy"], "Fail", "said in its header");
-}
-
-fn node() -> Value {
-    json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux"}, "annotations": {"node.alpha.kubernetes.io/ttl": "0",
-            names::CLAIMED_BY: "ns/op@u", names::RELEASE: "v1"}}, "spec": {}, "status": {"conditions": []}})
-}
-
-fn annotated(node: Value, key: &str, value: &str) -> Value {
-    with(node, &format!("/metadata/annotations/{}", key.replace('/', "~1")), json!(value))
-}
-
-/// Every annotation by which the operator decides something.
-const RECORDS: [&str; 6] = [
-    names::CLAIMED_BY,
-    names::CORDONED_BY,
-    names::AUTOSCALER_HINTS,
-    names::FACTS_OF,
-    names::RELEASE,
-    names::BOOT_STATE_OF,
-];
-
-#[test]
-fn only_the_operator_and_administrators_write_its_records_on_nodes() {
-    let policy = Policy::read("node-policy.yaml");
-    let kubelet = User::new("system:node:n1");
-    let bare = without(node(), "/metadata", "annotations");
-    for key in RECORDS {
-        let (set, gone) = (
-            annotated(node(), key, "forged"),
-            without(annotated(node(), key, "was"), "/metadata/annotations", key),
-        );
-        let was = annotated(node(), key, "was");
-        for resource in ["nodes", "nodes/status"] {
-            for (old, new) in [
-                (Some(&was), &set),
-                (Some(&was), &gone),
-                (Some(&was), &bare),
-                (Some(&bare), &set),
-                (None, &set),
-            ] {
-                let judge = |user: &User| policy.judge(user, resource, old, Some(new));
-                assert!(
-                    matches!(judge(&kubelet), Verdict::Refused(said) if said.contains("operator's")),
-                    "{key} {resource} {:?}",
-                    judge(&kubelet)
-                );
-                assert!(matches!(judge(&User::waiter("u1")), Verdict::Refused(_)), "{key} {resource}");
-                assert_eq!(
-                    (judge(&User::operator()), judge(&User::admin())),
-                    (Verdict::Passes, Verdict::Passes),
-                    "{key} {resource}"
-                );
-            }
-        }
-    }
-    let said = policy.judge(&kubelet, "nodes", Some(&node()), Some(&bare));
-    let Verdict::Refused(said) = said else { panic!("{said:?}") };
-    assert!(RECORDS.iter().all(|key| said.contains(key.trim_start_matches("operator.kairos.io/"))), "{said}");
-}
-
-#[test]
-fn kubelets_and_people_go_on_as_before() {
-    let policy = Policy::read("node-policy.yaml");
-    let fresh = json!({"metadata": {"name": "n2", "annotations": {"k3s.io/internal-ip": "10.0.0.2"}}});
-    let bare = json!({"metadata": {"name": "n2"}});
-    let cases = [
-        (
-            "a heartbeat",
-            "nodes/status",
-            Some(node()),
-            with(node(), "/status/conditions", json!([{"type": "Ready"}])),
-        ),
-        (
-            "a kubelet's own annotation",
-            "nodes/status",
-            Some(node()),
-            annotated(node(), "volumes.kubernetes.io/controller-managed-attach-detach", "true"),
-        ),
-        ("a cordon", "nodes", Some(node()), with(node(), "/spec/unschedulable", json!(true))),
-        (
-            "hands off",
-            "nodes",
-            Some(node()),
-            with(node(), "/metadata/labels/kairos.io~1managed", json!("false")),
-        ),
-        ("a registration", "nodes", None, fresh.clone()),
-        ("a bare registration", "nodes", None, bare.clone()),
-        ("a first annotation", "nodes", Some(bare.clone()), fresh.clone()),
-        ("the last annotation", "nodes", Some(fresh), bare),
-    ];
-    for (what, resource, old, new) in cases {
-        for user in [User::new("system:node:n1"), User::new("someone")] {
-            assert_eq!(
-                policy.judge(&user, resource, old.as_ref(), Some(&new)),
-                Verdict::NotConcerned,
-                "{what}"
-            );
-        }
-    }
-    assert_eq!(
-        policy.judge(&User::new("system:node:n1"), "nodes", Some(&node()), None),
-        Verdict::NotConcerned,
-        "its deletion"
-    );
-    assert_eq!(policy.0["failurePolicy"], "Ignore", "said in its header");
 }
