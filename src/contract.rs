@@ -235,6 +235,10 @@ pub mod reboot_state {
 /// before it has succeeded by then, and a retry of the pod would run it again.
 pub const EXIT_PERMANENT: u8 = 42;
 
+/// Exit code of `upgrade` where it could not have the node's lock, and has done nothing. A command of a user may
+/// end with it too, and means something else by it.
+pub const EXIT_LOCKED: u8 = 75;
+
 /// Arguments of `sentinel`, after the applet's name.
 /// `succeeded_in` is the boot in which the command succeeded, if this Job only records that.
 pub fn sentinel_args(job: &str, upgrade: bool, succeeded_in: Option<&str>) -> Vec<String> {

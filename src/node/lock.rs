@@ -42,14 +42,14 @@ use clap::Args;
 use tracing::info;
 
 use super::{
-    AppletExit,
+    AppletExit, Locked,
     host::{
         Host,
         files::{self, LOCK_RETRY, Lock},
     },
     signals::{Event, Signals},
 };
-use crate::contract;
+use crate::{api::names, contract};
 
 /// For how long a lock must have been free before it is taken from a pod that has not given it back. A
 /// kubelet starts a container that died again at once, then after 10 s, then after 20 s; and a command that
@@ -58,6 +58,8 @@ pub const ABANDONED: Duration = Duration::from_secs(45);
 
 /// Bytes of the file that are read. A UID has 36.
 const MAX_UID: u64 = 128;
+/// The same, where they are quoted.
+const MAX_BY: usize = 128;
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -121,19 +123,38 @@ pub fn check(args: &LockArgs, host: &Host) -> Result<AppletExit> {
     })
 }
 
+/// Who has the lock, as its file says. An upgrade leaves no name there.
+fn holder(path: &Path) -> String {
+    match std::fs::read_to_string(path) {
+        Ok(by) if !by.is_empty() => {
+            let by: String = names::cut(&by, MAX_BY).chars().filter(|c| !c.is_control()).collect();
+            format!("pod {by} on this node")
+        }
+        Ok(_) | Err(_) => "another operation on this node".into(),
+    }
+}
+
 /// Takes the lock of a node whose root is `root`, for as long as what is returned lives, waiting for it at
-/// most `patience`, or until `gives_up`. For whoever ends with all that it has started.
+/// most `patience`, or until `gives_up`, which ends with [`Locked`]. For whoever ends with all that it has started.
 pub fn on_node(root: &Path, patience: Duration, gives_up: impl Fn() -> bool) -> Result<Lock> {
     let directory = root.join(contract::LOCK_DIR.trim_start_matches('/'));
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let mut taker = Taker::new(directory.join(contract::LOCK_FILE), "", ABANDONED);
     let until = Instant::now() + patience;
-    match taker.take_unless(|| Instant::now() >= until || gives_up())? {
+    let path = taker.path.clone();
+    let mut told = false;
+    let stops = || {
+        if !std::mem::replace(&mut told, true) {
+            info!("waiting for the node's lock, which {} holds", holder(&path));
+        }
+        Instant::now() >= until || gives_up()
+    };
+    match taker.take_unless(stops)? {
         Some(lock) => Ok(lock),
         None if Instant::now() >= until => {
-            bail!("another operation on this node has held it for {} s", patience.as_secs())
+            bail!(Locked(format!("{} has held it for {} s", holder(&path), patience.as_secs())))
         }
-        None => bail!("told to stop while another operation on this node holds it"),
+        None => bail!(Locked(format!("told to stop while {} holds it", holder(&path)))),
     }
 }
 
@@ -254,8 +275,14 @@ mod tests {
             [(Duration::ZERO, "has held it for 0 s"), (Duration::from_secs(600), "told to stop")]
         {
             let error = on_node(dir.path(), patience, || true).unwrap_err();
-            assert!(error.to_string().contains(told), "{error:#}");
+            let words = error.to_string();
+            assert!(words.contains(told) && words.contains("another operation on this node"), "{words}");
+            assert!(error.is::<Locked>(), "nothing has begun: {error:?}");
         }
+        std::fs::write(dir.path().join(path), "a").unwrap();
+        let error = on_node(dir.path(), Duration::ZERO, || false).unwrap_err().to_string();
+        assert!(error.contains("pod a on this node has held it"), "{error}");
+        std::fs::write(dir.path().join(path), "").unwrap();
         drop(held);
         other.take().unwrap().unwrap();
     }

@@ -70,6 +70,18 @@ impl fmt::Display for Permanent {
 
 impl std::error::Error for Permanent {}
 
+/// The node's lock could not be had, and nothing was done; it ends the process with [`contract::EXIT_LOCKED`].
+#[derive(Debug)]
+pub struct Locked(pub String);
+
+impl fmt::Display for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Locked {}
+
 /// Runs an applet: gives it the host, and its termination message to the kubelet.
 ///
 /// The termination message is opened first, because an applet may cover `/dev` with another mount; and room
@@ -103,8 +115,14 @@ pub fn probe(probe: impl FnOnce(&Host) -> anyhow::Result<AppletExit>) -> ExitCod
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    let permanent = error.chain().any(|cause| cause.is::<Permanent>());
-    if permanent { contract::EXIT_PERMANENT } else { 1 }
+    let of = |is: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(is);
+    if of(|cause| cause.is::<Permanent>()) {
+        contract::EXIT_PERMANENT
+    } else if of(|cause| cause.is::<Locked>()) {
+        contract::EXIT_LOCKED
+    } else {
+        1
+    }
 }
 
 /// A Job's name as the name of a file: it ends up in a path, so it may not lead out of its directory.
@@ -126,6 +144,10 @@ mod tests {
         let error = anyhow!(Permanent("no such agent".into()));
         assert_eq!(code_of(&error), contract::EXIT_PERMANENT);
         assert_eq!(code_of(&Err::<(), _>(error).context("upgrading").unwrap_err()), contract::EXIT_PERMANENT);
+        assert_eq!(
+            code_of(&anyhow!(Locked("by another".into())).context("upgrading")),
+            contract::EXIT_LOCKED
+        );
         assert_eq!(code_of(&anyhow!("disk full")), 1);
     }
 }

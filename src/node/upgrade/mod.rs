@@ -27,7 +27,8 @@
 //! `tests/it/applets/upgrade.rs`.
 //!
 //! The lock is the node's, see [`super::lock`], and for whatever runs an operation there: two agents at once
-//! would write the same partition. The agent does not hold it itself: the wrapper is its container's PID 1,
+//! would write the same partition. Who cannot have it has done nothing, and says so by
+//! [`crate::contract::EXIT_LOCKED`]. The agent does not hold it itself: the wrapper is its container's PID 1,
 //! and the kernel ends the agent with it.
 
 pub mod agent;

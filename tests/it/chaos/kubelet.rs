@@ -281,7 +281,8 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     let job = args.job.clone().expect("a Job");
     sleep(world.time(1, 2000)).await;
     let Some(_lock) = lock::of_upgrade(world, &place.node).await else {
-        return (1, "kairos-agent was not started; the node's lock cannot be taken".into());
+        let why = "kairos-agent was not started; the node's lock cannot be taken";
+        return (contract::EXIT_LOCKED.into(), why.into());
     };
     let left = world.machine(&place.node, |machine| machine.results.get(&job).cloned());
     let Image { release: running, state: from } = booted(world, place);

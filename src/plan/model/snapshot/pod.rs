@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     api::{names, text::one_line},
+    contract,
     plan::model::snapshot::Owner,
 };
 
@@ -235,11 +236,22 @@ impl PodView {
             ContainerState::Running { .. } => true,
             ContainerState::Ended { .. } => container.ended().is_some_and(|ended| !ended.never_began()),
         };
-        self.containers.iter().any(|container| container.carries_out() && begun(container))
+        let is_begun = |container: &ContainerView| container.carries_out() && begun(container);
+        !self.was_locked_out() && self.containers.iter().any(is_begun)
+    }
+
+    /// Whether the upgrade in it has ended since it could not have the node's lock, before it did anything. The
+    /// container that brings our binary tells it from a user's command, which may end with any code.
+    fn was_locked_out(&self) -> bool {
+        let is_upgrade = || self.containers.iter().any(|it| it.name == names::container::INSTALL);
+        let code = Some(i32::from(contract::EXIT_LOCKED));
+        let locked_out =
+            |it: &ContainerView| it.name == names::container::NODEOP && it.ended().map(|it| it.code) == code;
+        self.containers.iter().any(locked_out) && is_upgrade()
     }
 
     /// Whether the pod has failed before the operation had begun, of a container that the container runtime could
-    /// not start, or of one of somebody else that ended badly while ours waited for it. A pod that was ended as a
+    /// not start, of one of somebody else that ended badly while ours waited for it, or for the node's lock. A pod that was ended as a
     /// whole tells no more of that.
     pub fn failed_to_start(&self) -> bool {
         let failed = |container: &ContainerView| container.ended().is_some_and(|it| it.failed_to_start());
@@ -249,7 +261,7 @@ impl PodView {
         self.phase == PodPhase::Failed
             && self.reason.is_empty()
             && !self.has_begun()
-            && (self.containers.iter().any(failed) || (waited() && foreign()))
+            && (self.containers.iter().any(failed) || self.was_locked_out() || (waited() && foreign()))
     }
 
     /// Whether the pod's command waits for the node's lock, as far as its container says: that one runs, and

@@ -37,7 +37,7 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     let obstacle = effects.take(obstacle(ctx, pods));
     if !ctx.is_adopted() && !pods.have_begun() {
         let asked = pods.all.iter().any(|pod| silence::is_asked(ctx.snapshot, pod, &effects));
-        return awaited(ctx, job, pods, (obstacle, asked)).with(effects);
+        return awaited(ctx, job, pods, obstacle, asked).with(effects);
     }
     let why = obstacle
         .map(|obstacle| obstacle.text)
@@ -58,7 +58,8 @@ fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
     pods: &JobPods<'_>,
-    (obstacle, asked): (Option<Obstacle>, bool),
+    obstacle: Option<Obstacle>,
+    asked: bool,
 ) -> Planned<Decision> {
     if let Some(Obstacle { permanent: true, text }) = obstacle {
         return Failure::JobCannotStart { why: text }.gives_up_untouched().into();

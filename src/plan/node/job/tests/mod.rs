@@ -14,7 +14,7 @@ use crate::{
         names::container,
         nodeop::{NodeStatus, Phase, Step},
     },
-    contract::{Sentinel, reboot_state},
+    contract::{EXIT_LOCKED, Sentinel, reboot_state},
     plan::{
         fixtures,
         model::{

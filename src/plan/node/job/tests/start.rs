@@ -49,3 +49,26 @@ fn between_two_pods_the_last_one_is_told_of() {
     let told = says(&mut world, 11);
     assert!(told.starts_with("the Job's pod cannot start yet: OutOfpods"), "{told}");
 }
+
+/// An upgrade that waited for the node's lock in vain has done nothing; a command may end with any code.
+#[test]
+fn an_upgrade_that_could_not_have_the_nodes_lock_is_no_try() {
+    let ended = |name: &str, code: u8, message: &str| {
+        let state =
+            ContainerState::Ended { code: code.into(), reason: String::new(), message: message.into() };
+        ContainerView::new(name, state)
+    };
+    let why = "kairos-agent was not started; the node's lock cannot be taken: pod a on this node has held it for 960 s";
+    let nodeop = || ended(container::NODEOP, EXIT_LOCKED, why);
+    for (containers, again) in
+        [(vec![ended(container::INSTALL, 0, ""), nodeop()], true), (vec![nodeop()], false)]
+    {
+        let mut world = used_up(PodView { containers, reason: String::new(), ..refused() });
+        world.pass(1);
+        let entry = world.entry();
+        let phase = if again { Phase::Running } else { Phase::Failed };
+        let told = entry.message.unwrap();
+        assert_eq!((entry.phase, told.contains("pod a on this node has held it")), (phase, true), "{told}");
+        assert_eq!(told.starts_with("the Job's pod cannot start yet"), again, "{told}");
+    }
+}
