@@ -165,10 +165,16 @@ pub fn linger(cluster: &Cluster, world: &World) {
     let hasty = world.chance(50);
     world.note(|| format!("commands outlive their pods; the Job controller waits for none: {hasty}"));
     cluster.admission().mutate(move |table, object| {
-        // With a policy of failures a Job waits for the end of its pods.
-        if hasty && table == "jobs.batch" && !object.to_string().contains(container::SENTINEL) {
-            object["spec"]["podFailurePolicy"].take();
-            object["spec"]["podReplacementPolicy"] = json!("TerminatingOrFailed");
+        // With a policy of failures a Job waits for the end of its pods, as one that is followed by a reboot must.
+        let text = object.to_string();
+        let plain = ![container::SENTINEL, container::INSTALL].into_iter().any(|name| text.contains(name));
+        if hasty
+            && table == "jobs.batch"
+            && plain
+            && let Some(spec) = object["spec"].as_object_mut()
+        {
+            spec.remove("podFailurePolicy");
+            spec.insert("podReplacementPolicy".into(), json!("TerminatingOrFailed"));
         }
     });
 }
