@@ -2,11 +2,21 @@
 //! time that has passed since then.
 //!
 //! So it never jumps while a process lives. Deadlines that a leader sets and judges by it are those of a
-//! monotonic clock, whatever somebody or NTP does to the machine's; a step of that one is seen by the next
-//! process.
+//! monotonic clock, whatever somebody or NTP does to the machine's. But what is compared with a time that a user
+//! set, `notAfter`, needs the right one: a board without a battery starts years behind, and a machine that was
+//! suspended wakes up hours behind. So when the machine's clock has gone its own way, this process is to end, and
+//! the next one starts with the right time (see [`Clock::differs`]).
+
+use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+
+/// How far the machine's clock may be from this one. NTP corrects less than that without a step, and no one who
+/// sets `notAfter` means the minute.
+const APART: SignedDuration = SignedDuration::from_secs(60);
+/// How often they are compared.
+const COMPARED_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells the time.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +36,18 @@ impl Clock {
         Self { start: now, since: Instant::now() }
     }
 
+    /// Waits until the machine's clock, which `wall` reads, shows another time than this one, and returns by how
+    /// much it is ahead.
+    pub async fn differs(&self, wall: impl Fn() -> Timestamp) -> SignedDuration {
+        loop {
+            let ahead = wall().duration_since(self.now());
+            if ahead.abs() > APART {
+                return ahead;
+            }
+            sleep(COMPARED_EVERY).await;
+        }
+    }
+
     /// The present time.
     pub fn now(&self) -> Timestamp {
         let passed = SignedDuration::try_from(self.since.elapsed()).unwrap_or(SignedDuration::MAX);
@@ -41,7 +63,7 @@ impl Default for Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -52,5 +74,25 @@ mod tests {
         // The machine's own clock has not gone on by a second here.
         tokio::time::advance(Duration::from_secs(7_200)).await;
         assert_eq!(clock.now(), Timestamp::constant(8_200, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_whose_clock_was_set_is_told_from_one_whose_clock_drifts() {
+        let at = |second| Timestamp::constant(second, 0);
+        let day = Duration::from_secs(86_400);
+        for (stepped, found) in [(0, None), (60, None), (-60, None), (61, Some(61)), (-61, Some(-61))] {
+            let (clock, machine) = (Clock::set_to(at(1_000)), Clock::set_to(at(1_000)));
+            let begun = Instant::now();
+            // Set after a minute.
+            let wall = || {
+                let set = if begun.elapsed() > Duration::from_secs(60) { stepped } else { 0 };
+                machine.now() + SignedDuration::from_secs(set)
+            };
+            let differs = timeout(day, clock.differs(wall)).await;
+            assert_eq!(differs.ok().map(|ahead| ahead.as_secs()), found, "{stepped}");
+            assert!(found.is_none() || begun.elapsed() <= Duration::from_secs(66), "it is seen soon");
+        }
+        // NTP set it before the first look: a process that started with the clock of a board without a battery.
+        assert!(Clock::set_to(at(0)).differs(|| at(1_800_000_000)).await > SignedDuration::ZERO);
     }
 }

@@ -21,6 +21,7 @@ mod sight;
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -77,7 +78,8 @@ async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<
     let metrics = measured.as_ref().map(|(_, metrics)| metrics.clone());
     let client = client(config(args).await?, metrics.as_deref()).context("making a client")?;
     let args = &with_own_image(args, &client).await;
-    let mut controller = Controller::new(args, client, Clock::system(), identity(args));
+    let clock = Clock::system();
+    let mut controller = Controller::new(args, client, clock, identity(args));
     if let Some(address) = http::address(&args.health_probe_bind_address)? {
         http::serve("probes", address, controller.health.clone()).await?;
     }
@@ -91,6 +93,9 @@ async fn control(args: &ControllerArgs, verbosity: Verbosity) -> anyhow::Result<
     tokio::select! {
         _ = terminate.recv() => info!("told to end"),
         _ = interrupt.recv() => info!("interrupted"),
+        ahead = clock.differs(Timestamp::now) => {
+            warn!(seconds = ahead.as_secs(), "the machine's clock was set, or it was suspended: starting again with its time");
+        }
         result = &mut running.planning => anyhow::bail!("the planner ended: {result:?}"),
     }
     running.hand_over().await;
