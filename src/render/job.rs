@@ -38,6 +38,7 @@ pub struct On<'a> {
 /// The Job of `op` on a node, suspended: it may run once its UID is recorded.
 pub fn job(op: &NodeOp, on: On<'_>, name: &str, site: &RenderConfig) -> Job {
     let node = on.node;
+    let pod = pod(op, on, name, site);
     let template = pod_meta(op, node, name);
     let template =
         ObjectMeta { labels: template.labels, annotations: template.annotations, ..ObjectMeta::default() };
@@ -51,8 +52,8 @@ pub fn job(op: &NodeOp, on: On<'_>, name: &str, site: &RenderConfig) -> Job {
             active_deadline_seconds: Some(Intent::of(op).job_deadline),
             // A pod that is still ending must not run beside its successor: both would work on the same disk.
             pod_replacement_policy: Some("Failed".into()),
-            pod_failure_policy: failure_policy(op, on),
-            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(op, on, name, site)) },
+            pod_failure_policy: failure_policy(op, &pod),
+            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod) },
             ..JobSpec::default()
         }),
         status: None,
@@ -147,7 +148,7 @@ fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, site: &RenderConfi
 /// - A container that somebody else added may fail a pod in which the command has succeeded, and a retry would run
 ///   it again. So a pod that failed neither of our own containers nor of being ended as a whole fails its Job. The
 ///   operator sees what became of the command; one that had not begun gets another Job.
-fn failure_policy(op: &NodeOp, on: On<'_>) -> Option<PodFailurePolicy> {
+fn failure_policy(op: &NodeOp, pod: &PodSpec) -> Option<PodFailurePolicy> {
     let (upgrade, reboot) = (op.spec.upgrade.is_some(), op.spec.reboot_on_success.unwrap_or(false));
     let permanent = i32::from(contract::EXIT_PERMANENT);
     let mut rules = Vec::new();
@@ -161,7 +162,12 @@ fn failure_policy(op: &NodeOp, on: On<'_>) -> Option<PodFailurePolicy> {
         let (operator, code) = if upgrade { ("In", permanent) } else { ("NotIn", 0) };
         rules.push(rule(FAIL, on_exit(Some(container::SENTINEL), operator, code)));
     }
-    if !upgrade && succeeded_in(op, on.node).is_none() {
+    let has = |name: &str| {
+        let mut all = pod.init_containers.iter().flatten().chain(&pod.containers);
+        all.any(|container| container.name == name)
+    };
+    // One that only records a success has no command.
+    if !upgrade && has(container::NODEOP) {
         rules.push(PodFailurePolicyRule {
             action: COUNT.into(),
             on_exit_codes: None,
@@ -170,8 +176,8 @@ fn failure_policy(op: &NodeOp, on: On<'_>) -> Option<PodFailurePolicy> {
                 type_: "DisruptionTarget".into(),
             }]),
         });
-        let ours = [Some(container::NODEOP), on.locks.then_some(container::NODE_LOCK)];
-        rules.extend(ours.into_iter().flatten().map(|name| rule(COUNT, on_exit(Some(name), "NotIn", 0))));
+        let ours = [container::NODEOP, container::NODE_LOCK].into_iter().filter(|name| has(name));
+        rules.extend(ours.map(|name| rule(COUNT, on_exit(Some(name), "NotIn", 0))));
         rules.push(rule(FAIL, on_exit(None, "NotIn", 0)));
     }
     (!rules.is_empty()).then_some(PodFailurePolicy { rules })
