@@ -223,7 +223,7 @@ fn sentinel(op: &NodeOp, job: &str, succeeded_in: Option<&str>, site: &RenderCon
         command: parts::applet(contract::applet::SENTINEL),
         args: Some(contract::sentinel_args(job, op.spec.upgrade.is_some(), succeeded_in)),
         env: Some(vec![parts::job_uid()]),
-        security_context: Some(parts::plain_root()),
+        security_context: Some(parts::host_writer()),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::SENTINEL_MOUNT, false)]),
         termination_message_policy: parts::termination_message(),
         ..Container::default()

@@ -10,7 +10,7 @@
 //! that it ended, too. A hook (`postStart`) would spare the wait for the probe. But a kubelet is deaf for a
 //! pod as long as its hook runs, and says nothing of it, not even that it waits.
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, Probe, SELinuxOptions, SecurityContext, Volume};
+use k8s_openapi::api::core::v1::{Container, ExecAction, Probe, Volume};
 
 use super::{RenderConfig, parts};
 use crate::{
@@ -50,14 +50,7 @@ pub fn holder(beside_init: bool, site: &RenderConfig) -> Container {
             failure_threshold: Some(i32::MAX),
             ..Probe::default()
         }),
-        security_context: Some(SecurityContext {
-            // The default SELinux domain may not write into the host's directories.
-            se_linux_options: Some(SELinuxOptions {
-                type_: Some("spc_t".into()),
-                ..SELinuxOptions::default()
-            }),
-            ..parts::plain_root()
-        }),
+        security_context: Some(parts::host_writer()),
         volume_mounts: Some(vec![parts::mount(LOCK, contract::LOCK_MOUNT, false)]),
         termination_message_policy: parts::termination_message(),
         ..Container::default()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::{
         Container, EnvVar, EnvVarSource, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector,
-        PodReadinessGate, PodSpec, SecurityContext, Toleration, Volume, VolumeMount,
+        PodReadinessGate, PodSpec, SELinuxOptions, SecurityContext, Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -182,6 +182,13 @@ pub fn plain_root() -> SecurityContext {
         }),
         ..SecurityContext::default()
     }
+}
+
+/// The same, for a container that writes into directories of the host: where SELinux is enforced, the domain that
+/// containers have by default may not.
+pub fn host_writer() -> SecurityContext {
+    let domain = SELinuxOptions { type_: Some("spc_t".into()), ..SELinuxOptions::default() };
+    SecurityContext { se_linux_options: Some(domain), ..plain_root() }
 }
 
 /// Our binary as one of its applets.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Capabilities, Container, Pod, PodSpec, SELinuxOptions, SeccompProfile, SecurityContext,
+    AppArmorProfile, Capabilities, Container, Pod, PodSpec, SeccompProfile, SecurityContext,
 };
 
 use super::{RenderConfig, parts};
@@ -82,12 +82,8 @@ fn reboot(op: &NodeOp, of: For<'_>, site: &RenderConfig) -> Container {
             }),
             // The default AppArmor profile and SELinux domain may forbid a container to signal init.
             app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None }),
-            se_linux_options: Some(SELinuxOptions {
-                type_: Some("spc_t".into()),
-                ..SELinuxOptions::default()
-            }),
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
-            ..parts::plain_root()
+            ..parts::host_writer()
         }),
         volume_mounts: Some(vec![parts::mount(parts::STATE, contract::WAITER_MOUNT, false)]),
         // Its termination message is for people; the annotation is what the controller reads.

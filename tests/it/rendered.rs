@@ -96,7 +96,27 @@ pub fn wrong_with(main: &str, pod: &Pod) -> Vec<String> {
             }
         }
     }
+    let kept =
+        containers(pod).filter(|container| writes_to_the_host(pod, container) && !may_write(container));
+    wrong.extend(
+        kept.map(|container| format!("SELinux may keep {} from writing on the host", container.name)),
+    );
     wrong
+}
+
+fn writes_to_the_host(pod: &Pod, container: &Container) -> bool {
+    let volumes = pod.spec.as_ref().unwrap().volumes.iter().flatten();
+    let of_host: Vec<&str> =
+        volumes.filter(|volume| volume.host_path.is_some()).map(|volume| volume.name.as_str()).collect();
+    let mut mounts = container.volume_mounts.iter().flatten();
+    mounts.any(|mount| of_host.contains(&mount.name.as_str()) && !mount.read_only.unwrap_or(false))
+}
+
+/// Where SELinux is enforced, the domain that containers have by default may not write into the host's directories.
+fn may_write(container: &Container) -> bool {
+    let context = container.security_context.as_ref().unwrap();
+    let domain = context.se_linux_options.as_ref().and_then(|options| options.type_.as_deref());
+    context.privileged == Some(true) || domain == Some("spc_t")
 }
 
 /// Whatever could make a kubelet, or the scheduler, end somebody's pod for ours, or let a budget give one up.
