@@ -335,8 +335,17 @@ impl Planner {
 
     /// Says in an Event what keeps failing, once for each object that waits for it.
     async fn report_failures(&mut self) {
-        for (about, what, message) in self.failures.unsaid(Instant::now()) {
-            let written = self.actor.report_failure(&about, &what, &message).await;
+        let actor = &self.actor;
+        let written = stream::iter(self.failures.unsaid(Instant::now()))
+            .take(AT_ONCE)
+            .map(|(about, what, message)| async move {
+                let written = actor.report_failure(&about, &what, &message).await;
+                (about, written)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        for (about, written) in written {
             self.failures.wrote(&about, written, Instant::now());
         }
     }
