@@ -4,6 +4,8 @@
 //! Whoever waits does so for something that a decision wants done or known. So what goes with the decision on
 //! one node is compared with what this process fails at.
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::plan::model::{
     action::{Action, NodeChange},
     identity::Identified,
@@ -27,6 +29,11 @@ pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
 /// The same, of the first of these that does.
 pub fn of_any(snapshot: &Snapshot, actions: &[Action]) -> Option<String> {
     actions.iter().find_map(|action| of(snapshot, action))
+}
+
+/// Since when it has been failing.
+pub fn since(snapshot: &Snapshot, what: &impl Identified) -> Option<Timestamp> {
+    snapshot.failures.get(&what.id()).map(|failure| failure.since)
 }
 
 /// Whether a change of the node failed a moment ago, and is left alone in this pass. A plan may want it, and

@@ -40,7 +40,7 @@ pub fn hold(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
 
 /// Keeps a control-plane node from being disturbed as long as another one is not well. All were when this one
 /// was claimed, but a drain may take hours, and what goes away meanwhile asks nobody. So they are read live
-/// once more; nothing of the operation has begun.
+/// once more, before the Job is made and before it is let go.
 pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     if !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();

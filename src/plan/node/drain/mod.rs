@@ -97,7 +97,11 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
-    if record.detaching_since.is_some() {
+    let stays_away = |pod: &NodePod| ctx.snapshot.arrival(&ctx.node.name, pod) != Arrival::Back;
+    let goes = |wanted| which(wanted).any(stays_away);
+    if record.detaching_since.is_some()
+        && (goes(EvictionDecision::Evict) || goes(EvictionDecision::AwaitDeletion))
+    {
         // The volumes of those have the whole time to be detached.
         let next = state::Drain { detaching_since: None, ..record.clone() };
         let next = ctx.record(|work| work.at = At::Drain(next));

@@ -8,7 +8,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{outcome, pods::JobPods, remake, unrecorded};
+use super::{outcome, pods::JobPods, remake, run, unrecorded};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -38,6 +38,9 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     // It was failed by a container of somebody else. Its waiter takes it for a failure and ends; the next one is
     // told that the operation has succeeded.
     if let Some(beside) = pods.succeeded_beside(&job.state).filter(|_| !ctx.is_adopted()) {
+        if let Some(next) = run::another_content(ctx, pods) {
+            return next.into();
+        }
         return outcome::succeeded_beside(ctx, pods, &beside);
     }
     let mut effects = Effects::default();
@@ -71,10 +74,12 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Optio
     }
     let (now, limit) = (ctx.snapshot.now, ctx.op.intent.pull_timeout);
     let why = NotBegun::Pod(obstacle.text);
-    if now >= later(ctx.begun_at(ctx.entry.since), limit) {
+    let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
+    // Not since the step began, in which the Job may have waited for another node.
+    let since = refused_since.map_or(now, |at| ctx.snapshot.begun_at(at));
+    if now >= later(since, limit) {
         return Some(Failure::JobLate { seconds: limit.as_secs(), why }.gives_up_untouched());
     }
-    let refused_since = if let At::Job { refused_since, .. } = ctx.work.at { refused_since } else { None };
     let at = At::Job {
         refused_since: refused_since.or_else(|| Some(now.into())),
         let_go_in: None,

@@ -45,7 +45,9 @@ pub fn make(ctx: &NodeContext<'_>, name: String, refused_since: Option<Stamp>) -
 /// to start, the node is failed, untouched by the operation.
 fn kept_failing(ctx: &NodeContext<'_>, action: &Action) -> Planned<Option<Decision>> {
     let Some(error) = failing::of(ctx.snapshot, action) else { return None.into() };
-    let deadline = later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout);
+    // Not since the step began, in which the Job may have waited for another node.
+    let since = failing::since(ctx.snapshot, action).unwrap_or(ctx.snapshot.now);
+    let deadline = later(since.max(ctx.begun_at(ctx.entry.since)), ctx.op.intent.pull_timeout);
     if ctx.snapshot.now < deadline {
         return Planned::from(None).with(Effects::wake_at(deadline));
     }

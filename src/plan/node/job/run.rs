@@ -43,7 +43,7 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 /// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
 /// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
 /// worse.
-fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
+pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
     if ctx.is_adopted() {
         return None;
     }

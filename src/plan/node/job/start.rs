@@ -52,8 +52,9 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
 }
 
 /// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
-/// that anybody sees, and may never end; or be it that nobody says a word, as of a pull that hangs. What no waiting
-/// helps against fails the node at once. `asked`: what Events say of it is just being read.
+/// that anybody sees, and may never end. What no waiting helps against fails the node at once. A pod of which nobody
+/// complains is waited for longer, and that is said: it may run by now, and its kubelet not have told so yet, after
+/// a time without the API server, say. `asked`: what Events say of it is just being read.
 fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
@@ -77,8 +78,10 @@ fn awaited(
         None => NotBegun::Silent,
     };
     let due = later(since, STARTS_WITHIN);
-    let told = told.or_else(|| effects.take(podless(ctx, job, pods)));
-    let Some(why) = told.or_else(|| (is_silent && ctx.snapshot.now >= due).then(silent)) else {
+    let Some(why) = told.or_else(|| effects.take(podless(ctx, job, pods))) else {
+        if is_silent && ctx.snapshot.now >= due {
+            return Waiting::JobNotBegun(silent()).with(effects);
+        }
         if is_silent {
             effects.add(Effects::wake_at(due));
         }

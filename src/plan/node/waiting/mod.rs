@@ -220,7 +220,12 @@ impl fmt::Display for Waiting {
             Self::StillOurs => "checking that the node is still to be claimed",
             Self::Rivals => "checking that no other control-plane node is worked on",
             Self::Members => "checking that the other control-plane nodes are well",
-            Self::Member(why) => return write!(f, "waiting: {why}"),
+            Self::Member(why) => {
+                return write!(
+                    f,
+                    "waiting: {why}; this node is claimed meanwhile, and given back if the NodeOp is deleted"
+                );
+            }
             Self::OthersServe => "checking that another node stays in load balancers",
             Self::LoadBalancers { until } => {
                 return write!(

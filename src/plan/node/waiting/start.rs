@@ -73,7 +73,7 @@ impl fmt::Display for NotBegun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pod(message) => f.write_str(message),
-            Self::Silent => f.write_str("the node did not start it, and does not say why"),
+            Self::Silent => f.write_str("the node has not started it yet"),
             Self::Locked => {
                 f.write_str("another operation, or an earlier try of this one, still holds the node's lock")
             }

@@ -1,6 +1,9 @@
 //! Nodes that are not to be had: gone, not Ready, held by somebody, or decided on by others.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::SignedDuration};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 
 use super::Pass;
 use crate::{
@@ -53,7 +56,7 @@ impl Pass<'_> {
             self.effects.add(question);
             return Some(NotTaken::NodeUnconfirmed);
         }
-        *entry = ends_untouched(self.snapshot.now, entry, true, Untouched::Deleted.to_string());
+        *entry = untouched(self.snapshot.now, entry, true, &Untouched::Deleted);
         None
     }
 
@@ -73,11 +76,18 @@ impl Pass<'_> {
             if self.snapshot.now >= deadline {
                 let failed = self.op.intent.not_ready_timeout.is_some();
                 let why = if failed { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
-                *entry = ends_untouched(self.snapshot.now, entry, !failed, why.to_string());
+                *entry = untouched(self.snapshot.now, entry, !failed, &why);
                 return None;
             }
             self.effects.add(Effects::wake_at(deadline));
         }
         Some(NotTaken::NodeNotReady)
     }
+}
+
+/// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of it
+/// proves nothing any more.
+pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, why: &Untouched) -> NodeStatus {
+    let entry = NodeStatus { target: None, ..entry.clone() };
+    ends_untouched(now, &entry, succeeded, why.to_string())
 }

@@ -6,6 +6,7 @@ mod away;
 
 use std::collections::BTreeMap;
 
+use self::away::untouched;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -174,7 +175,7 @@ impl Pass<'_> {
         if entry.node_uid.is_none()
             && let Some(why) = self.ends(view)
         {
-            *entry = ends_untouched(self.snapshot.now, entry, true, why.to_string());
+            *entry = untouched(self.snapshot.now, entry, true, &why);
             return None;
         }
         if view.labels.on_hold() && entry.node_uid.is_none() {
@@ -206,7 +207,7 @@ impl Pass<'_> {
             return None;
         }
         if attempts::is_spent(&self.op.object, view) {
-            *entry = ends_untouched(self.snapshot.now, entry, true, Untouched::Attempted.to_string());
+            *entry = untouched(self.snapshot.now, entry, true, &Untouched::Attempted);
             return None;
         }
         if asks {

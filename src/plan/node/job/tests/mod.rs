@@ -166,7 +166,12 @@ fn a_success_that_could_not_be_recorded_is_told_where_its_container_was_not_star
 
 #[test]
 fn refusals_are_waited_for_no_longer_than_a_pod_may_take_to_start() {
-    let mut world = used_up(refused());
+    // The first one was refused at second 0, and the step may have begun long before.
+    let first = |op: &mut crate::api::nodeop::NodeOp| {
+        let nodes = &mut op.status.as_mut().unwrap().node_statuses;
+        nodes.update("n1", |entry| entry.blocked_since = Some(Time(at(0))));
+    };
+    let mut world = used_up(refused()).op(first);
     world.pass(41);
     let entry = world.entry();
     let told = entry.message.unwrap();

@@ -20,18 +20,16 @@ fn says(world: &mut World, second: i64) -> String {
     out.why(&world.me.key(), "n1").map(|why| why.message.clone()).unwrap_or_default()
 }
 
-/// A pull that hangs, or a kubelet that is Ready and never takes the pod.
+/// A pull that hangs, or a kubelet that is Ready and has not told yet that the pod runs, as after a time without
+/// the API server: nobody knows which of the two.
 #[test]
-fn a_pod_that_does_not_start_says_so_and_is_waited_for_no_longer_than_one_that_complains() {
+fn a_pod_that_does_not_start_says_so_and_is_not_given_up_for_its_silence() {
     let mut world = silent();
     assert_eq!(says(&mut world, 9), "Job is running");
     let told = "Job is running; its pod has not started yet, as while its image is pulled";
     assert_eq!((says(&mut world, 10).as_str(), says(&mut world, 39).as_str()), (told, told));
-    world.pass(40);
-    let NodeStatus { given_up, untouched, .. } = world.entry();
-    let why = given_up.unwrap();
-    assert!(why.contains("could not start in 40 s: the node did not start it"), "{why}");
-    assert_eq!(untouched, Some(true));
+    assert_eq!(says(&mut world, 4_000), told);
+    assert_eq!(world.entry().given_up, None);
 }
 
 #[test]
