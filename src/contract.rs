@@ -235,8 +235,8 @@ pub mod reboot_state {
 /// before it has succeeded by then, and a retry of the pod would run it again.
 pub const EXIT_PERMANENT: u8 = 42;
 
-/// Exit code of `upgrade` where it could not have the node's lock, and has done nothing. A command of a user may
-/// end with it too, and means something else by it.
+/// Exit code of `upgrade` where it could not have the node's lock, and has done nothing. A command of a user
+/// may end with it too, and means something else by it.
 pub const EXIT_LOCKED: u8 = 75;
 
 /// Arguments of `sentinel`, after the applet's name.

@@ -29,7 +29,7 @@ use serde_json::json;
 
 use super::{Actor, is_gone, status::params, workload::namespace};
 use crate::{
-    api::{names, nodeop::NodeOp},
+    api::{names, nodeop::NodeOp, pages},
     plan::model::object_name::accounts,
     render::access::{self, Grant},
 };
@@ -114,8 +114,7 @@ impl Actor {
         let mut next = Some(labelled);
         while let Some(params) = next {
             let page = self.write(self.api::<K>(namespace(op)).list(&params)).await?;
-            let rest = page.metadata.continue_.filter(|token| !token.is_empty());
-            next = rest.map(|token| params.continue_token(&token));
+            next = pages::after(params, page.metadata);
             let ours = page.items.iter().filter(|found| is_ours(op, *found));
             stream::iter(ours.map(Ok))
                 .try_for_each_concurrent(AT_ONCE, |found| self.remove(op, found))

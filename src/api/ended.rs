@@ -32,8 +32,9 @@ impl NodeOp {
         self.metadata.finalizers.iter().flatten().any(|finalizer| is_our_finalizer(finalizer))
     }
 
-    /// Whether its status is about the spec as it is. A deletion makes another generation, too, and nothing is to
-    /// be said of that one. The Go operator wrote no generation, and what it has finished stays as it is.
+    /// Whether its status is about the spec as it is. A deletion makes another generation, too, and nothing
+    /// is to be said of that one. The Go operator wrote no generation, and what it has finished stays as it
+    /// is.
     pub fn is_observed(&self) -> bool {
         let observed = self.status.as_ref().and_then(|status| status.observed_generation);
         let is_deleted = self.metadata.deletion_timestamp.is_some();

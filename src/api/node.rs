@@ -2,14 +2,15 @@
 //! server of who manages which field: most of the object, in each of the heartbeats that thousands of nodes
 //! send. None of that is given a place in memory.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1 as core,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use kube::Resource;
 use serde::{Deserialize, Deserializer};
+
+use super::read_as::read_as;
 
 /// The part of a Node that decides something. It is read and never written: changes are patches.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -87,34 +88,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     })
 }
 
-impl Resource for Node {
-    type DynamicType = ();
-    type Scope = <core::Node as Resource>::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        core::Node::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        core::Node::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        core::Node::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        core::Node::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+read_as!(Node, core::Node);
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,10 @@
-//! A VolumeAttachment, as much of it as is read. A cluster has thousands of them, and a driver's own status and
-//! who manages which field are most of each.
-
-use std::borrow::Cow;
+//! A VolumeAttachment, as much of it as is read. A cluster has thousands of them, and a driver's own status
+//! and who manages which field are most of each.
 
 use k8s_openapi::{api::storage::v1 as storage, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::Resource;
 use serde::Deserialize;
+
+use super::read_as::read_as;
 
 /// Which volume is attached to which node. It is read and never written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -31,31 +30,4 @@ pub struct VolumeAttachmentSource {
     pub persistent_volume_name: Option<String>,
 }
 
-impl Resource for VolumeAttachment {
-    type DynamicType = ();
-    type Scope = <storage::VolumeAttachment as Resource>::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        storage::VolumeAttachment::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        storage::VolumeAttachment::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        storage::VolumeAttachment::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        storage::VolumeAttachment::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+read_as!(VolumeAttachment, storage::VolumeAttachment);

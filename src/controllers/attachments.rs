@@ -7,7 +7,10 @@ use anyhow::Context;
 use kube::{Api, Client, api::ListParams};
 use tokio::sync::OnceCell;
 
-use crate::{api::volume_attachment::VolumeAttachment, plan::model::question::Question};
+use crate::{
+    api::{pages, volume_attachment::VolumeAttachment},
+    plan::model::question::Question,
+};
 
 /// Attachments in a page: some hundred kilobytes.
 const PAGE: u32 = 250;
@@ -50,8 +53,8 @@ impl Attachments {
                     found.entry(attachment.node_name).or_default().insert(volume);
                 }
             }
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
+            match pages::after(page, list.metadata) {
+                Some(next) => page = next,
                 None => return Ok(found),
             }
         }

@@ -2,18 +2,18 @@
 //! time that has passed since then.
 //!
 //! So it never jumps while a process lives. Deadlines that a leader sets and judges by it are those of a
-//! monotonic clock, whatever somebody or NTP does to the machine's. But what is compared with a time that a user
-//! set, `notAfter`, needs the right one: a board without a battery starts years behind, and a machine that was
-//! suspended wakes up hours behind. So when the machine's clock has gone its own way, this process is to end, and
-//! the next one starts with the right time (see [`Clock::differs`]).
+//! monotonic clock, whatever somebody or NTP does to the machine's. But what is compared with a time that a
+//! user set, `notAfter`, needs the right one: a board without a battery starts years behind, and a machine
+//! that was suspended wakes up hours behind. So when the machine's clock has gone its own way, this process
+//! is to end, and the next one starts with the right time (see [`Clock::differs`]).
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-/// How far the machine's clock may be from this one. NTP corrects less than that without a step, and no one who
-/// sets `notAfter` means the minute.
+/// How far the machine's clock may be from this one. NTP corrects less than that without a step, and no one
+/// who sets `notAfter` means the minute.
 const APART: SignedDuration = SignedDuration::from_secs(60);
 /// How often they are compared.
 const COMPARED_EVERY: Duration = Duration::from_secs(5);
@@ -36,8 +36,8 @@ impl Clock {
         Self { start: now, since: Instant::now() }
     }
 
-    /// Waits until the machine's clock, which `wall` reads, shows another time than this one, and returns by how
-    /// much it is ahead.
+    /// Waits until the machine's clock, which `wall` reads, shows another time than this one, and returns by
+    /// how much it is ahead.
     pub async fn differs(&self, wall: impl Fn() -> Timestamp) -> SignedDuration {
         loop {
             let ahead = wall().duration_since(self.now());
@@ -92,7 +92,8 @@ mod tests {
             assert_eq!(differs.ok().map(|ahead| ahead.as_secs()), found, "{stepped}");
             assert!(found.is_none() || begun.elapsed() <= Duration::from_secs(66), "it is seen soon");
         }
-        // NTP set it before the first look: a process that started with the clock of a board without a battery.
+        // NTP set it before the first look: a process that started with the clock of a board without a
+        // battery.
         assert!(Clock::set_to(at(0)).differs(|| at(1_800_000_000)).await > SignedDuration::ZERO);
     }
 }

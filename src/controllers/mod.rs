@@ -3,6 +3,7 @@
 
 mod admissions;
 mod attachments;
+mod bucket;
 mod clock;
 mod evictions;
 mod failures;
@@ -58,8 +59,8 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 const LAST_PASS: Duration = Duration::from_secs(5);
 /// How long a hand-over may take before we end without it.
 const HAND_OVER: Duration = Duration::from_secs(3);
-/// For how long the API server may say nothing on a connection on which it is to say something. It ends a watch
-/// before that.
+/// For how long the API server may say nothing on a connection on which it is to say something. It ends a
+/// watch before that.
 const SILENT_FOR: Duration = Duration::from_secs(300);
 
 /// Runs the controller until it is told to end.
@@ -252,8 +253,8 @@ async fn config(args: &ControllerArgs) -> anyhow::Result<Config> {
             .context("finding out how to reach the API server: give --kubeconfig, or run in a pod")?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
-    // An API server that dies without a word ends no connection: what was asked would be waited for, for ever. A
-    // watch says something before that, or is ended by the server.
+    // An API server that dies without a word ends no connection: what was asked would be waited for, for
+    // ever. A watch says something before that, or is ended by the server.
     config.read_timeout = Some(SILENT_FOR);
     config.reset_reader_on_write = true;
     // kube repeats a 429 by itself for minutes: the answer of a PodDisruptionBudget without room would never

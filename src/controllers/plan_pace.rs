@@ -1,13 +1,15 @@
 //! How often is planned. A plan looks at the whole cluster; while hundreds of nodes are under way something
 //! changes every few milliseconds, and a plan for each change would keep a core busy with saying the same.
 //!
-//! So what changes is planned for at once, [`BURST`] times in a row, which is more than a node asks for at any of
-//! its steps; and in the long run the less often the larger the cluster is, with all that has changed since.
-//! Times are measured by one monotonic clock.
+//! So what changes is planned for at once, [`BURST`] times in a row, which is more than a node asks for at
+//! any of its steps; and in the long run the less often the larger the cluster is, with all that has changed
+//! since. Times are measured by one monotonic clock.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::bucket::Bucket;
 
 /// Changes come in bursts: a Job's pod and its Job, a node and its pods. So even the first one waits.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -23,22 +25,21 @@ const BURST: u32 = 20;
 pub struct PlanPace {
     /// From one plan to the next, in the long run.
     every: Duration,
-    /// Until when the plans so far would have taken, had they been made at that pace.
-    until: Option<Instant>,
+    made: Bucket,
 }
 
 impl PlanPace {
-    /// A plan has been made, of so many nodes.
+    /// A plan of a cluster of `nodes` nodes has been made.
     pub fn planned(&mut self, now: Instant, nodes: usize) {
         let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
         self.every = FOR_EACH_NODE.saturating_mul(nodes).saturating_add(SETTLE).min(LONGEST);
-        self.until = Some(self.until.map_or(now, |until| until.max(now)) + self.every);
+        self.made.take(now, self.every);
     }
 
     /// How long a change waits before it is planned for.
     pub fn pause(&self, now: Instant) -> Duration {
-        let due = self.until.and_then(|until| until.checked_sub(self.every * (BURST - 1)));
-        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now)).max(SETTLE)
+        let due = self.made.due(now, self.every, BURST);
+        due.map_or(SETTLE, |due| SETTLE.max(due - now))
     }
 }
 

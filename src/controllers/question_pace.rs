@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
+use super::bucket::Bucket;
 use crate::plan::model::question::Question;
 
 /// In the long run.
@@ -19,8 +20,8 @@ const BURST: u32 = 20;
 /// What was asked lately.
 #[derive(Debug, Default)]
 pub struct QuestionPace {
-    /// Until when each would have been asked for, had it been asked once in [`EVERY`].
-    asked: BTreeMap<Question, Instant>,
+    /// How often each may still be asked.
+    asked: BTreeMap<Question, Bucket>,
     /// When the first of those that were too early may be asked.
     due: Option<Instant>,
 }
@@ -28,19 +29,22 @@ pub struct QuestionPace {
 impl QuestionPace {
     /// A pass begins.
     pub fn begin(&mut self, now: Instant) {
-        self.asked.retain(|_, until| *until > now);
+        self.asked.retain(|_, bucket| !bucket.is_full(now));
         self.due = None;
     }
 
     /// Whether it may be asked now, which counts then.
     pub fn allows(&mut self, question: &Question, now: Instant) -> bool {
-        let until = self.asked.get(question).map_or(now, |until| (*until).max(now)) + EVERY;
-        let due = until.checked_sub(EVERY * BURST).filter(|due| *due > now);
-        match due {
-            Some(due) => self.due = Some(self.due.map_or(due, |earlier| earlier.min(due))),
-            None => drop(self.asked.insert(question.clone(), until)),
+        match self.asked.get(question).and_then(|asked| asked.due(now, EVERY, BURST)) {
+            Some(due) => {
+                self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+                false
+            }
+            None => {
+                self.asked.entry(question.clone()).or_default().take(now, EVERY);
+                true
+            }
         }
-        due.is_none()
     }
 
     /// How long to wait for the first that was too early.

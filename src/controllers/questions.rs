@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::attachments::Attachments;
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{names, node::Node, nodeop::NodeOp, owner},
+    api::{names, node::Node, nodeop::NodeOp, owner, pages},
     observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,
@@ -40,14 +40,13 @@ pub async fn answer(
     let attachments = &Attachments::of(&asked);
     let answers = stream::iter(asked).map(|question| async move {
         let answer = one(actor, observer, snapshot, attachments, &question);
-        // What is admitted is found out by several requests, of which each has a limit of its own.
-        if let Question::Admission(..) = question {
-            return (question.clone(), answer.await);
-        }
-        let answer = timeout(REQUEST_TIMEOUT, answer).await;
-        let answer = answer
-            .with_context(|| format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs()));
-        (question, answer.and_then(|answer| answer))
+        let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
+        let answer = match question {
+            // It is found out by several requests, of which each has a limit of its own.
+            Question::Admission(..) => answer.await,
+            _ => timeout(REQUEST_TIMEOUT, answer).await.with_context(late).flatten(),
+        };
+        (question, answer)
     });
     answers.buffer_unordered(AT_ONCE).collect().await
 }
@@ -153,8 +152,8 @@ async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> 
         for op in list.items {
             observer.read(LiveObject::Op(Box::new(op)), began);
         }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
+        match pages::after(page, list.metadata) {
+            Some(next) => page = next,
             None => return Ok(Answer::Found),
         }
     }

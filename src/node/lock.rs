@@ -31,7 +31,9 @@
 //! | is of an earlier boot | free | none, `/run` was emptied | takes it |
 
 use std::{
-    io::ErrorKind,
+    fs::File,
+    io::{self, ErrorKind, Read as _},
+    mem,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -49,7 +51,7 @@ use super::{
     },
     signals::{Event, Signals},
 };
-use crate::{api::names, contract};
+use crate::contract;
 
 /// For how long a lock must have been free before it is taken from a pod that has not given it back. A
 /// kubelet starts a container that died again at once, then after 10 s, then after 20 s; and a command that
@@ -58,8 +60,6 @@ pub const ABANDONED: Duration = Duration::from_secs(45);
 
 /// Bytes of the file that are read. A UID has 36.
 const MAX_UID: u64 = 128;
-/// The same, where they are quoted.
-const MAX_BY: usize = 128;
 
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
@@ -89,14 +89,7 @@ impl LockArgs {
 pub fn run(args: &LockArgs, host: &Host) -> Result<AppletExit> {
     let signals = Signals::listen()?;
     let mut taker = Taker::new(host.path(&args.file), args.pod()?, ABANDONED);
-    let mut told = false;
-    let told_to_end = || {
-        if !std::mem::replace(&mut told, true) {
-            info!("waiting for the node's lock, which another operation on this node holds");
-        }
-        signals.told_to_stop()
-    };
-    let Some(mut lock) = taker.take_unless(told_to_end)? else {
+    let Some(mut lock) = taker.take_unless(|| signals.told_to_stop())? else {
         return Ok(AppletExit::success("told to end before the node's lock could be had"));
     };
     info!("the node's lock is held; the command may run");
@@ -111,11 +104,7 @@ pub fn run(args: &LockArgs, host: &Host) -> Result<AppletExit> {
 
 /// Succeeds if this pod has the lock.
 pub fn check(args: &LockArgs, host: &Host) -> Result<AppletExit> {
-    let by = match std::fs::read_to_string(host.path(&args.file)) {
-        Ok(by) => by,
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", args.file.display())),
-    };
+    let by = named(&host.path(&args.file)).with_context(|| format!("reading {}", args.file.display()))?;
     Ok(match by.as_str() {
         by if by == args.pod()? => AppletExit::success(""),
         "" => AppletExit::failure("the node's lock is not taken yet, or an upgrade on this node holds it"),
@@ -123,11 +112,23 @@ pub fn check(args: &LockArgs, host: &Host) -> Result<AppletExit> {
     })
 }
 
-/// Who has the lock, as its file says. An upgrade leaves no name there.
+/// What stands in the lock's file: the UID of the pod that has the lock, or had it last. An upgrade leaves
+/// nothing there.
+fn named(path: &Path) -> io::Result<String> {
+    let mut uid = String::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAX_UID).read_to_string(&mut uid)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(uid)
+}
+
+/// Who has the lock, for people.
 fn holder(path: &Path) -> String {
-    match std::fs::read_to_string(path) {
+    match named(path) {
         Ok(by) if !by.is_empty() => {
-            let by: String = names::cut(&by, MAX_BY).chars().filter(|c| !c.is_control()).collect();
+            let by: String = by.chars().filter(|c| !c.is_control()).collect();
             format!("pod {by} on this node")
         }
         Ok(_) | Err(_) => "another operation on this node".into(),
@@ -135,27 +136,22 @@ fn holder(path: &Path) -> String {
 }
 
 /// Takes the lock of a node whose root is `root`, for as long as what is returned lives, waiting for it at
-/// most `patience`, or until `gives_up`, which ends with [`Locked`]. For whoever ends with all that it has started.
+/// most `patience`, or until `gives_up`, which ends with [`Locked`]. For whoever ends with all that it has
+/// started.
 pub fn on_node(root: &Path, patience: Duration, gives_up: impl Fn() -> bool) -> Result<Lock> {
     let directory = root.join(contract::LOCK_DIR.trim_start_matches('/'));
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let mut taker = Taker::new(directory.join(contract::LOCK_FILE), "", ABANDONED);
     let until = Instant::now() + patience;
-    let path = taker.path.clone();
-    let mut told = false;
-    let stops = || {
-        if !std::mem::replace(&mut told, true) {
-            info!("waiting for the node's lock, which {} holds", holder(&path));
-        }
-        Instant::now() >= until || gives_up()
-    };
-    match taker.take_unless(stops)? {
-        Some(lock) => Ok(lock),
-        None if Instant::now() >= until => {
-            bail!(Locked(format!("{} has held it for {} s", holder(&path), patience.as_secs())))
-        }
-        None => bail!(Locked(format!("told to stop while {} holds it", holder(&path)))),
+    if let Some(lock) = taker.take_unless(|| Instant::now() >= until || gives_up())? {
+        return Ok(lock);
     }
+    let by = holder(&taker.path);
+    bail!(Locked(if Instant::now() >= until {
+        format!("{by} has held it for {} s", patience.as_secs())
+    } else {
+        format!("told to stop while {by} holds it")
+    }))
 }
 
 /// Somebody who wants the lock.
@@ -173,11 +169,15 @@ impl Taker {
         Self { path, me: me.to_owned(), abandoned, left: None }
     }
 
-    /// Takes the lock as soon as it can be had; `None` once that is given up.
-    fn take_unless(&mut self, mut gives_up: impl FnMut() -> bool) -> Result<Option<Lock>> {
+    /// Takes the lock as soon as it can be had; `None` once that is given up. Whom it waits for it says once.
+    fn take_unless(&mut self, gives_up: impl Fn() -> bool) -> Result<Option<Lock>> {
+        let mut told = false;
         loop {
             if let Some(lock) = self.take()? {
                 return Ok(Some(lock));
+            }
+            if !mem::replace(&mut told, true) {
+                info!("waiting for the node's lock, which {} holds", holder(&self.path));
             }
             if gives_up() {
                 return Ok(None);
@@ -275,8 +275,8 @@ mod tests {
             [(Duration::ZERO, "has held it for 0 s"), (Duration::from_secs(600), "told to stop")]
         {
             let error = on_node(dir.path(), patience, || true).unwrap_err();
-            let words = error.to_string();
-            assert!(words.contains(told) && words.contains("another operation on this node"), "{words}");
+            let said = error.to_string();
+            assert!(said.contains(told) && said.contains("another operation on this node"), "{said}");
             assert!(error.is::<Locked>(), "nothing has begun: {error:?}");
         }
         std::fs::write(dir.path().join(path), "a").unwrap();

@@ -70,7 +70,8 @@ impl fmt::Display for Permanent {
 
 impl std::error::Error for Permanent {}
 
-/// The node's lock could not be had, and nothing was done; it ends the process with [`contract::EXIT_LOCKED`].
+/// The node's lock could not be had, and nothing was done; it ends the process with
+/// [`contract::EXIT_LOCKED`].
 #[derive(Debug)]
 pub struct Locked(pub String);
 

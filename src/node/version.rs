@@ -42,8 +42,8 @@ const BUILD: [&str; 8] = [
     "KAIROS_TRUSTED_BOOT",
 ];
 
-/// Whether two images of one release are of one build, too: of one distribution, for one model. What one of them
-/// does not say, older ones did not know.
+/// Whether two images of one release are of one build, too: of one distribution, for one model. What one of
+/// them does not say, older ones did not know.
 pub fn of_one_build(one: &Keys, other: &Keys) -> bool {
     BUILD.iter().all(|name| match (get(one, name), get(other, name)) {
         (Some(one), Some(other)) => one == other,
@@ -51,8 +51,8 @@ pub fn of_one_build(one: &Keys, other: &Keys) -> bool {
     })
 }
 
-/// The Kubernetes of `one` and of `other` (`k3sv1.31.5+k3s1`), if they are of one kind, and that of `one` is of
-/// an older minor version.
+/// The Kubernetes of `one` and of `other` (`k3sv1.31.5+k3s1`), if they are of one kind, and that of `one` is
+/// of an older minor version.
 pub fn older_kubernetes(one: &Keys, other: &Keys) -> Option<(String, String)> {
     let kind = get(one, "KAIROS_SOFTWARE_VERSION_PREFIX");
     let kind = kind.filter(|kind| get(other, "KAIROS_SOFTWARE_VERSION_PREFIX") == Some(*kind))?;

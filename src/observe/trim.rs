@@ -12,10 +12,10 @@ use crate::api::{
     upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus, UpgradePhase},
 };
 
-/// A NodeOp. Of one that is over, without a finalizer of ours, with all its nodes given back, and whose status
-/// is about its spec as it is, nothing depends any more but by its identity, of which the cache keeps a record (see
-/// [`FinishedOp`](crate::plan::model::snapshot::FinishedOp)). A NodeOpUpgrade copies the status of its own,
-/// see [`upgraded`].
+/// A NodeOp. Of one that is over, without a finalizer of ours, with all its nodes given back, and whose
+/// status is about its spec as it is, nothing depends any more but by its identity, of which the cache keeps
+/// a record (see [`FinishedOp`](crate::plan::model::snapshot::FinishedOp)). A NodeOpUpgrade copies the status
+/// of its own, see [`upgraded`].
 pub fn nodeop(op: NodeOp) -> NodeOp {
     let op = trimmed(op);
     if is_over(&op) && owner::upgrade_uid(&op.metadata).is_none() { identified(op) } else { op }

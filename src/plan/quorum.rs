@@ -123,6 +123,14 @@ pub fn ask(snapshot: &Snapshot, node: &str) -> Effects {
     effects
 }
 
+/// The same; and how those nodes are now, whatever the cache shows.
+pub fn ask_live(snapshot: &Snapshot, node: &str) -> Effects {
+    let nodes = others(snapshot, node).map(|other| Question::Node(other.name.clone()));
+    let mut effects = ask(snapshot, node);
+    effects.add(Effects::ask(nodes.filter(|question| snapshot.answer(question).is_none())));
+    effects
+}
+
 /// Why a control-plane node other than `node` may not be a member that votes, so that `node` must not be
 /// claimed. What [`ask`] asks has been answered.
 pub fn others_not_ready(snapshot: &Snapshot, node: &str) -> Planned<Option<Unwell>> {

@@ -139,7 +139,8 @@ impl Operation {
         self.phase.is_final()
     }
 
-    /// Whether nothing follows: a `Continuous` upgrade takes nodes that join or drift after its run is over, too.
+    /// Whether nothing follows: a `Continuous` upgrade takes nodes that join or drift after its run is over,
+    /// too.
     pub fn is_over_for_good(&self) -> bool {
         self.is_over() && (self.deleting || self.object["spec"]["mode"] != "Continuous")
     }

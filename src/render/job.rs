@@ -64,8 +64,8 @@ fn entry<'a>(op: &'a NodeOp, node: &str) -> Option<&'a NodeStatus> {
     op.status.as_ref()?.node_statuses.get(node)
 }
 
-/// The boot in which the command has succeeded, if the Job is only to record that. An upgrade needs no such Job,
-/// and what follows no reboot has no record.
+/// The boot in which the command has succeeded, if the Job is only to record that. An upgrade needs no such
+/// Job, and what follows no reboot has no record.
 fn succeeded_in<'a>(op: &'a NodeOp, node: &str) -> Option<&'a str> {
     let is_recorded = op.spec.upgrade.is_none() && op.spec.reboot_on_success.unwrap_or(false);
     entry(op, node)?.succeeded_in.as_deref().filter(|_| is_recorded)
@@ -138,16 +138,16 @@ fn record(op: &NodeOp, (node, boot): (&str, &str), job: &str, site: &RenderConfi
     }
 }
 
-/// After which failures the Job fails at once, though `backoffLimit` would allow another try. A user's command may
-/// end with any code.
+/// After which failures the Job fails at once, though `backoffLimit` would allow another try. A user's
+/// command may end with any code.
 ///
 /// - An upgrade says by its code that no retry can help. After the agent's success a retry only reports it,
 ///   and may.
 /// - The sentinel of a command comes after the command's success, and a retry would run the command again:
 ///   there is none, whatever kept the success from being recorded.
-/// - A container that somebody else added may fail a pod in which the command has succeeded, and a retry would run
-///   it again. So a pod that failed neither of our own containers nor of being ended as a whole fails its Job. The
-///   operator sees what became of the command; one that had not begun gets another Job.
+/// - A container that somebody else added may fail a pod in which the command has succeeded, and a retry
+///   would run it again. So a pod that failed neither of our own containers nor of being ended as a whole
+///   fails its Job. The operator sees what became of the command; one that had not begun gets another Job.
 fn failure_policy(op: &NodeOp, pod: &PodSpec) -> Option<PodFailurePolicy> {
     let (upgrade, reboot) = (op.spec.upgrade.is_some(), op.spec.reboot_on_success.unwrap_or(false));
     let permanent = i32::from(contract::EXIT_PERMANENT);

@@ -112,7 +112,8 @@ fn writes_to_the_host(pod: &Pod, container: &Container) -> bool {
     mounts.any(|mount| of_host.contains(&mount.name.as_str()) && !mount.read_only.unwrap_or(false))
 }
 
-/// Where SELinux is enforced, the domain that containers have by default may not write into the host's directories.
+/// Where SELinux is enforced, the domain that containers have by default may not write into the host's
+/// directories.
 fn may_write(container: &Container) -> bool {
     let context = container.security_context.as_ref().unwrap();
     let domain = context.se_linux_options.as_ref().and_then(|options| options.type_.as_deref());
@@ -227,7 +228,8 @@ fn the_images_of_users_are_pulled_as_kubernetes_or_the_user_says() {
     }
 }
 
-/// As the Job controller reads them, of a pod in which this container alone failed: the first rule that matches.
+/// As the Job controller reads them, of a pod in which this container alone failed: the first rule that
+/// matches.
 fn fails_for_good(job: &Job, failed: &str, code: i32) -> bool {
     let rules = job.spec.as_ref().unwrap().pod_failure_policy.iter().flat_map(|policy| &policy.rules);
     let matches = |rule: &&PodFailurePolicyRule| {

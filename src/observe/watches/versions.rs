@@ -21,7 +21,10 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::{LOOK_AGAIN, Observer, PAGE, config, trim, view};
-use crate::{api::nodeop::NodeOp, plan::model::snapshot::FinishedOp};
+use crate::{
+    api::{nodeop::NodeOp, pages},
+    plan::model::snapshot::FinishedOp,
+};
 
 /// How much later than the watch the answer to a write may come, as a rule. One that comes later is read.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
@@ -113,8 +116,8 @@ impl Observer {
             }
             caches.forget_upgraded();
             drop(caches);
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
+            match pages::after(page, list.metadata) {
+                Some(next) => page = next,
                 None => return Ok(()),
             }
         }

@@ -1,9 +1,9 @@
 //! A moment that stands in a status.
 //!
-//! Whoever led then wrote it by a clock of its own, which may be hours or, on a board without a battery, years
-//! away from ours. So no time is reckoned from a stamp as it stands: it counts from when we began to lead, unless
-//! we wrote it ourselves. What has an end ends later so, never too early. That is why a [`Stamp`] is no
-//! [`Timestamp`]: [`Snapshot::begun_at`] makes one of it.
+//! Whoever led then wrote it by a clock of its own, which may be hours or, on a board without a battery,
+//! years away from ours. So no time is reckoned from a stamp as it stands: it counts from when we began to
+//! lead, unless we wrote it ourselves. What has an end ends later so, never too early. That is why a
+//! [`Stamp`] is no [`Timestamp`]: [`Snapshot::begun_at`] makes one of it.
 
 use k8s_openapi::jiff::Timestamp;
 

@@ -66,11 +66,9 @@ fn yield_to_rival(ctx: &NodeContext<'_>, passed_in: Option<&str>) -> Planned<Opt
     if claimed || !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
-    let nodes = ctx.snapshot.members();
-    let questions = nodes.map(|node| Question::Node(node.name.clone())).chain([Question::AllNodeOps]);
-    let open = questions.filter(|question| ctx.snapshot.answer(question).is_none());
-    let mut effects = quorum::ask(ctx.snapshot, &ctx.node.name);
-    effects.add(Effects::ask(open));
+    let own = [Question::Node(ctx.node.name.clone()), Question::AllNodeOps];
+    let mut effects = quorum::ask_live(ctx.snapshot, &ctx.node.name);
+    effects.add(Effects::ask(own.into_iter().filter(|question| ctx.snapshot.answer(question).is_none())));
     if !effects.questions.is_empty() {
         return Waiting::Rivals.with(effects).map(Some);
     }

@@ -201,8 +201,8 @@ impl NodeContext<'_> {
     }
 }
 
-/// When the present step of a node is over, whose limit is `span`. Of a step that another leader began, the whole
-/// limit counts from when we began to lead.
+/// When the present step of a node is over, whose limit is `span`. Of a step that another leader began, the
+/// whole limit counts from when we began to lead.
 pub fn deadline(
     snapshot: &Snapshot,
     entry: &Entry,

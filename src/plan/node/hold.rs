@@ -5,7 +5,7 @@ use crate::plan::{
     attempts,
     model::{
         action::{Action, NodeChange},
-        effects::{Effects, Planned},
+        effects::Planned,
         failing,
         question::Question,
     },
@@ -45,10 +45,7 @@ pub fn quorum(ctx: &NodeContext<'_>) -> Planned<Option<Decision>> {
     if !ctx.snapshot.is_member(ctx.node) || !ctx.op.intent.disturbs() {
         return None.into();
     }
-    let others = ctx.snapshot.members().filter(|other| other.name != ctx.node.name);
-    let unread = others.map(|other| Question::Node(other.name.clone()));
-    let mut effects = quorum::ask(ctx.snapshot, &ctx.node.name);
-    effects.add(Effects::ask(unread.filter(|question| ctx.snapshot.answer(question).is_none())));
+    let mut effects = quorum::ask_live(ctx.snapshot, &ctx.node.name);
     if !effects.questions.is_empty() {
         return Waiting::Members.with(effects).map(Some);
     }

@@ -50,7 +50,7 @@ use crate::{
     plan::model::{
         effects::{Effects, Planned},
         question::Question,
-        snapshot::{JobState, NodeView, Snapshot},
+        snapshot::{NodeView, Snapshot},
         why::{WaitReason, Why},
     },
 };
@@ -167,7 +167,7 @@ fn lost(
         return Planned { value: ending(open), effects };
     }
     let job = context::recorded_job(snapshot, op, work);
-    let failed = job.is_some_and(|job| matches!(job.state, JobState::Failed(_) | JobState::Failing(_)));
+    let failed = job.is_some_and(|job| job.state.is_failure());
     let reboot = match &work.at {
         _ if !op.intent.reboot => RebootStatus::NotRequested,
         At::Verify(_) => RebootStatus::Completed,

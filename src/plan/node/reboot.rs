@@ -84,8 +84,8 @@ fn due_since(ctx: &NodeContext<'_>) -> Timestamp {
     ctx.deadline(timeout).map_or(ctx.snapshot.now, |deadline| earlier(deadline, timeout))
 }
 
-/// Whether nothing of the Job keeps its waiter from the reboot. One that has failed, of a container of somebody
-/// else, is no success to a waiter that is not told of it.
+/// Whether nothing of the Job keeps its waiter from the reboot. One that has failed, of a container of
+/// somebody else, is no success to a waiter that is not told of it.
 fn is_over(ctx: &NodeContext<'_>) -> bool {
     ctx.recorded_job().is_none_or(|job| matches!(job.state, JobState::Complete | JobState::Failed(_)))
 }

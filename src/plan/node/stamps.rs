@@ -1,5 +1,5 @@
-//! What an earlier leader wrote down by a clock that was an hour ahead of ours, or an hour behind it: whatever
-//! counts from there counts from when we began to lead, at the earliest, and comes to its end.
+//! What an earlier leader wrote down by a clock that was an hour ahead of ours, or an hour behind it:
+//! whatever counts from there counts from when we began to lead, at the earliest, and comes to its end.
 
 use std::sync::Arc;
 

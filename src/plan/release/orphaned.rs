@@ -21,7 +21,7 @@ pub fn orphaned_work(snapshot: &Snapshot) -> Vec<Action> {
     let over = |namespace: &str, owner: &Owner, node: &str| {
         let op = snapshot.nodeop_of(namespace, owner)?;
         let status = op.status.as_ref()?;
-        // Of a NodeOp that is over for good its nodes are not known any more.
+        // Of a NodeOp that is over its nodes may not be known any more.
         let entry = status.node_statuses.get(node);
         let forgotten = status.node_statuses.is_empty() && status.phase.is_some_and(Phase::is_final);
         let is_final =

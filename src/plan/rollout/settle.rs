@@ -1,10 +1,9 @@
 //! A NodeOp that is over, and whose spec was edited since: nothing is run for that, and its status says so.
 //!
-//! Whoever waits for an object by kstatus (Flux, Helm, `kubectl wait`, Argo CD) waits until its status is about
-//! its spec as it is. Some fields of a NodeOp may be edited at any time, such as `notAfter`, which belongs on
-//! every NodeOp in Git. So the generation is written once more, and nothing else: what came of each node and
-//! when it was over stays as it is.
-//! What the Go operator has finished stays as it is.
+//! Whoever waits for an object by kstatus (Flux, Helm, `kubectl wait`, Argo CD) waits until its status is
+//! about its spec as it is. Some fields of a NodeOp may be edited at any time, such as `notAfter`, which
+//! belongs on every NodeOp in Git. So the generation is written once more, and nothing else: what came of
+//! each node and when it was over stays as it is. So does all that the Go operator has finished.
 
 use crate::{
     api::nodeop::NodeOpStatus,

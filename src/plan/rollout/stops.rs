@@ -1,5 +1,5 @@
-//! When a NodeOp starts nothing more, whatever slots are free: a node failed under `stopOnFailure`, its upgrade
-//! asks for another run, or its time is over.
+//! When a NodeOp starts nothing more, whatever slots are free: a node failed under `stopOnFailure`, its
+//! upgrade asks for another run, or its time is over.
 
 use crate::{
     api::{

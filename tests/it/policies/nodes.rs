@@ -1,5 +1,5 @@
-//! What stands on nodes and the operator believes: its records, and which role a node has. Neither does a kubelet
-//! write once its node is there.
+//! What stands on nodes and the operator believes: its records, and which role a node has. Neither does a
+//! kubelet write once its node is there.
 
 use super::*;
 

@@ -206,8 +206,8 @@ async fn asks(rig: &Rig, more: usize) {
         .unwrap_or_else(|_| panic!("nothing is asked: {:#}", upgrade(rig)));
 }
 
-/// Some fields of a NodeOp may be edited at any time. Flux, Argo CD and `kubectl wait` wait until its status is
-/// about the spec as it is, also if it was over before.
+/// Some fields of a NodeOp may be edited at any time. Flux, Argo CD and `kubectl wait` wait until its status
+/// is about the spec as it is, also if it was over before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_finished_nodeop_that_is_edited_is_not_in_progress_for_ever() {
     let rig = Rig::new(2).await;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::rig::{Rig, and, reboot};
 
-/// Every pod of a Job gets this container, the first one of its init containers or the last of the others, and
-/// it does this. It heeds no mark.
+/// Every pod of a Job gets this container, the first one of its init containers or the last of the others,
+/// and it does this. It heeds no mark.
 fn inject(
     rig: &Rig,
     part: &'static str,
@@ -79,7 +79,8 @@ async fn a_command_that_succeeded_beside_a_container_that_crashed_runs_once() {
     assert_eq!(rig.left(), [""; 0]);
 }
 
-/// A container of somebody else that fails before ours begin costs no try, and a command that fails is tried again.
+/// A container of somebody else that fails before ours begin costs no try, and a command that fails is tried
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tries_are_those_of_the_operation_alone() {
     let rig = Rig::new(1).await;

@@ -92,8 +92,8 @@ fn boots_something_else(boot_state: &str) -> bool {
         .contains(&boot_state)
 }
 
-/// Why the node is refused for what it has booted: what an agent would write is on nobody's way, or is about to
-/// be overwritten.
+/// Why the node is refused for what it has booted: what an agent would write is on nobody's way, or is about
+/// to be overwritten.
 fn unfit(boot_state: &str) -> Option<String> {
     let why = match boot_state {
         // The next boot loads it again.
@@ -119,8 +119,8 @@ fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> O
     host.version.as_deref().filter(|_| same && version::of_one_build(&host.keys, &image.keys))
 }
 
-/// The release that the node boots next, if an agent was run for another Job in this boot and may have made its
-/// image the active one: that Job failed afterwards, or nobody wanted a reboot.
+/// The release that the node boots next, if an agent was run for another Job in this boot and may have made
+/// its image the active one: that Job failed afterwards, or nobody wanted a reboot.
 pub fn boots_next(boot: &str, job_uid: Option<&str>, left: &[UpgradeResult]) -> Option<String> {
     let written = |result: &&UpgradeResult| {
         let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);

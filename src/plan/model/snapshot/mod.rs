@@ -28,7 +28,7 @@ pub use self::{
     obstacle::Obstacle,
     ownership::records,
     pod::{ContainerState, ContainerView, Ended, PodPhase, PodView, Role, brief},
-    sightings::{Arrival, RETURNS_WITHIN, Sightings},
+    sightings::{PodArrival, RETURNS_WITHIN, Sightings},
     table::{Content, Placed, PlacedTable, Shows, Table},
 };
 pub use crate::api::owner::Owner;
@@ -216,6 +216,13 @@ pub enum JobState {
     Failed(String),
 }
 
+impl JobState {
+    /// Whether it has failed, or will as soon as its pods have ended.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failing(_) | Self::Failed(_))
+    }
+}
+
 /// Any pod on a node that is being drained.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodePod {
@@ -248,6 +255,11 @@ impl NodePod {
     /// Namespace and name, as people write it.
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether a DaemonSet makes it again, which gives each of its pods a toleration of the cordon.
+    pub fn is_of_daemon_set(&self) -> bool {
+        self.controller.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
     }
 }
 

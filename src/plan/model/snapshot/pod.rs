@@ -83,14 +83,14 @@ impl ContainerView {
         Self { name: name.into(), state, last: None, restarts: 0, started, image_id: String::new() }
     }
 
-    /// Whether we have put it into the pod. Others come from whoever adds containers to pods, such as a service
-    /// mesh or an agent that watches applications.
+    /// Whether we have put it into the pod. Others come from whoever adds containers to pods, such as a
+    /// service mesh or an agent that watches applications.
     pub fn is_ours(&self) -> bool {
         names::container::ALL.contains(&self.name.as_str())
     }
 
-    /// Whether the operation begins with it: it is neither somebody else's nor one that only brings our binary,
-    /// or holds the node's lock.
+    /// Whether the operation begins with it: it is neither somebody else's nor one that only brings our
+    /// binary, or holds the node's lock.
     fn carries_out(&self) -> bool {
         self.is_ours() && self.name != names::container::INSTALL && !self.holds_lock()
     }
@@ -228,8 +228,9 @@ impl PodView {
         !self.containers.iter().all(waits)
     }
 
-    /// Whether the operation has begun in the pod: a container of ours was started, other than the ones that only
-    /// bring our binary, or hold the node's lock. What somebody else added says nothing about the operation.
+    /// Whether the operation has begun in the pod: a container of ours was started, other than the ones that
+    /// only bring our binary, or hold the node's lock. What somebody else added says nothing about the
+    /// operation.
     pub fn has_begun(&self) -> bool {
         let begun = |container: &ContainerView| match &container.state {
             ContainerState::Waiting { .. } => container.last.as_ref().is_some_and(|last| !last.never_began()),
@@ -240,8 +241,8 @@ impl PodView {
         !self.was_locked_out() && self.containers.iter().any(is_begun)
     }
 
-    /// Whether the upgrade in it has ended since it could not have the node's lock, before it did anything. The
-    /// container that brings our binary tells it from a user's command, which may end with any code.
+    /// Whether the upgrade in it has ended since it could not have the node's lock, before it did anything.
+    /// The container that brings our binary tells it from a user's command, which may end with any code.
     fn was_locked_out(&self) -> bool {
         let is_upgrade = || self.containers.iter().any(|it| it.name == names::container::INSTALL);
         let code = Some(i32::from(contract::EXIT_LOCKED));
@@ -250,9 +251,9 @@ impl PodView {
         self.containers.iter().any(locked_out) && is_upgrade()
     }
 
-    /// Whether the pod has failed before the operation had begun, of a container that the container runtime could
-    /// not start, of one of somebody else that ended badly while ours waited for it, or for the node's lock. A pod that was ended as a
-    /// whole tells no more of that.
+    /// Whether the pod has failed before the operation had begun, of a container that the container runtime
+    /// could not start, of one of somebody else that ended badly while ours waited for it, or for the node's
+    /// lock. A pod that was ended as a whole tells no more of that.
     pub fn failed_to_start(&self) -> bool {
         let failed = |container: &ContainerView| container.ended().is_some_and(|it| it.failed_to_start());
         let ended_badly = |container: &ContainerView| container.ended().is_some_and(|it| it.code != 0);
@@ -272,8 +273,8 @@ impl PodView {
         self.is_active() && !self.has_begun() && self.containers.iter().any(waits)
     }
 
-    /// The containers of somebody else that run in the pod while none of ours works, though one is still to: ours
-    /// wait for them, or for something of which the kubelet says nothing.
+    /// The containers of somebody else that run in the pod while none of ours works, though one is still to:
+    /// ours wait for them, or for something of which the kubelet says nothing.
     pub fn runs_others_alone(&self) -> impl Iterator<Item = &ContainerView> {
         let working = |it: &ContainerView| it.is_ours() && !it.holds_lock() && it.runs();
         let awaited = |it: &ContainerView| it.carries_out() && it.waits();

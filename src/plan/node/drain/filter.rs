@@ -39,8 +39,8 @@ impl EvictionDecision {
 /// Why a pod is left that came to the node while it was drained, and does so for ever.
 pub const COMES_BACK: &str = "it came after the drain had started, and would come back";
 
-/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `stays_away`: once evicted, it
-/// does not come back to the node at once, as far as one knows.
+/// Decides about one pod. `ours`: it belongs to a NodeOp, or to the Job of one; `stays_away`: once evicted,
+/// it does not come back to the node at once, as far as one knows.
 pub fn decide(
     pod: &NodePod,
     options: &Drain,
@@ -72,7 +72,7 @@ pub fn decide(
     if options.options.skip.as_ref().is_some_and(|selector| selector::matches(selector, &pod.labels)) {
         return EvictionDecision::Skip("skip matches it");
     }
-    let of_daemon_set = !pod.finished && controller.is_some_and(|owner| owner.kind == "DaemonSet");
+    let of_daemon_set = !pod.finished && pod.is_of_daemon_set();
     if of_daemon_set && options.ignore_daemon_sets {
         return EvictionDecision::Skip("a DaemonSet would make it again at once");
     }

@@ -1,16 +1,16 @@
 //! Pods that come to a node that was drained, while the operation runs there.
 //!
-//! The scheduler may have chosen the node before the cordon, and binds a pod to it up to minutes later, when its
-//! volume is there. A reboot would take it down without a word to its budget. So it is evicted as it comes.
-//! Nothing is held up for it, since the operation has begun, and what is still there when the reboot is due is
-//! named.
+//! The scheduler may have chosen the node before the cordon, and binds a pod to it up to minutes later, when
+//! its volume is there. A reboot would take it down without a word to its budget. So it is evicted as it
+//! comes. Nothing is held up for it, since the operation has begun, and what is still there when the reboot
+//! is due is named.
 
 use super::{EvictionDecision, evict, judge, own, say_left};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
         intent::Drain,
-        snapshot::Arrival,
+        snapshot::PodArrival,
     },
     node::{
         context::{Decision, NodeContext},
@@ -30,7 +30,7 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
         ctx.node.unschedulable
             && !pod.finished
             && !own::is(ctx.snapshot, pod)
-            && ctx.snapshot.arrival(&ctx.node.name, pod) == Arrival::Late
+            && ctx.snapshot.pod_arrival(&ctx.node.name, pod) == PodArrival::Late
             && judge(ctx, pod, &lenient) == EvictionDecision::Evict
     });
     let mut there = Vec::new();

@@ -5,10 +5,10 @@
 //! named; `strict: true` refuses as kubectl does.
 //!
 //! kubectl lists once. A pod that comes after our first list has to go as well, since the scheduler may have
-//! chosen the node before the cordon and bind the pod a minute later, when its volume is there. Only what would
-//! come back for ever is left, and named: pods that tolerate the cordon, and those that a controller pins to
-//! the node (see [`Arrival`]), or the drain would be endless. A new leader lists anew, and may so evict such a
-//! replacement once more. What comes late is never a reason to refuse the drain: it has begun.
+//! chosen the node before the cordon and bind the pod a minute later, when its volume is there. Only what
+//! would come back for ever is left, and named: pods that tolerate the cordon, and those that a controller
+//! pins to the node (see [`PodArrival`]), or the drain would be endless. A new leader lists anew, and may so
+//! evict such a replacement once more. What comes late is never a reason to refuse the drain: it has begun.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
@@ -28,7 +28,7 @@ use crate::plan::{
         action::{Action, Notice, Target},
         effects::{Effects, Planned},
         intent::Drain,
-        snapshot::{Arrival, NodePod, Refusal, Snapshot},
+        snapshot::{NodePod, PodArrival, Refusal, Snapshot},
         stamp::Stamp,
         time::later,
     },
@@ -63,10 +63,10 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         return Planned { value: Progress::Going(Draining::Listing), effects };
     };
     let lenient = Drain { strict: false, ..options.clone() };
-    let decide = |pod: &NodePod| match ctx.snapshot.arrival(&ctx.node.name, pod) {
+    let decide = |pod: &NodePod| match ctx.snapshot.pod_arrival(&ctx.node.name, pod) {
         _ if own::is(ctx.snapshot, pod) => EvictionDecision::Skip(own::WHY),
-        Arrival::Listed => judge(ctx, pod, options),
-        Arrival::Late | Arrival::Back => judge(ctx, pod, &lenient),
+        PodArrival::Listed => judge(ctx, pod, options),
+        PodArrival::Late | PodArrival::Back => judge(ctx, pod, &lenient),
     };
     let decisions: Vec<(&NodePod, EvictionDecision)> =
         pods.iter().map(|pod| (pod.as_ref(), decide(pod))).collect();
@@ -97,7 +97,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
-    let stays_away = |pod: &NodePod| ctx.snapshot.arrival(&ctx.node.name, pod) != Arrival::Back;
+    let stays_away = |pod: &NodePod| ctx.snapshot.pod_arrival(&ctx.node.name, pod) != PodArrival::Back;
     let goes = |wanted| which(wanted).any(stays_away);
     if record.detaching_since.is_some()
         && (goes(EvictionDecision::Evict) || goes(EvictionDecision::AwaitDeletion))
@@ -120,10 +120,10 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
 
 /// What the options say of a pod.
 fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &Drain) -> EvictionDecision {
-    let stays_away = ctx.snapshot.arrival(&ctx.node.name, pod) != Arrival::Back;
+    let stays_away = ctx.snapshot.pod_arrival(&ctx.node.name, pod) != PodArrival::Back;
     let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
-    // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must not
-    // be passed by.
+    // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must
+    // not be passed by.
     let deleting_since = pod.deleting_since.map(|_| ctx.snapshot.ending_until(pod));
     decide(&NodePod { deleting_since, ..pod.clone() }, options, ours, stays_away, ctx.snapshot.now)
 }

@@ -52,7 +52,8 @@ fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
     assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
 }
 
-/// A node that is being drained for an operation with a reboot, and has no pods; its waiter stands, or not yet.
+/// A node that is being drained for an operation with a reboot, and has no pods; its waiter stands, or not
+/// yet.
 fn drained(options: DrainOptions, waits: bool) -> World {
     let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "lastUpdated": Time(at(0)),
         "drainStartedAt": Time(at(0)), "detachingSince": Time(at(0))});

@@ -122,7 +122,7 @@ fn succeeded_after_all(ctx: &NodeContext<'_>, verdict: &Verdict) -> Option<Plann
 
 /// Whether the operation has failed with its Job: not if its reboot was due all the same.
 fn has_failed(ctx: &NodeContext<'_>, job: &JobView) -> bool {
-    matches!(job.state, JobState::Failed(_) | JobState::Failing(_)) && ctx.work.boot_to_leave().is_none()
+    job.state.is_failure() && ctx.work.boot_to_leave().is_none()
 }
 
 /// Whether a container of the operation has begun.

@@ -1,7 +1,8 @@
-//! What follows from a Job's failure: the node has failed, unless the operation has succeeded beside a container
-//! of somebody else that failed; or the Job is made again since nothing of it had begun. The node's kubelet refused each of its pods then, being full or short of disk, or the container
-//! runtime could not start a container. That passes, whatever `backoffLimit` says, which counts tries of the
-//! operation: the Job is made again, with pauses, for as long as a pod may take to start.
+//! What follows from a Job's failure: the node has failed, unless the operation has succeeded beside a
+//! container of somebody else that failed; or the Job is made again since nothing of it had begun. The node's
+//! kubelet refused each of its pods then, being full or short of disk, or the container runtime could not
+//! start a container. That passes, whatever `backoffLimit` says, which counts tries of the operation: the Job
+//! is made again, with pauses, for as long as a pod may take to start.
 //!
 //! First the status forgets the Job's UID, and then the Job, which has failed and can run nothing any more,
 //! is deleted. Another one of its name is made when it is gone (see `remake`).
@@ -35,8 +36,8 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     if unseen && ctx.snapshot.now < until && !ctx.is_adopted() {
         return Waiting::JobPodsUnread { why: why.to_owned() }.with(Effects::wake_at(until));
     }
-    // It was failed by a container of somebody else. Its waiter takes it for a failure and ends; the next one is
-    // told that the operation has succeeded.
+    // It was failed by a container of somebody else. Its waiter takes it for a failure and ends; the next one
+    // is told that the operation has succeeded.
     if let Some(beside) = pods.succeeded_beside(&job.state).filter(|_| !ctx.is_adopted()) {
         if let Some(next) = run::another_content(ctx, pods) {
             return next.into();

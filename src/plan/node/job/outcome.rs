@@ -77,7 +77,8 @@ fn recovered(ctx: &NodeContext<'_>, proof: RecoveryProof) -> Decision {
     ctx.end(true, RebootStatus::NotRequested, Some(true), message)
 }
 
-/// The operation has succeeded, and containers of somebody else keep its Job from completing, or have failed it.
+/// The operation has succeeded, and containers of somebody else keep its Job from completing, or have failed
+/// it.
 pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Beside<'_>) -> Planned<Decision> {
     let names = beside.others.join(", ");
     let said = || beside.said().map(|said| format!(": {said}")).unwrap_or_default();

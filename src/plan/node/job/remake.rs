@@ -24,8 +24,8 @@ const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// … growing with the time for which none could start already, up to this.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_secs(120);
 
-/// The status forgets the UID of a Job that has failed: it makes room for another one of its name, for which that
-/// is why. What this is to do stands in `at`.
+/// The status forgets the UID of a Job that has failed: it makes room for another one of its name, for which
+/// that is why. What this is to do stands in `at`.
 pub fn another(ctx: &NodeContext<'_>, job: &JobView, at: At, why: &Waiting) -> Decision {
     let work = Working {
         at,

@@ -24,7 +24,8 @@ use crate::{
 /// A Job controller makes the pod at once. When it has made none for this time, the API server is asked why.
 const POD_EXPECTED_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
-/// A node that has the images begins within seconds. When the operation has not begun for this time, that is said.
+/// A node that has the images begins within seconds. When the operation has not begun for this time, that is
+/// said.
 const STARTS_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// A kubelet looks whether a pod has the node's lock each second. When it has seen for this time that the pod
@@ -52,9 +53,9 @@ pub fn began_or_waits(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
 }
 
 /// Waits for `pullTimeoutSeconds`, whatever keeps the pod, be it the node's lock: who holds that is no pod
-/// that anybody sees, and may never end. What no waiting helps against fails the node at once. A pod of which nobody
-/// complains is waited for longer, and that is said: it may run by now, and its kubelet not have told so yet, after
-/// a time without the API server, say. `asked`: what Events say of it is just being read.
+/// that anybody sees, and may never end. What no waiting helps against fails the node at once. A pod of which
+/// no error is reported is waited for longer, and that is said: it may run by now, and its kubelet not have
+/// told so yet, after a time without the API server, say. `asked`: what Events say of it is just being read.
 fn awaited(
     ctx: &NodeContext<'_>,
     job: &JobView,
@@ -74,13 +75,13 @@ fn awaited(
     // A node that is not heard of may have begun, and nobody knows.
     let is_silent = ctx.node.ready && !is_podless && !asked;
     let silent = || match pods.last_failure().filter(|_| !pods.are_open()) {
-        Some(last) => NotBegun::Pod(last),
-        None => NotBegun::Silent,
+        Some(last) => Waiting::JobNotBegun(NotBegun::Pod(last)),
+        None => Waiting::JobPodSilent,
     };
     let due = later(since, STARTS_WITHIN);
     let Some(why) = told.or_else(|| effects.take(podless(ctx, job, pods))) else {
         if is_silent && ctx.snapshot.now >= due {
-            return Waiting::JobNotBegun(silent()).with(effects);
+            return silent().with(effects);
         }
         if is_silent {
             effects.add(Effects::wake_at(due));

@@ -93,7 +93,7 @@ pub enum At {
     Verify(Verify),
 }
 
-/// A drain, which began at a moment that decides which pods have to go.
+/// A drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     pub started: Stamp,

@@ -103,6 +103,8 @@ pub enum Waiting {
     },
     /// No container of the operation has begun.
     JobNotBegun(NotBegun),
+    /// The same, and nobody says what keeps its pod.
+    JobPodSilent,
     /// The operation has succeeded in it, and another Job is to record that.
     JobUnrecorded {
         why: String,
@@ -165,9 +167,10 @@ impl Waiting {
             Self::Waiter(_) | Self::RebootWaiterLost(_) => WaitReason::Waiter,
             Self::Unheard(_) => WaitReason::NotReady,
             Self::JobNotBegun(NotBegun::Locked) => WaitReason::NodeLock,
-            Self::JobNotBegun(_) | Self::JobPodUnconfirmed | Self::JobUnrecorded { .. } => {
-                WaitReason::PodStart
-            }
+            Self::JobNotBegun(_)
+            | Self::JobPodSilent
+            | Self::JobPodUnconfirmed
+            | Self::JobUnrecorded { .. } => WaitReason::PodStart,
             Self::JobMade
             | Self::AsTold(_)
             | Self::OldJobDeleted
@@ -259,8 +262,8 @@ impl fmt::Display for Waiting {
                     "somebody suspended Job {name}, which ended its pods; it is resumed, and the operation begins anew"
                 );
             }
-            // A large image takes minutes, and nothing is wrong as long as nobody complains.
-            Self::JobNotBegun(NotBegun::Silent) => {
+            // A large image takes minutes, and nothing is wrong as long as no error is reported.
+            Self::JobPodSilent => {
                 return write!(f, "{JOB_RUNS}; its pod has not started yet, as while its image is pulled");
             }
             Self::JobNotBegun(why) => return write!(f, "the Job's pod cannot start yet: {why}"),

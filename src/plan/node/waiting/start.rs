@@ -59,8 +59,6 @@ impl fmt::Display for Starting {
 pub enum NotBegun {
     /// The pod's status says so, or an Event about it.
     Pod(String),
-    /// There is a pod, and nobody says what keeps it.
-    Silent,
     /// The pod waits for the node's lock.
     Locked,
     /// There is no pod, and the API server would refuse one.
@@ -73,7 +71,6 @@ impl fmt::Display for NotBegun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pod(message) => f.write_str(message),
-            Self::Silent => f.write_str("the node has not started it yet"),
             Self::Locked => {
                 f.write_str("another operation, or an earlier try of this one, still holds the node's lock")
             }

@@ -85,8 +85,8 @@ impl Pass<'_> {
     }
 }
 
-/// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of it
-/// proves nothing any more.
+/// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of
+/// it proves nothing any more.
 pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, why: &Untouched) -> NodeStatus {
     let entry = NodeStatus { target: None, ..entry.clone() };
     ends_untouched(now, &entry, succeeded, why.to_string())

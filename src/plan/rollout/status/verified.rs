@@ -47,8 +47,8 @@ pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'stati
         let message = format!("what was installed was not booted, and so not proved: {unproved}");
         return ("Unknown", "NotRebooted", message);
     }
-    // Our own check has said of at least one that it runs the release; of the others it was said that they are
-    // not there any more, or are another operation's.
+    // Our own check has said of at least one that it runs the release; of the others it was said that they
+    // are not there any more, or are another operation's.
     let found_at = |node: &NodeStatus| node.target.is_some();
     if !nodes.values().any(|node| rebooted(node) || found_at(node)) {
         let message = "no node was upgraded, or found at the image's release; the message of each says why";

@@ -255,7 +255,8 @@ impl Past<'_> {
         }
     }
 
-    /// Notes a Job's pod that failed of a container of somebody else, after the operation had succeeded in it.
+    /// Notes a Job's pod that failed of a container of somebody else, after the operation had succeeded in
+    /// it.
     pub(super) fn failed_beside(&mut self, pod: &Value) {
         let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
         let ended = |name: &str| {

@@ -129,8 +129,8 @@ pub fn move_tag(world: &Arc<World>) {
     });
 }
 
-/// Every pod of the namespace gets a further container, and one that goes before all others, unless it says that
-/// it wants none and this mesh listens.
+/// Every pod of the namespace gets a further container, and one that goes before all others, unless it says
+/// that it wants none and this mesh listens.
 pub fn inject(cluster: &Cluster, world: &World) {
     let listens = world.chance(50);
     world.note(|| format!("a webhook injects {SIDECAR}, and heeds marks against it: {listens}"));
@@ -165,7 +165,8 @@ pub fn linger(cluster: &Cluster, world: &World) {
     let hasty = world.chance(50);
     world.note(|| format!("commands outlive their pods; the Job controller waits for none: {hasty}"));
     cluster.admission().mutate(move |table, object| {
-        // With a policy of failures a Job waits for the end of its pods, as one that is followed by a reboot must.
+        // With a policy of failures a Job waits for the end of its pods, as one that is followed by a reboot
+        // must.
         let text = object.to_string();
         let plain = ![container::SENTINEL, container::INSTALL].into_iter().any(|name| text.contains(name));
         if hasty

@@ -300,8 +300,8 @@ pub fn is_somebody_elses(run: &Run) -> bool {
     [SIDECAR, machines::INIT].contains(&run.container.name.as_str()) || is_strange(&run.pod.metadata)
 }
 
-/// What somebody else's container does: it says what it was told to, crashes, ends well before ours begin, or runs
-/// for ever.
+/// What somebody else's container does: it says what it was told to, crashes, ends well before ours begin, or
+/// runs for ever.
 pub fn theirs(world: &World, run: &Run) -> Outcome {
     match run.container.name.as_str() {
         machines::INIT => return Outcome::Exit(world.time(1, 2_000), 0, String::new()),

@@ -21,7 +21,7 @@ const OF_ALL: usize = 50;
 
 /// How a pod came to a node that is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum PodArrival {
     /// It was on the node when this process first listed its pods.
     Listed,
     /// It came later.
@@ -46,8 +46,8 @@ pub(super) struct Arrivals {
 struct Late {
     controller: String,
     back: bool,
-    /// It has been counted, or is not to be: it is not evicted.
-    goes: bool,
+    /// Among those that went; nor is one counted any more that is not evicted.
+    counted: bool,
 }
 
 impl Arrivals {
@@ -60,8 +60,8 @@ impl Arrivals {
             pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect();
         for (uid, late) in &mut self.late {
             let goes = there.get(uid.as_str()).is_none_or(|pod| pod.deleting_since.is_some());
-            if goes && !late.goes {
-                late.goes = true;
+            if goes && !late.counted {
+                late.counted = true;
                 *self.went.entry(late.controller.clone()).or_default() += 1;
             }
         }
@@ -73,30 +73,25 @@ impl Arrivals {
             // Those that no controller made are counted together.
             let controller = pod.controller.as_ref().map(|owner| owner.uid.clone()).unwrap_or_default();
             let of_one = self.went.get(&controller).copied().unwrap_or_default();
-            let counted = of_one >= OF_ONE || self.went.values().sum::<usize>() >= OF_ALL;
-            let back = counted || pod.tolerates_cordon || is_of_daemon_set(pod);
-            self.late.insert(uid.to_owned(), Late { controller, back, goes: back });
+            let too_many = of_one >= OF_ONE || self.went.values().sum::<usize>() >= OF_ALL;
+            let back = too_many || pod.tolerates_cordon || pod.is_of_daemon_set();
+            self.late.insert(uid.to_owned(), Late { controller, back, counted: back });
         }
     }
 
-    fn of(&self, pod: &NodePod) -> Arrival {
+    fn of(&self, pod: &NodePod) -> PodArrival {
         match self.late.get(&pod.uid) {
-            None => Arrival::Listed,
-            Some(late) if late.back => Arrival::Back,
-            Some(_) => Arrival::Late,
+            None => PodArrival::Listed,
+            Some(late) if late.back => PodArrival::Back,
+            Some(_) => PodArrival::Late,
         }
     }
-}
-
-/// A DaemonSet gives each of its pods a toleration of the cordon.
-fn is_of_daemon_set(pod: &NodePod) -> bool {
-    pod.controller.as_ref().is_some_and(|owner| owner.kind == "DaemonSet")
 }
 
 impl Snapshot {
     /// How the pod came to the node.
-    pub fn arrival(&self, node: &str, pod: &NodePod) -> Arrival {
-        self.sightings.arrivals.get(node).map_or(Arrival::Listed, |arrivals| arrivals.of(pod))
+    pub fn pod_arrival(&self, node: &str, pod: &NodePod) -> PodArrival {
+        self.sightings.arrivals.get(node).map_or(PodArrival::Listed, |arrivals| arrivals.of(pod))
     }
 }
 
@@ -111,9 +106,9 @@ mod tests {
         Arc::new(NodePod { uid, controller, deleting_since, ..NodePod::default() })
     }
 
-    /// How the last of so many pods came that a controller made one after the other, each as soon as the one
+    /// How the last of `count` pods came that a controller made one after the other, each as soon as the one
     /// before it had to go.
-    fn nth(count: usize, controller: impl Fn(usize) -> String) -> Arrival {
+    fn nth(count: usize, controller: impl Fn(usize) -> String) -> PodArrival {
         let mut arrivals = Arrivals::first(&[pod("first".into(), "db", false)]);
         let mut last = None;
         for number in 1..=count {
@@ -132,12 +127,12 @@ mod tests {
         let same = |_: usize| "web".to_owned();
         assert_eq!(
             (nth(1, same), nth(OF_ONE, same), nth(OF_ONE + 1, same)),
-            (Arrival::Late, Arrival::Late, Arrival::Back)
+            (PodArrival::Late, PodArrival::Late, PodArrival::Back)
         );
         let each = |number: usize| format!("job-{number}");
         assert_eq!(
             (nth(OF_ALL, each), nth(OF_ALL + 1, each)),
-            (Arrival::Late, Arrival::Back),
+            (PodArrival::Late, PodArrival::Back),
             "one Job after the other"
         );
     }
@@ -150,11 +145,11 @@ mod tests {
         };
         for number in 0..2 * OF_ONE {
             arrivals.note(&[tolerates(number)]);
-            assert_eq!(arrivals.of(&tolerates(number)), Arrival::Back);
+            assert_eq!(arrivals.of(&tolerates(number)), PodArrival::Back);
         }
         let other = pod("other".into(), "web", false);
         arrivals.note(std::slice::from_ref(&other));
-        assert_eq!(arrivals.of(&other), Arrival::Late);
+        assert_eq!(arrivals.of(&other), PodArrival::Late);
     }
 
     #[test]
@@ -162,11 +157,11 @@ mod tests {
         let mut arrivals = Arrivals::first(&[]);
         let all: Vec<_> = (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", false)).collect();
         arrivals.note(&all);
-        assert!(all.iter().all(|pod| arrivals.of(pod) == Arrival::Late));
+        assert!(all.iter().all(|pod| arrivals.of(pod) == PodArrival::Late));
         // While they go, each is judged as it was when it came.
         let ending: Vec<_> =
             (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", number > 0)).collect();
         arrivals.note(&ending);
-        assert_eq!(arrivals.of(&ending[0]), Arrival::Late);
+        assert_eq!(arrivals.of(&ending[0]), PodArrival::Late);
     }
 }

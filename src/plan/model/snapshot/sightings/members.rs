@@ -15,8 +15,8 @@ use crate::plan::model::{
     time::later,
 };
 
-/// How long a member whose Node object is gone is waited for. One that was removed permanently has left etcd by
-/// then, and one that reboots is back.
+/// How long a member whose Node object is gone is waited for. One that was removed permanently has left etcd
+/// by then, and one that reboots is back.
 pub const RETURNS_WITHIN: SignedDuration = SignedDuration::from_secs(300);
 
 /// The members that were seen; nothing before the first look.

@@ -15,8 +15,8 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-pub use self::{arrivals::Arrival, members::RETURNS_WITHIN};
 use self::{arrivals::Arrivals, members::Members};
+pub use self::{arrivals::PodArrival, members::RETURNS_WITHIN};
 use crate::{
     api::node_statuses::Mark,
     plan::model::{
@@ -132,8 +132,7 @@ impl Sightings {
         let now = snapshot.now;
         let let_go = snapshot.jobs.open().filter(|job| job.state == JobState::Active && !job.suspended);
         renew(&mut self.jobs, let_go.map(|job| &*job.uid), now);
-        let fails = |job: &&Arc<JobView>| matches!(job.state, JobState::Failed(_) | JobState::Failing(_));
-        let failed = snapshot.jobs.open().filter(fails);
+        let failed = snapshot.jobs.open().filter(|job| job.state.is_failure());
         renew(&mut self.failed, failed.map(|job| &*job.uid), now);
         let there = snapshot.jobs.open().map(|job| &*job.uid).collect();
         let fresh = snapshot.jobs.open().filter(|job| job.suspended && job.started_at.is_none());

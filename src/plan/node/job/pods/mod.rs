@@ -3,8 +3,8 @@
 //!
 //! Somebody may have added containers to them, as service meshes do. What counts is the operation: when all of
 //! our own containers have ended well, it has succeeded, though one that does not end keeps the Job from
-//! completing, and one that ends badly has the kubelet call the pod failed; and when one of our own has failed, so
-//! has the try, though a kubelet calls the pod running.
+//! completing, and one that ends badly has the kubelet call the pod failed; and when one of our own has
+//! failed, so has the try, though a kubelet calls the pod running.
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +41,8 @@ pub enum Record {
     Gone,
 }
 
-/// A pod in which the operation has succeeded, and the containers of others that keep its Job from completing.
+/// A pod in which the operation has succeeded, and the containers of others that keep its Job from
+/// completing.
 #[derive(Clone, Debug)]
 pub struct Beside<'a> {
     pod: &'a PodView,
@@ -94,10 +95,11 @@ impl JobPods<'_> {
     pub fn sentinel(&self) -> Record {
         // A pod that was ended with its node after its sentinel had spoken has failed, and does not count.
         // One in which a container of somebody else still runs, or has failed, has succeeded all the same.
+        let beside = self.failed_beside().map(|pod| &pod.uid);
         let over = |pod: &&&PodView| {
             pod.phase == PodPhase::Succeeded
                 || (!pod.phase.is_final() && has_succeeded(pod))
-                || self.has_failed_beside(pod)
+                || beside == Some(&pod.uid)
         };
         let found = self.all.iter().filter(over).filter_map(|pod| Some((pod, self.said_by_sentinel(pod)?)));
         // A pod that succeeded and was deleted before the Job knew of it was followed by another one, perhaps
@@ -151,31 +153,27 @@ impl JobPods<'_> {
     }
 
     /// A pod in which the operation has succeeded, beside containers of somebody else that keep its Job from
-    /// completing: they still run, or have failed. A Job that goes on may have another try made after that, in
-    /// another boot; so there a pod that has failed counts in the boot in which the operation succeeded.
+    /// completing: they still run, or have failed. A Job that goes on may have another try made after that,
+    /// in another boot; so there a pod that has failed counts in the boot in which the operation succeeded.
     pub fn succeeded_beside(&self, job: &JobState) -> Option<Beside<'_>> {
         let open = self.all.iter().copied().filter(|pod| pod.is_active() && has_succeeded(pod));
         let mut running = open.map(|pod| Beside { pod, others: running(pod), failed: false });
         if let Some(beside) = running.find(|beside| !beside.others.is_empty()) {
             return Some(beside);
         }
-        let is_over = matches!(job, JobState::Failed(_) | JobState::Failing(_));
         let in_this_boot = |said: &Sentinel| said.boot.is_empty() || said.boot == self.boot_id;
-        let pod = self.newest().filter(|pod| self.has_failed_beside(pod))?;
-        let counts = is_over || self.said_by_sentinel(pod).is_none_or(|said| in_this_boot(&said));
+        let pod = self.failed_beside()?;
+        let counts = job.is_failure() || self.said_by_sentinel(pod).is_none_or(|said| in_this_boot(&said));
         counts.then(|| Beside { pod, others: failed(pod), failed: true })
     }
 
-    /// Whether the pod is the newest one, and has failed of a container of somebody else alone: the operation has
-    /// succeeded in it, and said so where it had to.
-    fn has_failed_beside(&self, pod: &PodView) -> bool {
+    /// The newest pod, if it has failed of a container of somebody else alone: the operation has succeeded in
+    /// it, and said so where it had to.
+    fn failed_beside(&self) -> Option<&PodView> {
+        let pod = self.newest()?;
         let is_silent = pod.container(container::SENTINEL).is_some() && self.said_by_sentinel(pod).is_none();
-        pod.phase == PodPhase::Failed
-            && pod.reason.is_empty()
-            && has_succeeded(pod)
-            && !is_silent
-            && !failed(pod).is_empty()
-            && self.newest().is_some_and(|newest| newest.uid == pod.uid)
+        let is_ended_alone = pod.phase == PodPhase::Failed && pod.reason.is_empty();
+        (is_ended_alone && has_succeeded(pod) && !is_silent && !failed(pod).is_empty()).then_some(pod)
     }
 
     /// Those in which the operation has failed, and containers of others still run. Before such a pod is over,

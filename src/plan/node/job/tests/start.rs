@@ -20,8 +20,8 @@ fn says(world: &mut World, second: i64) -> String {
     out.why(&world.me.key(), "n1").map(|why| why.message.clone()).unwrap_or_default()
 }
 
-/// A pull that hangs, or a kubelet that is Ready and has not told yet that the pod runs, as after a time without
-/// the API server: nobody knows which of the two.
+/// A pull that hangs, or a kubelet that is Ready and has not told yet that the pod runs, as after a time
+/// without the API server: nobody knows which of the two.
 #[test]
 fn a_pod_that_does_not_start_says_so_and_is_not_given_up_for_its_silence() {
     let mut world = silent();
