@@ -22,6 +22,11 @@ pub fn is_gone(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.code == 404)
 }
 
+/// The server has answered, and its answer is about what was asked of it, and not about its own state.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    status(error).is_some_and(|status| (400..500).contains(&status.code) && status.code != 429)
+}
+
 /// The server was told to keep all or nothing, and knows no such field.
 pub fn is_unknown_field(error: &anyhow::Error) -> bool {
     status(error).is_some_and(|status| status.message.contains("strict decoding error"))

@@ -7,7 +7,7 @@ use kube::{
 };
 
 pub use super::status::about_node;
-use super::{Actor, error};
+use super::{Actor, Told};
 use crate::{
     api::{names::reason, nodeop::NodeOp},
     plan::model::{
@@ -47,8 +47,8 @@ pub fn reference_to(about: &About) -> ObjectReference {
 }
 
 impl Actor {
-    /// Says that something keeps failing; whether the Event was written. The caller says it once.
-    pub async fn report_failure(&self, about: &ObjectReference, what: &str, message: &str) -> bool {
+    /// Says that something keeps failing. `told` hears whether the Event was written: the caller says it once.
+    pub fn report_failure(&self, about: ObjectReference, what: &str, message: &str, told: Told) {
         let event = Event {
             type_: EventType::Warning,
             reason: reason::BLOCKED.into(),
@@ -56,10 +56,6 @@ impl Actor {
             action: reason::BLOCKED.into(),
             secondary: None,
         };
-        let written = self.publish(event, about).await;
-        if let Err(lost) = &written {
-            tracing::warn!(error = error::error_message(lost), what, "an Event was lost, and is tried again");
-        }
-        written.is_ok()
+        self.queue(event, about, Some(told));
     }
 }

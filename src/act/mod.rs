@@ -2,13 +2,14 @@
 //!
 //! Every write goes through [`Actor::write`], which refuses once leadership is in doubt and gives each
 //! request a time after which it counts as failed. What the API server returns is handed back, so that the
-//! next plan is made from it.
+//! next plan is made from it. Events alone are not waited for: they go out by a queue of their own.
 
 mod accounts;
 mod admission;
 mod diff;
 mod drain;
 mod error;
+mod events;
 mod failure_events;
 mod node;
 mod status;
@@ -24,6 +25,8 @@ use kube::{Client, Resource, runtime::events::Reporter};
 pub use self::admission::Admission;
 pub use self::drain::{Outcome as Eviction, RefusedBy as EvictionRefusal};
 pub use self::error::{error_message, is_conflict, is_gone};
+use self::events::Outbox;
+pub use self::events::Told;
 pub use self::failure_events::{about_node, about_op, reference_to};
 use crate::{
     observe::LiveObject,
@@ -49,6 +52,7 @@ pub struct Actor {
     pub site: RenderConfig,
     fence: Arc<dyn Fence>,
     reporter: Reporter,
+    events: Arc<Outbox>,
 }
 
 impl fmt::Debug for Actor {
@@ -59,7 +63,7 @@ impl fmt::Debug for Actor {
 
 impl Actor {
     pub fn new(client: Client, site: RenderConfig, fence: Arc<dyn Fence>, reporter: Reporter) -> Self {
-        Self { client, site, fence, reporter }
+        Self { client, site, fence, reporter, events: Arc::default() }
     }
 
     /// One write: fenced, and with an end.
@@ -75,13 +79,14 @@ impl Actor {
         answer.with_context(|| format!("the API server did not answer within {} s", patience.as_secs()))
     }
 
-    /// Says what was to be said once an action is carried out.
-    pub async fn tell(&self, action: &Action) {
+    /// Says what was to be said once an action is carried out. It is written by and by, see
+    /// [`Self::write_events`].
+    pub fn tell(&self, action: &Action) {
         if let Action::PatchStatus { op, status: _, notices } = action {
-            self.say(&op.object_ref(&()), notices).await;
+            self.say(&op.object_ref(&()), notices);
         }
         if let Action::PatchUpgradeStatus { upgrade, status: _, notices } = action {
-            self.say(&upgrade.object_ref(&()), notices).await;
+            self.say(&upgrade.object_ref(&()), notices);
         }
     }
 
@@ -107,7 +112,7 @@ impl Actor {
                 self.upgrade_status(upgrade, status).await
             }
             Action::CreateFactsPod { node, node_uid, name, attempt, last_error } => {
-                self.report_unreadable(node, *attempt, last_error.as_deref()).await;
+                self.report_unreadable(node, *attempt, last_error.as_deref());
                 self.make_facts(node, node_uid, name, *attempt).await
             }
             Action::CreatePreflightPod { op, node, name } => self.make_preflight(op, node, name).await,
@@ -135,11 +140,9 @@ impl Actor {
 impl Actor {
     /// Says Events about an operation, and about the node that each names. They are a courtesy: a lost one is
     /// logged.
-    async fn say(&self, about: &ObjectReference, notices: &[Notice]) {
+    fn say(&self, about: &ObjectReference, notices: &[Notice]) {
         for notice in notices {
-            if let Err(error) = self.say_one(about, notice).await {
-                tracing::warn!(error = error_message(&error), reason = notice.reason, "an Event was lost");
-            }
+            self.say_one(about, notice);
         }
     }
 }

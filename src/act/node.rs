@@ -94,7 +94,7 @@ impl Actor {
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let node = self.write(api.patch(name, &params, &patch)).await?;
         if let Some(notice) = &change.notice {
-            self.say(&about_node(name), std::slice::from_ref(&**notice)).await;
+            self.say(&about_node(name), std::slice::from_ref(&**notice));
         }
         Ok(vec![LiveObject::Node(Box::new(node))])
     }

@@ -3,7 +3,8 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Ready, pending, ready},
+    future::{Future, pending},
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,18 +17,27 @@ use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, body::Bytes};
 use kube::{Client, client::Body, runtime::events::Reporter};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
 use super::{Actor, Fence, REQUEST_TIMEOUT};
 use crate::render::RenderConfig;
 
-/// An API server that answers as a function does, with a code and an object.
+/// An API server that answers as a function does, with a code and an object, and after as long as it says.
 #[derive(Clone)]
-pub struct Server(Arc<dyn Fn(Request<Body>) -> (u16, Value) + Send + Sync>);
+pub struct Server(Arc<dyn Fn(Request<Body>) -> (Duration, u16, Value) + Send + Sync>);
 
 impl Server {
     pub fn client(answer: impl Fn(Request<Body>) -> (u16, Value) + Send + Sync + 'static) -> Client {
+        Self::slowly(move |request| {
+            let (code, object) = answer(request);
+            (Duration::ZERO, code, object)
+        })
+    }
+
+    pub fn slowly(
+        answer: impl Fn(Request<Body>) -> (Duration, u16, Value) + Send + Sync + 'static,
+    ) -> Client {
         Client::new(Self(Arc::new(answer)), "default")
     }
 }
@@ -41,17 +51,22 @@ impl fmt::Debug for Server {
 impl Service<Request<Body>> for Server {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (code, answer) = (self.0)(request);
+        let (takes, code, answer) = (self.0)(request);
         let mut response = Response::new(Full::from(answer.to_string()));
         *response.status_mut() = StatusCode::from_u16(code).unwrap();
-        ready(Ok(response))
+        Box::pin(async move {
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            Ok(response)
+        })
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Failures {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Written,
+    /// It waits to be written, and could not be so often before.
+    Queued {
+        times: u32,
+    },
     /// It could not be written so often, and is tried again then.
     Lost {
         times: u32,
@@ -117,7 +121,7 @@ impl Failures {
     /// For how long something is left alone that failed.
     pub fn next(&self, now: Instant) -> Option<Duration> {
         let lost = self.events.values().filter_map(|event| match event {
-            Event::Written => None,
+            Event::Written | Event::Queued { .. } => None,
             Event::Lost { until, .. } => Some(*until),
         });
         let known = self.known.values().map(|entry| entry.until);
@@ -135,10 +139,10 @@ impl Failures {
     }
 
     /// What is to be said now in an Event: the object, what fails, and the error. Once for each object, however
-    /// much fails for it; until [`Self::wrote`] says that it was.
+    /// much fails for it; and again where [`Self::wrote`] says that it was lost.
     pub fn unsaid(&self, now: Instant) -> Vec<(ObjectReference, String, String)> {
         let due = |object: &String| match self.events.get(object) {
-            Some(Event::Written) => false,
+            Some(Event::Written | Event::Queued { .. }) => false,
             Some(Event::Lost { until, .. }) => *until <= now,
             None => true,
         };
@@ -153,12 +157,22 @@ impl Failures {
         unsaid.into_values().collect()
     }
 
+    /// The Event about the object is on its way.
+    pub fn queued(&mut self, about: &ObjectReference) {
+        let object = path(about);
+        let times = match self.events.get(&object) {
+            Some(Event::Lost { times, .. } | Event::Queued { times }) => *times,
+            Some(Event::Written) | None => 0,
+        };
+        self.events.insert(object, Event::Queued { times });
+    }
+
     /// The Event about the object was written, or could not be.
     pub fn wrote(&mut self, about: &ObjectReference, written: bool, now: Instant) {
         let object = path(about);
         let event = match (written, self.events.get(&object)) {
             (true, _) => Event::Written,
-            (false, Some(Event::Lost { times, .. })) => {
+            (false, Some(Event::Lost { times, .. } | Event::Queued { times })) => {
                 Event::Lost { times: times.saturating_add(1), until: now + pause_after(*times) }
             }
             (false, Some(Event::Written) | None) => Event::Lost { times: 1, until: now + pause_after(0) },
@@ -287,6 +301,8 @@ mod tests {
         for _ in 0..3 {
             let unsaid = failures.unsaid(now);
             assert_eq!(unsaid.len(), 1);
+            failures.queued(&unsaid[0].0);
+            assert!(failures.unsaid(now + LONG).is_empty(), "it is said once, however long that takes");
             failures.wrote(&unsaid[0].0, false, now);
             assert!(failures.unsaid(now).is_empty(), "not at once");
             let pause = failures.next(now).unwrap();

@@ -1,7 +1,7 @@
 //! The loop: wait for a change, take a snapshot, plan, answer the plan's questions, act.
 //!
 //! One task, one plan at a time, for all NodeOps. Nothing in it waits for long: a drain or a reboot is many
-//! short passes. Evictions, which the server may hold for ten seconds, run beside it.
+//! short passes. Evictions, which the server may hold for ten seconds, run beside it, and so do Events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join, stream};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep},
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -57,6 +58,12 @@ const MAX_ACTION_PAUSE: Duration = Duration::from_secs(120);
 const MAX_QUESTION_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause before a NodeOp that is in doubt is read again: nothing is planned meanwhile.
 const DOUBT: Duration = Duration::from_secs(5);
+/// For how long the Events that are queued may still go out, when we are told to stop: they are worth a
+/// moment, and no other leader is to wait for them.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
+
+/// An object, and whether the Event about what fails for it was written.
+type Told = (ObjectReference, bool);
 
 /// The loop's state.
 #[derive(Debug)]
@@ -71,6 +78,8 @@ pub struct Planner {
     /// Nothing is measured if nobody can ask for it.
     metrics: Option<Arc<Metrics>>,
     failures: Failures,
+    /// Whether Events about failures were written: the object that each was about.
+    told: (mpsc::UnboundedSender<Told>, mpsc::UnboundedReceiver<Told>),
     admissions: Admissions,
     hot_loops: HotLoopLimiter,
     plan_pace: PlanPace,
@@ -95,6 +104,7 @@ impl Planner {
             observer,
             settings,
             failures: Failures::new(clock),
+            told: mpsc::unbounded_channel(),
             clock,
             leading,
             evictions,
@@ -112,15 +122,21 @@ impl Planner {
     pub fn measure(&mut self, metrics: &Arc<Metrics>) {
         self.metrics = Some(metrics.clone());
         self.evictions.measure(metrics);
+        let metrics = metrics.clone();
+        self.actor.count_lost_events(move |events| metrics.events_lost(events));
     }
 
     /// Plans until it is told to stop, or the task is ended. Told, it lets what is under way end.
     pub async fn run(mut self, stop: Arc<Notify>) {
         let mut wait = IDLE_PLAN_INTERVAL;
+        // They end with this task.
+        let mut events = JoinSet::new();
+        let actor = self.actor.clone();
+        events.spawn(async move { actor.write_events().await });
         loop {
             tokio::select! {
                 biased;
-                () = stop.notified() => return self.evictions.end().await,
+                () = stop.notified() => return self.end(events).await,
                 () = self.observer.changed() => sleep(self.plan_pace.pause(Instant::now())).await,
                 _ = self.leading.changed() => {}
                 () = sleep(wait) => {}
@@ -137,12 +153,23 @@ impl Planner {
         }
     }
 
+    /// Lets what is under way end, and the Events that are queued if that takes no longer than a moment. One
+    /// that is cut off may still be written afterwards, and nothing follows from it.
+    async fn end(&self, mut events: JoinSet<()>) {
+        self.actor.close_events();
+        let last = async {
+            let _ = timeout(LAST_EVENTS, events.join_next()).await;
+            events.shutdown().await;
+        };
+        join(self.evictions.end(), last).await;
+    }
+
     /// One pass; returns how long to wait for the next if nothing happens.
     async fn pass(&mut self, since: Timestamp) -> Duration {
         self.failures.forget_old(Instant::now());
         self.question_pace.begin(Instant::now());
         if !self.reread_uncertain(since).await {
-            self.report_failures().await;
+            self.report_failures();
             return self.failures.next(Instant::now()).unwrap_or(DOUBT);
         }
         let (plan, snapshot) = self.plan(since).await;
@@ -160,7 +187,7 @@ impl Planner {
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions, &snapshot.paused).await;
-        self.report_failures().await;
+        self.report_failures();
         let now = Instant::now();
         let paced = self.question_pace.next(now);
         [Some(IDLE_PLAN_INTERVAL), wake, self.failures.next(now), self.admissions.next(now), paced]
@@ -287,7 +314,7 @@ impl Planner {
                 let seen = |seen: Vec<LiveObject>| seen.into_iter().for_each(|seen| observer.saw(seen));
                 let result = actor.carry_out(&action).await.map(seen);
                 if result.is_ok() {
-                    actor.tell(&action).await;
+                    actor.tell(&action);
                 }
                 if result.is_ok() && !matches!(action, Action::PatchStatus { .. }) {
                     info!("{action}");
@@ -333,20 +360,23 @@ impl Planner {
         }
     }
 
-    /// Says in an Event what keeps failing, once for each object that waits for it.
-    async fn report_failures(&mut self) {
-        let actor = &self.actor;
-        let written = stream::iter(self.failures.unsaid(Instant::now()))
-            .take(AT_ONCE)
-            .map(|(about, what, message)| async move {
-                let written = actor.report_failure(&about, &what, &message).await;
-                (about, written)
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        for (about, written) in written {
-            self.failures.wrote(&about, written, Instant::now());
+    /// Says in an Event what keeps failing, once for each object that waits for it; again if it was lost.
+    fn report_failures(&mut self) {
+        let now = Instant::now();
+        while let Ok((about, written)) = self.told.1.try_recv() {
+            self.failures.wrote(&about, written, now);
+        }
+        for (about, what, message) in self.failures.unsaid(now) {
+            self.failures.queued(&about);
+            let (of, told, observer) = (about.clone(), self.told.0.clone(), self.observer.clone());
+            let told = move |written| {
+                // An error means that the planner has ended.
+                let _ = told.send((of, written));
+                if !written {
+                    observer.nudge();
+                }
+            };
+            self.actor.report_failure(about, &what, &message, Box::new(told));
         }
     }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     Actor,
     diff::{NodesStatus, status_diff},
-    error::{error_message, is_unknown, is_unknown_field},
+    error::{is_unknown, is_unknown_field},
     workload::namespace,
 };
 use crate::{
@@ -108,15 +108,14 @@ impl Actor {
         Ok(vec![LiveObject::Op(Box::new(written))])
     }
 
-    pub(super) async fn say_one(&self, about: &ObjectReference, notice: &Notice) -> anyhow::Result<()> {
+    pub(super) fn say_one(&self, about: &ObjectReference, notice: &Notice) {
         for (event, about) in events(about, notice) {
-            self.publish(event, &about).await?;
+            self.queue(event, about, None);
         }
-        Ok(())
     }
 
     /// Says once, after the first failure, that a node's facts cannot be read.
-    pub(super) async fn report_unreadable(&self, node: &str, attempt: i32, last_error: Option<&str>) {
+    pub(super) fn report_unreadable(&self, node: &str, attempt: i32, last_error: Option<&str>) {
         let Some(last_error) = last_error.filter(|_| attempt == 1) else { return };
         let event = Event {
             type_: EventType::Warning,
@@ -127,9 +126,7 @@ impl Actor {
             action: "ReadFacts".into(),
             secondary: None,
         };
-        if let Err(error) = self.publish(event, &about_node(node)).await {
-            tracing::warn!(error = error_message(&error), node, "an Event was lost");
-        }
+        self.queue(event, about_node(node), None);
     }
 
     pub(super) async fn publish(&self, event: Event, about: &ObjectReference) -> anyhow::Result<()> {

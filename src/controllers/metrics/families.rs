@@ -113,6 +113,12 @@ pub const BLOCKED: Family = process(
     &[],
     "1 while something that the operator does failed three times in a row and has not succeeded since",
 );
+pub const EVENTS_LOST: Family = process(
+    "kairos_operator_events_lost_total",
+    Kind::Counter,
+    &[],
+    "Events that could not be written, or were dropped because too many waited, or for too long",
+);
 
 pub const PHASE: Family = cluster(
     "kairos_nodeop_phase",
@@ -224,13 +230,14 @@ pub const EVICTIONS: Family = cluster(
 );
 
 /// All families, in the order in which they are explained.
-pub const FAMILIES: [Family; 24] = [
+pub const FAMILIES: [Family; 25] = [
     BUILD,
     LEADER,
     PLANS,
     PLAN_DURATION,
     API_REQUESTS,
     BLOCKED,
+    EVENTS_LOST,
     PHASE,
     NODES,
     START,

@@ -30,7 +30,7 @@ use tracing::error;
 
 use self::{
     exposition::{Format, labelled, register},
-    families::{BLOCKED, BUILD, EVICTIONS, LEADER, PLAN_DURATION, PLANS},
+    families::{BLOCKED, BUILD, EVENTS_LOST, EVICTIONS, LEADER, PLAN_DURATION, PLANS},
     operations::{Gauges, Operations},
     progress::Counted,
     requests::Requests,
@@ -87,6 +87,7 @@ pub struct Metrics {
     plans: Counter,
     plan_duration: Histogram,
     blocked: Gauge,
+    events_lost: Counter,
     requests: Requests,
     evictions: Series<[(&'static str, &'static str); 1], Counter>,
     counted: Counted,
@@ -104,6 +105,8 @@ impl Metrics {
         register(&mut process, &PLAN_DURATION, plan_duration.clone());
         let requests = Requests::registered(&mut process);
         register(&mut process, &BLOCKED, blocked.clone());
+        let events_lost = Counter::default();
+        register(&mut process, &EVENTS_LOST, events_lost.clone());
         let operations = Arc::<Mutex<Operations>>::default();
         cluster.register_collector(Box::new(Gauges(operations.clone())));
         let counted = Counted::registered(&mut cluster);
@@ -119,6 +122,7 @@ impl Metrics {
             plans,
             plan_duration,
             blocked,
+            events_lost,
             requests,
             evictions,
             counted,
@@ -162,6 +166,11 @@ impl Metrics {
     /// A try to evict a pod has come to its end.
     pub fn evicted(&self, result: EvictionResult) {
         self.evictions.get_or_create(&labelled(&EVICTIONS, [result.name()])).inc();
+    }
+
+    /// So many Events were given up.
+    pub fn events_lost(&self, events: usize) {
+        self.events_lost.inc_by(events as u64);
     }
 
     fn text(&self, format: Format) -> Result<String, Error> {

@@ -1,6 +1,9 @@
 //! An API that refuses, drops, forgets, repeats itself and goes away: the same result, and nothing twice.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use kairos_sim::{Cluster, Effect, Fault};
 use serde_json::{Value, json};
@@ -90,4 +93,20 @@ async fn an_api_that_is_away_for_seconds_is_waited_for() {
     rig.in_step("op", "n2", "Reboot").await;
     rig.cluster.faults().away(Duration::from_secs(2));
     all_is_well(&rig, "away").await;
+}
+
+/// Events have an etcd of their own, which is down, or a webhook whose backend is gone: all else goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_are_never_answered_hold_nothing_up() {
+    let nodes = 16;
+    let mut rig = Rig::idle(Cluster::builder().nodes(nodes)).await;
+    rig.cluster.faults().arm(Fault::on("create", "events.events.k8s.io", Effect::Hang).always());
+    rig.start(&[]);
+    let began = Instant::now();
+    rig.op("op", json!({"command": ["true"], "cordon": true, "concurrency": 0})).await;
+    assert_eq!(rig.over("op").await["phase"], "Completed");
+    // Each node that is taken is told in two Events, and the client waits five seconds for each. So a pass that
+    // waited for them would last longer than this.
+    let most = Duration::from_secs(nodes as u64 * 2 * 5 - 10);
+    assert!(began.elapsed() < most, "it took {:?}", began.elapsed());
 }

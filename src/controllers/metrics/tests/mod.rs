@@ -139,13 +139,13 @@ fn a_standby_tells_of_itself_and_of_nothing_else() {
         let of = FAMILIES.iter().filter(|family| family.scope == scope);
         of.filter(|family| lines.iter().any(|line| line.starts_with(family.name))).count()
     };
-    assert_eq!((names(&metrics, Scope::Process), names(&metrics, Scope::Cluster)), (6, 0));
+    assert_eq!((names(&metrics, Scope::Process), names(&metrics, Scope::Cluster)), (7, 0));
     metrics.leads(true);
     metrics.planned(&snapshot(0, &[op("op", "Pending", json!({}))], &[]), &Plan::default());
     assert!(names(&metrics, Scope::Cluster) > 8);
     assert!(samples(&metrics).contains("kairos_operator_leader 1"));
     metrics.leads(false);
-    assert_eq!((names(&metrics, Scope::Process), names(&metrics, Scope::Cluster)), (6, 0));
+    assert_eq!((names(&metrics, Scope::Process), names(&metrics, Scope::Cluster)), (7, 0));
     metrics.leads(true);
     assert!(shown(&metrics, "kairos_nodeop").is_empty(), "what it knew may have changed meanwhile");
 }
