@@ -42,7 +42,7 @@ pub enum Outcome {
 pub enum RefusedBy {
     /// PodDisruptionBudgets.
     Budget,
-    /// The pod carries out an operation, or we may not evict it.
+    /// The pod carries out an operation, or a right, a policy or a webhook denies its eviction.
     Other,
 }
 
@@ -118,7 +118,8 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
 }
 
 /// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody repairs them.
+/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what a right, a policy or a
+/// webhook denies.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let details = status.details.as_ref();
     let causes: Vec<&str> =
@@ -137,7 +138,10 @@ fn judge(status: Status) -> anyhow::Result<Outcome> {
         403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
             Ok(Outcome::Gone)
         }
-        403 => Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent: true }),
+        // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a 422.
+        400 | 403 | 422 => {
+            Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent: true })
+        }
         _ => Err(kube::Error::Api(Box::new(status)).into()),
     }
 }
@@ -145,4 +149,30 @@ fn judge(status: Status) -> anyhow::Result<Outcome> {
 fn causes_of(status: &Status) -> BTreeMap<String, String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.map(|cause| (cause.field.clone(), cause.reason.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {
+        judge(Status::failure(message, "Invalid").with_code(code))
+    }
+
+    /// A webhook that gives no code is answered as 400; a policy denies with 422 if it says so.
+    #[test]
+    fn what_admission_denies_is_asked_again_slowly_and_is_no_error() {
+        for code in [400, 403, 422] {
+            let refused = no(code, "the primary is being moved").unwrap();
+            let expected = Outcome::Refused {
+                by: RefusedBy::Other,
+                message: "the primary is being moved".into(),
+                retry_after: None,
+                permanent: true,
+            };
+            assert_eq!(refused, expected, "{code}");
+        }
+        assert!(no(500, "the webhook did not answer").is_err(), "that passes");
+        assert_eq!((no(404, "").unwrap(), no(409, "").unwrap()), (Outcome::Gone, Outcome::Changed));
+    }
 }

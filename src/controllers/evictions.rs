@@ -108,8 +108,16 @@ impl Evictions {
         let path = format!("{}/{}", pod.namespace, pod.name);
         let since = before.as_ref().map_or_else(|| self.clock.now(), |before| before.since);
         match outcome {
-            Ok(act::Eviction::Evicted | act::Eviction::Gone | act::Eviction::Changed) => {
+            Ok(act::Eviction::Evicted) => {
                 info!(pod = path, node, "evicted");
+                None
+            }
+            Ok(act::Eviction::Gone) => {
+                info!(pod = path, node, "not evicted: it is gone, or on its way out");
+                None
+            }
+            Ok(act::Eviction::Changed) => {
+                info!(pod = path, node, "not evicted: another pod has its name, or it is on another node");
                 None
             }
             Ok(act::Eviction::Refused { by: _, message, retry_after, permanent }) => {
@@ -120,7 +128,10 @@ impl Evictions {
             }
             Err(error) => {
                 let message = act::error_message(&error);
-                warn!(pod = path, node, error = message, "the eviction failed");
+                // It is tried again every few seconds.
+                if before.is_none_or(|before| before.message != message) {
+                    warn!(pod = path, node, error = message, "the eviction failed");
+                }
                 Some(Refusal { since, message, retry_after: None, permanent: false })
             }
         }
