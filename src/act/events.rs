@@ -129,7 +129,7 @@ impl Outbox {
             let next = match (waiting.queue.is_empty(), waiting.closed) {
                 (true, true) => Next::End,
                 (true, false) => Next::Wait,
-                (false, closed) => match (fence.check(), closed) {
+                (false, closed) => match (fence.check(None), closed) {
                     (Ok(_), _) => waiting.queue.pop_front().map_or(Next::Wait, Next::Write),
                     (Err(_), true) => Next::End,
                     (Err(_), false) => Next::NotLeading,

@@ -19,7 +19,7 @@ mod workload;
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, Resource, runtime::events::Reporter};
 
 pub use self::admission::Admission;
@@ -38,11 +38,15 @@ use crate::{
 /// may lead.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A term of leadership: when it began, by the clock of this process.
+pub type Term = Timestamp;
+
 /// Says whether we may still write.
 pub trait Fence: Send + Sync {
     /// How long a request that begins now may last: then another replica may lead. `Err`: leadership is lost
-    /// or in doubt.
-    fn check(&self) -> anyhow::Result<Duration>;
+    /// or in doubt; or, with a `term`, what is to be written was planned in another term than the present one,
+    /// and another replica may have led meanwhile.
+    fn check(&self, term: Option<Term>) -> anyhow::Result<Duration>;
 }
 
 /// Carries out actions.
@@ -51,6 +55,8 @@ pub struct Actor {
     pub client: Client,
     pub site: RenderConfig,
     fence: Arc<dyn Fence>,
+    /// The term in which what we write was planned; `None` for what is true in each.
+    term: Option<Term>,
     reporter: Reporter,
     events: Arc<Outbox>,
 }
@@ -63,7 +69,12 @@ impl fmt::Debug for Actor {
 
 impl Actor {
     pub fn new(client: Client, site: RenderConfig, fence: Arc<dyn Fence>, reporter: Reporter) -> Self {
-        Self { client, site, fence, reporter, events: Arc::default() }
+        Self { client, site, fence, term: None, reporter, events: Arc::default() }
+    }
+
+    /// The same one, who writes in this term alone.
+    pub fn in_term(&self, term: Term) -> Self {
+        Self { term: Some(term), ..self.clone() }
     }
 
     /// One write: fenced, and with an end.
@@ -74,7 +85,7 @@ impl Actor {
     /// The answer to one write, whatever it says; `patience` is cut short where another replica might lead
     /// before its end.
     async fn answer_to<T>(&self, request: impl Future<Output = T>, patience: Duration) -> anyhow::Result<T> {
-        let patience = patience.min(self.fence.check()?);
+        let patience = patience.min(self.fence.check(self.term)?);
         let answer = tokio::time::timeout(patience, request).await;
         answer.with_context(|| format!("the API server did not answer within {} s", patience.as_secs()))
     }

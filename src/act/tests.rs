@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
-use super::{Actor, Fence, REQUEST_TIMEOUT};
+use super::{Actor, Fence, REQUEST_TIMEOUT, Term};
 use crate::render::RenderConfig;
 
 /// An API server that answers as a function does, with a code and an object, and after as long as it says.
@@ -99,7 +99,7 @@ pub fn actor(client: Client, fence: Arc<dyn Fence>) -> Actor {
 pub struct Left(pub Mutex<Option<Duration>>);
 
 impl Fence for Left {
-    fn check(&self) -> anyhow::Result<Duration> {
+    fn check(&self, _: Option<Term>) -> anyhow::Result<Duration> {
         let left = *self.0.lock().unwrap();
         left.ok_or_else(|| anyhow::anyhow!("leadership is in doubt"))
     }

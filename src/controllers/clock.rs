@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 /// How far the machine's clock may be from this one. NTP corrects less than that without a step, and no one
@@ -61,6 +62,40 @@ impl Default for Clock {
     }
 }
 
+/// What may lie between the readings of two clocks on a busy machine: a difference of less is no suspension.
+const READING: Duration = Duration::from_secs(1);
+
+/// A moment, from which what passes is counted also while the machine is suspended: others go on meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    at: Instant,
+    asleep: Duration,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Self { at: Instant::now(), asleep: asleep() }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed_until(asleep())
+    }
+
+    /// `asleep` is what [`asleep`] is by now.
+    fn elapsed_until(&self, asleep: Duration) -> Duration {
+        let suspended = asleep.saturating_sub(self.asleep);
+        self.at.elapsed() + if suspended < READING { Duration::ZERO } else { suspended }
+    }
+}
+
+/// For how long this machine has been suspended since it booted: by that much is one of its clocks, which goes
+/// on meanwhile, ahead of the other, by which an [`Instant`] is. Nothing where they cannot be read.
+fn asleep() -> Duration {
+    let clocks = [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC].map(clock_gettime);
+    let [Ok(boot), Ok(awake)] = clocks else { return Duration::ZERO };
+    Duration::from(boot).saturating_sub(awake.into())
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::time::timeout;
@@ -74,6 +109,15 @@ mod tests {
         // The machine's own clock has not gone on by a second here.
         tokio::time::advance(Duration::from_secs(7_200)).await;
         assert_eq!(clock.now(), Timestamp::constant(8_200, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_while_the_machine_is_suspended_counts() {
+        let before = Moment { at: Instant::now(), asleep: Duration::from_secs(100) };
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(before.elapsed_until(Duration::from_millis(100_900)), Duration::from_secs(3));
+        assert_eq!(before.elapsed_until(Duration::from_secs(3_700)), Duration::from_secs(3_603));
+        assert!(Moment::now().elapsed() < Duration::from_secs(1), "nothing was suspended");
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,7 +29,6 @@ const AT_ONCE: usize = 16;
 /// Starts evictions and remembers them.
 #[derive(Clone, Debug)]
 pub struct Evictions {
-    actor: Actor,
     observer: Observer,
     clock: Clock,
     metrics: Option<Arc<Metrics>>,
@@ -38,9 +37,9 @@ pub struct Evictions {
 }
 
 impl Evictions {
-    pub fn new(actor: Actor, observer: Observer, clock: Clock) -> Self {
+    pub fn new(observer: Observer, clock: Clock) -> Self {
         let (slots, known) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::default());
-        Self { actor, observer, clock, metrics: None, slots, known }
+        Self { observer, clock, metrics: None, slots, known }
     }
 
     /// Counts what comes of the tries from now on.
@@ -65,7 +64,7 @@ impl Evictions {
 
     /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later
     /// plan.
-    pub fn start(&self, node: String, pod: Target, grace_period_seconds: Option<i64>) {
+    pub fn start(&self, actor: &Actor, node: String, pod: Target, grace_period_seconds: Option<i64>) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
         let refusal = {
             let mut known = self.lock();
@@ -79,9 +78,9 @@ impl Evictions {
             known.insert(pod.uid.clone(), eviction);
             before
         };
-        let this = self.clone();
+        let (this, actor) = (self.clone(), actor.clone());
         tokio::spawn(async move {
-            let outcome = this.actor.evict(&node, &pod, grace_period_seconds).await;
+            let outcome = actor.evict(&node, &pod, grace_period_seconds).await;
             this.metrics.iter().for_each(|metrics| metrics.evicted(result(&outcome)));
             let refusal = this.judge(&pod, &node, refusal, outcome);
             let at = this.clock.now();

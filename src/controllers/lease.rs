@@ -1,8 +1,8 @@
 //! Leader election that fences.
 //!
 //! A Lease of 15 seconds, renewed every 3 with its resourceVersion. The holder may begin a write until 10
-//! seconds after its last renewal, counted by a monotonic clock from *before* that request was sent, and no
-//! request lasts beyond the 15: its last write has ended before another replica, which waits 15 seconds from
+//! seconds after its last renewal, counted from *before* that request was sent, by a clock that nobody sets and
+//! that goes on while the machine is suspended, and no request lasts beyond the 15: its last write has ended before another replica, which waits 15 seconds from
 //! when *it* last saw the Lease change, may begin. No clock is compared with another machine's. A stop hands
 //! the Lease over at once, and standbys watch it by name.
 //!
@@ -29,18 +29,15 @@ use kube::{
     api::PostParams,
     runtime::{WatchStreamExt, watcher},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use super::{
-    clock::Clock,
+    clock::{Clock, Moment},
     sight::{HANDED_OVER, Sight, holder},
 };
 use crate::{
-    act::{Fence, REQUEST_TIMEOUT, error_message, is_conflict, is_gone},
+    act::{Fence, REQUEST_TIMEOUT, Term, error_message, is_conflict, is_gone},
     api::names,
 };
 
@@ -53,12 +50,12 @@ const WRITES_UNTIL: Duration = Duration::from_secs(10);
 const _: () = assert!(RENEW_EVERY.as_secs() + REQUEST_TIMEOUT.as_secs() < WRITES_UNTIL.as_secs() - 1);
 
 /// Since when this process leads; `None` while it does not.
-pub type Leading = Option<Timestamp>;
+pub type Leading = Option<Term>;
 
 /// The state that the election and the writer share.
 #[derive(Debug)]
 pub struct Leadership {
-    renewed: Mutex<Option<Instant>>,
+    renewed: Mutex<Option<Moment>>,
     leading: watch::Sender<Leading>,
     /// Without an election, the one process leads.
     elected: bool,
@@ -80,7 +77,7 @@ impl Leadership {
         self.leading.subscribe()
     }
 
-    fn renewed(&self, at: Option<Instant>) {
+    fn renewed(&self, at: Option<Moment>) {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
@@ -90,7 +87,12 @@ impl Leadership {
 }
 
 impl Fence for Leadership {
-    fn check(&self) -> anyhow::Result<Duration> {
+    fn check(&self, term: Option<Term>) -> anyhow::Result<Duration> {
+        if term.is_some_and(|term| Some(term) != *self.leading.borrow()) {
+            bail!(
+                "this was planned in a term of leadership that is over, and another replica may have led since"
+            );
+        }
         match self.age() {
             _ if !self.elected => Ok(Duration::MAX),
             Some(age) if age < WRITES_UNTIL => Ok(DURATION - age),
@@ -168,7 +170,7 @@ impl Election {
         if !sight.is_free() {
             return Ok(None);
         }
-        let begun = Instant::now();
+        let begun = Moment::now();
         let taken = match found {
             None => self.make().await?,
             Some(mut lease) => {
@@ -187,7 +189,7 @@ impl Election {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             loop {
-                let begun = Instant::now();
+                let begun = Moment::now();
                 let renewed = match self.put(lease.clone(), &self.identity, DURATION).await {
                     // Nobody else makes it within the time in which we may still write: see `Sight::is_free`.
                     Err(error) if is_gone(&error) => {
@@ -292,14 +294,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_write_lasts_beyond_the_lease_that_it_was_begun_under() {
         let state = Leadership::elected();
-        assert!(state.check().is_err(), "nothing was won yet");
-        state.renewed(Some(Instant::now()));
-        assert_eq!(state.check().unwrap(), DURATION);
+        assert!(state.check(None).is_err(), "nothing was won yet");
+        state.renewed(Some(Moment::now()));
+        assert_eq!(state.check(None).unwrap(), DURATION);
         tokio::time::advance(Duration::from_secs(9)).await;
-        let room = state.check().unwrap();
+        let room = state.check(None).unwrap();
         assert_eq!(room, Duration::from_secs(6));
         assert!(room >= REQUEST_TIMEOUT, "an ordinary request has its whole time");
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(state.check().is_err(), "the last write has begun");
+        assert!(state.check(None).is_err(), "the last write has begun");
+    }
+
+    /// The Lease ran out while a plan waited for the answers to its questions; another replica led, and then
+    /// this one again.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_planned_in_an_earlier_term_is_not_written_in_a_later_one() {
+        let (state, clock) = (Leadership::elected(), Clock::system());
+        let win = || {
+            state.renewed(Some(Moment::now()));
+            let term = clock.now();
+            state.leading.send_replace(Some(term));
+            term
+        };
+        let first = win();
+        assert!(state.check(Some(first)).is_ok());
+        state.leading.send_replace(None);
+        assert!(state.check(Some(first)).is_err());
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let second = win();
+        assert!(state.check(Some(first)).is_err(), "it was planned before another one led");
+        assert!(state.check(Some(second)).is_ok() && state.check(None).is_ok());
+        let alone = clock.now();
+        assert!(Leadership::standalone(alone).check(Some(alone)).is_ok());
     }
 }

@@ -98,7 +98,7 @@ impl Planner {
         leading: watch::Receiver<Leading>,
         health: Arc<Health>,
     ) -> Self {
-        let evictions = Evictions::new(actor.clone(), observer.clone(), clock);
+        let evictions = Evictions::new(observer.clone(), clock);
         Self {
             actor,
             observer,
@@ -166,6 +166,8 @@ impl Planner {
 
     /// One pass; returns how long to wait for the next if nothing happens.
     async fn pass(&mut self, since: Timestamp) -> Duration {
+        // Whatever this pass writes was planned in this term.
+        self.actor = self.actor.in_term(since);
         self.failures.forget_old(Instant::now());
         self.question_pace.begin(Instant::now());
         if !self.reread_uncertain(since).await {
@@ -184,6 +186,10 @@ impl Planner {
             if let Some((why, nodes)) = &reasons.others {
                 debug!(op = format!("{namespace}/{name}"), nodes, reason = why.reason.name(), %why, "waiting");
             }
+        }
+        if *self.leading.borrow() != Some(since) {
+            // The change of leadership wakes the next pass.
+            return IDLE_PLAN_INTERVAL;
         }
         let wake = plan.wake_at.map(|at| until(snapshot.now, at));
         self.act(plan.actions, &snapshot.paused).await;
@@ -301,7 +307,7 @@ impl Planner {
         for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => {
-                    self.evictions.start(node, pod, grace_period_seconds)
+                    self.evictions.start(&self.actor, node, pod, grace_period_seconds)
                 }
                 other => under_way.push(other),
             }

@@ -56,6 +56,7 @@ const LAYERS: &[Layer] = &[
             "hyper_util",
             "k8s_openapi",
             "kube",
+            "nix",
             "prometheus_client",
             "serde",
             "serde_json",
