@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::plan::model::question::{Answer, Question};
 
-/// For how long an answer stands; one that says again what is wrong, twice as long each time, up to
-/// [`MAX_STANDS`].
+/// For how long an answer stands; one that says again what is wrong, or that a Job's pod would be admitted, twice
+/// as long each time, up to [`MAX_STANDS`].
 const MIN_STANDS: Duration = Duration::from_secs(10);
 const MAX_STANDS: Duration = Duration::from_secs(120);
 
@@ -56,7 +56,13 @@ impl Admissions {
         self.known.retain(|_, known| known.until + MAX_STANDS > now);
         let lasts =
             |answer: &Answer| matches!(answer, Answer::Refused(_) | Answer::NotYet(_) | Answer::Said(_));
-        let before = self.known.get(question).filter(|_| lasts(answer));
+        // That a Job's pod would be admitted, and is not made, is as long as its controller is away.
+        let admitted =
+            |answer: &Answer| matches!((question, answer), (Question::Admission(..), Answer::Found));
+        let before = self
+            .known
+            .get(question)
+            .filter(|known| lasts(answer) || (admitted(answer) && admitted(&known.answer)));
         let stands = before.map_or(MIN_STANDS, |known| (known.stands * 2).min(MAX_STANDS));
         self.known.insert(question.clone(), Known { answer: answer.clone(), until: now + stands, stands });
     }
@@ -87,7 +93,9 @@ mod tests {
         admissions.learn(&question, &Answer::NotYet("quota".into()), now);
         assert_eq!(admissions.next(now), Some(MAX_STANDS));
         admissions.learn(&question, &Answer::Found, now);
-        assert_eq!(admissions.known[&question].stands, MIN_STANDS);
+        assert_eq!(admissions.known[&question].stands, MIN_STANDS, "another answer");
+        admissions.learn(&question, &Answer::Found, now);
+        assert_eq!(admissions.known[&question].stands, MIN_STANDS * 2);
         admissions.learn(&Question::AllNodeOps, &Answer::Found, now + MAX_STANDS * 2);
         assert_eq!(admissions.known.len(), 1, "only what is dear is remembered");
         let other = Question::Admission(

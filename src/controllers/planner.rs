@@ -262,7 +262,9 @@ impl Planner {
         let mut found: BTreeMap<Question, Answer> = asked.iter().filter_map(standing).collect();
         asked.retain(|question| !found.contains_key(question) && !self.failures.paused(&question.id(), now));
         asked.retain(|question| self.question_pace.allows(question, now));
-        for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked).await {
+        let until = self.question_pace.dry_runs_until(now);
+        for (question, answer) in questions::answer(&self.actor, &self.observer, snapshot, asked, until).await
+        {
             let about = questions::about(&question);
             match answer {
                 Ok(answer) => {

@@ -18,6 +18,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// At once: what a rollout asks while it is taken through its steps.
 const BURST: u32 = 20;
 
+/// For how long one pass begins dry runs, which are dear. One that was begun has its time.
+const DRY_RUNS: Duration = Duration::from_secs(10);
+
 /// What was asked lately.
 #[derive(Debug, Default)]
 pub struct QuestionPace {
@@ -27,6 +30,7 @@ pub struct QuestionPace {
     due: Option<Instant>,
     /// The moments at which questions are due again are whole intervals after this one.
     epoch: Option<Instant>,
+    dry_runs_until: Option<Instant>,
 }
 
 impl QuestionPace {
@@ -34,6 +38,12 @@ impl QuestionPace {
     pub fn begin(&mut self, now: Instant) {
         self.asked.retain(|_, bucket| !bucket.is_full(now));
         self.due = None;
+        self.dry_runs_until = Some(now + DRY_RUNS);
+    }
+
+    /// Until when this pass begins dry runs.
+    pub fn dry_runs_until(&self, now: Instant) -> Instant {
+        self.dry_runs_until.unwrap_or(now)
     }
 
     /// Whether it may be asked now, which counts then.

@@ -1,6 +1,6 @@
 //! Answers what a plan asks, by live requests.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, future::ready};
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
@@ -30,15 +30,25 @@ const PAGE: u32 = 50;
 /// Live reads at once.
 const AT_ONCE: usize = 8;
 
-/// Answers each question, or says why not.
+/// Answers each question, or says why not. But for a few, no dry run is begun after `until`: each is several
+/// writes, and there may be one for each node of which the Job has no pod. Those that are left are asked for by
+/// a later plan, and what was answered by then stands for a while.
 pub async fn answer(
     actor: &Actor,
     observer: &Observer,
     snapshot: &Snapshot,
     asked: BTreeSet<Question>,
+    until: Instant,
 ) -> Vec<(Question, anyhow::Result<Answer>)> {
     let attachments = &Attachments::of(&asked);
-    let answers = stream::iter(asked).map(|question| async move {
+    let count = asked.len();
+    let is_dry_run = |question: &Question| matches!(question, Question::Admission(..));
+    let (dry_runs, reads): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_dry_run);
+    // As many as go at once are begun however long the reads take, or they would never be.
+    let in_time = stream::iter(dry_runs.into_iter().enumerate())
+        .take_while(|(number, _)| ready(*number < AT_ONCE || Instant::now() < until))
+        .map(|(_, question)| question);
+    let answers = stream::iter(reads).chain(in_time).map(|question| async move {
         let answer = one(actor, observer, snapshot, attachments, &question);
         let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
         let answer = match question {
@@ -48,7 +58,11 @@ pub async fn answer(
         };
         (question, answer)
     });
-    answers.buffer_unordered(AT_ONCE).collect().await
+    let answers: Vec<_> = answers.buffer_unordered(AT_ONCE).collect().await;
+    if answers.len() < count {
+        observer.nudge();
+    }
+    answers
 }
 
 /// The object for which something is asked, if it is one.
@@ -260,9 +274,44 @@ async fn volumes(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
     use serde_json::json;
 
     use super::*;
+    use crate::act::tests::{Left, Server, actor};
+
+    /// A webhook that takes four seconds, and a hundred nodes on which no Job gets a pod.
+    #[tokio::test(start_paused = true)]
+    async fn dry_runs_have_a_bound_in_one_pass_and_reads_are_all_answered() {
+        let client = Server::slowly(|request| {
+            let takes = Duration::from_secs(if request.method() == "GET" { 1 } else { 4 });
+            (
+                takes,
+                404,
+                json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "NotFound", "code": 404}),
+            )
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let mut op = NodeOp::new("op", Default::default());
+        (op.metadata.namespace, op.metadata.uid) = (Some("ns".into()), Some("u".into()));
+        let of = OpRef { namespace: "ns".into(), name: "op".into(), uid: "u".into() };
+        let ops = [(("ns".to_owned(), "op".to_owned()), Arc::new(op))].into();
+        let snapshot = Snapshot { ops, ..Snapshot::default() };
+        let node = |number: usize| format!("n{number}");
+        let dry_runs = (0..100).map(|number| Question::Admission(of.clone(), node(number)));
+        let asked = dry_runs.chain((0..100).map(|number| Question::Node(node(number)))).collect();
+        let began = Instant::now();
+        let until = began + Duration::from_secs(15);
+        let answers = answer(&actor, &Observer::default(), &snapshot, asked, until).await;
+        let reads = answers.iter().filter(|(question, _)| matches!(question, Question::Node(_))).count();
+        assert_eq!(reads, 100);
+        assert!((1..50).contains(&(answers.len() - reads)), "{}", answers.len());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    }
 
     #[test]
     fn the_newest_warning_is_the_one_that_the_server_saw_last() {
