@@ -4,18 +4,17 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{ObjectReference, PersistentVolumeClaim, Pod},
-    events::v1::Event,
-};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::{Instant, timeout};
 
 use super::attachments::Attachments;
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{names, node::Node, nodeop::NodeOp, owner, pages},
+    api::{
+        event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pages, pod::Pod,
+        volume_claim::PersistentVolumeClaim,
+    },
     observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,

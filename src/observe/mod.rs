@@ -20,10 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
 use self::{
@@ -32,7 +29,7 @@ use self::{
     watches::Watches,
 };
 use crate::{
-    api::{node::Node, nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
+    api::{job::Job, node::Node, nodeop::NodeOp, owner, pod::Pod, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         question::{Answer, Question},

@@ -1,9 +1,13 @@
 //! Any pod of a node that is drained, as the drain sees it.
 
-use k8s_openapi::api::core::v1::{Pod, Toleration, Volume};
-
 use super::view::{annotation, created, phase, text};
-use crate::{api::owner::Owner, plan::model::snapshot::NodePod};
+use crate::{
+    api::{
+        owner::Owner,
+        pod::{Pod, Toleration, Volume},
+    },
+    plan::model::snapshot::NodePod,
+};
 
 /// The PersistentVolumeClaim behind a volume; an ephemeral volume's claim is named after pod and volume.
 fn claim(pod: &Pod, volume: &Volume) -> Option<String> {

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::{
-        batch::v1::Job,
-        core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::Timestamp,
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use super::cache::Version;
 pub use super::resident::resident;
 use crate::{
     api::{
+        job::Job,
         names,
         node::{Node, NodeCondition},
         owner::Owner,
+        pod::{ContainerStatus, Pod, PodStatus, Terminated},
     },
     plan::model::{
         id::OpRef,
@@ -212,7 +207,7 @@ pub(super) fn phase(pod: &Pod) -> PodPhase {
     }
 }
 
-fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
+fn containers(status: &PodStatus) -> Vec<ContainerView> {
     let all =
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     all.take(MAX_CONTAINERS).map(container).collect()
@@ -240,7 +235,7 @@ fn said(text: &Option<String>) -> String {
 }
 
 fn container(status: &ContainerStatus) -> ContainerView {
-    let ended = |ended: ContainerStateTerminated| Ended {
+    let ended = |ended: Terminated| Ended {
         code: ended.exit_code,
         reason: said(&ended.reason),
         message: said(&ended.message),

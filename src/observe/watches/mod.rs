@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Client, Resource,
     api::ListParams,
@@ -31,7 +30,9 @@ use super::{
     cache::{Cache, Observed, WentBack},
     trim, view,
 };
-use crate::api::{names, node::Node, nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use crate::api::{
+    job::Job, metadata::Metadata, names, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade,
+};
 
 /// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
 /// into our memory.
@@ -99,8 +100,8 @@ impl Observer {
     /// Compares the version of the whole store, which a list has, with the newest that was here before.
     async fn look(&self, client: &Client) -> anyhow::Result<()> {
         let had = self.lock().nodes.newest();
-        let nodes = Api::<Node>::all(client.clone());
-        let list = timeout(LOOK_AGAIN, nodes.list_metadata(&ListParams::default().limit(1))).await??;
+        let nodes = Api::<Metadata<Node>>::all(client.clone());
+        let list = timeout(LOOK_AGAIN, nodes.list(&ListParams::default().limit(1))).await??;
         let has = list.metadata.resource_version.and_then(|version| version.parse().ok());
         if let (Some(had), Some(has)) = (had, has)
             && has < had
