@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use self::{
@@ -275,6 +275,23 @@ impl Observer {
         match checked {
             Ok(()) => self.saw(seen),
             Err(went_back) => self.forget(&went_back),
+        }
+    }
+
+    /// Whether a NodeOp of which a live list that began then tells is here as it is there, or as it was later.
+    /// As with [`Self::read`], the list shows whether the store went back.
+    pub fn has_op(&self, told: &ObjectMeta, began: Instant) -> bool {
+        let version = view::version(told);
+        let (checked, has) = {
+            let caches = self.lock();
+            (caches.ops.check(&version, began), caches.ops.has(&version))
+        };
+        match checked {
+            Ok(()) => has,
+            Err(went_back) => {
+                self.forget(&went_back);
+                false
+            }
         }
     }
 

@@ -37,6 +37,9 @@ use crate::api::{
 /// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
 /// into our memory.
 const PAGE: u32 = 50;
+/// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte, and a
+/// page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
+const WHOLE_PAGE: u32 = 10;
 /// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
 /// API server that is down.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -151,7 +154,7 @@ impl Observer {
             self.spawn(
                 count,
                 Api::<NodeOpUpgrade>::all(client.clone()),
-                config(),
+                config().page_size(WHOLE_PAGE),
                 |caches| Some(&mut caches.upgrades),
                 trim::upgrade,
             ),

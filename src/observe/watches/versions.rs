@@ -19,7 +19,7 @@ use kube::{
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::{LOOK_AGAIN, Observer, PAGE, config, trim, view};
+use super::{LOOK_AGAIN, Observer, WHOLE_PAGE, config, trim, view};
 use crate::{
     api::{metadata::Metadata, nodeop::NodeOp, pages},
     plan::model::snapshot::FinishedOp,
@@ -104,7 +104,7 @@ impl Observer {
 
     /// Reads all of them, in pages: those that are over are never deleted, and are big.
     async fn list(&self, api: &Api<NodeOp>, number: u64) -> anyhow::Result<()> {
-        let mut page = ListParams::default().limit(PAGE);
+        let mut page = ListParams::default().limit(WHOLE_PAGE);
         loop {
             let list = timeout(LOOK_AGAIN, api.list(&page)).await.context("no answer in time")??;
             let mut caches = self.lock();
