@@ -6,13 +6,16 @@ use k8s_openapi::{
 };
 use serde::Deserialize;
 
-use super::{metadata, read_as::read_as, times::near};
+use super::{bounded::few, metadata, read_as::read_as, times::near};
+
+/// Conditions of a Job that are looked at. The controller of Jobs knows seven.
+const MAX_CONDITIONS: usize = 64;
 
 /// The part of a Job that decides something. It is read and never written: changes are patches.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Job {
-    #[serde(deserialize_with = "metadata::read")]
+    #[serde(deserialize_with = "metadata::in_part")]
     pub metadata: ObjectMeta,
     pub spec: Option<JobSpec>,
     pub status: Option<JobStatus>,
@@ -31,6 +34,7 @@ pub struct JobStatus {
     #[serde(deserialize_with = "near")]
     pub start_time: Option<Time>,
     pub failed: Option<i32>,
+    #[serde(deserialize_with = "few::<_, _, MAX_CONDITIONS>")]
     pub conditions: Option<Vec<JobCondition>>,
 }
 

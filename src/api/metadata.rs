@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-use super::times::near;
+use super::{bounded, times::near};
 
 /// What is read of it.
 #[derive(Deserialize)]
@@ -29,6 +29,66 @@ struct Kept {
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
     finalizers: Option<Vec<String>>,
+}
+
+/// The same of an object that anybody may have written, and of which none is written back.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeptInPart {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    #[serde(default, deserialize_with = "near")]
+    creation_timestamp: Option<Time>,
+    #[serde(default, deserialize_with = "near")]
+    deletion_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
+    #[serde(default, deserialize_with = "bounded::texts")]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "bounded::texts")]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "bounded::owners")]
+    owner_references: Option<Vec<OwnerReference>>,
+    #[serde(default, deserialize_with = "bounded::few::<_, _, MAX_FINALIZERS>")]
+    finalizers: Option<Vec<String>>,
+}
+
+/// Finalizers that are told of.
+const MAX_FINALIZERS: usize = 4;
+
+/// Reads no more of the metadata than a bound allows, and in any case what says whose the object is.
+pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let KeptInPart {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        generation,
+        creation_timestamp,
+        deletion_timestamp,
+        deletion_grace_period_seconds,
+        labels,
+        annotations,
+        owner_references,
+        finalizers,
+    } = KeptInPart::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        generation,
+        creation_timestamp,
+        deletion_timestamp,
+        deletion_grace_period_seconds,
+        labels,
+        annotations,
+        owner_references,
+        finalizers,
+        ..ObjectMeta::default()
+    })
 }
 
 /// Reads the metadata of an object.

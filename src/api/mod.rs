@@ -2,6 +2,7 @@
 //! objects of other kinds what is read of them.
 
 pub mod attempts;
+mod bounded;
 pub mod child;
 mod counts;
 mod custom;

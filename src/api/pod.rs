@@ -6,16 +6,23 @@ use k8s_openapi::{
     api::core::v1 as core,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::{Deserialize, de::IgnoredAny};
 
-use super::{metadata, read_as::read_as, times::near};
+use super::{bounded::few, metadata, read_as::read_as, times::near};
+
+/// Volumes, tolerations and conditions of a pod that are looked at: far more than a pod of a use has.
+const MAX_VOLUMES: usize = 512;
+const MAX_TOLERATIONS: usize = 256;
+const MAX_CONDITIONS: usize = 64;
+/// Containers of a pod that are looked at, and as many that run before them. Ours have four at most, and what
+/// webhooks add.
+pub const MAX_CONTAINERS: usize = 32;
 
 /// The part of a Pod that decides something. It is read and never written: changes are patches.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
-    #[serde(deserialize_with = "metadata::read")]
+    #[serde(deserialize_with = "metadata::in_part")]
     pub metadata: ObjectMeta,
     pub spec: Option<PodSpec>,
     pub status: Option<PodStatus>,
@@ -25,7 +32,9 @@ pub struct Pod {
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     pub node_name: Option<String>,
+    #[serde(deserialize_with = "few::<_, _, MAX_VOLUMES>")]
     pub volumes: Option<Vec<Volume>>,
+    #[serde(deserialize_with = "few::<_, _, MAX_TOLERATIONS>")]
     pub tolerations: Option<Vec<Toleration>>,
 }
 
@@ -62,8 +71,11 @@ pub struct PodStatus {
     pub phase: Option<String>,
     pub reason: Option<String>,
     pub message: Option<String>,
+    #[serde(deserialize_with = "few::<_, _, MAX_CONDITIONS>")]
     pub conditions: Option<Vec<PodCondition>>,
+    #[serde(deserialize_with = "few::<_, _, MAX_CONTAINERS>")]
     pub init_container_statuses: Option<Vec<ContainerStatus>>,
+    #[serde(deserialize_with = "few::<_, _, MAX_CONTAINERS>")]
     pub container_statuses: Option<Vec<ContainerStatus>>,
 }
 

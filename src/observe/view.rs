@@ -12,7 +12,7 @@ use crate::{
         names,
         node::{Node, NodeCondition},
         owner::Owner,
-        pod::{ContainerStatus, Pod, PodStatus, Terminated},
+        pod::{ContainerStatus, MAX_CONTAINERS, Pod, PodStatus, Terminated},
     },
     plan::model::{
         id::OpRef,
@@ -215,8 +215,6 @@ fn containers(status: &PodStatus) -> Vec<ContainerView> {
 
 /// Bytes of a waiter's state: it is one of three words.
 const MAX_STATE: usize = 64;
-/// Containers of a pod that are looked at. Ours have four at most, and what webhooks add.
-const MAX_CONTAINERS: usize = 32;
 /// Bytes of a text of a node's that are kept. A kubelet cuts a termination message at half of it; whoever
 /// has a node's credentials may write as much as an object holds, on each of our pods there.
 const MAX_TEXT: usize = 8192;

@@ -40,6 +40,9 @@ const PAGE: u32 = 50;
 /// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte, and a
 /// page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
 const WHOLE_PAGE: u32 = 10;
+/// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is six
+/// characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
+const RESIDENTS: u32 = 2;
 /// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
 /// API server that is down.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -233,7 +236,7 @@ impl Observer {
             }
             self.lock().residents.insert(node.clone(), Cache::default());
             let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
-            let fields = config().fields(&format!("spec.nodeName={node}"));
+            let fields = config().page_size(RESIDENTS).fields(&format!("spec.nodeName={node}"));
             let task = self.spawn(
                 count,
                 api,
