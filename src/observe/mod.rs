@@ -35,7 +35,7 @@ use crate::{
         question::{Answer, Question},
         snapshot::{
             Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Role,
-            Shows, Sightings, Snapshot, Table,
+            Shows, Sightings, Snapshot, Table, brief,
         },
     },
 };
@@ -107,6 +107,27 @@ impl Caches {
         };
         let cluster = self.nodes.ready() && self.ops.ready() && self.upgrades.ready() && self.facts.ready();
         cluster && self.namespaces().into_iter().all(listed)
+    }
+
+    /// The first lists that have not come in, each with why not if that has gone on for a while.
+    fn unlisted(&self) -> Vec<String> {
+        fn of<V>(what: &str, cache: &Cache<V>) -> Option<String> {
+            let why = cache.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+            (!cache.ready()).then(|| format!("{what}{why}"))
+        }
+        let cluster = [
+            of("nodes", &self.nodes),
+            of("NodeOps", &self.ops),
+            of("NodeOpUpgrades", &self.upgrades),
+            of("facts pods", &self.facts),
+        ];
+        let work = self.work.iter().flat_map(|(namespace, work)| {
+            [
+                of(&format!("Jobs in namespace {namespace}"), &work.jobs),
+                of(&format!("pods in namespace {namespace}"), &work.pods),
+            ]
+        });
+        cluster.into_iter().chain(work).flatten().collect()
     }
 
     /// Forgets all but the identity of the NodeOps whose NodeOpUpgrades have recorded their end.
@@ -260,6 +281,11 @@ impl Observer {
         self.lock().ready()
     }
 
+    /// Which first lists have not come in, in words.
+    pub fn unlisted(&self) -> String {
+        self.lock().unlisted().join(", ")
+    }
+
     /// Takes the answer to a write of ours.
     pub fn saw(&self, seen: LiveObject) {
         if self.lock().take(seen) {
@@ -348,6 +374,8 @@ impl Observer {
             return snapshot;
         }
         caches.forget_upgraded();
+        let failing = caches.residents.iter().filter_map(|(node, pods)| Some((node, pods.trouble()?)));
+        snapshot.unlisted = failing.map(|(node, why)| (node.clone(), brief(why))).collect();
         let drained = caches.residents.iter().filter(|(_, pods)| pods.ready());
         snapshot.residents =
             drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();

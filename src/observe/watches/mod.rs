@@ -298,8 +298,15 @@ impl Observer {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    warn!(kind, error = %anyhow::Error::new(error).root_cause(), "watch broke, it is taken up again");
+                    let why = anyhow::Error::new(error).root_cause().to_string();
+                    warn!(kind, error = why, "watch broke, it is taken up again");
                     self.broken.notify_one();
+                    let lasts = cache(&mut self.lock())
+                        .filter(|cache| cache.is_filled_by(number))
+                        .is_some_and(|cache| cache.broke(why));
+                    if lasts {
+                        self.tell();
+                    }
                     continue;
                 }
             };

@@ -103,3 +103,37 @@ async fn pods_of_a_drained_node_are_listed_a_few_at_a_time() {
     let asked = asked.lock().unwrap();
     assert!(asked[0].contains("limit=2") && asked[0].contains("n1"), "{asked:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_for_a_while_is_told_with_its_error_until_it_comes_in() {
+    let refused = Arc::new(AtomicU64::new(1));
+    let refuses = refused.clone();
+    let client = crate::act::tests::Server::client(move |request: Request<Body>| {
+        if request.uri().path() == "/api/v1/pods" && refuses.load(Ordering::Relaxed) == 1 {
+            let message = "you may not list pods";
+            return (
+                403,
+                json!({"kind": "Status", "status": "Failure", "message": message, "reason": "Forbidden", "code": 403}),
+            );
+        }
+        (200, json!({"metadata": {"resourceVersion": "7"}, "items": []}))
+    });
+    let observer = Observer::default();
+    observer.start(&client, "own");
+    let unlisted = |observer: &Observer| {
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unlisted
+    };
+    while !observer.ready() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    observer.watch_pods_of(&client, &["n1".to_owned()].into());
+    sleep(Duration::from_secs(20)).await;
+    assert!(unlisted(&observer).is_empty(), "an API server may be away for so long");
+    sleep(Duration::from_secs(100)).await;
+    let told = unlisted(&observer);
+    assert!(told["n1"].contains("you may not list pods"), "{told:?}");
+    refused.store(0, Ordering::Relaxed);
+    sleep(Duration::from_secs(100)).await;
+    assert!(unlisted(&observer).is_empty());
+}
