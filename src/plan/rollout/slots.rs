@@ -64,10 +64,11 @@ impl fmt::Display for OutOfService {
             }
             Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
             Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
-            Self::LeftBefore { node, op } => {
-                let lift = format!("kubectl uncordon {node} when it is well");
-                write!(f, "node {node} failed in an earlier run ({op}) and is still cordoned; {lift}")
-            }
+            Self::LeftBefore { node, op } => write!(
+                f,
+                "node {node} failed in an earlier run ({op}) and is still cordoned; \
+                 kubectl uncordon {node} when it is well"
+            ),
         }
     }
 }
