@@ -11,7 +11,7 @@ pub mod install;
 pub mod lock;
 pub mod os_release;
 pub mod reboot_waiter;
-mod result;
+pub mod result;
 pub mod sentinel;
 mod signals;
 pub mod upgrade;

@@ -2,14 +2,16 @@
 //! involved.
 //!
 //! The agent is not idempotent: each success makes the active image the fallback. A second run without a boot
-//! between would make the new and untried image its own fallback, so **the agent never runs again after a
-//! success**, nor after a run of which nobody knows the end. What was done is in a result file beside the
-//! sentinel, written before and after:
+//! between would make the new and untried image the fallback, so **the agent never runs again after a success in
+//! the same boot**, be it for this Job or for another operation, nor after a run of which nobody knows the end;
+//! unless `force` is set, in another Job. What was done is in a result file beside the sentinel, written before and
+//! after:
 //!
 //! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
+//! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
 //! | room for the next record is kept, or the disk has none | nothing of which it goes by | the same again |
@@ -137,7 +139,9 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     let _lock = lock::on_node(&host.path(&args.host_dir), LOCK_TIMEOUT, || signals.told_to_stop())
         .context("kairos-agent was not started; the node's lock cannot be taken")?;
     let path = directory.join(contract::result_file(job));
-    let found = find(args, host, &directory)?;
+    let job_uid = args.job_uid.as_deref().filter(|uid| !uid.is_empty());
+    let job_uid = job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
+    let found = find(args, host, &directory, job_uid)?;
     let left = result::read(&path)?;
     match plan::verdict(&order, &found, left.as_ref()) {
         Verdict::Refuse(why) => bail!(Permanent(why)),
@@ -152,13 +156,12 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     }
 }
 
-fn find(args: &UpgradeArgs, host: &Host, state_dir: &Path) -> Result<Found> {
-    let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty());
-    let job_uid = job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
+/// What is found on the node and in the image; in a preflight, which is of no Job, without a `job_uid`.
+fn find(args: &UpgradeArgs, host: &Host, state_dir: &Path, job_uid: &str) -> Result<Found> {
     let boot = host.boot_id()?;
     Ok(Found {
-        boots_next: plan::boots_next(&boot, Some(&job_uid), &result::all(state_dir)),
-        job_uid,
+        untried: plan::untried(&boot, job_uid, &result::all(state_dir)),
+        job_uid: job_uid.into(),
         boot,
         boot_state: facts::boot_state_of(host).into(),
         host: os_release::of(&host.path(&args.host_dir)),

@@ -327,6 +327,7 @@ impl Past<'_> {
                 "this node must not",
                 "deleted",
                 "interrupted",
+                "the node rebooted while",
                 "an earlier upgrade",
                 "OutOfpods",
                 "ImagePullBackOff",
