@@ -158,14 +158,14 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
 
 /// What is found on the node and in the image; in a preflight, which is of no Job, without a `job_uid`.
 fn find(args: &UpgradeArgs, host: &Host, state_dir: &Path, job_uid: &str) -> Result<Found> {
-    let boot = host.boot_id()?;
+    let (boot, image) = (host.boot_id()?, os_release::of(host.root()));
     Ok(Found {
-        untried: plan::untried(&boot, job_uid, &result::all(state_dir)),
+        untried: plan::untried(&boot, job_uid, image.version.as_deref(), &result::all(state_dir)),
         job_uid: job_uid.into(),
         boot,
         boot_state: facts::boot_state_of(host).into(),
         host: os_release::of(&host.path(&args.host_dir)),
-        image: os_release::of(host.root()),
+        image,
     })
 }
 

@@ -272,7 +272,7 @@ fn found(world: &World, place: &Place, job_uid: &str) -> Found {
         boot_state: state.into(),
         host: release(running),
         image: release(place.release.clone()),
-        untried: plan::untried(&place.boot, job_uid, &left),
+        untried: plan::untried(&place.boot, job_uid, Some(&place.release), &left),
     }
 }
 

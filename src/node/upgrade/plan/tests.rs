@@ -220,7 +220,7 @@ fn a_result_of_another_job_is_no_try_and_its_image_is_written_over_by_none() {
                 boot: boot.into(),
                 ..result(&order(true, false), &here, state)
             };
-            let untried = untried("b1", "u", &[by("job-0", left.clone())]);
+            let untried = untried("b1", "u", Some("new"), &[by("job-0", left.clone())]);
             let verdict = verdict(&order(true, false), &Found { untried, ..here }, Some(&left));
             assert_eq!(matches!(verdict, Verdict::Refuse(_)), boot == "b1", "{state:?} {boot}: {verdict:?}");
             assert!(boot == "b1" || verdict == Verdict::Run, "{verdict:?}");
@@ -255,9 +255,41 @@ fn what_was_written_in_this_boot_and_may_be_the_active_image_is_untried() {
         let left = [by("job-0", left)];
         let next = Untried { release: Some("v2".into()), job: "job-0".into() };
         for job in ["u", ""] {
-            assert_eq!(untried("b1", job, &left), counts.then(|| next.clone()), "{state:?} {active} {boot}");
+            assert_eq!(
+                untried("b1", job, Some("v1"), &left),
+                counts.then(|| next.clone()),
+                "{state:?} {active} {boot}"
+            );
         }
-        assert_eq!(untried("b1", "other", &left), None, "it is its own");
+        assert_eq!(untried("b1", "other", Some("v1"), &left), None, "it is its own");
+    }
+}
+
+/// A directory has no order. Rows: what was written in this boot, for an image of v1; which one decides.
+#[test]
+fn of_several_that_were_written_one_of_another_release_decides() {
+    let here = found("b1", "active", Some("v1"), Some("v1"));
+    let left = |job: &str, target: Option<&str>| {
+        let target = target.map(str::to_owned);
+        let result = result(&order(true, false), &here, UpgradeState::Upgraded);
+        by(job, UpgradeResult { job_uid: job.into(), target, ..result })
+    };
+    let (same, other, unnamed) = (left("c", Some("v1")), left("b", Some("v2")), left("a", None));
+    for (all, job) in [
+        (vec![&same], "c"),
+        (vec![&same, &other], "b"),
+        (vec![&same, &unnamed], "a"),
+        (vec![&unnamed, &other, &same], "b"),
+    ] {
+        for turn in 0..all.len() {
+            let mut all: Vec<Left> = all.iter().map(|left| (*left).clone()).collect();
+            all.rotate_left(turn);
+            let decides = untried("b1", "u", Some("v1"), &all).unwrap();
+            assert_eq!(decides.job, job, "{all:?}");
+            let found = Found { untried: Some(decides), ..here.clone() };
+            let refused = matches!(need(&order(true, false), &found), Need::Refused(_));
+            assert_eq!(refused, job != "c", "{all:?}");
+        }
     }
 }
 

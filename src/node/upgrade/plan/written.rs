@@ -24,12 +24,18 @@ pub struct Untried {
 
 /// The image that an agent of another Job has made the active one in this boot, or may have: that Job failed
 /// afterwards, or nobody wanted a reboot. A preflight is of no Job, and says an empty `job_uid`.
-pub fn untried(boot: &str, job_uid: &str, left: &[Left]) -> Option<Untried> {
+///
+/// Several may have, if `force` was set, and nothing tells which of them was the last. In doubt it is one of another
+/// release than `image`, which is that of the image at hand: so a node is not said to be at a release that it may
+/// not boot next.
+pub fn untried(boot: &str, job_uid: &str, image: Option<&str>, left: &[Left]) -> Option<Untried> {
     let written = |result: &UpgradeResult| {
         let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);
         ran && result.active && result.boot == boot && result.job_uid != job_uid
     };
-    let found = left.iter().find(|left| written(&left.result))?;
+    let is_another = |target: Option<&str>| target.is_none() || target != image;
+    let all = left.iter().filter(|left| written(&left.result));
+    let found = all.max_by_key(|left| (is_another(left.result.target.as_deref()), &left.job))?;
     Some(Untried { release: found.result.target.clone(), job: found.job.clone() })
 }
 
