@@ -12,7 +12,7 @@ use super::{
     plan::{self, Found, Need},
 };
 use crate::{
-    contract::{self, ALREADY_AT, Proceed, UpgradeOrder},
+    contract::{ALREADY_AT, Proceed, UpgradeOrder},
     node::{
         AppletExit, Permanent,
         host::{Host, mounts},
@@ -21,8 +21,7 @@ use crate::{
 
 /// Looks, and changes nothing.
 pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<AppletExit> {
-    let directory = host.path(&args.host_dir).join(contract::STATE_DIR.trim_start_matches('/'));
-    let found = super::find(args, host, &directory, "")?;
+    let found = super::find(args, host, "")?;
     if !found.host.kairos {
         let message = "the node does not run Kairos";
         if args.skip_foreign {

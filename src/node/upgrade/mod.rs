@@ -78,8 +78,8 @@ pub struct UpgradeArgs {
     #[arg(long, value_parser = job_name, required_unless_present = "check")]
     pub job: Option<String>,
     /// The state directory, below the host's root as this container sees it.
-    #[arg(long, required_unless_present = "check")]
-    pub state_dir: Option<PathBuf>,
+    #[arg(long)]
+    pub state_dir: PathBuf,
     /// Where the host's root is mounted.
     #[arg(long)]
     pub host_dir: PathBuf,
@@ -129,10 +129,8 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
         return check::run(args, &order, host);
     }
     let signals = Signals::listen()?;
-    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else {
-        bail!("--job and --state-dir are missing")
-    };
-    let directory = host.path(state_dir);
+    let job = args.job.as_ref().context("--job is missing")?;
+    let directory = host.path(&args.state_dir);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))
         .with_context(not_started)?;
@@ -141,7 +139,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     let path = directory.join(contract::result_file(job));
     let job_uid = args.job_uid.as_deref().filter(|uid| !uid.is_empty());
     let job_uid = job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
-    let found = find(args, host, &directory, job_uid)?;
+    let found = find(args, host, job_uid)?;
     let left = result::read(&path)?;
     match plan::verdict(&order, &found, left.as_ref()) {
         Verdict::Refuse(why) => bail!(Permanent(why)),
@@ -157,10 +155,11 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
 }
 
 /// What is found on the node and in the image; in a preflight, which is of no Job, without a `job_uid`.
-fn find(args: &UpgradeArgs, host: &Host, state_dir: &Path, job_uid: &str) -> Result<Found> {
+fn find(args: &UpgradeArgs, host: &Host, job_uid: &str) -> Result<Found> {
     let (boot, image) = (host.boot_id()?, os_release::of(host.root()));
+    let left = result::all(&host.path(&args.state_dir));
     Ok(Found {
-        untried: plan::untried(&boot, job_uid, image.version.as_deref(), &result::all(state_dir)),
+        untried: plan::untried(&boot, job_uid, image.version.as_deref(), &left),
         job_uid: job_uid.into(),
         boot,
         boot_state: facts::boot_state_of(host).into(),
