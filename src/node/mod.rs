@@ -14,6 +14,7 @@ pub mod reboot_waiter;
 pub mod result;
 pub mod sentinel;
 mod signals;
+mod trusted_boot;
 pub mod upgrade;
 pub mod version;
 

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
+//! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
@@ -57,8 +58,11 @@ use super::{
     host::{Host, reserve},
     job_name, lock, os_release, result,
     signals::Signals,
+    trusted_boot,
 };
-use crate::contract::{self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
+use crate::contract::{
+    self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState, boot_state,
+};
 
 /// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the
 /// grace period of its pod), and the time after which a lock that nobody gave back is free
@@ -157,13 +161,18 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
 /// What is found on the node and in the image; in a preflight, which is of no Job, without a `job_uid`.
 fn find(args: &UpgradeArgs, host: &Host, job_uid: &str) -> Result<Found> {
     let (boot, image) = (host.boot_id()?, os_release::of(host.root()));
-    let left = result::all(&host.path(&args.state_dir));
+    let (left, host_dir) = (result::all(&host.path(&args.state_dir)), host.path(&args.host_dir));
+    let boot_state = facts::boot_state_of(host);
+    // What runs from memory is that first, however it was loaded.
+    let trusted_boot = boot_state != boot_state::IN_RAM && trusted_boot::is_booted(host);
+    let boot_state = if trusted_boot { trusted_boot::state(&host_dir) } else { boot_state };
     Ok(Found {
         untried: plan::untried(&boot, job_uid, image.version.as_deref(), &left),
         job_uid: job_uid.into(),
         boot,
-        boot_state: facts::boot_state_of(host).into(),
-        host: os_release::of(&host.path(&args.host_dir)),
+        boot_state: boot_state.into(),
+        trusted_boot,
+        host: os_release::of(&host_dir),
         image,
     })
 }

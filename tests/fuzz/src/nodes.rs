@@ -162,6 +162,7 @@ fn retry(known: &UpgradeResult) {
                 job_uid: known.job_uid.clone(),
                 boot: boot.into(),
                 boot_state: known.before_state.clone(),
+                trusted_boot: false,
                 host,
                 image,
             };

@@ -140,6 +140,32 @@ fn a_node_that_runs_from_memory_is_refused_untouched_unless_it_is_at_the_release
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
 }
 
+/// Before, it was drained, tried as often as the Job may be, and left cordoned.
+#[test]
+fn a_node_with_trusted_boot_is_refused_untouched() {
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    for order in [active(), UpgradeOrder { force: true, ..active() }, recovery] {
+        let node = Machine::new();
+        node.write("proc/cmdline", "console=tty1 rd.immucore.uki");
+        for (code, words) in [node.check(&order, true), node.try_once(&order)] {
+            assert!(code == permanent() && words.contains("Trusted Boot"), "{code} {words}");
+        }
+        assert_eq!((node.runs().len(), node.result()), (0, None));
+    }
+    // At the release, if it has not fallen back to it.
+    let node = Machine::new();
+    node.boots("b1", "active", "v2");
+    node.write("proc/cmdline", "console=tty1 rd.immucore.uki");
+    assert_eq!(node.check(&active(), true).0, permanent(), "nothing tells which entry it has booted");
+    let efivars = "host/sys/firmware/efi/efivars";
+    fs::create_dir_all(node.path(efivars)).unwrap();
+    for (entry, code) in [("passive.conf", permanent()), ("active.conf", 0)] {
+        let variable = "LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+        node.write(&format!("{efivars}/{variable}"), &format!("\u{6}\0\0\0{}", entry.replace("", "\0")));
+        assert_eq!(node.check(&active(), true).0, code, "{entry}");
+    }
+}
+
 const K3S: &str = "KAIROS_SOFTWARE_VERSION_PREFIX=k3s\nKAIROS_SOFTWARE_VERSION=";
 
 /// Neither the preflight nor, where there was none or the node changed since, the wrapper itself goes back to

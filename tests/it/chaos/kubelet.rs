@@ -270,6 +270,7 @@ fn found(world: &World, place: &Place, job_uid: &str) -> Found {
         job_uid: job_uid.into(),
         boot: place.boot.clone(),
         boot_state: state.into(),
+        trusted_boot: false,
         host: release(running),
         image: release(place.release.clone()),
         untried: plan::untried(&place.boot, job_uid, Some(&place.release), &left),

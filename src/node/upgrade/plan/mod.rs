@@ -18,6 +18,8 @@ pub struct Found {
     /// The boot that the node is in, and its state.
     pub boot: String,
     pub boot_state: String,
+    /// Whether that is a unified kernel image.
+    pub trusted_boot: bool,
     /// The release that the node runs.
     pub host: Release,
     /// The release of the image.
@@ -73,15 +75,17 @@ pub enum Need {
 /// What the node needs to be at the image's release. The preflight and the wrapper decide by it, each in its own
 /// moment.
 pub fn need(order: &UpgradeOrder, found: &Found) -> Need {
-    let Found { job_uid: _, boot: _, boot_state, host, image, untried } = found;
+    let Found { job_uid: _, boot: _, boot_state, trusted_boot, host, image, untried } = found;
     let at = already_at(order, host, image).filter(|_| !boots_something_else(boot_state));
+    // Where only the firmware tells what was booted, silence is not the active image.
+    let at = at.filter(|_| !trusted_boot || boot_state == boot_state::ACTIVE);
     // Nothing but the active image is at stake, and whoever sets `force` has been told.
     match (at, untried.as_ref().filter(|_| compares(order))) {
         (Some(release), Some(next)) if next.release.as_deref() != Some(release) => {
             Need::Refused(next.until_then(release))
         }
         (Some(release), _) => Need::Nothing { release: release.to_owned() },
-        (None, untried) => unfit(boot_state)
+        (None, untried) => unfit(boot_state, *trusted_boot)
             .or_else(|| untried.map(|next| next.first(image.version.as_deref())))
             .or_else(|| too_old(order, host, image))
             .or_else(|| kubernetes_goes_back(order, host, image))
@@ -98,8 +102,12 @@ fn boots_something_else(boot_state: &str) -> bool {
 
 /// Why the node is refused for what it has booted: what an agent would write is on nobody's way, or is about
 /// to be overwritten.
-fn unfit(boot_state: &str) -> Option<String> {
+fn unfit(boot_state: &str, trusted_boot: bool) -> Option<String> {
     let why = match boot_state {
+        // Its agent would write files of the boot loader, and nothing could prove what was booted afterwards.
+        _ if trusted_boot => {
+            "the node has Trusted Boot (UKI), and nodes with it are upgraded by a NodeOp; leave it out of nodeSelector"
+        }
         // The next boot loads it again.
         boot_state::IN_RAM => {
             "the node runs from memory (kairos.ram), and there is nothing installed to upgrade; change the image that it boots from"

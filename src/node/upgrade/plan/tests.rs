@@ -12,6 +12,7 @@ fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Fo
         job_uid: "u".into(),
         boot: boot.into(),
         boot_state: state.into(),
+        trusted_boot: false,
         host: release(host),
         image: release(image),
         untried: None,
@@ -341,6 +342,27 @@ fn no_second_image_is_written_in_one_boot_unless_it_is_forced() {
     }
     let found = Found { untried: Some(unknown), ..found("b1", "active", Some("v1"), Some("v1")) };
     assert!(matches!(need(&active, &found), Need::Refused(why) if why.contains("only until its next boot")));
+}
+
+/// No agent upgrades it from here, and which entry it has booted only the firmware tells.
+#[test]
+fn a_node_with_trusted_boot_is_refused_unless_it_has_booted_the_release_as_its_active_one() {
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    for (order, state, host, refused) in [
+        (&order(true, false), "active", "v1", true),
+        (&order(true, false), "active", "v2", false),
+        (&order(true, false), "passive", "v2", true),
+        (&order(true, false), "recovery", "v2", true),
+        (&order(true, false), "unknown", "v2", true),
+        (&force, "active", "v2", true),
+        (&order(false, true), "active", "v2", true),
+    ] {
+        let found = Found { trusted_boot: true, ..found("b1", state, Some(host), Some("v2")) };
+        match need(order, &found) {
+            Need::Refused(why) => assert!(refused && why.contains("Trusted Boot"), "{found:?}: {why}"),
+            other => assert_eq!((refused, other), (false, Need::Nothing { release: "v2".into() })),
+        }
+    }
 }
 
 /// What the node has booted tells more: there is nothing to be written there.
