@@ -20,7 +20,8 @@
 //! | the agent runs | `started`, same boot | fails permanently: "interrupted" |
 //! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails permanently |
 //! | the agent failed | `started` | fails permanently, as nobody knows it any more |
-//! | `failed` is written | `failed` | runs the agent |
+//! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
+//! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
 //! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails permanently itself, and says how the agent ended and why that is not recorded |
@@ -38,6 +39,7 @@ pub mod agent;
 mod check;
 mod image;
 pub mod plan;
+pub mod replaced;
 mod witness;
 
 use std::{
@@ -204,9 +206,16 @@ fn upgrade(
     result::write(path, &state(UpgradeState::Started)).with_context(not_started)?;
     // A boot proves all but an upgrade of the recovery image alone.
     let record = (!order.active).then(|| witness::before(&host_dir));
+    // One that writes the recovery image alone puts nothing in the place of what the node has booted.
+    let images = order.active.then(|| replaced::look(&host_dir));
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
+            Ok(Run::Failed(message))
+                if images.as_ref().is_some_and(|seen| seen.is_replaced(&replaced::look(&host_dir))) =>
+            {
+                bail!(Permanent(format!("{REPLACED}: {message}")))
+            }
             Ok(Run::Failed(message)) => return failed(path, &state(UpgradeState::Failed), message, patience),
             // `started` stays: it may have been ended after it made the new image the active one.
             Ok(Run::Killed(message)) => bail!(Permanent(message)),
@@ -220,6 +229,10 @@ fn upgrade(
         Err(error) => bail!(Permanent(unrecorded(&error))),
     }
 }
+
+/// `started` stays: the new image is, or may be, the one that the node boots next.
+const REPLACED: &str = "kairos-agent failed after it had replaced the image that the node boots, and is not run again; \
+    look at the node, and reboot it before another upgrade";
 
 fn not_started() -> String {
     format!("kairos-agent was not started; {} cannot be used", super::state_directory())

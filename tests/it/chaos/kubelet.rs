@@ -14,6 +14,7 @@ use kairos_operator::{
         upgrade::{
             UpgradeArgs,
             plan::{self, Found, Need, Verdict},
+            replaced::{Identity, Seen},
         },
     },
 };
@@ -324,12 +325,23 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     }
     write(state(UpgradeState::Started));
     let _running = Running::new(world, place);
-    sleep(world.time(2000, 60_000)).await;
+    let before = images(world, place);
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
     });
+    let early = fails && world.chance(70);
+    sleep(world.time(2000, 50_000)).await;
+    let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
+    if args.active && !lies && !early {
+        install(world, place, &found, args.force);
+    }
+    // What comes after the images are in their places.
+    sleep(world.time(100, 10_000)).await;
     let recorded = disk.conclude(&job);
     if fails {
+        if args.active && before.is_replaced(&images(world, place)) {
+            return (FOR_GOOD, "the agent failed after it had replaced the image".into());
+        }
         if let Err(error) = recorded {
             return (
                 FOR_GOOD,
@@ -338,10 +350,6 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         }
         write(state(UpgradeState::Failed));
         return (1, "the agent failed".into());
-    }
-    let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
-    if args.active && !lies {
-        install(world, place, &found, args.force);
     }
     world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
     if let Err(error) = recorded {
@@ -356,11 +364,18 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     (0, "upgraded".into())
 }
 
+/// What is seen of the images.
+fn images(world: &World, place: &Place) -> Seen {
+    let inode = world.machine(&place.node, |machine| machine.inode);
+    Seen(Some(vec![Some(Identity { inode, ..Identity::default() })]))
+}
+
 /// The agent makes the active image the fallback, unless the node runs from that, and puts its own in the
 /// place.
 fn install(world: &World, place: &Place, found: &Found, forced: bool) {
     let untried = world.disk(&place.node, |machine| {
         machine.active = place.release.clone();
+        machine.inode += 1;
         machine.written_in.replace(place.boot.clone())
     });
     world.happens(&place.node, Event::Installed { release: place.release.clone() });

@@ -79,6 +79,8 @@ pub struct Machine {
     pub results: BTreeMap<String, UpgradeResult>,
     /// The release of the active image.
     pub active: String,
+    /// The file that it is.
+    pub inode: u64,
     /// The boot in which an agent wrote it.
     pub written_in: Option<String>,
     /// A boot, and what it booted.

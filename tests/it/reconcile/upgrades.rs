@@ -105,6 +105,20 @@ async fn an_agent_that_fails_fails_the_node_with_its_words_and_without_a_reboot(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_fails_after_it_has_replaced_the_image_is_run_by_nobody_again() {
+    let rig = Rig::new(1).await;
+    rig.labelled().await;
+    switch(&rig, "n1", "fail-late");
+    for (name, words) in [("up", "failed after it had replaced the image"), ("next", "but a reboot")] {
+        rig.upgrade(name, "v3.5.0").await;
+        let status = upgraded(&rig, name).await;
+        let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+        assert_eq!((calls(&rig, "n1"), rig.reboots("n1"), rig.is_cordoned("n1")), (1, 0, true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_falls_back_is_failed_and_stays_cordoned() {
     let rig = Rig::new(2).await;
     rig.labelled().await;

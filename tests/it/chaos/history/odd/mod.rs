@@ -328,6 +328,7 @@ impl Past<'_> {
                 "deleted",
                 "interrupted",
                 "the node rebooted while",
+                "replaced the image",
                 "an earlier upgrade",
                 "OutOfpods",
                 "ImagePullBackOff",
