@@ -14,9 +14,9 @@ impl Bucket {
         self.0 = Some(self.0.map_or(now, |until| until.max(now)) + every);
     }
 
-    /// When the next one may be taken, of which `burst` may be at once; nothing if it may now.
-    pub fn due(&self, now: Instant, every: Duration, burst: u32) -> Option<Instant> {
-        self.0?.checked_sub(every * (burst - 1)).filter(|due| *due > now)
+    /// From when the next one may be taken, of which `burst` may be at once; nothing if any time will do.
+    pub fn due(&self, every: Duration, burst: u32) -> Option<Instant> {
+        self.0?.checked_sub(every * (burst - 1))
     }
 
     /// Whether all have come back: it is as good as new.

@@ -1,6 +1,6 @@
 //! Leader election that fences.
 //!
-//! A Lease of 15 seconds, renewed every 5 with its resourceVersion. The holder may begin a write until 10
+//! A Lease of 15 seconds, renewed every 3 with its resourceVersion. The holder may begin a write until 10
 //! seconds after its last renewal, counted by a monotonic clock from *before* that request was sent, and no
 //! request lasts beyond the 15: its last write has ended before another replica, which waits 15 seconds from
 //! when *it* last saw the Lease change, may begin. No clock is compared with another machine's. A stop hands
@@ -46,10 +46,11 @@ use crate::{
 
 /// How long a holder that says nothing is still taken to hold.
 pub(super) const DURATION: Duration = Duration::from_secs(15);
-/// How often the holder renews.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How often the holder renews: so that one request that hangs for its whole time leaves another try.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// How long after its last renewal the holder may still begin a write.
 const WRITES_UNTIL: Duration = Duration::from_secs(10);
+const _: () = assert!(RENEW_EVERY.as_secs() + REQUEST_TIMEOUT.as_secs() < WRITES_UNTIL.as_secs() - 1);
 
 /// Since when this process leads; `None` while it does not.
 pub type Leading = Option<Timestamp>;

@@ -38,7 +38,7 @@ impl PlanPace {
 
     /// How long a change waits before it is planned for.
     pub fn pause(&self, now: Instant) -> Duration {
-        let due = self.made.due(now, self.every, BURST);
+        let due = self.made.due(self.every, BURST).filter(|due| *due > now);
         due.map_or(SETTLE, |due| SETTLE.max(due - now))
     }
 }

@@ -2,8 +2,9 @@
 //! would follow is refused (a webhook is down, a policy forbids it), each plan asks again, and much may go on
 //! elsewhere meanwhile.
 //!
-//! A question may be asked [`BURST`] times at once, and in the long run once a second; whoever waits for it
-//! waits for no longer than that.
+//! A question may be asked [`BURST`] times at once, and in the long run once a second. All are due again at the
+//! same moments: what a decision needs to know together must be asked in one plan, and two questions that were
+//! due half a second after each other would never be.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,6 +25,8 @@ pub struct QuestionPace {
     asked: BTreeMap<Question, Bucket>,
     /// When the first of those that were too early may be asked.
     due: Option<Instant>,
+    /// The moments at which questions are due again are whole intervals after this one.
+    epoch: Option<Instant>,
 }
 
 impl QuestionPace {
@@ -35,7 +38,8 @@ impl QuestionPace {
 
     /// Whether it may be asked now, which counts then.
     pub fn allows(&mut self, question: &Question, now: Instant) -> bool {
-        match self.asked.get(question).and_then(|asked| asked.due(now, EVERY, BURST)) {
+        let due = self.asked.get(question).and_then(|asked| asked.due(EVERY, BURST));
+        match due.map(|due| self.next_tick(due, now)).filter(|due| *due > now) {
             Some(due) => {
                 self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
                 false
@@ -45,6 +49,13 @@ impl QuestionPace {
                 true
             }
         }
+    }
+
+    /// The first of the moments that all questions share, at or after this one.
+    fn next_tick(&mut self, due: Instant, now: Instant) -> Instant {
+        let epoch = *self.epoch.get_or_insert(now);
+        let ticks = due.saturating_duration_since(epoch).as_nanos().div_ceil(EVERY.as_nanos());
+        u32::try_from(ticks).map_or(due, |ticks| epoch + EVERY * ticks)
     }
 
     /// How long to wait for the first that was too early.
@@ -76,5 +87,29 @@ mod tests {
         pace.begin(late);
         assert!(pace.asked.is_empty() && pace.next(late).is_none(), "nothing is kept");
         assert_eq!(times(&mut pace, &one, late), BURST as usize);
+    }
+    /// One that was used up at another moment is due at the same ones.
+    #[test]
+    fn questions_that_go_together_are_due_together() {
+        let mut pace = QuestionPace::default();
+        let (one, other) = (Question::Node("n1".into()), Question::Node("n2".into()));
+        let start = Instant::now();
+        let mut together = 0;
+        for pass in 0..400 {
+            // Passes as they come, and the one that the pace asks for.
+            let now = start + Duration::from_millis(70) * pass;
+            pace.begin(now);
+            let first = pace.allows(&one, now);
+            let second = pass > 25 && pace.allows(&other, now);
+            together += u32::from(pass > 200 && first && second);
+            if let Some(wait) = pace.next(now).filter(|wait| *wait < Duration::from_millis(70)) {
+                let now = now + wait;
+                pace.begin(now);
+                let both = [pace.allows(&one, now), pace.allows(&other, now)];
+                together += u32::from(pass > 200 && both == [true, true]);
+                assert!(pass <= 200 || both == [true, true], "pass {pass}: {both:?}");
+            }
+        }
+        assert!(together >= 13, "in 14 seconds: {together}");
     }
 }

@@ -46,10 +46,9 @@ pub fn job(snapshot: &Snapshot, op: &Op, name: &str) -> Planned<Option<Open>> {
 /// Sees to it that no waiter of the node can reboot it any more. `Some`: not yet. Waiters of earlier attempts
 /// were seen to be over when the next attempt was recorded, so only the present one may be unseen.
 pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i32) -> Planned<Option<Open>> {
-    let here = || snapshot.pods_of_on(&op.id, Role::Waiter, node);
-    let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" };
-    let ends = Effects::act(here().filter(|pod| pod.is_active()).map(|pod| delete(pod)));
-    if here().any(|pod| !pod.is_terminated_or_fenced(ready)) {
+    let ends = end_waiters(snapshot, op, node);
+    let mut here = snapshot.pods_of_on(&op.id, Role::Waiter, node);
+    if here.any(|pod| !pod.is_terminated_or_fenced(ready)) {
         return Planned::from(Some(Open::WaiterEnds)).with(ends);
     }
     let key = (op.id.namespace.clone(), op.object_name(node, "reboot", attempt));
@@ -59,6 +58,13 @@ pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i3
         return Planned::from(None).with(ends);
     }
     Planned::from(Some(Open::WaiterUnconfirmed)).with(ends).with(unless_answered(snapshot, question))
+}
+
+/// Ends the waiters of a node that are seen.
+pub fn end_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
+    let active = snapshot.pods_of_on(&op.id, Role::Waiter, node).filter(|pod| pod.is_active());
+    let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" };
+    Effects::act(active.map(|pod| delete(pod)))
 }
 
 /// Asks, unless that was done for this very plan.

@@ -14,7 +14,10 @@ pub enum Failure {
     /// The NodeOp was deleted before anything of it began here.
     DeletedBeforeStart,
     DeletedWhileRunning,
-    DeletedBeforeReboot,
+    /// … and an upgrade had written its image by then.
+    DeletedBeforeReboot {
+        upgraded: bool,
+    },
     /// Somebody changed the claim's annotation to that of this NodeOp.
     TakenOver {
         by: String,
@@ -101,7 +104,7 @@ impl Failure {
     /// Where the manual explains it.
     pub fn section(&self) -> Section {
         match self {
-            Self::DeletedBeforeStart | Self::DeletedWhileRunning | Self::DeletedBeforeReboot => {
+            Self::DeletedBeforeStart | Self::DeletedWhileRunning | Self::DeletedBeforeReboot { .. } => {
                 Section::Deleted
             }
             Self::TakenOver { .. } | Self::Tampered { .. } | Self::ForeignJob { .. } => Section::Changed,
@@ -127,7 +130,10 @@ impl Failure {
             Self::DeletedWhileRunning => {
                 "the NodeOp was deleted while the operation ran; its Job was stopped"
             }
-            Self::DeletedBeforeReboot => "the NodeOp was deleted before the reboot",
+            Self::DeletedBeforeReboot { upgraded: false } => "the NodeOp was deleted before the reboot",
+            Self::DeletedBeforeReboot { upgraded: true } => {
+                "the NodeOp was deleted before the reboot; the node boots the image that its upgrade wrote next"
+            }
             Self::TakenOver { by } => {
                 return write!(f, "the node was taken over by NodeOp {by}: its claim annotation was changed");
             }

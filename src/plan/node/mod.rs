@@ -73,7 +73,7 @@ pub fn advance(snapshot: &Snapshot, op: &Op, name: &str, status: &NodeStatus) ->
     let live = Question::Node(name.into());
     let node = match there {
         Some(node) if entry.node_uid.as_ref().is_none_or(|uid| *uid == node.uid) => node,
-        Some(node) if snapshot.answer(&live).is_some() && is_same_machine(work, node) => {
+        Some(node) if snapshot.answer(&live).is_some() && is_same_machine(snapshot, work, node) => {
             // Cloud controllers delete the Node of a machine that is away. It is back, under another UID.
             let entry = Entry { node_uid: Some(node.uid.clone()), ..entry };
             return Next::Become(Box::new(entry.record())).into();
@@ -126,9 +126,9 @@ fn step(ctx: &NodeContext<'_>) -> Planned<Decision> {
 }
 
 /// Whether a Node under another UID is the machine that was about to reboot: by its own id, which outlives
-/// the Node object.
-fn is_same_machine(work: &Working, node: &NodeView) -> bool {
-    !node.machine_id.is_empty() && work.machine_id() == Some(&node.machine_id)
+/// the Node object. One that other nodes have too, because all were made from one disk image, says nothing.
+fn is_same_machine(snapshot: &Snapshot, work: &Working, node: &NodeView) -> bool {
+    work.machine_id() == Some(&node.machine_id) && snapshot.nodes.has_own_machine_id(node)
 }
 
 /// Until when a node whose object was deleted while it reboots may join again, if it may. A NodeOp that is

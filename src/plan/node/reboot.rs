@@ -16,6 +16,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext},
+            cordon,
             failure::{Failure, RebootTimeout},
             hold::hold,
             job, legacy,
@@ -37,7 +38,10 @@ pub fn advance(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let deadline = ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(now);
     let in_time = now < deadline;
     let next = match arrival(ctx, reboot) {
-        Arrival::Proved => back(ctx, reboot, deadline),
+        Arrival::Proved => {
+            let lifted = Effects::act(cordon::was_lifted(ctx.node, &ctx.op.id));
+            back(ctx, reboot, deadline).with(lifted)
+        }
         Arrival::Unconfirmed(question) => Waiting::BootUnconfirmed.with(question),
         Arrival::No if in_time => awaited(ctx, reboot),
         Arrival::No => time_out(ctx, reboot),
@@ -54,7 +58,7 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     let known = reboot.left.is_some();
     let went_on = waiter::went_on(ctx).filter(|_| !known);
     if ctx.op.deleting && !asked && went_on.is_none() {
-        return Failure::DeletedBeforeReboot.into();
+        return Failure::DeletedBeforeReboot { upgraded: ctx.op.intent.upgrade }.into();
     }
     // Whatever became of the waiter: it has done its part, or it is seen to when the node is back.
     if went_on == Some(reboot_state::COMPLETED) || (asked && known && !ctx.node.ready) {

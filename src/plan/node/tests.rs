@@ -102,6 +102,13 @@ fn waiter(world: &World, state: &str) -> PodView {
     PodView { reboot_state: Some(state.into()), containers: vec![runs], ..world.waiter(0) }
 }
 
+/// A waiter that stood, and whose container cannot run any more.
+fn broken(world: &World) -> PodView {
+    let state =
+        ContainerState::Waiting { reason: "CrashLoopBackOff".into(), message: "back-off 5m0s".into() };
+    PodView { containers: vec![ContainerView::new("reboot", state)], ..waiter(world, "waiting") }
+}
+
 fn me() -> Question {
     Question::Op(draining().me)
 }
@@ -117,7 +124,24 @@ fn came(world: &World) -> String {
 
 /// What came of a row, if it does not begin as expected.
 fn unexpected(came: &str, expected: &str) -> Option<String> {
-    (!came.starts_with(expected)).then(|| format!("{came} (not {expected})"))
+    // What ends in a bar is the whole line.
+    (!format!("{came}|").starts_with(expected)).then(|| format!("{came} (not {expected})"))
+}
+
+/// A Node made anew is the machine's if its id says so, and an id says nothing that others have, too.
+#[test]
+fn a_machine_that_shares_its_id_with_others_is_not_told_from_them() {
+    for (shared, came_back) in [(false, true), (true, false)] {
+        let mut world = rebooting().node(|node| node.uid = "another".into());
+        let clone = NodeView { name: "n2".into(), machine_id: "m1".into(), ..NodeView::default() };
+        if shared {
+            world.snapshot.nodes.insert("n2".into(), Arc::new(clone));
+        }
+        world.pass(20);
+        let entry = world.entry();
+        let known = entry.phase == Phase::Running && entry.node_uid.as_deref() == Some("another");
+        assert_eq!(known, came_back, "{shared}: {entry:?}");
+    }
 }
 
 #[test]
@@ -172,6 +196,15 @@ fn preparing_a_node() {
         (draining(), "waits: waiting for the reboot waiter: it starts; making reboot waiter"),
         (draining().pod(|world| world.waiter(0)), "waits: waiting for the reboot waiter: it starts"),
         (draining().pod(|world| waiter(world, "waiting")), "records Running/Job"),
+        // It stood when the drain began, and the node rebooted by itself since.
+        (
+            draining().pod(broken).now(10_000),
+            "waits: waiting for the reboot waiter: CrashLoopBackOff: back-off 5m0s; deleting pod ns/op-n1-",
+        ),
+        (
+            draining().pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
+            "waits: waiting for the reboot waiter: ",
+        ),
         (draining().op(|op| op.spec.reboot_on_success = Some(false)), "records Running/Job"),
         (
             draining().node(|node| node.unschedulable = false).pod(|world| waiter(world, "waiting")),
@@ -221,6 +254,17 @@ fn rebooting_a_node() {
                 .op(|op| op.metadata.deletion_timestamp = Some(Time(at(0)))),
             "gives up: the NodeOp was deleted before the reboot",
         ),
+        // What somebody uncordoned in the new boot is for others to cordon.
+        (
+            back().node(|node| node.unschedulable = false).answer(live(), Answer::Found),
+            "records Completed: Job and reboot completed successfully; patching node n1",
+        ),
+        (
+            back()
+                .node(|node| (node.unschedulable, node.cordoned_by) = (false, Some(rival())))
+                .answer(live(), Answer::Found),
+            "records Completed: Job and reboot completed successfully|",
+        ),
         // It was asked to reboot already: nobody can call that off.
         (
             rebooting()
@@ -258,6 +302,27 @@ fn verifying_a_node() {
         (
             verifying().now(300),
             "records Completed: Job and reboot completed successfully; not verified: what the node runs could not be read in 300 s",
+        ),
+        // The new image did not stay up: nothing that was read before, or not, makes that a success.
+        (
+            verifying().node(|node| (says(node, "b2", "v2", "active"), node.ready = false).1),
+            "waits: the node rebooted, and is not Ready yet",
+        ),
+        (
+            verifying().node(|node| (says(node, "b2", "v2", "active"), node.ready = false).1).now(300),
+            "records Failed: RebootTimeout: the node rebooted, and is not Ready 300 s after it was seen to be",
+        ),
+        (
+            verifying().node(|node| node.ready = false).now(300),
+            "records Failed: RebootTimeout: the node rebooted, and is not Ready 300 s after it was seen to be",
+        ),
+        (
+            verifying().node(|node| (says(node, "b2", "v1", "active"), node.ready = false).1),
+            "records Failed: the node runs v1 after the upgrade to v2",
+        ),
+        (
+            verifying().node(|node| node.unschedulable = false),
+            "waits: the node rebooted; reading what it runs; patching node n1",
         ),
         // It booted once more, by itself: what it runs now is what counts.
         (verifying().node(|node| node.boot_id = "b3".into()), "records Running/Verify"),

@@ -1,7 +1,9 @@
 //! The proof of an upgrade: what the node says of itself in the boot that followed.
 //!
 //! A wrong release, both being known, or a boot from another image than the active one is a failure. What is
-//! not known is no failure and no proof, and is said to be neither.
+//! not known is no failure and no proof, and is said to be neither. But a node on which the new image does
+//! not stay Ready has not succeeded, whatever it said of itself: it would be given back and its slot with it,
+//! and the next node would follow it down.
 
 use crate::{
     api::{names, nodeop::RebootStatus},
@@ -14,6 +16,7 @@ use crate::{
         },
         node::{
             context::{Decision, NodeContext},
+            cordon,
             state::{At, Found, Verify},
             waiting::Waiting,
         },
@@ -75,26 +78,49 @@ fn elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
 
 /// Advances a node in step `Verify`.
 pub fn advance(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
+    let released = cordon::was_lifted(ctx.node, &ctx.op.id);
+    verify_boot(ctx, verify).with(Effects::act(released))
+}
+
+fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     let node = ctx.node;
-    if verify.boot == node.boot_id && node.says_its_facts() {
+    let proof = (verify.boot == node.boot_id && node.says_its_facts()).then(|| {
         let release = node.annotations.get(names::RELEASE).map(String::as_str);
         let state = node.annotations.get(names::BOOT_STATE_OF).map_or(boot_state::UNKNOWN, String::as_str);
-        return conclude(ctx, judge(&ctx.work.found, release, state)).into();
+        judge(&ctx.work.found, release, state)
+    });
+    if let Some(proof) = proof.clone().filter(|proof| node.ready || matches!(proof, Proof::Refuted(..))) {
+        return conclude(ctx, proof).into();
     }
     let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
     let Planned { value: obstacle, effects } = facts::obstacle(ctx.snapshot, node);
     if ctx.snapshot.now >= deadline {
-        let seconds = ctx.op.intent.verify_timeout.as_secs();
-        let told = obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default();
-        let unread = format!("what the node runs could not be read in {seconds} s{told}");
-        return conclude(ctx, Proof::Unknown(unread)).with(effects);
+        return timed_out(ctx, obstacle).with(effects);
     }
     let again = Effects::wake_at(deadline);
+    if proof.is_some() {
+        return Waiting::RebootedNotReady.with(again);
+    }
     if verify.boot != node.boot_id && !node.boot_id.is_empty() {
         let next = Verify { boot: node.boot_id.clone(), ..verify.clone() };
         return ctx.record(|work| work.at = At::Verify(next)).with(again);
     }
     Waiting::Facts { obstacle }.with(effects).with(again)
+}
+
+/// Nothing was proved in time.
+fn timed_out(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
+    let seconds = ctx.op.intent.verify_timeout.as_secs();
+    if !ctx.node.ready {
+        let message = format!(
+            "RebootTimeout: the node rebooted, and is not Ready {seconds} s after it was seen to be{}",
+            Section::RebootTimeout
+        );
+        return ctx.end(false, RebootStatus::Completed, None, message);
+    }
+    let told = obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default();
+    let unread = format!("what the node runs could not be read in {seconds} s{told}");
+    conclude(ctx, Proof::Unknown(unread))
 }
 
 fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {

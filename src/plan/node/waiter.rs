@@ -78,11 +78,24 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
         return lost(ctx, pod, attempt, room);
     }
     match pod.reboot_state.as_deref() {
+        // What it said when it came up is not so any more: the node may have rebooted by itself without the
+        // file system that its state is on.
+        Some(reboot_state::WAITING) if may_give_up(ctx) && ctx.node.ready && pod.is_held_up().is_some() => {
+            replace_broken(pod)
+        }
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => {
             Waiter::Ready.into()
         }
         _ => starting(ctx, pod),
     }
+}
+
+/// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show that
+/// it can, and has the whole time for it.
+fn replace_broken(pod: &PodView) -> Planned<Waiter> {
+    let why = pod.is_held_up().map(|obstacle| obstacle.text).unwrap_or_default();
+    let end = Action::DeletePod { pod: Target::of(pod), why: "it does not run any more" };
+    Planned::from(Waiter::Starting(Starting::HeldUp { why })).with(end)
 }
 
 /// The waiter is there, and has not said yet that it watches.
@@ -117,12 +130,23 @@ fn make(ctx: &NodeContext<'_>, name: String, job: &str, attempt: i32) -> Planned
             return in_time(ctx, why).with(Effects::wake_at(until));
         }
     }
-    let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
-    let (job, succeeded) = (job.to_owned(), succeeded(ctx));
-    let make = Action::CreateWaiter { op, node, name, job, succeeded };
+    let make = creation(ctx, name, job);
     // As long as it is wanted, what keeps failing is said with it; of one that is given up nothing is wanted.
     let fails = failing::of(ctx.snapshot, &make).filter(|_| ctx.snapshot.now >= until(ctx));
     in_time(ctx, fails.map_or(Starting::Starts, |why| Starting::HeldUp { why })).with(make)
+}
+
+fn creation(ctx: &NodeContext<'_>, name: String, job: &str) -> Action {
+    let (op, node) = (ctx.op.object.clone(), ctx.node.name.clone());
+    Action::CreateWaiter { op, node, name, job: job.to_owned(), succeeded: succeeded(ctx) }
+}
+
+/// Why the API server does not let us make the waiter, if it has not for a while.
+pub fn not_made(ctx: &NodeContext<'_>) -> Option<Starting> {
+    let job = ctx.op.object_name(&ctx.node.name, "", 0);
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
+    let why = failing::of(ctx.snapshot, &creation(ctx, name, &job)).filter(|_| ctx.op.intent.reboot)?;
+    Some(Starting::HeldUp { why })
 }
 
 /// The pause before this attempt.
@@ -179,7 +203,11 @@ fn not_ours(pod: &PodView) -> String {
 
 fn lost(ctx: &NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Planned<Waiter> {
     if pod.deleting && !pod.phase.is_final() {
-        return in_time(ctx, Starting::OldOneDeleted);
+        // The time of its successor begins when one that stood has ended.
+        return match pod.reboot_state {
+            Some(_) => Waiter::Starting(Starting::OldOneDeleted).into(),
+            None => in_time(ctx, Starting::OldOneDeleted),
+        };
     }
     let obstacle = pod.obstacle();
     let why = obstacle.as_ref().map_or_else(|| "its pod ended".to_owned(), |obstacle| obstacle.text.clone());

@@ -11,6 +11,7 @@ mod compact;
 mod conclude;
 mod expiry;
 mod finalizer;
+mod left_over;
 mod not_taken;
 mod others;
 mod preflight;

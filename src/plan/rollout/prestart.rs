@@ -16,12 +16,12 @@ use crate::{
             snapshot::{NodeView, PodView, Role, Snapshot, Standing},
         },
         node::context::Op,
-        rollout::targets,
+        rollout::{slots::Slots, targets},
     },
 };
 
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
+pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, slots: &Slots) -> Effects {
     let running = nodes.marked([Mark::Running]);
     let soon = running.filter(|(_, node)| matches!(node.step, Some(Step::Reboot | Step::Verify))).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
@@ -29,7 +29,7 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
     }
     // Whoever has passed a preflight has a record of it. Thousands that wait have none.
     let may_be_next = if op.intent.preflight.is_some() { Mark::Remarkable } else { Mark::Pending };
-    let next = targets::order(snapshot, nodes, [may_be_next])
+    let next = targets::order(snapshot, nodes, [may_be_next], &slots.to_be_taken)
         .filter_map(|(name, entry)| Some((snapshot.nodes.get(name)?, entry)))
         .filter(|(view, entry)| is_next(op, view, entry))
         .map(|(view, _)| view.as_ref())

@@ -71,7 +71,7 @@ pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Share
     effects.add(if nothing_starts || progress.are_slots_held(&op.intent) {
         prestart::withdraw(snapshot, op, &nodes)
     } else {
-        prestart::prepare(snapshot, op, &nodes)
+        prestart::prepare(snapshot, op, &nodes, &progress.slots)
     });
     if progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
         effects.add(expires(op));

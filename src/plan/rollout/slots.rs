@@ -3,10 +3,14 @@
 //!
 //! A node that failed is down as people count: cordoned, or not Ready. If its slot were free, one bad image
 //! would take one node after the other. So it holds its slot until somebody has put it back into service, or
-//! has deleted it.
+//! has deleted it; also in the next run of its upgrade ([`left_over`]).
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
+use super::left_over;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -34,6 +38,8 @@ pub struct Slots {
     pub unreleased_why: Option<(String, Unreleased)>,
     /// Nodes that failed and are out of service, and what puts each back into it.
     pub out_of_service: BTreeMap<String, OutOfService>,
+    /// Those of them on which an earlier run failed, and that this one takes next.
+    pub to_be_taken: BTreeSet<String>,
 }
 
 /// Why a node that failed holds its slot.
@@ -43,6 +49,11 @@ pub enum OutOfService {
     NotReady(String),
     /// It looks well; a live read decides.
     Unconfirmed(String),
+    /// An earlier run of the same upgrade failed on it, and it is still cordoned.
+    LeftBefore {
+        node: String,
+        op: String,
+    },
 }
 
 impl fmt::Display for OutOfService {
@@ -53,6 +64,10 @@ impl fmt::Display for OutOfService {
             }
             Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
             Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
+            Self::LeftBefore { node, op } => {
+                let lift = format!("kubectl uncordon {node} when it is well");
+                write!(f, "node {node} failed in an earlier run ({op}) and is still cordoned; {lift}")
+            }
         }
     }
 }
@@ -61,6 +76,11 @@ impl Slots {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.unreleased + self.out_of_service.len()
+    }
+
+    /// Whether taking the node takes no further one out of service.
+    pub fn has_own(&self, node: &str) -> bool {
+        self.to_be_taken.contains(node)
     }
 }
 
@@ -101,6 +121,10 @@ pub fn find(
             pass.failed(name, &mut entry);
         }
         nodes.insert(name, entry);
+    }
+    for (name, left) in left_over::find(snapshot, op, nodes) {
+        pass.slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
+        pass.slots.out_of_service.entry(name).or_insert(left.why);
     }
     Planned { value: pass.slots, effects: pass.effects }
 }

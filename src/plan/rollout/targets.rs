@@ -4,7 +4,10 @@
 //! that is applied together with the operator, or while a node boots, would leave nodes out, or have none at
 //! all. And a NodeOp without a node is not over: it begins when the first one matches.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::SignedDuration};
 
@@ -197,14 +200,21 @@ fn listed(names: &[String], most: usize) -> String {
 }
 
 /// Targets that have one of the marks, in the order in which they are taken: control-plane nodes first, then
-/// by name.
+/// by name; of each kind first those that are `down` already.
 pub fn order<'a, const N: usize>(
     snapshot: &'a Snapshot,
     targets: &'a NodeStatuses,
     marks: [Mark; N],
+    down: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
     let members = snapshot.nodes.by_name(Standing::ControlPlane);
-    let first = members.keys().filter_map(|name| targets.get_key_value(name));
-    let first = first.filter(move |(_, entry)| marks.iter().any(|mark| mark.is_on(entry)));
-    first.chain(targets.marked(marks).filter(|(name, _)| !members.contains_key(*name)))
+    let is_member = move |name: &String| members.contains_key(name);
+    let entry = move |name: &String| {
+        targets.get_key_value(name).filter(|(_, entry)| marks.iter().any(|mark| mark.is_on(entry)))
+    };
+    let down_first = down.iter().filter(move |name| is_member(name));
+    let others = members.keys().filter(|name| !down.contains(*name));
+    let down_then = down.iter().filter(move |name| !is_member(name));
+    let rest = targets.marked(marks).filter(move |(name, _)| !is_member(name) && !down.contains(*name));
+    down_first.chain(others).chain(down_then).filter_map(entry).chain(rest)
 }

@@ -71,6 +71,8 @@ struct Drifted {
     runs: String,
     /// The newer upgrade that decides what it runs.
     newer: Option<String>,
+    /// Its Node was deleted while it was tried, and has no record of that now.
+    was_lost: bool,
 }
 
 /// How the nodes are that the upgrade selects.
@@ -144,8 +146,9 @@ impl Nodes {
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }
+            let was_lost = lost.contains(&node.machine_id) && nodes.has_own_machine_id(node);
             let attempt = match attempts::of(node, uid, generation) {
-                Attempt::None if lost.contains(&node.machine_id) => Attempt::Had,
+                Attempt::None if was_lost => Attempt::Had,
                 attempt => attempt,
             };
             if attempt == Attempt::Had {
@@ -157,6 +160,7 @@ impl Nodes {
                     node: name.clone(),
                     runs: runs.clone(),
                     newer: newer(),
+                    was_lost,
                 }));
             } else if other.is_some() {
                 match left(node, attempt, &newer) {
@@ -221,11 +225,17 @@ fn judge(snapshot: &Snapshot, status: &mut NodeOpUpgradeStatus, drifted: &[Drift
 }
 
 /// What is said of a node that was tried, and what helps.
-fn tried(Drifted { node, runs, newer }: &Drifted, release: &str) -> String {
+fn tried(Drifted { node, runs, newer, was_lost }: &Drifted, release: &str) -> String {
     if let Some(newer) = newer {
         return format!(
             "node {node} runs {runs}, not {release}: {newer}, which is newer, decides; delete one of the two, or change \
              nodeSelector of one"
+        );
+    }
+    if *was_lost {
+        return format!(
+            "node {node} runs {runs}, not {release}, and its Node was deleted while this run had its attempt at it: look at \
+             the node, then change the upgrade to have it tried again"
         );
     }
     format!(

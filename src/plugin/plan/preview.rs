@@ -119,8 +119,9 @@ fn next_turn(
         }
         plan.actions.iter().cloned().for_each(|action| apply(snapshot, key, action));
         let nodes = status(snapshot, key).node_statuses;
-        let taken: Vec<String> =
-            plan::rollout::order(snapshot, &nodes, [Mark::Running]).map(|(name, _)| name.clone()).collect();
+        let taken: Vec<String> = plan::rollout::order(snapshot, &nodes, [Mark::Running], &BTreeSet::new())
+            .map(|(name, _)| name.clone())
+            .collect();
         if !taken.is_empty() {
             return (taken, BTreeMap::new());
         }

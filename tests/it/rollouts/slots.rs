@@ -2,7 +2,7 @@
 
 use kairos_operator::{
     api::{names, nodeop::Phase},
-    plan::model::id::OpRef,
+    plan::model::{id::OpRef, kept_cordon::KeptCordon},
 };
 use serde_json::{Value, json};
 
@@ -97,6 +97,74 @@ fn what_frees_the_slot_of_a_failed_node() {
         }
         assert_eq!(cluster.running("op"), taken, "{what}: {}", cluster.message("op"));
     }
+}
+
+/// A node that an earlier run of `upgrade` failed on and left cordoned, and a later run, which has not begun with
+/// its nodes; with the NodeOp of the earlier run deleted, or not.
+fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
+    let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
+    cluster.op("next", spec);
+    cluster.op("before", json!({}));
+    let of = |uid: &str| {
+        json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up",
+                "uid": uid, "controller": true}])
+    };
+    cluster.edit("next", |op| op.metadata.owner_references = serde_json::from_value(of("up-uid")).unwrap());
+    cluster.edit("before", |op| op.metadata.owner_references = serde_json::from_value(of(upgrade)).unwrap());
+    for name in ["n1", "n2", "n3"] {
+        cluster.entry("next", name, json!({"phase": "Pending"}), false);
+    }
+    let by = OpRef::of(&cluster.s.ops[&key("before")]);
+    cluster.entry("before", "n3", json!({"phase": "Failed", "message": "Job failed"}), true);
+    cluster.edit("before", |op| op.status.as_mut().unwrap().phase = Some(Phase::Failed));
+    cluster.edit("next", |op| op.status.as_mut().unwrap().phase = Some(Phase::Running));
+    cluster.node("n3", |node| {
+        node.unschedulable = true;
+        node.kept_cordon = Some(KeptCordon { by, deleted: is_gone });
+        node.annotations.insert(names::ATTEMPTED.into(), format!("{upgrade}/1"));
+    });
+    if is_gone {
+        cluster.s.ops.remove(&key("before"));
+    }
+    cluster
+}
+
+/// Whoever changes the image of an upgrade does not allow one more node to be down.
+#[test]
+fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_taken_first() {
+    for (upgrade, is_gone, spec, taken) in [
+        ("up-uid", false, json!({}), vec!["n3"]),
+        ("up-uid", true, json!({}), vec!["n3"]),
+        ("up-uid", false, json!({"concurrency": 2}), vec!["n1", "n3"]),
+        // By another upgrade: its slots are others.
+        ("other", false, json!({}), vec!["n1"]),
+        ("other", true, json!({}), vec!["n1"]),
+    ] {
+        let mut cluster = next_run(upgrade, is_gone, spec);
+        cluster.settle();
+        assert_eq!(cluster.running("next"), taken, "{upgrade} {is_gone}: {}", cluster.message("next"));
+    }
+    // It cannot be taken: the others wait until it is well.
+    let mut cluster = next_run("up-uid", false, json!({}));
+    cluster.node("n3", |node| node.ready = false);
+    cluster.settle();
+    assert_eq!(cluster.running("next"), [""; 0]);
+    let why = "waiting: node n3 failed in an earlier run (before) and is still cordoned; kubectl uncordon n3 when it is well";
+    assert_eq!(cluster.says("next", "n1"), why);
+    assert!(cluster.message("next").starts_with(why), "{}", cluster.message("next"));
+    cluster.node("n3", |node| (node.unschedulable, node.ready) = (false, true));
+    cluster.settle();
+    assert_eq!(cluster.running("next"), ["n1"]);
+    // Control-plane nodes go first all the same, as releases must.
+    let mut cluster = next_run("up-uid", false, json!({}));
+    cluster.control_plane("n1");
+    cluster.settle();
+    assert_eq!((cluster.running("next"), cluster.says("next", "n1").as_str()), (vec![], why));
+    // A control-plane node that is down is no reason not to take it.
+    let mut cluster = next_run("up-uid", false, json!({"concurrency": 0}));
+    ["n1", "n2", "n3"].iter().for_each(|name| cluster.control_plane(name));
+    cluster.settle();
+    assert_eq!(cluster.running("next"), ["n3"], "{}", cluster.message("next"));
 }
 
 /// Each of two planners may see the node as it was before it was taken.

@@ -137,6 +137,13 @@ impl NodeTable {
         self.0.holding().keys()
     }
 
+    /// Whether the machine id tells the machine of this node from all others: those that were installed from
+    /// one disk image may share it.
+    pub fn has_own_machine_id(&self, node: &NodeView) -> bool {
+        let id = &node.machine_id;
+        !id.is_empty() && !self.values().any(|other| other.machine_id == *id && other.name != node.name)
+    }
+
     /// The names of the nodes that are known to run another release than this one.
     pub fn running_another<'a>(&'a self, release: &'a str) -> impl Iterator<Item = &'a String> {
         let others = self.0.releases().iter().filter(move |(runs, _)| *runs != release);

@@ -55,6 +55,11 @@ impl PodView {
         self.rejection().or_else(|| of_each(waiting)).or_else(|| of_each(ended)).or_else(|| of_each(again))
     }
 
+    /// Why a container of ours that is to run does not, as the kubelet sees it now.
+    pub fn is_held_up(&self) -> Option<Obstacle> {
+        self.containers.iter().filter(|container| container.is_ours()).find_map(waiting)
+    }
+
     /// Why the kubelet, or a controller, ended the pod as a whole.
     fn rejection(&self) -> Option<Obstacle> {
         let ended = self.phase == PodPhase::Failed && !self.reason.is_empty();

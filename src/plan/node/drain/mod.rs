@@ -56,12 +56,10 @@ pub enum Progress {
 
 /// One pass over the pods of the node.
 pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
-    // Whatever this pass comes to: a watch that is taken up again knows nothing at first, and what blocks is
-    // forgotten.
-    let mut effects = Effects::watch_pods_of(&ctx.node.name);
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
-        return Planned { value: Progress::Going(Draining::Listing), effects };
+        return Progress::Going(Draining::Listing).into();
     };
+    let mut effects = Effects::default();
     let lenient = Drain { strict: false, ..options.clone() };
     let decide = |pod: &NodePod| match ctx.snapshot.pod_arrival(&ctx.node.name, pod) {
         _ if own::is(ctx.snapshot, pod) => EvictionDecision::Skip(own::WHY),

@@ -2,7 +2,8 @@
 //! disk.
 //!
 //! Waited for with an end, since a storage driver that never detaches must not hold a rollout: after two
-//! minutes the drain goes on, and an Event says so.
+//! minutes the drain goes on, and an Event says so. So it does where the API server has not said for as long
+//! what is attached.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -10,6 +11,7 @@ use crate::plan::{
     model::{
         action::Notice,
         effects::{Effects, Planned},
+        failing,
         question::{Answer, Question},
         time::later,
     },
@@ -33,9 +35,7 @@ pub fn wait(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Option<Progress>> 
     }
     let question = Question::Volumes(ctx.node.name.clone());
     let attached = match ctx.snapshot.answer(&question) {
-        None => {
-            return Planned::from(Some(Progress::Going(Draining::VolumesUnknown))).with(question);
-        }
+        None => return unknown(ctx, question),
         Some(Answer::Attached(volumes)) if !volumes.is_empty() => volumes.clone(),
         Some(_) => return None.into(),
     };
@@ -58,6 +58,19 @@ pub fn wait(ctx: &NodeContext<'_>, record: &Drain) -> Planned<Option<Progress>> 
     Planned::from(None).with(Notice { warning: true, reason: "VolumesAttached", message, node: Some(name) })
 }
 
+/// Nobody has said what is attached.
+fn unknown(ctx: &NodeContext<'_>, question: Question) -> Planned<Option<Progress>> {
+    let (name, now) = (ctx.node.name.clone(), ctx.snapshot.now);
+    let since = failing::since(ctx.snapshot, &question);
+    if since.is_none_or(|since| now < later(since, DETACH_TIMEOUT)) {
+        return Planned::from(Some(Progress::Going(Draining::VolumesUnknown))).with(question);
+    }
+    let why = failing::of(ctx.snapshot, &question).unwrap_or_default();
+    let message = format!("node {name}: whether its volumes are detached is not known, going on: {why}");
+    let notice = Notice { warning: true, reason: "VolumesUnknown", message, node: Some(name) };
+    Planned::from(None).with(question).with(notice)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -69,7 +82,10 @@ mod tests {
     use crate::{
         api::nodeop::NodeOp,
         plan::{
-            model::snapshot::{NodeView, Snapshot},
+            model::{
+                identity::Identified,
+                snapshot::{NodeView, PersistentFailure, Snapshot},
+            },
             node::{
                 context::{Decision, Op},
                 fixtures,
@@ -81,9 +97,25 @@ mod tests {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
+    /// The API server has failed to say what is attached since `since`.
+    fn unread(now: i64, since: i64) -> (Option<Progress>, Effects) {
+        let failure = PersistentFailure { since: at(since), message: "503".into() };
+        let failures = [(Question::Volumes("n1".into()).id(), failure)].into();
+        look_at(now, None, None, Snapshot { failures, ..Snapshot::default() })
+    }
+
     /// One look at a node at `now`, whose volumes are waited for since `since`; the answer is what is still
     /// attached.
     fn look(now: i64, since: Option<i64>, attached: Option<&[&str]>) -> (Option<Progress>, Effects) {
+        look_at(now, since, attached, Snapshot::default())
+    }
+
+    fn look_at(
+        now: i64,
+        since: Option<i64>,
+        attached: Option<&[&str]>,
+        world: Snapshot,
+    ) -> (Option<Progress>, Effects) {
         let op: NodeOp = serde_json::from_value(json!({
             "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
             "metadata": {"name": "op", "namespace": "ns", "uid": "u"}, "spec": {"command": [], "cordon": true},
@@ -93,12 +125,8 @@ mod tests {
         let answer = attached.map(|names| {
             (Question::Volumes("n1".into()), Answer::Attached(names.iter().map(|n| (*n).into()).collect()))
         });
-        let snapshot = Snapshot {
-            now: at(now),
-            leading_since: at(-10),
-            answers: answer.into_iter().collect(),
-            ..Snapshot::default()
-        };
+        let snapshot =
+            Snapshot { now: at(now), leading_since: at(-10), answers: answer.into_iter().collect(), ..world };
         let node = NodeView { name: "n1".into(), volumes_attached: true, ..NodeView::default() };
         let (entry, mut work) = fixtures::draining(at(-5));
         let At::Drain(record) = &mut work.at else { panic!("{work:?}") };
@@ -134,6 +162,14 @@ mod tests {
             let goes_on = |now| look(now, Some(since), Some(&["pv-1"])).0.is_none();
             assert_eq!((goes_on(109), goes_on(110)), (false, true), "{since}");
         }
+
+        // Where nobody says what is attached, that has an end, too.
+        let (progress, plan) = unread(119, 0);
+        assert!(matches!(progress, Some(Progress::Going(_))) && plan.notices.is_empty(), "{progress:?}");
+        let (progress, plan) = unread(120, 0);
+        let said: Vec<_> = plan.notices.iter().map(|notice| notice.reason).collect();
+        assert_eq!((progress, said), (None, vec!["VolumesUnknown"]));
+        assert!(plan.notices[0].message.ends_with(": 503"), "{:?}", plan.notices);
 
         let (progress, plan) = look(5, Some(0), Some(&[]));
         assert!(progress.is_none() && plan.notices.is_empty(), "all are detached");

@@ -52,7 +52,8 @@ pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Opti
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than
-/// waiting.
+/// waiting. Its waiter does not wait with us: it sees the Job complete before we do, and would reboot the node
+/// after all.
 fn cancel(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     if let Some(wait) = make::unseen_start(ctx, job) {
         return wait;
@@ -62,7 +63,8 @@ fn cancel(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<D
     let until = later(ctx.snapshot.let_go_since(job), POD_VISIBLE_WITHIN);
     let unseen = Some(until).filter(|until| !job.suspended && ctx.snapshot.now < *until);
     if ctx.op.intent.upgrade && (started || unseen.is_some()) {
-        return Waiting::UpgradeLeftToEnd.with(unseen.map(Effects::wake_at).unwrap_or_default());
+        let waiter = cancel::end_waiters(ctx.snapshot, ctx.op, &ctx.node.name);
+        return Waiting::UpgradeLeftToEnd.with(unseen.map(Effects::wake_at).unwrap_or_default()).with(waiter);
     }
     Waiting::JobStopped.with(cancel::delete(&ctx.op.id, job, "its NodeOp was deleted"))
 }

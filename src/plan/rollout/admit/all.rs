@@ -35,7 +35,8 @@ impl Pass<'_> {
         of_others: impl Fn(&Self) -> Option<NotTaken>,
     ) -> Effects {
         let (mut effects, before, mut looked_at) = (Effects::default(), nodes.clone(), BTreeSet::new());
-        for (name, entry) in targets::order(self.snapshot, &before, [Mark::Pending, Mark::Preflight]) {
+        let down = self.progress.slots.to_be_taken.clone();
+        for (name, entry) in targets::order(self.snapshot, &before, [Mark::Pending, Mark::Preflight], &down) {
             looked_at.insert(name.as_str());
             effects.add(self.look(name, entry, nodes, waiting));
             if of_others(&self).is_some() {
@@ -43,7 +44,7 @@ impl Pass<'_> {
             }
         }
         let Some(why) = of_others(&self) else { return effects };
-        for (name, entry) in remarkable(self.snapshot, &before) {
+        for (name, entry) in remarkable(self.snapshot, &before, &down) {
             if looked_at.insert(name) {
                 effects.add(self.look(name, entry, nodes, waiting));
             }
@@ -98,16 +99,17 @@ impl Pass<'_> {
 fn remarkable<'a>(
     snapshot: &'a Snapshot,
     nodes: &'a NodeStatuses,
+    down: &BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a NodeStatus)> {
     let recorded = nodes.marked([Mark::Remarkable, Mark::Preflight]);
     let taken = snapshot.nodes.by_name(Standing::Taken).keys().filter_map(|name| nodes.get_key_value(name));
     let taken = taken.filter(|(_, entry)| Mark::Pending.is_on(entry));
     let gone = nodes.marked_without(Mark::Pending, &snapshot.nodes);
     let members = snapshot.nodes.by_name(Standing::ControlPlane);
-    let in_order =
-        recorded.chain(taken).chain(gone).map(|(name, entry)| ((!members.contains_key(name), name), entry));
+    let place = |name: &'a String| (!members.contains_key(name), !down.contains(name), name);
+    let in_order = recorded.chain(taken).chain(gone).map(|(name, entry)| (place(name), entry));
     let in_order: BTreeMap<_, _> = in_order.collect();
-    in_order.into_iter().map(|((_, name), entry)| (name, entry))
+    in_order.into_iter().map(|((.., name), entry)| (name, entry))
 }
 
 #[cfg(test)]

@@ -71,6 +71,8 @@ struct Pass<'a> {
     progress: &'a mut OpProgress,
     /// Slots that are left.
     free: usize,
+    /// How many more nodes may be worked on, those included that hold their slot already.
+    room: usize,
     /// Nodes that are worked on, or still to be released.
     busy: usize,
     /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those
@@ -115,6 +117,7 @@ fn pass<'a>(
     let running = nodes.count(Mark::Running);
     let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
     let free = limit.saturating_sub(running + progress.slots.count());
+    let room = limit.saturating_sub(running + progress.slots.unreleased);
     let busy = running + progress.slots.unreleased;
     let is_there = |name: &String| snapshot.nodes.contains_key(name);
     let others_left =
@@ -128,6 +131,7 @@ fn pass<'a>(
         effects: Effects::default(),
         progress,
         free,
+        room,
         busy,
         ahead: op.intent.preflights_at_once,
         queue: None,
@@ -233,7 +237,8 @@ impl Pass<'_> {
             }
             None => {}
         }
-        self.free -= 1;
+        self.free -= usize::from(!self.progress.slots.has_own(name));
+        self.room -= 1;
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
         None
@@ -284,9 +289,11 @@ impl Pass<'_> {
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
-        if self.free == 0 {
+        let slots = &self.progress.slots;
+        if self.room == 0 || self.free == 0 && !slots.has_own(&view.name) {
             // With nobody at work no turn will come by itself.
-            let held = self.progress.slots.out_of_service.values().next().filter(|_| self.busy == 0);
+            let none_comes = self.busy == 0 && !self.is_one_before(view);
+            let held = slots.out_of_service.values().next().filter(|_| none_comes);
             let Some(why) = held else { return Some(Hold::All(NotTaken::Turn)) };
             self.progress.held = true;
             return Some(Hold::All(NotTaken::OutOfService(why.clone())));
@@ -301,6 +308,13 @@ impl Pass<'_> {
             return Some(ordered(why));
         }
         self.quorum(view).or_else(|| self.prepared(view)).map(Hold::AllAfter)
+    }
+
+    /// Whether a node comes before this one that takes a slot which it holds already.
+    fn is_one_before(&self, view: &NodeView) -> bool {
+        let mut down =
+            self.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
+        down.any(|node| self.snapshot.is_member(node) || !self.snapshot.is_member(view))
     }
 
     /// Why a control-plane node has to wait for others.
@@ -319,7 +333,8 @@ impl Pass<'_> {
         // once.
         let control_plane =
             |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
-        let down = self.progress.slots.out_of_service.iter().filter(|(name, _)| control_plane(name));
+        let down = self.progress.slots.out_of_service.iter();
+        let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
             self.progress.held = self.busy == 0;
             return Some(NotTaken::OutOfService(why.clone()));

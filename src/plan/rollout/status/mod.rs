@@ -55,9 +55,11 @@ pub struct OpProgress {
 }
 
 impl OpProgress {
-    /// Whether nodes that are out of service hold every slot.
+    /// Whether nodes that are out of service hold every slot, and none of them is to be taken.
     pub fn are_slots_held(&self, intent: &Intent) -> bool {
-        intent.concurrency.is_some_and(|limit| self.slots.out_of_service.len() >= limit)
+        let slots = &self.slots;
+        let full = intent.concurrency.is_some_and(|limit| slots.out_of_service.len() >= limit);
+        full && slots.to_be_taken.is_empty()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the step in which the Job runs.
 
+mod cancelled;
 mod injected;
 mod start;
 
