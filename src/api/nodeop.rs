@@ -186,8 +186,8 @@ pub struct NodeOpSpec {
     #[schemars(range(min = 1))]
     pub preflight_concurrency: Option<i32>,
     /// Seconds after which the NodeOp is deleted once it is over, with its Jobs and their logs. Unset: it
-    /// stays. Nothing is deleted that Argo CD, Flux or Helm manages: they would create it again, and it would
-    /// run again.
+    /// stays. Nothing is deleted that something would create again, to run again: Helm, Argo CD, Flux, k3s or
+    /// k0s from their directories of manifests, and others that leave a mark on what they manage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60))]
     pub ttl_seconds_after_finished: Option<i32>,
