@@ -22,7 +22,9 @@ pub use super::{
     load_balancer::LoadBalancer,
     node_status::{NodeStatus, RebootStatus, Step},
 };
-use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
+use super::{
+    custom::custom, image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema,
+};
 
 /// The most nodes that a NodeOp names.
 pub const MAX_NODE_NAMES: usize = 100;
@@ -34,6 +36,7 @@ pub const MAX_NODE_NAMES: usize = 100;
     group = "operator.kairos.io",
     version = "v1alpha1",
     kind = "NodeOp",
+    root = "NodeOpDerived",
     namespaced,
     status = "NodeOpStatus",
     shortname = "nop",
@@ -186,12 +189,20 @@ pub struct NodeOpSpec {
     #[schemars(range(min = 1))]
     pub preflight_concurrency: Option<i32>,
     /// Seconds after which the NodeOp is deleted once it is over, with its Jobs and their logs. Unset: it
-    /// stays. Nothing is deleted that Argo CD, Flux or Helm manages: they would create it again, and it would
-    /// run again.
+    /// stays. Nothing is deleted that something would create again, to run again: Helm, Argo CD, Flux, k3s or
+    /// k0s from their directories of manifests, and others that leave a mark on what they manage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60))]
     pub ttl_seconds_after_finished: Option<i32>,
 }
+
+custom!(
+    /// As the API server has it.
+    NodeOp,
+    NodeOpDerived,
+    NodeOpSpec,
+    NodeOpStatus
+);
 
 /// What `upgrade` does on a node; see `NodeOpUpgrade` for the fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -204,7 +215,8 @@ pub struct UpgradeOptions {
     /// Upgrade the recovery image.
     #[serde(default)]
     pub recovery: bool,
-    /// Upgrade even if the node already runs the image's release.
+    /// Upgrade even if the node already runs the image's release, or has not booted yet what an earlier upgrade
+    /// has written.
     #[serde(default)]
     pub force: bool,
     /// Pass `--debug` to kairos-agent.

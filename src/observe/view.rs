@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::{
-        batch::v1::Job,
-        core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::Timestamp,
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use super::cache::Version;
 pub use super::resident::resident;
 use crate::{
     api::{
+        job::Job,
         names,
         node::{Node, NodeCondition},
         owner::Owner,
+        pod::{ContainerStatus, MAX_CONTAINERS, Pod, PodStatus, Terminated},
     },
     plan::model::{
         id::OpRef,
@@ -53,8 +48,12 @@ pub(super) fn created(meta: &ObjectMeta) -> Timestamp {
 /// The node that an object of ours is for: the annotation has the full name, a label may be cut.
 fn node_of(meta: &ObjectMeta) -> String {
     let label = || meta.labels.as_ref().and_then(|labels| labels.get(names::NODE).cloned());
-    annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
+    let named = annotation(meta, names::NODE_NAME).or_else(label);
+    // No node has a longer name, and it is kept with each such object, whoever made it.
+    named.filter(|name| name.len() <= MAX_NODE_NAME).unwrap_or_default()
 }
+
+const MAX_NODE_NAME: usize = 253;
 
 /// Those annotations of a node that say facts, or what it was tried with, and those that autoscalers read.
 fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {
@@ -212,7 +211,7 @@ pub(super) fn phase(pod: &Pod) -> PodPhase {
     }
 }
 
-fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
+fn containers(status: &PodStatus) -> Vec<ContainerView> {
     let all =
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     all.take(MAX_CONTAINERS).map(container).collect()
@@ -220,8 +219,6 @@ fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerVi
 
 /// Bytes of a waiter's state: it is one of three words.
 const MAX_STATE: usize = 64;
-/// Containers of a pod that are looked at. Ours have four at most, and what webhooks add.
-const MAX_CONTAINERS: usize = 32;
 /// Bytes of a text of a node's that are kept. A kubelet cuts a termination message at half of it; whoever
 /// has a node's credentials may write as much as an object holds, on each of our pods there.
 const MAX_TEXT: usize = 8192;
@@ -240,7 +237,7 @@ fn said(text: &Option<String>) -> String {
 }
 
 fn container(status: &ContainerStatus) -> ContainerView {
-    let ended = |ended: ContainerStateTerminated| Ended {
+    let ended = |ended: Terminated| Ended {
         code: ended.exit_code,
         reason: said(&ended.reason),
         message: said(&ended.message),

@@ -3,18 +3,18 @@
 use clap::Args;
 use futures::future::join_all;
 use k8s_openapi::{
-    api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    jiff::Timestamp,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition, jiff::Timestamp,
 };
-use kube::{Api, CustomResourceExt, api::PostParams};
+use kube::{Api, CustomResourceExt};
 use serde_json::{Value, json};
 
 use super::{
     connection::Connection,
     failure::{self, Code, Doing, INSTALL, Result},
+    fields,
     installed::{self, Leader, Operator, PlaceArgs},
     output::{Output, OutputArgs},
+    rights::{RIGHTS, Right},
     screen::{Screen, Tone},
     table::Table,
 };
@@ -53,41 +53,8 @@ impl Checked {
     }
 }
 
-/// A right, and which verbs of this program need it.
-struct Right {
-    verb: &'static str,
-    group: &'static str,
-    resource: &'static str,
-    subresource: &'static str,
-    namespaced: bool,
-    /// Without it nothing can be seen.
-    needed: bool,
-    verbs: &'static str,
-}
-
-const fn right(
-    verb: &'static str,
-    (group, resource, subresource): (&'static str, &'static str, &'static str),
-    namespaced: bool,
-    needed: bool,
-    verbs: &'static str,
-) -> Right {
-    Right { verb, group, resource, subresource, namespaced, needed, verbs }
-}
-
-const RIGHTS: [Right; 11] = [
-    right("list", (names::GROUP, "nodeopupgrades", ""), true, true, "status, history"),
-    right("list", (names::GROUP, "nodeops", ""), true, true, "status, history, plan, explain"),
-    right("watch", (names::GROUP, "nodeopupgrades", ""), true, false, "status -w, wait"),
-    right("list", ("", "nodes", ""), false, true, "nodes, plan, explain"),
-    right("list", ("", "pods", ""), false, false, "plan (what a drain would evict)"),
-    right("create", ("", "pods", "eviction"), false, false, "plan (which budget would block it)"),
-    right("get", ("", "pods", "log"), true, false, "logs"),
-    right("create", (names::GROUP, "nodeopupgrades", ""), true, false, "upgrade"),
-    right("create", (names::GROUP, "nodeops", ""), true, false, "run"),
-    right("patch", (names::GROUP, "nodeopupgrades", ""), true, false, "pause, resume"),
-    right("delete", (names::GROUP, "nodeopupgrades", ""), true, false, "cancel"),
-];
+/// Fields of a kind that are named where they are missing; of more their number is told.
+const MAX_NAMED: usize = 5;
 
 /// Runs the verb.
 pub async fn run(args: &CheckArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
@@ -154,22 +121,19 @@ async fn kind<K: CustomResourceExt>(connection: &Connection) -> Result<Checked> 
         let says = format!("not installed: {INSTALL}");
         return Ok(Checked::new(what, Verdict::Bad, says));
     };
-    let missing: Vec<String> =
-        fields(&K::crd()).into_iter().filter(|field| !fields(&crd).contains(field)).collect();
+    let missing = fields::missing(&K::crd(), &crd);
     Ok(if missing.is_empty() {
         Checked::new(what, Verdict::Good, format!("{}/{}", names::GROUP, names::VERSION))
     } else {
-        let says = format!("an older one is installed, without {}: {INSTALL}", missing.join(", "));
+        let says = format!("an older one is installed, without {}: {INSTALL}", listed(&missing));
         Checked::new(what, Verdict::Bad, says)
     })
 }
 
-/// The fields of a kind's spec.
-fn fields(crd: &CustomResourceDefinition) -> Vec<String> {
-    let versions = crd.spec.versions.iter().filter(|version| version.name == names::VERSION);
-    let schemas = versions.filter_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
-    let specs = schemas.filter_map(|schema| schema.properties.as_ref()?.get("spec")?.properties.as_ref());
-    specs.flat_map(|properties| properties.keys().cloned()).collect()
+fn listed(missing: &[String]) -> String {
+    let (named, more) = missing.split_at(missing.len().min(MAX_NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("{}{more}", named.join(", "))
 }
 
 fn deployment(operator: &Operator, place: &PlaceArgs) -> Checked {
@@ -221,29 +185,10 @@ fn alone(others: Option<Vec<(String, String)>>) -> Checked {
 
 /// Whether the user has a right.
 async fn may(connection: &Connection, right: &Right) -> Result<Checked> {
-    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let attributes = ResourceAttributes {
-        verb: some(right.verb),
-        group: some(right.group),
-        resource: some(right.resource),
-        subresource: some(right.subresource),
-        namespace: right.namespaced.then(|| connection.namespace.clone()),
-        ..ResourceAttributes::default()
+    let (verdict, says) = match (right.is_held(connection).await?, right.needed) {
+        (true, _) => (Verdict::Good, "you may".to_owned()),
+        (false, true) => (Verdict::Bad, format!("you may not; needed by {}", right.verbs)),
+        (false, false) => (Verdict::Note, format!("you may not; needed by {}", right.verbs)),
     };
-    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..<_>::default() };
-    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    let api = Api::<SelfSubjectAccessReview>::all(connection.client.clone());
-    let answer =
-        api.create(&PostParams::default(), &review).await.doing(|| "asking what you may do".into())?;
-    let allowed = answer.status.is_some_and(|status| status.allowed);
-    let slash = if right.subresource.is_empty() { "" } else { "/" };
-    let place = if right.namespaced { format!(" in {}", connection.namespace) } else { String::new() };
-    let what = format!("{} {}{slash}{}{place}", right.verb, right.resource, right.subresource);
-    Ok(match (allowed, right.needed) {
-        (true, _) => Checked::new(what, Verdict::Good, "you may"),
-        (false, true) => Checked::new(what, Verdict::Bad, format!("you may not; needed by {}", right.verbs)),
-        (false, false) => {
-            Checked::new(what, Verdict::Note, format!("you may not; needed by {}", right.verbs))
-        }
-    })
+    Ok(Checked::new(right.words(&connection.namespace), verdict, says))
 }

@@ -185,6 +185,32 @@ fn files_that_are_named_exist() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// The NodeOp of an upgrade is not there at first, and under the upgrade's name the first run's for ever.
+#[test]
+fn no_command_takes_an_upgrade_for_its_nodeop() {
+    let mut names = BTreeSet::new();
+    for path in files(&root().join("manifests"), ".yaml").iter().filter(|path| !path.ends_with("crds.yaml")) {
+        // A chart's templates are no YAML, and have no operation.
+        let objects = serde_saphyr::from_multiple::<serde_json::Value>(&fs::read_to_string(path).unwrap());
+        let upgrades =
+            objects.unwrap_or_default().into_iter().filter(|object| object["kind"] == "NodeOpUpgrade");
+        names.extend(upgrades.filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned)));
+    }
+    assert!(names.contains("kairos-upgrade"), "{names:?}");
+    let mut wrong = Vec::new();
+    for page in pages() {
+        for line in page.text.lines().filter(|line| line.contains("kubectl ")) {
+            let words: Vec<&str> = line.split([' ', '/', '=', ',', '`', '"', '\'']).collect();
+            let takes =
+                |pair: &[&str]| ["nodeop", "nodeops", "nop"].contains(&pair[0]) && names.contains(pair[1]);
+            if words.windows(2).any(takes) {
+                wrong.push(format!("{}: {line}", page.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// The path that `text` begins with.
 fn path_at_start(text: &str) -> String {
     let path: String =

@@ -164,7 +164,7 @@ fn renovate_finds_the_image_with_and_without_its_digest() {
     let manager = &config["customManagers"][0];
     let pattern = regex::Regex::new(manager["matchStrings"][0].as_str().unwrap()).unwrap();
     let sample = file("manifests/gitops/upgrade.yaml");
-    let tag = "leap-15.6-standard-amd64-generic-v3.4.2-k3sv1.30.11-k3s1";
+    let tag = SAMPLE;
     let pinned = sample.replace(tag, &format!("{tag}@sha256:{}", "a".repeat(64)));
     for (text, digest) in [(&sample, None), (&pinned, Some(format!("sha256:{}", "a".repeat(64))))] {
         let found = pattern.captures(text).unwrap_or_else(|| panic!("{text}"));
@@ -172,7 +172,76 @@ fn renovate_finds_the_image_with_and_without_its_digest() {
         assert_eq!(&found["currentValue"], tag);
         assert_eq!(found.name("currentDigest").map(|digest| digest.as_str().to_owned()), digest);
     }
-    let versioning = manager["versioningTemplate"].as_str().unwrap().strip_prefix("regex:").unwrap();
-    let version = regex::Regex::new(versioning).unwrap().captures(tag).unwrap();
-    assert_eq!((&version["compatibility"], &version["major"]), ("leap-15.6-standard-amd64-generic", "3"));
+}
+
+/// A tag as Renovate's versioning `regex` reads it: what must stay the same, and numbers, each of what
+/// JavaScript's `parseInt` makes an integer of, which ends at the first character that is no digit.
+fn version(versioning: &str, tag: &str) -> Option<(String, Vec<u32>)> {
+    let pattern = versioning.strip_prefix("regex:").unwrap();
+    let found = regex::Regex::new(pattern).unwrap().captures(tag)?;
+    let number = |name: &str| {
+        let digits: String = found.name(name)?.as_str().chars().take_while(char::is_ascii_digit).collect();
+        Some(digits.parse().unwrap())
+    };
+    let mut numbers: Vec<u32> =
+        ["major", "minor", "patch"].into_iter().map(|name| number(name).unwrap_or(0)).collect();
+    numbers.extend(number("build"));
+    numbers.extend(number("revision").filter(|_| numbers.len() == 4));
+    Some((found["compatibility"].to_owned(), numbers))
+}
+
+/// The tag that Renovate would propose for the sample: the greatest of those that are compatible and allowed.
+fn proposed<'a>(config: &Value, tags: &[&'a str]) -> Option<&'a str> {
+    let versioning = config["customManagers"][0]["versioningTemplate"].as_str().unwrap();
+    let allowed = config["packageRules"][0]["allowedVersions"].as_str();
+    let allowed = allowed.map(|rule| regex::Regex::new(rule.trim_matches('/')).unwrap());
+    let current = version(versioning, SAMPLE).unwrap();
+    let offered = tags.iter().filter(|tag| allowed.as_ref().is_none_or(|rule| rule.is_match(tag)));
+    let newer = offered.filter_map(|tag| Some((version(versioning, tag)?, *tag)));
+    let newer = newer.filter(|((flavor, numbers), _)| flavor == &current.0 && numbers > &current.1);
+    newer.max_by(|one, other| one.0.1.cmp(&other.0.1)).map(|(_, tag)| tag)
+}
+
+/// The tag of the sample.
+const SAMPLE: &str = "leap-15.6-standard-amd64-generic-v3.4.2-k3sv1.30.11-k3s1";
+
+#[test]
+fn renovate_tells_versions_of_kubernetes_apart_and_skips_none() {
+    let config: Value = serde_json::from_str(&file("manifests/gitops/renovate.json")).unwrap();
+    let versioning = config["customManagers"][0]["versioningTemplate"].as_str().unwrap();
+    let read = |tag: &str| version(versioning, tag).unwrap();
+    assert_eq!(read(SAMPLE), ("leap-15.6-standard-amd64-generic".to_owned(), vec![3, 4, 2, 30, 11]));
+    let of = |release: &str| format!("leap-15.6-standard-amd64-generic-{release}-k3s1");
+    // Each is greater than the one before it.
+    let ascending = [
+        "v3.4.2-k3sv1.30.9",
+        "v3.4.2-k3sv1.30.11",
+        "v3.4.2-k3sv1.31.7",
+        "v3.5.0-k3sv1.30.12",
+        "v3.5.0-k3sv1.33.1",
+    ];
+    for pair in ascending.windows(2) {
+        assert!(read(&of(pair[0])).1 < read(&of(pair[1])).1, "{pair:?}");
+    }
+    let newer =
+        ["v3.5.0-k3sv1.33.1", "v3.5.0-k3sv1.30.12", "v3.5.0-k3sv1.31.8", "v3.4.3-k3sv1.30.12"].map(of);
+    let other = SAMPLE.replace("standard", "core").replace("v3.4.2", "v3.9.0");
+    let offered: Vec<&str> = newer.iter().chain([&other]).map(String::as_str).collect();
+    assert_eq!(proposed(&config, &offered), Some(newer[1].as_str()), "the minor version of Kubernetes stays");
+    let mut unbounded = config;
+    unbounded["packageRules"] = json!([]);
+    assert_eq!(proposed(&unbounded, &offered), Some(newer[0].as_str()), "and would not without the rule");
+}
+
+/// The page shows the rule as it is.
+#[test]
+fn the_rule_for_renovate_is_explained() {
+    let config: Value = serde_json::from_str(&file("manifests/gitops/renovate.json")).unwrap();
+    let rule = &config["packageRules"][0];
+    assert_eq!(
+        (&rule["matchManagers"], &rule["matchPackageNames"]),
+        (&json!(["custom.regex"]), &json!(["quay.io/kairos/**"]))
+    );
+    let shown = format!("\"allowedVersions\": {}", rule["allowedVersions"]);
+    assert!(file("docs/gitops.md").contains(&shown), "{shown}");
 }

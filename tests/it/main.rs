@@ -25,6 +25,7 @@ mod monitoring;
 mod plugin;
 mod policies;
 mod reconcile;
+mod removal;
 mod rendered;
 mod rollouts;
 mod simulation;

@@ -1,12 +1,17 @@
 //! `ttlSecondsAfterFinished`: a NodeOp that is over is deleted, unless something would only create it
 //! again, to run again.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::SignedDuration};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    jiff::SignedDuration,
+};
 
 use crate::{
     api::{
         ended::ended,
+        names,
         nodeop::{NodeOp, NodeOpStatus, Phase},
+        owner,
     },
     plan::{
         model::{
@@ -20,20 +25,60 @@ use crate::{
     },
 };
 
-/// By what an object is known that comes from a repository: a key of its annotations or labels, and whose
-/// it is.
-const MANAGED_BY: [(&str, &str); 4] = [
+/// Keys of annotations or labels by which those that keep objects as they are written somewhere know their
+/// own, and whose they are. Each creates again what is missing: at once, at its next run, or, as k3s and k0s
+/// with what lies in their directory of manifests, when it starts, which is after each reboot of a server.
+const MARKS: [(&str, &str); 19] = [
+    ("meta.helm.sh/release-name", "Helm"),
     ("argocd.argoproj.io/tracking-id", "Argo CD"),
+    ("argocd.argoproj.io/instance", "Argo CD"),
+    // Argo CD's own label where it tracks by labels, and one that charts set by convention.
     ("app.kubernetes.io/instance", "Argo CD or Helm"),
     ("kustomize.toolkit.fluxcd.io/name", "Flux"),
     ("helm.toolkit.fluxcd.io/name", "Flux"),
+    ("objectset.rio.cattle.io/id", "k3s, RKE2 or Rancher Fleet"),
+    ("k0s.k0sproject.io/stack", "k0s"),
+    ("addonmanager.kubernetes.io/mode", "the addon manager"),
+    ("applyset.kubernetes.io/part-of", "an ApplySet"),
+    ("config.k8s.io/owning-inventory", "kpt or Config Sync"),
+    ("configsync.gke.io/resource-id", "Config Sync"),
+    ("kapp.k14s.io/app", "kapp"),
+    ("kluctl.io/discriminator", "Kluctl"),
+    ("projectsveltos.io/reference-name", "Sveltos"),
+    ("work.karmada.io/name", "Karmada"),
+    ("crossplane.io/composition-resource-name", "Crossplane"),
+    ("app.oam.dev/name", "KubeVela"),
+    ("resources.gardener.cloud/origin", "Gardener"),
 ];
 
-/// Who would create the object again if it were deleted.
-fn manager(meta: &ObjectMeta) -> Option<&'static str> {
-    let has =
-        |key: &str| [&meta.annotations, &meta.labels].into_iter().flatten().any(|map| map.contains_key(key));
-    MANAGED_BY.into_iter().find_map(|(key, who)| has(key).then_some(who))
+/// Who would create the object again if it were deleted: who has left a mark on it, who is named in
+/// Kubernetes' own label for that, or the controller that it belongs to. Where that is not known, nobody is
+/// believed to: `kubectl apply` leaves a mark, too, and most who use it create an operation once.
+fn manager(meta: &ObjectMeta) -> Option<&str> {
+    let maps = || [&meta.annotations, &meta.labels].into_iter().flatten();
+    let mark =
+        MARKS.into_iter().find_map(|(key, who)| maps().any(|map| map.contains_key(key)).then_some(who));
+    mark.or_else(|| named(meta)).or_else(|| controlling(meta))
+}
+
+/// Who is named in `app.kubernetes.io/managed-by`, as Helm, Pulumi and Timoni do. Not us; nor kustomize, which
+/// writes objects out, and whose label is in many a copied example.
+fn named(meta: &ObjectMeta) -> Option<&str> {
+    let who = meta.labels.as_ref()?.get(names::MANAGED_BY)?.as_str();
+    let creates = !who.is_empty() && who != names::MANAGED_BY_UPGRADE && !who.starts_with("kustomize");
+    creates.then_some(who)
+}
+
+/// The kind of the controller that the object belongs to: what is missing of its own a controller makes
+/// again. Open Cluster Management's owner is one, too, though it does not say so. The NodeOp of a
+/// NodeOpUpgrade is not made again, and those of earlier runs are not kept for ever.
+fn controlling(meta: &ObjectMeta) -> Option<&str> {
+    let applied = |owner: &&OwnerReference| {
+        owner.kind == "AppliedManifestWork"
+            && owner.api_version.starts_with("work.open-cluster-management.io/")
+    };
+    let owner = owner::controller(meta).or_else(|| meta.owner_references.iter().flatten().find(applied))?;
+    owner::upgrade(meta).is_none().then_some(owner.kind.as_str())
 }
 
 /// Deletes a NodeOp that has been over for as long as it was to be kept, and of which nothing is left to do.
@@ -128,12 +173,73 @@ mod tests {
             assert_eq!((deleted(69), deleted(70)), (false, true), "{over}");
         }
         assert!(deleted_of((20, 1000), made, Some(60), "Completed", 1000), "many leaders may come and go");
-        for (key, _) in MANAGED_BY {
-            for map in ["annotations", "labels"] {
-                assert!(!deleted(json!({map: {key: "x"}}), Some(60), "Completed", 1_000_000), "{key}");
-            }
-        }
-        let held = json!({"finalizers": [crate::api::names::FINALIZER]});
+        let held = json!({"finalizers": [names::FINALIZER]});
         assert!(!deleted(held, Some(60), "Completed", 60), "not before it is concluded");
+    }
+
+    /// Metadata as each of them writes it, and what is told of it. None has the label
+    /// `app.kubernetes.io/instance`, which Helm does not set: the authors of charts may.
+    #[test]
+    fn what_somebody_would_create_again_stays() {
+        let controller = |group: &str, kind: &str, controls: Option<bool>| json!({"ownerReferences": [{"apiVersion": group, "kind": kind, "name": "o", "uid": "o", "controller": controls}]});
+        for (meta, who) in [
+            (
+                json!({"labels": {"app.kubernetes.io/managed-by": "Helm"},
+                    "annotations": {"meta.helm.sh/release-name": "fleet", "meta.helm.sh/release-namespace": "default"}}),
+                "Helm",
+            ),
+            (
+                json!({"annotations": {"argocd.argoproj.io/tracking-id": "ops:operator.kairos.io/NodeOp:ns/op"}}),
+                "Argo CD",
+            ),
+            (json!({"labels": {"argocd.argoproj.io/instance": "ops"}}), "Argo CD"),
+            (json!({"labels": {"app.kubernetes.io/instance": "ops"}}), "Argo CD or Helm"),
+            (
+                json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "ops", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}}),
+                "Flux",
+            ),
+            (
+                json!({"annotations": {"objectset.rio.cattle.io/id": "", "objectset.rio.cattle.io/owner-gvk": "k3s.cattle.io/v1, Kind=Addon",
+                    "objectset.rio.cattle.io/owner-name": "ops", "objectset.rio.cattle.io/owner-namespace": "kube-system"}}),
+                "k3s, RKE2 or Rancher Fleet",
+            ),
+            (json!({"labels": {"k0s.k0sproject.io/stack": "ops"}}), "k0s"),
+            (json!({"labels": {"addonmanager.kubernetes.io/mode": "EnsureExists"}}), "the addon manager"),
+            (json!({"labels": {"applyset.kubernetes.io/part-of": "applyset-x-v1"}}), "an ApplySet"),
+            (
+                json!({"labels": {"app.kubernetes.io/managed-by": "configmanagement.gke.io"},
+                    "annotations": {"configmanagement.gke.io/managed": "enabled", "configsync.gke.io/resource-id": "operator.kairos.io_nodeop_ns_op"}}),
+                "Config Sync",
+            ),
+            (
+                json!({"labels": {"kapp.k14s.io/app": "1654770079912481700", "kapp.k14s.io/association": "v1.f7"}}),
+                "kapp",
+            ),
+            (json!({"labels": {"app.kubernetes.io/managed-by": "pulumi"}}), "pulumi"),
+            (controller("example.com/v1", "Fleet", Some(true)), "Fleet"),
+            (
+                controller("work.open-cluster-management.io/v1", "AppliedManifestWork", None),
+                "AppliedManifestWork",
+            ),
+        ] {
+            assert!(!deleted(meta.clone(), Some(60), "Completed", 1_000_000), "{meta}");
+            let mut op: NodeOp =
+                serde_json::from_value(json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+                "metadata": meta, "spec": {"command": [], "ttlSecondsAfterFinished": 60}}))
+                .unwrap();
+            op.metadata.name = Some("op".into());
+            let over = NodeOpStatus { phase: Some(Phase::Completed), ..NodeOpStatus::default() };
+            let said = notice(&op, &over).unwrap().message;
+            let says = format!("ttlSecondsAfterFinished is ignored: {who} manages this NodeOp, would");
+            assert!(said.starts_with(&says), "{said}");
+        }
+        for meta in [
+            json!({"labels": {"app.kubernetes.io/managed-by": "kustomize", "app.kubernetes.io/name": "op"}}),
+            json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}),
+            controller("v1", "ConfigMap", None),
+            controller("operator.kairos.io/v1alpha1", "NodeOpUpgrade", Some(true)),
+        ] {
+            assert!(deleted(meta.clone(), Some(60), "Completed", 60), "{meta}");
+        }
     }
 }

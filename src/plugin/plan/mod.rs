@@ -8,7 +8,7 @@ mod report;
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::ListParams};
 
 use self::{
@@ -28,6 +28,7 @@ use crate::{
     api::{
         names,
         nodeop::NodeOp,
+        pod::Pod,
         text::one_line,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
     },

@@ -5,6 +5,7 @@ mod errors;
 mod looking;
 mod plan;
 mod rest;
+mod rights;
 mod runs;
 mod stage;
 mod status;

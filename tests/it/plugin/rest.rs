@@ -146,6 +146,10 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
         .as_object_mut()
         .unwrap()
         .remove("paused");
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+        .as_object_mut()
+        .unwrap()
+        .remove("images");
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
         .as_object_mut()
         .unwrap()
@@ -155,7 +159,9 @@ async fn a_check_says_what_is_missing_and_what_one_may_do() {
     let old = stage.run(&["check"]).await;
     assert!(
         old.code == 2
-            && old.out.contains("an older one is installed, without paused: kairos-operator manifests"),
+            && old.out.contains(
+                "an older one is installed, without spec.paused, status.images: kairos-operator manifests"
+            ),
         "{old:?}"
     );
 }

@@ -1,5 +1,7 @@
 //! What the operator's own account is kept from: the thefts that its rights alone would allow.
 
+use kairos_operator::manifests;
+
 use super::*;
 use crate::reconcile::OPERATOR;
 
@@ -125,6 +127,8 @@ fn each_theft_is_refused() {
     let all_pods = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}]);
     let named = |pods: &[&str]| json!([{"apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["get", "patch"]}]);
     let two_pods = named(&[WAITER, "op-n2-reboot-0a1b2c3d4e"]);
+    // The rights that whoever has them is not bounded by the policy.
+    let unbounded = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["create"]}]);
     let more_verbs = json!([{"resources": ["pods"], "resourceNames": [WAITER], "verbs": ["get", "delete"]}]);
     let bound = with(binding(), "/roleRef", json!({"kind": "ClusterRole", "name": "cluster-admin"}));
     let given = with(
@@ -160,6 +164,7 @@ fn each_theft_is_refused() {
         ("serviceaccounts", json!({"metadata": owned("backup-reboot")})),
         ("roles", with(role(), "/rules", everything)),
         ("roles", with(role(), "/rules", all_pods)),
+        ("roles", with(role(), "/rules", unbounded)),
         ("roles", with(role(), "/rules", two_pods)),
         ("roles", with(role(), "/rules", more_verbs)),
         ("roles", with(role(), "/rules", named(&["mydb-0"]))),
@@ -243,6 +248,42 @@ fn an_older_version_with_its_own_role_is_not_concerned() {
     let mut older = operator();
     older.rights.get_or_insert_default().insert("events.k8s.io|events|patch".into());
     assert_eq!(judge(&older), Verdict::NotConcerned);
+}
+
+/// The rights of the Go operator's role in all its versions that the policies here ask about.
+const GO: [&str; 7] = [
+    "|pods|delete",
+    "|serviceaccounts|create",
+    "batch|jobs|create",
+    "operator.kairos.io|nodeops/status|patch",
+    "rbac.authorization.k8s.io|roles|create",
+    "rbac.authorization.k8s.io|clusterroles|create",
+    "rbac.authorization.k8s.io|clusterrolebindings|create",
+];
+
+/// It runs under the same account when somebody goes back to it, and ends at its start if it may not make its
+/// labeler's.
+#[test]
+fn the_go_operator_with_its_own_role_is_not_concerned() {
+    let named = |name: &str| json!({"metadata": {"name": name, "namespace": "operator-system"}});
+    let owned = with(named("op-reboot"), "/metadata/namespace", json!("default"));
+    let reboots = json!({"metadata": {"name": "op-n1-reboot", "namespace": "default"}, "spec": {"serviceAccountName": "op-reboot",
+        "containers": [{"name": "reboot", "image": "os:v1"}]}});
+    let go = User { rights: Some(GO.map(str::to_owned).into()), ..operator() };
+    for (resource, object) in
+        [("serviceaccounts", named("kairos-node-labeler")), ("serviceaccounts", owned), ("pods", reboots)]
+    {
+        let judge =
+            |user: &User| Policy::read("operator-policy.yaml").judge(user, resource, None, Some(&object));
+        assert!(matches!(judge(&operator()), Verdict::Refused(_)), "{resource} {object}");
+        assert_eq!(judge(&go), Verdict::NotConcerned, "{resource} {object}");
+        assert_eq!(judge(&User { name: "jane".into(), ..go.clone() }), Verdict::NotConcerned);
+    }
+    // Neither half of what the account holds under these manifests reaches ClusterRoles.
+    for grant in manifests::OPERATOR.iter().chain(manifests::LEADER) {
+        let reaches = |resource: &&&str| resource.starts_with("clusterrole") || **resource == "*";
+        assert_eq!(grant.resources.iter().find(reaches), None, "{grant:?}");
+    }
 }
 
 /// Whoever may patch the status of nodes may say that one has rebooted, or is Ready.

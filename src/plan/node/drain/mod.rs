@@ -57,7 +57,8 @@ pub enum Progress {
 /// One pass over the pods of the node.
 pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
-        return Progress::Going(Draining::Listing).into();
+        let why = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
+        return Progress::Going(Draining::Listing(why)).into();
     };
     let mut effects = Effects::default();
     let lenient = Drain { strict: false, ..options.clone() };
@@ -74,7 +75,8 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         .collect();
     if !refused.is_empty() {
         let pods = list(&refused);
-        return Progress::Decided(Failure::DrainRefused { pods }.gives_up()).into();
+        let untouched = ctx.snapshot.is_of_our_time(record.started);
+        return Progress::Decided(Failure::DrainRefused { pods, untouched }.gives_up()).into();
     }
     let strict = Drain { strict: true, ..options.clone() };
     let left = left(&decisions, |pod| judge(ctx, pod, &strict));

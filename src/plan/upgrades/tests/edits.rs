@@ -41,6 +41,46 @@ fn an_edit_of_one_that_is_over_is_another_run_and_says_so_first() {
     assert_eq!(world.condition("Ready"), Some(("True".into(), "Completed".into(), Some(2))));
 }
 
+/// `kubectl wait --for=condition=Progressing=False`: a condition that is about an earlier spec does not count.
+fn is_waited_for(world: &World) -> bool {
+    let generation = world.upgrade().metadata.generation;
+    let over =
+        |(status, _, observed): (String, String, Option<i64>)| status == "False" && observed >= generation;
+    !world.condition("Progressing").is_some_and(over)
+}
+
+#[test]
+fn a_script_that_waits_from_the_change_on_waits_for_the_run_that_it_asked_for() {
+    for under_way in [false, true] {
+        let mut world = World::new();
+        assert!(is_waited_for(&world), "nothing has run");
+        if under_way {
+            world.works();
+        } else {
+            world.completes();
+            assert!(!is_waited_for(&world));
+        }
+        world.edit(json!({"image": "kairos:v2"}));
+        assert!(is_waited_for(&world), "the operator has not seen the change");
+        for step in 0..20 {
+            world.step();
+            assert!(is_waited_for(&world), "{step}: {:?}", world.status());
+            if step == 5 && under_way {
+                world.works_no_more();
+            }
+        }
+        assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v2"), "it has begun");
+        world.completes();
+        assert!(!is_waited_for(&world));
+    }
+    // Before the operator has seen the upgrade at all.
+    let mut world = World::new();
+    let mut new = world.upgrade().clone();
+    new.status = None;
+    world.snapshot.upgrades.insert(world.key.clone(), Arc::new(new));
+    assert!(is_waited_for(&world));
+}
+
 #[test]
 fn what_changes_no_run_is_observed_and_nothing_else() {
     let mut world = World::new();
