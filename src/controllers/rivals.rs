@@ -131,7 +131,7 @@ mod tests {
         let client = Client::new(server.clone(), "default");
         let asked = BTreeSet::from([Question::AllNodeOps]);
         let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(15))))));
-        let mut answers = answer(&actor, observer, &Snapshot::default(), asked).await;
+        let mut answers = answer(&actor, observer, &Snapshot::default(), asked, Instant::now()).await;
         answers.remove(0).1.unwrap()
     }
 
