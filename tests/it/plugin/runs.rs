@@ -17,7 +17,7 @@ fn status(phase: &str, message: &str, seconds_ago: i64) -> Value {
 }
 
 /// A NodeOp of a run of the upgrade `up`.
-async fn run_of(stage: &Stage, name: &str, uid: &str, status: Value) {
+pub async fn run_of(stage: &Stage, name: &str, uid: &str, status: Value) {
     stage.op(name, json!({"image": "i", "upgrade": {"active": true}}), status).await;
     let owner = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": uid, "controller": true}]);
     let meta = json!({"metadata": {"ownerReferences": owner, "labels": {"app.kubernetes.io/managed-by": "nodeopupgrade-controller"}}});
