@@ -118,7 +118,7 @@ impl WaitReason {
             Self::Rival => "Another operation has the node or a control-plane node, or comes first",
             Self::Quorum => "Another control-plane node is not well, and a second one must not go away",
             Self::Turn => "All slots are taken, or nodes before it come first",
-            Self::OutOfService => "Nodes that failed hold the slots",
+            Self::OutOfService => "Nodes that failed, or went down soon after they were done, hold the slots",
             Self::NotReady => "The node is not Ready",
             Self::NodeAway => "The Node object is away or being deleted",
             Self::Admission => {

@@ -25,6 +25,8 @@ pub enum Failure {
 
     DrainRefused {
         pods: String,
+        /// The drain began under this leader, which has evicted nothing.
+        untouched: bool,
     },
     DrainTimedOut {
         drain: Draining,
@@ -137,7 +139,12 @@ impl Failure {
             Self::TakenOver { by } => {
                 return write!(f, "the node was taken over by NodeOp {by}: its claim annotation was changed");
             }
-            Self::DrainRefused { pods } => return write!(f, "drain refused, no pod was evicted: {pods}"),
+            Self::DrainRefused { pods, untouched: true } => {
+                return write!(f, "drain refused, no pod was evicted: {pods}");
+            }
+            Self::DrainRefused { pods, untouched: false } => {
+                return write!(f, "drain refused, after another leader may have evicted pods: {pods}");
+            }
             Self::DrainTimedOut { drain, waiter } => {
                 write!(f, "drain timed out, the operation was not started: {drain}")?;
                 return waiter.iter().try_for_each(|waiter| write!(f, "; the reboot waiter: {waiter}"));

@@ -4,11 +4,16 @@
 //! A node that failed is down as people count: cordoned, or not Ready. If its slot were free, one bad image
 //! would take one node after the other. So it holds its slot until somebody has put it back into service, or
 //! has deleted it; also in the next run of its upgrade ([`left_over`]).
+//!
+//! So does one that was done and is not Ready soon after: that may well be what was done to it, as with an
+//! image that comes up and does not stay so, and the next node would follow.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
+
+use k8s_openapi::jiff::SignedDuration;
 
 use super::left_over;
 use crate::{
@@ -21,13 +26,17 @@ use crate::{
             effects::{Effects, Planned, Reasons},
             failing::{self, FailureSummary},
             question::Question,
-            snapshot::{NodeView, Snapshot},
+            snapshot::{NodeView, Snapshot, Standing},
+            time::later,
             why::{WaitReason, Why},
         },
         node::context::Op,
         release::{self, Unreleased},
     },
 };
+
+/// How long after it was done a node that is not Ready any more is taken to be so because of that.
+const SETTLES: SignedDuration = SignedDuration::from_mins(10);
 
 /// The slots of a NodeOp that nobody works on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,17 +45,19 @@ pub struct Slots {
     pub unreleased: usize,
     /// Why the first of those is not, if its entry is final.
     pub unreleased_why: Option<(String, Unreleased)>,
-    /// Nodes that failed and are out of service, and what puts each back into it.
+    /// Nodes that failed, or went down, and are out of service, and what puts each back into it.
     pub out_of_service: BTreeMap<String, OutOfService>,
     /// Those of them on which an earlier run failed, and that this one takes next.
     pub to_be_taken: BTreeSet<String>,
 }
 
-/// Why a node that failed holds its slot.
+/// Why a node that is done holds its slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutOfService {
     Cordoned(String),
     NotReady(String),
+    /// It was done.
+    WentDown(String),
     /// It looks well; a live read decides.
     Unconfirmed(String),
     /// An earlier run of the same upgrade failed on it, and it is still cordoned.
@@ -63,11 +74,11 @@ impl fmt::Display for OutOfService {
                 write!(f, "node {node} failed and is still cordoned; kubectl uncordon {node} when it is well")
             }
             Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
+            Self::WentDown(node) => write!(f, "node {node} was done, and is not Ready since"),
             Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
             Self::LeftBefore { node, op } => write!(
                 f,
-                "node {node} failed in an earlier run ({op}) and is still cordoned; \
-                 kubectl uncordon {node} when it is well"
+                "node {node} failed in an earlier run ({op}) and is still cordoned; kubectl uncordon {node} when it is well"
             ),
         }
     }
@@ -119,9 +130,12 @@ pub fn find(
         if entry.node_uid.is_some() {
             pass.unreleased(name, &mut entry);
         } else {
-            pass.failed(name, &mut entry);
+            pass.down(name, &mut entry);
         }
         nodes.insert(name, entry);
+    }
+    for node in snapshot.nodes.that_are(Standing::Away) {
+        pass.done(node, nodes);
     }
     for (name, left) in left_over::find(snapshot, op, nodes) {
         pass.slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
@@ -163,8 +177,8 @@ impl Pass<'_> {
         }
     }
 
-    /// A node that failed and was out of service when it was given back.
-    fn failed(&mut self, name: &str, entry: &mut NodeStatus) {
+    /// A node that was out of service when it was given back, or went out of it soon after.
+    fn down(&mut self, name: &str, entry: &mut NodeStatus) {
         let question = Question::Node(name.to_owned());
         let node = self.snapshot.nodes.get(name);
         if let Some(why) = node.and_then(|node| out_of_service(self.op, entry, node)) {
@@ -176,6 +190,26 @@ impl Pass<'_> {
         }
         self.ask(question);
         self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
+    }
+
+    /// A node that is not Ready. If it was done lately it holds a slot from now on. With very many targets nothing
+    /// tells when one was done (see `compact`), and only whether it is Ready when it is given back counts.
+    fn done(&mut self, node: &NodeView, nodes: &mut NodeStatuses) {
+        let is_done = |entry: &&NodeStatus| entry.phase == Phase::Completed && entry.node_uid.is_none();
+        let entry = nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
+        let Some(entry) = entry else { return };
+        let since = entry.last_updated.as_ref().map(|time| time.0);
+        if since.is_none_or(|since| self.snapshot.now >= later(since, SETTLES)) {
+            return;
+        }
+        let Some(why) = out_of_service(self.op, entry, node) else { return };
+        let question = Question::Node(node.name.clone());
+        if self.snapshot.answer(&question).is_some() {
+            nodes.update(&node.name, |entry| entry.holds_slot = Some(true));
+        } else {
+            self.ask(question);
+        }
+        self.slots.out_of_service.insert(node.name.clone(), why);
     }
 
     /// Asks, and says so in the NodeOp's message if the API server has not answered that for a while.
@@ -197,15 +231,17 @@ pub fn not_released(node: &str, why: &Unreleased) -> String {
     format!("node {node} is not released yet: {why}")
 }
 
-/// Whether a node is out of service because our operation failed on it, and what is to be done about it.
+/// Whether a node is out of service because of what our operation did to it, and what is to be done about it.
 fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> {
     // One that holds its slot ran, also where its Job's name was left out (see `compact`).
     let began = entry.job_name.is_some() || entry.holds_slot == Some(true);
-    let ran = entry.phase == Phase::Failed && began && op.intent.disturbs() && !op.deleting;
-    let name = node.name.clone();
+    let (ran, name) = (began && op.intent.disturbs() && !op.deleting, node.name.clone());
     let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
-    if ran && stays_cordoned && node.unschedulable {
-        return Some(OutOfService::Cordoned(name));
+    match entry.phase {
+        _ if !ran => None,
+        Phase::Failed if stays_cordoned && node.unschedulable => Some(OutOfService::Cordoned(name)),
+        Phase::Failed => (!node.ready).then_some(OutOfService::NotReady(name)),
+        Phase::Completed => (!node.ready).then_some(OutOfService::WentDown(name)),
+        Phase::Pending | Phase::Preflight | Phase::Running => None,
     }
-    (ran && !node.ready).then_some(OutOfService::NotReady(name))
 }

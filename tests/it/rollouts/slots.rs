@@ -1,12 +1,13 @@
 //! How many nodes may be down: failed ones that are out of service count, until they are back.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kairos_operator::{
     api::{names, nodeop::Phase},
     plan::model::{id::OpRef, kept_cordon::KeptCordon},
 };
 use serde_json::{Value, json};
 
-use super::{Cluster, condition, key};
+use super::{Cluster, at, condition, key};
 
 fn failed() -> Value {
     json!({"phase": "Failed", "rebootStatus": "not-requested", "message": "Job failed", "nodeUid": "n1-uid"})
@@ -97,6 +98,50 @@ fn what_frees_the_slot_of_a_failed_node() {
         }
         assert_eq!(cluster.running("op"), taken, "{what}: {}", cluster.message("op"));
     }
+}
+
+/// An image may come up, and not stay so: the next node would follow the first one down.
+#[test]
+fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() {
+    let done = |ago: i64| {
+        let mut cluster = one_failed(json!({}), false);
+        let entry = json!({"phase": "Completed", "rebootStatus": "completed", "lastUpdated": Time(at(-ago))});
+        cluster.entry("op", "n1", entry, true);
+        cluster.node("n1", |node| node.claimed_by = None);
+        cluster
+    };
+    for (ago, is_ready, taken) in
+        [(1, true, vec!["n2"]), (1, false, vec![]), (599, false, vec![]), (601, false, vec!["n2"])]
+    {
+        let mut cluster = done(ago);
+        cluster.node("n1", |node| node.ready = is_ready);
+        cluster.settle();
+        assert_eq!(cluster.running("op"), taken, "{ago} {is_ready}: {}", cluster.message("op"));
+    }
+    // It is not given back yet, and goes down meanwhile.
+    let mut cluster = done(1);
+    cluster.edit("op", |op| {
+        let nodes = &mut op.status.as_mut().unwrap().node_statuses;
+        nodes.update("n1", |entry| entry.node_uid = Some("n1-uid".into()));
+    });
+    cluster.node("n1", |node| node.ready = false);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    let why = "waiting: node n1 was done, and is not Ready since";
+    assert_eq!(cluster.says("op", "n2"), why);
+    // However long it takes, and whoever leads.
+    cluster.wait(86_400);
+    cluster.another_leader();
+    cluster.settle();
+    assert_eq!(cluster.running("op"), [""; 0]);
+    cluster.node("n1", |node| node.ready = true);
+    cluster.settle();
+    assert_eq!(cluster.running("op"), ["n2"]);
+    // Later it is none of the operation's doing.
+    cluster.wait(86_400);
+    cluster.node("n1", |node| node.ready = false);
+    cluster.settle();
+    assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
 }
 
 /// A node that an earlier run of `upgrade` failed on and left cordoned, and a later run, which has not begun with

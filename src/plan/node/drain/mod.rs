@@ -74,7 +74,8 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         .collect();
     if !refused.is_empty() {
         let pods = list(&refused);
-        return Progress::Decided(Failure::DrainRefused { pods }.gives_up()).into();
+        let untouched = ctx.snapshot.is_of_our_time(record.started);
+        return Progress::Decided(Failure::DrainRefused { pods, untouched }.gives_up()).into();
     }
     let strict = Drain { strict: true, ..options.clone() };
     let left = left(&decisions, |pod| judge(ctx, pod, &strict));

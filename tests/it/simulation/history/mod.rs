@@ -168,7 +168,12 @@ impl World {
             entry.phase == Phase::Running || entry.node_uid.is_some() || entry.holds_slot == Some(true)
         };
         let held = new.node_statuses.values().filter(taken);
-        if intent.concurrency.is_some_and(|limit| held.count() > limit) {
+        // One that was done may go down when the next one was taken already.
+        let takes = new.node_statuses.iter().any(|(node, entry)| {
+            let before = old.node_statuses.get(node).map(|entry| entry.phase);
+            entry.phase == Phase::Running && before != Some(Phase::Running)
+        });
+        if takes && intent.concurrency.is_some_and(|limit| held.count() > limit) {
             self.broken(format!("{uid} has too many nodes in hand"));
         }
         let stuck =
