@@ -15,10 +15,7 @@ use anyhow::{Context, bail};
 use futures::{TryStreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{
-        core::v1::ServiceAccount,
-        rbac::v1::{Role, RoleBinding},
-    },
+    api::{core::v1::ServiceAccount, rbac::v1 as rbac},
 };
 use kube::{
     Resource, ResourceExt,
@@ -29,7 +26,7 @@ use serde_json::json;
 
 use super::{Actor, is_gone, status::params, workload::namespace};
 use crate::{
-    api::{names, nodeop::NodeOp, pages},
+    api::{metadata::Metadata, names, nodeop::NodeOp, pages, role::Role},
     plan::model::object_name::accounts,
     render::access::{self, Grant},
 };
@@ -60,31 +57,36 @@ impl Actor {
     /// Grants under this name, unless something of somebody else has it.
     async fn grant_as(&self, op: &NodeOp, name: &str, grant: Grant<'_>) -> anyhow::Result<bool> {
         let wanted = access::role(op, name, grant);
-        let role = self.ours(op, &wanted).await.context("making the waiter's Role")?;
+        let role = self.ours::<_, Role>(op, &wanted).await.context("making the waiter's Role")?;
         let Some(role) = role else { return Ok(false) };
         if role.rules != wanted.rules {
             // An earlier waiter of the node had it, which is lost.
             self.set_rules(op, &role, &wanted).await.context("changing the waiter's Role")?;
         }
         let account = access::service_account(op, name, grant);
-        let account = self.ours(op, &account).await.context("making the waiter's ServiceAccount")?;
+        let account = self.ours::<_, Metadata<ServiceAccount>>(op, &account).await;
+        let account = account.context("making the waiter's ServiceAccount")?;
+        if account.is_none() {
+            return Ok(false);
+        }
         let binding = access::role_binding(op, name, grant);
-        Ok(account.is_some()
-            && self.ours(op, &binding).await.context("making the waiter's RoleBinding")?.is_some())
+        let binding = self.ours::<_, Metadata<rbac::RoleBinding>>(op, &binding).await;
+        Ok(binding.context("making the waiter's RoleBinding")?.is_some())
     }
 
     /// Creates the object, or returns the one of its name that we have made before. Nothing: somebody else's
     /// has the name.
-    async fn ours<K>(&self, op: &NodeOp, object: &K) -> anyhow::Result<Option<K>>
+    async fn ours<K, Read>(&self, op: &NodeOp, object: &K) -> anyhow::Result<Option<Read>>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
-        K::DynamicType: Default,
+        K: Resource<Scope = NamespaceResourceScope> + Serialize,
+        Read: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        Read::DynamicType: Default,
     {
-        let found = self.create(object).await?;
+        let found: Read = self.create(object).await?;
         Ok(Some(found).filter(|found| is_ours(op, found)))
     }
 
-    async fn set_rules(&self, op: &NodeOp, found: &Role, wanted: &Role) -> anyhow::Result<()> {
+    async fn set_rules(&self, op: &NodeOp, found: &Role, wanted: &rbac::Role) -> anyhow::Result<()> {
         let seen = json!({"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version});
         let patch = Patch::Merge(json!({"metadata": seen, "rules": wanted.rules}));
         self.write(self.api::<Role>(namespace(op)).patch(&found.name_any(), &params(), &patch))
@@ -97,9 +99,11 @@ impl Actor {
         if !op.spec.reboot_on_success.unwrap_or(false) {
             return Ok(());
         }
-        self.remove_all::<RoleBinding>(op).await.context("deleting the waiters' RoleBindings")?;
-        self.remove_all::<Role>(op).await.context("deleting the waiters' Roles")?;
-        self.remove_all::<ServiceAccount>(op).await.context("deleting the waiters' ServiceAccounts")
+        self.remove_all::<Metadata<rbac::RoleBinding>>(op)
+            .await
+            .context("deleting the waiters' RoleBindings")?;
+        self.remove_all::<Metadata<rbac::Role>>(op).await.context("deleting the waiters' Roles")?;
+        self.remove_all::<Metadata<ServiceAccount>>(op).await.context("deleting the waiters' ServiceAccounts")
     }
 
     /// Deletes every object of the kind that was made for the NodeOp, whatever its name: an earlier release

@@ -9,14 +9,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod, policy::v1::Eviction},
+    api::policy::v1::Eviction,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
 use kube::{api::PostParams, core::Status};
 
 use super::Actor;
 use crate::{
-    api::{names, owner::Owner},
+    api::{job::Job, names, owner::Owner, pod::Pod},
     plan::model::action::Target,
 };
 

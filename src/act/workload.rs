@@ -6,20 +6,18 @@
 use std::fmt::Debug;
 
 use anyhow::Context;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{batch::v1::Job, core::v1::Pod},
-};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Request,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{Actor, is_conflict, is_gone};
 use crate::{
-    api::{names, nodeop::NodeOp},
+    api::{job::Job, names, nodeop::NodeOp, pod::Pod},
     observe::LiveObject,
     plan::model::{action::Target, id::OpRef},
     render::{facts, job, preflight, waiter},
@@ -38,15 +36,19 @@ impl Actor {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Creates an object, or returns the one that has its name.
-    pub(super) async fn create<K>(&self, object: &K) -> anyhow::Result<K>
+    /// Creates an object, or returns the one that has its name: of either what is read of the kind, for the
+    /// latter may be anybody's.
+    pub(super) async fn create<K, Read>(&self, object: &K) -> anyhow::Result<Read>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
-        K::DynamicType: Default,
+        K: Resource<Scope = NamespaceResourceScope> + Serialize,
+        Read: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        Read::DynamicType: Default,
     {
-        let api = self.api::<K>(&object.namespace().unwrap_or_default());
+        let api = self.api::<Read>(object.meta().namespace.as_deref().unwrap_or_default());
         let params = PostParams { field_manager: Some(names::MANAGER.into()), dry_run: false };
-        match self.write(api.create(&params, object)).await {
+        let mut request = Request::new(api.resource_url()).create(&params, serde_json::to_vec(object)?)?;
+        request.extensions_mut().insert("create");
+        match self.write(self.client.request::<Read>(request)).await {
             Err(error) if is_conflict(&error) => {
                 self.write(api.get(&object.name_any())).await.context("reading the one that exists")
             }

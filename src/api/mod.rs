@@ -1,14 +1,19 @@
-//! What users write and read: the two custom resources, and every name that we put on an object; and of a
-//! Node and a VolumeAttachment what is read of them.
+//! What users write and read: the two custom resources, and every name that we put on an object; and of
+//! objects of other kinds what is read of them.
 
 pub mod attempts;
+mod bounded;
 pub mod child;
 mod counts;
+mod custom;
 pub mod ended;
 pub mod error_text;
+pub mod event;
 pub mod hash;
 pub mod image_content;
+pub mod job;
 pub mod load_balancer;
+pub mod metadata;
 pub mod names;
 pub mod node;
 pub mod node_status;
@@ -16,11 +21,15 @@ pub mod node_statuses;
 pub mod nodeop;
 pub mod owner;
 pub mod pages;
+pub mod pod;
 pub mod pull_policy;
 mod read_as;
+pub mod role;
 mod rounds;
 pub mod run;
 mod schema;
 pub mod text;
+mod times;
 pub mod upgrade;
 pub mod volume_attachment;
+pub mod volume_claim;

@@ -140,6 +140,8 @@ pub const REBOOT_STATE: &str = "kairos.io/reboot-state";
 /// else added to its pod keeps the Job from completing. The Job is suspended with it, which ends that pod and
 /// starts no other.
 pub const SETTLED_IN: &str = "operator.kairos.io/settled-in";
+/// The kubelet's annotation on the object of a static pod, which stands for it in the API.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Finalizer on a NodeOp that has something to release.
 pub const FINALIZER: &str = "operator.kairos.io/release";

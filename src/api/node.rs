@@ -2,21 +2,16 @@
 //! server of who manages which field: most of the object, in each of the heartbeats that thousands of nodes
 //! send. None of that is given a place in memory.
 
-use std::collections::BTreeMap;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde::Deserialize;
 
-use k8s_openapi::{
-    api::core::v1 as core,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
-use serde::{Deserialize, Deserializer};
-
-use super::read_as::read_as;
+use super::{metadata, read_as::read_as};
 
 /// The part of a Node that decides something. It is read and never written: changes are patches.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Node {
-    #[serde(deserialize_with = "metadata")]
+    #[serde(deserialize_with = "metadata::read")]
     pub metadata: ObjectMeta,
     pub spec: Option<NodeSpec>,
     pub status: Option<NodeStatus>,
@@ -61,32 +56,6 @@ pub struct NodeSystemInfo {
 /// That there is one is all that is asked.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AttachedVolume {}
-
-/// The metadata without `managedFields`, which the type of the field would keep.
-fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Kept {
-        name: Option<String>,
-        uid: Option<String>,
-        resource_version: Option<String>,
-        creation_timestamp: Option<Time>,
-        deletion_timestamp: Option<Time>,
-        labels: Option<BTreeMap<String, String>>,
-        annotations: Option<BTreeMap<String, String>>,
-    }
-    let kept = Kept::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: kept.name,
-        uid: kept.uid,
-        resource_version: kept.resource_version,
-        creation_timestamp: kept.creation_timestamp,
-        deletion_timestamp: kept.deletion_timestamp,
-        labels: kept.labels,
-        annotations: kept.annotations,
-        ..ObjectMeta::default()
-    })
-}
 
 read_as!(Node, core::Node);
 

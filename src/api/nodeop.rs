@@ -22,7 +22,9 @@ pub use super::{
     load_balancer::LoadBalancer,
     node_status::{NodeStatus, RebootStatus, Step},
 };
-use super::{image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema};
+use super::{
+    custom::custom, image_content::ImageContent, node_statuses::NodeStatuses, pull_policy::PullPolicy, schema,
+};
 
 /// The most nodes that a NodeOp names.
 pub const MAX_NODE_NAMES: usize = 100;
@@ -34,6 +36,7 @@ pub const MAX_NODE_NAMES: usize = 100;
     group = "operator.kairos.io",
     version = "v1alpha1",
     kind = "NodeOp",
+    root = "NodeOpDerived",
     namespaced,
     status = "NodeOpStatus",
     shortname = "nop",
@@ -192,6 +195,14 @@ pub struct NodeOpSpec {
     #[schemars(range(min = 60))]
     pub ttl_seconds_after_finished: Option<i32>,
 }
+
+custom!(
+    /// As the API server has it.
+    NodeOp,
+    NodeOpDerived,
+    NodeOpSpec,
+    NodeOpStatus
+);
 
 /// What `upgrade` does on a node; see `NodeOpUpgrade` for the fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

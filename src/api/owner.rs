@@ -12,6 +12,8 @@ use super::names;
 
 const BATCH: &str = "batch";
 const CORE: &str = "";
+/// Bytes of each that are kept. Nothing that is there has a longer one, and an API server takes any.
+const MAX: usize = 253;
 
 /// The owner that controls an object. One that nobody controls has an empty one, which is of no kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +34,8 @@ impl Owner {
     }
 
     fn new(group: &str, kind: &str, name: &str, uid: &str) -> Self {
-        Self { group: group.into(), kind: kind.into(), name: name.into(), uid: uid.into() }
+        let [group, kind, name, uid] = [group, kind, name, uid].map(|text| names::cut(text, MAX).to_owned());
+        Self { group, kind, name, uid }
     }
 
     /// A NodeOp.

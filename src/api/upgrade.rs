@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::rounds::{EarlierRun, MAX_LOST, Round, RunResult};
 use super::{
+    custom::custom,
     image_content::ImageContent,
     node_statuses::NodeStatuses,
     nodeop::{Counts, DrainOptions, LoadBalancer, NodeStatus, Phase},
@@ -37,6 +38,7 @@ use super::{
     group = "operator.kairos.io",
     version = "v1alpha1",
     kind = "NodeOpUpgrade",
+    root = "NodeOpUpgradeDerived",
     namespaced,
     status = "NodeOpUpgradeStatus",
     shortname = "nou",
@@ -193,6 +195,14 @@ pub struct NodeOpUpgradeSpec {
     #[schemars(range(min = 0, max = 20))]
     pub history_limit: Option<i32>,
 }
+
+custom!(
+    /// As the API server has it.
+    NodeOpUpgrade,
+    NodeOpUpgradeDerived,
+    NodeOpUpgradeSpec,
+    NodeOpUpgradeStatus
+);
 
 /// What a NodeOpUpgrade does once its run is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

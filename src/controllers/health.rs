@@ -42,8 +42,11 @@ impl Health {
 impl Answer for Health {
     fn answer(&self, path: &str, _: &HeaderMap) -> Option<Response<Bytes>> {
         let (fine, what) = match path {
-            "/healthz" => (self.alive(), "the planner stands still"),
-            "/readyz" => (self.observer.ready(), "the first lists have not come in"),
+            "/healthz" => (self.alive(), "the planner stands still".into()),
+            "/readyz" => {
+                let missing = self.observer.unlisted();
+                (self.observer.ready(), format!("the first lists have not come in: {missing}"))
+            }
             _ => return None,
         };
         Some(if fine {
@@ -67,5 +70,8 @@ mod tests {
         assert_eq!(code("/healthz"), Some(503));
         health.planned();
         assert_eq!(code("/healthz"), Some(200));
+        let said = health.answer("/readyz", &HeaderMap::new()).unwrap().into_body();
+        let missing = "the first lists have not come in: nodes, NodeOps, NodeOpUpgrades, facts pods\n";
+        assert_eq!(said, missing);
     }
 }

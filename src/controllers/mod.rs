@@ -17,6 +17,7 @@ mod plan_pace;
 mod planner;
 mod question_pace;
 mod questions;
+mod rivals;
 mod sight;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};

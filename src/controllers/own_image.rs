@@ -3,30 +3,49 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1 as core;
+use kube::{Client, Resource, api::GetParams, core::Request};
+use serde::Deserialize;
 use tracing::{info, warn};
 
-use crate::{act::error_message, plan::image::split_tag};
+use crate::{
+    act::{error_message, is_gone},
+    plan::image::split_tag,
+};
 
 /// The Deployment's container that runs this process.
 const CONTAINER: &str = "manager";
 /// How long the answer is waited for: who has no answer starts all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What is read of our own pod: no time that its node wrote into it keeps us from the digest.
+#[derive(Deserialize)]
+struct Own {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    containers: Vec<Container>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    name: String,
+    image: Option<String>,
+}
+
 /// The image that helper pods run in the place of `configured`, if it is another one.
 pub async fn by_digest(client: &Client, namespace: &str, pod: &str, configured: &str) -> Option<String> {
     if configured.contains('@') {
         return None;
     }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let found = match tokio::time::timeout(PATIENCE, pods.get_opt(pod)).await {
-        Ok(Ok(found)) => found?,
+    let found = match tokio::time::timeout(PATIENCE, read(client, namespace, pod)).await {
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
-            warn!(
-                "helper pods run {configured}: our own pod cannot be read: {}",
-                error_message(&error.into())
-            );
+            if !is_gone(&error) {
+                warn!("helper pods run {configured}: our own pod cannot be read: {}", error_message(&error));
+            }
             return None;
         }
         Err(_) => {
@@ -39,9 +58,13 @@ pub async fn by_digest(client: &Client, namespace: &str, pod: &str, configured: 
     Some(own.to_owned())
 }
 
-fn of_manager(pod: &Pod) -> Option<&str> {
-    let containers = &pod.spec.as_ref()?.containers;
-    containers.iter().find(|container| container.name == CONTAINER)?.image.as_deref()
+async fn read(client: &Client, namespace: &str, pod: &str) -> anyhow::Result<Own> {
+    let pods = Request::new(core::Pod::url_path(&(), Some(namespace)));
+    Ok(client.request(pods.get(pod, &GetParams::default())?).await?)
+}
+
+fn of_manager(pod: &Own) -> Option<&str> {
+    pod.spec.containers.iter().find(|container| container.name == CONTAINER)?.image.as_deref()
 }
 
 /// Whether `own` names a digest in the repository of `configured`. Who has set an image of another repository

@@ -4,18 +4,17 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{ObjectReference, PersistentVolumeClaim, Pod},
-    events::v1::Event,
-};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::time::{Instant, timeout};
 
-use super::attachments::Attachments;
+use super::{attachments::Attachments, rivals};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{names, node::Node, nodeop::NodeOp, owner, pages},
+    api::{
+        event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pod::Pod,
+        volume_claim::PersistentVolumeClaim,
+    },
     observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,
@@ -25,8 +24,6 @@ use crate::{
     render::job::On,
 };
 
-/// Objects in a page of a list.
-const PAGE: u32 = 50;
 /// Live reads at once.
 const AT_ONCE: usize = 8;
 
@@ -42,8 +39,8 @@ pub async fn answer(
         let answer = one(actor, observer, snapshot, attachments, &question);
         let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
         let answer = match question {
-            // It is found out by several requests, of which each has a limit of its own.
-            Question::Admission(..) => answer.await,
+            // They are found out by several requests, of which each has a limit of its own.
+            Question::Admission(..) | Question::AllNodeOps => answer.await,
             _ => timeout(REQUEST_TIMEOUT, answer).await.with_context(late).flatten(),
         };
         (question, answer)
@@ -110,7 +107,7 @@ async fn one(
         Question::PodEvents { namespace, name: _, uid } => return events(client, namespace, uid).await,
         Question::ControlPlanePods(node) => return control_plane_pods(client, node).await,
         Question::OwnedWorkload(of) => return work(client, observer, of).await,
-        Question::AllNodeOps => return rivals(client, observer).await,
+        Question::AllNodeOps => return rivals::read(client, observer).await,
         Question::Admission(of, node) => {
             return admission(actor, snapshot, &(of.namespace.clone(), of.name.clone()), node).await;
         }
@@ -141,22 +138,6 @@ async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Resul
     jobs.items.into_iter().for_each(|job| observer.read(LiveObject::Job(Box::new(job)), began));
     pods.items.into_iter().for_each(|pod| observer.read(LiveObject::Pod(Box::new(pod)), began));
     Ok(Answer::Found)
-}
-
-async fn rivals(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
-    let began = Instant::now();
-    // In pages: those that are over are never deleted, and are big.
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let list = Api::<NodeOp>::all(client.clone()).list(&page).await.context("listing all NodeOps")?;
-        for op in list.items {
-            observer.read(LiveObject::Op(Box::new(op)), began);
-        }
-        match pages::after(page, list.metadata) {
-            Some(next) => page = next,
-            None => return Ok(Answer::Found),
-        }
-    }
 }
 
 async fn admission(

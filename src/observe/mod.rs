@@ -20,10 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
-    jiff::Timestamp,
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use self::{
@@ -32,13 +29,13 @@ use self::{
     watches::Watches,
 };
 use crate::{
-    api::{node::Node, nodeop::NodeOp, owner, upgrade::NodeOpUpgrade},
+    api::{job::Job, node::Node, nodeop::NodeOp, owner, pod::Pod, upgrade::NodeOpUpgrade},
     plan::model::{
         id::Key,
         question::{Answer, Question},
         snapshot::{
             Eviction, JobView, NodePod, NodeTable, NodeView, PlacedTable, PlannerConfig, PodView, Role,
-            Shows, Sightings, Snapshot, Table,
+            Shows, Sightings, Snapshot, Table, brief,
         },
     },
 };
@@ -110,6 +107,27 @@ impl Caches {
         };
         let cluster = self.nodes.ready() && self.ops.ready() && self.upgrades.ready() && self.facts.ready();
         cluster && self.namespaces().into_iter().all(listed)
+    }
+
+    /// The first lists that have not come in, each with why not if that has gone on for a while.
+    fn unlisted(&self) -> Vec<String> {
+        fn of<V>(what: &str, cache: &Cache<V>) -> Option<String> {
+            let why = cache.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+            (!cache.ready()).then(|| format!("{what}{why}"))
+        }
+        let cluster = [
+            of("nodes", &self.nodes),
+            of("NodeOps", &self.ops),
+            of("NodeOpUpgrades", &self.upgrades),
+            of("facts pods", &self.facts),
+        ];
+        let work = self.work.iter().flat_map(|(namespace, work)| {
+            [
+                of(&format!("Jobs in namespace {namespace}"), &work.jobs),
+                of(&format!("pods in namespace {namespace}"), &work.pods),
+            ]
+        });
+        cluster.into_iter().chain(work).flatten().collect()
     }
 
     /// Forgets all but the identity of the NodeOps whose NodeOpUpgrades have recorded their end.
@@ -263,6 +281,11 @@ impl Observer {
         self.lock().ready()
     }
 
+    /// Which first lists have not come in, in words.
+    pub fn unlisted(&self) -> String {
+        self.lock().unlisted().join(", ")
+    }
+
     /// Takes the answer to a write of ours.
     pub fn saw(&self, seen: LiveObject) {
         if self.lock().take(seen) {
@@ -278,6 +301,23 @@ impl Observer {
         match checked {
             Ok(()) => self.saw(seen),
             Err(went_back) => self.forget(&went_back),
+        }
+    }
+
+    /// Whether a NodeOp of which a live list that began then tells is here as it is there, or as it was later.
+    /// As with [`Self::read`], the list shows whether the store went back.
+    pub fn has_op(&self, told: &ObjectMeta, began: Instant) -> bool {
+        let version = view::version(told);
+        let (checked, has) = {
+            let caches = self.lock();
+            (caches.ops.check(&version, began), caches.ops.has(&version))
+        };
+        match checked {
+            Ok(()) => has,
+            Err(went_back) => {
+                self.forget(&went_back);
+                false
+            }
         }
     }
 
@@ -334,6 +374,8 @@ impl Observer {
             return snapshot;
         }
         caches.forget_upgraded();
+        let failing = caches.residents.iter().filter_map(|(node, pods)| Some((node, pods.trouble()?)));
+        snapshot.unlisted = failing.map(|(node, why)| (node.clone(), brief(why))).collect();
         let drained = caches.residents.iter().filter(|(_, pods)| pods.ready());
         snapshot.residents =
             drained.map(|(node, pods)| (node.clone(), pods.views().cloned().collect())).collect();

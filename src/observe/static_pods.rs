@@ -1,9 +1,8 @@
 //! The static pods of a control plane, where it is run by such: kubeadm's clusters, and those that build on it.
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::plan::model::question::Answer;
+use crate::{api::pod::Pod, plan::model::question::Answer};
 
 /// Their namespace.
 pub const NAMESPACE: &str = "kube-system";

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::{
-        batch::v1::Job,
-        core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::Timestamp,
-};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 
 use super::cache::Version;
 pub use super::resident::resident;
 use crate::{
     api::{
+        job::Job,
         names,
         node::{Node, NodeCondition},
         owner::Owner,
+        pod::{ContainerStatus, MAX_CONTAINERS, Pod, PodStatus, Terminated},
     },
     plan::model::{
         id::OpRef,
@@ -212,7 +207,7 @@ pub(super) fn phase(pod: &Pod) -> PodPhase {
     }
 }
 
-fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerView> {
+fn containers(status: &PodStatus) -> Vec<ContainerView> {
     let all =
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     all.take(MAX_CONTAINERS).map(container).collect()
@@ -220,8 +215,6 @@ fn containers(status: &k8s_openapi::api::core::v1::PodStatus) -> Vec<ContainerVi
 
 /// Bytes of a waiter's state: it is one of three words.
 const MAX_STATE: usize = 64;
-/// Containers of a pod that are looked at. Ours have four at most, and what webhooks add.
-const MAX_CONTAINERS: usize = 32;
 /// Bytes of a text of a node's that are kept. A kubelet cuts a termination message at half of it; whoever
 /// has a node's credentials may write as much as an object holds, on each of our pods there.
 const MAX_TEXT: usize = 8192;
@@ -240,7 +233,7 @@ fn said(text: &Option<String>) -> String {
 }
 
 fn container(status: &ContainerStatus) -> ContainerView {
-    let ended = |ended: ContainerStateTerminated| Ended {
+    let ended = |ended: Terminated| Ended {
         code: ended.exit_code,
         reason: said(&ended.reason),
         message: said(&ended.message),

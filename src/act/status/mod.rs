@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{
-        names,
+        metadata, names,
         nodeop::{NodeOp, NodeOpStatus},
         text::clipped,
     },
@@ -36,6 +36,7 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;
 /// What it answers then.
 #[derive(Debug, Deserialize)]
 struct Written {
+    #[serde(deserialize_with = "metadata::read")]
     metadata: ObjectMeta,
 }
 

@@ -13,7 +13,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::{FutureExt, Stream, StreamExt, future::ready};
-use k8s_openapi::api::{batch::v1::Job as KubeJob, core::v1::Pod as KubePod};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
@@ -30,7 +29,9 @@ use super::decide::{Announced, Job, Live, Pod};
 use crate::{
     api::{
         error_text::{error_message, is_conflict},
+        job::Job as KubeJob,
         names,
+        pod::Pod as KubePod,
     },
     contract::{env, reboot_state},
 };

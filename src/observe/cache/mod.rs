@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -53,6 +54,9 @@ pub struct Version {
 /// How many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
 const MAX_TOMBSTONES: usize = 4096;
 
+/// How long a list may fail before somebody is told.
+const TOLD_AFTER: Duration = Duration::from_secs(30);
+
 /// The views of one kind.
 #[derive(Debug)]
 pub struct Cache<V> {
@@ -66,6 +70,8 @@ pub struct Cache<V> {
     /// When the list that is still coming in was asked for, and the keys seen in it.
     listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
+    /// Since when, and why at last, the first list cannot be read.
+    trouble: Option<(Instant, String)>,
     /// The watch that fills it; an earlier one that has not ended yet does not count any more.
     watch: u64,
     /// What has changed since it was last shown in a snapshot.
@@ -89,6 +95,7 @@ impl<V> Default for Cache<V> {
             tombstones: BTreeMap::new(),
             listing: None,
             ready: false,
+            trouble: None,
             watch: 0,
             changed: BTreeSet::new(),
         }
@@ -99,6 +106,20 @@ impl<V> Cache<V> {
     /// Whether a first list has come in completely.
     pub fn ready(&self) -> bool {
         self.ready
+    }
+
+    /// The watch broke. Whether there is something to be told of it: see [`Self::trouble`].
+    pub fn broke(&mut self, why: String) -> bool {
+        let since = self.trouble.take().map_or_else(Instant::now, |(since, _)| since);
+        self.trouble = Some((since, why));
+        self.trouble().is_some()
+    }
+
+    /// Why a first list has not come in, if that has gone on for a while: an API server that restarts is away
+    /// for some seconds, and nobody has to know.
+    pub fn trouble(&self) -> Option<&str> {
+        let lasting = self.trouble.as_ref().filter(|(since, _)| since.elapsed() >= TOLD_AFTER);
+        lasting.filter(|_| !self.ready).map(|(_, why)| why.as_str())
     }
 
     /// From here on this watch fills it, and no other.
@@ -175,7 +196,7 @@ impl<V> Cache<V> {
                 self.changed.insert(key);
             }
         }
-        self.ready = true;
+        (self.ready, self.trouble) = (true, None);
     }
 
     /// Takes a version, unless a newer one of the name is here or has gone. Whether anything changed that a

@@ -128,7 +128,7 @@ async fn a_relist_drops_what_it_does_not_name_and_keeps_what_came_in_meanwhile()
         Version { key: ("ns".into(), "b".into()), uid: "v".into(), resource_version: "11".into() },
         11,
     );
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     cache.list_begins();
     cache.apply(version("u", "12"), 12);
     assert_eq!(cache.listed(version("u", "10"), 10), Ok(false), "the list was read before our own write");
@@ -144,7 +144,7 @@ async fn a_read_that_is_older_than_what_was_here_before_it_began_shows_a_restore
     let mut cache = Cache::default();
     let early = Instant::now();
     cache.apply(version("u", "700"), 1);
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     let began = Instant::now();
     assert_eq!(cache.check(&version("u", "600"), began), Err(WentBack { had: 700, has: 600 }));
     assert_eq!(cache.check(&version("u", "600"), early), Ok(()), "its answer was merely slow");
@@ -198,7 +198,7 @@ async fn a_nodeop_of_which_a_record_is_kept_is_known_by_name_uid_and_version() {
     assert!(!cache.apply(at, view), "a late answer does not bring it back");
 
     let mut cache = recorded();
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(cache.check(&version("u", "9"), Instant::now()), Err(WentBack { had: 12, has: 9 }));
     assert_eq!(cache.check(&version("v", "9"), Instant::now()), Ok(()), "another one of its name");
     assert_eq!(cache.newest(), Some(12));

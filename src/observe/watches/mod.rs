@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Client, Resource,
     api::ListParams,
@@ -31,11 +30,19 @@ use super::{
     cache::{Cache, Observed, WentBack},
     trim, view,
 };
-use crate::api::{names, node::Node, nodeop::NodeOp, upgrade::NodeOpUpgrade};
+use crate::api::{
+    job::Job, metadata::Metadata, names, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade,
+};
 
 /// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
 /// into our memory.
 const PAGE: u32 = 50;
+/// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte, and a
+/// page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
+const WHOLE_PAGE: u32 = 10;
+/// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is six
+/// characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
+const RESIDENTS: u32 = 2;
 /// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
 /// API server that is down.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -99,8 +106,8 @@ impl Observer {
     /// Compares the version of the whole store, which a list has, with the newest that was here before.
     async fn look(&self, client: &Client) -> anyhow::Result<()> {
         let had = self.lock().nodes.newest();
-        let nodes = Api::<Node>::all(client.clone());
-        let list = timeout(LOOK_AGAIN, nodes.list_metadata(&ListParams::default().limit(1))).await??;
+        let nodes = Api::<Metadata<Node>>::all(client.clone());
+        let list = timeout(LOOK_AGAIN, nodes.list(&ListParams::default().limit(1))).await??;
         let has = list.metadata.resource_version.and_then(|version| version.parse().ok());
         if let (Some(had), Some(has)) = (had, has)
             && has < had
@@ -150,7 +157,7 @@ impl Observer {
             self.spawn(
                 count,
                 Api::<NodeOpUpgrade>::all(client.clone()),
-                config(),
+                config().page_size(WHOLE_PAGE),
                 |caches| Some(&mut caches.upgrades),
                 trim::upgrade,
             ),
@@ -229,7 +236,7 @@ impl Observer {
             }
             self.lock().residents.insert(node.clone(), Cache::default());
             let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
-            let fields = config().fields(&format!("spec.nodeName={node}"));
+            let fields = config().page_size(RESIDENTS).fields(&format!("spec.nodeName={node}"));
             let task = self.spawn(
                 count,
                 api,
@@ -291,8 +298,15 @@ impl Observer {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    warn!(kind, error = %anyhow::Error::new(error).root_cause(), "watch broke, it is taken up again");
+                    let why = anyhow::Error::new(error).root_cause().to_string();
+                    warn!(kind, error = why, "watch broke, it is taken up again");
                     self.broken.notify_one();
+                    let lasts = cache(&mut self.lock())
+                        .filter(|cache| cache.is_filled_by(number))
+                        .is_some_and(|cache| cache.broke(why));
+                    if lasts {
+                        self.tell();
+                    }
                     continue;
                 }
             };

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -83,4 +83,57 @@ async fn a_restored_store_is_listed_anew_though_no_watch_tells_and_nobody_asks()
         sleep(LOOK_EVERY * 2).await;
         assert_eq!(observer.lock().nodes.newest(), Some(596), "only what went back is listed anew");
     }
+}
+
+/// Anybody's pods may be on a node, and of any size.
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_drained_node_are_listed_a_few_at_a_time() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let queries = asked.clone();
+    let client = crate::act::tests::Server::client(move |request: Request<Body>| {
+        queries.lock().unwrap().push(request.uri().query().unwrap_or_default().to_owned());
+        (200, json!({"metadata": {"resourceVersion": "7"}, "items": []}))
+    });
+    let observer = Observer::default();
+    observer.watch_pods_of(&client, &["n1".to_owned()].into());
+    let listed = || observer.lock().residents.get("n1").is_some_and(Cache::ready);
+    while !listed() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].contains("limit=2") && asked[0].contains("n1"), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_for_a_while_is_told_with_its_error_until_it_comes_in() {
+    let refused = Arc::new(AtomicU64::new(1));
+    let refuses = refused.clone();
+    let client = crate::act::tests::Server::client(move |request: Request<Body>| {
+        if request.uri().path() == "/api/v1/pods" && refuses.load(Ordering::Relaxed) == 1 {
+            let message = "you may not list pods";
+            return (
+                403,
+                json!({"kind": "Status", "status": "Failure", "message": message, "reason": "Forbidden", "code": 403}),
+            );
+        }
+        (200, json!({"metadata": {"resourceVersion": "7"}, "items": []}))
+    });
+    let observer = Observer::default();
+    observer.start(&client, "own");
+    let unlisted = |observer: &Observer| {
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unlisted
+    };
+    while !observer.ready() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    observer.watch_pods_of(&client, &["n1".to_owned()].into());
+    sleep(Duration::from_secs(20)).await;
+    assert!(unlisted(&observer).is_empty(), "an API server may be away for so long");
+    sleep(Duration::from_secs(100)).await;
+    let told = unlisted(&observer);
+    assert!(told["n1"].contains("you may not list pods"), "{told:?}");
+    refused.store(0, Ordering::Relaxed);
+    sleep(Duration::from_secs(100)).await;
+    assert!(unlisted(&observer).is_empty());
 }

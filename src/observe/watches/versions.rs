@@ -11,7 +11,6 @@ use futures::{Stream, StreamExt};
 use kube::{
     Api, ResourceExt,
     api::ListParams,
-    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -20,9 +19,9 @@ use kube::{
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::{LOOK_AGAIN, Observer, PAGE, config, trim, view};
+use super::{LOOK_AGAIN, Observer, WHOLE_PAGE, config, trim, view};
 use crate::{
-    api::{nodeop::NodeOp, pages},
+    api::{metadata::Metadata, nodeop::NodeOp, pages},
     plan::model::snapshot::FinishedOp,
 };
 
@@ -38,7 +37,7 @@ impl Observer {
         api: Api<NodeOp>,
         number: u64,
     ) -> impl Stream<Item = Result<Event<NodeOp>, watcher::Error>> + Send + use<> {
-        let versions = Api::<PartialObjectMeta<NodeOp>>::all(api.clone().into_client());
+        let versions = Api::<Metadata<NodeOp>>::all(api.clone().into_client());
         let versions = watcher(versions, config()).default_backoff();
         let this = self.clone();
         versions.filter_map(move |event| {
@@ -57,7 +56,7 @@ impl Observer {
         &self,
         api: &Api<NodeOp>,
         number: u64,
-        event: Event<PartialObjectMeta<NodeOp>>,
+        event: Event<Metadata<NodeOp>>,
     ) -> Option<Event<NodeOp>> {
         match event {
             Event::Init => {
@@ -85,16 +84,16 @@ impl Observer {
         }
     }
 
-    fn has(&self, told: &PartialObjectMeta<NodeOp>) -> bool {
+    fn has(&self, told: &Metadata<NodeOp>) -> bool {
         self.lock().ops.has(&view::version(&told.metadata))
     }
 
     /// Whether some version of it is here.
-    fn knows(&self, told: &PartialObjectMeta<NodeOp>) -> bool {
+    fn knows(&self, told: &Metadata<NodeOp>) -> bool {
         self.lock().ops.contains(&view::version(&told.metadata).key)
     }
 
-    fn here(&self, told: &PartialObjectMeta<NodeOp>) -> Option<NodeOp> {
+    fn here(&self, told: &Metadata<NodeOp>) -> Option<NodeOp> {
         let (caches, version) = (self.lock(), view::version(&told.metadata));
         if !caches.ops.has(&version) {
             return None;
@@ -105,7 +104,7 @@ impl Observer {
 
     /// Reads all of them, in pages: those that are over are never deleted, and are big.
     async fn list(&self, api: &Api<NodeOp>, number: u64) -> anyhow::Result<()> {
-        let mut page = ListParams::default().limit(PAGE);
+        let mut page = ListParams::default().limit(WHOLE_PAGE);
         loop {
             let list = timeout(LOOK_AGAIN, api.list(&page)).await.context("no answer in time")??;
             let mut caches = self.lock();
@@ -124,7 +123,7 @@ impl Observer {
     }
 
     /// Reads one, and tries until there is an answer; nothing if it is not there any more.
-    async fn read_op(&self, api: &Api<NodeOp>, told: &PartialObjectMeta<NodeOp>) -> Option<NodeOp> {
+    async fn read_op(&self, api: &Api<NodeOp>, told: &Metadata<NodeOp>) -> Option<NodeOp> {
         let name = told.name_any();
         let namespace = told.namespace().unwrap_or_default();
         let api = Api::<NodeOp>::namespaced(api.clone().into_client(), &namespace);

@@ -118,7 +118,7 @@ fn next_step(ctx: &NodeContext<'_>) -> Decision {
     // What is about to be so is said with the step, and needs no write of its own a second later.
     let message = match intent.reboot {
         true => Waiting::Waiter(Starting::Starts),
-        false => Waiting::Drain { drain: Draining::Listing, waiter: None },
+        false => Waiting::Drain { drain: Draining::Listing(None), waiter: None },
     };
     ctx.move_to(Working { at: At::Drain(drain), ..ctx.work.clone() }, message)
 }

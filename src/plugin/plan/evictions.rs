@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{api::core::v1 as core, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, EvictParams, ListParams, PostParams},
@@ -16,7 +16,7 @@ use super::super::{
     failure::{self, Doing, Result},
 };
 use crate::{
-    api::{error_text::error_message, names, text::one_line},
+    api::{error_text::error_message, names, pod::Pod, text::one_line},
     observe::view,
     plan::{
         model::{intent::Drain, snapshot::NodePod},
@@ -106,7 +106,7 @@ impl Rehearsal {
             return Ok(());
         }
         self.pace.tick().await;
-        let api = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace);
+        let api = Api::<core::Pod>::namespaced(self.client.clone(), &pod.namespace);
         let params = EvictParams {
             delete_options: Some(DeleteParams { dry_run: true, ..DeleteParams::default() }),
             post_options: PostParams { dry_run: true, ..PostParams::default() },

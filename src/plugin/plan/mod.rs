@@ -9,7 +9,7 @@ mod report;
 use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{NamespaceResourceScope, jiff::Timestamp};
 use kube::{
     Api, Resource,
     api::{ListParams, ObjectMeta},
@@ -30,7 +30,7 @@ use super::{
     target::{Kind, Target},
 };
 use crate::{
-    api::{names, nodeop::NodeOp, upgrade::NodeOpUpgrade},
+    api::{names, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
     observe::static_pods,
     plan::{
         image::split_tag,

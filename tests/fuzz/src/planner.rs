@@ -7,7 +7,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
     serde::de::DeserializeOwned,
@@ -16,8 +15,10 @@ use k8s_openapi::{
 use kairos_operator::{
     api::{
         child,
+        job::Job,
         node::Node,
         nodeop::{NodeOp, NodeOpSpec, NodeOpStatus},
+        pod::Pod,
         run,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
     },

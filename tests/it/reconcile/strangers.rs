@@ -1,9 +1,18 @@
-//! Pods of others that carry our labels, or name owners that are ours: they hold no node, and nobody waits
-//! for them.
+//! What others write into objects: pods that carry our labels, or name owners that are ours, hold no node,
+//! and nobody waits for them; and a time that our calendar does not hold makes no list unreadable.
 
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{batch::v1::Job, core::v1::Pod},
+};
+use kube::{
+    Client, Resource,
+    api::{Patch, PatchParams},
+    core::Request,
+};
 use serde_json::{Value, json};
 
-use super::rig::{LONG, Rig, reboot};
+use super::rig::{LONG, Rig, and, reboot};
 
 fn spec() -> Value {
     json!({"containers": [{"name": "c", "image": "i", "command": ["sh", "-c", "sleep infinity"]}]})
@@ -52,4 +61,63 @@ async fn a_rollout_goes_on_past_pods_that_carry_our_label() {
     let status = rig.over("op").await;
     assert_eq!((&status["phase"], rig.left()), (&json!("Completed"), vec![]), "{status:#}");
     assert_eq!(["n1", "n2"].map(|node| (rig.commands(node), rig.reboots(node))), [(1, 1); 2]);
+}
+
+/// Kubernetes takes it, and a calendar that is kept in nanoseconds, and in all time zones, ends before it.
+const LATE: &str = "9999-12-31T23:59:59Z";
+
+/// Writes that time into an object's status, as whoever has the credentials of its node can.
+async fn date<K>(client: Client, name: &str)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let patch = Patch::Merge(json!({"status": {"startTime": LATE}}));
+    let request = Request::new(K::url_path(&(), Some("default")))
+        .patch_subresource("status", name, &PatchParams::default(), &patch)
+        .unwrap();
+    let written: Value = client.request(request).await.unwrap();
+    assert_eq!(written["status"]["startTime"], LATE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_with_a_time_that_no_calendar_holds_is_drained_like_any_other() {
+    let rig = Rig::new(1).await;
+    let mut spec = spec();
+    spec["nodeName"] = "n1".into();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "late", "namespace": "default"}, "spec": spec});
+    rig.cluster.apply(&pod.to_string()).await.unwrap();
+    let runs = |pod: &Value| pod["metadata"]["name"] == "late" && pod["status"]["phase"] == "Running";
+    rig.cluster.until("pods", LONG, runs).await.unwrap();
+    date::<Pod>(rig.cluster.client(), "late").await;
+    rig.op("op", and(reboot(), json!({"drainOptions": {"enabled": true, "force": true}}))).await;
+    let status = rig.over("op").await;
+    assert_eq!((&status["phase"], rig.left()), (&json!("Completed"), vec![]), "{status:#}");
+    assert!(rig.cluster.get("pods", "default", "late").is_none(), "it was evicted");
+}
+
+/// The operator that takes over has everything to list; the waiter reads its own pod and its Job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_ends_whatever_times_stand_in_its_job_and_its_pods() {
+    let mut rig = Rig::new(1).await;
+    rig.hold_reboots();
+    rig.op("op", reboot()).await;
+    let complete = |job: &Value| {
+        let mut conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "Complete")
+    };
+    let job = rig.cluster.until("jobs.batch", LONG, complete).await.unwrap();
+    rig.operators[0].kill();
+    date::<Job>(rig.cluster.client(), job["metadata"]["name"].as_str().unwrap()).await;
+    let pods = rig.cluster.list("pods").into_iter().filter(|pod| pod["metadata"]["namespace"] == "default");
+    for pod in pods {
+        date::<Pod>(rig.cluster.client(), pod["metadata"]["name"].as_str().unwrap()).await;
+    }
+    rig.start(&[]);
+    rig.cluster.faults().clear();
+    let status = rig.over("op").await;
+    assert_eq!(
+        (&status["phase"], rig.commands("n1"), rig.reboots("n1")),
+        (&json!("Completed"), 1, 1),
+        "{status:#}"
+    );
 }

@@ -67,7 +67,7 @@ const LAYERS: &[Layer] = &[
     ),
     layer(
         "node",
-        &["api::error_text", "api::names", "contract", "telemetry"],
+        &["api::error_text", "api::job", "api::names", "api::pod", "contract", "telemetry"],
         &["anyhow", "clap", "notify", "serde", "serde_json", "tracing"],
     ),
     layer(

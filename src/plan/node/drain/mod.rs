@@ -57,7 +57,8 @@ pub enum Progress {
 /// One pass over the pods of the node.
 pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
-        return Progress::Going(Draining::Listing).into();
+        let why = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
+        return Progress::Going(Draining::Listing(why)).into();
     };
     let mut effects = Effects::default();
     let lenient = Drain { strict: false, ..options.clone() };

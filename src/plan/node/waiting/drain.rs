@@ -10,8 +10,8 @@ const MAX_NAMES: usize = 10;
 /// What a drain waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draining {
-    /// Before the first list of the node's pods.
-    Listing,
+    /// Before the first list of the node's pods, and why it does not come in, if that has gone on for a while.
+    Listing(Option<String>),
     Pods(PodsToGo),
     /// Whether volumes are attached still is being read.
     VolumesUnknown,
@@ -50,7 +50,7 @@ impl Draining {
             Self::Pods(pods) if !pods.blocked.is_empty() => WaitReason::Budget,
             Self::OperatorMoves { blocked: Some(_) } => WaitReason::Budget,
             Self::VolumesUnknown | Self::Volumes(_) => WaitReason::Volumes,
-            Self::Listing
+            Self::Listing(_)
             | Self::Pods(_)
             | Self::OperatorEnds
             | Self::OtherReplicaUnknown
@@ -63,7 +63,10 @@ impl Draining {
 impl fmt::Display for Draining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::Listing => "draining: listing the node's pods",
+            Self::Listing(None) => "draining: listing the node's pods",
+            Self::Listing(Some(why)) => {
+                return write!(f, "draining: the node's pods cannot be listed: {why}");
+            }
             Self::Pods(pods) => return pods.fmt(f),
             Self::VolumesUnknown => "draining: looking for attached volumes",
             Self::Volumes(attached) => {

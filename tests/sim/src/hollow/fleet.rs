@@ -6,17 +6,43 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::core::v1::{Pod, PodSpec, PodStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     runtime::watcher::{self, Event},
 };
+use serde::Deserialize;
 
 use super::{kubelet, node::Node};
 use crate::watch;
 
 /// The nodes, by name.
 pub type Nodes = Arc<BTreeMap<String, Node>>;
+
+/// A pod, as much of it as these kubelets look at. A real one holds every time that a server takes; of a
+/// pod's status ours read none.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = Pod)]
+struct Bound {
+    metadata: ObjectMeta,
+    spec: Option<PodSpec>,
+    status: Option<Phase>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Phase {
+    phase: Option<String>,
+}
+
+impl From<Bound> for Pod {
+    fn from(Bound { metadata, spec, status }: Bound) -> Self {
+        let status = status.map(|status| PodStatus { phase: status.phase, ..PodStatus::default() });
+        Self { metadata, spec, status }
+    }
+}
 
 /// Registers nodes, some at a time.
 pub async fn register(nodes: &Nodes) -> anyhow::Result<()> {
@@ -46,7 +72,7 @@ pub async fn run(client: Client, nodes: Nodes, mut restored: watch::Receiver<u64
 }
 
 async fn follow(client: Client, nodes: &Nodes) {
-    let pods: Api<Pod> = Api::all(client);
+    let pods: Api<Bound> = Api::all(client);
     let config = watcher::Config::default().fields("spec.nodeName!=");
     let mut seen = HashSet::new();
     let stream = watcher::watcher(pods, config);
@@ -58,12 +84,12 @@ async fn follow(client: Client, nodes: &Nodes) {
             continue;
         };
         match event {
-            Some(Event::Apply(pod)) => changed(nodes, pod),
-            Some(Event::Delete(pod)) => gone(nodes, &pod),
+            Some(Event::Apply(pod)) => changed(nodes, pod.into()),
+            Some(Event::Delete(pod)) => gone(nodes, &pod.into()),
             Some(Event::Init) => seen.clear(),
             Some(Event::InitApply(pod)) => {
                 seen.insert(pod.uid().unwrap_or_default());
-                changed(nodes, pod);
+                changed(nodes, pod.into());
             }
             Some(Event::InitDone) => forget_unseen(nodes, &seen),
             None => return,

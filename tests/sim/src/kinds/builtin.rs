@@ -111,10 +111,47 @@ where
 }
 
 fn round_trip<K: Serialize + DeserializeOwned>(value: &Value) -> Result<Value, serde_json::Error> {
-    let typed: K = K::deserialize(value)?;
-    let mut value = serde_json::to_value(typed)?;
-    crate::json::drop_nulls(&mut value);
-    Ok(value)
+    let once = |value: &Value| {
+        let typed: K = K::deserialize(value)?;
+        let mut value = serde_json::to_value(typed)?;
+        crate::json::drop_nulls(&mut value);
+        Ok(value)
+    };
+    once(value).or_else(|error| {
+        let (mut held, mut late) = (value.clone(), Vec::new());
+        hold(&mut held, "", &mut late);
+        if late.is_empty() {
+            return Err(error);
+        }
+        let mut value = once(&held)?;
+        for (path, time) in late {
+            value.pointer_mut(&path).into_iter().for_each(|at| *at = time.clone().into());
+        }
+        Ok(value)
+    })
+}
+
+/// The last day that Kubernetes writes. Our types hold most of its hours not.
+const LAST_DAY: &str = "9999-12-31T";
+const LAST_HELD: &str = "9999-12-30T22:00:00Z";
+
+/// Replaces times of that day, each of which is told with where it stood.
+fn hold(value: &mut Value, path: &str, late: &mut Vec<(String, String)>) {
+    match value {
+        Value::String(text) if text.starts_with(LAST_DAY) => {
+            late.push((path.to_owned(), std::mem::replace(text, LAST_HELD.to_owned())));
+        }
+        Value::Array(list) => {
+            list.iter_mut().enumerate().for_each(|(at, value)| hold(value, &format!("{path}/{at}"), late));
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                hold(value, &format!("{path}/{name}"), late);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn schema<K: JsonSchema>() -> Value {

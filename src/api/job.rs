@@ -1,0 +1,51 @@
+//! A Job, as much of it as is read: not the pods that it is to make, and no time that we cannot hold.
+
+use k8s_openapi::{
+    api::batch::v1 as batch,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use serde::Deserialize;
+
+use super::{bounded::few, metadata, read_as::read_as, times::near};
+
+/// Conditions of a Job that are looked at. The controller of Jobs knows seven.
+const MAX_CONDITIONS: usize = 64;
+
+/// The part of a Job that decides something. It is read and never written: changes are patches.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Job {
+    #[serde(deserialize_with = "metadata::in_part")]
+    pub metadata: ObjectMeta,
+    pub spec: Option<JobSpec>,
+    pub status: Option<JobStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct JobSpec {
+    pub suspend: Option<bool>,
+    pub active_deadline_seconds: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct JobStatus {
+    #[serde(deserialize_with = "near")]
+    pub start_time: Option<Time>,
+    pub failed: Option<i32>,
+    #[serde(deserialize_with = "few::<_, _, MAX_CONDITIONS>")]
+    pub conditions: Option<Vec<JobCondition>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct JobCondition {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub status: String,
+    pub reason: Option<String>,
+    pub message: Option<String>,
+}
+
+read_as!(Job, batch::Job);

@@ -1,0 +1,166 @@
+//! What all NodeOps say now: of two processes that both believe to lead, and have both written an intent, at
+//! least one sees the other's here.
+//!
+//! NodeOps are never deleted by themselves, and one of thousands of nodes is a megabyte, so they are not read
+//! again to hear what is known: the list tells of their versions, and what is here in that version, or in a
+//! later one, is what is there. Only news is read.
+
+use anyhow::Context;
+use futures::{TryStreamExt, stream};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    act::REQUEST_TIMEOUT,
+    api::{metadata::Metadata, nodeop::NodeOp, pages},
+    observe::{LiveObject, Observer},
+    plan::model::question::Answer,
+};
+
+/// NodeOps in a page of the list, of which each is 2 to 4 kilobytes there.
+const PAGE: u32 = 250;
+/// Of those that are news, how many are read at once.
+const AT_ONCE: usize = 4;
+
+/// Reads what is not known. Each request has its own time to be answered: how many there are depends on how
+/// many operations a site keeps, and that must not decide whether there is an answer.
+pub async fn read(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
+    let versions = Api::<Metadata<NodeOp>>::all(client.clone());
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let began = Instant::now();
+        let list = within(versions.list(&page)).await.context("listing all NodeOps")?;
+        let news = list.items.into_iter().filter(|told| !observer.has_op(&told.metadata, began));
+        stream::iter(news.map(Ok))
+            .try_for_each_concurrent(AT_ONCE, |told| one(client, observer, told))
+            .await?;
+        match pages::after(page, list.metadata) {
+            Some(next) => page = next,
+            None => return Ok(Answer::Found),
+        }
+    }
+}
+
+/// Reads one. It may have gone since the list was made, which its watch tells.
+async fn one(client: &Client, observer: &Observer, told: Metadata<NodeOp>) -> anyhow::Result<()> {
+    let (namespace, name) = (told.namespace().unwrap_or_default(), told.name_any());
+    let (api, began) = (Api::<NodeOp>::namespaced(client.clone(), &namespace), Instant::now());
+    let found = within(api.get_opt(&name)).await;
+    if let Some(op) = found.with_context(|| format!("reading NodeOp {namespace}/{name}"))? {
+        observer.read(LiveObject::Op(Box::new(op)), began);
+    }
+    Ok(())
+}
+
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+    let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
+    Ok(timeout(REQUEST_TIMEOUT, request).await.with_context(late)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        convert::Infallible,
+        pin::Pin,
+        sync::{Arc, Mutex},
+        task::{Context, Poll},
+        time::Duration,
+    };
+
+    use http_body_util::Full;
+    use hyper::{Request, Response, body::Bytes};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::time::sleep;
+    use tower_service::Service;
+
+    use super::*;
+    use crate::{
+        act::tests::{Left, actor},
+        controllers::questions::answer,
+        plan::model::{question::Question, snapshot::Snapshot},
+    };
+
+    /// An API server that needs three seconds for each answer, with as many NodeOps as are three pages, of
+    /// which the one of each number has a version of ten more; and what it was asked for whole.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<Vec<String>>>);
+
+    const PAGES: usize = 3;
+
+    fn op(number: usize) -> Value {
+        json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "spec": {},
+            "metadata": {"name": format!("op{number}"), "namespace": "ns", "uid": number.to_string(),
+                "resourceVersion": (number + 10).to_string()}})
+    }
+
+    impl Service<Request<Body>> for Server {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let answer = if let Some(number) = name.strip_prefix("op") {
+                self.0.lock().unwrap().push(name.clone());
+                op(number.parse().unwrap())
+            } else {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                let of = |key: &str| {
+                    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                    pairs.find(|(name, _)| *name == key).map(|(_, value)| value.parse::<usize>().unwrap())
+                };
+                let (limit, at) = (of("limit").unwrap(), of("continue").unwrap_or(0));
+                let next = (at + 1 < PAGES).then(|| (at + 1).to_string());
+                let items: Vec<Value> = (at * limit..(at + 1) * limit).map(op).collect();
+                json!({"metadata": {"resourceVersion": "9000", "continue": next}, "items": items})
+            };
+            Box::pin(async move {
+                sleep(Duration::from_secs(3)).await;
+                Ok(Response::new(Full::from(answer.to_string())))
+            })
+        }
+    }
+
+    async fn ask(server: &Server, observer: &Observer) -> Answer {
+        let client = Client::new(server.clone(), "default");
+        let asked = BTreeSet::from([Question::AllNodeOps]);
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(15))))));
+        let mut answers = answer(&actor, observer, &Snapshot::default(), asked).await;
+        answers.remove(0).1.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_site_that_keeps_its_operations_is_answered_and_only_news_is_read() {
+        let (server, observer) = (Server::default(), Observer::default());
+        let saw = |observer: &Observer, object: Value| {
+            observer.saw(LiveObject::Op(Box::new(serde_json::from_value(object).unwrap())));
+        };
+        (0..PAGES * PAGE as usize).for_each(|number| saw(&observer, op(number)));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(ask(&server, &observer).await, Answer::Found);
+        assert!(server.0.lock().unwrap().is_empty(), "each is known in its version");
+        let observer = Observer::default();
+        for number in (0..PAGES * PAGE as usize).filter(|number| *number != 3) {
+            let mut object = op(number);
+            match number {
+                7 => object["metadata"]["resourceVersion"] = "16".into(),
+                8 => object["metadata"]["resourceVersion"] = "19".into(),
+                _ => {}
+            }
+            saw(&observer, object);
+        }
+        assert_eq!(ask(&server, &observer).await, Answer::Found);
+        let read: BTreeSet<String> = server.0.lock().unwrap().drain(..).collect();
+        assert_eq!(read, ["op3", "op7"].map(String::from).into(), "what is not here, and what is old here");
+        for number in [3, 7] {
+            let told: Metadata<NodeOp> = serde_json::from_value(op(number)).unwrap();
+            assert!(observer.has_op(&told.metadata, Instant::now()), "op{number} is known now");
+        }
+    }
+}
