@@ -303,26 +303,26 @@ pub struct UpgradeOrder {
 
 /// Arguments of `upgrade`, after the applet's name. `state_dir` is the directory on the host.
 pub fn upgrade_args(job: &str, state_dir: &str, order: &UpgradeOrder) -> Vec<String> {
-    let mut args = vec![format!("--job={job}"), format!("--state-dir={HOST_MOUNT}{state_dir}")];
-    args.extend(order_args(order));
+    let mut args = vec![format!("--job={job}")];
+    args.extend(order_args(state_dir, order));
     args
 }
 
-/// Arguments of `upgrade` as a preflight. A node that does not run Kairos is skipped or refused, as
-/// `skip_foreign` says.
-pub fn check_args(order: &UpgradeOrder, skip_foreign: bool) -> Vec<String> {
+/// Arguments of `upgrade` as a preflight, with the same directory, in which it looks for what earlier upgrades have
+/// left. A node that does not run Kairos is skipped or refused, as `skip_foreign` says.
+pub fn check_args(state_dir: &str, order: &UpgradeOrder, skip_foreign: bool) -> Vec<String> {
     let mut args = vec!["--check".to_owned()];
     if skip_foreign {
         args.push("--skip-foreign".into());
     }
-    args.extend(order_args(order));
+    args.extend(order_args(state_dir, order));
     args
 }
 
-fn order_args(order: &UpgradeOrder) -> Vec<String> {
+fn order_args(state_dir: &str, order: &UpgradeOrder) -> Vec<String> {
     let UpgradeOrder { active, recovery, force, debug, exclude_paths } = order;
     let flags = [("--active", active), ("--recovery", recovery), ("--force", force), ("--debug", debug)];
-    let mut args = vec![format!("--host-dir={HOST_MOUNT}")];
+    let mut args = vec![format!("--state-dir={HOST_MOUNT}{state_dir}"), format!("--host-dir={HOST_MOUNT}")];
     args.extend(flags.into_iter().filter(|(_, on)| **on).map(|(flag, _)| flag.to_owned()));
     args.extend(exclude_paths.iter().map(|path| format!("--exclude-path={path}")));
     args

@@ -126,7 +126,7 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_recovery: Option<bool>,
     /// Upgrade without comparing releases (default false): also a node that runs the image's release already,
-    /// or a newer one.
+    /// or a newer one, or that has not booted yet what an earlier upgrade has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
     /// Pass `--debug` to kairos-agent (default false).

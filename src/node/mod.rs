@@ -11,9 +11,10 @@ pub mod install;
 pub mod lock;
 pub mod os_release;
 pub mod reboot_waiter;
-mod result;
+pub mod result;
 pub mod sentinel;
 mod signals;
+mod trusted_boot;
 pub mod upgrade;
 pub mod version;
 

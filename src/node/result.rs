@@ -25,13 +25,23 @@ pub fn read(path: &Path) -> Result<Option<UpgradeResult>> {
     Ok(Some(result?))
 }
 
+/// The result of an upgrade, and the name of its Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    pub job: String,
+    pub result: UpgradeResult,
+}
+
 /// What upgrades of any Job have left. One that cannot be read says nothing, nor does a directory that is not
 /// there.
-pub fn all(directory: &Path) -> Vec<UpgradeResult> {
+pub fn all(directory: &Path) -> Vec<Left> {
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let results =
-        files.filter(|file| file.file_name().to_string_lossy().ends_with(&contract::result_file("")));
-    results.filter_map(|file| read(&file.path()).ok().flatten()).collect()
+    let left = files.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        let job = name.strip_suffix(&contract::result_file(""))?.to_owned();
+        Some(Left { job, result: read(&file.path()).ok().flatten()? })
+    });
+    left.collect()
 }
 
 /// Writes a result, durably: what comes next relies on it.

@@ -48,8 +48,12 @@ pub(super) fn created(meta: &ObjectMeta) -> Timestamp {
 /// The node that an object of ours is for: the annotation has the full name, a label may be cut.
 fn node_of(meta: &ObjectMeta) -> String {
     let label = || meta.labels.as_ref().and_then(|labels| labels.get(names::NODE).cloned());
-    annotation(meta, names::NODE_NAME).or_else(label).unwrap_or_default()
+    let named = annotation(meta, names::NODE_NAME).or_else(label);
+    // No node has a longer name, and it is kept with each such object, whoever made it.
+    named.filter(|name| name.len() <= MAX_NODE_NAME).unwrap_or_default()
 }
+
+const MAX_NODE_NAME: usize = 253;
 
 /// Those annotations of a node that say facts, or what it was tried with, and those that autoscalers read.
 fn annotations(meta: &ObjectMeta) -> BTreeMap<String, String> {

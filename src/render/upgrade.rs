@@ -94,7 +94,7 @@ pub fn check(op: &NodeOp, options: &UpgradeOptions, site: &RenderConfig) -> Cont
         image: Some(parts::image(&op.spec, site)),
         image_pull_policy: parts::pull_policy(&op.spec),
         command: installed(applet::UPGRADE),
-        args: parts::arguments(contract::check_args(&order(options), everywhere)),
+        args: parts::arguments(contract::check_args(&site.state_dir, &order(options), everywhere)),
         env: Some(vec![parts::host_dir(op)]),
         security_context: Some(SecurityContext {
             run_as_user: Some(0),

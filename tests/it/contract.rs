@@ -62,7 +62,7 @@ fn upgrade() {
         let Applet::Upgrade(args) = parsed(applet::UPGRADE, args) else { panic!() };
         assert_eq!(args.order(), order);
         assert_eq!((args.check, args.job.as_deref()), (false, Some("job-1")));
-        assert_eq!(args.state_dir.as_deref(), Some(Path::new("/host/usr/local/.kairos")));
+        assert_eq!(args.state_dir, Path::new("/host/usr/local/.kairos"));
         assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
     }
 }
@@ -71,11 +71,11 @@ fn upgrade() {
 fn check() {
     for order in orders() {
         for skip_foreign in [false, true] {
-            let Applet::Upgrade(args) = parsed(applet::UPGRADE, contract::check_args(&order, skip_foreign))
-            else {
-                panic!()
-            };
+            let args = contract::check_args("/var/lib/kairos", &order, skip_foreign);
+            let Applet::Upgrade(args) = parsed(applet::UPGRADE, args) else { panic!() };
             assert_eq!((args.order(), args.check, args.skip_foreign), (order.clone(), true, skip_foreign));
+            assert_eq!(args.state_dir, Path::new("/host/var/lib/kairos"));
+            assert_eq!(args.host_dir, Path::new(contract::HOST_MOUNT));
         }
     }
 }

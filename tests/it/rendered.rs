@@ -375,3 +375,25 @@ fn a_command_runs_while_the_nodes_lock_is_held_beside_it() {
     let probe = holder.startup_probe.unwrap();
     assert_eq!((probe.period_seconds, probe.failure_threshold), (Some(1), Some(i32::MAX)));
 }
+
+/// What one applet leaves another one looks for, and the preflight of the next upgrade as well.
+#[test]
+fn every_applet_of_an_upgrade_is_told_of_the_one_state_directory() {
+    let [_, upgrade, _] = ops();
+    let site = RenderConfig { state_dir: "/var/lib/kairos".into(), ..site() };
+    let check = preflight::pod(&upgrade, "n1", "name", &site).unwrap();
+    let of = waiter::For { job: "job", succeeded: None };
+    let waiter = waiter::pod(&upgrade, "n1", "name", of, "account", &site);
+    for pod in [pod_of(job::job(&upgrade, ON, "job", &site)), check, waiter] {
+        let text = serde_json::to_string(&pod).unwrap();
+        assert!(text.contains("/var/lib") && !text.contains("/usr/local"), "{text}");
+        let told = containers(&pod).find_map(|container| {
+            container.args.iter().flatten().find(|arg| arg.starts_with("--state-dir=")).cloned()
+        });
+        let told = told.unwrap();
+        assert!(
+            ["--state-dir=/host/var/lib/kairos", "--state-dir=/state/kairos"].contains(&&*told),
+            "{told}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! Mounts of this mount namespace, and files below a directory whose links must not lead out of it.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
@@ -27,6 +27,20 @@ pub fn read_in_root(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     match openat2(&directory, path.trim_start_matches('/'), how) {
         Ok(file) => files::contents(File::from(file), limit).with_context(doing).map(Some),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno).with_context(doing),
+    }
+}
+
+/// What is known of a file below `root`, found as [`read_in_root`] finds it, without opening it for reading.
+/// `None` if there is none.
+pub fn metadata_in_root(root: &Path, path: &str) -> Result<Option<Metadata>> {
+    let doing = || format!("looking at {path} below {}", root.display());
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let directory = open(root, flags | OFlag::O_DIRECTORY, Mode::empty()).with_context(doing)?;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    match openat2(&directory, path.trim_start_matches('/'), how) {
+        Ok(file) => File::from(file).metadata().with_context(doing).map(Some),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno).with_context(doing),
     }

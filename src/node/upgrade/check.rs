@@ -1,45 +1,41 @@
 //! `upgrade --check`: whether the upgrade is needed and could work, before anything is touched.
 //!
 //! Exits 0 with a message to skip the node, 0 with the record [`Proceed`] to go ahead, and another code, with
-//! the reason, if the upgrade could not work or would go back to an older release.
+//! the reason, if the upgrade could not work, would go back to an older release, or would write over an image
+//! that no boot has tried.
 
 use anyhow::{Result, bail};
 
 use super::{
     UpgradeArgs,
     agent::Agent,
-    plan::{self, Need},
+    plan::{self, Found, Need},
 };
 use crate::{
-    contract::{self, ALREADY_AT, Proceed, UpgradeOrder},
+    contract::{ALREADY_AT, Proceed, UpgradeOrder},
     node::{
-        AppletExit, Permanent, facts,
+        AppletExit, Permanent,
         host::{Host, mounts},
-        os_release, result,
     },
 };
 
 /// Looks, and changes nothing.
 pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<AppletExit> {
-    let host_dir = host.path(&args.host_dir);
-    let node = os_release::of(&host_dir);
-    if !node.kairos {
+    let found = super::find(args, host, "")?;
+    if !found.host.kairos {
         let message = "the node does not run Kairos";
         if args.skip_foreign {
             return Ok(AppletExit::success(message));
         }
         bail!(Permanent(format!("{message}; select nodes by kairos.io/managed=true")));
     }
-    let image = os_release::of(host.root());
-    let boot = host.boot_id()?;
-    let directory = host_dir.join(contract::STATE_DIR.trim_start_matches('/'));
-    let next = plan::boots_next(&boot, None, &result::all(&directory));
-    match plan::need(order, (&node, facts::boot_state_of(host), next.as_deref()), &image) {
+    match plan::need(order, &found) {
         Need::Nothing { release } => return Ok(AppletExit::success(format!("{ALREADY_AT}{release}"))),
         Need::Refused(why) => bail!(Permanent(why)),
         Need::Upgrade => {}
     }
     UsableAgent::find(order, host)?;
+    let Found { boot, host: node, image, .. } = found;
     let proceed = Proceed { proceed: true, boot, before: node.version, target: image.version };
     Ok(AppletExit::success(serde_json::to_string(&proceed)?))
 }

@@ -2,14 +2,17 @@
 //! involved.
 //!
 //! The agent is not idempotent: each success makes the active image the fallback. A second run without a boot
-//! between would make the new and untried image its own fallback, so **the agent never runs again after a
-//! success**, nor after a run of which nobody knows the end. What was done is in a result file beside the
-//! sentinel, written before and after:
+//! between would make the new and untried image the fallback, so **the agent never runs again after a success in
+//! the same boot**, be it for this Job or for another operation, nor after a run of which nobody knows the end;
+//! unless `force` is set, in another Job. What was done is in a result file beside the sentinel, written before and
+//! after:
 //!
 //! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
+//! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
+//! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
 //! | room for the next record is kept, or the disk has none | nothing of which it goes by | the same again |
@@ -17,7 +20,8 @@
 //! | the agent runs | `started`, same boot | fails permanently: "interrupted" |
 //! | the agent reboots the node itself, or the power fails | `started`, another boot | if the host now runs the target in state `active` and did not before: `upgraded`, in that older boot; else fails permanently |
 //! | the agent failed | `started` | fails permanently, as nobody knows it any more |
-//! | `failed` is written | `failed` | runs the agent |
+//! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
+//! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
 //! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails permanently itself, and says how the agent ended and why that is not recorded |
@@ -35,6 +39,7 @@ pub mod agent;
 mod check;
 mod image;
 pub mod plan;
+pub mod replaced;
 mod witness;
 
 use std::{
@@ -55,8 +60,11 @@ use super::{
     host::{Host, reserve},
     job_name, lock, os_release, result,
     signals::Signals,
+    trusted_boot,
 };
-use crate::contract::{self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState};
+use crate::contract::{
+    self, ALREADY_AT, RecoveryProof, UpgradeOrder, UpgradeResult, UpgradeState, boot_state,
+};
 
 /// How long to wait for whatever else runs on the node: as long as an agent gets that is told to end (the
 /// grace period of its pod), and the time after which a lock that nobody gave back is free
@@ -76,8 +84,8 @@ pub struct UpgradeArgs {
     #[arg(long, value_parser = job_name, required_unless_present = "check")]
     pub job: Option<String>,
     /// The state directory, below the host's root as this container sees it.
-    #[arg(long, required_unless_present = "check")]
-    pub state_dir: Option<PathBuf>,
+    #[arg(long)]
+    pub state_dir: PathBuf,
     /// Where the host's root is mounted.
     #[arg(long)]
     pub host_dir: PathBuf,
@@ -127,17 +135,17 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
         return check::run(args, &order, host);
     }
     let signals = Signals::listen()?;
-    let (Some(job), Some(state_dir)) = (&args.job, &args.state_dir) else {
-        bail!("--job and --state-dir are missing")
-    };
-    let directory = host.path(state_dir);
+    let job = args.job.as_ref().context("--job is missing")?;
+    let directory = host.path(&args.state_dir);
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("making {}", directory.display()))
         .with_context(not_started)?;
     let _lock = lock::on_node(&host.path(&args.host_dir), LOCK_TIMEOUT, || signals.told_to_stop())
         .context("kairos-agent was not started; the node's lock cannot be taken")?;
     let path = directory.join(contract::result_file(job));
-    let found = find(args, host, &directory)?;
+    let job_uid = args.job_uid.as_deref().filter(|uid| !uid.is_empty());
+    let job_uid = job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
+    let found = find(args, host, job_uid)?;
     let left = result::read(&path)?;
     match plan::verdict(&order, &found, left.as_ref()) {
         Verdict::Refuse(why) => bail!(Permanent(why)),
@@ -152,17 +160,22 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
     }
 }
 
-fn find(args: &UpgradeArgs, host: &Host, state_dir: &Path) -> Result<Found> {
-    let job_uid = args.job_uid.clone().filter(|uid| !uid.is_empty());
-    let job_uid = job_uid.with_context(|| format!("{} is not set", contract::env::JOB_UID))?;
-    let boot = host.boot_id()?;
+/// What is found on the node and in the image; in a preflight, which is of no Job, without a `job_uid`.
+fn find(args: &UpgradeArgs, host: &Host, job_uid: &str) -> Result<Found> {
+    let (boot, image) = (host.boot_id()?, os_release::of(host.root()));
+    let (left, host_dir) = (result::all(&host.path(&args.state_dir)), host.path(&args.host_dir));
+    let boot_state = facts::boot_state_of(host);
+    // What runs from memory is that first, however it was loaded.
+    let trusted_boot = boot_state != boot_state::IN_RAM && trusted_boot::is_booted(host);
+    let boot_state = if trusted_boot { trusted_boot::state(&host_dir) } else { boot_state };
     Ok(Found {
-        boots_next: plan::boots_next(&boot, Some(&job_uid), &result::all(state_dir)),
-        job_uid,
+        untried: plan::untried(&boot, job_uid, image.version.as_deref(), &left),
+        job_uid: job_uid.into(),
         boot,
-        boot_state: facts::boot_state_of(host).into(),
-        host: os_release::of(&host.path(&args.host_dir)),
-        image: os_release::of(host.root()),
+        boot_state: boot_state.into(),
+        trusted_boot,
+        host: os_release::of(&host_dir),
+        image,
     })
 }
 
@@ -193,9 +206,16 @@ fn upgrade(
     result::write(path, &state(UpgradeState::Started)).with_context(not_started)?;
     // A boot proves all but an upgrade of the recovery image alone.
     let record = (!order.active).then(|| witness::before(&host_dir));
+    // One that writes the recovery image alone puts nothing in the place of what the node has booted.
+    let images = order.active.then(|| replaced::look(&host_dir));
     for arguments in plan::commands(order, &exclude) {
         match agent.run(&arguments, &host_dir, signals) {
             Ok(Run::Succeeded) => {}
+            Ok(Run::Failed(message))
+                if images.as_ref().is_some_and(|seen| seen.is_replaced(&replaced::look(&host_dir))) =>
+            {
+                bail!(Permanent(format!("{REPLACED}: {message}")))
+            }
             Ok(Run::Failed(message)) => return failed(path, &state(UpgradeState::Failed), message, patience),
             // `started` stays: it may have been ended after it made the new image the active one.
             Ok(Run::Killed(message)) => bail!(Permanent(message)),
@@ -209,6 +229,10 @@ fn upgrade(
         Err(error) => bail!(Permanent(unrecorded(&error))),
     }
 }
+
+/// `started` stays: the new image is, or may be, the one that the node boots next.
+const REPLACED: &str = "kairos-agent failed after it had replaced the image that the node boots, and is not run again; \
+    look at the node, and reboot it before another upgrade";
 
 fn not_started() -> String {
     format!("kairos-agent was not started; {} cannot be used", super::state_directory())

@@ -158,10 +158,11 @@ fn retry(known: &UpgradeResult) {
             let release = |version| Release { version, ..Release::default() };
             let (host, image) = (release(host), release(known.target.clone()));
             let found = Found {
-                boots_next: None,
+                untried: None,
                 job_uid: known.job_uid.clone(),
                 boot: boot.into(),
                 boot_state: known.before_state.clone(),
+                trusted_boot: false,
                 host,
                 image,
             };

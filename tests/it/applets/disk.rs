@@ -153,7 +153,7 @@ fn a_sentinel_that_cannot_be_written_at_all_fails_for_good_and_says_so() {
 }
 
 fn fill_from(node: &Machine) -> Disk {
-    Disk::on(node.path("host/usr/local/.kairos"))
+    Disk::on(node.path("host/var/lib/kairos"))
 }
 
 #[test]

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use super::node::BINARY;
 
 const JOB: &str = "job-1";
+/// The state directory is not where it is by default: each applet has to be told.
+pub const STATE_DIR: &str = "/var/lib/kairos";
 
 /// A node with the release `v1`, in state active, and an image with the release `v2`.
 #[derive(Debug)]
@@ -23,11 +25,18 @@ pub struct Machine(TempDir);
 impl Machine {
     pub fn new() -> Self {
         let machine = Self(tempfile::tempdir().unwrap());
-        for path in ["etc", "usr/bin", "dev", "proc/sys/kernel/random", "host/etc", "host/usr/local/.kairos"]
-        {
+        for path in [
+            "etc",
+            "usr/bin",
+            "dev",
+            "proc/sys/kernel/random",
+            "host/etc",
+            "host/usr/local",
+            "host/var/lib/kairos",
+        ] {
             fs::create_dir_all(machine.path(path)).unwrap();
         }
-        symlink("host/usr/local/.kairos", machine.path("sentinel")).unwrap();
+        symlink("host/var/lib/kairos", machine.path("sentinel")).unwrap();
         symlink(
             concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kairos-agent"),
             machine.path("usr/bin/kairos-agent"),
@@ -78,7 +87,7 @@ impl Machine {
     }
 
     pub fn upgrade(&self, order: &UpgradeOrder) -> Command {
-        self.command(applet::UPGRADE, contract::upgrade_args(JOB, contract::STATE_DIR, order))
+        self.command(applet::UPGRADE, contract::upgrade_args(JOB, STATE_DIR, order))
     }
 
     /// Runs the wrapper and returns its exit code and last words.
@@ -87,9 +96,8 @@ impl Machine {
     }
 
     pub fn check(&self, order: &UpgradeOrder, skip_foreign: bool) -> (i32, String) {
-        self.ended(
-            &self.command(applet::UPGRADE, contract::check_args(order, skip_foreign)).output().unwrap(),
-        )
+        let args = contract::check_args(STATE_DIR, order, skip_foreign);
+        self.ended(&self.command(applet::UPGRADE, args).output().unwrap())
     }
 
     pub fn ended(&self, output: &Output) -> (i32, String) {

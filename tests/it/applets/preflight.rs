@@ -75,29 +75,51 @@ fn the_preflight_skips_proceeds_or_refuses_and_writes_nothing() {
     assert_eq!((node.runs().len(), fs::read_dir(node.path("sentinel")).unwrap().count()), (0, 0));
 }
 
+/// Another Job's agent has written `release` in that boot.
+fn has_written(node: &Machine, boot: &str, release: &str) {
+    let result =
+        json!({"jobUid": "other", "state": "upgraded", "boot": boot, "active": true, "target": release});
+    node.write("sentinel/another-job.upgrade.json", &result.to_string());
+}
+
 /// An upgrade has written another image in this boot, and its Job failed afterwards: what the node runs is not
 /// what it boots next.
 #[test]
 fn a_node_that_boots_another_release_next_is_not_said_to_be_at_the_one_that_it_runs() {
     let node = Machine::new();
     node.boots("b1", "active", "v2");
-    let left = |boot: &str| {
-        let result =
-            json!({"jobUid": "other", "state": "upgraded", "boot": boot, "active": true, "target": "v3"});
-        for directory in [format!("host{}", contract::STATE_DIR), "sentinel".to_owned()] {
-            fs::create_dir_all(node.path(&directory)).unwrap();
-            node.write(&format!("{directory}/another-job.upgrade.json"), &result.to_string());
-        }
-    };
-    left("b1");
+    has_written(&node, "b1", "v3");
     for (code, words) in [node.check(&active(), false), node.try_once(&active())] {
         assert!(code == permanent() && words.contains("only until its next boot"), "{code} {words}");
-        assert!(words.contains("has written v3"), "{words}");
+        assert!(words.contains("(Job another-job) has written v3"), "{words}");
     }
     assert!(node.runs().is_empty());
     proceeds(&node, &UpgradeOrder { force: true, ..active() });
-    left("b0");
+    has_written(&node, "b0", "v3");
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
+}
+
+/// Whatever became of the Job that wrote it: a second agent would make that image, which nobody has booted, the
+/// fallback.
+#[test]
+fn an_image_that_no_boot_has_tried_is_written_over_by_no_other_upgrade() {
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    for (written, words) in [("v2", "but a reboot"), ("v3", "Reboot the node first")] {
+        let node = Machine::new();
+        has_written(&node, "b1", written);
+        for (code, said) in [node.check(&active(), false), node.try_once(&active())] {
+            assert!(code == permanent() && said.contains(words), "{code} {said}");
+        }
+        let both = UpgradeOrder { recovery: true, ..active() };
+        assert_eq!((node.check(&both, false).0, node.try_once(&both).0), (permanent(), permanent()));
+        assert_eq!((node.runs().len(), node.result()), (0, None));
+        proceeds(&node, &recovery);
+        proceeds(&node, &UpgradeOrder { force: true, ..active() });
+        // The node was rebooted, and fell back.
+        node.boots("b2", "passive", "v1");
+        assert_eq!(node.check(&active(), false).0, 0);
+        assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+    }
 }
 
 /// It boots the same again, whatever is written on its disk.
@@ -116,6 +138,32 @@ fn a_node_that_runs_from_memory_is_refused_untouched_unless_it_is_at_the_release
     node.boots("b1", "active", "v2");
     node.write("proc/cmdline", "netboot kairos.ram");
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
+}
+
+/// Before, it was drained, tried as often as the Job may be, and left cordoned.
+#[test]
+fn a_node_with_trusted_boot_is_refused_untouched() {
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    for order in [active(), UpgradeOrder { force: true, ..active() }, recovery] {
+        let node = Machine::new();
+        node.write("proc/cmdline", "console=tty1 rd.immucore.uki");
+        for (code, words) in [node.check(&order, true), node.try_once(&order)] {
+            assert!(code == permanent() && words.contains("Trusted Boot"), "{code} {words}");
+        }
+        assert_eq!((node.runs().len(), node.result()), (0, None));
+    }
+    // At the release, if it has not fallen back to it.
+    let node = Machine::new();
+    node.boots("b1", "active", "v2");
+    node.write("proc/cmdline", "console=tty1 rd.immucore.uki");
+    assert_eq!(node.check(&active(), true).0, permanent(), "nothing tells which entry it has booted");
+    let efivars = "host/sys/firmware/efi/efivars";
+    fs::create_dir_all(node.path(efivars)).unwrap();
+    for (entry, code) in [("passive.conf", permanent()), ("active.conf", 0)] {
+        let variable = "LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+        node.write(&format!("{efivars}/{variable}"), &format!("\u{6}\0\0\0{}", entry.replace("", "\0")));
+        assert_eq!(node.check(&active(), true).0, code, "{entry}");
+    }
 }
 
 const K3S: &str = "KAIROS_SOFTWARE_VERSION_PREFIX=k3s\nKAIROS_SOFTWARE_VERSION=";

@@ -61,6 +61,36 @@ fn a_failure_says_the_agents_words_and_may_be_tried_again() {
     assert_eq!(node.runs().len(), 2);
 }
 
+/// A cloud-config may end the agent with an error when the new image is in its place already: another run would
+/// make that one the fallback. Rows: what the agent does before it fails, and whether it may be tried again.
+#[test]
+fn a_failure_after_the_images_were_replaced_is_not_tried_again() {
+    for (agent, again) in [
+        ("echo half >transition.img", true),
+        ("echo new >transition.img; mv active.img passive.img", false),
+        ("echo new >transition.img; mv active.img passive.img; mv transition.img active.img", false),
+        ("rm -r ../cOS", false),
+    ] {
+        let node = Machine::new();
+        let images = "host/run/initramfs/cos-state/cOS";
+        fs::create_dir_all(node.path(images)).unwrap();
+        for image in ["active", "passive"] {
+            node.write(&format!("{images}/{image}.img"), image);
+        }
+        node.agent(&format!("cd \"$KAIROS_ROOT/{images}\"; {agent}; echo the hook failed; exit 1"));
+        let (code, words) = node.try_once(&active());
+        assert!(words.contains("kairos-agent ended with 1: the hook failed"), "{agent}: {words}");
+        let expected = if again { (1, UpgradeState::Failed) } else { (permanent(), UpgradeState::Started) };
+        assert_eq!((code, node.result().unwrap().state), expected, "{agent}: {words}");
+        assert!(again || words.starts_with("kairos-agent failed after it had replaced the image"), "{words}");
+        node.agent("echo again");
+        assert_eq!(
+            (node.try_once(&active()).0, node.runs().len()),
+            if again { (0, 2) } else { (permanent(), 1) }
+        );
+    }
+}
+
 #[test]
 fn output_streams_while_the_agent_runs() {
     let node = Machine::new();

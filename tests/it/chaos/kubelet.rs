@@ -8,8 +8,14 @@ use kairos_operator::{
     cli::{self, Applet},
     contract::{self, Facts, Sentinel, UpgradeResult, UpgradeState, boot_state},
     node::{
+        os_release::Release,
+        result::Left,
         sentinel::SentinelArgs,
-        upgrade::{UpgradeArgs, plan},
+        upgrade::{
+            UpgradeArgs,
+            plan::{self, Found, Need, Verdict},
+            replaced::{Identity, Seen},
+        },
     },
 };
 use kairos_sim::{Outcome, Run};
@@ -73,11 +79,10 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
         (container::PREFLIGHT, Some(Applet::Upgrade(args))) => until(async move {
             ran(&world, &place, true);
             sleep(world.time(1, 5000)).await;
-            let running = booted(&world, &place).release;
-            let skip = !args.force && running == place.release;
-            match boots_next(&world, &place).filter(|next| skip && *next != running) {
-                Some(next) => (FOR_GOOD, plan::runs_until_its_boot(&running, &next)),
-                None => (0, if skip { format!("node is already at {running}") } else { String::new() }),
+            match plan::need(&args.order(), &found(&world, &place, "")) {
+                Need::Nothing { release } => (0, format!("{}{release}", contract::ALREADY_AT)),
+                Need::Refused(why) => (FOR_GOOD, why),
+                Need::Upgrade => (0, String::new()),
             }
         }),
         (container::PREFLIGHT, None) => until(async move {
@@ -256,11 +261,21 @@ fn booted(world: &World, place: &Place) -> Image {
     world.machine(&place.node, |machine| machine.booted.1.clone())
 }
 
-/// What an agent has written for another Job in this boot.
-fn boots_next(world: &World, place: &Place) -> Option<String> {
-    let left: Vec<UpgradeResult> =
-        world.machine(&place.node, |machine| machine.results.values().cloned().collect());
-    plan::boots_next(&place.boot, Some(&place.job_uid), &left)
+/// What the applet finds. Releases say nothing besides their names, and so have no order.
+fn found(world: &World, place: &Place, job_uid: &str) -> Found {
+    let release = |version: String| Release { kairos: true, version: Some(version), ..Release::default() };
+    let Image { release: running, state } = booted(world, place);
+    let left = |(job, result): (&String, &UpgradeResult)| Left { job: job.clone(), result: result.clone() };
+    let left: Vec<Left> = world.machine(&place.node, |machine| machine.results.iter().map(left).collect());
+    Found {
+        job_uid: job_uid.into(),
+        boot: place.boot.clone(),
+        boot_state: state.into(),
+        trusted_boot: false,
+        host: release(running),
+        image: release(place.release.clone()),
+        untried: plan::untried(&place.boot, job_uid, Some(&place.release), &left),
+    }
 }
 
 fn facts(world: &World, place: &Place) -> String {
@@ -276,80 +291,65 @@ fn facts(world: &World, place: &Place) -> String {
     serde_json::to_string(&facts).expect("facts")
 }
 
-/// Row by row what the header of `node/upgrade` says.
+/// Row by row what the header of `node/upgrade` says; what is decided is decided by the applet's own functions.
 async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, String) {
-    let job = args.job.clone().expect("a Job");
+    let (job, order) = (args.job.clone().expect("a Job"), args.order());
     sleep(world.time(1, 2000)).await;
     let Some(_lock) = lock::of_upgrade(world, &place.node).await else {
         let why = "kairos-agent was not started; the node's lock cannot be taken";
         return (contract::EXIT_LOCKED.into(), why.into());
     };
-    let left = world.machine(&place.node, |machine| machine.results.get(&job).cloned());
-    let Image { release: running, state: from } = booted(world, place);
-    let left = left.filter(|result| result.job_uid == place.job_uid);
-    let write = |state, boot: &str, before: &str| {
-        let result = UpgradeResult {
-            job_uid: place.job_uid.clone(),
-            state,
-            boot: boot.into(),
-            active: args.active,
-            before: Some(before.into()),
-            before_state: from.into(),
-            target: Some(place.release.clone()),
-            recovery_at: None,
-        };
+    let (left, disk) =
+        world.machine(&place.node, |machine| (machine.results.get(&job).cloned(), machine.disk));
+    let found = found(world, place, &place.job_uid);
+    let write = |result: UpgradeResult| {
         world.disk(&place.node, |machine| machine.results.insert(job.clone(), result));
     };
-    match left.as_ref().map(|left| (left.state, left)) {
-        Some((UpgradeState::Upgraded, _)) => return (0, "upgraded before".into()),
-        Some((UpgradeState::Started, left)) if left.boot == place.boot => {
-            return (FOR_GOOD, "interrupted".into());
+    let state = |state| plan::result(&order, &found, state);
+    match plan::verdict(&order, &found, left.as_ref()) {
+        Verdict::Refuse(why) => return (FOR_GOOD, why),
+        Verdict::Settled(result) if left.as_ref() == Some(&result) => return (0, "upgraded before".into()),
+        Verdict::Settled(result) => {
+            return match disk.start(&job) {
+                Err(words) => (1, words),
+                Ok(()) => {
+                    write(result);
+                    (0, "there is nothing to do".into())
+                }
+            };
         }
-        Some((UpgradeState::Started, left)) => {
-            let before = left.before.clone().unwrap_or_default();
-            if running == place.release && before != running && from == boot_state::ACTIVE {
-                write(UpgradeState::Upgraded, &left.boot, &before);
-                return (0, "the agent had succeeded".into());
-            }
-            return (FOR_GOOD, "interrupted by a reboot".into());
-        }
-        Some((UpgradeState::UpToDate | UpgradeState::Failed, _)) | None => {}
+        Verdict::Run => {}
     }
-    let disk = world.machine(&place.node, |machine| machine.disk);
     if let Err(words) = disk.start(&job) {
         return (1, words);
     }
-    if !args.force
-        && running == place.release
-        && let Some(next) = boots_next(world, place).filter(|next| *next != running)
-    {
-        return (FOR_GOOD, plan::runs_until_its_boot(&running, &next));
-    }
-    if !args.force && running == place.release {
-        write(UpgradeState::UpToDate, &place.boot, &running);
-        return (0, format!("node is already at {running}"));
-    }
-    write(UpgradeState::Started, &place.boot, &running);
+    write(state(UpgradeState::Started));
     let _running = Running::new(world, place);
-    sleep(world.time(2000, 60_000)).await;
+    let before = images(world, place);
     let fails = world.fates(&place.op, |fates| {
         fates.failures.get_mut(&place.node).filter(|left| **left > 0).map(|left| *left -= 1).is_some()
     });
+    let early = fails && world.chance(70);
+    sleep(world.time(2000, 50_000)).await;
+    let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
+    if args.active && !lies && !early {
+        install(world, place, &found, args.force);
+    }
+    // What comes after the images are in their places.
+    sleep(world.time(100, 10_000)).await;
     let recorded = disk.conclude(&job);
     if fails {
+        if args.active && before.is_replaced(&images(world, place)) {
+            return (FOR_GOOD, "the agent failed after it had replaced the image".into());
+        }
         if let Err(error) = recorded {
             return (
                 FOR_GOOD,
                 format!("the agent failed; it is not tried again, as that could not be recorded: {error}"),
             );
         }
-        write(UpgradeState::Failed, &place.boot, &running);
+        write(state(UpgradeState::Failed));
         return (1, "the agent failed".into());
-    }
-    let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
-    if args.active && !lies {
-        world.disk(&place.node, |machine| machine.active = place.release.clone());
-        world.happens(&place.node, Event::Installed { release: place.release.clone() });
     }
     world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
     if let Err(error) = recorded {
@@ -360,6 +360,26 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         );
     }
     sleep(Duration::from_millis(20)).await;
-    write(UpgradeState::Upgraded, &place.boot, &running);
+    write(state(UpgradeState::Upgraded));
     (0, "upgraded".into())
+}
+
+/// What is seen of the images.
+fn images(world: &World, place: &Place) -> Seen {
+    let inode = world.machine(&place.node, |machine| machine.inode);
+    Seen(Some(vec![Some(Identity { inode, ..Identity::default() })]))
+}
+
+/// The agent makes the active image the fallback, unless the node runs from that, and puts its own in the
+/// place.
+fn install(world: &World, place: &Place, found: &Found, forced: bool) {
+    let untried = world.disk(&place.node, |machine| {
+        machine.active = place.release.clone();
+        machine.inode += 1;
+        machine.written_in.replace(place.boot.clone())
+    });
+    world.happens(&place.node, Event::Installed { release: place.release.clone() });
+    if untried.as_ref() == Some(&place.boot) && !forced && found.boot_state != boot_state::PASSIVE {
+        world.happens(&place.node, Event::Overwrote { job: place.job_uid.clone() });
+    }
 }

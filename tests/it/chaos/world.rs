@@ -44,6 +44,9 @@ pub enum Event {
     Ran { owner: String, content: String, preflight: bool },
     /// An agent has put a release into the active image.
     Installed { release: String },
+    /// By that the only image that the node has ever booted is gone: what an agent had written in the same
+    /// boot, which nobody has tried, is the fallback now, and nobody had asked for that by `force`.
+    Overwrote { job: String },
     /// The tag that moves means this from now on.
     Tag { content: String },
     /// The store went back; before, this was its version.
@@ -76,6 +79,10 @@ pub struct Machine {
     pub results: BTreeMap<String, UpgradeResult>,
     /// The release of the active image.
     pub active: String,
+    /// The file that it is.
+    pub inode: u64,
+    /// The boot in which an agent wrote it.
+    pub written_in: Option<String>,
     /// A boot, and what it booted.
     pub booted: (String, Image),
     /// New images do not boot here: the machine falls back to the one that it began with.

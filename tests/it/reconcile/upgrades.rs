@@ -105,6 +105,20 @@ async fn an_agent_that_fails_fails_the_node_with_its_words_and_without_a_reboot(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_fails_after_it_has_replaced_the_image_is_run_by_nobody_again() {
+    let rig = Rig::new(1).await;
+    rig.labelled().await;
+    switch(&rig, "n1", "fail-late");
+    for (name, words) in [("up", "failed after it had replaced the image"), ("next", "but a reboot")] {
+        rig.upgrade(name, "v3.5.0").await;
+        let status = upgraded(&rig, name).await;
+        let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+        assert_eq!((calls(&rig, "n1"), rig.reboots("n1"), rig.is_cordoned("n1")), (1, 0, true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_falls_back_is_failed_and_stays_cordoned() {
     let rig = Rig::new(2).await;
     rig.labelled().await;
@@ -114,6 +128,37 @@ async fn a_node_that_falls_back_is_failed_and_stays_cordoned() {
     let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
     assert!(["passive", "v3.4.2", "v3.5.0"].iter().all(|word| message.contains(word)), "{message}");
     assert_eq!((rig.reboots("n1"), calls(&rig, "n2"), rig.is_cordoned("n1")), (1, 0, true));
+}
+
+/// An upgrade whose reboot does not come has written an image that nobody has booted. Another one in the same
+/// boot would make that one the fallback.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_reboot_that_did_not_come_no_other_upgrade_writes_before_the_node_has_booted() {
+    let rig = Rig::new(1).await;
+    rig.labelled().await;
+    rig.hold_reboots();
+    rig.upgrade("up", "v3.5.0").await;
+    rig.in_step("up", "n1", "Reboot").await;
+    rig.delete_upgrade("up").await;
+    rig.cluster.faults().clear();
+    for (name, version, words) in
+        [("same", "v3.5.0", "but a reboot"), ("next", "v3.6.0", "Reboot the node first")]
+    {
+        rig.upgrade(name, version).await;
+        let status = upgraded(&rig, name).await;
+        let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("Preflight failed") && message.contains("has written v3.5.0"),
+            "{message}"
+        );
+        assert!(message.contains(words), "{message}");
+        assert_eq!((calls(&rig, "n1"), rig.reboots("n1"), rig.is_cordoned("n1")), (1, 0, false));
+    }
+    rig.op("reboot", json!({"command": ["true"], "rebootOnSuccess": true})).await;
+    assert_eq!(rig.over("reboot").await["phase"], "Completed");
+    rig.upgrade("again", "v3.6.0").await;
+    assert_eq!(upgraded(&rig, "again").await["phase"], "Completed");
+    assert_eq!((calls(&rig, "n1"), rig.reboots("n1")), (2, 2));
 }
 
 /// The server gives the NodeOp defaults that the upgrade has not: what one says and the other does not is no

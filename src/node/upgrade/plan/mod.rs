@@ -1,25 +1,31 @@
 //! What the wrapper does, as functions of what it found: whether to run the agent, and with which arguments.
 
+mod written;
+
 use std::cmp::Ordering;
 
+pub use self::written::{Untried, untried};
 use crate::{
     contract::{UpgradeOrder, UpgradeResult, UpgradeState, boot_state},
     node::{os_release::Release, version},
 };
 
-/// What the wrapper finds when it starts.
+/// What the wrapper, or the preflight, finds when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// Empty in a preflight, which is of no Job.
     pub job_uid: String,
     /// The boot that the node is in, and its state.
     pub boot: String,
     pub boot_state: String,
+    /// Whether that is a unified kernel image.
+    pub trusted_boot: bool,
     /// The release that the node runs.
     pub host: Release,
     /// The release of the image.
     pub image: Release,
-    /// See [`boots_next`].
-    pub boots_next: Option<String>,
+    /// See [`untried`].
+    pub untried: Option<Untried>,
 }
 
 /// What follows from it.
@@ -47,8 +53,7 @@ pub fn verdict(order: &UpgradeOrder, found: &Found, previous: Option<&UpgradeRes
 }
 
 fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
-    let Found { boot_state, host, image, boots_next, .. } = found;
-    match need(order, (host, boot_state, boots_next.as_deref()), image) {
+    match need(order, found) {
         Need::Nothing { .. } => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
         Need::Refused(why) => Verdict::Refuse(why),
         Need::Upgrade => Verdict::Run,
@@ -67,18 +72,21 @@ pub enum Need {
     Upgrade,
 }
 
-/// What the node needs that runs this release, in this boot state, and boots that one next, to be at the
-/// image's. The preflight and the wrapper decide by it, each in its own moment.
-pub fn need(
-    order: &UpgradeOrder,
-    (host, boot_state, boots_next): (&Release, &str, Option<&str>),
-    image: &Release,
-) -> Need {
+/// What the node needs to be at the image's release. The preflight and the wrapper decide by it, each in its own
+/// moment.
+pub fn need(order: &UpgradeOrder, found: &Found) -> Need {
+    let Found { job_uid: _, boot: _, boot_state, trusted_boot, host, image, untried } = found;
     let at = already_at(order, host, image).filter(|_| !boots_something_else(boot_state));
-    match (at, boots_next) {
-        (Some(release), Some(next)) if next != release => Need::Refused(runs_until_its_boot(release, next)),
+    // Where only the firmware tells what was booted, silence is not the active image.
+    let at = at.filter(|_| !trusted_boot || boot_state == boot_state::ACTIVE);
+    // Nothing but the active image is at stake, and whoever sets `force` has been told.
+    match (at, untried.as_ref().filter(|_| compares(order))) {
+        (Some(release), Some(next)) if next.release.as_deref() != Some(release) => {
+            Need::Refused(next.until_then(release))
+        }
         (Some(release), _) => Need::Nothing { release: release.to_owned() },
-        (None, _) => unfit(boot_state)
+        (None, untried) => unfit(boot_state, *trusted_boot)
+            .or_else(|| untried.map(|next| next.first(image.version.as_deref())))
             .or_else(|| too_old(order, host, image))
             .or_else(|| kubernetes_goes_back(order, host, image))
             .map_or(Need::Upgrade, Need::Refused),
@@ -94,8 +102,12 @@ fn boots_something_else(boot_state: &str) -> bool {
 
 /// Why the node is refused for what it has booted: what an agent would write is on nobody's way, or is about
 /// to be overwritten.
-fn unfit(boot_state: &str) -> Option<String> {
+fn unfit(boot_state: &str, trusted_boot: bool) -> Option<String> {
     let why = match boot_state {
+        // Its agent would write files of the boot loader, and nothing could prove what was booted afterwards.
+        _ if trusted_boot => {
+            "the node has Trusted Boot (UKI), and nodes with it are upgraded by a NodeOp; leave it out of nodeSelector"
+        }
         // The next boot loads it again.
         boot_state::IN_RAM => {
             "the node runs from memory (kairos.ram), and there is nothing installed to upgrade; change the image that it boots from"
@@ -117,25 +129,6 @@ fn unfit(boot_state: &str) -> Option<String> {
 fn already_at<'a>(order: &UpgradeOrder, host: &'a Release, image: &Release) -> Option<&'a str> {
     let same = compares(order) && host.version == image.version;
     host.version.as_deref().filter(|_| same && version::of_one_build(&host.keys, &image.keys))
-}
-
-/// The release that the node boots next, if an agent was run for another Job in this boot and may have made
-/// its image the active one: that Job failed afterwards, or nobody wanted a reboot.
-pub fn boots_next(boot: &str, job_uid: Option<&str>, left: &[UpgradeResult]) -> Option<String> {
-    let written = |result: &&UpgradeResult| {
-        let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);
-        ran && result.active && result.boot == boot && Some(result.job_uid.as_str()) != job_uid
-    };
-    let unnamed = || "another release".to_owned();
-    left.iter().find(written).map(|result| result.target.clone().unwrap_or_else(unnamed))
-}
-
-/// Why a node that runs the release already is not said to be at it.
-pub fn runs_until_its_boot(release: &str, next: &str) -> String {
-    format!(
-        "the node runs {release} only until its next boot: an earlier upgrade has written {next} and did not end well, or without a reboot. \
-         Reboot the node first, or set force: true to have {release} written again"
-    )
 }
 
 /// Why the image is refused, if its release is older than what the node runs and nobody wants to go back.

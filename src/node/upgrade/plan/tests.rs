@@ -1,6 +1,7 @@
 //! What an upgrade does, by what it finds.
 
 use super::*;
+use crate::node::result::Left;
 
 fn order(active: bool, recovery: bool) -> UpgradeOrder {
     UpgradeOrder { active, recovery, ..UpgradeOrder::default() }
@@ -11,9 +12,10 @@ fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Fo
         job_uid: "u".into(),
         boot: boot.into(),
         boot_state: state.into(),
+        trusted_boot: false,
         host: release(host),
         image: release(image),
-        boots_next: None,
+        untried: None,
     }
 }
 
@@ -81,13 +83,11 @@ fn a_node_is_at_its_release_only_where_it_has_booted_its_active_image() {
         ("livecd", "refused"),
         ("autoreset", "refused"),
     ] {
-        let needs =
-            |order: &UpgradeOrder| match need(order, (&release(Some("a")), state, None), &release(Some("a")))
-            {
-                Need::Nothing { .. } => "nothing",
-                Need::Upgrade => "upgrade",
-                Need::Refused(_) => "refused",
-            };
+        let needs = |order: &UpgradeOrder| match need(order, &found("b1", state, Some("a"), Some("a"))) {
+            Need::Nothing { .. } => "nothing",
+            Need::Upgrade => "upgrade",
+            Need::Refused(_) => "refused",
+        };
         assert_eq!(needs(&order(true, false)), expected, "{state}");
         assert_ne!(needs(&force), "nothing", "{state}");
     }
@@ -102,7 +102,12 @@ fn another_build_of_the_same_release_is_not_that_release() {
         release.keys.insert("KAIROS_SOFTWARE_VERSION".into(), carries.into());
         release
     };
-    let needs = |host: &Release, image: &Release| need(&order(true, false), (host, "active", None), image);
+    let of = |host: &Release, image: &Release| Found {
+        host: host.clone(),
+        image: image.clone(),
+        ..found("b1", "active", None, None)
+    };
+    let needs = |host: &Release, image: &Release| need(&order(true, false), &of(host, image));
     let here = built("22.04", "v1.33.5");
     assert!(matches!(needs(&here, &here), Need::Nothing { .. }));
     assert_eq!(needs(&here, &built("24.04", "v1.33.5")), Need::Upgrade);
@@ -110,7 +115,7 @@ fn another_build_of_the_same_release_is_not_that_release() {
     let Need::Refused(why) = needs(&here, &newer) else { panic!("Kubernetes goes back") };
     assert!(why.contains("k3sv1.31.5") && why.ends_with("set force: true to go back"), "{why}");
     let force = UpgradeOrder { force: true, ..order(true, false) };
-    assert_eq!(need(&force, (&here, "active", None), &newer), Need::Upgrade);
+    assert_eq!(need(&force, &of(&here, &newer)), Need::Upgrade);
 }
 
 #[test]
@@ -204,43 +209,166 @@ fn what_ran_before_proves_nothing_and_neither_does_recovery() {
     assert!(matches!(verdict(&order(false, true), &later, Some(&left)), Verdict::Refuse(_)));
 }
 
+/// What another Job has left is no try of this one; but what its agent has written in this boot nobody has
+/// booted.
 #[test]
-fn a_result_of_another_job_is_none() {
-    let found = found("b1", "active", Some("old"), Some("new"));
+fn a_result_of_another_job_is_no_try_and_its_image_is_written_over_by_none() {
     for state in [UpgradeState::Started, UpgradeState::Upgraded] {
-        let left = UpgradeResult { job_uid: "other".into(), ..result(&order(true, false), &found, state) };
-        assert_eq!(verdict(&order(true, false), &found, Some(&left)), Verdict::Run);
+        for boot in ["b0", "b1"] {
+            let here = found("b1", "active", Some("old"), Some("new"));
+            let left = UpgradeResult {
+                job_uid: "other".into(),
+                boot: boot.into(),
+                ..result(&order(true, false), &here, state)
+            };
+            let untried = untried("b1", "u", Some("new"), &[by("job-0", left.clone())]);
+            let verdict = verdict(&order(true, false), &Found { untried, ..here }, Some(&left));
+            assert_eq!(matches!(verdict, Verdict::Refuse(_)), boot == "b1", "{state:?} {boot}: {verdict:?}");
+            assert!(boot == "b1" || verdict == Verdict::Run, "{verdict:?}");
+        }
     }
 }
 
-/// What an agent has written in this boot is what the node boots next, whatever it runs.
+fn by(job: &str, result: UpgradeResult) -> Left {
+    Left { job: job.into(), result }
+}
+
+/// Rows: what an agent of another Job has left, whether it counts, and which release the node boots next.
 #[test]
-fn a_node_that_boots_something_else_next_is_not_at_the_release_that_it_runs() {
+fn what_was_written_in_this_boot_and_may_be_the_active_image_is_untried() {
     let here = found("b1", "active", Some("v1"), Some("v1"));
-    let left = |state, active, boot: &str| UpgradeResult {
-        job_uid: "other".into(),
-        active,
-        boot: boot.into(),
-        target: Some("v2".into()),
-        ..result(&order(true, false), &here, state)
-    };
-    for (state, active, boot, next) in [
-        (UpgradeState::Upgraded, true, "b1", Some("v2")),
-        (UpgradeState::Started, true, "b1", Some("v2")),
-        (UpgradeState::Failed, true, "b1", None),
-        (UpgradeState::Upgraded, false, "b1", None),
-        (UpgradeState::Upgraded, true, "b0", None),
+    for (state, active, boot, counts) in [
+        (UpgradeState::Upgraded, true, "b1", true),
+        (UpgradeState::Started, true, "b1", true),
+        (UpgradeState::Failed, true, "b1", false),
+        (UpgradeState::UpToDate, true, "b1", false),
+        (UpgradeState::Upgraded, false, "b1", false),
+        (UpgradeState::Started, false, "b1", false),
+        (UpgradeState::Upgraded, true, "b0", false),
     ] {
-        let left = [left(state, active, boot)];
-        assert_eq!(boots_next("b1", Some("u"), &left).as_deref(), next, "{state:?} {active} {boot}");
-        assert_eq!(boots_next("b1", Some("other"), &left), None, "it is its own");
-        let boots_next = boots_next("b1", None, &left);
-        let found = Found { boots_next, ..here.clone() };
-        let refused = matches!(verdict(&order(true, false), &found, None), Verdict::Refuse(_));
-        assert_eq!(refused, next.is_some());
-        let force = UpgradeOrder { force: true, ..order(true, false) };
-        assert_eq!(verdict(&force, &found, None), Verdict::Run);
+        let left = UpgradeResult {
+            job_uid: "other".into(),
+            active,
+            boot: boot.into(),
+            target: Some("v2".into()),
+            ..result(&order(true, false), &here, state)
+        };
+        let left = [by("job-0", left)];
+        let next = Untried { release: Some("v2".into()), job: "job-0".into() };
+        for job in ["u", ""] {
+            assert_eq!(
+                untried("b1", job, Some("v1"), &left),
+                counts.then(|| next.clone()),
+                "{state:?} {active} {boot}"
+            );
+        }
+        assert_eq!(untried("b1", "other", Some("v1"), &left), None, "it is its own");
     }
-    let same = Found { boots_next: Some("v1".into()), ..here };
-    assert!(matches!(verdict(&order(true, false), &same, None), Verdict::Settled(_)));
+}
+
+/// A directory has no order. Rows: what was written in this boot, for an image of v1; which one decides.
+#[test]
+fn of_several_that_were_written_one_of_another_release_decides() {
+    let here = found("b1", "active", Some("v1"), Some("v1"));
+    let left = |job: &str, target: Option<&str>| {
+        let target = target.map(str::to_owned);
+        let result = result(&order(true, false), &here, UpgradeState::Upgraded);
+        by(job, UpgradeResult { job_uid: job.into(), target, ..result })
+    };
+    let (same, other, unnamed) = (left("c", Some("v1")), left("b", Some("v2")), left("a", None));
+    for (all, job) in [
+        (vec![&same], "c"),
+        (vec![&same, &other], "b"),
+        (vec![&same, &unnamed], "a"),
+        (vec![&unnamed, &other, &same], "b"),
+    ] {
+        for turn in 0..all.len() {
+            let mut all: Vec<Left> = all.iter().map(|left| (*left).clone()).collect();
+            all.rotate_left(turn);
+            let decides = untried("b1", "u", Some("v1"), &all).unwrap();
+            assert_eq!(decides.job, job, "{all:?}");
+            let found = Found { untried: Some(decides), ..here.clone() };
+            let refused = matches!(need(&order(true, false), &found), Need::Refused(_));
+            assert_eq!(refused, job != "c", "{all:?}");
+        }
+    }
+}
+
+/// An image that no boot has tried is written over by none, whatever the node runs and the image is: the agent
+/// would make it the fallback. Rows: what is asked for, what the node runs and what the image is; what follows
+/// where v2 is written, and where nothing is.
+#[test]
+fn no_second_image_is_written_in_one_boot_unless_it_is_forced() {
+    let (active, recovery, both) = (order(true, false), order(false, true), order(true, true));
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    for (order, host, image, written, free) in [
+        (&active, Some("v1"), Some("v2"), "but a reboot", "upgrade"),
+        (&active, Some("v1"), Some("v3"), "no image that the node has ever booted", "upgrade"),
+        (&active, Some("v1"), None, "no image that the node has ever booted", "upgrade"),
+        (&active, None, Some("v3"), "no image that the node has ever booted", "upgrade"),
+        (&active, Some("v1"), Some("v1"), "only until its next boot", "nothing"),
+        (&active, Some("v2"), Some("v2"), "nothing", "nothing"),
+        (&active, Some("v1.5.0"), Some("v1.4.0"), "no image that the node has ever booted", "older than"),
+        (&both, Some("v1"), Some("v3"), "no image that the node has ever booted", "upgrade"),
+        (&recovery, Some("v1"), Some("v3"), "upgrade", "upgrade"),
+        (&force, Some("v1"), Some("v3"), "upgrade", "upgrade"),
+        (&force, Some("v1"), Some("v1"), "upgrade", "upgrade"),
+    ] {
+        let next = Untried { release: Some("v2".into()), job: "job-0".into() };
+        for (untried, expected) in [(Some(next), written), (None, free)] {
+            let found = Found { untried, ..found("b1", "active", host, image) };
+            let needs = match need(order, &found) {
+                Need::Nothing { .. } => "nothing".to_owned(),
+                Need::Upgrade => "upgrade".into(),
+                Need::Refused(why) => why,
+            };
+            assert!(needs.contains(expected), "{order:?} {found:?}: {needs}");
+            let refused = found.untried.is_some() && needs.contains(' ');
+            assert!(
+                !refused || needs.contains("(Job job-0)") && needs.contains("rebootOnSuccess: true"),
+                "{needs}"
+            );
+        }
+    }
+    // What was written nobody knows: it may be anything.
+    let unknown = Untried { release: None, job: "job-0".into() };
+    for image in [None, Some("v2")] {
+        let found = Found { untried: Some(unknown.clone()), ..found("b1", "active", Some("v1"), image) };
+        let Need::Refused(why) = need(&active, &found) else { panic!("{found:?}") };
+        assert!(
+            why.contains("has written another release") && why.contains("Reboot the node first"),
+            "{why}"
+        );
+    }
+    let found = Found { untried: Some(unknown), ..found("b1", "active", Some("v1"), Some("v1")) };
+    assert!(matches!(need(&active, &found), Need::Refused(why) if why.contains("only until its next boot")));
+}
+
+/// No agent upgrades it from here, and which entry it has booted only the firmware tells.
+#[test]
+fn a_node_with_trusted_boot_is_refused_unless_it_has_booted_the_release_as_its_active_one() {
+    let force = UpgradeOrder { force: true, ..order(true, false) };
+    for (order, state, host, refused) in [
+        (&order(true, false), "active", "v1", true),
+        (&order(true, false), "active", "v2", false),
+        (&order(true, false), "passive", "v2", true),
+        (&order(true, false), "recovery", "v2", true),
+        (&order(true, false), "unknown", "v2", true),
+        (&force, "active", "v2", true),
+        (&order(false, true), "active", "v2", true),
+    ] {
+        let found = Found { trusted_boot: true, ..found("b1", state, Some(host), Some("v2")) };
+        match need(order, &found) {
+            Need::Refused(why) => assert!(refused && why.contains("Trusted Boot"), "{found:?}: {why}"),
+            other => assert_eq!((refused, other), (false, Need::Nothing { release: "v2".into() })),
+        }
+    }
+}
+
+/// What the node has booted tells more: there is nothing to be written there.
+#[test]
+fn a_node_on_which_nothing_is_to_be_written_says_so_first() {
+    let untried = Some(Untried { release: Some("v2".into()), job: "job-0".into() });
+    let found = Found { untried, ..found("b1", "livecd", Some("v1"), Some("v3")) };
+    assert!(matches!(need(&order(true, false), &found), Need::Refused(why) if why.contains("live media")));
 }

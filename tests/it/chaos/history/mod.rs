@@ -258,6 +258,9 @@ impl Past<'_> {
             Event::Rests { pod } => drop(self.odd.watching.remove(pod)),
             Event::Ran { owner, content, preflight } => self.ran(owner, node, content, *preflight),
             Event::Installed { release } => drop(self.odd.installed.insert(node.clone(), release.clone())),
+            Event::Overwrote { job } => {
+                self.broken(format!("{job} leaves no image on {node} that it has ever booted"))
+            }
             Event::Tag { content } => self.odd.tag.push((self.at, content.clone())),
             Event::Restored { .. } => {}
             Event::Wrote { what } => self.wrote(node, what),

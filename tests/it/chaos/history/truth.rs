@@ -240,7 +240,9 @@ impl Past<'_> {
         let unrecorded = refused.clone().any(|(uid, _)| self.odd.unrecorded.contains(uid));
         let refused: u64 = refused.filter_map(|(uid, _)| self.odd.refused.get(uid)).sum();
         let failures = u64::from(fates.failures.get(node).copied().unwrap_or_default());
-        let command = failures + refused > u64::from(limit) || unrecorded;
+        // An agent that has failed after it had replaced the image is not run again.
+        let late = intent.upgrade && failures > 0;
+        let command = failures + refused > u64::from(limit) || unrecorded || late;
         let told = fates.preflight.get(node) == Some(&false) || fates.unpullable.contains(node);
         let unproved = fates.lies.contains(node) || self.scenario.fall_back.contains(node);
         let hopeless = match self.odd.hopeless.get(node) {

@@ -2,19 +2,23 @@
 //! it.
 //!
 //! An image is its release file. The agent ([`make_image`]) installs a new active one and keeps the old one
-//! as passive; a boot shows the release that it booted in `/etc` and the image in the kernel's command line.
+//! as passive; a boot shows the release that it booted in `/etc`, the image in the kernel's command line, and both
+//! images where a real node has its state partition.
 //! A node with the file `will-not-boot` falls back to its passive image, as a bootloader does that has
 //! counted failures.
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
 const AGENT: &str = include_str!("../../images/kairos-agent");
 
-/// Where a node keeps its images, the log of its agent, and the switches of tests.
+/// Where a running node shows its state partition; it leads to [`state`].
+const STATE_PARTITION: &str = "run/initramfs/cos-state";
+
+/// Where a node keeps its images (in `cOS`, as on its state partition), the log of its agent, and the switches of tests.
 pub fn state(disk: &Path) -> PathBuf {
     disk.join("var/lib/kairos-sim")
 }
@@ -53,22 +57,31 @@ pub fn make_image(dir: &Path, version: &str) -> io::Result<()> {
 
 /// Installs a release as both images, and boots it.
 pub fn install(disk: &Path, version: &str) -> io::Result<()> {
-    fs::create_dir_all(state(disk))?;
-    for image in ["active", "passive"] {
-        fs::write(state(disk).join(image), release(version))?;
+    fs::create_dir_all(state(disk).join("cOS"))?;
+    for name in ["active", "passive"] {
+        fs::write(image(disk, name), release(version))?;
     }
     boot(disk)
+}
+
+fn image(disk: &Path, name: &str) -> PathBuf {
+    state(disk).join(format!("cOS/{name}.img"))
 }
 
 /// What a boot leaves on the disk: the release that booted, and how. A disk without Kairos is left alone.
 pub fn boot(disk: &Path) -> io::Result<()> {
     let state = state(disk);
-    let (image, label) = if state.join("will-not-boot").exists() {
+    let (booted, label) = if state.join("will-not-boot").exists() {
         ("passive", "COS_PASSIVE")
     } else {
         ("active", "COS_ACTIVE")
     };
-    let Ok(release) = fs::read(state.join(image)) else { return Ok(()) };
+    let Ok(release) = fs::read(image(disk, booted)) else { return Ok(()) };
+    let partition = disk.join(STATE_PARTITION);
+    if !partition.is_symlink() {
+        fs::create_dir_all(partition.with_file_name(""))?;
+        symlink("../../var/lib/kairos-sim", partition)?;
+    }
     fs::write(disk.join("etc/kairos-release"), release)?;
     fs::write(disk.join("proc/cmdline"), format!("root=LABEL={label} quiet\n"))
 }
@@ -99,7 +112,7 @@ mod tests {
             fs::create_dir_all(disk.join(each)).unwrap();
         }
         install(disk, "v1").unwrap();
-        fs::write(state(disk).join("active"), release("v2")).unwrap();
+        fs::write(disk.join(STATE_PARTITION).join("cOS/active.img"), release("v2")).unwrap();
         let read = |path: &str| fs::read_to_string(disk.join(path)).unwrap();
         assert!(read("etc/kairos-release").contains("v1"), "until it boots");
         boot(disk).unwrap();

@@ -327,6 +327,8 @@ impl Past<'_> {
                 "this node must not",
                 "deleted",
                 "interrupted",
+                "the node rebooted while",
+                "replaced the image",
                 "an earlier upgrade",
                 "OutOfpods",
                 "ImagePullBackOff",
