@@ -80,8 +80,8 @@ pub async fn run(args: &LogsArgs, connection: &Connection, screen: &Screen) -> R
         return Err(Failure::new(format!("{} is not about node {node}", operation.full()))
             .hint(format!("Why: kubectl kairos explain {node}")));
     }
-    let reader = Reader { args, connection, operation: &operation };
-    let sources = reader.sources().await?;
+    let reader = Reader { args, connection, namespace: &operation.namespace };
+    let sources = reader.sources(&operation).await?;
     if sources.is_empty() && !args.follow {
         eprintln!("{}", nothing(&operation, args.node.as_deref()));
         return Ok(Code::Done);
@@ -105,19 +105,19 @@ fn nothing(operation: &Operation, node: Option<&str>) -> String {
 struct Reader<'a> {
     args: &'a LogsArgs,
     connection: &'a Connection,
-    operation: &'a Operation,
+    namespace: &'a str,
 }
 
 impl Reader<'_> {
     fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.connection.client.clone(), &self.operation.namespace)
+        Api::namespaced(self.connection.client.clone(), self.namespace)
     }
 
     /// All containers that have run, by node and in their order.
-    async fn sources(&self) -> Result<Vec<Source>> {
-        let label = format!("{}={}", names::NODEOP, names::label_value(&self.operation.node_op));
+    async fn sources(&self, operation: &Operation) -> Result<Vec<Source>> {
+        let label = format!("{}={}", names::NODEOP, names::label_value(&operation.node_op));
         let pods = self.pods().list(&ListParams::default().labels(&label)).await;
-        let pods = pods.doing(|| format!("listing the pods of {}", self.operation.full()))?.items;
+        let pods = pods.doing(|| format!("listing the pods of {}", operation.full()))?.items;
         let mut sources: Vec<Source> = pods.iter().flat_map(sources_of).collect();
         sources.retain(|source| self.args.node.as_ref().is_none_or(|node| *node == source.node));
         sources.sort_by_key(Source::order);
@@ -162,8 +162,10 @@ impl Reader<'_> {
         let (sender, mut lines) = mpsc::channel::<String>(LINES);
         let (mut begun, mut streams) = (BTreeSet::new(), JoinSet::new());
         loop {
-            let over = self.args.target.find(self.connection).await?.is_over();
-            for source in self.sources().await? {
+            // An upgrade that is changed, or is Continuous, goes on with another NodeOp.
+            let operation = self.args.target.find(self.connection).await?;
+            let over = operation.is_over();
+            for source in self.sources(&operation).await? {
                 if begun.insert((source.pod.clone(), source.container.clone(), source.previous)) {
                     streams.spawn(stream(
                         self.pods(),

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     api::error_text::error_message,
     api::{
-        child,
         nodeop::{NodeOp, NodeOpSpec},
         upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
     },
@@ -148,14 +147,6 @@ impl New {
         match self {
             Self::Op(op) => &mut op.metadata,
             Self::Upgrade(upgrade) => &mut upgrade.metadata,
-        }
-    }
-
-    /// The NodeOp that does it.
-    pub fn node_op(&self) -> NodeOp {
-        match self {
-            Self::Op(op) => (**op).clone(),
-            Self::Upgrade(upgrade) => child::first(upgrade),
         }
     }
 

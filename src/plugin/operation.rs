@@ -145,11 +145,6 @@ impl Operation {
         self.is_over() && (self.deleting || self.object["spec"]["mode"] != "Continuous")
     }
 
-    /// Whether it upgrades Kairos, whichever kind it is of.
-    pub fn is_upgrade(&self) -> bool {
-        self.kind == Kind::Upgrade || self.object["spec"].get("upgrade").is_some()
-    }
-
     pub fn has_failed(&self) -> bool {
         self.phase == UpgradePhase::Failed
     }

@@ -69,7 +69,7 @@ const fn of(subresource: &'static str, right: Right) -> Right {
 
 /// All of them: first what is seen, then what is changed, then what a report collects.
 pub const RIGHTS: [Right; 25] = [
-    needed(right("list", UPGRADES, Place::Own, "status, history, plan, wait, upgrade --wait, report")),
+    needed(right("list", UPGRADES, Place::Own, "status, history, wait, upgrade --wait, report")),
     needed(right("list", OPS, Place::Own, "status, history, wait, upgrade --wait, run --wait, report")),
     needed(right(
         "list",
@@ -82,7 +82,12 @@ pub const RIGHTS: [Right; 25] = [
     right("get", OPS, Place::Own, "status, wait, plan, logs, pause, resume, cancel, run --wait, explain"),
     right("watch", UPGRADES, Place::Own, "status -w, wait, upgrade --wait"),
     right("watch", OPS, Place::Own, "status -w, wait, upgrade --wait, run --wait"),
-    right("list", UPGRADES, Place::All, "explain (else of the namespace), status -A, history -A, report -A"),
+    right(
+        "list",
+        UPGRADES,
+        Place::All,
+        "explain, plan (else of the namespace), status -A, history -A, report -A",
+    ),
     right("list", OPS, Place::All, "explain, plan (else of the namespace), status -A, history -A, report -A"),
     right("list", PODS, Place::All, "plan (what a drain would evict), report -A"),
     of("eviction", right("create", PODS, Place::All, "plan (which budget would block it)")),

@@ -17,11 +17,15 @@ use super::{
     screen::Screen,
     target::{Kind, Target},
 };
-use crate::api::{
-    names::MANAGED_BY_UPGRADE,
-    nodeop::{NodeOp, NodeStatus, Phase, Step},
-    text::listed,
-    upgrade::NodeOpUpgrade,
+use crate::{
+    api::{
+        child,
+        names::MANAGED_BY_UPGRADE,
+        nodeop::{NodeOp, NodeStatus, Phase, Step},
+        text::listed,
+        upgrade::NodeOpUpgrade,
+    },
+    plan::model::intent::Intent,
 };
 
 /// Names the operation.
@@ -87,8 +91,10 @@ fn effect(operation: &Operation, paused: bool) -> String {
             if paused { "no further round begins" } else { "a further round takes nodes that need it" };
         return format!(": {then}");
     }
-    let under_way: Vec<&str> = operation.under_way().map(|(name, _)| name.as_str()).collect();
-    let waits = waiting(operation);
+    let running = operation.nodes.iter().filter(|(_, node)| node.phase == Phase::Running);
+    let under_way: Vec<&str> = running.map(|(name, _)| name.as_str()).collect();
+    // A preflight under way goes on to its answer, and its node is not taken for that.
+    let waits = count(operation, &[Phase::Pending, Phase::Preflight]);
     match (paused, under_way.as_slice()) {
         (true, []) => format!(": {waits} not started"),
         (true, [one]) => format!(": {one} is under way and goes on to its end, {waits} not started"),
@@ -99,8 +105,9 @@ fn effect(operation: &Operation, paused: bool) -> String {
     }
 }
 
-fn waiting(operation: &Operation) -> String {
-    counted(operation.nodes.values().filter(|node| node.phase == Phase::Pending).count())
+/// How many nodes are in one of these phases.
+fn count(operation: &Operation, phases: &[Phase]) -> String {
+    counted(operation.nodes.values().filter(|node| phases.contains(&node.phase)).count())
 }
 
 /// Runs `cancel`.
@@ -111,8 +118,9 @@ pub async fn cancel(args: &CancelArgs, connection: &Connection, screen: &Screen)
         operation.full()
     ))?;
     let under_way: Vec<_> = operation.under_way().collect();
+    let intent = intent(&operation)?;
     for (name, node) in &under_way {
-        screen.line(&format!("  {name}: {}", ends(node, operation.is_upgrade())))?;
+        screen.line(&format!("  {name}: {}", ends(node, &intent)))?;
     }
     if under_way.is_empty() {
         screen.line("  nothing is under way")?;
@@ -120,7 +128,7 @@ pub async fn cancel(args: &CancelArgs, connection: &Connection, screen: &Screen)
     if operation.is_over() {
         screen.line("  no further round begins")?;
     } else {
-        screen.line(&format!("  {} not started", waiting(&operation)))?;
+        screen.line(&format!("  {} not started", count(&operation, &[Phase::Pending])))?;
     }
     if !args.yes && !confirmed(&operation)? {
         screen.line("Nothing was done.")?;
@@ -140,15 +148,33 @@ pub async fn cancel(args: &CancelArgs, connection: &Connection, screen: &Screen)
     Ok(Code::Done)
 }
 
-/// What its deletion does to a node under way.
-fn ends(node: &NodeStatus, upgrade: bool) -> &'static str {
+/// What the operation does to each of its nodes.
+fn intent(operation: &Operation) -> Result<Intent> {
+    let object = operation.object.clone();
+    let op = match operation.kind {
+        Kind::NodeOp => serde_json::from_value(object),
+        Kind::Upgrade => serde_json::from_value(object).map(|upgrade| child::first(&upgrade)),
+    };
+    let op = op.map_err(|error| Failure::new(format!("reading {}: {error}", operation.full())))?;
+    Ok(Intent::of(&op))
+}
+
+/// What its deletion does to a node under way. A cordon that somebody else had set stays.
+fn ends(node: &NodeStatus, intent: &Intent) -> &'static str {
     match (node.phase, node.step) {
         (Phase::Preflight, _) => "its preflight ends, the node is untouched",
-        (_, Some(Step::Claim | Step::Drain)) => "its drain stops, and the node is uncordoned, untouched",
-        (_, Some(Step::Job)) if upgrade => {
+        (_, Some(Step::Claim | Step::Drain)) => match (intent.drain.is_some(), intent.cordon) {
+            (true, _) => "its drain stops, and its own cordon is taken off; the node is untouched",
+            (false, true) => "nothing is started, and its own cordon is taken off; the node is untouched",
+            (false, false) => "nothing is started; the node is untouched",
+        },
+        (_, Some(Step::Job)) if intent.upgrade => {
             "an upgrade that runs is left to end, one that has not started is not started; no reboot follows"
         }
         (_, Some(Step::Job)) => "its command is stopped if it runs, and no reboot follows",
+        (_, Some(Step::Reboot)) if intent.upgrade => {
+            "a reboot that has not been asked for is cancelled; the node boots the image that its upgrade wrote next"
+        }
         (_, Some(Step::Reboot)) => "a reboot that has not been asked for is cancelled",
         (_, Some(Step::Verify)) => "what it runs is not proved any more",
         (_, Some(Step::Preflight) | None) => "what has not started does not start",

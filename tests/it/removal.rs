@@ -67,6 +67,28 @@ fn stand(cluster: &Cluster, node: &str) -> (bool, Vec<&'static str>) {
     (node["spec"]["unschedulable"] == true, stand)
 }
 
+const LIFECYCLE: [&str; 3] = [
+    names::node_condition::MAINTENANCE_IN_PROGRESS,
+    names::node_condition::DRAIN_IN_PROGRESS,
+    names::node_condition::DRAINED,
+];
+
+/// Has a node say all that there is to say of an operation, in the name of this one.
+async fn say(cluster: &Cluster, node: &str, by: &str) {
+    let condition = |kind: &&str| json!({"type": kind, "status": "True", "reason": "NodeOp", "message": format!("{by}the node is drained")});
+    let conditions: Vec<Value> = LIFECYCLE.iter().map(condition).collect();
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let patch = Patch::Strategic(json!({"status": {"conditions": conditions}}));
+    nodes.patch_status(node, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// How much of that stands on the node.
+fn said(cluster: &Cluster, node: &str) -> usize {
+    let node = cluster.get("nodes", "", node).unwrap();
+    let conditions = node["status"]["conditions"].as_array().unwrap();
+    conditions.iter().filter(|condition| LIFECYCLE.contains(&condition["type"].as_str().unwrap())).count()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_manual_says_of_removal_leaves_no_node_cordoned_or_out_of_load_balancers_for_ever() {
     let Some(tools) = std::env::var_os("KAIROS_TOOLS").and_then(|tools| tools.into_string().ok()) else {
@@ -99,6 +121,10 @@ async fn what_the_manual_says_of_removal_leaves_no_node_cordoned_or_out_of_load_
     mark(&cluster, "n3", &marks(true, &out, true)).await;
     mark(&cluster, "n4", &marks(true, &[(names::CORDONED_BY, failed), (AUTOSCALER, "true")], false)).await;
 
+    // What nodes say of operations; a person drains another one, and says so in the same words.
+    say(&cluster, "n1", &format!("{op}: ")).await;
+    say(&cluster, "n2", "kubectl: ").await;
+
     let scripts = scripts("Remove it\n");
     let [_, by_force, afterwards] = scripts.as_slice() else { panic!("{scripts:#?}") };
     // The NodeOps are another matter.
@@ -113,6 +139,7 @@ async fn what_the_manual_says_of_removal_leaves_no_node_cordoned_or_out_of_load_
     );
     assert_eq!(stand(&cluster, "n4"), (true, vec![names::CORDONED_BY, AUTOSCALER]));
     assert_eq!(stand(&cluster, "n5"), (false, vec![]));
+    assert_eq!((said(&cluster, "n1"), said(&cluster, "n2")), (0, LIFECYCLE.len()));
 
     let shown = run(&cluster, &tools, afterwards);
     let listed: Vec<&str> = shown

@@ -2,14 +2,19 @@
 //! read with the user's own rights; nothing is written.
 
 mod evictions;
+mod planned;
 mod preview;
 mod report;
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::{NamespaceResourceScope, jiff::Timestamp};
+use kube::{
+    Api, Resource,
+    api::{ListParams, ObjectMeta},
+};
+use serde::de::DeserializeOwned;
 
 use self::{
     evictions::{DrainPreview, Rehearsal},
@@ -18,20 +23,14 @@ use self::{
 use super::{
     connection::Connection,
     failure::{self, Code, Doing, Failure, Result},
-    make::{Admission, New, RolloutArgs},
+    make::{Admission, RolloutArgs},
     nodes_seen,
     output::{Output, OutputArgs},
     screen::Screen,
     target::{Kind, Target},
 };
 use crate::{
-    api::{
-        names,
-        nodeop::NodeOp,
-        pod::Pod,
-        text::one_line,
-        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec},
-    },
+    api::{names, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade},
     observe::static_pods,
     plan::{
         image::split_tag,
@@ -123,9 +122,12 @@ impl Plan {
 pub async fn run(args: &PlanArgs, connection: &Connection, screen: &Screen) -> Result<Code> {
     let mut notes = Vec::new();
     let mut snapshot = read(connection, &mut notes).await?;
-    let subject = subject(args, connection, &snapshot).await?;
+    let subject = planned::subject(args, connection, &snapshot).await?;
     let mut op = subject.op;
-    let key: Key = (op.metadata.namespace.clone().unwrap_or_default(), op.name_any());
+    if let Some(upgrade) = subject.upgrade {
+        snapshot.upgrades.insert(key_of(&upgrade.metadata), Arc::new(upgrade));
+    }
+    let key = key_of(&op.metadata);
     if op.spec.paused == Some(true) {
         notes.push("it is paused: nothing starts before kubectl kairos resume".into());
         op.spec.paused = None;
@@ -173,119 +175,61 @@ pub async fn run(args: &PlanArgs, connection: &Connection, screen: &Screen) -> R
     Ok(if plan.is_blocked() { Code::Refused } else { Code::Done })
 }
 
-/// The operation that is planned.
-struct Planned {
-    op: NodeOp,
-    name: String,
-    what: String,
-    kind: Kind,
-    admission: Option<Admission>,
-}
-
-async fn subject(args: &PlanArgs, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
-    let given = args.force.then_some("--force").or_else(|| args.rollout.given());
-    if let Some(flag) = given.filter(|_| !matches!(args.subject, Some(Subject::Image(_)))) {
-        return Err(Failure::new(format!(
-            "{flag} says what a new operation would do, and this one says so itself"
-        ))
-        .hint(
-            "Plan it without that flag; or plan a changed one, with the image to upgrade to or with -f FILE.",
-        ));
-    }
-    let new = match (&args.subject, &args.file) {
-        (Some(Subject::There(target)), _) => return there(target, connection, snapshot).await,
-        (Some(Subject::Image(image)), _) => {
-            let force = args.force.then_some(true);
-            let spec = NodeOpUpgradeSpec { image: image.clone(), force, ..NodeOpUpgradeSpec::default() };
-            New::upgrade(spec, &args.rollout, &connection.namespace)
-        }
-        (None, Some(file)) => New::read(file, &connection.namespace)?,
-        (None, None) => return Err(Failure::new("name an operation, an image, or a file with -f")),
-    };
-    let admission = new.admission(connection).await?;
-    let mut op = new.node_op();
-    let what = one_line(&op.spec.image.clone().unwrap_or_default());
-    let named = new.meta().name.clone();
-    let name = named.unwrap_or_else(|| format!("{}…", new.meta().generate_name.clone().unwrap_or_default()));
-    let meta = &mut op.metadata;
-    meta.name = Some(name.clone());
-    meta.uid = Some("planned".into());
-    // A status without one is the Go operator's.
-    meta.generation = Some(1);
-    meta.creation_timestamp = Some(Time(snapshot.now));
-    meta.owner_references = None;
-    let name = format!("{}/{name} (not created)", new.kind().short());
-    Ok(Planned { op, name, what, kind: new.kind(), admission: Some(admission) })
-}
-
-/// One that is there. An upgrade whose NodeOp is not made yet is planned as the NodeOp that it will be.
-async fn there(target: &Target, connection: &Connection, snapshot: &Snapshot) -> Result<Planned> {
-    let found = target.find(connection).await?;
-    if found.is_over() && !found.is_over_for_good() {
-        return Err(Failure::new(format!("{} is between its rounds: {}", found.full(), found.phase_word()))
-            .ending(Code::Refused)
-            .hint(format!(
-                "mode is Continuous: a further round takes nodes that join, and nodes that run another release. Which nodes \
-                 wait for what, its message says: kubectl kairos status {} -n {}",
-                found.short(),
-                found.namespace
-            )));
-    }
-    if found.is_over() {
-        return Err(Failure::new(format!("{} is over: {}", found.full(), found.phase_word()))
-            .ending(Code::Refused)
-            .hint(
-                "An operation runs once. Plan another one with -f FILE, or with the image to upgrade to.",
-            ));
-    }
-    let key = (found.namespace.clone(), found.name.clone());
-    let made = snapshot.ops.get(&key).map(|op| NodeOp::clone(op));
-    let upgrade = snapshot.upgrades.get(&key);
-    let mut op = made
-        .or_else(|| upgrade.map(|upgrade| New::Upgrade(Box::new(NodeOpUpgrade::clone(upgrade))).node_op()))
-        .ok_or_else(|| {
-            Failure::new(format!("the NodeOp of {} is not there yet", found.full()))
-                .hint("Try again in a moment.")
-        })?;
-    // Whether an upgrade's NodeOp may begin is no question of which nodes it takes.
-    op.metadata.owner_references = None;
-    op.metadata.uid.get_or_insert_with(|| "planned".into());
-    op.metadata.generation.get_or_insert(1);
-    op.metadata.creation_timestamp.get_or_insert(Time(snapshot.now));
-    Ok(Planned { op, name: found.short(), what: found.what, kind: found.kind, admission: None })
-}
-
 /// The cluster, as far as the user may read it.
 async fn read(connection: &Connection, notes: &mut Vec<String>) -> Result<Snapshot> {
-    let (client, now) = (&connection.client, Timestamp::now());
-    let all = ListParams::default();
+    let now = Timestamp::now();
     let nodes = nodes_seen::readable(connection).await?.ok_or_else(|| {
         Failure::new("you may not list nodes, and without them there is nothing to plan")
             .hint("The right that is needed: list nodes. kubectl auth can-i list nodes")
     })?;
-    let ops = match Api::<NodeOp>::all(client.clone()).list(&all).await {
+    let ops = list::<NodeOp>(connection, Kind::NodeOp, notes).await;
+    let ops = ops.doing(|| format!("listing NodeOps in namespace {}", connection.namespace))?;
+    let upgrades = match list::<NodeOpUpgrade>(connection, Kind::Upgrade, notes).await {
         Err(error) if failure::is_forbidden(&error) => {
-            notes.push(format!(
-                "NodeOps of other namespaces than {} are not known: you may not list them",
-                connection.namespace
-            ));
-            let own = Api::<NodeOp>::namespaced(client.clone(), &connection.namespace);
-            own.list(&all).await.doing(|| format!("listing NodeOps in namespace {}", connection.namespace))?
+            notes.push("a newer NodeOpUpgrade would come first, and none is known".into());
+            Vec::new()
         }
-        ops => ops.doing(|| "listing NodeOps in all namespaces".into())?,
-    };
-    let upgrades = Api::<NodeOpUpgrade>::namespaced(client.clone(), &connection.namespace);
-    let upgrades = upgrades.list(&all).await.map(|list| list.items).unwrap_or_default();
-    let key = |meta: &kube::api::ObjectMeta| {
-        (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        upgrades => {
+            upgrades.doing(|| format!("listing NodeOpUpgrades in namespace {}", connection.namespace))?
+        }
     };
     Ok(Snapshot {
         now,
         nodes: nodes.into_iter().map(|node| (node.name.clone(), Arc::new(node))).collect(),
-        ops: ops.items.into_iter().map(|op| (key(&op.metadata), Arc::new(op))).collect(),
-        upgrades: upgrades.into_iter().map(|upgrade| (key(&upgrade.metadata), Arc::new(upgrade))).collect(),
+        ops: ops.into_iter().map(|op| (key_of(&op.metadata), Arc::new(op))).collect(),
+        upgrades: upgrades
+            .into_iter()
+            .map(|upgrade| (key_of(&upgrade.metadata), Arc::new(upgrade)))
+            .collect(),
         ..Snapshot::default()
     })
+}
+
+fn key_of(meta: &ObjectMeta) -> Key {
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// All objects of a kind; only those of the user's namespace, with a note, where no others may be listed.
+async fn list<K>(
+    connection: &Connection,
+    kind: Kind,
+    notes: &mut Vec<String>,
+) -> std::result::Result<Vec<K>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let (client, all) = (&connection.client, ListParams::default());
+    let listed = match Api::<K>::all(client.clone()).list(&all).await {
+        Err(error) if failure::is_forbidden(&error) => {
+            notes.push(format!(
+                "{kind}s of other namespaces than {} are not known: you may not list them",
+                connection.namespace
+            ));
+            Api::namespaced(client.clone(), &connection.namespace).list(&all).await
+        }
+        listed => listed,
+    };
+    Ok(listed?.items)
 }
 
 /// The nodes that the preflight of an upgrade will find to need nothing, as far as labels and the image's tag

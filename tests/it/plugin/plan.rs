@@ -3,13 +3,17 @@
 use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Node;
+use kairos_operator::api::upgrade::NodeOpUpgrade;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
-use super::stage::{Stage, run, width};
+use super::{
+    runs::run_of,
+    stage::{Stage, entry, run, width},
+};
 
 const LONG: Duration = Duration::from_secs(600);
 const IMAGE: &str = "quay.io/kairos/opensuse:leap-15.6-standard-amd64-generic-v3.5.0-k3sv1.30.11-k3s1";
@@ -234,4 +238,103 @@ async fn a_file_is_checked_as_the_api_server_would() {
     );
     let missing = stage.run(&["plan", "-f", "no-such-file"]).await;
     assert!(missing.code == 1 && Path::new("no-such-file").exists().eq(&false), "{missing:?}");
+}
+
+/// Of several upgrades the newest comes first, in whichever namespace it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_upgrade_goes_before_an_older_one_and_that_one_waits() {
+    let stage = Stage::new().await;
+    labelled(&stage, [""; 3]).await;
+    let waits = || entry("Pending", None, "waiting for its turn", 60);
+    let status = json!({"phase": "Running", "message": "m", "nodeStatuses": {"n1": waits(), "n2": waits(), "n3": waits()}});
+    stage.upgrade("old", json!({"image": "kairos:v1", "concurrency": 1}), status.clone()).await;
+    let made = json!({"image": "kairos:v1", "concurrency": 1, "cordon": true, "upgrade": {"active": true}});
+    stage.child_of("old", made, status).await;
+    let file = stage.cluster.dir().join("new.yaml");
+    let new = |namespace: &str| {
+        json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade",
+        "metadata": {"name": "new", "namespace": namespace}, "spec": {"image": IMAGE, "concurrency": 1}})
+    };
+    std::fs::write(&file, new("default").to_string()).unwrap();
+    for words in [["plan", IMAGE].as_slice(), &["plan", "-f", file.to_str().unwrap()], &["plan", "old"]] {
+        let plan = stage.run(words).await;
+        assert!(plan.code == 0 && plan.out.ends_with("it would run: 3 nodes\n"), "{words:?}: {plan:?}");
+    }
+    // A command is served as it comes.
+    let command = json!({"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp", "metadata": {"name": "c"},
+        "spec": {"command": ["c"], "preflight": {"command": ["c", "--check"]}}});
+    std::fs::write(&file, command.to_string()).unwrap();
+    let later = stage.run(&["plan", "-f", file.to_str().unwrap()]).await;
+    assert!(
+        later.code == 2 && later.out.contains("waiting for NodeOp default/old, which is older"),
+        "{later:?}"
+    );
+
+    let other = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}});
+    stage.cluster.apply(&other.to_string()).await.unwrap();
+    stage.cluster.apply(&new("other").to_string()).await.unwrap();
+    for subject in ["nou/old", "nop/old"] {
+        let plan = stage.run(&["plan", subject]).await;
+        let waits = "waiting: NodeOpUpgrade other/new, which is newer, has this node";
+        assert!(plan.code == 2 && plan.out.contains(waits), "{subject}: {plan:?}");
+    }
+
+    // Who may not see other namespaces is told so.
+    let role = |name: &str, group: &str, resources: &[&str]| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+        "rules": [{"apiGroups": [group], "resources": resources, "verbs": ["get", "list"]}]})
+    };
+    let bound = |kind: &str, name: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "guest", "namespace": "default"}]})
+    };
+    let mut everywhere = bound("ClusterRoleBinding", "nodes");
+    everywhere["metadata"].as_object_mut().unwrap().remove("namespace");
+    for object in [
+        role("nodes", "", &["nodes"]),
+        role("own", "operator.kairos.io", &["nodeops", "nodeopupgrades"]),
+        everywhere,
+        bound("RoleBinding", "own"),
+    ] {
+        stage.cluster.apply(&object.to_string()).await.unwrap();
+    }
+    let guest = stage.cluster.kubeconfig_for("default", "guest").unwrap();
+    let plan = run(&guest, None, &["plan", "old", "--drain-nodes", "0"]).await;
+    assert!(
+        plan.code == 0
+            && plan.out.contains("note: NodeOpUpgrades of other namespaces than default are not known: "),
+        "{plan:?}"
+    );
+}
+
+/// Each run of an upgrade has a NodeOp of its own, and so has each round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_planned_of_an_upgrade_is_its_present_run_or_the_one_that_it_asks_for() {
+    let stage = Stage::new().await;
+    labelled(&stage, [""; 3]).await;
+    let over = json!({"phase": "Completed", "nodeStatuses": {"n1": entry("Completed", None, "done", 60)}});
+    let present = json!({"phase": "Running", "nodeStatuses": {
+        "n2": entry("Running", Some("Job"), "upgrading", 60), "n3": entry("Pending", None, "waiting for its turn", 60)}});
+    let mut says = present.clone();
+    (says["nodeOpName"], says["observedGeneration"]) = ("up-12345678".into(), 1.into());
+    stage.upgrade("up", json!({"image": "kairos:v2", "concurrency": 1}), says).await;
+    let upgrades = Api::<NodeOpUpgrade>::default_namespaced(stage.cluster.client());
+    let uid = upgrades.get("up").await.unwrap().uid().unwrap();
+    run_of(&stage, "up", &uid, over.clone()).await;
+    run_of(&stage, "up-12345678", &uid, present).await;
+    let plan = stage.run(&["plan", "up"]).await;
+    assert!(plan.code == 0 && plan.out.contains("\nnow   n2    under way\n1     n3\n"), "{plan:?}");
+
+    // It is over, and is changed: nobody has made the next run's yet.
+    let mut over = over;
+    over["nodeStatuses"] =
+        json!({"n2": entry("Completed", None, "done", 60), "n3": entry("Completed", None, "done", 60)});
+    stage.op_says("up-12345678", over.clone()).await;
+    (over["run"], over["nodeOpUid"]) = ("0123456789abcdef".into(), "u".into());
+    stage.upgrade_says("up", over).await;
+    let change = Patch::Merge(json!({"spec": {"image": "kairos:v3"}}));
+    upgrades.patch("up", &PatchParams::default(), &change).await.unwrap();
+    let plan = stage.run(&["plan", "up"]).await;
+    assert!(plan.code == 0 && plan.out.ends_with("it would run: 3 nodes\n"), "{plan:?}");
 }

@@ -1,5 +1,7 @@
 //! An upgrade that was changed: its present run is the one that is looked at, and earlier ones are history.
 
+use std::{process::Stdio, time::Duration};
+
 use kairos_operator::api::{nodeop::NodeOp, upgrade::NodeOpUpgrade};
 use kube::{
     Api, ResourceExt,
@@ -7,7 +9,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::stage::{Stage, ago, entry, hours};
+use super::stage::{Stage, ago, command, entry, hours};
+
+const LONG: Duration = Duration::from_secs(600);
 
 fn status(phase: &str, message: &str, seconds_ago: i64) -> Value {
     let type_ = if phase == "Failed" { "Failed" } else { "Complete" };
@@ -17,7 +21,7 @@ fn status(phase: &str, message: &str, seconds_ago: i64) -> Value {
 }
 
 /// A NodeOp of a run of the upgrade `up`.
-async fn run_of(stage: &Stage, name: &str, uid: &str, status: Value) {
+pub async fn run_of(stage: &Stage, name: &str, uid: &str, status: Value) {
     stage.op(name, json!({"image": "i", "upgrade": {"active": true}}), status).await;
     let owner = json!([{"apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOpUpgrade", "name": "up", "uid": uid, "controller": true}]);
     let meta = json!({"metadata": {"ownerReferences": owner, "labels": {"app.kubernetes.io/managed-by": "nodeopupgrade-controller"}}});
@@ -56,7 +60,7 @@ async fn earlier_runs_are_history_and_a_change_that_nobody_has_looked_at_is_not_
         stage.cluster.apply(&pod.to_string()).await.unwrap();
     }
     let ended = |pod: &Value| pod["metadata"]["name"] == "new" && pod["status"]["phase"] == "Succeeded";
-    stage.cluster.until("pods", std::time::Duration::from_secs(600), ended).await.unwrap();
+    stage.cluster.until("pods", LONG, ended).await.unwrap();
     let logs = stage.run(&["logs", "up"]).await.out;
     assert!(logs.contains("==> new on n1") && !logs.contains("==> old on n1"), "{logs}");
 
@@ -70,4 +74,44 @@ async fn earlier_runs_are_history_and_a_change_that_nobody_has_looked_at_is_not_
     assert!(!history.contains("nou/up"), "{history}");
     let shown = stage.run(&["status", "up"]).await.out;
     assert!(shown.contains("no operator has looked at that yet"), "{shown}");
+}
+
+/// A pod of one of the upgrade's runs that prints this line, and ends.
+async fn prints(stage: &Stage, pod: &'static str, run: &str, line: &str) {
+    let object = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod, "namespace": "default", "labels": {"kairos.io/nodeop": run}, "annotations": {"operator.kairos.io/node-name": "n1"}},
+        "spec": {"nodeName": "n1", "restartPolicy": "Never",
+            "containers": [{"name": "nodeop", "image": "i", "command": ["sh", "-c", format!("echo {line} > /dev/termination-log; exit 0")]}]}});
+    stage.cluster.apply(&object.to_string()).await.unwrap();
+    let ended =
+        |object: &Value| object["metadata"]["name"] == pod && object["status"]["phase"] == "Succeeded";
+    stage.cluster.until("pods", LONG, ended).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_are_followed_go_on_with_the_run_that_follows() {
+    let stage = Stage::new().await;
+    let nodes = json!({"n1": entry("Running", Some("Job"), "m", 60)});
+    let status = json!({"phase": "Running", "message": "m", "nodeOpName": "up", "nodeStatuses": nodes});
+    stage.upgrade("up", json!({"image": "kairos:v2", "concurrency": 1}), status).await;
+    prints(&stage, "old", "up", "first").await;
+    stage.cluster.clear_requests();
+    let mut follows = command(&stage.cluster.kubeconfig(), None, &["logs", "up", "-f"]);
+    let follows = follows.stdout(Stdio::piped()).spawn().unwrap();
+    let looks = |request: &kairos_sim::Request| {
+        request.user == "admin" && request.verb == "list" && request.resource == "pods"
+    };
+    let begun = std::time::Instant::now();
+    while !stage.cluster.requests().iter().any(looks) {
+        assert!(begun.elapsed() < LONG, "it looks for no pods");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stage.upgrade_says("up", json!({"nodeOpName": "up-12345678"})).await;
+    prints(&stage, "new", "up-12345678", "second").await;
+    stage.upgrade_says("up", json!({"phase": "Completed"})).await;
+    let ended = follows.wait_with_output().await.unwrap();
+    let out = String::from_utf8(ended.stdout).unwrap();
+    let mut lines: Vec<&str> = out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((ended.status.code(), lines), (Some(0), vec!["n1 nodeop | first", "n1 nodeop | second"]));
 }

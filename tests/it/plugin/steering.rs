@@ -171,9 +171,70 @@ async fn an_operation_is_ended_after_it_was_said_what_that_ends() {
         "error: NodeOpUpgrade default/up1 was not cancelled: there is no terminal to ask on\nSay that it is meant: -y\n"
     );
     assert!(stage.cluster.get(UPGRADES, "default", "up1").is_some());
-    let said = "Cancelling NodeOpUpgrade default/up1 deletes it, with its Jobs and their logs. What that ends:\n  n2: its drain stops, and the node is uncordoned, untouched\n  1 node not started\n";
+    let said = "Cancelling NodeOpUpgrade default/up1 deletes it, with its Jobs and their logs. What that ends:\n  n2: its drain stops, and its own cordon is taken off; the node is untouched\n  1 node not started\n";
     assert_eq!(asked.out, said);
     let ended = stage.run(&["cancel", "up1", "-y"]).await;
     assert_eq!((ended.code, ended.out), (0, format!("{said}nodeopupgrade.operator.kairos.io/up1 deleted\n")));
     stage.cluster.until_none(UPGRADES, LONG, |_| true).await.unwrap();
+}
+
+/// A paused operation lets a preflight speak, and does not take its node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_in_preflight_counts_among_those_that_a_pause_does_not_start() {
+    let stage = Stage::new().await;
+    let status = json!({"phase": "Running", "message": "m", "nodeStatuses": {
+        "n1": entry("Running", Some("Job"), "upgrading", 60),
+        "n2": entry("Preflight", None, "looking", 60),
+        "n3": entry("Pending", None, "waiting for its turn", 60)}});
+    stage.upgrade("up1", json!({"image": "i", "concurrency": 1}), status).await;
+    let paused = stage.run(&["pause", "up1"]).await;
+    assert_eq!(
+        (paused.code, paused.out.as_str()),
+        (0, "nou/up1 paused: n1 is under way and goes on to its end, 2 nodes not started\n")
+    );
+    let resumed = stage.run(&["resume", "up1"]).await;
+    assert_eq!(resumed.out, "nou/up1 resumed: 2 nodes to go\n");
+}
+
+/// Only a cordon that the operation set is promised to be taken off, and what an upgrade wrote is not undone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_end_does_to_a_node_is_what_the_operation_had_begun_there() {
+    let stage = Stage::new().await;
+    let at = |step: &str| json!({"phase": "Running", "message": "m", "nodeStatuses": {"n1": entry("Running", Some(step), "m", 60)}});
+    let drain = json!({"enabled": true});
+    let upgrade = json!({"active": true});
+    for (name, spec, step, says) in [
+        ("plain", json!({"command": ["x"]}), "Claim", "nothing is started; the node is untouched"),
+        (
+            "cordons",
+            json!({"command": ["x"], "cordon": true}),
+            "Claim",
+            "nothing is started, and its own cordon is taken off; the node is untouched",
+        ),
+        (
+            "drains",
+            json!({"command": ["x"], "cordon": true, "drainOptions": drain}),
+            "Drain",
+            "its drain stops, and its own cordon is taken off; the node is untouched",
+        ),
+        (
+            "reboots",
+            json!({"command": ["x"], "rebootOnSuccess": true}),
+            "Reboot",
+            "a reboot that has not been asked for is cancelled",
+        ),
+        (
+            "upgrades",
+            json!({"image": "i", "upgrade": upgrade, "rebootOnSuccess": true}),
+            "Reboot",
+            "a reboot that has not been asked for is cancelled; the node boots the image that its upgrade wrote next",
+        ),
+    ] {
+        stage.op(name, spec, at(step)).await;
+        let asked = stage.run(&["cancel", &format!("nop/{name}")]).await;
+        assert!(asked.out.contains(&format!("\n  n1: {says}\n")), "{name}: {asked:?}");
+    }
+    stage.upgrade("up1", json!({"image": "i", "concurrency": 1}), at("Reboot")).await;
+    let asked = stage.run(&["cancel", "nou/up1"]).await;
+    assert!(asked.out.contains("; the node boots the image that its upgrade wrote next\n"), "{asked:?}");
 }
