@@ -39,8 +39,8 @@ pub fn untried(boot: &str, job_uid: &str, image: Option<&str>, left: &[Left]) ->
     Some(Untried { release: found.result.target.clone(), job: found.job.clone() })
 }
 
-/// How a node comes to what is written on it.
-const REBOOT: &str = "by hand, or by a NodeOp with command: [\"true\"] and rebootOnSuccess: true";
+/// How a node comes to what is written on it. The messages that say so are short enough to be shown whole.
+const REBOOT: &str = "by hand, or by a NodeOp with rebootOnSuccess";
 
 impl Untried {
     fn release(&self) -> &str {
@@ -51,8 +51,8 @@ impl Untried {
     pub fn until_then(&self, release: &str) -> String {
         let (next, job) = (self.release(), &self.job);
         format!(
-            "the node runs {release} only until its next boot: an earlier upgrade (Job {job}) has written {next} and did not end well, or without a reboot. \
-             Reboot the node first ({REBOOT}), or set force: true to have {release} written again and {next}, untried, as the image to fall back to"
+            "the node runs {release} only until its next boot: Job {job} has written {next}, or begun to. \
+             Reboot the node first ({REBOOT}), or set force: true to have {release} written again"
         )
     }
 
@@ -61,13 +61,13 @@ impl Untried {
         let (next, job) = (self.release(), &self.job);
         if self.release.is_some() && self.release.as_deref() == image {
             return format!(
-                "an earlier upgrade (Job {job}) has written {next} already and did not end well, or without a reboot: the node needs no other upgrade, but a reboot. \
-                 Reboot it ({REBOOT})"
+                "Job {job} has written {next} already, or begun to, and the node has not booted since: it needs no other upgrade, but a reboot \
+                 ({REBOOT})"
             );
         }
         format!(
-            "an earlier upgrade (Job {job}) has written {next} and did not end well, or without a reboot: another one before the next boot would leave no image that the node has ever booted. \
-             Reboot the node first ({REBOOT}), or set force: true to upgrade it all the same"
+            "Job {job} has written {next}, or begun to, and the node has not booted since: another image now would leave none that it ever booted. \
+             Reboot the node first ({REBOOT}), or set force: true"
         )
     }
 }
