@@ -118,8 +118,8 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
 }
 
 /// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what a right, a policy or a
-/// webhook denies.
+/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what our right does not
+/// cover. What a webhook or a policy denies may pass in a moment: it may be moving the pod itself.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let details = status.details.as_ref();
     let causes: Vec<&str> =
@@ -140,7 +140,8 @@ fn judge(status: Status) -> anyhow::Result<Outcome> {
         }
         // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a 422.
         400 | 403 | 422 => {
-            Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent: true })
+            let permanent = status.code == 403;
+            Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent })
         }
         _ => Err(kube::Error::Api(Box::new(status)).into()),
     }
@@ -161,14 +162,14 @@ mod tests {
 
     /// A webhook that gives no code is answered as 400; a policy denies with 422 if it says so.
     #[test]
-    fn what_admission_denies_is_asked_again_slowly_and_is_no_error() {
+    fn what_admission_denies_is_no_error() {
         for code in [400, 403, 422] {
             let refused = no(code, "the primary is being moved").unwrap();
             let expected = Outcome::Refused {
                 by: RefusedBy::Other,
                 message: "the primary is being moved".into(),
                 retry_after: None,
-                permanent: true,
+                permanent: code == 403,
             };
             assert_eq!(refused, expected, "{code}");
         }

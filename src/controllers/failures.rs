@@ -170,14 +170,11 @@ impl Failures {
     /// The Event about the object was written, or could not be.
     pub fn wrote(&mut self, about: &ObjectReference, written: bool, now: Instant) {
         let object = path(about);
-        let event = match (written, self.events.get(&object)) {
-            (true, _) => Event::Written,
-            (false, Some(Event::Lost { times, .. } | Event::Queued { times })) => {
-                Event::Lost { times: times.saturating_add(1), until: now + pause_after(*times) }
-            }
-            (false, Some(Event::Written) | None) => Event::Lost { times: 1, until: now + pause_after(0) },
-        };
-        self.events.insert(object, event);
+        // Of a failure that is over by now the word comes too late, and says nothing about the next one.
+        let Some(Event::Queued { times }) = self.events.get(&object) else { return };
+        let times = *times;
+        let lost = Event::Lost { times: times.saturating_add(1), until: now + pause_after(times) };
+        self.events.insert(object, if written { Event::Written } else { lost });
     }
 }
 
@@ -213,7 +210,10 @@ mod tests {
     /// What is said, and written.
     fn say(failures: &mut Failures, now: Instant) -> Vec<(ObjectReference, String, String)> {
         let unsaid = failures.unsaid(now);
-        unsaid.iter().for_each(|(about, ..)| failures.wrote(about, true, now));
+        for (about, ..) in &unsaid {
+            failures.queued(about);
+            failures.wrote(about, true, now);
+        }
         unsaid
     }
 
@@ -344,5 +344,17 @@ mod tests {
         failures.succeeded(&id("b"));
         fail(&mut failures, "a", &said("again", "n1"), 3, LONG, &mut now);
         assert_eq!(say(&mut failures, now).len(), 1, "it had been well meanwhile");
+    }
+    /// An Event may be written long after it was wanted.
+    #[test]
+    fn what_is_heard_of_an_event_says_nothing_about_a_later_failure() {
+        let (mut failures, mut now) = (Failures::default(), Instant::now());
+        fail(&mut failures, "a", &said("no", "n1"), 3, LONG, &mut now);
+        let about = failures.unsaid(now)[0].0.clone();
+        failures.queued(&about);
+        failures.succeeded(&id("a"));
+        fail(&mut failures, "a", &said("again", "n1"), 3, LONG, &mut now);
+        failures.wrote(&about, true, now);
+        assert_eq!(say(&mut failures, now).len(), 1, "of this one nothing was said");
     }
 }

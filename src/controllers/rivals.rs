@@ -27,8 +27,9 @@ const AT_ONCE: usize = 4;
 pub async fn read(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
     let versions = Api::<Metadata<NodeOp>>::all(client.clone());
     let mut page = ListParams::default().limit(PAGE);
+    // All pages show one moment, that of the first: what the watch has brought in since is newer than they are.
+    let began = Instant::now();
     loop {
-        let began = Instant::now();
         let list = within(versions.list(&page)).await.context("listing all NodeOps")?;
         let news = list.items.into_iter().filter(|told| !observer.has_op(&told.metadata, began));
         stream::iter(news.map(Ok))

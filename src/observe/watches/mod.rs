@@ -43,6 +43,8 @@ const WHOLE_PAGE: u32 = 10;
 /// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is six
 /// characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
 const RESIDENTS: u32 = 2;
+/// Jobs and pods with our label in a namespace: so few that a page of big ones of somebody else fits, too.
+const WORK: u32 = 10;
 /// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
 /// API server that is down.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -174,7 +176,8 @@ impl Observer {
 
     /// Watches the Jobs and pods of the namespaces that concern us, and of no other one.
     fn watch_work(&self, client: &Client) {
-        let ours = config().labels(names::NODEOP);
+        // The label is anybody's to set.
+        let ours = config().labels(names::NODEOP).page_size(WORK);
         let mut watches = self.watches();
         let (wanted, own) = {
             let caches = self.lock();

@@ -5,6 +5,8 @@
 //! not stay Ready has not succeeded, whatever it said of itself: it would be given back and its slot with it,
 //! and the next node would follow it down.
 
+use k8s_openapi::jiff::SignedDuration;
+
 use crate::{
     api::{names, nodeop::RebootStatus},
     contract::boot_state,
@@ -13,6 +15,7 @@ use crate::{
         model::{
             effects::{Effects, Planned},
             manual::Section,
+            time::later,
         },
         node::{
             context::{Decision, NodeContext},
@@ -93,6 +96,7 @@ fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
         return conclude(ctx, proof).into();
     }
     let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
+    let deadline = later(deadline, may_be_away(ctx));
     let Planned { value: obstacle, effects } = facts::obstacle(ctx.snapshot, node);
     if ctx.snapshot.now >= deadline {
         return timed_out(ctx, obstacle).with(effects);
@@ -108,9 +112,19 @@ fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     Waiting::Facts { obstacle }.with(effects).with(again)
 }
 
+/// How much longer a node that is not Ready may take: it may have rebooted once more, and has the time that a
+/// reboot has.
+fn may_be_away(ctx: &NodeContext<'_>) -> SignedDuration {
+    let intent = &ctx.op.intent;
+    if ctx.node.ready {
+        return SignedDuration::ZERO;
+    }
+    (intent.reboot_timeout - intent.verify_timeout).max(SignedDuration::ZERO)
+}
+
 /// Nothing was proved in time.
 fn timed_out(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
-    let seconds = ctx.op.intent.verify_timeout.as_secs();
+    let seconds = (ctx.op.intent.verify_timeout + may_be_away(ctx)).as_secs();
     if !ctx.node.ready {
         let message = format!(
             "RebootTimeout: the node rebooted, and is not Ready {seconds} s after it was seen to be{}",

@@ -81,7 +81,7 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
         // What it said when it came up is not so any more: the node may have rebooted by itself without the
         // file system that its state is on.
         Some(reboot_state::WAITING) if may_give_up(ctx) && ctx.node.ready && pod.is_held_up().is_some() => {
-            replace_broken(pod)
+            replace_broken(ctx, pod)
         }
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => {
             Waiter::Ready.into()
@@ -91,11 +91,24 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
 }
 
 /// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show that
-/// it can, and has the whole time for it.
-fn replace_broken(pod: &PodView) -> Planned<Waiter> {
+/// it can.
+fn replace_broken(ctx: &NodeContext<'_>, pod: &PodView) -> Planned<Waiter> {
+    if let Some(recorded) = leaves_the_whole_time(ctx) {
+        return recorded.into();
+    }
     let why = pod.is_held_up().map(|obstacle| obstacle.text).unwrap_or_default();
     let end = Action::DeletePod { pod: Target::of(pod), why: "it does not run any more" };
     Planned::from(Waiter::Starting(Starting::HeldUp { why })).with(end)
+}
+
+/// Records, once for each waiter that stood, that its successor has the whole time to get ready: the drain may
+/// have taken hours by now. Before the waiter goes, since a pod that has gone tells nobody that it stood.
+fn leaves_the_whole_time(ctx: &NodeContext<'_>) -> Option<Waiter> {
+    let WaiterRecord { wanted_since, lost_at, .. } = ctx.work.waiter;
+    let is_recorded = wanted_since.is_some() && wanted_since != lost_at;
+    let now = ctx.snapshot.now;
+    (!is_recorded && may_give_up(ctx))
+        .then(|| Waiter::Decided(ctx.record(|work| work.waiter.wanted_since = Some(now.into()))))
 }
 
 /// The waiter is there, and has not said yet that it watches.
@@ -203,9 +216,9 @@ fn not_ours(pod: &PodView) -> String {
 
 fn lost(ctx: &NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Planned<Waiter> {
     if pod.deleting && !pod.phase.is_final() {
-        // The time of its successor begins when one that stood has ended.
-        return match pod.reboot_state {
-            Some(_) => Waiter::Starting(Starting::OldOneDeleted).into(),
+        let stood = pod.reboot_state.is_some();
+        return match leaves_the_whole_time(ctx).filter(|_| stood) {
+            Some(recorded) => recorded.into(),
             None => in_time(ctx, Starting::OldOneDeleted),
         };
     }

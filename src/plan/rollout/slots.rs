@@ -197,7 +197,8 @@ impl Pass<'_> {
     fn done(&mut self, node: &NodeView, nodes: &mut NodeStatuses) {
         let is_done = |entry: &&NodeStatus| entry.phase == Phase::Completed && entry.node_uid.is_none();
         let entry = nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
-        let Some(entry) = entry else { return };
+        // Another operation that has the node by now may be what takes it down.
+        let Some(entry) = entry.filter(|_| node.claimed_by.is_none()) else { return };
         let since = entry.last_updated.as_ref().map(|time| time.0);
         if since.is_none_or(|since| self.snapshot.now >= later(since, SETTLES)) {
             return;

@@ -91,7 +91,7 @@ fn a_node_that_boots_another_release_next_is_not_said_to_be_at_the_one_that_it_r
     has_written(&node, "b1", "v3");
     for (code, words) in [node.check(&active(), false), node.try_once(&active())] {
         assert!(code == permanent() && words.contains("only until its next boot"), "{code} {words}");
-        assert!(words.contains("(Job another-job) has written v3"), "{words}");
+        assert!(words.contains("Job another-job has written v3"), "{words}");
     }
     assert!(node.runs().is_empty());
     proceeds(&node, &UpgradeOrder { force: true, ..active() });

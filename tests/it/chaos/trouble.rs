@@ -290,12 +290,18 @@ pub async fn human(world: &World, node: &str) {
 
 /// Somebody uncordons the nodes that failed and hold their slot.
 pub async fn look_after_failed_nodes(cluster: &Cluster, world: &World) {
-    for op in cluster.list(super::history::OPS).iter().filter(|op| op["status"]["phase"] == "Running") {
-        let entries = op["status"]["nodeStatuses"].as_object().into_iter().flatten();
-        for (node, _) in entries.filter(|(_, entry)| entry["holdsSlot"] == true) {
-            if cluster.get("nodes", "", node).is_some_and(|node| node["spec"]["unschedulable"] == true) {
-                human(world, node).await;
-            }
+    let ops = cluster.list(super::history::OPS);
+    let open: Vec<_> = ops.iter().filter(|op| op["status"]["phase"] == "Running").collect();
+    for node in cluster.list("nodes") {
+        let name = text(&node, "/metadata/name");
+        // Also what an operation that is over has left: the next run of its upgrade waits for it.
+        let is_kept = node["metadata"]["annotations"][names::CORDONED_BY]
+            .as_str()
+            .is_some_and(|by| by.contains("!failed") && !open.is_empty());
+        let waited_for =
+            is_kept || open.iter().any(|op| op["status"]["nodeStatuses"][name]["holdsSlot"] == true);
+        if waited_for && node["spec"]["unschedulable"] == true {
+            human(world, name).await;
         }
     }
 }

@@ -79,8 +79,10 @@ pub fn need(order: &UpgradeOrder, found: &Found) -> Need {
     let at = already_at(order, host, image).filter(|_| !boots_something_else(boot_state));
     // Where only the firmware tells what was booted, silence is not the active image.
     let at = at.filter(|_| !trusted_boot || boot_state == boot_state::ACTIVE);
-    // Nothing but the active image is at stake, and whoever sets `force` has been told.
-    match (at, untried.as_ref().filter(|_| compares(order))) {
+    // Nothing but the active image is at stake, and whoever sets `force` has been told. A node that runs from
+    // its fallback keeps that, however many images are written, and may need another one than the last.
+    let at_stake = compares(order) && boot_state != boot_state::PASSIVE;
+    match (at, untried.as_ref().filter(|_| at_stake)) {
         (Some(release), Some(next)) if next.release.as_deref() != Some(release) => {
             Need::Refused(next.until_then(release))
         }

@@ -330,6 +330,12 @@ fn no_second_image_is_written_in_one_boot_unless_it_is_forced() {
             );
         }
     }
+    // The node has fallen back, and keeps what it runs: the next image may be what helps it.
+    let next = Some(Untried { release: Some("v2".into()), job: "job-0".into() });
+    for image in ["v2", "v3"] {
+        let found = Found { untried: next.clone(), ..found("b1", "passive", Some("v1"), Some(image)) };
+        assert!(matches!(need(&active, &found), Need::Upgrade), "{found:?}");
+    }
     // What was written nobody knows: it may be anything.
     let unknown = Untried { release: None, job: "job-0".into() };
     for image in [None, Some("v2")] {

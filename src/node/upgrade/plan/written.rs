@@ -6,7 +6,8 @@
 //! boots, the machine is lost. It does not matter whether both are of one operation, nor what became of the
 //! first after its agent.
 //!
-//! An upgrade of the recovery image alone does none of that, and is neither counted nor refused.
+//! An upgrade of the recovery image alone does none of that, and is neither counted nor refused. Nor is one on a
+//! node that has booted its fallback, which the agent leaves as it is.
 
 use crate::{
     contract::{UpgradeResult, UpgradeState},
