@@ -182,7 +182,9 @@ fn says_also(upgrade: &NodeOpUpgrade) -> String {
 /// Whether no upgrade has nodes to take: each that it does not take it names, with the reason.
 pub fn goes_on(cluster: &Cluster) -> bool {
     let upgrades = cluster.list(UPGRADES);
-    upgrades.iter().filter_map(|object| read(object)).any(|upgrade| {
+    // One that waits for a newer one takes nothing else either, before that has come to an end.
+    let goes_on = upgrades.iter().filter(|object| !waits_for_ever(object));
+    goes_on.filter_map(|object| read(object)).any(|upgrade| {
         let said = says_also(&upgrade);
         // What newer upgrades have to do with it, and which of many it names, is not looked at here.
         let told = |node: &String| said.contains(node.as_str()) || said.contains(" more ");
