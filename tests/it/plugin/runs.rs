@@ -98,12 +98,10 @@ async fn logs_that_are_followed_go_on_with_the_run_that_follows() {
     stage.cluster.clear_requests();
     let mut follows = command(&stage.cluster.kubeconfig(), None, &["logs", "up", "-f"]);
     let follows = follows.stdout(Stdio::piped()).spawn().unwrap();
-    let looks = |request: &kairos_sim::Request| {
-        request.user == "admin" && request.verb == "list" && request.resource == "pods"
-    };
+    let reads = |request: &kairos_sim::Request| request.resource == "pods/log" && request.name == "old";
     let begun = std::time::Instant::now();
-    while !stage.cluster.requests().iter().any(looks) {
-        assert!(begun.elapsed() < LONG, "it looks for no pods");
+    while !stage.cluster.requests().iter().any(reads) {
+        assert!(begun.elapsed() < LONG, "it reads no log");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     stage.upgrade_says("up", json!({"nodeOpName": "up-12345678"})).await;
