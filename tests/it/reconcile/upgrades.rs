@@ -109,7 +109,8 @@ async fn an_agent_that_fails_after_it_has_replaced_the_image_is_run_by_nobody_ag
     let rig = Rig::new(1).await;
     rig.labelled().await;
     switch(&rig, "n1", "fail-late");
-    for (name, words) in [("up", "failed after it had replaced the image"), ("next", "but a reboot")] {
+    // Of two that are created in one second the last by name is the newer one.
+    for (name, words) in [("first", "failed after it had replaced the image"), ("second", "but a reboot")] {
         rig.upgrade(name, "v3.5.0").await;
         let status = upgraded(&rig, name).await;
         let message = status["nodeStatuses"]["n1"]["message"].as_str().unwrap();
@@ -142,7 +143,7 @@ async fn after_a_reboot_that_did_not_come_no_other_upgrade_writes_before_the_nod
     rig.delete_upgrade("up").await;
     rig.cluster.faults().clear();
     for (name, version, words) in
-        [("same", "v3.5.0", "but a reboot"), ("next", "v3.6.0", "Reboot the node first")]
+        [("up2", "v3.5.0", "but a reboot"), ("up3", "v3.6.0", "Reboot the node first")]
     {
         rig.upgrade(name, version).await;
         let status = upgraded(&rig, name).await;
