@@ -308,8 +308,8 @@ pub fn upgrade_args(job: &str, state_dir: &str, order: &UpgradeOrder) -> Vec<Str
     args
 }
 
-/// Arguments of `upgrade` as a preflight, with the same directory, in which it looks for what earlier upgrades have
-/// left. A node that does not run Kairos is skipped or refused, as `skip_foreign` says.
+/// Arguments of `upgrade` as a preflight, with the same directory, in which it looks for what earlier
+/// upgrades have left. A node that does not run Kairos is skipped or refused, as `skip_foreign` says.
 pub fn check_args(state_dir: &str, order: &UpgradeOrder, skip_foreign: bool) -> Vec<String> {
     let mut args = vec!["--check".to_owned()];
     if skip_foreign {

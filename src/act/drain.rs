@@ -118,8 +118,8 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
 }
 
 /// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what our right does not
-/// cover. What a webhook or a policy denies may pass in a moment: it may be moving the pod itself.
+/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what our right does
+/// not cover. What a webhook or a policy denies may pass in a moment: it may be moving the pod itself.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let details = status.details.as_ref();
     let causes: Vec<&str> =
@@ -138,7 +138,8 @@ fn judge(status: Status) -> anyhow::Result<Outcome> {
         403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
             Ok(Outcome::Gone)
         }
-        // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a 422.
+        // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a
+        // 422.
         400 | 403 | 422 => {
             let permanent = status.code == 403;
             Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent })

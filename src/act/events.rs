@@ -255,7 +255,7 @@ mod tests {
         (actor(client, fence), asked)
     }
 
-    /// Whether each of so many Events was written, in the order in which they came to their end.
+    /// Whether each of this number of Events was written, in the order in which they came to their end.
     fn say(actor: &Actor, count: usize) -> Arc<Mutex<Vec<(usize, bool)>>> {
         let ends = Arc::<Mutex<Vec<(usize, bool)>>>::default();
         for number in 0..count {

@@ -47,7 +47,8 @@ pub fn reference_to(about: &About) -> ObjectReference {
 }
 
 impl Actor {
-    /// Says that something keeps failing. `told` hears whether the Event was written: the caller says it once.
+    /// Says that something keeps failing. `told` hears whether the Event was written: the caller says it
+    /// once.
     pub fn report_failure(&self, about: ObjectReference, what: &str, message: &str, told: Told) {
         let event = Event {
             type_: EventType::Warning,

@@ -44,8 +44,8 @@ pub type Term = Timestamp;
 /// Says whether we may still write.
 pub trait Fence: Send + Sync {
     /// How long a request that begins now may last: then another replica may lead. `Err`: leadership is lost
-    /// or in doubt; or, with a `term`, what is to be written was planned in another term than the present one,
-    /// and another replica may have led meanwhile.
+    /// or in doubt; or, with a `term`, what is to be written was planned in another term than the present
+    /// one, and another replica may have led meanwhile.
     fn check(&self, term: Option<Term>) -> anyhow::Result<Duration>;
 }
 

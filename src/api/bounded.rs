@@ -41,7 +41,14 @@ where
     Ok(Option::<Few<T, MOST>>::deserialize(deserializer)?.map(|few| few.0))
 }
 
-struct Few<T, const MOST: usize>(Vec<T>);
+/// The first `MOST` of a list.
+pub(super) struct Few<T, const MOST: usize>(Vec<T>);
+
+impl<T, const MOST: usize> From<Few<T, MOST>> for Vec<T> {
+    fn from(few: Few<T, MOST>) -> Self {
+        few.0
+    }
+}
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Few<T, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -69,78 +76,76 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Few<T, MO
     }
 }
 
-/// The owners of an object, which may have none.
-pub(super) fn owners<'de, D>(deserializer: D) -> Result<Option<Vec<OwnerReference>>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    struct Owners(Vec<OwnerReference>);
+/// The owners of an object, and in any case the one that controls it.
+pub(super) struct Owners(Vec<OwnerReference>);
 
-    impl<'de> Deserialize<'de> for Owners {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Controller;
-
-            impl<'de> Visitor<'de> for Controller {
-                type Value = Owners;
-
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("owner references")
-                }
-
-                fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Owners, A::Error> {
-                    let mut kept: Vec<OwnerReference> = Vec::new();
-                    while let Some(owner) = list.next_element::<OwnerReference>()? {
-                        if kept.len() < MAX_OWNERS || owner.controller == Some(true) {
-                            kept.push(owner);
-                        }
-                    }
-                    Ok(Owners(kept))
-                }
-            }
-
-            deserializer.deserialize_seq(Controller)
-        }
+impl From<Owners> for Vec<OwnerReference> {
+    fn from(owners: Owners) -> Self {
+        owners.0
     }
-
-    Ok(Option::<Owners>::deserialize(deserializer)?.map(|owners| owners.0))
 }
 
-/// Labels, or annotations, which may not be there.
-pub(super) fn texts<'de, D>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    struct Texts(BTreeMap<String, String>);
+impl<'de> Deserialize<'de> for Owners {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Controller;
 
-    impl<'de> Deserialize<'de> for Texts {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Bounded;
+        impl<'de> Visitor<'de> for Controller {
+            type Value = Owners;
 
-            impl<'de> Visitor<'de> for Bounded {
-                type Value = Texts;
-
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("labels or annotations")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
-                    let (mut kept, mut left) = (BTreeMap::new(), MAX_BYTES);
-                    while let Some((name, value)) = map.next_entry::<String, String>()? {
-                        let bytes = name.len() + value.len();
-                        if let Some(rest) = left.checked_sub(bytes) {
-                            left = rest;
-                        } else if !DECISIVE.contains(&name.as_str()) || bytes > MAX_DECISIVE {
-                            continue;
-                        }
-                        kept.insert(name, value);
-                    }
-                    Ok(Texts(kept))
-                }
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("owner references")
             }
 
-            deserializer.deserialize_map(Bounded)
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Owners, A::Error> {
+                let mut kept: Vec<OwnerReference> = Vec::new();
+                while let Some(owner) = list.next_element::<OwnerReference>()? {
+                    if kept.len() < MAX_OWNERS || owner.controller == Some(true) {
+                        kept.push(owner);
+                    }
+                }
+                Ok(Owners(kept))
+            }
         }
-    }
 
-    Ok(Option::<Texts>::deserialize(deserializer)?.map(|texts| texts.0))
+        deserializer.deserialize_seq(Controller)
+    }
+}
+
+/// Labels, or annotations, and in any case those that decide.
+pub(super) struct Texts(BTreeMap<String, String>);
+
+impl From<Texts> for BTreeMap<String, String> {
+    fn from(texts: Texts) -> Self {
+        texts.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+
+        impl<'de> Visitor<'de> for Bounded {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("labels or annotations")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+                let (mut kept, mut left) = (BTreeMap::new(), MAX_BYTES);
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    let bytes = name.len() + value.len();
+                    if let Some(rest) = left.checked_sub(bytes) {
+                        left = rest;
+                    } else if !DECISIVE.contains(&name.as_str()) || bytes > MAX_DECISIVE {
+                        continue;
+                    }
+                    kept.insert(name, value);
+                }
+                Ok(Texts(kept))
+            }
+        }
+
+        deserializer.deserialize_map(Bounded)
+    }
 }

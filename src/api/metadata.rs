@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::{bounded, times::near};
 
-/// What is read of it.
+/// What is read of it: all of its labels, annotations, owners and finalizers, or a bounded part of them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept {
+struct Kept<Texts, Owners, Finalizers> {
     name: Option<String>,
     generate_name: Option<String>,
     namespace: Option<String>,
@@ -25,106 +25,54 @@ struct Kept {
     #[serde(default, deserialize_with = "near")]
     deletion_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    owner_references: Option<Vec<OwnerReference>>,
-    finalizers: Option<Vec<String>>,
+    labels: Option<Texts>,
+    annotations: Option<Texts>,
+    owner_references: Option<Owners>,
+    finalizers: Option<Finalizers>,
 }
 
-/// The same of an object that anybody may have written, and of which none is written back.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct KeptInPart {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    #[serde(default, deserialize_with = "near")]
-    creation_timestamp: Option<Time>,
-    #[serde(default, deserialize_with = "near")]
-    deletion_timestamp: Option<Time>,
-    deletion_grace_period_seconds: Option<i64>,
-    #[serde(default, deserialize_with = "bounded::texts")]
-    labels: Option<BTreeMap<String, String>>,
-    #[serde(default, deserialize_with = "bounded::texts")]
-    annotations: Option<BTreeMap<String, String>>,
-    #[serde(default, deserialize_with = "bounded::owners")]
-    owner_references: Option<Vec<OwnerReference>>,
-    #[serde(default, deserialize_with = "bounded::few::<_, _, MAX_FINALIZERS>")]
-    finalizers: Option<Vec<String>>,
+impl<Texts, Owners, Finalizers> From<Kept<Texts, Owners, Finalizers>> for ObjectMeta
+where
+    Texts: Into<BTreeMap<String, String>>,
+    Owners: Into<Vec<OwnerReference>>,
+    Finalizers: Into<Vec<String>>,
+{
+    fn from(kept: Kept<Texts, Owners, Finalizers>) -> Self {
+        Self {
+            name: kept.name,
+            generate_name: kept.generate_name,
+            namespace: kept.namespace,
+            uid: kept.uid,
+            resource_version: kept.resource_version,
+            generation: kept.generation,
+            creation_timestamp: kept.creation_timestamp,
+            deletion_timestamp: kept.deletion_timestamp,
+            deletion_grace_period_seconds: kept.deletion_grace_period_seconds,
+            labels: kept.labels.map(Into::into),
+            annotations: kept.annotations.map(Into::into),
+            owner_references: kept.owner_references.map(Into::into),
+            finalizers: kept.finalizers.map(Into::into),
+            managed_fields: None,
+            self_link: None,
+        }
+    }
 }
 
 /// Finalizers that are told of.
 const MAX_FINALIZERS: usize = 4;
 
-/// Reads no more of the metadata than a bound allows, and in any case what says whose the object is.
-pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let KeptInPart {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        deletion_grace_period_seconds,
-        labels,
-        annotations,
-        owner_references,
-        finalizers,
-    } = KeptInPart::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        deletion_grace_period_seconds,
-        labels,
-        annotations,
-        owner_references,
-        finalizers,
-        ..ObjectMeta::default()
-    })
-}
+type Whole = Kept<BTreeMap<String, String>, Vec<OwnerReference>, Vec<String>>;
+type InPart = Kept<bounded::Texts, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
 
 /// Reads the metadata of an object.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let Kept {
-        name,
-        generate_name,
-        namespace,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        deletion_grace_period_seconds,
-        labels,
-        annotations,
-        owner_references,
-        finalizers,
-    } = Kept::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name,
-        generate_name,
-        namespace,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        deletion_grace_period_seconds,
-        labels,
-        annotations,
-        owner_references,
-        finalizers,
-        managed_fields: None,
-        self_link: None,
-    })
+    Whole::deserialize(deserializer).map(Into::into)
+}
+
+/// Reads no more of the metadata than a bound allows, and in any case what says whose the object is: of an
+/// object that anybody may have written, and of which none is written back.
+pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    InPart::deserialize(deserializer).map(Into::into)
 }
 
 /// An object of the kind `K`, of which the API server is asked for nothing but its metadata.

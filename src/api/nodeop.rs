@@ -215,8 +215,8 @@ pub struct UpgradeOptions {
     /// Upgrade the recovery image.
     #[serde(default)]
     pub recovery: bool,
-    /// Upgrade even if the node already runs the image's release, or has not booted yet what an earlier upgrade
-    /// has written.
+    /// Upgrade even if the node already runs the image's release, or has not booted yet what an earlier
+    /// upgrade has written.
     #[serde(default)]
     pub force: bool,
     /// Pass `--debug` to kairos-agent.

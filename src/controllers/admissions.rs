@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::plan::model::question::{Answer, Question};
 
-/// For how long an answer stands; one that says again what is wrong, or that a Job's pod would be admitted, twice
-/// as long each time, up to [`MAX_STANDS`].
+/// For how long an answer stands; one that says again what is wrong, or that a Job's pod would be admitted,
+/// twice as long each time, up to [`MAX_STANDS`].
 const MIN_STANDS: Duration = Duration::from_secs(10);
 const MAX_STANDS: Duration = Duration::from_secs(120);
 

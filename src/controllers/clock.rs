@@ -88,8 +88,8 @@ impl Moment {
     }
 }
 
-/// For how long this machine has been suspended since it booted: by that much is one of its clocks, which goes
-/// on meanwhile, ahead of the other, by which an [`Instant`] is. Nothing where they cannot be read.
+/// For how long this machine has been suspended since it booted: by that much is one of its clocks, which
+/// goes on meanwhile, ahead of the other, by which an [`Instant`] is. Nothing where they cannot be read.
 fn asleep() -> Duration {
     let clocks = [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC].map(clock_gettime);
     let [Ok(boot), Ok(awake)] = clocks else { return Duration::ZERO };

@@ -34,11 +34,11 @@ pub struct Failures {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Written,
-    /// It waits to be written, and could not be so often before.
+    /// It waits to be written. How often that has failed before.
     Queued {
         times: u32,
     },
-    /// It could not be written so often, and is tried again then.
+    /// It could not be written: how often, and when it is tried again.
     Lost {
         times: u32,
         until: Instant,

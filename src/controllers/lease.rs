@@ -1,10 +1,11 @@
 //! Leader election that fences.
 //!
 //! A Lease of 15 seconds, renewed every 3 with its resourceVersion. The holder may begin a write until 10
-//! seconds after its last renewal, counted from *before* that request was sent, by a clock that nobody sets and
-//! that goes on while the machine is suspended, and no request lasts beyond the 15: its last write has ended before another replica, which waits 15 seconds from
-//! when *it* last saw the Lease change, may begin. No clock is compared with another machine's. A stop hands
-//! the Lease over at once, and standbys watch it by name.
+//! seconds after its last renewal, counted from *before* that request was sent, by a clock that nobody sets
+//! and that goes on while the machine is suspended, and no request lasts beyond the 15: its last write has
+//! ended before another replica, which waits 15 seconds from when *it* last saw the Lease change, may begin.
+//! No clock is compared with another machine's. A stop hands the Lease over at once, and standbys watch it by
+//! name.
 //!
 //! What the Lease says is believed within bounds alone, since anybody with the right may edit or delete it:
 //! [`Sight`].

@@ -222,8 +222,8 @@ impl Running {
         self.campaign.iter().for_each(|(campaign, _)| campaign.abort());
     }
 
-    /// Ends, then hands the Lease over: not before every write but an Event has had its answer, or a successor
-    /// would begin while one of them is still on its way.
+    /// Ends, then hands the Lease over: not before every write but an Event has had its answer, or a
+    /// successor would begin while one of them is still on its way.
     pub async fn hand_over(mut self) {
         self.stop.notify_one();
         let ended = tokio::time::timeout(LAST_PASS, &mut self.planning).await.is_ok();

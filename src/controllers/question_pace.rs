@@ -2,9 +2,9 @@
 //! would follow is refused (a webhook is down, a policy forbids it), each plan asks again, and much may go on
 //! elsewhere meanwhile.
 //!
-//! A question may be asked [`BURST`] times at once, and in the long run once a second. All are due again at the
-//! same moments: what a decision needs to know together must be asked in one plan, and two questions that were
-//! due half a second after each other would never be.
+//! A question may be asked [`BURST`] times at once, and in the long run once a second. All are due again at
+//! the same moments: what a decision needs to know together must be asked in one plan, and two questions that
+//! were due half a second after each other would never be.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -28,8 +28,8 @@ use crate::{
 const AT_ONCE: usize = 8;
 
 /// Answers each question, or says why not. But for a few, no dry run is begun after `until`: each is several
-/// writes, and there may be one for each node of which the Job has no pod. Those that are left are asked for by
-/// a later plan, and what was answered by then stands for a while.
+/// writes, and there may be one for each node of which the Job has no pod. Those that are left are asked for
+/// by a later plan, and what was answered by then stands for a while.
 pub async fn answer(
     actor: &Actor,
     observer: &Observer,

@@ -27,7 +27,8 @@ const AT_ONCE: usize = 4;
 pub async fn read(client: &Client, observer: &Observer) -> anyhow::Result<Answer> {
     let versions = Api::<Metadata<NodeOp>>::all(client.clone());
     let mut page = ListParams::default().limit(PAGE);
-    // All pages show one moment, that of the first: what the watch has brought in since is newer than they are.
+    // All pages show one moment, that of the first: what the watch has brought in since is newer than they
+    // are.
     let began = Instant::now();
     loop {
         let list = within(versions.list(&page)).await.context("listing all NodeOps")?;
@@ -62,31 +63,21 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> anyhow::Re
 mod tests {
     use std::{
         collections::BTreeSet,
-        convert::Infallible,
-        pin::Pin,
         sync::{Arc, Mutex},
-        task::{Context, Poll},
         time::Duration,
     };
 
-    use http_body_util::Full;
-    use hyper::{Request, Response, body::Bytes};
+    use hyper::Request;
     use kube::client::Body;
     use serde_json::{Value, json};
     use tokio::time::sleep;
-    use tower_service::Service;
 
     use super::*;
     use crate::{
-        act::tests::{Left, actor},
+        act::tests::{Left, Server, actor},
         controllers::questions::answer,
         plan::model::{question::Question, snapshot::Snapshot},
     };
-
-    /// An API server that needs three seconds for each answer, with as many NodeOps as are three pages, of
-    /// which the one of each number has a version of ten more; and what it was asked for whole.
-    #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<Vec<String>>>);
 
     const PAGES: usize = 3;
 
@@ -96,56 +87,51 @@ mod tests {
                 "resourceVersion": (number + 10).to_string()}})
     }
 
-    impl Service<Request<Body>> for Server {
-        type Response = Response<Full<Bytes>>;
-        type Error = Infallible;
-        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: Request<Body>) -> Self::Future {
-            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            let answer = if let Some(number) = name.strip_prefix("op") {
-                self.0.lock().unwrap().push(name.clone());
-                op(number.parse().unwrap())
-            } else {
-                let query = request.uri().query().unwrap_or_default().to_owned();
-                let of = |key: &str| {
-                    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-                    pairs.find(|(name, _)| *name == key).map(|(_, value)| value.parse::<usize>().unwrap())
-                };
-                let (limit, at) = (of("limit").unwrap(), of("continue").unwrap_or(0));
-                let next = (at + 1 < PAGES).then(|| (at + 1).to_string());
-                let items: Vec<Value> = (at * limit..(at + 1) * limit).map(op).collect();
-                json!({"metadata": {"resourceVersion": "9000", "continue": next}, "items": items})
-            };
-            Box::pin(async move {
-                sleep(Duration::from_secs(3)).await;
-                Ok(Response::new(Full::from(answer.to_string())))
-            })
-        }
+    /// An API server that needs three seconds for each answer, with as many NodeOps as are three pages, of
+    /// which the one of each number has a version of ten more; and what it was asked for whole.
+    fn server() -> (Client, Arc<Mutex<Vec<String>>>) {
+        let whole = Arc::new(Mutex::new(Vec::new()));
+        let asked = whole.clone();
+        let client = Server::slowly(move |request| {
+            (Duration::from_secs(3), 200, answered(&request, &mut asked.lock().unwrap()))
+        });
+        (client, whole)
     }
 
-    async fn ask(server: &Server, observer: &Observer) -> Answer {
-        let client = Client::new(server.clone(), "default");
+    fn answered(request: &Request<Body>, whole: &mut Vec<String>) -> Value {
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        if let Some(number) = name.strip_prefix("op") {
+            whole.push(name.clone());
+            return op(number.parse().unwrap());
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let of = |key: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(name, _)| *name == key).map(|(_, value)| value.parse::<usize>().unwrap())
+        };
+        let (limit, at) = (of("limit").unwrap(), of("continue").unwrap_or(0));
+        let next = (at + 1 < PAGES).then(|| (at + 1).to_string());
+        let items: Vec<Value> = (at * limit..(at + 1) * limit).map(op).collect();
+        json!({"metadata": {"resourceVersion": "9000", "continue": next}, "items": items})
+    }
+
+    async fn ask(client: &Client, observer: &Observer) -> Answer {
         let asked = BTreeSet::from([Question::AllNodeOps]);
-        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(15))))));
+        let actor = actor(client.clone(), Arc::new(Left(Mutex::new(Some(Duration::from_secs(15))))));
         let mut answers = answer(&actor, observer, &Snapshot::default(), asked, Instant::now()).await;
         answers.remove(0).1.unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_site_that_keeps_its_operations_is_answered_and_only_news_is_read() {
-        let (server, observer) = (Server::default(), Observer::default());
+        let ((client, whole), observer) = (server(), Observer::default());
         let saw = |observer: &Observer, object: Value| {
             observer.saw(LiveObject::Op(Box::new(serde_json::from_value(object).unwrap())));
         };
         (0..PAGES * PAGE as usize).for_each(|number| saw(&observer, op(number)));
         sleep(Duration::from_secs(60)).await;
-        assert_eq!(ask(&server, &observer).await, Answer::Found);
-        assert!(server.0.lock().unwrap().is_empty(), "each is known in its version");
+        assert_eq!(ask(&client, &observer).await, Answer::Found);
+        assert!(whole.lock().unwrap().is_empty(), "each is known in its version");
         let observer = Observer::default();
         for number in (0..PAGES * PAGE as usize).filter(|number| *number != 3) {
             let mut object = op(number);
@@ -156,8 +142,8 @@ mod tests {
             }
             saw(&observer, object);
         }
-        assert_eq!(ask(&server, &observer).await, Answer::Found);
-        let read: BTreeSet<String> = server.0.lock().unwrap().drain(..).collect();
+        assert_eq!(ask(&client, &observer).await, Answer::Found);
+        let read: BTreeSet<String> = whole.lock().unwrap().drain(..).collect();
         assert_eq!(read, ["op3", "op7"].map(String::from).into(), "what is not here, and what is old here");
         for number in [3, 7] {
             let told: Metadata<NodeOp> = serde_json::from_value(op(number)).unwrap();

@@ -1,6 +1,6 @@
-//! Trusted Boot: nodes that boot signed unified kernel images (UKI). They have no active and passive image on a
-//! partition, and their kernel's command line does not say which of their entries they have booted. Both are
-//! asked as Kairos itself does (kairos-sdk, `state.DetectUKIboot` and `getUKIBootState`).
+//! Trusted Boot: nodes that boot signed unified kernel images (UKI). They have no active and passive image on
+//! a partition, and their kernel's command line does not say which of their entries they have booted. Both
+//! are asked as Kairos itself does (kairos-sdk, `state.DetectUKIboot` and `getUKIBootState`).
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::contract::boot_state;
 /// What stands on the kernel's command line of such a node.
 const MARK: &str = "rd.immucore.uki";
 
-/// The variable of the firmware with the name of the entry that was booted, below the host's root: UTF-16, after
-/// four bytes of attributes.
+/// The variable of the firmware with the name of the entry that was booted, below the host's root: UTF-16,
+/// after four bytes of attributes.
 const ENTRY: &str = "/sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// How large it may be. Names of entries are short.
 const MAX_ENTRY: u64 = 4096;

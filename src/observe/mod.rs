@@ -112,7 +112,7 @@ impl Caches {
     /// The first lists that have not come in, each with why not if that has gone on for a while.
     fn unlisted(&self) -> Vec<String> {
         fn of<V>(what: &str, cache: &Cache<V>) -> Option<String> {
-            let why = cache.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+            let why = cache.lasting_error().map(|why| format!(" ({why})")).unwrap_or_default();
             (!cache.ready()).then(|| format!("{what}{why}"))
         }
         let cluster = [
@@ -281,7 +281,7 @@ impl Observer {
         self.lock().ready()
     }
 
-    /// Which first lists have not come in, in words.
+    /// Which first lists have not come in, as a sentence.
     pub fn unlisted(&self) -> String {
         self.lock().unlisted().join(", ")
     }
@@ -304,8 +304,8 @@ impl Observer {
         }
     }
 
-    /// Whether a NodeOp of which a live list that began then tells is here as it is there, or as it was later.
-    /// As with [`Self::read`], the list shows whether the store went back.
+    /// Whether a NodeOp of which a live list that began then tells is here as it is there, or as it was
+    /// later. As with [`Self::read`], the list shows whether the store went back.
     pub fn has_op(&self, told: &ObjectMeta, began: Instant) -> bool {
         let version = view::version(told);
         let (checked, has) = {
@@ -374,7 +374,7 @@ impl Observer {
             return snapshot;
         }
         caches.forget_upgraded();
-        let failing = caches.residents.iter().filter_map(|(node, pods)| Some((node, pods.trouble()?)));
+        let failing = caches.residents.iter().filter_map(|(node, pods)| Some((node, pods.lasting_error()?)));
         snapshot.unlisted = failing.map(|(node, why)| (node.clone(), brief(why))).collect();
         let drained = caches.residents.iter().filter(|(_, pods)| pods.ready());
         snapshot.residents =

@@ -1,8 +1,8 @@
 //! What each verb asks the API server for, and whether the user may.
 //!
-//! A test runs every verb and compares what the server was asked with this list: see `tests/it/plugin/rights.rs`.
-//! What `check` and `version` read of the operator itself they tell in their own place, and a completion that
-//! may read nothing completes nothing.
+//! A test runs every verb and compares what the server was asked with this list: see
+//! `tests/it/plugin/rights.rs`. What `check` and `version` read of the operator itself they tell in their own
+//! place, and a completion that may read nothing completes nothing.
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,

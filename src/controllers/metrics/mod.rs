@@ -168,7 +168,7 @@ impl Metrics {
         self.evictions.get_or_create(&labelled(&EVICTIONS, [result.name()])).inc();
     }
 
-    /// So many Events were given up.
+    /// Counts Events that were given up.
     pub fn events_lost(&self, events: usize) {
         self.events_lost.inc_by(events as u64);
     }

@@ -2,10 +2,10 @@
 //! involved.
 //!
 //! The agent is not idempotent: each success makes the active image the fallback. A second run without a boot
-//! between would make the new and untried image the fallback, so **the agent never runs again after a success in
-//! the same boot**, be it for this Job or for another operation, nor after a run of which nobody knows the end;
-//! unless `force` is set, in another Job. What was done is in a result file beside the sentinel, written before and
-//! after:
+//! between would make the new and untried image the fallback, so **the agent never runs again after a success
+//! in the same boot**, be it for this Job or for another operation, nor after a run of which nobody knows the
+//! end; unless `force` is set, in another Job. What was done is in a result file beside the sentinel, written
+//! before and after:
 //!
 //! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
 //! |---|---|---|

@@ -2,12 +2,13 @@
 //!
 //! The agent makes the active image the fallback and puts the new one in its place; only then it runs what a
 //! cloud-config has for `after-upgrade`, and any of that may end it with a code other than 0 (kairos-agent,
-//! `pkg/action/upgrade.go`: the hook with `strict`, or the label of the fallback between the two moves). Another run
-//! would then make the new image, which nobody has booted, the fallback. So the images are looked at before the
-//! agent runs and after it failed: a file that was moved or written is another one.
+//! `pkg/action/upgrade.go`: the hook with `strict`, or the label of the fallback between the two moves).
+//! Another run would then make the new image, which nobody has booted, the fallback. So the images are looked
+//! at before the agent runs and after it failed: a file that was moved or written is another one.
 //!
-//! Where none is seen, neither before nor after, nothing is known, and a failure is one that may be tried again: a
-//! node that has booted its recovery image has that partition mounted nowhere but in the agent's own mounts.
+//! Where none is seen, neither before nor after, nothing is known, and a failure is one that may be tried
+//! again: a node that has booted its recovery image has that partition mounted nowhere but in the agent's own
+//! mounts.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 

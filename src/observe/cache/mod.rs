@@ -71,7 +71,7 @@ pub struct Cache<V> {
     listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
     /// Since when, and why at last, the first list cannot be read.
-    trouble: Option<(Instant, String)>,
+    broken: Option<(Instant, String)>,
     /// The watch that fills it; an earlier one that has not ended yet does not count any more.
     watch: u64,
     /// What has changed since it was last shown in a snapshot.
@@ -95,7 +95,7 @@ impl<V> Default for Cache<V> {
             tombstones: BTreeMap::new(),
             listing: None,
             ready: false,
-            trouble: None,
+            broken: None,
             watch: 0,
             changed: BTreeSet::new(),
         }
@@ -108,17 +108,17 @@ impl<V> Cache<V> {
         self.ready
     }
 
-    /// The watch broke. Whether there is something to be told of it: see [`Self::trouble`].
+    /// The watch broke. Whether there is something to be told of it: see [`Self::lasting_error`].
     pub fn broke(&mut self, why: String) -> bool {
-        let since = self.trouble.take().map_or_else(Instant::now, |(since, _)| since);
-        self.trouble = Some((since, why));
-        self.trouble().is_some()
+        let since = self.broken.take().map_or_else(Instant::now, |(since, _)| since);
+        self.broken = Some((since, why));
+        self.lasting_error().is_some()
     }
 
     /// Why a first list has not come in, if that has gone on for a while: an API server that restarts is away
     /// for some seconds, and nobody has to know.
-    pub fn trouble(&self) -> Option<&str> {
-        let lasting = self.trouble.as_ref().filter(|(since, _)| since.elapsed() >= TOLD_AFTER);
+    pub fn lasting_error(&self) -> Option<&str> {
+        let lasting = self.broken.as_ref().filter(|(since, _)| since.elapsed() >= TOLD_AFTER);
         lasting.filter(|_| !self.ready).map(|(_, why)| why.as_str())
     }
 
@@ -196,7 +196,7 @@ impl<V> Cache<V> {
                 self.changed.insert(key);
             }
         }
-        (self.ready, self.trouble) = (true, None);
+        (self.ready, self.broken) = (true, None);
     }
 
     /// Takes a version, unless a newer one of the name is here or has gone. Whether anything changed that a

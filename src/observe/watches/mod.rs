@@ -37,11 +37,11 @@ use crate::api::{
 /// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
 /// into our memory.
 const PAGE: u32 = 50;
-/// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte, and a
-/// page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
+/// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte,
+/// and a page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
 const WHOLE_PAGE: u32 = 10;
-/// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is six
-/// characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
+/// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is
+/// six characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
 const RESIDENTS: u32 = 2;
 /// Jobs and pods with our label in a namespace: so few that a page of big ones of somebody else fits, too.
 const WORK: u32 = 10;

@@ -62,9 +62,9 @@ impl FromStr for OpRef {
     type Err = ();
 
     /// A value without a UID (the Go operator's early form, or a human's) names nobody, nor does one with
-    /// something behind the UID (see [`KeptCordon`](super::kept_cordon::KeptCordon)), nor one that no object can
-    /// have: what is of a NodeOp is looked for in the namespace that a node names, and nothing is planned before
-    /// it was found.
+    /// something behind the UID (see [`KeptCordon`](super::kept_cordon::KeptCordon)), nor one that no object
+    /// can have: what is of a NodeOp is looked for in the namespace that a node names, and nothing is planned
+    /// before it was found.
     fn from_str(text: &str) -> Result<Self, ()> {
         let (path, uid) = text.split_once('@').ok_or(())?;
         let (namespace, name) = path.split_once('/').ok_or(())?;

@@ -119,8 +119,8 @@ pub fn give_back(node: &NodeView, me: &OpRef, ending: Ending) -> Option<NodeChan
     (!change.is_empty()).then_some(change)
 }
 
-/// Takes the mark of our cordon off a node that somebody has uncordoned after its reboot: that stands, and who
-/// cordons it from then on is somebody else, whose cordon is not ours to lift.
+/// Takes the mark of our cordon off a node that somebody has uncordoned after its reboot: that stands, and
+/// who cordons it from then on is somebody else, whose cordon is not ours to lift.
 pub fn was_lifted(node: &NodeView, me: &OpRef) -> Option<Action> {
     let stale = !node.unschedulable && node.cordoned_by.as_ref() == Some(me);
     stale.then(|| Action::patch_node(node, NodeChange { cordoned_by: Some(None), ..NodeChange::default() }))

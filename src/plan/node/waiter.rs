@@ -77,12 +77,17 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     if !pod.is_active() {
         return lost(ctx, pod, attempt, room);
     }
-    match pod.reboot_state.as_deref() {
-        // What it said when it came up is not so any more: the node may have rebooted by itself without the
-        // file system that its state is on.
-        Some(reboot_state::WAITING) if may_give_up(ctx) && ctx.node.ready && pod.is_held_up().is_some() => {
-            replace_broken(ctx, pod)
-        }
+    let state = pod.reboot_state.as_deref();
+    // What it said when it came up is not so any more: the node may have rebooted by itself without the file
+    // system that its state is on.
+    if state == Some(reboot_state::WAITING)
+        && may_give_up(ctx)
+        && ctx.node.ready
+        && let Some(obstacle) = pod.held_up()
+    {
+        return replace_broken(ctx, pod, obstacle.text);
+    }
+    match state {
         Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => {
             Waiter::Ready.into()
         }
@@ -90,19 +95,18 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     }
 }
 
-/// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show that
-/// it can.
-fn replace_broken(ctx: &NodeContext<'_>, pod: &PodView) -> Planned<Waiter> {
+/// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show
+/// that it can.
+fn replace_broken(ctx: &NodeContext<'_>, pod: &PodView, why: String) -> Planned<Waiter> {
     if let Some(recorded) = leaves_the_whole_time(ctx) {
         return recorded.into();
     }
-    let why = pod.is_held_up().map(|obstacle| obstacle.text).unwrap_or_default();
     let end = Action::DeletePod { pod: Target::of(pod), why: "it does not run any more" };
     Planned::from(Waiter::Starting(Starting::HeldUp { why })).with(end)
 }
 
-/// Records, once for each waiter that stood, that its successor has the whole time to get ready: the drain may
-/// have taken hours by now. Before the waiter goes, since a pod that has gone tells nobody that it stood.
+/// Records, once for each waiter that stood, that its successor has the whole time to get ready: the drain
+/// may have taken hours by now. Before the waiter goes, since a pod that has gone tells nobody that it stood.
 fn leaves_the_whole_time(ctx: &NodeContext<'_>) -> Option<Waiter> {
     let WaiterRecord { wanted_since, lost_at, .. } = ctx.work.waiter;
     let is_recorded = wanted_since.is_some() && wanted_since != lost_at;

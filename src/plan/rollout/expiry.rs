@@ -61,8 +61,8 @@ fn manager(meta: &ObjectMeta) -> Option<&str> {
     mark.or_else(|| named(meta)).or_else(|| controlling(meta))
 }
 
-/// Who is named in `app.kubernetes.io/managed-by`, as Helm, Pulumi and Timoni do. Not us; nor kustomize, which
-/// writes objects out, and whose label is in many a copied example.
+/// Who is named in `app.kubernetes.io/managed-by`, as Helm, Pulumi and Timoni do. Not us; nor kustomize,
+/// which writes objects out, and whose label is in many a copied example.
 fn named(meta: &ObjectMeta) -> Option<&str> {
     let who = meta.labels.as_ref()?.get(names::MANAGED_BY)?.as_str();
     let creates = !who.is_empty() && who != names::MANAGED_BY_UPGRADE && !who.starts_with("kustomize");

@@ -46,8 +46,8 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
     kept.collect()
 }
 
-/// Whether the NodeOp that failed on the node was made by this upgrade. Where it is gone, the node itself says
-/// which upgrades have tried it.
+/// Whether the NodeOp that failed on the node was made by this upgrade. Where it is gone, the node itself
+/// says which upgrades have tried it.
 fn is_of_upgrade(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon, upgrade: &str) -> bool {
     match snapshot.op(&kept.by) {
         Some(op) => owner::upgrade_uid(&op.metadata) == Some(upgrade),

@@ -192,8 +192,9 @@ impl Pass<'_> {
         self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
     }
 
-    /// A node that is not Ready. If it was done lately it holds a slot from now on. With very many targets nothing
-    /// tells when one was done (see `compact`), and only whether it is Ready when it is given back counts.
+    /// A node that is not Ready. If it was done lately it holds a slot from now on. With very many targets
+    /// nothing tells when one was done (see `compact`), and only whether it is Ready when it is given back
+    /// counts.
     fn done(&mut self, node: &NodeView, nodes: &mut NodeStatuses) {
         let is_done = |entry: &&NodeStatus| entry.phase == Phase::Completed && entry.node_uid.is_none();
         let entry = nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());

@@ -1,5 +1,5 @@
-//! The operation that is planned, as it is in the cluster, or would be: the NodeOp, and the upgrade that makes
-//! it. The planner asks that one whom the NodeOp has to wait for.
+//! The operation that is planned, as it is in the cluster, or would be: the NodeOp, and the upgrade that
+//! makes it. The planner asks that one whom the NodeOp has to wait for.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::api::ObjectMeta;

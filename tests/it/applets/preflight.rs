@@ -99,8 +99,8 @@ fn a_node_that_boots_another_release_next_is_not_said_to_be_at_the_one_that_it_r
     assert_eq!(node.check(&active(), false), (0, "node is already at v2".into()));
 }
 
-/// Whatever became of the Job that wrote it: a second agent would make that image, which nobody has booted, the
-/// fallback.
+/// Whatever became of the Job that wrote it: a second agent would make that image, which nobody has booted,
+/// the fallback.
 #[test]
 fn an_image_that_no_boot_has_tried_is_written_over_by_no_other_upgrade() {
     let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };

@@ -61,8 +61,9 @@ fn a_failure_says_the_agents_words_and_may_be_tried_again() {
     assert_eq!(node.runs().len(), 2);
 }
 
-/// A cloud-config may end the agent with an error when the new image is in its place already: another run would
-/// make that one the fallback. Rows: what the agent does before it fails, and whether it may be tried again.
+/// A cloud-config may end the agent with an error when the new image is in its place already: another run
+/// would make that one the fallback. Rows: what the agent does before it fails, and whether it may be tried
+/// again.
 #[test]
 fn a_failure_after_the_images_were_replaced_is_not_tried_again() {
     for (agent, again) in [

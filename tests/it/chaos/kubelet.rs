@@ -291,7 +291,8 @@ fn facts(world: &World, place: &Place) -> String {
     serde_json::to_string(&facts).expect("facts")
 }
 
-/// Row by row what the header of `node/upgrade` says; what is decided is decided by the applet's own functions.
+/// Row by row what the header of `node/upgrade` says; what is decided is decided by the applet's own
+/// functions.
 async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, String) {
     let (job, order) = (args.job.clone().expect("a Job"), args.order());
     sleep(world.time(1, 2000)).await;

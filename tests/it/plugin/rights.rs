@@ -14,8 +14,8 @@ use super::stage::{Stage, ago, command, entry, run};
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// What is run, each verb in each of its ways. What `check`, `version` and a completion read is another matter:
-/// see `src/plugin/rights.rs`.
+/// What is run, each verb in each of its ways. What `check`, `version` and a completion read is another
+/// matter: see `src/plugin/rights.rs`.
 const RUNS: &[&str] = &[
     "plan quay.io/kairos/opensuse:v3.5.0",
     "status",

@@ -105,8 +105,8 @@ async fn events_that_are_never_answered_hold_nothing_up() {
     let began = Instant::now();
     rig.op("op", json!({"command": ["true"], "cordon": true, "concurrency": 0})).await;
     assert_eq!(rig.over("op").await["phase"], "Completed");
-    // Each node that is taken is told in two Events, and the client waits five seconds for each. So a pass that
-    // waited for them would last longer than this.
+    // Each node that is taken is told in two Events, and the client waits five seconds for each. So a pass
+    // that waited for them would last longer than this.
     let most = Duration::from_secs(nodes as u64 * 2 * 5 - 10);
     assert!(began.elapsed() < most, "it took {:?}", began.elapsed());
 }

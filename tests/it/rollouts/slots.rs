@@ -144,8 +144,8 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
     assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
 }
 
-/// A node that an earlier run of `upgrade` failed on and left cordoned, and a later run, which has not begun with
-/// its nodes; with the NodeOp of the earlier run deleted, or not.
+/// A node that an earlier run of `upgrade` failed on and left cordoned, and a later run, which has not begun
+/// with its nodes; with the NodeOp of the earlier run deleted, or not.
 fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
     let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
     cluster.op("next", spec);

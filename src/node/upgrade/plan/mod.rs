@@ -72,8 +72,8 @@ pub enum Need {
     Upgrade,
 }
 
-/// What the node needs to be at the image's release. The preflight and the wrapper decide by it, each in its own
-/// moment.
+/// What the node needs to be at the image's release. The preflight and the wrapper decide by it, each in its
+/// own moment.
 pub fn need(order: &UpgradeOrder, found: &Found) -> Need {
     let Found { job_uid: _, boot: _, boot_state, trusted_boot, host, image, untried } = found;
     let at = already_at(order, host, image).filter(|_| !boots_something_else(boot_state));

@@ -294,9 +294,9 @@ fn of_several_that_were_written_one_of_another_release_decides() {
     }
 }
 
-/// An image that no boot has tried is written over by none, whatever the node runs and the image is: the agent
-/// would make it the fallback. Rows: what is asked for, what the node runs and what the image is; what follows
-/// where v2 is written, and where nothing is.
+/// An image that no boot has tried is written over by none, whatever the node runs and the image is: the
+/// agent would make it the fallback. Rows: what is asked for, what the node runs and what the image is; what
+/// follows where v2 is written, and where nothing is.
 #[test]
 fn no_second_image_is_written_in_one_boot_unless_it_is_forced() {
     let (active, recovery, both) = (order(true, false), order(false, true), order(true, true));

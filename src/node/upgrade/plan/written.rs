@@ -1,13 +1,13 @@
 //! What an agent has written in this boot of a node, and no boot has tried.
 //!
 //! A node has its active image and the one to fall back to. The agent moves the active one over the fallback
-//! before it puts a new one in its place. So of two upgrades in one boot the second would make the image of the
-//! first, which nobody has booted, the fallback, and overwrite the one that the node runs: if neither of the two
-//! boots, the machine is lost. It does not matter whether both are of one operation, nor what became of the
-//! first after its agent.
+//! before it puts a new one in its place. So of two upgrades in one boot the second would make the image of
+//! the first, which nobody has booted, the fallback, and overwrite the one that the node runs: if neither of
+//! the two boots, the machine is lost. It does not matter whether both are of one operation, nor what became
+//! of the first after its agent.
 //!
-//! An upgrade of the recovery image alone does none of that, and is neither counted nor refused. Nor is one on a
-//! node that has booted its fallback, which the agent leaves as it is.
+//! An upgrade of the recovery image alone does none of that, and is neither counted nor refused. Nor is one
+//! on a node that has booted its fallback, which the agent leaves as it is.
 
 use crate::{
     contract::{UpgradeResult, UpgradeState},
@@ -26,9 +26,9 @@ pub struct Untried {
 /// The image that an agent of another Job has made the active one in this boot, or may have: that Job failed
 /// afterwards, or nobody wanted a reboot. A preflight is of no Job, and says an empty `job_uid`.
 ///
-/// Several may have, if `force` was set, and nothing tells which of them was the last. In doubt it is one of another
-/// release than `image`, which is that of the image at hand: so a node is not said to be at a release that it may
-/// not boot next.
+/// Several may have, if `force` was set, and nothing tells which of them was the last. In doubt it is one of
+/// another release than `image`, which is that of the image at hand: so a node is not said to be at a release
+/// that it may not boot next.
 pub fn untried(boot: &str, job_uid: &str, image: Option<&str>, left: &[Left]) -> Option<Untried> {
     let written = |result: &UpgradeResult| {
         let ran = matches!(result.state, UpgradeState::Started | UpgradeState::Upgraded);

@@ -56,7 +56,7 @@ impl PodView {
     }
 
     /// Why a container of ours that is to run does not, as the kubelet sees it now.
-    pub fn is_held_up(&self) -> Option<Obstacle> {
+    pub fn held_up(&self) -> Option<Obstacle> {
         self.containers.iter().filter(|container| container.is_ours()).find_map(waiting)
     }
 

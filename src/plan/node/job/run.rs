@@ -52,8 +52,8 @@ pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Opti
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than
-/// waiting. Its waiter does not wait with us: it sees the Job complete before we do, and would reboot the node
-/// after all.
+/// waiting. Its waiter does not wait with us: it sees the Job complete before we do, and would reboot the
+/// node after all.
 fn cancel(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     if let Some(wait) = make::unseen_start(ctx, job) {
         return wait;

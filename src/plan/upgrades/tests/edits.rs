@@ -41,7 +41,8 @@ fn an_edit_of_one_that_is_over_is_another_run_and_says_so_first() {
     assert_eq!(world.condition("Ready"), Some(("True".into(), "Completed".into(), Some(2))));
 }
 
-/// `kubectl wait --for=condition=Progressing=False`: a condition that is about an earlier spec does not count.
+/// `kubectl wait --for=condition=Progressing=False`: a condition that is about an earlier spec does not
+/// count.
 fn is_waited_for(world: &World) -> bool {
     let generation = world.upgrade().metadata.generation;
     let over =

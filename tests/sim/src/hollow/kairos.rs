@@ -2,10 +2,9 @@
 //! it.
 //!
 //! An image is its release file. The agent ([`make_image`]) installs a new active one and keeps the old one
-//! as passive; a boot shows the release that it booted in `/etc`, the image in the kernel's command line, and both
-//! images where a real node has its state partition.
-//! A node with the file `will-not-boot` falls back to its passive image, as a bootloader does that has
-//! counted failures.
+//! as passive; a boot shows the release that it booted in `/etc`, the image in the kernel's command line, and
+//! both images where a real node has its state partition. A node with the file `will-not-boot` falls back to
+//! its passive image, as a bootloader does that has counted failures.
 
 use std::{
     fs, io,
@@ -18,7 +17,8 @@ const AGENT: &str = include_str!("../../images/kairos-agent");
 /// Where a running node shows its state partition; it leads to [`state`].
 const STATE_PARTITION: &str = "run/initramfs/cos-state";
 
-/// Where a node keeps its images (in `cOS`, as on its state partition), the log of its agent, and the switches of tests.
+/// Where a node keeps its images (in `cOS`, as on its state partition), the log of its agent, and the
+/// switches of tests.
 pub fn state(disk: &Path) -> PathBuf {
     disk.join("var/lib/kairos-sim")
 }

@@ -268,8 +268,8 @@ impl Past<'_> {
     ) {
         let uid = op.metadata.uid.clone().unwrap_or_default();
         let key = (uid.clone(), node.to_owned());
-        // A preflight begins anew, with all of its time, in each boot; and a waiter that had to wait for the room
-        // that the drain makes, once.
+        // A preflight begins anew, with all of its time, in each boot; and a waiter that had to wait for the
+        // room that the drain makes, once.
         let anew = entry.step == Some(Step::Preflight) && old.new_boot != entry.new_boot
             || old.waiter_since.is_none() && entry.waiter_since.is_some();
         if anew || old.phase != entry.phase || old.step != entry.step || !self.odd.steps.contains_key(&key) {
