@@ -2,10 +2,13 @@
 //! server of who manages which field: most of the object, in each of the heartbeats that thousands of nodes
 //! send. None of that is given a place in memory.
 
-use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1 as core,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
 use serde::Deserialize;
 
-use super::{metadata, read_as::read_as};
+use super::{metadata, read_as::read_as, times};
 
 /// The part of a Node that decides something. It is read and never written: changes are patches.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,11 +35,13 @@ pub struct NodeStatus {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct NodeCondition {
     #[serde(rename = "type")]
     pub type_: String,
     pub status: String,
+    #[serde(deserialize_with = "times::near")]
+    pub last_transition_time: Option<Time>,
     pub reason: Option<String>,
     pub message: Option<String>,
 }

@@ -73,6 +73,7 @@ pub fn node(node: &Node) -> NodeView {
     let status = node.status.as_ref();
     let info = status.and_then(|status| status.node_info.as_ref());
     let owner = |name| annotation(meta, name).and_then(|text| text.parse().ok());
+    let ready = condition(node, "Ready");
     NodeView {
         name: text(&meta.name),
         uid: text(&meta.uid),
@@ -86,7 +87,8 @@ pub fn node(node: &Node) -> NodeView {
         claimed_by: owner(names::CLAIMED_BY),
         hints: annotation(meta, names::AUTOSCALER_HINTS).and_then(|text| text.parse().ok()),
         lifecycle: lifecycle(node),
-        ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
+        ready: ready.is_some_and(|condition| condition.status == "True"),
+        ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),

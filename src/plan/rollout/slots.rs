@@ -13,8 +13,6 @@ use std::{
     fmt,
 };
 
-use k8s_openapi::jiff::SignedDuration;
-
 use super::left_over;
 use crate::{
     api::{
@@ -22,6 +20,7 @@ use crate::{
         nodeop::{NodeStatus, Phase},
     },
     plan::{
+        attempts::SETTLES,
         model::{
             effects::{Effects, Planned, Reasons},
             failing::{self, FailureSummary},
@@ -34,9 +33,6 @@ use crate::{
         release::{self, Unreleased},
     },
 };
-
-/// How long after it was done a node that is not Ready any more is taken to be so because of that.
-const SETTLES: SignedDuration = SignedDuration::from_mins(10);
 
 /// The slots of a NodeOp that nobody works on.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -220,6 +220,36 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
     assert_eq!(cluster.running("next"), ["n3"], "{}", cluster.message("next"));
 }
 
+/// The run that was done with it is over, or was another upgrade's: the node is down all the same.
+#[test]
+fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_until_it_is_ready() {
+    // When it was done, and went down, by the seconds that have passed since.
+    for (done, down, taken) in [
+        (Some(300), Some(100), vec![]),
+        (Some(90_000), Some(89_999), vec![]),
+        (Some(900), Some(100), vec!["n1"]),
+        (Some(300), Some(400), vec!["n1"]),
+        (Some(300), None, vec!["n1"]),
+        (None, Some(100), vec!["n1"]),
+    ] {
+        let mut cluster = next_run("other", true, json!({}));
+        cluster.node("n3", |node| {
+            (node.unschedulable, node.kept_cordon) = (false, None);
+            (node.ready, node.ready_changed) = (down.is_none(), down.map(|ago| at(-ago)));
+            let done = done.map(|ago| format!("@{:.0}", at(-ago))).unwrap_or_default();
+            node.annotations.insert(names::ATTEMPTED.into(), format!("other/1{done}"));
+        });
+        cluster.settle();
+        assert_eq!(cluster.running("next"), taken, "{done:?} {down:?}: {}", cluster.message("next"));
+        if taken.is_empty() {
+            assert_eq!(cluster.says("next", "n1"), "waiting: node n3 was done, and is not Ready since");
+            cluster.node("n3", |node| node.ready = true);
+            cluster.settle();
+            assert_eq!(cluster.running("next"), ["n1"]);
+        }
+    }
+}
+
 /// Each of two planners may see the node as it was before it was taken.
 #[test]
 fn a_view_that_is_older_than_our_claim_frees_no_slot() {

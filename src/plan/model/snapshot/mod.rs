@@ -127,6 +127,8 @@ pub struct NodeView {
     pub lifecycle: BTreeMap<Lifecycle, Option<OpRef>>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
+    /// Since when it is, or is not, as the condition says.
+    pub ready_changed: Option<Timestamp>,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
     /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's
