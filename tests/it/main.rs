@@ -24,6 +24,7 @@ mod monitoring;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod policies;
+mod preflight;
 mod reconcile;
 mod removal;
 mod rendered;
