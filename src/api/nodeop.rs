@@ -30,7 +30,7 @@ use super::{
 pub const MAX_NODE_NAMES: usize = 100;
 
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
-/// `stopOnFailure` and `notAfter`.
+/// `stopOnFailure` and `notAfter`; where a NodeOpUpgrade made it, these are changed there.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -137,7 +137,7 @@ pub struct NodeOpSpec {
     #[schemars(range(min = 0))]
     pub concurrency: i32,
     /// Start no further node for as long as this is true: nothing new is started, and nodes that are being
-    /// worked on finish. May be changed while the operation runs.
+    /// worked on finish. May be changed while the operation runs; that of an upgrade on its NodeOpUpgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
