@@ -18,6 +18,7 @@ mod exposition;
 mod fuzz;
 mod gitops;
 mod golden;
+mod image;
 mod install;
 mod manifests;
 mod monitoring;
