@@ -172,6 +172,15 @@ pub struct Proceed {
 /// What `upgrade --check` says, with the release behind it, about a node that runs the image's release already.
 pub const ALREADY_AT: &str = "node is already at ";
 
+/// What a Job's last message has in it where the operation succeeded and its record could not be written.
+pub const UNRECORDED: &str = "is not run again, but its record could not be written";
+/// What an upgrade's last message has in it where nobody knows what an agent has written, or where it failed late.
+pub const INTERRUPTED: [&str; 3] = [
+    "kairos-agent failed after it had replaced the image that the node boots, and is not run again",
+    "an earlier try was interrupted while kairos-agent ran",
+    "the node rebooted while kairos-agent ran, and does not show that it was done",
+];
+
 /// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -179,8 +179,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is
-    /// waited for.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset or 0: it is
+    /// waited for without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,

@@ -67,6 +67,8 @@ pub enum Failure {
     JobFailed {
         why: String,
         message: Option<String>,
+        /// What is to be done depends on what its last message says.
+        section: Section,
     },
     JobVanished,
     /// It ran another content than the first node of the architecture.
@@ -118,7 +120,7 @@ impl Failure {
             Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
                 Section::JobDidNotStart
             }
-            Self::JobFailed { .. } => Section::JobFailed,
+            Self::JobFailed { section, .. } => *section,
             Self::JobVanished => Section::JobVanished,
             Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
             Self::RebootTimeout { .. } | Self::RebootNotProved => Section::RebootTimeout,
@@ -178,7 +180,7 @@ impl Failure {
             Self::JobLate { seconds, why } => {
                 return write!(f, "the Job's pod could not start in {seconds} s: {why}");
             }
-            Self::JobFailed { why, message } => {
+            Self::JobFailed { why, message, section: _ } => {
                 write!(f, "Job failed ({why})")?;
                 return message.iter().try_for_each(|message| write!(f, ": {message}"));
             }

@@ -85,6 +85,10 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
                 Need::Upgrade => (0, String::new()),
             }
         }),
+        (container::PREFLIGHT, None) if run.restarts == 0 && world.chance(20) => until(async move {
+            sleep(world.time(1, 3000)).await;
+            (1, "not yet".into())
+        }),
         (container::PREFLIGHT, None) => until(async move {
             sleep(world.time(1, 5000)).await;
             match world.fates(&place.op, |fates| fates.preflight.get(&place.node).copied()) {

@@ -148,7 +148,7 @@ impl World {
                 node.annotations.extend(said.filter_map(|(key, value)| Some((key, value?))));
                 node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
             }),
-            Action::PropagateSpec { child, steering } => {
+            Action::PropagateSpec { child, steering, notice: _ } => {
                 let mut op = child.as_ref().clone();
                 op.spec.concurrency = steering.concurrency;
                 (op.spec.paused, op.spec.stop_on_failure) =

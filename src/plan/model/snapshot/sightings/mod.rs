@@ -52,6 +52,8 @@ pub struct Sightings {
     made: BTreeSet<String>,
     /// Pods of which we saw a container that had run.
     ran: BTreeSet<String>,
+    /// Preflights whose check we saw begin, by UID, however often it was started again since.
+    checks: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
@@ -123,6 +125,12 @@ impl Sightings {
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         let there: HashSet<&str> = pods().map(|pod| &*pod.uid).collect();
         keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
+        self.checks.retain(|uid, _| there.contains(&**uid));
+        for pod in pods().filter(|pod| pod.role == Role::Preflight && pod.has_begun()) {
+            if !self.checks.contains_key(&pod.uid) {
+                self.checks.insert(pod.uid.clone(), now);
+            }
+        }
         renew_all(&mut self.pods, there, now);
         renew_runs(&mut self.runs, pods().flat_map(runs), now);
     }
@@ -205,6 +213,11 @@ impl Snapshot {
         let (uid, name, restarts) = runs(pod).find(|(_, name, _)| *name == container)?;
         let run = (uid.to_owned(), name.to_owned(), restarts);
         Some(self.sightings.runs.get(&run).copied().unwrap_or(self.now))
+    }
+
+    /// When we first saw that the check of this preflight had begun; now, if that is new, or it has not.
+    pub fn checking_since(&self, pod: &PodView) -> Timestamp {
+        self.sightings.checks.get(&pod.uid).copied().unwrap_or(self.now)
     }
 
     /// When we first saw that the Job may run; now, if it is new or may not.
