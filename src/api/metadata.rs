@@ -62,7 +62,7 @@ where
 const MAX_FINALIZERS: usize = 4;
 
 type Whole = Kept<BTreeMap<String, String>, Vec<OwnerReference>, Vec<String>>;
-type InPart = Kept<bounded::Texts, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
+type InPart<Bound> = Kept<bounded::Texts<Bound>, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
 
 /// Reads the metadata of an object.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
@@ -72,7 +72,12 @@ pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
 /// Reads no more of the metadata than a bound allows, and in any case what says whose the object is: of an
 /// object that anybody may have written, and of which none is written back.
 pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    InPart::deserialize(deserializer).map(Into::into)
+    InPart::<bounded::Anybodys>::deserialize(deserializer).map(Into::into)
+}
+
+/// The same of a Node, of which more is looked at and its kubelet writes a part.
+pub(super) fn of_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    InPart::<bounded::OfNode>::deserialize(deserializer).map(Into::into)
 }
 
 /// An object of the kind `K`, of which the API server is asked for nothing but its metadata.
