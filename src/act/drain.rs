@@ -3,6 +3,8 @@
 //! Through the Eviction API, so that PodDisruptionBudgets hold. The pod is read first and compared by UID and
 //! node: an eviction with a wrong UID is refused, but spends the budget all the same (measured), and a pod
 //! that was made again under its name elsewhere must not be touched. The UID precondition is the second line.
+//! Of the pod, which may be megabytes of anybody's, only the metadata is asked for: its node, which does not
+//! stand there, selects it.
 //! `kube::Api::evict` cannot be used: it drops its options (kube 5.0).
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,11 +14,20 @@ use k8s_openapi::{
     api::policy::v1::Eviction,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
-use kube::{api::PostParams, core::Status};
+use kube::{
+    api::{ListParams, PostParams},
+    core::Status,
+};
 
 use super::Actor;
 use crate::{
-    api::{job::Job, names, owner::Owner, pod::Pod},
+    api::{
+        job::Job,
+        metadata::{Metadata, Part},
+        names,
+        owner::Owner,
+        pod::Pod,
+    },
     plan::model::action::Target,
 };
 
@@ -29,9 +40,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// It is being deleted, or gone.
+    /// It is being deleted, or gone from the node.
     Gone,
-    /// Another pod has its name by now, or it is on another node.
+    /// Another pod has its name by now.
     Changed,
     /// Refused; `permanent` if waiting does not help.
     Refused { by: RefusedBy, message: String, retry_after: Option<i64>, permanent: bool },
@@ -54,13 +65,11 @@ impl Actor {
         pod: &Target,
         grace_period_seconds: Option<i64>,
     ) -> anyhow::Result<Outcome> {
-        let api = self.api::<Pod>(&pod.namespace);
-        let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
+        let Some(found) = self.pod_on(node, pod).await? else {
             return Ok(Outcome::Gone);
         };
         let same = found.metadata.uid.as_deref() == Some(&pod.uid);
-        let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
-        if !same || !there {
+        if !same {
             return Ok(Outcome::Changed);
         }
         if found.metadata.deletion_timestamp.is_some() {
@@ -74,6 +83,7 @@ impl Actor {
                 permanent: false,
             });
         }
+        let api = self.api::<Pod>(&pod.namespace);
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
@@ -82,6 +92,14 @@ impl Actor {
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The metadata of the pod of this name, if it is on the node.
+    async fn pod_on(&self, node: &str, pod: &Target) -> anyhow::Result<Option<Metadata<Pod, Part>>> {
+        let there = format!("metadata.name={},spec.nodeName={node}", pod.name);
+        let params = ListParams::default().fields(&there).limit(1);
+        let found = self.write(self.api::<Metadata<Pod, Part>>(&pod.namespace).list(&params)).await?;
+        Ok(found.items.into_iter().next())
     }
 
     /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show
@@ -155,7 +173,58 @@ fn causes_of(status: &Status) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use hyper::{Request, header::ACCEPT};
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+    use crate::act::tests::{Left, Server, actor};
+
+    /// Sixteen evictions are tried at once, of pods of anybody's.
+    #[tokio::test]
+    async fn of_a_pod_that_is_evicted_no_more_is_read_than_its_metadata() {
+        let asked: Arc<Mutex<Vec<Request<Body>>>> = Arc::default();
+        let requests = asked.clone();
+        let client = Server::client(move |request| {
+            let is_read = request.method() == "GET";
+            requests.lock().unwrap().push(request);
+            let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}});
+            if is_read {
+                (200, json!({"metadata": {}, "items": [pod]}))
+            } else {
+                (201, json!({"status": "Success"}))
+            }
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let pod = |uid: &str| Target { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
+        assert_eq!(actor.evict("n1", &pod("another"), None).await.unwrap(), Outcome::Changed);
+        assert_eq!(actor.evict("n1", &pod("u"), None).await.unwrap(), Outcome::Evicted);
+        let asked = asked.lock().unwrap();
+        let uris: Vec<String> =
+            asked.iter().map(|request| format!("{} {}", request.method(), request.uri())).collect();
+        let read =
+            "GET /api/v1/namespaces/ns/pods?&fieldSelector=metadata.name%3Dp%2Cspec.nodeName%3Dn1&limit=1";
+        assert_eq!(uris[..2], [read; 2]);
+        assert!(
+            uris.len() == 3 && uris[2].starts_with("POST /api/v1/namespaces/ns/pods/p/eviction"),
+            "{uris:?}"
+        );
+        let wants = asked[0].headers()[ACCEPT].to_str().unwrap();
+        assert!(wants.contains("as=PartialObjectMetadataList"), "{wants}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_on_another_node_by_now_is_gone_from_this_one() {
+        let client = Server::client(|request| {
+            assert_eq!(request.method(), "GET", "nothing is evicted");
+            (200, json!({"metadata": {}, "items": []}))
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let pod = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        assert_eq!(actor.evict("n1", &pod, None).await.unwrap(), Outcome::Gone);
+    }
 
     fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {
         judge(Status::failure(message, "Invalid").with_code(code))

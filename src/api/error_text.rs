@@ -19,8 +19,9 @@ pub fn error_message(error: &(dyn Error + 'static)) -> String {
                 parts.push(said(status));
                 break;
             }
+            // One client may be a service of another, which wraps the error once more.
             Some(kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_)) => {
-                parts.push("the API server did not answer".into());
+                parts.extend((!unanswered).then(|| "the API server did not answer".to_owned()));
                 unanswered = true;
             }
             Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_)) => {

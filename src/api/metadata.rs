@@ -80,17 +80,42 @@ pub(super) fn of_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Obje
     InPart::<bounded::OfNode>::deserialize(deserializer).map(Into::into)
 }
 
-/// An object of the kind `K`, of which the API server is asked for nothing but its metadata.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(bound = "")]
-pub struct Metadata<K> {
-    #[serde(deserialize_with = "read")]
-    pub metadata: ObjectMeta,
-    #[serde(skip)]
-    of: PhantomData<K>,
+/// How much is read of an object's metadata.
+pub trait Extent {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error>;
 }
 
-impl<K: Resource> Resource for Metadata<K> {
+/// All of it.
+#[derive(Clone, Copy, Debug)]
+pub enum All {}
+
+impl Extent for All {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+        read(deserializer)
+    }
+}
+
+/// A bounded part: of an object that anybody may have written.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {}
+
+impl Extent for Part {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+        in_part(deserializer)
+    }
+}
+
+/// An object of the kind `K`, of which the API server is asked for nothing but its metadata.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(bound = "E: Extent")]
+pub struct Metadata<K, E = All> {
+    #[serde(deserialize_with = "E::read")]
+    pub metadata: ObjectMeta,
+    #[serde(skip)]
+    of: PhantomData<(K, E)>,
+}
+
+impl<K: Resource, E> Resource for Metadata<K, E> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 

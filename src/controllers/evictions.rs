@@ -112,11 +112,11 @@ impl Evictions {
                 None
             }
             Ok(act::Eviction::Gone) => {
-                info!(pod = path, node, "not evicted: it is gone, or on its way out");
+                info!(pod = path, node, "not evicted: it is gone from the node, or on its way out");
                 None
             }
             Ok(act::Eviction::Changed) => {
-                info!(pod = path, node, "not evicted: another pod has its name, or it is on another node");
+                info!(pod = path, node, "not evicted: another pod has its name");
                 None
             }
             Ok(act::Eviction::Refused { by: _, message, retry_after, permanent }) => {
