@@ -4,6 +4,7 @@
 mod admissions;
 mod attachments;
 mod bucket;
+mod claims;
 mod clock;
 mod evictions;
 mod failures;

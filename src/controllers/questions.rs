@@ -9,18 +9,15 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
-use super::{attachments::Attachments, rivals};
+use super::{attachments::Attachments, claims, rivals};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{
-        event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pages, pod::Pod,
-        volume_claim::PersistentVolumeClaim,
-    },
+    api::{event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pages, pod::Pod},
     observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
-        snapshot::{Snapshot, brief},
+        snapshot::{NodePod, Snapshot, brief},
     },
     render::job::On,
 };
@@ -51,7 +48,10 @@ pub async fn answer(
         let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
         let answer = match question {
             // They are found out by several requests, of which each has a limit of its own.
-            Question::Admission(..) | Question::AllNodeOps | Question::OwnedWorkload(_) => answer.await,
+            Question::Admission(..)
+            | Question::AllNodeOps
+            | Question::OwnedWorkload(_)
+            | Question::Volumes(_) => answer.await,
             _ => timeout(REQUEST_TIMEOUT, answer).await.with_context(late).flatten(),
         };
         (question, answer)
@@ -260,19 +260,12 @@ async fn volumes(
     attachments: &Attachments,
     node: &str,
 ) -> anyhow::Result<Answer> {
-    let mut attached = attachments.on(client, node).await?;
-    for pod in snapshot.residents.get(node).into_iter().flatten().filter(|pod| !pod.finished) {
-        for name in &pod.claims {
-            let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &pod.namespace);
-            let claim = claims
-                .get_opt(name)
-                .await
-                .with_context(|| format!("reading PersistentVolumeClaim {}/{name}", pod.namespace))?;
-            let used = claim.and_then(|claim| claim.spec).and_then(|spec| spec.volume_name);
-            attached.retain(|volume| Some(volume) != used.as_ref());
-        }
-    }
-    Ok(Answer::Attached(attached.into_iter().collect()))
+    let residents = snapshot.residents.get(node).into_iter().flatten();
+    let stay = residents.map(AsRef::as_ref).filter(|pod: &&NodePod| !pod.finished);
+    let used = claims::in_turn(stay);
+    let attached = attachments.on(client, node).await?;
+    let left = claims::without_used(client, used, attached).await?;
+    Ok(Answer::Attached(left.into_iter().collect()))
 }
 
 #[cfg(test)]
