@@ -7,7 +7,7 @@
 //! stand there, selects it.
 //! `kube::Api::evict` cannot be used: it drops its options (kube 5.0).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::{
@@ -22,6 +22,7 @@ use kube::{
 use super::Actor;
 use crate::{
     api::{
+        error_text::{NotEvicted, not_evicted, refusal},
         job::Job,
         metadata::{Metadata, Part},
         names,
@@ -135,40 +136,24 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
     }
 }
 
-/// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what our right does
-/// not cover. What a webhook or a policy denies may pass in a moment: it may be moving the pod itself.
+/// What a no of the server means for the next try. What our right does not cover, or several budgets, stays
+/// until somebody repairs it; what a webhook or a policy denies may pass in a moment: it may be moving the pod
+/// itself.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
-    let details = status.details.as_ref();
-    let causes: Vec<&str> =
-        details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
-    let message = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
-    let seconds =
-        details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
-    let by = RefusedBy::Budget;
-    match status.code {
-        404 => Ok(Outcome::Gone),
-        409 => Ok(Outcome::Changed),
-        429 => Ok(Outcome::Refused { by, message, retry_after: seconds, permanent: false }),
-        500 if status.message.contains("more than one PodDisruptionBudget") => {
-            Ok(Outcome::Refused { by, message: status.message, retry_after: None, permanent: true })
-        }
-        403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
-            Ok(Outcome::Gone)
-        }
-        // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a
-        // 422.
-        400 | 403 | 422 => {
-            let permanent = status.code == 403;
-            Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent })
-        }
-        _ => Err(kube::Error::Api(Box::new(status)).into()),
+    let seconds = status.details.as_ref().map(|details| i64::from(details.retry_after_seconds));
+    let asked = seconds.filter(|seconds| *seconds > 0);
+    let refused = |by, retry_after, permanent| {
+        Ok(Outcome::Refused { by, message: refusal(&status), retry_after, permanent })
+    };
+    match not_evicted(&status) {
+        Some(NotEvicted::Gone) => Ok(Outcome::Gone),
+        Some(NotEvicted::Changed) => Ok(Outcome::Changed),
+        Some(NotEvicted::Budget) => refused(RefusedBy::Budget, asked, false),
+        Some(NotEvicted::Budgets) => refused(RefusedBy::Budget, None, true),
+        Some(NotEvicted::Forbidden) => refused(RefusedBy::Other, None, true),
+        Some(NotEvicted::Denied) => refused(RefusedBy::Other, None, false),
+        None => Err(kube::Error::Api(Box::new(status)).into()),
     }
-}
-
-fn causes_of(status: &Status) -> BTreeMap<String, String> {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.map(|cause| (cause.field.clone(), cause.reason.clone())).collect()
 }
 
 #[cfg(test)]
