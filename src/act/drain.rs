@@ -3,20 +3,32 @@
 //! Through the Eviction API, so that PodDisruptionBudgets hold. The pod is read first and compared by UID and
 //! node: an eviction with a wrong UID is refused, but spends the budget all the same (measured), and a pod
 //! that was made again under its name elsewhere must not be touched. The UID precondition is the second line.
+//! Of the pod, which may be megabytes of anybody's, only the metadata is asked for: its node, which does not
+//! stand there, selects it.
 //! `kube::Api::evict` cannot be used: it drops its options (kube 5.0).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::{
     api::policy::v1::Eviction,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
-use kube::{api::PostParams, core::Status};
+use kube::{
+    api::{ListParams, PostParams},
+    core::Status,
+};
 
 use super::Actor;
 use crate::{
-    api::{job::Job, names, owner::Owner, pod::Pod},
+    api::{
+        error_text::{NotEvicted, not_evicted, refusal},
+        job::Job,
+        metadata::{Metadata, Part},
+        names,
+        owner::Owner,
+        pod::Pod,
+    },
     plan::model::action::Target,
 };
 
@@ -29,9 +41,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// It is being deleted, or gone.
+    /// It is being deleted, or gone from the node.
     Gone,
-    /// Another pod has its name by now, or it is on another node.
+    /// Another pod has its name by now.
     Changed,
     /// Refused; `permanent` if waiting does not help.
     Refused { by: RefusedBy, message: String, retry_after: Option<i64>, permanent: bool },
@@ -54,13 +66,11 @@ impl Actor {
         pod: &Target,
         grace_period_seconds: Option<i64>,
     ) -> anyhow::Result<Outcome> {
-        let api = self.api::<Pod>(&pod.namespace);
-        let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
+        let Some(found) = self.pod_on(node, pod).await? else {
             return Ok(Outcome::Gone);
         };
         let same = found.metadata.uid.as_deref() == Some(&pod.uid);
-        let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
-        if !same || !there {
+        if !same {
             return Ok(Outcome::Changed);
         }
         if found.metadata.deletion_timestamp.is_some() {
@@ -74,6 +84,7 @@ impl Actor {
                 permanent: false,
             });
         }
+        let api = self.api::<Pod>(&pod.namespace);
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
@@ -82,6 +93,14 @@ impl Actor {
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The metadata of the pod of this name, if it is on the node.
+    async fn pod_on(&self, node: &str, pod: &Target) -> anyhow::Result<Option<Metadata<Pod, Part>>> {
+        let there = format!("metadata.name={},spec.nodeName={node}", pod.name);
+        let params = ListParams::default().fields(&there).limit(1);
+        let found = self.write(self.api::<Metadata<Pod, Part>>(&pod.namespace).list(&params)).await?;
+        Ok(found.items.into_iter().next())
     }
 
     /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show
@@ -117,45 +136,80 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
     }
 }
 
-/// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what our right does
-/// not cover. What a webhook or a policy denies may pass in a moment: it may be moving the pod itself.
+/// What a no of the server means for the next try. What our right does not cover, or several budgets, stays
+/// until somebody repairs it; what a webhook or a policy denies may pass in a moment: it may be moving the pod
+/// itself.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
-    let details = status.details.as_ref();
-    let causes: Vec<&str> =
-        details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
-    let message = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
-    let seconds =
-        details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
-    let by = RefusedBy::Budget;
-    match status.code {
-        404 => Ok(Outcome::Gone),
-        409 => Ok(Outcome::Changed),
-        429 => Ok(Outcome::Refused { by, message, retry_after: seconds, permanent: false }),
-        500 if status.message.contains("more than one PodDisruptionBudget") => {
-            Ok(Outcome::Refused { by, message: status.message, retry_after: None, permanent: true })
-        }
-        403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
-            Ok(Outcome::Gone)
-        }
-        // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a
-        // 422.
-        400 | 403 | 422 => {
-            let permanent = status.code == 403;
-            Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent })
-        }
-        _ => Err(kube::Error::Api(Box::new(status)).into()),
+    let seconds = status.details.as_ref().map(|details| i64::from(details.retry_after_seconds));
+    let asked = seconds.filter(|seconds| *seconds > 0);
+    let refused = |by, retry_after, permanent| {
+        Ok(Outcome::Refused { by, message: refusal(&status), retry_after, permanent })
+    };
+    match not_evicted(&status) {
+        Some(NotEvicted::Gone) => Ok(Outcome::Gone),
+        Some(NotEvicted::Changed) => Ok(Outcome::Changed),
+        Some(NotEvicted::Budget) => refused(RefusedBy::Budget, asked, false),
+        Some(NotEvicted::Budgets) => refused(RefusedBy::Budget, None, true),
+        Some(NotEvicted::Forbidden) => refused(RefusedBy::Other, None, true),
+        Some(NotEvicted::Denied) => refused(RefusedBy::Other, None, false),
+        None => Err(kube::Error::Api(Box::new(status)).into()),
     }
-}
-
-fn causes_of(status: &Status) -> BTreeMap<String, String> {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.map(|cause| (cause.field.clone(), cause.reason.clone())).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use hyper::{Request, header::ACCEPT};
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+    use crate::act::tests::{Left, Server, actor};
+
+    /// Sixteen evictions are tried at once, of pods of anybody's.
+    #[tokio::test]
+    async fn of_a_pod_that_is_evicted_no_more_is_read_than_its_metadata() {
+        let asked: Arc<Mutex<Vec<Request<Body>>>> = Arc::default();
+        let requests = asked.clone();
+        let client = Server::client(move |request| {
+            let is_read = request.method() == "GET";
+            requests.lock().unwrap().push(request);
+            let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}});
+            if is_read {
+                (200, json!({"metadata": {}, "items": [pod]}))
+            } else {
+                (201, json!({"status": "Success"}))
+            }
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let pod = |uid: &str| Target { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
+        assert_eq!(actor.evict("n1", &pod("another"), None).await.unwrap(), Outcome::Changed);
+        assert_eq!(actor.evict("n1", &pod("u"), None).await.unwrap(), Outcome::Evicted);
+        let asked = asked.lock().unwrap();
+        let uris: Vec<String> =
+            asked.iter().map(|request| format!("{} {}", request.method(), request.uri())).collect();
+        let read =
+            "GET /api/v1/namespaces/ns/pods?&fieldSelector=metadata.name%3Dp%2Cspec.nodeName%3Dn1&limit=1";
+        assert_eq!(uris[..2], [read; 2]);
+        assert!(
+            uris.len() == 3 && uris[2].starts_with("POST /api/v1/namespaces/ns/pods/p/eviction"),
+            "{uris:?}"
+        );
+        let wants = asked[0].headers()[ACCEPT].to_str().unwrap();
+        assert!(wants.contains("as=PartialObjectMetadataList"), "{wants}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_on_another_node_by_now_is_gone_from_this_one() {
+        let client = Server::client(|request| {
+            assert_eq!(request.method(), "GET", "nothing is evicted");
+            (200, json!({"metadata": {}, "items": []}))
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let pod = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        assert_eq!(actor.evict("n1", &pod, None).await.unwrap(), Outcome::Gone);
+    }
 
     fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {
         judge(Status::failure(message, "Invalid").with_code(code))

@@ -138,3 +138,52 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }
+
+impl NodeStatus {
+    /// Bytes of all that stands here, but for the message and what is as long for every node.
+    pub fn bytes_beside_message(&self) -> usize {
+        let Self {
+            phase: _,
+            step: _,
+            job_name,
+            message: _,
+            reboot_status: _,
+            last_updated: _,
+            node_uid,
+            job_uid,
+            attempt: _,
+            drain_started_at: _,
+            blocked_since: _,
+            detaching_since: _,
+            given_up,
+            untouched: _,
+            waiter_since: _,
+            machine_id,
+            control_plane: _,
+            deadline: _,
+            boot,
+            succeeded_in,
+            target,
+            image,
+            before,
+            verified: _,
+            new_boot,
+            holds_slot: _,
+            since: _,
+        } = self;
+        let texts = [
+            job_name,
+            node_uid,
+            job_uid,
+            given_up,
+            machine_id,
+            boot,
+            succeeded_in,
+            target,
+            image,
+            before,
+            new_boot,
+        ];
+        texts.into_iter().flatten().map(String::len).sum()
+    }
+}

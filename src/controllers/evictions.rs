@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 
 use super::{
@@ -25,6 +25,14 @@ use crate::{
 
 /// Evictions under way at once: the server may hold each for ten seconds.
 const AT_ONCE: usize = 16;
+
+/// A pod that is to be evicted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub node: String,
+    pub pod: Target,
+    pub grace_period_seconds: Option<i64>,
+}
 
 /// Starts evictions and remembers them.
 #[derive(Clone, Debug)]
@@ -62,10 +70,24 @@ impl Evictions {
         self.lock().retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
     }
 
-    /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later
-    /// plan.
-    pub fn start(&self, actor: &Actor, node: String, pod: Target, grace_period_seconds: Option<i64>) {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
+    /// Tries once to evict each of these pods, without waiting for the answers. Those for which no slot is
+    /// free are left to a later plan, and are the first then.
+    pub fn start(&self, actor: &Actor, wanted: Vec<Wanted>) {
+        let wanted = in_turn(wanted, &self.lock());
+        for Wanted { node, pod, grace_period_seconds } in wanted {
+            let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
+            self.start_one(actor, slot, node, pod, grace_period_seconds);
+        }
+    }
+
+    fn start_one(
+        &self,
+        actor: &Actor,
+        slot: OwnedSemaphorePermit,
+        node: String,
+        pod: Target,
+        grace_period_seconds: Option<i64>,
+    ) {
         let refusal = {
             let mut known = self.lock();
             let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
@@ -112,11 +134,11 @@ impl Evictions {
                 None
             }
             Ok(act::Eviction::Gone) => {
-                info!(pod = path, node, "not evicted: it is gone, or on its way out");
+                info!(pod = path, node, "not evicted: it is gone from the node, or on its way out");
                 None
             }
             Ok(act::Eviction::Changed) => {
-                info!(pod = path, node, "not evicted: another pod has its name, or it is on another node");
+                info!(pod = path, node, "not evicted: another pod has its name");
                 None
             }
             Ok(act::Eviction::Refused { by: _, message, retry_after, permanent }) => {
@@ -137,6 +159,21 @@ impl Evictions {
     }
 }
 
+/// Puts first what was tried least recently, one pod of each node after the other: a server may hold each try
+/// for ten seconds and refuse it then, and with all slots taken by such pods nobody else would ever be tried.
+fn in_turn(mut wanted: Vec<Wanted>, known: &BTreeMap<String, Eviction>) -> Vec<Wanted> {
+    wanted.sort_by_key(|wanted| known.get(&wanted.pod.uid).map(|last| last.at));
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let place = |wanted: Wanted| {
+        let place = places.entry(wanted.node.clone()).or_default();
+        *place += 1;
+        (*place, wanted)
+    };
+    let mut placed: Vec<(usize, Wanted)> = wanted.into_iter().map(place).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, wanted)| wanted).collect()
+}
+
 /// As what an outcome is counted.
 fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
     match outcome {
@@ -146,5 +183,35 @@ fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
         Ok(act::Eviction::Refused { by: EvictionRefusal::Budget, .. }) => EvictionResult::Budget,
         Ok(act::Eviction::Refused { by: EvictionRefusal::Other, .. }) => EvictionResult::Refused,
         Err(_) => EvictionResult::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+
+    /// A webhook holds each try on n1 for as long as it may, and fails then; n9 has one pod that nobody keeps.
+    #[test]
+    fn pods_whose_evictions_hang_keep_no_other_pod_from_being_tried() {
+        let wanted = |node: &str, number: usize| Wanted {
+            node: node.into(),
+            pod: Target { namespace: "ns".into(), name: "p".into(), uid: format!("{node}-{number}") },
+            grace_period_seconds: None,
+        };
+        let all: Vec<Wanted> = (0..100).map(|number| wanted("n1", number)).chain([wanted("n9", 0)]).collect();
+        let (mut known, mut now) = (BTreeMap::new(), Timestamp::UNIX_EPOCH);
+        let mut tried: BTreeSet<String> = BTreeSet::new();
+        for pass in 0..7 {
+            now += SignedDuration::from_secs(20);
+            for Wanted { node, pod, .. } in in_turn(all.clone(), &known).into_iter().take(AT_ONCE) {
+                let last = Eviction { node, at: now, under_way: false, refusal: None };
+                tried.insert(pod.uid.clone());
+                known.insert(pod.uid, last);
+            }
+            assert!(tried.contains("n9-0"), "pass {pass}: {tried:?}");
+        }
+        assert_eq!(tried.len(), all.len());
     }
 }

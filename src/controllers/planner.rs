@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::{
     admissions::Admissions,
     clock::Clock,
-    evictions::Evictions,
+    evictions::{Evictions, Wanted},
     failures::{Failures, Said},
     health::Health,
     hot_loop::{self, HotLoopLimiter},
@@ -305,15 +305,16 @@ impl Planner {
     /// Carries the actions out, side by side, but for those that failed and were left alone when they were
     /// planned: nothing was asked for them then.
     async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
-        let mut under_way = Vec::new();
+        let (mut evictions, mut under_way) = (Vec::new(), Vec::new());
         for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => {
-                    self.evictions.start(&self.actor, node, pod, grace_period_seconds)
+                    evictions.push(Wanted { node, pod, grace_period_seconds })
                 }
                 other => under_way.push(other),
             }
         }
+        self.evictions.start(&self.actor, evictions);
         let (actor, observer) = (&self.actor, &self.observer);
         let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
             .map(|action| async move {

@@ -43,6 +43,9 @@ use crate::plan::{
 /// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must
 /// not ask in step.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// Between two tries where only somebody's help helps. A server that asks for a longer pause is not heard: a
+/// webhook may ask for a day, and the pod be free a minute later.
+const RETRY_SLOWLY: SignedDuration = SignedDuration::from_secs(60);
 
 /// Where a drain stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,9 +246,10 @@ fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp, pod: &NodePod) 
 /// again, slowly.
 fn pause(pod: &NodePod, refusal: &Refusal) -> SignedDuration {
     if refusal.permanent {
-        return RETRY * 12;
+        return RETRY_SLOWLY;
     }
-    interval(pod).max(SignedDuration::from_secs(refusal.retry_after.unwrap_or(0)))
+    let asked = SignedDuration::from_secs(refusal.retry_after.unwrap_or(0));
+    interval(pod).max(asked.min(RETRY_SLOWLY))
 }
 
 /// The retry interval of one pod: [`RETRY`] and up to a tenth of it more, by its UID.

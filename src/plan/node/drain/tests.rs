@@ -52,6 +52,16 @@ fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
     assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
 }
 
+#[test]
+fn no_server_keeps_a_pod_from_being_tried_for_longer_than_a_minute() {
+    let pod = NodePod { uid: "db".into(), ..NodePod::default() };
+    let refusal =
+        |retry_after, permanent| Refusal { since: at(0), message: "no".into(), retry_after, permanent };
+    let after = |asked, permanent| pause(&pod, &refusal(asked, permanent)).as_secs();
+    assert_eq!([after(None, false), after(Some(10), false), after(Some(86_400), false)], [5, 10, 60]);
+    assert_eq!(after(None, true), 60);
+}
+
 /// A node that is being drained for an operation with a reboot, and has no pods; its waiter stands, or not
 /// yet.
 fn drained(options: DrainOptions, waits: bool) -> World {

@@ -129,3 +129,32 @@ fn whatever_nodes_say_the_status_fits_into_etcd() {
         assert_eq!(again, status, "what is cut stays as it is");
     }
 }
+
+/// Whoever has the credentials of a few nodes of many. What these call their boots is bounded where it is read
+/// (`api::node`); what their pods say of a release, by the length of a termination message.
+#[test]
+fn whatever_a_hundred_nodes_call_themselves_the_status_fits_into_etcd() {
+    let text = |bytes: usize| Some("x".repeat(bytes));
+    let hostile = NodeStatus {
+        phase: Phase::Running,
+        message: text(4000),
+        given_up: text(8000),
+        machine_id: text(128),
+        boot: text(128),
+        new_boot: text(128),
+        target: text(2000),
+        before: text(2000),
+        image: text(512),
+        ..NodeStatus::default()
+    };
+    let honest = NodeStatus { phase: Phase::Running, message: text(900), ..NodeStatus::default() };
+    let mut nodes: NodeStatuses = (0..1000).map(|n| (named(n), honest.clone())).collect();
+    (0..100).for_each(|n| nodes.insert(named(n), hostile.clone()));
+    let mut status = summarize(&NodeOp::default(), nodes, &OpProgress::default(), Timestamp::UNIX_EPOCH);
+    shorten(None, &mut status);
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    assert!(bytes < 1_200_000, "{bytes} bytes");
+    let mut again = status.clone();
+    shorten(Some(&status), &mut again);
+    assert_eq!(again, status, "what is cut stays as it is");
+}
