@@ -10,7 +10,7 @@
 //! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
-//! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
+//! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent; or the recovery image alone, if it is asked for too |
 //! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
@@ -156,7 +156,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
             }
             Ok(AppletExit::success(settled(&result)))
         }
-        Verdict::Run => upgrade(args, &order, host, &found, &path, &signals),
+        Verdict::Run(images) => upgrade(args, &images, host, &found, &path, &signals),
     }
 }
 
@@ -258,7 +258,7 @@ fn unrecorded(error: &anyhow::Error) -> String {
 
 /// What is said of a result. That of the recovery image alone is no boot's to prove, so it is said as a
 /// record if it has a witness.
-fn settled(result: &UpgradeResult) -> String {
+pub fn settled(result: &UpgradeResult) -> String {
     if let (UpgradeState::Upgraded, false, Some(at)) = (result.state, result.active, &result.recovery_at) {
         let proof = RecoveryProof { recovery_at: at.clone(), target: result.target.clone() };
         if let Ok(record) = serde_json::to_string(&proof) {

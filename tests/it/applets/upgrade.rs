@@ -219,6 +219,17 @@ fn the_nodes_own_record_proves_what_no_boot_does() {
     node.agent(record);
     let both = UpgradeOrder { active: true, ..order };
     assert_eq!(node.try_once(&both), (0, "upgraded to v2".into()));
+    // Where that is at the release already, the recovery image is written alone, and proved like one.
+    let node = Machine::new();
+    node.agent(record);
+    node.boots("b1", "active", "v2");
+    assert!(node.check(&both, false).1.contains("\"proceed\":true"));
+    let (code, words) = node.try_once(&both);
+    assert_eq!((code, serde_json::from_str(&words).ok()), (0, Some(proof)), "{words}");
+    assert_eq!(
+        (node.runs(), node.sentinel_boot()),
+        (vec!["upgrade --recovery --source dir:/".into()], "".into())
+    );
 }
 
 #[test]

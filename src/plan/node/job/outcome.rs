@@ -3,7 +3,7 @@
 use super::pods::{Beside, JobPods, Record};
 use crate::{
     api::nodeop::RebootStatus,
-    contract::{RecoveryProof, Sentinel, reboot_state},
+    contract::{ALREADY_AT, RecoveryProof, Sentinel, reboot_state},
     plan::{
         model::{effects::Planned, snapshot::brief, time::later},
         node::{
@@ -31,13 +31,7 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         };
     }
     match pods.sentinel() {
-        Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, pods) {
-            Some(proof) => recovered(ctx, proof).into(),
-            None => {
-                let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
-                ctx.complete(RebootStatus::NotRequested, message).into()
-            }
-        },
+        Record::Found(found) if found.boot.is_empty() => no_boot_due(ctx, pods).into(),
         Record::Found(found) => reboot_due(ctx, found).into(),
         Record::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
@@ -47,8 +41,8 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
 
 /// The Job has succeeded, and no boot is to follow.
 fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
-    if let Some(proof) = recovery_proof(ctx, pods) {
-        return recovered(ctx, proof).into();
+    if let Some(proved) = proved_unbooted(ctx, pods) {
+        return proved.into();
     }
     // A Job's end may show before its pod's, and then what would prove an upgrade is still to come.
     if ctx.op.intent.upgrade && !pods.have_succeeded() && pods.are_open() {
@@ -61,9 +55,27 @@ fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     ctx.complete(RebootStatus::NotRequested, message).into()
 }
 
-/// The node's own record of an upgrade of its recovery image. A command may say what it likes.
-fn recovery_proof(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<RecoveryProof> {
-    pods.recovery_proof().filter(|_| ctx.op.intent.upgrade)
+/// The Job has succeeded, and its record says that no boot follows from what it did: the node was at the
+/// release, or the recovery image alone was written.
+fn no_boot_due(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Decision {
+    let unproved = || {
+        let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
+        ctx.complete(RebootStatus::NotRequested, message)
+    };
+    proved_unbooted(ctx, pods).unwrap_or_else(unproved)
+}
+
+/// What an upgrade proves without a boot: the node's own record of its recovery image, or that the node was
+/// found to run the image's release. A command may say what it likes.
+fn proved_unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
+    if !ctx.op.intent.upgrade {
+        return None;
+    }
+    if let Some(proof) = pods.recovery_proof() {
+        return Some(recovered(ctx, proof));
+    }
+    let found_at = pods.said_first(ALREADY_AT)?;
+    Some(ctx.end(true, RebootStatus::NotRequested, Some(true), found_at))
 }
 
 /// The recovery image was written. No boot proves that, and the node's own record does.
@@ -83,8 +95,8 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
     let names = beside.others.join(", ");
     let said = || beside.said().map(|said| format!(": {said}")).unwrap_or_default();
     if !ctx.op.intent.reboot {
-        if let Some(proof) = recovery_proof(ctx, pods) {
-            return recovered(ctx, proof).into();
+        if let Some(proved) = proved_unbooted(ctx, pods) {
+            return proved.into();
         }
         let other = if beside.failed {
             format!("container {names}, which is not ours, failed beside it")
@@ -96,9 +108,12 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
     }
     match pods.sentinel() {
         Record::Found(found) if found.boot.is_empty() => {
+            if let Some(proved) = proved_unbooted(ctx, pods) {
+                return proved.into();
+            }
             let other = if beside.failed { "failed beside it" } else { "is ended with the Job" };
             let message =
-                format!("nothing had to be changed{}; container {names}, which is not ours, {other}", said());
+                format!("no reboot was needed{}; container {names}, which is not ours, {other}", said());
             ctx.complete(RebootStatus::NotRequested, message).into()
         }
         Record::Found(found) => reboot_due(ctx, found).into(),
@@ -140,10 +155,10 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
 
 /// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
 pub fn late_sentinel(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Decision> {
-    let Record::Found(found) = JobPods::of(ctx, ctx.work.job_uid()?).sentinel() else { return None };
+    let pods = JobPods::of(ctx, ctx.work.job_uid()?);
+    let Record::Found(found) = pods.sentinel() else { return None };
     if found.boot.is_empty() {
-        let message = "nothing had to be changed";
-        return Some(ctx.complete(RebootStatus::NotRequested, message));
+        return Some(no_boot_due(ctx, &pods));
     }
     let known = Reboot { left: Some(found.boot), ..reboot.clone() };
     Some(ctx.record(|work| work.at = At::Reboot(known)))
