@@ -23,6 +23,7 @@
 //! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
 //! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
+//! | GRUB is told to try the new image, on a node that had not booted its active one (see [`grub`]) | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
 //! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails permanently itself, and says how the agent ended and why that is not recorded |
 //!
@@ -37,6 +38,7 @@
 
 pub mod agent;
 mod check;
+mod grub;
 mod image;
 pub mod plan;
 pub mod replaced;
@@ -49,6 +51,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tracing::warn;
 
 use self::{
     agent::Run,
@@ -222,8 +225,13 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
+    let not_tried = (order.active && found.boot_state != boot_state::ACTIVE)
+        .then(|| grub::select_active(host, &host_dir).err())
+        .flatten()
+        .inspect(|error| warn!("GRUB may boot the fallback again: {error:#}"))
+        .map(|error| format!("{error:#}"));
     let recovery_at = record.and_then(|before| before.recorded_since(&host_dir)).map(|at| at.to_string());
-    let done = UpgradeResult { recovery_at, ..state(UpgradeState::Upgraded) };
+    let done = UpgradeResult { recovery_at, not_tried, ..state(UpgradeState::Upgraded) };
     match result::conclude(path, &done, patience) {
         Ok(()) => Ok(AppletExit::success(settled(&done))),
         Err(error) => bail!(Permanent(unrecorded(&error))),

@@ -39,7 +39,7 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     let target = upgrade.target.as_deref();
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
-    if let Some(message) = elsewhere(state, runs, wanted) {
+    if let Some(message) = elsewhere(state, runs, wanted, upgrade.not_tried.as_deref()) {
         return Proof::Refuted(Section::FellBack, message);
     }
     match (target, release) {
@@ -63,8 +63,19 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     }
 }
 
-/// What is said of a node that has booted something else than its active image.
-fn elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
+/// What is said of a node that has booted something else than its active image. `not_tried`: why GRUB may not
+/// have tried that one.
+fn elsewhere(state: &str, runs: &str, wanted: &str, not_tried: Option<&str>) -> Option<String> {
+    match (state, not_tried) {
+        (boot_state::PASSIVE | boot_state::RECOVERY, Some(why)) => Some(format!(
+            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot, or GRUB has not tried it \
+             ({why}). To have it tried, run kairos-agent bootentry --select cos on the node, and reboot it"
+        )),
+        _ => booted_elsewhere(state, runs, wanted),
+    }
+}
+
+fn booted_elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
     match state {
         boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(format!(
             "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
@@ -165,7 +176,7 @@ mod tests {
         let upgrade = |before: Option<&str>, target: Option<&str>| Found {
             before: before.map(Into::into),
             target: target.map(Into::into),
-            image: None,
+            ..Found::default()
         };
         let kind = |proof| match proof {
             Proof::Proved(_) => "proved",
@@ -193,6 +204,21 @@ mod tests {
             let proof = judge(&upgrade(before, target), runs, state);
             assert_eq!(kind(proof.clone()), expected, "{before:?} {target:?} {runs:?} {state}: {proof:?}");
         }
+    }
+
+    #[test]
+    fn an_image_that_grub_may_not_have_tried_is_not_said_to_have_failed() {
+        let why = "GRUB cannot write to the disk of /oem, which is encrypted or of another kind";
+        let upgrade = Found { target: Some("v3".into()), not_tried: Some(why.into()), ..Found::default() };
+        let Proof::Refuted(Section::FellBack, said) = judge(&upgrade, Some("v1"), "passive") else {
+            panic!()
+        };
+        assert!(said.contains(&format!("or GRUB has not tried it ({why})")), "{said}");
+        assert!(
+            said.ends_with("run kairos-agent bootentry --select cos on the node, and reboot it"),
+            "{said}"
+        );
+        assert!(matches!(judge(&upgrade, Some("v3"), "active"), Proof::Proved(_)), "it was tried, and boots");
     }
 
     #[test]

@@ -202,6 +202,7 @@ pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> Upgra
         before_state: found.boot_state.clone(),
         target: found.image.version.clone(),
         recovery_at: None,
+        not_tried: None,
     }
 }
 

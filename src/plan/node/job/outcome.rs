@@ -134,8 +134,9 @@ fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
 
 /// The operation has succeeded, in the boot that its record names if there is one.
 fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
-    let (left, before, target) =
-        sentinel.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
+    let Sentinel { before, target, not_tried, .. } = sentinel.clone().unwrap_or_default();
+    let left = sentinel.map(|found| found.boot);
+    let not_tried = not_tried.map(|why| brief(&why));
     let reboot = Reboot {
         left,
         deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(),
@@ -145,7 +146,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
     };
     let work = Working {
         at: At::Reboot(reboot),
-        found: Found { before, target, ..ctx.work.found.clone() },
+        found: Found { before, target, not_tried, ..ctx.work.found.clone() },
         waiter: WaiterRecord { lost_at: None, ..ctx.work.waiter },
         reboot: Some(RebootStatus::Pending),
         ..ctx.work.clone()

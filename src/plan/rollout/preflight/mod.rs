@@ -168,7 +168,7 @@ impl PreflightContext<'_> {
             }
             _ => {
                 let target = said.and_then(|said| said.target);
-                let found = Found { target, image: image::pinned(&self.op.object, pod), before: None };
+                let found = Found { target, image: image::pinned(&self.op.object, pod), ..Found::default() };
                 self.back_to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
             }
         }
