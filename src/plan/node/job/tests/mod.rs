@@ -231,7 +231,8 @@ fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_witho
         let node = NodeView { arch: "amd64".into(), ..(*world.snapshot.nodes["n1"]).clone() };
         world.snapshot.nodes.insert("n1".into(), Arc::new(node));
         let mut op = (*world.snapshot.ops[&world.me.key()]).clone();
-        let first = ImageContent { architecture: "amd64".into(), image: String::new(), digest: digest("a") };
+        let first =
+            ImageContent { architecture: "amd64".into(), digest: digest("a"), ..ImageContent::default() };
         op.status.as_mut().unwrap().images = vec![first];
         world.snapshot.ops.insert(world.me.key(), Arc::new(op));
         world.snapshot.jobs.insert(
