@@ -25,17 +25,17 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
     if ctx.is_adopted() {
         let Planned { value, effects } = legacy::boot_to_leave(ctx);
         return match value {
-            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
+            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None).into(),
             None if effects.questions.is_empty() => Failure::RebootNotProved.into(),
             None => Waiting::BootBeforeReboot.with(effects),
         };
     }
     match pods.sentinel() {
         Record::Found(found) if found.boot.is_empty() => no_boot_due(ctx, pods).into(),
-        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Found(found) => reboot_due(ctx, found, None).into(),
         Record::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
-        Record::Gone => to_reboot(ctx, None).into(),
+        Record::Gone => to_reboot(ctx, None, None).into(),
     }
 }
 
@@ -116,27 +116,38 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
                 format!("no reboot was needed{}; container {names}, which is not ours, {other}", said());
             ctx.complete(RebootStatus::NotRequested, message).into()
         }
-        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Found(found) => reboot_due(ctx, found, None).into(),
         Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),
     }
 }
 
 /// The operation has succeeded in the boot that the record names. One that names another target than the
-/// image has, as its preflight read it, is not of this operation: nothing is proved by it.
-fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
+/// image has, as its preflight read it, is not of this operation: nothing is proved by it. `awaited`: the reboot
+/// that is awaited already, for the record shows late.
+fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel, awaited: Option<&Reboot>) -> Decision {
     match (&ctx.work.found.target, &found.target) {
         (Some(known), Some(said)) if known != said => {
             Failure::OtherTarget { known: known.clone(), said: said.clone() }.gives_up()
         }
-        _ => to_reboot(ctx, Some(found)),
+        _ => to_reboot(ctx, Some(found), awaited),
     }
 }
 
-/// The operation has succeeded, in the boot that its record names if there is one.
-fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
+/// The operation has succeeded, in the boot that its record names if there is one. What it does not say of the
+/// image the preflight may have said: that is proved by the boot as well.
+fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<&Reboot>) -> Decision {
     let Sentinel { before, target, not_tried, .. } = sentinel.clone().unwrap_or_default();
-    let left = sentinel.map(|found| found.boot);
-    let not_tried = not_tried.map(|why| brief(&why));
+    let (left, known) = (sentinel.map(|found| found.boot), &ctx.work.found);
+    let found = Found {
+        before: before.or_else(|| known.before.clone()),
+        target: target.or_else(|| known.target.clone()),
+        not_tried: not_tried.map(|why| brief(&why)),
+        image: known.image.clone(),
+    };
+    if let Some(reboot) = awaited {
+        let at = At::Reboot(Reboot { left, ..reboot.clone() });
+        return ctx.record(|work| (work.at, work.found) = (at, found));
+    }
     let reboot = Reboot {
         left,
         deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(),
@@ -146,7 +157,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
     };
     let work = Working {
         at: At::Reboot(reboot),
-        found: Found { before, target, not_tried, ..ctx.work.found.clone() },
+        found,
         waiter: WaiterRecord { lost_at: None, ..ctx.work.waiter },
         reboot: Some(RebootStatus::Pending),
         ..ctx.work.clone()
@@ -161,8 +172,7 @@ pub fn late_sentinel(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Decision>
     if found.boot.is_empty() {
         return Some(no_boot_due(ctx, &pods));
     }
-    let known = Reboot { left: Some(found.boot), ..reboot.clone() };
-    Some(ctx.record(|work| work.at = At::Reboot(known)))
+    Some(reboot_due(ctx, found, Some(reboot)))
 }
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
@@ -171,7 +181,7 @@ pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
         && !ctx.is_adopted()
         && matches!(waiter::went_on(ctx), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
     {
-        return to_reboot(ctx, None).into();
+        return to_reboot(ctx, None, None).into();
     }
     if ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready)) {
         return Waiting::JobPodsEnd.into();

@@ -372,7 +372,8 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
     }
     // The preflight's verdict stays, in case the node has to be given back untouched; and what the
     // operation is held to.
-    let found = Found { target: entry.target.take(), image: entry.image.take(), ..Found::default() };
+    let (target, before) = (entry.target.take(), entry.before.take());
+    let found = Found { target, image: entry.image.take(), before, not_tried: None };
     let work = Working::claims(entry.boot.take(), found);
     *entry = Entry {
         message: Some("being claimed".into()),

@@ -1,4 +1,4 @@
-//! Upgrades after which no boot is due.
+//! Upgrades after which no boot is due, or whose record is late or lost.
 
 use super::*;
 
@@ -90,6 +90,58 @@ fn an_upgrade_that_asks_for_a_reboot_and_needed_none_is_proved_by_what_was_done(
                 "{way} {said}: {message}"
             );
             assert!(message.contains(told), "{way} {said}: {message}");
+        }
+    }
+}
+
+/// Somebody deletes Jobs once they are complete: the waiter goes on, and what the Job said is lost, or shows late.
+/// What the preflight has found of the image is kept, and a record that says otherwise is not believed.
+#[test]
+fn what_the_preflight_found_is_kept_where_the_record_of_the_success_is_lost() {
+    for (target, kept) in [(None, Some("v2")), (Some("v2"), Some("v2")), (Some("v3"), None)] {
+        let upgrade = json!({"active": true});
+        let mut world = suspended().op(|op| {
+            op.spec.upgrade = Some(serde_json::from_value(upgrade).unwrap());
+            let entry = op.status.as_mut().unwrap();
+            entry.node_statuses.update("n1", |entry| {
+                (entry.target, entry.before) = (Some("v2".into()), Some("v1".into()));
+            });
+        });
+        let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Complete) };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        world.pass(1);
+        let NodeStatus { step, target: lost, before, boot, .. } = world.entry();
+        assert_eq!((step, lost.as_deref(), before.as_deref()), (Some(Step::Reboot), Some("v2"), Some("v1")));
+        assert_eq!(boot, None);
+        let sentinel = Sentinel {
+            job: fixtures::job_name(),
+            job_uid: "ju".into(),
+            boot: "b1".into(),
+            target: target.map(Into::into),
+            not_tried: Some("why".into()),
+            ..Sentinel::default()
+        };
+        let ended = ContainerState::Ended {
+            code: 0,
+            reason: "Completed".into(),
+            message: serde_json::to_string(&sentinel).unwrap(),
+        };
+        let containers = vec![ContainerView::new(container::SENTINEL, ended)];
+        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
+        world.put(PodView { phase: PodPhase::Succeeded, containers, ..pod });
+        world.pass(2);
+        let entry = world.entry();
+        match kept {
+            Some(kept) => assert_eq!(
+                (
+                    entry.boot.as_deref(),
+                    entry.target.as_deref(),
+                    entry.before.as_deref(),
+                    entry.not_tried.as_deref()
+                ),
+                (Some("b1"), Some(kept), Some("v1"), Some("why"))
+            ),
+            None => assert!(entry.given_up.unwrap().contains("installed v3, and the image brings v2")),
         }
     }
 }
