@@ -64,27 +64,25 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
 }
 
 /// What is said of a node that has booted something else than its active image. `not_tried`: why GRUB may not
-/// have tried that one.
+/// have tried that one. A release that was installed once more is not named twice.
 fn elsewhere(state: &str, runs: &str, wanted: &str, not_tried: Option<&str>) -> Option<String> {
-    match (state, not_tried) {
-        (boot_state::PASSIVE | boot_state::RECOVERY, Some(why)) => Some(format!(
-            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot, or GRUB has not tried it \
-             ({why}). To have it tried, run kairos-agent bootentry --select cos on the node, and reboot it"
-        )),
-        _ => booted_elsewhere(state, runs, wanted),
-    }
-}
-
-fn booted_elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
+    let runs = if runs == wanted { runs.to_owned() } else { format!("{runs}, not {wanted}") };
+    let untried = not_tried.filter(|_| [boot_state::PASSIVE, boot_state::RECOVERY].contains(&state));
     match state {
-        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(format!(
-            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
-        )),
+        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(match untried {
+            None => {
+                format!("the node booted its {state} image and runs {runs}: the upgraded image did not boot")
+            }
+            Some(why) => format!(
+                "the node booted its {state} image and runs {runs}: the upgraded image did not boot, or GRUB has not tried it ({why}). \
+                 To have it tried, run kairos-agent bootentry --select cos on the node, and reboot it"
+            ),
+        }),
         boot_state::AUTORESET => Some(format!(
-            "the node booted to reset itself and runs {runs}, not {wanted}: the reset decides what it will run"
+            "the node booted to reset itself and runs {runs}: the reset decides what it will run"
         )),
         boot_state::IN_RAM => Some(format!(
-            "the node booted into memory and runs {runs}, not {wanted}: the upgraded image is on its disk, and did not boot"
+            "the node booted into memory and runs {runs}: the upgraded image is on its disk, and did not boot"
         )),
         _ => None,
     }
@@ -226,6 +224,10 @@ mod tests {
         let upgrade = Found { target: Some("v2".into()), ..Found::default() };
         let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
+        // The release that it ran, written again by force.
+        let forced = Found { target: Some("v2".into()), ..Found::default() };
+        let Proof::Refuted(_, message) = judge(&forced, Some("v2"), "passive") else { panic!() };
+        assert_eq!(message, "the node booted its passive image and runs v2: the upgraded image did not boot");
         for (state, said) in [("autoreset", "booted to reset itself"), ("in-ram", "booted into memory")] {
             let Proof::Refuted(Section::FellBack, message) = judge(&upgrade, Some("v1"), state) else {
                 panic!()
