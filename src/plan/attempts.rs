@@ -33,11 +33,6 @@ pub fn of(node: &NodeView, uid: &str, generation: i64) -> Attempt {
     }
 }
 
-/// Whether any run of the upgrade has tried the node, as far as the node says.
-pub fn has_tried(node: &NodeView, uid: &str) -> bool {
-    of(node, uid, i64::MIN) == Attempt::Had
-}
-
 /// The upgrade and the run of a NodeOp, if an upgrade made it.
 fn run(op: &NodeOp) -> Option<(&str, Run)> {
     Some((owner::upgrade_uid(&op.metadata)?, Run::of(&op.metadata)?))

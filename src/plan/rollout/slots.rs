@@ -60,7 +60,7 @@ pub enum OutOfService {
     WentDown(String),
     /// It looks well; a live read decides.
     Unconfirmed(String),
-    /// An earlier run of the same upgrade failed on it, and it is still cordoned.
+    /// An earlier run, or another upgrade, failed on it, and it is still cordoned.
     LeftBefore {
         node: String,
         op: String,

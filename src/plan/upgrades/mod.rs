@@ -26,6 +26,7 @@ mod content;
 mod continuous;
 mod follow;
 mod history;
+mod idle;
 pub mod newest;
 mod run;
 mod status;

@@ -144,8 +144,8 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
     assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
 }
 
-/// A node that an earlier run of `upgrade` failed on and left cordoned, and a later run, which has not begun
-/// with its nodes; with the NodeOp of the earlier run deleted, or not.
+/// A node that an earlier run of `upgrade`, or another NodeOp, failed on and left cordoned, and a run of `up`,
+/// which has not begun with its nodes; with the NodeOp that failed deleted, or not.
 fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
     let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
     cluster.op("next", spec);
@@ -155,7 +155,10 @@ fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
                 "uid": uid, "controller": true}])
     };
     cluster.edit("next", |op| op.metadata.owner_references = serde_json::from_value(of("up-uid")).unwrap());
-    cluster.edit("before", |op| op.metadata.owner_references = serde_json::from_value(of(upgrade)).unwrap());
+    if !upgrade.is_empty() {
+        cluster
+            .edit("before", |op| op.metadata.owner_references = serde_json::from_value(of(upgrade)).unwrap());
+    }
     for name in ["n1", "n2", "n3"] {
         cluster.entry("next", name, json!({"phase": "Pending"}), false);
     }
@@ -166,7 +169,9 @@ fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
     cluster.node("n3", |node| {
         node.unschedulable = true;
         node.kept_cordon = Some(KeptCordon { by, deleted: is_gone });
-        node.annotations.insert(names::ATTEMPTED.into(), format!("{upgrade}/1"));
+        if !upgrade.is_empty() {
+            node.annotations.insert(names::ATTEMPTED.into(), format!("{upgrade}/1"));
+        }
     });
     if is_gone {
         cluster.s.ops.remove(&key("before"));
@@ -181,9 +186,12 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
         ("up-uid", false, json!({}), vec!["n3"]),
         ("up-uid", true, json!({}), vec!["n3"]),
         ("up-uid", false, json!({"concurrency": 2}), vec!["n1", "n3"]),
-        // By another upgrade: its slots are others.
-        ("other", false, json!({}), vec!["n1"]),
-        ("other", true, json!({}), vec!["n1"]),
+        // By another upgrade: the next release often comes in an object of its own.
+        ("other", false, json!({}), vec!["n3"]),
+        ("other", true, json!({}), vec!["n3"]),
+        // By no upgrade: that was another matter.
+        ("", false, json!({}), vec!["n1"]),
+        ("", true, json!({}), vec!["n1"]),
     ] {
         let mut cluster = next_run(upgrade, is_gone, spec);
         cluster.settle();

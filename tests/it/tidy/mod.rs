@@ -165,6 +165,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "preflight",
             "prestart",
             "stops",
+            "recall",
             "conclude",
             "admit",
             "adopt",
