@@ -107,6 +107,10 @@ pub struct Sentinel {
     /// An upgrade's: the release that its image carries; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// An upgrade's, of a node that had fallen back: why GRUB may boot the fallback again, and not try the new
+    /// image. Absent if it tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// What the upgrade wrapper leaves in the state directory, and what a retry of its Job goes by.
@@ -134,6 +138,9 @@ pub struct UpgradeResult {
     /// since that run that it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_at: Option<String>,
+    /// See [`Sentinel::not_tried`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// What `upgrade` says, as its termination message, once it has written the recovery image alone, and the

@@ -199,7 +199,8 @@ impl Failure {
             Self::RebootTimeout { seconds, stands } => {
                 return write!(
                     f,
-                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. Look at its console, then create the NodeOp again"
+                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. {}",
+                    stands.advice()
                 );
             }
             Self::RebootNotProved => {
@@ -215,6 +216,20 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.sentence(f)?;
         self.section().fmt(f)
+    }
+}
+
+impl RebootTimeout {
+    /// What to do. What has succeeded is not to be done again: an upgrade has written an image that the node has
+    /// still to boot, and is refused before that.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Away => "Look at its console; when it is back and well, kubectl uncordon it",
+            Self::SameBoot | Self::NoWaiter { .. } | Self::JobDeleted => {
+                "Reboot it yourself and, when it is back and well, kubectl uncordon it; the operation need not be created again"
+            }
+            Self::Unknown => "Look at what it runs: reboot it if that is the old, and kubectl uncordon it",
+        }
     }
 }
 

@@ -95,6 +95,7 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
     let skipped = NodeStatus {
         phase: Phase::Completed,
         reboot_status: Some(RebootStatus::NotRequested),
+        last_updated: Some(Time(Timestamp::UNIX_EPOCH)),
         ..NodeStatus::default()
     };
     let of = |nodes: &[&NodeStatus]| {
@@ -103,11 +104,29 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
         (status, reason)
     };
     let upgraded = whole(true, "m");
+    let upgraded_at = upgraded.last_updated.clone();
     let found_at = NodeStatus { target: Some("v3.6.0".into()), ..skipped.clone() };
     assert_eq!(of(&[&skipped, &found_at]), ("True", "NothingToDo"));
     assert_eq!(of(&[&skipped, &skipped]), ("Unknown", "NotUpgraded"), "deleted before its turn, for one");
     assert_eq!(of(&[&skipped, &upgraded]), ("True", "Proved"));
     assert_eq!(of(&[&NodeStatus { verified: Some(false), ..upgraded }]), ("Unknown", "NotProved"));
+    // The recovery image alone was written, be it that more was asked for, and the node says so or does not.
+    let recovery = NodeStatus { job_name: Some("j".into()), last_updated: upgraded_at, ..found_at.clone() };
+    let recorded = NodeStatus { verified: Some(true), ..recovery.clone() };
+    assert_eq!(of(&[&recovery]), ("Unknown", "NotRebooted"));
+    assert_eq!(of(&[&recovery, &whole(true, "m"), &found_at]), ("Unknown", "NotRebooted"));
+    assert_eq!(of(&[&recorded, &found_at]), ("True", "Recorded"));
+    assert_eq!(of(&[&recorded, &whole(true, "m")]), ("True", "Proved"));
+    // Of one of thousands that was skipped no more than the message is kept.
+    let kept = |message: &str, verified| NodeStatus {
+        phase: Phase::Completed,
+        message: Some(message.into()),
+        verified,
+        ..NodeStatus::default()
+    };
+    let skipped = kept("Skipped by preflight: node is already at v3.6.0", None);
+    assert_eq!(of(&[&skipped, &kept("m", Some(true))]), ("True", "Proved"));
+    assert_eq!(of(&[&skipped, &kept("recovery upgraded to v3.6.0", None)]), ("Unknown", "NotRebooted"));
 }
 
 #[test]
