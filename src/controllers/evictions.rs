@@ -56,10 +56,14 @@ impl Evictions {
         self.lock().clone()
     }
 
-    /// Forgets pods that no drain sees any more.
+    /// Forgets pods that no drain sees any more. Those of a node that is drained and not listed, as when its
+    /// watch was begun anew, may be there still.
     pub fn forget_all_but(&self, s: &Snapshot) {
         let there: BTreeSet<&str> = s.residents.values().flatten().map(|pod| pod.uid.as_str()).collect();
-        self.lock().retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
+        let unseen = |node: &str| !s.residents.contains_key(node) && s.is_kept_clear(node);
+        self.lock().retain(|uid, eviction| {
+            eviction.under_way || there.contains(uid.as_str()) || unseen(&eviction.node)
+        });
     }
 
     /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later
@@ -146,5 +150,43 @@ fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
         Ok(act::Eviction::Refused { by: EvictionRefusal::Budget, .. }) => EvictionResult::Budget,
         Ok(act::Eviction::Refused { by: EvictionRefusal::Other, .. }) => EvictionResult::Refused,
         Err(_) => EvictionResult::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::{
+        model::snapshot::NodePod,
+        node::fixtures::{World, at},
+    };
+
+    /// What the API server said of a pod decides when it is asked again.
+    #[test]
+    fn what_was_refused_is_known_though_the_watch_of_the_pods_began_anew() {
+        let entry =
+            json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": Time(at(0))});
+        let drain = serde_json::from_value(json!({"enabled": true})).unwrap();
+        let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
+        let evictions = Evictions::new(Observer::default(), Clock::set_to(at(0)));
+        let tried = |node: &str| Eviction { node: node.into(), at: at(1), under_way: false, refusal: None };
+        evictions.lock().extend(["n1", "n2"].map(|node| (node.to_owned(), tried(node))));
+        let known = |world: &World| {
+            evictions.forget_all_but(&world.snapshot);
+            evictions.known().into_keys().collect::<Vec<_>>()
+        };
+        let pod = NodePod { uid: "n1".into(), ..NodePod::default() };
+        world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+        world.pass(1);
+        assert_eq!(known(&world), ["n1"], "nobody drains the other node");
+        world.snapshot.residents.clear();
+        world.pass(2);
+        assert_eq!(known(&world), ["n1"], "it may be there still");
+        world.snapshot.residents = [("n1".to_owned(), vec![])].into();
+        world.pass(3);
+        assert!(known(&world).is_empty());
     }
 }

@@ -122,7 +122,7 @@ async fn a_list_that_cannot_be_read_for_a_while_is_told_with_its_error_until_it_
     observer.start(&client, "own");
     let unlisted = |observer: &Observer| {
         let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
-        observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unlisted
+        observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unwrap().unlisted
     };
     while !observer.ready() {
         sleep(Duration::from_millis(100)).await;

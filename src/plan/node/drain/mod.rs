@@ -8,7 +8,8 @@
 //! chosen the node before the cordon and bind the pod a minute later, when its volume is there. Only what
 //! would come back for ever is left, and named: pods that tolerate the cordon, and those that a controller
 //! pins to the node (see [`PodArrival`]), or the drain would be endless. A new leader lists anew, and may so
-//! evict such a replacement once more. What comes late is never a reason to refuse the drain: it has begun.
+//! evict such a replacement once more; if the drain was over when it came, all that is there came late. What
+//! comes late is never a reason to refuse the drain: it has begun.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
@@ -62,7 +63,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     };
     let mut effects = Effects::default();
     let lenient = Drain { strict: false, ..options.clone() };
-    let decide = |pod: &NodePod| match ctx.snapshot.pod_arrival(&ctx.node.name, pod) {
+    let decide = |pod: &NodePod| match arrival(ctx, pod) {
         _ if own::is(ctx.snapshot, pod) => EvictionDecision::Skip(own::WHY),
         PodArrival::Listed => judge(ctx, pod, options),
         PodArrival::Late | PodArrival::Back => judge(ctx, pod, &lenient),
@@ -97,7 +98,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
-    let stays_away = |pod: &NodePod| ctx.snapshot.pod_arrival(&ctx.node.name, pod) != PodArrival::Back;
+    let stays_away = |pod: &NodePod| arrival(ctx, pod) != PodArrival::Back;
     let goes = |wanted| which(wanted).any(stays_away);
     if record.detaching_since.is_some()
         && (goes(EvictionDecision::Evict) || goes(EvictionDecision::AwaitDeletion))
@@ -118,9 +119,13 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     Planned { value: Progress::Going(going), effects }
 }
 
+fn arrival(ctx: &NodeContext<'_>, pod: &NodePod) -> PodArrival {
+    ctx.snapshot.pod_arrival(&ctx.op.id, &ctx.node.name, pod)
+}
+
 /// What the options say of a pod.
 fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &Drain) -> EvictionDecision {
-    let stays_away = ctx.snapshot.pod_arrival(&ctx.node.name, pod) != PodArrival::Back;
+    let stays_away = arrival(ctx, pod) != PodArrival::Back;
     let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
     // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must
     // not be passed by.

@@ -132,10 +132,45 @@ fn a_pod_that_is_bound_while_the_operation_runs_is_evicted_and_holds_nothing_up(
     let mut open = world.node(|node| node.unschedulable = false);
     assert!(evicted(&open.pass(4)).is_empty(), "it would come back");
 
-    // A new leader's first list has it, as it may have the operation's own pods.
+    // A new leader's first list has it, and the operation's own pods.
     let mut other = open.node(|node| node.unschedulable = true);
+    let uid = other.entry().job_uid.unwrap_or_else(|| "job".into());
+    let own = [Owner::nodeop("op", "u"), Owner::job(&other.entry().job_name.unwrap(), &uid)];
+    let own = own.map(|owner| NodePod { controller: Some(owner), ..web("own") });
+    let there = [web("late"), NodePod { tolerates_cordon: true, ..web("tolerant") }];
+    lives(&mut other, there.into_iter().chain(own).collect());
     other.snapshot.sightings = <_>::default();
-    assert!(evicted(&other.pass(5)).is_empty());
+    assert_eq!(evicted(&other.pass(5)), ["late"], "the drain was over: whatever has to go came late");
+}
+
+/// The watch of the node's pods ends for many reasons, of which a node that could not be read is one.
+#[test]
+fn what_came_late_is_known_though_the_watch_of_the_pods_began_anew() {
+    let mut world = drained(DrainOptions::default(), true);
+    world.pass(1);
+    world.pass(2);
+    lives(&mut world, vec![web("late")]);
+    assert_eq!(evicted(&world.pass(3)), ["late"]);
+    world.snapshot.residents.clear();
+    world.pass(4);
+    lives(&mut world, vec![web("late"), web("meanwhile")]);
+    assert_eq!(evicted(&world.pass(5)), ["late", "meanwhile"]);
+
+    let strict = DrainOptions { strict: Some(true), ..DrainOptions::default() };
+    let mut world = drained(strict, true);
+    lives(&mut world, vec![web("first")]);
+    assert_eq!(evicted(&world.pass(1)), ["first"]);
+    world.snapshot.residents.clear();
+    world.pass(2);
+    lives(&mut world, vec![NodePod { controller: None, ..web("bare") }]);
+    assert!(said(&world.pass(3)).unwrap().contains("ns/bare: no controller"), "the drain has begun");
+
+    // What an operation knows of a node ends with it.
+    let over = world.op(|op| op.status.as_mut().unwrap().node_statuses = <_>::default());
+    let mut sightings = (*over.snapshot.sightings).clone();
+    assert!(over.snapshot.is_kept_clear("n1"));
+    sightings.note(&over.snapshot);
+    assert!(!Snapshot { sightings: Arc::new(sightings), ..Snapshot::default() }.is_kept_clear("n1"));
 }
 
 #[test]

@@ -5,13 +5,27 @@
 //! that comes back each time that it is evicted, since its controller pins it to the node, has not, or the
 //! drain would never end. By a clock the two cannot be told apart: ours may be behind the server's, or ahead.
 //! So they are counted.
+//!
+//! What is known is kept from the drain's first list until the operation on the node is over, whatever becomes
+//! of the watch of its pods meanwhile. Another process knows nothing of it. One that takes over a drain begins
+//! with a first list of its own; one that comes when the drain is over knows that it had evicted all that had
+//! to go, and takes all that it finds for late.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use crate::plan::model::snapshot::{NodePod, Snapshot};
+use crate::{
+    api::{
+        node_statuses::Mark,
+        nodeop::{NodeStatus, Step},
+    },
+    plan::model::{
+        id::OpRef,
+        snapshot::{NodePod, Sightings, Snapshot},
+    },
+};
 
 /// How many pods of one controller may have been evicted, of those that came after the first list, before the
 /// next ones are left: they come back for ever.
@@ -22,7 +36,7 @@ const OF_ALL: usize = 50;
 /// How a pod came to a node that is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodArrival {
-    /// It was on the node when this process first listed its pods.
+    /// It was on the node when this process first listed its pods for the drain.
     Listed,
     /// It came later.
     Late,
@@ -50,12 +64,47 @@ struct Late {
     counted: bool,
 }
 
+/// Whether the node is drained, or was and is still worked on: until then pods that come have to go.
+fn is_kept_clear(entry: &NodeStatus) -> bool {
+    entry.given_up.is_none() && matches!(entry.step, Some(Step::Drain | Step::Job))
+}
+
+impl Sightings {
+    /// Notes which pods are on the nodes that operations keep clear of them.
+    pub(super) fn note_arrivals(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.arrivals);
+        for op in snapshot.ops.values() {
+            let statuses = op.status.iter().map(|status| &status.node_statuses);
+            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
+            for (node, entry) in running.filter(|(_, entry)| is_kept_clear(entry)) {
+                let uid = OpRef::of(op).uid;
+                let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
+                let arrivals = match (known, snapshot.residents.get(node)) {
+                    (Some(mut known), Some(pods)) => {
+                        known.note(pods);
+                        known
+                    }
+                    (None, Some(pods)) if entry.step == Some(Step::Drain) => Arrivals::first(pods),
+                    (None, Some(pods)) => {
+                        let mut all = Arrivals::default();
+                        all.note(pods);
+                        all
+                    }
+                    (Some(known), None) => known,
+                    (None, None) => continue,
+                };
+                self.arrivals.entry(node.clone()).or_default().insert(uid, arrivals);
+            }
+        }
+    }
+}
+
 impl Arrivals {
-    pub(super) fn first(pods: &[Arc<NodePod>]) -> Self {
+    fn first(pods: &[Arc<NodePod>]) -> Self {
         Self { listed: pods.iter().map(|pod| pod.uid.clone()).collect(), ..Self::default() }
     }
 
-    pub(super) fn note(&mut self, pods: &[Arc<NodePod>]) {
+    fn note(&mut self, pods: &[Arc<NodePod>]) {
         let there: BTreeMap<&str, &NodePod> =
             pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect();
         for (uid, late) in &mut self.late {
@@ -89,9 +138,15 @@ impl Arrivals {
 }
 
 impl Snapshot {
-    /// How the pod came to the node.
-    pub fn pod_arrival(&self, node: &str, pod: &NodePod) -> PodArrival {
-        self.sightings.arrivals.get(node).map_or(PodArrival::Listed, |arrivals| arrivals.of(pod))
+    /// How the pod came to the node, on which the NodeOp works.
+    pub fn pod_arrival(&self, op: &OpRef, node: &str, pod: &NodePod) -> PodArrival {
+        let known = self.sightings.arrivals.get(node).and_then(|of_node| of_node.get(&op.uid));
+        known.map_or(PodArrival::Listed, |arrivals| arrivals.of(pod))
+    }
+
+    /// Whether an operation keeps the node clear of pods, as far as its pods have ever been listed for that.
+    pub fn is_kept_clear(&self, node: &str) -> bool {
+        self.sightings.arrivals.contains_key(node)
     }
 }
 
