@@ -57,9 +57,9 @@ pub enum Progress {
 
 /// One pass over the pods of the node.
 pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
+    let stale = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
-        let why = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
-        return Progress::Going(Draining::Listing(why)).into();
+        return Progress::Going(Draining::Listing(stale)).into();
     };
     let mut effects = Effects::default();
     let lenient = Drain { strict: false, ..options.clone() };
@@ -74,6 +74,15 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         .iter()
         .filter_map(|(pod, decision)| decision.refusal().map(|why| format!("{}: {why}", pod.path())))
         .collect();
+    let is_over = |decision: &EvictionDecision| {
+        !matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion)
+    };
+    // An old view ends no drain, neither well nor badly: pods may have come or gone since.
+    if let Some(why) = &stale
+        && (!refused.is_empty() || decisions.iter().all(|(_, decision)| is_over(decision)))
+    {
+        return Progress::Going(Draining::Listing(Some(why.clone()))).into();
+    }
     if !refused.is_empty() {
         let pods = list(&refused);
         let untouched = ctx.snapshot.is_of_our_time(record.started);
@@ -81,10 +90,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     }
     let strict = Drain { strict: true, ..options.clone() };
     let left = left(&decisions, |pod| judge(ctx, pod, &strict));
-    let count = decisions
-        .iter()
-        .filter(|(_, decision)| matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion))
-        .count();
+    let count = decisions.iter().filter(|(_, decision)| !is_over(decision)).count();
     if count == 0 {
         return after_pods(ctx, options, record, left).with(effects);
     }
@@ -115,6 +121,7 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         unconfirmed: !ctx.node.ready,
         evicted: which(EvictionDecision::Evict).map(NodePod::path).collect(),
         left,
+        stale,
     });
     Planned { value: Progress::Going(going), effects }
 }

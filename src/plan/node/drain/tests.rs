@@ -211,3 +211,35 @@ fn a_strict_drain_that_has_begun_is_not_refused_for_what_comes_late() {
     assert_eq!(world.entry().step, Some(Step::Job));
     assert!(said.contains("ns/bare: no controller"), "{said}");
 }
+
+/// A watch that broke shows what was there, and neither who came since nor who has gone.
+#[test]
+fn a_drain_is_not_over_in_an_old_view_and_says_so() {
+    let told = |world: &World| world.entry().message.unwrap_or_default();
+    let strict = |strict: bool| DrainOptions { strict: Some(strict), ..DrainOptions::default() };
+    let why = "you may not watch pods";
+    for (options, pods) in
+        [(strict(false), vec![]), (strict(true), vec![NodePod { controller: None, ..web("bare") }])]
+    {
+        let mut world = drained(options, true);
+        lives(&mut world, pods);
+        world.snapshot.unlisted = [("n1".to_owned(), why.to_owned())].into();
+        world.pass(1);
+        assert_eq!(world.entry().step, Some(Step::Drain));
+        assert_eq!(told(&world), format!("draining: the node's pods cannot be listed: {why}"));
+        world.snapshot.unlisted.clear();
+        world.pass(2);
+        let entry = world.entry();
+        assert!(entry.step != Some(Step::Drain) || entry.given_up.is_some(), "{entry:?}");
+    }
+    let mut world = drained(strict(false), true);
+    lives(&mut world, vec![web("db")]);
+    world.snapshot.unlisted = [("n1".to_owned(), why.to_owned())].into();
+    assert_eq!(evicted(&world.pass(1)), ["db"], "it is asked for all the same");
+    world.pass(2);
+    assert!(
+        told(&world).contains(&format!("db; the node's pods cannot be listed: {why}")),
+        "{}",
+        told(&world)
+    );
+}
