@@ -25,13 +25,16 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What came of one try.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// It is being deleted, or gone.
+    /// The read before it showed that there is nothing to evict; with the pod's metadata if it is there still.
+    /// What a webhook or the namespace says is no such proof.
+    Needless(Option<Box<ObjectMeta>>),
+    /// It is being deleted, or gone, as the API server says of the eviction.
     Gone,
-    /// Another pod has its name by now, or it is on another node.
+    /// Another pod has its name by now, as the API server says of the eviction.
     Changed,
     /// Refused; `permanent` if waiting does not help.
     Refused { by: RefusedBy, message: String, retry_after: Option<i64>, permanent: bool },
@@ -56,15 +59,15 @@ impl Actor {
     ) -> anyhow::Result<Outcome> {
         let api = self.api::<Pod>(&pod.namespace);
         let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
-            return Ok(Outcome::Gone);
+            return Ok(Outcome::Needless(None));
         };
         let same = found.metadata.uid.as_deref() == Some(&pod.uid);
         let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
         if !same || !there {
-            return Ok(Outcome::Changed);
+            return Ok(Outcome::Needless(None));
         }
         if found.metadata.deletion_timestamp.is_some() {
-            return Ok(Outcome::Gone);
+            return Ok(Outcome::Needless(Some(Box::new(found.metadata))));
         }
         if let Some(message) = self.works_for(&found.metadata).await? {
             return Ok(Outcome::Refused {
@@ -155,7 +158,14 @@ fn causes_of(status: &Status) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+
+    use super::{
+        super::tests::{Left, Server, actor},
+        *,
+    };
 
     fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {
         judge(Status::failure(message, "Invalid").with_code(code))
@@ -176,5 +186,33 @@ mod tests {
         }
         assert!(no(500, "the webhook did not answer").is_err(), "that passes");
         assert_eq!((no(404, "").unwrap(), no(409, "").unwrap()), (Outcome::Gone, Outcome::Changed));
+    }
+
+    /// What is read before an eviction is the latest that is known of the pod; a webhook's 404 is not.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_is_told_and_nothing_is_evicted_for_it() {
+        let target = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        let pod = |uid: &str, node: &str, deleting: Value| {
+            let meta = json!({"name": "p", "namespace": "ns", "uid": uid, "deletionTimestamp": deleting});
+            Some(json!({"metadata": meta, "spec": {"nodeName": node, "containers": []}}))
+        };
+        let deleted = || Value::from("2026-11-30T00:00:00Z");
+        let tried = async |found: Option<Value>| {
+            let client = Server::client(move |request| match (request.method().as_str(), &found) {
+                ("GET", Some(found)) => (200, found.clone()),
+                _ => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "NotFound", "code": 404}),
+                ),
+            });
+            let lead = Arc::new(Left(Mutex::new(Some(Duration::from_secs(60)))));
+            actor(client, lead).evict("n1", &target, None).await.unwrap()
+        };
+        for found in [None, pod("another", "n1", Value::Null), pod("u", "n2", Value::Null)] {
+            assert_eq!(tried(found).await, Outcome::Needless(None));
+        }
+        let Outcome::Needless(Some(meta)) = tried(pod("u", "n1", deleted())).await else { panic!() };
+        assert!(meta.deletion_timestamp.is_some());
+        assert_eq!(tried(pod("u", "n1", Value::Null)).await, Outcome::Gone, "it may be there still");
     }
 }

@@ -115,12 +115,19 @@ impl Evictions {
                 info!(pod = path, node, "evicted");
                 None
             }
+            Ok(act::Eviction::Needless(found)) => {
+                info!(pod = path, node, "not evicted: it is gone from the node, or on its way out");
+                // The view that it was planned from is an old one; its watch may be broken.
+                let key = (pod.namespace.clone(), pod.name.clone());
+                self.observer.read_resident(node, &key, &pod.uid, found.as_deref());
+                None
+            }
             Ok(act::Eviction::Gone) => {
                 info!(pod = path, node, "not evicted: it is gone, or on its way out");
                 None
             }
             Ok(act::Eviction::Changed) => {
-                info!(pod = path, node, "not evicted: another pod has its name, or it is on another node");
+                info!(pod = path, node, "not evicted: another pod has its name");
                 None
             }
             Ok(act::Eviction::Refused { by: _, message, retry_after, permanent }) => {
@@ -145,7 +152,7 @@ impl Evictions {
 fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
     match outcome {
         Ok(act::Eviction::Evicted) => EvictionResult::Evicted,
-        Ok(act::Eviction::Gone) => EvictionResult::Gone,
+        Ok(act::Eviction::Needless(_) | act::Eviction::Gone) => EvictionResult::Gone,
         Ok(act::Eviction::Changed) => EvictionResult::Changed,
         Ok(act::Eviction::Refused { by: EvictionRefusal::Budget, .. }) => EvictionResult::Budget,
         Ok(act::Eviction::Refused { by: EvictionRefusal::Other, .. }) => EvictionResult::Refused,
@@ -155,13 +162,18 @@ fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{
-        model::snapshot::NodePod,
-        node::fixtures::{World, at},
+    use crate::{
+        act::tests::Server,
+        plan::{
+            model::snapshot::NodePod,
+            node::fixtures::{World, at},
+        },
     };
 
     /// What the API server said of a pod decides when it is asked again.
@@ -188,5 +200,28 @@ mod tests {
         world.snapshot.residents = [("n1".to_owned(), vec![])].into();
         world.pass(3);
         assert!(known(&world).is_empty());
+    }
+
+    /// The watch of the node's pods may be broken, and then nothing else tells that the pod has gone.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_before_an_eviction_is_news_to_the_planner() {
+        let meta = json!({"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "6"});
+        let list = json!({"metadata": {"resourceVersion": "7"}, "items": [{"metadata": meta}]});
+        let client = Server::slowly(move |request| {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            (Duration::from_secs(if watches { 3600 } else { 0 }), 200, list.clone())
+        });
+        let observer = Observer::default();
+        observer.watch_pods_of(&client, &["n1".to_owned()].into());
+        let news = || tokio::time::timeout(Duration::from_secs(10), observer.changed());
+        assert!(news().await.is_ok(), "it is listed");
+        // More than one news of the list may have come.
+        while news().await.is_ok() {}
+        let evictions = Evictions::new(observer.clone(), Clock::set_to(at(0)));
+        let target = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        evictions.judge(&target, "n1", None, Ok(act::Eviction::Gone));
+        assert!(news().await.is_err(), "it may be there still");
+        evictions.judge(&target, "n1", None, Ok(act::Eviction::Needless(None)));
+        assert!(news().await.is_ok());
     }
 }
