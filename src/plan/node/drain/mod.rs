@@ -13,6 +13,7 @@
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
+mod budget;
 mod filter;
 mod late;
 mod own;
@@ -97,8 +98,13 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     let which = |wanted: EvictionDecision| {
         decisions.iter().filter(move |(_, decision)| *decision == wanted).map(|(pod, _)| *pod)
     };
+    let mut hint = which(EvictionDecision::Evict).find_map(|pod| budget::hint(ctx, pod).zip(Some(pod)));
     let blocked: Vec<String> = which(EvictionDecision::Evict)
-        .filter_map(|pod| effects.take(evict(ctx, options, record.started, pod)))
+        .filter_map(|pod| {
+            let why = effects.take(evict(ctx, options, record.started, pod))?;
+            let hint = hint.take_if(|(_, about)| about.uid == pod.uid).map_or("", |(hint, _)| hint);
+            Some(format!("{why}{hint}"))
+        })
         .collect();
     let untried = which(EvictionDecision::Evict).any(|pod| is_untried(ctx, pod));
     if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {

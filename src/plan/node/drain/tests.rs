@@ -243,3 +243,34 @@ fn a_drain_is_not_over_in_an_old_view_and_says_so() {
         told(&world)
     );
 }
+
+/// Kubernetes computes no budget that selects pods whose controllers have no number of replicas.
+#[test]
+fn a_budget_that_counts_pods_of_operations_is_told_from_one_without_room() {
+    let told = |namespace: &str, message: &str, since: i64| {
+        let mut world = drained(DrainOptions::default(), true);
+        let pods = ["a", "b"].map(|uid| NodePod { namespace: namespace.into(), ..web(uid) });
+        lives(&mut world, pods.to_vec());
+        let refusal =
+            Refusal { since: at(since), message: message.into(), retry_after: None, permanent: false };
+        let eviction = Eviction { node: "n1".into(), at: at(99), under_way: false, refusal: Some(refusal) };
+        world.snapshot.evictions = ["a", "b"].map(|uid| (uid.to_owned(), eviction.clone())).into();
+        world.pass(100);
+        world.entry().message.unwrap_or_default().matches("have its selector leave them out").count()
+    };
+    let sync = |kind: &str| {
+        format!(
+            "The disruption budget all does not allow evicting pods currently because it failed sync: {kind} does not implement the scale subresource"
+        )
+    };
+    assert_eq!(told("other", &sync("nodeops.operator.kairos.io"), 99), 1, "it is said once");
+    assert_eq!(told("other", &sync("jobs.batch"), 99), 1);
+    assert_eq!(told("ns", &sync("widgets.example.com"), 99), 0);
+    let counts = |needs: u32, has: u32| {
+        format!("The disruption budget all needs {needs} healthy pods and has {has} currently")
+    };
+    assert_eq!(told("ns", &counts(1, 3), 50), 1);
+    assert_eq!(told("ns", &counts(1, 3), 90), 0, "another eviction has spent it a moment ago");
+    assert_eq!(told("ns", &counts(2, 2), 50), 0, "it has no room");
+    assert_eq!(told("other", &counts(1, 3), 50), 0, "no pod of ours is in its namespace");
+}
