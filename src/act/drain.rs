@@ -37,13 +37,16 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What came of one try.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// It is being deleted, or gone from the node.
+    /// The read before it showed that there is nothing to evict; with the pod's metadata if it is there still.
+    /// What a webhook or the namespace says is no such proof.
+    Needless(Option<Box<ObjectMeta>>),
+    /// It is being deleted, or gone, as the API server says of the eviction.
     Gone,
-    /// Another pod has its name by now.
+    /// Another pod has its name by now, as the API server says of the eviction.
     Changed,
     /// Refused; `permanent` if waiting does not help.
     Refused { by: RefusedBy, message: String, retry_after: Option<i64>, permanent: bool },
@@ -67,14 +70,13 @@ impl Actor {
         grace_period_seconds: Option<i64>,
     ) -> anyhow::Result<Outcome> {
         let Some(found) = self.pod_on(node, pod).await? else {
-            return Ok(Outcome::Gone);
+            return Ok(Outcome::Needless(None));
         };
-        let same = found.metadata.uid.as_deref() == Some(&pod.uid);
-        if !same {
-            return Ok(Outcome::Changed);
+        if found.metadata.uid.as_deref() != Some(&pod.uid) {
+            return Ok(Outcome::Needless(None));
         }
         if found.metadata.deletion_timestamp.is_some() {
-            return Ok(Outcome::Gone);
+            return Ok(Outcome::Needless(Some(Box::new(found.metadata))));
         }
         if let Some(message) = self.works_for(&found.metadata).await? {
             return Ok(Outcome::Refused {
@@ -162,7 +164,7 @@ mod tests {
 
     use hyper::{Request, header::ACCEPT};
     use kube::client::Body;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::act::tests::{Left, Server, actor};
@@ -184,7 +186,7 @@ mod tests {
         });
         let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
         let pod = |uid: &str| Target { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
-        assert_eq!(actor.evict("n1", &pod("another"), None).await.unwrap(), Outcome::Changed);
+        assert_eq!(actor.evict("n1", &pod("another"), None).await.unwrap(), Outcome::Needless(None));
         assert_eq!(actor.evict("n1", &pod("u"), None).await.unwrap(), Outcome::Evicted);
         let asked = asked.lock().unwrap();
         let uris: Vec<String> =
@@ -198,17 +200,6 @@ mod tests {
         );
         let wants = asked[0].headers()[ACCEPT].to_str().unwrap();
         assert!(wants.contains("as=PartialObjectMetadataList"), "{wants}");
-    }
-
-    #[tokio::test]
-    async fn a_pod_that_is_on_another_node_by_now_is_gone_from_this_one() {
-        let client = Server::client(|request| {
-            assert_eq!(request.method(), "GET", "nothing is evicted");
-            (200, json!({"metadata": {}, "items": []}))
-        });
-        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
-        let pod = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
-        assert_eq!(actor.evict("n1", &pod, None).await.unwrap(), Outcome::Gone);
     }
 
     fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {
@@ -230,5 +221,35 @@ mod tests {
         }
         assert!(no(500, "the webhook did not answer").is_err(), "that passes");
         assert_eq!((no(404, "").unwrap(), no(409, "").unwrap()), (Outcome::Gone, Outcome::Changed));
+    }
+
+    /// What is read before an eviction is the latest that is known of the pod; a webhook's 404 is not.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_is_told_and_nothing_is_evicted_for_it() {
+        let target = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        let pod = |uid: &str, deleting: Value| {
+            Some(
+                json!({"metadata": {"name": "p", "namespace": "ns", "uid": uid, "deletionTimestamp": deleting}}),
+            )
+        };
+        let deleted = || Value::from("2026-11-30T00:00:00Z");
+        let tried = async |found: Option<Value>| {
+            let client = Server::client(move |request| match request.method().as_str() {
+                "GET" => (200, json!({"metadata": {}, "items": found.iter().collect::<Vec<_>>()})),
+                _ => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "NotFound", "code": 404}),
+                ),
+            });
+            let lead = Arc::new(Left(Mutex::new(Some(Duration::from_secs(60)))));
+            actor(client, lead).evict("n1", &target, None).await.unwrap()
+        };
+        // One that is on another node by now is none that is asked for.
+        for found in [None, pod("another", Value::Null)] {
+            assert_eq!(tried(found).await, Outcome::Needless(None));
+        }
+        let Outcome::Needless(Some(meta)) = tried(pod("u", deleted())).await else { panic!() };
+        assert!(meta.deletion_timestamp.is_some());
+        assert_eq!(tried(pod("u", Value::Null)).await, Outcome::Gone, "it may be there still");
     }
 }

@@ -170,6 +170,7 @@ impl NodeStatus {
             target,
             image,
             before,
+            not_tried,
             verified: _,
             new_boot,
             holds_slot: _,
@@ -186,6 +187,7 @@ impl NodeStatus {
             target,
             image,
             before,
+            not_tried,
             new_boot,
         ];
         texts.into_iter().flatten().map(String::len).sum()

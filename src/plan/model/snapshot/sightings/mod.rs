@@ -62,8 +62,9 @@ pub struct Sightings {
     unwatched: BTreeMap<(String, String), Timestamp>,
     /// Pods of nodes that are drained which are being deleted, by UID.
     endings: BTreeMap<String, Timestamp>,
-    /// The pods of nodes that are drained, by node.
-    arrivals: BTreeMap<String, Arrivals>,
+    /// The pods of nodes that are drained, or are still being worked on after that, by node and by the UID of
+    /// the NodeOp: not for as long as a watch lasts, which may be ended and begun again at any time.
+    arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
     members: Members,
@@ -104,16 +105,6 @@ impl Sightings {
             }
         }
         self.members.note(&snapshot.nodes, now);
-    }
-
-    fn note_arrivals(&mut self, snapshot: &Snapshot) {
-        self.arrivals.retain(|node, _| snapshot.residents.contains_key(node));
-        for (node, pods) in &snapshot.residents {
-            match self.arrivals.get_mut(node) {
-                Some(arrivals) => arrivals.note(pods),
-                None => drop(self.arrivals.insert(node.clone(), Arrivals::first(pods))),
-            }
-        }
     }
 
     fn note_pods(&mut self, snapshot: &Snapshot) {
