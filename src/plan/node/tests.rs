@@ -103,13 +103,6 @@ fn waiter(world: &World, state: &str) -> PodView {
     PodView { reboot_state: Some(state.into()), containers: vec![runs], ..world.waiter(0) }
 }
 
-/// A drain of hours, whose waiter is wanted anew since this second.
-fn waits_since(second: i64) -> World {
-    let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": Time(at(0)),
-        "waiterSince": Time(at(second))});
-    World::new(entry)
-}
-
 /// A waiter that stood, and whose container cannot run any more.
 fn broken(world: &World) -> PodView {
     let state =
@@ -204,28 +197,9 @@ fn preparing_a_node() {
         (draining(), "waits: waiting for the reboot waiter: it starts; making reboot waiter"),
         (draining().pod(|world| world.waiter(0)), "waits: waiting for the reboot waiter: it starts"),
         (draining().pod(|world| waiter(world, "waiting")), "records Running/Job"),
-        // It stood when the drain began, hours ago: first it is recorded that its successor has its time.
-        (draining().pod(broken).now(10_000), "records Running/Drain"),
         (
-            waits_since(9_999).pod(broken).now(10_000),
+            draining().pod(broken).now(10_000),
             "waits: waiting for the reboot waiter: CrashLoopBackOff: back-off 5m0s; deleting pod ns/op-n1-",
-        ),
-        (
-            draining().pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
-            "records Running/Drain",
-        ),
-        (
-            waits_since(9_999).pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
-            "waits: waiting for the reboot waiter: ",
-        ),
-        (
-            waits_since(9_999).now(10_000),
-            "waits: waiting for the reboot waiter: it starts; making reboot waiter",
-        ),
-        // And that has an end.
-        (
-            waits_since(9_900).pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
-            "gives up: the reboot waiter did not get ready in 40 s",
         ),
         (draining().op(|op| op.spec.reboot_on_success = Some(false)), "records Running/Job"),
         (
