@@ -306,6 +306,14 @@ pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
     pod.reboot_state.as_deref().filter(|_| pod.is_of(&ctx.op.id))
 }
 
+/// Whether the node's present waiter is over, as its pod tells, and has not said that it reboots the node.
+pub fn ended_without_asking(ctx: &NodeContext<'_>) -> bool {
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
+    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
+    let is_over = |pod: &&Arc<PodView>| pod.is_of(&ctx.op.id) && !pod.is_active();
+    pod.filter(is_over).is_some_and(|pod| pod.reboot_state.as_deref() != Some(reboot_state::REBOOTING))
+}
+
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by
 /// then.
 pub fn went_on(ctx: &NodeContext<'_>) -> Option<&'static str> {

@@ -42,7 +42,8 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 
 /// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
 /// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
-/// worse.
+/// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what is
+/// not taken.
 pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
     if ctx.is_adopted() {
         return None;
@@ -74,10 +75,12 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     if let Some(next) = effects.take(hold(ctx)) {
         return next.with(effects);
     }
-    if !ctx.op.intent.upgrade
-        && let Some(next) = another_content(ctx, pods)
-    {
-        return next.into();
+    match another_content(ctx, pods) {
+        Some(_) if ctx.op.intent.upgrade => {
+            effects.add(cancel::end_waiters(ctx.snapshot, ctx.op, &ctx.node.name));
+        }
+        Some(next) => return next.into(),
+        None => {}
     }
     effects.add(Effects::act(deadline::extend_after_success(ctx, job, pods)));
     let why = "the operation has failed in it, and a container that is not ours still runs";

@@ -291,11 +291,14 @@ impl Snapshot {
         self.sightings.unbalanced.get(&node.uid).copied().unwrap_or(self.now)
     }
 
-    /// The nodes whose reboot is due, or was until it was given up, and that have no waiter.
+    /// The nodes whose reboot is due, or was until it was given up, or may have been when they were, and that
+    /// have no waiter.
     fn unwatched(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.ops.values().flat_map(|op| {
             let statuses = op.status.iter().map(|status| &status.node_statuses);
-            let due = statuses.flat_map(|nodes| nodes.marked([Mark::Rebooting]));
+            let ends = |entry: &NodeStatus| entry.step == Some(Step::Job) && entry.given_up.is_some();
+            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
+            let due = running.filter(move |(_, entry)| entry.step == Some(Step::Reboot) || ends(entry));
             let op = OpRef::of(op);
             let unwatched =
                 due.filter(|(node, _)| !self.pods_of_on(&op, Role::Waiter, node).any(|pod| pod.is_active()));
