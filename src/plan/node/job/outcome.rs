@@ -31,17 +31,24 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         };
     }
     match pods.sentinel() {
-        Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, pods) {
-            Some(proof) => recovered(ctx, proof).into(),
-            None => {
-                let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
-                ctx.complete(RebootStatus::NotRequested, message).into()
-            }
-        },
-        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Found(found) => recorded(ctx, pods, found).into(),
         Record::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
         Record::Gone => to_reboot(ctx, None).into(),
+    }
+}
+
+/// The operation has succeeded, as the record of this very Job says, whatever condition the Job has.
+pub fn recorded(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> Decision {
+    if !found.boot.is_empty() {
+        return reboot_due(ctx, found);
+    }
+    match recovery_proof(ctx, pods) {
+        Some(proof) => recovered(ctx, proof),
+        None => {
+            let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
+            ctx.complete(RebootStatus::NotRequested, message)
+        }
     }
 }
 

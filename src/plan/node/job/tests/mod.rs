@@ -3,6 +3,7 @@
 mod cancelled;
 mod content;
 mod injected;
+mod late;
 mod start;
 
 use std::sync::Arc;
