@@ -15,7 +15,7 @@ use super::names;
 /// Bytes of the labels, and of the annotations, that are kept: of two hundred with long names.
 const MAX_BYTES: usize = 16 * 1024;
 /// Labels and annotations by which we know what an object is. They are kept whatever stands beside them.
-const DECISIVE: [&str; 10] = [
+const DECISIVE: [&str; 11] = [
     names::NODEOP,
     names::NODE,
     names::NODE_NAME,
@@ -24,6 +24,7 @@ const DECISIVE: [&str; 10] = [
     names::PREFLIGHT,
     names::ATTEMPT,
     names::REBOOT_STATE,
+    names::WAITS_IN,
     names::SETTLED_IN,
     names::MIRROR,
 ];

@@ -179,6 +179,7 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
         created: created(meta),
         attempt: annotation(meta, names::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
         reboot_state: annotation(meta, names::REBOOT_STATE).filter(|state| state.len() <= MAX_STATE),
+        waits_in: annotation(meta, names::WAITS_IN).filter(|boot| boot.len() <= MAX_STATE),
         containers: status.map(containers).unwrap_or_default(),
     }
 }

@@ -27,6 +27,7 @@ pub fn pod(role: Role, uid: &str, owner: Owner, node: &str) -> PodView {
         created: Timestamp::UNIX_EPOCH,
         attempt: 0,
         reboot_state: None,
+        waits_in: None,
         containers: vec![],
     }
 }

@@ -1,4 +1,4 @@
-//! What the waiter asks of the Kubernetes API: two GETs, one annotation on itself, a watch on one Job, and an
+//! What the waiter asks of the Kubernetes API: two GETs, two annotations on itself, a watch on one Job, and an
 //! Event.
 //!
 //! A token of the pod can do no more. Every request has its own time limit, as kube has none.
@@ -73,6 +73,8 @@ pub struct Cluster {
     owner_uid: String,
     /// UID of the Job, if its success is recorded.
     succeeded: Option<String>,
+    /// The boot that the node is in, as a pod reads it, if it is to be said.
+    boot: Option<String>,
     /// Why the last request that failed did.
     last_error: Arc<Mutex<Option<String>>>,
 }
@@ -91,7 +93,13 @@ impl Cluster {
         let pods = Api::namespaced(client.clone(), &me.namespace);
         let jobs = Api::namespaced(client.clone(), &me.namespace);
         let (job, owner_uid, last_error) = (job.into(), owner_uid.into(), Arc::default());
-        Self { client, pods, jobs, me, job, owner_uid, succeeded, last_error }
+        Self { client, pods, jobs, me, job, owner_uid, succeeded, boot: None, last_error }
+    }
+
+    /// Has it say in which boot it is with all that it announces: the controller compares that with what the
+    /// node's kubelet reads.
+    pub fn in_boot(self, boot: &str) -> Self {
+        Self { boot: Some(boot.into()), ..self }
     }
 
     /// Why the last request that failed did.
@@ -130,9 +138,7 @@ impl Cluster {
     /// Sets the annotation. The UID in the patch is a precondition: a pod that took our name is not
     /// annotated.
     pub async fn announce(&self, state: &str) -> Announced {
-        let patch =
-            json!({ "metadata": { "uid": self.me.uid, "annotations": { (names::REBOOT_STATE): state } } });
-        match within(self.pods.patch(&self.me.name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+        match self.annotate(state).await {
             Ok(pod) => Announced::Done(judge_pod(Some(&pod), &self.me.uid)),
             Err(RequestError::Answer(error)) if is_code(&error, 404) => {
                 Announced::Done(judge_pod(None, &self.me.uid))
@@ -145,6 +151,20 @@ impl Cluster {
                 let announced = if stranger { Announced::Stranger } else { Announced::Unknown };
                 self.unanswered("the annotation", &error, announced)
             }
+        }
+    }
+
+    /// An admission policy of an earlier version knows nothing of the boot, and refuses it.
+    async fn annotate(&self, state: &str) -> Result<KubePod, RequestError> {
+        let patch = |annotations: serde_json::Value| {
+            let patch = Patch::Merge(json!({"metadata": {"uid": self.me.uid, "annotations": annotations}}));
+            async move { within(self.pods.patch(&self.me.name, &PatchParams::default(), &patch)).await }
+        };
+        let state_alone = json!({(names::REBOOT_STATE): state});
+        let Some(boot) = &self.boot else { return patch(state_alone).await };
+        match patch(json!({(names::REBOOT_STATE): state, (names::WAITS_IN): boot})).await {
+            Err(RequestError::Answer(error)) if is_denied(&error) => patch(state_alone).await,
+            answer => answer,
         }
     }
 
@@ -240,6 +260,11 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 
 fn is_code(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+/// Whether an admission policy, or RBAC, does not want the change.
+fn is_denied(error: &kube::Error) -> bool {
+    (is_code(error, 403) || is_code(error, 422)) && !is_replaced(error)
 }
 
 /// Whether a pod of another UID has our name.

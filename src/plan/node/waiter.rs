@@ -32,6 +32,9 @@ const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
 /// A waiter that watches may take as long as this to hear that its reboot is due.
 const HEARS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// How long a node and its waiter may be seen in different boots, after one that nobody asked for: until its
+/// kubelet has started the waiter again.
+const TELLS_WITHIN: SignedDuration = SignedDuration::from_secs(120);
 /// Before the operation has started, a node on which this number of waiters were lost is given up, however
 /// long each may take to start.
 const MAX_ATTEMPTS: i32 = 50;
@@ -91,11 +94,29 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
         return replace_broken(pod, obstacle.text);
     }
     match state {
-        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => {
-            Waiter::Ready.into()
-        }
+        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => stands(ctx, key),
         _ => starting(ctx, pod),
     }
+}
+
+/// The waiter stands; but one that reads another boot id than the node's kubelet is of no use. A reboot is known
+/// by the boot id alone, so that it would be said to be proved before it came. After a boot of its own the node
+/// may say so before its waiter does.
+fn stands(ctx: &NodeContext<'_>, key: Key) -> Planned<Waiter> {
+    let apart = ctx.snapshot.waiter_apart_since(&ctx.op.id, &ctx.node.name).filter(|_| may_give_up(ctx));
+    let Some(since) = apart else { return Waiter::Ready.into() };
+    let until = later(since, TELLS_WITHIN);
+    let waits = Planned::from(Waiter::Starting(Starting::OtherBoot));
+    if ctx.snapshot.now < until {
+        return waits.with(Effects::wake_at(until));
+    }
+    // An old view of either may show an earlier boot.
+    let questions = [Question::Node(ctx.node.name.clone()), Question::Pod(key)];
+    let open: Vec<_> = questions.into_iter().filter(|it| ctx.snapshot.answer(it).is_none()).collect();
+    if !ctx.node.ready || !open.is_empty() {
+        return waits.with(Effects::ask(open.into_iter().filter(|_| ctx.node.ready)));
+    }
+    Waiter::Decided(Failure::OtherBoot.gives_up_untouched()).into()
 }
 
 /// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show

@@ -96,6 +96,7 @@ fn pod(s: &mut Snapshot, node: &str, role: Role, phase: PodPhase, reboot_state: 
         created: at(10),
         attempt: 0,
         reboot_state: reboot_state.map(Into::into),
+        waits_in: None,
         containers: vec![],
     };
     s.pods.insert(("ns".into(), name), Arc::new(view));

@@ -114,3 +114,61 @@ fn a_waiter_that_is_not_shown_is_no_loss_before_it_is_read() {
     let asks = out.questions.iter().any(|question| matches!(question, Question::Pod(_)));
     assert!(asks && !makes_waiter(&out), "{out:?}");
 }
+
+/// In LXC and systemd-nspawn the kubelet reads a boot id that was made up for its container, and pods the
+/// kernel's: a node would seem to have rebooted as soon as its operation has succeeded.
+#[test]
+fn a_node_whose_pods_read_another_boot_id_than_its_kubelet_is_failed_untouched() {
+    for (waits_in, is_failed) in [(None, false), (Some("b1"), false), (Some("k"), true)] {
+        let mut world = draining();
+        world.put(PodView { waits_in: waits_in.map(Into::into), ..standing(&world) });
+        for second in [1, 120] {
+            world.pass(second);
+            let said = world.entry().message.unwrap();
+            assert_eq!(said.contains("it reads another boot id"), is_failed, "{waits_in:?}: {said}");
+        }
+        world.pass(121);
+        let given_up = world.entry().given_up;
+        assert_eq!(given_up.is_some(), is_failed, "{waits_in:?}: {given_up:?}");
+        assert!(given_up.is_none_or(|why| why.contains("read different boot ids")));
+        world.snapshot.pods = <_>::default();
+        world.pass(122);
+        let entry = world.entry();
+        assert_eq!(entry.phase == Phase::Failed, is_failed, "{waits_in:?}: {entry:?}");
+        assert_eq!(entry.job_name, None, "nothing has begun");
+    }
+    // Nor is its Job made once the drain is over.
+    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": crate::plan::fixtures::job_name(),
+            "lastUpdated": Time(at(0))});
+    let mut world = World::new(entry);
+    world.put(PodView { waits_in: Some("k".into()), ..standing(&world) });
+    let out = world.pass(1);
+    assert!(
+        !out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. })),
+        "{:?}",
+        out.actions
+    );
+}
+
+/// The node has booted by itself, and its kubelet tells so before it has started the waiter again.
+#[test]
+fn a_waiter_that_has_not_said_yet_in_which_boot_it_is_is_waited_for() {
+    let mut world = draining();
+    let waits_in = |boot: &str, world: &World| PodView { waits_in: Some(boot.into()), ..standing(world) };
+    world.put(waits_in("b1", &world));
+    world.pass(1);
+    let mut world = world.node(|node| node.boot_id = "b2".into());
+    world.pass(1_000);
+    world.pass(1_119);
+    world.put(waits_in("b2", &world));
+    for second in [1_120, 2_000] {
+        world.pass(second);
+        assert_eq!(world.entry().given_up, None, "{:?}", world.entry());
+    }
+    // Once more, and it is away for long.
+    let mut world = world.node(|node| (node.boot_id, node.ready) = ("b3".into(), false));
+    for second in [3_000, 4_000] {
+        world.pass(second);
+        assert_eq!(world.entry().given_up, None, "{:?}", world.entry());
+    }
+}

@@ -47,6 +47,8 @@ struct Stood {
     name: String,
     /// When it was first seen not to stand any more.
     until: Option<Timestamp>,
+    /// Since when it reads another boot id than the node's kubelet has told.
+    apart: Option<Timestamp>,
 }
 
 /// When things were seen first.
@@ -172,13 +174,22 @@ impl Sightings {
             let stands = said().find(|pod| pod.is_active());
             let known = before.remove(&key);
             let stood = match (stands, known) {
-                (Some(pod), _) => Some(Stood { name: pod.name.clone(), until: None }),
-                (None, Some(Stood { name, until })) => {
-                    Some(Stood { name, until: until.or(Some(snapshot.now)) })
+                (Some(pod), known) => {
+                    let since = known.filter(|known| known.name == pod.name).and_then(|known| known.apart);
+                    let told =
+                        snapshot.nodes.get(node).map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
+                    let reads = pod.waits_in.as_ref().filter(|reads| told.is_some_and(|told| told != *reads));
+                    let apart = reads.map(|_| since.unwrap_or(snapshot.now));
+                    Some(Stood { name: pod.name.clone(), until: None, apart })
                 }
-                (None, None) => {
-                    said().next().map(|pod| Stood { name: pod.name.clone(), until: Some(snapshot.now) })
+                (None, Some(Stood { name, until, apart: _ })) => {
+                    Some(Stood { name, until: until.or(Some(snapshot.now)), apart: None })
                 }
+                (None, None) => said().next().map(|pod| Stood {
+                    name: pod.name.clone(),
+                    until: Some(snapshot.now),
+                    apart: None,
+                }),
             };
             self.stood.extend(stood.map(|stood| (key, stood)));
         }
@@ -320,6 +331,11 @@ impl Snapshot {
     pub fn waiter_stood_until(&self, op: &OpRef, node: &str, name: &str) -> Option<Timestamp> {
         let stood = self.sightings.stood.get(&(op.uid.clone(), node.to_owned()))?;
         (stood.name == name).then(|| stood.until.unwrap_or(self.now))
+    }
+
+    /// Since when the waiter that stands on the node reads another boot id than its kubelet has told, if it does.
+    pub fn waiter_apart_since(&self, op: &OpRef, node: &str) -> Option<Timestamp> {
+        self.sightings.stood.get(&(op.uid.clone(), node.to_owned()))?.apart
     }
 
     /// Since when we have seen that the node, whose reboot by the NodeOp is due, has no waiter; now, if it is
