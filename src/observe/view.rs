@@ -137,6 +137,7 @@ pub fn job(job: &Job) -> JobView {
         started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
         deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
         failed: job.status.as_ref().and_then(|status| status.failed).unwrap_or(0),
+        settled_in: annotation(meta, names::SETTLED_IN).filter(|boot| boot.len() <= MAX_STATE),
     }
 }
 

@@ -47,5 +47,6 @@ pub fn job(name: &str, state: JobState) -> JobView {
         started_at: None,
         deadline_seconds: None,
         failed: 0,
+        settled_in: None,
     }
 }

@@ -77,6 +77,7 @@ fn job(s: &mut Snapshot, node: &str, state: JobState) {
         started_at: Some(at(10)),
         deadline_seconds: None,
         failed: 0,
+        settled_in: None,
     };
     s.jobs.insert(("ns".into(), name), Arc::new(view));
 }

@@ -26,6 +26,9 @@ const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// The Job that is recorded, as it stands.
 pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let pods = JobPods::of(ctx, &job.uid);
+    if let Some(boot) = settled_in(ctx, job) {
+        return another_content(ctx, &pods).unwrap_or_else(|| outcome::settled(ctx, &pods, boot)).into();
+    }
     match &job.state {
         JobState::Complete => {
             another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
@@ -38,6 +41,13 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
         JobState::Active if job.suspended => make::resume(ctx, job, &pods),
         JobState::Active => running(ctx, job, &pods),
     }
+}
+
+/// In which boot the operation succeeded whose Job is settled, as it says itself. Its NodeOp may not say so yet:
+/// the two come by two watches.
+fn settled_in(ctx: &NodeContext<'_>, job: &JobView) -> Option<String> {
+    let is_ours = job.state == JobState::Active && ctx.op.intent.reboot && !ctx.is_adopted();
+    job.settled_in.clone().filter(|_| is_ours)
 }
 
 /// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows

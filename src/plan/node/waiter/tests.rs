@@ -1,3 +1,5 @@
+//! What becomes of a node whose waiter is lost, or reads another boot id.
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
