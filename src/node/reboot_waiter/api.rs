@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures::{FutureExt, Stream, StreamExt, future::ready};
+use futures::{Stream, StreamExt, future::ready};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
@@ -25,19 +25,14 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::decide::{Announced, Job, Live, Pod};
+use super::{
+    decide::{Announced, Job, Live, Pod},
+    request::{RequestError, is_code, is_denied, is_replaced, within},
+};
 use crate::{
-    api::{
-        error_text::{error_message, is_conflict},
-        job::Job as KubeJob,
-        names,
-        pod::Pod as KubePod,
-    },
+    api::{error_text::error_message, job::Job as KubeJob, names, pod::Pod as KubePod},
     contract::{env, reboot_state},
 };
-
-/// How long one request may take. A reboot waits for it, so it is short.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the Event before a reboot by the kernel may take: nobody waits for it.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -235,41 +230,6 @@ impl Listed {
             Change::Delete(_) => true,
         }
     }
-}
-
-/// Why there is no answer.
-enum RequestError {
-    Answer(Box<kube::Error>),
-    Timeout,
-}
-
-impl std::fmt::Display for RequestError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Answer(error) => f.write_str(&error_message(error.as_ref())),
-            Self::Timeout => write!(f, "no answer within {} s", REQUEST_TIMEOUT.as_secs()),
-        }
-    }
-}
-
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let answer = tokio::time::timeout(REQUEST_TIMEOUT, request)
-        .map(|answer| answer.map_err(|_| RequestError::Timeout));
-    answer.await?.map_err(|error| RequestError::Answer(Box::new(error)))
-}
-
-fn is_code(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
-}
-
-/// Whether an admission policy, or RBAC, does not want the change.
-fn is_denied(error: &kube::Error) -> bool {
-    (is_code(error, 403) || is_code(error, 422)) && !is_replaced(error)
-}
-
-/// Whether a pod of another UID has our name.
-fn is_replaced(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if is_conflict(status))
 }
 
 /// What a live pod means, `None` being a 404.

@@ -43,6 +43,7 @@ mod api;
 mod crashes;
 mod decide;
 mod node;
+mod request;
 pub mod state_dir;
 #[cfg(test)]
 mod storms;
