@@ -43,6 +43,7 @@ impl Bound for Anybodys {
             names::PREFLIGHT,
             names::ATTEMPT,
             names::REBOOT_STATE,
+            names::WAITS_IN,
             names::SETTLED_IN,
             names::MIRROR,
         ]

@@ -63,12 +63,14 @@ impl Observed for JobView {
             started_at,
             deadline_seconds,
             failed,
+            settled_in,
         } = self;
         (namespace, name, uid, owner, node)
             == (&other.namespace, &other.name, &other.uid, &other.owner, &other.node)
             && (suspended, deleting, state, failed)
                 == (&other.suspended, &other.deleting, &other.state, &other.failed)
-            && (started_at, deadline_seconds) == (&other.started_at, &other.deadline_seconds)
+            && (started_at, deadline_seconds, settled_in)
+                == (&other.started_at, &other.deadline_seconds, &other.settled_in)
     }
 }
 

@@ -139,6 +139,7 @@ pub fn job(job: &Job) -> JobView {
         started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
         deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
         failed: job.status.as_ref().and_then(|status| status.failed).unwrap_or(0),
+        settled_in: annotation(meta, names::SETTLED_IN).filter(|boot| boot.len() <= MAX_STATE),
     }
 }
 
@@ -181,6 +182,7 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
         created: created(meta),
         attempt: annotation(meta, names::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
         reboot_state: annotation(meta, names::REBOOT_STATE).filter(|state| state.len() <= MAX_STATE),
+        waits_in: annotation(meta, names::WAITS_IN).filter(|boot| boot.len() <= MAX_STATE),
         containers: status.map(containers).unwrap_or_default(),
     }
 }

@@ -43,6 +43,7 @@ mod api;
 mod crashes;
 mod decide;
 mod node;
+mod request;
 pub mod state_dir;
 #[cfg(test)]
 mod storms;
@@ -129,7 +130,7 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<AppletExit> {
         config.default_retry = false;
         let client = Client::try_from(config).context("making a client")?;
         let succeeded = args.succeeded_job.clone();
-        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid, succeeded);
+        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid, succeeded).in_boot(&boot);
         let node = Node::new(host.clone(), cluster, directory, boot.clone())?;
         Ok(Waiter::new(node, boot, limits).run().await)
     });

@@ -55,6 +55,7 @@ fn world(op: &Arc<NodeOp>, pods: Vec<PodView>) -> Snapshot {
         started_at: None,
         deadline_seconds: None,
         failed: 0,
+        settled_in: None,
     };
     Snapshot {
         nodes: [("n1", "amd64"), ("n2", "amd64"), ("n3", "amd64"), ("a1", "arm64")].map(node).into(),

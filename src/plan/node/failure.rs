@@ -43,6 +43,8 @@ pub enum Failure {
         times: i32,
         why: String,
     },
+    /// Its waiter and its kubelet read different boot ids.
+    OtherBoot,
 
     /// Somebody took this out of the status.
     Tampered {
@@ -114,9 +116,10 @@ impl Failure {
             Self::TakenOver { .. } | Self::Tampered { .. } | Self::ForeignJob { .. } => Section::Changed,
             Self::DrainRefused { .. } => Section::DrainRefused,
             Self::DrainTimedOut { .. } => Section::DrainTimedOut,
-            Self::WaiterCannotStart { .. } | Self::WaiterLate { .. } | Self::WaiterLost { .. } => {
-                Section::WaiterDidNotStart
-            }
+            Self::WaiterCannotStart { .. }
+            | Self::WaiterLate { .. }
+            | Self::WaiterLost { .. }
+            | Self::OtherBoot => Section::WaiterDidNotStart,
             Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
                 Section::JobDidNotStart
             }
@@ -160,6 +163,9 @@ impl Failure {
                     f,
                     "the reboot waiter was lost {times} times, the operation was not started; the last time because {why}"
                 );
+            }
+            Self::OtherBoot => {
+                "the operation was not started: the node's kubelet and its pods read different boot ids, so that no reboot could be proved. Is the node a container (LXC, systemd-nspawn)?"
             }
             Self::Tampered { missing } => {
                 return write!(

@@ -185,6 +185,7 @@ fn proved(ctx: &NodeContext<'_>, reboot: &Reboot) -> Decision {
     }
     let verify = Verify {
         boot: ctx.node.boot_id.clone(),
+        ready_since: Some(ctx.snapshot.now.into()),
         deadline: later(ctx.snapshot.now, ctx.op.intent.verify_timeout).into(),
         machine_id: reboot.machine_id.clone(),
         control_plane: reboot.control_plane,

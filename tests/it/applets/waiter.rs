@@ -19,6 +19,7 @@ fn one_job_one_reboot() {
     node.api.job(Some("Complete"));
     node.gets_asked();
     assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
+    assert_eq!(node.api.waits_in().as_deref(), Some("b1"));
 
     waiter.terminate();
     a_moment();
@@ -51,6 +52,18 @@ fn a_job_that_is_deleted_after_its_success_was_recorded_is_followed_by_one_reboo
         assert_eq!(node.api.reboot_state().as_deref(), Some("completed"));
         assert!(!node.is_asked());
     }
+}
+
+#[test]
+fn where_it_may_not_say_in_which_boot_it_is_it_says_the_rest() {
+    let mut node = Node::new("b1");
+    node.api.knows_no_boot();
+    let _waiter = node.waiting();
+    assert_eq!(node.api.waits_in(), None);
+    node.sentinel();
+    node.api.job(Some("Complete"));
+    node.gets_asked();
+    assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
 }
 
 #[test]

@@ -144,6 +144,20 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
     assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
 }
 
+/// Its waiter may have asked for the reboot before it was ended, and the node was given back.
+#[test]
+fn a_node_that_goes_down_soon_after_it_failed_holds_its_slot_if_its_reboot_may_have_been_asked_for() {
+    for (reboot, taken) in [("pending", vec![]), ("cancelled", vec!["n2"])] {
+        let mut cluster = one_failed(json!({"uncordonOnFailure": true}), false);
+        let entry =
+            json!({"phase": "Failed", "jobName": "j", "rebootStatus": reboot, "lastUpdated": Time(at(-1))});
+        cluster.entry("op", "n1", entry, true);
+        cluster.node("n1", |node| (node.claimed_by, node.ready) = (None, false));
+        cluster.settle();
+        assert_eq!(cluster.running("op"), taken, "{reboot}: {}", cluster.message("op"));
+    }
+}
+
 /// A node that an earlier run of `upgrade`, or another NodeOp, failed on and left cordoned, and a run of `up`,
 /// which has not begun with its nodes; with the NodeOp that failed deleted, or not.
 fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {

@@ -296,6 +296,7 @@ impl World {
             created: self.time(),
             attempt: 0,
             reboot_state: None,
+            waits_in: None,
             containers: containers.collect(),
         };
         self.put_pod(pod);

@@ -206,6 +206,8 @@ pub struct JobView {
     pub deadline_seconds: Option<i64>,
     /// How many of its pods have failed.
     pub failed: i32,
+    /// The boot in which its operation succeeded, if we have settled it: nothing of it runs again.
+    pub settled_in: Option<String>,
 }
 
 /// Where a Job stands.

@@ -31,11 +31,26 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         };
     }
     match pods.sentinel() {
-        Record::Found(found) if found.boot.is_empty() => no_boot_due(ctx, pods).into(),
-        Record::Found(found) => reboot_due(ctx, found, None).into(),
+        Record::Found(found) => recorded(ctx, pods, found).into(),
         Record::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
         Record::Gone => to_reboot(ctx, None, None).into(),
+    }
+}
+
+/// The operation has succeeded, as the record of this very Job says, whatever condition the Job has.
+pub fn recorded(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> Decision {
+    if found.boot.is_empty() { no_boot_due(ctx, pods) } else { reboot_due(ctx, found, None) }
+}
+
+/// The operation has succeeded in this boot, as stands on its Job, which a container of somebody else kept from
+/// completing.
+pub fn settled(ctx: &NodeContext<'_>, pods: &JobPods<'_>, boot: String) -> Decision {
+    match pods.sentinel() {
+        Record::Found(found) if found.boot == boot => recorded(ctx, pods, found),
+        Record::Found(_) | Record::Lags | Record::Gone => {
+            to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None)
+        }
     }
 }
 

@@ -129,6 +129,9 @@ pub struct NewBoot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
     pub boot: String,
+    /// Since when we have seen the node Ready in it; nothing while it is not.
+    pub ready_since: Option<Stamp>,
+    /// Until when it has to say what it runs, if it stays Ready.
     pub deadline: Stamp,
     pub machine_id: Option<String>,
     pub control_plane: bool,

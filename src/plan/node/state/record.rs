@@ -144,6 +144,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }),
         Some(Step::Verify) => At::Verify(Verify {
             boot: entry.new_boot.clone().unwrap_or_default(),
+            ready_since: time(&entry.since),
             deadline: needed(time(&entry.deadline), "deadline of the proof"),
             machine_id,
             control_plane,
@@ -224,9 +225,10 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
                 ..entry
             }
         }
-        At::Verify(Verify { boot, deadline, machine_id, control_plane }) => NodeStatus {
+        At::Verify(Verify { boot, ready_since, deadline, machine_id, control_plane }) => NodeStatus {
             step: Some(Step::Verify),
             new_boot: Some(boot),
+            since: ready_since.map(written),
             deadline: Some(written(deadline)),
             machine_id,
             control_plane: control_plane.then_some(true),
@@ -267,7 +269,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_in_every_state() {
         let boot = "b2".to_owned();
-        let verify = Verify { boot: boot.clone(), deadline: at(900), machine_id: None, control_plane: false };
+        let verify = Verify {
+            boot: boot.clone(),
+            ready_since: Some(at(6)),
+            deadline: at(900),
+            machine_id: None,
+            control_plane: false,
+        };
         let drain = Drain {
             started: at(0),
             deadline: Some(at(900)),

@@ -1,7 +1,9 @@
 //! Tests of the step in which the Job runs.
 
 mod cancelled;
+mod content;
 mod injected;
+mod late;
 mod start;
 mod unbooted;
 
@@ -12,7 +14,6 @@ use serde_json::json;
 
 use crate::{
     api::{
-        image_content::ImageContent,
         names::container,
         nodeop::{NodeStatus, Phase, Step},
     },
@@ -220,33 +221,6 @@ fn a_job_of_which_a_container_began_is_never_made_again() {
         let entry = world.entry();
         assert_eq!(entry.phase, Phase::Failed);
         assert!(entry.message.unwrap().starts_with("Job failed (BackoffLimitExceeded"));
-    }
-}
-
-#[test]
-fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_without_a_preflight() {
-    let digest = |digit: &str| format!("docker.io/library/busybox@sha256:{}", digit.repeat(64));
-    for state in [JobState::Active, JobState::Complete] {
-        let mut world = suspended();
-        let node = NodeView { arch: "amd64".into(), ..(*world.snapshot.nodes["n1"]).clone() };
-        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
-        let mut op = (*world.snapshot.ops[&world.me.key()]).clone();
-        let first =
-            ImageContent { architecture: "amd64".into(), digest: digest("a"), ..ImageContent::default() };
-        op.status.as_mut().unwrap().images = vec![first];
-        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
-        world.snapshot.jobs.insert(
-            ("ns".into(), fixtures::job_name()),
-            Arc::new(fixtures::job(&fixtures::job_name(), state)),
-        );
-        let running = ContainerState::Running { since: at(0) };
-        let container =
-            ContainerView { image_id: digest("b"), ..ContainerView::new(container::NODEOP, running) };
-        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
-        world.put(PodView { containers: vec![container], ..pod });
-        world.pass(1);
-        let told = world.entry().given_up.unwrap();
-        assert!(told.contains(&digest("a")) && told.contains(&digest("b")), "{told}");
     }
 }
 
