@@ -209,7 +209,8 @@ fn a_continuous_upgrade_whose_run_is_over_is_waited_for_only_where_a_later_round
         world.change("b", |upgrade| {
             let status = upgrade.status.as_mut().unwrap();
             status.phase = Some(UpgradePhase::Completed);
-            let mut all = json!({"total": 3, "pending": 0, "running": 0, "completed": 3, "failed": 0, "done": "3/3"});
+            let mut all =
+                json!({"total": 3, "pending": 0, "running": 0, "completed": 3, "failed": 0, "done": "3/3"});
             all.as_object_mut().unwrap().extend(counts.as_object().unwrap().clone());
             status.counts = Some(serde_json::from_value(all).unwrap());
         });
