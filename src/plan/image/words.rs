@@ -83,7 +83,7 @@ pub fn note(images: &mut Vec<ImageContent>, here: ImageContent, node: &str, ran:
     if let Some(content) = told_before.or_else(|| ran.then(|| here.clone())) {
         return bind(images, content);
     }
-    images.retain(|known| !(are_alike(known, &here) && !of_another(&known)));
+    images.retain(|known| !are_alike(known, &here) || of_another(&known));
     if images.len() < MAX_CONTENTS {
         images.push(ImageContent { told_by: Some(node.to_owned()), ..here });
     }
