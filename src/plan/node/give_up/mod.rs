@@ -100,7 +100,7 @@ fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootS
     let may_have_gone = (is_away || untold) && ctx.work.job_uid().is_some() && !failed;
     match &ctx.work.at {
         At::Verify(_) => RebootStatus::Completed,
-        At::Reboot(_) if !stays => RebootStatus::Pending,
+        At::Reboot(_) if !stays || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         // It may have succeeded, and its waiter, which is gone too, or cannot be asked, have gone on.
         At::Job { .. } if may_have_gone || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
