@@ -112,6 +112,10 @@ pub struct Sentinel {
     /// An upgrade's: the release that its image carries; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// An upgrade's, of a node that had fallen back: why GRUB may boot the fallback again, and not try the new
+    /// image. Absent if it tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// What the upgrade wrapper leaves in the state directory, and what a retry of its Job goes by.
@@ -139,6 +143,9 @@ pub struct UpgradeResult {
     /// since that run that it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_at: Option<String>,
+    /// See [`Sentinel::not_tried`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// What `upgrade` says, as its termination message, once it has written the recovery image alone, and the
@@ -176,6 +183,15 @@ pub struct Proceed {
 
 /// What `upgrade --check` says, with the release behind it, about a node that runs the image's release already.
 pub const ALREADY_AT: &str = "node is already at ";
+
+/// What a Job's last message has in it where the operation succeeded and its record could not be written.
+pub const UNRECORDED: &str = "is not run again, but its record could not be written";
+/// What an upgrade's last message has in it where nobody knows what an agent has written, or where it failed late.
+pub const INTERRUPTED: [&str; 3] = [
+    "kairos-agent failed after it had replaced the image that the node boots, and is not run again",
+    "an earlier try was interrupted while kairos-agent ran",
+    "the node rebooted while kairos-agent ran, and does not show that it was done",
+];
 
 /// States of an [`UpgradeResult`]. What a retry does with each stands in the header of `node/upgrade`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -99,6 +99,9 @@ impl Actor {
         if let Action::PatchUpgradeStatus { upgrade, status: _, notices } = action {
             self.say(&upgrade.object_ref(&()), notices);
         }
+        if let Action::PropagateSpec { child, steering: _, notice } = action {
+            self.say_one(&child.object_ref(&()), notice);
+        }
     }
 
     /// Carries out one action, except an eviction, which may take long: see [`Self::evict`].
@@ -118,7 +121,7 @@ impl Actor {
                 self.node_conditions(name, resource_version, change, *at).await
             }
             Action::CreateChild { upgrade, name } => self.make_child(upgrade, name).await,
-            Action::PropagateSpec { child, steering } => self.pass_on(child, steering).await,
+            Action::PropagateSpec { child, steering, notice: _ } => self.pass_on(child, steering).await,
             Action::PatchUpgradeStatus { upgrade, status, notices: _ } => {
                 self.upgrade_status(upgrade, status).await
             }

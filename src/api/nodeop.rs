@@ -30,7 +30,7 @@ use super::{
 pub const MAX_NODE_NAMES: usize = 100;
 
 /// What to run, on which nodes, and how. It cannot be changed once created, except `concurrency`, `paused`,
-/// `stopOnFailure` and `notAfter`.
+/// `stopOnFailure` and `notAfter`; where a NodeOpUpgrade made it, these are changed there.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "operator.kairos.io",
@@ -137,7 +137,7 @@ pub struct NodeOpSpec {
     #[schemars(range(min = 0))]
     pub concurrency: i32,
     /// Start no further node for as long as this is true: nothing new is started, and nodes that are being
-    /// worked on finish. May be changed while the operation runs.
+    /// worked on finish. May be changed while the operation runs; that of an upgrade on its NodeOpUpgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,
@@ -154,7 +154,7 @@ pub struct NodeOpSpec {
     #[schemars(transform = schema::time)]
     pub not_after: Option<Time>,
     /// A command that decides, before the node is touched, whether it needs the operation at all. It runs
-    /// unprivileged, with the host's root mounted read-only.
+    /// with the container runtime's default capabilities, and the host's root mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
     /// Seconds that the operation may take on one node, retries included (default 86400; an upgrade's 3600).
@@ -178,8 +178,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset: it is
-    /// waited for.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset or 0: it is
+    /// waited for without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
@@ -274,28 +274,30 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub skip: Option<LabelSelector>,
-    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or
-    /// unset: always waited for.
+    /// Seconds after the end of its grace period from which a pod that is being deleted is no longer waited
+    /// for, whatever the state of its node, as with `kubectl drain --skip-wait-for-delete-timeout`; 0 or unset:
+    /// always waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skip_wait_for_delete_timeout_seconds: Option<i32>,
 }
 
-/// A short unprivileged check that runs on a node ahead of the operation, with the host's root mounted
-/// read-only.
+/// A short check that runs on a node ahead of the operation, with the container runtime's default capabilities and
+/// the host's root mounted read-only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Preflight {
     /// The command. Exit 0 with nothing in `/dev/termination-log`: the operation goes on. Exit 0 with a
-    /// message there: the node needs nothing and is `Completed`. Anything else: the node is `Failed`,
-    /// untouched.
+    /// message there: the node needs nothing and is `Completed`. Anything else: it is run again, with growing
+    /// pauses, until `activeDeadlineSeconds` are over; then the node is `Failed`, untouched. Exit codes 126 and
+    /// 127, by which a shell says that a command cannot be run, fail it at once.
     #[schemars(length(min = 1), transform = schema::command)]
     pub command: Vec<String>,
     /// The image; unset: the operation's. `imagePullPolicy` holds for both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::image)]
     pub image: Option<String>,
-    /// Seconds that the check may take, from its container's start.
+    /// Seconds that the check may take, all its tries together, from its container's first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("default" = 120))]
     pub active_deadline_seconds: Option<i32>,

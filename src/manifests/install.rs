@@ -35,6 +35,7 @@ const FILES: &[(&str, &str)] = files![
     "rbac/operator-policy.yaml",
     "rbac/all-at-once-warning.yaml",
     "rbac/selector-policy.yaml",
+    "rbac/child-policy.yaml",
     "network-policy/operator.yaml",
 ];
 

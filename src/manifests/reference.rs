@@ -119,12 +119,19 @@ fn kind_of(field: &Value) -> String {
     if let Some(values) = field["enum"].as_array() {
         return values.iter().filter_map(Value::as_str).map(code).collect::<Vec<_>>().join(", ");
     }
-    let least = field["minimum"].as_f64().map(|least| format!(", at least {least}")).unwrap_or_default();
+    let says = |key: &str, before: &str, after: &str| {
+        field[key].as_f64().map(|bound| format!(", {before} {bound}{after}")).unwrap_or_default()
+    };
+    let (least, most) = (says("minimum", "at least", ""), says("maximum", "at most", ""));
     match field["type"].as_str().unwrap_or_default() {
-        "array" => format!("list of {}s", field["items"]["type"].as_str().unwrap_or_default()),
+        "array" => {
+            let kind = field["items"]["type"].as_str().unwrap_or_default();
+            format!("list of {kind}s{}", says("maxItems", "at most", ""))
+        }
         "object" if field["additionalProperties"].is_object() => "map".to_owned(),
         "string" if field["format"] == "date-time" => "time".to_owned(),
-        kind => format!("{kind}{least}"),
+        "string" => format!("string{}", says("maxLength", "at most", " characters")),
+        kind => format!("{kind}{least}{most}"),
     }
 }
 
@@ -179,6 +186,22 @@ mod tests {
             (json!({ "description": "Which nodes." }), "Which nodes.", ""),
         ] {
             assert_eq!(default_of(&field), (meaning.to_owned(), default.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_type_says_its_bounds() {
+        for (field, kind) in [
+            (json!({"type": "integer", "minimum": 0, "maximum": 3600}), "integer, at least 0, at most 3600"),
+            (json!({"type": "integer", "minimum": 1}), "integer, at least 1"),
+            (
+                json!({"type": "array", "items": {"type": "string"}, "maxItems": 100}),
+                "list of strings, at most 100",
+            ),
+            (json!({"type": "string", "maxLength": 63}), "string, at most 63 characters"),
+            (json!({"type": "boolean"}), "boolean"),
+        ] {
+            assert_eq!(kind_of(&field), kind);
         }
     }
 

@@ -1,9 +1,9 @@
-//! The pod that asks, before a node is touched, whether it needs the operation: unprivileged, the host's root
+//! The pod that asks, before a node is touched, whether it needs the operation: not privileged, the host's root
 //! read-only.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 
 use super::{RenderConfig, parts, upgrade};
 use crate::{
@@ -21,11 +21,13 @@ const BACKSTOP: i64 = 600;
 pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<Pod> {
     let spec = &op.spec;
     let mut volumes = vec![parts::host_path(parts::HOST_ROOT, "/", "Directory")];
-    let (install, check) = match (&spec.preflight, &spec.upgrade) {
-        (Some(preflight), _) => (None, check(op, preflight, site)),
+    let (install, check, restart) = match (&spec.preflight, &spec.upgrade) {
+        // What fails may be the moment's: the kubelet runs it again until it succeeds or its time is over.
+        (Some(preflight), _) => (None, check(op, preflight, site), "OnFailure"),
         (None, Some(options)) => {
             volumes.push(upgrade::volume());
-            (Some(vec![upgrade::install(site)]), upgrade::check(op, options, site))
+            // What our own check refuses, it refuses each time.
+            (Some(vec![upgrade::install(site)]), upgrade::check(op, options, site), "Never")
         }
         (None, None) => return None,
     };
@@ -36,8 +38,7 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<P
     Some(Pod {
         metadata: parts::pod_meta(meta, container::PREFLIGHT),
         spec: Some(PodSpec {
-            // A verdict is the command's own exit code, once.
-            restart_policy: Some("Never".into()),
+            restart_policy: Some(restart.into()),
             // More than a pod may have means: as long as it may.
             active_deadline_seconds: Some(
                 (intent.pull_timeout.as_secs() + run + BACKSTOP).min(intent::MAX_SECONDS),
@@ -56,21 +57,21 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<P
     })
 }
 
-/// The user's own check.
+/// The user's own check, with what the Go operator gave it: its scripts run `chroot /host`, and read what only
+/// root may. A capability that is missing would not fail them. They would find nothing, exit with 0 and say
+/// nothing, which means that the node is to be drained and rebooted. For the same reason what is mounted below
+/// the host's root (on Kairos `/var`, `/tmp`, `/run`) is as writable as the container finds it: a tool of the
+/// host that cannot write its lock or its cache says nothing, too.
 fn check(op: &NodeOp, preflight: &Preflight, site: &RenderConfig) -> Container {
     let image = preflight.image.clone().filter(|image| !image.is_empty());
+    let host = parts::mount(parts::HOST_ROOT, intent::host_mount(op), true);
     Container {
         name: container::PREFLIGHT.into(),
         image: Some(image.unwrap_or_else(|| parts::image(&op.spec, site))),
         image_pull_policy: parts::pull_policy(&op.spec),
         command: Some(preflight.command.clone()).filter(|command| !command.is_empty()),
         env: Some(vec![parts::host_dir(op)]),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
-            ..SecurityContext::default()
-        }),
-        volume_mounts: Some(vec![parts::mount(parts::HOST_ROOT, intent::host_mount(op), true)]),
+        volume_mounts: Some(vec![VolumeMount { recursive_read_only: None, ..host }]),
         termination_message_policy: parts::termination_message(),
         ..Container::default()
     }

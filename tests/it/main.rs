@@ -18,12 +18,14 @@ mod exposition;
 mod fuzz;
 mod gitops;
 mod golden;
+mod image;
 mod install;
 mod manifests;
 mod monitoring;
 #[cfg(feature = "plugin")]
 mod plugin;
 mod policies;
+mod preflight;
 mod reconcile;
 mod removal;
 mod rendered;

@@ -77,8 +77,8 @@ pub enum Action {
     PatchNodeConditions { name: String, resource_version: String, change: ConditionChange, at: Timestamp },
     /// Make the NodeOp, of this name, of the run that a NodeOpUpgrade asks for.
     CreateChild { upgrade: Arc<NodeOpUpgrade>, name: String },
-    /// Pass on what may be changed in a NodeOpUpgrade's spec.
-    PropagateSpec { child: Arc<NodeOp>, steering: Steering },
+    /// Pass on what may be changed in a NodeOpUpgrade's spec; then say so on the NodeOp.
+    PropagateSpec { child: Arc<NodeOp>, steering: Steering, notice: Box<Notice> },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
     /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
@@ -314,7 +314,7 @@ impl fmt::Display for Action {
             Self::CreateChild { upgrade, name } => {
                 write!(f, "making NodeOp {name} of {}", of_upgrade(upgrade))
             }
-            Self::PropagateSpec { child, steering: _ } => {
+            Self::PropagateSpec { child, steering: _, notice: _ } => {
                 write!(f, "passing the changed spec on to {}", of(child))
             }
             Self::PatchUpgradeStatus { upgrade, status: _, notices: _ } => {

@@ -17,6 +17,8 @@ pub enum Section {
     WaiterDidNotStart,
     JobDidNotStart,
     JobFailed,
+    NotRecorded,
+    Interrupted,
     JobVanished,
     Deleted,
     Changed,
@@ -27,7 +29,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::PreflightFailed,
         Self::NotAdmitted,
         Self::NotReady,
@@ -37,6 +39,8 @@ impl Section {
         Self::WaiterDidNotStart,
         Self::JobDidNotStart,
         Self::JobFailed,
+        Self::NotRecorded,
+        Self::Interrupted,
         Self::JobVanished,
         Self::Deleted,
         Self::Changed,
@@ -58,6 +62,8 @@ impl Section {
             Self::WaiterDidNotStart => "the-reboot-waiter-did-not-start",
             Self::JobDidNotStart => "the-jobs-pod-did-not-start",
             Self::JobFailed => "job-failed",
+            Self::NotRecorded => "success-that-could-not-be-recorded",
+            Self::Interrupted => "an-agent-that-was-interrupted",
             Self::JobVanished => "job-not-found",
             Self::Deleted => "deleted-before-it-was-done",
             Self::Changed => "changed-by-somebody-else",
@@ -83,6 +89,12 @@ const LONGEST: usize = 80;
 /// Messages that are cut shorter than this have more need of their beginning.
 const ROOM_FOR_BOTH: usize = 200;
 
+/// The message with this section at its end, in place of the one that it names.
+pub fn explained_in(section: Section, message: &str) -> String {
+    let end = message.rfind(MARK).filter(|at| message.len() - at <= LONGEST);
+    format!("{}{section}", &message[..end.unwrap_or(message.len())])
+}
+
 /// A message of at most `most` bytes: a long one is cut before the section that it names.
 pub fn clipped(message: &str, most: usize) -> String {
     let at = message.rfind(MARK).filter(|at| message.len() - at <= LONGEST);
@@ -106,6 +118,14 @@ mod tests {
         // What a container says is no section of ours.
         let said = format!("{MARK}{}", "y".repeat(3000));
         assert!(clipped(&said, 1000).len() <= 1000, "however long what looks like one is");
+    }
+
+    #[test]
+    fn a_message_names_one_section() {
+        let section = Section::NotRecorded;
+        let named = "no start in 60 s (see docs: success-that-could-not-be-recorded)";
+        assert_eq!(explained_in(section, "no start in 60 s (see docs: job-failed)"), named);
+        assert_eq!(explained_in(section, "no start in 60 s"), named);
     }
 
     #[test]

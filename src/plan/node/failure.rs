@@ -69,6 +69,8 @@ pub enum Failure {
     JobFailed {
         why: String,
         message: Option<String>,
+        /// What is to be done depends on what its last message says.
+        section: Section,
     },
     JobVanished,
     /// It ran another content than the first node of the architecture.
@@ -123,7 +125,7 @@ impl Failure {
             Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
                 Section::JobDidNotStart
             }
-            Self::JobFailed { .. } => Section::JobFailed,
+            Self::JobFailed { section, .. } => *section,
             Self::JobVanished => Section::JobVanished,
             Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
             Self::RebootTimeout { .. } | Self::BootIdStays | Self::RebootNotProved => Section::RebootTimeout,
@@ -186,7 +188,7 @@ impl Failure {
             Self::JobLate { seconds, why } => {
                 return write!(f, "the Job's pod could not start in {seconds} s: {why}");
             }
-            Self::JobFailed { why, message } => {
+            Self::JobFailed { why, message, section: _ } => {
                 write!(f, "Job failed ({why})")?;
                 return message.iter().try_for_each(|message| write!(f, ": {message}"));
             }
@@ -205,7 +207,8 @@ impl Failure {
             Self::RebootTimeout { seconds, stands } => {
                 return write!(
                     f,
-                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. Look at its console, then create the NodeOp again"
+                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. {}",
+                    stands.advice()
                 );
             }
             Self::BootIdStays => {
@@ -224,6 +227,20 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.sentence(f)?;
         self.section().fmt(f)
+    }
+}
+
+impl RebootTimeout {
+    /// What to do. What has succeeded is not to be done again: an upgrade has written an image that the node has
+    /// still to boot, and is refused before that.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Away => "Look at its console; when it is back and well, kubectl uncordon it",
+            Self::SameBoot | Self::NoWaiter { .. } | Self::JobDeleted => {
+                "Reboot it yourself and, when it is back and well, kubectl uncordon it; the operation need not be created again"
+            }
+            Self::Unknown => "Look at what it runs: reboot it if that is the old, and kubectl uncordon it",
+        }
     }
 }
 

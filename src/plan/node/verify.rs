@@ -40,7 +40,7 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     let target = upgrade.target.as_deref();
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
-    if let Some(message) = elsewhere(state, runs, wanted) {
+    if let Some(message) = elsewhere(state, runs, wanted, upgrade.not_tried.as_deref()) {
         return Proof::Refuted(Section::FellBack, message);
     }
     match (target, release) {
@@ -64,17 +64,26 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     }
 }
 
-/// What is said of a node that has booted something else than its active image.
-fn elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
+/// What is said of a node that has booted something else than its active image. `not_tried`: why GRUB may not
+/// have tried that one. A release that was installed once more is not named twice.
+fn elsewhere(state: &str, runs: &str, wanted: &str, not_tried: Option<&str>) -> Option<String> {
+    let runs = if runs == wanted { runs.to_owned() } else { format!("{runs}, not {wanted}") };
+    let untried = not_tried.filter(|_| [boot_state::PASSIVE, boot_state::RECOVERY].contains(&state));
     match state {
-        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(format!(
-            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
-        )),
+        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(match untried {
+            None => {
+                format!("the node booted its {state} image and runs {runs}: the upgraded image did not boot")
+            }
+            Some(why) => format!(
+                "the node booted its {state} image and runs {runs}: the upgraded image did not boot, or GRUB has not tried it ({why}). \
+                 To have it tried, run kairos-agent bootentry --select cos on the node, and reboot it"
+            ),
+        }),
         boot_state::AUTORESET => Some(format!(
-            "the node booted to reset itself and runs {runs}, not {wanted}: the reset decides what it will run"
+            "the node booted to reset itself and runs {runs}: the reset decides what it will run"
         )),
         boot_state::IN_RAM => Some(format!(
-            "the node booted into memory and runs {runs}, not {wanted}: the upgraded image is on its disk, and did not boot"
+            "the node booted into memory and runs {runs}: the upgraded image is on its disk, and did not boot"
         )),
         _ => None,
     }
@@ -192,7 +201,7 @@ mod tests {
         let upgrade = |before: Option<&str>, target: Option<&str>| Found {
             before: before.map(Into::into),
             target: target.map(Into::into),
-            image: None,
+            ..Found::default()
         };
         let kind = |proof| match proof {
             Proof::Proved(_) => "proved",
@@ -223,10 +232,29 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_grub_may_not_have_tried_is_not_said_to_have_failed() {
+        let why = "GRUB cannot write to the disk of /oem, which is encrypted or of another kind";
+        let upgrade = Found { target: Some("v3".into()), not_tried: Some(why.into()), ..Found::default() };
+        let Proof::Refuted(Section::FellBack, said) = judge(&upgrade, Some("v1"), "passive") else {
+            panic!()
+        };
+        assert!(said.contains(&format!("or GRUB has not tried it ({why})")), "{said}");
+        assert!(
+            said.ends_with("run kairos-agent bootentry --select cos on the node, and reboot it"),
+            "{said}"
+        );
+        assert!(matches!(judge(&upgrade, Some("v3"), "active"), Proof::Proved(_)), "it was tried, and boots");
+    }
+
+    #[test]
     fn a_failure_names_both_releases() {
         let upgrade = Found { target: Some("v2".into()), ..Found::default() };
         let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
+        // The release that it ran, written again by force.
+        let forced = Found { target: Some("v2".into()), ..Found::default() };
+        let Proof::Refuted(_, message) = judge(&forced, Some("v2"), "passive") else { panic!() };
+        assert_eq!(message, "the node booted its passive image and runs v2: the upgraded image did not boot");
         for (state, said) in [("autoreset", "booted to reset itself"), ("in-ram", "booted into memory")] {
             let Proof::Refuted(Section::FellBack, message) = judge(&upgrade, Some("v1"), state) else {
                 panic!()

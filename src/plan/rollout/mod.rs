@@ -16,6 +16,7 @@ mod not_taken;
 mod others;
 mod preflight;
 mod prestart;
+mod recall;
 mod roll;
 mod settle;
 mod slots;

@@ -20,7 +20,7 @@ use crate::{
         release,
         rollout::{
             admit::{self, Shared},
-            attempts, compact, finalizer, preflight, prestart, slots,
+            attempts, compact, finalizer, preflight, prestart, recall, slots,
             status::{self, OpProgress},
             stops::{expires, fails, stops},
         },
@@ -37,8 +37,11 @@ pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Share
         effects.add(Effects::act(finalizer::add(op)));
     }
     let mut failures = FailureSummary::default();
+    let recall = recall::of(snapshot, op, stopped.as_ref());
     for (name, node) in old.node_statuses.marked([Mark::Running, Mark::Preflight]) {
-        let planned = if node.phase == Phase::Running {
+        let planned = if let Some(back) = recall.node(name, node) {
+            back.into()
+        } else if node.phase == Phase::Running {
             node::advance(snapshot, op, name, node)
         } else {
             preflight::advance(snapshot, op, name, node, stopped.is_some())
@@ -78,7 +81,9 @@ pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Share
     }
     effects.add(attempts::record(snapshot, op, &old.node_statuses, &mut nodes, &mut progress, &mut waiting));
     compact::compact(snapshot, op, &mut nodes);
+    let releases = image::FirstReleases::of(snapshot, &op.object, &nodes);
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
+    status.release = releases.shown(status.release.take());
     image::record(snapshot, &op.object, &mut status);
     Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }
 }

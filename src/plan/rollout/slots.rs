@@ -14,8 +14,6 @@ use std::{
     fmt,
 };
 
-use k8s_openapi::jiff::SignedDuration;
-
 use super::left_over;
 use crate::{
     api::{
@@ -23,6 +21,7 @@ use crate::{
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
     plan::{
+        attempts::SETTLES,
         model::{
             effects::{Effects, Planned, Reasons},
             failing::{self, FailureSummary},
@@ -35,9 +34,6 @@ use crate::{
         release::{self, Unreleased},
     },
 };
-
-/// How long after it was done a node that is not Ready any more is taken to be so because of that.
-const SETTLES: SignedDuration = SignedDuration::from_mins(10);
 
 /// The slots of a NodeOp that nobody works on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,7 +57,7 @@ pub enum OutOfService {
     WentDown(String),
     /// It looks well; a live read decides.
     Unconfirmed(String),
-    /// An earlier run of the same upgrade failed on it, and it is still cordoned.
+    /// An earlier run, or another upgrade, failed on it, and it is still cordoned.
     LeftBefore {
         node: String,
         op: String,

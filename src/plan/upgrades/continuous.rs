@@ -140,9 +140,9 @@ impl Nodes {
         for (name, node) in looked_at.into_iter().filter_map(|name| Some((name, nodes.get(name)?))) {
             let runs = node.release();
             let other = runs.filter(|runs| *runs != release);
-            // One that was seen to run what it should has not been brought down by the upgrade.
+            // One that ran what it should, and well for a while, has not been brought down by the upgrade.
             let kept = node.unschedulable && node.kept_cordon.is_some();
-            let away = kept || !node.ready && runs != Some(release);
+            let away = kept || !node.ready && (runs != Some(release) || attempts::went_down(node));
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }

@@ -14,7 +14,7 @@ use crate::{
     plan::{
         attempts,
         model::{
-            action::{Action, Steering},
+            action::{Action, Notice, Steering},
             effects::Effects,
             failing, manual,
             snapshot::Snapshot,
@@ -56,7 +56,8 @@ pub fn follow(
     let concurrency = if asked.concurrency == 0 { spec.concurrency } else { asked.concurrency };
     let wanted = of(concurrency, asked.paused, asked.stop_on_failure, &asked.not_after);
     if wanted != is && !child.is_over() && child.metadata.deletion_timestamp.is_none() {
-        let pass_on = Action::PropagateSpec { child: child.clone(), steering: wanted };
+        let notice = Box::new(told(upgrade, &is, &wanted));
+        let pass_on = Action::PropagateSpec { child: child.clone(), steering: wanted, notice };
         error = failing::of(snapshot, &pass_on);
         effects.add(pass_on);
     }
@@ -82,6 +83,32 @@ pub fn follow(
     }
     effects.add(write(snapshot, upgrade, status));
     effects
+}
+
+/// What is said on the NodeOp whose steering is set to what its upgrade says. If nothing of the upgrade has
+/// changed since it was last looked at, somebody has changed the NodeOp, and learns here where that is asked.
+fn told(upgrade: &NodeOpUpgrade, is: &Steering, wanted: &Steering) -> Notice {
+    let Steering { concurrency, paused, stop_on_failure, not_after } = wanted;
+    let until = not_after.map_or_else(|| "unset".to_owned(), |time| time.to_string());
+    let set = [
+        (*concurrency != is.concurrency, format!("concurrency: {concurrency}")),
+        (*paused != is.paused, format!("paused: {paused}")),
+        (*stop_on_failure != is.stop_on_failure, format!("stopOnFailure: {stop_on_failure}")),
+        (*not_after != is.not_after, format!("notAfter: {until}")),
+    ];
+    let set: Vec<String> = set.into_iter().filter_map(|(differs, text)| differs.then_some(text)).collect();
+    let name = upgrade.metadata.name.as_deref().unwrap_or_default();
+    let seen = upgrade.status.as_ref().and_then(|status| status.observed_generation);
+    let message = format!(
+        "{} again as NodeOpUpgrade {name} says, to which this NodeOp belongs and which decides; change it there",
+        set.join(", ")
+    );
+    let by_hand = seen.is_some() && seen == upgrade.metadata.generation;
+    if by_hand {
+        return Notice { warning: true, reason: "ChangeTakenBack", message, node: None };
+    }
+    let message = format!("{} as NodeOpUpgrade {name} says now", set.join(", "));
+    Notice { warning: false, reason: "ChangePassedOn", message, node: None }
 }
 
 /// Another run is asked for, and this one has still to end.

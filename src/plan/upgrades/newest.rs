@@ -1,10 +1,11 @@
 //! Of several upgrades of a node the newest wins: the one whose NodeOpUpgrade was created last.
 //!
 //! An older one waits for as long as a newer one is not over and has the node before it, or has not chosen its
-//! nodes yet and selects it; one that is `Continuous` is never over. So does one whose newer one is paused: it
-//! is to go on, and what the older one did meanwhile would be done again. And a node on which the newer one has
-//! had its attempt since, or which runs the release that the newer one brings, is not taken by the older one at
-//! all. Objects that are restored together, with all that was ever asked for, end on the newest one's image so.
+//! nodes yet and selects it. So does one whose newer one is paused: it is to go on, and what the older one did
+//! meanwhile would be done again. And a node on which the newer one has had its attempt since, or which runs the
+//! release that the newer one brings, is not taken by the older one at all; nor is any that a `Continuous` one
+//! selects whose run is over: that may leave the node as it is for ever, but it is the one to decide that.
+//! Objects that are restored together, with all that was ever asked for, end on the newest one's image so.
 //!
 //! Among themselves, and beside upgrades, other NodeOps are served as they come, see
 //! [`crate::plan::rollout`]'s `others`. For one node that is an order without a cycle: an older upgrade comes
@@ -67,12 +68,21 @@ struct Upgrade<'a> {
     object: &'a NodeOpUpgrade,
     /// The NodeOp of its present run.
     child: Option<&'a NodeOp>,
-    /// Whether it has still to take nodes.
-    is_open: bool,
+    takes: Takes,
     /// Whether its run was asked for after that of the older one.
     is_later: bool,
     /// What [`Self::chosen`] has found: it is asked for each of thousands of nodes.
     chosen: OnceCell<Option<&'a NodeOpStatus>>,
+}
+
+/// Whether an upgrade has still to take nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// Its run is under way, or still to come.
+    InThisRun,
+    /// Its run is over, and further rounds may follow.
+    InRounds,
+    No,
 }
 
 /// In which order upgrades were created; those of one second, as of a restore, by name.
@@ -103,11 +113,11 @@ impl<'a> Newer<'a> {
         let all = others.map(|object| Upgrade {
             object,
             child: child(snapshot, object),
-            is_open: is_open(snapshot, object),
+            takes: Takes::of(snapshot, object),
             is_later: asked_since(object) >= asked_since(upgrade),
             chosen: OnceCell::new(),
         });
-        let mut all: Vec<_> = all.filter(|other| other.is_open || other.is_later).collect();
+        let mut all: Vec<_> = all.filter(|other| other.takes != Takes::No || other.is_later).collect();
         all.sort_by(|one, other| age(other.object).cmp(&age(one.object)));
         Self(all)
     }
@@ -132,13 +142,22 @@ fn child<'a>(snapshot: &'a Snapshot, upgrade: &NodeOpUpgrade) -> Option<&'a Node
     is_recorded(status, op).then_some(op)
 }
 
-fn is_open(snapshot: &Snapshot, upgrade: &NodeOpUpgrade) -> bool {
-    let status = upgrade.status.as_ref();
-    let settled = |status: &NodeOpUpgradeStatus| status.observed_generation == upgrade.metadata.generation;
-    let over = |status: &NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
-    let has_time = upgrade.spec.not_after.as_ref().is_none_or(|time| time.0 > snapshot.now);
-    let is_over = status.is_some_and(|status| over(status) && settled(status));
-    has_time && (upgrade.spec.is_continuous() || !is_over)
+impl Takes {
+    fn of(snapshot: &Snapshot, upgrade: &NodeOpUpgrade) -> Self {
+        let status = upgrade.status.as_ref();
+        let settled =
+            |status: &NodeOpUpgradeStatus| status.observed_generation == upgrade.metadata.generation;
+        let over = |status: &NodeOpUpgradeStatus| status.phase.is_some_and(UpgradePhase::is_final);
+        if upgrade.spec.not_after.as_ref().is_some_and(|time| time.0 <= snapshot.now) {
+            Self::No
+        } else if !status.is_some_and(|status| over(status) && settled(status)) {
+            Self::InThisRun
+        } else if upgrade.spec.is_continuous() {
+            Self::InRounds
+        } else {
+            Self::No
+        }
+    }
 }
 
 impl<'a> Upgrade<'a> {
@@ -151,7 +170,12 @@ impl<'a> Upgrade<'a> {
         if (self.is_later || self.object.spec.is_continuous()) && self.has_decided(node) {
             return Some(Precedence::Decided(key()));
         }
-        self.is_open.then(|| Precedence::Waits(key()))
+        match self.takes {
+            Takes::InThisRun => Some(Precedence::Waits(key())),
+            // Nobody would ever end a wait for it.
+            Takes::InRounds => Some(Precedence::Decided(key())),
+            Takes::No => None,
+        }
     }
 
     /// Whether the node is one of its own: of those that its run has chosen, if it has, and is not to choose
@@ -166,7 +190,7 @@ impl<'a> Upgrade<'a> {
     /// The status of its present run, if that has chosen its nodes, and no others are to be chosen.
     fn chosen(&self) -> Option<&'a NodeOpStatus> {
         let spec = &self.object.spec;
-        let child = self.child.filter(|_| self.is_open && !spec.is_continuous())?;
+        let child = self.child.filter(|_| self.takes != Takes::No && !spec.is_continuous())?;
         let status = child.status.as_ref().filter(|status| !status.node_statuses.is_empty())?;
         // Its spec may name the image by digest.
         let hash = Run::of(&child.metadata).map_or_else(|| run::hash(&child.spec), |run| run.hash);

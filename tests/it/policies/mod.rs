@@ -6,6 +6,7 @@
 //! played below. A real server is right where the two differ.
 
 pub mod bounds;
+mod children;
 mod nodes;
 mod selectors;
 pub mod warnings;
@@ -130,7 +131,12 @@ impl Policy {
             match evaluate(validation, &context) {
                 Ok(Cel::Bool(true)) => {}
                 Ok(Cel::Bool(false)) => {
-                    return Verdict::Refused(validation["message"].as_str().unwrap().into());
+                    let said = json!({"expression": validation["messageExpression"]});
+                    if said["expression"].is_null() {
+                        return Verdict::Refused(validation["message"].as_str().unwrap().into());
+                    }
+                    let Ok(Cel::String(said)) = evaluate(&said, &context) else { panic!("{said}") };
+                    return Verdict::Refused(said.to_string());
                 }
                 other => return Verdict::Failed(format!("{other:?}")),
             }

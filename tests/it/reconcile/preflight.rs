@@ -1,4 +1,5 @@
-//! Preflights: a node that needs nothing is skipped, one whose check fails is failed, and neither is touched.
+//! Preflights: a node that needs nothing is skipped, one whose check fails is failed, and neither is touched. A
+//! check that fails at first and then passes has passed.
 
 use kairos_sim::Outcome;
 use serde_json::json;
@@ -12,12 +13,14 @@ async fn skip_fail_and_proceed() {
         let (code, words) = match run.node.as_str() {
             "n1" => (0, "nothing to do"),
             "n2" => (7, "disk is broken"),
+            _ if run.restarts < 2 => (1, "not yet"),
             _ => (0, ""),
         };
         (run.container.name == "preflight")
             .then(|| Outcome::Exit(std::time::Duration::from_millis(50), code, words.into()))
     });
-    rig.op("op", and(reboot(), json!({"preflight": {"command": ["check"]}}))).await;
+    let check = json!({"preflight": {"command": ["check"], "activeDeadlineSeconds": 5}});
+    rig.op("op", and(reboot(), check)).await;
     let status = rig.over("op").await;
     let says = |node: &str| {
         let node = &status["nodeStatuses"][node];
@@ -31,7 +34,9 @@ async fn skip_fail_and_proceed() {
         says("n2"),
         (
             "Failed".into(),
-            "Preflight failed: exit code 7: disk is broken (see docs: preflight-failed)".into()
+            "Preflight failed: no try succeeded in 5 s, the last one ended with exit code 7: disk is broken \
+             (see docs: preflight-failed)"
+                .into()
         )
     );
     assert_eq!(says("n3").0, "Completed");

@@ -158,8 +158,8 @@ fn a_node_that_goes_down_soon_after_it_failed_holds_its_slot_if_its_reboot_may_h
     }
 }
 
-/// A node that an earlier run of `upgrade` failed on and left cordoned, and a later run, which has not begun
-/// with its nodes; with the NodeOp of the earlier run deleted, or not.
+/// A node that an earlier run of `upgrade`, or another NodeOp, failed on and left cordoned, and a run of `up`,
+/// which has not begun with its nodes; with the NodeOp that failed deleted, or not.
 fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
     let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
     cluster.op("next", spec);
@@ -169,7 +169,10 @@ fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
                 "uid": uid, "controller": true}])
     };
     cluster.edit("next", |op| op.metadata.owner_references = serde_json::from_value(of("up-uid")).unwrap());
-    cluster.edit("before", |op| op.metadata.owner_references = serde_json::from_value(of(upgrade)).unwrap());
+    if !upgrade.is_empty() {
+        cluster
+            .edit("before", |op| op.metadata.owner_references = serde_json::from_value(of(upgrade)).unwrap());
+    }
     for name in ["n1", "n2", "n3"] {
         cluster.entry("next", name, json!({"phase": "Pending"}), false);
     }
@@ -180,7 +183,9 @@ fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
     cluster.node("n3", |node| {
         node.unschedulable = true;
         node.kept_cordon = Some(KeptCordon { by, deleted: is_gone });
-        node.annotations.insert(names::ATTEMPTED.into(), format!("{upgrade}/1"));
+        if !upgrade.is_empty() {
+            node.annotations.insert(names::ATTEMPTED.into(), format!("{upgrade}/1"));
+        }
     });
     if is_gone {
         cluster.s.ops.remove(&key("before"));
@@ -195,9 +200,12 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
         ("up-uid", false, json!({}), vec!["n3"]),
         ("up-uid", true, json!({}), vec!["n3"]),
         ("up-uid", false, json!({"concurrency": 2}), vec!["n1", "n3"]),
-        // By another upgrade: its slots are others.
-        ("other", false, json!({}), vec!["n1"]),
-        ("other", true, json!({}), vec!["n1"]),
+        // By another upgrade: the next release often comes in an object of its own.
+        ("other", false, json!({}), vec!["n3"]),
+        ("other", true, json!({}), vec!["n3"]),
+        // By no upgrade: that was another matter.
+        ("", false, json!({}), vec!["n1"]),
+        ("", true, json!({}), vec!["n1"]),
     ] {
         let mut cluster = next_run(upgrade, is_gone, spec);
         cluster.settle();
@@ -224,6 +232,36 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
     ["n1", "n2", "n3"].iter().for_each(|name| cluster.control_plane(name));
     cluster.settle();
     assert_eq!(cluster.running("next"), ["n3"], "{}", cluster.message("next"));
+}
+
+/// The run that was done with it is over, or was another upgrade's: the node is down all the same.
+#[test]
+fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_until_it_is_ready() {
+    // When it was done, and went down, by the seconds that have passed since.
+    for (done, down, taken) in [
+        (Some(300), Some(100), vec![]),
+        (Some(90_000), Some(89_999), vec![]),
+        (Some(900), Some(100), vec!["n1"]),
+        (Some(300), Some(400), vec!["n1"]),
+        (Some(300), None, vec!["n1"]),
+        (None, Some(100), vec!["n1"]),
+    ] {
+        let mut cluster = next_run("other", true, json!({}));
+        cluster.node("n3", |node| {
+            (node.unschedulable, node.kept_cordon) = (false, None);
+            (node.ready, node.ready_changed) = (down.is_none(), down.map(|ago| at(-ago)));
+            let done = done.map(|ago| format!("@{:.0}", at(-ago))).unwrap_or_default();
+            node.annotations.insert(names::ATTEMPTED.into(), format!("other/1{done}"));
+        });
+        cluster.settle();
+        assert_eq!(cluster.running("next"), taken, "{done:?} {down:?}: {}", cluster.message("next"));
+        if taken.is_empty() {
+            assert_eq!(cluster.says("next", "n1"), "waiting: node n3 was done, and is not Ready since");
+            cluster.node("n3", |node| node.ready = true);
+            cluster.settle();
+            assert_eq!(cluster.running("next"), ["n1"]);
+        }
+    }
 }
 
 /// Each of two planners may see the node as it was before it was taken.

@@ -11,10 +11,11 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{outcome, pods::JobPods, remake, run, unrecorded};
 use crate::{
-    contract::Sentinel,
+    contract::{self, Sentinel},
     plan::{
         model::{
             effects::{Effects, Planned},
+            manual::Section,
             snapshot::JobView,
             time::later,
         },
@@ -69,7 +70,18 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         }
         message => message,
     };
-    Failure::JobFailed { why: why.to_owned(), message }.into()
+    let section = section(ctx.op.intent.upgrade, message.as_deref().unwrap_or_default());
+    Failure::JobFailed { why: why.to_owned(), message, section }.into()
+}
+
+/// Where the manual says what to do about a Job that ended with this message. A command of a user's may print what
+/// it likes, and is no agent.
+fn section(is_upgrade: bool, message: &str) -> Section {
+    if message.contains(unrecorded::SAID) || message.contains(contract::UNRECORDED) {
+        return Section::NotRecorded;
+    }
+    let interrupted = is_upgrade && contract::INTERRUPTED.iter().any(|said| message.contains(said));
+    if interrupted { Section::Interrupted } else { Section::JobFailed }
 }
 
 /// What the Job recorded of its success, where a reboot was to follow.
@@ -100,4 +112,27 @@ fn made_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Optio
         succeeded_in: None,
     };
     Some(remake::another(ctx, job, at, &Waiting::JobNotBegun(why)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_last_message_says_decides_what_the_manual_is_asked() {
+        let refused = "exit code 42: upgrading: the node rebooted while kairos-agent ran, and does not show that it was done; look";
+        let unrecorded = "container sentinel-creator ended with exit code 42: the operation succeeded and is not run again, but \
+                          its record could not be written: No space left on device";
+        let tried = format!("{}: exit code 128, StartError", unrecorded::SAID);
+        for (is_upgrade, message, wanted) in [
+            (true, refused, Section::Interrupted),
+            (false, refused, Section::JobFailed),
+            (false, unrecorded, Section::NotRecorded),
+            (true, &tried, Section::NotRecorded),
+            (true, "exit code 1: no space left", Section::JobFailed),
+            (false, "", Section::JobFailed),
+        ] {
+            assert_eq!(section(is_upgrade, message), wanted, "{message}");
+        }
+    }
 }

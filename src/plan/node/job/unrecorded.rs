@@ -10,6 +10,7 @@ use super::{pods::JobPods, remake};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
+        manual::{self, Section},
         question::Question,
         snapshot::JobView,
         time::later,
@@ -72,7 +73,8 @@ pub fn given_up(ctx: &NodeContext<'_>, verdict: Verdict) -> Verdict {
         return verdict;
     }
     let begun = if verdict.begun == Begun::No { Begun::Meanwhile } else { verdict.begun };
-    Verdict { reason: format!("{SAID}: {}", verdict.reason), begun }
+    let reason = manual::explained_in(Section::NotRecorded, &format!("{SAID}: {}", verdict.reason));
+    Verdict { reason, begun }
 }
 
 #[cfg(test)]
@@ -213,6 +215,7 @@ mod tests {
         let entry = world.entry();
         assert!(entry.phase == Phase::Failed && told(&world), "{}", says(&world));
         assert!(entry.job_name.is_some(), "it is not as it was: {entry:?}");
+        assert!(says(&world).ends_with("(see docs: success-that-could-not-be-recorded)"), "{}", says(&world));
     }
 
     /// A further try finds that the agent is done, and where none is left that is said.

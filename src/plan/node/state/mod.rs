@@ -58,6 +58,8 @@ pub struct Found {
     pub image: Option<String>,
     /// The release that the node ran before.
     pub before: Option<String>,
+    /// Why GRUB may boot the fallback again without trying the image.
+    pub not_tried: Option<String>,
 }
 
 /// Taken, and not done.

@@ -97,12 +97,17 @@ fn written(stamp: Stamp) -> Time {
 }
 
 fn found(entry: &NodeStatus) -> Found {
-    Found { target: entry.target.clone(), image: entry.image.clone(), before: entry.before.clone() }
+    Found {
+        target: entry.target.clone(),
+        image: entry.image.clone(),
+        before: entry.before.clone(),
+        not_tried: entry.not_tried.clone(),
+    }
 }
 
 fn with(base: NodeStatus, found: Found) -> NodeStatus {
-    let Found { target, image, before } = found;
-    NodeStatus { target, image, before, ..base }
+    let Found { target, image, before, not_tried } = found;
+    NodeStatus { target, image, before, not_tried, ..base }
 }
 
 fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
@@ -246,7 +251,7 @@ mod tests {
         let given_up = Verdict { reason: "no room".into(), begun: Begun::Meanwhile };
         let waiter =
             WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
-        let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), before: None };
+        let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), ..Found::default() };
         let (job, given_up) = (Some(job), Some(given_up));
         State::Working(Box::new(Working { at, job, waiter, given_up, ..Working::claims(None, found) }))
     }

@@ -74,6 +74,11 @@ impl<'a> Others<'a> {
         }
     }
 
+    /// The newer upgrade that comes first on the node, or has decided what it runs.
+    pub fn newer(&self, node: &NodeView) -> Option<NotTaken> {
+        self.newer.on(node).map(|by| NotTaken::Newer { upgrade: by.upgrade().clone() })
+    }
+
     /// Why the node is not to be looked at now: another NodeOp has it, or an older one has still to take it.
     pub fn keep(&self, node: &NodeView) -> Option<NotTaken> {
         if let Some(holder) = &node.claimed_by {
@@ -83,8 +88,8 @@ impl<'a> Others<'a> {
         if let Some((other, _)) = concerned().find(|(_, entry)| has(entry)) {
             return Some(NotTaken::claimed(&self.op.id, &OpRef::of(other.op)));
         }
-        if let Some(by) = self.newer.on(node) {
-            return Some(NotTaken::Newer { upgrade: by.upgrade().clone() });
+        if let Some(why) = self.newer(node) {
+            return Some(why);
         }
         let to_come = |(other, entry): &(&Other<'_>, &NodeStatus)| {
             let older = age(other.op) < age(&self.op.object);

@@ -1,19 +1,24 @@
 //! The preflight of a node: a pod that disturbs nothing, ahead of its turn.
 //!
 //! A verdict is the command's own exit code, or its deadline, and it counts for a node that nobody else has,
-//! in the boot in which it was asked, confirmed by a live read when it is recorded. A pod that was refused,
-//! evicted, shut down with its node or deleted says nothing, and is made again (see [`lost`]). What no
-//! waiting helps fails the node at once.
+//! in the boot in which it was asked, confirmed by a live read when it is recorded. A user's command that fails
+//! is run again by the kubelet, in the same pod, until it succeeds or its deadline is over (see [`again`]). A
+//! pod that was refused, evicted, shut down with its node or deleted says nothing, and is made again (see
+//! [`lost`]). What no waiting helps fails the node at once.
 //!
 //! Times are counted from when we first saw the pod, and its container run: the node has a clock of its own.
 
+mod again;
 mod lost;
 mod reason;
 
 use k8s_openapi::jiff::Timestamp;
 
 pub use self::reason::PreflightFailure;
-use self::reason::{Asking, Interrupted, Lost};
+use self::{
+    again::Again,
+    reason::{Asking, Interrupted, Lost},
+};
 use crate::{
     api::{
         names::container,
@@ -29,7 +34,7 @@ use crate::{
             effects::{Effects, Planned},
             intent::PreflightIntent,
             silence,
-            snapshot::{ContainerState, ContainerView, Ended, NodeView, PodView, Role, Snapshot, brief},
+            snapshot::{ContainerState, Ended, NodeView, PodView, Role, Snapshot, brief},
             time::later,
         },
         node::{
@@ -132,12 +137,19 @@ impl PreflightContext<'_> {
         if pod.role != Role::Preflight || !pod.is_of(&self.op.id) || pod.node != node.name {
             return self.foreign(pod).into();
         }
-        let container = pod.containers.iter().find(|found| found.name == container::PREFLIGHT);
-        let begun = container.filter(|container| !matches!(container.state, ContainerState::Waiting { .. }));
-        match begun.map(|container| (container, container.ended())) {
-            Some((_, Some(ended))) => self.verdict(node, pod, &ended).into(),
-            Some((container, None)) => self.running(intent, pod, container),
-            None => self.not_started(pod),
+        let Some(check) = pod.containers.iter().find(|found| found.name == container::PREFLIGHT) else {
+            return self.not_started(pod);
+        };
+        let again = again::of(self.op, pod, check);
+        match (&check.state, again) {
+            (_, Again::Later(last)) => self.running(intent, pod, Some(last)),
+            (_, Again::Never(ended)) => self.fail(PreflightFailure::Ended(ended.to_string())).into(),
+            (_, Again::AsNew) | (ContainerState::Waiting { .. }, Again::No) => self.not_started(pod),
+            (ContainerState::Running { .. }, Again::No) => self.running(intent, pod, None),
+            (ContainerState::Ended { code, reason, message }, Again::No) => {
+                let ended = Ended { code: *code, reason: reason.clone(), message: message.clone() };
+                self.verdict(node, pod, &ended).into()
+            }
         }
     }
 
@@ -167,22 +179,27 @@ impl PreflightContext<'_> {
                 Next::Become(Box::new(ends_untouched(self.snapshot.now, &status, true, skipped)))
             }
             _ => {
-                let target = said.and_then(|said| said.target);
-                let found = Found { target, image: image::pinned(&self.op.object, pod), before: None };
+                let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
+                let image = image::pinned(&self.op.object, pod);
+                let found = Found { before, target, image, not_tried: None };
                 self.back_to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
             }
         }
     }
 
-    /// The container runs, for as long as it may.
-    fn running(&self, intent: &PreflightIntent, pod: &PodView, container: &ContainerView) -> Planned<Next> {
-        let now = self.snapshot.now;
-        let since = self.snapshot.running_since(pod, &container.name).unwrap_or(now);
-        let deadline = later(since, intent.deadline);
-        if now >= deadline {
-            return self.fail(PreflightFailure::RanFor(intent.deadline)).into();
+    /// The check runs, or will again after it ended as `last` says, for as long as it may.
+    fn running(&self, intent: &PreflightIntent, pod: &PodView, last: Option<Ended>) -> Planned<Next> {
+        let limit = intent.deadline;
+        let deadline = later(self.snapshot.checking_since(pod), limit);
+        let last = last.map(|last| last.to_string());
+        if self.snapshot.now >= deadline {
+            let failure = match last {
+                Some(last) => PreflightFailure::NeverSucceeded { limit, last },
+                None => PreflightFailure::RanFor(limit),
+            };
+            return self.fail(failure).into();
         }
-        wait(Asking::Runs).with(Effects::wake_at(deadline))
+        wait(last.map_or(Asking::Runs, |last| Asking::RunsAgain { last })).with(Effects::wake_at(deadline))
     }
 
     /// The container has not started, and in a pod that has ended it never will.

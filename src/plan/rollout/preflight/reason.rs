@@ -18,6 +18,10 @@ use crate::plan::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asking {
     Runs,
+    /// It has failed, and the kubelet runs it again.
+    RunsAgain {
+        last: String,
+    },
     /// The pod's status says so, or an Event about it.
     NotStarted {
         why: String,
@@ -58,6 +62,11 @@ pub enum PreflightFailure {
     /// The image's name stands for another content, or brings another release, than on the nodes before.
     OtherContent(String),
     RanFor(SignedDuration),
+    /// It was run again and again.
+    NeverSucceeded {
+        limit: SignedDuration,
+        last: String,
+    },
     /// Waiting does not help.
     CannotStart(String),
     NotStartedIn {
@@ -86,6 +95,7 @@ impl fmt::Display for Asking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runs => f.write_str("Preflight in progress"),
+            Self::RunsAgain { last } => write!(f, "Preflight is run again: it ended with {last}"),
             Self::NotStarted { why } => write!(f, "Preflight cannot start yet: {why}"),
             Self::AsTold(message) => f.write_str(message),
             Self::Confirming => {
@@ -127,6 +137,9 @@ impl fmt::Display for PreflightFailure {
             Self::RanFor(limit) => {
                 write!(f, "DeadlineExceeded, it ran for more than {} s", limit.as_secs())?;
             }
+            Self::NeverSucceeded { limit, last } => {
+                write!(f, "no try succeeded in {} s, the last one ended with {last}", limit.as_secs())?;
+            }
             Self::NotStartedIn { limit, why } => write!(f, "no start in {} s: {why}", limit.as_secs())?,
             Self::NoneEndedIn { limit, last } => {
                 write!(f, "no try came to its end in {} s, the last one because: {last}", limit.as_secs())?;
@@ -137,6 +150,7 @@ impl fmt::Display for PreflightFailure {
             Self::Ended(_)
             | Self::CannotStart(_)
             | Self::RanFor(_)
+            | Self::NeverSucceeded { .. }
             | Self::NotStartedIn { .. }
             | Self::NoneEndedIn { .. } => Section::PreflightFailed,
         };

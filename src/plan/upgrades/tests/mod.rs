@@ -134,10 +134,34 @@ fn what_may_be_changed_is_passed_on() {
     changed.spec.not_after = Some(Time(Timestamp::MAX));
     let (out, _) = planned(&snapshot_of(changed, Some(child)));
     let passed = out.actions.iter().any(|action| {
-        matches!(action, Action::PropagateSpec { child, steering: Steering { concurrency: 3, paused: true, stop_on_failure: true, not_after: Some(_) } }
+        matches!(action, Action::PropagateSpec { child, steering: Steering { concurrency: 3, paused: true, stop_on_failure: true, not_after: Some(_) }, .. }
             if child.metadata.uid.as_deref() == Some("child"))
     });
     assert!(passed, "{:?}", out.actions);
+}
+
+/// Where the policy that refuses it is not installed.
+#[test]
+fn a_change_of_the_nodeop_by_hand_is_taken_back_and_an_event_says_where_to_make_it() {
+    let said = |generation: i64| {
+        let recorded =
+            json!({"phase": "Running", "nodeOpName": "up", "nodeOpUid": "child", "observedGeneration": 1});
+        let mut upgrade = upgrade(recorded);
+        upgrade.metadata.generation = Some(generation);
+        let mut child = op(&upgrade, "child");
+        child.spec.paused = Some(true);
+        let (out, _) = planned(&snapshot_of(upgrade, Some(child)));
+        out.actions.into_iter().find_map(|action| match action {
+            Action::PropagateSpec { steering: Steering { paused: false, .. }, notice, .. } => Some(*notice),
+            _ => None,
+        })
+    };
+    let by_hand = said(1).unwrap();
+    let told = "paused: false again as NodeOpUpgrade up says, to which this NodeOp belongs and which decides; change it there";
+    assert_eq!((by_hand.warning, by_hand.message.as_str()), (true, told));
+    let passed_on = said(2).unwrap();
+    let told = "paused: false as NodeOpUpgrade up says now";
+    assert_eq!((passed_on.warning, passed_on.message.as_str()), (false, told));
 }
 
 #[test]

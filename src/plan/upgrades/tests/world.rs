@@ -78,7 +78,7 @@ impl World {
     /// The present NodeOp has claimed the node once.
     pub fn tried(&mut self, name: &str) {
         let op = self.current();
-        let record = attempts::record(&op, &self.snapshot.nodes[name]);
+        let record = attempts::record(&op, &self.snapshot.nodes[name], None);
         self.node(name, |node| {
             node.annotations.extend(record.and_then(|(key, value)| Some((key, value?))));
         });
@@ -148,7 +148,7 @@ impl World {
                 node.annotations.extend(said.filter_map(|(key, value)| Some((key, value?))));
                 node.claimed_by = change.claimed_by.clone().unwrap_or_else(|| node.claimed_by.clone());
             }),
-            Action::PropagateSpec { child, steering } => {
+            Action::PropagateSpec { child, steering, notice: _ } => {
                 let mut op = child.as_ref().clone();
                 op.spec.concurrency = steering.concurrency;
                 (op.spec.paused, op.spec.stop_on_failure) =

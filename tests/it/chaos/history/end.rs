@@ -21,7 +21,7 @@ use super::{
     balancers,
     drains::said,
     hints::annotation,
-    runs::{are_decided, goes_on, waits_for_ever},
+    runs::{are_decided, goes_on},
     text,
 };
 use crate::chaos::{
@@ -43,7 +43,7 @@ pub fn is_over(cluster: &Cluster, world: &World, scenario: &Scenario) -> bool {
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
         // One that no node matches waits for the first, and holds nothing.
         let empty = phase == Some("Pending") && object["status"]["nodeStatuses"].is_null() && !joins();
-        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held || waits_for_ever(object)
+        (empty || matches!(phase, Some("Completed" | "Failed"))) && !held
     };
     let arrived = scenario.wishes.iter().all(|wish| world.fates(&wish.name, |fates| fates.arrived));
     let claimed = cluster.list("nodes").iter().any(|node| !text(node, CLAIMED_BY).is_empty());
@@ -100,8 +100,7 @@ fn is_tried_for_ever(pod: &Value, world: &World) -> bool {
 /// Nothing is left but what is meant to stay.
 pub fn check_rest(cluster: &Cluster, world: &World, scenario: &Scenario, broken: &mut Vec<String>) {
     // Of two that both lead one may grant what the other has just taken back; it goes with the NodeOp.
-    let open = cluster.list(OPS).iter().any(|op| waits_for_ever(op));
-    for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals && !open) {
+    for table in ACCOUNTS.into_iter().filter(|_| scenario.mode != Mode::Rivals) {
         let left = cluster.list(table).into_iter().filter(|object| ours(object));
         broken.extend(left.map(|object| format!("at rest: {table} {} is left", object["metadata"]["name"])));
     }

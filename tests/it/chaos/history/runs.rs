@@ -182,28 +182,12 @@ fn says_also(upgrade: &NodeOpUpgrade) -> String {
 /// Whether no upgrade has nodes to take: each that it does not take it names, with the reason.
 pub fn goes_on(cluster: &Cluster) -> bool {
     let upgrades = cluster.list(UPGRADES);
-    // One that waits for a newer one takes nothing else either, before that has come to an end.
-    let goes_on = upgrades.iter().filter(|object| !waits_for_ever(object));
-    goes_on.filter_map(|object| read(object)).any(|upgrade| {
+    upgrades.iter().filter_map(|object| read(object)).any(|upgrade| {
         let said = says_also(&upgrade);
         // What newer upgrades have to do with it, and which of many it names, is not looked at here.
         let told = |node: &String| said.contains(node.as_str()) || said.contains(" more ");
         strays(cluster, &upgrade).iter().any(|(node, tried)| !tried && !told(node))
     })
-}
-
-/// Whether all that is left of an operation is for a newer upgrade, which goes on for as long as it is there.
-pub fn waits_for_ever(object: &Value) -> bool {
-    let entries = object["status"]["nodeStatuses"].as_object().into_iter().flatten();
-    let open: Vec<&Value> = entries
-        .map(|(_, entry)| entry)
-        .filter(|entry| !matches!(entry["phase"].as_str(), Some("Completed" | "Failed")))
-        .collect();
-    let waits = |entry: &&Value| {
-        let said = entry["message"].as_str().unwrap_or_default();
-        entry["phase"] == "Pending" && said.ends_with("which is newer, has this node")
-    };
-    !open.is_empty() && open.iter().all(waits)
 }
 
 /// At rest each upgrade is at the run that it asks for, has no other one open, and keeps no more than it is

@@ -66,6 +66,8 @@ pub struct Sightings {
     made: BTreeSet<String>,
     /// Pods of which we saw a container that had run.
     ran: BTreeSet<String>,
+    /// Preflights whose check we saw begin, by UID, however often it was started again since.
+    checks: BTreeMap<String, Timestamp>,
     /// Nodes that are not Ready, by UID.
     away: BTreeMap<String, Timestamp>,
     /// Nodes that an operation took out of load balancers, by UID.
@@ -76,8 +78,9 @@ pub struct Sightings {
     stood: BTreeMap<(String, String), Stood>,
     /// Pods of nodes that are drained which are being deleted, by UID.
     endings: BTreeMap<String, Timestamp>,
-    /// The pods of nodes that are drained, by node.
-    arrivals: BTreeMap<String, Arrivals>,
+    /// The pods of nodes that are drained, or are still being worked on after that, by node and by the UID of
+    /// the NodeOp: not for as long as a watch lasts, which may be ended and begun again at any time.
+    arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
     members: Members,
@@ -121,16 +124,6 @@ impl Sightings {
         self.members.note(&snapshot.nodes, now);
     }
 
-    fn note_arrivals(&mut self, snapshot: &Snapshot) {
-        self.arrivals.retain(|node, _| snapshot.residents.contains_key(node));
-        for (node, pods) in &snapshot.residents {
-            match self.arrivals.get_mut(node) {
-                Some(arrivals) => arrivals.note(pods),
-                None => drop(self.arrivals.insert(node.clone(), Arrivals::first(pods))),
-            }
-        }
-    }
-
     fn note_pods(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
         // Of an operation's pods that have succeeded, which most of a large rollout are, nobody asks since
@@ -140,6 +133,12 @@ impl Sightings {
         let pods = || of_operations().chain(snapshot.facts.values()).map(AsRef::as_ref);
         let there: HashSet<&str> = pods().map(|pod| &*pod.uid).collect();
         keep(&mut self.ran, &there, pods().filter(|pod| pod.has_run()).map(|pod| &*pod.uid));
+        self.checks.retain(|uid, _| there.contains(&**uid));
+        for pod in pods().filter(|pod| pod.role == Role::Preflight && pod.has_begun()) {
+            if !self.checks.contains_key(&pod.uid) {
+                self.checks.insert(pod.uid.clone(), now);
+            }
+        }
         renew_all(&mut self.pods, there, now);
         renew_runs(&mut self.runs, pods().flat_map(runs), now);
     }
@@ -253,6 +252,11 @@ impl Snapshot {
         let (uid, name, restarts) = runs(pod).find(|(_, name, _)| *name == container)?;
         let run = (uid.to_owned(), name.to_owned(), restarts);
         Some(self.sightings.runs.get(&run).copied().unwrap_or(self.now))
+    }
+
+    /// When we first saw that the check of this preflight had begun; now, if that is new, or it has not.
+    pub fn checking_since(&self, pod: &PodView) -> Timestamp {
+        self.sightings.checks.get(&pod.uid).copied().unwrap_or(self.now)
     }
 
     /// When we first saw that the Job may run; now, if it is new or may not.

@@ -52,6 +52,25 @@ fn a_container_counts_from_when_we_saw_it_run_whatever_its_node_says() {
 }
 
 #[test]
+fn a_check_counts_from_its_first_run_however_often_it_runs_again() {
+    let check = |state: ContainerState, restarts: i32| {
+        let mut check = pod(state, restarts);
+        check.role = Role::Preflight;
+        check.containers[0].name = "preflight".into();
+        check
+    };
+    let since = |snapshot: &Snapshot| snapshot.checking_since(snapshot.pods.values().next().unwrap());
+    let waiting = || ContainerState::Waiting { reason: "ImagePullBackOff".into(), message: String::new() };
+    let first = world(5, &Snapshot::default(), vec![check(waiting(), 0)], vec![]);
+    let running = world(9, &first, vec![check(ContainerState::Running { since: at(0) }, 0)], vec![]);
+    let looping = world(20, &running, vec![check(waiting(), 1)], vec![]);
+    let again = world(30, &looping, vec![check(ContainerState::Running { since: at(0) }, 1)], vec![]);
+    assert_eq!([&first, &running, &looping, &again].map(since), [5, 9, 9, 9].map(at));
+    let gone = world(40, &again, vec![], vec![]);
+    assert_eq!(gone.sightings, world(40, &Snapshot::default(), vec![], vec![]).sightings);
+}
+
+#[test]
 fn a_pod_is_silent_until_it_has_a_container_or_its_kubelet_says_why_not() {
     let waiting = |reason: &str| ContainerState::Waiting { reason: reason.into(), message: String::new() };
     let silent = |pod: PodView| {

@@ -131,6 +131,12 @@ impl JobPods<'_> {
         self.all.iter().find_map(|pod| pod.container(container::NODEOP)?.parsed_message())
     }
 
+    /// What the operation said in a pod in which it succeeded, if that begins so.
+    pub fn said_first(&self, beginning: &str) -> Option<String> {
+        let said = self.all.iter().filter(|pod| code(pod, container::NODEOP) == Some(0));
+        said.filter_map(|pod| said_by_operation(pod)).find(|said| said.starts_with(beginning))
+    }
+
     /// The one that was made last.
     pub fn newest(&self) -> Option<&PodView> {
         newest(self.all.iter().copied())

@@ -10,7 +10,8 @@ fn digest(digit: &str) -> String {
 /// Its waiter stands.
 fn another(state: JobState) -> World {
     let mut world = suspended().node(|node| node.arch = "amd64".into()).op(|op| {
-        let first = ImageContent { architecture: "amd64".into(), image: String::new(), digest: digest("a") };
+        let first =
+            ImageContent { architecture: "amd64".into(), digest: digest("a"), ..ImageContent::default() };
         op.status.as_mut().unwrap().images = vec![first];
     });
     world

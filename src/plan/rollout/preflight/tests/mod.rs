@@ -1,6 +1,7 @@
-//! Preflights, planned as part of whole plans: their verdicts here, and the pods that have not given one yet
-//! in `tries`.
+//! Preflights, planned as part of whole plans: their verdicts here, the checks that are run again in `again`,
+//! and the pods that have not given one yet in `tries`.
 
+mod again;
 mod content;
 mod tries;
 
@@ -17,7 +18,7 @@ use crate::{
         model::{
             id::OpRef,
             question::{Answer, Question},
-            snapshot::{Owner, PodPhase, Sightings},
+            snapshot::{ContainerView, Owner, PodPhase, Sightings},
         },
         plan,
     },
@@ -106,8 +107,14 @@ impl World {
         self.pod(|pod| pod.containers = vec![ContainerView::new(container::PREFLIGHT, state)]);
     }
 
+    /// The container has ended, and with it the pod.
     fn ends(&mut self, code: i32, reason: &str, message: &str) {
         self.container(ContainerState::Ended { code, reason: reason.into(), message: message.into() });
+        let ended = if code == 0 { PodPhase::Succeeded } else { PodPhase::Failed };
+        for pod in self.snapshot.pods.values().cloned().collect::<Vec<_>>() {
+            let key = (pod.namespace.clone(), pod.name.clone());
+            self.snapshot.pods.insert(key, Arc::new(PodView { phase: ended, ..(*pod).clone() }));
+        }
     }
 
     fn refused(&mut self, reason: &str) {

@@ -1,0 +1,191 @@
+//! Nodes that are recorded as taken, and not claimed yet.
+//!
+//! Most often a moment lies between the two. But the leader may die there, or the API server may refuse the
+//! claim for hours, and the claim is the first thing that is done to a node: until then whatever keeps a
+//! pending node from being taken keeps this one from it, too. It goes back to where it was.
+
+use std::cell::LazyCell;
+
+use super::{
+    not_taken::{Closed, NotTaken, Stopped},
+    others::Others,
+};
+use crate::{
+    api::nodeop::{NodeStatus, Step},
+    plan::{
+        model::snapshot::{NodeView, Snapshot},
+        node::{
+            context::{Next, Op},
+            state::{At, Entry, Pending, State, Working},
+        },
+    },
+};
+
+/// What takes nodes of one NodeOp back.
+pub struct Recall<'a, F> {
+    snapshot: &'a Snapshot,
+    op: &'a Op,
+    closed: Option<Closed>,
+    /// Asked for only if there is such a node: there is none in most passes.
+    others: LazyCell<Option<Others<'a>>, F>,
+}
+
+/// For a NodeOp that starts nothing more if it is `stopped`.
+pub fn of<'a>(
+    snapshot: &'a Snapshot,
+    op: &'a Op,
+    stopped: Option<&Stopped>,
+) -> Recall<'a, impl FnOnce() -> Option<Others<'a>> + use<'a>> {
+    let closed = stopped.cloned().map(Closed::Stopped).or_else(|| op.intent.paused.then_some(Closed::Paused));
+    let others = LazyCell::new(move || op.intent.preflight.is_some().then(|| Others::of(snapshot, op)));
+    Recall { snapshot, op, closed, others }
+}
+
+impl<'a, F: FnOnce() -> Option<Others<'a>>> Recall<'a, F> {
+    /// What becomes of a node that is worked on, if it is one that is taken back.
+    pub fn node(&self, name: &str, status: &NodeStatus) -> Option<Next> {
+        // What the Go operator recorded names no step, and may have begun. One that is deleted says so itself.
+        if status.step != Some(Step::Claim) || self.op.deleting {
+            return None;
+        }
+        let node =
+            self.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == status.node_uid.as_ref())?;
+        if node.claimed_by.as_ref() == Some(&self.op.id) {
+            return None;
+        }
+        let entry = Entry::parse(status).ok()?;
+        let State::Working(work) = &entry.state else { return None };
+        let Working { at: At::Claim { passed_in }, given_up: None, found, .. } = &**work else { return None };
+        let why = self.why(node, passed_in.as_deref())?;
+        // Whether it is not claimed is proved before its slot is free (see `slots`): a view may be older.
+        let pending = Pending { passed_in: passed_in.clone(), found: found.clone(), ..Pending::default() };
+        let (message, since) = (Some(why.to_string()), Some(self.snapshot.now.into()));
+        let entry = Entry { message, since, state: State::Pending(pending), ..entry };
+        Some(Next::Become(Box::new(entry.record())))
+    }
+
+    fn why(&self, node: &NodeView, passed_in: Option<&str>) -> Option<NotTaken> {
+        if let Some(closed) = &self.closed {
+            return Some(NotTaken::Closed(closed.clone()));
+        }
+        if node.deleting {
+            return Some(NotTaken::NodeDeleting);
+        }
+        if node.labels.on_hold() {
+            return Some(NotTaken::OnHold);
+        }
+        if !node.ready {
+            return Some(NotTaken::NodeNotReady);
+        }
+        // Its preflight told of another boot.
+        if passed_in.is_some_and(|boot| boot != node.boot_id) {
+            return Some(NotTaken::Turn);
+        }
+        self.others.as_ref()?.newer(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use serde_json::json;
+
+    use crate::{
+        api::{
+            names,
+            nodeop::{NodeOp, Phase},
+        },
+        plan::{
+            model::{
+                action::{Action, Plan},
+                id::OpRef,
+                question::Answer,
+                snapshot::{NodeView, Snapshot},
+            },
+            plan,
+        },
+    };
+
+    /// It is recorded that n1 is taken, which passed its preflight in boot b1.
+    fn recorded() -> (Snapshot, NodeOp, NodeView) {
+        let op: NodeOp = serde_json::from_value(json!({
+            "apiVersion": "operator.kairos.io/v1alpha1", "kind": "NodeOp",
+            "metadata": {"name": "op", "namespace": "ns", "uid": "u", "finalizers": [names::FINALIZER], "generation": 1},
+            "spec": {"command": ["true"], "preflight": {"command": ["check"]}, "cordon": true, "concurrency": 1,
+                "stopOnFailure": true},
+            "status": {"phase": "Running", "observedGeneration": 1, "nodeStatuses": {
+                "n1": {"phase": "Running", "step": "Claim", "nodeUid": "n1", "boot": "b1"}, "n2": {"phase": "Pending"},
+            }},
+        }))
+        .unwrap();
+        let node = NodeView {
+            name: "n1".into(),
+            uid: "n1".into(),
+            boot_id: "b1".into(),
+            ready: true,
+            ..NodeView::default()
+        };
+        (Snapshot { now: Timestamp::from_second(1_000_000).unwrap(), ..Snapshot::default() }, op, node)
+    }
+
+    /// The plan when all that it asks for was found.
+    fn planned(change: impl FnOnce(&mut NodeOp, &mut NodeView)) -> Plan {
+        let (mut snapshot, mut op, mut node) = recorded();
+        change(&mut op, &mut node);
+        snapshot.nodes.insert("n1".into(), Arc::new(node));
+        snapshot.ops.insert(OpRef::of(&op).key(), Arc::new(op));
+        let asked = plan(&snapshot).questions;
+        snapshot.answers = asked.into_iter().map(|question| (question, Answer::Found)).collect();
+        plan(&snapshot)
+    }
+
+    fn is_claimed(plan: &Plan) -> bool {
+        let claims = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.claimed_by.is_some());
+        plan.actions.iter().any(claims)
+    }
+
+    #[test]
+    fn what_was_said_between_the_record_and_the_claim_counts() {
+        assert!(is_claimed(&planned(|_, _| {})));
+        type Change = fn(&mut NodeOp, &mut NodeView);
+        let said: [(&str, Change); 7] = [
+            ("paused", |op, _| op.spec.paused = Some(true)),
+            ("notAfter", |op, _| op.spec.not_after = Some(Time(Timestamp::from_second(999_999).unwrap()))),
+            ("stopOnFailure", |op, _| {
+                let nodes = &mut op.status.as_mut().unwrap().node_statuses;
+                nodes.update("n2", |entry| entry.phase = Phase::Failed);
+            }),
+            ("held", |_, node| drop(node.labels.insert(names::HOLD.into(), "true".into()))),
+            ("not Ready", |_, node| node.ready = false),
+            ("being deleted", |_, node| node.deleting = true),
+            ("another boot", |_, node| node.boot_id = "b2".into()),
+        ];
+        for (what, change) in said {
+            let plan = planned(change);
+            assert!(!is_claimed(&plan), "{what}: {:?}", plan.actions);
+            let back = plan.actions.iter().any(|action| {
+                let Action::PatchStatus { status, .. } = action else { return false };
+                let entry = &status.node_statuses["n1"];
+                // Its UID stays until a live read has shown that it is not claimed.
+                entry.phase == Phase::Pending && entry.node_uid.is_some()
+            });
+            assert!(back, "{what}: {:?}", plan.actions);
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_claimed_is_not_taken_back() {
+        let plan = planned(|op, node| {
+            node.claimed_by = Some(OpRef::of(op));
+            op.spec.paused = Some(true);
+        });
+        let back = plan.actions.iter().any(|action| {
+            let Action::PatchStatus { status, .. } = action else { return false };
+            status.node_statuses["n1"].phase != Phase::Running
+        });
+        let cordons = |action: &Action| matches!(action, Action::PatchNode { change, .. } if change.unschedulable == Some(true));
+        assert!(!back && plan.actions.iter().any(cordons), "{:?}", plan.actions);
+    }
+}
