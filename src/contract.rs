@@ -79,6 +79,11 @@ pub fn sentinel_file(job: &str) -> String {
     format!("{job}.json")
 }
 
+/// File name of what a Job's waiter writes down in the state directory before it asks for the reboot.
+pub fn asked_file(job: &str) -> String {
+    format!("{job}.asked.json")
+}
+
 /// File name of an upgrade's result in the state directory.
 pub fn result_file(job: &str) -> String {
     format!("{job}.upgrade.json")
@@ -254,6 +259,10 @@ pub const EXIT_PERMANENT: u8 = 42;
 /// Exit code of `upgrade` where it could not have the node's lock, and has done nothing. A command of a user
 /// may end with it too, and means something else by it.
 pub const EXIT_LOCKED: u8 = 75;
+
+/// Exit code of `reboot-waiter` where the node has started anew since its reboot was asked for, and its boot
+/// id is what it was.
+pub const EXIT_SAME_BOOT: u8 = 76;
 
 /// Arguments of `sentinel`, after the applet's name.
 /// `succeeded_in` is the boot in which the command succeeded, if this Job only records that.

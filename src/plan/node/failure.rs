@@ -87,6 +87,8 @@ pub enum Failure {
         seconds: i64,
         stands: RebootTimeout,
     },
+    /// The node started anew when it was asked to reboot, and its boot id did not change.
+    BootIdStays,
     /// The Go operator's reboot pod was over before we came.
     RebootNotProved,
 }
@@ -126,7 +128,7 @@ impl Failure {
             Self::JobFailed { section, .. } => *section,
             Self::JobVanished => Section::JobVanished,
             Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
-            Self::RebootTimeout { .. } | Self::RebootNotProved => Section::RebootTimeout,
+            Self::RebootTimeout { .. } | Self::BootIdStays | Self::RebootNotProved => Section::RebootTimeout,
         }
     }
 
@@ -208,6 +210,9 @@ impl Failure {
                     "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. {}",
                     stands.advice()
                 );
+            }
+            Self::BootIdStays => {
+                "the node started anew when it was asked to reboot, and its boot id is what it was, by which alone a reboot is proved. Is the node a container (kind, k3d)? Look at it; it was not asked again"
             }
             Self::RebootNotProved => {
                 "the Job of an older operator completed, and its reboot was over or lost before this operator came: that the \

@@ -54,6 +54,9 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     if legacy::is_reboot_over(ctx) {
         return Failure::RebootNotProved.into();
     }
+    if waiter::saw_the_same_boot(ctx) {
+        return Failure::BootIdStays.into();
+    }
     let asked = waiter::says(ctx) == Some(reboot_state::REBOOTING);
     let known = reboot.left.is_some();
     let went_on = waiter::went_on(ctx).filter(|_| !known);

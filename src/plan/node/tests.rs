@@ -24,7 +24,7 @@ use crate::{
             effects::Planned,
             id::OpRef,
             question::{Answer, Question},
-            snapshot::{ContainerState, ContainerView, JobState, NodeView, PodView},
+            snapshot::{ContainerState, ContainerView, Ended, JobState, NodeView, PodView},
         },
         quorum,
     },
@@ -101,6 +101,13 @@ fn says(node: &mut NodeView, boot: &str, release: &str, state: &str) {
 fn waiter(world: &World, state: &str) -> PodView {
     let runs = ContainerView::new("reboot", ContainerState::Running { since: at(0) });
     PodView { reboot_state: Some(state.into()), containers: vec![runs], ..world.waiter(0) }
+}
+
+/// Its container has ended once since it saw that the node started anew in the same boot.
+fn same_boot(mut waiter: PodView) -> PodView {
+    let code = crate::contract::EXIT_SAME_BOOT.into();
+    waiter.containers[0].last = Some(Ended { code, reason: "Error".into(), message: String::new() });
+    waiter
 }
 
 /// A waiter that stood, and whose container cannot run any more.
@@ -249,6 +256,11 @@ fn rebooting_a_node() {
                 .pod(|world| waiter(world, "waiting"))
                 .op(|op| op.metadata.deletion_timestamp = Some(Time(at(0)))),
             "gives up: the NodeOp was deleted before the reboot",
+        ),
+        // It has started anew, and its boot id stays (kind, k3d).
+        (
+            rebooting().pod(|world| same_boot(waiter(world, "rebooting"))),
+            "gives up: the node started anew when it was asked to reboot, and its boot id is what it was",
         ),
         // What somebody uncordoned in the new boot is for others to cordon.
         (

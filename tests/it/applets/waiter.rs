@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command, time::Duration};
 
+use kairos_operator::contract;
+
 use super::node::{BINARY, Node, Waiter, eventually};
 
 /// Long enough for a waiter to do what it must not do.
@@ -64,6 +66,37 @@ fn where_it_may_not_say_in_which_boot_it_is_it_says_the_rest() {
     node.api.job(Some("Complete"));
     node.gets_asked();
     assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
+}
+
+/// kind and k3d.
+#[test]
+fn a_node_that_keeps_its_boot_id_is_asked_once() {
+    let mut node = Node::new("b1");
+    node.init_started(17);
+    let waiter = node.waiting();
+    node.sentinel();
+    node.api.job(Some("Complete"));
+    node.gets_asked();
+    waiter.kill();
+    // Init did not listen.
+    node.reboot("b1");
+    let waiter = node.waiter();
+    node.gets_asked();
+    waiter.kill();
+    node.reboot("b1");
+    node.init_started(4711);
+    for _ in 0..2 {
+        assert_eq!(node.waiter().ends(), i32::from(contract::EXIT_SAME_BOOT));
+        assert!(
+            node.termination_message().contains("boot id is what it was"),
+            "{}",
+            node.termination_message()
+        );
+        assert!(!node.is_asked());
+    }
+    node.reboot("b2");
+    assert_eq!(node.waiter().ends(), 0);
+    assert_eq!(fs::read_dir(node.state_dir()).unwrap().count(), 0);
 }
 
 #[test]

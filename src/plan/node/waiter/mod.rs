@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    contract::{Succeeded, reboot_state},
+    contract::{EXIT_SAME_BOOT, Succeeded, reboot_state},
     plan::{
         model::{
             action::{Action, Target},
@@ -325,6 +325,16 @@ pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
     let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
     let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name))?;
     pod.reboot_state.as_deref().filter(|_| pod.is_of(&ctx.op.id))
+}
+
+/// Whether the node's present waiter has seen that the node started anew since it asked for the reboot, and that
+/// its boot id is what it was.
+pub fn saw_the_same_boot(ctx: &NodeContext<'_>) -> bool {
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
+    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
+    let ours = pod.filter(|pod| pod.is_of(&ctx.op.id)).into_iter().flat_map(|pod| &pod.containers);
+    let mut ends = ours.filter(|it| it.is_ours()).flat_map(|it| [it.ended(), it.last.clone()]).flatten();
+    ends.any(|ended| ended.code == i32::from(EXIT_SAME_BOOT))
 }
 
 /// Whether the node's present waiter is over, as its pod tells, and has not said that it reboots the node.
