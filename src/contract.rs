@@ -79,6 +79,11 @@ pub fn sentinel_file(job: &str) -> String {
     format!("{job}.json")
 }
 
+/// File name of what a Job's waiter writes down in the state directory before it asks for the reboot.
+pub fn asked_file(job: &str) -> String {
+    format!("{job}.asked.json")
+}
+
 /// File name of an upgrade's result in the state directory.
 pub fn result_file(job: &str) -> String {
     format!("{job}.upgrade.json")
@@ -107,6 +112,10 @@ pub struct Sentinel {
     /// An upgrade's: the release that its image carries; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// An upgrade's, of a node that had fallen back: why GRUB may boot the fallback again, and not try the new
+    /// image. Absent if it tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// What the upgrade wrapper leaves in the state directory, and what a retry of its Job goes by.
@@ -134,6 +143,9 @@ pub struct UpgradeResult {
     /// since that run that it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_at: Option<String>,
+    /// See [`Sentinel::not_tried`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// What `upgrade` says, as its termination message, once it has written the recovery image alone, and the
@@ -247,6 +259,10 @@ pub const EXIT_PERMANENT: u8 = 42;
 /// Exit code of `upgrade` where it could not have the node's lock, and has done nothing. A command of a user
 /// may end with it too, and means something else by it.
 pub const EXIT_LOCKED: u8 = 75;
+
+/// Exit code of `reboot-waiter` where the node has started anew since its reboot was asked for, and its boot
+/// id is what it was.
+pub const EXIT_SAME_BOOT: u8 = 76;
 
 /// Arguments of `sentinel`, after the applet's name.
 /// `succeeded_in` is the boot in which the command succeeded, if this Job only records that.

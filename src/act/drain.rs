@@ -3,20 +3,32 @@
 //! Through the Eviction API, so that PodDisruptionBudgets hold. The pod is read first and compared by UID and
 //! node: an eviction with a wrong UID is refused, but spends the budget all the same (measured), and a pod
 //! that was made again under its name elsewhere must not be touched. The UID precondition is the second line.
+//! Of the pod, which may be megabytes of anybody's, only the metadata is asked for: its node, which does not
+//! stand there, selects it.
 //! `kube::Api::evict` cannot be used: it drops its options (kube 5.0).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::{
     api::policy::v1::Eviction,
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
-use kube::{api::PostParams, core::Status};
+use kube::{
+    api::{ListParams, PostParams},
+    core::Status,
+};
 
 use super::Actor;
 use crate::{
-    api::{job::Job, names, owner::Owner, pod::Pod},
+    api::{
+        error_text::{NotEvicted, not_evicted, refusal},
+        job::Job,
+        metadata::{Metadata, Part},
+        names,
+        owner::Owner,
+        pod::Pod,
+    },
     plan::model::action::Target,
 };
 
@@ -25,13 +37,16 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What came of one try.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// It is being deleted, or gone.
+    /// The read before it showed that there is nothing to evict; with the pod's metadata if it is there still.
+    /// What a webhook or the namespace says is no such proof.
+    Needless(Option<Box<ObjectMeta>>),
+    /// It is being deleted, or gone, as the API server says of the eviction.
     Gone,
-    /// Another pod has its name by now, or it is on another node.
+    /// Another pod has its name by now, as the API server says of the eviction.
     Changed,
     /// Refused; `permanent` if waiting does not help.
     Refused { by: RefusedBy, message: String, retry_after: Option<i64>, permanent: bool },
@@ -54,17 +69,14 @@ impl Actor {
         pod: &Target,
         grace_period_seconds: Option<i64>,
     ) -> anyhow::Result<Outcome> {
-        let api = self.api::<Pod>(&pod.namespace);
-        let Some(found) = self.write(api.get_opt(&pod.name)).await? else {
-            return Ok(Outcome::Gone);
+        let Some(found) = self.pod_on(node, pod).await? else {
+            return Ok(Outcome::Needless(None));
         };
-        let same = found.metadata.uid.as_deref() == Some(&pod.uid);
-        let there = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
-        if !same || !there {
-            return Ok(Outcome::Changed);
+        if found.metadata.uid.as_deref() != Some(&pod.uid) {
+            return Ok(Outcome::Needless(None));
         }
         if found.metadata.deletion_timestamp.is_some() {
-            return Ok(Outcome::Gone);
+            return Ok(Outcome::Needless(Some(Box::new(found.metadata))));
         }
         if let Some(message) = self.works_for(&found.metadata).await? {
             return Ok(Outcome::Refused {
@@ -74,6 +86,7 @@ impl Actor {
                 permanent: false,
             });
         }
+        let api = self.api::<Pod>(&pod.namespace);
         let body = eviction(pod, grace_period_seconds);
         let params = PostParams::default();
         let request = api.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &body);
@@ -82,6 +95,14 @@ impl Actor {
             Err(kube::Error::Api(status)) => judge(*status),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The metadata of the pod of this name, if it is on the node.
+    async fn pod_on(&self, node: &str, pod: &Target) -> anyhow::Result<Option<Metadata<Pod, Part>>> {
+        let there = format!("metadata.name={},spec.nodeName={node}", pod.name);
+        let params = ListParams::default().fields(&there).limit(1);
+        let found = self.write(self.api::<Metadata<Pod, Part>>(&pod.namespace).list(&params)).await?;
+        Ok(found.items.into_iter().next())
     }
 
     /// Whose operation the pod carries out, if it is a NodeOp's. A Job that the planner's cache does not show
@@ -117,45 +138,69 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
     }
 }
 
-/// Reads the server's no. 404 and 409 mean that the pod is gone or another one; 429 is a budget without room;
-/// a 500 that speaks of several budgets stays until somebody repairs them, and so does what our right does
-/// not cover. What a webhook or a policy denies may pass in a moment: it may be moving the pod itself.
+/// What a no of the server means for the next try. What our right does not cover, or several budgets, stays
+/// until somebody repairs it; what a webhook or a policy denies may pass in a moment: it may be moving the pod
+/// itself.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
-    let details = status.details.as_ref();
-    let causes: Vec<&str> =
-        details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.as_str()).collect();
-    let message = if causes.is_empty() { status.message.clone() } else { causes.join("; ") };
-    let seconds =
-        details.map(|details| i64::from(details.retry_after_seconds)).filter(|seconds| *seconds > 0);
-    let by = RefusedBy::Budget;
-    match status.code {
-        404 => Ok(Outcome::Gone),
-        409 => Ok(Outcome::Changed),
-        429 => Ok(Outcome::Refused { by, message, retry_after: seconds, permanent: false }),
-        500 if status.message.contains("more than one PodDisruptionBudget") => {
-            Ok(Outcome::Refused { by, message: status.message, retry_after: None, permanent: true })
-        }
-        403 if causes_of(&status).values().any(|reason| reason == "NamespaceTerminating") => {
-            Ok(Outcome::Gone)
-        }
-        // Our right, a policy or a webhook: a webhook that gives no code is a 400, and a policy may give a
-        // 422.
-        400 | 403 | 422 => {
-            let permanent = status.code == 403;
-            Ok(Outcome::Refused { by: RefusedBy::Other, message, retry_after: None, permanent })
-        }
-        _ => Err(kube::Error::Api(Box::new(status)).into()),
+    let seconds = status.details.as_ref().map(|details| i64::from(details.retry_after_seconds));
+    let asked = seconds.filter(|seconds| *seconds > 0);
+    let refused = |by, retry_after, permanent| {
+        Ok(Outcome::Refused { by, message: refusal(&status), retry_after, permanent })
+    };
+    match not_evicted(&status) {
+        Some(NotEvicted::Gone) => Ok(Outcome::Gone),
+        Some(NotEvicted::Changed) => Ok(Outcome::Changed),
+        Some(NotEvicted::Budget) => refused(RefusedBy::Budget, asked, false),
+        Some(NotEvicted::Budgets) => refused(RefusedBy::Budget, None, true),
+        Some(NotEvicted::Forbidden) => refused(RefusedBy::Other, None, true),
+        Some(NotEvicted::Denied) => refused(RefusedBy::Other, None, false),
+        None => Err(kube::Error::Api(Box::new(status)).into()),
     }
-}
-
-fn causes_of(status: &Status) -> BTreeMap<String, String> {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.map(|cause| (cause.field.clone(), cause.reason.clone())).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use hyper::{Request, header::ACCEPT};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::act::tests::{Left, Server, actor};
+
+    /// Sixteen evictions are tried at once, of pods of anybody's.
+    #[tokio::test]
+    async fn of_a_pod_that_is_evicted_no_more_is_read_than_its_metadata() {
+        let asked: Arc<Mutex<Vec<Request<Body>>>> = Arc::default();
+        let requests = asked.clone();
+        let client = Server::client(move |request| {
+            let is_read = request.method() == "GET";
+            requests.lock().unwrap().push(request);
+            let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}});
+            if is_read {
+                (200, json!({"metadata": {}, "items": [pod]}))
+            } else {
+                (201, json!({"status": "Success"}))
+            }
+        });
+        let actor = actor(client, Arc::new(Left(Mutex::new(Some(Duration::from_secs(60))))));
+        let pod = |uid: &str| Target { namespace: "ns".into(), name: "p".into(), uid: uid.into() };
+        assert_eq!(actor.evict("n1", &pod("another"), None).await.unwrap(), Outcome::Needless(None));
+        assert_eq!(actor.evict("n1", &pod("u"), None).await.unwrap(), Outcome::Evicted);
+        let asked = asked.lock().unwrap();
+        let uris: Vec<String> =
+            asked.iter().map(|request| format!("{} {}", request.method(), request.uri())).collect();
+        let read =
+            "GET /api/v1/namespaces/ns/pods?&fieldSelector=metadata.name%3Dp%2Cspec.nodeName%3Dn1&limit=1";
+        assert_eq!(uris[..2], [read; 2]);
+        assert!(
+            uris.len() == 3 && uris[2].starts_with("POST /api/v1/namespaces/ns/pods/p/eviction"),
+            "{uris:?}"
+        );
+        let wants = asked[0].headers()[ACCEPT].to_str().unwrap();
+        assert!(wants.contains("as=PartialObjectMetadataList"), "{wants}");
+    }
 
     fn no(code: u16, message: &str) -> anyhow::Result<Outcome> {
         judge(Status::failure(message, "Invalid").with_code(code))
@@ -176,5 +221,35 @@ mod tests {
         }
         assert!(no(500, "the webhook did not answer").is_err(), "that passes");
         assert_eq!((no(404, "").unwrap(), no(409, "").unwrap()), (Outcome::Gone, Outcome::Changed));
+    }
+
+    /// What is read before an eviction is the latest that is known of the pod; a webhook's 404 is not.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_is_told_and_nothing_is_evicted_for_it() {
+        let target = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        let pod = |uid: &str, deleting: Value| {
+            Some(
+                json!({"metadata": {"name": "p", "namespace": "ns", "uid": uid, "deletionTimestamp": deleting}}),
+            )
+        };
+        let deleted = || Value::from("2026-11-30T00:00:00Z");
+        let tried = async |found: Option<Value>| {
+            let client = Server::client(move |request| match request.method().as_str() {
+                "GET" => (200, json!({"metadata": {}, "items": found.iter().collect::<Vec<_>>()})),
+                _ => (
+                    404,
+                    json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "NotFound", "code": 404}),
+                ),
+            });
+            let lead = Arc::new(Left(Mutex::new(Some(Duration::from_secs(60)))));
+            actor(client, lead).evict("n1", &target, None).await.unwrap()
+        };
+        // One that is on another node by now is none that is asked for.
+        for found in [None, pod("another", Value::Null)] {
+            assert_eq!(tried(found).await, Outcome::Needless(None));
+        }
+        let Outcome::Needless(Some(meta)) = tried(pod("u", deleted())).await else { panic!() };
+        assert!(meta.deletion_timestamp.is_some());
+        assert_eq!(tried(pod("u", Value::Null)).await, Outcome::Gone, "it may be there still");
     }
 }

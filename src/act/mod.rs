@@ -138,7 +138,7 @@ impl Actor {
             Action::CreateJob { op, node, locks, name } => {
                 self.make_job(op, job::On { node, locks: *locks }, name).await
             }
-            Action::ResumeJob { job } => self.resume(job).await,
+            Action::ResumeJob { job, resource_version } => self.resume(job, resource_version).await,
             Action::ExtendJob { job, deadline_seconds } => self.extend(job, *deadline_seconds).await,
             Action::SettleJob { job, boot } => self.settle(job, boot).await,
             Action::DeleteJob { job, after_its_pods, why: _ } => self.delete_job(job, *after_its_pods).await,

@@ -100,9 +100,14 @@ impl Actor {
         Ok(vec![LiveObject::Pod(Box::new(made))])
     }
 
-    /// Lets the Job of this UID run.
-    pub(super) async fn resume(&self, job: &Target) -> anyhow::Result<Vec<LiveObject>> {
-        self.patch_job(job, json!({"spec": {"suspend": false}})).await
+    /// Lets the Job of this UID run, if nobody has changed it since: it may have been settled.
+    pub(super) async fn resume(
+        &self,
+        job: &Target,
+        resource_version: &str,
+    ) -> anyhow::Result<Vec<LiveObject>> {
+        let seen = json!({"resourceVersion": resource_version});
+        self.patch_job(job, json!({"metadata": seen, "spec": {"suspend": false}})).await
     }
 
     /// Gives the Job of this UID another deadline, in seconds from its start.

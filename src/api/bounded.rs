@@ -1,4 +1,4 @@
-//! Lists and maps of somebody else's, read up to a bound. An object may be a megabyte and a half, of which
+//! Lists, maps and texts of somebody else's, read up to a bound. An object may be a megabyte and a half, of which
 //! each label of a few bytes is more than a hundred in memory: what is beyond the bound is passed over, and
 //! given no place. Whoever writes it decides about nothing but his own object.
 
@@ -7,28 +7,91 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use super::names;
 
-/// Bytes of the labels, and of the annotations, that are kept: of two hundred with long names.
-const MAX_BYTES: usize = 16 * 1024;
-/// Labels and annotations by which we know what an object is. They are kept whatever stands beside them.
-const DECISIVE: [&str; 10] = [
-    names::NODEOP,
-    names::NODE,
-    names::NODE_NAME,
-    names::APP,
-    names::REBOOT,
-    names::PREFLIGHT,
-    names::ATTEMPT,
-    names::REBOOT_STATE,
-    names::SETTLED_IN,
-    names::MIRROR,
-];
-/// Bytes of one of those.
-const MAX_DECISIVE: usize = 1024;
+/// How much is kept of an object's labels, and as much of its annotations.
+pub(super) trait Bound {
+    /// Bytes of all of them, each with `EACH`.
+    const BYTES: usize;
+    /// What one counts beside its own bytes: many short ones take far more memory than they are long.
+    const EACH: usize;
+    /// Bytes of one that decides.
+    const DECISIVE_BYTES: usize;
+
+    /// Whether something is decided by it. It is kept whatever stands beside it.
+    fn is_decisive(name: &str) -> bool;
+}
+
+/// Of an object that anybody may have made: two hundred with long names.
+pub(super) struct Anybodys;
+
+impl Bound for Anybodys {
+    const BYTES: usize = 16 * 1024;
+    const EACH: usize = 0;
+    const DECISIVE_BYTES: usize = 1024;
+
+    fn is_decisive(name: &str) -> bool {
+        [
+            names::NODEOP,
+            names::NODE,
+            names::NODE_NAME,
+            names::APP,
+            names::REBOOT,
+            names::PREFLIGHT,
+            names::ATTEMPT,
+            names::REBOOT_STATE,
+            names::WAITS_IN,
+            names::SETTLED_IN,
+            names::MIRROR,
+        ]
+        .contains(&name)
+    }
+}
+
+/// Of a Node. Users select nodes by labels of their own, of which feature discovery alone sets two or three
+/// hundred: this is room for a thousand. A kubelet may write as many on its own Node as an object holds.
+pub(super) struct OfNode;
+
+/// Labels that no kubelet may set on its own Node.
+const RESTRICTED: &str = "node-restriction.kubernetes.io/";
+
+impl Bound for OfNode {
+    const BYTES: usize = 128 * 1024;
+    const EACH: usize = 64;
+    /// What autoscalers had been told before stands in one of ours, as somebody wrote it.
+    const DECISIVE_BYTES: usize = 8 * 1024;
+
+    fn is_decisive(name: &str) -> bool {
+        let ours = [
+            names::HOLD,
+            names::MANAGED,
+            names::BOOT_STATE,
+            names::CORDONED_BY,
+            names::CLAIMED_BY,
+            names::FACTS_OF,
+            names::ATTEMPTED,
+            names::RELEASE,
+            names::BOOT_STATE_OF,
+            names::AUTOSCALER_HINTS,
+            names::NOT_BALANCED,
+            names::OS_LABEL,
+        ];
+        let pairs = [
+            names::FACT_LABELS.as_slice(),
+            &names::FACT_ANNOTATIONS,
+            &names::KEEPS_FROM_SCALE_DOWN,
+            &names::CONTROL_PLANE_ROLES,
+        ];
+        ours.contains(&name)
+            || names::CONTROL_PLANE_LABELS.contains(&name)
+            || pairs.iter().any(|pairs| pairs.iter().any(|(pair, _)| *pair == name))
+            || name.starts_with(RESTRICTED)
+    }
+}
+
 /// Owners that are kept. The one that controls the object is, whatever its place.
 const MAX_OWNERS: usize = 16;
 
@@ -112,40 +175,66 @@ impl<'de> Deserialize<'de> for Owners {
 }
 
 /// Labels, or annotations, and in any case those that decide.
-pub(super) struct Texts(BTreeMap<String, String>);
+pub(super) struct Texts<B>(BTreeMap<String, String>, PhantomData<B>);
 
-impl From<Texts> for BTreeMap<String, String> {
-    fn from(texts: Texts) -> Self {
+impl<B> From<Texts<B>> for BTreeMap<String, String> {
+    fn from(texts: Texts<B>) -> Self {
         texts.0
     }
 }
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de, B: Bound> Deserialize<'de> for Texts<B> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bounded;
+        struct Bounded<B>(PhantomData<B>);
 
-        impl<'de> Visitor<'de> for Bounded {
-            type Value = Texts;
+        impl<'de, B: Bound> Visitor<'de> for Bounded<B> {
+            type Value = Texts<B>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("labels or annotations")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
-                let (mut kept, mut left) = (BTreeMap::new(), MAX_BYTES);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts<B>, A::Error> {
+                let (mut kept, mut left) = (BTreeMap::new(), B::BYTES);
                 while let Some((name, value)) = map.next_entry::<String, String>()? {
                     let bytes = name.len() + value.len();
-                    if let Some(rest) = left.checked_sub(bytes) {
+                    if let Some(rest) = left.checked_sub(bytes + B::EACH) {
                         left = rest;
-                    } else if !DECISIVE.contains(&name.as_str()) || bytes > MAX_DECISIVE {
+                    } else if !B::is_decisive(&name) || bytes > B::DECISIVE_BYTES {
                         continue;
                     }
                     kept.insert(name, value);
                 }
-                Ok(Texts(kept))
+                Ok(Texts(kept, PhantomData))
             }
         }
 
-        deserializer.deserialize_map(Bounded)
+        deserializer.deserialize_map(Bounded(PhantomData))
     }
+}
+
+/// A text of at most `MOST` bytes. One that is longer is none, and is read as if it were not there: a part of
+/// an id would be another one.
+pub(super) fn short<'de, D: Deserializer<'de>, const MOST: usize>(
+    deserializer: D,
+) -> Result<String, D::Error> {
+    struct Text<const MOST: usize>;
+
+    impl<const MOST: usize> Visitor<'_> for Text<MOST> {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+            Ok(if text.len() > MOST { String::new() } else { text.to_owned() })
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<String, E> {
+            Ok(String::new())
+        }
+    }
+
+    deserializer.deserialize_any(Text::<MOST>)
 }

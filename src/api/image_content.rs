@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What an image's name stood for on the first node of an architecture.
+/// What an image's name stood for on nodes of an architecture.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageContent {
@@ -15,4 +15,8 @@ pub struct ImageContent {
     /// The content as the kubelet names it: `repository@sha256:…`, or `sha256:…` for an image that was loaded
     /// from a file.
     pub digest: String,
+    /// The node that tells it, while it is no more than one node's word. Absent once a node was taken that has this
+    /// content, or a second one tells the same: from then on no node of the architecture runs another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_by: Option<String>,
 }

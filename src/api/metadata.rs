@@ -62,7 +62,7 @@ where
 const MAX_FINALIZERS: usize = 4;
 
 type Whole = Kept<BTreeMap<String, String>, Vec<OwnerReference>, Vec<String>>;
-type InPart = Kept<bounded::Texts, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
+type InPart<Bound> = Kept<bounded::Texts<Bound>, bounded::Owners, bounded::Few<String, MAX_FINALIZERS>>;
 
 /// Reads the metadata of an object.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
@@ -72,20 +72,50 @@ pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
 /// Reads no more of the metadata than a bound allows, and in any case what says whose the object is: of an
 /// object that anybody may have written, and of which none is written back.
 pub(super) fn in_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    InPart::deserialize(deserializer).map(Into::into)
+    InPart::<bounded::Anybodys>::deserialize(deserializer).map(Into::into)
+}
+
+/// The same of a Node, of which more is looked at and its kubelet writes a part.
+pub(super) fn of_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    InPart::<bounded::OfNode>::deserialize(deserializer).map(Into::into)
+}
+
+/// How much is read of an object's metadata.
+pub trait Extent {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error>;
+}
+
+/// All of it.
+#[derive(Clone, Copy, Debug)]
+pub enum All {}
+
+impl Extent for All {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+        read(deserializer)
+    }
+}
+
+/// A bounded part: of an object that anybody may have written.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {}
+
+impl Extent for Part {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+        in_part(deserializer)
+    }
 }
 
 /// An object of the kind `K`, of which the API server is asked for nothing but its metadata.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(bound = "")]
-pub struct Metadata<K> {
-    #[serde(deserialize_with = "read")]
+#[serde(bound = "E: Extent")]
+pub struct Metadata<K, E = All> {
+    #[serde(deserialize_with = "E::read")]
     pub metadata: ObjectMeta,
     #[serde(skip)]
-    of: PhantomData<K>,
+    of: PhantomData<(K, E)>,
 }
 
-impl<K: Resource> Resource for Metadata<K> {
+impl<K: Resource, E> Resource for Metadata<K, E> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 

@@ -136,6 +136,9 @@ pub const AUTOSCALER_HINTS: &str = "operator.kairos.io/autoscaler-hints";
 pub const NODE_NAME: &str = "operator.kairos.io/node-name";
 /// Annotation that a reboot waiter writes on its own pod; see [`crate::contract::reboot_state`].
 pub const REBOOT_STATE: &str = "kairos.io/reboot-state";
+
+/// Annotation of a reboot waiter's pod: the boot id that it reads, with each thing that it says.
+pub const WAITS_IN: &str = "kairos.io/waits-in";
 /// Annotation on a Job of ours: the boot in which its operation succeeded, although a container that somebody
 /// else added to its pod keeps the Job from completing. The Job is suspended with it, which ends that pod and
 /// starts no other.

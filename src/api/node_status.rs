@@ -123,6 +123,10 @@ pub struct NodeStatus {
     /// The release that the node ran before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// Why GRUB may boot the fallback again, on a node that had fallen back, without trying the new image; absent
+    /// if it tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
     /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
@@ -137,4 +141,55 @@ pub struct NodeStatus {
     /// preflight pod or waiter was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+impl NodeStatus {
+    /// Bytes of all that stands here, but for the message and what is as long for every node.
+    pub fn bytes_beside_message(&self) -> usize {
+        let Self {
+            phase: _,
+            step: _,
+            job_name,
+            message: _,
+            reboot_status: _,
+            last_updated: _,
+            node_uid,
+            job_uid,
+            attempt: _,
+            drain_started_at: _,
+            blocked_since: _,
+            detaching_since: _,
+            given_up,
+            untouched: _,
+            waiter_since: _,
+            machine_id,
+            control_plane: _,
+            deadline: _,
+            boot,
+            succeeded_in,
+            target,
+            image,
+            before,
+            not_tried,
+            verified: _,
+            new_boot,
+            holds_slot: _,
+            since: _,
+        } = self;
+        let texts = [
+            job_name,
+            node_uid,
+            job_uid,
+            given_up,
+            machine_id,
+            boot,
+            succeeded_in,
+            target,
+            image,
+            before,
+            not_tried,
+            new_boot,
+        ];
+        texts.into_iter().flatten().map(String::len).sum()
+    }
 }

@@ -274,8 +274,9 @@ pub struct DrainOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub skip: Option<LabelSelector>,
-    /// Seconds after its deletion from which a pod is no longer waited for if its node is unreachable; 0 or
-    /// unset: always waited for.
+    /// Seconds after the end of its grace period from which a pod that is being deleted is no longer waited
+    /// for, whatever the state of its node, as with `kubectl drain --skip-wait-for-delete-timeout`; 0 or unset:
+    /// always waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skip_wait_for_delete_timeout_seconds: Option<i32>,

@@ -122,7 +122,8 @@ pub struct NodeOpUpgradeSpec {
     /// Upgrade the active image, and reboot into it (default true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_active: Option<bool>,
-    /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot.
+    /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot. A node whose active
+    /// image is at the release already gets it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_recovery: Option<bool>,
     /// Upgrade without comparing releases (default false): also a node that runs the image's release already,

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use kube::{Api, Client, api::ListParams};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
+    act::REQUEST_TIMEOUT,
     api::{pages, volume_attachment::VolumeAttachment},
     plan::model::question::Question,
 };
@@ -44,8 +45,14 @@ impl Attachments {
         let all = Api::<VolumeAttachment>::all(client.clone());
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut page = ListParams::default().limit(PAGE);
+        // Each page has its own time: how many there are, the size of the cluster says.
+        let late = || {
+            let limit = REQUEST_TIMEOUT.as_secs();
+            format!("listing VolumeAttachments: the API server did not answer within {limit} s")
+        };
         loop {
-            let list = all.list(&page).await.context("listing VolumeAttachments")?;
+            let list = timeout(REQUEST_TIMEOUT, all.list(&page)).await.with_context(late)?;
+            let list = list.context("listing VolumeAttachments")?;
             for attachment in list.items.into_iter().map(|attachment| attachment.spec) {
                 if let Some(volume) = attachment.source.persistent_volume_name
                     && self.asked.contains(&attachment.node_name)

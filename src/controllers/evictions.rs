@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 
 use super::{
@@ -25,6 +25,14 @@ use crate::{
 
 /// Evictions under way at once: the server may hold each for ten seconds.
 const AT_ONCE: usize = 16;
+
+/// A pod that is to be evicted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub node: String,
+    pub pod: Target,
+    pub grace_period_seconds: Option<i64>,
+}
 
 /// Starts evictions and remembers them.
 #[derive(Clone, Debug)]
@@ -56,16 +64,34 @@ impl Evictions {
         self.lock().clone()
     }
 
-    /// Forgets pods that no drain sees any more.
+    /// Forgets pods that no drain sees any more. Those of a node that is drained and not listed, as when its
+    /// watch was begun anew, may be there still.
     pub fn forget_all_but(&self, s: &Snapshot) {
         let there: BTreeSet<&str> = s.residents.values().flatten().map(|pod| pod.uid.as_str()).collect();
-        self.lock().retain(|uid, eviction| eviction.under_way || there.contains(uid.as_str()));
+        let unseen = |node: &str| !s.residents.contains_key(node) && s.is_kept_clear(node);
+        self.lock().retain(|uid, eviction| {
+            eviction.under_way || there.contains(uid.as_str()) || unseen(&eviction.node)
+        });
     }
 
-    /// Tries once to evict a pod, without waiting for the answer. With no slot free it is left to a later
-    /// plan.
-    pub fn start(&self, actor: &Actor, node: String, pod: Target, grace_period_seconds: Option<i64>) {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
+    /// Tries once to evict each of these pods, without waiting for the answers. Those for which no slot is
+    /// free are left to a later plan, and are the first then.
+    pub fn start(&self, actor: &Actor, wanted: Vec<Wanted>) {
+        let wanted = in_turn(wanted, &self.lock());
+        for Wanted { node, pod, grace_period_seconds } in wanted {
+            let Ok(slot) = self.slots.clone().try_acquire_owned() else { return };
+            self.start_one(actor, slot, node, pod, grace_period_seconds);
+        }
+    }
+
+    fn start_one(
+        &self,
+        actor: &Actor,
+        slot: OwnedSemaphorePermit,
+        node: String,
+        pod: Target,
+        grace_period_seconds: Option<i64>,
+    ) {
         let refusal = {
             let mut known = self.lock();
             let before = known.get(&pod.uid).and_then(|eviction| eviction.refusal.clone());
@@ -111,12 +137,19 @@ impl Evictions {
                 info!(pod = path, node, "evicted");
                 None
             }
+            Ok(act::Eviction::Needless(found)) => {
+                info!(pod = path, node, "not evicted: it is gone from the node, or on its way out");
+                // The view that it was planned from is an old one; its watch may be broken.
+                let key = (pod.namespace.clone(), pod.name.clone());
+                self.observer.read_resident(node, &key, &pod.uid, found.as_deref());
+                None
+            }
             Ok(act::Eviction::Gone) => {
-                info!(pod = path, node, "not evicted: it is gone, or on its way out");
+                info!(pod = path, node, "not evicted: it is gone from the node, or on its way out");
                 None
             }
             Ok(act::Eviction::Changed) => {
-                info!(pod = path, node, "not evicted: another pod has its name, or it is on another node");
+                info!(pod = path, node, "not evicted: another pod has its name");
                 None
             }
             Ok(act::Eviction::Refused { by: _, message, retry_after, permanent }) => {
@@ -137,14 +170,121 @@ impl Evictions {
     }
 }
 
+/// Puts first what was tried least recently, one pod of each node after the other: a server may hold each try
+/// for ten seconds and refuse it then, and with all slots taken by such pods nobody else would ever be tried.
+fn in_turn(mut wanted: Vec<Wanted>, known: &BTreeMap<String, Eviction>) -> Vec<Wanted> {
+    wanted.sort_by_key(|wanted| known.get(&wanted.pod.uid).map(|last| last.at));
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let place = |wanted: Wanted| {
+        let place = places.entry(wanted.node.clone()).or_default();
+        *place += 1;
+        (*place, wanted)
+    };
+    let mut placed: Vec<(usize, Wanted)> = wanted.into_iter().map(place).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, wanted)| wanted).collect()
+}
+
 /// As what an outcome is counted.
 fn result(outcome: &anyhow::Result<act::Eviction>) -> EvictionResult {
     match outcome {
         Ok(act::Eviction::Evicted) => EvictionResult::Evicted,
-        Ok(act::Eviction::Gone) => EvictionResult::Gone,
+        Ok(act::Eviction::Needless(_) | act::Eviction::Gone) => EvictionResult::Gone,
         Ok(act::Eviction::Changed) => EvictionResult::Changed,
         Ok(act::Eviction::Refused { by: EvictionRefusal::Budget, .. }) => EvictionResult::Budget,
         Ok(act::Eviction::Refused { by: EvictionRefusal::Other, .. }) => EvictionResult::Refused,
         Err(_) => EvictionResult::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use k8s_openapi::{
+        apimachinery::pkg::apis::meta::v1::Time,
+        jiff::{SignedDuration, Timestamp},
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        act::tests::Server,
+        plan::{
+            model::snapshot::NodePod,
+            node::fixtures::{World, at},
+        },
+    };
+
+    /// What the API server said of a pod decides when it is asked again.
+    #[test]
+    fn what_was_refused_is_known_though_the_watch_of_the_pods_began_anew() {
+        let entry =
+            json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": Time(at(0))});
+        let drain = serde_json::from_value(json!({"enabled": true})).unwrap();
+        let mut world = World::new(entry).op(|op| op.spec.drain_options = Some(drain));
+        let evictions = Evictions::new(Observer::default(), Clock::set_to(at(0)));
+        let tried = |node: &str| Eviction { node: node.into(), at: at(1), under_way: false, refusal: None };
+        evictions.lock().extend(["n1", "n2"].map(|node| (node.to_owned(), tried(node))));
+        let known = |world: &World| {
+            evictions.forget_all_but(&world.snapshot);
+            evictions.known().into_keys().collect::<Vec<_>>()
+        };
+        let pod = NodePod { uid: "n1".into(), ..NodePod::default() };
+        world.snapshot.residents = [("n1".to_owned(), vec![Arc::new(pod)])].into();
+        world.pass(1);
+        assert_eq!(known(&world), ["n1"], "nobody drains the other node");
+        world.snapshot.residents.clear();
+        world.pass(2);
+        assert_eq!(known(&world), ["n1"], "it may be there still");
+        world.snapshot.residents = [("n1".to_owned(), vec![])].into();
+        world.pass(3);
+        assert!(known(&world).is_empty());
+    }
+
+    /// The watch of the node's pods may be broken, and then nothing else tells that the pod has gone.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_before_an_eviction_is_news_to_the_planner() {
+        let meta = json!({"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "6"});
+        let list = json!({"metadata": {"resourceVersion": "7"}, "items": [{"metadata": meta}]});
+        let client = Server::slowly(move |request| {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            (Duration::from_secs(if watches { 3600 } else { 0 }), 200, list.clone())
+        });
+        let observer = Observer::default();
+        observer.watch_pods_of(&client, &["n1".to_owned()].into());
+        let news = || tokio::time::timeout(Duration::from_secs(10), observer.changed());
+        assert!(news().await.is_ok(), "it is listed");
+        // More than one news of the list may have come.
+        while news().await.is_ok() {}
+        let evictions = Evictions::new(observer.clone(), Clock::set_to(at(0)));
+        let target = Target { namespace: "ns".into(), name: "p".into(), uid: "u".into() };
+        evictions.judge(&target, "n1", None, Ok(act::Eviction::Gone));
+        assert!(news().await.is_err(), "it may be there still");
+        evictions.judge(&target, "n1", None, Ok(act::Eviction::Needless(None)));
+        assert!(news().await.is_ok());
+    }
+
+    /// A webhook holds each try on n1 for as long as it may, and fails then; n9 has one pod that nobody keeps.
+    #[test]
+    fn pods_whose_evictions_hang_keep_no_other_pod_from_being_tried() {
+        let wanted = |node: &str, number: usize| Wanted {
+            node: node.into(),
+            pod: Target { namespace: "ns".into(), name: "p".into(), uid: format!("{node}-{number}") },
+            grace_period_seconds: None,
+        };
+        let all: Vec<Wanted> = (0..100).map(|number| wanted("n1", number)).chain([wanted("n9", 0)]).collect();
+        let (mut known, mut now) = (BTreeMap::new(), Timestamp::UNIX_EPOCH);
+        let mut tried: BTreeSet<String> = BTreeSet::new();
+        for pass in 0..7 {
+            now += SignedDuration::from_secs(20);
+            for Wanted { node, pod, .. } in in_turn(all.clone(), &known).into_iter().take(AT_ONCE) {
+                let last = Eviction { node, at: now, under_way: false, refusal: None };
+                tried.insert(pod.uid.clone());
+                known.insert(pod.uid, last);
+            }
+            assert!(tried.contains("n9-0"), "pass {pass}: {tried:?}");
+        }
+        assert_eq!(tried.len(), all.len());
     }
 }

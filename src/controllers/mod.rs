@@ -4,12 +4,15 @@
 mod admissions;
 mod attachments;
 mod bucket;
+mod claims;
 mod clock;
 mod evictions;
 mod failures;
 mod health;
 mod hot_loop;
 mod http;
+mod large_answers;
+mod later_pages;
 mod lease;
 pub mod metrics;
 mod own_image;
@@ -174,6 +177,7 @@ impl Controller {
     /// `identity` tells this process from all others in the election.
     pub fn new(args: &ControllerArgs, client: Client, clock: Clock, identity: String) -> Self {
         let namespace = own_namespace(args);
+        let client = large_answers::one_at_a_time(client);
         let observer = Observer::default();
         let health = Health::new(observer.clone());
         let leadership =

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::{
     admissions::Admissions,
     clock::Clock,
-    evictions::Evictions,
+    evictions::{Evictions, Wanted},
     failures::{Failures, Said},
     health::Health,
     hot_loop::{self, HotLoopLimiter},
@@ -174,7 +174,12 @@ impl Planner {
             self.report_failures();
             return self.failures.next(Instant::now()).unwrap_or(DOUBT);
         }
-        let (plan, snapshot) = self.plan(since).await;
+        // Without a snapshot nothing is planned, and nothing is dropped: not the watches of drains, not what
+        // is known of evictions. The list that is awaited wakes the next pass.
+        let Some((plan, snapshot)) = self.plan(since).await else {
+            self.report_failures();
+            return self.failures.next(Instant::now()).unwrap_or(IDLE_PLAN_INTERVAL);
+        };
         self.plan_pace.planned(Instant::now(), snapshot.nodes.len());
         self.metrics.iter().for_each(|metrics| metrics.planned(&snapshot, &plan));
         self.observer.watch_pods_of(&self.actor.client, &plan.drains);
@@ -210,19 +215,19 @@ impl Planner {
             return true;
         }
         let asked: BTreeSet<Question> = self.uncertain_writes.iter().cloned().map(Question::Op).collect();
-        let snapshot = self.snapshot(since, BTreeMap::new());
+        let Some(snapshot) = self.snapshot(since, BTreeMap::new()) else { return false };
         let found = self.ask(&snapshot, asked, DOUBT).await;
         self.uncertain_writes.retain(|op| !found.contains_key(&Question::Op(op.clone())));
         self.uncertain_writes.is_empty()
     }
 
     /// Plans, and plans again with the answers to its questions: what is asked is meant to be known before
-    /// acting.
-    async fn plan(&mut self, since: Timestamp) -> (Plan, Snapshot) {
+    /// acting. `None`: in one of the rounds the cluster was not listed completely.
+    async fn plan(&mut self, since: Timestamp) -> Option<(Plan, Snapshot)> {
         let mut answers: BTreeMap<Question, Answer> = BTreeMap::new();
         let mut round = 0;
         loop {
-            let snapshot = self.snapshot(since, answers.clone());
+            let snapshot = self.snapshot(since, answers.clone())?;
             let begun = std::time::Instant::now();
             let plan = plan::plan(&snapshot);
             self.metrics.iter().for_each(|metrics| metrics.computed(begun.elapsed()));
@@ -230,22 +235,22 @@ impl Planner {
                 plan.questions.iter().filter(|question| !answers.contains_key(question)).cloned().collect();
             round += 1;
             if asked.is_empty() || round > ROUNDS {
-                return (plan, snapshot);
+                return Some((plan, snapshot));
             }
             let found = self.ask(&snapshot, asked, MAX_QUESTION_PAUSE).await;
             if found.is_empty() {
-                return (plan, snapshot);
+                return Some((plan, snapshot));
             }
             answers.extend(found);
         }
     }
 
-    fn snapshot(&self, since: Timestamp, answers: BTreeMap<Question, Answer>) -> Snapshot {
-        let mut snapshot =
-            self.observer.snapshot(&self.settings, self.clock.now(), since, self.evictions.known(), answers);
+    fn snapshot(&self, since: Timestamp, answers: BTreeMap<Question, Answer>) -> Option<Snapshot> {
+        let (now, known) = (self.clock.now(), self.evictions.known());
+        let mut snapshot = self.observer.snapshot(&self.settings, now, since, known, answers)?;
         snapshot.failures = self.failures.lasting();
         snapshot.paused = self.failures.all_paused(Instant::now());
-        snapshot
+        Some(snapshot)
     }
 
     /// Answers what may be asked again by now. What has no answer is asked by a later pass, `longest` after
@@ -305,15 +310,16 @@ impl Planner {
     /// Carries the actions out, side by side, but for those that failed and were left alone when they were
     /// planned: nothing was asked for them then.
     async fn act(&mut self, actions: Vec<Action>, paused: &BTreeSet<Id>) {
-        let mut under_way = Vec::new();
+        let (mut evictions, mut under_way) = (Vec::new(), Vec::new());
         for action in actions.into_iter().filter(|action| !paused.contains(&action.id())) {
             match action {
                 Action::Evict { node, pod, grace_period_seconds } => {
-                    self.evictions.start(&self.actor, node, pod, grace_period_seconds)
+                    evictions.push(Wanted { node, pod, grace_period_seconds })
                 }
                 other => under_way.push(other),
             }
         }
+        self.evictions.start(&self.actor, evictions);
         let (actor, observer) = (&self.actor, &self.observer);
         let results: Vec<(Action, anyhow::Result<()>)> = stream::iter(under_way)
             .map(|action| async move {

@@ -1,25 +1,23 @@
 //! Answers what a plan asks, by live requests.
 
-use std::{collections::BTreeSet, future::ready};
+use std::{collections::BTreeSet, fmt::Debug, future::ready};
 
 use anyhow::Context;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, ResourceExt, api::ListParams};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
-use super::{attachments::Attachments, rivals};
+use super::{attachments::Attachments, claims, rivals};
 use crate::{
     act::{self, Actor, Admission, REQUEST_TIMEOUT},
-    api::{
-        event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pod::Pod,
-        volume_claim::PersistentVolumeClaim,
-    },
+    api::{event::Event, job::Job, names, node::Node, nodeop::NodeOp, owner, pages, pod::Pod},
     observe::{LiveObject, Observer, static_pods},
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
-        snapshot::{Snapshot, brief},
+        snapshot::{NodePod, Snapshot, brief},
     },
     render::job::On,
 };
@@ -50,7 +48,10 @@ pub async fn answer(
         let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
         let answer = match question {
             // They are found out by several requests, of which each has a limit of its own.
-            Question::Admission(..) | Question::AllNodeOps => answer.await,
+            Question::Admission(..)
+            | Question::AllNodeOps
+            | Question::OwnedWorkload(_)
+            | Question::Volumes(_) => answer.await,
             _ => timeout(REQUEST_TIMEOUT, answer).await.with_context(late).flatten(),
         };
         (question, answer)
@@ -94,13 +95,15 @@ async fn one(
             let job = Api::<Job>::namespaced(client.clone(), namespace).get_opt(name).await?;
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
-            let pods = Api::<Pod>::namespaced(client.clone(), namespace)
-                .list(&pods)
+            let take = |pod: Pod| {
+                // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
+                if pod.labels().contains_key(names::NODEOP) {
+                    observer.read(LiveObject::Pod(Box::new(pod)), began);
+                }
+            };
+            each(&Api::<Pod>::namespaced(client.clone(), namespace), &pods, take)
                 .await
                 .context("listing the Job's pods")?;
-            // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
-            let ours = pods.items.into_iter().filter(|pod| pod.labels().contains_key(names::NODEOP));
-            ours.for_each(|pod| observer.read(LiveObject::Pod(Box::new(pod)), began));
             job.map(|job| LiveObject::Job(Box::new(job)))
         }
         Question::Pod((namespace, name)) => Api::<Pod>::namespaced(client.clone(), namespace)
@@ -138,19 +141,38 @@ async fn one(
     })
 }
 
+/// Jobs, or pods of Jobs, in a page of a live list: anybody can give his own the labels by which they are
+/// selected, and make them large. An operation of two thousand nodes has as many of each.
+const PAGE: u32 = 20;
+
+/// Reads a list page by page, each of which has its own time to be answered.
+async fn each<K>(api: &Api<K>, params: &ListParams, mut take: impl FnMut(K)) -> anyhow::Result<()>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let mut page = params.clone().limit(PAGE);
+    loop {
+        let late = || format!("the API server did not answer within {} s", REQUEST_TIMEOUT.as_secs());
+        let list = timeout(REQUEST_TIMEOUT, api.list(&page)).await.with_context(late)??;
+        list.items.into_iter().for_each(&mut take);
+        match pages::after(page, list.metadata) {
+            Some(next) => page = next,
+            None => return Ok(()),
+        }
+    }
+}
+
 async fn work(client: &Client, observer: &Observer, of: &OpRef) -> anyhow::Result<Answer> {
     let began = Instant::now();
     let params = ListParams::default().labels(&format!("{}={}", names::NODEOP, names::label_value(&of.name)));
-    let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace)
-        .list(&params)
+    let jobs = Api::<Job>::namespaced(client.clone(), &of.namespace);
+    each(&jobs, &params, |job| observer.read(LiveObject::Job(Box::new(job)), began))
         .await
         .context("listing its Jobs")?;
-    let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace)
-        .list(&params)
+    let pods = Api::<Pod>::namespaced(client.clone(), &of.namespace);
+    each(&pods, &params, |pod| observer.read(LiveObject::Pod(Box::new(pod)), began))
         .await
         .context("listing its pods")?;
-    jobs.items.into_iter().for_each(|job| observer.read(LiveObject::Job(Box::new(job)), began));
-    pods.items.into_iter().for_each(|pod| observer.read(LiveObject::Pod(Box::new(pod)), began));
     Ok(Answer::Found)
 }
 
@@ -238,19 +260,12 @@ async fn volumes(
     attachments: &Attachments,
     node: &str,
 ) -> anyhow::Result<Answer> {
-    let mut attached = attachments.on(client, node).await?;
-    for pod in snapshot.residents.get(node).into_iter().flatten().filter(|pod| !pod.finished) {
-        for name in &pod.claims {
-            let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &pod.namespace);
-            let claim = claims
-                .get_opt(name)
-                .await
-                .with_context(|| format!("reading PersistentVolumeClaim {}/{name}", pod.namespace))?;
-            let used = claim.and_then(|claim| claim.spec).and_then(|spec| spec.volume_name);
-            attached.retain(|volume| Some(volume) != used.as_ref());
-        }
-    }
-    Ok(Answer::Attached(attached.into_iter().collect()))
+    let residents = snapshot.residents.get(node).into_iter().flatten();
+    let stay = residents.map(AsRef::as_ref).filter(|pod: &&NodePod| !pod.finished);
+    let used = claims::in_turn(stay);
+    let attached = attachments.on(client, node).await?;
+    let left = claims::without_used(client, used, attached).await?;
+    Ok(Answer::Attached(left.into_iter().collect()))
 }
 
 #[cfg(test)]

@@ -36,6 +36,10 @@ use super::{
 };
 use crate::contract::{self, Sentinel, UpgradeResult, UpgradeState};
 
+/// How many characters of the reason why GRUB may not try an image are told: the record has to fit into a
+/// termination message.
+const MAX_REASON: usize = 200;
+
 /// Arguments of the applet.
 #[derive(Clone, Debug, Args)]
 pub struct SentinelArgs {
@@ -93,12 +97,14 @@ fn write(args: &SentinelArgs, host: &Host) -> Result<AppletExit> {
         time: clock::now(),
         before: None,
         target: None,
+        not_tried: None,
     };
     if args.upgrade {
         let path = directory.join(contract::result_file(&args.job));
         let result = result::read(&path)?.with_context(|| format!("{} is missing", path.display()))?;
         sentinel.boot = boot_of(&result, &sentinel.job_uid)?;
         (sentinel.before, sentinel.target) = (result.before, result.target);
+        sentinel.not_tried = result.not_tried.map(|why| why.chars().take(MAX_REASON).collect());
     } else {
         sentinel.boot = host.boot_id()?;
     }
@@ -171,6 +177,7 @@ mod tests {
             before_state: String::new(),
             target: None,
             recovery_at: None,
+            not_tried: None,
         }
     }
 

@@ -351,8 +351,9 @@ impl Observer {
         }
     }
 
-    /// One moment of the cluster. Of a cluster that has not been listed completely nothing is shown, so that
-    /// nothing is planned.
+    /// One moment of the cluster. There is none as long as the cluster has not been listed completely: a plan
+    /// that is made of nothing would end the watches of all drains, and what they know would be forgotten.
+    /// A namespace with its first NodeOp comes in at any time, also between two rounds of one plan.
     pub fn snapshot(
         &self,
         settings: &PlannerConfig,
@@ -360,8 +361,11 @@ impl Observer {
         leading_since: Timestamp,
         evictions: BTreeMap<String, Eviction>,
         answers: BTreeMap<Question, Answer>,
-    ) -> Snapshot {
+    ) -> Option<Snapshot> {
         let mut caches = self.lock();
+        if !caches.ready() {
+            return None;
+        }
         let mut snapshot = Snapshot {
             now,
             leading_since,
@@ -370,9 +374,6 @@ impl Observer {
             answers,
             ..Snapshot::default()
         };
-        if !caches.ready() {
-            return snapshot;
-        }
         caches.forget_upgraded();
         let failing = caches.residents.iter().filter_map(|(node, pods)| Some((node, pods.lasting_error()?)));
         snapshot.unlisted = failing.map(|(node, why)| (node.clone(), brief(why))).collect();
@@ -385,7 +386,7 @@ impl Observer {
         snapshot = Snapshot { nodes, ops, finished, upgrades, facts, jobs, pods, ..snapshot };
         Arc::make_mut(&mut caches.sightings).note(&snapshot);
         snapshot.sightings = caches.sightings.clone();
-        snapshot
+        Some(snapshot)
     }
 }
 

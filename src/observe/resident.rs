@@ -1,13 +1,18 @@
 //! Any pod of a node that is drained, as the drain sees it.
 
-use super::view::{annotation, created, phase, text};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
+
+use super::{
+    Observer,
+    view::{self, annotation, created, phase, text},
+};
 use crate::{
     api::{
         names,
         owner::Owner,
         pod::{Pod, Toleration, Volume},
     },
-    plan::model::snapshot::NodePod,
+    plan::model::{id::Key, snapshot::NodePod},
 };
 
 /// Claims of a pod that are looked at: no machine has more disks attached.
@@ -41,14 +46,13 @@ pub fn resident(pod: &Pod) -> NodePod {
     let meta = &pod.metadata;
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_ref());
+    let (deleting_since, grace_seconds, finalizers) = end(meta);
     NodePod {
         namespace: text(&meta.namespace),
         name: text(&meta.name),
         uid: text(&meta.uid),
         labels: meta.labels.clone().unwrap_or_default(),
         created: created(meta),
-        deleting_since: meta.deletion_timestamp.as_ref().map(|time| time.0),
-        grace_seconds: meta.deletion_grace_period_seconds.unwrap_or(0),
         finished: phase(pod).is_final(),
         controller: Owner::of(meta),
         mirror: annotation(meta, names::MIRROR).is_some(),
@@ -61,7 +65,40 @@ pub fn resident(pod: &Pod) -> NodePod {
             .filter(|claim| claim.len() <= MAX_NAME)
             .take(MAX_CLAIMS)
             .collect(),
-        finalizers: meta.finalizers.clone().unwrap_or_default(),
+        deleting_since,
+        grace_seconds,
+        finalizers,
+    }
+}
+
+/// Until when a pod that is being deleted may take, how many seconds that is, and what holds it afterwards.
+fn end(meta: &ObjectMeta) -> (Option<Timestamp>, i64, Vec<String>) {
+    let until = meta.deletion_timestamp.as_ref().map(|time| time.0);
+    let seconds = meta.deletion_grace_period_seconds.unwrap_or(0);
+    (until, seconds, meta.finalizers.clone().unwrap_or_default())
+}
+
+impl Observer {
+    /// Takes what a live read found of a pod that is seen on a node that is drained: it is not there any more, or
+    /// this stands there of it. A view that is older would have it evicted again and again.
+    pub fn read_resident(&self, node: &str, key: &Key, uid: &str, found: Option<&ObjectMeta>) {
+        let changed = {
+            let mut caches = self.lock();
+            let Some(pods) = caches.residents.get_mut(node) else { return };
+            let seen = pods.get(key).filter(|pod| pod.uid == uid).cloned();
+            match found.zip(seen) {
+                Some((meta, pod)) => {
+                    let (deleting_since, grace_seconds, finalizers) = end(meta);
+                    let pod = NodePod { deleting_since, grace_seconds, finalizers, ..pod };
+                    pods.apply(view::version(meta), pod)
+                }
+                None if found.is_none() => pods.remove(key, Some(uid), None),
+                None => false,
+            }
+        };
+        if changed {
+            self.tell();
+        }
     }
 }
 
@@ -132,5 +169,39 @@ mod tests {
         ] {
             assert!(!tolerates(toleration.clone()), "{toleration}");
         }
+    }
+
+    /// Its watch is broken, and the eviction that was planned reads the pod first.
+    #[test]
+    fn what_is_read_before_an_eviction_is_seen_by_the_next_plan() {
+        let observer = Observer::default();
+        let pod = |uid: &str, version: &str, deleting: Value| {
+            let meta = json!({"name": "p", "namespace": "ns", "uid": uid, "resourceVersion": version,
+                "deletionTimestamp": deleting, "deletionGracePeriodSeconds": 30, "finalizers": ["example.com/f"]});
+            serde_json::from_value::<Pod>(json!({"metadata": meta})).unwrap()
+        };
+        let first = pod("u", "7", Value::Null);
+        let key = ("ns".to_owned(), "p".to_owned());
+        observer.lock().residents.insert("n1".into(), <_>::default());
+        let cached = |observer: &Observer| observer.lock().residents["n1"].get(&key).cloned();
+        let shows = |pod: &Pod| {
+            let mut caches = observer.lock();
+            let pods = caches.residents.get_mut("n1").unwrap();
+            pods.apply(view::version(&pod.metadata), resident(pod))
+        };
+        assert!(shows(&first));
+        let ends = pod("u", "9", "2026-11-30T00:00:00Z".into());
+        for (node, uid) in [("n2", "u"), ("n1", "another")] {
+            observer.read_resident(node, &key, uid, Some(&ends.metadata));
+            observer.read_resident(node, &key, uid, None);
+            assert_eq!(cached(&observer), Some(resident(&first)), "{node} {uid}");
+        }
+        observer.read_resident("n1", &key, "u", Some(&ends.metadata));
+        let seen = cached(&observer).unwrap();
+        assert_eq!(seen, resident(&ends));
+        assert!(!shows(&first), "nor does a late watch go back");
+        observer.read_resident("n1", &key, "u", None);
+        assert_eq!(cached(&observer), None);
+        assert!(!shows(&ends));
     }
 }

@@ -26,6 +26,7 @@ impl Observed for NodeView {
             hints,
             lifecycle,
             ready,
+            ready_changed,
             boot_id,
             machine_id,
             os,
@@ -35,8 +36,8 @@ impl Observed for NodeView {
             volumes_attached,
             deleting,
         } = self;
-        (ready, boot_id, unschedulable, deleting)
-            == (&other.ready, &other.boot_id, &other.unschedulable, &other.deleting)
+        (ready, ready_changed, boot_id, unschedulable, deleting)
+            == (&other.ready, &other.ready_changed, &other.boot_id, &other.unschedulable, &other.deleting)
             && (name, uid, machine_id, os, arch)
                 == (&other.name, &other.uid, &other.machine_id, &other.os, &other.arch)
             && (cordoned_by, kept_cordon, claimed_by, hints)
@@ -62,12 +63,14 @@ impl Observed for JobView {
             started_at,
             deadline_seconds,
             failed,
+            settled_in,
         } = self;
         (namespace, name, uid, owner, node)
             == (&other.namespace, &other.name, &other.uid, &other.owner, &other.node)
             && (suspended, deleting, state, failed)
                 == (&other.suspended, &other.deleting, &other.state, &other.failed)
-            && (started_at, deadline_seconds) == (&other.started_at, &other.deadline_seconds)
+            && (started_at, deadline_seconds, settled_in)
+                == (&other.started_at, &other.deadline_seconds, &other.settled_in)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     api::{
         job::Job,
         names,
-        node::{Node, NodeCondition},
+        node::{Node, NodeCondition, READY},
         owner::Owner,
         pod::{ContainerStatus, MAX_CONTAINERS, Pod, PodStatus, Terminated},
     },
@@ -73,6 +73,7 @@ pub fn node(node: &Node) -> NodeView {
     let status = node.status.as_ref();
     let info = status.and_then(|status| status.node_info.as_ref());
     let owner = |name| annotation(meta, name).and_then(|text| text.parse().ok());
+    let ready = condition(node, READY);
     NodeView {
         name: text(&meta.name),
         uid: text(&meta.uid),
@@ -86,7 +87,8 @@ pub fn node(node: &Node) -> NodeView {
         claimed_by: owner(names::CLAIMED_BY),
         hints: annotation(meta, names::AUTOSCALER_HINTS).and_then(|text| text.parse().ok()),
         lifecycle: lifecycle(node),
-        ready: condition(node, "Ready").is_some_and(|condition| condition.status == "True"),
+        ready: ready.is_some_and(|condition| condition.status == "True"),
+        ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         machine_id: info.map(|info| info.machine_id.clone()).unwrap_or_default(),
         os: info.map(|info| info.operating_system.clone()).unwrap_or_default(),
@@ -107,7 +109,7 @@ fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
 
 /// Those of a node's conditions that say what an operation does to it.
 fn lifecycle(node: &Node) -> BTreeMap<Lifecycle, Option<OpRef>> {
-    let said_by = |found: &NodeCondition| lifecycle::said_by(found.message.as_deref()?);
+    let said_by = |found: &NodeCondition| lifecycle::said_by(&found.message);
     let of = |condition: Lifecycle| Some((condition, said_by(self::condition(node, condition.kind())?)));
     Lifecycle::ALL.into_iter().filter_map(of).collect()
 }
@@ -117,7 +119,7 @@ fn lifecycle(node: &Node) -> BTreeMap<Lifecycle, Option<OpRef>> {
 fn etcd_votes(node: &Node) -> Option<bool> {
     let condition = condition(node, names::ETCD_CONDITION)?;
     let member = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::ETCD_LABEL));
-    let runs_none = condition.reason.as_deref() == Some(names::ETCD_NO_MEMBER) && !member;
+    let runs_none = condition.reason == names::ETCD_NO_MEMBER && !member;
     (!runs_none).then_some(condition.status == "True")
 }
 
@@ -137,6 +139,7 @@ pub fn job(job: &Job) -> JobView {
         started_at: job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
         deadline_seconds: job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
         failed: job.status.as_ref().and_then(|status| status.failed).unwrap_or(0),
+        settled_in: annotation(meta, names::SETTLED_IN).filter(|boot| boot.len() <= MAX_STATE),
     }
 }
 
@@ -179,6 +182,7 @@ pub fn pod(pod: &Pod, own: &str) -> PodView {
         created: created(meta),
         attempt: annotation(meta, names::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
         reboot_state: annotation(meta, names::REBOOT_STATE).filter(|state| state.len() <= MAX_STATE),
+        waits_in: annotation(meta, names::WAITS_IN).filter(|boot| boot.len() <= MAX_STATE),
         containers: status.map(containers).unwrap_or_default(),
     }
 }

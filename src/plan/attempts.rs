@@ -4,14 +4,24 @@
 //! so that an upgrade that becomes `Continuous` later knows what its run has tried. In a run of a `Continuous`
 //! upgrade it is written, too, before it is said that a node failed untouched: else the next round would try
 //! it, and fail, and so on for ever.
+//!
+//! When a run was done with a node stands there, too: one that goes down soon after may well do so because of
+//! what was done to it, as with an image that comes up and does not stay so, and that is known to whoever looks
+//! at the node, also when the run is over.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{attempts::Attempts, names, nodeop::NodeOp, owner, run::Run},
     plan::model::{
         action::{Action, NodeChange},
         snapshot::NodeView,
+        time::later,
     },
 };
+
+/// How long after it was done a node that is not Ready any more is taken to be so because of that.
+pub const SETTLES: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether a run has had its attempt at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +58,24 @@ pub fn is_spent(op: &NodeOp, node: &NodeView) -> bool {
     run(op).is_some_and(|(uid, run)| run.round > 0 && of(node, uid, run.generation) != Attempt::None)
 }
 
-/// The annotation by which the node says that the NodeOp tries it.
-pub fn record(op: &NodeOp, node: &NodeView) -> Option<(String, Option<String>)> {
+/// Whether the node is not Ready, and went down soon after an upgrade was done with it.
+pub fn went_down(node: &NodeView) -> bool {
+    let Some(down) = node.ready_changed.filter(|_| !node.ready && node.claimed_by.is_none()) else {
+        return false;
+    };
+    let soon = |done: Timestamp| (done..later(done, SETTLES)).contains(&down);
+    read(node).is_some_and(|all| all.done().any(soon))
+}
+
+fn read(node: &NodeView) -> Option<Attempts> {
+    Attempts::read(node.annotations.get(names::ATTEMPTED)?)
+}
+
+/// The annotation by which the node says that the NodeOp tries it, or that it was done with the node at that
+/// time and found it well.
+pub fn record(op: &NodeOp, node: &NodeView, done: Option<Timestamp>) -> Option<(String, Option<String>)> {
     let (uid, run) = run(op)?;
-    let read = || Attempts::read(node.annotations.get(names::ATTEMPTED)?);
-    let all = read().unwrap_or_default().with(uid, run.generation).to_string();
+    let all = read(node).unwrap_or_default().with(uid, run.generation, done).to_string();
     let is_new = node.annotations.get(names::ATTEMPTED) != Some(&all);
     is_new.then(|| (names::ATTEMPTED.to_owned(), Some(all)))
 }
@@ -63,6 +86,7 @@ pub fn mark(op: &NodeOp, node: &NodeView) -> Option<Action> {
     if of(node, uid, run.generation) == Attempt::Had {
         return None;
     }
-    let change = NodeChange { annotations: record(op, node).into_iter().collect(), ..NodeChange::default() };
+    let change =
+        NodeChange { annotations: record(op, node, None).into_iter().collect(), ..NodeChange::default() };
     Some(Action::patch_node(node, change))
 }

@@ -27,6 +27,7 @@ pub fn pod(role: Role, uid: &str, owner: Owner, node: &str) -> PodView {
         created: Timestamp::UNIX_EPOCH,
         attempt: 0,
         reboot_state: None,
+        waits_in: None,
         containers: vec![],
     }
 }
@@ -46,5 +47,6 @@ pub fn job(name: &str, state: JobState) -> JobView {
         started_at: None,
         deadline_seconds: None,
         failed: 0,
+        settled_in: None,
     }
 }

@@ -125,6 +125,7 @@ fn is_bare(status: &NodeStatus) -> bool {
             target: None,
             image: None,
             before: None,
+            not_tried: None,
             verified: None,
             new_boot: None,
             holds_slot: None,

@@ -63,8 +63,8 @@ struct Chunk {
     said: Said,
     /// The last change of any.
     last_updated: Option<Time>,
-    /// How long all names are together.
-    bytes_of_names: usize,
+    /// How long all names are together, and all that stands in the entries beside their messages.
+    bytes: usize,
     /// See [`NodeStatuses::shown`].
     shown: OnceLock<Arc<Self>>,
     /// See [`NodeStatuses::marked_without`].
@@ -83,9 +83,9 @@ enum Said {
 impl Chunk {
     fn of(items: Vec<Arc<Item>>) -> Arc<Self> {
         let marks = [0; Mark::ALL.len()];
-        let bytes_of_names = items.iter().map(|item| item.name.len()).sum();
+        let bytes = items.iter().map(|item| item.name.len()).sum();
         let (said, shown, within) = (Said::Nothing, OnceLock::new(), Within::default());
-        let mut chunk = Self { marks, said, last_updated: None, bytes_of_names, shown, within, items };
+        let mut chunk = Self { marks, said, last_updated: None, bytes, shown, within, items };
         for at in 0..chunk.items.len() {
             chunk.count(at, true);
         }
@@ -100,6 +100,8 @@ impl Chunk {
             let one = usize::from(mark.is_on(&item.status));
             *count = if there { *count + one } else { count.saturating_sub(one) };
         }
+        let bytes = item.status.bytes_beside_message();
+        self.bytes = if there { self.bytes + bytes } else { self.bytes.saturating_sub(bytes) };
     }
 
     /// Looks at what more than one of them say.
@@ -287,9 +289,9 @@ impl NodeStatuses {
         self.chunks.iter().filter_map(|chunk| chunk.marks.get(mark as usize)).sum()
     }
 
-    /// How long all names are together.
-    pub fn bytes_of_names(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.bytes_of_names).sum()
+    /// How long all names are together, and all that stands in the entries beside their messages.
+    pub fn bytes_beside_messages(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.bytes).sum()
     }
 
     /// The last change of any.

@@ -46,6 +46,15 @@ impl Host {
         Ok(id)
     }
 
+    /// When PID 1 was started, in the kernel's ticks since its own start. On a machine that is the same in a
+    /// whole boot; a container (kind, k3d) that starts anew has another one, in the same boot of the kernel.
+    pub fn init_start(&self) -> Result<String> {
+        let stat = self.trimmed("/proc/1/stat")?;
+        // The second field is the name in parentheses, which may hold anything; the start is the 22nd.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().nth(19));
+        fields.flatten().map(str::to_owned).context("/proc/1/stat has too few fields")
+    }
+
     /// The kernel's command line.
     pub fn cmdline(&self) -> Result<String> {
         self.trimmed("/proc/cmdline")
@@ -169,6 +178,25 @@ mod tests {
             host.ask_init().unwrap();
             assert_eq!(init.wait().unwrap().signal(), Some(signal), "{comm}");
         }
+    }
+
+    #[test]
+    fn the_start_of_init_is_read_whatever_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path(), None);
+        assert!(host.init_start().is_err());
+        fs::create_dir_all(root.path().join("proc/1")).unwrap();
+        let after: Vec<_> = (3..=52).map(|field| field.to_string()).collect();
+        for (stat, start) in [
+            (format!("1 (systemd) {}", after.join(" ")), Some("22")),
+            (format!("1 (a) 7 (b) {}", after.join(" ")), Some("22")),
+            ("1 (systemd) S 0".to_owned(), None),
+            (String::new(), None),
+        ] {
+            fs::write(root.path().join("proc/1/stat"), &stat).unwrap();
+            assert_eq!(host.init_start().ok().as_deref(), start, "{stat}");
+        }
+        assert!(Host::at("/", None).init_start().is_ok(), "every Linux has one");
     }
 
     #[test]

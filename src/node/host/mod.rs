@@ -4,6 +4,7 @@
 //! touched: a signal goes to the process of [`contract::env::INIT_PID`] or to none, and `reboot(2)` is never
 //! called.
 
+pub mod disk;
 pub mod files;
 pub mod init;
 pub mod mounts;

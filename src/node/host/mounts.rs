@@ -16,34 +16,52 @@ use nix::{
 
 use super::files;
 
-/// Reads a regular file below `root`, with every link resolved as if `root` were `/`: the host's
-/// `/etc/os-release` is a link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if
-/// there is none.
-pub fn read_in_root(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-    let doing = || format!("reading {path} below {}", root.display());
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+/// For what something below a root is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only to be looked at.
+    Look,
+    Read,
+    /// A directory.
+    Directory,
+    /// A file that is written in its place, and is no link.
+    Write,
+}
+
+/// Opens a file below `root`, with every link resolved as if `root` were `/`: the host's `/etc/os-release` is a
+/// link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if there is none.
+pub fn open_in_root(root: &Path, path: &str, access: Access) -> Result<Option<File>> {
+    // Whatever stands in the file's place (a FIFO) must not hold the applet up.
+    let flags = match access {
+        Access::Look => OFlag::O_PATH,
+        Access::Read => OFlag::O_RDONLY | OFlag::O_NONBLOCK,
+        Access::Directory => OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+        Access::Write => OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK,
+    };
+    let doing = || format!("opening {path} below {}", root.display());
     let directory = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(doing)?;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     match openat2(&directory, path.trim_start_matches('/'), how) {
-        Ok(file) => files::contents(File::from(file), limit).with_context(doing).map(Some),
+        Ok(file) => Ok(Some(File::from(file))),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno).with_context(doing),
     }
 }
 
-/// What is known of a file below `root`, found as [`read_in_root`] finds it, without opening it for reading.
+/// Reads a regular file below `root`, found as [`open_in_root`] finds it. `None` if there is none.
+pub fn read_in_root(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    let doing = || format!("reading {path} below {}", root.display());
+    let file = open_in_root(root, path, Access::Read)?;
+    file.map(|file| files::contents(file, limit).with_context(doing)).transpose()
+}
+
+/// What is known of a file below `root`, found as [`open_in_root`] finds it, without opening it for reading.
 /// `None` if there is none.
 pub fn metadata_in_root(root: &Path, path: &str) -> Result<Option<Metadata>> {
     let doing = || format!("looking at {path} below {}", root.display());
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let directory = open(root, flags | OFlag::O_DIRECTORY, Mode::empty()).with_context(doing)?;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    match openat2(&directory, path.trim_start_matches('/'), how) {
-        Ok(file) => File::from(file).metadata().with_context(doing).map(Some),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-        Err(errno) => Err(errno).with_context(doing),
-    }
+    let file = open_in_root(root, path, Access::Look)?;
+    file.map(|file| file.metadata().with_context(doing)).transpose()
 }
 
 /// The mount points in a `/proc/<pid>/mountinfo`, in order; a path mounted over twice is named twice.

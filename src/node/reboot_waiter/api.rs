@@ -1,4 +1,4 @@
-//! What the waiter asks of the Kubernetes API: two GETs, one annotation on itself, a watch on one Job, and an
+//! What the waiter asks of the Kubernetes API: two GETs, two annotations on itself, a watch on one Job, and an
 //! Event.
 //!
 //! A token of the pod can do no more. Every request has its own time limit, as kube has none.
@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures::{FutureExt, Stream, StreamExt, future::ready};
+use futures::{Stream, StreamExt, future::ready};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
@@ -25,19 +25,14 @@ use kube::{
 use serde_json::json;
 use tracing::{debug, warn};
 
-use super::decide::{Announced, Job, Live, Pod};
+use super::{
+    decide::{Announced, Job, Live, Pod},
+    request::{RequestError, is_code, is_denied, is_replaced, within},
+};
 use crate::{
-    api::{
-        error_text::{error_message, is_conflict},
-        job::Job as KubeJob,
-        names,
-        pod::Pod as KubePod,
-    },
+    api::{error_text::error_message, job::Job as KubeJob, names, pod::Pod as KubePod},
     contract::{env, reboot_state},
 };
-
-/// How long one request may take. A reboot waits for it, so it is short.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the Event before a reboot by the kernel may take: nobody waits for it.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -73,6 +68,8 @@ pub struct Cluster {
     owner_uid: String,
     /// UID of the Job, if its success is recorded.
     succeeded: Option<String>,
+    /// The boot that the node is in, as a pod reads it, if it is to be said.
+    boot: Option<String>,
     /// Why the last request that failed did.
     last_error: Arc<Mutex<Option<String>>>,
 }
@@ -91,7 +88,13 @@ impl Cluster {
         let pods = Api::namespaced(client.clone(), &me.namespace);
         let jobs = Api::namespaced(client.clone(), &me.namespace);
         let (job, owner_uid, last_error) = (job.into(), owner_uid.into(), Arc::default());
-        Self { client, pods, jobs, me, job, owner_uid, succeeded, last_error }
+        Self { client, pods, jobs, me, job, owner_uid, succeeded, boot: None, last_error }
+    }
+
+    /// Has it say in which boot it is with all that it announces: the controller compares that with what the
+    /// node's kubelet reads.
+    pub fn in_boot(self, boot: &str) -> Self {
+        Self { boot: Some(boot.into()), ..self }
     }
 
     /// Why the last request that failed did.
@@ -130,9 +133,7 @@ impl Cluster {
     /// Sets the annotation. The UID in the patch is a precondition: a pod that took our name is not
     /// annotated.
     pub async fn announce(&self, state: &str) -> Announced {
-        let patch =
-            json!({ "metadata": { "uid": self.me.uid, "annotations": { (names::REBOOT_STATE): state } } });
-        match within(self.pods.patch(&self.me.name, &PatchParams::default(), &Patch::Merge(&patch))).await {
+        match self.annotate(state).await {
             Ok(pod) => Announced::Done(judge_pod(Some(&pod), &self.me.uid)),
             Err(RequestError::Answer(error)) if is_code(&error, 404) => {
                 Announced::Done(judge_pod(None, &self.me.uid))
@@ -145,6 +146,20 @@ impl Cluster {
                 let announced = if stranger { Announced::Stranger } else { Announced::Unknown };
                 self.unanswered("the annotation", &error, announced)
             }
+        }
+    }
+
+    /// An admission policy of an earlier version knows nothing of the boot, and refuses it.
+    async fn annotate(&self, state: &str) -> Result<KubePod, RequestError> {
+        let patch = |annotations: serde_json::Value| {
+            let patch = Patch::Merge(json!({"metadata": {"uid": self.me.uid, "annotations": annotations}}));
+            async move { within(self.pods.patch(&self.me.name, &PatchParams::default(), &patch)).await }
+        };
+        let state_alone = json!({(names::REBOOT_STATE): state});
+        let Some(boot) = &self.boot else { return patch(state_alone).await };
+        match patch(json!({(names::REBOOT_STATE): state, (names::WAITS_IN): boot})).await {
+            Err(RequestError::Answer(error)) if is_denied(&error) => patch(state_alone).await,
+            answer => answer,
         }
     }
 
@@ -215,36 +230,6 @@ impl Listed {
             Change::Delete(_) => true,
         }
     }
-}
-
-/// Why there is no answer.
-enum RequestError {
-    Answer(Box<kube::Error>),
-    Timeout,
-}
-
-impl std::fmt::Display for RequestError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Answer(error) => f.write_str(&error_message(error.as_ref())),
-            Self::Timeout => write!(f, "no answer within {} s", REQUEST_TIMEOUT.as_secs()),
-        }
-    }
-}
-
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let answer = tokio::time::timeout(REQUEST_TIMEOUT, request)
-        .map(|answer| answer.map_err(|_| RequestError::Timeout));
-    answer.await?.map_err(|error| RequestError::Answer(Box::new(error)))
-}
-
-fn is_code(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
-}
-
-/// Whether a pod of another UID has our name.
-fn is_replaced(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if is_conflict(status))
 }
 
 /// What a live pod means, `None` being a 404.

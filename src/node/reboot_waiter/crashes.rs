@@ -6,7 +6,10 @@ use super::{
     waiter::Waiter,
     world::{GRACE, Phase, Process, Shared, TIMEOUT, settle, start, step, universe},
 };
-use crate::{contract::reboot_state, node::AppletExit};
+use crate::{
+    contract::{EXIT_SAME_BOOT, reboot_state},
+    node::AppletExit,
+};
 
 /// A node whose waiter has announced itself and whose Job then runs.
 fn running() -> (Shared, Waiter<Process>) {
@@ -86,6 +89,28 @@ fn killed_before_waiting_was_heard_it_announces_again() {
         drop(waiter);
         assert_eq!(settle(&mut start(&all)), None);
         assert_eq!(all.borrow().annotation, Some(reboot_state::WAITING));
+    }
+}
+
+/// kind and k3d. What init ignored is asked again; what it did, and no boot id tells, is not.
+#[test]
+fn a_node_that_starts_anew_in_the_same_boot_is_asked_once() {
+    for steps in 0..8 {
+        let (all, mut waiter) = due();
+        for _ in 0..steps {
+            let _ = step(&mut waiter);
+        }
+        drop(waiter);
+        let mut waiter = start(&all);
+        assert_eq!(settle(&mut waiter), None, "it is asked, again if it was before");
+        let times = asked(&all).len();
+        for _ in 0..3 {
+            all.borrow_mut().restart();
+            let ended = settle(&mut start(&all)).expect("nothing is left to do");
+            assert_eq!(ended.code, EXIT_SAME_BOOT, "{ended:?}");
+        }
+        assert_eq!(asked(&all).len(), times, "killed after {steps} steps");
+        boots_and_completes(&all);
     }
 }
 

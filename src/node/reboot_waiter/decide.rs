@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{contract::Sentinel, contract::reboot_state, node::AppletExit};
+use crate::{
+    contract::{EXIT_SAME_BOOT, Sentinel, reboot_state},
+    node::AppletExit,
+};
 
 /// What the API said about the waiter's own pod, or did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub enum Asked {
 pub struct Observation<'a> {
     /// The boot that the node is in.
     pub boot: &'a str,
+    /// It has started anew since the reboot was asked for, in this boot.
+    pub restarted: bool,
     /// The sentinel of our own Job.
     pub sentinel: Option<&'a Sentinel>,
     /// What was asked of the API since the last wait, about this very sentinel.
@@ -200,12 +205,18 @@ fn with_sentinel(observed: &Observation<'_>, sentinel: &Sentinel) -> NextStep {
             };
             if said { done() } else { NextStep::Announce(reboot_state::COMPLETED) }
         }
+        (Pod::Ours { .. }, Job::Complete) if observed.restarted => {
+            NextStep::End(AppletExit { code: EXIT_SAME_BOOT, message: SAME_BOOT.into() })
+        }
         (Pod::Ours { .. }, Job::Complete) if observed.announced != Some(reboot_state::REBOOTING) => {
             NextStep::Announce(reboot_state::REBOOTING)
         }
         (Pod::Ours { .. }, Job::Complete) => NextStep::AskInit,
     }
 }
+
+/// What is said of a node that is a container: it does reboot, and nothing proves that.
+const SAME_BOOT: &str = "the node has started anew since its reboot was asked for, and its boot id is what it was: it is not asked again";
 
 fn overdue(observed: &Observation<'_>) -> String {
     let why = match observed.live {
@@ -230,6 +241,7 @@ mod tests {
     fn observed<'a>(sentinel: Option<&'a Sentinel>, live: Option<&'a Live>) -> Observation<'a> {
         Observation {
             boot: "now",
+            restarted: false,
             sentinel,
             live,
             announced: None,
@@ -269,6 +281,19 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// kind and k3d: the node reboots, and its boot id stays.
+    #[test]
+    fn what_restarted_in_the_same_boot_is_not_asked_again() {
+        let sentinel = sentinel("now");
+        for announced in [None, Some(reboot_state::REBOOTING)] {
+            let live = Live { pod: OURS, job: Job::Complete };
+            let observed =
+                Observation { restarted: true, announced, ..observed(Some(&sentinel), Some(&live)) };
+            let NextStep::End(ended) = decide(&observed) else { panic!("{:?}", decide(&observed)) };
+            assert_eq!(ended.code, EXIT_SAME_BOOT);
         }
     }
 

@@ -17,6 +17,7 @@
 //! | `rebooting` announced, or lost on the way | still due: looks, announces, asks init |
 //! | `rebooting` announced with a token that is not taken (401) | looks until it is, and begins from there; init is not asked |
 //! | init is asked, and the node stays up | still due: asks init again, to whom that is one request; then the grace, then the kernel |
+//! | init is asked, and the node starts anew in the same boot id (it is a container: kind, k3d) | the init that was asked, as written down before, is another one: ends with that, and asks nothing |
 //! | init or the kernel is asked, and the node goes down | another boot than the sentinel's: `completed` |
 //! | the node reboots by itself, at any line above | the same, if the Job is `Complete`; if it goes on, waits for its end, as the operation may succeed again in this boot |
 //! | `completed` announced, or lost on the way | announces it again, removes the sentinel |
@@ -43,6 +44,7 @@ mod api;
 mod crashes;
 mod decide;
 mod node;
+mod request;
 pub mod state_dir;
 #[cfg(test)]
 mod storms;
@@ -129,7 +131,7 @@ pub fn run(args: &RebootWaiterArgs, host: &Host) -> Result<AppletExit> {
         config.default_retry = false;
         let client = Client::try_from(config).context("making a client")?;
         let succeeded = args.succeeded_job.clone();
-        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid, succeeded);
+        let cluster = Cluster::new(client, me, &args.job, &args.owner_uid, succeeded).in_boot(&boot);
         let node = Node::new(host.clone(), cluster, directory, boot.clone())?;
         Ok(Waiter::new(node, boot, limits).run().await)
     });

@@ -99,6 +99,18 @@ impl World for Node {
         }
     }
 
+    fn has_restarted(&mut self, sentinel: &Sentinel) -> bool {
+        let asked = self.directory.asked_init(sentinel);
+        asked.is_some_and(|asked| self.host.init_start().is_ok_and(|start| start != asked))
+    }
+
+    fn note_asking(&mut self, sentinel: &Sentinel) {
+        let noted = self.host.init_start().and_then(|start| self.directory.note_asked(sentinel, &start));
+        if let Err(error) = noted {
+            warn!("it is not known later that the reboot was asked for: {error:#}");
+        }
+    }
+
     fn ask_init(&mut self) -> Result<()> {
         self.host.ask_init().inspect_err(|error| self.init_refusal = Some(format!("{error:#}")))
     }

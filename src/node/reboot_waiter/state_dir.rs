@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
 use crate::{
@@ -37,6 +37,16 @@ pub struct StateDir {
     job: String,
     /// What is recorded of the Job, until the reboot that it asks for is over.
     succeeded: Option<Succeeded>,
+}
+
+/// A reboot that was asked for.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    job_uid: String,
+    boot: String,
+    /// When the init was started that was asked.
+    init: String,
 }
 
 /// All that sentinels and results have in common.
@@ -84,10 +94,29 @@ impl StateDir {
         found.or_else(|| Some(self.succeeded.as_ref()?.sentinel(&self.job)))
     }
 
+    /// Writes down that the reboot which this sentinel asks for is asked of the init that was started then.
+    pub fn note_asked(&self, sentinel: &Sentinel, init: &str) -> Result<()> {
+        let (job_uid, boot) = (sentinel.job_uid.clone(), sentinel.boot.clone());
+        let asked = serde_json::to_vec(&Asked { job_uid, boot, init: init.into() })?;
+        files::write_atomic(&self.asked(), &asked, 0o644)
+    }
+
+    /// When the init was started that was asked for the reboot which this sentinel asks for, if any was.
+    pub fn asked_init(&self, sentinel: &Sentinel) -> Option<String> {
+        let bytes = files::read(&self.asked(), MAX_SENTINEL).ok().flatten()?;
+        let asked: Asked = serde_json::from_slice(&bytes).ok()?;
+        (asked.job_uid == sentinel.job_uid && asked.boot == sentinel.boot).then_some(asked.init)
+    }
+
+    fn asked(&self) -> PathBuf {
+        self.path.join(contract::asked_file(&self.job))
+    }
+
     /// Removes our Job's sentinel if it is still the one that was judged, and sweeps.
     pub fn remove(&mut self, sentinel: &Sentinel, boot: &str) -> Result<()> {
         if self.sentinel().as_ref() == Some(sentinel) {
             files::remove(&self.own())?;
+            files::remove(&self.asked())?;
             self.succeeded = None;
         }
         reserve::release(&self.own());
@@ -98,7 +127,11 @@ impl StateDir {
     /// Removes files of other Jobs that are of no use to anybody. A courtesy: errors are left to the next
     /// waiter.
     fn sweep(&self, boot: &str, now: SystemTime) {
-        let own = [contract::sentinel_file(&self.job), contract::result_file(&self.job)];
+        let own = [
+            contract::sentinel_file(&self.job),
+            contract::asked_file(&self.job),
+            contract::result_file(&self.job),
+        ];
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let of_another_job = !own.contains(&name) && (name.ends_with(".json") || is_remnant(&name));
@@ -209,12 +242,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_is_of_one_job_and_boot_and_goes_with_the_sentinel() {
+        let (_root, mut state) = directory();
+        write(&state, "mine.json", &serde_json::to_string(&sentinel("mine", "b")).unwrap(), 0);
+        let of = sentinel("mine", "b");
+        assert_eq!(state.asked_init(&of), None);
+        state.note_asked(&of, "17").unwrap();
+        assert_eq!(state.asked_init(&of).as_deref(), Some("17"));
+        assert_eq!(state.asked_init(&sentinel("mine", "c")), None);
+        assert_eq!(state.asked_init(&Sentinel { job_uid: "v".into(), ..of.clone() }), None);
+        state.remove(&of, "new").unwrap();
+        assert_eq!(fs::read_dir(&state.path).unwrap().count(), 0);
+    }
+
+    #[test]
     fn only_old_files_of_other_jobs_in_old_boots_are_swept() {
         let (_root, state) = directory();
         let of = |boot: &str| format!(r#"{{"boot":"{boot}","jobUid":"u"}}"#);
         let kept = [
             "mine.json",
             "mine.upgrade.json",
+            "mine.asked.json",
             "live.json",
             "live.upgrade.json",
             "young.json",
@@ -224,11 +272,19 @@ mod tests {
             ".mine.json.reserve",
             ".young.json.reserve",
         ];
-        let swept =
-            ["old.json", "old.upgrade.json", ".old.json.tmp", ".old.json.reserve", "..old.json.reserve.tmp"];
+        let swept = [
+            "old.json",
+            "old.upgrade.json",
+            "old.asked.json",
+            ".old.json.tmp",
+            ".old.json.reserve",
+            "..old.json.reserve.tmp",
+        ];
         for (name, boot, days) in [
             ("mine.json", "old", 30),
             ("mine.upgrade.json", "old", 30),
+            ("mine.asked.json", "old", 30),
+            ("old.asked.json", "old", 8),
             ("live.json", "now", 30),
             ("live.upgrade.json", "now", 30),
             ("young.json", "old", 6),

@@ -29,6 +29,13 @@ pub trait World {
     fn last_error(&self) -> Option<String> {
         None
     }
+    /// Whether the node has started anew since the reboot was asked for that this sentinel asks for. It is in
+    /// the same boot, as far as the boot id says.
+    fn has_restarted(&mut self, _: &Sentinel) -> bool {
+        false
+    }
+    /// Writes down that the reboot which this sentinel asks for is asked for now.
+    fn note_asking(&mut self, _: &Sentinel) {}
     /// Waits for an event, for at most this time; an event of the Job counts if `job` says so.
     async fn wait(&mut self, job: bool, at_most: Duration);
     fn ask_init(&mut self) -> Result<()>;
@@ -104,8 +111,11 @@ impl<W: World> Waiter<W> {
         }
         self.read();
         let now = self.world.elapsed();
+        let due = self.sentinel.as_ref().filter(|sentinel| sentinel.boot == self.boot);
+        let restarted = due.is_some_and(|sentinel| self.world.has_restarted(sentinel));
         let step = decide(&Observation {
             boot: &self.boot,
+            restarted,
             sentinel: self.sentinel.as_ref(),
             live: self.live.as_ref(),
             announced: self.announced,
@@ -161,6 +171,9 @@ impl<W: World> Waiter<W> {
                 self.wait(until).await;
             }
             NextStep::AskInit => {
+                if let Some(sentinel) = &self.sentinel {
+                    self.world.note_asking(sentinel);
+                }
                 info!("asking init to reboot the node");
                 self.asked_at = Some(self.world.elapsed());
                 if let Err(error) = self.world.ask_init() {

@@ -49,6 +49,9 @@ pub struct FakeCluster {
     /// Boots in which init or the kernel was asked, once per request.
     pub asked: Vec<u32>,
     pub kernel: u32,
+    /// Which init runs, and which was asked for which reboot.
+    pub init: u32,
+    pub noted: Option<(Sentinel, u32)>,
 }
 
 pub type Shared = Rc<RefCell<FakeCluster>>;
@@ -73,6 +76,8 @@ pub fn universe() -> Shared {
         seen: None,
         asked: Vec::new(),
         kernel: 0,
+        init: 1,
+        noted: None,
     }))
 }
 
@@ -97,6 +102,12 @@ impl FakeCluster {
     /// Whatever ran on the node is gone with this.
     pub fn reboot(&mut self) {
         self.boot += 1;
+        self.restart();
+    }
+
+    /// The node is a container: its boot id stays.
+    pub fn restart(&mut self) {
+        self.init += 1;
         self.sigterm = false;
     }
 }
@@ -204,6 +215,16 @@ impl World for Process {
         if !heard {
             std::future::pending::<()>().await;
         }
+    }
+
+    fn has_restarted(&mut self, sentinel: &Sentinel) -> bool {
+        let all = self.all.borrow();
+        all.noted.as_ref().is_some_and(|(of, init)| of == sentinel && *init != all.init)
+    }
+
+    fn note_asking(&mut self, sentinel: &Sentinel) {
+        let mut all = self.all.borrow_mut();
+        all.noted = Some((sentinel.clone(), all.init));
     }
 
     fn ask_init(&mut self) -> Result<()> {

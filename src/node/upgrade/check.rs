@@ -32,7 +32,7 @@ pub fn run(args: &UpgradeArgs, order: &UpgradeOrder, host: &Host) -> Result<Appl
     match plan::need(order, &found) {
         Need::Nothing { release } => return Ok(AppletExit::success(format!("{ALREADY_AT}{release}"))),
         Need::Refused(why) => bail!(Permanent(why)),
-        Need::Upgrade => {}
+        Need::Upgrade(_) => {}
     }
     UsableAgent::find(order, host)?;
     let Found { boot, host: node, image, .. } = found;

@@ -10,8 +10,8 @@
 //! | after this line, the power fails or the pod is killed | left behind | what a retry of the Job does |
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
-//! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent |
-//! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
+//! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent; or the recovery image alone, if it is asked for too |
+//! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset, or booted from nobody knows what | nothing | fails permanently |
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |
@@ -23,6 +23,7 @@
 //! | the agent failed, and has replaced the images that the node boots (see [`replaced`]) | `started` | nothing: this try fails permanently itself |
 //! | the agent failed, has not, and `failed` is written | `failed` | runs the agent |
 //! | the agent succeeded | `started` | as for "the agent runs" |
+//! | GRUB is told to try the new image, on a node that had not booted its active one (see [`grub`]) | `started` | as for "the agent runs" |
 //! | `upgraded` is written | `upgraded` | no agent; the same result with the same boot |
 //! | `upgraded` or `failed` cannot be written, in the room that was kept for it or elsewhere | `started` | nothing: this try fails permanently itself, and says how the agent ended and why that is not recorded |
 //!
@@ -37,6 +38,7 @@
 
 pub mod agent;
 mod check;
+mod grub;
 mod image;
 pub mod plan;
 pub mod replaced;
@@ -49,6 +51,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tracing::warn;
 
 use self::{
     agent::Run,
@@ -156,7 +159,7 @@ pub fn run(args: &UpgradeArgs, host: &Host) -> Result<AppletExit> {
             }
             Ok(AppletExit::success(settled(&result)))
         }
-        Verdict::Run => upgrade(args, &order, host, &found, &path, &signals),
+        Verdict::Run(images) => upgrade(args, &images, host, &found, &path, &signals),
     }
 }
 
@@ -222,8 +225,13 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
+    let not_tried = (order.active && found.boot_state != boot_state::ACTIVE)
+        .then(|| grub::select_active(host, &host_dir).err())
+        .flatten()
+        .inspect(|error| warn!("GRUB may boot the fallback again: {error:#}"))
+        .map(|error| format!("{error:#}"));
     let recovery_at = record.and_then(|before| before.recorded_since(&host_dir)).map(|at| at.to_string());
-    let done = UpgradeResult { recovery_at, ..state(UpgradeState::Upgraded) };
+    let done = UpgradeResult { recovery_at, not_tried, ..state(UpgradeState::Upgraded) };
     match result::conclude(path, &done, patience) {
         Ok(()) => Ok(AppletExit::success(settled(&done))),
         Err(error) => bail!(Permanent(unrecorded(&error))),
@@ -258,7 +266,7 @@ fn unrecorded(error: &anyhow::Error) -> String {
 
 /// What is said of a result. That of the recovery image alone is no boot's to prove, so it is said as a
 /// record if it has a witness.
-fn settled(result: &UpgradeResult) -> String {
+pub fn settled(result: &UpgradeResult) -> String {
     if let (UpgradeState::Upgraded, false, Some(at)) = (result.state, result.active, &result.recovery_at) {
         let proof = RecoveryProof { recovery_at: at.clone(), target: result.target.clone() };
         if let Ok(record) = serde_json::to_string(&proof) {

@@ -54,8 +54,10 @@ pub struct Version {
 /// How many deletions are remembered. An answer is late by seconds, not by thousands of deletions.
 const MAX_TOMBSTONES: usize = 4096;
 
-/// How long a list may fail before somebody is told.
+/// How long a list, or a watch, may fail before somebody is told.
 const TOLD_AFTER: Duration = Duration::from_secs(30);
+/// How long after a failure another one is a new story: one is tried again within a minute.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(120);
 
 /// The views of one kind.
 #[derive(Debug)]
@@ -70,12 +72,22 @@ pub struct Cache<V> {
     /// When the list that is still coming in was asked for, and the keys seen in it.
     listing: Option<(Instant, BTreeSet<Key>)>,
     ready: bool,
-    /// Since when, and why at last, the first list cannot be read.
-    broken: Option<(Instant, String)>,
+    /// What keeps it from being filled, since the last list or event that came in.
+    broken: Option<Broken>,
+    /// A watch that fails for a while is followed by a list. Nobody else sees what it would have told.
+    lists_anew: bool,
     /// The watch that fills it; an earlier one that has not ended yet does not count any more.
     watch: u64,
     /// What has changed since it was last shown in a snapshot.
     changed: BTreeSet<Key>,
+}
+
+/// A list or a watch that fails.
+#[derive(Debug)]
+struct Broken {
+    since: Instant,
+    last: Instant,
+    why: String,
 }
 
 /// The store has lost what it had: a read that cannot be late shows an object as it was before. A backup was
@@ -96,6 +108,7 @@ impl<V> Default for Cache<V> {
             listing: None,
             ready: false,
             broken: None,
+            lists_anew: false,
             watch: 0,
             changed: BTreeSet::new(),
         }
@@ -103,6 +116,11 @@ impl<V> Default for Cache<V> {
 }
 
 impl<V> Cache<V> {
+    /// One that is listed anew once its watch has failed for a while: then it is known when it is up to date.
+    pub fn listed_anew() -> Self {
+        Self { lists_anew: true, ..Self::default() }
+    }
+
     /// Whether a first list has come in completely.
     pub fn ready(&self) -> bool {
         self.ready
@@ -110,16 +128,35 @@ impl<V> Cache<V> {
 
     /// The watch broke. Whether there is something to be told of it: see [`Self::lasting_error`].
     pub fn broke(&mut self, why: String) -> bool {
-        let since = self.broken.take().map_or_else(Instant::now, |(since, _)| since);
-        self.broken = Some((since, why));
+        let last = Instant::now();
+        let before =
+            self.broken.take().filter(|broken| !self.ready || broken.last.elapsed() < FORGIVEN_AFTER);
+        let since = before.map_or(last, |broken| broken.since);
+        self.broken = Some(Broken { since, last, why });
         self.lasting_error().is_some()
     }
 
-    /// Why a first list has not come in, if that has gone on for a while: an API server that restarts is away
-    /// for some seconds, and nobody has to know.
+    /// Why what is here is not what there is, if that has gone on for a while: an API server that restarts is
+    /// away for some seconds, and nobody has to know. A watch that is taken up again after that says nothing
+    /// until something happens; so of one that was there the last failure counts, and [`Self::is_stale`].
     pub fn lasting_error(&self) -> Option<&str> {
-        let lasting = self.broken.as_ref().filter(|(since, _)| since.elapsed() >= TOLD_AFTER);
-        lasting.filter(|_| !self.ready).map(|(_, why)| why.as_str())
+        let lasts = |broken: &&Broken| {
+            let until = if self.ready { broken.last } else { Instant::now() };
+            until.duration_since(broken.since) >= TOLD_AFTER
+        };
+        self.broken.as_ref().filter(lasts).map(|broken| broken.why.as_str())
+    }
+
+    /// Whether another list is to tell what there is, and none is under way.
+    pub fn is_stale(&self) -> bool {
+        self.lists_anew && self.ready && self.listing.is_none() && self.lasting_error().is_some()
+    }
+
+    /// The watch delivers.
+    pub fn heard(&mut self) {
+        if self.listing.is_none() {
+            self.broken = None;
+        }
     }
 
     /// From here on this watch fills it, and no other.

@@ -41,7 +41,9 @@ const PAGE: u32 = 50;
 /// and a page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
 const WHOLE_PAGE: u32 = 10;
 /// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is
-/// six characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
+/// six characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64. That
+/// the lists and the events of several nodes do not add up is the client's part, which reads of large answers
+/// one at a time, and of events likewise.
 const RESIDENTS: u32 = 2;
 /// Jobs and pods with our label in a namespace: so few that a page of big ones of somebody else fits, too.
 const WORK: u32 = 10;
@@ -237,7 +239,7 @@ impl Observer {
             if drains.contains_key(node) {
                 continue;
             }
-            self.lock().residents.insert(node.clone(), Cache::default());
+            self.lock().residents.insert(node.clone(), Cache::listed_anew());
             let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
             let fields = config().page_size(RESIDENTS).fields(&format!("spec.nodeName={node}"));
             let task = self.spawn(
@@ -256,8 +258,8 @@ impl Observer {
         count: &mut u64,
         api: Api<K>,
         config: watcher::Config,
-        cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>> + Send + 'static,
-        parse: impl Fn(K) -> V + Send + 'static,
+        cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>> + Send + Sync + 'static,
+        parse: impl Fn(K) -> V + Send + Sync + 'static,
     ) -> JoinHandle<()>
     where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -270,9 +272,14 @@ impl Observer {
             cache.fill_by(number);
         }
         let kind = K::kind(&K::DynamicType::default()).into_owned();
-        let stream = watcher(api, config).default_backoff();
         let this = self.clone();
-        tokio::spawn(async move { this.feed(&kind, number, stream, cache, parse).await })
+        tokio::spawn(async move {
+            let mut fed = Fed::Stale;
+            while fed == Fed::Stale {
+                let stream = watcher(api.clone(), config.clone()).default_backoff();
+                fed = this.feed(&kind, number, stream, &cache, &parse).await;
+            }
+        })
     }
 
     fn spawn_ops(&self, count: &mut u64, api: Api<NodeOp>) -> JoinHandle<()> {
@@ -286,7 +293,7 @@ impl Observer {
     }
 
     /// Fills a cache from a watch, as long as it is the one that fills it: one that was ended may still have
-    /// an event in its hands.
+    /// an event in its hands. Returns what comes next.
     async fn feed<K: Resource, V: Observed>(
         &self,
         kind: &str,
@@ -294,7 +301,7 @@ impl Observer {
         stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
         cache: impl Fn(&mut Caches) -> Option<&mut Cache<V>>,
         parse: impl Fn(K) -> V,
-    ) {
+    ) -> Fed {
         let mut stream = std::pin::pin!(stream);
         let mut taken: u32 = 0;
         while let Some(event) = stream.next().await {
@@ -304,11 +311,15 @@ impl Observer {
                     let why = anyhow::Error::new(error).root_cause().to_string();
                     warn!(kind, error = why, "watch broke, it is taken up again");
                     self.broken.notify_one();
-                    let lasts = cache(&mut self.lock())
-                        .filter(|cache| cache.is_filled_by(number))
-                        .is_some_and(|cache| cache.broke(why));
+                    let (mut lasts, mut stale) = (false, false);
+                    if let Some(cache) = cache(&mut self.lock()).filter(|cache| cache.is_filled_by(number)) {
+                        (lasts, stale) = (cache.broke(why), cache.is_stale());
+                    }
                     if lasts {
                         self.tell();
+                    }
+                    if stale {
+                        return Fed::Stale;
                     }
                     continue;
                 }
@@ -316,7 +327,7 @@ impl Observer {
             let fed = {
                 let mut caches = self.lock();
                 let Some(cache) = cache(&mut caches).filter(|cache| cache.is_filled_by(number)) else {
-                    return;
+                    return Fed::Over;
                 };
                 let fed = feed_one(cache, event, &parse);
                 taken = taken.wrapping_add(1);
@@ -329,10 +340,23 @@ impl Observer {
             match fed {
                 Ok(true) => self.tell(),
                 Ok(false) => {}
-                Err(went_back) => return self.forget(&went_back),
+                Err(went_back) => {
+                    self.forget(&went_back);
+                    return Fed::Over;
+                }
             }
         }
+        Fed::Over
     }
+}
+
+/// What follows a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    /// Nothing: what it filled is filled by another one, or by none.
+    Over,
+    /// Another one, which begins with a list.
+    Stale,
 }
 
 /// Whether anything changed that a plan can depend on.
@@ -351,8 +375,12 @@ fn feed_one<K: Resource, V: Observed>(
             cache.list_ends();
             true
         }
-        Event::Apply(object) => cache.apply(view::version(object.meta()), parse(object)),
+        Event::Apply(object) => {
+            cache.heard();
+            cache.apply(view::version(object.meta()), parse(object))
+        }
         Event::Delete(object) => {
+            cache.heard();
             let version = view::version(object.meta());
             cache.remove(&version.key, Some(&version.uid), Some(&version.resource_version))
         }

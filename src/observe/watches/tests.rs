@@ -122,7 +122,7 @@ async fn a_list_that_cannot_be_read_for_a_while_is_told_with_its_error_until_it_
     observer.start(&client, "own");
     let unlisted = |observer: &Observer| {
         let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
-        observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unlisted
+        observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unwrap().unlisted
     };
     while !observer.ready() {
         sleep(Duration::from_millis(100)).await;
@@ -136,4 +136,54 @@ async fn a_list_that_cannot_be_read_for_a_while_is_told_with_its_error_until_it_
     refused.store(0, Ordering::Relaxed);
     sleep(Duration::from_secs(100)).await;
     assert!(unlisted(&observer).is_empty());
+}
+
+/// An API server that takes the right to watch away, and gives it back.
+#[tokio::test(start_paused = true)]
+async fn a_drained_nodes_pods_whose_watch_cannot_be_taken_up_again_are_told_and_listed_anew() {
+    let (refused, pods) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(1)));
+    let (refuses, there) = (refused.clone(), pods.clone());
+    let client = crate::act::tests::Server::slowly(move |request: Request<Body>| {
+        let of_pods = request.uri().path() == "/api/v1/pods";
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let pod = |number| json!({"metadata": {"name": format!("p{number}"), "namespace": "ns", "uid": "u", "resourceVersion": "6"}});
+        let items: Vec<_> = (0..if of_pods { there.load(Ordering::Relaxed) } else { 0 }).map(pod).collect();
+        match refuses.load(Ordering::Relaxed) {
+            no if of_pods && (no == 2 || (no == 1 && watches)) => {
+                let message = "you may not watch pods";
+                let status = json!({"kind": "Status", "status": "Failure", "message": message, "reason": "Forbidden", "code": 403});
+                (Duration::ZERO, 403, status)
+            }
+            // A watch that is quiet, and ends as those of an API server do.
+            _ if watches => (Duration::from_secs(10), 200, json!({})),
+            _ => (Duration::ZERO, 200, json!({"metadata": {"resourceVersion": "7"}, "items": items})),
+        }
+    });
+    let observer = Observer::default();
+    observer.start(&client, "own");
+    while !observer.ready() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let shown = |observer: &Observer| {
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        let shown = observer.snapshot(&<_>::default(), now, now, <_>::default(), <_>::default()).unwrap();
+        (shown.residents.get("n1").map(Vec::len), shown.unlisted.get("n1").cloned())
+    };
+    observer.watch_pods_of(&client, &["n1".to_owned()].into());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(shown(&observer), (Some(1), None));
+    refused.store(2, Ordering::Relaxed);
+    pods.store(3, Ordering::Relaxed);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(shown(&observer), (Some(1), None), "an API server may be away for so long");
+    sleep(Duration::from_secs(200)).await;
+    let (old, why) = shown(&observer);
+    assert!(old == Some(1) && why.unwrap().contains("you may not watch pods"));
+    // The list alone shows what there is, and for how long.
+    refused.store(1, Ordering::Relaxed);
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(shown(&observer).0, Some(3), "what came meanwhile is seen");
+    refused.store(0, Ordering::Relaxed);
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!(shown(&observer), (Some(3), None));
 }

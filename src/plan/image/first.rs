@@ -1,54 +1,113 @@
-//! Which release an image brings, by the first node that it came to.
+//! Which release an image brings, by what nodes told of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::ADVICE;
+use super::{ADVICE, Judged, was_taken};
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
-        nodeop::Phase,
+        nodeop::{NodeOp, NodeStatus, Phase},
     },
     plan::model::snapshot::{NodeView, Snapshot},
 };
 
-/// The release that the image brought to the first node of each architecture, as its preflight read it, and
-/// that node. Digests cannot always be compared (one node has pulled the image, the other one was given it in
-/// a file); releases can.
+/// The release that the image brings to the nodes of each architecture, as their preflights read it. Digests
+/// cannot always be compared (one node has pulled the image, the other one was given it in a file); releases
+/// can.
 #[derive(Debug, Default)]
-pub struct FirstReleases(BTreeMap<String, (String, String)>);
+pub struct FirstReleases {
+    /// By architecture.
+    told: BTreeMap<String, Told>,
+    /// Whether nodes are compared at all. A name with a digest in it stands for one content, so a node that tells
+    /// another release says nothing of the others.
+    compares: bool,
+}
+
+/// What nodes of one architecture told.
+#[derive(Debug, Default)]
+struct Told {
+    /// What all are held to, and who tells it: a node that was taken, or two that tell the same.
+    binds: Option<(String, Vec<String>)>,
+    /// The other releases, each with the first node that tells it.
+    words: BTreeMap<String, String>,
+}
 
 impl FirstReleases {
-    /// Nodes that were taken come before those that wait for their turn.
-    pub fn of(snapshot: &Snapshot, nodes: &NodeStatuses) -> Self {
-        let mut found: BTreeMap<String, (String, String)> = BTreeMap::new();
+    /// What stands in the entries of the nodes. One that was failed untouched counts for nothing.
+    pub fn of(snapshot: &Snapshot, op: &NodeOp, nodes: &NodeStatuses) -> Self {
+        let compares = !op.spec.image.as_deref().unwrap_or_default().contains('@');
+        let mut told: BTreeMap<String, Told> = BTreeMap::new();
+        let mut bound = BTreeSet::new();
         for taken in [true, false] {
-            let targeted = nodes.marked([Mark::Targeted]);
-            for (name, entry) in targeted.filter(|(_, entry)| (entry.phase != Phase::Pending) == taken) {
+            let counts =
+                |entry: &&NodeStatus| was_taken(entry) == taken && (taken || entry.phase != Phase::Failed);
+            for (name, entry) in nodes.marked([Mark::Targeted]).filter(|(_, entry)| counts(entry)) {
                 // Thousands follow.
-                if found.len() == snapshot.nodes.archs().len() {
+                if bound.len() == snapshot.nodes.archs().len() {
                     break;
                 }
-                if let Some(release) = &entry.target
-                    && let Some(node) = snapshot.nodes.get(name)
-                    && !found.contains_key(&node.arch)
-                {
-                    found.insert(node.arch.clone(), (name.clone(), release.clone()));
+                let (Some(release), Some(node)) = (&entry.target, snapshot.nodes.get(name)) else { continue };
+                if bound.contains(&node.arch) {
+                    continue;
+                }
+                let of_arch = told.entry(node.arch.clone()).or_default();
+                let alike = of_arch.words.get(release).cloned();
+                if taken || alike.is_some() {
+                    let who = alike.into_iter().chain([name.clone()]).collect();
+                    of_arch.binds = Some((release.clone(), who));
+                    bound.insert(node.arch.clone());
+                } else {
+                    of_arch.words.insert(release.clone(), name.clone());
                 }
             }
         }
-        Self(found)
+        Self { told, compares }
     }
 
     /// Whether it is this node with which others are compared.
     pub fn is_of(&self, node: &str) -> bool {
-        self.0.values().any(|(first, _)| first == node)
+        self.told.values().any(|told| {
+            let binds = told.binds.iter().flat_map(|(_, who)| who);
+            binds.chain(told.words.values()).any(|teller| teller == node)
+        })
     }
 
-    /// Why a node must not be taken: its image brings another release than the first node's did.
-    pub fn mismatch(&self, node: &NodeView, release: &str) -> Option<String> {
-        let (first, theirs) = self.0.get(&node.arch).filter(|(_, theirs)| theirs != release)?;
-        Some(format!(
-            "the image brings {release} on this node, and {theirs} on {first}: the tag has moved, or a node has an old image. {ADVICE}"
-        ))
+    /// What follows for a node that is not taken, to which the image brings this release.
+    pub fn judge(&self, node: &NodeView, release: &str) -> Judged {
+        let Some(told) = self.told.get(&node.arch).filter(|_| self.compares) else { return Judged::Fits };
+        if let Some((theirs, who)) = &told.binds {
+            let first = who.first().map(String::as_str).unwrap_or_default();
+            return match theirs == release {
+                true => Judged::Fits,
+                false => Judged::Differs(format!(
+                    "the image brings {release} on this node, and {theirs} on {first}: the tag has moved, or a node has an old image. {ADVICE}"
+                )),
+            };
+        }
+        match told.words.iter().find(|(theirs, _)| *theirs != release) {
+            Some((theirs, other)) => {
+                Judged::Disputed(format!("the image brings {release} on this node, and {theirs} on {other}"))
+            }
+            None => Judged::Fits,
+        }
+    }
+
+    /// Whether nodes of an architecture tell different releases, none of which binds.
+    pub fn is_disputed(&self, arch: &str) -> bool {
+        self.compares && self.told.get(arch).is_some_and(|told| told.binds.is_none() && told.words.len() > 1)
+    }
+
+    /// The release that the operation brings, if that is not disputed. What is recorded stays as long as a node
+    /// tells it that binds the others, or none tells anything any more.
+    pub fn shown(&self, recorded: Option<String>) -> Option<String> {
+        if self.told.is_empty() {
+            return recorded;
+        }
+        let undisputed = |told: &Told| match &told.binds {
+            Some((release, _)) => Some(release.clone()),
+            None => told.words.keys().next().filter(|_| told.words.len() == 1).cloned(),
+        };
+        let all: Vec<String> = self.told.values().filter_map(undisputed).collect();
+        recorded.filter(|release| all.contains(release)).or_else(|| all.into_iter().next())
     }
 }

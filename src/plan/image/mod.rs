@@ -3,11 +3,16 @@
 //! All nodes of one architecture run what the first one ran. What that was stands in status before anything
 //! follows from it. A node whose kubelet reports another digest for the same name is failed, at the verdict
 //! of its preflight if it has one; and where the node would ask the registry again, its Job names the content
-//! that its preflight ran.
+//! that its preflight ran. What nodes tell before any was taken is in [`words`].
 
 mod first;
+mod words;
 
-pub use self::first::FirstReleases;
+use self::words::{Kind, are_alike, are_same, binds, differ, kind, of_one_name, other_content};
+pub use self::{
+    first::FirstReleases,
+    words::{disputed, judge, was_taken},
+};
 use crate::{
     api::{
         image_content::ImageContent,
@@ -38,34 +43,40 @@ const ADVICE: &str =
 pub enum Compared {
     /// The kubelet has not said which content it runs, or not in a way that can be compared.
     Unknown,
-    /// It is the first of its architecture, and is about to be recorded.
+    /// None is recorded that it could be compared with, and it is about to be.
     First,
     Same,
     /// It is another one; this says which.
     Differs(String),
 }
 
-/// Compares the content that a preflight or a Job's pod runs with the one that the first node of its
-/// architecture ran.
+/// What follows for a node that is not taken from what it and others told of the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Nobody tells anything else.
+    Fits,
+    /// It tells something else than what all are held to; this says what.
+    Differs(String),
+    /// Another node tells something else, and neither binds the other.
+    Disputed(String),
+}
+
+/// Compares the content that a preflight or a Job's pod runs with the one that all nodes of its architecture
+/// are held to.
 pub fn compare(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Compared {
     // A name with a digest in it stands for one content alone.
     let Some(here) = content(snapshot, op, pod).filter(|here| !here.image.contains('@')) else {
         return Compared::Unknown;
     };
     let recorded = op.status.as_ref().map(|status| status.images.as_slice()).unwrap_or_default();
-    let Some(first) = find(recorded, &here) else {
-        return if recorded.len() < MAX_CONTENTS { Compared::First } else { Compared::Unknown };
-    };
-    if sha256(&first.digest) == sha256(&here.digest) {
+    let first = recorded.iter().find(|known| binds(known) && are_alike(known, &here));
+    if let Some(first) = first.filter(|first| differ(first, &here)) {
+        return Compared::Differs(other_content(&here, first));
+    }
+    if recorded.iter().any(|known| of_one_name(known, &here) && are_same(known, &here)) {
         return Compared::Same;
     }
-    let (name, arch) =
-        (if here.image.is_empty() { "the default image" } else { &here.image }, &here.architecture);
-    Compared::Differs(format!(
-        "{name} is {} on this node, and was {} on the first {arch} node of this operation: the tag has moved, or a node has an old image. \
-         {ADVICE}",
-        here.digest, first.digest
-    ))
+    if first.is_none() && recorded.len() < MAX_CONTENTS { Compared::First } else { Compared::Unknown }
 }
 
 /// Why a pod must not go on: it runs another content than the first node of its architecture.
@@ -76,7 +87,7 @@ pub fn mismatch(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<Strin
     }
 }
 
-/// Records what is run for the first time on an architecture.
+/// Records what nodes run or tell for the first time on an architecture.
 pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let me = OpRef::of(op);
     let of_job =
@@ -88,13 +99,18 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let news = |pod: &&PodView| !is_recorded(snapshot, op, &status.images, pod);
     let mut pods: Vec<&PodView> = pods.filter(news).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
-    for here in pods.into_iter().filter_map(|pod| content(snapshot, op, pod)) {
-        if status.images.len() < MAX_CONTENTS && find(&status.images, &here).is_none() {
-            status.images.push(here);
-        }
+    for (pod, here) in pods.into_iter().filter_map(|pod| Some((pod, content(snapshot, op, pod)?))) {
+        words::note(&mut status.images, here, &pod.node, pod.role == Role::Job);
     }
-    let ran = status.images.iter().filter(|content| content.image == named(op, container::NODEOP));
-    let mut shown: Vec<String> = ran.map(with_digest).collect();
+    words::settle(snapshot, &status.node_statuses, &mut status.images);
+    let images = &status.images;
+    // Under its name is shown what the registry has by that name, as far as nodes agree.
+    let is_shown = |content: &&ImageContent| {
+        let others = images.iter().filter(|other| differ(other, content));
+        let agreed = binds(content) || others.clone().count() == 0;
+        content.image == named(op, container::NODEOP) && kind(content) != Kind::Elsewhere && agreed
+    };
+    let mut shown: Vec<String> = images.iter().filter(is_shown).map(with_digest).collect();
     shown.sort();
     shown.dedup();
     status.image = (!shown.is_empty()).then(|| shown.join(", "));
@@ -122,21 +138,20 @@ fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageConte
     let digest = without_scheme(&container.image_id).to_owned();
     let image = named(op, &container.name).to_owned();
     (sha256(&digest).is_some() && digest.len().max(image.len()) <= MAX_REFERENCE_BYTES)
-        .then_some(ImageContent { architecture, image, digest })
+        .then_some(ImageContent { architecture, image, digest, told_by: None })
 }
 
-/// Contents that are recorded for each architecture that there is. Most pods run one of them, and need not be
-/// looked at.
+/// Contents that bind on each architecture that there is. Most pods run one of them, and need not be looked at.
 fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a ImageContent> {
     let same =
         |one: &ImageContent, other: &ImageContent| (&one.image, &one.digest) == (&other.image, &other.digest);
     let is_known = |content: &ImageContent, arch: &String| {
-        images.iter().any(|known| same(known, content) && known.architecture == *arch)
+        images.iter().any(|known| binds(known) && same(known, content) && known.architecture == *arch)
     };
     let everywhere = |content: &&ImageContent| {
         snapshot.nodes.archs().filter(|arch| !arch.is_empty()).all(|arch| is_known(content, arch))
     };
-    images.iter().filter(everywhere).collect()
+    images.iter().filter(|content| binds(content)).filter(everywhere).collect()
 }
 
 fn is_settled(settled: &[&ImageContent], op: &NodeOp, (container, runs): &Content) -> bool {
@@ -152,6 +167,9 @@ fn is_recorded(snapshot: &Snapshot, op: &NodeOp, images: &[ImageContent], pod: &
     digest.is_empty()
         || images
             .iter()
+            .filter(|known| {
+                binds(known) || known.told_by.as_ref() == Some(&pod.node) && pod.role != Role::Job
+            })
             .any(|known| known.digest == digest && known.architecture == node.arch && known.image == image)
 }
 
@@ -166,21 +184,17 @@ fn named<'a>(op: &'a NodeOp, container: &str) -> &'a str {
     own.filter(|image| !image.is_empty()).or(op.spec.image.as_deref()).unwrap_or_default()
 }
 
-/// What was recorded of the same name on the same architecture, if it can be compared: the digest of a
-/// manifest and the one of a configuration differ, whatever the content.
-fn find<'a>(recorded: &'a [ImageContent], here: &ImageContent) -> Option<&'a ImageContent> {
-    let of_manifest = |content: &ImageContent| content.digest.contains('@');
-    let alike =
-        |content: &&ImageContent| content.architecture == here.architecture && content.image == here.image;
-    recorded.iter().filter(alike).find(|content| of_manifest(content) == of_manifest(here))
-}
-
 /// An image's name without its tag, and the tag. A colon before a slash is a registry's port.
 pub fn split_tag(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
         _ => (name, None),
     }
+}
+
+/// Whether a content is of the repository that a name names, so that its digest can be pulled by that name.
+pub fn is_of_repository(content: &str, name: &str) -> bool {
+    repository(content) == repository(name)
 }
 
 /// The repository of an image, with the registry and the folder that a short name leaves out.

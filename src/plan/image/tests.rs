@@ -1,7 +1,8 @@
 //! Which contents are recorded, compared and named.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
@@ -32,7 +33,7 @@ fn ran(role: Role, node: &str, image_id: &str) -> PodView {
         Role::Job => (container::NODEOP, Owner::job("j", "ju")),
         _ => (container::PREFLIGHT, Owner::nodeop("op", "u")),
     };
-    let state = ContainerState::Running { since: k8s_openapi::jiff::Timestamp::UNIX_EPOCH };
+    let state = ContainerState::Running { since: Timestamp::UNIX_EPOCH };
     let containers = vec![ContainerView { image_id: image_id.into(), ..ContainerView::new(name, state) }];
     PodView { containers, ..fixtures::pod(role, &format!("{name}-{node}"), owner, node) }
 }
@@ -54,9 +55,10 @@ fn world(op: &Arc<NodeOp>, pods: Vec<PodView>) -> Snapshot {
         started_at: None,
         deadline_seconds: None,
         failed: 0,
+        settled_in: None,
     };
     Snapshot {
-        nodes: [("n1", "amd64"), ("n2", "amd64"), ("a1", "arm64")].map(node).into(),
+        nodes: [("n1", "amd64"), ("n2", "amd64"), ("n3", "amd64"), ("a1", "arm64")].map(node).into(),
         ops: [(OpRef::of(op).key(), op.clone())].into(),
         jobs: [(("ns".into(), "j".into()), Arc::new(job))].into(),
         pods: pods.into_iter().map(|pod| (("ns".to_owned(), pod.name.clone()), Arc::new(pod))).collect(),
@@ -68,43 +70,131 @@ fn digest(repository: &str, digit: char) -> String {
     format!("{repository}sha256:{}", digit.to_string().repeat(DIGITS))
 }
 
+/// What is recorded of an operation whose nodes stand like this, once these pods have told.
+fn recorded(object: &NodeOp, nodes: &[(&str, Value)], pods: Vec<PodView>) -> (Snapshot, NodeOp) {
+    let mut op = object.clone();
+    let mut status = op.status.take().unwrap_or_default();
+    for (name, entry) in nodes {
+        status.node_statuses.insert(*name, serde_json::from_value(entry.clone()).unwrap());
+    }
+    let snapshot = world(&Arc::new(op.clone()), pods);
+    record(&snapshot, &op, &mut status);
+    let again = status.clone();
+    record(&snapshot, &op, &mut status);
+    assert_eq!(status, again);
+    op.status = Some(status);
+    (snapshot, op)
+}
+
+fn asked(node: &str) -> (&str, Value) {
+    (node, json!({"phase": "Preflight", "newBoot": "b"}))
+}
+
 #[test]
-fn the_first_content_of_each_architecture_is_recorded_and_the_others_are_compared_with_it() {
+fn the_content_of_a_node_that_runs_it_binds_those_of_its_architecture() {
     let object = op(json!({"image": "os:v1", "upgrade": {"active": true}}));
     let pods = vec![
-        ran(Role::Preflight, "n1", &digest("os@", 'a')),
+        ran(Role::Job, "n1", &digest("os@", 'a')),
         ran(Role::Preflight, "a1", &digest("os@", 'b')),
         ran(Role::Preflight, "gone", &digest("os@", 'c')),
     ];
-    let snapshot = world(&object, pods);
-    let mut status = NodeOpStatus::default();
-    record(&snapshot, &object, &mut status);
+    let (snapshot, recorded) = recorded(&object, &[asked("n1"), asked("a1")], pods);
+    let status = recorded.status.clone().unwrap();
     let both = format!("{}, {}", digest("os:v1@", 'a'), digest("os:v1@", 'b'));
-    assert_eq!((status.images.len(), status.image.clone()), (2, Some(both)));
-    let again = status.clone();
-    record(&snapshot, &object, &mut status);
-    assert_eq!(status, again);
-
-    let mut recorded = (*object).clone();
-    recorded.status = Some(status);
+    assert_eq!((status.images.len(), status.image), (2, Some(both)));
+    assert_eq!(
+        status.images.iter().map(|image| image.told_by.as_deref()).collect::<Vec<_>>(),
+        [None, Some("a1")]
+    );
     for (node, image_id, same) in [
         ("n2", digest("os@", 'a'), Compared::Same),
         ("n2", digest("mirror.example.com/os@", 'a'), Compared::Same),
+        // The same configuration may have been pushed there under another digest.
+        ("n2", digest("mirror.example.com/os@", 'd'), Compared::First),
         ("n2", digest("", 'd'), Compared::First),
         ("a1", digest("os@", 'b'), Compared::Same),
+        // One node's word binds nobody.
+        ("a1", digest("os@", 'd'), Compared::First),
         ("gone", digest("os@", 'd'), Compared::Unknown),
         ("n2", "os@sha256:short".into(), Compared::Unknown),
         ("n2", String::new(), Compared::Unknown),
     ] {
-        assert_eq!(
-            compare(&snapshot, &recorded, &ran(Role::Preflight, node, &image_id)),
-            same,
-            "{node} {image_id}"
-        );
+        let pod = ran(Role::Preflight, node, &image_id);
+        assert_eq!(compare(&snapshot, &recorded, &pod), same, "{node} {image_id}");
     }
     let why = mismatch(&snapshot, &recorded, &ran(Role::Job, "n2", &digest("os@", 'b'))).unwrap();
     assert!(why.contains(&digest("os@", 'a')) && why.contains(&digest("os@", 'b')), "{why}");
     assert!(why.len() < 1000, "{why}");
+}
+
+/// Rows: what stands about three nodes, what each tells, which of it binds, and what is shown as the image.
+#[test]
+fn one_nodes_word_binds_nobody_and_two_that_are_alike_or_one_that_was_taken_do() {
+    let object = op(json!({"image": "registry.local/os:v1", "upgrade": {"active": true}}));
+    let (here, there) = ("registry.local/os@", "quay.io/os@");
+    let passed = json!({"phase": "Pending", "boot": "b"});
+    let taken = json!({"phase": "Running", "step": "Claim", "nodeUid": "n1"});
+    let failed = json!({"phase": "Failed", "lastUpdated": "2026-11-28T02:00:07Z"});
+    let skipped = json!({"phase": "Completed", "message": "Skipped by preflight: m"});
+    for (entry, told, binds, shows) in [
+        (&passed, [Some((here, 'a')), None, None], None, Some('a')),
+        (&passed, [Some((here, 'a')), Some((here, 'b')), None], None, None),
+        (&passed, [Some((here, 'a')), Some((here, 'b')), Some((here, 'b'))], Some('b'), Some('b')),
+        (&taken, [Some((here, 'a')), Some((here, 'b')), None], Some('a'), Some('a')),
+        (&failed, [Some((here, 'a')), Some((here, 'b')), None], None, Some('b')),
+        (&skipped, [Some((here, 'a')), Some((here, 'a')), None], Some('a'), Some('a')),
+        // The registry that is named may not have what another one is said to.
+        (&taken, [Some((there, 'a')), Some((here, 'b')), None], Some('a'), Some('b')),
+        (&passed, [Some((there, 'a')), Some((there, 'b')), None], None, None),
+    ] {
+        let names = ["n1", "n2", "n3"];
+        let pods = names.iter().zip(&told).filter_map(|(name, said)| {
+            let (repository, digit) = (*said)?;
+            Some(ran(Role::Preflight, name, &digest(repository, digit)))
+        });
+        let nodes = [("n1", entry.clone()), ("n2", passed.clone()), ("n3", passed.clone())];
+        let (_, op) = recorded(&object, &nodes, pods.collect());
+        let status = op.status.unwrap();
+        let bound: Vec<char> = status
+            .images
+            .iter()
+            .filter(|image| image.told_by.is_none())
+            .map(|image| image.digest.chars().last().unwrap())
+            .collect();
+        assert_eq!(bound, binds.into_iter().collect::<Vec<_>>(), "{entry} {told:?}");
+        assert_eq!(
+            status.image,
+            shows.map(|digit| digest("registry.local/os:v1@", digit)),
+            "{entry} {told:?}"
+        );
+        // Who told something else than what binds is failed for it, if it can be told apart.
+        for (name, said) in names.iter().zip(&told) {
+            let Some((repository, digit)) = said else { continue };
+            let judged = judge(&status.images, name);
+            let expected = match binds {
+                Some(binds) if entry == &taken && told[0] == Some((there, 'a')) => {
+                    assert_eq!(binds, 'a');
+                    "fits"
+                }
+                Some(binds) if binds != *digit => "differs",
+                Some(_) => "fits",
+                None if *repository == here && status.image.is_none() => "disputed",
+                None => "fits",
+            };
+            let is = match judged {
+                Judged::Fits => "fits",
+                Judged::Differs(ref why) => {
+                    assert!(why.contains(&digest(here, 'a')) && why.contains(&digest(here, 'b')), "{why}");
+                    "differs"
+                }
+                Judged::Disputed(_) => "disputed",
+            };
+            assert!(
+                is == expected || entry == &failed && *name == "n1",
+                "{name} {entry} {told:?}: {judged:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -130,8 +220,8 @@ fn a_preflight_of_another_image_says_nothing_of_the_operations() {
         json!({"image": "os:latest", "command": ["true"], "preflight": {"command": ["check"], "image": "check:v1"}}),
     );
     let pod = ran(Role::Preflight, "n1", &digest("docker.io/library/os@", 'a'));
-    let mut status = NodeOpStatus::default();
-    record(&world(&object, vec![pod.clone()]), &object, &mut status);
+    let (_, recorded) = recorded(&object, &[asked("n1")], vec![pod.clone()]);
+    let status = recorded.status.unwrap();
     assert_eq!((status.images[0].image.as_str(), status.image), ("check:v1", None));
     assert_eq!(pinned(&object, &pod), None);
 }
@@ -176,6 +266,7 @@ fn what_is_recorded_for_each_architecture_is_not_looked_at_again() {
                 architecture: rng.choice(["amd64", "arm64"]).unwrap().into(),
                 image: rng.choice(["img:v1", "other"]).unwrap().into(),
                 digest: rng.choice(&digests).unwrap().clone(),
+                told_by: rng.bool().then(|| rng.choice(["n1", "n2", "gone"]).unwrap().to_owned()),
             })
             .collect();
         let settled = settled(&snapshot, &images);
@@ -192,43 +283,95 @@ fn what_is_recorded_for_each_architecture_is_not_looked_at_again() {
     assert!(passed_by > 100, "{passed_by}");
 }
 
+/// Rows: the entries of nodes n1, n2 and so on, what a node to which the image brings v1 comes to, and the
+/// release that is shown where v0 was.
 #[test]
-fn the_first_release_of_each_architecture_is_found_however_many_follow() {
+fn one_nodes_release_binds_nobody_and_two_that_are_alike_or_one_that_was_taken_do() {
+    let passed = |release: &str| json!({"phase": "Pending", "boot": "b", "target": release});
+    let taken = |release: &str| json!({"phase": "Running", "nodeUid": "u", "target": release});
+    let skipped = |release: &str| json!({"phase": "Completed", "message": "Skipped by preflight: m", "target": release});
+    let failed =
+        |release: &str| json!({"phase": "Failed", "lastUpdated": "2026-11-28T02:00:07Z", "target": release});
+    let done = |release: &str| json!({"phase": "Failed", "jobName": "j", "target": release});
+    let compact =
+        |release: &str| json!({"phase": "Completed", "message": "m", "verified": true, "target": release});
+    for (entries, v1, shown) in [
+        (vec![], "fits", Some("v0")),
+        (vec![passed("v1")], "fits", Some("v1")),
+        (vec![passed("v2")], "disputed", Some("v2")),
+        (vec![passed("v2"), passed("v1")], "disputed", None),
+        (vec![passed("v1"), passed("v2"), passed("v2")], "differs", Some("v2")),
+        (vec![passed("v2"), passed("v1"), passed("v1")], "fits", Some("v1")),
+        (vec![passed("v2"), skipped("v2")], "differs", Some("v2")),
+        (vec![passed("v1"), taken("v2")], "differs", Some("v2")),
+        (vec![passed("v2"), passed("v2"), taken("v1")], "fits", Some("v1")),
+        // It was taken, and failed afterwards; or it failed untouched, for its release perhaps.
+        (vec![passed("v1"), done("v2")], "differs", Some("v2")),
+        (vec![passed("v1"), compact("v2")], "differs", Some("v2")),
+        (vec![failed("v2"), passed("v1")], "fits", Some("v1")),
+        (vec![failed("v2"), failed("v2"), taken("v1")], "fits", Some("v1")),
+        (vec![taken("v0"), passed("v2")], "differs", Some("v0")),
+    ] {
+        let mut snapshot = Snapshot::default();
+        let mut nodes = NodeStatuses::default();
+        for (number, entry) in entries.iter().enumerate() {
+            let name = format!("n{}", number + 1);
+            let node = NodeView { name: name.clone(), arch: "amd64".into(), ..NodeView::default() };
+            snapshot.nodes.insert(name.clone(), Arc::new(node));
+            nodes.insert(name, serde_json::from_value(entry.clone()).unwrap());
+        }
+        let of = |image: &str| FirstReleases::of(&snapshot, &op(json!({"image": image})), &nodes);
+        let node = NodeView { arch: "amd64".into(), ..NodeView::default() };
+        let judged = |image| match of(image).judge(&node, "v1") {
+            Judged::Fits => "fits",
+            Judged::Differs(_) => "differs",
+            Judged::Disputed(_) => "disputed",
+        };
+        assert_eq!(judged("os:v1"), v1, "{entries:?}");
+        assert_eq!(judged(&digest("os@", 'a')), "fits", "one digest is one content");
+        assert_eq!(of("os:v1").judge(&NodeView::default(), "v1"), Judged::Fits, "another architecture");
+        assert_eq!(of("os:v1").shown(Some("v0".into())).as_deref(), shown, "{entries:?}");
+    }
+}
+
+#[test]
+fn a_release_that_binds_is_found_however_many_follow() {
     for seed in 0..200 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut snapshot = Snapshot::default();
         let mut entries = NodeStatuses::default();
         for name in (0..20).map(|n| format!("n{n:02}")) {
             let arch = rng.choice(["", "amd64", "arm64"]).unwrap().into();
-            let phase = rng.choice([Phase::Pending, Phase::Running, Phase::Completed]).unwrap();
+            let phase = rng.choice([Phase::Pending, Phase::Running, Phase::Failed]).unwrap();
             let target = rng.bool().then(|| rng.u8(..3).to_string());
             if rng.u8(..8) > 0 {
                 let node = NodeView { name: name.clone(), arch, ..NodeView::default() };
                 snapshot.nodes.insert(name.clone(), Arc::new(node));
             }
-            entries.insert(name, NodeStatus { phase, target, ..NodeStatus::default() });
+            let last_updated = Some(Time(Timestamp::UNIX_EPOCH));
+            entries.insert(name, NodeStatus { phase, target, last_updated, ..NodeStatus::default() });
         }
-        let mut first: BTreeMap<&str, &str> = BTreeMap::new();
-        for taken in [true, false] {
-            for (name, entry) in entries.iter().filter(|(_, entry)| (entry.phase != Phase::Pending) == taken)
-            {
-                if let Some(node) = snapshot.nodes.get(name).filter(|_| entry.target.is_some()) {
-                    first.entry(&node.arch).or_insert(name);
-                }
-            }
-        }
-        let found = FirstReleases::of(&snapshot, &entries);
+        let found = FirstReleases::of(&snapshot, &op(json!({"image": "os:v1"})), &entries);
         for (name, node) in &snapshot.nodes {
-            assert_eq!(
-                found.is_of(name),
-                first.get(&*node.arch) == Some(&name.as_str()),
-                "seed {seed}: {name}"
-            );
-            assert_eq!(
-                found.mismatch(node, "another").is_some(),
-                first.contains_key(&*node.arch),
-                "seed {seed}"
-            );
+            let of_arch =
+                |entry: &&str| snapshot.nodes.get(*entry).is_some_and(|other| other.arch == node.arch);
+            let told = |phase| {
+                let told =
+                    entries.iter().filter(move |(_, entry)| entry.phase == phase && entry.target.is_some());
+                told.map(|(name, entry)| (name.as_str(), entry.target.as_deref().unwrap()))
+            };
+            let taken = told(Phase::Running).find(|(name, _)| of_arch(name));
+            let words: Vec<_> = told(Phase::Pending).filter(|(name, _)| of_arch(name)).collect();
+            let alike = || {
+                let twice = |at: &usize| words[..*at].iter().any(|(_, release)| *release == words[*at].1);
+                (0..words.len()).find(twice).map(|at| words[at])
+            };
+            let expected = taken.or_else(alike).map(|(_, release)| release);
+            let judged = found.judge(node, "another");
+            assert_eq!(matches!(judged, Judged::Differs(_)), expected.is_some(), "seed {seed}: {name}");
+            assert!(expected.is_none_or(|release| found.judge(node, release) == Judged::Fits), "seed {seed}");
+            assert_eq!(matches!(judged, Judged::Disputed(_)), expected.is_none() && !words.is_empty());
+            assert!(taken.is_none_or(|(first, _)| found.is_of(first)), "seed {seed}");
         }
     }
 }

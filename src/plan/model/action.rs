@@ -96,8 +96,8 @@ pub enum Action {
     },
     /// Make the node's Job, suspended; if the node can, with a container that holds its lock for the command.
     CreateJob { op: Arc<NodeOp>, node: String, locks: bool, name: String },
-    /// Let the Job run whose UID is recorded.
-    ResumeJob { job: Target },
+    /// Let the Job run whose UID is recorded, as we see it: one that has been settled since is not.
+    ResumeJob { job: Target, resource_version: String },
     /// Give a Job whose pod has succeeded more time.
     ExtendJob { job: Target, deadline_seconds: i64 },
     /// Suspend a Job whose operation has succeeded in this boot, and say so on it: a container of somebody
@@ -147,7 +147,7 @@ impl Action {
                 About::Upgrade(upgrade.clone())
             }
             Self::CreateFactsPod { node, .. } => About::Node(node.clone()),
-            Self::ResumeJob { job }
+            Self::ResumeJob { job, .. }
             | Self::ExtendJob { job, .. }
             | Self::SettleJob { job, .. }
             | Self::DeleteJob { job, .. } => About::Job(job.clone()),
@@ -206,7 +206,7 @@ impl Identified for Action {
             Self::CreatePreflightPod { op, name, .. } => ("make preflight pod", made(op, name)),
             Self::CreateWaiter { op, name, .. } => ("make waiter", made(op, name)),
             Self::CreateJob { op, name, .. } => ("make job", made(op, name)),
-            Self::ResumeJob { job } => ("resume job", target(job)),
+            Self::ResumeJob { job, .. } => ("resume job", target(job)),
             Self::ExtendJob { job, .. } => ("extend job", target(job)),
             Self::SettleJob { job, .. } => ("settle job", target(job)),
             Self::DeleteJob { job, .. } => ("delete job", target(job)),
@@ -332,7 +332,7 @@ impl fmt::Display for Action {
             Self::CreateJob { op, node, name, locks: _ } => {
                 write!(f, "making Job {name} of {} on node {node}", of(op))
             }
-            Self::ResumeJob { job } => write!(f, "starting Job {job}"),
+            Self::ResumeJob { job, resource_version: _ } => write!(f, "starting Job {job}"),
             Self::ExtendJob { job, deadline_seconds: _ } => write!(f, "extending the deadline of Job {job}"),
             Self::SettleJob { job, boot: _ } => {
                 write!(f, "suspending Job {job}, whose operation has succeeded")

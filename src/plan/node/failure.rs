@@ -43,6 +43,8 @@ pub enum Failure {
         times: i32,
         why: String,
     },
+    /// Its waiter and its kubelet read different boot ids.
+    OtherBoot,
 
     /// Somebody took this out of the status.
     Tampered {
@@ -85,6 +87,8 @@ pub enum Failure {
         seconds: i64,
         stands: RebootTimeout,
     },
+    /// The node started anew when it was asked to reboot, and its boot id did not change.
+    BootIdStays,
     /// The Go operator's reboot pod was over before we came.
     RebootNotProved,
 }
@@ -114,16 +118,17 @@ impl Failure {
             Self::TakenOver { .. } | Self::Tampered { .. } | Self::ForeignJob { .. } => Section::Changed,
             Self::DrainRefused { .. } => Section::DrainRefused,
             Self::DrainTimedOut { .. } => Section::DrainTimedOut,
-            Self::WaiterCannotStart { .. } | Self::WaiterLate { .. } | Self::WaiterLost { .. } => {
-                Section::WaiterDidNotStart
-            }
+            Self::WaiterCannotStart { .. }
+            | Self::WaiterLate { .. }
+            | Self::WaiterLost { .. }
+            | Self::OtherBoot => Section::WaiterDidNotStart,
             Self::JobNotStarted { .. } | Self::JobCannotStart { .. } | Self::JobLate { .. } => {
                 Section::JobDidNotStart
             }
             Self::JobFailed { section, .. } => *section,
             Self::JobVanished => Section::JobVanished,
             Self::OtherContent { .. } | Self::OtherTarget { .. } => Section::OtherContent,
-            Self::RebootTimeout { .. } | Self::RebootNotProved => Section::RebootTimeout,
+            Self::RebootTimeout { .. } | Self::BootIdStays | Self::RebootNotProved => Section::RebootTimeout,
         }
     }
 
@@ -160,6 +165,9 @@ impl Failure {
                     f,
                     "the reboot waiter was lost {times} times, the operation was not started; the last time because {why}"
                 );
+            }
+            Self::OtherBoot => {
+                "the operation was not started: the node's kubelet and its pods read different boot ids, so that no reboot could be proved. Is the node a container (LXC, systemd-nspawn)?"
             }
             Self::Tampered { missing } => {
                 return write!(
@@ -199,8 +207,12 @@ impl Failure {
             Self::RebootTimeout { seconds, stands } => {
                 return write!(
                     f,
-                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. Look at its console, then create the NodeOp again"
+                    "RebootTimeout: the operation succeeded, but {seconds} s later the node {stands}. {}",
+                    stands.advice()
                 );
+            }
+            Self::BootIdStays => {
+                "the node started anew when it was asked to reboot, and its boot id is what it was, by which alone a reboot is proved. Is the node a container (kind, k3d)? Look at it; it was not asked again"
             }
             Self::RebootNotProved => {
                 "the Job of an older operator completed, and its reboot was over or lost before this operator came: that the \
@@ -215,6 +227,20 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.sentence(f)?;
         self.section().fmt(f)
+    }
+}
+
+impl RebootTimeout {
+    /// What to do. What has succeeded is not to be done again: an upgrade has written an image that the node has
+    /// still to boot, and is refused before that.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Away => "Look at its console; when it is back and well, kubectl uncordon it",
+            Self::SameBoot | Self::NoWaiter { .. } | Self::JobDeleted => {
+                "Reboot it yourself and, when it is back and well, kubectl uncordon it; the operation need not be created again"
+            }
+            Self::Unknown => "Look at what it runs: reboot it if that is the old, and kubectl uncordon it",
+        }
     }
 }
 

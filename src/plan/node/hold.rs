@@ -73,7 +73,7 @@ pub fn take(
     }
     if change.claimed_by.is_some() {
         hints::take(ctx.node, &ctx.op.id, leaves_balancers, &mut change);
-        change.annotations.extend(attempts::record(&ctx.op.object, ctx.node));
+        change.annotations.extend(attempts::record(&ctx.op.object, ctx.node, None));
     }
     why.with(Action::patch_node(ctx.node, change))
 }

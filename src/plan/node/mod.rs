@@ -51,6 +51,7 @@ use crate::{
         effects::{Effects, Planned},
         question::Question,
         snapshot::{NodeView, Snapshot},
+        time::later,
         why::{WaitReason, Why},
     },
 };
@@ -136,13 +137,13 @@ fn is_same_machine(snapshot: &Snapshot, work: &Working, node: &NodeView) -> bool
 /// this machine is away.
 fn awaited_until(snapshot: &Snapshot, op: &Op, entry: &Entry, work: &Working) -> Option<Timestamp> {
     let known = work.machine_id().is_some() && (!op.deleting || work.is_control_plane());
-    let span = match &work.at {
-        At::Reboot(_) => op.intent.reboot_timeout,
-        At::Verify(_) => op.intent.verify_timeout,
+    let deadline = match &work.at {
+        At::Reboot(_) => context::deadline(snapshot, entry, work, op.intent.reboot_timeout)?,
+        // It is away, as one that is not Ready.
+        At::Verify(_) => later(snapshot.begun_at(entry.since?), verify::may_settle_for(&op.intent)),
         At::Claim { .. } | At::Drain(_) | At::Job { .. } => return None,
     };
-    let deadline = context::deadline(snapshot, entry, work, span);
-    deadline.filter(|deadline| known && snapshot.now < *deadline)
+    Some(deadline).filter(|deadline| known && snapshot.now < *deadline)
 }
 
 /// The machine is gone. Its Job goes first: on another machine of the same name it would run again.

@@ -54,6 +54,9 @@ fn awaited(ctx: &NodeContext<'_>, reboot: &Reboot) -> Planned<Decision> {
     if legacy::is_reboot_over(ctx) {
         return Failure::RebootNotProved.into();
     }
+    if waiter::saw_the_same_boot(ctx) {
+        return Failure::BootIdStays.into();
+    }
     let asked = waiter::says(ctx) == Some(reboot_state::REBOOTING);
     let known = reboot.left.is_some();
     let went_on = waiter::went_on(ctx).filter(|_| !known);
@@ -185,6 +188,7 @@ fn proved(ctx: &NodeContext<'_>, reboot: &Reboot) -> Decision {
     }
     let verify = Verify {
         boot: ctx.node.boot_id.clone(),
+        ready_since: Some(ctx.snapshot.now.into()),
         deadline: later(ctx.snapshot.now, ctx.op.intent.verify_timeout).into(),
         machine_id: reboot.machine_id.clone(),
         control_plane: reboot.control_plane,

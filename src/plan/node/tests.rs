@@ -24,7 +24,7 @@ use crate::{
             effects::Planned,
             id::OpRef,
             question::{Answer, Question},
-            snapshot::{ContainerState, ContainerView, JobState, NodeView, PodView},
+            snapshot::{ContainerState, ContainerView, Ended, JobState, NodeView, PodView},
         },
         quorum,
     },
@@ -76,7 +76,8 @@ fn rebooting() -> World {
 /// Booted as b2, and what it runs is to be known by 300 s.
 fn verifying() -> World {
     let entry = json!({"phase": "Running", "step": "Verify", "nodeUid": "n1", "jobName": "j", "jobUid": "ju",
-        "rebootStatus": "completed", "newBoot": "b2", "target": "v2", "deadline": Time(at(300)), "lastUpdated": Time(at(0))});
+        "rebootStatus": "completed", "newBoot": "b2", "since": Time(at(0)), "target": "v2", "deadline": Time(at(300)),
+        "lastUpdated": Time(at(0))});
     let world = World::new(entry).now(1).node(|node| node.boot_id = "b2".into());
     world.op(|op| {
         op.spec.upgrade = serde_json::from_value(json!({"upgradeActive": true})).unwrap();
@@ -102,11 +103,11 @@ fn waiter(world: &World, state: &str) -> PodView {
     PodView { reboot_state: Some(state.into()), containers: vec![runs], ..world.waiter(0) }
 }
 
-/// A drain of hours, whose waiter is wanted anew since this second.
-fn waits_since(second: i64) -> World {
-    let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": Time(at(0)),
-        "waiterSince": Time(at(second))});
-    World::new(entry)
+/// Its container has ended once since it saw that the node started anew in the same boot.
+fn same_boot(mut waiter: PodView) -> PodView {
+    let code = crate::contract::EXIT_SAME_BOOT.into();
+    waiter.containers[0].last = Some(Ended { code, reason: "Error".into(), message: String::new() });
+    waiter
 }
 
 /// A waiter that stood, and whose container cannot run any more.
@@ -203,28 +204,9 @@ fn preparing_a_node() {
         (draining(), "waits: waiting for the reboot waiter: it starts; making reboot waiter"),
         (draining().pod(|world| world.waiter(0)), "waits: waiting for the reboot waiter: it starts"),
         (draining().pod(|world| waiter(world, "waiting")), "records Running/Job"),
-        // It stood when the drain began, hours ago: first it is recorded that its successor has its time.
-        (draining().pod(broken).now(10_000), "records Running/Drain"),
         (
-            waits_since(9_999).pod(broken).now(10_000),
+            draining().pod(broken).now(10_000),
             "waits: waiting for the reboot waiter: CrashLoopBackOff: back-off 5m0s; deleting pod ns/op-n1-",
-        ),
-        (
-            draining().pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
-            "records Running/Drain",
-        ),
-        (
-            waits_since(9_999).pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
-            "waits: waiting for the reboot waiter: ",
-        ),
-        (
-            waits_since(9_999).now(10_000),
-            "waits: waiting for the reboot waiter: it starts; making reboot waiter",
-        ),
-        // And that has an end.
-        (
-            waits_since(9_900).pod(|world| PodView { deleting: true, ..broken(world) }).now(10_000),
-            "gives up: the reboot waiter did not get ready in 40 s",
         ),
         (draining().op(|op| op.spec.reboot_on_success = Some(false)), "records Running/Job"),
         (
@@ -274,6 +256,11 @@ fn rebooting_a_node() {
                 .pod(|world| waiter(world, "waiting"))
                 .op(|op| op.metadata.deletion_timestamp = Some(Time(at(0)))),
             "gives up: the NodeOp was deleted before the reboot",
+        ),
+        // It has started anew, and its boot id stays (kind, k3d).
+        (
+            rebooting().pod(|world| same_boot(waiter(world, "rebooting"))),
+            "gives up: the node started anew when it was asked to reboot, and its boot id is what it was",
         ),
         // What somebody uncordoned in the new boot is for others to cordon.
         (
@@ -327,20 +314,17 @@ fn verifying_a_node() {
         // The new image did not stay up: nothing that was read before, or not, makes that a success.
         (
             verifying().node(|node| (says(node, "b2", "v2", "active"), node.ready = false).1),
-            "waits: the node rebooted, and is not Ready yet",
+            "records Running/Verify",
         ),
         // It has the time for it that a reboot has: it may have rebooted once more.
-        (
-            verifying().node(|node| node.ready = false).now(1799),
-            "waits: the node rebooted; reading what it runs",
-        ),
+        (verifying().node(|node| node.ready = false).now(1799), "records Running/Verify"),
         (
             verifying().node(|node| (says(node, "b2", "v2", "active"), node.ready = false).1).now(1800),
-            "records Failed: RebootTimeout: the node rebooted, and is not Ready 1800 s after it was seen to be",
+            "records Failed: RebootTimeout: the node rebooted, and has not stayed Ready in the 1800 s since",
         ),
         (
             verifying().node(|node| node.ready = false).now(1800),
-            "records Failed: RebootTimeout: the node rebooted, and is not Ready 1800 s after it was seen to be",
+            "records Failed: RebootTimeout: the node rebooted, and has not stayed Ready in the 1800 s since",
         ),
         (
             verifying().node(|node| (says(node, "b2", "v1", "active"), node.ready = false).1),
@@ -352,8 +336,41 @@ fn verifying_a_node() {
         ),
         // It booted once more, by itself: what it runs now is what counts.
         (verifying().node(|node| node.boot_id = "b3".into()), "records Running/Verify"),
+        (verifying().node(|node| node.boot_id = "b3".into()).now(1799), "records Running/Verify"),
+        (
+            verifying().node(|node| node.boot_id = "b3".into()).now(1800),
+            "records Failed: RebootTimeout: the node rebooted, and has not stayed Ready in the 1800 s since",
+        ),
     ] {
         other.extend(unexpected(&came(&world), expected));
     }
     assert!(other.is_empty(), "{other:#?}");
+}
+
+/// The image crashes soon after its node is Ready, and firmware and fallback take longer than the proof may.
+#[test]
+fn a_node_that_was_away_has_the_whole_time_to_say_what_it_runs() {
+    for boot in ["b2", "b3"] {
+        for second in [295, 370, 1799] {
+            let mut world = verifying();
+            world.pass(10);
+            world = world.node(|node| node.ready = false);
+            world.pass(20);
+            world = world.node(|node| (node.ready, node.boot_id) = (true, boot.into()));
+            world.pass(second);
+            world.pass(second + 299);
+            let entry = world.entry();
+            assert_eq!(entry.phase, Phase::Running, "{boot} at {second}: {entry:?}");
+            let mut fell_back = verifying();
+            fell_back.snapshot = world.snapshot.clone();
+            fell_back = fell_back.node(|node| says(node, boot, "v1", "passive"));
+            fell_back.pass(second + 299);
+            let entry = fell_back.entry();
+            assert_eq!(entry.phase, Phase::Failed, "{boot} at {second}: {entry:?}");
+            world.pass(second + 300);
+            let entry = world.entry();
+            let said = entry.message.unwrap();
+            assert!(said.contains("could not be read in 300 s"), "{boot} at {second}: {said}");
+        }
+    }
 }

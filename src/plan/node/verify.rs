@@ -5,7 +5,7 @@
 //! not stay Ready has not succeeded, whatever it said of itself: it would be given back and its slot with it,
 //! and the next node would follow it down.
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{names, nodeop::RebootStatus},
@@ -14,6 +14,7 @@ use crate::{
         facts,
         model::{
             effects::{Effects, Planned},
+            intent::Intent,
             manual::Section,
             time::later,
         },
@@ -39,7 +40,7 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     let target = upgrade.target.as_deref();
     let runs = release.unwrap_or("an unknown release");
     let wanted = target.unwrap_or("the image's release");
-    if let Some(message) = elsewhere(state, runs, wanted) {
+    if let Some(message) = elsewhere(state, runs, wanted, upgrade.not_tried.as_deref()) {
         return Proof::Refuted(Section::FellBack, message);
     }
     match (target, release) {
@@ -63,17 +64,26 @@ pub fn judge(upgrade: &Found, release: Option<&str>, state: &str) -> Proof {
     }
 }
 
-/// What is said of a node that has booted something else than its active image.
-fn elsewhere(state: &str, runs: &str, wanted: &str) -> Option<String> {
+/// What is said of a node that has booted something else than its active image. `not_tried`: why GRUB may not
+/// have tried that one. A release that was installed once more is not named twice.
+fn elsewhere(state: &str, runs: &str, wanted: &str, not_tried: Option<&str>) -> Option<String> {
+    let runs = if runs == wanted { runs.to_owned() } else { format!("{runs}, not {wanted}") };
+    let untried = not_tried.filter(|_| [boot_state::PASSIVE, boot_state::RECOVERY].contains(&state));
     match state {
-        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(format!(
-            "the node booted its {state} image and runs {runs}, not {wanted}: the upgraded image did not boot"
-        )),
+        boot_state::PASSIVE | boot_state::RECOVERY | boot_state::LIVECD => Some(match untried {
+            None => {
+                format!("the node booted its {state} image and runs {runs}: the upgraded image did not boot")
+            }
+            Some(why) => format!(
+                "the node booted its {state} image and runs {runs}: the upgraded image did not boot, or GRUB has not tried it ({why}). \
+                 To have it tried, run kairos-agent bootentry --select cos on the node, and reboot it"
+            ),
+        }),
         boot_state::AUTORESET => Some(format!(
-            "the node booted to reset itself and runs {runs}, not {wanted}: the reset decides what it will run"
+            "the node booted to reset itself and runs {runs}: the reset decides what it will run"
         )),
         boot_state::IN_RAM => Some(format!(
-            "the node booted into memory and runs {runs}, not {wanted}: the upgraded image is on its disk, and did not boot"
+            "the node booted into memory and runs {runs}: the upgraded image is on its disk, and did not boot"
         )),
         _ => None,
     }
@@ -95,46 +105,72 @@ fn verify_boot(ctx: &NodeContext<'_>, verify: &Verify) -> Planned<Decision> {
     if let Some(proof) = proof.clone().filter(|proof| node.ready || matches!(proof, Proof::Refuted(..))) {
         return conclude(ctx, proof).into();
     }
-    let deadline = ctx.deadline(ctx.op.intent.verify_timeout).unwrap_or(ctx.snapshot.now);
-    let deadline = later(deadline, may_be_away(ctx));
+    let (now, settles_by) = (ctx.snapshot.now, settles_by(ctx));
+    let seen = seen(ctx, verify);
+    if (!node.ready || seen.is_some()) && now >= settles_by {
+        return did_not_stay(ctx).into();
+    }
+    if let Some(seen) = seen {
+        return ctx.record(|work| work.at = At::Verify(seen)).with(Effects::wake_at(settles_by));
+    }
     let Planned { value: obstacle, effects } = facts::obstacle(ctx.snapshot, node);
-    if ctx.snapshot.now >= deadline {
-        return timed_out(ctx, obstacle).with(effects);
+    let deadline = if node.ready { said_by(ctx, verify) } else { settles_by };
+    if now >= deadline {
+        return unread(ctx, obstacle).with(effects);
     }
     let again = Effects::wake_at(deadline);
     if proof.is_some() {
         return Waiting::RebootedNotReady.with(again);
     }
-    if verify.boot != node.boot_id && !node.boot_id.is_empty() {
-        let next = Verify { boot: node.boot_id.clone(), ..verify.clone() };
-        return ctx.record(|work| work.at = At::Verify(next)).with(again);
-    }
     Waiting::Facts { obstacle }.with(effects).with(again)
 }
 
-/// How much longer a node that is not Ready may take: it may have rebooted once more, and has the time that a
-/// reboot has.
-fn may_be_away(ctx: &NodeContext<'_>) -> SignedDuration {
-    let intent = &ctx.op.intent;
-    if ctx.node.ready {
-        return SignedDuration::ZERO;
+/// What is to be recorded of a node that has booted once more, has gone away or is Ready again. The time in
+/// which it has to say what it runs belongs to the boot, and to its being Ready there: one that was away for
+/// longer, and may have fallen back to another image meanwhile, has the whole of it.
+fn seen(ctx: &NodeContext<'_>, verify: &Verify) -> Option<Verify> {
+    let (node, now) = (ctx.node, ctx.snapshot.now);
+    let another = verify.boot != node.boot_id && !node.boot_id.is_empty();
+    if !another && verify.ready_since.is_some() == node.ready {
+        return None;
     }
-    (intent.reboot_timeout - intent.verify_timeout).max(SignedDuration::ZERO)
+    let boot = if another { node.boot_id.clone() } else { verify.boot.clone() };
+    let ready_since = node.ready.then(|| now.into());
+    let deadline = later(now, ctx.op.intent.verify_timeout).into();
+    Some(Verify { boot, ready_since, deadline, ..verify.clone() })
 }
 
-/// Nothing was proved in time.
-fn timed_out(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
-    let seconds = (ctx.op.intent.verify_timeout + may_be_away(ctx)).as_secs();
-    if !ctx.node.ready {
-        let message = format!(
-            "RebootTimeout: the node rebooted, and is not Ready {seconds} s after it was seen to be{}",
-            Section::RebootTimeout
-        );
-        return ctx.end(false, RebootStatus::Completed, None, message);
-    }
+/// Until when the node has to be Ready to stay: it may reboot once more by itself, and has the time that a
+/// reboot has, once.
+fn settles_by(ctx: &NodeContext<'_>) -> Timestamp {
+    later(ctx.begun_at(ctx.entry.since), may_settle_for(&ctx.op.intent))
+}
+
+/// How long a node may take to stay Ready, from when it was first seen to be.
+pub fn may_settle_for(intent: &Intent) -> SignedDuration {
+    intent.reboot_timeout.max(intent.verify_timeout)
+}
+
+/// Until when a node that is Ready has to say what it runs.
+fn said_by(ctx: &NodeContext<'_>, verify: &Verify) -> Timestamp {
+    later(ctx.begun_at(verify.ready_since.or(ctx.entry.since)), ctx.op.intent.verify_timeout)
+}
+
+/// It is away, or has been again, when it should have stayed.
+fn did_not_stay(ctx: &NodeContext<'_>) -> Decision {
+    let seconds = may_settle_for(&ctx.op.intent).as_secs();
+    let message = format!(
+        "RebootTimeout: the node rebooted, and has not stayed Ready in the {seconds} s since{}",
+        Section::RebootTimeout
+    );
+    ctx.end(false, RebootStatus::Completed, None, message)
+}
+
+/// It stays Ready, and nothing was proved in time.
+fn unread(ctx: &NodeContext<'_>, obstacle: Option<String>) -> Decision {
     let told = obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default();
-    let unread = format!("what the node runs could not be read in {seconds} s{told}");
-    conclude(ctx, Proof::Unknown(unread))
+    let seconds = ctx.op.intent.verify_timeout.as_secs();
+    conclude(ctx, Proof::Unknown(format!("what the node runs could not be read in {seconds} s{told}")))
 }
 
 fn conclude(ctx: &NodeContext<'_>, proof: Proof) -> Decision {
@@ -165,7 +201,7 @@ mod tests {
         let upgrade = |before: Option<&str>, target: Option<&str>| Found {
             before: before.map(Into::into),
             target: target.map(Into::into),
-            image: None,
+            ..Found::default()
         };
         let kind = |proof| match proof {
             Proof::Proved(_) => "proved",
@@ -196,10 +232,29 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_grub_may_not_have_tried_is_not_said_to_have_failed() {
+        let why = "GRUB cannot write to the disk of /oem, which is encrypted or of another kind";
+        let upgrade = Found { target: Some("v3".into()), not_tried: Some(why.into()), ..Found::default() };
+        let Proof::Refuted(Section::FellBack, said) = judge(&upgrade, Some("v1"), "passive") else {
+            panic!()
+        };
+        assert!(said.contains(&format!("or GRUB has not tried it ({why})")), "{said}");
+        assert!(
+            said.ends_with("run kairos-agent bootentry --select cos on the node, and reboot it"),
+            "{said}"
+        );
+        assert!(matches!(judge(&upgrade, Some("v3"), "active"), Proof::Proved(_)), "it was tried, and boots");
+    }
+
+    #[test]
     fn a_failure_names_both_releases() {
         let upgrade = Found { target: Some("v2".into()), ..Found::default() };
         let Proof::Refuted(_, message) = judge(&upgrade, Some("v1"), "passive") else { panic!() };
         assert!(message.contains("v1") && message.contains("v2") && message.contains("passive"), "{message}");
+        // The release that it ran, written again by force.
+        let forced = Found { target: Some("v2".into()), ..Found::default() };
+        let Proof::Refuted(_, message) = judge(&forced, Some("v2"), "passive") else { panic!() };
+        assert_eq!(message, "the node booted its passive image and runs v2: the upgraded image did not boot");
         for (state, said) in [("autoreset", "booted to reset itself"), ("in-ram", "booted into memory")] {
             let Proof::Refuted(Section::FellBack, message) = judge(&upgrade, Some("v1"), state) else {
                 panic!()

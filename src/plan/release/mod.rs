@@ -16,6 +16,7 @@ pub use self::{unreleased::Unreleased, waiters::expire_waiters};
 use crate::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
     plan::{
+        attempts,
         model::{
             action::{Action, NodeChange},
             effects::Effects,
@@ -117,9 +118,15 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
             _ => live.into(),
         };
     }
-    let Some(change) = give_back(node, owner, ending(op, entry)) else {
+    let Some(mut change) = give_back(node, owner, ending(op, entry)) else {
         return nothing;
     };
+    if change.claimed_by.is_some()
+        && let Some(entry) = entry.filter(|entry| entry.phase == Phase::Completed)
+    {
+        let done = entry.last_updated.as_ref().map_or(snapshot.now, |time| time.0);
+        change.annotations.extend(attempts::record(op, node, Some(done)));
+    }
     if node.claimed_by.as_ref() != Some(owner) {
         return Action::patch_node(node, change).into();
     }

@@ -32,7 +32,7 @@ pub fn compact(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
     if whole.is_empty() {
         return;
     }
-    let first = FirstReleases::of(snapshot, nodes);
+    let first = FirstReleases::of(snapshot, &op.object, nodes);
     for name in whole {
         nodes.update(&name, |entry| {
             *entry = NodeStatus {

@@ -1,4 +1,5 @@
-//! What earlier upgrades left: nodes on which one failed, and that are cordoned for it still.
+//! What earlier upgrades left: nodes on which one failed, and that are cordoned for it still; and nodes that
+//! went down soon after one was done with them.
 //!
 //! A changed upgrade is a run of its own, and one that is created under another name an upgrade of its own,
 //! with slots of its own. But whoever allows one node to be down at a time means the upgrade of the nodes,
@@ -12,6 +13,7 @@ use super::slots::OutOfService;
 use crate::{
     api::{names, node_statuses::NodeStatuses, nodeop::Phase, owner},
     plan::{
+        attempts,
         model::{
             kept_cordon::KeptCordon,
             snapshot::{NodeView, Snapshot, Standing},
@@ -42,7 +44,15 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
         let left = LeftOver { why, is_next: can_be && !phase.is_final() };
         is_of_upgrade(snapshot, node, kept).then(|| (node.name.clone(), left))
     });
-    kept.collect()
+    let down = snapshot.nodes.that_are(Standing::Away).filter(|node| {
+        let entry = nodes.get(&node.name);
+        entry.is_some_and(|entry| entry.phase != Phase::Running) && attempts::went_down(node)
+    });
+    let down = down.map(|node| {
+        let why = OutOfService::WentDown(node.name.clone());
+        (node.name.clone(), LeftOver { why, is_next: false })
+    });
+    down.chain(kept).collect()
 }
 
 /// Whether an upgrade made the NodeOp that failed on the node. Where that is gone, the node itself says whether

@@ -43,6 +43,8 @@ pub enum NotTaken {
     Newer {
         upgrade: Key,
     },
+    /// What the image is here another node tells otherwise; this says how.
+    Disputed(String),
     /// That the node was tried, and with what, is written down before it is said that it failed.
     Unrecorded,
     /// All slots are taken.
@@ -152,7 +154,7 @@ impl NotTaken {
             Self::GivenBack => WaitReason::Release,
             Self::QuorumUnread | Self::Quorum(_) => WaitReason::Quorum,
             Self::Other { .. } | Self::Newer { .. } => WaitReason::Rival,
-            Self::Unrecorded => WaitReason::Preflight,
+            Self::Disputed(_) | Self::Unrecorded => WaitReason::Preflight,
             // One control-plane node after the other is the order, and nothing is wrong then.
             Self::Turn | Self::TurnAfter(_) | Self::ControlPlane(_) => WaitReason::Turn,
             Self::OutOfService(_) => WaitReason::OutOfService,
@@ -184,6 +186,12 @@ impl fmt::Display for NotTaken {
             }
             Self::Newer { upgrade: (namespace, name) } => {
                 return write!(f, "waiting: NodeOpUpgrade {namespace}/{name}, which is newer, has this node");
+            }
+            Self::Disputed(why) => {
+                return write!(
+                    f,
+                    "waiting: {why}; what a second node tells decides, or the first one that is taken"
+                );
             }
             Self::Unrecorded => "recording on the node that it was tried",
             Self::Turn => "waiting for its turn",

@@ -81,7 +81,9 @@ pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Share
     }
     effects.add(attempts::record(snapshot, op, &old.node_statuses, &mut nodes, &mut progress, &mut waiting));
     compact::compact(snapshot, op, &mut nodes);
+    let releases = image::FirstReleases::of(snapshot, &op.object, &nodes);
     let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
+    status.release = releases.shown(status.release.take());
     image::record(snapshot, &op.object, &mut status);
     Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }
 }

@@ -6,22 +6,22 @@
 //! has deleted it; also in the next run of its upgrade ([`left_over`]).
 //!
 //! So does one that was done and is not Ready soon after: that may well be what was done to it, as with an
-//! image that comes up and does not stay so, and the next node would follow.
+//! image that comes up and does not stay so, and the next node would follow. And one that failed while nobody
+//! could say whether its reboot had been asked for: it may go down after it was given back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use k8s_openapi::jiff::SignedDuration;
-
 use super::left_over;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
-        nodeop::{NodeStatus, Phase},
+        nodeop::{NodeStatus, Phase, RebootStatus},
     },
     plan::{
+        attempts::SETTLES,
         model::{
             effects::{Effects, Planned, Reasons},
             failing::{self, FailureSummary},
@@ -34,9 +34,6 @@ use crate::{
         release::{self, Unreleased},
     },
 };
-
-/// How long after it was done a node that is not Ready any more is taken to be so because of that.
-const SETTLES: SignedDuration = SignedDuration::from_mins(10);
 
 /// The slots of a NodeOp that nobody works on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -192,11 +189,16 @@ impl Pass<'_> {
         self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
     }
 
-    /// A node that is not Ready. If it was done lately it holds a slot from now on. With very many targets
+    /// A node that is not Ready. If it was done lately, or failed with a reboot that may yet have come, it holds a slot from now on. With very many targets
     /// nothing tells when one was done (see `compact`), and only whether it is Ready when it is given back
     /// counts.
     fn done(&mut self, node: &NodeView, nodes: &mut NodeStatuses) {
-        let is_done = |entry: &&NodeStatus| entry.phase == Phase::Completed && entry.node_uid.is_none();
+        let may_reboot = |entry: &NodeStatus| {
+            entry.phase == Phase::Failed && entry.reboot_status == Some(RebootStatus::Pending)
+        };
+        let is_done = |entry: &&NodeStatus| {
+            (entry.phase == Phase::Completed || may_reboot(entry)) && entry.node_uid.is_none()
+        };
         let entry = nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
         // Another operation that has the node by now may be what takes it down.
         let Some(entry) = entry.filter(|_| node.claimed_by.is_none()) else { return };

@@ -14,7 +14,7 @@ use crate::{
         pull_policy::PullPolicy,
         upgrade::{NodeOpUpgradeSpec, NodeOpUpgradeStatus},
     },
-    plan::{attempts, model::snapshot::Snapshot, upgrades::maker},
+    plan::{attempts, image, model::snapshot::Snapshot, upgrades::maker},
 };
 
 /// No name of an image is longer.
@@ -27,7 +27,10 @@ pub fn pin(spec: &NodeOpUpgradeSpec, run: &[ImageContent], architecture: &str) -
     // An earlier round has named it by digest, if nothing but its NodeOp tells of the run any more.
     let is_it =
         |image: &str| image.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'));
-    let known = run.iter().find(|content| content.architecture == architecture && is_it(&content.image))?;
+    let of_arch = |content: &&ImageContent| content.architecture == architecture && is_it(&content.image);
+    // A node may name it by another repository, which has it under another digest.
+    let pulled = |content: &&ImageContent| image::is_of_repository(&content.digest, name);
+    let known = run.iter().filter(of_arch).find(pulled)?;
     let (_, digest) = known.digest.split_once('@').filter(|(_, digest)| digest.starts_with("sha256:"))?;
     let pinned = format!("{name}@{digest}");
     let pulls = spec.image_pull_policy != Some(PullPolicy::Never);
@@ -43,9 +46,11 @@ pub fn of_run(snapshot: &Snapshot, op: &NodeOp) -> Vec<ImageContent> {
     known.into_iter().flatten().filter(|content| content.image == name).cloned().collect()
 }
 
-/// Adds what the NodeOp of the present round has run. One that names its image by digest has nothing to add.
+/// Adds what the NodeOp of the present round has run, and not what a single node told of it. One that names its
+/// image by digest has nothing to add.
 pub fn copy(status: &mut NodeOpUpgradeStatus, shown: &[ImageContent]) {
-    if shown.starts_with(&status.images) {
-        status.images = shown.to_vec();
+    let ran: Vec<_> = shown.iter().filter(|content| content.told_by.is_none()).cloned().collect();
+    if ran.starts_with(&status.images) {
+        status.images = ran;
     }
 }

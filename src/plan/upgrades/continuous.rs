@@ -17,9 +17,11 @@ use std::{
     fmt,
 };
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+
 use crate::{
     api::{
-        names,
+        names::{self, condition, reason},
         nodeop::{MAX_NODE_NAMES, NodeOp},
         text::listed,
         upgrade::{MAX_LOST, NodeOpUpgrade, NodeOpUpgradeStatus, UpgradePhase},
@@ -31,12 +33,26 @@ use crate::{
             selector,
             snapshot::{NodeView, Snapshot, Standing as Class},
         },
-        upgrades::{continuous_maker, idle::Idle, newest::Newer},
+        upgrades::{continuous_maker, newest::Newer},
     },
 };
 
 /// What the message of a run says behind this was found out after the run.
 const ALSO: &str = "; mode Continuous: ";
+
+/// Why nothing is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Idle {
+    Expired(Timestamp),
+    Paused,
+    /// Under `stopOnFailure`.
+    Stopped,
+    /// The last run ended before it had taken all its nodes.
+    Unfinished,
+    ReleaseUnknown,
+    /// Nodes that were tried are out of service.
+    OutOfService(Vec<String>),
+}
 
 /// Why a node is not taken, while others may be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,9 +140,9 @@ impl Nodes {
         for (name, node) in looked_at.into_iter().filter_map(|name| Some((name, nodes.get(name)?))) {
             let runs = node.release();
             let other = runs.filter(|runs| *runs != release);
-            // One that was seen to run what it should has not been brought down by the upgrade.
+            // One that ran what it should, and well for a while, has not been brought down by the upgrade.
             let kept = node.unschedulable && node.kept_cordon.is_some();
-            let away = kept || !node.ready && runs != Some(release);
+            let away = kept || !node.ready && (runs != Some(release) || attempts::went_down(node));
             if other.is_none() && !away || node.deleting || !selector::selects(selector, node) {
                 continue;
             }
@@ -229,17 +245,34 @@ fn tried(Drifted { node, runs, newer, was_lost }: &Drifted, release: &str) -> St
     )
 }
 
-/// Why nothing is taken.
 fn idle(
     snapshot: &Snapshot,
     upgrade: &NodeOpUpgrade,
     status: &NodeOpUpgradeStatus,
     nodes: &Nodes,
 ) -> Option<Idle> {
+    let spec = &upgrade.spec;
+    // Of one that was lost nobody knows what it was about to do.
+    let open = status.counts.as_ref().is_none_or(|counts| counts.pending + counts.running > 0);
+    let unproved = |one: &Condition| one.type_ == condition::VERIFIED && one.reason == reason::NOT_PROVED;
+    let failed = status.counts.as_ref().is_some_and(|counts| counts.failed > 0)
+        || status.conditions.iter().any(unproved);
     let away = nodes.out_of_service.len();
-    let held = limit(upgrade).is_some_and(|limit| away >= limit) && !nodes.ready.is_empty();
-    let held = held.then(|| Idle::OutOfService(nodes.out_of_service.clone()));
-    Idle::of(upgrade, status, snapshot.now).or(held)
+    if let Some(time) = spec.not_after.as_ref().filter(|time| time.0 <= snapshot.now) {
+        Some(Idle::Expired(time.0))
+    } else if spec.paused == Some(true) {
+        Some(Idle::Paused)
+    } else if spec.stop_on_failure == Some(true) && failed {
+        Some(Idle::Stopped)
+    } else if open {
+        Some(Idle::Unfinished)
+    } else if status.release.is_none() {
+        Some(Idle::ReleaseUnknown)
+    } else if limit(upgrade).is_some_and(|limit| away >= limit) && !nodes.ready.is_empty() {
+        Some(Idle::OutOfService(nodes.out_of_service.clone()))
+    } else {
+        None
+    }
 }
 
 /// What is said behind the message of the run.
@@ -271,6 +304,25 @@ fn said(nodes: &Nodes, idle: Option<&Idle>, tells_of_drift: bool) -> String {
 
 fn verb(count: usize, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(at) => write!(f, "its time was over at {at:.0} (notAfter)"),
+            Self::Paused => f.write_str("paused (spec.paused)"),
+            Self::Stopped => f.write_str("the last run failed (stopOnFailure); change the upgrade to go on"),
+            Self::Unfinished => f.write_str(
+                "the last run ended before it had taken all its nodes; change the upgrade to go on",
+            ),
+            Self::ReleaseUnknown => f.write_str(
+                "which release the image brings is not known, and so not which nodes do not run it",
+            ),
+            Self::OutOfService(nodes) => {
+                write!(f, "tried by this run, and out of service since: {}", listed(nodes))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Left {

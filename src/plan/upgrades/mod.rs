@@ -26,7 +26,6 @@ mod content;
 mod continuous;
 mod follow;
 mod history;
-mod idle;
 pub mod newest;
 mod run;
 mod status;

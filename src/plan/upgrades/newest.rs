@@ -1,11 +1,11 @@
 //! Of several upgrades of a node the newest wins: the one whose NodeOpUpgrade was created last.
 //!
 //! An older one waits for as long as a newer one is not over and has the node before it, or has not chosen its
-//! nodes yet and selects it, or takes it in a later round. So does one whose newer one is paused: it is to go
-//! on, and what the older one did meanwhile would be done again. And a node on which the newer one has had its
-//! attempt since, which runs the release that the newer one brings, or which is of those that a `Continuous` one
-//! minds and leaves as they are, is not taken by the older one at all. Objects that are restored together, with
-//! all that was ever asked for, end on the newest one's image so.
+//! nodes yet and selects it. So does one whose newer one is paused: it is to go on, and what the older one did
+//! meanwhile would be done again. And a node on which the newer one has had its attempt since, or which runs the
+//! release that the newer one brings, is not taken by the older one at all; nor is any that a `Continuous` one
+//! selects whose run is over: that may leave the node as it is for ever, but it is the one to decide that.
+//! Objects that are restored together, with all that was ever asked for, end on the newest one's image so.
 //!
 //! Among themselves, and beside upgrades, other NodeOps are served as they come, see
 //! [`crate::plan::rollout`]'s `others`. For one node that is an order without a cycle: an older upgrade comes
@@ -13,7 +13,7 @@
 
 use std::{cell::OnceCell, fmt};
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::{
@@ -29,7 +29,7 @@ use crate::{
             selector,
             snapshot::{NodeView, Snapshot},
         },
-        upgrades::{idle, is_recorded, maker},
+        upgrades::{is_recorded, maker},
     },
 };
 
@@ -80,8 +80,8 @@ struct Upgrade<'a> {
 enum Takes {
     /// Its run is under way, or still to come.
     InThisRun,
-    /// Its run is over, and further rounds follow, at this time.
-    InRounds(Timestamp),
+    /// Its run is over, and further rounds may follow.
+    InRounds,
     No,
 }
 
@@ -153,7 +153,7 @@ impl Takes {
         } else if !status.is_some_and(|status| over(status) && settled(status)) {
             Self::InThisRun
         } else if upgrade.spec.is_continuous() {
-            Self::InRounds(snapshot.now)
+            Self::InRounds
         } else {
             Self::No
         }
@@ -170,16 +170,10 @@ impl<'a> Upgrade<'a> {
         if (self.is_later || self.object.spec.is_continuous()) && self.has_decided(node) {
             return Some(Precedence::Decided(key()));
         }
-        let status = self.object.status.as_ref();
         match self.takes {
             Takes::InThisRun => Some(Precedence::Waits(key())),
-            Takes::InRounds(now)
-                if status.is_some_and(|status| idle::takes(self.object, status, node, now)) =>
-            {
-                Some(Precedence::Waits(key()))
-            }
-            // Nobody would ever end the wait.
-            Takes::InRounds(_) => Some(Precedence::Decided(key())),
+            // Nobody would ever end a wait for it.
+            Takes::InRounds => Some(Precedence::Decided(key())),
             Takes::No => None,
         }
     }

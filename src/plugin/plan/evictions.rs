@@ -13,10 +13,14 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::super::{
     connection::Connection,
-    failure::{self, Doing, Result},
+    failure::{self, Doing, Failure, Result},
 };
 use crate::{
-    api::{error_text::error_message, names, pod::Pod, text::one_line},
+    api::{
+        error_text::{NotEvicted, not_evicted, refusal},
+        names,
+        pod::Pod,
+    },
     observe::view,
     plan::{
         model::{intent::Drain, snapshot::NodePod},
@@ -117,38 +121,25 @@ impl Rehearsal {
                 preview.not_tried = Some("you may not create pods/eviction".into());
                 preview.evicted.push(pod.path());
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            Err(error) => {
-                let refusal = why(&error);
-                let refusal = refusal.map(|reason| PodReason { pod: pod.path(), reason });
-                match refusal {
-                    Some(refusal) => preview.blocked.push(refusal),
-                    None => {
-                        return Err(failure::of_request(
-                            &format!("trying to evict pod {}", pod.path()),
-                            &error,
-                        ));
-                    }
+            Err(kube::Error::Api(status)) => match not_evicted(&status) {
+                Some(NotEvicted::Gone | NotEvicted::Changed) => {}
+                Some(
+                    NotEvicted::Budget | NotEvicted::Budgets | NotEvicted::Forbidden | NotEvicted::Denied,
+                ) => preview.blocked.push(PodReason { pod: pod.path(), reason: refusal(&status) }),
+                // A webhook that does not answer, for one: the operator would try again, and so is held up.
+                None if status.code == 500 => {
+                    preview.blocked.push(PodReason { pod: pod.path(), reason: refusal(&status) })
                 }
-            }
+                None => return Err(failed(pod, &kube::Error::Api(status))),
+            },
+            Err(error) => return Err(failed(pod, &error)),
         }
         Ok(())
     }
 }
 
-/// The server's refusal, if that is what it is; the budget is named in its cause.
-fn why(error: &kube::Error) -> Option<String> {
-    let kube::Error::Api(status) = error else { return None };
-    if !matches!(status.code, 403 | 429 | 500) {
-        return None;
-    }
-    let causes: Vec<&str> = status
-        .details
-        .iter()
-        .flat_map(|details| &details.causes)
-        .map(|cause| cause.message.as_str())
-        .collect();
-    Some(if causes.is_empty() { error_message(error) } else { one_line(&causes.join("; ")) })
+fn failed(pod: &NodePod, error: &kube::Error) -> Failure {
+    failure::of_request(&format!("trying to evict pod {}", pod.path()), error)
 }
 
 /// Whether the pod belongs to an operation. The planner looks at the Job's owner; here its label will do.

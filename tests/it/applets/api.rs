@@ -25,6 +25,8 @@ struct State {
     down: bool,
     /// The pod is replaced when its reboot is announced.
     replaced_late: bool,
+    /// An announcement that names the boot is refused.
+    knows_no_boot: bool,
     /// Its token is not taken any more from then on.
     token_ends_late: bool,
     token_ended: bool,
@@ -109,6 +111,16 @@ impl Api {
 
     pub fn reboot_state(&self) -> Option<String> {
         self.state.0.lock().unwrap().annotations.get("kairos.io/reboot-state").cloned()
+    }
+
+    /// In which boot the waiter says that it is.
+    pub fn waits_in(&self) -> Option<String> {
+        self.state.0.lock().unwrap().annotations.get("kairos.io/waits-in").cloned()
+    }
+
+    /// An admission policy of an earlier version, which knows one annotation.
+    pub fn knows_no_boot(&self) {
+        self.change(|state| state.knows_no_boot = true);
     }
 
     /// The requests so far, as `METHOD path`.
@@ -219,6 +231,12 @@ impl State {
                     return (
                         422,
                         json!({ "kind": "Status", "status": "Failure", "reason": "Invalid", "message": "uid", "details": details, "code": 422 }),
+                    );
+                }
+                if self.knows_no_boot && !body["metadata"]["annotations"]["kairos.io/waits-in"].is_null() {
+                    return (
+                        422,
+                        json!({ "kind": "Status", "status": "Failure", "reason": "Invalid", "message": "only its annotation", "code": 422 }),
                     );
                 }
                 for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {

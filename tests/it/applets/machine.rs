@@ -123,10 +123,14 @@ impl Machine {
 
     /// What the sentinel container after the wrapper writes.
     pub fn sentinel_boot(&self) -> String {
+        self.sentinel().boot
+    }
+
+    pub fn sentinel(&self) -> Sentinel {
         let mut command = self.command(applet::SENTINEL, contract::sentinel_args(JOB, true, None));
         let (code, words) = self.ended(&command.output().unwrap());
         assert_eq!(code, 0, "{words}");
-        serde_json::from_str::<Sentinel>(&words).unwrap().boot
+        serde_json::from_str(&words).unwrap()
     }
 }
 

@@ -68,6 +68,13 @@ impl Node {
         self.boot(boot);
     }
 
+    /// When PID 1 was started, in ticks.
+    pub fn init_started(&self, ticks: u32) {
+        let between = "0 ".repeat(18);
+        fs::write(self.root.path().join("proc/1/stat"), format!("1 (systemd) S {between}{ticks} 0 0\n"))
+            .unwrap();
+    }
+
     pub fn state_dir(&self) -> PathBuf {
         self.root.path().join("state/.kairos")
     }

@@ -219,6 +219,56 @@ fn the_nodes_own_record_proves_what_no_boot_does() {
     node.agent(record);
     let both = UpgradeOrder { active: true, ..order };
     assert_eq!(node.try_once(&both), (0, "upgraded to v2".into()));
+    // Where that is at the release already, the recovery image is written alone, and proved like one.
+    let node = Machine::new();
+    node.agent(record);
+    node.boots("b1", "active", "v2");
+    assert!(node.check(&both, false).1.contains("\"proceed\":true"));
+    let (code, words) = node.try_once(&both);
+    assert_eq!((code, serde_json::from_str(&words).ok()), (0, Some(proof)), "{words}");
+    assert_eq!(
+        (node.runs(), node.sentinel_boot()),
+        (vec!["upgrade --recovery --source dir:/".into()], "".into())
+    );
+}
+
+/// GRUB goes by the boot that failed before, and would boot the fallback again. Rows: what the node has booted,
+/// what is upgraded, what stood in GRUB's environment block, and what stands there afterwards.
+#[test]
+fn on_a_node_that_fell_back_grub_is_told_to_try_the_new_image() {
+    let block = |lines: &str| format!("{:#<1024}", format!("# GRUB Environment Block\n{lines}"));
+    let recovery = UpgradeOrder { recovery: true, ..UpgradeOrder::default() };
+    let (kept, told) = ("extra_cmdline=quiet\nnext_entry=\n", "extra_cmdline=quiet\nnext_entry=cos\n");
+    for (state, order, before, after) in [
+        ("passive", active(), Some(kept), Some(told)),
+        ("passive", active(), None, Some("next_entry=cos\n")),
+        ("recovery", active(), Some(kept), Some(told)),
+        ("active", active(), Some(kept), Some(kept)),
+        ("active", active(), None, None),
+        ("passive", recovery, Some(kept), Some(kept)),
+    ] {
+        let node = Machine::new();
+        node.boots("b1", state, "v1");
+        fs::create_dir(node.path("host/oem")).unwrap();
+        if let Some(lines) = before {
+            node.write("host/oem/grubenv", &block(lines));
+        }
+        assert_eq!(node.try_once(&order).0, 0);
+        let found = fs::read_to_string(node.path("host/oem/grubenv")).ok();
+        assert_eq!(found, after.map(block), "{state} {order:?}");
+        assert_eq!(node.sentinel().not_tried, None);
+    }
+    // Where it cannot be told, the upgrade has succeeded all the same, and the sentinel says why.
+    let node = Machine::new();
+    node.boots("b1", "passive", "v1");
+    assert_eq!(node.try_once(&active()), (0, "upgraded to v2".into()));
+    assert_eq!(node.sentinel().not_tried.as_deref(), Some("the node has no /oem"));
+    // While the agent fails, nothing is told.
+    let node = Machine::new();
+    node.boots("b1", "passive", "v1");
+    fs::create_dir(node.path("host/oem")).unwrap();
+    node.agent("exit 1");
+    assert_eq!((node.try_once(&active()).0, node.path("host/oem/grubenv").exists()), (1, false));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command, time::Duration};
 
+use kairos_operator::contract;
+
 use super::node::{BINARY, Node, Waiter, eventually};
 
 /// Long enough for a waiter to do what it must not do.
@@ -19,6 +21,7 @@ fn one_job_one_reboot() {
     node.api.job(Some("Complete"));
     node.gets_asked();
     assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
+    assert_eq!(node.api.waits_in().as_deref(), Some("b1"));
 
     waiter.terminate();
     a_moment();
@@ -51,6 +54,49 @@ fn a_job_that_is_deleted_after_its_success_was_recorded_is_followed_by_one_reboo
         assert_eq!(node.api.reboot_state().as_deref(), Some("completed"));
         assert!(!node.is_asked());
     }
+}
+
+#[test]
+fn where_it_may_not_say_in_which_boot_it_is_it_says_the_rest() {
+    let mut node = Node::new("b1");
+    node.api.knows_no_boot();
+    let _waiter = node.waiting();
+    assert_eq!(node.api.waits_in(), None);
+    node.sentinel();
+    node.api.job(Some("Complete"));
+    node.gets_asked();
+    assert_eq!(node.api.reboot_state().as_deref(), Some("rebooting"));
+}
+
+/// kind and k3d.
+#[test]
+fn a_node_that_keeps_its_boot_id_is_asked_once() {
+    let mut node = Node::new("b1");
+    node.init_started(17);
+    let waiter = node.waiting();
+    node.sentinel();
+    node.api.job(Some("Complete"));
+    node.gets_asked();
+    waiter.kill();
+    // Init did not listen.
+    node.reboot("b1");
+    let waiter = node.waiter();
+    node.gets_asked();
+    waiter.kill();
+    node.reboot("b1");
+    node.init_started(4711);
+    for _ in 0..2 {
+        assert_eq!(node.waiter().ends(), i32::from(contract::EXIT_SAME_BOOT));
+        assert!(
+            node.termination_message().contains("boot id is what it was"),
+            "{}",
+            node.termination_message()
+        );
+        assert!(!node.is_asked());
+    }
+    node.reboot("b2");
+    assert_eq!(node.waiter().ends(), 0);
+    assert_eq!(fs::read_dir(node.state_dir()).unwrap().count(), 0);
 }
 
 #[test]

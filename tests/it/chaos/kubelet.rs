@@ -15,6 +15,7 @@ use kairos_operator::{
             UpgradeArgs,
             plan::{self, Found, Need, Verdict},
             replaced::{Identity, Seen},
+            settled,
         },
     },
 };
@@ -82,7 +83,7 @@ fn honest(world: &Arc<World>, run: &Run, place: Place) -> Option<Outcome> {
             match plan::need(&args.order(), &found(&world, &place, "")) {
                 Need::Nothing { release } => (0, format!("{}{release}", contract::ALREADY_AT)),
                 Need::Refused(why) => (FOR_GOOD, why),
-                Need::Upgrade => (0, String::new()),
+                Need::Upgrade(_) => (0, String::new()),
             }
         }),
         (container::PREFLIGHT, None) if run.restarts == 0 && world.chance(20) => until(async move {
@@ -221,7 +222,7 @@ async fn command(world: &World, place: &Place) -> (i32, String) {
     if fails {
         return (1, "the command failed".into());
     }
-    world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
+    world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone(), reboots: true });
     (0, String::new())
 }
 
@@ -310,21 +311,22 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     let write = |result: UpgradeResult| {
         world.disk(&place.node, |machine| machine.results.insert(job.clone(), result));
     };
-    let state = |state| plan::result(&order, &found, state);
-    match plan::verdict(&order, &found, left.as_ref()) {
+    let order = match plan::verdict(&order, &found, left.as_ref()) {
         Verdict::Refuse(why) => return (FOR_GOOD, why),
-        Verdict::Settled(result) if left.as_ref() == Some(&result) => return (0, "upgraded before".into()),
+        Verdict::Settled(result) if left.as_ref() == Some(&result) => return (0, settled(&result)),
         Verdict::Settled(result) => {
             return match disk.start(&job) {
                 Err(words) => (1, words),
                 Ok(()) => {
+                    let said = settled(&result);
                     write(result);
-                    (0, "there is nothing to do".into())
+                    (0, said)
                 }
             };
         }
-        Verdict::Run => {}
-    }
+        Verdict::Run(images) => images,
+    };
+    let state = |state| plan::result(&order, &found, state);
     if let Err(words) = disk.start(&job) {
         return (1, words);
     }
@@ -337,14 +339,14 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
     let early = fails && world.chance(70);
     sleep(world.time(2000, 50_000)).await;
     let lies = world.fates(&place.op, |fates| fates.lies.contains(&place.node));
-    if args.active && !lies && !early {
-        install(world, place, &found, args.force);
+    if order.active && !lies && !early {
+        install(world, place, &found, order.force);
     }
     // What comes after the images are in their places.
     sleep(world.time(100, 10_000)).await;
     let recorded = disk.conclude(&job);
     if fails {
-        if args.active && before.is_replaced(&images(world, place)) {
+        if order.active && before.is_replaced(&images(world, place)) {
             return (FOR_GOOD, "the agent failed after it had replaced the image".into());
         }
         if let Err(error) = recorded {
@@ -356,7 +358,7 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         write(state(UpgradeState::Failed));
         return (1, "the agent failed".into());
     }
-    world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone() });
+    world.happens(&place.node, Event::Succeeded { job: place.job_uid.clone(), reboots: order.active });
     if let Err(error) = recorded {
         let known = "kairos-agent succeeded and is not run again, but its record could not be written";
         return (
@@ -365,8 +367,11 @@ async fn upgrade(world: &World, place: &Place, args: &UpgradeArgs) -> (i32, Stri
         );
     }
     sleep(Duration::from_millis(20)).await;
-    write(state(UpgradeState::Upgraded));
-    (0, "upgraded".into())
+    // The agent keeps a record of what it wrote.
+    let recovery_at = (!order.active).then(|| "2026-11-28T02:00:07Z".into());
+    let done = UpgradeResult { recovery_at, ..state(UpgradeState::Upgraded) };
+    write(done.clone());
+    (0, settled(&done))
 }
 
 /// What is seen of the images.

@@ -291,10 +291,11 @@ pub async fn human(world: &World, node: &str) {
 /// Somebody uncordons the nodes that failed and hold their slot.
 pub async fn look_after_failed_nodes(cluster: &Cluster, world: &World) {
     let ops = cluster.list(super::history::OPS);
-    let open: Vec<_> = ops.iter().filter(|op| op["status"]["phase"] == "Running").collect();
+    let is_open = |op: &&Arc<Value>| !matches!(op["status"]["phase"].as_str(), Some("Completed" | "Failed"));
+    let open: Vec<_> = ops.iter().filter(is_open).collect();
     for node in cluster.list("nodes") {
         let name = text(&node, "/metadata/name");
-        // Also what an operation that is over has left: the next run of its upgrade waits for it.
+        // Also what an operation that is over has left: the next upgrade waits for it.
         let is_kept = node["metadata"]["annotations"][names::CORDONED_BY]
             .as_str()
             .is_some_and(|by| by.contains("!failed") && !open.is_empty());

@@ -52,7 +52,8 @@ pub async fn run(world: &Arc<World>, place: &Place, pod: &Pod, args: &RebootWait
     let _watching = Watching::begin(world, &place.node, &me.uid, &args.owner_uid);
     let on = OnNode {
         pod: me.uid.clone(),
-        cluster: Cluster::new(client, me, &args.job, &args.owner_uid, args.succeeded_job.clone()),
+        cluster: Cluster::new(client, me, &args.job, &args.owner_uid, args.succeeded_job.clone())
+            .in_boot(&place.boot),
         recorded: args.succeeded().map(|succeeded| succeeded.sentinel(&args.job)),
         changes: world.disks.subscribe(),
         world: world.clone(),

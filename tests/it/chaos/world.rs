@@ -29,7 +29,8 @@ pub enum Event {
     /// It is not running any more, however it ended.
     Ended { job: String },
     /// It succeeded.
-    Succeeded { job: String },
+    /// `reboots`: whether a reboot has to follow, if one was asked for.
+    Succeeded { job: String, reboots: bool },
     /// Init or the kernel was asked to reboot, for this Job, by the waiter in this pod.
     Asked { job: String, pod: String },
     /// The machine goes down because it was asked to, for this Job.

@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Node;
 use kairos_operator::api::upgrade::NodeOpUpgrade;
+use kairos_sim::{Effect, Fault};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -101,6 +102,23 @@ async fn an_image_is_planned_node_by_node_and_nothing_is_written() {
         change.object["status"]["disruptedPods"].as_object().is_some_and(|pods| !pods.is_empty())
     });
     assert!(!marked, "no budget was spent");
+}
+
+/// For the operator it is a refusal, whatever code it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eviction_that_admission_denies_is_shown_as_blocked_and_the_plan_goes_on() {
+    let stage = Stage::new().await;
+    labelled(&stage, [""; 3]).await;
+    workload(&stage, 1).await;
+    for code in [400, 403, 422] {
+        let denied = Fault::on("create", "pods/eviction", Effect::Refuse(code)).saying("moved\nby hand");
+        stage.cluster.faults().clear();
+        stage.cluster.faults().arm(denied.always());
+        let plan = stage.run(&["plan", IMAGE, "--drain-nodes", "1"]).await;
+        assert_eq!(plan.code, 2, "{code}: {plan:?}");
+        assert!(plan.out.contains("\nblocked: n1: default/web-"), "{code}: {}", plan.out);
+        assert!(plan.out.contains(": moved by hand\n"), "{code}: {}", plan.out);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

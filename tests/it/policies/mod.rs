@@ -233,6 +233,9 @@ fn a_waiter_announces_on_its_own_pod_and_does_nothing_else() {
         assert_eq!(judge(&with(waiter(), state, json!(word))), Verdict::Passes, "{word}");
     }
     let announced = with(waiter(), state, json!("waiting"));
+    let boot = "/metadata/annotations/kairos.io~1waits-in";
+    let told = with(announced.clone(), boot, json!("6b1f3f36-0a50-4f4e-9f67-2f6ba2a8b6a1"));
+    assert_eq!(judge(&told), Verdict::Passes);
     let bare = without(announced.clone(), "/metadata", "annotations");
     for (what, new, why) in [
         ("another word", with(waiter(), state, json!("done")), "is waiting, rebooting or completed"),
@@ -242,17 +245,19 @@ fn a_waiter_announces_on_its_own_pod_and_does_nothing_else() {
             "is waiting, rebooting or completed",
         ),
         ("no word", waiter(), "is waiting, rebooting or completed"),
+        ("no boot", with(announced.clone(), boot, json!("of mine")), "is a boot id"),
+        ("much of it", with(announced.clone(), boot, json!("0".repeat(65))), "is a boot id"),
         (
             "another annotation",
             with(announced.clone(), "/metadata/annotations/more", json!("x")),
-            "only its annotation",
+            "only its annotations",
         ),
         (
             "its node's name",
             with(announced.clone(), "/metadata/annotations/operator.kairos.io~1node-name", json!("n2")),
-            "only its annotation",
+            "only its annotations",
         ),
-        ("no annotation", bare, "only its annotation"),
+        ("no annotation", bare, "only its annotations"),
         (
             "the image",
             with(announced.clone(), "/spec/containers", json!([{"name": "reboot", "image": "evil"}])),

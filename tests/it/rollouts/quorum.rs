@@ -245,6 +245,7 @@ fn a_node_that_is_claimed_is_not_disturbed_when_another_one_has_gone_away_since(
                 started_at: None,
                 deadline_seconds: None,
                 failed: 0,
+                settled_in: None,
             };
             cluster.s.jobs.insert(("ns".into(), name), Arc::new(job));
             assert!(lets_go(&cluster.settle()), "c2 is well");

@@ -144,6 +144,20 @@ fn a_node_that_is_not_ready_soon_after_it_was_done_holds_its_slot_until_it_is() 
     assert_eq!(cluster.status("op").node_statuses["n1"].holds_slot, None);
 }
 
+/// Its waiter may have asked for the reboot before it was ended, and the node was given back.
+#[test]
+fn a_node_that_goes_down_soon_after_it_failed_holds_its_slot_if_its_reboot_may_have_been_asked_for() {
+    for (reboot, taken) in [("pending", vec![]), ("cancelled", vec!["n2"])] {
+        let mut cluster = one_failed(json!({"uncordonOnFailure": true}), false);
+        let entry =
+            json!({"phase": "Failed", "jobName": "j", "rebootStatus": reboot, "lastUpdated": Time(at(-1))});
+        cluster.entry("op", "n1", entry, true);
+        cluster.node("n1", |node| (node.claimed_by, node.ready) = (None, false));
+        cluster.settle();
+        assert_eq!(cluster.running("op"), taken, "{reboot}: {}", cluster.message("op"));
+    }
+}
+
 /// A node that an earlier run of `upgrade`, or another NodeOp, failed on and left cordoned, and a run of `up`,
 /// which has not begun with its nodes; with the NodeOp that failed deleted, or not.
 fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
@@ -218,6 +232,36 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
     ["n1", "n2", "n3"].iter().for_each(|name| cluster.control_plane(name));
     cluster.settle();
     assert_eq!(cluster.running("next"), ["n3"], "{}", cluster.message("next"));
+}
+
+/// The run that was done with it is over, or was another upgrade's: the node is down all the same.
+#[test]
+fn a_node_that_went_down_soon_after_an_upgrade_holds_a_slot_of_the_next_one_until_it_is_ready() {
+    // When it was done, and went down, by the seconds that have passed since.
+    for (done, down, taken) in [
+        (Some(300), Some(100), vec![]),
+        (Some(90_000), Some(89_999), vec![]),
+        (Some(900), Some(100), vec!["n1"]),
+        (Some(300), Some(400), vec!["n1"]),
+        (Some(300), None, vec!["n1"]),
+        (None, Some(100), vec!["n1"]),
+    ] {
+        let mut cluster = next_run("other", true, json!({}));
+        cluster.node("n3", |node| {
+            (node.unschedulable, node.kept_cordon) = (false, None);
+            (node.ready, node.ready_changed) = (down.is_none(), down.map(|ago| at(-ago)));
+            let done = done.map(|ago| format!("@{:.0}", at(-ago))).unwrap_or_default();
+            node.annotations.insert(names::ATTEMPTED.into(), format!("other/1{done}"));
+        });
+        cluster.settle();
+        assert_eq!(cluster.running("next"), taken, "{done:?} {down:?}: {}", cluster.message("next"));
+        if taken.is_empty() {
+            assert_eq!(cluster.says("next", "n1"), "waiting: node n3 was done, and is not Ready since");
+            cluster.node("n3", |node| node.ready = true);
+            cluster.settle();
+            assert_eq!(cluster.running("next"), ["n1"]);
+        }
+    }
 }
 
 /// Each of two planners may see the node as it was before it was taken.

@@ -135,6 +135,7 @@ fn a_node_that_is_done_and_not_released_has_a_reason() {
             created: at(0),
             attempt: 0,
             reboot_state: None,
+            waits_in: None,
             containers: vec![],
         };
         cluster.s.pods.insert(key("slow"), Arc::new(pod));

@@ -97,9 +97,9 @@ impl Operator {
                 }
             }
             Action::CreateJob { op, node, locks: _, name } => world.make_job(&op, &node, &name),
-            Action::ResumeJob { job } => world.resume(&job),
+            Action::ResumeJob { job, resource_version } => world.resume(&job, &resource_version),
             Action::ExtendJob { job, deadline_seconds } => world.extend(&job, deadline_seconds),
-            Action::SettleJob { job, boot: _ } => world.settle(&job),
+            Action::SettleJob { job, boot } => world.settle(&job, boot),
             Action::DeleteJob { job, after_its_pods: _, why: _ } => {
                 world.job_of(&job.uid).iter().for_each(|job| world.check_delete(job));
                 world.delete_job(&job);
@@ -192,6 +192,7 @@ impl World {
             started_at: None,
             deadline_seconds: Some(op.spec.active_deadline_seconds.unwrap_or(intent::JOB_DEADLINE)),
             failed: 0,
+            settled_in: None,
         };
         let entry = op.status.as_ref().and_then(|status| status.node_statuses.get(node));
         let records_success_in = entry.and_then(|entry| entry.succeeded_in.clone());
@@ -200,10 +201,12 @@ impl World {
         self.put_job(job);
     }
 
-    fn resume(&mut self, target: &Target) {
-        let Some(job) = self.job_of(&target.uid).filter(|job| job.suspended && !job.deleting) else {
+    fn resume(&mut self, target: &Target, resource_version: &str) {
+        let seen = self.job_of(&target.uid).filter(|job| job.resource_version == resource_version);
+        let Some(job) = seen.filter(|job| job.suspended && !job.deleting) else {
             return;
         };
+        assert_eq!(job.settled_in, None, "Job {} is let run again after its success", job.name);
         self.check_left(&job.node, &job.owner.uid);
         let started_at = Some(self.time());
         self.put_job(JobView { suspended: false, started_at, ..(*job).clone() });
@@ -215,9 +218,9 @@ impl World {
         }
     }
 
-    fn settle(&mut self, target: &Target) {
+    fn settle(&mut self, target: &Target, boot: String) {
         if let Some(job) = self.job_of(&target.uid) {
-            self.put_job(JobView { suspended: true, ..(*job).clone() });
+            self.put_job(JobView { suspended: true, settled_in: Some(boot), ..(*job).clone() });
         }
     }
 
@@ -306,7 +309,7 @@ pub fn brief(action: &Action) -> String {
         Action::CreateJob { op, node, locks: _, name: _ } => {
             format!("make Job of {} on {node}, suspended", name(op))
         }
-        Action::ResumeJob { job } => format!("let Job {} run", job.name),
+        Action::ResumeJob { job, resource_version: _ } => format!("let Job {} run", job.name),
         Action::ExtendJob { job, deadline_seconds: _ } => format!("put off the deadline of Job {}", job.name),
         Action::SettleJob { job, boot: _ } => format!("settle Job {}", job.name),
         Action::DeleteJob { job, after_its_pods: _, why } => format!("delete Job {}: {why}", job.name),

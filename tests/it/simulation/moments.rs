@@ -19,6 +19,9 @@ const TIMEOUT: i64 = 900;
 /// For so long the watch of a new leader stands still.
 const STILL: i64 = 25;
 
+/// The group of the pods that the scheduler binds to a node after its drain.
+pub const LATE: &str = "late";
+
 /// What is tried.
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -34,6 +37,8 @@ enum Change {
     Deletion,
     /// A node reboots by itself, and a new leader's cache of nodes is older than that.
     RebootAndLeader,
+    /// The scheduler binds pods to nodes that are drained already, and then another planner takes over.
+    LatePodsAndLeader,
 }
 
 fn world(seed: u64, drains: bool) -> World {
@@ -83,6 +88,10 @@ fn others(world: &mut World) {
 
 fn happen(world: &mut World, operator: &mut Operator, change: Change) {
     world.note(format!("{change:?}"));
+    let runs = |world: &World, name: &str| {
+        let jobs = world.jobs.live();
+        jobs.values().any(|job| job.node == *name && !job.suspended && job.state == JobState::Active)
+    };
     let mut lead = |world: &World, cache, ticks| {
         *operator = Operator::new(1, world);
         operator.calm = true;
@@ -119,11 +128,7 @@ fn happen(world: &mut World, operator: &mut Operator, change: Change) {
             }
         }
         Change::RebootAndLeader => {
-            let runs = |name: &String| {
-                let jobs = world.jobs.live();
-                jobs.values().any(|job| job.node == *name && !job.suspended && job.state == JobState::Active)
-            };
-            let Some(node) = world.machines.keys().find(|name| runs(name)).cloned() else { return };
+            let Some(node) = world.machines.keys().find(|name| runs(world, name)).cloned() else { return };
             let back = world.tick + 3;
             world.take_down(&node, back, false);
             for _ in 0..4 {
@@ -132,6 +137,16 @@ fn happen(world: &mut World, operator: &mut Operator, change: Change) {
             *operator = Operator::new(1, world);
             operator.calm = true;
             operator.stand_still(world, Cache::Nodes, 8);
+        }
+        Change::LatePodsAndLeader => {
+            for node in world.machines.keys().cloned().collect::<Vec<_>>() {
+                let drains = world.ops.live().values().all(|op| op.spec.drain_options.is_some());
+                if drains && runs(world, &node) {
+                    world.add_home(LATE, &node, |_| {});
+                }
+            }
+            *operator = Operator::new(1, world);
+            operator.calm = true;
         }
     }
 }
@@ -212,6 +227,11 @@ fn a_new_leader_with_an_old_view_of_jobs_and_pods_does_no_harm() {
 #[test]
 fn a_boot_from_before_the_success_proves_nothing() {
     holds(Change::RebootAndLeader);
+}
+
+#[test]
+fn a_pod_that_came_late_is_evicted_by_the_next_leader_too() {
+    holds(Change::LatePodsAndLeader);
 }
 
 #[test]

@@ -270,19 +270,12 @@ impl World {
     }
 
     /// A new pod of ours; `false` if one of that name is there.
-    pub fn make_pod(
-        &mut self,
-        name: &str,
-        owner: Owner,
-        node: &str,
-        role: Role,
-        containers: &[&str],
-    ) -> bool {
+    pub fn make_pod(&mut self, name: &str, owner: Owner, node: &str, role: Role, parts: &[&str]) -> bool {
         let key = ("default".to_owned(), name.to_owned());
         if self.pods.live().contains_key(&key) {
             return false;
         }
-        let containers = containers.iter().map(|name| ContainerView::new(name, waiting("ContainerCreating")));
+        let containers = parts.iter().map(|name| ContainerView::new(name, waiting("ContainerCreating")));
         let pod = PodView {
             namespace: key.0,
             name: key.1,
@@ -296,6 +289,7 @@ impl World {
             created: self.time(),
             attempt: 0,
             reboot_state: None,
+            waits_in: None,
             containers: containers.collect(),
         };
         self.put_pod(pod);

@@ -77,6 +77,7 @@ fn job(s: &mut Snapshot, node: &str, state: JobState) {
         started_at: Some(at(10)),
         deadline_seconds: None,
         failed: 0,
+        settled_in: None,
     };
     s.jobs.insert(("ns".into(), name), Arc::new(view));
 }
@@ -96,6 +97,7 @@ fn pod(s: &mut Snapshot, node: &str, role: Role, phase: PodPhase, reboot_state: 
         created: at(10),
         attempt: 0,
         reboot_state: reboot_state.map(Into::into),
+        waits_in: None,
         containers: vec![],
     };
     s.pods.insert(("ns".into(), name), Arc::new(view));

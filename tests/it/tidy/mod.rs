@@ -193,7 +193,6 @@ const IMPURE: [&str; 12] = [
 
 /// Layers that are functions of their arguments, and what of the list above they may still say.
 const PURE: [&str; 3] = ["api", "plan", "render"];
-
 const MAX_LINES: usize = 400;
 
 fn layer_of(file: &str) -> Option<&'static Layer> {

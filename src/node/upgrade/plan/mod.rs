@@ -31,8 +31,8 @@ pub struct Found {
 /// What follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Run the agent.
-    Run,
+    /// Run the agent for these images.
+    Run(UpgradeOrder),
     /// Nothing to do: record this and end well.
     Settled(UpgradeResult),
     /// Nothing can be done, on this try or any other of this Job.
@@ -56,7 +56,7 @@ fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
     match need(order, found) {
         Need::Nothing { .. } => Verdict::Settled(result(order, found, UpgradeState::UpToDate)),
         Need::Refused(why) => Verdict::Refuse(why),
-        Need::Upgrade => Verdict::Run,
+        Need::Upgrade(images) => Verdict::Run(images),
     }
 }
 
@@ -64,16 +64,19 @@ fn fresh(order: &UpgradeOrder, found: &Found) -> Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
     /// It is at this release already.
-    Nothing {
-        release: String,
-    },
+    Nothing { release: String },
     /// The upgrade must not be made.
     Refused(String),
-    Upgrade,
+    /// The order, without the image that the node has already.
+    Upgrade(UpgradeOrder),
 }
 
 /// What the node needs to be at the image's release. The preflight and the wrapper decide by it, each in its
 /// own moment.
+///
+/// A node whose active image is at the release still needs the recovery image that was asked for, of which
+/// nothing tells the release. That one is then written alone: the active image, written again, would need a
+/// reboot for nothing, and make the fallback the same release as the active one.
 pub fn need(order: &UpgradeOrder, found: &Found) -> Need {
     let Found { job_uid: _, boot: _, boot_state, trusted_boot, host, image, untried } = found;
     let at = already_at(order, host, image).filter(|_| !boots_something_else(boot_state));
@@ -86,12 +89,16 @@ pub fn need(order: &UpgradeOrder, found: &Found) -> Need {
         (Some(release), Some(next)) if next.release.as_deref() != Some(release) => {
             Need::Refused(next.until_then(release))
         }
-        (Some(release), _) => Need::Nothing { release: release.to_owned() },
+        (Some(release), _) if !order.recovery => Need::Nothing { release: release.to_owned() },
+        (Some(_), _) => {
+            let recovery = UpgradeOrder { active: false, ..order.clone() };
+            unfit(boot_state, *trusted_boot).map_or(Need::Upgrade(recovery), Need::Refused)
+        }
         (None, untried) => unfit(boot_state, *trusted_boot)
             .or_else(|| untried.map(|next| next.first(image.version.as_deref())))
             .or_else(|| too_old(order, host, image))
             .or_else(|| kubernetes_goes_back(order, host, image))
-            .map_or(Need::Upgrade, Need::Refused),
+            .map_or_else(|| Need::Upgrade(order.clone()), Need::Refused),
     }
 }
 
@@ -116,6 +123,10 @@ fn unfit(boot_state: &str, trusted_boot: bool) -> Option<String> {
         }
         boot_state::LIVECD => {
             "the node runs from live media, and there is nothing installed to upgrade; install it first"
+        }
+        // Every agent refuses (`main.go`, `upgrade`), after its node was drained.
+        boot_state::UNKNOWN => {
+            "what the node has booted is not known, as its kernel's command line does not name an image of Kairos, and no agent upgrades it"
         }
         boot_state::AUTORESET => {
             "the node has booted to reset itself; wait until that is done, then create the upgrade again"
@@ -195,6 +206,7 @@ pub fn result(order: &UpgradeOrder, found: &Found, state: UpgradeState) -> Upgra
         before_state: found.boot_state.clone(),
         target: found.image.version.clone(),
         recovery_at: None,
+        not_tried: None,
     }
 }
 

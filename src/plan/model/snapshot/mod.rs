@@ -70,7 +70,8 @@ pub struct Snapshot {
     pub pods: PlacedTable<PodView>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
     pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
-    /// Why a node is not in there, if its pods could not be listed for a while.
+    /// Why a node is not in there, or what is there of it may be old, if its pods could not be listed or watched
+    /// for a while.
     pub unlisted: BTreeMap<String, String>,
     /// The last eviction of each pod that this process tried, by pod UID.
     pub evictions: BTreeMap<String, Eviction>,
@@ -127,6 +128,8 @@ pub struct NodeView {
     pub lifecycle: BTreeMap<Lifecycle, Option<OpRef>>,
     /// The kubelet's Ready condition is `True`.
     pub ready: bool,
+    /// Since when it is, or is not, as the condition says.
+    pub ready_changed: Option<Timestamp>,
     /// The kubelet's reading of the boot id; empty before its first report.
     pub boot_id: String,
     /// The machine's own id, which outlives a boot and a deletion of the Node; empty before the kubelet's
@@ -203,6 +206,8 @@ pub struct JobView {
     pub deadline_seconds: Option<i64>,
     /// How many of its pods have failed.
     pub failed: i32,
+    /// The boot in which its operation succeeded, if we have settled it: nothing of it runs again.
+    pub settled_in: Option<String>,
 }
 
 /// Where a Job stands.

@@ -30,6 +30,8 @@ pub struct PodView {
     pub attempt: i32,
     /// The waiter's annotation.
     pub reboot_state: Option<String>,
+    /// The boot id that the waiter reads, if it says so.
+    pub waits_in: Option<String>,
     /// Init containers and containers, in order.
     pub containers: Vec<ContainerView>,
 }

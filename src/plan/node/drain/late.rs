@@ -5,7 +5,7 @@
 //! comes. Nothing is held up for it, since the operation has begun, and what is still there when the reboot
 //! is due is named.
 
-use super::{EvictionDecision, evict, judge, own, say_left};
+use super::{EvictionDecision, arrival, evict, judge, own, say_left};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -18,8 +18,9 @@ use crate::plan::{
     },
 };
 
-/// Evicts what has come to the node since its pods were first listed, beside what its Job does next. What was
-/// in that list is left: a new leader's has the operation's own pods in it.
+/// Evicts what has come to the node since the drain, beside what its Job does next. To a leader that comes when
+/// the drain is over, all that is there has: the drain had evicted what was there before, and what it left the
+/// options leave now. The operation's own pods are told by their owner, see [`judge`].
 pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Decision> {
     let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| !ctx.op.deleting) else { return next };
     let mut effects = Effects::watch_pods_of(&ctx.node.name);
@@ -30,7 +31,7 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
         ctx.node.unschedulable
             && !pod.finished
             && !own::is(ctx.snapshot, pod)
-            && ctx.snapshot.pod_arrival(&ctx.node.name, pod) == PodArrival::Late
+            && arrival(ctx, pod) == PodArrival::Late
             && judge(ctx, pod, &lenient) == EvictionDecision::Evict
     });
     let mut there = Vec::new();

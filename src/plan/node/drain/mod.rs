@@ -7,11 +7,13 @@
 //! kubectl lists once. A pod that comes after our first list has to go as well, since the scheduler may have
 //! chosen the node before the cordon and bind the pod a minute later, when its volume is there. Only what
 //! would come back for ever is left, and named: pods that tolerate the cordon, and those that a controller
-//! pins to the node (see [`PodArrival`]), or the drain would be endless. A new leader lists anew, and may so
-//! evict such a replacement once more. What comes late is never a reason to refuse the drain: it has begun.
+//! pins to the cordoned node (see [`PodArrival`]), or the drain would be endless. A new leader lists anew, and may so
+//! evict such a replacement once more; if the drain was over when it came, all that is there came late. What
+//! comes late is never a reason to refuse the drain: it has begun.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 
+mod budget;
 mod filter;
 mod late;
 mod own;
@@ -43,6 +45,9 @@ use crate::plan::{
 /// Between two tries on a blocked pod, plus up to a tenth of it by the pod's UID: many blocked drains must
 /// not ask in step.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// Between two tries where only somebody's help helps. A server that asks for a longer pause is not heard: a
+/// webhook may ask for a day, and the pod be free a minute later.
+const RETRY_SLOWLY: SignedDuration = SignedDuration::from_secs(60);
 
 /// Where a drain stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,13 +61,13 @@ pub enum Progress {
 
 /// One pass over the pods of the node.
 pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) -> Planned<Progress> {
+    let stale = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
     let Some(pods) = ctx.snapshot.residents.get(&ctx.node.name) else {
-        let why = ctx.snapshot.unlisted.get(&ctx.node.name).cloned();
-        return Progress::Going(Draining::Listing(why)).into();
+        return Progress::Going(Draining::Listing(stale)).into();
     };
     let mut effects = Effects::default();
     let lenient = Drain { strict: false, ..options.clone() };
-    let decide = |pod: &NodePod| match ctx.snapshot.pod_arrival(&ctx.node.name, pod) {
+    let decide = |pod: &NodePod| match arrival(ctx, pod) {
         _ if own::is(ctx.snapshot, pod) => EvictionDecision::Skip(own::WHY),
         PodArrival::Listed => judge(ctx, pod, options),
         PodArrival::Late | PodArrival::Back => judge(ctx, pod, &lenient),
@@ -73,6 +78,15 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         .iter()
         .filter_map(|(pod, decision)| decision.refusal().map(|why| format!("{}: {why}", pod.path())))
         .collect();
+    let is_over = |decision: &EvictionDecision| {
+        !matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion)
+    };
+    // An old view ends no drain, neither well nor badly: pods may have come or gone since.
+    if let Some(why) = &stale
+        && (!refused.is_empty() || decisions.iter().all(|(_, decision)| is_over(decision)))
+    {
+        return Progress::Going(Draining::Listing(Some(why.clone()))).into();
+    }
     if !refused.is_empty() {
         let pods = list(&refused);
         let untouched = ctx.snapshot.is_of_our_time(record.started);
@@ -80,24 +94,26 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
     }
     let strict = Drain { strict: true, ..options.clone() };
     let left = left(&decisions, |pod| judge(ctx, pod, &strict));
-    let count = decisions
-        .iter()
-        .filter(|(_, decision)| matches!(decision, EvictionDecision::Evict | EvictionDecision::AwaitDeletion))
-        .count();
+    let count = decisions.iter().filter(|(_, decision)| !is_over(decision)).count();
     if count == 0 {
         return after_pods(ctx, options, record, left).with(effects);
     }
     let which = |wanted: EvictionDecision| {
         decisions.iter().filter(move |(_, decision)| *decision == wanted).map(|(pod, _)| *pod)
     };
+    let mut hint = which(EvictionDecision::Evict).find_map(|pod| budget::hint(ctx, pod).zip(Some(pod)));
     let blocked: Vec<String> = which(EvictionDecision::Evict)
-        .filter_map(|pod| effects.take(evict(ctx, options, record.started, pod)))
+        .filter_map(|pod| {
+            let why = effects.take(evict(ctx, options, record.started, pod))?;
+            let hint = hint.take_if(|(_, about)| about.uid == pod.uid).map_or("", |(hint, _)| hint);
+            Some(format!("{why}{hint}"))
+        })
         .collect();
     let untried = which(EvictionDecision::Evict).any(|pod| is_untried(ctx, pod));
     if let Some(next) = effects.take(say_blocked(ctx, record, &blocked, untried)) {
         return Planned { value: Progress::Decided(next), effects };
     }
-    let stays_away = |pod: &NodePod| ctx.snapshot.pod_arrival(&ctx.node.name, pod) != PodArrival::Back;
+    let stays_away = |pod: &NodePod| arrival(ctx, pod) != PodArrival::Back;
     let goes = |wanted| which(wanted).any(stays_away);
     if record.detaching_since.is_some()
         && (goes(EvictionDecision::Evict) || goes(EvictionDecision::AwaitDeletion))
@@ -114,13 +130,18 @@ pub fn advance(ctx: &NodeContext<'_>, options: &Drain, record: &state::Drain) ->
         unconfirmed: !ctx.node.ready,
         evicted: which(EvictionDecision::Evict).map(NodePod::path).collect(),
         left,
+        stale,
     });
     Planned { value: Progress::Going(going), effects }
 }
 
+fn arrival(ctx: &NodeContext<'_>, pod: &NodePod) -> PodArrival {
+    ctx.snapshot.pod_arrival(&ctx.op.id, &ctx.node.name, pod)
+}
+
 /// What the options say of a pod.
 fn judge(ctx: &NodeContext<'_>, pod: &NodePod, options: &Drain) -> EvictionDecision {
-    let stays_away = ctx.snapshot.pod_arrival(&ctx.node.name, pod) != PodArrival::Back;
+    let stays_away = arrival(ctx, pod) != PodArrival::Back;
     let ours = is_ours(ctx.snapshot, &ctx.node.name, pod);
     // By our own clock: the server's may be ahead or behind, and a pod that has just been asked to end must
     // not be passed by.
@@ -243,9 +264,10 @@ fn evict(ctx: &NodeContext<'_>, options: &Drain, started: Stamp, pod: &NodePod) 
 /// again, slowly.
 fn pause(pod: &NodePod, refusal: &Refusal) -> SignedDuration {
     if refusal.permanent {
-        return RETRY * 12;
+        return RETRY_SLOWLY;
     }
-    interval(pod).max(SignedDuration::from_secs(refusal.retry_after.unwrap_or(0)))
+    let asked = SignedDuration::from_secs(refusal.retry_after.unwrap_or(0));
+    interval(pod).max(asked.min(RETRY_SLOWLY))
 }
 
 /// The retry interval of one pod: [`RETRY`] and up to a tenth of it more, by its UID.

@@ -52,6 +52,16 @@ fn since_when_a_drain_is_blocked_stands_until_a_new_leader_has_tried_itself() {
     assert_eq!(blocked_since(Some((false, false))), None, "its own try was not refused");
 }
 
+#[test]
+fn no_server_keeps_a_pod_from_being_tried_for_longer_than_a_minute() {
+    let pod = NodePod { uid: "db".into(), ..NodePod::default() };
+    let refusal =
+        |retry_after, permanent| Refusal { since: at(0), message: "no".into(), retry_after, permanent };
+    let after = |asked, permanent| pause(&pod, &refusal(asked, permanent)).as_secs();
+    assert_eq!([after(None, false), after(Some(10), false), after(Some(86_400), false)], [5, 10, 60]);
+    assert_eq!(after(None, true), 60);
+}
+
 /// A node that is being drained for an operation with a reboot, and has no pods; its waiter stands, or not
 /// yet.
 fn drained(options: DrainOptions, waits: bool) -> World {
@@ -132,10 +142,45 @@ fn a_pod_that_is_bound_while_the_operation_runs_is_evicted_and_holds_nothing_up(
     let mut open = world.node(|node| node.unschedulable = false);
     assert!(evicted(&open.pass(4)).is_empty(), "it would come back");
 
-    // A new leader's first list has it, as it may have the operation's own pods.
+    // A new leader's first list has it, and the operation's own pods.
     let mut other = open.node(|node| node.unschedulable = true);
+    let uid = other.entry().job_uid.unwrap_or_else(|| "job".into());
+    let own = [Owner::nodeop("op", "u"), Owner::job(&other.entry().job_name.unwrap(), &uid)];
+    let own = own.map(|owner| NodePod { controller: Some(owner), ..web("own") });
+    let there = [web("late"), NodePod { tolerates_cordon: true, ..web("tolerant") }];
+    lives(&mut other, there.into_iter().chain(own).collect());
     other.snapshot.sightings = <_>::default();
-    assert!(evicted(&other.pass(5)).is_empty());
+    assert_eq!(evicted(&other.pass(5)), ["late"], "the drain was over: whatever has to go came late");
+}
+
+/// The watch of the node's pods ends for many reasons, of which a node that could not be read is one.
+#[test]
+fn what_came_late_is_known_though_the_watch_of_the_pods_began_anew() {
+    let mut world = drained(DrainOptions::default(), true);
+    world.pass(1);
+    world.pass(2);
+    lives(&mut world, vec![web("late")]);
+    assert_eq!(evicted(&world.pass(3)), ["late"]);
+    world.snapshot.residents.clear();
+    world.pass(4);
+    lives(&mut world, vec![web("late"), web("meanwhile")]);
+    assert_eq!(evicted(&world.pass(5)), ["late", "meanwhile"]);
+
+    let strict = DrainOptions { strict: Some(true), ..DrainOptions::default() };
+    let mut world = drained(strict, true);
+    lives(&mut world, vec![web("first")]);
+    assert_eq!(evicted(&world.pass(1)), ["first"]);
+    world.snapshot.residents.clear();
+    world.pass(2);
+    lives(&mut world, vec![NodePod { controller: None, ..web("bare") }]);
+    assert!(said(&world.pass(3)).unwrap().contains("ns/bare: no controller"), "the drain has begun");
+
+    // What an operation knows of a node ends with it.
+    let over = world.op(|op| op.status.as_mut().unwrap().node_statuses = <_>::default());
+    let mut sightings = (*over.snapshot.sightings).clone();
+    assert!(over.snapshot.is_kept_clear("n1"));
+    sightings.note(&over.snapshot);
+    assert!(!Snapshot { sightings: Arc::new(sightings), ..Snapshot::default() }.is_kept_clear("n1"));
 }
 
 #[test]
@@ -175,4 +220,67 @@ fn a_strict_drain_that_has_begun_is_not_refused_for_what_comes_late() {
     let said = said(&world.pass(3)).unwrap();
     assert_eq!(world.entry().step, Some(Step::Job));
     assert!(said.contains("ns/bare: no controller"), "{said}");
+}
+
+/// A watch that broke shows what was there, and neither who came since nor who has gone.
+#[test]
+fn a_drain_is_not_over_in_an_old_view_and_says_so() {
+    let told = |world: &World| world.entry().message.unwrap_or_default();
+    let strict = |strict: bool| DrainOptions { strict: Some(strict), ..DrainOptions::default() };
+    let why = "you may not watch pods";
+    for (options, pods) in
+        [(strict(false), vec![]), (strict(true), vec![NodePod { controller: None, ..web("bare") }])]
+    {
+        let mut world = drained(options, true);
+        lives(&mut world, pods);
+        world.snapshot.unlisted = [("n1".to_owned(), why.to_owned())].into();
+        world.pass(1);
+        assert_eq!(world.entry().step, Some(Step::Drain));
+        assert_eq!(told(&world), format!("draining: the node's pods cannot be listed: {why}"));
+        world.snapshot.unlisted.clear();
+        world.pass(2);
+        let entry = world.entry();
+        assert!(entry.step != Some(Step::Drain) || entry.given_up.is_some(), "{entry:?}");
+    }
+    let mut world = drained(strict(false), true);
+    lives(&mut world, vec![web("db")]);
+    world.snapshot.unlisted = [("n1".to_owned(), why.to_owned())].into();
+    assert_eq!(evicted(&world.pass(1)), ["db"], "it is asked for all the same");
+    world.pass(2);
+    assert!(
+        told(&world).contains(&format!("db; the node's pods cannot be listed: {why}")),
+        "{}",
+        told(&world)
+    );
+}
+
+/// Kubernetes computes no budget that selects pods whose controllers have no number of replicas.
+#[test]
+fn a_budget_that_counts_pods_of_operations_is_told_from_one_without_room() {
+    let told = |namespace: &str, message: &str, since: i64| {
+        let mut world = drained(DrainOptions::default(), true);
+        let pods = ["a", "b"].map(|uid| NodePod { namespace: namespace.into(), ..web(uid) });
+        lives(&mut world, pods.to_vec());
+        let refusal =
+            Refusal { since: at(since), message: message.into(), retry_after: None, permanent: false };
+        let eviction = Eviction { node: "n1".into(), at: at(99), under_way: false, refusal: Some(refusal) };
+        world.snapshot.evictions = ["a", "b"].map(|uid| (uid.to_owned(), eviction.clone())).into();
+        world.pass(100);
+        world.entry().message.unwrap_or_default().matches("have its selector leave them out").count()
+    };
+    let sync = |kind: &str| {
+        format!(
+            "The disruption budget all does not allow evicting pods currently because it failed sync: {kind} does not implement the scale subresource"
+        )
+    };
+    assert_eq!(told("other", &sync("nodeops.operator.kairos.io"), 99), 1, "it is said once");
+    assert_eq!(told("other", &sync("jobs.batch"), 99), 1);
+    assert_eq!(told("ns", &sync("widgets.example.com"), 99), 0);
+    let counts = |needs: u32, has: u32| {
+        format!("The disruption budget all needs {needs} healthy pods and has {has} currently")
+    };
+    assert_eq!(told("ns", &counts(1, 3), 50), 1);
+    assert_eq!(told("ns", &counts(1, 3), 90), 0, "another eviction has spent it a moment ago");
+    assert_eq!(told("ns", &counts(2, 2), 50), 0, "it has no room");
+    assert_eq!(told("other", &counts(1, 3), 50), 0, "no pod of ours is in its namespace");
 }

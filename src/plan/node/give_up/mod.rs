@@ -13,7 +13,6 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::nodeop::RebootStatus,
-    contract::reboot_state,
     plan::{
         model::{
             effects::{Effects, Planned},
@@ -39,7 +38,7 @@ const DOWN_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// Gives the node up.
 pub fn begin(ctx: &NodeContext<'_>, verdict: Verdict) -> Planned<Decision> {
     let verdict = job::given_up(ctx, verdict);
-    let Planned { value, effects } = end(ctx);
+    let Planned { value, effects } = end(ctx, &verdict);
     let Some(open) = value else { return fail(ctx, &verdict).with(effects) };
     if effects.actions.is_empty() && !effects.questions.is_empty() {
         // Nothing is to be ended as far as one sees, and that is being asked.
@@ -60,7 +59,7 @@ pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> 
         let meanwhile = Verdict { begun: Begun::Meanwhile, ..verdict.clone() };
         return ctx.record(|work| work.given_up = Some(meanwhile)).into();
     }
-    end(ctx).map(|open| match open {
+    end(ctx, verdict).map(|open| match open {
         Some(open) => Decision::Wait(Waiting::Ending { reason: verdict.reason.clone(), open }),
         None => fail(ctx, verdict),
     })
@@ -79,6 +78,17 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
     Decision::Record(Box::new(Entry { message, since, state: State::Over(over), ..ctx.entry.clone() }))
 }
 
+/// Whether a waiter of the node may have asked for its reboot, which nobody can call off then: its Job has
+/// succeeded, which it sees before we do, and it was not seen to end without a word of a reboot.
+fn may_still_reboot(ctx: &NodeContext<'_>) -> bool {
+    let succeeded = match &ctx.work.at {
+        At::Reboot(_) => true,
+        At::Job { .. } => ctx.recorded_job().is_some_and(|job| job.state == JobState::Complete),
+        At::Claim { .. } | At::Drain(_) | At::Verify(_) => false,
+    };
+    ctx.op.intent.reboot && succeeded && !waiter::ended_without_asking(ctx)
+}
+
 /// What is said of a reboot that is given up: that it was called off only where the node is seen in the boot
 /// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
 /// it was to leave, nobody knows whether it did.
@@ -86,10 +96,11 @@ fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootS
     let stays = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
     // Not seen in the boot in which the Job was let run, as far as that is recorded.
     let is_away = !ctx.node.ready || ctx.work.job_boot().is_some_and(|boot| *boot != ctx.node.boot_id);
-    let may_have_gone = is_away && ctx.work.job_uid().is_some() && !failed;
+    let untold = ctx.work.job_boot().is_none() && may_still_reboot(ctx);
+    let may_have_gone = (is_away || untold) && ctx.work.job_uid().is_some() && !failed;
     match &ctx.work.at {
         At::Verify(_) => RebootStatus::Completed,
-        At::Reboot(_) if !stays => RebootStatus::Pending,
+        At::Reboot(_) if !stays || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         // It may have succeeded, and its waiter, which is gone too, or cannot be asked, have gone on.
         At::Job { .. } if may_have_gone || verdict.begun == Begun::Meanwhile => RebootStatus::Pending,
         At::Claim { .. } | At::Drain(_) | At::Job { .. } | At::Reboot(_) => RebootStatus::Cancelled,
@@ -132,20 +143,25 @@ fn has_begun(ctx: &NodeContext<'_>) -> bool {
 }
 
 /// Sees to it that nothing of the operation can act on the node any more. `Some`: not yet.
-fn end(ctx: &NodeContext<'_>) -> Planned<Option<Open>> {
+fn end(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Option<Open>> {
     let (node, attempt) = (&ctx.node.name, ctx.work.waiter.number());
     let mut effects = Effects::default();
+    // Whatever the Job still comes to, it is not taken for a success, and its waiter would take it for one.
+    let ends_waiters = || match verdict.begun {
+        Begun::Unasked => cancel::end_waiters(ctx.snapshot, ctx.op, node),
+        Begun::No | Begun::Meanwhile => Effects::default(),
+    };
     if let Some(job) = &ctx.work.job
         && let Some(open) = effects.take(cancel::job(ctx.snapshot, ctx.op, &job.name))
     {
-        return Planned { value: Some(open), effects };
+        return Planned { value: Some(open), effects }.with(ends_waiters());
     }
     let job = ctx.recorded_job();
     let failed = job.is_some_and(|job| has_failed(ctx, job));
     if let Some(uid) = ctx.work.job_uid().filter(|_| !failed)
         && ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready))
     {
-        return Planned { value: Some(Open::JobPodsEnd), effects };
+        return Planned { value: Some(Open::JobPodsEnd), effects }.with(ends_waiters());
     }
     // Nothing was made for a node that is only about to be claimed; a waiter that was made ahead of its turn
     // is ended with its release.
@@ -175,10 +191,10 @@ fn end(ctx: &NodeContext<'_>) -> Planned<Option<Open>> {
 /// takes a while to go down, and looks Ready meanwhile. Until then its node is neither free for others nor
 /// said to stay in its boot.
 fn reboot_may_come_until(ctx: &NodeContext<'_>) -> Option<Timestamp> {
-    let may_come = ctx.node.ready && ctx.work.boot_to_leave() == Some(&ctx.node.boot_id);
-    let ended_without = waiter::says(ctx).is_some_and(|said| said != reboot_state::REBOOTING);
+    let leaves = ctx.work.boot_to_leave().or_else(|| ctx.work.job_boot());
+    let may_come = ctx.node.ready && leaves == Some(&ctx.node.boot_id) && may_still_reboot(ctx);
     let until = later(ctx.snapshot.unwatched_since(&ctx.op.id, &ctx.node.name), DOWN_WITHIN);
-    Some(until).filter(|until| may_come && !ended_without && ctx.snapshot.now < *until)
+    Some(until).filter(|until| may_come && ctx.snapshot.now < *until)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What follows from a Job's failure: the node has failed, unless the operation has succeeded beside a
-//! container of somebody else that failed; or the Job is made again since nothing of it had begun. The node's
-//! kubelet refused each of its pods then, being full or short of disk, or the container runtime could not
-//! start a container. That passes, whatever `backoffLimit` says, which counts tries of the operation: the Job
-//! is made again, with pauses, for as long as a pod may take to start.
+//! What follows from a Job's failure: the node has failed, unless the operation has succeeded, as the record of
+//! the Job's own pod says, or beside a container of somebody else that failed; or the Job is made again since
+//! nothing of it had begun. The node's kubelet refused each of its pods then, being full or short of disk, or
+//! the container runtime could not start a container. That passes, whatever `backoffLimit` says, which counts
+//! tries of the operation: the Job is made again, with pauses, for as long as a pod may take to start.
 //!
 //! First the status forgets the Job's UID, and then the Job, which has failed and can run nothing any more,
 //! is deleted. Another one of its name is made when it is gone (see `remake`).
@@ -11,7 +11,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{outcome, pods::JobPods, remake, run, unrecorded};
 use crate::{
-    contract,
+    contract::{self, Sentinel},
     plan::{
         model::{
             effects::{Effects, Planned},
@@ -48,6 +48,11 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         }
         return outcome::succeeded_beside(ctx, pods, &beside);
     }
+    // Its deadline ran out while nobody could tell that its pod was done. Its waiter takes that for a failure,
+    // too.
+    if let Some(found) = recorded_after_all(ctx, pods) {
+        return run::another_content(ctx, pods).unwrap_or_else(|| outcome::recorded(ctx, pods, found)).into();
+    }
     let mut effects = Effects::default();
     if let Some(next) = effects.take(unrecorded::recorded_again(ctx, job, pods)) {
         return next.with(effects);
@@ -77,6 +82,11 @@ fn section(is_upgrade: bool, message: &str) -> Section {
     }
     let interrupted = is_upgrade && contract::INTERRUPTED.iter().any(|said| message.contains(said));
     if interrupted { Section::Interrupted } else { Section::JobFailed }
+}
+
+/// What the Job recorded of its success, where a reboot was to follow.
+fn recorded_after_all(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Sentinel> {
+    pods.recorded_after_all().filter(|_| ctx.op.intent.reboot && !ctx.is_adopted())
 }
 
 /// What follows from the failure of a Job of which nothing has begun; nothing of any other.

@@ -124,7 +124,8 @@ fn foreign(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
 
 pub fn resume(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<Decision> {
     let mut effects = Effects::default();
-    let resume = Action::ResumeJob { job: Target::of_job(job) };
+    let (target, resource_version) = (Target::of_job(job), job.resource_version.clone());
+    let resume = Action::ResumeJob { job: target, resource_version };
     let next = effects.take(held(ctx, &job.name)).or_else(|| effects.take(kept_failing(ctx, &resume)));
     match next {
         Some(ends @ Decision::GiveUp(_)) => {

@@ -3,7 +3,7 @@
 use super::pods::{Beside, JobPods, Record};
 use crate::{
     api::nodeop::RebootStatus,
-    contract::{RecoveryProof, Sentinel, reboot_state},
+    contract::{ALREADY_AT, RecoveryProof, Sentinel, reboot_state},
     plan::{
         model::{effects::Planned, snapshot::brief, time::later},
         node::{
@@ -25,30 +25,39 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
     if ctx.is_adopted() {
         let Planned { value, effects } = legacy::boot_to_leave(ctx);
         return match value {
-            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() })).into(),
+            Some(boot) => to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None).into(),
             None if effects.questions.is_empty() => Failure::RebootNotProved.into(),
             None => Waiting::BootBeforeReboot.with(effects),
         };
     }
     match pods.sentinel() {
-        Record::Found(found) if found.boot.is_empty() => match recovery_proof(ctx, pods) {
-            Some(proof) => recovered(ctx, proof).into(),
-            None => {
-                let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
-                ctx.complete(RebootStatus::NotRequested, message).into()
-            }
-        },
-        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Found(found) => recorded(ctx, pods, found).into(),
         Record::Lags => Waiting::JobPodLags.into(),
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
-        Record::Gone => to_reboot(ctx, None).into(),
+        Record::Gone => to_reboot(ctx, None, None).into(),
+    }
+}
+
+/// The operation has succeeded, as the record of this very Job says, whatever condition the Job has.
+pub fn recorded(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> Decision {
+    if found.boot.is_empty() { no_boot_due(ctx, pods) } else { reboot_due(ctx, found, None) }
+}
+
+/// The operation has succeeded in this boot, as stands on its Job, which a container of somebody else kept from
+/// completing.
+pub fn settled(ctx: &NodeContext<'_>, pods: &JobPods<'_>, boot: String) -> Decision {
+    match pods.sentinel() {
+        Record::Found(found) if found.boot == boot => recorded(ctx, pods, found),
+        Record::Found(_) | Record::Lags | Record::Gone => {
+            to_reboot(ctx, Some(Sentinel { boot, ..Sentinel::default() }), None)
+        }
     }
 }
 
 /// The Job has succeeded, and no boot is to follow.
 fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
-    if let Some(proof) = recovery_proof(ctx, pods) {
-        return recovered(ctx, proof).into();
+    if let Some(proved) = proved_unbooted(ctx, pods) {
+        return proved.into();
     }
     // A Job's end may show before its pod's, and then what would prove an upgrade is still to come.
     if ctx.op.intent.upgrade && !pods.have_succeeded() && pods.are_open() {
@@ -61,9 +70,27 @@ fn unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision> {
     ctx.complete(RebootStatus::NotRequested, message).into()
 }
 
-/// The node's own record of an upgrade of its recovery image. A command may say what it likes.
-fn recovery_proof(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<RecoveryProof> {
-    pods.recovery_proof().filter(|_| ctx.op.intent.upgrade)
+/// The Job has succeeded, and its record says that no boot follows from what it did: the node was at the
+/// release, or the recovery image alone was written.
+fn no_boot_due(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Decision {
+    let unproved = || {
+        let message = pods.last_message().unwrap_or_else(|| "nothing had to be changed".into());
+        ctx.complete(RebootStatus::NotRequested, message)
+    };
+    proved_unbooted(ctx, pods).unwrap_or_else(unproved)
+}
+
+/// What an upgrade proves without a boot: the node's own record of its recovery image, or that the node was
+/// found to run the image's release. A command may say what it likes.
+fn proved_unbooted(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
+    if !ctx.op.intent.upgrade {
+        return None;
+    }
+    if let Some(proof) = pods.recovery_proof() {
+        return Some(recovered(ctx, proof));
+    }
+    let found_at = pods.said_first(ALREADY_AT)?;
+    Some(ctx.end(true, RebootStatus::NotRequested, Some(true), found_at))
 }
 
 /// The recovery image was written. No boot proves that, and the node's own record does.
@@ -83,8 +110,8 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
     let names = beside.others.join(", ");
     let said = || beside.said().map(|said| format!(": {said}")).unwrap_or_default();
     if !ctx.op.intent.reboot {
-        if let Some(proof) = recovery_proof(ctx, pods) {
-            return recovered(ctx, proof).into();
+        if let Some(proved) = proved_unbooted(ctx, pods) {
+            return proved.into();
         }
         let other = if beside.failed {
             format!("container {names}, which is not ours, failed beside it")
@@ -96,31 +123,46 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
     }
     match pods.sentinel() {
         Record::Found(found) if found.boot.is_empty() => {
+            if let Some(proved) = proved_unbooted(ctx, pods) {
+                return proved.into();
+            }
             let other = if beside.failed { "failed beside it" } else { "is ended with the Job" };
             let message =
-                format!("nothing had to be changed{}; container {names}, which is not ours, {other}", said());
+                format!("no reboot was needed{}; container {names}, which is not ours, {other}", said());
             ctx.complete(RebootStatus::NotRequested, message).into()
         }
-        Record::Found(found) => reboot_due(ctx, found).into(),
+        Record::Found(found) => reboot_due(ctx, found, None).into(),
         Record::Lags | Record::Gone => Waiting::OtherContainers { names }.into(),
     }
 }
 
 /// The operation has succeeded in the boot that the record names. One that names another target than the
-/// image has, as its preflight read it, is not of this operation: nothing is proved by it.
-fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel) -> Decision {
+/// image has, as its preflight read it, is not of this operation: nothing is proved by it. `awaited`: the reboot
+/// that is awaited already, for the record shows late.
+fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel, awaited: Option<&Reboot>) -> Decision {
     match (&ctx.work.found.target, &found.target) {
         (Some(known), Some(said)) if known != said => {
             Failure::OtherTarget { known: known.clone(), said: said.clone() }.gives_up()
         }
-        _ => to_reboot(ctx, Some(found)),
+        _ => to_reboot(ctx, Some(found), awaited),
     }
 }
 
-/// The operation has succeeded, in the boot that its record names if there is one.
-fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
-    let (left, before, target) =
-        sentinel.map_or((None, None, None), |found| (Some(found.boot), found.before, found.target));
+/// The operation has succeeded, in the boot that its record names if there is one. What it does not say of the
+/// image the preflight may have said: that is proved by the boot as well.
+fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<&Reboot>) -> Decision {
+    let Sentinel { before, target, not_tried, .. } = sentinel.clone().unwrap_or_default();
+    let (left, known) = (sentinel.map(|found| found.boot), &ctx.work.found);
+    let found = Found {
+        before: before.or_else(|| known.before.clone()),
+        target: target.or_else(|| known.target.clone()),
+        not_tried: not_tried.map(|why| brief(&why)),
+        image: known.image.clone(),
+    };
+    if let Some(reboot) = awaited {
+        let at = At::Reboot(Reboot { left, ..reboot.clone() });
+        return ctx.record(|work| (work.at, work.found) = (at, found));
+    }
     let reboot = Reboot {
         left,
         deadline: later(ctx.snapshot.now, ctx.op.intent.reboot_timeout).into(),
@@ -130,7 +172,7 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
     };
     let work = Working {
         at: At::Reboot(reboot),
-        found: Found { before, target, ..ctx.work.found.clone() },
+        found,
         waiter: WaiterRecord { lost_at: None, ..ctx.work.waiter },
         reboot: Some(RebootStatus::Pending),
         ..ctx.work.clone()
@@ -140,13 +182,12 @@ fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>) -> Decision {
 
 /// The sentinel's word, if it shows only after the Job's completion did: the two come from two caches.
 pub fn late_sentinel(ctx: &NodeContext<'_>, reboot: &Reboot) -> Option<Decision> {
-    let Record::Found(found) = JobPods::of(ctx, ctx.work.job_uid()?).sentinel() else { return None };
+    let pods = JobPods::of(ctx, ctx.work.job_uid()?);
+    let Record::Found(found) = pods.sentinel() else { return None };
     if found.boot.is_empty() {
-        let message = "nothing had to be changed";
-        return Some(ctx.complete(RebootStatus::NotRequested, message));
+        return Some(no_boot_due(ctx, &pods));
     }
-    let known = Reboot { left: Some(found.boot), ..reboot.clone() };
-    Some(ctx.record(|work| work.at = At::Reboot(known)))
+    Some(reboot_due(ctx, found, Some(reboot)))
 }
 
 /// The Job was deleted before its outcome was seen here. A waiter that went on had seen it `Complete`.
@@ -155,7 +196,7 @@ pub fn vanished(ctx: &NodeContext<'_>, uid: &str) -> Planned<Decision> {
         && !ctx.is_adopted()
         && matches!(waiter::went_on(ctx), Some(reboot_state::REBOOTING | reboot_state::COMPLETED))
     {
-        return to_reboot(ctx, None).into();
+        return to_reboot(ctx, None, None).into();
     }
     if ctx.job_pods(uid).any(|pod| !pod.is_terminated_or_fenced(ctx.node.ready)) {
         return Waiting::JobPodsEnd.into();

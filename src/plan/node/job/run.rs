@@ -26,6 +26,9 @@ const POD_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 /// The Job that is recorded, as it stands.
 pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     let pods = JobPods::of(ctx, &job.uid);
+    if let Some(boot) = settled_in(ctx, job) {
+        return another_content(ctx, &pods).unwrap_or_else(|| outcome::settled(ctx, &pods, boot)).into();
+    }
     match &job.state {
         JobState::Complete => {
             another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
@@ -40,9 +43,17 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
 }
 
+/// In which boot the operation succeeded whose Job is settled, as it says itself. Its NodeOp may not say so yet:
+/// the two come by two watches.
+fn settled_in(ctx: &NodeContext<'_>, job: &JobView) -> Option<String> {
+    let is_ours = job.state == JobState::Active && ctx.op.intent.reboot && !ctx.is_adopted();
+    job.settled_in.clone().filter(|_| is_ours)
+}
+
 /// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
 /// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
-/// worse.
+/// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what is
+/// not taken.
 pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
     if ctx.is_adopted() {
         return None;
@@ -74,10 +85,12 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     if let Some(next) = effects.take(hold(ctx)) {
         return next.with(effects);
     }
-    if !ctx.op.intent.upgrade
-        && let Some(next) = another_content(ctx, pods)
-    {
-        return next.into();
+    match another_content(ctx, pods) {
+        Some(_) if ctx.op.intent.upgrade => {
+            effects.add(cancel::end_waiters(ctx.snapshot, ctx.op, &ctx.node.name));
+        }
+        Some(next) => return next.into(),
+        None => {}
     }
     effects.add(Effects::act(deadline::extend_after_success(ctx, job, pods)));
     let why = "the operation has failed in it, and a container that is not ours still runs";

@@ -58,6 +58,8 @@ pub struct Found {
     pub image: Option<String>,
     /// The release that the node ran before.
     pub before: Option<String>,
+    /// Why GRUB may boot the fallback again without trying the image.
+    pub not_tried: Option<String>,
 }
 
 /// Taken, and not done.
@@ -127,6 +129,9 @@ pub struct NewBoot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
     pub boot: String,
+    /// Since when we have seen the node Ready in it; nothing while it is not.
+    pub ready_since: Option<Stamp>,
+    /// Until when it has to say what it runs, if it stays Ready.
     pub deadline: Stamp,
     pub machine_id: Option<String>,
     pub control_plane: bool,

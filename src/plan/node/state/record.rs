@@ -97,12 +97,17 @@ fn written(stamp: Stamp) -> Time {
 }
 
 fn found(entry: &NodeStatus) -> Found {
-    Found { target: entry.target.clone(), image: entry.image.clone(), before: entry.before.clone() }
+    Found {
+        target: entry.target.clone(),
+        image: entry.image.clone(),
+        before: entry.before.clone(),
+        not_tried: entry.not_tried.clone(),
+    }
 }
 
 fn with(base: NodeStatus, found: Found) -> NodeStatus {
-    let Found { target, image, before } = found;
-    NodeStatus { target, image, before, ..base }
+    let Found { target, image, before, not_tried } = found;
+    NodeStatus { target, image, before, not_tried, ..base }
 }
 
 fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
@@ -139,6 +144,7 @@ fn working(entry: &NodeStatus, missing: &mut Option<&'static str>) -> Working {
         }),
         Some(Step::Verify) => At::Verify(Verify {
             boot: entry.new_boot.clone().unwrap_or_default(),
+            ready_since: time(&entry.since),
             deadline: needed(time(&entry.deadline), "deadline of the proof"),
             machine_id,
             control_plane,
@@ -219,9 +225,10 @@ fn record_work(base: NodeStatus, work: Working) -> NodeStatus {
                 ..entry
             }
         }
-        At::Verify(Verify { boot, deadline, machine_id, control_plane }) => NodeStatus {
+        At::Verify(Verify { boot, ready_since, deadline, machine_id, control_plane }) => NodeStatus {
             step: Some(Step::Verify),
             new_boot: Some(boot),
+            since: ready_since.map(written),
             deadline: Some(written(deadline)),
             machine_id,
             control_plane: control_plane.then_some(true),
@@ -244,7 +251,7 @@ mod tests {
         let given_up = Verdict { reason: "no room".into(), begun: Begun::Meanwhile };
         let waiter =
             WaiterRecord { attempt: Some(2), lost_at: Some(self::at(3)), wanted_since: Some(self::at(4)) };
-        let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), before: None };
+        let found = Found { target: Some("v2".into()), image: Some("i@sha256:1".into()), ..Found::default() };
         let (job, given_up) = (Some(job), Some(given_up));
         State::Working(Box::new(Working { at, job, waiter, given_up, ..Working::claims(None, found) }))
     }
@@ -262,7 +269,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_in_every_state() {
         let boot = "b2".to_owned();
-        let verify = Verify { boot: boot.clone(), deadline: at(900), machine_id: None, control_plane: false };
+        let verify = Verify {
+            boot: boot.clone(),
+            ready_since: Some(at(6)),
+            deadline: at(900),
+            machine_id: None,
+            control_plane: false,
+        };
         let drain = Drain {
             started: at(0),
             deadline: Some(at(900)),

@@ -10,8 +10,8 @@ const MAX_NAMES: usize = 10;
 /// What a drain waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draining {
-    /// Before the first list of the node's pods, and why it does not come in, if that has gone on for a
-    /// while.
+    /// Before the first list of the node's pods, or if what is known of them may be old; and why no list comes
+    /// in, if that has gone on for a while.
     Listing(Option<String>),
     Pods(PodsToGo),
     /// Whether volumes are attached still is being read.
@@ -42,6 +42,8 @@ pub struct PodsToGo {
     pub evicted: Vec<String>,
     /// They stay, as the options say.
     pub left: Vec<String>,
+    /// Why the node's pods are not seen any more, if that has gone on for a while: all this may be old.
+    pub stale: Option<String>,
 }
 
 impl Draining {
@@ -92,7 +94,7 @@ impl fmt::Display for Draining {
 /// What blocks the drain, what ends and how long that may take, and what else has to go.
 impl fmt::Display for PodsToGo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, blocked, ending, unconfirmed, evicted, left } = self;
+        let Self { count, blocked, ending, unconfirmed, evicted, left, stale } = self;
         let pods = if *count == 1 { "1 pod to go".to_owned() } else { format!("{count} pods to go") };
         let mut parts = Vec::new();
         if !blocked.is_empty() {
@@ -106,8 +108,13 @@ impl fmt::Display for PodsToGo {
         if blocked.is_empty() && !evicted.is_empty() {
             parts.push(format!("being evicted: {}", list(evicted)));
         }
-        write!(f, "draining: {pods}; {}", parts.join("; "))?;
-        if left.is_empty() { Ok(()) } else { write!(f, "; left where they are: {}", list(left)) }
+        if !left.is_empty() {
+            parts.push(format!("left where they are: {}", list(left)));
+        }
+        if let Some(why) = stale {
+            parts.push(format!("the node's pods cannot be listed: {why}"));
+        }
+        write!(f, "draining: {pods}; {}", parts.join("; "))
     }
 }
 

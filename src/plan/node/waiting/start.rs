@@ -20,6 +20,8 @@ pub enum Starting {
         until: Option<Timestamp>,
     },
     OldOneDeleted,
+    /// It reads another boot id than the node's kubelet has told.
+    OtherBoot,
     /// The kubelet refused it, and the drain makes room.
     NoRoomYet {
         why: String,
@@ -47,6 +49,7 @@ impl fmt::Display for Starting {
                 until.iter().try_for_each(|until| write!(f, "; the next one is made at {until:.0}"))
             }
             Self::OldOneDeleted => f.write_str("the old one is being deleted"),
+            Self::OtherBoot => f.write_str("it reads another boot id than the node's kubelet has told"),
             Self::NoRoomYet { why } => {
                 write!(f, "the node has no room for it before the drain is over: {why}")
             }

@@ -63,7 +63,9 @@ impl Pass<'_> {
         match (&self.closed, &self.others) {
             (Some(why), _) => Some(NotTaken::Closed(why.clone())),
             (None, None) => self.queue.clone(),
-            (None, Some(others)) => (self.ahead == 0 && others.is_empty()).then_some(NotTaken::Turn),
+            (None, Some(others)) => {
+                (self.ahead == 0 && others.is_empty() && self.disputes.are_asked()).then_some(NotTaken::Turn)
+            }
         }
     }
 

@@ -3,10 +3,11 @@
 mod admission;
 mod all;
 mod away;
+mod disputes;
 
 use std::collections::BTreeMap;
 
-use self::away::untouched;
+use self::{away::untouched, disputes::Disputes};
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -14,7 +15,7 @@ use crate::{
     },
     plan::{
         attempts,
-        image::FirstReleases,
+        image::{FirstReleases, Judged},
         model::{
             effects::{Effects, Reasons},
             id::Key,
@@ -82,6 +83,8 @@ struct Pass<'a> {
     queue: Option<NotTaken>,
     /// What the image brought to the nodes before.
     releases: FirstReleases,
+    /// Where nodes tell different things of the image.
+    disputes: Disputes,
     /// The API server said in this pass that it admits what we make; one node speaks for all.
     admitted: bool,
     /// It has not said so yet.
@@ -123,6 +126,8 @@ fn pass<'a>(
     let others_left =
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
     let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
+    let releases = FirstReleases::of(snapshot, &op.object, nodes);
+    let disputes = Disputes::of(snapshot, op, nodes, &releases, others.as_ref());
     Pass {
         snapshot,
         op,
@@ -135,7 +140,8 @@ fn pass<'a>(
         busy,
         ahead: op.intent.preflights_at_once,
         queue: None,
-        releases: FirstReleases::of(snapshot, nodes),
+        releases,
+        disputes,
         admitted: false,
         unanswered: None,
         closed,
@@ -204,11 +210,19 @@ impl Pass<'_> {
         }
         // A verdict holds for the boot in which it was given.
         let asks = self.op.intent.preflight.is_some() && entry.boot.as_ref() != Some(&view.boot_id);
-        let target = entry.target.as_ref().filter(|_| !asks);
-        if let Some(why) = target.and_then(|release| self.releases.mismatch(view, release)) {
-            let failure = PreflightFailure::OtherContent(why);
-            *entry = ends_untouched(self.snapshot.now, entry, false, failure.to_string());
-            return None;
+        let judged = if asks { Judged::Fits } else { self.judge(view, entry) };
+        match judged {
+            Judged::Fits => {}
+            Judged::Differs(why) => {
+                let failure = PreflightFailure::OtherContent(why);
+                *entry = ends_untouched(self.snapshot.now, entry, false, failure.to_string());
+                return None;
+            }
+            Judged::Disputed(_) if self.disputes.is_decided_by(view) => {}
+            Judged::Disputed(why) => {
+                self.behind(name);
+                return Some(NotTaken::Disputed(why));
+            }
         }
         if attempts::is_spent(&self.op.object, view) {
             *entry = untouched(self.snapshot.now, entry, true, &Untouched::Attempted);
@@ -269,13 +283,14 @@ impl Pass<'_> {
     /// Starts the preflight if it is not too far ahead.
     fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         self.behind(&view.name);
-        if self.ahead == 0 {
+        if self.ahead == 0 && !self.disputes.is_asked(&view.name) {
             return Some(NotTaken::Turn);
         }
         if let Some(why) = self.admission(view) {
             return Some(why);
         }
-        self.ahead -= 1;
+        self.ahead = self.ahead.saturating_sub(1);
+        self.disputes.begins(view);
         *entry = preflight::begin(self.snapshot.now, view, entry);
         None
     }
@@ -357,7 +372,8 @@ fn take(snapshot: &Snapshot, op: &Op, view: &NodeView, entry: &mut NodeStatus, s
     }
     // The preflight's verdict stays, in case the node has to be given back untouched; and what the
     // operation is held to.
-    let found = Found { target: entry.target.take(), image: entry.image.take(), before: None };
+    let (target, before) = (entry.target.take(), entry.before.take());
+    let found = Found { target, image: entry.image.take(), before, not_tried: None };
     let work = Working::claims(entry.boot.take(), found);
     *entry = Entry {
         message: Some("being claimed".into()),

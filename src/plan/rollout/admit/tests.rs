@@ -7,7 +7,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    api::nodeop::NodeOp,
+    api::nodeop::{NodeOp, Phase},
     plan::{
         model::{
             action::Action,
@@ -273,4 +273,70 @@ fn while_it_is_paused_a_verdict_is_forgotten_once_somebody_else_is_at_the_node()
     assert!(forgets(paused().node("w1", |node| node.labels = [held].into_iter().collect())));
     let claimed = paused().node("w1", |node| node.claimed_by = Some(op("b")));
     assert!(forgets(claimed.beside("b", json!({}), json!({}))));
+}
+
+/// Four workers of one architecture, whose preflights told these releases, or have still to tell (`None`), and what
+/// becomes of each in a few plans: taken, failed, asked, or waiting.
+fn disputed(concurrency: i32, told: [Option<&str>; 4], change: impl FnOnce(&mut NodeView)) -> [String; 4] {
+    let names = ["w1", "w2", "w3", "w4"];
+    let told = names.iter().zip(told).map(|(name, release)| {
+        let passed =
+            |release| json!({"phase": "Pending", "boot": "b", "target": release, "lastUpdated": Time(at(0))});
+        ((*name).to_owned(), release.map_or_else(pending, passed))
+    });
+    let spec = json!({"command": null, "image": "os:v1", "upgrade": {"active": true}, "concurrency": concurrency,
+        "preflightConcurrency": 1});
+    let mut world = World::new(spec, Value::Object(told.collect()));
+    for name in names {
+        let node = NodeView {
+            name: name.into(),
+            uid: name.into(),
+            arch: "amd64".into(),
+            boot_id: "b".into(),
+            ready: true,
+            ..NodeView::default()
+        };
+        world.0.nodes.insert(name.into(), Arc::new(node));
+        world = world.answer(Question::Admission(op("op"), name.into()), Answer::Found);
+    }
+    world = world.node("w1", change);
+    for _ in 0..4 {
+        for action in plan(&world.0).actions {
+            if let Action::PatchStatus { status, .. } = action {
+                world = world.op(|op| op.status = Some(*status));
+            }
+        }
+    }
+    let status = world.0.ops[&("ns".into(), "op".into())].status.clone().unwrap();
+    names.map(|name| {
+        let entry = &status.node_statuses[name];
+        let message = entry.message.clone().unwrap_or_default();
+        match entry.phase {
+            Phase::Pending if message.contains("decides") => "waits".into(),
+            Phase::Failed => format!("fails by {}", &message[message.rfind(" on w").unwrap() + 4..][..2]),
+            phase => format!("{phase:?}").to_lowercase(),
+        }
+    })
+}
+
+/// The word of one node binds no other, and yet nobody waits for ever.
+#[test]
+fn nodes_that_disagree_wait_for_another_word_and_then_the_first_in_order_is_taken() {
+    let as_it_is = |_: &mut NodeView| ();
+    let (a, b, c, d) = (Some("a"), Some("b"), Some("c"), Some("d"));
+    // Another one can be asked, beyond what is asked ahead.
+    assert_eq!(disputed(1, [a, b, None, None], as_it_is), ["waits", "waits", "preflight", "pending"]);
+    // A second word for one of them.
+    assert_eq!(disputed(1, [a, b, b, None], as_it_is), ["fails by w2", "running", "pending", "pending"]);
+    assert_eq!(disputed(0, [a, b, b, a], as_it_is), ["fails by w2", "running", "running", "fails by w2"]);
+    // All disagree: the first one is taken, and the others are held to it.
+    for concurrency in [0, 1] {
+        let fail = ["running", "fails by w1", "fails by w1", "fails by w1"];
+        assert_eq!(disputed(concurrency, [a, b, c, d], as_it_is), fail, "{concurrency}");
+    }
+    // One that cannot be taken now keeps nobody waiting.
+    let away = disputed(1, [a, b, c, d], |node| node.ready = false);
+    assert_eq!(away, ["pending", "running", "fails by w2", "fails by w2"]);
+    let held = |node: &mut NodeView| drop(node.labels.insert(crate::api::names::HOLD.into(), "true".into()));
+    assert_eq!(disputed(0, [None, b, c, c], held), ["pending", "fails by w3", "running", "running"]);
 }

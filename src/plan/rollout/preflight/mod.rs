@@ -179,8 +179,9 @@ impl PreflightContext<'_> {
                 Next::Become(Box::new(ends_untouched(self.snapshot.now, &status, true, skipped)))
             }
             _ => {
-                let target = said.and_then(|said| said.target);
-                let found = Found { target, image: image::pinned(&self.op.object, pod), before: None };
+                let (before, target) = said.map_or((None, None), |said| (said.before, said.target));
+                let image = image::pinned(&self.op.object, pod);
+                let found = Found { before, target, image, not_tried: None };
                 self.back_to_pending(Some(node.boot_id.clone()), found, Some("Preflight passed".into()))
             }
         }

@@ -14,7 +14,7 @@ pub use self::{counts::count, shorten::shorten, verified::verified, write::write
 use crate::{
     api::{
         names::condition,
-        node_statuses::{Mark, NodeStatuses},
+        node_statuses::NodeStatuses,
         nodeop::{NodeOp, NodeOpStatus},
     },
     plan::{
@@ -80,10 +80,8 @@ pub fn summarize(op: &NodeOp, nodes: NodeStatuses, progress: &OpProgress, now: T
         let (status, reason, message) = verified(&intent, &nodes);
         conditions::set_condition(&mut conditions, condition::VERIFIED, (status, reason), &message, at);
     }
-    let recorded = op.status.as_ref().and_then(|status| status.release.clone());
     NodeOpStatus {
-        release: recorded
-            .or_else(|| nodes.marked([Mark::Targeted]).find_map(|(_, node)| node.target.clone())),
+        release: op.status.as_ref().and_then(|status| status.release.clone()),
         phase: Some(phase),
         conditions,
         message: Some(message),

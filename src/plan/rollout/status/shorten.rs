@@ -10,17 +10,18 @@ use crate::{
 
 /// Bytes of what is said about one node, at most.
 const MAX_MESSAGE: usize = 1000;
-/// Bytes of the names of all nodes and of what is said about them, at most. A preflight may end with 4 KiB on
-/// each of thousands of nodes, and the server takes an object of 1.5 MiB; beyond that nothing could be
-/// recorded any more.
-const MAX_ALL_MESSAGES: usize = 600_000;
+/// Bytes of the names of all nodes, of what is recorded about them (ids, releases, images) and of what is said,
+/// at most. A preflight may end with 4 KiB on each of thousands of nodes, and a node may call its boot, and its
+/// image a release, what it likes; the server takes an object of 1.5 MiB, and beyond that nothing could be
+/// recorded any more. What is recorded decides and stays whole: what is said makes room for it.
+const MAX_ALL_TEXTS: usize = 700_000;
 /// How many bytes each of them may have, however many there are: enough for what we say ourselves.
 const MIN_MESSAGE: usize = 60;
 /// Cuts what is newly said. What stands there already is left: an entry that is final does not change.
 pub fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
     let none = NodeStatuses::default();
     let before = old.map_or(&none, |old| &old.node_statuses);
-    let rest = MAX_ALL_MESSAGES.saturating_sub(status.node_statuses.bytes_of_names());
+    let rest = MAX_ALL_TEXTS.saturating_sub(status.node_statuses.bytes_beside_messages());
     let most = (rest / status.node_statuses.len().max(1)).clamp(MIN_MESSAGE, MAX_MESSAGE);
     let new = status.node_statuses.clone();
     for Change { name, old, new } in new.changes(before) {
@@ -29,6 +30,13 @@ pub fn shorten(old: Option<&NodeOpStatus>, status: &mut NodeOpStatus) {
             && Some(&message) != said(old).as_ref()
         {
             status.node_statuses.say(name, &manual::clipped(&message, most));
+        }
+        let why = |entry: Option<&'_ NodeStatus>| entry.and_then(|entry| entry.given_up.clone());
+        if let Some(reason) = why(new).filter(|reason| reason.len() > MAX_MESSAGE)
+            && Some(&reason) != why(old).as_ref()
+        {
+            let reason = manual::clipped(&reason, MAX_MESSAGE);
+            status.node_statuses.update(name, |entry| entry.given_up = Some(reason));
         }
     }
 }

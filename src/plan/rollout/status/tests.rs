@@ -95,6 +95,7 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
     let skipped = NodeStatus {
         phase: Phase::Completed,
         reboot_status: Some(RebootStatus::NotRequested),
+        last_updated: Some(Time(Timestamp::UNIX_EPOCH)),
         ..NodeStatus::default()
     };
     let of = |nodes: &[&NodeStatus]| {
@@ -103,11 +104,29 @@ fn an_upgrade_that_found_nothing_to_do_does_not_say_that_it_upgraded() {
         (status, reason)
     };
     let upgraded = whole(true, "m");
+    let upgraded_at = upgraded.last_updated.clone();
     let found_at = NodeStatus { target: Some("v3.6.0".into()), ..skipped.clone() };
     assert_eq!(of(&[&skipped, &found_at]), ("True", "NothingToDo"));
     assert_eq!(of(&[&skipped, &skipped]), ("Unknown", "NotUpgraded"), "deleted before its turn, for one");
     assert_eq!(of(&[&skipped, &upgraded]), ("True", "Proved"));
     assert_eq!(of(&[&NodeStatus { verified: Some(false), ..upgraded }]), ("Unknown", "NotProved"));
+    // The recovery image alone was written, be it that more was asked for, and the node says so or does not.
+    let recovery = NodeStatus { job_name: Some("j".into()), last_updated: upgraded_at, ..found_at.clone() };
+    let recorded = NodeStatus { verified: Some(true), ..recovery.clone() };
+    assert_eq!(of(&[&recovery]), ("Unknown", "NotRebooted"));
+    assert_eq!(of(&[&recovery, &whole(true, "m"), &found_at]), ("Unknown", "NotRebooted"));
+    assert_eq!(of(&[&recorded, &found_at]), ("True", "Recorded"));
+    assert_eq!(of(&[&recorded, &whole(true, "m")]), ("True", "Proved"));
+    // Of one of thousands that was skipped no more than the message is kept.
+    let kept = |message: &str, verified| NodeStatus {
+        phase: Phase::Completed,
+        message: Some(message.into()),
+        verified,
+        ..NodeStatus::default()
+    };
+    let skipped = kept("Skipped by preflight: node is already at v3.6.0", None);
+    assert_eq!(of(&[&skipped, &kept("m", Some(true))]), ("True", "Proved"));
+    assert_eq!(of(&[&skipped, &kept("recovery upgraded to v3.6.0", None)]), ("Unknown", "NotRebooted"));
 }
 
 #[test]
@@ -128,4 +147,33 @@ fn whatever_nodes_say_the_status_fits_into_etcd() {
         shorten(Some(&status), &mut again);
         assert_eq!(again, status, "what is cut stays as it is");
     }
+}
+
+/// Whoever has the credentials of a few nodes of many. What these call their boots is bounded where it is read
+/// (`api::node`); what their pods say of a release, by the length of a termination message.
+#[test]
+fn whatever_a_hundred_nodes_call_themselves_the_status_fits_into_etcd() {
+    let text = |bytes: usize| Some("x".repeat(bytes));
+    let hostile = NodeStatus {
+        phase: Phase::Running,
+        message: text(4000),
+        given_up: text(8000),
+        machine_id: text(128),
+        boot: text(128),
+        new_boot: text(128),
+        target: text(2000),
+        before: text(2000),
+        image: text(512),
+        ..NodeStatus::default()
+    };
+    let honest = NodeStatus { phase: Phase::Running, message: text(900), ..NodeStatus::default() };
+    let mut nodes: NodeStatuses = (0..1000).map(|n| (named(n), honest.clone())).collect();
+    (0..100).for_each(|n| nodes.insert(named(n), hostile.clone()));
+    let mut status = summarize(&NodeOp::default(), nodes, &OpProgress::default(), Timestamp::UNIX_EPOCH);
+    shorten(None, &mut status);
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    assert!(bytes < 1_200_000, "{bytes} bytes");
+    let mut again = status.clone();
+    shorten(Some(&status), &mut again);
+    assert_eq!(again, status, "what is cut stays as it is");
 }

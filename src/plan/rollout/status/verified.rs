@@ -3,6 +3,7 @@
 use crate::{
     api::{
         names::reason,
+        node_status::SKIPPED,
         node_statuses::NodeStatuses,
         nodeop::{NodeStatus, Phase, RebootStatus},
     },
@@ -13,6 +14,9 @@ use crate::{
 const MAX_NAMES: usize = 10;
 
 /// Whether it was proved that the upgraded nodes run what they were upgraded to: status, reason and message.
+///
+/// Each node is judged by what happened on it, and not by what was asked for: an upgrade of both images may
+/// have written the recovery image alone, and one that asks for a reboot may have needed none.
 pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'static str, String) {
     let named = |wanted: &dyn Fn(&NodeStatus) -> bool| {
         let names: Vec<&str> = nodes
@@ -40,10 +44,13 @@ pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'stati
     if nodes.is_empty() {
         return ("Unknown", reason::NO_NODES, "no node was upgraded".into());
     }
-    // Of a node of which no more than phase, message and proof are kept nobody knows whether it was skipped.
-    let ran = |node: &NodeStatus| node.job_name.is_some() || node.last_updated.is_none();
+    // Of a node of which no more than phase, message and proof are kept the message says whether it was
+    // skipped.
+    let is_skipped =
+        |node: &NodeStatus| node.message.as_deref().is_some_and(|said| said.starts_with(SKIPPED));
+    let ran = |node: &NodeStatus| node.job_name.is_some() || node.last_updated.is_none() && !is_skipped(node);
     let unproved = |node: &NodeStatus| ran(node) && node.verified != Some(true);
-    if let Some(unproved) = named(&unproved).filter(|_| !intent.reboot) {
+    if let Some(unproved) = named(&unproved) {
         let message = format!("what was installed was not booted, and so not proved: {unproved}");
         return ("Unknown", "NotRebooted", message);
     }
@@ -58,7 +65,12 @@ pub fn verified(intent: &Intent, nodes: &NodeStatuses) -> (&'static str, &'stati
         let message = "no node had to be upgraded, as the message of each says";
         return ("True", "NothingToDo", message.into());
     }
-    if !intent.reboot {
+    // Of one of thousands it is not kept whether it rebooted.
+    let booted = |node: &NodeStatus| {
+        node.reboot_status == Some(RebootStatus::Completed)
+            || intent.reboot && node.verified == Some(true) && node.last_updated.is_none()
+    };
+    if !nodes.values().any(booted) {
         let message = "the own record of every node that was upgraded says so; nothing was booted";
         return ("True", "Recorded", message.into());
     }

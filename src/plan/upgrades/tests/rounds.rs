@@ -265,6 +265,25 @@ fn rounds_keep_the_pace() {
     assert_eq!(world.current().spec.node_names, ["n3"], "there is room for one");
 }
 
+/// The image comes up, is proved, and does not stay so: nodes that join would follow one after the other.
+#[test]
+fn no_round_follows_a_node_that_went_down_soon_after_it_was_done() {
+    for (after, follows) in [(100, false), (1000, true)] {
+        let mut world = joined(json!({"concurrency": 1}));
+        let done = world.snapshot.now - SignedDuration::from_secs(2000);
+        world.node("n1", |node| {
+            let said = node.annotations.get_mut(names::ATTEMPTED).unwrap();
+            *said = format!("{said}@{done:.0}");
+            node.ready = false;
+            node.ready_changed = Some(done + SignedDuration::from_secs(after));
+        });
+        world.settle();
+        assert_eq!(world.names().len() > 1, follows, "{}", message(&world));
+        let said = message(&world).contains("n3 waits: tried by this run, and out of service since: n1");
+        assert_eq!(said, !follows, "{}", message(&world));
+    }
+}
+
 #[test]
 fn what_a_round_cannot_take_it_lets_go() {
     let hold = |is: bool| {

@@ -78,7 +78,7 @@ impl World {
     /// The present NodeOp has claimed the node once.
     pub fn tried(&mut self, name: &str) {
         let op = self.current();
-        let record = attempts::record(&op, &self.snapshot.nodes[name]);
+        let record = attempts::record(&op, &self.snapshot.nodes[name], None);
         self.node(name, |node| {
             node.annotations.extend(record.and_then(|(key, value)| Some((key, value?))));
         });

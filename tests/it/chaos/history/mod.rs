@@ -245,7 +245,10 @@ impl Past<'_> {
         match &record.event {
             Event::Began { job } => self.began(job, node),
             Event::Ended { job } => self.running.retain(|(running, on)| running != job || on != node),
-            Event::Succeeded { job } => self.successes.push((job.clone(), node.clone(), record.boot.clone())),
+            Event::Succeeded { job, reboots } => {
+                let left = reboots.then(|| record.boot.clone()).unwrap_or_default();
+                self.successes.push((job.clone(), node.clone(), left));
+            }
             Event::Asked { job, pod } => {
                 self.asked(job, node, &record.boot);
                 self.acts(pod, node);

@@ -131,7 +131,9 @@ impl Past<'_> {
             return;
         };
         let same = self.nodes.get(node).is_some_and(|live| text(live, "/status/nodeInfo/bootID") == boot);
-        if intent.reboot && (entry.reboot_status != Some(RebootStatus::Completed) || same) {
+        // The recovery image alone needs no boot.
+        if intent.reboot && !boot.is_empty() && (entry.reboot_status != Some(RebootStatus::Completed) || same)
+        {
             self.broken(format!(
                 "{uid} reports success on {node}, reboot {:?}, still in the old boot: {same}",
                 entry.reboot_status

@@ -20,7 +20,10 @@ use kairos_operator::{
     },
 };
 
-use super::world::{World, boot_id, node_key};
+use super::{
+    moments::LATE,
+    world::{Home, World, boot_id, node_key},
+};
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -96,9 +99,20 @@ impl World {
         }
     }
 
+    /// Whoever came after the drain was asked to leave, if there was time for that.
+    fn check_kept_clear(&mut self, node: &str) {
+        let homes = self.homes.live().values().filter(|home| home.node == node && home.bound + 4 < self.now);
+        let unasked = |home: &&Arc<Home>| home.pod.labels["app"] == LATE && home.pod.deleting_since.is_none();
+        let left: Vec<_> = homes.filter(unasked).map(|home| home.pod.name.clone()).collect();
+        if !left.is_empty() {
+            self.broken(format!("{node} goes down with {left:?}, which nobody asked to leave"));
+        }
+    }
+
     /// A waiter is about to ask its node to reboot.
     pub fn check_reboot(&mut self, pod: &PodView, job: &str) {
         let (op, node) = (pod.owner.uid.clone(), pod.node.clone());
+        self.check_kept_clear(&node);
         let machine = &self.machines[&node];
         let boot = boot_id(&machine.uid, machine.boot);
         // What the status has recorded of a Job stands for its sentinel; that it was true is checked below.

@@ -3,8 +3,12 @@
 //!
 //! An image is its release file. The agent ([`make_image`]) installs a new active one and keeps the old one
 //! as passive; a boot shows the release that it booted in `/etc`, the image in the kernel's command line, and
-//! both images where a real node has its state partition. A node with the file `will-not-boot` falls back to
-//! its passive image, as a bootloader does that has counted failures.
+//! both images where a real node has its state partition. The active image of a node with the file
+//! `will-not-boot` does not boot.
+//!
+//! Which image boots is decided as Kairos' GRUB decides it: after an upgrade the active one has one try, of which
+//! a mark is left until it has booted; where both marks stand, the fallback boots. An entry that is selected in
+//! `/oem/grubenv` boots once, whatever the marks are.
 
 use std::{
     fs, io,
@@ -58,6 +62,7 @@ pub fn make_image(dir: &Path, version: &str) -> io::Result<()> {
 /// Installs a release as both images, and boots it.
 pub fn install(disk: &Path, version: &str) -> io::Result<()> {
     fs::create_dir_all(state(disk).join("cOS"))?;
+    fs::create_dir_all(disk.join("oem"))?;
     for name in ["active", "passive"] {
         fs::write(image(disk, name), release(version))?;
     }
@@ -71,11 +76,13 @@ fn image(disk: &Path, name: &str) -> PathBuf {
 /// What a boot leaves on the disk: the release that booted, and how. A disk without Kairos is left alone.
 pub fn boot(disk: &Path) -> io::Result<()> {
     let state = state(disk);
-    let (booted, label) = if state.join("will-not-boot").exists() {
-        ("passive", "COS_PASSIVE")
-    } else {
-        ("active", "COS_ACTIVE")
-    };
+    let active = boots_active(disk)?;
+    let (booted, label) = if active { ("active", "COS_ACTIVE") } else { ("passive", "COS_PASSIVE") };
+    if active {
+        for mark in [UPGRADED, TRIED] {
+            let _ = fs::remove_file(state.join(mark));
+        }
+    }
     let Ok(release) = fs::read(image(disk, booted)) else { return Ok(()) };
     let partition = disk.join(STATE_PARTITION);
     if !partition.is_symlink() {
@@ -84,6 +91,33 @@ pub fn boot(disk: &Path) -> io::Result<()> {
     }
     fs::write(disk.join("etc/kairos-release"), release)?;
     fs::write(disk.join("proc/cmdline"), format!("root=LABEL={label} quiet\n"))
+}
+
+/// The marks of Kairos' boot assessment: there was an upgrade, which its agent says, and its image was tried.
+const UPGRADED: &str = "enable_boot_assessment";
+const TRIED: &str = "boot_assessment_tentative";
+
+/// Whether GRUB comes to boot the active image, or falls back.
+fn boots_active(disk: &Path) -> io::Result<bool> {
+    let state = state(disk);
+    let will = || !state.join("will-not-boot").exists();
+    let block = disk.join("oem/grubenv");
+    let text = fs::read_to_string(&block).unwrap_or_default();
+    let selected = text.lines().find_map(|line| line.strip_prefix("next_entry=")).unwrap_or_default();
+    if !selected.is_empty() {
+        let taken = text.replace(&format!("next_entry={selected}\n"), "next_entry=\n");
+        fs::write(&block, format!("{taken}{}", "#".repeat(text.len() - taken.len())))?;
+        if selected == "cos" && will() {
+            return Ok(true);
+        }
+    }
+    if state.join(UPGRADED).exists() {
+        if state.join(TRIED).exists() {
+            return Ok(false);
+        }
+        fs::write(state.join(TRIED), "")?;
+    }
+    Ok(will())
 }
 
 /// Makes a node one that runs something else.
@@ -118,7 +152,16 @@ mod tests {
         boot(disk).unwrap();
         assert!(read("etc/kairos-release").contains("v2") && read("proc/cmdline").contains("COS_ACTIVE"));
         fs::write(state(disk).join("will-not-boot"), "").unwrap();
+        fs::write(state(disk).join(UPGRADED), "").unwrap();
         boot(disk).unwrap();
         assert!(read("etc/kairos-release").contains("v1") && read("proc/cmdline").contains("COS_PASSIVE"));
+        // It was tried, and a better one is not; unless it is selected, for one boot.
+        fs::remove_file(state(disk).join("will-not-boot")).unwrap();
+        boot(disk).unwrap();
+        assert!(read("proc/cmdline").contains("COS_PASSIVE"));
+        fs::write(disk.join("oem/grubenv"), "# GRUB Environment Block\na=1\nnext_entry=cos\n###").unwrap();
+        boot(disk).unwrap();
+        assert!(read("proc/cmdline").contains("COS_ACTIVE") && !state(disk).join(TRIED).exists());
+        assert_eq!(read("oem/grubenv"), "# GRUB Environment Block\na=1\nnext_entry=\n######");
     }
 }

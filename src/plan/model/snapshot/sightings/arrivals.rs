@@ -4,14 +4,29 @@
 //! whose volume is provisioned first comes a minute after the cordon. It has to go like those before it. One
 //! that comes back each time that it is evicted, since its controller pins it to the node, has not, or the
 //! drain would never end. By a clock the two cannot be told apart: ours may be behind the server's, or ahead.
-//! So they are counted.
+//! So they are counted, as long as the cordon lasts: whoever uncordons the node lets pods in, which come once,
+//! and not because anything pins them to it.
+//!
+//! What is known is kept from the drain's first list until the operation on the node is over, whatever becomes
+//! of the watch of its pods meanwhile. Another process knows nothing of it. One that takes over a drain begins
+//! with a first list of its own; one that comes when the drain is over knows that it had evicted all that had
+//! to go, and takes all that it finds for late.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use crate::plan::model::snapshot::{NodePod, Snapshot};
+use crate::{
+    api::{
+        node_statuses::Mark,
+        nodeop::{NodeStatus, Step},
+    },
+    plan::model::{
+        id::OpRef,
+        snapshot::{NodePod, Sightings, Snapshot},
+    },
+};
 
 /// How many pods of one controller may have been evicted, of those that came after the first list, before the
 /// next ones are left: they come back for ever.
@@ -22,7 +37,7 @@ const OF_ALL: usize = 50;
 /// How a pod came to a node that is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodArrival {
-    /// It was on the node when this process first listed its pods.
+    /// It was on the node when this process first listed its pods for the drain.
     Listed,
     /// It came later.
     Late,
@@ -38,24 +53,68 @@ pub(super) struct Arrivals {
     listed: BTreeSet<String>,
     /// Those that came later and are there, by UID.
     late: BTreeMap<String, Late>,
-    /// How many that came later have ended, or are about to, by the UID of their controller.
+    /// How many that came later have ended, or are about to, in the present cordon, by the UID of their
+    /// controller.
     went: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 struct Late {
     controller: String,
+    /// What the pod says itself makes it come back.
+    pinned: bool,
     back: bool,
-    /// Among those that went; nor is one counted any more that is not evicted.
+    /// Among those that went; nor is one counted that is not evicted, or that came while the node was not
+    /// cordoned.
     counted: bool,
 }
 
+/// Whether the node is drained, or was and is still worked on: until then pods that come have to go.
+fn is_kept_clear(entry: &NodeStatus) -> bool {
+    entry.given_up.is_none() && matches!(entry.step, Some(Step::Drain | Step::Job))
+}
+
+impl Sightings {
+    /// Notes which pods are on the nodes that operations keep clear of them.
+    pub(super) fn note_arrivals(&mut self, snapshot: &Snapshot) {
+        let mut before = std::mem::take(&mut self.arrivals);
+        for op in snapshot.ops.values() {
+            let statuses = op.status.iter().map(|status| &status.node_statuses);
+            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
+            for (node, entry) in running.filter(|(_, entry)| is_kept_clear(entry)) {
+                let uid = OpRef::of(op).uid;
+                let cordoned = snapshot.nodes.get(node).is_none_or(|node| node.unschedulable);
+                let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
+                let arrivals = match (known, snapshot.residents.get(node)) {
+                    (Some(mut known), Some(pods)) => {
+                        known.note(pods, cordoned);
+                        known
+                    }
+                    (None, Some(pods)) if entry.step == Some(Step::Drain) => Arrivals::first(pods),
+                    (None, Some(pods)) => {
+                        let mut all = Arrivals::default();
+                        all.note(pods, cordoned);
+                        all
+                    }
+                    (Some(known), None) => known,
+                    (None, None) => continue,
+                };
+                self.arrivals.entry(node.clone()).or_default().insert(uid, arrivals);
+            }
+        }
+    }
+}
+
 impl Arrivals {
-    pub(super) fn first(pods: &[Arc<NodePod>]) -> Self {
+    fn first(pods: &[Arc<NodePod>]) -> Self {
         Self { listed: pods.iter().map(|pod| pod.uid.clone()).collect(), ..Self::default() }
     }
 
-    pub(super) fn note(&mut self, pods: &[Arc<NodePod>]) {
+    fn note(&mut self, pods: &[Arc<NodePod>], cordoned: bool) {
+        if !cordoned {
+            self.went.clear();
+            self.late.values_mut().for_each(|late| (late.back, late.counted) = (late.pinned, true));
+        }
         let there: BTreeMap<&str, &NodePod> =
             pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect();
         for (uid, late) in &mut self.late {
@@ -74,8 +133,10 @@ impl Arrivals {
             let controller = pod.controller.as_ref().map(|owner| owner.uid.clone()).unwrap_or_default();
             let of_one = self.went.get(&controller).copied().unwrap_or_default();
             let too_many = of_one >= OF_ONE || self.went.values().sum::<usize>() >= OF_ALL;
-            let back = too_many || pod.tolerates_cordon || pod.is_of_daemon_set();
-            self.late.insert(uid.to_owned(), Late { controller, back, counted: back });
+            let pinned = pod.tolerates_cordon || pod.is_of_daemon_set();
+            let back = pinned || too_many;
+            let counted = back || !cordoned;
+            self.late.insert(uid.to_owned(), Late { controller, pinned, back, counted });
         }
     }
 
@@ -89,9 +150,15 @@ impl Arrivals {
 }
 
 impl Snapshot {
-    /// How the pod came to the node.
-    pub fn pod_arrival(&self, node: &str, pod: &NodePod) -> PodArrival {
-        self.sightings.arrivals.get(node).map_or(PodArrival::Listed, |arrivals| arrivals.of(pod))
+    /// How the pod came to the node, on which the NodeOp works.
+    pub fn pod_arrival(&self, op: &OpRef, node: &str, pod: &NodePod) -> PodArrival {
+        let known = self.sightings.arrivals.get(node).and_then(|of_node| of_node.get(&op.uid));
+        known.map_or(PodArrival::Listed, |arrivals| arrivals.of(pod))
+    }
+
+    /// Whether an operation keeps the node clear of pods, as far as its pods have ever been listed for that.
+    pub fn is_kept_clear(&self, node: &str) -> bool {
+        self.sightings.arrivals.contains_key(node)
     }
 }
 
@@ -116,7 +183,7 @@ mod tests {
                 Arc::new(NodePod { deleting_since: Some(<_>::default()), ..(*pod).clone() })
             });
             let new = pod(format!("late-{number}"), &controller(number), false);
-            arrivals.note(&before.into_iter().chain([new.clone()]).collect::<Vec<_>>());
+            arrivals.note(&before.into_iter().chain([new.clone()]).collect::<Vec<_>>(), true);
             last = Some(new);
         }
         arrivals.of(&last.unwrap())
@@ -144,24 +211,53 @@ mod tests {
             Arc::new(NodePod { tolerates_cordon: true, ..(*pod(format!("t{number}"), "web", false)).clone() })
         };
         for number in 0..2 * OF_ONE {
-            arrivals.note(&[tolerates(number)]);
+            arrivals.note(&[tolerates(number)], true);
             assert_eq!(arrivals.of(&tolerates(number)), PodArrival::Back);
         }
         let other = pod("other".into(), "web", false);
-        arrivals.note(std::slice::from_ref(&other));
+        arrivals.note(std::slice::from_ref(&other), true);
         assert_eq!(arrivals.of(&other), PodArrival::Late);
+    }
+
+    /// A small cluster that is full: what is evicted waits for room, and comes as soon as anybody makes some.
+    #[test]
+    fn what_comes_whenever_somebody_uncordons_the_node_has_to_go_each_time() {
+        let mut arrivals = Arrivals::first(&[]);
+        let all = |time: usize, deleting: bool| -> Vec<_> {
+            (0..2 * OF_ONE).map(|number| pod(format!("{time}-{number}"), "web", deleting)).collect()
+        };
+        // Some of those that came in the first cordon are too many, by what is known then.
+        for number in 0..2 * OF_ONE {
+            arrivals.note(&all(0, true)[..number], true);
+            arrivals.note(&[&all(0, true)[..number], &all(0, false)[number..=number]].concat(), true);
+        }
+        let last = &all(0, false)[2 * OF_ONE - 1..];
+        arrivals.note(last, true);
+        assert_eq!(arrivals.of(&last[0]), PodArrival::Back);
+        for time in 1..20 {
+            let there = [last, &all(time, false)].concat();
+            arrivals.note(&there, false);
+            arrivals.note(&there, true);
+            for pod in &there {
+                assert_eq!(arrivals.of(pod), PodArrival::Late, "{time}: {}", pod.uid);
+            }
+            arrivals.note(&all(time, true), true);
+        }
+        let next = pod("next".into(), "web", false);
+        arrivals.note(std::slice::from_ref(&next), true);
+        assert_eq!(arrivals.of(&next), PodArrival::Late, "nothing pins it to the node");
     }
 
     #[test]
     fn many_that_come_at_once_all_have_to_go() {
         let mut arrivals = Arrivals::first(&[]);
         let all: Vec<_> = (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", false)).collect();
-        arrivals.note(&all);
+        arrivals.note(&all, true);
         assert!(all.iter().all(|pod| arrivals.of(pod) == PodArrival::Late));
         // While they go, each is judged as it was when it came.
         let ending: Vec<_> =
             (0..4 * OF_ALL).map(|number| pod(format!("p{number}"), "web", number > 0)).collect();
-        arrivals.note(&ending);
+        arrivals.note(&ending, true);
         assert_eq!(arrivals.of(&ending[0]), PodArrival::Late);
     }
 }

@@ -10,6 +10,7 @@ mod members;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    mem,
     sync::Arc,
 };
 
@@ -18,7 +19,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use self::{arrivals::Arrivals, members::Members};
 pub use self::{arrivals::PodArrival, members::RETURNS_WITHIN};
 use crate::{
-    api::node_statuses::Mark,
+    api::{
+        node_statuses::Mark,
+        nodeop::{NodeStatus, Step},
+    },
     plan::model::{
         id::OpRef,
         question::{Answer, Question},
@@ -36,6 +40,16 @@ const REJECTED: &str = "Pod was rejected";
 type Run = (String, String, i32);
 /// The same, as a view says it.
 type RunOf<'a> = (&'a str, &'a str, i32);
+
+/// A waiter that said that it stands.
+#[derive(Clone, Debug, PartialEq)]
+struct Stood {
+    name: String,
+    /// When it was first seen not to stand any more.
+    until: Option<Timestamp>,
+    /// Since when it reads another boot id than the node's kubelet has told.
+    apart: Option<Timestamp>,
+}
 
 /// When things were seen first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,10 +74,13 @@ pub struct Sightings {
     unbalanced: BTreeMap<String, Timestamp>,
     /// Nodes whose reboot is due and that have no waiter, by the NodeOp's UID and the node's name.
     unwatched: BTreeMap<(String, String), Timestamp>,
+    /// Waiters that stood on nodes whose operation has not begun, by the NodeOp's UID and the node's name.
+    stood: BTreeMap<(String, String), Stood>,
     /// Pods of nodes that are drained which are being deleted, by UID.
     endings: BTreeMap<String, Timestamp>,
-    /// The pods of nodes that are drained, by node.
-    arrivals: BTreeMap<String, Arrivals>,
+    /// The pods of nodes that are drained, or are still being worked on after that, by node and by the UID of
+    /// the NodeOp: not for as long as a watch lasts, which may be ended and begun again at any time.
+    arrivals: BTreeMap<String, BTreeMap<String, Arrivals>>,
     /// Nodes from which our own pod is to move, and when another replica was first seen to start.
     replicas: BTreeMap<String, Timestamp>,
     members: Members,
@@ -89,6 +106,7 @@ impl Sightings {
         let unbalanced = snapshot.nodes.that_are(Standing::Held).filter(|node| node.left_balancers());
         renew(&mut self.unbalanced, unbalanced.map(|node| &*node.uid), now);
         self.renew_unwatched(snapshot);
+        self.renew_stood(snapshot);
         let residents = snapshot.residents.values().flatten();
         let ending = residents.filter(|pod| pod.deleting_since.is_some());
         renew(&mut self.endings, ending.map(|pod| &*pod.uid), now);
@@ -104,16 +122,6 @@ impl Sightings {
             }
         }
         self.members.note(&snapshot.nodes, now);
-    }
-
-    fn note_arrivals(&mut self, snapshot: &Snapshot) {
-        self.arrivals.retain(|node, _| snapshot.residents.contains_key(node));
-        for (node, pods) in &snapshot.residents {
-            match self.arrivals.get_mut(node) {
-                Some(arrivals) => arrivals.note(pods),
-                None => drop(self.arrivals.insert(node.clone(), Arrivals::first(pods))),
-            }
-        }
     }
 
     fn note_pods(&mut self, snapshot: &Snapshot) {
@@ -152,6 +160,37 @@ impl Sightings {
         self.unwatched.retain(|key, _| there.contains(key));
         for key in there {
             self.unwatched.entry(key).or_insert(snapshot.now);
+        }
+    }
+
+    /// The last one of a node counts. A pod that has gone tells nobody that it stood.
+    fn renew_stood(&mut self, snapshot: &Snapshot) {
+        let mut before = mem::take(&mut self.stood);
+        for (op, node) in snapshot.preparing() {
+            let key = (op.uid.clone(), node.to_owned());
+            let said =
+                || snapshot.pods_of_on(&op, Role::Waiter, node).filter(|pod| pod.reboot_state.is_some());
+            let stands = said().find(|pod| pod.is_active());
+            let known = before.remove(&key);
+            let stood = match (stands, known) {
+                (Some(pod), known) => {
+                    let since = known.filter(|known| known.name == pod.name).and_then(|known| known.apart);
+                    let told =
+                        snapshot.nodes.get(node).map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
+                    let reads = pod.waits_in.as_ref().filter(|reads| told.is_some_and(|told| told != *reads));
+                    let apart = reads.map(|_| since.unwrap_or(snapshot.now));
+                    Some(Stood { name: pod.name.clone(), until: None, apart })
+                }
+                (None, Some(Stood { name, until, apart: _ })) => {
+                    Some(Stood { name, until: until.or(Some(snapshot.now)), apart: None })
+                }
+                (None, None) => said().next().map(|pod| Stood {
+                    name: pod.name.clone(),
+                    until: Some(snapshot.now),
+                    apart: None,
+                }),
+            };
+            self.stood.extend(stood.map(|stood| (key, stood)));
         }
     }
 }
@@ -267,16 +306,40 @@ impl Snapshot {
         self.sightings.unbalanced.get(&node.uid).copied().unwrap_or(self.now)
     }
 
-    /// The nodes whose reboot is due, or was until it was given up, and that have no waiter.
+    /// The nodes whose reboot is due, or was until it was given up, or may have been when they were, and that
+    /// have no waiter.
     fn unwatched(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.ops.values().flat_map(|op| {
             let statuses = op.status.iter().map(|status| &status.node_statuses);
-            let due = statuses.flat_map(|nodes| nodes.marked([Mark::Rebooting]));
+            let ends = |entry: &NodeStatus| entry.step == Some(Step::Job) && entry.given_up.is_some();
+            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
+            let due = running.filter(move |(_, entry)| entry.step == Some(Step::Reboot) || ends(entry));
             let op = OpRef::of(op);
             let unwatched =
                 due.filter(|(node, _)| !self.pods_of_on(&op, Role::Waiter, node).any(|pod| pod.is_active()));
             unwatched.map(|(node, _)| (op.uid.clone(), node.clone())).collect::<Vec<_>>()
         })
+    }
+
+    /// The nodes that are worked on, and whose operation has not succeeded, as far as their status says.
+    fn preparing(&self) -> impl Iterator<Item = (OpRef, &str)> + '_ {
+        self.ops.values().flat_map(|op| {
+            let statuses = op.status.iter().map(|status| &status.node_statuses);
+            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
+            let prepares = |entry: &NodeStatus| matches!(entry.step, Some(Step::Drain | Step::Job));
+            running.filter(move |(_, entry)| prepares(entry)).map(|(node, _)| (OpRef::of(op), node.as_str()))
+        })
+    }
+
+    /// Until when the waiter of this name stood, as far as we have seen it stand; now, if it still does.
+    pub fn waiter_stood_until(&self, op: &OpRef, node: &str, name: &str) -> Option<Timestamp> {
+        let stood = self.sightings.stood.get(&(op.uid.clone(), node.to_owned()))?;
+        (stood.name == name).then(|| stood.until.unwrap_or(self.now))
+    }
+
+    /// Since when the waiter that stands on the node reads another boot id than its kubelet has told, if it does.
+    pub fn waiter_apart_since(&self, op: &OpRef, node: &str) -> Option<Timestamp> {
+        self.sightings.stood.get(&(op.uid.clone(), node.to_owned()))?.apart
     }
 
     /// Since when we have seen that the node, whose reboot by the NodeOp is due, has no waiter; now, if it is

@@ -159,3 +159,44 @@ fn a_node_that_may_be_going_down_is_neither_given_back_nor_said_to_stay() {
     (1..4).for_each(|second| drop(ended.pass(second)));
     assert_eq!(ended.entry().reboot_status, Some(RebootStatus::Cancelled), "its last state is known");
 }
+
+/// What the Job brought is refused once it is complete, and its waiter saw that first.
+#[test]
+fn a_reboot_that_may_be_under_way_is_awaited_before_a_node_fails_for_what_its_job_brought() {
+    let refused = || {
+        let mut world = World::new(json!({"phase": "Running", "step": "Job", "nodeUid": "n1",
+            "jobName": fixtures::job_name(), "jobUid": "ju", "boot": "b1", "rebootStatus": "pending",
+            "givenUp": "its result is not taken"}));
+        let done = job(JobState::Complete);
+        world.snapshot.jobs.insert((done.namespace.clone(), done.name.clone()), Arc::new(done));
+        world
+    };
+    let mut stays = refused();
+    for second in [1, 2, 3, 60] {
+        stays.pass(second);
+        assert_eq!(stays.entry().phase, Phase::Running, "{second}: {:?}", stays.entry());
+    }
+    stays.pass(62);
+    assert_eq!(stays.entry().reboot_status, Some(RebootStatus::Cancelled), "{:?}", stays.entry());
+
+    let mut goes = refused();
+    (1..4).for_each(|second| drop(goes.pass(second)));
+    goes = goes.node(|node| node.ready = false);
+    goes.pass(30);
+    let entry = goes.entry();
+    assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(RebootStatus::Pending)), "{entry:?}");
+
+    let mut untold = refused();
+    let mut op = (**untold.snapshot.ops.values().next().unwrap()).clone();
+    op.status.as_mut().unwrap().node_statuses.update("n1", |entry| entry.boot = None);
+    untold.snapshot.ops.insert(untold.me.key(), Arc::new(op));
+    (1..4).for_each(|second| drop(untold.pass(second)));
+    let entry = untold.entry();
+    assert_eq!((entry.phase, entry.reboot_status), (Phase::Failed, Some(RebootStatus::Pending)), "{entry:?}");
+
+    let mut ended = refused();
+    let waiter = PodView { reboot_state: Some(reboot_state::WAITING.into()), ..ended.waiter(0) };
+    ended.put(PodView { phase: PodPhase::Failed, ..waiter });
+    (1..4).for_each(|second| drop(ended.pass(second)));
+    assert_eq!(ended.entry().reboot_status, Some(RebootStatus::Cancelled), "its last state is known");
+}

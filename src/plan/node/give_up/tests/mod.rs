@@ -140,7 +140,7 @@ fn what_the_api_server_says_of_a_waiter_is_in_the_last_message_before_the_job_an
     deaf.put(waiter);
     let told = last(&mut deaf);
     assert!(
-        told.contains("still in the boot in which the operation succeeded. Look at its console"),
+        told.contains("still in the boot in which the operation succeeded. Reboot it yourself"),
         "{told}"
     );
 }

@@ -112,6 +112,14 @@ impl JobPods<'_> {
         if self.are_open() { Record::Lags } else { Record::Gone }
     }
 
+    /// The record of a Job that has failed all the same: its operation changed nothing, or succeeded in this
+    /// boot, or in one that was left since, and then no other pod followed.
+    pub fn recorded_after_all(&self) -> Option<Sentinel> {
+        let Record::Found(found) = self.sentinel() else { return None };
+        let was_last = || self.newest().is_some_and(|pod| pod.phase == PodPhase::Succeeded);
+        (found.boot.is_empty() || found.boot == self.boot_id || was_last()).then_some(found)
+    }
+
     /// What the sentinel container of one pod printed, if it is about this Job.
     fn said_by_sentinel(&self, pod: &PodView) -> Option<Sentinel> {
         let said = pod.container(container::SENTINEL)?.parsed_message::<Sentinel>()?;
@@ -121,6 +129,12 @@ impl JobPods<'_> {
     /// The node's own record of an upgrade of its recovery image.
     pub fn recovery_proof(&self) -> Option<RecoveryProof> {
         self.all.iter().find_map(|pod| pod.container(container::NODEOP)?.parsed_message())
+    }
+
+    /// What the operation said in a pod in which it succeeded, if that begins so.
+    pub fn said_first(&self, beginning: &str) -> Option<String> {
+        let said = self.all.iter().filter(|pod| code(pod, container::NODEOP) == Some(0));
+        said.filter_map(|pod| said_by_operation(pod)).find(|said| said.starts_with(beginning))
     }
 
     /// The one that was made last.

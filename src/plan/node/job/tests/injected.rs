@@ -199,3 +199,30 @@ fn what_a_pod_that_failed_says_of_a_success_counts_only_where_it_can_be_no_other
     let ours = vec![ended(container::NODEOP, 1), told("b1"), ended("apm", 1)];
     assert_eq!(step(&mut crashed(over, ours)).0, Phase::Failed);
 }
+
+/// Whoever leads anew may see the Job as the leader before left it, and the NodeOp as it was before that; and
+/// a queue for Jobs, or a person, may take the suspension off.
+#[test]
+fn a_job_that_was_settled_is_never_let_run_again() {
+    for is_suspended in [true, false] {
+        let mut world = suspended();
+        let job = fixtures::job(&fixtures::job_name(), JobState::Active);
+        let job = JobView { suspended: is_suspended, settled_in: Some("b1".into()), ..job };
+        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
+        let out = world.pass(1);
+        assert!(!out.actions.iter().any(|action| matches!(action, Action::ResumeJob { .. })), "{out:?}");
+        let entry = world.entry();
+        assert_eq!((entry.step, entry.boot.as_deref()), (Some(Step::Reboot), Some("b1")), "{entry:?}");
+    }
+}
+
+#[test]
+fn a_job_is_let_run_as_it_was_seen() {
+    let mut world = suspended();
+    let out = world.pass(1);
+    let seen = out.actions.iter().find_map(|action| match action {
+        Action::ResumeJob { resource_version, .. } => Some(resource_version.as_str()),
+        _ => None,
+    });
+    assert_eq!(seen, Some("1"));
+}

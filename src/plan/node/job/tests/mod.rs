@@ -1,8 +1,11 @@
 //! Tests of the step in which the Job runs.
 
 mod cancelled;
+mod content;
 mod injected;
+mod late;
 mod start;
+mod unbooted;
 
 use std::sync::Arc;
 
@@ -11,7 +14,6 @@ use serde_json::json;
 
 use crate::{
     api::{
-        image_content::ImageContent,
         names::container,
         nodeop::{NodeStatus, Phase, Step},
     },
@@ -223,32 +225,6 @@ fn a_job_of_which_a_container_began_is_never_made_again() {
 }
 
 #[test]
-fn a_job_that_runs_another_content_than_the_first_node_fails_its_node_also_without_a_preflight() {
-    let digest = |digit: &str| format!("docker.io/library/busybox@sha256:{}", digit.repeat(64));
-    for state in [JobState::Active, JobState::Complete] {
-        let mut world = suspended();
-        let node = NodeView { arch: "amd64".into(), ..(*world.snapshot.nodes["n1"]).clone() };
-        world.snapshot.nodes.insert("n1".into(), Arc::new(node));
-        let mut op = (*world.snapshot.ops[&world.me.key()]).clone();
-        let first = ImageContent { architecture: "amd64".into(), image: String::new(), digest: digest("a") };
-        op.status.as_mut().unwrap().images = vec![first];
-        world.snapshot.ops.insert(world.me.key(), Arc::new(op));
-        world.snapshot.jobs.insert(
-            ("ns".into(), fixtures::job_name()),
-            Arc::new(fixtures::job(&fixtures::job_name(), state)),
-        );
-        let running = ContainerState::Running { since: at(0) };
-        let container =
-            ContainerView { image_id: digest("b"), ..ContainerView::new(container::NODEOP, running) };
-        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
-        world.put(PodView { containers: vec![container], ..pod });
-        world.pass(1);
-        let told = world.entry().given_up.unwrap();
-        assert!(told.contains(&digest("a")) && told.contains(&digest("b")), "{told}");
-    }
-}
-
-#[test]
 fn a_node_that_is_not_heard_of_is_not_said_to_run_the_job_and_no_more() {
     for phase in [PodPhase::Pending, PodPhase::Running] {
         let mut world = suspended();
@@ -298,44 +274,6 @@ fn a_failure_whose_pods_are_gone_says_that_none_is_left_to_say_why() {
     world.pass(10);
     let told = told(&world);
     assert!(told.contains("BackoffLimitExceeded") && told.contains("none of its pods is left"), "{told}");
-}
-
-/// A recovery image's Job is complete, and its pod shows a moment later, with what its wrapper said.
-#[test]
-fn an_upgrade_of_the_recovery_image_is_proved_by_what_its_pod_says_however_late_that_shows() {
-    let proof = r#"{"recoveryAt":"2026-11-28T02:00:07Z","target":"v2"}"#;
-    let done = |upgrade: bool, said: &str| {
-        let mut world = suspended().op(|op| {
-            op.spec.reboot_on_success = Some(false);
-            if upgrade {
-                op.spec.upgrade = Some(serde_json::from_value(json!({"recovery": true})).unwrap());
-            }
-        });
-        let job = JobView { suspended: false, ..fixtures::job(&fixtures::job_name(), JobState::Complete) };
-        world.snapshot.jobs.insert(("ns".into(), fixtures::job_name()), Arc::new(job));
-        let pod = fixtures::pod(Role::Job, "p", Owner::job(&fixtures::job_name(), "ju"), "n1");
-        world.put(PodView { phase: PodPhase::Running, ..pod.clone() });
-        world.pass(1);
-        let early = world.entry().phase;
-        let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: said.into() };
-        let containers = vec![ContainerView::new(container::NODEOP, ended)];
-        world.put(PodView { phase: PodPhase::Succeeded, containers, ..pod });
-        world.pass(2);
-        let NodeStatus { phase, verified, message, .. } = world.entry();
-        (early, phase, verified, message.unwrap_or_default())
-    };
-    let (early, phase, verified, message) = done(true, proof);
-    assert_eq!((early, phase, verified), (Phase::Running, Phase::Completed, Some(true)), "{message}");
-    assert!(
-        message.contains("recovery upgraded to v2, as the node's own record says (2026-11-28"),
-        "{message}"
-    );
-    let (early, phase, verified, message) = done(true, "recovery upgraded to v2");
-    assert_eq!((early, phase, verified), (Phase::Running, Phase::Completed, None));
-    assert_eq!(message, "Job completed successfully: recovery upgraded to v2");
-    // A command may say what it likes.
-    let (early, _, verified, message) = done(false, proof);
-    assert_eq!((early, verified), (Phase::Completed, None), "{message}");
 }
 
 /// The pod of the Job, whose container that holds the node's lock runs, and has it or not.

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn nodes_of_one_architecture_run_one_content() {
-    let digest = |digit: char| format!("example.com/os@sha256:{}", digit.to_string().repeat(64));
+    let digest = |digit: char| format!("docker.io/library/os@sha256:{}", digit.to_string().repeat(64));
     let ends = |world: &mut World, image_id: String| {
         let ended =
             ContainerState::Ended { code: 0, reason: "Completed".into(), message: "up to date".into() };
@@ -20,6 +20,7 @@ fn nodes_of_one_architecture_run_one_content() {
     let status = world.snapshot.ops[&key].status.clone().unwrap();
     assert_eq!(status.image, Some(format!("os:latest@sha256:{}", "a".repeat(64))));
     assert_eq!((status.images.len(), status.images[0].digest.clone()), (1, digest('a')));
+    assert_eq!(status.images[0].told_by.as_deref(), Some("n1"), "one node's word");
 
     for (image_id, phase) in [
         (digest('a'), Phase::Completed),
@@ -32,7 +33,10 @@ fn nodes_of_one_architecture_run_one_content() {
     ] {
         let mut world = World::new();
         let mut op = (*world.snapshot.ops[&key]).clone();
-        op.status.as_mut().unwrap().images = status.images.clone();
+        // A node has run it.
+        let mut images = status.images.clone();
+        images[0].told_by = None;
+        op.status.as_mut().unwrap().images = images;
         world.snapshot.ops.insert(key.clone(), Arc::new(op));
         ends(&mut world, image_id.clone());
         let (came_to, message) = world.comes_to(5);
@@ -49,7 +53,7 @@ fn nodes_of_one_architecture_run_one_content() {
 fn the_first_content_is_recorded_before_a_verdict_follows_from_it() {
     let mut world = World::new();
     let ended = ContainerState::Ended { code: 0, reason: "Completed".into(), message: "up to date".into() };
-    let image_id = format!("example.com/os@sha256:{}", "a".repeat(64));
+    let image_id = format!("docker.io/library/os@sha256:{}", "a".repeat(64));
     world.pod(|pod| {
         pod.containers = vec![ContainerView { image_id, ..ContainerView::new(container::PREFLIGHT, ended) }]
     });
@@ -116,7 +120,8 @@ fn nodes_of_one_architecture_are_brought_one_release() {
         world.op("op", 0, upgrade, preflight);
         let key = ("ns".to_owned(), "op".to_owned());
         let mut op = (*world.snapshot.ops[&key]).clone();
-        let first = json!({"phase": "Completed", "target": "v3", "lastUpdated": at(0).to_string()});
+        let first =
+            json!({"phase": "Completed", "jobName": "j", "target": "v3", "lastUpdated": at(0).to_string()});
         op.status.as_mut().unwrap().node_statuses.insert("n0", serde_json::from_value(first).unwrap());
         world.snapshot.ops.insert(key.clone(), Arc::new(op));
         let n0 = NodeView { name: "n0".into(), uid: "n0".into(), arch: arch.into(), ..NodeView::default() };

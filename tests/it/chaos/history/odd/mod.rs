@@ -269,9 +269,9 @@ impl Past<'_> {
         let uid = op.metadata.uid.clone().unwrap_or_default();
         let key = (uid.clone(), node.to_owned());
         // A preflight begins anew, with all of its time, in each boot; and a waiter that had to wait for the
-        // room that the drain makes, once.
+        // room that the drain makes, once, and one after a waiter that stood.
         let anew = entry.step == Some(Step::Preflight) && old.new_boot != entry.new_boot
-            || old.waiter_since.is_none() && entry.waiter_since.is_some();
+            || entry.waiter_since.is_some() && old.waiter_since != entry.waiter_since;
         if anew || old.phase != entry.phase || old.step != entry.step || !self.odd.steps.contains_key(&key) {
             if entry.phase.is_final() {
                 self.odd.last.insert(key.clone(), old.step);

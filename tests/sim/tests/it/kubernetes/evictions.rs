@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use super::{
     on_both,
     place::{At, has},
-    session::Answer,
+    session::{Answer, METADATA_LIST},
 };
 
 on_both!(
     a_budget_with_room_gives_it_once_even_to_a_wrong_uid,
     a_budget_without_room_refuses_in_the_servers_words,
     a_pod_that_is_evicted_says_why_and_keeps_its_grace,
+    a_pod_is_found_by_its_name_and_its_node,
     a_pod_that_is_not_ready_passes_by_the_budgets_policy,
     what_no_budget_counts_passes,
 );
@@ -145,4 +146,18 @@ async fn what_no_budget_counts_passes(at: At) {
     let late = evict(&at, "held", json!({})).await;
     late.refused(403, "Forbidden");
     assert_eq!(late.cause()[0], "NamespaceTerminating");
+}
+
+/// As a pod is looked at before it is evicted.
+async fn a_pod_is_found_by_its_name_and_its_node(at: At) {
+    let node = web(&at, &["a", "b"]).await;
+    let uid = at.get("pods/a").await.ok()["metadata"]["uid"].clone();
+    let find = async |name: &str, node: &str| {
+        let path = format!("pods?fieldSelector=metadata.name%3D{name}%2Cspec.nodeName%3D{node}&limit=1");
+        at.send("GET", &path, &[("accept", METADATA_LIST)], None).await.ok()["items"].clone()
+    };
+    let found = find("a", &node).await;
+    assert_eq!((found[0]["metadata"]["uid"].clone(), found[0].get("spec")), (uid, None));
+    assert_eq!(found.as_array().map(Vec::len), Some(1));
+    assert_eq!([find("a", "elsewhere").await, find("c", &node).await], [json!([]), json!([])]);
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    contract::{Succeeded, reboot_state},
+    contract::{EXIT_SAME_BOOT, Succeeded, reboot_state},
     plan::{
         model::{
             action::{Action, Target},
             effects::{Effects, Planned},
-            failing, silence,
+            failing,
+            id::Key,
+            question::Question,
+            silence,
             snapshot::{PodView, Role, brief},
             time::later,
         },
@@ -29,6 +32,9 @@ const BACKOFF: SignedDuration = SignedDuration::from_secs(5);
 const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(120);
 /// A waiter that watches may take as long as this to hear that its reboot is due.
 const HEARS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// How long a node and its waiter may be seen in different boots, after one that nobody asked for: until its
+/// kubelet has started the waiter again.
+const TELLS_WITHIN: SignedDuration = SignedDuration::from_secs(120);
 /// Before the operation has started, a node on which this number of waiters were lost is given up, however
 /// long each may take to start.
 const MAX_ATTEMPTS: i32 = 50;
@@ -68,7 +74,7 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     let name = ctx.op.object_name(&ctx.node.name, "reboot", attempt);
     let key = (ctx.op.id.namespace.clone(), name.clone());
     let Some(pod) = ctx.snapshot.pods.get(&key) else {
-        return make(ctx, name, job, attempt);
+        return vanished(ctx, key, attempt).unwrap_or_else(|| make(ctx, name, job, attempt));
     };
     if !pod.is_of(&ctx.op.id) {
         // Somebody else's pod stands in the name, and in nothing else: the next attempt has another one.
@@ -85,34 +91,52 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
         && ctx.node.ready
         && let Some(obstacle) = pod.held_up()
     {
-        return replace_broken(ctx, pod, obstacle.text);
+        return replace_broken(pod, obstacle.text);
     }
     match state {
-        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => {
-            Waiter::Ready.into()
-        }
+        Some(reboot_state::WAITING | reboot_state::REBOOTING | reboot_state::COMPLETED) => stands(ctx, key),
         _ => starting(ctx, pod),
     }
 }
 
+/// The waiter stands; but one that reads another boot id than the node's kubelet is of no use. A reboot is known
+/// by the boot id alone, so that it would be said to be proved before it came. After a boot of its own the node
+/// may say so before its waiter does.
+fn stands(ctx: &NodeContext<'_>, key: Key) -> Planned<Waiter> {
+    let apart = ctx.snapshot.waiter_apart_since(&ctx.op.id, &ctx.node.name).filter(|_| may_give_up(ctx));
+    let Some(since) = apart else { return Waiter::Ready.into() };
+    let until = later(since, TELLS_WITHIN);
+    let waits = Planned::from(Waiter::Starting(Starting::OtherBoot));
+    if ctx.snapshot.now < until {
+        return waits.with(Effects::wake_at(until));
+    }
+    // An old view of either may show an earlier boot.
+    let questions = [Question::Node(ctx.node.name.clone()), Question::Pod(key)];
+    let open: Vec<_> = questions.into_iter().filter(|it| ctx.snapshot.answer(it).is_none()).collect();
+    if !ctx.node.ready || !open.is_empty() {
+        return waits.with(Effects::ask(open.into_iter().filter(|_| ctx.node.ready)));
+    }
+    Waiter::Decided(Failure::OtherBoot.gives_up_untouched()).into()
+}
+
 /// Ends a waiter that stood and cannot run any more, before anything relies on it. The next one has to show
 /// that it can.
-fn replace_broken(ctx: &NodeContext<'_>, pod: &PodView, why: String) -> Planned<Waiter> {
-    if let Some(recorded) = leaves_the_whole_time(ctx) {
-        return recorded.into();
-    }
+fn replace_broken(pod: &PodView, why: String) -> Planned<Waiter> {
     let end = Action::DeletePod { pod: Target::of(pod), why: "it does not run any more" };
     Planned::from(Waiter::Starting(Starting::HeldUp { why })).with(end)
 }
 
-/// Records, once for each waiter that stood, that its successor has the whole time to get ready: the drain
-/// may have taken hours by now. Before the waiter goes, since a pod that has gone tells nobody that it stood.
-fn leaves_the_whole_time(ctx: &NodeContext<'_>) -> Option<Waiter> {
-    let WaiterRecord { wanted_since, lost_at, .. } = ctx.work.waiter;
-    let is_recorded = wanted_since.is_some() && wanted_since != lost_at;
-    let now = ctx.snapshot.now;
-    (!is_recorded && may_give_up(ctx))
-        .then(|| Waiter::Decided(ctx.record(|work| work.waiter.wanted_since = Some(now.into()))))
+/// One that stood has gone, and counts as lost like one whose pod tells how it ended. Whoever leads anew has
+/// not seen it stand, makes another under its name, and gives it the whole time as well. Once the operation has
+/// succeeded there is no time but that of the reboot, and nothing to count.
+fn vanished(ctx: &NodeContext<'_>, key: Key, attempt: i32) -> Option<Planned<Waiter>> {
+    ctx.snapshot.waiter_stood_until(&ctx.op.id, &ctx.node.name, &key.1).filter(|_| may_give_up(ctx))?;
+    let question = Question::Pod(key);
+    if ctx.snapshot.is_gone(&question) {
+        return Some(next_attempt(ctx, "somebody deleted it", attempt, true).into());
+    }
+    let ask = Some(question).filter(|question| ctx.snapshot.answer(question).is_none());
+    Some(in_time(ctx, Starting::OldOneDeleted).with(Effects::ask(ask)))
 }
 
 /// The waiter is there, and has not said yet that it watches.
@@ -220,11 +244,7 @@ fn not_ours(pod: &PodView) -> String {
 
 fn lost(ctx: &NodeContext<'_>, pod: &PodView, attempt: i32, room: Room) -> Planned<Waiter> {
     if pod.deleting && !pod.phase.is_final() {
-        let stood = pod.reboot_state.is_some();
-        return match leaves_the_whole_time(ctx).filter(|_| stood) {
-            Some(recorded) => recorded.into(),
-            None => in_time(ctx, Starting::OldOneDeleted),
-        };
+        return in_time(ctx, Starting::OldOneDeleted);
     }
     let obstacle = pod.obstacle();
     let why = obstacle.as_ref().map_or_else(|| "its pod ended".to_owned(), |obstacle| obstacle.text.clone());
@@ -262,15 +282,19 @@ fn may_give_up(ctx: &NodeContext<'_>) -> bool {
     !matches!(ctx.work.at, At::Reboot(_))
 }
 
-/// Until when a waiter may take to get ready: `pullTimeoutSeconds`, once, from when it was wanted. Once the
-/// operation has succeeded, for as long as its reboot is waited for.
+/// Until when a waiter may take to get ready: `pullTimeoutSeconds`, once, from when it was wanted, or from when
+/// the present one is not seen to stand any more: the drain may have taken hours by then. Once the operation
+/// has succeeded, for as long as its reboot is waited for.
 fn until(ctx: &NodeContext<'_>) -> Timestamp {
     if !may_give_up(ctx) {
         return ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(ctx.snapshot.now);
     }
     let begun = if let At::Drain(drain) = &ctx.work.at { Some(drain.started) } else { ctx.entry.since };
     let wanted = ctx.work.waiter.wanted_since.or(begun);
-    later(ctx.begun_at(begun).max(ctx.begun_at(wanted)), ctx.op.intent.pull_timeout)
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
+    let stood = ctx.snapshot.waiter_stood_until(&ctx.op.id, &ctx.node.name, &name);
+    let since = ctx.begun_at(begun).max(ctx.begun_at(wanted));
+    later(stood.map_or(since, |until| until.max(since)), ctx.op.intent.pull_timeout)
 }
 
 /// Waits for a waiter, for as long as it may take to get ready.
@@ -303,6 +327,24 @@ pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
     pod.reboot_state.as_deref().filter(|_| pod.is_of(&ctx.op.id))
 }
 
+/// Whether the node's present waiter has seen that the node started anew since it asked for the reboot, and that
+/// its boot id is what it was.
+pub fn saw_the_same_boot(ctx: &NodeContext<'_>) -> bool {
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
+    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
+    let ours = pod.filter(|pod| pod.is_of(&ctx.op.id)).into_iter().flat_map(|pod| &pod.containers);
+    let mut ends = ours.filter(|it| it.is_ours()).flat_map(|it| [it.ended(), it.last.clone()]).flatten();
+    ends.any(|ended| ended.code == i32::from(EXIT_SAME_BOOT))
+}
+
+/// Whether the node's present waiter is over, as its pod tells, and has not said that it reboots the node.
+pub fn ended_without_asking(ctx: &NodeContext<'_>) -> bool {
+    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
+    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
+    let is_over = |pod: &&Arc<PodView>| pod.is_of(&ctx.op.id) && !pod.is_active();
+    pod.filter(is_over).is_some_and(|pod| pod.reboot_state.as_deref() != Some(reboot_state::REBOOTING))
+}
+
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by
 /// then.
 pub fn went_on(ctx: &NodeContext<'_>) -> Option<&'static str> {
@@ -310,3 +352,6 @@ pub fn went_on(ctx: &NodeContext<'_>) -> Option<&'static str> {
     let states: Vec<&str> = here.filter_map(|pod| pod.reboot_state.as_deref()).collect();
     [reboot_state::COMPLETED, reboot_state::REBOOTING].into_iter().find(|state| states.contains(state))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What an upgrade does, by what it finds.
 
+mod written;
+
 use super::*;
 use crate::node::result::Left;
 
@@ -22,6 +24,10 @@ fn found(boot: &str, state: &str, host: Option<&str>, image: Option<&str>) -> Fo
 fn release(version: Option<&str>) -> Release {
     let keys = version.iter().map(|version| ("KAIROS_VERSION".to_owned(), (*version).to_owned()));
     Release { kairos: true, version: version.map(str::to_owned), keys: keys.collect() }
+}
+
+fn by(job: &str, result: UpgradeResult) -> Left {
+    Left { job: job.into(), result }
 }
 
 fn lines(order: &UpgradeOrder, exclude: &[&str]) -> Vec<String> {
@@ -83,14 +89,40 @@ fn a_node_is_at_its_release_only_where_it_has_booted_its_active_image() {
         ("livecd", "refused"),
         ("autoreset", "refused"),
     ] {
+        let other = need(&order(true, false), &found("b1", state, Some("a"), Some("b")));
+        let unfit = ["unknown", "in-ram", "livecd", "autoreset"].contains(&state);
+        assert_eq!(matches!(other, Need::Refused(_)), unfit, "{state}");
         let needs = |order: &UpgradeOrder| match need(order, &found("b1", state, Some("a"), Some("a"))) {
             Need::Nothing { .. } => "nothing",
-            Need::Upgrade => "upgrade",
+            Need::Upgrade(_) => "upgrade",
             Need::Refused(_) => "refused",
         };
         assert_eq!(needs(&order(true, false)), expected, "{state}");
         assert_ne!(needs(&force), "nothing", "{state}");
     }
+}
+
+/// Of the recovery image nobody knows the release, whatever the active one is. Rows: what is asked for, the
+/// boot state, what the node runs for an image of `a`, and what is written.
+#[test]
+fn a_recovery_image_that_is_asked_for_is_written_also_where_the_active_one_is_at_the_release() {
+    let force = UpgradeOrder { force: true, ..order(true, true) };
+    for (asked, state, host, written) in [
+        (order(true, true), "active", "a", order(false, true)),
+        (order(true, true), "active", "b", order(true, true)),
+        (order(true, true), "passive", "a", order(true, true)),
+        (order(false, true), "active", "a", order(false, true)),
+        (force.clone(), "active", "a", force),
+    ] {
+        let found = found("b1", state, Some(host), Some("a"));
+        assert_eq!(need(&asked, &found), Need::Upgrade(written.clone()), "{asked:?} {state} {host}");
+        assert_eq!(verdict(&asked, &found, None), Verdict::Run(written.clone()));
+        // A try that failed is made again, for the same images.
+        let failed = result(&written, &found, UpgradeState::Failed);
+        assert_eq!(verdict(&asked, &found, Some(&failed)), Verdict::Run(written));
+    }
+    let found = Found { trusted_boot: true, ..found("b1", "active", Some("a"), Some("a")) };
+    assert!(matches!(need(&order(true, true), &found), Need::Refused(why) if why.contains("Trusted Boot")));
 }
 
 #[test]
@@ -110,12 +142,12 @@ fn another_build_of_the_same_release_is_not_that_release() {
     let needs = |host: &Release, image: &Release| need(&order(true, false), &of(host, image));
     let here = built("22.04", "v1.33.5");
     assert!(matches!(needs(&here, &here), Need::Nothing { .. }));
-    assert_eq!(needs(&here, &built("24.04", "v1.33.5")), Need::Upgrade);
+    assert_eq!(needs(&here, &built("24.04", "v1.33.5")), Need::Upgrade(order(true, false)));
     let newer = Release { version: Some("v3.6.0-k3sv1.31.5".into()), ..built("22.04", "v1.31.5") };
     let Need::Refused(why) = needs(&here, &newer) else { panic!("Kubernetes goes back") };
     assert!(why.contains("k3sv1.31.5") && why.ends_with("set force: true to go back"), "{why}");
     let force = UpgradeOrder { force: true, ..order(true, false) };
-    assert_eq!(need(&force, &of(&here, &newer)), Need::Upgrade);
+    assert_eq!(need(&force, &of(&here, &newer)), Need::Upgrade(force));
 }
 
 #[test]
@@ -142,7 +174,7 @@ fn an_older_release_is_refused_unless_it_is_wanted() {
                     format!("older than what the node runs ({}); set force: true to go back", host.unwrap());
                 assert!(why.contains(image.unwrap()) && why.ends_with(&message), "{why}");
             }
-            other => assert!(!refused && other == Verdict::Run, "{found:?}: {other:?}"),
+            other => assert!(!refused && other == Verdict::Run(order), "{found:?}: {other:?}"),
         }
     }
     let left =
@@ -163,8 +195,8 @@ fn a_retry_goes_by_what_was_left() {
     let now = |boot: &str, state: &str, host: &str| found(boot, state, Some(host), Some("new"));
     let next = |found: &Found, state| verdict(&upgrade, found, Some(&left(state)));
 
-    assert_eq!(verdict(&upgrade, &before, None), Verdict::Run);
-    assert_eq!(next(&before, UpgradeState::Failed), Verdict::Run);
+    assert_eq!(verdict(&upgrade, &before, None), Verdict::Run(upgrade.clone()));
+    assert_eq!(next(&before, UpgradeState::Failed), Verdict::Run(upgrade.clone()));
     assert_eq!(
         next(&now("b2", "active", "new"), UpgradeState::Upgraded),
         Verdict::Settled(left(UpgradeState::Upgraded)),
@@ -224,130 +256,9 @@ fn a_result_of_another_job_is_no_try_and_its_image_is_written_over_by_none() {
             let untried = untried("b1", "u", Some("new"), &[by("job-0", left.clone())]);
             let verdict = verdict(&order(true, false), &Found { untried, ..here }, Some(&left));
             assert_eq!(matches!(verdict, Verdict::Refuse(_)), boot == "b1", "{state:?} {boot}: {verdict:?}");
-            assert!(boot == "b1" || verdict == Verdict::Run, "{verdict:?}");
+            assert!(boot == "b1" || verdict == Verdict::Run(order(true, false)), "{verdict:?}");
         }
     }
-}
-
-fn by(job: &str, result: UpgradeResult) -> Left {
-    Left { job: job.into(), result }
-}
-
-/// Rows: what an agent of another Job has left, whether it counts, and which release the node boots next.
-#[test]
-fn what_was_written_in_this_boot_and_may_be_the_active_image_is_untried() {
-    let here = found("b1", "active", Some("v1"), Some("v1"));
-    for (state, active, boot, counts) in [
-        (UpgradeState::Upgraded, true, "b1", true),
-        (UpgradeState::Started, true, "b1", true),
-        (UpgradeState::Failed, true, "b1", false),
-        (UpgradeState::UpToDate, true, "b1", false),
-        (UpgradeState::Upgraded, false, "b1", false),
-        (UpgradeState::Started, false, "b1", false),
-        (UpgradeState::Upgraded, true, "b0", false),
-    ] {
-        let left = UpgradeResult {
-            job_uid: "other".into(),
-            active,
-            boot: boot.into(),
-            target: Some("v2".into()),
-            ..result(&order(true, false), &here, state)
-        };
-        let left = [by("job-0", left)];
-        let next = Untried { release: Some("v2".into()), job: "job-0".into() };
-        for job in ["u", ""] {
-            assert_eq!(
-                untried("b1", job, Some("v1"), &left),
-                counts.then(|| next.clone()),
-                "{state:?} {active} {boot}"
-            );
-        }
-        assert_eq!(untried("b1", "other", Some("v1"), &left), None, "it is its own");
-    }
-}
-
-/// A directory has no order. Rows: what was written in this boot, for an image of v1; which one decides.
-#[test]
-fn of_several_that_were_written_one_of_another_release_decides() {
-    let here = found("b1", "active", Some("v1"), Some("v1"));
-    let left = |job: &str, target: Option<&str>| {
-        let target = target.map(str::to_owned);
-        let result = result(&order(true, false), &here, UpgradeState::Upgraded);
-        by(job, UpgradeResult { job_uid: job.into(), target, ..result })
-    };
-    let (same, other, unnamed) = (left("c", Some("v1")), left("b", Some("v2")), left("a", None));
-    for (all, job) in [
-        (vec![&same], "c"),
-        (vec![&same, &other], "b"),
-        (vec![&same, &unnamed], "a"),
-        (vec![&unnamed, &other, &same], "b"),
-    ] {
-        for turn in 0..all.len() {
-            let mut all: Vec<Left> = all.iter().map(|left| (*left).clone()).collect();
-            all.rotate_left(turn);
-            let decides = untried("b1", "u", Some("v1"), &all).unwrap();
-            assert_eq!(decides.job, job, "{all:?}");
-            let found = Found { untried: Some(decides), ..here.clone() };
-            let refused = matches!(need(&order(true, false), &found), Need::Refused(_));
-            assert_eq!(refused, job != "c", "{all:?}");
-        }
-    }
-}
-
-/// An image that no boot has tried is written over by none, whatever the node runs and the image is: the
-/// agent would make it the fallback. Rows: what is asked for, what the node runs and what the image is; what
-/// follows where v2 is written, and where nothing is.
-#[test]
-fn no_second_image_is_written_in_one_boot_unless_it_is_forced() {
-    let (active, recovery, both) = (order(true, false), order(false, true), order(true, true));
-    let force = UpgradeOrder { force: true, ..order(true, false) };
-    for (order, host, image, written, free) in [
-        (&active, Some("v1"), Some("v2"), "but a reboot", "upgrade"),
-        (&active, Some("v1"), Some("v3"), "would leave none that it ever booted", "upgrade"),
-        (&active, Some("v1"), None, "would leave none that it ever booted", "upgrade"),
-        (&active, None, Some("v3"), "would leave none that it ever booted", "upgrade"),
-        (&active, Some("v1"), Some("v1"), "only until its next boot", "nothing"),
-        (&active, Some("v2"), Some("v2"), "nothing", "nothing"),
-        (&active, Some("v1.5.0"), Some("v1.4.0"), "would leave none that it ever booted", "older than"),
-        (&both, Some("v1"), Some("v3"), "would leave none that it ever booted", "upgrade"),
-        (&recovery, Some("v1"), Some("v3"), "upgrade", "upgrade"),
-        (&force, Some("v1"), Some("v3"), "upgrade", "upgrade"),
-        (&force, Some("v1"), Some("v1"), "upgrade", "upgrade"),
-    ] {
-        let next = Untried { release: Some("v2".into()), job: "job-0".into() };
-        for (untried, expected) in [(Some(next), written), (None, free)] {
-            let found = Found { untried, ..found("b1", "active", host, image) };
-            let needs = match need(order, &found) {
-                Need::Nothing { .. } => "nothing".to_owned(),
-                Need::Upgrade => "upgrade".into(),
-                Need::Refused(why) => why,
-            };
-            assert!(needs.contains(expected), "{order:?} {found:?}: {needs}");
-            let refused = found.untried.is_some() && needs.contains(' ');
-            assert!(
-                !refused || needs.contains("Job job-0") && needs.contains("by a NodeOp with rebootOnSuccess"),
-                "{needs}"
-            );
-        }
-    }
-    // The node has fallen back, and keeps what it runs: the next image may be what helps it.
-    let next = Some(Untried { release: Some("v2".into()), job: "job-0".into() });
-    for image in ["v2", "v3"] {
-        let found = Found { untried: next.clone(), ..found("b1", "passive", Some("v1"), Some(image)) };
-        assert!(matches!(need(&active, &found), Need::Upgrade), "{found:?}");
-    }
-    // What was written nobody knows: it may be anything.
-    let unknown = Untried { release: None, job: "job-0".into() };
-    for image in [None, Some("v2")] {
-        let found = Found { untried: Some(unknown.clone()), ..found("b1", "active", Some("v1"), image) };
-        let Need::Refused(why) = need(&active, &found) else { panic!("{found:?}") };
-        assert!(
-            why.contains("has written another release") && why.contains("Reboot the node first"),
-            "{why}"
-        );
-    }
-    let found = Found { untried: Some(unknown), ..found("b1", "active", Some("v1"), Some("v1")) };
-    assert!(matches!(need(&active, &found), Need::Refused(why) if why.contains("only until its next boot")));
 }
 
 /// No agent upgrades it from here, and which entry it has booted only the firmware tells.

@@ -1,0 +1,85 @@
+//! Pages of a list after the first one, which are asked for again where the API server fails for a moment.
+//!
+//! kube's watcher begins a list anew when a page of it fails. The pods of a node that is drained are read two at
+//! a time, and of fifty pages in a row one fails each time where an API server fails one request in fifty: the
+//! list would never come in, nor the drain begin. The server's word for where a list stands (`continue`) is good
+//! for minutes.
+
+use std::time::Duration;
+
+use hyper::{Request, Response, StatusCode};
+use kube::{Client, client::Body};
+use tokio::time::sleep;
+
+/// Before each further try.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Sends a request, a few times if it asks for a later page and that fails for a reason that passes.
+pub async fn send(client: &Client, request: Request<Body>) -> kube::Result<Response<Body>> {
+    let query = request.uri().query().unwrap_or_default();
+    if !query.split('&').any(|part| part.starts_with("continue=")) {
+        return client.send(request).await;
+    }
+    for pause in PAUSES {
+        match client.send(same(&request)).await {
+            Ok(answer) if !passes(answer.status()) => return Ok(answer),
+            Ok(_) | Err(_) => sleep(pause).await,
+        }
+    }
+    client.send(request).await
+}
+
+/// Whether the server may answer otherwise in a moment.
+fn passes(code: StatusCode) -> bool {
+    code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// The same request: one for a page has no body.
+fn same(request: &Request<Body>) -> Request<Body> {
+    let mut same = Request::new(Body::empty());
+    request.method().clone_into(same.method_mut());
+    request.uri().clone_into(same.uri_mut());
+    request.headers().clone_into(same.headers_mut());
+    same
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    use kube::{Api, api::ListParams};
+    use serde_json::json;
+
+    use crate::{act::tests::Server, api::pod::Pod, controllers::large_answers};
+
+    /// Asks for a page of a server that fails so often before it answers; whether it came, and how often the
+    /// server was asked.
+    async fn page(fails: usize, code: u16, params: &ListParams) -> (bool, usize) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let client = Server::client(move |_| match count.fetch_add(1, Relaxed) < fails {
+            true => (
+                code,
+                json!({"kind": "Status", "status": "Failure", "message": "no", "reason": "", "code": code}),
+            ),
+            false => (200, json!({"metadata": {}, "items": []})),
+        });
+        let pods = Api::<Pod>::all(large_answers::one_at_a_time(client));
+        (pods.list(params).await.is_ok(), asked.load(Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_fails_for_a_moment_does_not_begin_its_list_anew() {
+        let first = ListParams::default().limit(2);
+        let later = first.clone().continue_token("t");
+        for code in [429, 500, 503, 504] {
+            assert_eq!(page(3, code, &later).await, (true, 4), "{code}");
+        }
+        assert_eq!(page(4, 503, &later).await, (false, 4), "that does not pass");
+        assert_eq!(page(1, 410, &later).await, (false, 1), "the list is too old");
+        assert_eq!(page(1, 503, &first).await, (false, 1), "whoever asks begins anew himself");
+    }
+}

@@ -1,0 +1,163 @@
+//! What nodes told of the content that an image's name stands for there, and what of it binds others.
+//!
+//! One node's word binds nobody: it may have an old image, or lie, and be only the fastest to speak. What
+//! binds is the content of a node that was taken, or one that two nodes tell alike. Until then nodes that tell
+//! different ones wait, see `rollout::admit`.
+
+use super::{ADVICE, Judged, MAX_CONTENTS, repository, sha256};
+use crate::{
+    api::{
+        image_content::ImageContent,
+        node_status::SKIPPED,
+        node_statuses::NodeStatuses,
+        nodeop::{NodeStatus, Phase},
+    },
+    plan::model::snapshot::Snapshot,
+};
+
+/// As what a kubelet names a content. Only those of one kind can be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// By the digest of a manifest in the repository that was named.
+    Named,
+    /// By one in another repository, where the node has the same content from. A mirror may have pushed it anew,
+    /// under another digest.
+    Elsewhere,
+    /// By the digest of its configuration: it was loaded from a file.
+    Configuration,
+}
+
+/// As what this one is named. Which repository the controller's default image has is not known here.
+pub fn kind(content: &ImageContent) -> Kind {
+    if !content.digest.contains('@') {
+        Kind::Configuration
+    } else if content.image.is_empty() || repository(&content.digest) == repository(&content.image) {
+        Kind::Named
+    } else {
+        Kind::Elsewhere
+    }
+}
+
+/// Whether two contents have one name, on one architecture.
+pub fn of_one_name(one: &ImageContent, other: &ImageContent) -> bool {
+    (&one.architecture, &one.image) == (&other.architecture, &other.image)
+}
+
+/// Whether they can be told apart besides.
+pub fn are_alike(one: &ImageContent, other: &ImageContent) -> bool {
+    let by_default = || !one.image.is_empty() || repository(&one.digest) == repository(&other.digest);
+    of_one_name(one, other) && kind(one) == kind(other) && (kind(one) == Kind::Configuration || by_default())
+}
+
+/// Whether they are one.
+pub fn are_same(one: &ImageContent, other: &ImageContent) -> bool {
+    sha256(&one.digest) == sha256(&other.digest)
+}
+
+/// Whether they are two: what can be told apart, and is not the same.
+pub fn differ(one: &ImageContent, other: &ImageContent) -> bool {
+    are_alike(one, other) && kind(one) != Kind::Elsewhere && !are_same(one, other)
+}
+
+/// Whether all others are held to it.
+pub fn binds(content: &ImageContent) -> bool {
+    content.told_by.is_none()
+}
+
+/// Whether a node was taken: the image has run on it, or is about to.
+pub fn was_taken(entry: &NodeStatus) -> bool {
+    // Of one of thousands that needed nothing only its message tells that.
+    let is_skipped = || entry.message.as_deref().is_some_and(|said| said.starts_with(SKIPPED));
+    let has_run = || entry.job_name.is_some() || entry.last_updated.is_none() && !is_skipped();
+    entry.phase == Phase::Running || entry.phase.is_final() && has_run()
+}
+
+/// Records what a node tells, or `ran`.
+pub fn note(images: &mut Vec<ImageContent>, here: ImageContent, node: &str, ran: bool) {
+    if images.iter().any(|known| binds(known) && are_alike(known, &here)) {
+        return;
+    }
+    let of_another = |known: &&ImageContent| known.told_by.as_deref() != Some(node);
+    let same = |known: &&ImageContent| are_alike(known, &here) && are_same(known, &here);
+    let told_before = images.iter().find(|known| same(known) && of_another(known)).cloned();
+    if let Some(content) = told_before.or_else(|| ran.then(|| here.clone())) {
+        return bind(images, content);
+    }
+    images.retain(|known| !are_alike(known, &here) || of_another(&known));
+    if images.len() < MAX_CONTENTS {
+        images.push(ImageContent { told_by: Some(node.to_owned()), ..here });
+    }
+}
+
+/// From now on all are held to it. What binds stands first, in the order in which it came to.
+fn bind(images: &mut Vec<ImageContent>, content: ImageContent) {
+    images.retain(|known| !(are_alike(known, &content) && are_same(known, &content)));
+    let place = images.iter().filter(|known| binds(known)).count();
+    images.insert(place, ImageContent { told_by: None, ..content });
+    images.truncate(MAX_CONTENTS);
+}
+
+/// Goes through the words that bind nobody yet: that of a node that was taken does; that of a node which has
+/// nothing to do with it any more is forgotten.
+pub fn settle(snapshot: &Snapshot, nodes: &NodeStatuses, images: &mut Vec<ImageContent>) {
+    let words: Vec<ImageContent> = images.iter().filter(|content| !binds(content)).cloned().collect();
+    for word in words {
+        let node = word.told_by.as_deref().unwrap_or_default();
+        let bound = images.iter().any(|known| binds(known) && are_alike(known, &word));
+        let counts = nodes.get(node).is_some_and(|entry| match entry.phase {
+            Phase::Pending => entry.boot.is_some() && snapshot.nodes.contains_key(node),
+            Phase::Preflight => snapshot.nodes.contains_key(node),
+            Phase::Completed => !bound,
+            Phase::Running | Phase::Failed => false,
+        });
+        let taken = nodes.get(node).is_some_and(was_taken);
+        if taken && !bound {
+            bind(images, word);
+        } else if taken || !counts {
+            images.retain(|known| *known != word);
+        }
+    }
+}
+
+/// What follows for a node that is not taken from what it told itself.
+pub fn judge(images: &[ImageContent], node: &str) -> Judged {
+    let mut disputed = Judged::Fits;
+    for own in images.iter().filter(|content| content.told_by.as_deref() == Some(node)) {
+        let mut others = images.iter().filter(|known| differ(known, own));
+        if let Some(first) = others.clone().find(|known| binds(known)) {
+            return Judged::Differs(other_content(own, first));
+        }
+        if let Some((other, teller)) = others.find_map(|other| Some((other, other.told_by.as_deref()?))) {
+            let name = name(own);
+            let why = format!("{name} is {} on this node, and {} on {teller}", own.digest, other.digest);
+            disputed = Judged::Disputed(why);
+        }
+    }
+    disputed
+}
+
+/// Architectures on which nodes tell different contents, none of which binds.
+pub fn disputed(images: &[ImageContent]) -> impl Iterator<Item = &str> {
+    let is_disputed = |one: &&ImageContent| {
+        !binds(one)
+            && images.iter().any(|other| differ(one, other))
+            && !images.iter().any(|other| binds(other) && are_alike(one, other))
+    };
+    images.iter().filter(is_disputed).map(|content| content.architecture.as_str())
+}
+
+fn name(content: &ImageContent) -> &str {
+    if content.image.is_empty() { "the default image" } else { &content.image }
+}
+
+/// Why a node is failed that has another content than the one that binds.
+pub fn other_content(here: &ImageContent, first: &ImageContent) -> String {
+    format!(
+        "{} is {} on this node, and was {} on the first {} node of this operation: the tag has moved, or a node has an old image. \
+         {ADVICE}",
+        name(here),
+        here.digest,
+        first.digest,
+        here.architecture
+    )
+}

@@ -1,0 +1,176 @@
+//! What becomes of a node whose waiter is lost, or reads another boot id.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::nodeop::Phase,
+    plan::{
+        model::action::Plan,
+        node::fixtures::{World, at},
+    },
+};
+
+/// The drain began at second 0 and takes hours. A waiter has 40 s to get ready.
+fn draining() -> World {
+    let entry = json!({"phase": "Running", "step": "Drain", "nodeUid": "n1", "drainStartedAt": Time(at(0))});
+    let drain = serde_json::from_value(json!({"enabled": true})).unwrap();
+    World::new(entry).op(|op| op.spec.drain_options = Some(drain))
+}
+
+fn standing(world: &World) -> PodView {
+    PodView { reboot_state: Some(reboot_state::WAITING.into()), ..world.waiter(attempt(world)) }
+}
+
+fn attempt(world: &World) -> i32 {
+    world.entry().attempt.unwrap_or(0)
+}
+
+fn makes_waiter(out: &Plan) -> bool {
+    out.actions.iter().any(|action| matches!(action, Action::CreateWaiter { .. }))
+}
+
+/// Plans each second, without any pod, until the next waiter is made.
+fn until_made(world: &mut World, from: i64) -> Option<i64> {
+    (from..from + 150)
+        .find(|second| world.entry().phase == Phase::Running && makes_waiter(&world.pass(*second)))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Loss {
+    /// Deleted by force, or so that no pass saw it end.
+    Vanished,
+    Deleted,
+    /// It was deleted while nobody led who had seen it stand.
+    Unseen,
+}
+
+/// Stands, and is lost.
+fn lose(world: &mut World, loss: Loss, second: i64) {
+    let pod = standing(world);
+    world.put(pod.clone());
+    if loss != Loss::Unseen {
+        world.pass(second);
+    }
+    if loss == Loss::Deleted {
+        world.put(PodView { deleting: true, ..pod });
+        world.pass(second + 1);
+    }
+    if loss == Loss::Unseen {
+        world.snapshot.leading_since = at(second + 1);
+    }
+    world.snapshot.pods = <_>::default();
+}
+
+#[test]
+fn whoever_follows_a_waiter_that_stood_has_the_whole_time_each_time() {
+    for loss in [Loss::Vanished, Loss::Deleted, Loss::Unseen] {
+        let mut world = draining();
+        for round in 1..4 {
+            let second = 10_000 * round;
+            lose(&mut world, loss, second);
+            let made =
+                until_made(&mut world, second + 2).unwrap_or_else(|| panic!("{loss:?}: {:?}", world.entry()));
+            assert!(made <= second + 20, "{loss:?}: {made}");
+            world.pass(second + 40);
+            assert_eq!(world.entry().phase, Phase::Running, "{loss:?}, round {round}: {:?}", world.entry());
+        }
+        let counted = if loss == Loss::Unseen { 0 } else { 3 };
+        assert_eq!(attempt(&world), counted, "{loss:?}");
+        // The last one never stands: it has the time once.
+        world.pass(30_000 + 43);
+        let said = world.entry().message.unwrap();
+        assert!(said.contains("did not get ready in 40 s"), "{loss:?}: {said}");
+    }
+}
+
+#[test]
+fn a_waiter_that_is_killed_again_and_again_ends_with_a_reason() {
+    let mut world = draining().op(|op| op.spec.pull_timeout_seconds = Some(600));
+    let mut second = 0;
+    for _ in 0..=MAX_ATTEMPTS {
+        lose(&mut world, Loss::Vanished, second);
+        second = until_made(&mut world, second + 1).unwrap_or(second) + 1;
+    }
+    let entry = world.entry();
+    let said = entry.message.unwrap();
+    assert_eq!(entry.phase, Phase::Failed, "{said}");
+    assert!(
+        said.contains("the reboot waiter was lost 50 times") && said.contains("somebody deleted it"),
+        "{said}"
+    );
+}
+
+/// A cache that goes on from elsewhere may miss a pod for a moment.
+#[test]
+fn a_waiter_that_is_not_shown_is_no_loss_before_it_is_read() {
+    let mut world = draining();
+    let pod = standing(&world);
+    world.put(pod);
+    world.pass(1);
+    world.snapshot.pods = <_>::default();
+    world.snapshot.answers.clear();
+    world.snapshot.now = at(2);
+    let out = crate::plan::plan(&world.snapshot);
+    let asks = out.questions.iter().any(|question| matches!(question, Question::Pod(_)));
+    assert!(asks && !makes_waiter(&out), "{out:?}");
+}
+
+/// In LXC and systemd-nspawn the kubelet reads a boot id that was made up for its container, and pods the
+/// kernel's: a node would seem to have rebooted as soon as its operation has succeeded.
+#[test]
+fn a_node_whose_pods_read_another_boot_id_than_its_kubelet_is_failed_untouched() {
+    for (waits_in, is_failed) in [(None, false), (Some("b1"), false), (Some("k"), true)] {
+        let mut world = draining();
+        world.put(PodView { waits_in: waits_in.map(Into::into), ..standing(&world) });
+        for second in [1, 120] {
+            world.pass(second);
+            let said = world.entry().message.unwrap();
+            assert_eq!(said.contains("it reads another boot id"), is_failed, "{waits_in:?}: {said}");
+        }
+        world.pass(121);
+        let given_up = world.entry().given_up;
+        assert_eq!(given_up.is_some(), is_failed, "{waits_in:?}: {given_up:?}");
+        assert!(given_up.is_none_or(|why| why.contains("read different boot ids")));
+        world.snapshot.pods = <_>::default();
+        world.pass(122);
+        let entry = world.entry();
+        assert_eq!(entry.phase == Phase::Failed, is_failed, "{waits_in:?}: {entry:?}");
+        assert_eq!(entry.job_name, None, "nothing has begun");
+    }
+    // Nor is its Job made once the drain is over.
+    let entry = json!({"phase": "Running", "step": "Job", "nodeUid": "n1", "jobName": crate::plan::fixtures::job_name(),
+            "lastUpdated": Time(at(0))});
+    let mut world = World::new(entry);
+    world.put(PodView { waits_in: Some("k".into()), ..standing(&world) });
+    let out = world.pass(1);
+    assert!(
+        !out.actions.iter().any(|action| matches!(action, Action::CreateJob { .. })),
+        "{:?}",
+        out.actions
+    );
+}
+
+/// The node has booted by itself, and its kubelet tells so before it has started the waiter again.
+#[test]
+fn a_waiter_that_has_not_said_yet_in_which_boot_it_is_is_waited_for() {
+    let mut world = draining();
+    let waits_in = |boot: &str, world: &World| PodView { waits_in: Some(boot.into()), ..standing(world) };
+    world.put(waits_in("b1", &world));
+    world.pass(1);
+    let mut world = world.node(|node| node.boot_id = "b2".into());
+    world.pass(1_000);
+    world.pass(1_119);
+    world.put(waits_in("b2", &world));
+    for second in [1_120, 2_000] {
+        world.pass(second);
+        assert_eq!(world.entry().given_up, None, "{:?}", world.entry());
+    }
+    // Once more, and it is away for long.
+    let mut world = world.node(|node| (node.boot_id, node.ready) = ("b3".into(), false));
+    for second in [3_000, 4_000] {
+        world.pass(second);
+        assert_eq!(world.entry().given_up, None, "{:?}", world.entry());
+    }
+}
