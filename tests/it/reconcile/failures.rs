@@ -74,7 +74,7 @@ async fn a_container_that_the_runtime_could_not_start_is_tried_again() {
     let node = rig.cluster.node("n1");
     let words = "failed to create containerd task: OCI runtime create failed: cgroup.procs: no such file or directory";
     for (name, spec, told) in [
-        ("checked", json!({"preflight": {"command": ["true"]}}), "Preflight is to be tried again"),
+        ("checked", json!({"preflight": {"command": ["true"]}}), "Preflight cannot start yet"),
         ("plain", json!({}), "the Job's pod cannot start yet"),
     ] {
         node.fail_starts(Some(words));
