@@ -191,7 +191,7 @@ fn end(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Option<Open>> {
 /// takes a while to go down, and looks Ready meanwhile. Until then its node is neither free for others nor
 /// said to stay in its boot.
 fn reboot_may_come_until(ctx: &NodeContext<'_>) -> Option<Timestamp> {
-    let leaves = ctx.work.boot_to_leave().or(ctx.work.job_boot());
+    let leaves = ctx.work.boot_to_leave().or_else(|| ctx.work.job_boot());
     let may_come = ctx.node.ready && leaves == Some(&ctx.node.boot_id) && may_still_reboot(ctx);
     let until = later(ctx.snapshot.unwatched_since(&ctx.op.id, &ctx.node.name), DOWN_WITHIN);
     Some(until).filter(|until| may_come && ctx.snapshot.now < *until)
