@@ -327,8 +327,7 @@ impl World {
         self.set_node(node, |node| node.ready = false);
     }
 
-    /// Machines that were away come back in a new boot; those that stay away are given up by the node
-    /// controller.
+    /// Machines that were away come back in a new boot; the node controller gives up those that stay away.
     pub fn node_controller(&mut self) {
         for name in self.machines.keys().cloned().collect::<Vec<_>>() {
             let tick = self.tick;
