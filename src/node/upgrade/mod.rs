@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | the lock is taken | nothing (the kernel drops the lock) | the same again |
 //! | the releases are known and equal | nothing, or `up-to-date` | compares again: `up-to-date`, no agent; or the recovery image alone, if it is asked for too |
-//! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset, or booted from nobody knows what | nothing | fails permanently |
+//! | the node is found to be one that no agent upgrades from here: Trusted Boot, from memory, live, about to be reset | nothing | fails permanently |
 //! | an agent of another Job is found to have run in this boot (see `plan::written`) | nothing | fails permanently, unless `force` is set |
 //! | the image's release is older than the node's | nothing | fails permanently, unless `force` is set |
 //! | mounts are changed | nothing (they go with the container) | the same again |

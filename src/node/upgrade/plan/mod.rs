@@ -124,10 +124,6 @@ fn unfit(boot_state: &str, trusted_boot: bool) -> Option<String> {
         boot_state::LIVECD => {
             "the node runs from live media, and there is nothing installed to upgrade; install it first"
         }
-        // Every agent refuses (`main.go`, `upgrade`), after its node was drained.
-        boot_state::UNKNOWN => {
-            "what the node has booted is not known, as its kernel's command line does not name an image of Kairos, and no agent upgrades it"
-        }
         boot_state::AUTORESET => {
             "the node has booted to reset itself; wait until that is done, then create the upgrade again"
         }
