@@ -225,7 +225,9 @@ fn upgrade(
             Err(error) => bail!(Permanent(format!("{error:#}"))),
         }
     }
-    let not_tried = (order.active && found.boot_state != boot_state::ACTIVE)
+    // A machine of which nobody knows what it has booted has not been seen to fall back.
+    let fell_back = [boot_state::PASSIVE, boot_state::RECOVERY].contains(&found.boot_state.as_str());
+    let not_tried = (order.active && fell_back)
         .then(|| grub::select_active(host, &host_dir).err())
         .flatten()
         .inspect(|error| warn!("GRUB may boot the fallback again: {error:#}"))
