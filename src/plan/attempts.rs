@@ -43,6 +43,12 @@ pub fn of(node: &NodeView, uid: &str, generation: i64) -> Attempt {
     }
 }
 
+/// Whether any run of the upgrade has tried the node; nothing if no upgrade has, as far as the node says.
+pub fn has_tried(node: &NodeView, uid: &str) -> Option<bool> {
+    let is_said = node.annotations.contains_key(names::ATTEMPTED);
+    is_said.then(|| of(node, uid, i64::MIN) == Attempt::Had)
+}
+
 /// The upgrade and the run of a NodeOp, if an upgrade made it.
 fn run(op: &NodeOp) -> Option<(&str, Run)> {
     Some((owner::upgrade_uid(&op.metadata)?, Run::of(&op.metadata)?))

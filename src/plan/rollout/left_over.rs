@@ -5,13 +5,17 @@
 //! with slots of its own. But whoever allows one node to be down at a time means the upgrade of the nodes,
 //! however often it is changed, or made again with the next release in its name. So such a node holds a slot
 //! of the new run. It is the first to be taken, and takes the slot that it holds, since it is down already:
-//! the new image may be what helps it.
+//! the new image may be what helps it. One that another upgrade left keeps no control-plane node waiting.
 
-use std::collections::BTreeMap;
+use std::{cell::LazyCell, collections::BTreeMap};
 
 use super::slots::OutOfService;
 use crate::{
-    api::{names, node_statuses::NodeStatuses, nodeop::Phase, owner},
+    api::{
+        node_statuses::{Mark, NodeStatuses},
+        nodeop::Phase,
+        owner,
+    },
     plan::{
         attempts,
         model::{
@@ -30,19 +34,33 @@ pub struct LeftOver {
     pub is_next: bool,
 }
 
+/// Whose NodeOp failed on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    ByThisUpgrade,
+    ByAnother,
+}
+
 /// Those of the NodeOp's nodes, by name, that it does not work on.
 pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<String, LeftOver> {
-    if op.deleting || owner::upgrade_uid(&op.object.metadata).is_none() {
+    let Some(uid) = owner::upgrade_uid(&op.object.metadata).filter(|_| !op.deleting) else {
         return BTreeMap::new();
-    }
+    };
+    let is_member = |name: &str| snapshot.nodes.get(name).is_some_and(|node| snapshot.is_member(node));
+    let members_come =
+        LazyCell::new(|| nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_member(name)));
     let kept = snapshot.nodes.that_are(Standing::Held).filter_map(|node| {
         let kept = node.kept_cordon.as_ref().filter(|kept| node.unschedulable && kept.by != op.id)?;
         let phase =
             nodes.get(&node.name).map(|entry| entry.phase).filter(|phase| *phase != Phase::Running)?;
+        // Control-plane nodes go first, and would wait for it: whoever creates the upgrade that helps is not to
+        // uncordon it before.
+        if made(snapshot, node, kept, uid)? == Made::ByAnother && !is_member(&node.name) && *members_come {
+            return None;
+        }
         let why = OutOfService::LeftBefore { node: node.name.clone(), op: kept.by.name.clone() };
         let can_be = node.ready && !node.deleting && !node.labels.on_hold();
-        let left = LeftOver { why, is_next: can_be && !phase.is_final() };
-        is_of_upgrade(snapshot, node, kept).then(|| (node.name.clone(), left))
+        Some((node.name.clone(), LeftOver { why, is_next: can_be && !phase.is_final() }))
     });
     let down = snapshot.nodes.that_are(Standing::Away).filter(|node| {
         let entry = nodes.get(&node.name);
@@ -55,11 +73,12 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
     down.chain(kept).collect()
 }
 
-/// Whether an upgrade made the NodeOp that failed on the node. Where that is gone, the node itself says whether
-/// upgrades have tried it.
-fn is_of_upgrade(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon) -> bool {
-    match snapshot.op(&kept.by) {
-        Some(op) => owner::upgrade_uid(&op.metadata).is_some(),
-        None => node.annotations.contains_key(names::ATTEMPTED),
-    }
+/// Which upgrade made the NodeOp that failed on the node, if one did. Where that is gone, the node itself says
+/// which upgrades have tried it.
+fn made(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon, upgrade: &str) -> Option<Made> {
+    let this = match snapshot.op(&kept.by) {
+        Some(op) => owner::upgrade_uid(&op.metadata)? == upgrade,
+        None => attempts::has_tried(node, upgrade)?,
+    };
+    Some(if this { Made::ByThisUpgrade } else { Made::ByAnother })
 }

@@ -227,6 +227,11 @@ fn a_node_that_an_earlier_run_left_cordoned_holds_a_slot_of_the_next_and_is_take
     cluster.control_plane("n1");
     cluster.settle();
     assert_eq!((cluster.running("next"), cluster.says("next", "n1").as_str()), (vec![], why));
+    // One that another upgrade left does not keep them waiting, and holds its slot once they are done.
+    let mut cluster = next_run("other", false, json!({}));
+    cluster.control_plane("n1");
+    cluster.settle();
+    assert_eq!(cluster.running("next"), ["n1"]);
     // A control-plane node that is down is no reason not to take it.
     let mut cluster = next_run("up-uid", false, json!({"concurrency": 0}));
     ["n1", "n2", "n3"].iter().for_each(|name| cluster.control_plane(name));
