@@ -13,8 +13,8 @@ use crate::{
     plan::model::question::Question,
 };
 
-/// Attachments in a page: some hundred kilobytes.
-const PAGE: u32 = 250;
+/// Attachments in a page: less than what is read without waiting for other large answers (`large_answers`).
+const PAGE: u32 = 50;
 
 /// What is attached, for the questions of one round.
 #[derive(Debug, Default)]

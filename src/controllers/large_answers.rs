@@ -171,13 +171,16 @@ impl hyper::body::Body for Answer {
             this.asks = None;
         }
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                this.read(data);
+            match &frame {
+                Some(Ok(frame)) => frame.data_ref().into_iter().for_each(|data| this.read(data)),
+                // Whoever watches asks again after a pause, and may not drop this one before.
+                Some(Err(_)) | None => this.leave(),
             }
             return Poll::Ready(frame);
         }
         let late = this.has.as_mut().is_some_and(|has| has.until.as_mut().poll(context).is_ready());
         if late {
+            this.leave();
             let why = format!("a large answer did not come to its end within {} s", MOST.as_secs());
             return Poll::Ready(Some(Err(kube::Error::Service(why.into()))));
         }

@@ -142,8 +142,9 @@ async fn one(
 }
 
 /// Jobs, or pods of Jobs, in a page of a live list: anybody can give his own the labels by which they are
-/// selected, and make them large. An operation of two thousand nodes has as many of each.
-const PAGE: u32 = 20;
+/// selected, and make them large. An operation of two thousand nodes has as many of each, and a page of those
+/// is read without waiting for other large answers.
+const PAGE: u32 = 10;
 
 /// Reads a list page by page, each of which has its own time to be answered.
 async fn each<K>(api: &Api<K>, params: &ListParams, mut take: impl FnMut(K)) -> anyhow::Result<()>

@@ -92,7 +92,10 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let me = OpRef::of(op);
     let of_job =
         |pod: &PodView| pod.role == Role::Job && snapshot.job_of(pod).is_some_and(|job| job.is_of(&me));
-    let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me);
+    // One that is on its way out may be of an earlier try, which found another content.
+    let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me) && !pod.deleting;
+    // What a node has that was taken in this very pass binds before what others are seen to have.
+    words::settle(snapshot, &status.node_statuses, &mut status.images);
     let settled = settled(snapshot, &status.images);
     let pods = snapshot.pods.running().filter(|(content, _)| !is_settled(&settled, op, content));
     let pods = pods.flat_map(|(_, pods)| pods).map(AsRef::as_ref);

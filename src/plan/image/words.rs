@@ -110,7 +110,10 @@ pub fn settle(snapshot: &Snapshot, nodes: &NodeStatuses, images: &mut Vec<ImageC
             Phase::Completed => !bound,
             Phase::Running | Phase::Failed => false,
         });
-        let taken = nodes.get(node).is_some_and(was_taken);
+        // One that was taken is in progress at least once, and its word binds then: of what is left of thousands
+        // nothing has to be guessed.
+        let is_taken = |entry: &NodeStatus| entry.phase == Phase::Running || entry.job_name.is_some();
+        let taken = nodes.get(node).is_some_and(is_taken);
         if taken && !bound {
             bind(images, word);
         } else if taken || !counts {

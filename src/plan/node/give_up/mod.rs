@@ -118,8 +118,8 @@ fn succeeded_after_all(ctx: &NodeContext<'_>, verdict: &Verdict) -> Option<Plann
             let job = ctx.recorded_job();
             let complete = awaited && job.is_some_and(|job| job.state == JobState::Complete);
             // A waiter that goes on has seen the Job complete before it went.
-            let gone =
-                job.is_none() && ctx.op.intent.reboot && !ctx.is_adopted() && waiter::went_on(ctx).is_some();
+            let went_on = ctx.op.intent.reboot && !ctx.is_adopted() && waiter::went_on(ctx).is_some();
+            let gone = awaited && job.is_none() && went_on;
             (ctx.work.job_uid().is_some() && (complete || gone)).then(goes_on)
         }
         At::Reboot(reboot) => match reboot::arrival(ctx, reboot) {

@@ -173,4 +173,12 @@ fn a_waiter_that_has_not_said_yet_in_which_boot_it_is_is_waited_for() {
         world.pass(second);
         assert_eq!(world.entry().given_up, None, "{:?}", world.entry());
     }
+    // Its network was not there, so its waiter has not been started again yet.
+    let mut world = world.node(|node| node.ready = true);
+    for second in [4_001, 4_120] {
+        world.pass(second);
+        assert_eq!(world.entry().given_up, None, "{:?}", world.entry());
+    }
+    world.pass(4_122);
+    assert!(world.entry().given_up.is_some(), "{:?}", world.entry());
 }

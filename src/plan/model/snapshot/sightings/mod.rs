@@ -175,8 +175,9 @@ impl Sightings {
             let stood = match (stands, known) {
                 (Some(pod), known) => {
                     let since = known.filter(|known| known.name == pod.name).and_then(|known| known.apart);
-                    let told =
-                        snapshot.nodes.get(node).map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
+                    // A node that is not Ready has booted, perhaps, and starts no waiter before its network is there.
+                    let ready = snapshot.nodes.get(node).filter(|node| node.ready);
+                    let told = ready.map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
                     let reads = pod.waits_in.as_ref().filter(|reads| told.is_some_and(|told| told != *reads));
                     let apart = reads.map(|_| since.unwrap_or(snapshot.now));
                     Some(Stood { name: pod.name.clone(), until: None, apart })

@@ -1,5 +1,7 @@
 //! Which contents are recorded, compared and named.
 
+mod settling;
+
 use std::sync::Arc;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
