@@ -112,8 +112,8 @@ pub struct Sentinel {
     /// An upgrade's: the release that its image carries; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// An upgrade's, of a node that had fallen back: why GRUB may boot the fallback again, and not try the new
-    /// image. Absent if it tries it.
+    /// An upgrade's, of a node that had fallen back: why GRUB may boot the fallback again, and not try the
+    /// new image. Absent if it tries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_tried: Option<String>,
 }
@@ -186,7 +186,8 @@ pub const ALREADY_AT: &str = "node is already at ";
 
 /// What a Job's last message has in it where the operation succeeded and its record could not be written.
 pub const UNRECORDED: &str = "is not run again, but its record could not be written";
-/// What an upgrade's last message has in it where nobody knows what an agent has written, or where it failed late.
+/// What an upgrade's last message has in it where nobody knows what an agent has written, or where it failed
+/// late.
 pub const INTERRUPTED: [&str; 3] = [
     "kairos-agent failed after it had replaced the image that the node boots, and is not run again",
     "an earlier try was interrupted while kairos-agent ran",

@@ -41,8 +41,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub enum Outcome {
     /// It is on its way out because we asked for that.
     Evicted,
-    /// The read before it showed that there is nothing to evict; with the pod's metadata if it is there still.
-    /// What a webhook or the namespace says is no such proof.
+    /// The read before it showed that there is nothing to evict; with the pod's metadata if it is there
+    /// still. What a webhook or the namespace says is no such proof.
     Needless(Option<Box<ObjectMeta>>),
     /// It is being deleted, or gone, as the API server says of the eviction.
     Gone,
@@ -139,8 +139,8 @@ fn eviction(pod: &Target, grace_period_seconds: Option<i64>) -> Eviction {
 }
 
 /// What a no of the server means for the next try. What our right does not cover, or several budgets, stays
-/// until somebody repairs it; what a webhook or a policy denies may pass in a moment: it may be moving the pod
-/// itself.
+/// until somebody repairs it; what a webhook or a policy denies may pass in a moment: it may be moving the
+/// pod itself.
 fn judge(status: Status) -> anyhow::Result<Outcome> {
     let seconds = status.details.as_ref().map(|details| i64::from(details.retry_after_seconds));
     let asked = seconds.filter(|seconds| *seconds > 0);

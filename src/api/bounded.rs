@@ -1,6 +1,6 @@
-//! Lists, maps and texts of somebody else's, read up to a bound. An object may be a megabyte and a half, of which
-//! each label of a few bytes is more than a hundred in memory: what is beyond the bound is passed over, and
-//! given no place. Whoever writes it decides about nothing but his own object.
+//! Lists, maps and texts of somebody else's, read up to a bound. An object may be a megabyte and a half, of
+//! which each label of a few bytes is more than a hundred in memory: what is beyond the bound is passed over,
+//! and given no place. Whoever writes it decides about nothing but his own object.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 

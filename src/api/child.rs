@@ -130,8 +130,9 @@ fn drain(upgrade: &NodeOpUpgradeSpec, active: bool) -> Option<DrainOptions> {
     asked.pod_selector = selecting(asked.pod_selector);
     asked.enabled.unwrap_or(active).then(|| DrainOptions {
         enabled: Some(true),
-        // A pod that is left on the node for its emptyDir goes down with it, whatever its budget says, and without the
-        // time that it has to end in order. An upgrade takes the whole node away, so it asks for more.
+        // A pod that is left on the node for its emptyDir goes down with it, whatever its budget says, and
+        // without the time that it has to end in order. An upgrade takes the whole node away, so it asks for
+        // more.
         delete_empty_dir_data: asked.delete_empty_dir_data.or(Some(true)),
         ignore_daemon_sets: asked.ignore_daemon_sets.or(Some(true)),
         timeout_seconds: asked.timeout_seconds.or(Some(DRAIN_TIMEOUT)),

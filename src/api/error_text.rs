@@ -79,8 +79,8 @@ pub fn not_evicted(status: &Status) -> Option<NotEvicted> {
     })
 }
 
-/// What refuses an eviction, as a user may read it: the causes, which name a budget, or the message. A webhook
-/// or a policy writes in it what it likes.
+/// What refuses an eviction, as a user may read it: the causes, which name a budget, or the message. A
+/// webhook or a policy writes in it what it likes.
 pub fn refusal(status: &Status) -> String {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let causes: Vec<&str> =

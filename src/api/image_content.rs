@@ -15,8 +15,9 @@ pub struct ImageContent {
     /// The content as the kubelet names it: `repository@sha256:…`, or `sha256:…` for an image that was loaded
     /// from a file.
     pub digest: String,
-    /// The node that tells it, while it is no more than one node's word. Absent once a node was taken that has this
-    /// content, or a second one tells the same: from then on no node of the architecture runs another one.
+    /// The node that tells it, while it is no more than one node's report. Absent once a node was taken that
+    /// has this content, or a second one tells the same: from then on no node of the architecture runs
+    /// another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_by: Option<String>,
 }

@@ -25,8 +25,8 @@ use super::{
     times,
 };
 
-/// Bytes of an id, or of a version. A boot id has 36, a machine's id 32, and no version comes near. One that is
-/// longer is read as that of a node that says none.
+/// Bytes of an id, or of a version. A boot id has 36, a machine's id 32, and no version comes near. One that
+/// is longer is read as that of a node that says none.
 const MAX_ID: usize = 128;
 /// Bytes of the type, the reason or the message of a condition: ours name a NodeOp, of 360 bytes at most.
 const MAX_SAID: usize = 1024;

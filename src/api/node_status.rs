@@ -123,8 +123,8 @@ pub struct NodeStatus {
     /// The release that the node ran before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Why GRUB may boot the fallback again, on a node that had fallen back, without trying the new image; absent
-    /// if it tries it.
+    /// Why GRUB may boot the fallback again, on a node that had fallen back, without trying the new image;
+    /// absent if it tries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_tried: Option<String>,
     /// Whether it was proved that the node runs what it was upgraded to; false if that is not known.

@@ -178,8 +178,8 @@ pub struct NodeOpSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset or 0: it is
-    /// waited for without a limit.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset or 0: it
+    /// is waited for without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,
@@ -275,22 +275,22 @@ pub struct DrainOptions {
     #[schemars(schema_with = "schema::selector")]
     pub skip: Option<LabelSelector>,
     /// Seconds after the end of its grace period from which a pod that is being deleted is no longer waited
-    /// for, whatever the state of its node, as with `kubectl drain --skip-wait-for-delete-timeout`; 0 or unset:
-    /// always waited for.
+    /// for, whatever the state of its node, as with `kubectl drain --skip-wait-for-delete-timeout`; 0 or
+    /// unset: always waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub skip_wait_for_delete_timeout_seconds: Option<i32>,
 }
 
-/// A short check that runs on a node ahead of the operation, with the container runtime's default capabilities and
-/// the host's root mounted read-only.
+/// A short check that runs on a node ahead of the operation, with the container runtime's default
+/// capabilities and the host's root mounted read-only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Preflight {
     /// The command. Exit 0 with nothing in `/dev/termination-log`: the operation goes on. Exit 0 with a
     /// message there: the node needs nothing and is `Completed`. Anything else: it is run again, with growing
-    /// pauses, until `activeDeadlineSeconds` are over; then the node is `Failed`, untouched. Exit codes 126 and
-    /// 127, by which a shell says that a command cannot be run, fail it at once.
+    /// pauses, until `activeDeadlineSeconds` are over; then the node is `Failed`, untouched. Exit codes 126
+    /// and 127, by which a shell says that a command cannot be run, fail it at once.
     #[schemars(length(min = 1), transform = schema::command)]
     pub command: Vec<String>,
     /// The image; unset: the operation's. `imagePullPolicy` holds for both.

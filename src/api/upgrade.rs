@@ -122,8 +122,8 @@ pub struct NodeOpUpgradeSpec {
     /// Upgrade the active image, and reboot into it (default true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_active: Option<bool>,
-    /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot. A node whose active
-    /// image is at the release already gets it alone.
+    /// Upgrade the recovery image (default false). Alone it needs no cordon, drain or reboot. A node whose
+    /// active image is at the release already gets it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgrade_recovery: Option<bool>,
     /// Upgrade without comparing releases (default false): also a node that runs the image's release already,
@@ -180,8 +180,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset or 0: it is
-    /// waited for without a limit.
+    /// Seconds after which a node that is not Ready, and so could not be started, is failed. Unset or 0: it
+    /// is waited for without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub not_ready_timeout_seconds: Option<i32>,

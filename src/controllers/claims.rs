@@ -1,5 +1,5 @@
-//! Which of the volumes that are attached to a drained node the pods use that stay on it: those are not waited
-//! for.
+//! Which of the volumes that are attached to a drained node the pods use that stay on it: those are not
+//! waited for.
 //!
 //! How many pods stay, and how many claims each names, anybody decides who may make pods. So no more is asked
 //! than tells something: nothing once all volumes have a user, of the namespaces in turn, and no more than a

@@ -265,7 +265,8 @@ mod tests {
         assert!(news().await.is_ok());
     }
 
-    /// A webhook holds each try on n1 for as long as it may, and fails then; n9 has one pod that nobody keeps.
+    /// A webhook holds each try on n1 for as long as it may, and fails then; n9 has one pod that nobody
+    /// keeps.
     #[test]
     fn pods_whose_evictions_hang_keep_no_other_pod_from_being_tried() {
         let wanted = |node: &str, number: usize| Wanted {

@@ -1,16 +1,16 @@
 //! Large answers of the API server, one at a time.
 //!
 //! How large an object is that we read, somebody else decides: whoever may make pods, or has the credentials
-//! of a node. It may be a megabyte and a half, of which each `<` is six characters in JSON, and the client has
-//! an answer in memory twice before it is parsed. Pages and partial types bound what one request brings; this
-//! bounds what all requests together do, whoever asks and of however many nodes. Of each answer the first
-//! [`FREE`] bytes are read in any case, and what is beyond them of one answer alone: the others wait in the
-//! network, and with the server. In a watch, each event counts as an answer. So a pod of any size costs time,
-//! and no memory.
+//! of a node. It may be a megabyte and a half, of which each `<` is six characters in JSON, and the client
+//! has an answer in memory twice before it is parsed. Pages and partial types bound what one request brings;
+//! this bounds what all requests together do, whoever asks and of however many nodes. Of each answer the
+//! first [`FREE`] bytes are read in any case, and what is beyond them of one answer alone: the others wait in
+//! the network, and with the server. In a watch, each event counts as an answer. So a pod of any size costs
+//! time, and no memory.
 //!
 //! Nothing that decides about leadership waits here: neither writes, nor Leases, nor what users write into
-//! objects of our own kinds. Whoever waits holds nothing that another one needs, and his own limits of time go
-//! on meanwhile. An answer that does not come to its end is given up.
+//! objects of our own kinds. Whoever waits holds nothing that another one needs, and his own limits of time
+//! go on meanwhile. An answer that does not come to its end is given up.
 
 use std::{
     fmt,
@@ -39,8 +39,8 @@ use crate::api::names;
 /// Bytes of an answer, or of an event, that are read in any case: a page of usual pods is a third of it. A
 /// hundred answers of so much at once are 25 MB of our 64, since each is in memory twice.
 const FREE: usize = 128 * 1024;
-/// How long one may take beyond that: 18 MB take a second or two where the network is slow. An API server that
-/// stops in the middle of an answer must not keep all others from theirs.
+/// How long one may take beyond that: 18 MB take a second or two where the network is slow. An API server
+/// that stops in the middle of an answer must not keep all others from theirs.
 const MOST: Duration = Duration::from_secs(30);
 /// How long the place is kept beyond an answer's end for each mebibyte of it. kube's client copies and parses
 /// it then, and says nobody when it has: that takes some 10 ms, and longer where our CPU time is limited.

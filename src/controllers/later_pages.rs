@@ -1,9 +1,9 @@
 //! Pages of a list after the first one, which are asked for again where the API server fails for a moment.
 //!
-//! kube's watcher begins a list anew when a page of it fails. The pods of a node that is drained are read two at
-//! a time, and of fifty pages in a row one fails each time where an API server fails one request in fifty: the
-//! list would never come in, nor the drain begin. The server's word for where a list stands (`continue`) is good
-//! for minutes.
+//! kube's watcher begins a list anew when a page of it fails. The pods of a node that is drained are read two
+//! at a time, and of fifty pages in a row one fails each time where an API server fails one request in fifty:
+//! the list would never come in, nor the drain begin. The server's word for where a list stands (`continue`)
+//! is good for minutes.
 
 use std::time::Duration;
 

@@ -96,7 +96,8 @@ async fn one(
             // What a Job's end means stands in its pods, which come from another watch and may be seen later.
             let pods = ListParams::default().labels(&format!("{}={name}", names::JOB_NAME_LABEL));
             let take = |pod: Pod| {
-                // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their end.
+                // Those of the Go operator's Jobs carry no label of ours: no watch would ever tell of their
+                // end.
                 if pod.labels().contains_key(names::NODEOP) {
                     observer.read(LiveObject::Pod(Box::new(pod)), began);
                 }

@@ -79,8 +79,8 @@ fn end(meta: &ObjectMeta) -> (Option<Timestamp>, i64, Vec<String>) {
 }
 
 impl Observer {
-    /// Takes what a live read found of a pod that is seen on a node that is drained: it is not there any more, or
-    /// this stands there of it. A view that is older would have it evicted again and again.
+    /// Takes what a live read found of a pod that is seen on a node that is drained: it is not there any
+    /// more, or this stands there of it. A view that is older would have it evicted again and again.
     pub fn read_resident(&self, node: &str, key: &Key, uid: &str, found: Option<&ObjectMeta>) {
         let changed = {
             let mut caches = self.lock();

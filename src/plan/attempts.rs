@@ -6,8 +6,8 @@
 //! it, and fail, and so on for ever.
 //!
 //! When a run was done with a node stands there, too: one that goes down soon after may well do so because of
-//! what was done to it, as with an image that comes up and does not stay so, and that is known to whoever looks
-//! at the node, also when the run is over.
+//! what was done to it, as with an image that comes up and does not stay so, and that is known to whoever
+//! looks at the node, also when the run is over.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 

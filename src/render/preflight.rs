@@ -1,5 +1,5 @@
-//! The pod that asks, before a node is touched, whether it needs the operation: not privileged, the host's root
-//! read-only.
+//! The pod that asks, before a node is touched, whether it needs the operation: not privileged, the host's
+//! root read-only.
 
 use std::collections::BTreeMap;
 
@@ -57,11 +57,11 @@ pub fn pod(op: &NodeOp, node: &str, name: &str, site: &RenderConfig) -> Option<P
     })
 }
 
-/// The user's own check, with what the Go operator gave it: its scripts run `chroot /host`, and read what only
-/// root may. A capability that is missing would not fail them. They would find nothing, exit with 0 and say
-/// nothing, which means that the node is to be drained and rebooted. For the same reason what is mounted below
-/// the host's root (on Kairos `/var`, `/tmp`, `/run`) is as writable as the container finds it: a tool of the
-/// host that cannot write its lock or its cache says nothing, too.
+/// The user's own check, with what the Go operator gave it: its scripts run `chroot /host`, and read what
+/// only root may. A capability that is missing would not fail them. They would find nothing, exit with 0 and
+/// say nothing, which means that the node is to be drained and rebooted. For the same reason what is mounted
+/// below the host's root (on Kairos `/var`, `/tmp`, `/run`) is as writable as the container finds it: a tool
+/// of the host that cannot write its lock or its cache says nothing, too.
 fn check(op: &NodeOp, preflight: &Preflight, site: &RenderConfig) -> Container {
     let image = preflight.image.clone().filter(|image| !image.is_empty());
     let host = parts::mount(parts::HOST_ROOT, intent::host_mount(op), true);

@@ -1,5 +1,5 @@
-//! The pod of a user's preflight is what the Go operator's users wrote their scripts for. One that quietly finds
-//! nothing, for want of a right that it had there, says that each node is to be drained and rebooted.
+//! The pod of a user's preflight is what the Go operator's users wrote their scripts for. One that quietly
+//! finds nothing, for want of a right that it had there, says that each node is to be drained and rebooted.
 
 use kairos_operator::{api::nodeop::NodeOp, render::preflight};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use crate::api::{
     node_status::SKIPPED,
-    nodeop::{NodeStatus, Phase, Step},
+    nodeop::{NodeStatus, Phase},
 };
 
 /// Something that an entry says, and by which it is found among thousands.
@@ -26,8 +26,6 @@ pub enum Mark {
     Targeted,
     /// What the node runs was not proved.
     Unproved,
-    /// Its reboot is due.
-    Rebooting,
     /// It is over, given back, and still as long as it was.
     Whole,
     /// It is done, and needed nothing.
@@ -36,7 +34,7 @@ pub enum Mark {
 
 impl Mark {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::Pending,
         Self::Preflight,
         Self::Running,
@@ -49,7 +47,6 @@ impl Mark {
         Self::Ran,
         Self::Targeted,
         Self::Unproved,
-        Self::Rebooting,
         Self::Whole,
         Self::Skipped,
     ];
@@ -79,7 +76,6 @@ impl Mark {
             Self::Ran => status.job_name.is_some(),
             Self::Targeted => status.target.is_some(),
             Self::Unproved => status.verified == Some(false),
-            Self::Rebooting => !phase.is_final() && status.step == Some(Step::Reboot),
             Self::Whole => {
                 let more = status.job_name.is_some()
                     || status.reboot_status.is_some()

@@ -28,8 +28,8 @@ pub enum Access {
     Write,
 }
 
-/// Opens a file below `root`, with every link resolved as if `root` were `/`: the host's `/etc/os-release` is a
-/// link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if there is none.
+/// Opens a file below `root`, with every link resolved as if `root` were `/`: the host's `/etc/os-release` is
+/// a link to `../usr/lib/os-release`, or to an absolute path, of *its* root. `None` if there is none.
 pub fn open_in_root(root: &Path, path: &str, access: Access) -> Result<Option<File>> {
     // Whatever stands in the file's place (a FIFO) must not hold the applet up.
     let flags = match access {

@@ -1,5 +1,5 @@
-//! What the waiter asks of the Kubernetes API: two GETs, two annotations on itself, a watch on one Job, and an
-//! Event.
+//! What the waiter asks of the Kubernetes API: two GETs, two annotations on itself, a watch on one Job, and
+//! an Event.
 //!
 //! A token of the pod can do no more. Every request has its own time limit, as kube has none.
 

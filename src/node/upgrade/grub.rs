@@ -1,7 +1,7 @@
 //! Has GRUB try the new image on a node that runs from another one than its active image.
 //!
-//! Kairos' boot assessment (kairos-init, `08_grub.yaml`) keeps two marks on the state partition: that there was
-//! an upgrade, and that its image was tried. GRUB boots the fallback where both stand and nothing else is
+//! Kairos' boot assessment (kairos-init, `08_grub.yaml`) keeps two marks on the state partition: that there
+//! was an upgrade, and that its image was tried. GRUB boots the fallback where both stand and nothing else is
 //! selected. A boot of the active image clears them; a node that fell back has never had one. So another
 //! upgrade of it, be its image as good as it may, would boot the fallback again and never be tried (kairos
 //! issue 4303, in images before September 2026).
@@ -12,8 +12,8 @@
 //! with it. The marks themselves stay, and so the next boot after that one falls back, if the image is bad.
 //!
 //! GRUB writes into the blocks of that file, and knows neither device mapper nor any other layer over a disk;
-//! and where it could not take the entry out, it would boot a bad image for ever. So the block is only written
-//! where GRUB can do so: on an ext filesystem, as Kairos makes it, on a plain partition.
+//! and where it could not take the entry out, it would boot a bad image for ever. So the block is only
+//! written where GRUB can do so: on an ext filesystem, as Kairos makes it, on a plain partition.
 
 use std::{
     fs::File,
@@ -47,8 +47,8 @@ const MAX_SIZE: u64 = 64 * 1024;
 /// The entry of the active image in Kairos' `grub.cfg`, selected for one boot.
 const SELECT: (&str, &str) = ("next_entry", "cos");
 
-/// Selects the active image for the next boot. The error says why that could not be done; what GRUB reads is as
-/// it was then.
+/// Selects the active image for the next boot. The error says why that could not be done; what GRUB reads is
+/// as it was then.
 pub fn select_active(host: &Host, host_dir: &Path) -> Result<()> {
     if metadata_in_root(host_dir, ON_STATE)?.is_some() {
         bail!("GRUB may read {BLOCK} on the state partition");
@@ -71,8 +71,8 @@ pub fn select_active(host: &Host, host_dir: &Path) -> Result<()> {
     let before = files::contents(file.try_clone().with_context(doing)?, MAX_SIZE).with_context(doing)?;
     let block =
         set(&before, key, value).with_context(|| format!("{path} is no environment block of GRUB"))?;
-    // In its place and not beside it: its blocks stay where they are, so GRUB, which replays no journal, finds
-    // what is synced here.
+    // In its place and not beside it: its blocks stay where they are, so GRUB, which replays no journal,
+    // finds what is synced here.
     file.write_all_at(&block, 0).and_then(|()| file.sync_all()).with_context(doing)
 }
 

@@ -41,9 +41,9 @@ const PAGE: u32 = 50;
 /// and a page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
 const WHOLE_PAGE: u32 = 10;
 /// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is
-/// six characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64. That
-/// the lists and the events of several nodes do not add up is the client's part, which reads of large answers
-/// one at a time, and of events likewise.
+/// six characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
+/// That the lists and the events of several nodes do not add up is the client's part, which reads of large
+/// answers one at a time, and of events likewise.
 const RESIDENTS: u32 = 2;
 /// Jobs and pods with our label in a namespace: so few that a page of big ones of somebody else fits, too.
 const WORK: u32 = 10;

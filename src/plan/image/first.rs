@@ -18,8 +18,8 @@ use crate::{
 pub struct FirstReleases {
     /// By architecture.
     told: BTreeMap<String, Told>,
-    /// Whether nodes are compared at all. A name with a digest in it stands for one content, so a node that tells
-    /// another release says nothing of the others.
+    /// Whether nodes are compared at all. A name with a digest in it stands for one content, so a node that
+    /// tells another release says nothing of the others.
     compares: bool,
 }
 
@@ -29,7 +29,7 @@ struct Told {
     /// What all are held to, and who tells it: a node that was taken, or two that tell the same.
     binds: Option<(String, Vec<String>)>,
     /// The other releases, each with the first node that tells it.
-    words: BTreeMap<String, String>,
+    reports: BTreeMap<String, String>,
 }
 
 impl FirstReleases {
@@ -51,13 +51,13 @@ impl FirstReleases {
                     continue;
                 }
                 let of_arch = told.entry(node.arch.clone()).or_default();
-                let alike = of_arch.words.get(release).cloned();
+                let alike = of_arch.reports.get(release).cloned();
                 if taken || alike.is_some() {
                     let who = alike.into_iter().chain([name.clone()]).collect();
                     of_arch.binds = Some((release.clone(), who));
                     bound.insert(node.arch.clone());
                 } else {
-                    of_arch.words.insert(release.clone(), name.clone());
+                    of_arch.reports.insert(release.clone(), name.clone());
                 }
             }
         }
@@ -68,7 +68,7 @@ impl FirstReleases {
     pub fn is_of(&self, node: &str) -> bool {
         self.told.values().any(|told| {
             let binds = told.binds.iter().flat_map(|(_, who)| who);
-            binds.chain(told.words.values()).any(|teller| teller == node)
+            binds.chain(told.reports.values()).any(|teller| teller == node)
         })
     }
 
@@ -84,7 +84,7 @@ impl FirstReleases {
                 )),
             };
         }
-        match told.words.iter().find(|(theirs, _)| *theirs != release) {
+        match told.reports.iter().find(|(theirs, _)| *theirs != release) {
             Some((theirs, other)) => {
                 Judged::Disputed(format!("the image brings {release} on this node, and {theirs} on {other}"))
             }
@@ -94,18 +94,19 @@ impl FirstReleases {
 
     /// Whether nodes of an architecture tell different releases, none of which binds.
     pub fn is_disputed(&self, arch: &str) -> bool {
-        self.compares && self.told.get(arch).is_some_and(|told| told.binds.is_none() && told.words.len() > 1)
+        self.compares
+            && self.told.get(arch).is_some_and(|told| told.binds.is_none() && told.reports.len() > 1)
     }
 
-    /// The release that the operation brings, if that is not disputed. What is recorded stays as long as a node
-    /// tells it that binds the others, or none tells anything any more.
+    /// The release that the operation brings, if that is not disputed. What is recorded stays as long as a
+    /// node tells it that binds the others, or none tells anything any more.
     pub fn shown(&self, recorded: Option<String>) -> Option<String> {
         if self.told.is_empty() {
             return recorded;
         }
         let undisputed = |told: &Told| match &told.binds {
             Some((release, _)) => Some(release.clone()),
-            None => told.words.keys().next().filter(|_| told.words.len() == 1).cloned(),
+            None => told.reports.keys().next().filter(|_| told.reports.len() == 1).cloned(),
         };
         let all: Vec<String> = self.told.values().filter_map(undisputed).collect();
         recorded.filter(|release| all.contains(release)).or_else(|| all.into_iter().next())

@@ -3,15 +3,15 @@
 //! All nodes of one architecture run what the first one ran. What that was stands in status before anything
 //! follows from it. A node whose kubelet reports another digest for the same name is failed, at the verdict
 //! of its preflight if it has one; and where the node would ask the registry again, its Job names the content
-//! that its preflight ran. What nodes tell before any was taken is in [`words`].
+//! that its preflight ran. What nodes tell before any was taken is in [`reports`].
 
 mod first;
-mod words;
+mod reports;
 
-use self::words::{Kind, are_alike, are_same, binds, differ, kind, of_one_name, other_content};
+use self::reports::{Kind, are_alike, are_same, binds, differ, kind, of_one_name, other_content};
 pub use self::{
     first::FirstReleases,
-    words::{disputed, judge, was_taken},
+    reports::{disputed, judge, was_taken},
 };
 use crate::{
     api::{
@@ -95,7 +95,7 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     // One that is on its way out may be of an earlier try, which found another content.
     let of_preflight = |pod: &PodView| pod.role == Role::Preflight && pod.is_of(&me) && !pod.deleting;
     // What a node has that was taken in this very pass binds before what others are seen to have.
-    words::settle(snapshot, &status.node_statuses, &mut status.images);
+    reports::settle(snapshot, &status.node_statuses, &mut status.images);
     let settled = settled(snapshot, &status.images);
     let pods = snapshot.pods.running().filter(|(content, _)| !is_settled(&settled, op, content));
     let pods = pods.flat_map(|(_, pods)| pods).map(AsRef::as_ref);
@@ -103,9 +103,9 @@ pub fn record(snapshot: &Snapshot, op: &NodeOp, status: &mut NodeOpStatus) {
     let mut pods: Vec<&PodView> = pods.filter(news).filter(|pod| of_preflight(pod) || of_job(pod)).collect();
     pods.sort_by_key(|pod| (pod.created, &pod.name));
     for (pod, here) in pods.into_iter().filter_map(|pod| Some((pod, content(snapshot, op, pod)?))) {
-        words::note(&mut status.images, here, &pod.node, pod.role == Role::Job);
+        reports::note(&mut status.images, here, &pod.node, pod.role == Role::Job);
     }
-    words::settle(snapshot, &status.node_statuses, &mut status.images);
+    reports::settle(snapshot, &status.node_statuses, &mut status.images);
     let images = &status.images;
     // Under its name is shown what the registry has by that name, as far as nodes agree.
     let is_shown = |content: &&ImageContent| {
@@ -144,7 +144,8 @@ fn content(snapshot: &Snapshot, op: &NodeOp, pod: &PodView) -> Option<ImageConte
         .then_some(ImageContent { architecture, image, digest, told_by: None })
 }
 
-/// Contents that bind on each architecture that there is. Most pods run one of them, and need not be looked at.
+/// Contents that bind on each architecture that there is. Most pods run one of them, and need not be looked
+/// at.
 fn settled<'a>(snapshot: &Snapshot, images: &'a [ImageContent]) -> Vec<&'a ImageContent> {
     let same =
         |one: &ImageContent, other: &ImageContent| (&one.image, &one.digest) == (&other.image, &other.digest);

@@ -94,8 +94,8 @@ impl From<Waiting> for Planned<Decision> {
 impl Failure {
     /// Gives the node up. What was planned for it in this pass is not done.
     pub fn gives_up(self) -> Decision {
-        // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose boot id
-        // stays.
+        // Nobody knows what a Job came to that somebody deleted, nor whether a node has rebooted whose boot
+        // id stays.
         let nobody_knows = self == Self::JobVanished || self == Self::BootIdStays;
         let begun = if nobody_knows { Begun::Meanwhile } else { Begun::Unasked };
         Decision::GiveUp(Verdict { reason: self.to_string(), begun })

@@ -231,8 +231,8 @@ impl fmt::Display for Failure {
 }
 
 impl RebootTimeout {
-    /// What to do. What has succeeded is not to be done again: an upgrade has written an image that the node has
-    /// still to boot, and is refused before that.
+    /// What to do. What has succeeded is not to be done again: an upgrade has written an image that the node
+    /// has still to boot, and is refused before that.
     fn advice(&self) -> &'static str {
         match self {
             Self::Away => "Look at its console; when it is back and well, kubectl uncordon it",

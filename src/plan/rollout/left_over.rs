@@ -53,8 +53,8 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
         let kept = node.kept_cordon.as_ref().filter(|kept| node.unschedulable && kept.by != op.id)?;
         let phase =
             nodes.get(&node.name).map(|entry| entry.phase).filter(|phase| *phase != Phase::Running)?;
-        // Control-plane nodes go first, and would wait for it: whoever creates the upgrade that helps is not to
-        // uncordon it before.
+        // Control-plane nodes go first, and would wait for it: whoever creates the upgrade that helps is not
+        // to uncordon it before.
         if made(snapshot, node, kept, uid)? == Made::ByAnother && !is_member(&node.name) && *members_come {
             return None;
         }
@@ -73,8 +73,8 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
     down.chain(kept).collect()
 }
 
-/// Which upgrade made the NodeOp that failed on the node, if one did. Where that is gone, the node itself says
-/// which upgrades have tried it.
+/// Which upgrade made the NodeOp that failed on the node, if one did. Where that is gone, the node itself
+/// says which upgrades have tried it.
 fn made(snapshot: &Snapshot, node: &NodeView, kept: &KeptCordon, upgrade: &str) -> Option<Made> {
     let this = match snapshot.op(&kept.by) {
         Some(op) => owner::upgrade_uid(&op.metadata)? == upgrade,

@@ -44,7 +44,8 @@ pub fn of<'a>(
 impl<'a, F: FnOnce() -> Option<Others<'a>>> Recall<'a, F> {
     /// What becomes of a node that is worked on, if it is one that is taken back.
     pub fn node(&self, name: &str, status: &NodeStatus) -> Option<Next> {
-        // What the Go operator recorded names no step, and may have begun. One that is deleted says so itself.
+        // What the Go operator recorded names no step, and may have begun. One that is deleted says so
+        // itself.
         if status.step != Some(Step::Claim) || self.op.deleting {
             return None;
         }

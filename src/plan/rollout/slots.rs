@@ -189,9 +189,9 @@ impl Pass<'_> {
         self.hold(name, OutOfService::Unconfirmed(name.to_owned()));
     }
 
-    /// A node that is not Ready. If it was done lately, or failed with a reboot that may yet have come, it holds a slot from now on. With very many targets
-    /// nothing tells when one was done (see `compact`), and only whether it is Ready when it is given back
-    /// counts.
+    /// A node that is not Ready. If it was done lately, or failed with a reboot that may yet have come, it
+    /// holds a slot from now on. With very many targets nothing tells when one was done (see `compact`), and
+    /// only whether it is Ready when it is given back counts.
     fn done(&mut self, node: &NodeView, nodes: &mut NodeStatuses) {
         let may_reboot = |entry: &NodeStatus| {
             entry.phase == Phase::Failed && entry.reboot_status == Some(RebootStatus::Pending)

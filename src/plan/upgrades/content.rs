@@ -46,8 +46,8 @@ pub fn of_run(snapshot: &Snapshot, op: &NodeOp) -> Vec<ImageContent> {
     known.into_iter().flatten().filter(|content| content.image == name).cloned().collect()
 }
 
-/// Adds what the NodeOp of the present round has run, and not what a single node told of it. One that names its
-/// image by digest has nothing to add.
+/// Adds what the NodeOp of the present round has run, and not what a single node told of it. One that names
+/// its image by digest has nothing to add.
 pub fn copy(status: &mut NodeOpUpgradeStatus, shown: &[ImageContent]) {
     let ran: Vec<_> = shown.iter().filter(|content| content.told_by.is_none()).cloned().collect();
     if ran.starts_with(&status.images) {

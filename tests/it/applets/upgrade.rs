@@ -232,8 +232,8 @@ fn the_nodes_own_record_proves_what_no_boot_does() {
     );
 }
 
-/// GRUB goes by the boot that failed before, and would boot the fallback again. Rows: what the node has booted,
-/// what is upgraded, what stood in GRUB's environment block, and what stands there afterwards.
+/// GRUB goes by the boot that failed before, and would boot the fallback again. Rows: what the node has
+/// booted, what is upgraded, what stood in GRUB's environment block, and what stands there afterwards.
 #[test]
 fn on_a_node_that_fell_back_grub_is_told_to_try_the_new_image() {
     let block = |lines: &str| format!("{:#<1024}", format!("# GRUB Environment Block\n{lines}"));

@@ -1,5 +1,5 @@
-//! Preflights: a node that needs nothing is skipped, one whose check fails is failed, and neither is touched. A
-//! check that fails at first and then passes has passed.
+//! Preflights: a node that needs nothing is skipped, one whose check fails is failed, and neither is touched.
+//! A check that fails at first and then passes has passed.
 
 use kairos_sim::Outcome;
 use serde_json::json;

@@ -158,8 +158,8 @@ fn a_node_that_goes_down_soon_after_it_failed_holds_its_slot_if_its_reboot_may_h
     }
 }
 
-/// A node that an earlier run of `upgrade`, or another NodeOp, failed on and left cordoned, and a run of `up`,
-/// which has not begun with its nodes; with the NodeOp that failed deleted, or not.
+/// A node that an earlier run of `upgrade`, or another NodeOp, failed on and left cordoned, and a run of
+/// `up`, which has not begun with its nodes; with the NodeOp that failed deleted, or not.
 fn next_run(upgrade: &str, is_gone: bool, spec: Value) -> Cluster {
     let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
     cluster.op("next", spec);

@@ -115,7 +115,7 @@ fn the_content_of_a_node_that_runs_it_binds_those_of_its_architecture() {
         ("n2", digest("mirror.example.com/os@", 'd'), Compared::First),
         ("n2", digest("", 'd'), Compared::First),
         ("a1", digest("os@", 'b'), Compared::Same),
-        // One node's word binds nobody.
+        // One node's report binds nobody.
         ("a1", digest("os@", 'd'), Compared::First),
         ("gone", digest("os@", 'd'), Compared::Unknown),
         ("n2", "os@sha256:short".into(), Compared::Unknown),
@@ -363,16 +363,16 @@ fn a_release_that_binds_is_found_however_many_follow() {
                 told.map(|(name, entry)| (name.as_str(), entry.target.as_deref().unwrap()))
             };
             let taken = told(Phase::Running).find(|(name, _)| of_arch(name));
-            let words: Vec<_> = told(Phase::Pending).filter(|(name, _)| of_arch(name)).collect();
+            let reports: Vec<_> = told(Phase::Pending).filter(|(name, _)| of_arch(name)).collect();
             let alike = || {
-                let twice = |at: &usize| words[..*at].iter().any(|(_, release)| *release == words[*at].1);
-                (0..words.len()).find(twice).map(|at| words[at])
+                let twice = |at: &usize| reports[..*at].iter().any(|(_, release)| *release == reports[*at].1);
+                (0..reports.len()).find(twice).map(|at| reports[at])
             };
             let expected = taken.or_else(alike).map(|(_, release)| release);
             let judged = found.judge(node, "another");
             assert_eq!(matches!(judged, Judged::Differs(_)), expected.is_some(), "seed {seed}: {name}");
             assert!(expected.is_none_or(|release| found.judge(node, release) == Judged::Fits), "seed {seed}");
-            assert_eq!(matches!(judged, Judged::Disputed(_)), expected.is_none() && !words.is_empty());
+            assert_eq!(matches!(judged, Judged::Disputed(_)), expected.is_none() && !reports.is_empty());
             assert!(taken.is_none_or(|(first, _)| found.is_of(first)), "seed {seed}");
         }
     }

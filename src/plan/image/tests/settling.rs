@@ -1,17 +1,17 @@
-//! Which word binds when several come at once, or little is left of who said it.
+//! Which report binds when several come at once, or little is left of who said it.
 
 use super::*;
 
-/// The operation on which this node's word stands.
+/// The operation on which this node's report stands.
 fn told(node: &str, digest: &str) -> NodeOp {
     let mut op = (*op(json!({"image": "os:v1", "upgrade": {"active": true}}))).clone();
-    let word = ImageContent {
+    let report = ImageContent {
         architecture: "amd64".into(),
         image: "os:v1".into(),
         digest: digest.to_owned(),
         told_by: Some(node.to_owned()),
     };
-    op.status = Some(NodeOpStatus { images: vec![word], ..NodeOpStatus::default() });
+    op.status = Some(NodeOpStatus { images: vec![report], ..NodeOpStatus::default() });
     op
 }
 
@@ -48,5 +48,5 @@ fn a_preflight_that_is_on_its_way_out_says_nothing_any_more() {
     let object = op(json!({"image": "os:v1", "upgrade": {"active": true}}));
     let (_, op) = recorded(&object, &[asked("n1")], pods);
     let images = op.status.unwrap().images;
-    assert_eq!(images.iter().map(|word| &word.digest).collect::<Vec<_>>(), [&digest("os@", 'b')]);
+    assert_eq!(images.iter().map(|report| &report.digest).collect::<Vec<_>>(), [&digest("os@", 'b')]);
 }

@@ -70,8 +70,8 @@ pub struct Snapshot {
     pub pods: PlacedTable<PodView>,
     /// All pods of the nodes that are being drained. A node that is not in here has not been listed yet.
     pub residents: BTreeMap<String, Vec<Arc<NodePod>>>,
-    /// Why a node is not in there, or what is there of it may be old, if its pods could not be listed or watched
-    /// for a while.
+    /// Why a node is not in there, or what is there of it may be old, if its pods could not be listed or
+    /// watched for a while.
     pub unlisted: BTreeMap<String, String>,
     /// The last eviction of each pod that this process tried, by pod UID.
     pub evictions: BTreeMap<String, Eviction>,

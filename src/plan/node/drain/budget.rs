@@ -1,10 +1,11 @@
 //! Why a budget gives no room that has some: it counts pods of operations.
 //!
-//! For a budget with `maxUnavailable`, or with `minAvailable` in percent, Kubernetes' disruption controller adds up
-//! how many replicas the controllers of its pods are to have. It reads that from the subresource `scale`, which
-//! neither NodeOps nor Jobs have; with one of their pods among the selected ones, running or ended, the budget
-//! fails its sync and allows nothing (`getExpectedScale` and `failSafe` in `pkg/controller/disruption`, read in the
-//! source). A selector that is empty, or only leaves something out, selects our pods, too.
+//! For a budget with `maxUnavailable`, or with `minAvailable` in percent, Kubernetes' disruption controller
+//! adds up how many replicas the controllers of its pods are to have. It reads that from the subresource
+//! `scale`, which neither NodeOps nor Jobs have; with one of their pods among the selected ones, running or
+//! ended, the budget fails its sync and allows nothing (`getExpectedScale` and `failSafe` in
+//! `pkg/controller/disruption`, read in the source). A selector that is empty, or only leaves something out,
+//! selects our pods, too.
 //!
 //! Pods with a plain owner reference would not be counted. But those of Jobs are made by Kubernetes, and are
 //! there until the Job is deleted; and that the reference is a controlling one is what proves whose a pod is.

@@ -18,9 +18,9 @@ use crate::plan::{
     },
 };
 
-/// Evicts what has come to the node since the drain, beside what its Job does next. To a leader that comes when
-/// the drain is over, all that is there has: the drain had evicted what was there before, and what it left the
-/// options leave now. The operation's own pods are told by their owner, see [`judge`].
+/// Evicts what has come to the node since the drain, beside what its Job does next. To a leader that comes
+/// when the drain is over, all that is there has: the drain had evicted what was there before, and what it
+/// left the options leave now. The operation's own pods are told by their owner, see [`judge`].
 pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Decision> {
     let Some(options) = ctx.op.intent.drain.as_ref().filter(|_| !ctx.op.deleting) else { return next };
     let mut effects = Effects::watch_pods_of(&ctx.node.name);

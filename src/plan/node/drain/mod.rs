@@ -7,9 +7,9 @@
 //! kubectl lists once. A pod that comes after our first list has to go as well, since the scheduler may have
 //! chosen the node before the cordon and bind the pod a minute later, when its volume is there. Only what
 //! would come back for ever is left, and named: pods that tolerate the cordon, and those that a controller
-//! pins to the cordoned node (see [`PodArrival`]), or the drain would be endless. A new leader lists anew, and may so
-//! evict such a replacement once more; if the drain was over when it came, all that is there came late. What
-//! comes late is never a reason to refuse the drain: it has begun.
+//! pins to the cordoned node (see [`PodArrival`]), or the drain would be endless. A new leader lists anew,
+//! and may so evict such a replacement once more; if the drain was over when it came, all that is there came
+//! late. What comes late is never a reason to refuse the drain: it has begun.
 //!
 //! When the pods are gone, their volumes are waited for ([`volumes`]), and our own pod goes last ([`own`]).
 

@@ -1,8 +1,9 @@
-//! What follows from a Job's failure: the node has failed, unless the operation has succeeded, as the record of
-//! the Job's own pod says, or beside a container of somebody else that failed; or the Job is made again since
-//! nothing of it had begun. The node's kubelet refused each of its pods then, being full or short of disk, or
-//! the container runtime could not start a container. That passes, whatever `backoffLimit` says, which counts
-//! tries of the operation: the Job is made again, with pauses, for as long as a pod may take to start.
+//! What follows from a Job's failure: the node has failed, unless the operation has succeeded, as the record
+//! of the Job's own pod says, or beside a container of somebody else that failed; or the Job is made again
+//! since nothing of it had begun. The node's kubelet refused each of its pods then, being full or short of
+//! disk, or the container runtime could not start a container. That passes, whatever `backoffLimit` says,
+//! which counts tries of the operation: the Job is made again, with pauses, for as long as a pod may take to
+//! start.
 //!
 //! First the status forgets the Job's UID, and then the Job, which has failed and can run nothing any more,
 //! is deleted. Another one of its name is made when it is gone (see `remake`).
@@ -48,8 +49,8 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
         }
         return outcome::succeeded_beside(ctx, pods, &beside);
     }
-    // Its deadline ran out while nobody could tell that its pod was done. Its waiter takes that for a failure,
-    // too.
+    // Its deadline ran out while nobody could tell that its pod was done. Its waiter takes that for a
+    // failure, too.
     if let Some(found) = recorded_after_all(ctx, pods) {
         return run::another_content(ctx, pods).unwrap_or_else(|| outcome::recorded(ctx, pods, found)).into();
     }
@@ -74,8 +75,8 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     Failure::JobFailed { why: why.to_owned(), message, section }.into()
 }
 
-/// Where the manual says what to do about a Job that ended with this message. A command of a user's may print what
-/// it likes, and is no agent.
+/// Where the manual says what to do about a Job that ended with this message. A command of a user's may print
+/// what it likes, and is no agent.
 fn section(is_upgrade: bool, message: &str) -> Section {
     if message.contains(unrecorded::SAID) || message.contains(contract::UNRECORDED) {
         return Section::NotRecorded;

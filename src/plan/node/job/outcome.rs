@@ -43,8 +43,8 @@ pub fn recorded(ctx: &NodeContext<'_>, pods: &JobPods<'_>, found: Sentinel) -> D
     if found.boot.is_empty() { no_boot_due(ctx, pods) } else { reboot_due(ctx, found, None) }
 }
 
-/// The operation has succeeded in this boot, as stands on its Job, which a container of somebody else kept from
-/// completing.
+/// The operation has succeeded in this boot, as stands on its Job, which a container of somebody else kept
+/// from completing.
 pub fn settled(ctx: &NodeContext<'_>, pods: &JobPods<'_>, boot: String) -> Decision {
     match pods.sentinel() {
         Record::Found(found) if found.boot == boot => recorded(ctx, pods, found),
@@ -137,8 +137,8 @@ pub fn succeeded_beside(ctx: &NodeContext<'_>, pods: &JobPods<'_>, beside: &Besi
 }
 
 /// The operation has succeeded in the boot that the record names. One that names another target than the
-/// image has, as its preflight read it, is not of this operation: nothing is proved by it. `awaited`: the reboot
-/// that is awaited already, for the record shows late.
+/// image has, as its preflight read it, is not of this operation: nothing is proved by it. `awaited`: the
+/// reboot that is awaited already, for the record shows late.
 fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel, awaited: Option<&Reboot>) -> Decision {
     match (&ctx.work.found.target, &found.target) {
         (Some(known), Some(said)) if known != said => {
@@ -148,8 +148,8 @@ fn reboot_due(ctx: &NodeContext<'_>, found: Sentinel, awaited: Option<&Reboot>) 
     }
 }
 
-/// The operation has succeeded, in the boot that its record names if there is one. What it does not say of the
-/// image the preflight may have said: that is proved by the boot as well.
+/// The operation has succeeded, in the boot that its record names if there is one. What it does not say of
+/// the image the preflight may have said: that is proved by the boot as well.
 fn to_reboot(ctx: &NodeContext<'_>, sentinel: Option<Sentinel>, awaited: Option<&Reboot>) -> Decision {
     let Sentinel { before, target, not_tried, .. } = sentinel.clone().unwrap_or_default();
     let (left, known) = (sentinel.map(|found| found.boot), &ctx.work.found);

@@ -43,8 +43,8 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
 }
 
-/// In which boot the operation succeeded whose Job is settled, as it says itself. Its NodeOp may not say so yet:
-/// the two come by two watches.
+/// In which boot the operation succeeded whose Job is settled, as it says itself. Its NodeOp may not say so
+/// yet: the two come by two watches.
 fn settled_in(ctx: &NodeContext<'_>, job: &JobView) -> Option<String> {
     let is_ours = job.state == JobState::Active && ctx.op.intent.reboot && !ctx.is_adopted();
     job.settled_in.clone().filter(|_| is_ours)
@@ -52,8 +52,8 @@ fn settled_in(ctx: &NodeContext<'_>, job: &JobView) -> Option<String> {
 
 /// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
 /// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
-/// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what is
-/// not taken.
+/// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what
+/// is not taken.
 pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
     if ctx.is_adopted() {
         return None;

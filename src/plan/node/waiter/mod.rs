@@ -99,9 +99,9 @@ pub fn ensure(ctx: &NodeContext<'_>, job: &str, room: Room) -> Planned<Waiter> {
     }
 }
 
-/// The waiter stands; but one that reads another boot id than the node's kubelet is of no use. A reboot is known
-/// by the boot id alone, so that it would be said to be proved before it came. After a boot of its own the node
-/// may say so before its waiter does.
+/// The waiter stands; but one that reads another boot id than the node's kubelet is of no use. A reboot is
+/// known by the boot id alone, so that it would be said to be proved before it came. After a boot of its own
+/// the node may say so before its waiter does.
 fn stands(ctx: &NodeContext<'_>, key: Key) -> Planned<Waiter> {
     let apart = ctx.snapshot.waiter_apart_since(&ctx.op.id, &ctx.node.name).filter(|_| may_give_up(ctx));
     let Some(since) = apart else { return Waiter::Ready.into() };
@@ -127,8 +127,8 @@ fn replace_broken(pod: &PodView, why: String) -> Planned<Waiter> {
 }
 
 /// One that stood has gone, and counts as lost like one whose pod tells how it ended. Whoever leads anew has
-/// not seen it stand, makes another under its name, and gives it the whole time as well. Once the operation has
-/// succeeded there is no time but that of the reboot, and nothing to count.
+/// not seen it stand, makes another under its name, and gives it the whole time as well. Once the operation
+/// has succeeded there is no time but that of the reboot, and nothing to count.
 fn vanished(ctx: &NodeContext<'_>, key: Key, attempt: i32) -> Option<Planned<Waiter>> {
     ctx.snapshot.waiter_stood_until(&ctx.op.id, &ctx.node.name, &key.1).filter(|_| may_give_up(ctx))?;
     let question = Question::Pod(key);
@@ -282,9 +282,9 @@ fn may_give_up(ctx: &NodeContext<'_>) -> bool {
     !matches!(ctx.work.at, At::Reboot(_))
 }
 
-/// Until when a waiter may take to get ready: `pullTimeoutSeconds`, once, from when it was wanted, or from when
-/// the present one is not seen to stand any more: the drain may have taken hours by then. Once the operation
-/// has succeeded, for as long as its reboot is waited for.
+/// Until when a waiter may take to get ready: `pullTimeoutSeconds`, once, from when it was wanted, or from
+/// when the present one is not seen to stand any more: the drain may have taken hours by then. Once the
+/// operation has succeeded, for as long as its reboot is waited for.
 fn until(ctx: &NodeContext<'_>) -> Timestamp {
     if !may_give_up(ctx) {
         return ctx.deadline(ctx.op.intent.reboot_timeout).unwrap_or(ctx.snapshot.now);
@@ -320,29 +320,30 @@ pub fn missing(ctx: &NodeContext<'_>) -> Option<String> {
     }
 }
 
-/// What the node's present waiter says of itself.
-pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
+/// The pod of the node's present waiter, if it is there and ours.
+fn present<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a PodView> {
     let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
     let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name))?;
-    pod.reboot_state.as_deref().filter(|_| pod.is_of(&ctx.op.id))
+    pod.is_of(&ctx.op.id).then_some(&**pod)
 }
 
-/// Whether the node's present waiter has seen that the node started anew since it asked for the reboot, and that
-/// its boot id is what it was.
+/// What the node's present waiter says of itself.
+pub fn says<'a>(ctx: &'a NodeContext<'_>) -> Option<&'a str> {
+    present(ctx)?.reboot_state.as_deref()
+}
+
+/// Whether the node's present waiter has seen that the node started anew since it asked for the reboot, and
+/// that its boot id is what it was.
 pub fn saw_the_same_boot(ctx: &NodeContext<'_>) -> bool {
-    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
-    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
-    let ours = pod.filter(|pod| pod.is_of(&ctx.op.id)).into_iter().flat_map(|pod| &pod.containers);
-    let mut ends = ours.filter(|it| it.is_ours()).flat_map(|it| [it.ended(), it.last.clone()]).flatten();
+    let ours = present(ctx).into_iter().flat_map(|pod| &pod.containers).filter(|it| it.is_ours());
+    let mut ends = ours.flat_map(|it| [it.ended(), it.last.clone()]).flatten();
     ends.any(|ended| ended.code == i32::from(EXIT_SAME_BOOT))
 }
 
 /// Whether the node's present waiter is over, as its pod tells, and has not said that it reboots the node.
 pub fn ended_without_asking(ctx: &NodeContext<'_>) -> bool {
-    let name = ctx.op.object_name(&ctx.node.name, "reboot", ctx.work.waiter.number());
-    let pod = ctx.snapshot.pods.get(&(ctx.op.id.namespace.clone(), name));
-    let is_over = |pod: &&Arc<PodView>| pod.is_of(&ctx.op.id) && !pod.is_active();
-    pod.filter(is_over).is_some_and(|pod| pod.reboot_state.as_deref() != Some(reboot_state::REBOOTING))
+    let asked = says(ctx) == Some(reboot_state::REBOOTING);
+    present(ctx).is_some_and(|pod| !pod.is_active() && !asked)
 }
 
 /// Whether a waiter of this node said that the reboot is under way or over: it had seen the Job `Complete` by

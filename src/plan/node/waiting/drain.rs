@@ -10,8 +10,8 @@ const MAX_NAMES: usize = 10;
 /// What a drain waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draining {
-    /// Before the first list of the node's pods, or if what is known of them may be old; and why no list comes
-    /// in, if that has gone on for a while.
+    /// Before the first list of the node's pods, or if what is known of them may be old; and why no list
+    /// comes in, if that has gone on for a while.
     Listing(Option<String>),
     Pods(PodsToGo),
     /// Whether volumes are attached still is being read.

@@ -1,10 +1,10 @@
-//! Nodes that tell different things of the image before any of them was taken: whose word is still waited for,
-//! and which node is taken where none comes any more.
+//! Nodes that tell different things of the image before any of them was taken: whose report is still waited
+//! for, and which node is taken where none comes any more.
 //!
-//! One node's word binds nobody, and so neither is failed for the other's. A second word for one of them
+//! One node's report binds nobody, and so neither is failed for the other's. A second report for one of them
 //! decides, so one more node is asked after the other, however many may be asked ahead. Where all that can be
-//! asked have told something else, the first in order is taken, as it would be if it were alone; the others are
-//! held to what it runs. So nobody waits for ever: not two nodes that disagree, nor all of them.
+//! asked have told something else, the first in order is taken, as it would be if it were alone; the others
+//! are held to what it runs. So nobody waits for ever: not two nodes that disagree, nor all of them.
 
 use std::collections::BTreeMap;
 

@@ -275,8 +275,8 @@ fn while_it_is_paused_a_verdict_is_forgotten_once_somebody_else_is_at_the_node()
     assert!(forgets(claimed.beside("b", json!({}), json!({}))));
 }
 
-/// Four workers of one architecture, whose preflights told these releases, or have still to tell (`None`), and what
-/// becomes of each in a few plans: taken, failed, asked, or waiting.
+/// Four workers of one architecture, whose preflights told these releases, or have still to tell (`None`),
+/// and what becomes of each in a few plans: taken, failed, asked, or waiting.
 fn disputed(concurrency: i32, told: [Option<&str>; 4], change: impl FnOnce(&mut NodeView)) -> [String; 4] {
     let names = ["w1", "w2", "w3", "w4"];
     let told = names.iter().zip(told).map(|(name, release)| {
@@ -319,14 +319,14 @@ fn disputed(concurrency: i32, told: [Option<&str>; 4], change: impl FnOnce(&mut 
     })
 }
 
-/// The word of one node binds no other, and yet nobody waits for ever.
+/// The report of one node binds no other, and yet nobody waits for ever.
 #[test]
 fn nodes_that_disagree_wait_for_another_word_and_then_the_first_in_order_is_taken() {
     let as_it_is = |_: &mut NodeView| ();
     let (a, b, c, d) = (Some("a"), Some("b"), Some("c"), Some("d"));
     // Another one can be asked, beyond what is asked ahead.
     assert_eq!(disputed(1, [a, b, None, None], as_it_is), ["waits", "waits", "preflight", "pending"]);
-    // A second word for one of them.
+    // A second report for one of them.
     assert_eq!(disputed(1, [a, b, b, None], as_it_is), ["fails by w2", "running", "pending", "pending"]);
     assert_eq!(disputed(0, [a, b, b, a], as_it_is), ["fails by w2", "running", "running", "fails by w2"]);
     // All disagree: the first one is taken, and the others are held to it.

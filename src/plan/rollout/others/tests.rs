@@ -223,8 +223,8 @@ fn a_node_that_runs_what_the_newer_one_brings_is_left_as_it_is() {
     assert_eq!(world.decided("a", "n1").as_deref(), Some("b"));
 }
 
-/// Whoever waits, waits for somebody who does not wait for it: on every node somebody may go on, until nothing
-/// is left to do.
+/// Whoever waits, waits for somebody who does not wait for it: on every node somebody may go on, until
+/// nothing is left to do.
 #[test]
 fn random_sets_of_operations_come_to_an_end() {
     let mut upgraded = 0;

@@ -1,5 +1,6 @@
-//! A user's check that failed, which the kubelet runs again in the same pod: a registry, a disk or a service that
-//! it asks may be there the next time. So the Go operator documents it, and so its users' scripts are written.
+//! A user's check that failed, which the kubelet runs again in the same pod: a registry, a disk or a service
+//! that it asks may be there the next time. So the Go operator documents it, and so its users' scripts are
+//! written.
 
 use crate::plan::{
     model::snapshot::{ContainerState, ContainerView, Ended, PodView},

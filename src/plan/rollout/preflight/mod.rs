@@ -1,10 +1,10 @@
 //! The preflight of a node: a pod that disturbs nothing, ahead of its turn.
 //!
 //! A verdict is the command's own exit code, or its deadline, and it counts for a node that nobody else has,
-//! in the boot in which it was asked, confirmed by a live read when it is recorded. A user's command that fails
-//! is run again by the kubelet, in the same pod, until it succeeds or its deadline is over (see [`again`]). A
-//! pod that was refused, evicted, shut down with its node or deleted says nothing, and is made again (see
-//! [`lost`]). What no waiting helps fails the node at once.
+//! in the boot in which it was asked, confirmed by a live read when it is recorded. A user's command that
+//! fails is run again by the kubelet, in the same pod, until it succeeds or its deadline is over (see
+//! [`again`]). A pod that was refused, evicted, shut down with its node or deleted says nothing, and is made
+//! again (see [`lost`]). What no waiting helps fails the node at once.
 //!
 //! Times are counted from when we first saw the pod, and its container run: the node has a clock of its own.
 

@@ -10,10 +10,10 @@ use crate::{
 
 /// Bytes of what is said about one node, at most.
 const MAX_MESSAGE: usize = 1000;
-/// Bytes of the names of all nodes, of what is recorded about them (ids, releases, images) and of what is said,
-/// at most. A preflight may end with 4 KiB on each of thousands of nodes, and a node may call its boot, and its
-/// image a release, what it likes; the server takes an object of 1.5 MiB, and beyond that nothing could be
-/// recorded any more. What is recorded decides and stays whole: what is said makes room for it.
+/// Bytes of the names of all nodes, of what is recorded about them (ids, releases, images) and of what is
+/// said, at most. A preflight may end with 4 KiB on each of thousands of nodes, and a node may call its boot,
+/// and its image a release, what it likes; the server takes an object of 1.5 MiB, and beyond that nothing
+/// could be recorded any more. What is recorded decides and stays whole: what is said makes room for it.
 const MAX_ALL_TEXTS: usize = 700_000;
 /// How many bytes each of them may have, however many there are: enough for what we say ourselves.
 const MIN_MESSAGE: usize = 60;

@@ -149,8 +149,8 @@ fn whatever_nodes_say_the_status_fits_into_etcd() {
     }
 }
 
-/// Whoever has the credentials of a few nodes of many. What these call their boots is bounded where it is read
-/// (`api::node`); what their pods say of a release, by the length of a termination message.
+/// Whoever has the credentials of a few nodes of many. What these call their boots is bounded where it is
+/// read (`api::node`); what their pods say of a release, by the length of a termination message.
 #[test]
 fn whatever_a_hundred_nodes_call_themselves_the_status_fits_into_etcd() {
     let text = |bytes: usize| Some("x".repeat(bytes));

@@ -6,9 +6,9 @@
 //! both images where a real node has its state partition. The active image of a node with the file
 //! `will-not-boot` does not boot.
 //!
-//! Which image boots is decided as Kairos' GRUB decides it: after an upgrade the active one has one try, of which
-//! a mark is left until it has booted; where both marks stand, the fallback boots. An entry that is selected in
-//! `/oem/grubenv` boots once, whatever the marks are.
+//! Which image boots is decided as Kairos' GRUB decides it: after an upgrade the active one has one try, of
+//! which a mark is left until it has booted; where both marks stand, the fallback boots. An entry that is
+//! selected in `/oem/grubenv` boots once, whatever the marks are.
 
 use std::{
     fs, io,

@@ -4,13 +4,13 @@
 //! whose volume is provisioned first comes a minute after the cordon. It has to go like those before it. One
 //! that comes back each time that it is evicted, since its controller pins it to the node, has not, or the
 //! drain would never end. By a clock the two cannot be told apart: ours may be behind the server's, or ahead.
-//! So they are counted, as long as the cordon lasts: whoever uncordons the node lets pods in, which come once,
-//! and not because anything pins them to it.
+//! So they are counted, as long as the cordon lasts: whoever uncordons the node lets pods in, which come
+//! once, and not because anything pins them to it.
 //!
-//! What is known is kept from the drain's first list until the operation on the node is over, whatever becomes
-//! of the watch of its pods meanwhile. Another process knows nothing of it. One that takes over a drain begins
-//! with a first list of its own; one that comes when the drain is over knows that it had evicted all that had
-//! to go, and takes all that it finds for late.
+//! What is known is kept from the drain's first list until the operation on the node is over, whatever
+//! becomes of the watch of its pods meanwhile. Another process knows nothing of it. One that takes over a
+//! drain begins with a first list of its own; one that comes when the drain is over knows that it had evicted
+//! all that had to go, and takes all that it finds for late.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +18,7 @@ use std::{
 };
 
 use crate::{
-    api::{
-        node_statuses::Mark,
-        nodeop::{NodeStatus, Step},
-    },
+    api::nodeop::{NodeStatus, Step},
     plan::model::{
         id::OpRef,
         snapshot::{NodePod, Sightings, Snapshot},
@@ -78,29 +75,25 @@ impl Sightings {
     /// Notes which pods are on the nodes that operations keep clear of them.
     pub(super) fn note_arrivals(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.arrivals);
-        for op in snapshot.ops.values() {
-            let statuses = op.status.iter().map(|status| &status.node_statuses);
-            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
-            for (node, entry) in running.filter(|(_, entry)| is_kept_clear(entry)) {
-                let uid = OpRef::of(op).uid;
-                let cordoned = snapshot.nodes.get(node).is_none_or(|node| node.unschedulable);
-                let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
-                let arrivals = match (known, snapshot.residents.get(node)) {
-                    (Some(mut known), Some(pods)) => {
-                        known.note(pods, cordoned);
-                        known
-                    }
-                    (None, Some(pods)) if entry.step == Some(Step::Drain) => Arrivals::first(pods),
-                    (None, Some(pods)) => {
-                        let mut all = Arrivals::default();
-                        all.note(pods, cordoned);
-                        all
-                    }
-                    (Some(known), None) => known,
-                    (None, None) => continue,
-                };
-                self.arrivals.entry(node.clone()).or_default().insert(uid, arrivals);
-            }
+        for (op, node, entry) in snapshot.running().filter(|(_, _, entry)| is_kept_clear(entry)) {
+            let uid = OpRef::of(op).uid;
+            let cordoned = snapshot.nodes.get(node).is_none_or(|node| node.unschedulable);
+            let known = before.get_mut(node).and_then(|of_node| of_node.remove(&uid));
+            let arrivals = match (known, snapshot.residents.get(node)) {
+                (Some(mut known), Some(pods)) => {
+                    known.note(pods, cordoned);
+                    known
+                }
+                (None, Some(pods)) if entry.step == Some(Step::Drain) => Arrivals::first(pods),
+                (None, Some(pods)) => {
+                    let mut all = Arrivals::default();
+                    all.note(pods, cordoned);
+                    all
+                }
+                (Some(known), None) => known,
+                (None, None) => continue,
+            };
+            self.arrivals.entry(node.clone()).or_default().insert(uid, arrivals);
         }
     }
 }

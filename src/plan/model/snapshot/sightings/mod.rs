@@ -21,7 +21,7 @@ pub use self::{arrivals::PodArrival, members::RETURNS_WITHIN};
 use crate::{
     api::{
         node_statuses::Mark,
-        nodeop::{NodeStatus, Step},
+        nodeop::{NodeOp, NodeStatus, Step},
     },
     plan::model::{
         id::OpRef,
@@ -175,7 +175,8 @@ impl Sightings {
             let stood = match (stands, known) {
                 (Some(pod), known) => {
                     let since = known.filter(|known| known.name == pod.name).and_then(|known| known.apart);
-                    // A node that is not Ready has booted, perhaps, and starts no waiter before its network is there.
+                    // A node that is not Ready has booted, perhaps, and starts no waiter before its network
+                    // is there.
                     let ready = snapshot.nodes.get(node).filter(|node| node.ready);
                     let told = ready.map(|node| &node.boot_id).filter(|boot| !boot.is_empty());
                     let reads = pod.waits_in.as_ref().filter(|reads| told.is_some_and(|told| told != *reads));
@@ -307,29 +308,29 @@ impl Snapshot {
         self.sightings.unbalanced.get(&node.uid).copied().unwrap_or(self.now)
     }
 
+    /// The nodes that are worked on, as the statuses of their NodeOps say.
+    fn running(&self) -> impl Iterator<Item = (&Arc<NodeOp>, &String, &NodeStatus)> {
+        let statuses = self.ops.values().filter_map(|op| Some((op, &op.status.as_ref()?.node_statuses)));
+        statuses
+            .flat_map(|(op, nodes)| nodes.marked([Mark::Running]).map(move |(node, entry)| (op, node, entry)))
+    }
+
     /// The nodes whose reboot is due, or was until it was given up, or may have been when they were, and that
     /// have no waiter.
     fn unwatched(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        self.ops.values().flat_map(|op| {
-            let statuses = op.status.iter().map(|status| &status.node_statuses);
-            let ends = |entry: &NodeStatus| entry.step == Some(Step::Job) && entry.given_up.is_some();
-            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
-            let due = running.filter(move |(_, entry)| entry.step == Some(Step::Reboot) || ends(entry));
-            let op = OpRef::of(op);
-            let unwatched =
-                due.filter(|(node, _)| !self.pods_of_on(&op, Role::Waiter, node).any(|pod| pod.is_active()));
-            unwatched.map(|(node, _)| (op.uid.clone(), node.clone())).collect::<Vec<_>>()
-        })
+        let ends = |entry: &NodeStatus| entry.step == Some(Step::Job) && entry.given_up.is_some();
+        let due = self.running().filter(move |(_, _, entry)| entry.step == Some(Step::Reboot) || ends(entry));
+        let due = due.map(|(op, node, _)| (OpRef::of(op), node));
+        let unwatched =
+            due.filter(|(op, node)| !self.pods_of_on(op, Role::Waiter, node).any(|pod| pod.is_active()));
+        unwatched.map(|(op, node)| (op.uid, node.clone()))
     }
 
     /// The nodes that are worked on, and whose operation has not succeeded, as far as their status says.
     fn preparing(&self) -> impl Iterator<Item = (OpRef, &str)> + '_ {
-        self.ops.values().flat_map(|op| {
-            let statuses = op.status.iter().map(|status| &status.node_statuses);
-            let running = statuses.flat_map(|nodes| nodes.marked([Mark::Running]));
-            let prepares = |entry: &NodeStatus| matches!(entry.step, Some(Step::Drain | Step::Job));
-            running.filter(move |(_, entry)| prepares(entry)).map(|(node, _)| (OpRef::of(op), node.as_str()))
-        })
+        let prepares = |entry: &NodeStatus| matches!(entry.step, Some(Step::Drain | Step::Job));
+        let preparing = self.running().filter(move |(_, _, entry)| prepares(entry));
+        preparing.map(|(op, node, _)| (OpRef::of(op), node.as_str()))
     }
 
     /// Until when the waiter of this name stood, as far as we have seen it stand; now, if it still does.
@@ -338,7 +339,8 @@ impl Snapshot {
         (stood.name == name).then(|| stood.until.unwrap_or(self.now))
     }
 
-    /// Since when the waiter that stands on the node reads another boot id than its kubelet has told, if it does.
+    /// Since when the waiter that stands on the node reads another boot id than its kubelet has told, if it
+    /// does.
     pub fn waiter_apart_since(&self, op: &OpRef, node: &str) -> Option<Timestamp> {
         self.sightings.stood.get(&(op.uid.clone(), node.to_owned()))?.apart
     }

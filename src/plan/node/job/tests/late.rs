@@ -1,5 +1,5 @@
-//! A Job whose deadline ran out while nobody could tell that its pod had succeeded, as when the API server, or
-//! the node, was away.
+//! A Job whose deadline ran out while nobody could tell that its pod had succeeded, as when the API server,
+//! or the node, was away.
 
 use super::*;
 

@@ -40,9 +40,9 @@ fn an_upgrade_of_the_recovery_image_is_proved_by_what_its_pod_says_however_late_
     assert_eq!((early, verified), (Phase::Completed, None), "{message}");
 }
 
-/// An upgrade of both images has found the active one at the release. Rows: what its wrapper said, in a Job that
-/// is complete, beside a container of somebody else that still runs, and after the reboot was thought to be due;
-/// and whether anything is proved by it.
+/// An upgrade of both images has found the active one at the release. Rows: what its wrapper said, in a Job
+/// that is complete, beside a container of somebody else that still runs, and after the reboot was thought to
+/// be due; and whether anything is proved by it.
 #[test]
 fn an_upgrade_that_asks_for_a_reboot_and_needed_none_is_proved_by_what_was_done() {
     let proof = r#"{"recoveryAt":"2026-11-28T02:00:07Z","target":"v2"}"#;
@@ -94,8 +94,8 @@ fn an_upgrade_that_asks_for_a_reboot_and_needed_none_is_proved_by_what_was_done(
     }
 }
 
-/// Somebody deletes Jobs once they are complete: the waiter goes on, and what the Job said is lost, or shows late.
-/// What the preflight has found of the image is kept, and a record that says otherwise is not believed.
+/// Somebody deletes Jobs once they are complete: the waiter goes on, and what the Job said is lost, or shows
+/// late. What the preflight has found of the image is kept, and a record that says otherwise is not believed.
 #[test]
 fn what_the_preflight_found_is_kept_where_the_record_of_the_success_is_lost() {
     for (target, kept) in [(None, Some("v2")), (Some("v2"), Some("v2")), (Some("v3"), None)] {

@@ -1,8 +1,8 @@
 //! What nodes told of the content that an image's name stands for there, and what of it binds others.
 //!
-//! One node's word binds nobody: it may have an old image, or lie, and be only the fastest to speak. What
-//! binds is the content of a node that was taken, or one that two nodes tell alike. Until then nodes that tell
-//! different ones wait, see `rollout::admit`.
+//! One node's report binds nobody: it may have an old image, or lie, and be only the fastest to speak. What
+//! binds is the content of a node that was taken, or one that two nodes tell alike. Until then nodes that
+//! tell different ones wait, see `rollout::admit`.
 
 use super::{ADVICE, Judged, MAX_CONTENTS, repository, sha256};
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
 pub enum Kind {
     /// By the digest of a manifest in the repository that was named.
     Named,
-    /// By one in another repository, where the node has the same content from. A mirror may have pushed it anew,
-    /// under another digest.
+    /// By one in another repository, where the node has the same content from. A mirror may have pushed it
+    /// anew, under another digest.
     Elsewhere,
     /// By the digest of its configuration: it was loaded from a file.
     Configuration,
@@ -97,27 +97,27 @@ fn bind(images: &mut Vec<ImageContent>, content: ImageContent) {
     images.truncate(MAX_CONTENTS);
 }
 
-/// Goes through the words that bind nobody yet: that of a node that was taken does; that of a node which has
-/// nothing to do with it any more is forgotten.
+/// Goes through the reports that bind nobody yet: that of a node that was taken does; that of a node which
+/// has nothing to do with it any more is forgotten.
 pub fn settle(snapshot: &Snapshot, nodes: &NodeStatuses, images: &mut Vec<ImageContent>) {
-    let words: Vec<ImageContent> = images.iter().filter(|content| !binds(content)).cloned().collect();
-    for word in words {
-        let node = word.told_by.as_deref().unwrap_or_default();
-        let bound = images.iter().any(|known| binds(known) && are_alike(known, &word));
+    let reports: Vec<ImageContent> = images.iter().filter(|content| !binds(content)).cloned().collect();
+    for report in reports {
+        let node = report.told_by.as_deref().unwrap_or_default();
+        let bound = images.iter().any(|known| binds(known) && are_alike(known, &report));
         let counts = nodes.get(node).is_some_and(|entry| match entry.phase {
             Phase::Pending => entry.boot.is_some() && snapshot.nodes.contains_key(node),
             Phase::Preflight => snapshot.nodes.contains_key(node),
             Phase::Completed => !bound,
             Phase::Running | Phase::Failed => false,
         });
-        // One that was taken is in progress at least once, and its word binds then: of what is left of thousands
-        // nothing has to be guessed.
+        // One that was taken is in progress at least once, and its report binds then: of what is left of
+        // thousands nothing has to be guessed.
         let is_taken = |entry: &NodeStatus| entry.phase == Phase::Running || entry.job_name.is_some();
         let taken = nodes.get(node).is_some_and(is_taken);
         if taken && !bound {
-            bind(images, word);
+            bind(images, report);
         } else if taken || !counts {
-            images.retain(|known| *known != word);
+            images.retain(|known| *known != report);
         }
     }
 }
