@@ -2,15 +2,16 @@
 //!
 //! The scheduler may have chosen the node before the cordon, and binds a pod to it up to minutes later, when
 //! its volume is there. A reboot would take it down without a word to its budget. So it is evicted as it
-//! comes. Nothing is held up for it, since the operation has begun, and what is still there when the reboot
-//! is due is named.
+//! comes. Nothing is held up for it, since the operation has begun. What is still there when the reboot is
+//! due is named and no longer evicted: where there is no reboot the node is let go and the pod may stay, and
+//! where there is one it comes before any eviction has done its work.
 
 use super::{EvictionDecision, arrival, evict, judge, own, say_left};
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
         intent::Drain,
-        snapshot::PodArrival,
+        snapshot::{NodePod, PodArrival},
     },
     node::{
         context::{Decision, NodeContext},
@@ -34,19 +35,36 @@ pub fn keep_clear(ctx: &NodeContext<'_>, next: Planned<Decision>) -> Planned<Dec
             && arrival(ctx, pod) == PodArrival::Late
             && judge(ctx, pod, &lenient) == EvictionDecision::Evict
     });
-    let mut there = Vec::new();
-    for pod in late {
-        let refused = effects.take(evict(ctx, options, ctx.snapshot.now.into(), pod));
-        there.push(refused.unwrap_or_else(|| format!("{}: it came while the operation ran", pod.path())));
-    }
-    if goes_down(&next.value) {
-        effects.add(say_left(ctx, &there).map(Effects::from).unwrap_or_default());
+    let eviction = |pod| evict(ctx, options, ctx.snapshot.now.into(), pod);
+    match after(&next.value) {
+        After::Job => late.for_each(|pod| drop(effects.take(eviction(pod)))),
+        After::Reboot => {
+            let came = |pod: &NodePod| format!("{}: it came while the operation ran", pod.path());
+            let there: Vec<_> = late.map(|pod| eviction(pod).value.unwrap_or_else(|| came(pod))).collect();
+            effects.add(say_left(ctx, &there).map(Effects::from).unwrap_or_default());
+        }
+        After::End => {}
     }
     next.with(effects)
 }
 
-/// Whether the reboot is next.
-fn goes_down(next: &Decision) -> bool {
-    let Decision::Record(entry) = next else { return false };
-    matches!(&entry.state, State::Working(work) if matches!(work.at, At::Reboot(_)))
+/// What follows in step `Job`.
+enum After {
+    /// The Job still runs.
+    Job,
+    Reboot,
+    /// The operation is over on this node.
+    End,
+}
+
+fn after(next: &Decision) -> After {
+    match next {
+        Decision::Wait(_) => After::Job,
+        Decision::Record(entry) => match &entry.state {
+            State::Working(work) if matches!(work.at, At::Reboot(_)) => After::Reboot,
+            State::Working(_) => After::Job,
+            State::Pending(_) | State::Preflight(_) | State::Over(_) => After::End,
+        },
+        Decision::GiveUp(_) => After::End,
+    }
 }

@@ -153,6 +153,32 @@ fn a_pod_that_is_bound_while_the_operation_runs_is_evicted_and_holds_nothing_up(
     assert_eq!(evicted(&other.pass(5)), ["late"], "the drain was over: whatever has to go came late");
 }
 
+/// Where there is no reboot, the node is let go and the pod may stay; where there is one, an eviction comes too
+/// late.
+#[test]
+fn what_came_late_is_no_longer_evicted_once_the_job_is_over() {
+    let mut world = drained(DrainOptions::default(), true);
+    world.pass(1);
+    world.pass(2);
+    lives(&mut world, vec![web("late")]);
+    assert_eq!(evicted(&world.pass(3)), ["late"], "while the Job runs");
+    let moves_to = |changes: serde_json::Value| {
+        let mut status = serde_json::to_value(world.entry()).unwrap();
+        status.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let entry = Entry::parse(&serde_json::from_value(status).unwrap()).unwrap();
+        let planned =
+            world.decide(|ctx| keep_clear(ctx, Planned::from(Decision::Record(Box::new(entry.clone())))));
+        let actions = planned.effects.actions;
+        let evicts = actions.iter().filter(|action| matches!(action, Action::Evict { .. })).count();
+        (evicts, planned.effects.notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>())
+    };
+    assert_eq!(moves_to(json!({"message": "another one"})), (1, vec![]));
+    let (evicts, said) = moves_to(json!({"step": "Reboot", "jobUid": "j", "deadline": Time(at(600))}));
+    assert_eq!((evicts, said.len()), (0, 1), "{said:?}");
+    assert!(said[0].contains("ns/late: it came while the operation ran"), "{said:?}");
+    assert_eq!(moves_to(json!({"phase": "Completed", "step": null})), (0, vec![]));
+}
+
 /// The watch of the node's pods ends for many reasons, of which a node that could not be read is one.
 #[test]
 fn what_came_late_is_known_though_the_watch_of_the_pods_began_anew() {
