@@ -142,10 +142,8 @@ async fn one(
     })
 }
 
-/// Jobs, or pods of Jobs, in a page of a live list: anybody can give his own the labels by which they are
-/// selected, and make them large. An operation of two thousand nodes has as many of each, and a page of those
-/// is read without waiting for other large answers.
-const PAGE: u32 = 10;
+/// Objects in a page of a live list.
+const PAGE: u32 = 50;
 
 /// Reads a list page by page, each of which has its own time to be answered.
 async fn each<K>(api: &Api<K>, params: &ListParams, mut take: impl FnMut(K)) -> anyhow::Result<()>
@@ -201,19 +199,16 @@ async fn successor(client: &Client, snapshot: &Snapshot, node: &str) -> anyhow::
     let owner = |pod: &Pod| owner::controller(&pod.metadata).map(|owner| owner.uid.clone());
     let own = api.get(name).await.context("reading our own pod")?;
     let Some(ours) = owner(&own) else { return Ok(Answer::NotFound) };
-    let pods = api.list(&ListParams::default()).await.context("listing our own replicas")?;
-    let others: Vec<&Pod> = pods
-        .items
-        .iter()
-        .filter(|pod| owner(pod).as_ref() == Some(&ours) && stays_elsewhere(pod, node))
-        .collect();
-    Ok(if others.iter().any(|pod| static_pods::is_ready(pod)) {
-        Answer::Found
-    } else if others.is_empty() {
-        Answer::NotFound
-    } else {
-        Answer::Pending
+    let mut answer = Answer::NotFound;
+    each(&api, &ListParams::default(), |pod| {
+        if owner(&pod).as_ref() == Some(&ours) && stays_elsewhere(&pod, node) {
+            let ready = static_pods::is_ready(&pod) || answer == Answer::Found;
+            answer = if ready { Answer::Found } else { Answer::Pending };
+        }
     })
+    .await
+    .context("listing our own replicas")?;
+    Ok(answer)
 }
 
 fn stays_elsewhere(pod: &Pod, node: &str) -> bool {
@@ -248,11 +243,9 @@ fn newest(events: &[Event]) -> Answer {
 async fn control_plane_pods(client: &Client, node: &str) -> anyhow::Result<Answer> {
     let on_node = format!("spec.nodeName={node}");
     let params = ListParams::default().labels(static_pods::LABELS).fields(&on_node);
-    let pods = Api::<Pod>::namespaced(client.clone(), static_pods::NAMESPACE)
-        .list(&params)
-        .await
-        .context("listing them")?;
-    Ok(static_pods::answer(&pods.items))
+    let (api, mut pods) = (Api::<Pod>::namespaced(client.clone(), static_pods::NAMESPACE), Vec::new());
+    each(&api, &params, |pod| pods.push(pod)).await.context("listing them")?;
+    Ok(static_pods::answer(&pods))
 }
 
 /// What is attached to the node, less what the pods that stay on it use.

@@ -34,19 +34,12 @@ use crate::api::{
     job::Job, metadata::Metadata, names, node::Node, nodeop::NodeOp, pod::Pod, upgrade::NodeOpUpgrade,
 };
 
-/// Objects in a page of a list. Somebody else's may be big: a page of pods with large annotations must fit
-/// into our memory.
+/// Objects in a page of a list. How large they may be is the client's part, which asks for one at a time where
+/// a page of so many is too large.
 const PAGE: u32 = 50;
 /// NodeOps, and NodeOpUpgrades, in a page of a list of whole ones. One of thousands of nodes is a megabyte,
 /// and a page is in memory twice while it is read: ten are 20 MB of our 64, and fifty were more than all.
 const WHOLE_PAGE: u32 = 10;
-/// Pods of a node that is drained, whosever they are. One may be a megabyte and a half, of which each `<` is
-/// six characters in JSON, and a page is in memory twice while it is read: two of them are 36 MB of our 64.
-/// That the lists and the events of several nodes do not add up is the client's part, which reads of large
-/// answers one at a time, and of events likewise.
-const RESIDENTS: u32 = 2;
-/// Jobs and pods with our label in a namespace: so few that a page of big ones of somebody else fits, too.
-const WORK: u32 = 10;
 /// How often we look whether the store went back, if no watch breaks meanwhile: a store is restored under an
 /// API server that is down.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -179,7 +172,7 @@ impl Observer {
     /// Watches the Jobs and pods of the namespaces that concern us, and of no other one.
     fn watch_work(&self, client: &Client) {
         // The label is anybody's to set.
-        let ours = config().labels(names::NODEOP).page_size(WORK);
+        let ours = config().labels(names::NODEOP);
         let mut watches = self.watches();
         let (wanted, own) = {
             let caches = self.lock();
@@ -241,7 +234,7 @@ impl Observer {
             }
             self.lock().residents.insert(node.clone(), Cache::listed_anew());
             let (api, name) = (Api::<Pod>::all(client.clone()), node.clone());
-            let fields = config().page_size(RESIDENTS).fields(&format!("spec.nodeName={node}"));
+            let fields = config().fields(&format!("spec.nodeName={node}"));
             let task = self.spawn(
                 count,
                 api,

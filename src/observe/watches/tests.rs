@@ -87,7 +87,7 @@ async fn a_restored_store_is_listed_anew_though_no_watch_tells_and_nobody_asks()
 
 /// Anybody's pods may be on a node, and of any size.
 #[tokio::test(start_paused = true)]
-async fn pods_of_a_drained_node_are_listed_a_few_at_a_time() {
+async fn pods_of_a_drained_node_are_listed_in_pages() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let queries = asked.clone();
     let client = crate::act::tests::Server::client(move |request: Request<Body>| {
@@ -101,7 +101,7 @@ async fn pods_of_a_drained_node_are_listed_a_few_at_a_time() {
         sleep(Duration::from_millis(100)).await;
     }
     let asked = asked.lock().unwrap();
-    assert!(asked[0].contains("limit=2") && asked[0].contains("n1"), "{asked:?}");
+    assert!(asked[0].contains("limit=50") && asked[0].contains("n1"), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,16 +1,18 @@
-//! Pages of a list after the first one, which are asked for again where the API server fails for a moment.
+//! Pages of a list: a smaller one instead of one that is too large, and a later one that is asked for again
+//! where the API server fails for a moment.
 //!
-//! kube's watcher begins a list anew when a page of it fails. The pods of a node that is drained are read two
-//! at a time, and of fifty pages in a row one fails each time where an API server fails one request in fifty:
-//! the list would never come in, nor the drain begin. The server's word for where a list stands (`continue`)
-//! is good for minutes.
+//! kube's watcher begins a list anew when a page of it fails. Where pods are large they are read one at a
+//! time, and of fifty pages in a row one fails each time where an API server fails one request in fifty: the
+//! list would never come in, nor the drain of the node begin whose pods they are. The server's word for where
+//! a list stands (`continue`) is good for minutes.
 
 use std::time::Duration;
 
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use kube::{Client, client::Body};
 use tokio::time::sleep;
 
+const ONE_OBJECT: &str = "limit=1";
 /// Before each further try.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
@@ -32,6 +34,21 @@ pub async fn send(client: &Client, request: Request<Body>) -> kube::Result<Respo
 /// Whether the server may answer otherwise in a moment.
 fn passes(code: StatusCode) -> bool {
     code.is_server_error() || code == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// The same request for one object alone, if it is for a page of several ones. The page that follows is again
+/// as large as whoever asks wants it: that is in his requests, and not in where the list stands.
+pub fn of_one_object(request: &Request<Body>) -> Option<Request<Body>> {
+    let query = request.uri().query()?;
+    let several = |part: &&str| part.starts_with("limit=") && *part != ONE_OBJECT;
+    query.split('&').find(several)?;
+    let query = query.split('&').map(|part| if several(&part) { ONE_OBJECT } else { part });
+    let path = format!("{}?{}", request.uri().path(), query.collect::<Vec<_>>().join("&"));
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    let mut request = same(request);
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    Some(request)
 }
 
 /// The same request: one for a page has no body.
