@@ -9,7 +9,6 @@
 
 use std::{cell::LazyCell, collections::BTreeMap};
 
-use super::slots::OutOfService;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -23,6 +22,7 @@ use crate::{
             snapshot::{NodeView, Snapshot, Standing},
         },
         node::context::Op,
+        rollout::out_of_service::OutOfService,
     },
 };
 

@@ -14,6 +14,7 @@ mod finalizer;
 mod left_over;
 mod not_taken;
 mod others;
+mod out_of_service;
 mod preflight;
 mod prestart;
 mod recall;

@@ -14,7 +14,7 @@ use crate::{
             why::{WaitReason, Why},
         },
         quorum::Unwell,
-        rollout::slots::OutOfService,
+        rollout::out_of_service::OutOfService,
     },
 };
 

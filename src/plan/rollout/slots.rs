@@ -9,12 +9,8 @@
 //! image that comes up and does not stay so, and the next node would follow. And one that failed while nobody
 //! could say whether its reboot had been asked for: it may go down after it was given back.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::left_over;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -32,6 +28,10 @@ use crate::{
         },
         node::context::Op,
         release::{self, Unreleased},
+        rollout::{
+            left_over,
+            out_of_service::{self, OutOfService},
+        },
     },
 };
 
@@ -46,39 +46,6 @@ pub struct Slots {
     pub out_of_service: BTreeMap<String, OutOfService>,
     /// Those of them on which an earlier run failed, and that this one takes next.
     pub to_be_taken: BTreeSet<String>,
-}
-
-/// Why a node that is done holds its slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutOfService {
-    Cordoned(String),
-    NotReady(String),
-    /// It was done.
-    WentDown(String),
-    /// It looks well; a live read decides.
-    Unconfirmed(String),
-    /// An earlier run, or another upgrade, failed on it, and it is still cordoned.
-    LeftBefore {
-        node: String,
-        op: String,
-    },
-}
-
-impl fmt::Display for OutOfService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cordoned(node) => {
-                write!(f, "node {node} failed and is still cordoned; kubectl uncordon {node} when it is well")
-            }
-            Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
-            Self::WentDown(node) => write!(f, "node {node} was done, and is not Ready since"),
-            Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
-            Self::LeftBefore { node, op } => write!(
-                f,
-                "node {node} failed in an earlier run ({op}) and is still cordoned; kubectl uncordon {node} when it is well"
-            ),
-        }
-    }
 }
 
 impl Slots {
@@ -156,7 +123,7 @@ impl Pass<'_> {
             Unreleased::EndUnrecorded
         } else if self.snapshot.answer(&question).is_some() {
             entry.node_uid = None;
-            let out_of_service = node.and_then(|node| out_of_service(self.op, entry, node));
+            let out_of_service = node.and_then(|node| out_of_service::of(self.op, entry, node));
             entry.holds_slot = out_of_service.is_some().then_some(true);
             if let Some(why) = out_of_service {
                 self.hold(name, why);
@@ -178,7 +145,7 @@ impl Pass<'_> {
     fn down(&mut self, name: &str, entry: &mut NodeStatus) {
         let question = Question::Node(name.to_owned());
         let node = self.snapshot.nodes.get(name);
-        if let Some(why) = node.and_then(|node| out_of_service(self.op, entry, node)) {
+        if let Some(why) = node.and_then(|node| out_of_service::of(self.op, entry, node)) {
             return self.hold(name, why);
         }
         if self.snapshot.answer(&question).is_some() {
@@ -206,7 +173,7 @@ impl Pass<'_> {
         if since.is_none_or(|since| self.snapshot.now >= later(since, SETTLES)) {
             return;
         }
-        let Some(why) = out_of_service(self.op, entry, node) else { return };
+        let Some(why) = out_of_service::of(self.op, entry, node) else { return };
         let question = Question::Node(node.name.clone());
         if self.snapshot.answer(&question).is_some() {
             nodes.update(&node.name, |entry| entry.holds_slot = Some(true));
@@ -233,19 +200,4 @@ impl Pass<'_> {
 /// What is said of a node that is done and not given back yet.
 pub fn not_released(node: &str, why: &Unreleased) -> String {
     format!("node {node} is not released yet: {why}")
-}
-
-/// Whether a node is out of service because of what our operation did to it, and what is to be done about it.
-fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> {
-    // One that holds its slot ran, also where its Job's name was left out (see `compact`).
-    let began = entry.job_name.is_some() || entry.holds_slot == Some(true);
-    let (ran, name) = (began && op.intent.disturbs() && !op.deleting, node.name.clone());
-    let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
-    match entry.phase {
-        _ if !ran => None,
-        Phase::Failed if stays_cordoned && node.unschedulable => Some(OutOfService::Cordoned(name)),
-        Phase::Failed => (!node.ready).then_some(OutOfService::NotReady(name)),
-        Phase::Completed => (!node.ready).then_some(OutOfService::WentDown(name)),
-        Phase::Pending | Phase::Preflight | Phase::Running => None,
-    }
 }

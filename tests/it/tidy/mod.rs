@@ -3,6 +3,7 @@
 //!
 //! Walls hold for what is built into the binary; the tests at the end of a file may use what they like.
 
+mod floors;
 pub mod scan;
 
 use std::{
@@ -115,66 +116,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("node/signals", &["tokio"]),
 ];
 
-/// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above,
-/// so each can be read without the ones that come later, and no circle can grow. What stands in the house's
-/// own `mod.rs` is its roof.
-const FLOORS: &[(&str, &[&str])] = &[
-    (
-        "plan",
-        &[
-            "model",
-            "fixtures",
-            "conditions",
-            "attempts",
-            "image",
-            "quorum",
-            "facts",
-            "node",
-            "lifecycle",
-            "release",
-            "upgrades",
-            "rollout",
-            "check",
-        ],
-    ),
-    (
-        "plan::node",
-        &[
-            "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "hints", "cancel",
-            "legacy", "traffic", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot",
-            "give_up",
-        ],
-    ),
-    (
-        "plan::node::job",
-        &["message", "injected", "sentinel", "deadline", "refused", "start", "make", "outcome", "run"],
-    ),
-    (
-        "plan::rollout",
-        &[
-            "compact",
-            "finalizer",
-            "expiry",
-            "settle",
-            "slots",
-            "not_taken",
-            "targets",
-            "status",
-            "attempts",
-            "others",
-            "preflight",
-            "prestart",
-            "stops",
-            "recall",
-            "conclude",
-            "admit",
-            "adopt",
-            "start",
-            "roll",
-        ],
-    ),
-];
-
 /// Words that make a function of its arguments depend on something else.
 const IMPURE: [&str; 12] = [
     "Client",
@@ -229,34 +170,6 @@ fn every_module_stays_behind_its_wall() {
         let depth = file.split('/').filter(|part| !["mod.rs"].contains(part)).count();
         if text.contains(&"super::".repeat(depth)) {
             broken.push(format!("{file}: super:: leaves the module"));
-        }
-    }
-    assert!(broken.is_empty(), "{broken:#?}");
-}
-
-/// The room of `house` that a path of this crate leads to; `None` if it ends in the house itself.
-fn room<'a>(house: &str, path: &'a str) -> Option<&'a str> {
-    path.strip_prefix(house)?.strip_prefix("::")?.split("::").next()
-}
-
-#[test]
-fn inside_plan_every_room_uses_only_those_below_it() {
-    let mut broken = Vec::new();
-    for path in files(&root().join("src/plan"), ".rs") {
-        let file = below(&path, "src");
-        let module = file.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
-        let used = paths(&code(&path), "crate");
-        for (house, rooms) in FLOORS {
-            let Some(here) = room(house, &module) else { continue };
-            let floor = |name: &str| rooms.iter().position(|room| *room == name);
-            let above = |there: &str| {
-                there != here && floor(there).is_none_or(|there| floor(here).is_some_and(|here| there > here))
-            };
-            broken.extend(
-                used.iter()
-                    .filter(|used| room(house, used).is_some_and(above))
-                    .map(|used| format!("{file}: crate::{used}")),
-            );
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
