@@ -81,7 +81,7 @@ pub enum Action {
     PropagateSpec { child: Arc<NodeOp>, steering: Steering, notice: Box<Notice> },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
-    /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
+    /// Make the pod that reads a node's facts; `last_error` says why the last one failed.
     CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
     /// Make the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },

@@ -1,8 +1,8 @@
 //! What keeps failing, said where it is waited for: in the message of the node that it holds up, and of its
 //! NodeOp.
 //!
-//! Whoever waits does so for something that a decision wants done or known. So what goes with the decision on
-//! one node is compared with what this process fails at.
+//! A step returns what it wants done and asked. If one of these requests keeps failing, that is the reason why
+//! the node waits, so it is quoted in the node's message and in that of its NodeOp.
 
 use k8s_openapi::jiff::Timestamp;
 

@@ -64,7 +64,8 @@ impl Pass<'_> {
             (Some(why), _) => Some(NotTaken::Closed(why.clone())),
             (None, None) => self.queue.clone(),
             (None, Some(others)) => {
-                (self.ahead == 0 && others.is_empty() && self.disputes.are_asked()).then_some(NotTaken::Turn)
+                (self.preflights_left == 0 && others.is_empty() && self.disputes.are_asked())
+                    .then_some(NotTaken::Turn)
             }
         }
     }

@@ -76,9 +76,10 @@ struct Pass<'a> {
     room: usize,
     /// Nodes that are worked on, or still to be released.
     busy: usize,
-    /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those
-    /// behind, which wait for this one, must not keep it from being looked at.
-    ahead: usize,
+    /// How many more preflights may be in progress or waiting for their node's turn. Counted from the front of
+    /// the order: a node further back must not use up the number that one further ahead needs, or the order
+    /// would never advance.
+    preflights_left: usize,
     /// Why no further node is taken; preflights go on.
     queue: Option<NotTaken>,
     /// What the image brought to the nodes before.
@@ -138,7 +139,7 @@ fn pass<'a>(
         free,
         room,
         busy,
-        ahead: op.intent.preflights_at_once,
+        preflights_left: op.intent.preflights_at_once,
         queue: None,
         releases,
         disputes,
@@ -170,7 +171,7 @@ impl Pass<'_> {
             }
             (Phase::Pending, None) => self.node(name, entry),
             (Phase::Preflight, _) => {
-                self.ahead = self.ahead.saturating_sub(1);
+                self.preflights_left = self.preflights_left.saturating_sub(1);
                 self.behind(name)
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
@@ -232,12 +233,12 @@ impl Pass<'_> {
             return self.preflight(view, entry);
         }
         if let Some(why) = &self.queue {
-            self.ahead = self.ahead.saturating_sub(1);
+            self.preflights_left = self.preflights_left.saturating_sub(1);
             return Some(why.clone());
         }
         let held = self.hold(view);
         if !matches!(held, Some(Hold::Node(_))) {
-            self.ahead = self.ahead.saturating_sub(1);
+            self.preflights_left = self.preflights_left.saturating_sub(1);
         }
         match held {
             Some(Hold::Node(why)) => return Some(why),
@@ -283,13 +284,13 @@ impl Pass<'_> {
     /// Starts the preflight if it is not too far ahead.
     fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         self.behind(&view.name);
-        if self.ahead == 0 && !self.disputes.is_asked(&view.name) {
+        if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
             return Some(NotTaken::Turn);
         }
         if let Some(why) = self.admission(view) {
             return Some(why);
         }
-        self.ahead = self.ahead.saturating_sub(1);
+        self.preflights_left = self.preflights_left.saturating_sub(1);
         self.disputes.begins(view);
         *entry = preflight::begin(self.snapshot.now, view, entry);
         None

@@ -50,7 +50,7 @@ pub struct OpProgress {
     pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.
     pub first: Option<(String, String)>,
-    /// What it wants done or known, and what keeps failing.
+    /// The first thing that keeps failing for it, and how many nodes it holds up.
     pub failures: FailureSummary,
 }
 
