@@ -38,17 +38,18 @@ use model::{action::Plan, effects::Planned, snapshot::Snapshot};
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::default();
     plan.add(upgrades::plan(snapshot));
+    let releases = release::plan(snapshot);
     let mut shared = rollout::Shared::default();
     let unsettled = snapshot.unsettled();
     let open = snapshot.ops.iter().filter(|(_, op)| !rollout::is_at_rest(snapshot, op));
     let mut ops: Vec<_> = open.chain(&unsettled).collect();
     ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
     for (key, op) in ops {
-        let Planned { value: reasons, effects } = rollout::plan(snapshot, op, &mut shared);
+        let Planned { value: reasons, effects } = rollout::plan(snapshot, op, &releases, &mut shared);
         plan.waiting.insert(key.clone(), reasons);
         plan.add(effects);
     }
-    plan.add(release::sweep(snapshot));
+    plan.add(releases.into_effects());
     plan.actions.extend(lifecycle::sweep(snapshot));
     plan.add(facts::sweep(snapshot));
     carry_over(snapshot, &mut plan);

@@ -38,6 +38,7 @@ use crate::{
             snapshot::Snapshot,
         },
         node::{context::Op, legacy},
+        release::Releases,
         upgrades,
     },
 };
@@ -84,13 +85,18 @@ impl<'a> Stage<'a> {
 }
 
 /// Plans one NodeOp.
-pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> Planned<Reasons> {
+pub fn plan(
+    snapshot: &Snapshot,
+    object: &Arc<NodeOp>,
+    releases: &Releases<'_>,
+    shared: &mut Shared,
+) -> Planned<Reasons> {
     let op = Op::of(object);
     let mut effects = preflight::sweep(snapshot, &op);
     let value = effects.take(match Stage::of(snapshot, &op) {
         Stage::Ended => conclude(snapshot, &op),
         Stage::Foreign(status) => adopt::plan(snapshot, &op, status),
-        Stage::UnderWay(status) => roll(snapshot, &op, status, shared),
+        Stage::UnderWay(status) => roll(snapshot, &op, status, releases, shared),
         Stage::New => start(snapshot, &op),
         Stage::Unrecorded => Reasons::default().into(),
     });

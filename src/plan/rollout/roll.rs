@@ -17,7 +17,7 @@ use crate::{
             self,
             context::{Next, Op},
         },
-        release,
+        release::{self, Releases},
         rollout::{
             admit::{self, Shared},
             attempts, compact, finalizer, preflight, prestart, recall, slots,
@@ -28,7 +28,13 @@ use crate::{
 };
 
 /// One pass over a NodeOp under way.
-pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -> Planned<Reasons> {
+pub fn roll(
+    snapshot: &Snapshot,
+    op: &Op,
+    old: &NodeOpStatus,
+    releases: &Releases<'_>,
+    shared: &mut Shared,
+) -> Planned<Reasons> {
     let mut effects = release::expire_waiters(snapshot, op).effects;
     let mut waiting = Reasons::default();
     let mut nodes = old.node_statuses.clone();
@@ -61,7 +67,8 @@ pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Share
     if stopped.is_some() {
         preflight::withdraw(snapshot, op, &mut nodes);
     }
-    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut failures, &mut waiting);
+    let slots =
+        slots::find(snapshot, op, releases, &old.node_statuses, &mut nodes, &mut failures, &mut waiting);
     let slots = effects.take(slots);
     let mut progress =
         OpProgress { slots, stopped, deleting: op.deleting, failures, ..OpProgress::default() };

@@ -27,7 +27,7 @@ use crate::{
             why::{WaitReason, Why},
         },
         node::context::Op,
-        release::{self, Unreleased},
+        release::{Releases, Unreleased},
         rollout::{
             left_over,
             out_of_service::{self, OutOfService},
@@ -64,6 +64,7 @@ impl Slots {
 struct Pass<'a> {
     snapshot: &'a Snapshot,
     op: &'a Op,
+    releases: &'a Releases<'a>,
     /// What stands in status.
     old: &'a NodeStatuses,
     slots: Slots,
@@ -80,13 +81,14 @@ struct Pass<'a> {
 pub fn find(
     snapshot: &Snapshot,
     op: &Op,
+    releases: &Releases<'_>,
     old: &NodeStatuses,
     nodes: &mut NodeStatuses,
     failures: &mut FailureSummary,
     waiting: &mut Reasons,
 ) -> Planned<Slots> {
     let (slots, effects) = (Slots::default(), Effects::default());
-    let mut pass = Pass { snapshot, op, old, slots, failures, waiting, effects };
+    let mut pass = Pass { snapshot, op, releases, old, slots, failures, waiting, effects };
     let before = nodes.clone();
     let held = before.marked([Mark::Identified, Mark::HoldsSlot]);
     for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
@@ -112,11 +114,12 @@ impl Pass<'_> {
     fn unreleased(&mut self, name: &str, entry: &mut NodeStatus) {
         let node = self.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
         let question = Question::Node(name.to_owned());
-        let why = if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&self.op.id)) {
-            if let Some(error) = release::node(self.snapshot, node).keeps_failing(self.snapshot) {
+        let why = if node.is_some_and(|node| node.claimed_by.as_ref() == Some(&self.op.id)) {
+            let release = self.releases.of(name);
+            if let Some(error) = release.and_then(|release| release.last_error.clone()) {
                 self.failures.note(error);
             }
-            release::why_not_released(self.snapshot, node, self.op).unwrap_or(Unreleased::EndUnrecorded)
+            release.and_then(|release| release.unreleased.clone()).unwrap_or(Unreleased::EndUnrecorded)
         } else if self.old.get(name).is_some_and(|old| old.phase == Phase::Running) {
             // Not before it stands in status that the node is given up: a claim may be under way that relies
             // on it.
