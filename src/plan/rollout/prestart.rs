@@ -13,15 +13,16 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::Effects,
-            snapshot::{NodeView, PodView, Role, Snapshot, Standing},
+            snapshot::{NodeView, PodView, Role, Standing},
         },
         node::context::Op,
-        rollout::{slots::Slots, targets},
+        rollout::{context::RolloutContext, slots::Slots, targets},
     },
 };
 
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, slots: &Slots) -> Effects {
+pub fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Effects {
+    let RolloutContext { snapshot, op, .. } = ctx;
     let running = nodes.marked([Mark::Running]);
     let soon = running.filter(|(_, node)| matches!(node.step, Some(Step::Reboot | Step::Verify))).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
@@ -35,7 +36,7 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, slots: &Slots
         .map(|(view, _)| view.as_ref())
         .take(soon);
     let held = snapshot.nodes.by_name(Standing::OnHold);
-    let mut effects = end(snapshot, op, nodes, |node| held.contains_key(node));
+    let mut effects = end(ctx, nodes, |node| held.contains_key(node));
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
     effects.add(Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node))));
     effects
@@ -55,17 +56,18 @@ fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
-pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
-    end(snapshot, op, nodes, |_| true)
+pub fn withdraw(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Effects {
+    end(ctx, nodes, |_| true)
 }
 
 /// The same, of some nodes.
-fn end(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
+fn end(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
     let is_untouched = |pod: &PodView| {
         let entry = || nodes.get(&pod.node);
         of(&pod.node) && entry().is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))
     };
-    let pods = snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
+    let pods =
+        ctx.snapshot.pods_of(&ctx.op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
     let why = "its node's turn will not come";
     Effects::act(pods.map(|pod| Action::DeletePod { pod: Target::of(pod), why }))
 }
@@ -82,7 +84,12 @@ mod tests {
         api::nodeop::NodeOp,
         plan::{
             fixtures,
-            model::{action::Plan, id::OpRef, object_name, snapshot::Owner},
+            model::{
+                action::Plan,
+                id::OpRef,
+                object_name,
+                snapshot::{Owner, Snapshot},
+            },
             plan,
         },
         render::access,

@@ -21,10 +21,10 @@ use crate::{
 /// How long a node that is not Ready keeps a round of a `Continuous` upgrade from its end.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// Why the operation is done with a node that it has not taken.
     pub(super) fn ends(&self, view: &NodeView) -> Option<Untouched> {
-        if let Some(upgrade) = self.others.as_ref().and_then(|others| others.decided(view)) {
+        if let Some(upgrade) = self.others.and_then(|others| others.decided(view)) {
             return Some(Untouched::Newer { upgrade });
         }
         (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)
@@ -37,7 +37,7 @@ impl Pass<'_> {
         if entry.boot.is_some() {
             preflight::forget(entry);
         }
-        self.progress.on_hold.push(view.name.clone());
+        self.rollout.progress.on_hold.push(view.name.clone());
         NotTaken::OnHold
     }
 

@@ -100,7 +100,7 @@ fn can_be_asked(view: &NodeView, entry: &NodeStatus, others: Option<&Others<'_>>
     is_free && !has_told && others.is_some_and(|others| others.keep(view).is_none())
 }
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// What follows for a pending node from what it told of the image, in its present boot.
     pub(super) fn judge(&self, view: &NodeView, entry: &NodeStatus) -> Judged {
         let images = self.op.object.status.as_ref().map(|status| status.images.as_slice());

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use self::{away::untouched, disputes::Disputes};
 use crate::{
     api::{
-        node_statuses::{Mark, NodeStatuses},
+        node_statuses::Mark,
         nodeop::{NodeStatus, Phase},
     },
     plan::{
         attempts,
         image::{FirstReleases, Judged},
         model::{
-            effects::{Effects, Reasons},
+            effects::{Effects, Planned},
             id::Key,
             snapshot::{NodeView, Snapshot},
         },
@@ -28,10 +28,10 @@ use crate::{
         quorum,
         rollout::{
             compact::MAX_IN_PROGRESS,
+            context::{Rollout, RolloutContext},
             not_taken::{Closed, NotTaken, Precedes, Untouched},
             others::Others,
             preflight::{self, PreflightFailure},
-            status::OpProgress,
         },
         upgrades,
     },
@@ -61,15 +61,15 @@ enum Hold {
 }
 
 /// One pass over the pending nodes of a NodeOp.
-struct Pass<'a> {
+struct Pass<'a, 's> {
     snapshot: &'a Snapshot,
     op: &'a Op,
-    /// Whom a preflight gives way to; none are asked for if there is no preflight.
-    others: Option<Others<'a>>,
-    shared: &'a mut Shared,
+    /// Whom a preflight gives way to; nobody if there is no preflight.
+    others: Option<&'a Others<'a>>,
+    shared: &'s mut Shared,
     /// What is wanted for the node that is being looked at.
     effects: Effects,
-    progress: &'a mut OpProgress,
+    rollout: Rollout,
     /// Slots that are left.
     free: usize,
     /// How many more nodes may be worked on, those included that hold their slot already.
@@ -99,25 +99,13 @@ struct Pass<'a> {
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
-pub fn fill(
-    snapshot: &Snapshot,
-    op: &Op,
-    nodes: &mut NodeStatuses,
-    progress: &mut OpProgress,
-    waiting: &mut Reasons,
-    shared: &mut Shared,
-) -> Effects {
-    pass(snapshot, op, nodes, progress, shared).all(nodes, waiting, Pass::of_others)
+pub fn fill<'a>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &mut Shared) -> Planned<Rollout> {
+    pass(ctx, rollout, shared).all(Pass::of_others)
 }
 
-fn pass<'a>(
-    snapshot: &'a Snapshot,
-    op: &'a Op,
-    nodes: &NodeStatuses,
-    progress: &'a mut OpProgress,
-    shared: &'a mut Shared,
-) -> Pass<'a> {
-    let closed = closed(op, progress);
+fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut Shared) -> Pass<'a, 's> {
+    let RolloutContext { snapshot, op, .. } = *ctx;
+    let Rollout { nodes, progress, .. } = &rollout;
     let running = nodes.count(Mark::Running);
     let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
     let free = limit.saturating_sub(running + progress.slots.count());
@@ -126,16 +114,15 @@ fn pass<'a>(
     let is_there = |name: &String| snapshot.nodes.contains_key(name);
     let others_left =
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
-    let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
+    let others = ctx.others();
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
-    let disputes = Disputes::of(snapshot, op, nodes, &releases, others.as_ref());
+    let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
     Pass {
         snapshot,
         op,
         others,
         shared,
         effects: Effects::default(),
-        progress,
         free,
         room,
         busy,
@@ -145,22 +132,14 @@ fn pass<'a>(
         disputes,
         admitted: false,
         unanswered: None,
-        closed,
-        comes_back: upgrades::comes_back(snapshot, &op.object),
+        closed: ctx.closed(progress.stopped.as_ref()),
+        comes_back: ctx.upgrade.is_some_and(|upgrade| upgrades::comes_back(upgrade, &op.object)),
         others_left,
+        rollout,
     }
 }
 
-/// Why nothing at all is started.
-fn closed(op: &Op, progress: &OpProgress) -> Option<Closed> {
-    if op.deleting {
-        return Some(Closed::Deleting);
-    }
-    let stopped = progress.stopped.clone().map(Closed::Stopped);
-    stopped.or_else(|| op.intent.paused.then_some(Closed::Paused))
-}
-
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// Starts a node that is not started, or says why not.
     fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         match (entry.phase, &self.closed) {
@@ -252,7 +231,7 @@ impl Pass<'_> {
             }
             None => {}
         }
-        self.free -= usize::from(!self.progress.slots.has_own(name));
+        self.free -= usize::from(!self.rollout.progress.slots.has_own(name));
         self.room -= 1;
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
@@ -305,13 +284,13 @@ impl Pass<'_> {
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
-        let slots = &self.progress.slots;
+        let slots = &self.rollout.progress.slots;
         if self.room == 0 || self.free == 0 && !slots.has_own(&view.name) {
             // With nobody at work no turn will come by itself.
             let none_comes = self.busy == 0 && !self.is_one_before(view);
             let held = slots.out_of_service.values().next().filter(|_| none_comes);
             let Some(why) = held else { return Some(Hold::All(NotTaken::Turn)) };
-            self.progress.held = true;
+            self.rollout.progress.held = true;
             return Some(Hold::All(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
@@ -329,7 +308,7 @@ impl Pass<'_> {
     /// Whether a node comes before this one that takes a slot which it holds already.
     fn is_one_before(&self, view: &NodeView) -> bool {
         let mut down =
-            self.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
+            self.rollout.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
         down.any(|node| self.snapshot.is_member(node) || !self.snapshot.is_member(view))
     }
 
@@ -349,10 +328,10 @@ impl Pass<'_> {
         // once.
         let control_plane =
             |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
-        let down = self.progress.slots.out_of_service.iter();
+        let down = self.rollout.progress.slots.out_of_service.iter();
         let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
-            self.progress.held = self.busy == 0;
+            self.rollout.progress.held = self.busy == 0;
             return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);

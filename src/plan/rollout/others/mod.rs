@@ -11,6 +11,7 @@ use crate::{
     api::{
         nodeop::{NodeOp, NodeStatus, Phase},
         owner,
+        upgrade::NodeOpUpgrade,
     },
     plan::{
         model::{
@@ -47,8 +48,8 @@ struct Other<'a> {
 }
 
 impl<'a> Others<'a> {
-    /// Those other than `op`.
-    pub fn of(snapshot: &'a Snapshot, op: &'a Op) -> Self {
+    /// Those other than `op`, which this upgrade made if one did.
+    pub fn of(snapshot: &'a Snapshot, op: &'a Op, upgrade: Option<&NodeOpUpgrade>) -> Self {
         let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !other.is_over());
         let unfinished = unfinished.map(|other| {
             let newer = if is_of_upgrade(&op.object) {
@@ -58,7 +59,8 @@ impl<'a> Others<'a> {
             };
             Other { op: other, newer }
         });
-        Self { op, unfinished: unfinished.collect(), newer: Newer::than_maker_of(snapshot, &op.object) }
+        let newer = upgrade.map(|upgrade| Newer::than(snapshot, upgrade)).unwrap_or_default();
+        Self { op, unfinished: unfinished.collect(), newer }
     }
 
     /// Whether there are none.
