@@ -164,7 +164,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let asked = is_named(op, &node.name) && selector::is_linux(node) && !node.deleting;
+        let asked = is_named(op, &node.name) && node.is_linux() && !node.deleting;
         let open = asked && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };
