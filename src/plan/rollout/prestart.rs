@@ -51,8 +51,7 @@ fn make(op: &Op, node: &NodeView) -> Action {
 /// Whether nothing but a free slot keeps the node from being taken.
 fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
     let passed = op.intent.preflight.is_none() || entry.boot.as_ref() == Some(&node.boot_id);
-    let free = node.ready && !node.labels.on_hold() && !node.deleting && node.claimed_by.is_none();
-    entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && free
+    entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && node.is_available()
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
