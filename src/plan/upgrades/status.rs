@@ -14,13 +14,13 @@ use crate::{
     },
     plan::{
         conditions::{self, Moment, Standing},
-        model::{action::Action, effects::Effects, snapshot::Snapshot, time::later},
+        model::{action::Action, effects::Effects, snapshot::Snapshot, time::Pace},
         upgrades::history,
     },
 };
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
-const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const DETAILS_EVERY: Pace = Pace(SignedDuration::from_secs(5));
 
 /// The status as it is, for the spec as it is.
 pub fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
@@ -62,12 +62,8 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
         return Effects::default();
     }
     let urgent = old.is_none_or(|old| shown(old) != shown(&status) || differ_in_phases(old, &status));
-    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
-    let last = old
-        .and_then(|old| old.last_updated.as_ref())
-        .filter(|time| time.0 <= snapshot.now)
-        .map(|time| later(time.0, DETAILS_EVERY));
-    if let Some(at) = last.filter(|at| !urgent && snapshot.now < *at) {
+    let last = old.and_then(|old| old.last_updated.as_ref());
+    if let Some(at) = DETAILS_EVERY.waits(last, snapshot.now).filter(|_| !urgent) {
         return Effects::wake_at(at);
     }
     let settled =
