@@ -49,13 +49,11 @@ impl Plan {
         self.waiting.get(op)?.of(node)
     }
 
-    /// Adds what goes with a decision. What was to be said with a status that is not written is not said.
-    pub fn add(&mut self, effects: Effects) {
-        let Effects { actions, questions, notices: _, drains, wake_at } = effects;
-        self.actions.extend(actions);
-        self.questions.extend(questions);
-        self.drains.extend(drains);
-        self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
+    /// All that was decided, and why nodes wait. What was to be said with a status that is not written is not
+    /// said.
+    pub fn new(decided: Effects, waiting: BTreeMap<Key, Reasons>) -> Self {
+        let Effects { actions, questions, notices: _, drains, wake_at } = decided;
+        Self { actions, questions, waiting, drains, wake_at }
     }
 }
 
