@@ -97,7 +97,7 @@ fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
     if let Some(kept) = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none()) {
         effects.add(failed::sweep(snapshot, node, kept));
     }
-    let error = effects.keeps_failing(snapshot);
+    let error = effects.keeps_failing(&snapshot.failures);
     if let Some(Unreleased::BeingGivenBack { last_error }) = &mut unreleased {
         last_error.clone_from(&error);
     }

@@ -52,7 +52,7 @@ pub fn record(ctx: &RolloutContext<'_>, old: &NodeStatuses, mut rollout: Rollout
         let is_it = |node: &&Arc<NodeView>| before.node_uid.as_ref().is_none_or(|uid| *uid == node.uid);
         let mark = node.filter(is_it).and_then(|node| attempts::mark(&op.object, node));
         let Some(mark) = mark.map(Effects::from) else { continue };
-        let error = mark.keeps_failing(snapshot);
+        let error = mark.keeps_failing(&snapshot.failures);
         let why = rollout.progress.failures.complete(NotTaken::Unrecorded.into(), error);
         before.message = Some(why.message.clone());
         rollout.nodes.insert(name.clone(), before);

@@ -82,7 +82,7 @@ fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus, mut rollout: Rol
         } else {
             preflight::advance(ctx, name, node)
         };
-        let error = planned.effects.keeps_failing(ctx.snapshot);
+        let error = planned.effects.keeps_failing(&ctx.snapshot.failures);
         match effects.take(planned) {
             Next::Become(next) => rollout.nodes.insert(name, *next),
             Next::Wait(why) => {

@@ -72,7 +72,7 @@ impl Pass<'_, '_> {
         let mut entry = entry.clone();
         let why = self.entry(name, &mut entry);
         let wanted = mem::take(&mut self.effects);
-        let error = wanted.keeps_failing(self.snapshot);
+        let error = wanted.keeps_failing(&self.snapshot.failures);
         // Nobody waits for a node that is gone.
         let is_awaited =
             matches!(entry.phase, Phase::Pending | Phase::Preflight) && why != Some(NotTaken::NodeGone);
