@@ -130,6 +130,21 @@ pub enum Untouched {
     Away(SignedDuration),
 }
 
+impl Untouched {
+    /// Whether the node is done, or has failed: whoever set a limit for nodes that are not Ready wants to know.
+    pub fn succeeded(&self) -> bool {
+        match self {
+            Self::NotReadyFor(_) => false,
+            Self::Deleted
+            | Self::Newer { .. }
+            | Self::Attempted
+            | Self::NotSelected
+            | Self::OnHold
+            | Self::Away(_) => true,
+        }
+    }
+}
+
 impl NotTaken {
     /// A NodeOp, perhaps this one, has claimed the node.
     pub fn claimed(me: &OpRef, holder: &OpRef) -> Self {

@@ -56,7 +56,7 @@ impl Pass<'_, '_> {
             self.effects.add(question);
             return Some(NotTaken::NodeUnconfirmed);
         }
-        *entry = untouched(self.snapshot.now, entry, true, &Untouched::Deleted);
+        *entry = untouched(self.snapshot.now, entry, &Untouched::Deleted);
         None
     }
 
@@ -74,9 +74,9 @@ impl Pass<'_, '_> {
             entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.snapshot.now >= deadline {
-                let failed = self.op.intent.not_ready_timeout.is_some();
-                let why = if failed { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
-                *entry = untouched(self.snapshot.now, entry, !failed, &why);
+                let is_set = self.op.intent.not_ready_timeout.is_some();
+                let why = if is_set { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
+                *entry = untouched(self.snapshot.now, entry, &why);
                 return None;
             }
             self.effects.add(Effects::wake_at(deadline));
@@ -87,7 +87,7 @@ impl Pass<'_, '_> {
 
 /// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of
 /// it proves nothing any more.
-pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, why: &Untouched) -> NodeStatus {
+pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, why: &Untouched) -> NodeStatus {
     let entry = NodeStatus { target: None, ..entry.clone() };
-    ends_untouched(now, &entry, succeeded, why.to_string())
+    ends_untouched(now, &entry, why.succeeded(), why.to_string())
 }

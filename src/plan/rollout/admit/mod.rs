@@ -157,7 +157,21 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Starts a pending node, or says why not.
+    /// Starts a pending node, or says why not. What is looked at, in this order:
+    ///
+    /// 1. whether the Node is there: of one that is gone nothing else is known;
+    /// 2. whether the operation is done with it, because a newer upgrade decides what it runs, or a later round
+    ///    takes it: then it waits for nothing;
+    /// 3. whether people hold it, and 4. whether it is Ready: neither has a preflight, nor a place in the order
+    ///    that others would wait for;
+    /// 5. whether it is still being given back by this NodeOp, and 6. whether another one has it or takes it
+    ///    first: what a preflight found out meanwhile would not be true for long;
+    /// 7. whether what was found out of it agrees with other nodes, 8. and whether its run has had its attempt:
+    ///    either ends it untouched, before a slot is asked for;
+    /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
+    /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
+    ///    control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);
+    /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
@@ -165,7 +179,7 @@ impl Pass<'_, '_> {
         if entry.node_uid.is_none()
             && let Some(why) = self.ends(view)
         {
-            *entry = untouched(self.snapshot.now, entry, true, &why);
+            *entry = untouched(self.snapshot.now, entry, &why);
             return None;
         }
         if view.labels.on_hold() && entry.node_uid.is_none() {
@@ -205,12 +219,14 @@ impl Pass<'_, '_> {
             }
         }
         if attempts::is_spent(&self.op.object, view) {
-            *entry = untouched(self.snapshot.now, entry, true, &Untouched::Attempted);
+            *entry = untouched(self.snapshot.now, entry, &Untouched::Attempted);
             return None;
         }
-        if asks {
-            return self.preflight(view, entry);
-        }
+        if asks { self.preflight(view, entry) } else { self.take_or_hold(view, entry) }
+    }
+
+    /// Takes a node whose turn it is, or says what it waits for.
+    fn take_or_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         if let Some(why) = &self.queue {
             self.preflights_left = self.preflights_left.saturating_sub(1);
             return Some(why.clone());
@@ -222,7 +238,7 @@ impl Pass<'_, '_> {
         match held {
             Some(Hold::Node(why)) => return Some(why),
             Some(Hold::AllAfter(why)) => {
-                self.queue = Some(NotTaken::TurnAfter(name.to_owned()));
+                self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
                 return Some(why);
             }
             Some(Hold::All(why)) => {
@@ -231,7 +247,7 @@ impl Pass<'_, '_> {
             }
             None => {}
         }
-        self.free -= usize::from(!self.rollout.progress.slots.has_own(name));
+        self.free -= usize::from(!self.rollout.progress.slots.has_own(&view.name));
         self.room -= 1;
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
@@ -245,7 +261,7 @@ impl Pass<'_, '_> {
         others.keep(view).or_else(|| self.taken(view))
     }
 
-    /// What a preflight found out about a node is not so any more once somebody else is at it, also while
+    /// What a preflight found out about a node is not so any more once somebody else works on it, also while
     /// nothing is started.
     fn forget_if_kept(&self, name: &str, entry: &mut NodeStatus) {
         let found_out = self.snapshot.nodes.get(name).filter(|_| entry.boot.is_some());
