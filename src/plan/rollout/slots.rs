@@ -9,7 +9,10 @@
 //! image that comes up and does not stay so, and the next node would follow. And one that failed while nobody
 //! could say whether its reboot had been asked for: it may go down after it was given back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::{
     api::{
@@ -41,11 +44,24 @@ pub struct Slots {
     /// Nodes that are no longer worked on and not proved to be given back.
     pub unreleased: usize,
     /// Why the first of those is not, if its entry is final.
-    pub unreleased_why: Option<(String, Unreleased)>,
+    pub unreleased_why: Option<NotReleased>,
     /// Nodes that failed, or went down, and are out of service, and what puts each back into it.
     pub out_of_service: BTreeMap<String, OutOfService>,
     /// Those of them on which an earlier run failed, and that this one takes next.
     pub to_be_taken: BTreeSet<String>,
+}
+
+/// A node that is done and not given back yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReleased {
+    node: String,
+    why: Unreleased,
+}
+
+impl fmt::Display for NotReleased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} is not released yet: {}", self.node, self.why)
+    }
 }
 
 impl Slots {
@@ -128,9 +144,9 @@ impl Pass<'_> {
         };
         self.rollout.progress.slots.unreleased += 1;
         if entry.phase.is_final() {
-            let said = not_released(name, &why);
-            self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::Release, &said));
-            self.rollout.progress.slots.unreleased_why.get_or_insert_with(|| (name.to_owned(), why));
+            let why = NotReleased { node: name.to_owned(), why };
+            self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::Release, &why));
+            self.rollout.progress.slots.unreleased_why.get_or_insert(why);
         }
     }
 
@@ -189,9 +205,4 @@ impl Pass<'_> {
         self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::OutOfService, &why));
         self.rollout.progress.slots.out_of_service.insert(name.to_owned(), why);
     }
-}
-
-/// What is said of a node that is done and not given back yet.
-pub fn not_released(node: &str, why: &Unreleased) -> String {
-    format!("node {node} is not released yet: {why}")
 }

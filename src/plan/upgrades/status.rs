@@ -84,15 +84,28 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
 
 /// What is shown at once, as the phases of the nodes are: the upgrade's own phase, what the conditions say
 /// besides their messages, and of which run and spec all of that is said.
-type Shown<'a> =
-    ((Option<UpgradePhase>, Option<i64>, [Option<&'a String>; 3], &'a [EarlierRun]), Vec<[&'a str; 3]>);
+#[derive(PartialEq)]
+struct Shown<'a> {
+    phase: Option<UpgradePhase>,
+    generation: Option<i64>,
+    node_op: [Option<&'a String>; 2],
+    run: Option<&'a String>,
+    history: &'a [EarlierRun],
+    /// Type, status and reason.
+    conditions: Vec<[&'a str; 3]>,
+}
 
 fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
     let conditions =
         status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
-    let run = [status.node_op_name.as_ref(), status.node_op_uid.as_ref(), status.run.as_ref()];
-    let whole = (status.phase, status.observed_generation, run, status.history.as_slice());
-    (whole, conditions.collect())
+    Shown {
+        phase: status.phase,
+        generation: status.observed_generation,
+        node_op: [status.node_op_name.as_ref(), status.node_op_uid.as_ref()],
+        run: status.run.as_ref(),
+        history: &status.history,
+        conditions: conditions.collect(),
+    }
 }
 
 /// Whether a node is in another phase, or is there in one of the two alone.

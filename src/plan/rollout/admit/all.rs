@@ -21,7 +21,7 @@ use crate::{
             snapshot::{Snapshot, Standing},
             why::Why,
         },
-        rollout::{context::Rollout, not_taken::NotTaken, targets},
+        rollout::{context::Rollout, not_taken::NotTaken, status::FirstWaiting, targets},
     },
 };
 
@@ -81,7 +81,8 @@ impl Pass<'_, '_> {
             self.rollout.waiting.insert(name.clone(), why);
         }
         if is_awaited {
-            let first = || (name.clone(), entry.message.clone().unwrap_or_default());
+            let first =
+                || FirstWaiting { node: name.clone(), why: entry.message.clone().unwrap_or_default() };
             self.rollout.progress.first.get_or_insert_with(first);
         }
         self.rollout.nodes.insert(name, entry);
