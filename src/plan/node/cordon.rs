@@ -92,7 +92,7 @@ pub enum Ending {
     Uncordon,
     /// It failed, and the node stays cordoned for somebody to look at.
     Keep,
-    /// It did not begin, or was called off: the node is as it was before.
+    /// It did not begin, or was cancelled: the node is as it was before.
     Undo,
 }
 

@@ -183,7 +183,7 @@ fn end(
     effects
 }
 
-/// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it
+/// The NodeOp is gone, and the garbage collector deletes its Jobs and pods: wait for them, then undo what it
 /// did.
 fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
     let remnants = remnant::find(snapshot, node, owner, None);

@@ -162,7 +162,7 @@ fn what_a_waiter_was_granted_is_taken_back_after_it_has_ended() {
 }
 
 #[test]
-fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
+fn a_node_is_not_given_back_as_long_as_pods_of_its_deleted_job_end() {
     let mut world = world("pending", "Running", 1);
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (**world.ops.get(&key).unwrap()).clone();

@@ -144,7 +144,7 @@ mod tests {
         })
     }
 
-    fn in_hand(step: &str) -> Value {
+    fn at_step(step: &str) -> Value {
         json!({"phase": "Running", "step": step, "jobName": "j", "jobUid": "ju", "nodeUid": "", "boot": "b"})
     }
 
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn waiters_that_are_made_together_are_granted_what_each_of_them_needs() {
         let drains = json!({"phase": "Running", "step": "Drain", "nodeUid": "", "drainStartedAt": "1970-01-01T00:00:00Z"});
-        let plan = planned_with(in_hand("Reboot"), drains, json!({"concurrency": 2}), None);
+        let plan = planned_with(at_step("Reboot"), drains, json!({"concurrency": 2}), None);
         let made = |action: &Action| match action {
             Action::CreateWaiter { op, node, name, job, succeeded: _ } => {
                 let accounts = object_name::accounts(("op", op.metadata.uid.as_deref()?), node);
@@ -190,13 +190,13 @@ mod tests {
 
     #[test]
     fn the_next_node_gets_its_waiter_while_the_one_before_it_reboots() {
-        assert_eq!(made(&planned(in_hand("Reboot"), json!({}), None)), ["n2"]);
-        assert!(made(&planned(in_hand("Reboot"), json!({}), Some("n2"))).is_empty(), "it has one");
-        assert!(made(&planned(in_hand("Job"), json!({}), None)).is_empty(), "the operation may still fail");
-        assert!(made(&planned(in_hand("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
+        assert_eq!(made(&planned(at_step("Reboot"), json!({}), None)), ["n2"]);
+        assert!(made(&planned(at_step("Reboot"), json!({}), Some("n2"))).is_empty(), "it has one");
+        assert!(made(&planned(at_step("Job"), json!({}), None)).is_empty(), "the operation may still fail");
+        assert!(made(&planned(at_step("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
         let check = json!({"preflight": {"command": ["true"]}});
         assert!(
-            made(&planned(in_hand("Reboot"), check, None)).is_empty(),
+            made(&planned(at_step("Reboot"), check, None)).is_empty(),
             "it may turn out to have nothing to do"
         );
     }

@@ -311,3 +311,21 @@ fn the_guards_that_chaos_breaks_takes_out_are_where_it_looks_for_them() {
     let output = Command::new(root().join("scripts/chaos-breaks")).arg("--check").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// What is read in the pages is read in comments and messages as well: see `docs` for the words of the pages.
+#[test]
+fn code_is_written_in_plain_english() {
+    let private =
+        ["in hand", "mended", "hangs on", "last words", "is at it", "call off", "called off", "calling off"];
+    let mut broken = Vec::new();
+    for path in files(&root().join("src"), ".rs") {
+        let text = read(&path).to_lowercase();
+        // A sentence goes on in the next line.
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let text = format!(" {} ", words.join(" "));
+        let said = private.iter().filter(|said| text.contains(&format!(" {said} ")));
+        broken.extend(said.map(|said| format!("{}: {said}", below(&path, ""))));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}

@@ -1,6 +1,8 @@
-//! Other NodeOps that have to do with a node: those that have it, and those that take it first. These are older
-//! ones; but of several that upgrades made, the one of the newest upgrade alone (see
-//! `plan::upgrades::newest`), for which the others wait, and for which nobody else has to wait therefore.
+//! Other NodeOps that have to do with a node: those that have it, and those that take it first.
+//!
+//! A node belongs to one operation at a time. Older NodeOps go first. Among NodeOps of upgrades, that of the
+//! newest upgrade goes first, and the others wait for it (see `plan::upgrades::newest`), so nobody else waits
+//! for them.
 //!
 //! What is found out about such a node ahead of its turn is not true for long: "already at this release" was
 //! said of a node while another NodeOp's agent was writing the next one.
