@@ -170,7 +170,7 @@ impl Pass<'_, '_> {
     ///    either ends it untouched, before a slot is asked for;
     /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
     /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
-    ///    control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);
+    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);
     /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
