@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    node_statuses::Change,
+    node_statuses::{Change, NodeStatuses},
     nodeop::{NodeOpStatus, NodeStatus},
     upgrade::NodeOpUpgradeStatus,
 };
@@ -28,13 +28,29 @@ fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
 
 /// A status that has an entry for each node: thousands, of which a write changes a few.
 pub trait NodesStatus: Serialize + DeserializeOwned {
-    /// The entries that differ from another version's: as they are there, and here.
-    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>>;
-    fn has_nodes(&self) -> bool;
-    /// The same, without them.
+    fn nodes(&self) -> &NodeStatuses;
+    fn nodes_mut(&mut self) -> &mut NodeStatuses;
+    /// The same, without its entries.
     fn without_nodes(&self) -> Self;
-    /// The same, with the entries that another version has, of which these are changed.
-    fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self;
+
+    /// The entries that differ from another version's: as they are there, and here.
+    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
+        match old {
+            Some(old) => self.nodes().changes(old.nodes()).collect(),
+            None => all(self.nodes()),
+        }
+    }
+
+    fn has_nodes(&self) -> bool {
+        !self.nodes().is_empty()
+    }
+
+    /// This one, with the entries that another version has, of which these are changed.
+    fn with(mut self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
+        self.nodes_mut().clone_from(nodes.nodes());
+        changed.into_iter().for_each(|(name, entry)| self.nodes_mut().insert(name, entry));
+        self
+    }
 
     /// What a server has that was told to turn the version `old` into this one: no time in it is finer than
     /// it is written out.
@@ -47,48 +63,30 @@ pub trait NodesStatus: Serialize + DeserializeOwned {
 }
 
 impl NodesStatus for NodeOpStatus {
-    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
-        match old {
-            Some(old) => self.node_statuses.changes(&old.node_statuses).collect(),
-            None => all(&self.node_statuses),
-        }
+    fn nodes(&self) -> &NodeStatuses {
+        &self.node_statuses
     }
 
-    fn has_nodes(&self) -> bool {
-        !self.node_statuses.is_empty()
+    fn nodes_mut(&mut self) -> &mut NodeStatuses {
+        &mut self.node_statuses
     }
 
     fn without_nodes(&self) -> Self {
         Self::without_nodes(self)
-    }
-
-    fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
-        let mut node_statuses = nodes.node_statuses.clone();
-        changed.into_iter().for_each(|(name, entry)| node_statuses.insert(name, entry));
-        Self { node_statuses, ..self }
     }
 }
 
 impl NodesStatus for NodeOpUpgradeStatus {
-    fn changes<'a>(&'a self, old: Option<&'a Self>) -> Vec<Change<'a>> {
-        match old {
-            Some(old) => self.node_statuses.changes(&old.node_statuses).collect(),
-            None => all(&self.node_statuses),
-        }
+    fn nodes(&self) -> &NodeStatuses {
+        &self.node_statuses
     }
 
-    fn has_nodes(&self) -> bool {
-        !self.node_statuses.is_empty()
+    fn nodes_mut(&mut self) -> &mut NodeStatuses {
+        &mut self.node_statuses
     }
 
     fn without_nodes(&self) -> Self {
         Self::without_nodes(self)
-    }
-
-    fn with(self, nodes: &Self, changed: Vec<(String, NodeStatus)>) -> Self {
-        let mut node_statuses = nodes.node_statuses.clone();
-        changed.into_iter().for_each(|(name, entry)| node_statuses.insert(name, entry));
-        Self { node_statuses, ..self }
     }
 }
 

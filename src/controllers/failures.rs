@@ -270,9 +270,9 @@ mod tests {
             why,
         };
         let (mut failures, now) = (Failures::default(), Instant::now());
-        failures.failed(delete("its reboot was called off", "u").id(), said("no", "n1"), LONG, now);
+        failures.failed(delete("its reboot was cancelled", "u").id(), said("no", "n1"), LONG, now);
         assert!(failures.paused(&delete("its node is being released", "u").id(), now));
-        assert!(!failures.paused(&delete("its reboot was called off", "another").id(), now));
+        assert!(!failures.paused(&delete("its reboot was cancelled", "another").id(), now));
     }
 
     /// The same change of a node is wanted for two objects in turn, and something else succeeds meanwhile.

@@ -3,9 +3,9 @@
 //! A holder may write for some seconds after its last renewal, and only time proves that it does not: so the
 //! Lease is free when it has not changed for [`DURATION`], by our own clock. Two things that it says are
 //! believed within bounds, since anybody with the right may have written them. A longer duration is, up to
-//! [`LONGEST`]. A shorter one is not: whoever holds it writes for as long as always. A missing holder is only
-//! if the duration says that it was handed over (a second, as Kubernetes' own client has it, too); if
-//! somebody has wiped the name out, or deleted the Lease, its holder may not know yet.
+//! [`MAX_LEASE_DURATION`]. A shorter one is not: whoever holds it writes for as long as always. A missing
+//! holder is only if the duration says that it was handed over (a second, as Kubernetes' own client has it,
+//! too); if somebody has wiped the name out, or deleted the Lease, its holder may not know yet.
 //!
 //! A candidate that has never seen a Lease makes one at once, or a first installation would begin with a
 //! wait. It could only meet a leader if the Lease was deleted within the five seconds in which that leader

@@ -19,7 +19,7 @@ use crate::{
             stage::{self, Stage},
             state::Entry,
         },
-        rollout,
+        release, rollout,
     },
 };
 
@@ -84,7 +84,9 @@ fn passed_by(snapshot: &Snapshot) -> Vec<String> {
     let at_rest =
         snapshot.ops.values().cloned().chain(recorded).filter(|op| rollout::is_at_rest(snapshot, op));
     let planned = at_rest.map(|op| {
-        let planned = rollout::plan(snapshot, &op, &mut rollout::Shared::default());
+        // One that is over has no node that it waits for.
+        let releases = release::Releases::default();
+        let planned = rollout::plan(snapshot, &op, &releases, &mut rollout::Shared::default());
         (op, planned)
     });
     let wanted = planned.filter(|(_, planned)| planned.effects != Effects::default());

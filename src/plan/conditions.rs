@@ -23,7 +23,7 @@ use crate::{
         names::{condition, reason},
         upgrade::UpgradePhase,
     },
-    plan::model::{action::Notice, time::later},
+    plan::model::{action::Notice, stamp::Stamp, time::later},
 };
 
 /// How an operation stands.
@@ -140,9 +140,9 @@ pub fn set_condition(
 pub fn is_blocked_for_long(conditions: &[Condition], now: Timestamp) -> bool {
     let blocked =
         |type_: &str| conditions.iter().find(|old| old.type_ == type_ && old.reason == reason::BLOCKED);
-    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
     let long = |old: &Condition| {
-        old.last_transition_time.0 > now || now >= later(old.last_transition_time.0, STALLS_AFTER)
+        let since = Stamp::from(&old.last_transition_time).trusted(now);
+        since.is_none_or(|since| now >= later(since, STALLS_AFTER))
     };
     blocked(condition::STALLED).is_some() || blocked(condition::RECONCILING).is_some_and(long)
 }

@@ -34,26 +34,29 @@ pub mod rollout;
 mod selection;
 mod upgrades;
 
-use model::{action::Plan, effects::Planned, snapshot::Snapshot};
+use std::collections::BTreeMap;
+
+use model::{action::Plan, effects::Effects, snapshot::Snapshot};
 
 /// Plans everything.
 pub fn plan(snapshot: &Snapshot) -> Plan {
-    let mut plan = Plan::default();
-    plan.add(upgrades::plan(snapshot));
+    let mut effects = upgrades::plan(snapshot);
+    let releases = release::plan(snapshot);
     let mut shared = rollout::Shared::default();
     let unsettled = snapshot.unsettled();
     let open = snapshot.ops.iter().filter(|(_, op)| !rollout::is_at_rest(snapshot, op));
     let mut ops: Vec<_> = open.chain(&unsettled).collect();
     ops.sort_by(|(_, one), (_, other)| rollout::age(one).cmp(&rollout::age(other)));
+    let mut waiting = BTreeMap::new();
     for (key, op) in ops {
-        let Planned { value: reasons, effects } = rollout::plan(snapshot, op, &mut shared);
-        plan.waiting.insert(key.clone(), reasons);
-        plan.add(effects);
+        let reasons = effects.take(rollout::plan(snapshot, op, &releases, &mut shared));
+        waiting.insert(key.clone(), reasons);
     }
-    plan.add(release::sweep(snapshot));
-    plan.add(selection::sweep(snapshot));
-    plan.actions.extend(lifecycle::sweep(snapshot));
-    plan.add(facts::sweep(snapshot));
+    effects.add(releases.into_effects());
+    effects.add(selection::sweep(snapshot));
+    effects.add(Effects::act(lifecycle::sweep(snapshot)));
+    effects.add(facts::sweep(snapshot));
+    let mut plan = Plan::new(effects, waiting);
     carry_over(snapshot, &mut plan);
     plan
 }

@@ -199,9 +199,9 @@ mod tests {
         let path = dir.path().join("later/a.json");
         assert!(write_within(Duration::ZERO, &path, b"x", 0o644).is_err());
         let parent = dir.path().join("later");
-        let mended = std::thread::spawn(move || fs::create_dir(parent));
+        let repaired = std::thread::spawn(move || fs::create_dir(parent));
         write_within(Duration::from_secs(3600), &path, b"x", 0o644).unwrap();
-        mended.join().unwrap().unwrap();
+        repaired.join().unwrap().unwrap();
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub enum NextStep {
 /// chance to learn that this pod is being deleted.
 ///
 /// A 401 is such an answer. The token is bound to our pod and to its account, and both are deleted where a
-/// reboot is called off; the API server goes on taking the token for seconds after that, so that the look may
+/// reboot is cancelled; the API server goes on taking the token for seconds after that, so that the look may
 /// have been its last use. It may also be that its keys were changed, or that its store was restored to a
 /// time before our pod. Nobody can tell which, for the next look is answered in the same way; so that look is
 /// what is waited for, as with a server that does not answer, until our own deadline. A reboot that is called

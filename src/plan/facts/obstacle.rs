@@ -43,6 +43,6 @@ pub fn obstacle(snapshot: &Snapshot, node: &NodeView) -> Planned<Option<String>>
             full
         }
     };
-    let said: Vec<String> = why.into_iter().chain(effects.keeps_failing(snapshot)).collect();
+    let said: Vec<String> = why.into_iter().chain(effects.keeps_failing(&snapshot.failures)).collect();
     Planned { value: (!said.is_empty()).then(|| said.join("; ")), effects: asked }
 }

@@ -49,13 +49,11 @@ impl Plan {
         self.waiting.get(op)?.of(node)
     }
 
-    /// Adds what goes with a decision. What was to be said with a status that is not written is not said.
-    pub fn add(&mut self, effects: Effects) {
-        let Effects { actions, questions, notices: _, drains, wake_at } = effects;
-        self.actions.extend(actions);
-        self.questions.extend(questions);
-        self.drains.extend(drains);
-        self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
+    /// All that was decided, and why nodes wait. What was to be said with a status that is not written is not
+    /// said.
+    pub fn new(decided: Effects, waiting: BTreeMap<Key, Reasons>) -> Self {
+        let Effects { actions, questions, notices: _, drains, wake_at } = decided;
+        Self { actions, questions, waiting, drains, wake_at }
     }
 }
 
@@ -81,7 +79,7 @@ pub enum Action {
     PropagateSpec { child: Arc<NodeOp>, steering: Steering, notice: Box<Notice> },
     /// Write the status that follows from `upgrade`, at its resourceVersion; then say the `notices`.
     PatchUpgradeStatus { upgrade: Arc<NodeOpUpgrade>, status: Box<NodeOpUpgradeStatus>, notices: Vec<Notice> },
-    /// Make the pod that reads a node's facts; `complaint` is why the last one failed.
+    /// Make the pod that reads a node's facts; `last_error` says why the last one failed.
     CreateFactsPod { node: String, node_uid: String, name: String, attempt: i32, last_error: Option<String> },
     /// Make the preflight pod of a node.
     CreatePreflightPod { op: Arc<NodeOp>, node: String, name: String },

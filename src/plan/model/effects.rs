@@ -9,9 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::model::{
     action::{Action, Notice},
-    failing,
+    failing::{self, Failures},
     question::Question,
-    snapshot::Snapshot,
     why::Why,
 };
 
@@ -122,9 +121,9 @@ impl Effects {
     }
 
     /// What of it keeps failing.
-    pub fn keeps_failing(&self, snapshot: &Snapshot) -> Option<String> {
-        let asked = || self.questions.iter().find_map(|question| failing::of(snapshot, question));
-        failing::of_any(snapshot, &self.actions).or_else(asked)
+    pub fn keeps_failing(&self, failures: &Failures) -> Option<String> {
+        let asked = || failing::first(failures, &self.questions);
+        failing::first(failures, &self.actions).or_else(asked)
     }
 }
 

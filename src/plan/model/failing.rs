@@ -1,15 +1,17 @@
 //! What keeps failing, said where it is waited for: in the message of the node that it holds up, and of its
 //! NodeOp.
 //!
-//! Whoever waits does so for something that a decision wants done or known. So what goes with the decision on
-//! one node is compared with what this process fails at.
+//! A step returns what it wants done and asked. If one of these requests keeps failing, that is the reason why
+//! the node waits, so it is quoted in the node's message and in that of its NodeOp.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
 
 use crate::plan::model::{
     action::{Action, NodeChange},
-    identity::Identified,
-    snapshot::{NodeView, Snapshot},
+    identity::{Id, Identified},
+    snapshot::{NodeView, PersistentFailure, Snapshot},
     why::{WaitReason, Why},
 };
 
@@ -17,18 +19,26 @@ use crate::plan::model::{
 /// outgrow etcd.
 const MAX_NODES_QUOTED: usize = 100;
 
+/// What this process has tried more than once or for a while, and fails at.
+pub type Failures = BTreeMap<Id, PersistentFailure>;
+
 /// What is said of something that keeps failing.
 pub fn of(snapshot: &Snapshot, what: &impl Identified) -> Option<String> {
-    if snapshot.failures.is_empty() {
-        return None;
-    }
-    let failure = snapshot.failures.get(&what.id())?;
-    Some(format!("{what} keeps failing since {:.0}: {}", failure.since, failure.message))
+    first(&snapshot.failures, [what])
 }
 
-/// The same, of the first of these that does.
-pub fn of_any(snapshot: &Snapshot, actions: &[Action]) -> Option<String> {
-    actions.iter().find_map(|action| of(snapshot, action))
+/// What is said of the first of these that keeps failing.
+pub fn first<'a, T: Identified + 'a>(
+    failures: &Failures,
+    all: impl IntoIterator<Item = &'a T>,
+) -> Option<String> {
+    if failures.is_empty() {
+        return None;
+    }
+    all.into_iter().find_map(|what| {
+        let failure = failures.get(&what.id())?;
+        Some(format!("{what} keeps failing since {:.0}: {}", failure.since, failure.message))
+    })
 }
 
 /// Since when it has been failing.
@@ -89,10 +99,10 @@ mod tests {
     fn what_is_asked_for_one_node_is_told_of_it_and_of_no_other() {
         let (bad, good) = (Question::Node("n1".into()), Question::Node("n2".into()));
         let snapshot = failing(&bad);
-        let told = Effects::from(bad).keeps_failing(&snapshot);
+        let told = Effects::from(bad).keeps_failing(&snapshot.failures);
         let expected = "reading node n1 keeps failing since 1970-01-12T13:46:40Z: no etcd";
         assert_eq!(told.as_deref(), Some(expected));
-        assert_eq!(Effects::from(good).keeps_failing(&snapshot), None);
+        assert_eq!(Effects::from(good).keeps_failing(&snapshot.failures), None);
     }
 
     #[test]

@@ -4,25 +4,19 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use crate::{api::names, plan::model::snapshot::NodeView};
+use crate::plan::model::snapshot::NodeView;
 
 /// Whether a selector of nodes matches one; without one every Linux node is selected.
 pub fn selects(selector: Option<&LabelSelector>, node: &NodeView) -> bool {
     match selector.filter(|selector| !selects_all(selector)) {
         Some(selector) => matches(selector, &node.labels),
-        None => is_linux(node),
+        None => node.is_linux(),
     }
 }
 
 /// An empty selector selects everything, like none.
 pub fn selects_all(selector: &LabelSelector) -> bool {
     *selector == <_>::default()
-}
-
-/// A node that says nothing of its system counts as Linux.
-pub fn is_linux(node: &NodeView) -> bool {
-    let label = node.labels.get(names::OS_LABEL).map_or(node.os.as_str(), String::as_str);
-    ["", "linux"].contains(&label)
 }
 
 /// Whether `labels` match every part of `selector`; an empty selector matches all.
@@ -81,6 +75,7 @@ pub fn describe(selector: &LabelSelector) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::names;
 
     fn expression(operator: &str, values: &[&str]) -> LabelSelector {
         LabelSelector {
@@ -114,6 +109,27 @@ mod tests {
             );
         }
         assert!(matches(&LabelSelector::default(), &none));
+    }
+
+    /// Facts are never read of a node of which either says that it is no Linux, so none is waited for.
+    #[test]
+    fn a_node_is_linux_if_neither_its_label_nor_its_kubelet_says_otherwise() {
+        for (label, kubelet, is_linux) in [
+            (None, "", true),
+            (None, "linux", true),
+            (None, "windows", false),
+            (Some("linux"), "linux", true),
+            (Some("linux"), "", true),
+            (Some("linux"), "windows", false),
+            (Some("windows"), "linux", false),
+            (Some("windows"), "", false),
+        ] {
+            let mut node = NodeView { os: kubelet.into(), ..NodeView::default() };
+            if let Some(label) = label {
+                node.labels.insert(names::OS_LABEL.into(), label.into());
+            }
+            assert_eq!(selects(None, &node), is_linux, "{label:?}, {kubelet:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! lead, unless we wrote it ourselves. What has an end ends later so, never too early. That is why a
 //! [`Stamp`] is no [`Timestamp`]: [`Snapshot::begun_at`] makes one of it.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use crate::plan::model::snapshot::Snapshot;
 
@@ -17,6 +17,18 @@ impl Stamp {
     /// As it stands in the status, to be written there again, or shown.
     pub fn written(self) -> Timestamp {
         self.0
+    }
+
+    /// When it was, unless it lies ahead of our clock: then a clock that was wrong wrote it, and nothing is known
+    /// of when it was, but that it is past.
+    pub fn trusted(self, now: Timestamp) -> Option<Timestamp> {
+        Some(self.0).filter(|at| *at <= now)
+    }
+}
+
+impl From<&Time> for Stamp {
+    fn from(time: &Time) -> Self {
+        Self(time.0)
     }
 }
 

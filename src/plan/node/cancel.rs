@@ -1,4 +1,4 @@
-//! Calling off: nothing of an operation may start, and no reboot may come, once its node's entry is final.
+//! Cancelling an operation on a node: nothing of it may start, and no reboot may come, once its node's entry is final.
 //!
 //! So what could still act is ended first, and its end is seen, or its absence confirmed by a live read,
 //! before the entry says that nothing more happens. A cache that does not show a Job or a waiter yet proves
@@ -39,7 +39,7 @@ pub fn job(snapshot: &Snapshot, op: &Op, name: &str) -> Planned<Option<Open>> {
         JobState::Complete | JobState::Failed(_) | JobState::Failing(_) => return None.into(),
         JobState::Active => {}
     }
-    let delete = (!job.deleting).then(|| delete(&op.id, job, "its node's operation was called off"));
+    let delete = (!job.deleting).then(|| delete(&op.id, job, "its node's operation was cancelled"));
     Planned::from(Some(Open::JobDeleted)).with(Effects::act(delete))
 }
 
@@ -63,7 +63,7 @@ pub fn waiter(snapshot: &Snapshot, op: &Op, node: &str, ready: bool, attempt: i3
 /// Ends the waiters of a node that are seen.
 pub fn end_waiters(snapshot: &Snapshot, op: &Op, node: &str) -> Effects {
     let active = snapshot.pods_of_on(&op.id, Role::Waiter, node).filter(|pod| pod.is_active());
-    let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was called off" };
+    let delete = |pod| Action::DeletePod { pod: Target::of(pod), why: "its reboot was cancelled" };
     Effects::act(active.map(|pod| delete(pod)))
 }
 

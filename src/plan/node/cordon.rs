@@ -64,7 +64,7 @@ pub enum Take {
 }
 
 /// Claims `node` for `me`, and cordons it if `cordon`. A claim whose owner is over is not jumped: its waiter
-/// may still have to end, and [`super::release`] is at it.
+/// may still have to end, and `plan::release` is ending it.
 pub fn take(snapshot: &Snapshot, node: &NodeView, me: &OpRef, cordon: bool) -> Take {
     let mut change = NodeChange::default();
     match &node.claimed_by {
@@ -92,7 +92,7 @@ pub enum Ending {
     Uncordon,
     /// It failed, and the node stays cordoned for somebody to look at.
     Keep,
-    /// It did not begin, or was called off: the node is as it was before.
+    /// It did not begin, or was cancelled: the node is as it was before.
     Undo,
 }
 

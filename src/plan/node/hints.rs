@@ -233,7 +233,7 @@ mod tests {
             let again = taken_off(failed.clone(), &second, wanted);
             assert!(again.left_balancers() && !again.is_kept_off(), "{again:?}");
             let undone = given(again.clone(), &second);
-            assert!(undone.left_balancers() && undone.is_kept_off(), "it was called off: {undone:?}");
+            assert!(undone.left_balancers() && undone.is_kept_off(), "it was cancelled: {undone:?}");
             let uncordon =
                 NodeChange { unschedulable: Some(false), cordoned_by: Some(None), ..NodeChange::default() };
             assert_eq!(given_with(again, &second, uncordon), node(&[(KARPENTER, "false")]));

@@ -46,7 +46,7 @@ pub fn decide(ctx: &NodeContext<'_>) -> Planned<Option<bool>> {
 }
 
 /// Whether load balancers can rely on a node. Not on one that is cordoned: they would send to it, but
-/// somebody is at it, or about to be, and the pods that are evicted here could not go there.
+/// somebody works on it, or is about to, and the pods that are evicted here could not go there.
 fn serves(node: &NodeView) -> bool {
     let is_free = !node.unschedulable && !node.deleting && node.claimed_by.is_none();
     node.ready && is_free && !node.labels.contains_key(names::NOT_BALANCED)

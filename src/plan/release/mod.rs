@@ -11,7 +11,9 @@ mod remnant;
 mod unreleased;
 mod waiters;
 
-use self::orphaned::orphaned_work;
+use std::collections::BTreeMap;
+
+use self::{orphaned::orphaned_work, remnant::Remnant};
 pub use self::{unreleased::Unreleased, waiters::expire_waiters};
 use crate::{
     api::nodeop::{NodeOp, NodeOpStatus, NodeStatus, Phase},
@@ -19,7 +21,7 @@ use crate::{
         attempts,
         model::{
             action::{Action, NodeChange},
-            effects::Effects,
+            effects::{Effects, Planned},
             failing,
             id::OpRef,
             intent::Intent,
@@ -27,24 +29,54 @@ use crate::{
             snapshot::{NodeView, Snapshot, Standing},
         },
         node::{
-            context::Op,
             cordon::{self, Ending},
             hints, legacy,
         },
     },
 };
 
+/// What is done in this pass to give nodes back, and what keeps each of them.
+#[derive(Debug, Default)]
+pub struct Releases<'a> {
+    orphaned: Vec<Action>,
+    nodes: BTreeMap<&'a str, NodeRelease>,
+}
+
+/// How far it is with giving one node back.
+#[derive(Debug)]
+pub struct NodeRelease {
+    effects: Effects,
+    /// Why the NodeOp that has claimed the node, and is done with it, has not given it back. Nothing if it still
+    /// works on the node, or nobody has claimed it.
+    pub unreleased: Option<Unreleased>,
+    /// What of all this keeps failing.
+    pub last_error: Option<String>,
+}
+
+impl Releases<'_> {
+    /// What is done about one node; nothing about most.
+    pub fn of(&self, node: &str) -> Option<&NodeRelease> {
+        self.nodes.get(node)
+    }
+
+    /// All that is done.
+    pub fn into_effects(self) -> Effects {
+        let mut effects = Effects::act(self.orphaned);
+        self.nodes.into_values().for_each(|node| effects.add(node.effects));
+        effects
+    }
+}
+
 /// Releases every node that a NodeOp no longer needs, and ends what is left of finished operations.
-pub fn sweep(snapshot: &Snapshot) -> Effects {
-    let mut effects = Effects::act(orphaned_work(snapshot));
+pub fn plan(snapshot: &Snapshot) -> Releases<'_> {
     let held = snapshot.nodes.that_are(Standing::Held);
-    held.for_each(|view| effects.add(node(snapshot, view)));
-    effects
+    let nodes = held.map(|view| (view.name.as_str(), node(snapshot, view))).collect();
+    Releases { orphaned: orphaned_work(snapshot), nodes }
 }
 
 /// Releases one node from whoever no longer needs it.
-pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
-    let mut effects = Effects::default();
+fn node(snapshot: &Snapshot, node: &NodeView) -> NodeRelease {
+    let (mut effects, mut unreleased) = (Effects::default(), None);
     for owner in node.holders() {
         // What a finished NodeOp left cordoned, or told autoscalers and load balancers, belongs to the one
         // that has claimed the node, for as long as it has.
@@ -52,7 +84,11 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
             continue;
         }
         effects.add(match snapshot.op(owner) {
-            Some(op) => release(snapshot, node, owner, &op),
+            Some(op) => {
+                let Planned { value, effects } = release(snapshot, node, owner, &op);
+                unreleased = unreleased.or(value);
+                effects
+            }
             None if snapshot.is_gone(&Question::Op(owner.clone())) => orphan(snapshot, node, owner),
             None if failing::change_is_paused(snapshot, node) => Effects::default(),
             None => Question::Op(owner.clone()).into(),
@@ -61,24 +97,14 @@ pub fn node(snapshot: &Snapshot, node: &NodeView) -> Effects {
     if let Some(kept) = node.kept_cordon.as_ref().filter(|_| node.claimed_by.is_none()) {
         effects.add(failed::sweep(snapshot, node, kept));
     }
-    effects
+    let error = effects.keeps_failing(&snapshot.failures);
+    if let Some(Unreleased::BeingGivenBack { last_error }) = &mut unreleased {
+        last_error.clone_from(&error);
+    }
+    NodeRelease { effects, unreleased, last_error: error }
 }
 
-/// Why a node that the NodeOp is done with is not given back yet. Nothing for a node that it has not claimed,
-/// or still works on.
-pub fn why_not_released(snapshot: &Snapshot, view: &NodeView, op: &Op) -> Option<Unreleased> {
-    let status = op.object.status.as_ref().filter(|_| view.claimed_by.as_ref() == Some(&op.id))?;
-    let entry = status.node_statuses.get(&view.name);
-    if is_in_hand(status, entry) {
-        return None;
-    }
-    if let Some(remnant) = remnant::find(snapshot, view, &op.id, entry).first() {
-        return Some(remnant.keeps());
-    }
-    Some(Unreleased::BeingGivenBack { last_error: node(snapshot, view).keeps_failing(snapshot) })
-}
-
-fn is_in_hand(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
+fn is_worked_on(status: &NodeOpStatus, entry: Option<&NodeStatus>) -> bool {
     entry.is_some_and(|entry| entry.phase == Phase::Running || legacy::is_unsettled(status, entry))
 }
 
@@ -100,13 +126,31 @@ fn give_back(node: &NodeView, owner: &OpRef, ending: Ending) -> Option<NodeChang
     (!change.is_empty()).then_some(change)
 }
 
-fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> Effects {
-    let nothing = Effects::default();
-    let Some(status) = &op.status else { return nothing };
+/// Gives the node back, and says why that is not done yet if the NodeOp is done with it and has claimed it.
+fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> Planned<Option<Unreleased>> {
+    let Some(status) = &op.status else { return None.into() };
     let entry = status.node_statuses.get(&node.name);
-    if is_in_hand(status, entry) {
-        return nothing;
+    if is_worked_on(status, entry) {
+        return None.into();
     }
+    if node.claimed_by.as_ref() != Some(owner) {
+        return Planned::from(None).with(end(snapshot, node, owner, op, entry, &[]));
+    }
+    let remnants = remnant::find(snapshot, node, owner, entry);
+    let given_back = Unreleased::BeingGivenBack { last_error: None };
+    let why = remnants.first().map_or(given_back, Remnant::keeps);
+    Planned::from(Some(why)).with(end(snapshot, node, owner, op, entry, &remnants))
+}
+
+/// Ends what remains of the NodeOp on the node, and gives the node back once nothing does.
+fn end(
+    snapshot: &Snapshot,
+    node: &NodeView,
+    owner: &OpRef,
+    op: &NodeOp,
+    entry: Option<&NodeStatus>,
+    remnants: &[Remnant<'_>],
+) -> Effects {
     let is_final = entry.is_some_and(|entry| entry.phase.is_final());
     let live = Question::Op(owner.clone());
     if !is_final && snapshot.answer(&live).is_none() {
@@ -119,7 +163,7 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
         };
     }
     let Some(mut change) = give_back(node, owner, ending(op, entry)) else {
-        return nothing;
+        return Effects::default();
     };
     if change.claimed_by.is_some()
         && let Some(entry) = entry.filter(|entry| entry.phase == Phase::Completed)
@@ -127,10 +171,6 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
         let done = entry.last_updated.as_ref().map_or(snapshot.now, |time| time.0);
         change.annotations.extend(attempts::record(op, node, Some(done)));
     }
-    if node.claimed_by.as_ref() != Some(owner) {
-        return Action::patch_node(node, change).into();
-    }
-    let remnants = remnant::find(snapshot, node, owner, entry);
     let mut effects = Effects::act(remnants.iter().filter_map(|remnant| remnant.end(owner)));
     if remnants.is_empty() {
         effects.add(Action::patch_node(node, change));
@@ -143,7 +183,7 @@ fn release(snapshot: &Snapshot, node: &NodeView, owner: &OpRef, op: &NodeOp) -> 
     effects
 }
 
-/// The NodeOp is gone, and the garbage collector is at its Jobs and pods: wait for them, then undo what it
+/// The NodeOp is gone, and the garbage collector deletes its Jobs and pods: wait for them, then undo what it
 /// did.
 fn orphan(snapshot: &Snapshot, node: &NodeView, owner: &OpRef) -> Effects {
     let remnants = remnant::find(snapshot, node, owner, None);

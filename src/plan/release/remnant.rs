@@ -24,7 +24,7 @@ pub enum Remnant<'a> {
     JobPod(&'a PodView),
     /// A waiter or a preflight.
     Pod(&'a PodView),
-    /// The API server may still be at an eviction though the drain was called off: the pod would go from a
+    /// The API server may still be at an eviction though the drain was cancelled: the pod would go from a
     /// node that nobody drains.
     Eviction,
 }

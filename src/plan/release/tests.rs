@@ -19,6 +19,7 @@ use crate::{
                 ContainerState, ContainerView, Eviction, Owner, PersistentFailure, PodPhase, PodView, Role,
             },
         },
+        node::context::Op,
         plan,
     },
 };
@@ -90,10 +91,8 @@ fn a_cancelled_reboot_releases_the_node_only_after_its_waiter() {
 
 #[test]
 fn a_node_that_is_not_given_back_yet_has_a_reason() {
-    let why = |snapshot: &Snapshot| {
-        let op = Op::of(snapshot.ops.values().next().unwrap());
-        why_not_released(snapshot, &snapshot.nodes["n1"], &op).map(|why| why.to_string())
-    };
+    let why =
+        |snapshot: &Snapshot| super::plan(snapshot).of("n1")?.unreleased.as_ref().map(ToString::to_string);
     assert_eq!(why(&world("cancelled", "Failed", 1)).as_deref(), Some("waiting for pod ns/w to end"));
     assert_eq!(why(&world("completed", "Completed", 1)).as_deref(), Some("the node is being given back"));
     assert_eq!(why(&world("pending", "Running", 1)), None, "it is still worked on");
@@ -163,7 +162,7 @@ fn what_a_waiter_was_granted_is_taken_back_after_it_has_ended() {
 }
 
 #[test]
-fn a_node_is_in_hand_as_long_as_pods_of_its_deleted_job_end() {
+fn a_node_is_not_given_back_as_long_as_pods_of_its_deleted_job_end() {
     let mut world = world("pending", "Running", 1);
     let key = ("ns".to_owned(), "op".to_owned());
     let mut op = (**world.ops.get(&key).unwrap()).clone();

@@ -12,7 +12,7 @@ pub enum Unreleased {
     Job(Key),
     /// A pod of the operation can still act.
     Pod(Key),
-    /// The API server may still be at an eviction that was called off.
+    /// The API server may still be at an eviction that was cancelled.
     Eviction,
     /// Nothing keeps it but the write itself.
     BeingGivenBack { last_error: Option<String> },

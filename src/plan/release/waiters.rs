@@ -8,6 +8,7 @@ use crate::plan::{
         action::{Action, Target},
         effects::{Effects, Planned},
         snapshot::{Role, Snapshot},
+        stamp::Stamp,
         time::later,
     },
     node::context::Op,
@@ -28,8 +29,7 @@ pub fn expire_waiters(snapshot: &Snapshot, op: &Op) -> Planned<bool> {
             continue;
         };
         none = false;
-        // A time that lies ahead of our clock was written by another one, and is as good as none.
-        let over_since = entry.last_updated.as_ref().map(|time| time.0).filter(|time| *time <= snapshot.now);
+        let over_since = entry.last_updated.as_ref().and_then(|time| Stamp::from(time).trusted(snapshot.now));
         let until = over_since.map_or(snapshot.now, |since| later(since, WAITER_RETENTION));
         if snapshot.now < until {
             effects.add(Effects::wake_at(until));

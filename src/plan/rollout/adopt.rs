@@ -28,9 +28,10 @@ use crate::{
             state::{At, Entry, Found, JobRecord, Over, State, Working},
         },
         rollout::{
+            context::{Outcome, Rollout, RolloutContext},
             finalizer,
             not_taken::Refused,
-            status::{self, OpProgress},
+            status::OpProgress,
             targets::{self, NoTargets, Targets},
         },
     },
@@ -39,6 +40,8 @@ use crate::{
 /// The age at which a NodeOp that never got a node is given up.
 const EMPTY_STATUS_TIMEOUT: SignedDuration = SignedDuration::from_secs(600);
 
+type Nodes = BTreeMap<String, NodeStatus>;
+
 /// Whether the Go operator may have begun a NodeOp that has no status yet: it made Jobs first. `Err`: this
 /// has to be known first.
 pub fn may_have_begun(snapshot: &Snapshot, op: &Op) -> Result<bool, Question> {
@@ -46,19 +49,29 @@ pub fn may_have_begun(snapshot: &Snapshot, op: &Op) -> Result<bool, Question> {
     listed(snapshot, op).map(|()| jobs(snapshot, op).next().is_some())
 }
 
-/// Writes our first status of a NodeOp that the Go operator began.
-pub fn plan(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Planned<Reasons> {
+/// Our first status of a NodeOp that the Go operator began.
+pub fn plan(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Outcome> {
     let unfinished = old.node_statuses.iter().filter(|(_, entry)| {
         !entry.phase.is_final() || entry.node_uid.is_some() || entry.holds_slot.is_some()
     });
     let why = Why::new(WaitReason::Admission, &"is being taken over from an older operator");
     let waiting: Reasons = unfinished.map(|(name, _)| (name.clone(), why.clone())).collect();
-    Planned { value: waiting, effects: take_over(snapshot, op, old) }
+    let Planned { value, effects } = take_over(ctx, old);
+    let outcome = match value {
+        Some((nodes, progress)) => {
+            let nodes = nodes.into();
+            Outcome::Record(Box::new(Rollout { nodes, progress, waiting, ..Rollout::default() }))
+        }
+        None => Outcome::Nothing(waiting),
+    };
+    Planned { value: outcome, effects }
 }
 
-fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
+/// What is taken over; nothing as long as something has to be known or done before.
+fn take_over(ctx: &RolloutContext<'_>, old: &NodeOpStatus) -> Planned<Option<(Nodes, OpProgress)>> {
+    let RolloutContext { snapshot, op, .. } = *ctx;
     if let Err(question) = listed(snapshot, op) {
-        return question.into();
+        return Planned::from(None).with(question);
     }
     let mut effects = Effects::default();
     let created = op.object.metadata.creation_timestamp.as_ref().map_or(snapshot.now, |time| time.0);
@@ -94,7 +107,7 @@ fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
             Next::Become(next) => *entry = *next,
             // A reboot pod of a node that was not begun has to end before the node may join: it waits for any
             // sentinel.
-            Next::Wait(_) => return effects,
+            Next::Wait(_) => return Planned { value: None, effects },
         }
     }
     // The Go operator put its finalizer on NodeOps with a reboot alone. Without one a NodeOp that is deleted
@@ -102,10 +115,9 @@ fn take_over(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus) -> Effects {
     let open = nodes.values().any(|entry| !entry.phase.is_final());
     if let Some(prepare) = open.then(|| finalizer::add(op)).flatten() {
         effects.add(prepare);
-        return effects;
+        return Planned { value: None, effects };
     }
-    let status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
-    status::write(snapshot, &op.object, status, effects)
+    Planned { value: Some((nodes, progress)), effects }
 }
 
 /// The entry that the Go operator had not written yet when it made a Job.

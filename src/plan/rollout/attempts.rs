@@ -12,29 +12,24 @@ use crate::{
     plan::{
         attempts,
         model::{
-            effects::{Effects, Reasons},
-            snapshot::{NodeView, Snapshot},
+            effects::{Effects, Planned},
+            snapshot::NodeView,
         },
-        node::context::Op,
-        rollout::{not_taken::NotTaken, status::OpProgress},
-        upgrades,
+        rollout::{
+            context::{Rollout, RolloutContext},
+            not_taken::NotTaken,
+        },
     },
 };
 
 /// Leaves the entries of nodes as they were that have ended without a claim, or under another Node object
 /// than the one that was claimed, until their nodes say that they were tried. In a later round that is also
 /// said of one that needed nothing: whatever made it a node of that round would make it one of the next.
-pub fn record(
-    snapshot: &Snapshot,
-    op: &Op,
-    old: &NodeStatuses,
-    nodes: &mut NodeStatuses,
-    progress: &mut OpProgress,
-    waiting: &mut Reasons,
-) -> Effects {
+pub fn record(ctx: &RolloutContext<'_>, old: &NodeStatuses, mut rollout: Rollout) -> Planned<Rollout> {
+    let RolloutContext { snapshot, op, .. } = ctx;
     let mut effects = Effects::default();
-    if upgrades::continuous_maker(snapshot, &op.object).is_none() {
-        return effects;
+    if !ctx.upgrade.is_some_and(|upgrade| upgrade.spec.is_continuous()) {
+        return rollout.into();
     }
     let later = attempts::is_later_round(&op.object);
     let is_tried = |before: Phase, now: Phase| match (before, now) {
@@ -43,7 +38,8 @@ pub fn record(
         (Phase::Running, Phase::Completed | Phase::Failed) => true,
         _ => false,
     };
-    let changed: Vec<(String, _)> = nodes
+    let changed: Vec<(String, _)> = rollout
+        .nodes
         .changes(old)
         .filter_map(|Change { name, old, new }| {
             let (before, now) = (old?, new?);
@@ -56,13 +52,13 @@ pub fn record(
         let is_it = |node: &&Arc<NodeView>| before.node_uid.as_ref().is_none_or(|uid| *uid == node.uid);
         let mark = node.filter(is_it).and_then(|node| attempts::mark(&op.object, node));
         let Some(mark) = mark.map(Effects::from) else { continue };
-        let error = mark.keeps_failing(snapshot);
-        let why = progress.failures.complete(NotTaken::Unrecorded.into(), error);
+        let error = mark.keeps_failing(&snapshot.failures);
+        let why = rollout.progress.failures.complete(NotTaken::Unrecorded.into(), error);
         before.message = Some(why.message.clone());
-        nodes.insert(name.clone(), before);
-        waiting.insert(name, why);
-        progress.is_recording = true;
+        rollout.nodes.insert(name.clone(), before);
+        rollout.waiting.insert(name, why);
+        rollout.progress.is_recording = true;
         effects.add(mark);
     }
-    effects
+    Planned { value: rollout, effects }
 }

@@ -9,7 +9,6 @@
 
 use std::{cell::LazyCell, collections::BTreeMap};
 
-use super::slots::OutOfService;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -23,6 +22,7 @@ use crate::{
             snapshot::{NodeView, Snapshot, Standing},
         },
         node::context::Op,
+        rollout::out_of_service::OutOfService,
     },
 };
 
@@ -59,8 +59,7 @@ pub fn find(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> BTreeMap<Stri
             return None;
         }
         let why = OutOfService::LeftBefore { node: node.name.clone(), op: kept.by.name.clone() };
-        let can_be = node.ready && !node.deleting && !node.labels.on_hold();
-        Some((node.name.clone(), LeftOver { why, is_next: can_be && !phase.is_final() }))
+        Some((node.name.clone(), LeftOver { why, is_next: node.is_fit() && !phase.is_final() }))
     });
     let down = snapshot.nodes.that_are(Standing::Away).filter(|node| {
         let entry = nodes.get(&node.name);

@@ -9,11 +9,13 @@ mod adopt;
 mod attempts;
 mod compact;
 mod conclude;
+mod context;
 mod expiry;
 mod finalizer;
 mod left_over;
 mod not_taken;
 mod others;
+mod out_of_service;
 mod preflight;
 mod prestart;
 mod recall;
@@ -28,15 +30,22 @@ mod targets;
 use std::sync::Arc;
 
 pub use self::{admit::Shared, others::age, targets::order};
-use self::{conclude::conclude, roll::roll, start::start};
+use self::{
+    conclude::conclude,
+    context::{Outcome, Rollout, RolloutContext},
+    roll::roll,
+    start::start,
+};
 use crate::{
     api::nodeop::{NodeOp, NodeOpStatus, Phase},
     plan::{
+        image::{self, FirstReleases},
         model::{
-            effects::{Planned, Reasons},
+            effects::{Effects, Planned, Reasons},
             snapshot::Snapshot,
         },
         node::{context::Op, legacy},
+        release::Releases,
         upgrades,
     },
 };
@@ -66,7 +75,8 @@ enum Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn of(snapshot: &Snapshot, op: &'a Op) -> Self {
+    fn of(ctx: &RolloutContext<'a>) -> Self {
+        let op = ctx.op;
         match &op.object.status {
             Some(_) if op.object.is_over() => Self::Ended,
             Some(status) if legacy::is_legacy(status) => Self::Foreign(status),
@@ -76,24 +86,53 @@ impl<'a> Stage<'a> {
                 Self::UnderWay(status)
             }
             _ if op.deleting => Self::Ended,
-            _ if upgrades::may_start(snapshot, &op.object) => Self::New,
+            _ if upgrades::may_start(ctx.upgrade, &op.object) => Self::New,
             _ => Self::Unrecorded,
         }
     }
 }
 
 /// Plans one NodeOp.
-pub fn plan(snapshot: &Snapshot, object: &Arc<NodeOp>, shared: &mut Shared) -> Planned<Reasons> {
+pub fn plan(
+    snapshot: &Snapshot,
+    object: &Arc<NodeOp>,
+    releases: &Releases<'_>,
+    shared: &mut Shared,
+) -> Planned<Reasons> {
     let op = Op::of(object);
+    let ctx = RolloutContext::new(snapshot, &op, releases);
     let mut effects = preflight::sweep(snapshot, &op);
-    let value = effects.take(match Stage::of(snapshot, &op) {
-        Stage::Ended => conclude(snapshot, &op),
-        Stage::Foreign(status) => adopt::plan(snapshot, &op, status),
-        Stage::UnderWay(status) => roll(snapshot, &op, status, shared),
-        Stage::New => start(snapshot, &op),
-        Stage::Unrecorded => Reasons::default().into(),
+    let stage = Stage::of(&ctx);
+    let outcome = effects.take(match &stage {
+        Stage::Ended => Planned::from(Outcome::Nothing(Reasons::default())).with(conclude(&ctx)),
+        Stage::Foreign(status) => adopt::plan(&ctx, status),
+        Stage::UnderWay(status) => roll(&ctx, status, shared),
+        Stage::New => start(&ctx),
+        Stage::Unrecorded => Outcome::Nothing(Reasons::default()).into(),
     });
-    Planned { value, effects }
+    match outcome {
+        Outcome::Nothing(waiting) => Planned { value: waiting, effects },
+        Outcome::Record(rollout) => record(&ctx, &stage, *rollout, effects),
+    }
+}
+
+/// Writes the status that follows from a pass, with what goes with it.
+fn record(
+    ctx: &RolloutContext<'_>,
+    stage: &Stage<'_>,
+    rollout: Rollout,
+    effects: Effects,
+) -> Planned<Reasons> {
+    let (snapshot, op) = (ctx.snapshot, &ctx.op.object);
+    let Rollout { nodes, progress, waiting, ran_before } = rollout;
+    let releases = matches!(stage, Stage::UnderWay(_)).then(|| FirstReleases::of(snapshot, op, &nodes));
+    let mut status = status::summarize(op, nodes, &progress, snapshot.now);
+    if let Some(releases) = releases {
+        status.release = releases.shown(status.release.take());
+        image::record(snapshot, op, &mut status);
+    }
+    status.images.extend(ran_before);
+    Planned { value: waiting, effects: status::write(snapshot, op, status, effects) }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
             why::{WaitReason, Why},
         },
         quorum::Unwell,
-        rollout::slots::OutOfService,
+        rollout::out_of_service::OutOfService,
     },
 };
 
@@ -128,6 +128,21 @@ pub enum Untouched {
     OnHold,
     /// The same, once it is Ready.
     Away(SignedDuration),
+}
+
+impl Untouched {
+    /// Whether the node is done, or has failed: whoever set a limit for nodes that are not Ready wants to know.
+    pub fn succeeded(&self) -> bool {
+        match self {
+            Self::NotReadyFor(_) => false,
+            Self::Deleted
+            | Self::Newer { .. }
+            | Self::Attempted
+            | Self::NotSelected
+            | Self::OnHold
+            | Self::Away(_) => true,
+        }
+    }
 }
 
 impl NotTaken {

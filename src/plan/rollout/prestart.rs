@@ -13,15 +13,16 @@ use crate::{
         model::{
             action::{Action, Target},
             effects::Effects,
-            snapshot::{NodeView, PodView, Role, Snapshot, Standing},
+            snapshot::{NodeView, PodView, Role, Standing},
         },
         node::context::Op,
-        rollout::{slots::Slots, targets},
+        rollout::{context::RolloutContext, slots::Slots, targets},
     },
 };
 
 /// Makes the waiters of as many nodes as are about to get a slot, because one before them reboots.
-pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, slots: &Slots) -> Effects {
+pub fn prepare(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, slots: &Slots) -> Effects {
+    let RolloutContext { snapshot, op, .. } = ctx;
     let running = nodes.marked([Mark::Running]);
     let soon = running.filter(|(_, node)| matches!(node.step, Some(Step::Reboot | Step::Verify))).count();
     if !op.intent.reboot || op.deleting || soon == 0 {
@@ -35,7 +36,7 @@ pub fn prepare(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, slots: &Slots
         .map(|(view, _)| view.as_ref())
         .take(soon);
     let held = snapshot.nodes.by_name(Standing::OnHold);
-    let mut effects = end(snapshot, op, nodes, |node| held.contains_key(node));
+    let mut effects = end(ctx, nodes, |node| held.contains_key(node));
     let has_waiter = |node: &NodeView| snapshot.pods_of_on(&op.id, Role::Waiter, &node.name).next().is_some();
     effects.add(Effects::act(next.filter(|node| !has_waiter(node)).map(|node| make(op, node))));
     effects
@@ -50,22 +51,22 @@ fn make(op: &Op, node: &NodeView) -> Action {
 /// Whether nothing but a free slot keeps the node from being taken.
 fn is_next(op: &Op, node: &NodeView, entry: &NodeStatus) -> bool {
     let passed = op.intent.preflight.is_none() || entry.boot.as_ref() == Some(&node.boot_id);
-    let free = node.ready && !node.labels.on_hold() && !node.deleting && node.claimed_by.is_none();
-    entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && free
+    entry.phase == Phase::Pending && entry.node_uid.is_none() && passed && node.is_available()
 }
 
 /// Ends the waiters of nodes whose turn will not come, because the rollout starts nothing more.
-pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Effects {
-    end(snapshot, op, nodes, |_| true)
+pub fn withdraw(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Effects {
+    end(ctx, nodes, |_| true)
 }
 
 /// The same, of some nodes.
-fn end(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
+fn end(ctx: &RolloutContext<'_>, nodes: &NodeStatuses, of: impl Fn(&str) -> bool) -> Effects {
     let is_untouched = |pod: &PodView| {
         let entry = || nodes.get(&pod.node);
         of(&pod.node) && entry().is_some_and(|entry| matches!(entry.phase, Phase::Pending | Phase::Preflight))
     };
-    let pods = snapshot.pods_of(&op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
+    let pods =
+        ctx.snapshot.pods_of(&ctx.op.id, Role::Waiter).filter(|pod| pod.is_active() && is_untouched(pod));
     let why = "its node's turn will not come";
     Effects::act(pods.map(|pod| Action::DeletePod { pod: Target::of(pod), why }))
 }
@@ -82,7 +83,12 @@ mod tests {
         api::nodeop::NodeOp,
         plan::{
             fixtures,
-            model::{action::Plan, id::OpRef, object_name, snapshot::Owner},
+            model::{
+                action::Plan,
+                id::OpRef,
+                object_name,
+                snapshot::{Owner, Snapshot},
+            },
             plan,
         },
         render::access,
@@ -138,7 +144,7 @@ mod tests {
         })
     }
 
-    fn in_hand(step: &str) -> Value {
+    fn at_step(step: &str) -> Value {
         json!({"phase": "Running", "step": step, "jobName": "j", "jobUid": "ju", "nodeUid": "", "boot": "b"})
     }
 
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn waiters_that_are_made_together_are_granted_what_each_of_them_needs() {
         let drains = json!({"phase": "Running", "step": "Drain", "nodeUid": "", "drainStartedAt": "1970-01-01T00:00:00Z"});
-        let plan = planned_with(in_hand("Reboot"), drains, json!({"concurrency": 2}), None);
+        let plan = planned_with(at_step("Reboot"), drains, json!({"concurrency": 2}), None);
         let made = |action: &Action| match action {
             Action::CreateWaiter { op, node, name, job, succeeded: _ } => {
                 let accounts = object_name::accounts(("op", op.metadata.uid.as_deref()?), node);
@@ -184,13 +190,13 @@ mod tests {
 
     #[test]
     fn the_next_node_gets_its_waiter_while_the_one_before_it_reboots() {
-        assert_eq!(made(&planned(in_hand("Reboot"), json!({}), None)), ["n2"]);
-        assert!(made(&planned(in_hand("Reboot"), json!({}), Some("n2"))).is_empty(), "it has one");
-        assert!(made(&planned(in_hand("Job"), json!({}), None)).is_empty(), "the operation may still fail");
-        assert!(made(&planned(in_hand("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
+        assert_eq!(made(&planned(at_step("Reboot"), json!({}), None)), ["n2"]);
+        assert!(made(&planned(at_step("Reboot"), json!({}), Some("n2"))).is_empty(), "it has one");
+        assert!(made(&planned(at_step("Job"), json!({}), None)).is_empty(), "the operation may still fail");
+        assert!(made(&planned(at_step("Reboot"), json!({"rebootOnSuccess": false}), None)).is_empty());
         let check = json!({"preflight": {"command": ["true"]}});
         assert!(
-            made(&planned(in_hand("Reboot"), check, None)).is_empty(),
+            made(&planned(at_step("Reboot"), check, None)).is_empty(),
             "it may turn out to have nothing to do"
         );
     }

@@ -4,54 +4,44 @@
 //! claim for hours, and the claim is the first thing that is done to a node: until then whatever keeps a
 //! pending node from being taken keeps this one from it, too. It goes back to where it was.
 
-use std::cell::LazyCell;
-
-use super::{
-    not_taken::{Closed, NotTaken, Stopped},
-    others::Others,
-};
 use crate::{
     api::nodeop::{NodeStatus, Step},
     plan::{
-        model::snapshot::{NodeView, Snapshot},
+        model::snapshot::NodeView,
         node::{
-            context::{Next, Op},
+            context::Next,
             state::{At, Entry, Pending, State, Working},
+        },
+        rollout::{
+            context::RolloutContext,
+            not_taken::{Closed, NotTaken, Stopped},
         },
     },
 };
 
 /// What takes nodes of one NodeOp back.
-pub struct Recall<'a, F> {
-    snapshot: &'a Snapshot,
-    op: &'a Op,
+pub struct Recall<'a> {
+    ctx: &'a RolloutContext<'a>,
+    /// Why nothing more is started.
     closed: Option<Closed>,
-    /// Asked for only if there is such a node: there is none in most passes.
-    others: LazyCell<Option<Others<'a>>, F>,
 }
 
-/// For a NodeOp that starts nothing more if it is `stopped`.
-pub fn of<'a>(
-    snapshot: &'a Snapshot,
-    op: &'a Op,
-    stopped: Option<&Stopped>,
-) -> Recall<'a, impl FnOnce() -> Option<Others<'a>> + use<'a>> {
-    let closed = stopped.cloned().map(Closed::Stopped).or_else(|| op.intent.paused.then_some(Closed::Paused));
-    let others = LazyCell::new(move || op.intent.preflight.is_some().then(|| Others::of(snapshot, op)));
-    Recall { snapshot, op, closed, others }
-}
+impl<'a> Recall<'a> {
+    /// For a NodeOp that starts nothing more if it is `stopped`.
+    pub fn of(ctx: &'a RolloutContext<'a>, stopped: Option<&Stopped>) -> Self {
+        Self { ctx, closed: ctx.closed(stopped) }
+    }
 
-impl<'a, F: FnOnce() -> Option<Others<'a>>> Recall<'a, F> {
     /// What becomes of a node that is worked on, if it is one that is taken back.
     pub fn node(&self, name: &str, status: &NodeStatus) -> Option<Next> {
         // What the Go operator recorded names no step, and may have begun. One that is deleted says so
         // itself.
-        if status.step != Some(Step::Claim) || self.op.deleting {
+        let RolloutContext { snapshot, op, .. } = self.ctx;
+        if status.step != Some(Step::Claim) || op.deleting {
             return None;
         }
-        let node =
-            self.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == status.node_uid.as_ref())?;
-        if node.claimed_by.as_ref() == Some(&self.op.id) {
+        let node = snapshot.nodes.get(name).filter(|node| Some(&node.uid) == status.node_uid.as_ref())?;
+        if node.claimed_by.as_ref() == Some(&op.id) {
             return None;
         }
         let entry = Entry::parse(status).ok()?;
@@ -60,7 +50,7 @@ impl<'a, F: FnOnce() -> Option<Others<'a>>> Recall<'a, F> {
         let why = self.why(node, passed_in.as_deref())?;
         // Whether it is not claimed is proved before its slot is free (see `slots`): a view may be older.
         let pending = Pending { passed_in: passed_in.clone(), found: found.clone(), ..Pending::default() };
-        let (message, since) = (Some(why.to_string()), Some(self.snapshot.now.into()));
+        let (message, since) = (Some(why.to_string()), Some(snapshot.now.into()));
         let entry = Entry { message, since, state: State::Pending(pending), ..entry };
         Some(Next::Become(Box::new(entry.record())))
     }
@@ -78,11 +68,11 @@ impl<'a, F: FnOnce() -> Option<Others<'a>>> Recall<'a, F> {
         if !node.ready {
             return Some(NotTaken::NodeNotReady);
         }
-        // Its preflight told of another boot.
+        // The preflight passed in a boot that is over: it is asked again.
         if passed_in.is_some_and(|boot| boot != node.boot_id) {
             return Some(NotTaken::Turn);
         }
-        self.others.as_ref()?.newer(node)
+        self.ctx.others()?.newer(node)
     }
 }
 

@@ -7,83 +7,90 @@ use crate::{
         nodeop::{NodeOpStatus, Phase},
     },
     plan::{
-        image,
-        model::{
-            effects::{Effects, Planned, Reasons},
-            failing::FailureSummary,
-            snapshot::Snapshot,
-        },
-        node::{
-            self,
-            context::{Next, Op},
-        },
+        model::effects::{Effects, Planned},
+        node::{self, context::Next},
         release,
         rollout::{
             admit::{self, Shared},
-            attempts, compact, finalizer, preflight, prestart, recall, slots,
-            status::{self, OpProgress},
+            attempts, compact,
+            context::{Outcome, Rollout, RolloutContext},
+            finalizer, preflight, prestart,
+            recall::Recall,
+            slots,
+            status::OpProgress,
             stops::{expires, fails, stops},
         },
     },
 };
 
-/// One pass over a NodeOp under way.
-pub fn roll(snapshot: &Snapshot, op: &Op, old: &NodeOpStatus, shared: &mut Shared) -> Planned<Reasons> {
+/// One pass over a NodeOp under way. Its stages, each of which relies on those before it:
+///
+/// 1. the nodes that it has taken, and those with a preflight, are advanced, or taken back;
+/// 2. it is stopped if a node failed, and then its preflights end;
+/// 3. the slots are found that are taken though nobody works on their node;
+/// 4. those that are free are given to the next nodes, and of the others it is said why they wait;
+/// 5. the nodes that are about to get a slot get their reboot waiters;
+/// 6. nodes that ended untouched first say that they were tried;
+/// 7. what no decision needs any more is left out, if there are very many nodes.
+pub fn roll<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeOpStatus, shared: &mut Shared) -> Planned<Outcome> {
+    let RolloutContext { snapshot, op, .. } = *ctx;
     let mut effects = release::expire_waiters(snapshot, op).effects;
-    let mut waiting = Reasons::default();
-    let mut nodes = old.node_statuses.clone();
-    let stopped = stops(snapshot, op, &nodes);
-    if nodes.any([Mark::Running]) {
+    let stopped = stops(ctx, &old.node_statuses);
+    if old.node_statuses.any([Mark::Running]) {
         effects.add(Effects::act(finalizer::add(op)));
     }
-    let mut failures = FailureSummary::default();
-    let recall = recall::of(snapshot, op, stopped.as_ref());
-    for (name, node) in old.node_statuses.marked([Mark::Running, Mark::Preflight]) {
-        let planned = if let Some(back) = recall.node(name, node) {
-            back.into()
-        } else if node.phase == Phase::Running {
-            node::advance(snapshot, op, name, node)
-        } else {
-            preflight::advance(snapshot, op, name, node, stopped.is_some())
-        };
-        let error = planned.effects.keeps_failing(snapshot);
-        match effects.take(planned) {
-            Next::Become(next) => nodes.insert(name, *next),
-            Next::Wait(why) => {
-                let why = failures.complete(why, error);
-                nodes.say(name, &why.message);
-                waiting.insert(name.clone(), why);
-            }
-        }
+    let progress = OpProgress { stopped, deleting: op.deleting, ..OpProgress::default() };
+    let rollout = Rollout { nodes: old.node_statuses.clone(), progress, ..Rollout::default() };
+    let mut rollout = effects.take(advance(ctx, old, rollout));
+    // A failure in this pass stops it at once; the other reasons are those found above.
+    rollout.progress.stopped = rollout.progress.stopped.or_else(|| fails(op, &rollout.nodes));
+    if rollout.progress.stopped.is_some() {
+        rollout = preflight::withdraw(ctx, rollout);
     }
-    // What else ends a rollout is not of this pass's making.
-    let stopped = stopped.or_else(|| fails(op, &nodes));
-    if stopped.is_some() {
-        preflight::withdraw(snapshot, op, &mut nodes);
+    rollout = effects.take(slots::find(ctx, &old.node_statuses, rollout));
+    rollout = effects.take(admit::fill(ctx, rollout, shared));
+    if rollout.progress.refused.is_some() {
+        rollout = preflight::withdraw(ctx, rollout);
     }
-    let slots = slots::find(snapshot, op, &old.node_statuses, &mut nodes, &mut failures, &mut waiting);
-    let slots = effects.take(slots);
-    let mut progress =
-        OpProgress { slots, stopped, deleting: op.deleting, failures, ..OpProgress::default() };
-    effects.add(admit::fill(snapshot, op, &mut nodes, &mut progress, &mut waiting, shared));
-    if progress.refused.is_some() {
-        preflight::withdraw(snapshot, op, &mut nodes);
-    }
-    let nothing_starts =
-        op.deleting || op.intent.paused || progress.stopped.is_some() || progress.refused.is_some();
+    let Rollout { nodes, progress, .. } = &rollout;
+    let nothing_starts = ctx.closed(progress.stopped.as_ref()).is_some() || progress.refused.is_some();
     effects.add(if nothing_starts || progress.are_slots_held(&op.intent) {
-        prestart::withdraw(snapshot, op, &nodes)
+        prestart::withdraw(ctx, nodes)
     } else {
-        prestart::prepare(snapshot, op, &nodes, &progress.slots)
+        prestart::prepare(ctx, nodes, &progress.slots)
     });
     if progress.stopped.is_none() && nodes.any([Mark::Pending, Mark::Preflight, Mark::Running]) {
         effects.add(expires(op));
     }
-    effects.add(attempts::record(snapshot, op, &old.node_statuses, &mut nodes, &mut progress, &mut waiting));
-    compact::compact(snapshot, op, &mut nodes);
-    let releases = image::FirstReleases::of(snapshot, &op.object, &nodes);
-    let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
-    status.release = releases.shown(status.release.take());
-    image::record(snapshot, &op.object, &mut status);
-    Planned { value: waiting, effects: status::write(snapshot, &op.object, status, effects) }
+    rollout = effects.take(attempts::record(ctx, &old.node_statuses, rollout));
+    compact::compact(snapshot, op, &mut rollout.nodes);
+    Planned { value: Outcome::Record(Box::new(rollout)), effects }
+}
+
+/// Advances the nodes that are worked on, and those with a preflight.
+fn advance<'a>(ctx: &'a RolloutContext<'a>, old: &NodeOpStatus, mut rollout: Rollout) -> Planned<Rollout> {
+    let mut effects = Effects::default();
+    let stopped = rollout.progress.stopped.clone();
+    let recall = Recall::of(ctx, stopped.as_ref());
+    for (name, node) in old.node_statuses.marked([Mark::Running, Mark::Preflight]) {
+        let planned = if let Some(back) = recall.node(name, node) {
+            back.into()
+        } else if node.phase == Phase::Running {
+            node::advance(ctx.snapshot, ctx.op, name, node)
+        } else if stopped.is_some() {
+            preflight::withdrawn(ctx, node).into()
+        } else {
+            preflight::advance(ctx, name, node)
+        };
+        let error = planned.effects.keeps_failing(&ctx.snapshot.failures);
+        match effects.take(planned) {
+            Next::Become(next) => rollout.nodes.insert(name, *next),
+            Next::Wait(why) => {
+                let why = rollout.progress.failures.complete(why, error);
+                rollout.nodes.say(name, &why.message);
+                rollout.waiting.insert(name.clone(), why);
+            }
+        }
+    }
+    Planned { value: rollout, effects }
 }

@@ -14,7 +14,6 @@ use std::{
     fmt,
 };
 
-use super::left_over;
 use crate::{
     api::{
         node_statuses::{Mark, NodeStatuses},
@@ -23,15 +22,19 @@ use crate::{
     plan::{
         attempts::SETTLES,
         model::{
-            effects::{Effects, Planned, Reasons},
-            failing::{self, FailureSummary},
+            effects::{Effects, Planned},
+            failing,
             question::Question,
-            snapshot::{NodeView, Snapshot, Standing},
+            snapshot::{NodeView, Standing},
             time::later,
             why::{WaitReason, Why},
         },
-        node::context::Op,
-        release::{self, Unreleased},
+        release::Unreleased,
+        rollout::{
+            context::{Rollout, RolloutContext},
+            left_over,
+            out_of_service::{self, OutOfService},
+        },
     },
 };
 
@@ -41,43 +44,23 @@ pub struct Slots {
     /// Nodes that are no longer worked on and not proved to be given back.
     pub unreleased: usize,
     /// Why the first of those is not, if its entry is final.
-    pub unreleased_why: Option<(String, Unreleased)>,
+    pub unreleased_why: Option<NotReleased>,
     /// Nodes that failed, or went down, and are out of service, and what puts each back into it.
     pub out_of_service: BTreeMap<String, OutOfService>,
     /// Those of them on which an earlier run failed, and that this one takes next.
     pub to_be_taken: BTreeSet<String>,
 }
 
-/// Why a node that is done holds its slot.
+/// A node that is done and not given back yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutOfService {
-    Cordoned(String),
-    NotReady(String),
-    /// It was done.
-    WentDown(String),
-    /// It looks well; a live read decides.
-    Unconfirmed(String),
-    /// An earlier run, or another upgrade, failed on it, and it is still cordoned.
-    LeftBefore {
-        node: String,
-        op: String,
-    },
+pub struct NotReleased {
+    node: String,
+    why: Unreleased,
 }
 
-impl fmt::Display for OutOfService {
+impl fmt::Display for NotReleased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cordoned(node) => {
-                write!(f, "node {node} failed and is still cordoned; kubectl uncordon {node} when it is well")
-            }
-            Self::NotReady(node) => write!(f, "node {node} failed and is not Ready"),
-            Self::WentDown(node) => write!(f, "node {node} was done, and is not Ready since"),
-            Self::Unconfirmed(node) => write!(f, "checking that node {node} is back in service"),
-            Self::LeftBefore { node, op } => write!(
-                f,
-                "node {node} failed in an earlier run ({op}) and is still cordoned; kubectl uncordon {node} when it is well"
-            ),
-        }
+        write!(f, "node {} is not released yet: {}", self.node, self.why)
     }
 }
 
@@ -95,13 +78,10 @@ impl Slots {
 
 /// One pass over the nodes of a NodeOp that are not worked on.
 struct Pass<'a> {
-    snapshot: &'a Snapshot,
-    op: &'a Op,
+    ctx: &'a RolloutContext<'a>,
     /// What stands in status.
     old: &'a NodeStatuses,
-    slots: Slots,
-    failures: &'a mut FailureSummary,
-    waiting: &'a mut Reasons,
+    rollout: Rollout,
     effects: Effects,
 }
 
@@ -110,17 +90,9 @@ struct Pass<'a> {
 /// That a node is free again stands in status, like that it was taken: a view of the node that is older than
 /// our claim shows it free as well, and a leader with such a view would take one node too many. So a live
 /// read proves it.
-pub fn find(
-    snapshot: &Snapshot,
-    op: &Op,
-    old: &NodeStatuses,
-    nodes: &mut NodeStatuses,
-    failures: &mut FailureSummary,
-    waiting: &mut Reasons,
-) -> Planned<Slots> {
-    let (slots, effects) = (Slots::default(), Effects::default());
-    let mut pass = Pass { snapshot, op, old, slots, failures, waiting, effects };
-    let before = nodes.clone();
+pub fn find<'a>(ctx: &'a RolloutContext<'a>, old: &'a NodeStatuses, rollout: Rollout) -> Planned<Rollout> {
+    let mut pass = Pass { ctx, old, rollout, effects: Effects::default() };
+    let before = pass.rollout.nodes.clone();
     let held = before.marked([Mark::Identified, Mark::HoldsSlot]);
     for (name, entry) in held.filter(|(_, entry)| entry.phase != Phase::Running) {
         let mut entry = entry.clone();
@@ -129,34 +101,38 @@ pub fn find(
         } else {
             pass.down(name, &mut entry);
         }
-        nodes.insert(name, entry);
+        pass.rollout.nodes.insert(name, entry);
     }
-    for node in snapshot.nodes.that_are(Standing::Away) {
-        pass.done(node, nodes);
+    for node in ctx.snapshot.nodes.that_are(Standing::Away) {
+        pass.done(node);
     }
-    for (name, left) in left_over::find(snapshot, op, nodes) {
-        pass.slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
-        pass.slots.out_of_service.entry(name).or_insert(left.why);
+    let left = left_over::find(ctx.snapshot, ctx.op, &pass.rollout.nodes);
+    let slots = &mut pass.rollout.progress.slots;
+    for (name, left) in left {
+        slots.to_be_taken.extend(left.is_next.then(|| name.clone()));
+        slots.out_of_service.entry(name).or_insert(left.why);
     }
-    Planned { value: pass.slots, effects: pass.effects }
+    Planned { value: pass.rollout, effects: pass.effects }
 }
 
 impl Pass<'_> {
     fn unreleased(&mut self, name: &str, entry: &mut NodeStatus) {
-        let node = self.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
+        let node =
+            self.ctx.snapshot.nodes.get(name).filter(|node| Some(&node.uid) == entry.node_uid.as_ref());
         let question = Question::Node(name.to_owned());
-        let why = if let Some(node) = node.filter(|node| node.claimed_by.as_ref() == Some(&self.op.id)) {
-            if let Some(error) = release::node(self.snapshot, node).keeps_failing(self.snapshot) {
-                self.failures.note(error);
+        let why = if node.is_some_and(|node| node.claimed_by.as_ref() == Some(&self.ctx.op.id)) {
+            let release = self.ctx.releases.of(name);
+            if let Some(error) = release.and_then(|release| release.last_error.clone()) {
+                self.rollout.progress.failures.note(error);
             }
-            release::why_not_released(self.snapshot, node, self.op).unwrap_or(Unreleased::EndUnrecorded)
+            release.and_then(|release| release.unreleased.clone()).unwrap_or(Unreleased::EndUnrecorded)
         } else if self.old.get(name).is_some_and(|old| old.phase == Phase::Running) {
             // Not before it stands in status that the node is given up: a claim may be under way that relies
             // on it.
             Unreleased::EndUnrecorded
-        } else if self.snapshot.answer(&question).is_some() {
+        } else if self.ctx.snapshot.answer(&question).is_some() {
             entry.node_uid = None;
-            let out_of_service = node.and_then(|node| out_of_service(self.op, entry, node));
+            let out_of_service = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node));
             entry.holds_slot = out_of_service.is_some().then_some(true);
             if let Some(why) = out_of_service {
                 self.hold(name, why);
@@ -166,22 +142,22 @@ impl Pass<'_> {
             self.ask(question);
             Unreleased::Unconfirmed
         };
-        self.slots.unreleased += 1;
+        self.rollout.progress.slots.unreleased += 1;
         if entry.phase.is_final() {
-            let said = not_released(name, &why);
-            self.waiting.insert(name.to_owned(), Why::new(WaitReason::Release, &said));
-            self.slots.unreleased_why.get_or_insert_with(|| (name.to_owned(), why));
+            let why = NotReleased { node: name.to_owned(), why };
+            self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::Release, &why));
+            self.rollout.progress.slots.unreleased_why.get_or_insert(why);
         }
     }
 
     /// A node that was out of service when it was given back, or went out of it soon after.
     fn down(&mut self, name: &str, entry: &mut NodeStatus) {
         let question = Question::Node(name.to_owned());
-        let node = self.snapshot.nodes.get(name);
-        if let Some(why) = node.and_then(|node| out_of_service(self.op, entry, node)) {
+        let node = self.ctx.snapshot.nodes.get(name);
+        if let Some(why) = node.and_then(|node| out_of_service::of(self.ctx.op, entry, node)) {
             return self.hold(name, why);
         }
-        if self.snapshot.answer(&question).is_some() {
+        if self.ctx.snapshot.answer(&question).is_some() {
             entry.holds_slot = None;
             return;
         }
@@ -192,60 +168,41 @@ impl Pass<'_> {
     /// A node that is not Ready. If it was done lately, or failed with a reboot that may yet have come, it
     /// holds a slot from now on. With very many targets nothing tells when one was done (see `compact`), and
     /// only whether it is Ready when it is given back counts.
-    fn done(&mut self, node: &NodeView, nodes: &mut NodeStatuses) {
+    fn done(&mut self, node: &NodeView) {
         let may_reboot = |entry: &NodeStatus| {
             entry.phase == Phase::Failed && entry.reboot_status == Some(RebootStatus::Pending)
         };
         let is_done = |entry: &&NodeStatus| {
             (entry.phase == Phase::Completed || may_reboot(entry)) && entry.node_uid.is_none()
         };
-        let entry = nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
+        let entry =
+            self.rollout.nodes.get(&node.name).filter(is_done).filter(|entry| entry.holds_slot.is_none());
         // Another operation that has the node by now may be what takes it down.
         let Some(entry) = entry.filter(|_| node.claimed_by.is_none()) else { return };
         let since = entry.last_updated.as_ref().map(|time| time.0);
-        if since.is_none_or(|since| self.snapshot.now >= later(since, SETTLES)) {
+        if since.is_none_or(|since| self.ctx.snapshot.now >= later(since, SETTLES)) {
             return;
         }
-        let Some(why) = out_of_service(self.op, entry, node) else { return };
+        let Some(why) = out_of_service::of(self.ctx.op, entry, node) else { return };
         let question = Question::Node(node.name.clone());
-        if self.snapshot.answer(&question).is_some() {
-            nodes.update(&node.name, |entry| entry.holds_slot = Some(true));
+        if self.ctx.snapshot.answer(&question).is_some() {
+            self.rollout.nodes.update(&node.name, |entry| entry.holds_slot = Some(true));
         } else {
             self.ask(question);
         }
-        self.slots.out_of_service.insert(node.name.clone(), why);
+        self.rollout.progress.slots.out_of_service.insert(node.name.clone(), why);
     }
 
     /// Asks, and says so in the NodeOp's message if the API server has not answered that for a while.
     fn ask(&mut self, question: Question) {
-        if let Some(failure) = failing::of(self.snapshot, &question) {
-            self.failures.note(failure);
+        if let Some(failure) = failing::of(self.ctx.snapshot, &question) {
+            self.rollout.progress.failures.note(failure);
         }
         self.effects.add(question);
     }
 
     fn hold(&mut self, name: &str, why: OutOfService) {
-        self.waiting.insert(name.to_owned(), Why::new(WaitReason::OutOfService, &why));
-        self.slots.out_of_service.insert(name.to_owned(), why);
-    }
-}
-
-/// What is said of a node that is done and not given back yet.
-pub fn not_released(node: &str, why: &Unreleased) -> String {
-    format!("node {node} is not released yet: {why}")
-}
-
-/// Whether a node is out of service because of what our operation did to it, and what is to be done about it.
-fn out_of_service(op: &Op, entry: &NodeStatus, node: &NodeView) -> Option<OutOfService> {
-    // One that holds its slot ran, also where its Job's name was left out (see `compact`).
-    let began = entry.job_name.is_some() || entry.holds_slot == Some(true);
-    let (ran, name) = (began && op.intent.disturbs() && !op.deleting, node.name.clone());
-    let stays_cordoned = op.intent.cordon && !op.object.spec.uncordon_on_failure.unwrap_or(false);
-    match entry.phase {
-        _ if !ran => None,
-        Phase::Failed if stays_cordoned && node.unschedulable => Some(OutOfService::Cordoned(name)),
-        Phase::Failed => (!node.ready).then_some(OutOfService::NotReady(name)),
-        Phase::Completed => (!node.ready).then_some(OutOfService::WentDown(name)),
-        Phase::Pending | Phase::Preflight | Phase::Running => None,
+        self.rollout.waiting.insert(name.to_owned(), Why::new(WaitReason::OutOfService, &why));
+        self.rollout.progress.slots.out_of_service.insert(name.to_owned(), why);
     }
 }

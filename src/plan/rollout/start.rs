@@ -15,7 +15,8 @@ use crate::{
         node::context::Op,
         rollout::{
             adopt,
-            status::{self, OpProgress},
+            context::{Outcome, Rollout, RolloutContext},
+            status::OpProgress,
             stops::{expires, stops},
             targets::{self, Targets},
         },
@@ -24,27 +25,30 @@ use crate::{
 };
 
 /// Records the targets, or why there are none.
-pub fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
+pub fn start(ctx: &RolloutContext<'_>) -> Planned<Outcome> {
+    let RolloutContext { snapshot, op, .. } = *ctx;
     // Whatever has a status of ours was looked at before.
     if op.object.status.is_none() {
         match adopt::may_have_begun(snapshot, op) {
             Ok(false) => {}
-            Ok(true) => return adopt::plan(snapshot, op, &NodeOpStatus::default()),
-            Err(question) => return Planned::from(Reasons::default()).with(question),
+            Ok(true) => return adopt::plan(ctx, &NodeOpStatus::default()),
+            Err(question) => return Planned::from(Outcome::Nothing(Reasons::default())).with(question),
         }
     }
-    let stopped = stops(snapshot, op, &NodeStatuses::default());
-    let Planned { value: (nodes, progress), effects } = match stopped {
+    let stopped = stops(ctx, &NodeStatuses::default());
+    let planned = match stopped {
         // It has no nodes, and is to have none.
         Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
         None => targets(snapshot, op).with(expires(op)),
     };
-    let mut status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
-    if op.object.status.is_none() {
-        // What its run has run, a later round of it is compared with.
-        status.images.extend(upgrades::contents_of_run(snapshot, &op.object));
-    }
-    Planned { value: Reasons::default(), effects: status::write(snapshot, &op.object, status, effects) }
+    planned.map(|(nodes, progress)| {
+        let mut rollout = Rollout { nodes: nodes.into(), progress, ..Rollout::default() };
+        if op.object.status.is_none() {
+            // What its run has run, a later round of it is compared with.
+            rollout.ran_before.extend(upgrades::contents_of_run(ctx.upgrade, &op.object));
+        }
+        Outcome::Record(Box::new(rollout))
+    })
 }
 
 /// The nodes of a NodeOp that has none yet.

@@ -7,19 +7,22 @@ use crate::{
         nodeop::{NodeStatus, Phase},
     },
     plan::{
-        model::{effects::Effects, snapshot::Snapshot},
+        model::effects::Effects,
         node::context::Op,
-        rollout::not_taken::Stopped,
+        rollout::{context::RolloutContext, not_taken::Stopped},
         upgrades,
     },
 };
 
 /// Why nothing more is started, whatever slots are free.
-pub fn stops(snapshot: &Snapshot, op: &Op, nodes: &NodeStatuses) -> Option<Stopped> {
-    let superseded = upgrades::superseded(snapshot, &op.object);
-    let superseded = superseded.map(|upgrade| Stopped::Superseded { upgrade });
+pub fn stops(ctx: &RolloutContext<'_>, nodes: &NodeStatuses) -> Option<Stopped> {
+    let RolloutContext { snapshot, op, .. } = ctx;
+    let superseded = || {
+        let upgrade = upgrades::superseded(ctx.upgrade?, &op.object)?;
+        Some(Stopped::Superseded { upgrade })
+    };
     let expired = || op.intent.not_after.filter(|at| *at <= snapshot.now).map(Stopped::Expired);
-    fails(op, nodes).or(superseded).or_else(expired)
+    fails(op, nodes).or_else(superseded).or_else(expired)
 }
 
 /// When an operation that has nodes to take starts nothing more.

@@ -137,8 +137,8 @@ fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
     let selector = selector_of(op);
     let entry = |name: &String| match snapshot.nodes.get(name) {
         Some(node) if !selector::selects(selector, node) => {
-            let why = Untouched::NotSelected.to_string();
-            ends_untouched(snapshot.now, &NodeStatus::default(), true, why)
+            let why = Untouched::NotSelected;
+            ends_untouched(snapshot.now, &NodeStatus::default(), why.succeeded(), why.to_string())
         }
         Some(_) | None => NodeStatus::default(),
     };
@@ -164,7 +164,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let asked = is_named(op, &node.name) && selector::is_linux(node) && !node.deleting;
+        let asked = is_named(op, &node.name) && node.is_linux() && !node.deleting;
         let open = asked && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };

@@ -173,7 +173,7 @@ fn on_a_node_that_people_hold_there_is_no_preflight_and_what_is_in_progress_goes
     let status = written(&held).unwrap();
     let phase = |node: &str| status.node_statuses[node].phase;
     assert_eq!((phase("w1"), phase("w2")), (Phase::Pending, Phase::Preflight));
-    // One that runs is called off, and a verdict is not believed any more.
+    // One that runs is cancelled, and a verdict is not believed any more.
     let asking = json!({"phase": "Preflight", "step": "Preflight", "newBoot": "b"});
     let passed = json!({"phase": "Pending", "boot": "b"});
     let out = plan_all(&world(check, json!({"w1": asking, "w2": passed}), &["w1", "w2"]));

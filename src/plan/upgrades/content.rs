@@ -12,9 +12,9 @@ use crate::{
         image_content::ImageContent,
         nodeop::NodeOp,
         pull_policy::PullPolicy,
-        upgrade::{NodeOpUpgradeSpec, NodeOpUpgradeStatus},
+        upgrade::{NodeOpUpgrade, NodeOpUpgradeSpec, NodeOpUpgradeStatus},
     },
-    plan::{attempts, image, model::snapshot::Snapshot, upgrades::maker},
+    plan::{attempts, image},
 };
 
 /// No name of an image is longer.
@@ -39,9 +39,9 @@ pub fn pin(spec: &NodeOpUpgradeSpec, run: &[ImageContent], architecture: &str) -
 
 /// The contents with which a NodeOp begins that is a later round: those that its run has run under the name
 /// that it has.
-pub fn of_run(snapshot: &Snapshot, op: &NodeOp) -> Vec<ImageContent> {
-    let maker = maker(snapshot, op).filter(|_| attempts::is_later_round(op));
-    let known = maker.and_then(|upgrade| upgrade.status.as_ref()).map(|status| status.images.as_slice());
+pub fn of_run(upgrade: Option<&NodeOpUpgrade>, op: &NodeOp) -> Vec<ImageContent> {
+    let upgrade = upgrade.filter(|_| attempts::is_later_round(op));
+    let known = upgrade.and_then(|upgrade| upgrade.status.as_ref()).map(|status| status.images.as_slice());
     let name = op.spec.image.as_deref().unwrap_or_default();
     known.into_iter().flatten().filter(|content| content.image == name).cloned().collect()
 }

@@ -33,7 +33,7 @@ use crate::{
             selector,
             snapshot::{NodeView, Snapshot, Standing as Class},
         },
-        upgrades::{continuous_maker, newest::Newer},
+        upgrades::newest::Newer,
     },
 };
 
@@ -88,12 +88,11 @@ struct Nodes {
     out_of_service: Vec<String>,
 }
 
-/// Whether a node that a NodeOp lets go is taken by a later round of its upgrade.
-pub fn comes_back(snapshot: &Snapshot, op: &NodeOp) -> bool {
+/// Whether a node that a NodeOp lets go is taken by a later round of the upgrade that made it.
+pub fn comes_back(upgrade: &NodeOpUpgrade, op: &NodeOp) -> bool {
     let own = op.status.as_ref().and_then(|status| status.release.as_ref());
-    let known =
-        |upgrade: &NodeOpUpgrade| upgrade.status.as_ref().is_some_and(|status| status.release.is_some());
-    continuous_maker(snapshot, op).is_some_and(|upgrade| own.is_some() || known(upgrade))
+    let known = || upgrade.status.as_ref().and_then(|status| status.release.as_ref());
+    upgrade.spec.is_continuous() && own.or_else(known).is_some()
 }
 
 /// Says in the status of an upgrade whose run is over how its nodes are now; returns those that the next round

@@ -77,15 +77,10 @@ impl<'a> Made<'a> {
 }
 
 /// The NodeOpUpgrade that made a NodeOp, if it is there.
-fn maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a Arc<NodeOpUpgrade>> {
+pub fn maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a Arc<NodeOpUpgrade>> {
     let owner = owner::upgrade(&op.metadata)?;
     let key = (op.metadata.namespace.clone().unwrap_or_default(), owner.name.clone());
     snapshot.upgrades.get(&key).filter(|upgrade| upgrade.metadata.uid.as_ref() == Some(&owner.uid))
-}
-
-/// The upgrade that made a NodeOp, if it goes on with further rounds.
-pub fn continuous_maker<'a>(snapshot: &'a Snapshot, op: &NodeOp) -> Option<&'a NodeOpUpgrade> {
-    maker(snapshot, op).map(AsRef::as_ref).filter(|upgrade| upgrade.spec.is_continuous())
 }
 
 /// Whether it is this NodeOp that the upgrade has recorded as that of its present run.
@@ -95,9 +90,9 @@ fn is_recorded(status: Option<&NodeOpUpgradeStatus>, op: &NodeOp) -> bool {
 }
 
 /// Whether a NodeOp may start: one that a NodeOpUpgrade controls waits until that one's status names it.
-pub fn may_start(snapshot: &Snapshot, op: &NodeOp) -> bool {
+pub fn may_start(upgrade: Option<&NodeOpUpgrade>, op: &NodeOp) -> bool {
     owner::upgrade_uid(&op.metadata).is_none()
-        || maker(snapshot, op).is_some_and(|upgrade| is_recorded(upgrade.status.as_ref(), op))
+        || upgrade.is_some_and(|upgrade| is_recorded(upgrade.status.as_ref(), op))
 }
 
 #[cfg(test)]

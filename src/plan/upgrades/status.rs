@@ -14,13 +14,13 @@ use crate::{
     },
     plan::{
         conditions::{self, Moment, Standing},
-        model::{action::Action, effects::Effects, snapshot::Snapshot, time::later},
+        model::{action::Action, effects::Effects, snapshot::Snapshot, time::Pace},
         upgrades::history,
     },
 };
 
 /// Between two writes that only follow the nodes' steps and messages; the NodeOp itself shows them at once.
-const DETAILS_EVERY: SignedDuration = SignedDuration::from_secs(5);
+const DETAILS_EVERY: Pace = Pace(SignedDuration::from_secs(5));
 
 /// The status as it is, for the spec as it is.
 pub fn base(upgrade: &NodeOpUpgrade) -> NodeOpUpgradeStatus {
@@ -62,12 +62,8 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
         return Effects::default();
     }
     let urgent = old.is_none_or(|old| shown(old) != shown(&status) || differ_in_phases(old, &status));
-    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
-    let last = old
-        .and_then(|old| old.last_updated.as_ref())
-        .filter(|time| time.0 <= snapshot.now)
-        .map(|time| later(time.0, DETAILS_EVERY));
-    if let Some(at) = last.filter(|at| !urgent && snapshot.now < *at) {
+    let last = old.and_then(|old| old.last_updated.as_ref());
+    if let Some(at) = DETAILS_EVERY.waits(last, snapshot.now).filter(|_| !urgent) {
         return Effects::wake_at(at);
     }
     let settled =
@@ -88,15 +84,28 @@ pub fn write(snapshot: &Snapshot, upgrade: &Arc<NodeOpUpgrade>, mut status: Node
 
 /// What is shown at once, as the phases of the nodes are: the upgrade's own phase, what the conditions say
 /// besides their messages, and of which run and spec all of that is said.
-type Shown<'a> =
-    ((Option<UpgradePhase>, Option<i64>, [Option<&'a String>; 3], &'a [EarlierRun]), Vec<[&'a str; 3]>);
+#[derive(PartialEq)]
+struct Shown<'a> {
+    phase: Option<UpgradePhase>,
+    generation: Option<i64>,
+    node_op: [Option<&'a String>; 2],
+    run: Option<&'a String>,
+    history: &'a [EarlierRun],
+    /// Type, status and reason.
+    conditions: Vec<[&'a str; 3]>,
+}
 
 fn shown(status: &NodeOpUpgradeStatus) -> Shown<'_> {
     let conditions =
         status.conditions.iter().map(|condition| [&*condition.type_, &*condition.status, &*condition.reason]);
-    let run = [status.node_op_name.as_ref(), status.node_op_uid.as_ref(), status.run.as_ref()];
-    let whole = (status.phase, status.observed_generation, run, status.history.as_slice());
-    (whole, conditions.collect())
+    Shown {
+        phase: status.phase,
+        generation: status.observed_generation,
+        node_op: [status.node_op_name.as_ref(), status.node_op_uid.as_ref()],
+        run: status.run.as_ref(),
+        history: &status.history,
+        conditions: conditions.collect(),
+    }
 }
 
 /// Whether a node is in another phase, or is there in one of the two alone.

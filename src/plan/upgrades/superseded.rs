@@ -10,15 +10,14 @@ use crate::{
         run::{self, Run},
         upgrade::NodeOpUpgrade,
     },
-    plan::{
-        model::snapshot::Snapshot,
-        upgrades::{is_recorded, maker},
-    },
+    plan::upgrades::is_recorded,
 };
 
 /// The name of the upgrade that made a NodeOp, if it asks for another run.
-pub fn superseded(snapshot: &Snapshot, op: &NodeOp) -> Option<String> {
-    let upgrade = maker(snapshot, op).filter(|upgrade| upgrade.metadata.deletion_timestamp.is_none())?;
+pub fn superseded(upgrade: &NodeOpUpgrade, op: &NodeOp) -> Option<String> {
+    if upgrade.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let hash = hash_of(upgrade, op)?;
     let asked = run::hash(&child::spec(&upgrade.spec));
     let name = upgrade.metadata.name.clone().unwrap_or_default();

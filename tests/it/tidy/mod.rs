@@ -3,6 +3,7 @@
 //!
 //! Walls hold for what is built into the binary; the tests at the end of a file may use what they like.
 
+mod floors;
 pub mod scan;
 
 use std::{
@@ -115,67 +116,6 @@ const EXCEPTIONS: &[(&str, &[&str])] = &[
     ("node/signals", &["tokio"]),
 ];
 
-/// The rooms of a house inside `plan`, from the ground floor up: a room uses those below it and none above,
-/// so each can be read without the ones that come later, and no circle can grow. What stands in the house's
-/// own `mod.rs` is its roof.
-const FLOORS: &[(&str, &[&str])] = &[
-    (
-        "plan",
-        &[
-            "model",
-            "fixtures",
-            "conditions",
-            "attempts",
-            "image",
-            "quorum",
-            "facts",
-            "node",
-            "lifecycle",
-            "selection",
-            "release",
-            "upgrades",
-            "rollout",
-            "check",
-        ],
-    ),
-    (
-        "plan::node",
-        &[
-            "stage", "state", "waiting", "failure", "fixtures", "context", "cordon", "hints", "cancel",
-            "legacy", "traffic", "hold", "waiter", "drain", "verify", "job", "claim", "prepare", "reboot",
-            "give_up",
-        ],
-    ),
-    (
-        "plan::node::job",
-        &["message", "injected", "sentinel", "deadline", "refused", "start", "make", "outcome", "run"],
-    ),
-    (
-        "plan::rollout",
-        &[
-            "compact",
-            "finalizer",
-            "expiry",
-            "settle",
-            "slots",
-            "not_taken",
-            "targets",
-            "status",
-            "attempts",
-            "others",
-            "preflight",
-            "prestart",
-            "stops",
-            "recall",
-            "conclude",
-            "admit",
-            "adopt",
-            "start",
-            "roll",
-        ],
-    ),
-];
-
 /// Words that make a function of its arguments depend on something else.
 const IMPURE: [&str; 12] = [
     "Client",
@@ -230,34 +170,6 @@ fn every_module_stays_behind_its_wall() {
         let depth = file.split('/').filter(|part| !["mod.rs"].contains(part)).count();
         if text.contains(&"super::".repeat(depth)) {
             broken.push(format!("{file}: super:: leaves the module"));
-        }
-    }
-    assert!(broken.is_empty(), "{broken:#?}");
-}
-
-/// The room of `house` that a path of this crate leads to; `None` if it ends in the house itself.
-fn room<'a>(house: &str, path: &'a str) -> Option<&'a str> {
-    path.strip_prefix(house)?.strip_prefix("::")?.split("::").next()
-}
-
-#[test]
-fn inside_plan_every_room_uses_only_those_below_it() {
-    let mut broken = Vec::new();
-    for path in files(&root().join("src/plan"), ".rs") {
-        let file = below(&path, "src");
-        let module = file.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
-        let used = paths(&code(&path), "crate");
-        for (house, rooms) in FLOORS {
-            let Some(here) = room(house, &module) else { continue };
-            let floor = |name: &str| rooms.iter().position(|room| *room == name);
-            let above = |there: &str| {
-                there != here && floor(there).is_none_or(|there| floor(here).is_some_and(|here| there > here))
-            };
-            broken.extend(
-                used.iter()
-                    .filter(|used| room(house, used).is_some_and(above))
-                    .map(|used| format!("{file}: crate::{used}")),
-            );
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
@@ -349,7 +261,7 @@ fn only_tests_of_a_cluster_are_ignored() {
     assert!(ignored.is_empty(), "{ignored:#?}");
 }
 
-/// What the client or Rust prints of an error is for programmers: `act::words` says it for everybody else.
+/// What the client or Rust prints of an error is for programmers: `act::error_message` says it for everybody else.
 #[test]
 fn errors_are_told_in_words() {
     let modules = ["src/act/", "src/controllers/", "src/observe/", "src/plan/", "src/render/"];
@@ -398,4 +310,22 @@ fn nothing_names_the_machine_that_it_was_written_on() {
 fn the_guards_that_chaos_breaks_takes_out_are_where_it_looks_for_them() {
     let output = Command::new(root().join("scripts/chaos-breaks")).arg("--check").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What is read in the pages is read in comments and messages as well: see `docs` for the words of the pages.
+#[test]
+fn code_is_written_in_plain_english() {
+    let private =
+        ["in hand", "mended", "hangs on", "last words", "is at it", "call off", "called off", "calling off"];
+    let mut broken = Vec::new();
+    for path in files(&root().join("src"), ".rs") {
+        let text = read(&path).to_lowercase();
+        // A sentence goes on in the next line.
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let text = format!(" {} ", words.join(" "));
+        let said = private.iter().filter(|said| text.contains(&format!(" {said} ")));
+        broken.extend(said.map(|said| format!("{}: {said}", below(&path, ""))));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
 }

@@ -165,6 +165,17 @@ impl NodeView {
         said.filter(|os| !os.is_empty()).all(|os| os == "linux")
     }
 
+    /// Whether nothing about the node itself keeps an operation from it: it is Ready and stays, and nobody holds
+    /// it.
+    pub fn is_fit(&self) -> bool {
+        self.ready && !self.deleting && !self.labels.on_hold()
+    }
+
+    /// Whether it is fit, and no operation has it.
+    pub fn is_available(&self) -> bool {
+        self.is_fit() && self.claimed_by.is_none()
+    }
+
     /// Whether it is out of load balancers because an operation took it out.
     pub fn left_balancers(&self) -> bool {
         let ours = self.hints.as_ref().is_some_and(|hints| hints.has(names::NOT_BALANCED));

@@ -42,7 +42,7 @@ impl Standing {
                     || node.hints.is_some()
                     || node.lifecycle.values().any(Option::is_some)
             }
-            Self::Taken => !node.ready || node.deleting || node.claimed_by.is_some() || node.labels.on_hold(),
+            Self::Taken => !node.is_available(),
             Self::OnHold => node.labels.on_hold(),
             Self::Unread => !node.says_its_facts(),
         }

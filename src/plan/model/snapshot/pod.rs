@@ -26,7 +26,7 @@ pub struct PodView {
     pub reason: String,
     pub deleting: bool,
     pub created: Timestamp,
-    /// How many facts pods before it failed.
+    /// Of a facts pod: its number, which is how many earlier ones failed for this boot. 0 for all others.
     pub attempt: i32,
     /// The waiter's annotation.
     pub reboot_state: Option<String>,

@@ -66,7 +66,7 @@ pub fn carry_out(ctx: &NodeContext<'_>, verdict: &Verdict) -> Planned<Decision> 
 }
 
 fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
-    // A node whose operation was called off did not fail of itself: it names no Job, and its cordon does not
+    // A node whose operation was cancelled did not fail of itself: it names no Job, and its cordon does not
     // stay. A command that was stopped ends badly, which says nothing about the node.
     let failed = ctx.recorded_job().is_some_and(|job| has_failed(ctx, job) && !job.deleting);
     let reboot = ctx.work.reboot.map(|_| called_off(ctx, verdict, failed)).filter(|_| ctx.op.intent.reboot);
@@ -78,7 +78,7 @@ fn fail(ctx: &NodeContext<'_>, verdict: &Verdict) -> Decision {
     Decision::Record(Box::new(Entry { message, since, state: State::Over(over), ..ctx.entry.clone() }))
 }
 
-/// Whether a waiter of the node may have asked for its reboot, which nobody can call off then: its Job has
+/// Whether a waiter of the node may have asked for its reboot, which nobody can cancel then: its Job has
 /// succeeded, which it sees before we do, and it was not seen to end without a word of a reboot.
 fn may_still_reboot(ctx: &NodeContext<'_>) -> bool {
     let succeeded = match &ctx.work.at {
@@ -89,7 +89,7 @@ fn may_still_reboot(ctx: &NodeContext<'_>) -> bool {
     ctx.op.intent.reboot && succeeded && !waiter::ended_without_asking(ctx)
 }
 
-/// What is said of a reboot that is given up: that it was called off only where the node is seen in the boot
+/// What is said of a reboot that is given up: that it was cancelled only where the node is seen in the boot
 /// that it was to leave. One that went away may come back in another boot, and where nothing tells which boot
 /// it was to leave, nobody knows whether it did.
 fn called_off(ctx: &NodeContext<'_>, verdict: &Verdict, failed: bool) -> RebootStatus {

@@ -10,7 +10,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{outcome, pods::JobPods, remake, run, unrecorded};
+use super::{outcome, pods::JobPods, remake, unrecorded};
 use crate::{
     contract::{self, Sentinel},
     plan::{
@@ -44,7 +44,7 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     // It was failed by a container of somebody else. Its waiter takes it for a failure and ends; the next one
     // is told that the operation has succeeded.
     if let Some(beside) = pods.succeeded_beside(&job.state).filter(|_| !ctx.is_adopted()) {
-        if let Some(next) = run::another_content(ctx, pods) {
+        if let Some(next) = outcome::another_content(ctx, pods) {
             return next.into();
         }
         return outcome::succeeded_beside(ctx, pods, &beside);
@@ -52,7 +52,9 @@ pub fn failed(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>, why: &st
     // Its deadline ran out while nobody could tell that its pod was done. Its waiter takes that for a
     // failure, too.
     if let Some(found) = recorded_after_all(ctx, pods) {
-        return run::another_content(ctx, pods).unwrap_or_else(|| outcome::recorded(ctx, pods, found)).into();
+        return outcome::another_content(ctx, pods)
+            .unwrap_or_else(|| outcome::recorded(ctx, pods, found))
+            .into();
     }
     let mut effects = Effects::default();
     if let Some(next) = effects.take(unrecorded::recorded_again(ctx, job, pods)) {

@@ -5,6 +5,7 @@ use crate::{
     api::nodeop::RebootStatus,
     contract::{ALREADY_AT, RecoveryProof, Sentinel, reboot_state},
     plan::{
+        image,
         model::{effects::Planned, snapshot::brief, time::later},
         node::{
             context::{Decision, NodeContext},
@@ -36,6 +37,18 @@ pub fn succeeded(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Planned<Decision>
         // The waiter still knows the boot from the sentinel file, and its word is a proof.
         Record::Gone => to_reboot(ctx, None, None).into(),
     }
+}
+
+/// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
+/// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
+/// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what
+/// is not taken.
+pub fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
+    if ctx.is_adopted() {
+        return None;
+    }
+    let why = pods.all.iter().find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
+    Some(Failure::OtherContent { why }.gives_up())
 }
 
 /// The operation has succeeded, as the record of this very Job says, whatever condition the Job has.

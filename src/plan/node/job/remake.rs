@@ -1,9 +1,8 @@
 //! A Job that is made again, since nothing of the one before it had begun (see `failed`), or only to record its
 //! success (see `unrecorded`): when that one is gone, after a pause.
 
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::unrecorded;
 use crate::plan::{
     model::{
         effects::{Effects, Planned},
@@ -52,11 +51,16 @@ pub fn pause(ctx: &NodeContext<'_>, refused_since: Stamp) -> Option<Planned<Deci
     let pause = (lost.duration_since(refused_since) / 4).clamp(PAUSE, MAX_PAUSE);
     // The last try is made when the time is over.
     let end = match ctx.work.succeeded_in() {
-        Some(_) => unrecorded::until(ctx, refused_since),
+        Some(_) => record_until(ctx, refused_since),
         None => later(ctx.begun_at(ctx.entry.since), ctx.op.intent.pull_timeout),
     };
     let at = later(lost, pause).min(end).max(later(lost, PAUSE));
     (now < at).then(|| told(ctx).with(Effects::wake_at(at)))
+}
+
+/// Until when it is tried to record a success: as long as a pod may take to start.
+pub fn record_until(ctx: &NodeContext<'_>, since: Timestamp) -> Timestamp {
+    later(since, ctx.op.intent.pull_timeout)
 }
 
 /// What was said of the last pod, which is gone, still stands.

@@ -4,7 +4,6 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{deadline, failed, make, outcome, pods::JobPods, start};
 use crate::plan::{
-    image,
     model::{
         action::{Action, Target},
         effects::{Effects, Planned},
@@ -15,7 +14,6 @@ use crate::plan::{
     node::{
         cancel,
         context::{Decision, NodeContext},
-        failure::Failure,
         hold::hold,
         waiting::Waiting,
     },
@@ -32,7 +30,7 @@ pub fn recorded(ctx: &NodeContext<'_>, job: &JobView) -> Planned<Decision> {
     }
     match &job.state {
         JobState::Complete => {
-            another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
+            outcome::another_content(ctx, &pods).map_or_else(|| outcome::succeeded(ctx, &pods), Into::into)
         }
         JobState::Failed(why) => failed::failed(ctx, job, &pods, why),
         JobState::Failing(why) if !ctx.node.ready => failed::failed(ctx, job, &pods, why),
@@ -52,18 +50,6 @@ fn unless_settled(ctx: &NodeContext<'_>, job: &JobView) -> Option<Planned<Decisi
     let unread =
         job.state == JobState::Active && job.settled_in.is_some() && ctx.snapshot.answer(&live).is_none();
     unread.then(|| Waiting::SuccessUnconfirmed.with(live))
-}
-
-/// The Job runs another content than the first node of the architecture did. Without a preflight nobody knows
-/// before a pod of the Job has the image. An upgrade is left to end all the same: killing the agent midway is
-/// worse. But its waiter is ended: it would see the Job complete before we do, and reboot the node into what
-/// is not taken.
-pub(super) fn another_content(ctx: &NodeContext<'_>, pods: &JobPods<'_>) -> Option<Decision> {
-    if ctx.is_adopted() {
-        return None;
-    }
-    let why = pods.all.iter().find_map(|pod| image::mismatch(ctx.snapshot, &ctx.op.object, pod))?;
-    Some(Failure::OtherContent { why }.gives_up())
 }
 
 /// Deleting a NodeOp stops a command, but lets a running upgrade end: killing the agent midway is worse than
@@ -89,7 +75,7 @@ fn running(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Planned<
     if let Some(next) = effects.take(hold(ctx)) {
         return next.with(effects);
     }
-    match another_content(ctx, pods) {
+    match outcome::another_content(ctx, pods) {
         Some(_) if ctx.op.intent.upgrade => {
             effects.add(cancel::end_waiters(ctx.snapshot, ctx.op, &ctx.node.name));
         }

@@ -13,7 +13,6 @@ use crate::plan::{
         manual::{self, Section},
         question::Question,
         snapshot::JobView,
-        time::later,
     },
     node::{
         context::{Decision, NodeContext},
@@ -33,14 +32,16 @@ pub fn recorded_again(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) 
     }
     let Some((boot, since)) = succeeded_in(ctx, job, pods) else { return None.into() };
     // In another boot nobody can tell whether the command ran before or after it began.
-    if boot != ctx.node.boot_id || ctx.snapshot.now >= until(ctx, since) {
+    if boot != ctx.node.boot_id || ctx.snapshot.now >= remake::record_until(ctx, since) {
         return None.into();
     }
     let why = pods.last_failure().unwrap_or_else(|| "its pod is gone".to_owned());
     if !ctx.node.ready {
         // It may be on its way down, and its new boot not show yet.
         let why = format!("{why}; the node is not Ready");
-        return Waiting::JobUnrecorded { why }.with(Effects::wake_at(until(ctx, since))).map(Some);
+        return Waiting::JobUnrecorded { why }
+            .with(Effects::wake_at(remake::record_until(ctx, since)))
+            .map(Some);
     }
     let question = Question::Node(ctx.node.name.clone());
     if ctx.snapshot.answer(&question).is_none() {
@@ -59,11 +60,6 @@ fn succeeded_in(ctx: &NodeContext<'_>, job: &JobView, pods: &JobPods<'_>) -> Opt
     }
     let since = ctx.snapshot.failed_since(job);
     pods.succeeded_unrecorded().then(|| Some((let_go_in.clone()?, since)))?
-}
-
-/// Until when it is tried to record it: as long as a pod may take to start.
-pub fn until(ctx: &NodeContext<'_>, since: Timestamp) -> Timestamp {
-    later(since, ctx.op.intent.pull_timeout)
 }
 
 /// What a node is given up for whose command has succeeded: it is not as it was, whatever became of the Job

@@ -342,7 +342,7 @@ mod tests {
             assert!(said.contains(&format!("has no {missing} any more")), "{said}");
             let State::Working(rest) = tampered.rest.state else { panic!() };
             assert_eq!(rest.waiter.number(), 2, "its waiter is known still");
-            entry.given_up = Some("it was called off".into());
+            entry.given_up = Some("it was cancelled".into());
             assert!(Entry::parse(&entry).is_ok(), "it is given up as it was decided");
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// What must stand before the first node is taken: the finalizer, and the API server's word that it
     /// admits our pods.
     pub(super) fn prepared(&mut self, view: &NodeView) -> Option<NotTaken> {
@@ -35,7 +35,7 @@ impl Pass<'_> {
         if self.admitted || any([Mark::Running, Mark::Ran]) {
             return None;
         }
-        let refused = self.progress.refused.clone().map(NotTaken::Refused);
+        let refused = self.rollout.progress.refused.clone().map(NotTaken::Refused);
         if let Some(why) = refused.or_else(|| self.unanswered.clone()) {
             return Some(why);
         }
@@ -49,12 +49,12 @@ impl Pass<'_> {
             }
             Some(Answer::Refused(message)) => {
                 let why = Refused::NotAdmitted { untouched, message: message.clone() };
-                self.progress.refused = Some(why.clone());
+                self.rollout.progress.refused = Some(why.clone());
                 Some(NotTaken::Refused(why))
             }
             Some(Answer::NotYet(message)) => {
                 let why = NotTaken::NotAdmitted { message: message.clone() };
-                self.progress.failures.note(why.to_string());
+                self.rollout.progress.failures.note(why.to_string());
                 self.unanswered = Some(why);
                 self.unanswered.clone()
             }

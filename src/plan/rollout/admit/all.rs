@@ -17,44 +17,42 @@ use crate::{
     },
     plan::{
         model::{
-            effects::{Effects, Reasons},
+            effects::{Effects, Planned},
             snapshot::{Snapshot, Standing},
             why::Why,
         },
-        rollout::{not_taken::NotTaken, targets},
+        rollout::{context::Rollout, not_taken::NotTaken, status::FirstWaiting, targets},
     },
 };
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// Gives what there is to give, and says of all others why they wait. `of_others`: why none of those that
     /// follow is started, once it is the same for all.
-    pub(super) fn all(
-        mut self,
-        nodes: &mut NodeStatuses,
-        waiting: &mut Reasons,
-        of_others: impl Fn(&Self) -> Option<NotTaken>,
-    ) -> Effects {
-        let (mut effects, before, mut looked_at) = (Effects::default(), nodes.clone(), BTreeSet::new());
-        let down = self.progress.slots.to_be_taken.clone();
+    pub(super) fn all(mut self, of_others: impl Fn(&Self) -> Option<NotTaken>) -> Planned<Rollout> {
+        let (mut effects, before) = (Effects::default(), self.rollout.nodes.clone());
+        let mut looked_at = BTreeSet::new();
+        let down = self.rollout.progress.slots.to_be_taken.clone();
         for (name, entry) in targets::order(self.snapshot, &before, [Mark::Pending, Mark::Preflight], &down) {
             looked_at.insert(name.as_str());
-            effects.add(self.look(name, entry, nodes, waiting));
+            effects.add(self.look(name, entry));
             if of_others(&self).is_some() {
                 break;
             }
         }
-        let Some(why) = of_others(&self) else { return effects };
+        let Some(why) = of_others(&self) else {
+            return Planned { value: self.rollout, effects };
+        };
         for (name, entry) in remarkable(self.snapshot, &before, &down) {
             if looked_at.insert(name) {
-                effects.add(self.look(name, entry, nodes, waiting));
+                effects.add(self.look(name, entry));
             }
         }
         let is_plain = |name: &&&str| before.get(name).is_some_and(|entry| Mark::Plain.is_on(entry));
         let others = before.count(Mark::Plain) - looked_at.iter().filter(is_plain).count();
         let why = Why::from(why);
-        nodes.say_of_plain(&why.message, |name| looked_at.contains(name));
-        waiting.others = (others > 0).then_some((why, others));
-        effects
+        self.rollout.nodes.say_of_plain(&why.message, |name| looked_at.contains(name));
+        self.rollout.waiting.others = (others > 0).then_some((why, others));
+        Planned { value: self.rollout, effects }
     }
 
     /// Why none of the nodes that follow is started, if it is the same for all of which nothing is known but
@@ -64,34 +62,30 @@ impl Pass<'_> {
             (Some(why), _) => Some(NotTaken::Closed(why.clone())),
             (None, None) => self.queue.clone(),
             (None, Some(others)) => {
-                (self.ahead == 0 && others.is_empty() && self.disputes.are_asked()).then_some(NotTaken::Turn)
+                (self.preflights_left == 0 && others.is_empty() && self.disputes.are_asked())
+                    .then_some(NotTaken::Turn)
             }
         }
     }
 
-    fn look(
-        &mut self,
-        name: &String,
-        entry: &NodeStatus,
-        nodes: &mut NodeStatuses,
-        waiting: &mut Reasons,
-    ) -> Effects {
+    fn look(&mut self, name: &String, entry: &NodeStatus) -> Effects {
         let mut entry = entry.clone();
         let why = self.entry(name, &mut entry);
         let wanted = mem::take(&mut self.effects);
-        let error = wanted.keeps_failing(self.snapshot);
+        let error = wanted.keeps_failing(&self.snapshot.failures);
         // Nobody waits for a node that is gone.
         let is_awaited =
             matches!(entry.phase, Phase::Pending | Phase::Preflight) && why != Some(NotTaken::NodeGone);
-        if let Some(why) = why.map(|why| self.progress.failures.complete(why.into(), error)) {
+        if let Some(why) = why.map(|why| self.rollout.progress.failures.complete(why.into(), error)) {
             entry.message = Some(why.message.clone());
-            waiting.insert(name.clone(), why);
+            self.rollout.waiting.insert(name.clone(), why);
         }
         if is_awaited {
-            let first = || (name.clone(), entry.message.clone().unwrap_or_default());
-            self.progress.first.get_or_insert_with(first);
+            let first =
+                || FirstWaiting { node: name.clone(), why: entry.message.clone().unwrap_or_default() };
+            self.rollout.progress.first.get_or_insert_with(first);
         }
-        nodes.insert(name, entry);
+        self.rollout.nodes.insert(name, entry);
         wanted
     }
 }
@@ -130,9 +124,10 @@ mod tests {
                 snapshot::NodeView,
             },
             node::context::Op,
+            release::Releases,
             rollout::{
                 admit::{self, Shared},
-                status::OpProgress,
+                context::RolloutContext,
             },
         },
     };
@@ -230,12 +225,13 @@ mod tests {
             let (snapshot, object) = world(&mut rng);
             let op = Op::of(&Arc::new(object));
             let all = op.object.status.clone().unwrap().node_statuses;
-            let planned = |of_others: &dyn Fn(&Pass<'_>) -> Option<NotTaken>| {
-                let (mut nodes, mut waiting) = (all.clone(), Reasons::default());
-                let (mut progress, mut shared) = (OpProgress::default(), Shared::default());
-                let pass = admit::pass(&snapshot, &op, &nodes, &mut progress, &mut shared);
-                let effects = pass.all(&mut nodes, &mut waiting, of_others);
-                (nodes, waiting, effects, progress)
+            let releases = Releases::default();
+            let ctx = RolloutContext::new(&snapshot, &op, &releases);
+            let planned = |of_others: &dyn Fn(&Pass<'_, '_>) -> Option<NotTaken>| {
+                let (rollout, mut shared) =
+                    (Rollout { nodes: all.clone(), ..Rollout::default() }, Shared::default());
+                let Planned { value, effects } = admit::pass(&ctx, rollout, &mut shared).all(of_others);
+                (value.nodes, value.waiting, effects, value.progress)
             };
             let (nodes, waiting, effects, progress) = planned(&|pass| pass.of_others());
             let (each, reasons, wanted, of_all) = planned(&|_| None);

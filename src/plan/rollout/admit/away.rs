@@ -21,10 +21,10 @@ use crate::{
 /// How long a node that is not Ready keeps a round of a `Continuous` upgrade from its end.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// Why the operation is done with a node that it has not taken.
     pub(super) fn ends(&self, view: &NodeView) -> Option<Untouched> {
-        if let Some(upgrade) = self.others.as_ref().and_then(|others| others.decided(view)) {
+        if let Some(upgrade) = self.others.and_then(|others| others.decided(view)) {
             return Some(Untouched::Newer { upgrade });
         }
         (self.comes_back && view.labels.on_hold()).then_some(Untouched::OnHold)
@@ -37,7 +37,7 @@ impl Pass<'_> {
         if entry.boot.is_some() {
             preflight::forget(entry);
         }
-        self.progress.on_hold.push(view.name.clone());
+        self.rollout.progress.on_hold.push(view.name.clone());
         NotTaken::OnHold
     }
 
@@ -56,7 +56,7 @@ impl Pass<'_> {
             self.effects.add(question);
             return Some(NotTaken::NodeUnconfirmed);
         }
-        *entry = untouched(self.snapshot.now, entry, true, &Untouched::Deleted);
+        *entry = untouched(self.snapshot.now, entry, &Untouched::Deleted);
         None
     }
 
@@ -74,9 +74,9 @@ impl Pass<'_> {
             entry.since = Some(Time(since));
             let deadline = later(since, limit);
             if self.snapshot.now >= deadline {
-                let failed = self.op.intent.not_ready_timeout.is_some();
-                let why = if failed { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
-                *entry = untouched(self.snapshot.now, entry, !failed, &why);
+                let is_set = self.op.intent.not_ready_timeout.is_some();
+                let why = if is_set { Untouched::NotReadyFor(limit) } else { Untouched::Away(limit) };
+                *entry = untouched(self.snapshot.now, entry, &why);
                 return None;
             }
             self.effects.add(Effects::wake_at(deadline));
@@ -87,7 +87,7 @@ impl Pass<'_> {
 
 /// The end of a node that is not brought to the image's release, nor found at it: what its preflight said of
 /// it proves nothing any more.
-pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, succeeded: bool, why: &Untouched) -> NodeStatus {
+pub(super) fn untouched(now: Timestamp, entry: &NodeStatus, why: &Untouched) -> NodeStatus {
     let entry = NodeStatus { target: None, ..entry.clone() };
-    ends_untouched(now, &entry, succeeded, why.to_string())
+    ends_untouched(now, &entry, why.succeeded(), why.to_string())
 }

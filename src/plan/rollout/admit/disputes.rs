@@ -95,12 +95,12 @@ impl Disputes {
 
 /// Whether a pending node may have a preflight in this pass.
 fn can_be_asked(view: &NodeView, entry: &NodeStatus, others: Option<&Others<'_>>) -> bool {
-    let is_free = view.ready && !view.deleting && !view.labels.on_hold() && entry.node_uid.is_none();
+    let is_free = view.is_fit() && entry.node_uid.is_none();
     let has_told = entry.boot.as_ref() == Some(&view.boot_id);
     is_free && !has_told && others.is_some_and(|others| others.keep(view).is_none())
 }
 
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// What follows for a pending node from what it told of the image, in its present boot.
     pub(super) fn judge(&self, view: &NodeView, entry: &NodeStatus) -> Judged {
         let images = self.op.object.status.as_ref().map(|status| status.images.as_slice());

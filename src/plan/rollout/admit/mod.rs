@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use self::{away::untouched, disputes::Disputes};
 use crate::{
     api::{
-        node_statuses::{Mark, NodeStatuses},
+        node_statuses::Mark,
         nodeop::{NodeStatus, Phase},
     },
     plan::{
         attempts,
         image::{FirstReleases, Judged},
         model::{
-            effects::{Effects, Reasons},
+            effects::{Effects, Planned},
             id::Key,
             snapshot::{NodeView, Snapshot},
         },
@@ -28,10 +28,10 @@ use crate::{
         quorum,
         rollout::{
             compact::MAX_IN_PROGRESS,
+            context::{Rollout, RolloutContext},
             not_taken::{Closed, NotTaken, Precedes, Untouched},
             others::Others,
             preflight::{self, PreflightFailure},
-            status::OpProgress,
         },
         upgrades,
     },
@@ -61,24 +61,25 @@ enum Hold {
 }
 
 /// One pass over the pending nodes of a NodeOp.
-struct Pass<'a> {
+struct Pass<'a, 's> {
     snapshot: &'a Snapshot,
     op: &'a Op,
-    /// Whom a preflight gives way to; none are asked for if there is no preflight.
-    others: Option<Others<'a>>,
-    shared: &'a mut Shared,
+    /// Whom a preflight gives way to; nobody if there is no preflight.
+    others: Option<&'a Others<'a>>,
+    shared: &'s mut Shared,
     /// What is wanted for the node that is being looked at.
     effects: Effects,
-    progress: &'a mut OpProgress,
+    rollout: Rollout,
     /// Slots that are left.
     free: usize,
     /// How many more nodes may be worked on, those included that hold their slot already.
     room: usize,
     /// Nodes that are worked on, or still to be released.
     busy: usize,
-    /// How many more nodes, in order, may have a preflight or its verdict. Counted from the front: those
-    /// behind, which wait for this one, must not keep it from being looked at.
-    ahead: usize,
+    /// How many more preflights may be in progress or waiting for their node's turn. Counted from the front of
+    /// the order: a node further back must not use up the number that one further ahead needs, or the order
+    /// would never advance.
+    preflights_left: usize,
     /// Why no further node is taken; preflights go on.
     queue: Option<NotTaken>,
     /// What the image brought to the nodes before.
@@ -98,25 +99,13 @@ struct Pass<'a> {
 }
 
 /// Gives free slots to pending nodes, in order, and writes the reason of every other.
-pub fn fill(
-    snapshot: &Snapshot,
-    op: &Op,
-    nodes: &mut NodeStatuses,
-    progress: &mut OpProgress,
-    waiting: &mut Reasons,
-    shared: &mut Shared,
-) -> Effects {
-    pass(snapshot, op, nodes, progress, shared).all(nodes, waiting, Pass::of_others)
+pub fn fill<'a>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &mut Shared) -> Planned<Rollout> {
+    pass(ctx, rollout, shared).all(Pass::of_others)
 }
 
-fn pass<'a>(
-    snapshot: &'a Snapshot,
-    op: &'a Op,
-    nodes: &NodeStatuses,
-    progress: &'a mut OpProgress,
-    shared: &'a mut Shared,
-) -> Pass<'a> {
-    let closed = closed(op, progress);
+fn pass<'a, 's>(ctx: &'a RolloutContext<'a>, rollout: Rollout, shared: &'s mut Shared) -> Pass<'a, 's> {
+    let RolloutContext { snapshot, op, .. } = *ctx;
+    let Rollout { nodes, progress, .. } = &rollout;
     let running = nodes.count(Mark::Running);
     let limit = op.intent.concurrency.unwrap_or(usize::MAX).min(MAX_IN_PROGRESS);
     let free = limit.saturating_sub(running + progress.slots.count());
@@ -125,41 +114,32 @@ fn pass<'a>(
     let is_there = |name: &String| snapshot.nodes.contains_key(name);
     let others_left =
         busy > 0 || nodes.marked([Mark::Pending, Mark::Preflight]).any(|(name, _)| is_there(name));
-    let others = op.intent.preflight.is_some().then(|| Others::of(snapshot, op));
+    let others = ctx.others();
     let releases = FirstReleases::of(snapshot, &op.object, nodes);
-    let disputes = Disputes::of(snapshot, op, nodes, &releases, others.as_ref());
+    let disputes = Disputes::of(snapshot, op, nodes, &releases, others);
     Pass {
         snapshot,
         op,
         others,
         shared,
         effects: Effects::default(),
-        progress,
         free,
         room,
         busy,
-        ahead: op.intent.preflights_at_once,
+        preflights_left: op.intent.preflights_at_once,
         queue: None,
         releases,
         disputes,
         admitted: false,
         unanswered: None,
-        closed,
-        comes_back: upgrades::comes_back(snapshot, &op.object),
+        closed: ctx.closed(progress.stopped.as_ref()),
+        comes_back: ctx.upgrade.is_some_and(|upgrade| upgrades::comes_back(upgrade, &op.object)),
         others_left,
+        rollout,
     }
 }
 
-/// Why nothing at all is started.
-fn closed(op: &Op, progress: &OpProgress) -> Option<Closed> {
-    if op.deleting {
-        return Some(Closed::Deleting);
-    }
-    let stopped = progress.stopped.clone().map(Closed::Stopped);
-    stopped.or_else(|| op.intent.paused.then_some(Closed::Paused))
-}
-
-impl Pass<'_> {
+impl Pass<'_, '_> {
     /// Starts a node that is not started, or says why not.
     fn entry(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         match (entry.phase, &self.closed) {
@@ -170,14 +150,28 @@ impl Pass<'_> {
             }
             (Phase::Pending, None) => self.node(name, entry),
             (Phase::Preflight, _) => {
-                self.ahead = self.ahead.saturating_sub(1);
+                self.preflights_left = self.preflights_left.saturating_sub(1);
                 self.behind(name)
             }
             (Phase::Running | Phase::Completed | Phase::Failed, _) => None,
         }
     }
 
-    /// Starts a pending node, or says why not.
+    /// Starts a pending node, or says why not. What is looked at, in this order:
+    ///
+    /// 1. whether the Node is there: of one that is gone nothing else is known;
+    /// 2. whether the operation is done with it, because a newer upgrade decides what it runs, or a later round
+    ///    takes it: then it waits for nothing;
+    /// 3. whether people hold it, and 4. whether it is Ready: neither has a preflight, nor a place in the order
+    ///    that others would wait for;
+    /// 5. whether it is still being given back by this NodeOp, and 6. whether another one has it or takes it
+    ///    first: what a preflight found out meanwhile would not be true for long;
+    /// 7. whether what was found out of it agrees with other nodes, 8. and whether its run has had its attempt:
+    ///    either ends it untouched, before a slot is asked for;
+    /// 9. whether its preflight has passed in this boot: else it is begun, ahead of the node's turn;
+    /// 10. whether one before it keeps the order, 11. whether there is a slot, and nobody has claimed it, and
+    ///     control-plane nodes are well, and the API server admits what is made (see [`Self::hold`]);
+    /// 12. then it is taken. So a node that cannot be taken never uses up a slot.
     fn node(&mut self, name: &str, entry: &mut NodeStatus) -> Option<NotTaken> {
         let Some(view) = self.snapshot.nodes.get(name).filter(|view| !view.deleting) else {
             return self.missing(name, entry);
@@ -185,7 +179,7 @@ impl Pass<'_> {
         if entry.node_uid.is_none()
             && let Some(why) = self.ends(view)
         {
-            *entry = untouched(self.snapshot.now, entry, true, &why);
+            *entry = untouched(self.snapshot.now, entry, &why);
             return None;
         }
         if view.labels.on_hold() && entry.node_uid.is_none() {
@@ -225,24 +219,26 @@ impl Pass<'_> {
             }
         }
         if attempts::is_spent(&self.op.object, view) {
-            *entry = untouched(self.snapshot.now, entry, true, &Untouched::Attempted);
+            *entry = untouched(self.snapshot.now, entry, &Untouched::Attempted);
             return None;
         }
-        if asks {
-            return self.preflight(view, entry);
-        }
+        if asks { self.preflight(view, entry) } else { self.take_or_hold(view, entry) }
+    }
+
+    /// Takes a node whose turn it is, or says what it waits for.
+    fn take_or_hold(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         if let Some(why) = &self.queue {
-            self.ahead = self.ahead.saturating_sub(1);
+            self.preflights_left = self.preflights_left.saturating_sub(1);
             return Some(why.clone());
         }
         let held = self.hold(view);
         if !matches!(held, Some(Hold::Node(_))) {
-            self.ahead = self.ahead.saturating_sub(1);
+            self.preflights_left = self.preflights_left.saturating_sub(1);
         }
         match held {
             Some(Hold::Node(why)) => return Some(why),
             Some(Hold::AllAfter(why)) => {
-                self.queue = Some(NotTaken::TurnAfter(name.to_owned()));
+                self.queue = Some(NotTaken::TurnAfter(view.name.clone()));
                 return Some(why);
             }
             Some(Hold::All(why)) => {
@@ -251,7 +247,7 @@ impl Pass<'_> {
             }
             None => {}
         }
-        self.free -= usize::from(!self.progress.slots.has_own(name));
+        self.free -= usize::from(!self.rollout.progress.slots.has_own(&view.name));
         self.room -= 1;
         self.busy += 1;
         take(self.snapshot, self.op, view, entry, self.shared);
@@ -265,7 +261,7 @@ impl Pass<'_> {
         others.keep(view).or_else(|| self.taken(view))
     }
 
-    /// What a preflight found out about a node is not so any more once somebody else is at it, also while
+    /// What a preflight found out about a node is not so any more once somebody else works on it, also while
     /// nothing is started.
     fn forget_if_kept(&self, name: &str, entry: &mut NodeStatus) {
         let found_out = self.snapshot.nodes.get(name).filter(|_| entry.boot.is_some());
@@ -283,13 +279,13 @@ impl Pass<'_> {
     /// Starts the preflight if it is not too far ahead.
     fn preflight(&mut self, view: &NodeView, entry: &mut NodeStatus) -> Option<NotTaken> {
         self.behind(&view.name);
-        if self.ahead == 0 && !self.disputes.is_asked(&view.name) {
+        if self.preflights_left == 0 && !self.disputes.is_asked(&view.name) {
             return Some(NotTaken::Turn);
         }
         if let Some(why) = self.admission(view) {
             return Some(why);
         }
-        self.ahead = self.ahead.saturating_sub(1);
+        self.preflights_left = self.preflights_left.saturating_sub(1);
         self.disputes.begins(view);
         *entry = preflight::begin(self.snapshot.now, view, entry);
         None
@@ -304,13 +300,13 @@ impl Pass<'_> {
     }
 
     fn hold(&mut self, view: &NodeView) -> Option<Hold> {
-        let slots = &self.progress.slots;
+        let slots = &self.rollout.progress.slots;
         if self.room == 0 || self.free == 0 && !slots.has_own(&view.name) {
             // With nobody at work no turn will come by itself.
             let none_comes = self.busy == 0 && !self.is_one_before(view);
             let held = slots.out_of_service.values().next().filter(|_| none_comes);
             let Some(why) = held else { return Some(Hold::All(NotTaken::Turn)) };
-            self.progress.held = true;
+            self.rollout.progress.held = true;
             return Some(Hold::All(NotTaken::OutOfService(why.clone())));
         }
         let ordered = |why| {
@@ -328,7 +324,7 @@ impl Pass<'_> {
     /// Whether a node comes before this one that takes a slot which it holds already.
     fn is_one_before(&self, view: &NodeView) -> bool {
         let mut down =
-            self.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
+            self.rollout.progress.slots.to_be_taken.iter().filter_map(|name| self.snapshot.nodes.get(name));
         down.any(|node| self.snapshot.is_member(node) || !self.snapshot.is_member(view))
     }
 
@@ -348,10 +344,10 @@ impl Pass<'_> {
         // once.
         let control_plane =
             |name: &str| self.snapshot.nodes.get(name).is_some_and(|node| self.snapshot.is_member(node));
-        let down = self.progress.slots.out_of_service.iter();
+        let down = self.rollout.progress.slots.out_of_service.iter();
         let down = down.filter(|(name, _)| **name != view.name && control_plane(name));
         if let Some((_, why)) = down.clone().next().filter(|_| held.len() + down.count() >= limit) {
-            self.progress.held = self.busy == 0;
+            self.rollout.progress.held = self.busy == 0;
             return Some(NotTaken::OutOfService(why.clone()));
         }
         let asked = quorum::ask(self.snapshot, &view.name);

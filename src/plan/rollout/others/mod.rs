@@ -1,6 +1,8 @@
-//! Other NodeOps that have to do with a node: those that have it, and those that take it first. These are older
-//! ones; but of several that upgrades made, the one of the newest upgrade alone (see
-//! `plan::upgrades::newest`), for which the others wait, and for which nobody else has to wait therefore.
+//! Other NodeOps that have to do with a node: those that have it, and those that take it first.
+//!
+//! A node belongs to one operation at a time. Older NodeOps go first. Among NodeOps of upgrades, that of the
+//! newest upgrade goes first, and the others wait for it (see `plan::upgrades::newest`), so nobody else waits
+//! for them.
 //!
 //! What is found out about such a node ahead of its turn is not true for long: "already at this release" was
 //! said of a node while another NodeOp's agent was writing the next one.
@@ -11,6 +13,7 @@ use crate::{
     api::{
         nodeop::{NodeOp, NodeStatus, Phase},
         owner,
+        upgrade::NodeOpUpgrade,
     },
     plan::{
         model::{
@@ -47,8 +50,8 @@ struct Other<'a> {
 }
 
 impl<'a> Others<'a> {
-    /// Those other than `op`.
-    pub fn of(snapshot: &'a Snapshot, op: &'a Op) -> Self {
+    /// Those other than `op`, which this upgrade made if one did.
+    pub fn of(snapshot: &'a Snapshot, op: &'a Op, upgrade: Option<&NodeOpUpgrade>) -> Self {
         let unfinished = snapshot.ops.values().filter(|other| OpRef::of(other) != op.id && !other.is_over());
         let unfinished = unfinished.map(|other| {
             let newer = if is_of_upgrade(&op.object) {
@@ -58,7 +61,8 @@ impl<'a> Others<'a> {
             };
             Other { op: other, newer }
         });
-        Self { op, unfinished: unfinished.collect(), newer: Newer::than_maker_of(snapshot, &op.object) }
+        let newer = upgrade.map(|upgrade| Newer::than(snapshot, upgrade)).unwrap_or_default();
+        Self { op, unfinished: unfinished.collect(), newer }
     }
 
     /// Whether there are none.

@@ -11,7 +11,7 @@ use crate::{
         child, names,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, UpgradePhase},
     },
-    plan::attempts,
+    plan::{attempts, upgrades::maker},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -86,12 +86,16 @@ impl World {
 
     fn decided(&self, op: &str, node: &str) -> Option<String> {
         let op = Op::of(&self.0.ops[&("ns".into(), op.into())]);
-        Others::of(&self.0, &op).decided(&self.0.nodes[node]).map(|(_, name)| name)
+        Others::of(&self.0, &op, maker(&self.0, &op.object).map(AsRef::as_ref))
+            .decided(&self.0.nodes[node])
+            .map(|(_, name)| name)
     }
 
     fn waits(&self, op: &str, node: &str) -> Option<String> {
         let op = Op::of(&self.0.ops[&("ns".into(), op.into())]);
-        Others::of(&self.0, &op).keep(&self.0.nodes[node]).map(|why| why.to_string())
+        Others::of(&self.0, &op, maker(&self.0, &op.object).map(AsRef::as_ref))
+            .keep(&self.0.nodes[node])
+            .map(|why| why.to_string())
     }
 
     /// The operation has done what it was to do on the node.

@@ -23,7 +23,7 @@ use crate::{
     api::{
         names::container,
         node_status::SKIPPED,
-        node_statuses::{Mark, NodeStatuses},
+        node_statuses::Mark,
         nodeop::{NodeStatus, Phase},
     },
     contract::{ALREADY_AT, Proceed},
@@ -41,7 +41,10 @@ use crate::{
             context::{Next, Op, ends_untouched},
             state::{Entry, Found, Pending, Preflight, State},
         },
-        rollout::{not_taken::NotTaken, others::Others},
+        rollout::{
+            context::{Rollout, RolloutContext},
+            not_taken::NotTaken,
+        },
     },
 };
 
@@ -80,19 +83,25 @@ pub fn begin(now: Timestamp, node: &NodeView, status: &NodeStatus) -> NodeStatus
     .record()
 }
 
-/// Advances a node in phase `Preflight`. `stopped`: the rollout starts nothing more, so the pod goes.
-pub fn advance(
-    snapshot: &Snapshot,
-    op: &Op,
-    name: &str,
-    status: &NodeStatus,
-    stopped: bool,
-) -> Planned<Next> {
+/// What becomes of a node in phase `Preflight` whose rollout starts nothing more: it is as untouched as the
+/// others, and its pod goes.
+pub fn withdrawn(rollout: &RolloutContext<'_>, status: &NodeStatus) -> Next {
+    let unchanged = || Next::Become(Box::new(status.clone()));
+    let RolloutContext { snapshot, op, .. } = *rollout;
+    let Ok(entry) = Entry::parse(status) else { return unchanged() };
+    let State::Preflight(record) = &entry.state else { return unchanged() };
+    PreflightContext { snapshot, op, status, entry: &entry, record }.ask_again(None)
+}
+
+/// Advances a node in phase `Preflight`.
+pub fn advance(rollout: &RolloutContext<'_>, name: &str, status: &NodeStatus) -> Planned<Next> {
     let unchanged = || Next::Become(Box::new(status.clone())).into();
+    let RolloutContext { snapshot, op, .. } = *rollout;
     let Ok(entry) = Entry::parse(status) else { return unchanged() };
     let State::Preflight(record) = &entry.state else { return unchanged() };
     let ctx = PreflightContext { snapshot, op, status, entry: &entry, record };
-    let Some(intent) = op.intent.preflight.as_ref().filter(|_| !stopped && !op.deleting) else {
+    let intent = op.intent.preflight.as_ref().filter(|_| !op.deleting);
+    let (Some(intent), Some(others)) = (intent, rollout.others()) else {
         return ctx.ask_again(None).into();
     };
     // A node that went away says nothing, and must not keep others from being looked at.
@@ -105,7 +114,6 @@ pub fn advance(
     if node.labels.on_hold() {
         return ctx.ask_again(Some(Interrupted::Kept(NotTaken::OnHold))).into();
     }
-    let others = Others::of(snapshot, op);
     if let Some(why) = others.keep(node) {
         return ctx.ask_again(Some(Interrupted::Kept(why))).into();
     }
@@ -274,14 +282,15 @@ pub fn forget(status: &mut NodeStatus) {
     *status = entry.record();
 }
 
-/// The rollout starts nothing more: nodes whose preflight still runs are as untouched as the others.
-pub fn withdraw(snapshot: &Snapshot, op: &Op, nodes: &mut NodeStatuses) {
-    let before = nodes.clone();
+/// The rollout starts nothing more, and no preflight is under way any longer.
+pub fn withdraw(ctx: &RolloutContext<'_>, mut rollout: Rollout) -> Rollout {
+    let before = rollout.nodes.clone();
     for (name, status) in before.marked([Mark::Preflight]) {
-        if let Next::Become(next) = advance(snapshot, op, name, status, true).value {
-            nodes.insert(name, *next);
+        if let Next::Become(next) = withdrawn(ctx, status) {
+            rollout.nodes.insert(name, *next);
         }
     }
+    rollout
 }
 
 /// Deletes preflight pods whose verdict is recorded, or no longer wanted.

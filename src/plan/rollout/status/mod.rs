@@ -49,9 +49,17 @@ pub struct OpProgress {
     /// Nodes that somebody holds by a label.
     pub on_hold: Vec<String>,
     /// The first node, in order, that is not started, and why.
-    pub first: Option<(String, String)>,
-    /// What it wants done or known, and what keeps failing.
+    pub first: Option<FirstWaiting>,
+    /// The first thing that keeps failing for it, and how many nodes it holds up.
     pub failures: FailureSummary,
+}
+
+/// A node that is not started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstWaiting {
+    pub node: String,
+    /// What it waits for, as its own message says it; empty if that says nothing.
+    pub why: String,
 }
 
 impl OpProgress {

@@ -14,7 +14,6 @@ use crate::{
         model::intent::Intent,
         rollout::{
             not_taken::Stopped,
-            slots,
             status::{OpProgress, counts::to_i32},
         },
     },
@@ -197,9 +196,9 @@ impl View<'_> {
             return None;
         }
         let slots = &self.progress.slots;
-        let first = || self.progress.first.as_ref().filter(|(_, why)| !why.is_empty());
-        let unreleased = slots.unreleased_why.as_ref().map(|(node, why)| slots::not_released(node, why));
-        unreleased.or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
+        let first = || self.progress.first.as_ref().filter(|first| !first.why.is_empty());
+        let unreleased = slots.unreleased_why.as_ref().map(ToString::to_string);
+        unreleased.or_else(|| first().map(|first| format!("{} (node {})", first.why, first.node)))
     }
 }
 

@@ -18,14 +18,14 @@ use crate::{
             effects::Effects,
             failing,
             snapshot::Snapshot,
-            time::later,
+            time::Pace,
         },
         rollout::expiry,
     },
 };
 
 /// Between two writes that change nothing but messages.
-const MESSAGES_EVERY: SignedDuration = SignedDuration::from_secs(1);
+const MESSAGES_EVERY: Pace = Pace(SignedDuration::from_secs(1));
 
 /// Writes the status if it differs, as one of the effects of this pass, and says with it what was to be
 /// said. A change of messages alone waits until a second after the last write, and until nothing is being
@@ -42,12 +42,8 @@ pub fn write(snapshot: &Snapshot, op: &Arc<NodeOp>, mut status: NodeOpStatus, ef
     if !urgent && effects.questions.iter().any(|question| failing::of(snapshot, question).is_none()) {
         return effects;
     }
-    // A stamp that lies in the future is of a clock that was wrong, and so an old one.
-    let last = old
-        .and_then(|old| old.last_updated.as_ref())
-        .filter(|time| time.0 <= now)
-        .map(|time| later(time.0, MESSAGES_EVERY));
-    if let Some(at) = last.filter(|at| !urgent && now < *at) {
+    let last = old.and_then(|old| old.last_updated.as_ref());
+    if let Some(at) = MESSAGES_EVERY.waits(last, now).filter(|_| !urgent) {
         effects.add(Effects::wake_at(at));
         return effects;
     }

@@ -36,7 +36,7 @@ fn an_edit_of_one_that_is_over_is_another_run_and_says_so_first() {
     assert!(name.starts_with("up-") && name.len() == 11, "{name}");
     assert_eq!(world.names(), ["up".to_owned(), name]);
     assert_eq!(world.current().spec.image.as_deref(), Some("kairos:v2"));
-    assert!(may_start(&world.snapshot, &world.current()));
+    assert!(world.may_start(&world.current()));
     world.completes();
     assert_eq!(world.condition("Ready"), Some(("True".into(), "Completed".into(), Some(2))));
 }

@@ -23,7 +23,7 @@ fn whoever_is_killed_between_two_writes_makes_no_run_twice() {
     let announced = world.status().node_op_name.unwrap();
     // The NodeOp is made, and its UID is not recorded; meanwhile something is steered.
     world.makes_and_is_killed();
-    assert!(!may_start(&world.snapshot, &world.snapshot.ops[&("ns".into(), announced.clone())]));
+    assert!(!world.may_start(&world.snapshot.ops[&("ns".into(), announced.clone())]));
     world.edit(json!({"paused": true}));
     world.settle();
     assert_eq!(world.names(), ["up".to_owned(), announced.clone()]);
@@ -72,15 +72,15 @@ fn an_older_view_of_the_upgrade_ends_no_run_and_deletes_none() {
     world.settle();
     world.works();
     let op = world.current();
-    assert_eq!(superseded(&world.snapshot, &op), None);
+    assert_eq!(world.superseded(&op), None);
     world.snapshot.upgrades.insert(world.key.clone(), Arc::new(before));
-    assert_eq!(superseded(&world.snapshot, &op), None);
+    assert_eq!(world.superseded(&op), None);
     // Nor is it one that was announced and never began.
     let bare = NodeOp { status: None, ..op.clone() };
     world.snapshot.ops.insert(OpRef::of(&bare).key(), Arc::new(bare));
     let out = plan(&world.snapshot);
     let deletes = out.actions.iter().any(|action| matches!(action, Action::DeleteOp { .. }));
-    assert!(!deletes && !may_start(&world.snapshot, &op));
+    assert!(!deletes && !world.may_start(&op));
 }
 
 #[test]

@@ -64,11 +64,15 @@ fn the_child_is_announced_then_made_and_starts_only_when_its_uid_is_recorded() {
     assert!(matches!(out.actions[..], [Action::CreateChild { .. }]), "{:?}", out.actions);
 
     let snapshot = snapshot_of(announced.clone(), Some(op(&announced, "child")));
-    assert!(!may_start(&snapshot, &snapshot.ops[&("ns".into(), "up".into())]));
+    let starts = |snapshot: &Snapshot| {
+        let op = &snapshot.ops[&("ns".into(), "up".into())];
+        may_start(maker(snapshot, op).map(AsRef::as_ref), op)
+    };
+    assert!(!starts(&snapshot));
     let (_, status) = planned(&snapshot);
     let recorded = upgrade(serde_json::to_value(status.unwrap()).unwrap());
     let snapshot = snapshot_of(recorded.clone(), Some(op(&recorded, "child")));
-    assert!(may_start(&snapshot, &snapshot.ops[&("ns".into(), "up".into())]));
+    assert!(starts(&snapshot));
     assert!(planned(&snapshot).0.actions.is_empty(), "and nothing is written twice");
 }
 

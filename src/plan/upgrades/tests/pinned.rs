@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    super::*,
     rounds::{done, is_still, over, ready, skipped},
     world::World,
 };
@@ -59,7 +58,7 @@ fn a_round_names_its_image_by_the_digest_that_its_run_has_run_on_the_architectur
     let round = world.current();
     assert_eq!(round.spec.node_names, ["n3", "n5"]);
     assert_eq!(round.spec.image, Some(pinned(AMD)));
-    assert!(superseded(&world.snapshot, &round).is_none() && world.status().run == run);
+    assert!(world.superseded(&round).is_none() && world.status().run == run);
     assert!(round.status.unwrap().images.is_empty(), "its name says it");
     // Were it to bring another release all the same, that is not what the run brings.
     for name in ["n3", "n5"] {

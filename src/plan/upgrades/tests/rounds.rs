@@ -82,7 +82,7 @@ fn a_node_that_joins_is_tried_once_and_again_only_after_an_edit() {
     let round = world.current();
     let decided = Run::of(&round.metadata).unwrap();
     assert_eq!((decided.round, round.spec.node_names.clone()), (1, vec!["n3".to_owned()]));
-    assert!(may_start(&world.snapshot, &round) && superseded(&world.snapshot, &round).is_none());
+    assert!(world.may_start(&round) && world.superseded(&round).is_none());
     let targets: Vec<String> = round.status.unwrap().node_statuses.keys().cloned().collect();
     assert_eq!(targets, ["n3"]);
 

@@ -97,7 +97,7 @@ fn whoever_is_killed_between_two_writes_makes_no_round_twice() {
     let announced = world.status().node_op_name.unwrap();
     world.makes_and_is_killed();
     let round = world.snapshot.ops[&("ns".into(), announced.clone())].clone();
-    assert!(!may_start(&world.snapshot, &round), "its UID is not recorded");
+    assert!(!world.may_start(&round), "its UID is not recorded");
     // Meanwhile another node joins, and something is steered.
     world.joins("n4");
     world.runs("n4", "v0");

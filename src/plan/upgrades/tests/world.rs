@@ -46,6 +46,15 @@ impl World {
         world
     }
 
+    pub fn may_start(&self, op: &NodeOp) -> bool {
+        may_start(maker(&self.snapshot, op).map(AsRef::as_ref), op)
+    }
+
+    /// The upgrade that asks for another run than this NodeOp is.
+    pub fn superseded(&self, op: &NodeOp) -> Option<String> {
+        superseded(maker(&self.snapshot, op)?, op)
+    }
+
     /// A node joins, of which nobody knows yet what it runs.
     pub fn joins(&mut self, name: &str) {
         let node = NodeView {

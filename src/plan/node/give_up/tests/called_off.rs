@@ -1,4 +1,4 @@
-//! What is said of a reboot of a node that was given up: that it was called off only where that is known.
+//! What is said of a reboot of a node that was given up: that it was cancelled only where that is known.
 
 use std::sync::Arc;
 
