@@ -137,7 +137,8 @@ pub struct NodeOpSpec {
     #[schemars(range(min = 0))]
     pub concurrency: i32,
     /// Start no further node for as long as this is true: nothing new is started, and nodes that are being
-    /// worked on finish. May be changed while the operation runs; that of an upgrade on its NodeOpUpgrade.
+    /// worked on finish. One that is paused from its beginning chooses its nodes when it is resumed. May be
+    /// changed while the operation runs; that of an upgrade on its NodeOpUpgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = false))]
     pub paused: Option<bool>,

@@ -2,7 +2,8 @@
 //!
 //! A selector that names labels which we ourselves write is not evaluated before they are there: a NodeOp
 //! that is applied together with the operator, or while a node boots, would leave nodes out, or have none at
-//! all. And a NodeOp without a node is not over: it begins when the first one matches.
+//! all. One that is paused chooses none before it is resumed. And a NodeOp without a node is not over: it
+//! begins when the first one matches.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +41,9 @@ const MAX_NAMES: usize = 10;
 /// Bytes of a selector in a sentence, at most.
 const DESCRIBED: usize = 300;
 
+/// What is said of an operation that is paused before it has chosen its nodes.
+const CHOSEN_LATER: &str = "paused: its nodes are chosen when spec.paused is false";
+
 /// The nodes of a NodeOp, or why it has none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
@@ -60,13 +64,15 @@ pub enum NoTargets {
     NoMatch { selector: Option<String>, named: bool },
     /// Those that match are younger than the NodeOp, which an older operator began.
     NoneOlder,
+    /// They are chosen when it is resumed; so many match now.
+    Paused { matching: usize },
 }
 
 impl NoTargets {
     /// Whether it is known that none matches.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::FactsUnread { .. } | Self::Joining { .. } => false,
+            Self::FactsUnread { .. } | Self::Joining { .. } | Self::Paused { .. } => false,
             Self::NoMatch { .. } | Self::NoneOlder => true,
         }
     }
@@ -100,6 +106,8 @@ impl fmt::Display for NoTargets {
                 write!(f, "{of}; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
+            Self::Paused { matching: 1 } => write!(f, "{CHOSEN_LATER}; 1 node matches now"),
+            Self::Paused { matching } => write!(f, "{CHOSEN_LATER}; {matching} nodes match now"),
         }
     }
 }
@@ -108,6 +116,11 @@ impl fmt::Display for NoTargets {
 pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
     if attempts::is_later_round(op) {
         return Targets::Chosen(of_round(snapshot, op)).into();
+    }
+    if op.spec.paused == Some(true) {
+        // An older upgrade leaves alone what this one has chosen. While nothing may start, people label nodes,
+        // and some join: whoever labels one for the older upgrade would wait for it for ever.
+        return Targets::Missing(NoTargets::Paused { matching: matching(snapshot, op).len() }).into();
     }
     let selector = selector_of(op);
     let mut effects = Effects::default();

@@ -11,7 +11,10 @@ use crate::{
         child, names,
         upgrade::{NodeOpUpgrade, NodeOpUpgradeStatus, Round, UpgradePhase},
     },
-    plan::attempts,
+    plan::{
+        attempts,
+        model::{action::Action, question::Answer},
+    },
 };
 
 fn at(second: i64) -> Timestamp {
@@ -164,6 +167,27 @@ fn a_newer_upgrade_keeps_only_its_own_nodes_and_only_while_it_may_take_them() {
     assert!(world.waits("a", "n1").is_some(), "its NodeOp is not there yet");
     world.change("b", |upgrade| upgrade.metadata.deletion_timestamp = Some(Time(at(5))));
     assert_eq!(world.waits("a", "n1"), None, "it is being deleted");
+}
+
+/// Whoever labels a canary after both were applied: the fleet's upgrade, which is the newer one, is paused.
+#[test]
+fn a_newer_upgrade_that_is_paused_and_has_chosen_no_node_keeps_those_that_it_selects_now() {
+    let mut world = World::new();
+    world.upgrade("a", 0, 0, json!({}));
+    let selector = json!({"matchExpressions": [{"key": "canary", "operator": "DoesNotExist"}]});
+    world.upgrade("b", 1, 0, json!({"paused": true, "nodeSelector": selector}));
+    let op = Arc::make_mut(world.0.ops.get_mut(&("ns".into(), "b".into())).unwrap());
+    op.status = None;
+    let op = Op::of(&world.0.ops[&("ns".into(), "b".into())]);
+    world.0.answers.insert(Question::OwnedWorkload(op.id.clone()), Answer::Found);
+    let written = super::super::start(&world.0, &op).effects.actions;
+    let [Action::PatchStatus { status, .. }] = &written[..] else { panic!("{written:?}") };
+    assert_eq!(status.node_statuses.len(), 0);
+    let op = Arc::make_mut(world.0.ops.get_mut(&("ns".into(), "b".into())).unwrap());
+    op.status = Some((**status).clone());
+    assert_eq!(world.waits("a", "n1").as_deref(), Some(WAITS));
+    Arc::make_mut(world.0.nodes.get_mut("n1").unwrap()).labels.insert("canary".into(), "true".into());
+    assert_eq!(world.waits("a", "n1"), None);
 }
 
 #[test]
