@@ -177,7 +177,7 @@ impl View<'_> {
                 };
                 if let Some(first) = progress.on_hold.first().filter(|_| progress.stopped.is_none()) {
                     let more = if progress.on_hold.len() > 1 { " and others" } else { "" };
-                    text.push_str(&format!("; {first}{more} held by the label {}=true", names::HOLD));
+                    text.push_str(&format!("; {first}{more} held by the label {}", names::HOLD));
                 }
                 if progress.deleting {
                     text.push_str("; being deleted, nodes in progress are released");
