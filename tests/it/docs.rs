@@ -211,6 +211,18 @@ fn no_command_takes_an_upgrade_for_its_nodeop() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// `Ready` and `Complete` stay `False` after a failure, so whoever waits for one of them waits until the timeout.
+#[test]
+fn no_command_waits_for_what_does_not_come_after_a_failure() {
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let lines = page.text.lines().filter(|line| line.starts_with("$ kubectl wait "));
+        let ends = |line: &str| line.contains("condition=Progressing=False") || line.contains("--timeout=1s");
+        wrong.extend(lines.filter(|line| !ends(line)).map(|line| format!("{}: {line}", page.path)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// The path that `text` begins with.
 fn path_at_start(text: &str) -> String {
     let path: String =
