@@ -104,9 +104,8 @@ pub struct NodeOpUpgradeSpec {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub concurrency: i32,
-    /// Start no further node for as long as this is true (default false): nothing new is started, and nodes
-    /// that are being worked on finish. One that is paused from its beginning chooses its nodes when it is
-    /// resumed. May be changed while the upgrade runs.
+    /// While true (default false) no further node is started; nodes in progress finish. If true from the
+    /// beginning, the nodes are chosen on resuming. May be changed while the upgrade runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// Start no further node once one has failed, or once it could not be proved what it runs (default

@@ -9,6 +9,7 @@ use crate::{
     },
     plan::{
         model::{
+            action::Notice,
             effects::{Planned, Reasons},
             snapshot::Snapshot,
         },
@@ -34,12 +35,20 @@ pub fn start(snapshot: &Snapshot, op: &Op) -> Planned<Reasons> {
         }
     }
     let stopped = stops(snapshot, op, &NodeStatuses::default());
-    let Planned { value: (nodes, progress), effects } = match stopped {
+    let Planned { value: (nodes, progress), mut effects } = match stopped {
         // It has no nodes, and is to have none.
         Some(_) => (BTreeMap::new(), OpProgress { stopped, ..OpProgress::default() }).into(),
         None => targets(snapshot, op).with(expires(op)),
     };
-    let mut status = status::summarize(&op.object, nodes.into(), &progress, snapshot.now);
+    let nodes = nodes.into();
+    let absent = targets::absent(&op.object, &nodes);
+    effects.notices.extend(absent.map(|message| Notice {
+        warning: true,
+        reason: "NoSuchNode",
+        message,
+        node: None,
+    }));
+    let mut status = status::summarize(&op.object, nodes, &progress, snapshot.now);
     if op.object.status.is_none() {
         // What its run has run, a later round of it is compared with.
         status.images.extend(upgrades::contents_of_run(snapshot, &op.object));

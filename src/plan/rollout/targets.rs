@@ -38,6 +38,8 @@ use crate::{
 const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
+/// How many names that no node has are named in a sentence at most.
+const MAX_ABSENT: usize = 3;
 /// Bytes of a selector in a sentence, at most.
 const DESCRIBED: usize = 300;
 
@@ -60,8 +62,8 @@ pub enum NoTargets {
     FactsUnread { nodes: Vec<String>, obstacle: Option<String> },
     /// The same; these are about to join.
     Joining { nodes: Vec<String> },
-    /// No node matches this selector, or there is none of Linux; `named`: among those of `nodeNames`.
-    NoMatch { selector: Option<String>, named: bool },
+    /// No node matches this selector, or there is none of Linux; among those of `nodeNames`, if it has any.
+    NoMatch { selector: Option<String>, named: Vec<String> },
     /// Those that match are younger than the NodeOp, which an older operator began.
     NoneOlder,
     /// They are chosen when it is resumed; so many match now.
@@ -98,12 +100,18 @@ impl fmt::Display for NoTargets {
                 listed(nodes, MAX_NAMES)
             ),
             Self::NoMatch { selector, named } => {
-                match selector {
-                    Some(selector) => write!(f, "waiting: no node matches nodeSelector {selector}")?,
-                    None => f.write_str("waiting: there is no Linux node")?,
-                }
-                let of = if *named { " of those in nodeNames" } else { "" };
-                write!(f, "{of}; the operation starts when a node does")
+                let named = (!named.is_empty()).then(|| listed(named, MAX_ABSENT));
+                match (selector, named) {
+                    (Some(selector), None) => write!(f, "waiting: no node matches nodeSelector {selector}"),
+                    (None, None) => f.write_str("waiting: there is no Linux node"),
+                    (Some(selector), Some(named)) => {
+                        write!(f, "waiting: none of nodeNames ({named}) matches nodeSelector {selector}")
+                    }
+                    (None, Some(named)) => {
+                        write!(f, "waiting: no Linux node has a name of nodeNames ({named})")
+                    }
+                }?;
+                f.write_str("; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
             Self::Paused { matching: 1 } => write!(f, "{CHOSEN_LATER}; 1 node matches now"),
@@ -132,7 +140,7 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
     let selector = selector.map(|selector| clipped(&selector::describe(selector), DESCRIBED));
-    let named = !op.spec.node_names.is_empty();
+    let named = op.spec.node_names.clone();
     Planned { value: Targets::Missing(NoTargets::NoMatch { selector, named }), effects }
 }
 
@@ -142,6 +150,20 @@ pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus
     let chosen =
         snapshot.nodes.values().filter(|node| is_named(op, &node.name) && selector::selects(selector, node));
     chosen.map(|node| (node.name.clone(), NodeStatus::default())).collect()
+}
+
+/// Which names of `nodeNames` an operation that has its nodes is not about, as a sentence: there was no node of
+/// this name, or none that matched. A misspelt name would be a success otherwise.
+pub fn absent(op: &NodeOp, nodes: &NodeStatuses) -> Option<String> {
+    let absent: Vec<String> =
+        op.spec.node_names.iter().filter(|name| !nodes.contains_key(name)).cloned().collect();
+    if nodes.is_empty() || absent.is_empty() {
+        return None;
+    }
+    let names = listed(&absent, MAX_ABSENT);
+    Some(format!(
+        "not included, since no node of this name matched when the operation began: {names} (nodeNames)"
+    ))
 }
 
 /// The nodes of a later round of an upgrade, which were chosen when it was announced. What may have become of

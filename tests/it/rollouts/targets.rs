@@ -172,6 +172,43 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
     }
 }
 
+/// A misspelt name would be a success otherwise, and nobody told.
+#[test]
+fn a_name_that_no_node_has_is_told_at_once_and_to_the_end() {
+    let mut cluster = Cluster::new(&["n1", "n2"]);
+    cluster.op("op", json!({"nodeNames": ["n1", "n22"]}));
+    cluster.settle();
+    assert_eq!(cluster.targets("op"), ["n1"]);
+    let said = "; not included, since no node of this name matched when the operation began: n22 (nodeNames)";
+    assert!(cluster.message("op").ends_with(said), "{}", cluster.message("op"));
+    assert_eq!(cluster.events.iter().filter(|(_, reason)| *reason == "NoSuchNode").count(), 1);
+    cluster.join("n22");
+    cluster.entry("op", "n1", json!({"phase": "Completed", "message": "Job completed successfully"}), true);
+    cluster.settle();
+    assert_eq!(
+        (cluster.status("op").phase, cluster.message("op")),
+        (Some(Phase::Completed), format!("1 node completed{said}"))
+    );
+
+    let names = json!(["a", "b", "c", "d"]);
+    let selected = json!({"nodeNames": names, "nodeSelector": {"matchLabels": {"tier": "canary"}}});
+    for (spec, said) in [
+        (
+            json!({"nodeNames": names}),
+            "waiting: no Linux node has a name of nodeNames (a, b, c, …); the operation starts when a node does",
+        ),
+        (
+            selected,
+            "waiting: none of nodeNames (a, b, c, …) matches nodeSelector tier=canary; the operation starts when a node does",
+        ),
+    ] {
+        let mut cluster = Cluster::new(&["n1"]);
+        cluster.op("op", spec);
+        cluster.settle();
+        assert_eq!(cluster.message("op"), said);
+    }
+}
+
 /// While somebody new is looked at, what was said stays said.
 #[test]
 fn that_no_node_matches_is_one_event_however_often_nodes_boot() {
