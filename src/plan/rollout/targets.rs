@@ -14,7 +14,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::Signed
 
 use crate::{
     api::{
-        names,
+        names::{self, condition, reason},
         node_statuses::{Mark, NodeStatuses},
         nodeop::{NodeOp, NodeStatus},
         text::clipped,
@@ -36,6 +36,9 @@ use crate::{
 /// How long a node that joins may take to become Ready before a selector is evaluated without it: longer than
 /// a network plugin takes to be installed, and shorter than people wait for a node that is broken.
 const JOIN_TIMEOUT: SignedDuration = SignedDuration::from_secs(300);
+/// For how long the same nodes have to match an operation that none matched before: a label is put on one node
+/// after the other, as by one `kubectl label` for several, and whoever came first would be all that it is about.
+const SETTLES: SignedDuration = SignedDuration::from_secs(5);
 /// How many nodes are named in a sentence at most.
 const MAX_NAMES: usize = 10;
 /// How many names that no node has are named in a sentence at most.
@@ -68,13 +71,17 @@ pub enum NoTargets {
     NoneOlder,
     /// They are chosen when it is resumed; so many match now.
     Paused { matching: usize },
+    /// These match since a moment ago, where none did before: others may be about to.
+    Settling { nodes: Vec<String> },
 }
 
 impl NoTargets {
     /// Whether it is known that none matches.
     pub fn is_known(&self) -> bool {
         match self {
-            Self::FactsUnread { .. } | Self::Joining { .. } | Self::Paused { .. } => false,
+            Self::FactsUnread { .. } | Self::Joining { .. } | Self::Paused { .. } | Self::Settling { .. } => {
+                false
+            }
             Self::NoMatch { .. } | Self::NoneOlder => true,
         }
     }
@@ -114,6 +121,14 @@ impl fmt::Display for NoTargets {
                 f.write_str("; the operation starts when a node does")
             }
             Self::NoneOlder => f.write_str("waiting: no node that is older than this NodeOp matches"),
+            Self::Settling { nodes } => write!(
+                f,
+                "waiting: {} {} by now: {}; taken when no other has joined for {} s",
+                count(nodes.len()),
+                if nodes.len() == 1 { "matches" } else { "match" },
+                listed(nodes, MAX_NAMES),
+                SETTLES.as_secs()
+            ),
             Self::Paused { matching: 1 } => write!(f, "{CHOSEN_LATER}; 1 node matches now"),
             Self::Paused { matching } => write!(f, "{CHOSEN_LATER}; {matching} nodes match now"),
         }
@@ -130,12 +145,20 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
         // and some join: whoever labels one for the older upgrade would wait for it for ever.
         return Targets::Missing(NoTargets::Paused { matching: matching(snapshot, op).len() }).into();
     }
-    let selector = selector_of(op);
+    let selector = selector::of(op);
     let mut effects = Effects::default();
     if let Some(why) = selector.and_then(|selector| effects.take(unread(snapshot, op, selector))) {
         return Planned { value: Targets::Missing(why), effects };
     }
     let chosen = matching(snapshot, op);
+    if !chosen.is_empty() && had_no_nodes(op) {
+        let until = later(snapshot.matched_since(op), SETTLES);
+        if snapshot.now < until {
+            effects.add(Effects::wake_at(until));
+            let nodes = chosen.into_keys().collect();
+            return Planned { value: Targets::Missing(NoTargets::Settling { nodes }), effects };
+        }
+    }
     if !chosen.is_empty() {
         return Planned { value: Targets::Chosen(chosen), effects };
     }
@@ -146,10 +169,14 @@ pub fn choose(snapshot: &Snapshot, op: &NodeOp) -> Planned<Targets> {
 
 /// The nodes that match the selector as their labels are now.
 pub fn matching(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
-    let selector = selector_of(op);
-    let chosen =
-        snapshot.nodes.values().filter(|node| is_named(op, &node.name) && selector::selects(selector, node));
-    chosen.map(|node| (node.name.clone(), NodeStatus::default())).collect()
+    snapshot.matching(op).map(|node| (node.name.clone(), NodeStatus::default())).collect()
+}
+
+/// Whether it was said that no node matches. That stays so while somebody new is looked at.
+pub fn had_no_nodes(op: &NodeOp) -> bool {
+    let mut conditions = op.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }
 
 /// Which names of `nodeNames` an operation that has its nodes is not about, as a sentence: there was no node of
@@ -169,7 +196,7 @@ pub fn absent(op: &NodeOp, nodes: &NodeStatuses) -> Option<String> {
 /// The nodes of a later round of an upgrade, which were chosen when it was announced. What may have become of
 /// one since is seen when its turn comes; one that is not selected any more needs nothing.
 fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
-    let selector = selector_of(op);
+    let selector = selector::of(op);
     let entry = |name: &String| match snapshot.nodes.get(name) {
         Some(node) if !selector::selects(selector, node) => {
             let why = Untouched::NotSelected.to_string();
@@ -178,14 +205,6 @@ fn of_round(snapshot: &Snapshot, op: &NodeOp) -> BTreeMap<String, NodeStatus> {
         Some(_) | None => NodeStatus::default(),
     };
     op.spec.node_names.iter().map(|name| (name.clone(), entry(name))).collect()
-}
-
-fn is_named(op: &NodeOp, node: &String) -> bool {
-    op.spec.node_names.is_empty() || op.spec.node_names.contains(node)
-}
-
-fn selector_of(op: &NodeOp) -> Option<&LabelSelector> {
-    op.spec.node_selector.as_ref().filter(|selector| !selector::selects_all(selector))
 }
 
 /// Whether it is us who write a node's label of this key.
@@ -199,7 +218,7 @@ fn unread(snapshot: &Snapshot, op: &NodeOp, selector: &LabelSelector) -> Planned
         return None.into();
     }
     let may_match = |node: &&NodeView| {
-        let asked = is_named(op, &node.name) && selector::is_linux(node) && !node.deleting;
+        let asked = selector::is_named(op, &node.name) && selector::is_linux(node) && !node.deleting;
         let open = asked && !labels::hands_off(node) && !node.says_its_facts();
         open && selector::may_match(selector, &node.labels, is_fact)
     };

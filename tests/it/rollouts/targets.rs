@@ -163,6 +163,13 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
         assert_eq!(said, ["up", "upgrade up"], "one Event each: {:?}", cluster.events);
 
         cluster.label("n2", label, value);
+        let planned = cluster.step();
+        assert_eq!(
+            (cluster.targets("up").len(), planned.wake_at),
+            (0, Some(cluster.later(5))),
+            "{described}"
+        );
+        cluster.wait(5);
         cluster.step();
         assert_eq!(cluster.targets("up"), ["n2"], "{described}");
         cluster.label("n1", label, value);
@@ -170,6 +177,40 @@ fn an_operation_that_no_node_matches_is_not_over_and_begins_with_the_first() {
         assert_eq!(cluster.targets("up"), ["n2"], "targets are chosen once: {described}");
         assert_eq!(upgrade_of(&cluster.s).status.as_ref().unwrap().counts.as_ref().unwrap().total, 1);
     }
+}
+
+/// `kubectl label node n1 n2 n3 …` is one patch after the other, and a pool's nodes join one by one.
+#[test]
+fn nodes_that_match_one_after_the_other_are_taken_together_where_none_matched_before() {
+    let mut cluster = Cluster::new(&["n1", "n2", "n3"]);
+    cluster.op("op", json!({"nodeSelector": {"matchLabels": {"tier": "canary"}}}));
+    cluster.settle();
+    for (node, said) in [
+        ("n1", "waiting: 1 node matches by now: n1; taken when no other has joined for 5 s"),
+        ("n2", "waiting: 2 nodes match by now: n1, n2; taken when no other has joined for 5 s"),
+        ("n3", "waiting: 3 nodes match by now: n1, n2, n3; taken when no other has joined for 5 s"),
+    ] {
+        cluster.label(node, "tier", "canary");
+        cluster.step();
+        assert_eq!((cluster.message("op").as_str(), cluster.targets("op").len()), (said, 0));
+        assert_eq!(condition(&cluster.status("op").conditions, "Progressing"), "True/NoNodes");
+        cluster.wait(4);
+    }
+    // Another leader has not seen since when.
+    cluster.another_leader();
+    cluster.step();
+    cluster.wait(4);
+    cluster.step();
+    assert_eq!(cluster.targets("op").len(), 0);
+    cluster.wait(1);
+    cluster.step();
+    assert_eq!(cluster.targets("op"), ["n1", "n2", "n3"]);
+    assert_eq!(cluster.events.iter().filter(|(_, reason)| *reason == "NoNodes").count(), 1);
+    // One that has a node at its first plan begins at once.
+    let mut cluster = Cluster::new(&["n1"]);
+    cluster.op("op", json!({}));
+    cluster.step();
+    assert_eq!(cluster.targets("op"), ["n1"]);
 }
 
 /// A misspelt name would be a success otherwise, and nobody told.

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     api::{
-        names::{self, condition, reason},
+        names::{self, reason},
         node_statuses::{Mark, NodeStatuses},
         nodeop::{Counts, NodeOp, Phase},
     },
@@ -16,6 +16,7 @@ use crate::{
             not_taken::Stopped,
             slots,
             status::{OpProgress, counts::to_i32},
+            targets,
         },
     },
 };
@@ -124,7 +125,11 @@ impl View<'_> {
             reason::EXPIRED
         } else if self.is_paused() {
             reason::PAUSED
-        } else if progress.no_targets.as_ref().is_some_and(|why| why.is_known() || had_no_nodes(self.op)) {
+        } else if progress
+            .no_targets
+            .as_ref()
+            .is_some_and(|why| why.is_known() || targets::had_no_nodes(self.op))
+        {
             reason::NO_NODES
         } else if self.is_moving() {
             reason::ROLLING_OUT
@@ -201,12 +206,4 @@ impl View<'_> {
         let unreleased = slots.unreleased_why.as_ref().map(|(node, why)| slots::not_released(node, why));
         unreleased.or_else(|| first().map(|(node, why)| format!("{why} (node {node})")))
     }
-}
-
-/// Whether it was said that no node matches. That stays so while somebody new is looked at.
-fn had_no_nodes(op: &NodeOp) -> bool {
-    let conditions = op.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == condition::PROGRESSING && condition.reason == reason::NO_NODES)
 }
