@@ -319,7 +319,7 @@ pub struct NodeOpStatus {
     #[serde(default, skip_serializing_if = "NodeStatuses::is_empty")]
     #[schemars(with = "BTreeMap<String, NodeStatus>", extend("x-kubernetes-map-type" = "atomic"))]
     pub node_statuses: NodeStatuses,
-    /// The generation of the spec that this status follows.
+    /// The generation of the spec that this status follows; -1 before the operator has looked at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Progressing`, `Complete` and `Failed`; `Ready`, `Reconciling` and `Stalled`; for upgrades,
